@@ -1,0 +1,149 @@
+"""Which record stands at a position of an endless stream: epochs, shuffles and shards as integer arithmetic.
+
+O(1) a record in time and memory, with nothing to store and nothing to checkpoint; the same rule runs on NumPy and under
+``jax.jit``, equal to the bit. The shuffle itself is in ``_permutation``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._permutation import DEVICE_LIMIT, SORTED_UP_TO, Integers, key_words, round_keys, shuffle, sorted_order
+
+ORDER_RULE: Final = 1
+"""Version of the arithmetic. It is part of every saved state: a new rule is a new order."""
+
+HOST_LIMIT: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The order of an endless stream over ``length`` records, epoch after epoch.
+
+    With ``num_shards`` > 1 it is the part of that order that shard ``shard`` serves: positions ``shard``, ``shard +
+    num_shards``, ... of each epoch, so that shards are disjoint and together complete.
+    """
+
+    length: int
+    shard: int = 0
+    num_shards: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.length <= HOST_LIMIT:
+            raise ValueError(f"an order needs 1 to 2**63 - 1 records, not {self.length!r}")
+        if not 0 <= self.shard < self.num_shards:
+            raise ValueError(f"shard {self.shard!r} is not one of 0 .. {self.num_shards - 1}; number shards from 0")
+        if self.shard >= self.length:
+            raise ValueError(f"shard {self.shard} of {self.num_shards} is empty: there are {self.length} records only")
+
+    @property
+    def epoch_length(self) -> int:
+        """Records in one epoch of this shard."""
+        return -(-(self.length - self.shard) // self.num_shards)
+
+    def record_indices(self, start: int | jax.Array, size: int, key: jax.Array | np.ndarray | None = None) -> Integers:
+        """The records at positions ``start .. start + size``.
+
+        Args:
+            start: First position, 0 or more. A Python integer may be any size; a traced one must stay under 2**31.
+            size: How many positions.
+            key: PRNG key (typed, or its uint32 words) that selects the shuffle; None for records in sequence.
+
+        Returns:
+            int64 (size,) NumPy array, or int32 (size,) JAX array if ``start`` or ``key`` is traced. O(size) time and memory.
+
+        Raises:
+            ValueError: ``start`` is negative, or a traced order is asked for more than 2**31 - 1 records.
+        """
+        if isinstance(start, jax.core.Tracer) or isinstance(key, jax.core.Tracer):
+            return self._on_device(start, size, key)
+        start = int(start)
+        if start < 0:
+            raise ValueError(f"position {start} is before the start of the stream; positions count from 0")
+        return self._on_host(start, size, key)
+
+    def _on_host(self, start: int, size: int, key: jax.Array | np.ndarray | None) -> np.ndarray:
+        epoch, offset = divmod(start, self.epoch_length)
+        if key is None:
+            # uint64: offset + size may pass 2**63
+            rows = np.uint64(offset) + np.arange(size, dtype=np.uint64)
+            return (rows % np.uint64(self.epoch_length)).astype(np.int64) * self.num_shards + self.shard
+        indices = np.empty(size, np.int64)
+        keys = round_keys(np.asarray(key_words(key)), *_epoch_words(epoch, self._epochs_in(offset, size)))
+        table = sorted_order(self.length, keys) if self.length <= SORTED_UP_TO else None
+        done = 0
+        for row in range(len(keys)):
+            span = min(self.epoch_length - offset, size - done)
+            positions = np.arange(offset, offset + span, dtype=np.int64) * self.num_shards + self.shard
+            indices[done : done + span] = (
+                table[row][positions] if table is not None else shuffle(positions, self.length, keys[row])
+            )
+            done, offset = done + span, 0
+        return indices
+
+    def _epochs_in(self, offset: int, size: int) -> int:
+        return (offset + size - 1) // self.epoch_length + 1 if size else 0
+
+    def _on_device(self, start: int | jax.Array, size: int, key: jax.Array | np.ndarray | None) -> jax.Array:
+        if self.length > DEVICE_LIMIT:
+            raise ValueError(
+                f"{self.length} records are more than the {DEVICE_LIMIT} that 32-bit positions under jit can address; "
+                "iterate from Python, where positions are 64-bit"
+            )
+        length = np.uint32(self.epoch_length)
+        if isinstance(start, jax.core.Tracer):
+            wide = start.dtype.itemsize == 8
+            epoch, rest = jnp.divmod(start, start.dtype.type(self.epoch_length))
+            low, high = epoch.astype(np.uint32), (epoch >> 32).astype(np.uint32) if wide else np.uint32(0)
+            offset = rest.astype(np.uint32)
+        else:
+            (low, high), (_, rest) = _words(start // self.epoch_length), divmod(start, self.epoch_length)
+            offset = np.uint32(rest)
+        rows = offset + jnp.arange(size, dtype=np.uint32)
+        spanned = 2 if size <= self.epoch_length else (size - 1) // self.epoch_length + 2
+        passed = (rows >= length).astype(np.uint32) if spanned == 2 else rows // length
+        positions = (rows - passed * length) * np.uint32(self.num_shards) + np.uint32(self.shard)
+        if key is None:
+            return positions.astype(np.int32)
+        ahead = jnp.arange(spanned, dtype=np.uint32)
+        keys = round_keys(key_words(key), low + ahead, high + jnp.zeros_like(ahead))
+        if self.length <= SORTED_UP_TO:
+            return sorted_order(self.length, keys)[passed, positions].astype(np.int32)
+        row_keys = jnp.where(passed[None] == 0, keys[0][:, None], keys[1][:, None]) if spanned == 2 else keys[passed].T
+        return shuffle(positions, self.length, row_keys).astype(np.int32)
+
+
+class Window:
+    """Holds one stretch of an order, so that batches are slices of it: O(1) a record, however large the epoch.
+
+    Never part of a state. ``capacity`` bounds what is held; a request for more is computed and not held.
+    """
+
+    def __init__(self, compute: Callable[[int, int], np.ndarray], *, capacity: int) -> None:
+        self._compute = compute
+        self._capacity = capacity
+        self._start = 0
+        self._held = np.empty(0, np.int64)
+
+    def take(self, start: int, size: int) -> np.ndarray:
+        """int64 (size,): the records at ``start .. start + size``; a read-only view."""
+        if size > self._capacity:
+            return self._compute(start, size)
+        at = start - self._start
+        if not 0 <= at <= len(self._held) - size:
+            self._held, self._start, at = self._compute(start, self._capacity), start, 0
+            self._held.flags.writeable = False
+        return self._held[at : at + size]
+
+
+def _words(epoch: int) -> tuple[np.uint32, np.uint32]:
+    return np.uint32(epoch & 0xFFFFFFFF), np.uint32(epoch >> 32)
+
+
+def _epoch_words(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    epochs = np.uint64(first) + np.arange(count, dtype=np.uint64)
+    return (epochs & np.uint64(0xFFFFFFFF)).astype(np.uint32), (epochs >> np.uint64(32)).astype(np.uint32)
