@@ -1,0 +1,148 @@
+"""``drx run``: serves a config's batches, and measures how fast they come."""
+
+import itertools
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from .config import PipelineConfig, load_config
+from .errors import ConfigError, DataraxError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from .pipeline import Pipeline
+
+_REFRESH_SECONDS: Final = 0.1
+
+
+@dataclass
+class Tally:
+    """What was served so far, and how long that took."""
+
+    batches: int = 0
+    records: int = 0
+    bytes: int = 0
+    waiting: float = 0.0
+    elapsed: float = 0.0
+
+    def add(self, batch: Any) -> None:
+        """Count a batch."""
+        import jax  # noqa: PLC0415
+
+        leaves = jax.tree.leaves(batch)
+        self.batches += 1
+        self.records += len(leaves[0]) if leaves else 0
+        self.bytes += sum(leaf.nbytes for leaf in leaves)
+
+    @property
+    def speed(self) -> str:
+        """Records and megabytes a second, and the time that the loop waited for data."""
+        seconds = max(self.elapsed, 1e-9)
+        return (
+            f"{self.records / seconds:,.0f} records/s, {self.bytes / 1e6 / seconds:,.1f} MB/s, "
+            f"waiting for data {self.waiting:.2f} s ({self.waiting / seconds:.0%})"
+        )
+
+    def __str__(self) -> str:
+        return f"{self.batches:,} batches, {self.records:,} records in {self.elapsed:.2f} s: {self.speed}"
+
+
+def serve(path: Path, *, epochs: int | None = None, limit: int | None = None) -> bool:
+    """Print the element spec of a config's records, serve its batches, and print a summary.
+
+    Returns:
+        False if the user interrupted it, which stops it early but prints the summary all the same.
+
+    Raises:
+        DataraxError, OSError: The config or the data it names cannot be used.
+    """
+    config = load_config(path)
+    if epochs is not None:
+        config = config.model_copy(update={"num_epochs": epochs})
+    pipeline = _open(path, config)
+    total = _num_batches(pipeline, limit)
+    tally = Tally()
+    finished = True
+    with _display(total, tally) as refresh:
+        try:
+            _measure(pipeline, limit, tally, refresh)
+        except KeyboardInterrupt:
+            finished = False
+    typer.echo(f"{'' if finished else 'interrupted: '}{tally}")
+    return finished
+
+
+def _open(path: Path, config: PipelineConfig) -> "Pipeline":
+    """The pipeline, with its element spec printed. What it refuses about its data is a mistake in the config or the data."""
+    from .pipeline import Pipeline  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
+    from .spec import describe  # noqa: PLC0415
+
+    try:
+        pipeline = Pipeline.from_config(config)
+        fields = describe(pipeline.element_spec())
+    except DataraxError:
+        raise
+    except ValueError as refused:
+        raise ConfigError(f"{path}: {refused}") from refused
+    width = max(map(len, fields), default=0)
+    for name, text in fields.items():
+        typer.echo(f"{name:<{width}}  {text}")
+    return pipeline
+
+
+def _num_batches(pipeline: "Pipeline", limit: int | None) -> int | None:
+    """How many batches will be served; None if nobody can say."""
+    try:
+        length = len(pipeline)
+    except TypeError:
+        return limit
+    return length if limit is None else min(length, limit)
+
+
+def _measure(pipeline: "Pipeline", limit: int | None, tally: Tally, refresh: Any) -> None:
+    """Count batches and seconds into ``tally``, up to date at every batch, so that an interruption loses nothing."""
+    import jax  # noqa: PLC0415
+
+    started = shown = time.perf_counter()
+    batches = iter(pipeline)
+    batch = None
+    for _ in itertools.count() if limit is None else range(limit):
+        asked = time.perf_counter()
+        batch = next(batches, None)
+        now = time.perf_counter()
+        tally.waiting += now - asked
+        tally.elapsed = now - started
+        if batch is None:
+            break
+        tally.add(batch)
+        if now - shown >= _REFRESH_SECONDS:
+            shown = now
+            refresh()
+        last = batch
+    if tally.batches:  # batches are computed asynchronously, in order: the last one is ready when all are
+        jax.block_until_ready(last)
+        tally.elapsed = time.perf_counter() - started
+
+
+@contextmanager
+def _display(total: int | None, tally: Tally) -> Iterator[Any]:
+    """A live display on stderr while the block runs, where that is a terminal; yields what brings it up to date."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    columns = BarColumn(), MofNCompleteColumn(), TextColumn("batches, {task.fields[speed]}", markup=False)
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = progress.add_task("", total=total, speed="")
+    with progress:
+        yield lambda: _refresh(progress, task, tally)
+
+
+def _refresh(progress: "Progress", task: "TaskID", tally: Tally) -> None:
+    progress.update(task, completed=tally.batches, speed=tally.speed)

@@ -1,0 +1,69 @@
+"""What a class must have to be a source: checked once, when it is first used."""
+
+import inspect
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+from .errors import SourceContractError
+
+if TYPE_CHECKING:
+    from .source import DataSourceModule
+
+
+def check_source(loaded: object, name: str | None, origin: str) -> "type[DataSourceModule]":
+    """``loaded``, if it is a source for ``name`` (None takes the name that its config gives).
+
+    Raises:
+        SourceContractError: All that is missing, and what to write.
+    """
+    from .source import DataSourceModule  # noqa: PLC0415 - imports JAX; the plugin's own import has paid for it by now
+
+    if not isinstance(loaded, type):
+        problems = [f"it is {type(loaded).__name__} {loaded!r:.80}, not a class; name the source class instead"]
+    else:
+        checks = _base_problems(loaded, DataSourceModule), _config_problems(loaded, name), _build_problems(loaded)
+        problems = [problem for check in checks for problem in check]
+    if problems:
+        label = repr(name) if name else getattr(loaded, "__qualname__", repr(loaded))
+        raise SourceContractError(name or label, f"source {label} ({origin}) is no source: " + "; ".join(problems))
+    return cast("type[DataSourceModule]", loaded)
+
+
+def _base_problems(loaded: type, base: type) -> Iterator[str]:
+    if not issubclass(loaded, base):
+        yield f"it does not derive from DataSourceModule; write `class {loaded.__name__}(DataSourceModule):`"
+
+
+def _config_problems(loaded: type, name: str | None) -> Iterator[str]:
+    from .config import SourceConfig  # noqa: PLC0415 - config imports registry, which imports this module
+
+    config: Any = getattr(loaded, "config_class", None)
+    if config is None:
+        yield "it has no config_class; write `config_class = YourConfig`, derived from datarax_core.config.SourceConfig"
+    elif not (isinstance(config, type) and issubclass(config, SourceConfig)):
+        yield f"its config_class {config!r} does not derive from datarax_core.config.SourceConfig; let it"
+    else:
+        yield from _name_problems(config.__name__, config.model_fields["type"].default, name)
+
+
+def _name_problems(config: str, default: object, name: str | None) -> Iterator[str]:
+    wanted = name or "your_name"
+    remedy = f'write `type: Literal["{wanted}"] = "{wanted}"` in it'
+    if not isinstance(default, str) or not default:
+        yield f"{config}.type has no default; {remedy}"
+    elif name is not None and default != name:
+        yield f"{config}.type defaults to {default!r}, but the entry point is named {name!r}; {remedy}"
+
+
+def _build_problems(loaded: type) -> Iterator[str]:
+    from_config = getattr(loaded, "from_config", None)
+    remedy = "write `@classmethod def from_config(cls, config, build)`"
+    if from_config is None:
+        yield f"it has no from_config; {remedy}"
+    elif not inspect.ismethod(from_config):
+        yield f"its from_config is no classmethod; {remedy}"
+    else:
+        try:
+            inspect.signature(from_config).bind("config", "build")
+        except TypeError as cause:
+            yield f"its from_config cannot be called with (config, build): {cause}; {remedy}"

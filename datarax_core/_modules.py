@@ -1,0 +1,85 @@
+"""Modules inside compiled programs: taken apart once an iteration, put together inside the trace, every variable kept."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+
+Values = list[Any]
+
+
+class Structure:
+    """What modules are besides their variables' values: hashable, so that equal modules share one compiled program."""
+
+    def __init__(self, graphdef: Any, treedef: Any) -> None:
+        self._graphdef = graphdef
+        self._treedef = treedef
+        self._hash = hash((graphdef, treedef))  # once: hashing a graph costs more than a batch
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Structure):
+            return NotImplemented
+        same = self._hash == other._hash and self._treedef == other._treedef
+        return self is other or (same and bool(self._graphdef == other._graphdef))
+
+    def merge(self, values: Values) -> Any:
+        """The modules, with these values in their variables; inside a trace they may be called and changed."""
+        return nnx.merge(self._graphdef, jax.tree.unflatten(self._treedef, jax.tree.leaves(values)))
+
+    def values(self, modules: Any) -> Values:
+        """The values that the variables of merged modules have by now.
+
+        Raises:
+            ValueError: A call changed something that is no variable: compiled code would do that once, not once a batch.
+        """
+        graphdef, state = nnx.split(modules)
+        if graphdef != self._graphdef:
+            raise ValueError(
+                "a stage or module changed a plain attribute, or made a variable, while it was called; compiled code keeps only "
+                "what is written to an nnx.Variable that exists before: create it in __init__ and assign to it there"
+            )
+        return [variable.get_raw_value() for variable in _variables(state)]
+
+
+class Split:
+    """Modules taken apart: their `structure`, and their variables, to be read before a program and written after it."""
+
+    def __init__(self, modules: Any) -> None:
+        graphdef, state = nnx.split(modules)
+        self.structure = Structure(graphdef, jax.tree.structure(state))
+        self._variables = _variables(state)
+
+    def read(self) -> Values:
+        """The values of all variables now."""
+        return [variable.get_raw_value() for variable in self._variables]
+
+    def write(self, values: Values) -> None:
+        """Give every variable its new value."""
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.set_raw_value(value)
+
+
+def apply_stages(stages: Sequence[Any], batch: Any) -> Any:
+    """The batch after every stage; an error says in which of them it arose."""
+    for number, stage in enumerate(stages):
+        try:
+            batch = stage(batch)
+        except Exception as error:
+            error.add_note(f"in stage {number} ({stage_name(stage)}) of the pipeline")
+            raise
+        if batch is None:
+            raise TypeError(f"stage {number} ({stage_name(stage)}) returned None; a stage returns the batch it made")
+    return batch
+
+
+def stage_name(stage: Any) -> str:
+    """What errors call a stage: its name, or its class."""
+    return getattr(stage, "name", None) or getattr(stage, "__name__", None) or type(stage).__name__
+
+
+def _variables(state: Any) -> list[nnx.Variable[Any]]:
+    return jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, nnx.Variable))

@@ -1,0 +1,73 @@
+"""Checked narrowing of 64-bit fields: JAX keeps 32 bits unless x64 is on, and narrows without a word."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from .errors import NarrowingError, SpecError
+from .spec import Batch, fits_device, named_fields
+
+_CHUNK_BYTES = 1 << 24
+
+
+def narrow(batch: Batch) -> Batch:
+    """The batch with each NumPy leaf in the dtype that a device will hold; leaves that need no change are not copied.
+
+    Cost: one pass over the 64-bit fields, none over the others.
+
+    Raises:
+        NarrowingError: A value does not fit; names field, row and value.
+        SpecError: A leaf has a dtype that no device has.
+    """
+    names = iter(named_fields(batch))
+    return jax.tree.map(lambda leaf: narrow_field(next(names), leaf), batch)
+
+
+def narrow_field(name: str, array: Any) -> Any:
+    """One field of `narrow`."""
+    if not fits_device(array.dtype):
+        raise SpecError(f"field {name!r} is {array.dtype}, which no device has; drop it, or iterate from Python")
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    if array.dtype == dtype or isinstance(array, jax.Array):
+        return array
+    for start, chunk in _chunks(array):
+        if (bad := _unfit(chunk, dtype)) is not None:
+            value = chunk[np.unravel_index(bad, chunk.shape)]
+            row = start + (int(np.unravel_index(bad, chunk.shape)[0]) if chunk.ndim else 0)
+            raise NarrowingError(
+                f"field {name!r} is {array.dtype} and {value!r} (row {row}) does not fit {dtype}, which is what a device "
+                "keeps; convert the field, or run with JAX_ENABLE_X64=1"
+            )
+    with np.errstate(under="ignore"):  # a float too small for 32 bits is rounded to what is nearest, like any other
+        return array.astype(dtype)
+
+
+def _unfit(chunk: np.ndarray, dtype: np.dtype[Any]) -> int | None:
+    """Flat index of the first value that ``dtype`` cannot hold, or None."""
+    if not chunk.size:
+        return None
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        if chunk.min() >= limits.min and chunk.max() <= limits.max:
+            return None
+        return int(np.argmax((chunk < limits.min) | (chunk > limits.max)))
+    parts = [chunk.real, chunk.imag] if np.iscomplexobj(chunk) else [chunk]
+    for part in parts:
+        # the double that is nearest to float32's largest would still round to it: compare what the cast gives
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            overflown = np.isfinite(part) & ~np.isfinite(part.astype(np.float32))
+        if overflown.any():
+            return int(np.argmax(overflown))
+    return None
+
+
+def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, rows): pieces of some megabytes, so that a check of a memory-mapped field stays small."""
+    if not array.ndim:
+        yield 0, array
+        return
+    rows = max(1, _CHUNK_BYTES // max(1, array[:1].nbytes))
+    for start in range(0, len(array), rows):
+        yield start, array[start : start + rows]

@@ -1,0 +1,90 @@
+"""The compiled programs of a pipeline: one batch, and a whole ``scan``. Equal pipelines share them."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from ._modules import Structure, Values, apply_stages
+from .errors import SpecError
+from .spec import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One batch: its records (gathered here, if ``gather`` is given), the mask, the stages."""
+
+    gather: Callable[[Any, jax.Array], Batch] | None
+    stages: Structure
+    mask_field: str | None
+
+    def __call__(self, values: Values, source: Any, indices: Any, mask: Any) -> tuple[Batch, Values]:
+        """(batch, new values of the stages' variables); ``source`` is arrays to gather from, or the batch as fetched."""
+        stages = self.stages.merge(values)
+        batch = source if self.gather is None else self.gather(source, indices)
+        batch = staged(stages, batch, self.mask_field, mask)
+        return batch, self.stages.values(stages)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A ``lax.scan`` of a user's step over batches. ``modules`` is (stages, the user's modules), variables shared."""
+
+    gather: Callable[[Any, jax.Array], Batch]
+    modules: Structure
+    mask_field: str | None
+    step_fn: Callable[..., Any]
+    has_carry: bool
+
+    def __call__(self, values: Values, arrays: Any, indices: jax.Array, carry: Any) -> tuple[Values, Any, Any]:
+        """(new values, last carry, stacked outputs) of one step for each row of ``indices``."""
+        mask = None if self.mask_field is None else np.ones(indices.shape[1], np.bool_)
+
+        def body(state: tuple[Values, Any], rows: jax.Array) -> tuple[tuple[Values, Any], Any]:
+            values, carry = state
+            stages, modules = self.modules.merge(values)
+            batch = staged(stages, self.gather(arrays, rows), self.mask_field, mask)
+            if self.has_carry:
+                carry, out = self.step_fn(carry, *modules, batch)
+            else:
+                out = self.step_fn(*modules, batch)
+            return (self.modules.values((stages, modules)), carry), out
+
+        (values, carry), outs = jax.lax.scan(body, (values, carry), indices)
+        return values, carry, outs
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def run_step(program: Step, values: Values, source: Any, indices: Any, mask: Any) -> tuple[Batch, Values]:
+    """`Step`, compiled once for equal programs and shapes."""
+    return program(values, source, indices, mask)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def run_scan(program: Scan, values: Values, arrays: Any, indices: Any, carry: Any) -> tuple[Values, Any, Any]:
+    """`Scan`, compiled once for equal programs and shapes."""
+    return program(values, arrays, indices, carry)
+
+
+def staged(stages: Any, batch: Batch, mask_field: str | None, mask: Any) -> Batch:
+    """The batch after its stages. A mask goes in beside the other fields, and comes out even if a stage leaves it out."""
+    if mask_field is None:
+        return apply_stages(stages, batch)
+    batch = apply_stages(stages, with_fields(batch, {mask_field: mask}, "the mask of pad_last"))
+    if not isinstance(batch, Mapping):
+        raise SpecError(
+            f"pad_last={mask_field!r} adds a field to each batch, but the stages make a {type(batch).__name__}"
+        )
+    return {**batch, mask_field: mask}
+
+
+def with_fields(batch: Batch, fields: Mapping[str, Any], what: str) -> Batch:
+    """The batch with more fields, none of which it may have already."""
+    if not isinstance(batch, Mapping):
+        raise SpecError(f"{what} needs batches that are dicts of named fields, not {type(batch).__name__}")
+    if taken := sorted(fields.keys() & batch.keys()):
+        raise SpecError(f"{what} cannot be added: the batch has a field {taken[0]!r} already; choose another name")
+    return {**batch, **fields}

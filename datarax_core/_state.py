@@ -1,0 +1,78 @@
+"""States as plain JSON: variables as numbers, and checks that name everything that differs."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from .errors import StateError
+
+
+def require_dict(state: Any, title: str) -> None:
+    """Raise the ``TypeError`` that every ``set_state`` gives for a state that is no dict."""
+    if not isinstance(state, dict):
+        raise TypeError(f"the state of {title} is a dict, as get_state() gives it, not {type(state).__name__}")
+
+
+def variables_of(module: Any, kind: type[nnx.Variable[Any]] = nnx.Variable) -> dict[str, nnx.Variable[Any]]:
+    """Every variable of a kind by dotted name, shared ones once."""
+    return {".".join(map(str, path)): node for path, node in nnx.iter_graph(module) if isinstance(node, kind)}
+
+
+def variable_state(module: Any, kind: type[nnx.Variable[Any]] = nnx.Variable) -> dict[str, Any]:
+    """The values of `variables_of`: keys as lists of words, scalars as Python numbers, arrays as NumPy arrays."""
+    return {name: _encoded(variable.get_raw_value()) for name, variable in variables_of(module, kind).items()}
+
+
+def restore_variables(module: Any, state: dict[str, Any], kind: type[nnx.Variable[Any]] = nnx.Variable) -> None:
+    """Give every variable the value that `variable_state` noted; all is checked before any is changed.
+
+    Raises:
+        StateError: Names every key that is missing or unknown, or whose shape differs.
+    """
+    variables = variables_of(module, kind)
+    wrong = [f"{name!r} is missing" for name in variables.keys() - state.keys()]
+    wrong += [f"{name!r} is unknown" for name in state.keys() - variables.keys()]
+    for name in variables.keys() & state.keys():
+        expected, given = np.shape(_encoded(variables[name].get_raw_value())), np.shape(state[name])
+        if expected != given:
+            wrong.append(f"{name!r} has shape {list(given)} where {list(expected)} is expected")
+    if wrong:
+        raise StateError(f"the state does not fit {type(module).__name__}: {', '.join(sorted(wrong))}")
+    for name, variable in variables.items():
+        variable.set_raw_value(_decoded(state[name], variable.get_raw_value()))
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return np.asarray(jax.random.key_data(value)).tolist()
+    array = np.asarray(value)
+    return array.item() if not array.ndim else array
+
+
+def _decoded(value: Any, like: Any) -> Any:
+    if isinstance(like, jax.Array) and jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key):
+        words = np.asarray(value, np.uint32)
+        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(like))
+    array = np.asarray(value, like.dtype)
+    return jax.device_put(array, like.sharding) if isinstance(like, jax.Array) else array
+
+
+def require_keys(state: dict[str, Any], keys: set[str], title: str) -> None:
+    """Raise the `StateError` that names every key a state lacks or has too many."""
+    wrong = [f"{k!r} is missing" for k in sorted(keys - state.keys())]
+    wrong += [f"{k!r} is unknown" for k in sorted(state.keys() - keys)]
+    if wrong:
+        raise StateError(f"this is no state of {title}: {', '.join(wrong)}")
+
+
+def require_same(saved: dict[str, Any], own: dict[str, Any], title: str) -> None:
+    """Raise the `StateError` that names every entry in which two fingerprints differ."""
+    keys = sorted(saved.keys() | own.keys()) if isinstance(saved, dict) else []
+    wrong = [f"{k} was {saved.get(k)!r} and is {own.get(k)!r}" for k in keys if saved.get(k) != own.get(k)]
+    if wrong or not keys:
+        raise StateError(
+            f"the state is of another stream than {title}: {'; '.join(wrong) or 'it has no fingerprint'}; "
+            "restore it into what saved it, or start anew with reset()"
+        )

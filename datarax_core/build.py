@@ -1,0 +1,57 @@
+"""Sources from configs: names resolved by the registry, random streams derived from one seed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+from pydantic import TypeAdapter, ValidationError
+
+from ._config_errors import problems
+from .config import AnySource, SourceConfig
+from .errors import ConfigError
+from .registry import SourceRegistry, default_registry
+from .source import DataSourceModule
+
+_ANY_SOURCE: TypeAdapter[SourceConfig] = TypeAdapter(AnySource)
+
+
+class SourceBuilder:
+    """Builds a source and, through it, the sources that its config nests.
+
+    Each source finds its random streams in `rngs`: those of ``nnx.Rngs(seed)`` for the outermost, so that a config and the
+    same source built in Python serve one stream; for the others streams folded from the seed and their place in the config.
+    """
+
+    def __init__(self, registry: SourceRegistry, seed: int) -> None:
+        self.rngs = nnx.Rngs(seed)
+        self._registry = registry
+        self._seed = seed
+        self._built = 0
+
+    def __call__(self, config: SourceConfig) -> DataSourceModule:
+        outer = self.rngs
+        if self._built:
+            self.rngs = nnx.Rngs(jax.random.fold_in(jax.random.key(self._seed), self._built))
+        self._built += 1
+        try:
+            return self._registry.get(config.type).from_config(config, self)
+        finally:
+            self.rngs = outer
+
+
+def build_source(
+    config: SourceConfig | Mapping[str, Any], registry: SourceRegistry | None = None, *, seed: int = 0
+) -> DataSourceModule:
+    """The source that a config describes.
+
+    Raises:
+        ConfigError: The mapping is invalid; every problem with its place.
+        SourceError: The source it names cannot be used; the subclass says why.
+    """
+    registry = registry or default_registry()
+    try:
+        valid: SourceConfig = _ANY_SOURCE.validate_python(config, context={"registry": registry})
+    except ValidationError as invalid:
+        raise ConfigError("\n".join(problems(invalid, "source"))) from invalid
+    return SourceBuilder(registry, seed)(valid)

@@ -1,0 +1,212 @@
+"""Records held as columns: the caller's arrays on the host, placed on a device once if compiled code needs them there."""
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import jax
+import numpy as np
+
+from ._narrow import narrow_field
+from ._permutation import DEVICE_LIMIT
+from .errors import SpecError
+from .spec import Batch, ElementSpec, fits_device
+
+Form: TypeAlias = Literal["dict", "tuple", "array"]
+"""How the columns make up a batch: by name, by place in a tuple, or one column that is the batch itself."""
+
+
+class Columns:
+    """The columns of a data set, all of one length.
+
+    Compared by identity, and outside of every module's graph: neither ``nnx.jit`` nor a checkpoint sees the data. Nothing
+    is copied on the host; `placed` makes the one copy on the device, once for all who use these columns (and none where
+    the device can use the host's memory, as a CPU does if the array is aligned to 64 bytes).
+    """
+
+    def __init__(self, form: Form, columns: Mapping[str, Any]) -> None:
+        self.form: Form = form
+        self.columns = dict(columns)
+        self.length = len(next(iter(self.columns.values()), ()))
+        self._placed: tuple[Any, ...] | None = None
+        self._are_references = False
+
+    @property
+    def on_device(self) -> tuple[str, ...]:
+        """Names of the columns that a device can hold; the others ride beside."""
+        return tuple(name for name, column in self.columns.items() if fits_device(column.dtype))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all columns, as they are stored."""
+        return sum(column.nbytes for column in self.columns.values())
+
+    def spec(self) -> ElementSpec:
+        """The element spec, with the dtypes as stored."""
+        structs = {n: jax.ShapeDtypeStruct(c.shape[1:], c.dtype) for n, c in self.columns.items()}
+        return _arranged(self.form, structs)
+
+    def rows(self, indices: Any, names: Sequence[str] | None = None) -> Batch:
+        """The records at concrete ``indices`` (or at one index) as NumPy arrays; the named columns only, if given."""
+        chosen = self.columns if names is None else {name: self.columns[name] for name in names}
+        return _arranged(self.form, {name: np.asarray(column)[indices] for name, column in chosen.items()})
+
+    def beside(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns that no device can hold, at concrete ``indices``."""
+        held = set(self.on_device)
+        return {name: column[indices] for name, column in self.columns.items() if name not in held}
+
+    def placed(self) -> tuple["Gather", tuple[Any, ...]]:
+        """(function of arrays and indices, arrays on the device): what a compiled program takes as its arguments.
+
+        Raises:
+            NarrowingError: A 64-bit value does not fit 32 bits.
+        """
+        names = self.on_device
+        if self._placed is None:
+            if self.length > DEVICE_LIMIT:
+                raise ValueError(
+                    f"{self.length} records are more than the {DEVICE_LIMIT} that a device addresses; use placement='host'"
+                )
+            with jax.ensure_compile_time_eval():
+                self._placed = tuple(_place(narrow_field(name, self.columns[name])) for name in names)
+        return Gather(self.form, names, self._are_references), self._placed
+
+    def traced_rows(self, indices: jax.Array) -> Batch:
+        """The records at traced ``indices``, in anybody's trace.
+
+        A closed-over array would be written into the program as a constant (minutes to compile, a second copy in memory), and
+        one that is passed through ``nnx.jit`` in a variable is copied at every call. A ``jax.Ref`` is neither: programs
+        reach it by reference. Reading through it costs compiled loops a fifth of their speed, so columns become
+        references when a foreign trace first asks.
+        """
+        gather, arrays = self.placed()
+        if not self._are_references:
+            with jax.ensure_compile_time_eval():
+                self._placed = arrays = tuple(map(jax.new_ref, arrays))
+            self._are_references = True
+            gather = Gather(gather.form, gather.names, by_reference=True)
+        return gather(arrays, indices)
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Rows of placed columns, inside a compiled program. Hashable: programs over like columns are one program."""
+
+    form: Form
+    names: tuple[str, ...]
+    by_reference: bool
+
+    def __call__(self, arrays: tuple[Any, ...], indices: jax.Array) -> Batch:
+        take: Callable[[Any], jax.Array] = (
+            operator.itemgetter(indices)
+            if self.by_reference
+            else lambda array: array.at[indices].get(mode="promise_in_bounds")
+        )
+        return _arranged(self.form, dict(zip(self.names, map(take, arrays), strict=True)))
+
+    def whole(self, arrays: tuple[Any, ...]) -> Batch:
+        """The placed columns themselves, arranged as a batch of all records."""
+        read = [array[...] for array in arrays] if self.by_reference else arrays
+        return _arranged(self.form, dict(zip(self.names, read, strict=True)))
+
+
+def columns_of(data: Any, title: str) -> Columns:
+    """Columns of a dict of arrays (not copied), or of a sequence of elements (stacked).
+
+    Raises:
+        TypeError: ``data`` is a string, an iterator, a nested dict, or nothing that holds records.
+        ValueError: Columns are scalars or differ in length; names each with its length.
+        SpecError: Elements differ from the first one; names the element and what differs.
+    """
+    if isinstance(data, Mapping):
+        return _from_mapping(data, title)
+    if isinstance(data, str | bytes):
+        raise TypeError(f"{title} was given a {type(data).__name__}; pass a dict of arrays or a list of elements")
+    if isinstance(data, Iterator):
+        raise TypeError(f"{title} was given a {type(data).__name__}, which can be read only once; pass list(...) of it")
+    if isinstance(data, np.ndarray | jax.Array):
+        return Columns("array", {"record": _column("record", data, title)})
+    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+        raise TypeError(f"{title} needs a dict of arrays or a list of elements, not {type(data).__name__}")
+    return _from_elements([data[i] for i in range(len(data))], title)
+
+
+def _from_mapping(data: Mapping[str, Any], title: str) -> Columns:
+    columns = {name: _column(name, values, title) for name, values in data.items()}
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+        raise ValueError(
+            f"the columns of {title} differ in length: {listed}; each record needs a value in every column"
+        )
+    return Columns("dict", columns)
+
+
+def _column(name: str, values: Any, title: str) -> Any:
+    if isinstance(values, Mapping):
+        raise TypeError(
+            f"column {name!r} of {title} is a dict; columns are arrays, so give each of its entries a name of its own, "
+            f"such as {name + '_' + str(next(iter(values), 'x'))!r}"
+        )
+    if not isinstance(values, np.ndarray | jax.Array):
+        try:
+            values = np.asarray(values)
+        except ValueError as ragged:
+            raise ValueError(f"column {name!r} of {title} is no array: {ragged}") from ragged
+    if values.ndim == 0:
+        raise ValueError(f"column {name!r} of {title} is the scalar {values!r}; a column has one value for each record")
+    return values
+
+
+def _from_elements(elements: list[Any], title: str) -> Columns:
+    if not elements:
+        return Columns("dict", {})
+    first = elements[0]
+    if isinstance(first, Mapping):
+        names = list(first)
+        _require_alike(elements, lambda e: isinstance(e, Mapping) and e.keys() == first.keys(), names, title)
+        return Columns("dict", {n: _stacked(n, [e[n] for e in elements], title) for n in names})
+    if isinstance(first, tuple):
+        places = range(len(first))
+        _require_alike(elements, lambda e: isinstance(e, tuple) and len(e) == len(first), list(places), title)
+        return Columns("tuple", {str(i): _stacked(str(i), [e[i] for e in elements], title) for i in places})
+    return Columns("array", {"record": _stacked("record", elements, title)})
+
+
+def _require_alike(elements: list[Any], alike: Callable[[Any], bool], fields: list[Any], title: str) -> None:
+    for index, element in enumerate(elements):
+        if not alike(element):
+            raise SpecError(f"element {index} of {title} is not like element 0, which has {fields}: {element!r:.80}")
+
+
+def _stacked(name: str, values: list[Any], title: str) -> np.ndarray:
+    if isinstance(values[0], Mapping):
+        raise TypeError(
+            f"field {name!r} of the elements of {title} is a dict; elements are flat, so give its entries names"
+        )
+    try:
+        arrays = [np.asarray(value) for value in values]
+    except ValueError as ragged:
+        raise SpecError(f"field {name!r} of the elements of {title} is no array: {ragged}") from ragged
+    for index, array in enumerate(arrays):
+        if array.shape != arrays[0].shape:
+            raise SpecError(
+                f"field {name!r} of element {index} of {title} has shape {list(array.shape)} where element 0 has "
+                f"{list(arrays[0].shape)}; records of one batch have one shape"
+            )
+    kinds = {array.dtype.kind in "OUS" for array in arrays}
+    if len(kinds) > 1:
+        raise SpecError(f"field {name!r} of the elements of {title} is text in some and numbers in others")
+    return np.stack(arrays)
+
+
+def _arranged(form: Form, columns: dict[str, Any]) -> Any:
+    if form == "dict":
+        return columns
+    return tuple(columns.values()) if form == "tuple" else next(iter(columns.values()))
+
+
+def _place(array: Any) -> jax.Array:
+    return array if isinstance(array, jax.Array) else jax.device_put(array)

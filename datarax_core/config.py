@@ -1,0 +1,217 @@
+"""Configs: immutable, validated when they are built, and for sources chosen by ``type``.
+
+A value that cannot work is refused here, with its field named; nothing that a config accepts is ignored later.
+"""
+
+import operator
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PlainValidator,
+    SerializeAsAny,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from ._config_errors import at_type, problems, source_cause, source_error, suggesting
+from ._config_files import read_config_file
+from ._values import same, stable_hash
+from .errors import ConfigError, SourceError
+from .registry import SourceRegistry, default_registry
+
+
+def _as_int(value: Any) -> Any:
+    """NumPy's integers as Python's; a bool is none, and neither is 4.0."""
+    return operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
+
+
+def _as_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _beside_config_file(value: str, info: ValidationInfo) -> str:
+    base = (info.context or {}).get("base")
+    return value if base is None or "://" in value else str(Path(base, value))
+
+
+Flag = StrictBool
+"""True or False; not 1, not "yes"."""
+
+Integer = Annotated[StrictInt, BeforeValidator(_as_int)]
+"""A whole number; not 4.0, not "4", not True."""
+
+Count = Annotated[Integer, Field(ge=1)]
+"""A whole number from 1."""
+
+NonNegative = Annotated[Integer, Field(ge=0)]
+"""A whole number from 0."""
+
+Name = Annotated[str, StringConstraints(min_length=1)]
+"""A text that is not empty."""
+
+LocalPath = Annotated[Name, BeforeValidator(_as_text), AfterValidator(_beside_config_file)]
+"""A file or folder. A relative one in a config file is relative to that file; nothing in it is expanded."""
+
+
+class _Config(BaseModel):
+    """What every config has: immutable, unknown fields refused, comparable and hashable whatever it holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _suggest_fields(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(value)
+        except ValidationError as invalid:
+            raise suggesting(invalid, cls.model_fields) from None
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (type(self) is type(other) and same(self.__dict__, other.__dict__))
+
+    def __hash__(self) -> int:
+        return hash((type(self), stable_hash(self.__dict__)))
+
+
+class DataraxModuleConfig(_Config):
+    """Options of every module.
+
+    A subclass that comes with a ``__post_init__`` keeps it: it runs once the fields are valid, and a ``ValueError`` that
+    it raises is a validation error like any other.
+    """
+
+    cacheable: Flag = Field(default=False, description="Keep what was computed once, until reset_cache().")
+    batch_stats_fn: Callable[..., Any] | None = Field(default=None, description="Computes the statistics of a batch.")
+    precomputed_stats: dict[str, Any] | None = Field(default=None, description="Statistics known beforehand.")
+
+    @field_validator("precomputed_stats")
+    @classmethod
+    def _one_kind_of_statistics(cls, value: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        if value is not None and info.data.get("batch_stats_fn") is not None:
+            raise ValueError("batch_stats_fn and precomputed_stats exclude each other; give one of them")
+        return value
+
+    @model_validator(mode="after")
+    def _run_post_init(self) -> Self:
+        self.__post_init__()
+        return self
+
+    def __post_init__(self) -> None:
+        """Checks of a subclass that are not validators."""
+
+
+class StructuralConfig(DataraxModuleConfig):
+    """Options of modules that may draw random numbers."""
+
+    stochastic: Flag = Field(default=False, description="Whether random numbers are drawn.")
+    stream_name: Name | None = Field(default=None, validate_default=True, description="The random stream to draw from.")
+
+    @field_validator("stream_name")
+    @classmethod
+    def _stream_if_stochastic(cls, value: str | None, info: ValidationInfo) -> str | None:
+        stochastic = info.data.get("stochastic")
+        if stochastic is True and value is None:
+            raise ValueError('stochastic=True needs a stream_name, such as stream_name="shuffle"')
+        if stochastic is False and value is not None:
+            raise ValueError(f"stream_name={value!r} has no use without stochastic=True; set that, or leave it out")
+        return value
+
+
+class SourceConfig(StructuralConfig):
+    """Options of a source. Each source's config gives ``type`` its registered name as default."""
+
+    type: Name = Field(description="The registered name of the source.")
+
+
+def _source(value: Any, info: ValidationInfo) -> SourceConfig:
+    if isinstance(value, SourceConfig):
+        return value
+    if not isinstance(value, Mapping):
+        raise source_error(f"a source is a mapping with a `type`, such as {{type: memory}}, not {value!r:.80}")
+    name = value.get("type")
+    if not isinstance(name, str):
+        given = f"is {name!r:.80}" if "type" in value else "is missing"
+        raise at_type(f"the source's `type` {given}; name an installed source, such as memory", value)
+    registry = (info.context or {}).get("registry") or default_registry()
+    try:
+        config_type = registry.config_type(name)
+    except SourceError as error:
+        raise at_type(str(error), name, error) from error
+    return config_type.model_validate(dict(value), context=info.context)
+
+
+AnySource = Annotated[SerializeAsAny[SourceConfig], PlainValidator(_source)]
+"""A field that takes any installed source, as a config or as a mapping with its ``type``; mixtures nest with it."""
+
+
+class PipelineConfig(_Config):
+    """A source, and how its records become batches."""
+
+    source: AnySource = Field(description="Where the records come from.")
+    batch_size: Count = Field(description="Records in a batch.")
+    seed: NonNegative = Field(default=0, description="Selects every order and every random number.")
+    num_epochs: Count | None = Field(default=1, description="How often each record is served; null is endless.")
+    drop_last: Flag = Field(default=False, description="Leave out the last batch if it is short.")
+    pad_last: Name | None = Field(
+        default=None,
+        description="Complete the last batch, and add a boolean field of this name, true for real records.",
+    )
+
+    @field_validator("pad_last")
+    @classmethod
+    def _drop_or_pad(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("drop_last"):
+            raise ValueError("drop_last and pad_last exclude each other; the last batch is left out or completed")
+        return value
+
+
+def parse_config(
+    mapping: Mapping[str, Any],
+    *,
+    registry: SourceRegistry | None = None,
+    base: str | os.PathLike[str] | None = None,
+    origin: str = "config",
+) -> PipelineConfig:
+    """The pipeline config that a mapping describes.
+
+    Args:
+        mapping: Fields of `PipelineConfig`; ``source`` is a mapping with a ``type``, or a config.
+        registry: Where names of sources are looked up; by default in what is installed.
+        base: The folder that relative paths are relative to; None leaves them as they are.
+        origin: What messages call the mapping, such as the name of its file.
+
+    Raises:
+        ConfigError: Every problem, one a line, with its place: ``train.yaml: source.sources[1].paths: ...``.
+    """
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"{origin}: a pipeline config is a mapping of its fields, not {type(mapping).__name__}")
+    context = {"registry": registry or default_registry(), "base": base}
+    try:
+        return PipelineConfig.model_validate(dict(mapping), context=context)
+    except ValidationError as invalid:
+        invalid.__cause__ = source_cause(invalid)
+        raise ConfigError("\n".join(problems(invalid, origin))) from invalid
+
+
+def load_config(path: str | os.PathLike[str], registry: SourceRegistry | None = None) -> PipelineConfig:
+    """The pipeline config in a ``.yaml``, ``.toml`` or ``.json`` file; relative paths in it are relative to its folder.
+
+    Raises:
+        ConfigError: The file cannot be read, or is invalid; every problem with its place.
+    """
+    mapping = read_config_file(path)
+    return parse_config(mapping, registry=registry, base=Path(path).absolute().parent, origin=os.fspath(path))

@@ -1,0 +1,201 @@
+"""Sources that hold all their records as arrays."""
+
+import functools
+import os
+import zlib
+from typing import Any, Final, Literal, TypeAlias
+
+import jax
+import numpy as np
+from flax import nnx
+
+from .columns import Columns, Gather
+from .config import StructuralConfig
+from .order import Order
+from .source import Access, DataSourceModule
+from .spec import Batch, ElementSpec
+
+Placement: TypeAlias = Literal["auto", "device", "host"]
+
+_SHARE_OF_HOST: Final = 4  # on a CPU "auto" copies to the device what is at most this part of the machine's memory
+_SAMPLED_RECORDS: Final = 16
+
+
+class EagerSourceBase(DataSourceModule):
+    """A source over columns: random access at the speed of a gather, on the device or on the host.
+
+    Args:
+        config: Its settings.
+        columns: The records.
+        order: Which of them are served, in the sense of shards; all if None.
+        shuffle: Whether they are served shuffled; needs a stochastic config.
+        placement: ``"device"``: placed there once, gathered by compiled code. ``"host"``: gathered by NumPy, each batch
+            transferred. ``"auto"``: the device if they fit (half of an accelerator's memory, a quarter of a CPU's), else
+            the host.
+        rngs: Random streams.
+        name: What errors call it.
+    """
+
+    traceable = True
+
+    def __init__(
+        self,
+        config: StructuralConfig,
+        columns: Columns,
+        *,
+        order: Order | None = None,
+        shuffle: bool = False,
+        placement: Placement = "auto",
+        rngs: nnx.Rngs | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(config, rngs=rngs, name=name)
+        self._columns = columns
+        self._order = order
+        self.is_random_order = shuffle
+        self.placement: Placement = placement
+
+    @property
+    def data(self) -> Any:
+        """The columns by name."""
+        return self._columns.columns
+
+    @property
+    def length(self) -> int:
+        """Number of records."""
+        return self._columns.length
+
+    @property
+    def index(self) -> int:
+        """How many records of the current epoch were served."""
+        return self.cursor.position % self.order().epoch_length
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs were served in full."""
+        return self.cursor.position // self.order().epoch_length
+
+    @property
+    def access(self) -> Access:
+        """``"device"`` or ``"host"``, as ``placement`` says or, for ``"auto"``, as the memory allows."""
+        if self.placement == "auto":
+            return "device" if _fits_device_memory(self._columns) else "host"
+        return self.placement
+
+    def __len__(self) -> int:
+        return self._columns.length
+
+    def order(self) -> Order:
+        """The positions this source serves, as arithmetic."""
+        self._require_records()
+        return self._order or Order(self.length)
+
+    def element_spec(self) -> ElementSpec:
+        """One record, with the dtypes as stored.
+
+        Raises:
+            ValueError: There are no records.
+        """
+        self._require_records()
+        return self._columns.spec()
+
+    def get_records(self, indices: Any) -> Batch:
+        """The records at ``indices``: JAX arrays from the device, or NumPy arrays (copies) from the host.
+
+        Raises:
+            IndexError: A concrete index is out of range.
+            NarrowingError: On the device, a 64-bit value does not fit 32 bits.
+        """
+        self._require_records()
+        if isinstance(indices, jax.core.Tracer):
+            return self._columns.traced_rows(indices)
+        indices = np.asarray(indices)
+        if indices.size and (indices.min() < 0 or indices.max() >= self.length):
+            wrong = indices[(indices < 0) | (indices >= self.length)][0]
+            raise IndexError(f"record {wrong} is out of range: {self.title} has {self.length} records")
+        if self.access == "host":
+            return self._columns.rows(indices)
+        gather, arrays = self._columns.placed()
+        beside = self._columns.beside(indices)
+        if not gather.names:
+            return self._columns.rows(indices)
+        batch = _gathered(gather, arrays, indices)
+        return {name: (batch | beside)[name] for name in self._columns.columns} if beside else batch
+
+    def fetch(self, indices: Any) -> Batch:
+        """`get_records`: there is nothing to keep that is not in memory already."""
+        return self.get_records(indices)
+
+    def compiled_records(self) -> tuple[Gather, tuple[Any, ...]]:
+        """The gather and the placed columns; see `DataSourceModule.compiled_records`."""
+        return self._columns.placed()
+
+    def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The text and object columns at ``indices``."""
+        return self._columns.beside(indices)
+
+    def get_elements(self, indices: np.ndarray) -> list[Any]:
+        """The records, each by itself, as NumPy values; straight from the columns, whatever the placement."""
+        return [self._columns.rows(index) for index in indices]
+
+    def get_batch(self, batch_size: int, key: Any = None) -> Batch:
+        """The next batch of this source's own order; with ``key``, statelessly the first batch of the order it selects."""
+        if key is not None:
+            return self.get_batch_at(0, batch_size, key)
+        return super().get_batch(batch_size)
+
+    def get_dataset_info(self) -> dict[str, Any]:
+        """Name, number of records, bytes and element spec."""
+        return {
+            "name": self.name or type(self).__name__,
+            "num_records": self.length,
+            "nbytes": self._columns.nbytes,
+            "element_spec": self.element_spec(),
+        }
+
+    def collect_to_array(self, sharding: jax.sharding.Sharding | None = None) -> Batch:
+        """All records, in the order of their index, on the device: for training that is staged there.
+
+        Cost: the columns once on the device; where they are placed already and ``sharding`` is None, nothing.
+        """
+        gather, arrays = self._columns.placed()
+        whole = gather.whole(arrays)
+        return whole if sharding is None else jax.device_put(whole, sharding)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """That of every source, with the shard and a digest of sixteen records spread over the data set."""
+        order = self.order()
+        rows = self._columns.rows(np.linspace(0, self.length - 1, _SAMPLED_RECORDS).astype(np.int64))
+        return {
+            **super().fingerprint(),
+            "shard": [order.shard, order.num_shards],
+            "sample": f"{_digest(rows):08x}",
+        }
+
+    def _constructor_data(self) -> tuple[Any, ...]:
+        return (self._columns,)
+
+    def _require_records(self) -> None:
+        if not self._columns.length:
+            raise ValueError(f"{self.title} is empty: it has no records to serve")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _gathered(gather: Gather, arrays: tuple[Any, ...], indices: Any) -> Batch:
+    return gather(arrays, indices)
+
+
+def _fits_device_memory(columns: Columns) -> bool:
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return columns.nbytes * _SHARE_OF_HOST <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    stats = device.memory_stats() or {}
+    return columns.nbytes * 2 <= stats.get("bytes_limit", columns.nbytes * 2)
+
+
+def _digest(rows: Batch) -> int:
+    crc = 0
+    for leaf in jax.tree.leaves(rows):
+        content = repr(leaf.tolist()).encode() if leaf.dtype.hasobject else np.ascontiguousarray(leaf).tobytes()
+        crc = zlib.crc32(content, crc)
+    return crc

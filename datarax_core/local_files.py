@@ -1,0 +1,26 @@
+"""Sources that can be told to stay off the network."""
+
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+
+
+class LocalFilesOnlyMixin:
+    """For sources whose data may be fetched: ``local_files_only = True`` means that nothing ever is."""
+
+    local_files_only: bool = False
+
+    def _check_local_cache(self, expected_paths: Iterable[str | PathLike[str]], *, dataset_name: str) -> None:
+        """Call before any network attempt.
+
+        Raises:
+            FileNotFoundError: ``local_files_only`` is set and a path is missing; names the data set and each of them.
+        """
+        if not self.local_files_only:
+            return
+        missing = [str(path) for path in expected_paths if not Path(path).exists()]
+        if missing:
+            raise FileNotFoundError(
+                f"data set {dataset_name!r} is not on this machine and local_files_only=True forbids fetching it; "
+                f"missing: {', '.join(missing)}"
+            )

@@ -1,0 +1,362 @@
+"""The source protocol: what holds records, and says in which order they are served."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self, TypeAlias
+
+import jax
+import numpy as np
+from flax import nnx
+
+from ._cursor import Cursor
+from ._narrow import narrow
+from ._record_cache import RecordCache
+from ._state import require_dict, require_keys, require_same, restore_variables, variable_state
+from .config import SourceConfig, StructuralConfig
+from .errors import SpecError
+from .module import StructuralModule
+from .order import ORDER_RULE, Order, Window, key_words
+from .spec import Batch, ElementSpec, batch_struct, check_batch, describe, device_spec, split_beside
+
+Access: TypeAlias = Literal["device", "host", "stream"]
+
+_WINDOW = 1 << 16  # record indices of an order held at a time: 1 ms to compute, 512 KiB
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a source can do, as the pipeline asks it."""
+
+    random_access: bool
+    batched_reads: bool
+    traceable: bool
+    resumable: bool
+    sized: bool
+
+
+class OrderKey(nnx.Variable[Any]):
+    """uint32 (w,): the words of the key that a source's shuffle is drawn from."""
+
+
+class DataSourceModule(StructuralModule):
+    """A source of records.
+
+    An author writes ``__len__``, `element_spec` and `get_records`; everything else follows from them. An author whose order
+    is neither sequential nor the core's shuffle writes `record_indices_at` as well. A forward-only stream writes
+    `get_batch`, `get_state` and `set_state` instead.
+
+    A source draws its order's key once, from the stream that its config names, when it is built.
+    """
+
+    config_class: ClassVar[type[SourceConfig]]
+    """The config that ``type:`` in a file selects; its ``type`` field defaults to the registered name."""
+
+    traceable: ClassVar[bool] = False
+    """Whether `get_records` takes traced indices: True for a source whose records live on the device."""
+
+    elements_ahead: int = 32
+    """How many elements a loop over the source fetches at once."""
+
+    def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
+        super().__init__(config, rngs=rngs, name=name)
+        self.order_key = OrderKey(self._drawn_key(rngs)) if self.stochastic else None
+        self.is_random_order = self.stochastic
+        self.cursor = Cursor()
+        self._host = _HostParts()
+
+    @classmethod
+    def from_config(cls, config: SourceConfig, build: Callable[[SourceConfig], "DataSourceModule"]) -> Self:
+        """The source that a config describes.
+
+        Args:
+            config: Of this class's `config_class`.
+            build: Makes the sources that ``config`` nests; its ``rngs`` are the random streams meant for this one.
+        """
+        return cls(config, rngs=getattr(build, "rngs", None))
+
+    # -- what an author writes ------------------------------------------------------------------------------------------
+
+    def element_spec(self) -> ElementSpec:
+        """Pytree of ``jax.ShapeDtypeStruct`` for one record; never reads the whole data set."""
+        raise NotImplementedError(
+            f"{type(self).__name__} does not define element_spec(); return a jax.ShapeDtypeStruct for each field of a record"
+        )
+
+    def get_records(self, indices: Any) -> Batch:
+        """The records at int (k,) ``indices`` as a batch, rows in that order. Stateless."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no random access: it does not define get_records(); read it with get_batch()"
+        )
+
+    def record_indices_at(self, start: int | jax.Array, size: int, key: Any = None) -> Any:
+        """int (size,): the records at positions ``start .. start + size`` of the order that ``key`` selects.
+
+        In sequence, or the core's shuffle if `is_random_order`; epoch after epoch, without end. See `Order.record_indices`.
+
+        Raises:
+            ValueError: The order is random and ``key`` is None.
+        """
+        self._require_random_access()
+        if self.is_random_order and key is None:
+            raise ValueError(
+                f"{self.title} is shuffled: pass the key that selects the order, such as jax.random.key(0), "
+                "or source.order_words() for the source's own"
+            )
+        return self.order().record_indices(start, size, key if self.is_random_order else None)
+
+    # -- access ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def access(self) -> Access:
+        """How records are reached: by compiled code, by the host, or forward only."""
+        if type(self).get_records is DataSourceModule.get_records:
+            return "stream"
+        return "device" if self.traceable else "host"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this source can do, derived from what its class defines."""
+        indexed = self.access != "stream"
+        return Capabilities(
+            random_access=indexed,
+            batched_reads=True,
+            traceable=self.access == "device",
+            resumable=indexed or type(self).set_state is not DataSourceModule.set_state,
+            sized=hasattr(type(self), "__len__"),
+        )
+
+    def order(self) -> Order:
+        """The positions this source serves, as arithmetic."""
+        return Order(self._length())
+
+    def fetch(self, indices: np.ndarray) -> Batch:
+        """`get_records`, checked against the element spec, and through the cache if the config says ``cacheable``."""
+        if not self.config.cacheable:
+            return self._checked_records(indices)
+        if self._host.cache is None:
+            self._host.cache = RecordCache(self._length(), self.element_spec())
+        return self._host.cache.fetch(indices, self._checked_records)
+
+    def get_batch_at(self, start: int | jax.Array, size: int, key: Any = None) -> Batch:
+        """The records at positions ``start .. start + size``: stateless, and traceable in ``start`` and ``key``.
+
+        Under a trace a source that only the host can read is reached by a callback, and fields that no device has are
+        refused by name.
+
+        Raises:
+            ValueError: ``size`` is not a positive integer, or ``start`` is negative.
+        """
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+            raise ValueError(f"the size of a batch is a positive integer, not {size!r}")
+        indices = self.record_indices_at(start, int(size), key)
+        if isinstance(indices, jax.core.Tracer) and self.access != "device":
+            return self.fetch_traced(indices)
+        return self.fetch(indices)
+
+    def get_batch(self, batch_size: int) -> Batch:
+        """The next ``batch_size`` records of this source's own order; the one method that a stream must write."""
+        self._require_random_access()
+        start = self.cursor.advance(batch_size)
+        batch = self.get_batch_at(start, batch_size, self.order_words())
+        self.note_served(1)
+        return batch
+
+    def note_served(self, batches: int) -> None:
+        """Count batches of this source's records that were handed over; see `get_operation_stats`."""
+        self._ledger.applied += batches
+
+    def fetch_traced(self, indices: jax.Array) -> Batch:
+        """`fetch` under a trace: device dtypes, fields that no device has refused by name."""
+        spec, beside = split_beside(self.element_spec())
+        if beside:
+            raise SpecError(
+                f"{self.title} has fields that compiled code cannot carry: {', '.join(sorted(beside))}; "
+                "leave them out, or iterate from Python, where they ride beside the batch"
+            )
+        if self.access == "device":
+            return self.get_records(indices)
+        shapes = batch_struct(device_spec(spec), indices.shape[0])
+        return jax.pure_callback(
+            lambda rows: narrow(self.fetch(np.asarray(rows, np.int64))), shapes, indices, vmap_method="sequential"
+        )
+
+    def compiled_records(self) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
+        """(function of arrays and indices, the arrays): how a compiled step reads this *device* source.
+
+        The arrays are the step's arguments, never constants in it; the function is hashable, so that equal pipelines share
+        one program.
+        """
+        graphdef, state = nnx.split(self)
+        return _MergedRecords(graphdef), state
+
+    def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The fields of a *device* source that no device has, at concrete ``indices``."""
+        return {}
+
+    # -- one element at a time ------------------------------------------------------------------------------------------
+
+    def get_elements(self, indices: np.ndarray) -> list[Any]:
+        """The records at concrete ``indices``, each by itself, as NumPy values."""
+        batch = jax.tree.map(np.asarray, self.fetch(indices))
+        return [jax.tree.map(lambda column: column[row], batch) for row in range(len(indices))]  # noqa: B023
+
+    def __getitem__(self, index: int) -> Any:
+        """The record with this index, whatever the order; negative ones count from the end."""
+        self._require_random_access()
+        if isinstance(index, bool) or not isinstance(index, int | np.integer):
+            raise TypeError(f"{self.title} is indexed by an integer, not {index!r}")
+        length = self._length()
+        if not -length <= index < length:
+            raise IndexError(f"record {index} is out of range: {self.title} has {length} records")
+        return self.get_elements(np.asarray([int(index) % length]))[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        """One epoch of elements in this source's order; a second loop is the next epoch."""
+        self._require_random_access()
+        self._host.run = self.cursor.begin_run(self.order().epoch_length, is_over=self._run_is_over())
+        return self
+
+    def __next__(self) -> Any:
+        if self._run_is_over() or not self.cursor.is_current(self._host.run):
+            raise StopIteration
+        return self._next_element()
+
+    # -- progress -------------------------------------------------------------------------------------------------------
+
+    def reset(self, seed: int | None = None) -> None:
+        """Back to the start of the first epoch; with ``seed``, of the order that building with ``nnx.Rngs(seed)`` gives."""
+        if seed is not None:
+            self._reseed(seed)
+        self.cursor.restore(0, 0)
+
+    def order_words(self) -> Any:
+        """The key of this source's own order as uint32 words; None for records in sequence."""
+        return self.order_key.get_raw_value() if self.is_random_order and self.order_key is not None else None
+
+    def set_random_order(self, enabled: bool) -> None:  # noqa: FBT001 - the signature that users know
+        """Serve records shuffled, or in sequence; the position stays.
+
+        Raises:
+            ValueError: There is no random stream to shuffle with.
+        """
+        if enabled and self.order_key is None:
+            raise ValueError(
+                f"{self.title} cannot shuffle: it was built without a random stream; build it as stochastic"
+            )
+        self.is_random_order = bool(enabled)
+
+    def host_indices(self, start: int, size: int) -> np.ndarray:
+        """int64 (size,): `record_indices_at` of this source's own order, held a stretch at a time. Read-only."""
+        words = self.order_words()
+        if self._host.window is None or self._host.window_key is not words:
+            self._host.window_key = words
+            capacity = max(size, min(_WINDOW, self.order().epoch_length))
+            self._host.window = Window(lambda s, n: np.array(self.record_indices_at(s, n, words)), capacity=capacity)
+        return self._host.window.take(start, size)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a saved state must find again, as JSON: class, length, element spec, order and its key."""
+        words = self.order_words()
+        return {
+            "source": type(self).__name__,
+            "length": self._length(),
+            "element_spec": describe(self.element_spec()),
+            "order": f"{'shuffled' if words is not None else 'sequential'}, rule {ORDER_RULE}",
+            "seed": None if words is None else np.asarray(words).tolist(),
+        }
+
+    def get_state(self) -> dict[str, Any]:
+        """Where this source stands, and what it is: JSON-able, a few hundred bytes, no data."""
+        variables = {n: v for n, v in variable_state(self).items() if not n.startswith("cursor.")}
+        progress = {"position": self.cursor.position, "run_start": self.cursor.run_start}
+        return {**progress, "variables": variables, "fingerprint": self.fingerprint()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore what `get_state` gave; nothing is changed unless all of it fits.
+
+        Raises:
+            TypeError: ``state`` is not a dict.
+            StateError: Names all that differs between the source that the state is of and this one.
+        """
+        require_dict(state, self.title)
+        require_keys(state, {"position", "run_start", "variables", "fingerprint"}, self.title)
+        require_same(state["fingerprint"], self.fingerprint(), self.title)
+        cursor = {n: v for n, v in variable_state(self).items() if n.startswith("cursor.")}
+        restore_variables(self, state["variables"] | cursor)
+        self.cursor.restore(state["position"], state["run_start"])
+
+    def reset_cache(self) -> None:
+        """Drop the records kept for ``cacheable``; the next fetch reads them again."""
+        self._host.cache = None
+
+    # -- inside ---------------------------------------------------------------------------------------------------------
+
+    def _length(self) -> int:
+        if not hasattr(type(self), "__len__"):
+            raise TypeError(f"{self.title} has no length: it does not define __len__()")
+        return len(self)  # type: ignore[arg-type]  # defined by the subclass, as was just seen
+
+    def _require_random_access(self) -> None:
+        if self.access == "stream":
+            raise NotImplementedError(
+                f"{type(self).__name__} is a stream without random access; read it with get_batch()"
+            )
+
+    def _checked_records(self, indices: Any) -> Batch:
+        batch = self.get_records(indices)
+        if not isinstance(indices, jax.core.Tracer):
+            spec = self.element_spec()
+            spec = device_spec(spec) if self.access == "device" else spec
+            check_batch(batch, spec, len(indices), origin=self.title)
+        return batch
+
+    def _run_is_over(self) -> bool:
+        return self.cursor.position >= self.cursor.run_start + self.order().epoch_length
+
+    def _next_element(self) -> Any:
+        position, host = self.cursor.position, self._host
+        indices_from = self.order_words()
+        if host.block_key is not indices_from or not 0 <= position - host.block_start < len(host.block):
+            size = min(self.elements_ahead, self.cursor.run_start + self.order().epoch_length - position)
+            host.block, host.block_start = self.get_elements(self.host_indices(position, size)), position
+            host.block_key = indices_from
+        self.cursor.advance(1)
+        return host.block[position - host.block_start]
+
+    def _drawn_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
+        self.ensure_rng_streams([self.stream_name or "default"])
+        return np.asarray(key_words(rngs[self.stream_name or "default"]()))  # type: ignore[index]  # checked above
+
+    def _reseed(self, seed: int) -> None:
+        if self.order_key is None:
+            return
+        fresh = nnx.Rngs(seed)
+        self.order_key.set_raw_value(self._drawn_key(fresh))
+
+    def _renew_host_state(self) -> None:
+        super()._renew_host_state()
+        self._host = _HostParts()
+        self.cursor.renew()
+
+
+class _HostParts:
+    """What a source holds on the host to save work; outside of its graph, and in no state."""
+
+    def __init__(self) -> None:
+        self.cache: RecordCache | None = None
+        self.window: Window | None = None
+        self.window_key: Any = None
+        self.run = 0
+        self.block: list[Any] = []
+        self.block_start = 0
+        self.block_key: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class _MergedRecords:
+    """`get_records` of a source taken apart by ``nnx.split``."""
+
+    graphdef: Any
+
+    def __call__(self, state: Any, indices: jax.Array) -> Batch:
+        return nnx.merge(self.graphdef, state).get_records(indices)

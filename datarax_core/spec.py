@@ -1,0 +1,114 @@
+"""Element specs: what one record looks like, derived, compared and held against batches.
+
+An element spec is a pytree of ``jax.ShapeDtypeStruct``, one leaf a field, without the batch dimension. Fields whose dtype
+no device has (text, bytes, dates, objects) are *beside* fields: they keep their NumPy dtype in the spec and ride beside the
+batch as NumPy arrays.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .errors import SpecError
+
+Batch: TypeAlias = Any
+"""A pytree of arrays with one leading dimension, usually a dict of named fields."""
+
+ElementSpec: TypeAlias = Any
+"""A pytree of ``jax.ShapeDtypeStruct``, shapes without the batch dimension."""
+
+
+def fits_device(dtype: np.dtype[Any]) -> bool:
+    """Whether JAX has this dtype, as it is or narrowed; text, bytes, dates and objects it has not."""
+    known = dtype == np.bool_ or jax.dtypes.issubdtype(dtype, np.number)
+    return bool(known and dtype not in (np.longdouble, np.clongdouble))
+
+
+def spec_of(batch: Batch) -> ElementSpec:
+    """The element spec of a batch: each leaf's dtype, and its shape without the leading dimension."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), batch)
+
+
+def device_spec(spec: ElementSpec) -> ElementSpec:
+    """``spec`` as a device holds it: 64-bit dtypes narrowed unless x64 is on; beside fields unchanged."""
+
+    def placed(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        if not fits_device(leaf.dtype):
+            return leaf
+        return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
+
+    return jax.tree.map(placed, spec)
+
+
+def batch_struct(spec: ElementSpec, size: int) -> Any:
+    """``spec`` with a leading dimension of ``size``: the shapes of a batch."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype), spec)
+
+
+def named_fields(tree: Any) -> dict[str, Any]:
+    """The leaves of a batch or spec by dotted name; a tree that is one leaf has the name ``record``."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator=".") or "record": leaf for path, leaf in leaves}
+
+
+def describe(spec: ElementSpec) -> dict[str, str]:
+    """Each field as text, ``{"image": "uint8[28, 28]"}``: for people, and for the fingerprint of a state."""
+    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in named_fields(spec).items()}
+
+
+def differences(expected: ElementSpec, found: ElementSpec) -> list[str]:
+    """One sentence for each field in which two specs differ, in the order of their names; empty if they agree."""
+    wanted, given = describe(expected), describe(found)
+    sentences = []
+    for name in sorted(wanted | given):
+        if name not in given:
+            sentences.append(f"field {name!r} ({wanted[name]}) is missing")
+        elif name not in wanted:
+            sentences.append(f"field {name!r} ({given[name]}) is not expected")
+        elif wanted[name] != given[name]:
+            sentences.append(f"field {name!r} is {given[name]} where {wanted[name]} is expected")
+    return sentences
+
+
+def check_batch(batch: Batch, spec: ElementSpec, size: int, *, origin: str) -> None:
+    """Hold a batch of ``size`` records against the spec that its source declared.
+
+    Raises:
+        SpecError: Names ``origin`` and every field that is missing, unexpected, or of another shape, dtype or length.
+    """
+    fields = named_fields(batch)
+    wrong = [
+        f"field {name!r} is a {type(leaf).__name__}, not an array"
+        for name, leaf in fields.items()
+        if not _is_array(leaf)
+    ]
+    if not wrong:
+        lengths = {name: leaf.shape[0] if leaf.ndim else "no" for name, leaf in fields.items()}
+        wrong = [f"field {name!r} has {n} rows where {size} were asked for" for name, n in lengths.items() if n != size]
+        wrong = wrong or differences(spec, spec_of(batch))
+    if wrong:
+        raise SpecError(f"{origin} gave a batch that its element_spec() does not describe: {'; '.join(wrong)}")
+
+
+def split_beside(batch: Batch) -> tuple[Batch, dict[str, Any]]:
+    """A batch, or a spec, as (what a device can hold, the named fields that ride beside it).
+
+    Raises:
+        SpecError: A beside field has no name of its own to ride under: the batch is not a dict.
+    """
+    beside = {name for name, leaf in named_fields(batch).items() if not fits_device(leaf.dtype)}
+    if not beside:
+        return batch, {}
+    if not isinstance(batch, Mapping) or not beside <= batch.keys():
+        raise SpecError(
+            f"text or object records ({', '.join(sorted(beside))}) need a field name to ride beside the batch under; "
+            "make each record a dict, such as {'text': record}"
+        )
+    return {k: v for k, v in batch.items() if k not in beside}, {k: v for k, v in batch.items() if k in beside}
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray | jnp.ndarray)
