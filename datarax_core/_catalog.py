@@ -78,7 +78,7 @@ class Catalog:
         """
         entries = self._entries.get(name)
         if not entries:
-            raise self.kind.not_found(name, self._not_found(name))
+            raise self.unknown(name, self.names())
         enabled = self._enabled(name)
         if not enabled:
             words = ",".join(sorted({self._disabled_by(entry) for entry in entries}))
@@ -110,6 +110,16 @@ class Catalog:
         except (Exception, SystemExit) as cause:
             raise self.kind.broken(name, self._broken(entry, cause)) from cause
 
+    def unknown(self, name: str, names: list[str]) -> DataraxError:
+        """The error that ``name`` is none of ``names``: what may be meant, or what to install."""
+        if home := self.kind.homes.get(name):
+            return self.kind.not_found(name, f"{self.kind.word} {name!r} is not installed; pip install {home}")
+        message = f"unknown {self.kind.word} {name!r}"
+        for close in difflib.get_close_matches(name, sorted({*names, *self.kind.homes}), n=1):
+            message += f"; did you mean {close!r}"
+            message += "?" if close in names else f" (pip install {self.kind.homes[close]})?"
+        return self.kind.not_found(name, f"{message} (installed: {', '.join(names) or 'none'})")
+
     def _enabled(self, name: str) -> list[Installed]:
         return [entry for entry in self._entries[name] if not self._disabled_by(entry)]
 
@@ -130,15 +140,6 @@ class Catalog:
         if len(enabled) > 1:
             return f"{provided}; uninstall one, or set {DISABLE_VARIABLE} to the distribution that you do not want"
         return ""
-
-    def _not_found(self, name: str) -> str:
-        if home := self.kind.homes.get(name):
-            return f"{self.kind.word} {name!r} is not installed; pip install {home}"
-        message = f"unknown {self.kind.word} {name!r}"
-        for close in difflib.get_close_matches(name, sorted({*self.names(), *self.kind.homes}), n=1):
-            message += f"; did you mean {close!r}"
-            message += "?" if close in self._entries else f" (pip install {self.kind.homes[close]})?"
-        return f"{message} (installed: {', '.join(self.names()) or 'none'})"
 
     def _broken(self, entry: Installed, cause: BaseException) -> str:
         reason = f"exited with {cause.code!r}" if isinstance(cause, SystemExit) else f"{type(cause).__name__}: {cause}"

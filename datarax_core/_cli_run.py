@@ -65,35 +65,37 @@ def serve(path: Path, *, epochs: int | None = None, limit: int | None = None) ->
     config = load_config(path)
     if epochs is not None:
         config = config.model_copy(update={"num_epochs": epochs})
-    pipeline = _open(path, config)
-    total = _num_batches(pipeline, limit)
+    pipeline, fields = _open(path, config)
     tally = Tally()
     finished = True
-    with _display(total, tally) as refresh:
-        try:
+    try:
+        _print_fields(fields)
+        with _display(_num_batches(pipeline, limit), tally) as refresh:
             _measure(pipeline, limit, tally, refresh)
-        except KeyboardInterrupt:
-            finished = False
+    except KeyboardInterrupt:
+        finished = False
     typer.echo(f"{'' if finished else 'interrupted: '}{tally}")
     return finished
 
 
-def _open(path: Path, config: PipelineConfig) -> "Pipeline":
-    """The pipeline, with its element spec printed. What it refuses about its data is a mistake in the config or the data."""
+def _open(path: Path, config: PipelineConfig) -> "tuple[Pipeline, dict[str, str]]":
+    """The pipeline, and its element spec as text; what it refuses about its data is a mistake of the user."""
     from .pipeline import Pipeline  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
     from .spec import describe  # noqa: PLC0415
 
     try:
         pipeline = Pipeline.from_config(config)
-        fields = describe(pipeline.element_spec())
+        return pipeline, describe(pipeline.element_spec())
     except DataraxError:
         raise
     except ValueError as refused:
         raise ConfigError(f"{path}: {refused}") from refused
+
+
+def _print_fields(fields: dict[str, str]) -> None:
     width = max(map(len, fields), default=0)
     for name, text in fields.items():
         typer.echo(f"{name:<{width}}  {text}")
-    return pipeline
 
 
 def _num_batches(pipeline: "Pipeline", limit: int | None) -> int | None:
@@ -111,7 +113,7 @@ def _measure(pipeline: "Pipeline", limit: int | None, tally: Tally, refresh: Any
 
     started = shown = time.perf_counter()
     batches = iter(pipeline)
-    batch = None
+    last: Any = None
     for _ in itertools.count() if limit is None else range(limit):
         asked = time.perf_counter()
         batch = next(batches, None)
@@ -120,13 +122,13 @@ def _measure(pipeline: "Pipeline", limit: int | None, tally: Tally, refresh: Any
         tally.elapsed = now - started
         if batch is None:
             break
+        last = batch
         tally.add(batch)
         if now - shown >= _REFRESH_SECONDS:
             shown = now
             refresh()
-        last = batch
-    if tally.batches:  # batches are computed asynchronously, in order: the last one is ready when all are
-        jax.block_until_ready(last)
+    if last is not None:  # batches are computed asynchronously, in order: the last one is ready when all are
+        jax.block_until_ready(last)  # type: ignore[no-untyped-call]  # JAX leaves it unannotated
         tally.elapsed = time.perf_counter() - started
 
 

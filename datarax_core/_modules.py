@@ -23,8 +23,9 @@ class Structure:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Structure):
             return NotImplemented
-        same = self._hash == other._hash and self._treedef == other._treedef
-        return self is other or (same and bool(self._graphdef == other._graphdef))
+        return self is other or bool(
+            self._hash == other._hash and self._treedef == other._treedef and self._graphdef == other._graphdef
+        )
 
     def merge(self, values: Values) -> Any:
         """The modules, with these values in their variables; inside a trace they may be called and changed."""
@@ -39,8 +40,8 @@ class Structure:
         graphdef, state = nnx.split(modules)
         if graphdef != self._graphdef:
             raise ValueError(
-                "a stage or module changed a plain attribute, or made a variable, while it was called; compiled code keeps only "
-                "what is written to an nnx.Variable that exists before: create it in __init__ and assign to it there"
+                "a stage or module changed a plain attribute, or made a variable, while it was called; compiled code "
+                "keeps only what is written to an nnx.Variable that exists before: create it in __init__ and assign to it there"
             )
         return [variable.get_raw_value() for variable in _variables(state)]
 

@@ -13,7 +13,7 @@ from .errors import SpecError
 from .spec import Batch
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Step:
     """One batch: its records (gathered here, if ``gather`` is given), the mask, the stages."""
 
@@ -29,7 +29,7 @@ class Step:
         return batch, self.stages.values(stages)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scan:
     """A ``lax.scan`` of a user's step over batches. ``modules`` is (stages, the user's modules), variables shared."""
 
@@ -57,16 +57,13 @@ class Scan:
         return values, carry, outs
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def run_step(program: Step, values: Values, source: Any, indices: Any, mask: Any) -> tuple[Batch, Values]:
-    """`Step`, compiled once for equal programs and shapes."""
-    return program(values, source, indices, mask)
+@functools.lru_cache(maxsize=256)
+def compiled(program: Step | Scan) -> Callable[..., Any]:
+    """The program under ``jax.jit``: one for all equal programs, so that a second pipeline like the first compiles nothing.
 
-
-@functools.partial(jax.jit, static_argnums=0)
-def run_scan(program: Scan, values: Values, arrays: Any, indices: Any, carry: Any) -> tuple[Values, Any, Any]:
-    """`Scan`, compiled once for equal programs and shapes."""
-    return program(values, arrays, indices, carry)
+    Looked up once a route; a call then hashes nothing. Bounded, because a program holds its user's functions.
+    """
+    return jax.jit(program)
 
 
 def staged(stages: Any, batch: Batch, mask_field: str | None, mask: Any) -> Batch:

@@ -10,7 +10,7 @@ import numpy as np
 from ._batch_rule import BatchRule
 from ._modules import Split
 from ._narrow import narrow
-from ._programs import Step, run_step, with_fields
+from ._programs import Step, compiled, with_fields
 from .source import DataSourceModule
 from .spec import Batch, split_beside
 
@@ -23,16 +23,21 @@ class Route:
         self._rule = rule
         self._split = Split(tuple(stages))
         self._read, gather = _reader(source)
-        self._program = Step(gather, self._split.structure, rule.pad_last)
+        self._gathers = gather is not None
         self._is_plain = gather is None and not stages and rule.pad_last is None
+        self._run = compiled(Step(gather, self._split.structure, rule.pad_last))
+
+    def reads(self, source: DataSourceModule) -> bool:
+        """Whether this is a route to ``source``, and not to a copy of it."""
+        return self._source is source
 
     def batch_at(self, start: int, size: int) -> Batch:
         """The batch of the ``size`` records from position ``start`` on, completed if the rule says so."""
         indices, mask = self._rule.padded(self._source.host_indices(start, size))
         batch, beside = self._read(indices)
         if not self._is_plain:
-            rows = None if self._program.gather is None else indices
-            batch, values = run_step(self._program, self._split.read(), batch, rows, mask)
+            rows = indices if self._gathers else None
+            batch, values = self._run(self._split.read(), batch, rows, mask)
             self._split.write(values)
         return with_fields(batch, beside, "text or object fields, which ride beside the batch,") if beside else batch
 

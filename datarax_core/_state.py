@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -45,16 +46,16 @@ def restore_variables(module: Any, state: dict[str, Any], kind: type[nnx.Variabl
 
 
 def _encoded(value: Any) -> Any:
-    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return np.asarray(jax.random.key_data(value)).tolist()
     array = np.asarray(value)
     return array.item() if not array.ndim else array
 
 
 def _decoded(value: Any, like: Any) -> Any:
-    if isinstance(like, jax.Array) and jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key):
+    if isinstance(like, jax.Array) and jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         words = np.asarray(value, np.uint32)
-        return jax.random.wrap_key_data(words, impl=jax.random.key_impl(like))
+        return jax.random.wrap_key_data(jnp.asarray(words), impl=jax.random.key_impl(like))
     array = np.asarray(value, like.dtype)
     return jax.device_put(array, like.sharding) if isinstance(like, jax.Array) else array
 

@@ -30,6 +30,7 @@ class SourceBuilder:
         self._built = 0
 
     def __call__(self, config: SourceConfig) -> DataSourceModule:
+        """The source of one config, and first those that it nests."""
         outer = self.rngs
         if self._built:
             self.rngs = nnx.Rngs(jax.random.fold_in(jax.random.key(self._seed), self._built))

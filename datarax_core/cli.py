@@ -120,4 +120,8 @@ def _print_table(infos: "list[SourceInfo]") -> None:
     for row in rows:
         table.add_row(*row[: len(columns)])
     width = None if sys.stdout.isatty() else max(sum(map(len, row)) for row in rows) + 80  # a file is never wrapped
-    Console(markup=False, highlight=False, emoji=False, width=width).print(table)
+    console = Console(markup=False, highlight=False, emoji=False, width=width)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        typer.echo(line.rstrip())  # rich pads the last column as well

@@ -99,6 +99,7 @@ class Gather:
     by_reference: bool
 
     def __call__(self, arrays: tuple[Any, ...], indices: jax.Array) -> Batch:
+        """The batch of the records at ``indices``, all of which must be in range."""
         take: Callable[[Any], jax.Array] = (
             operator.itemgetter(indices)
             if self.by_reference

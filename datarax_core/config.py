@@ -90,8 +90,8 @@ class _Config(BaseModel):
 class DataraxModuleConfig(_Config):
     """Options of every module.
 
-    A subclass that comes with a ``__post_init__`` keeps it: it runs once the fields are valid, and a ``ValueError`` that
-    it raises is a validation error like any other.
+    A subclass that comes with a ``__post_init__`` keeps it: it runs once the fields are valid, and a ``ValueError``
+    that it raises is a validation error like any other.
     """
 
     cacheable: Flag = Field(default=False, description="Keep what was computed once, until reset_cache().")

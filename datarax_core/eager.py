@@ -190,7 +190,7 @@ def _fits_device_memory(columns: Columns) -> bool:
     if device.platform == "cpu":
         return columns.nbytes * _SHARE_OF_HOST <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     stats = device.memory_stats() or {}
-    return columns.nbytes * 2 <= stats.get("bytes_limit", columns.nbytes * 2)
+    return bool(columns.nbytes * 2 <= stats.get("bytes_limit", columns.nbytes * 2))
 
 
 def _digest(rows: Batch) -> int:

@@ -186,4 +186,5 @@ class StructuralModule(DataraxModule):
         )
 
     def __call__(self, input: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: A002
+        """`process`."""
         return self.process(input, *args, **kwargs)

@@ -59,12 +59,12 @@ class Order:
         Raises:
             ValueError: ``start`` is negative, or a traced order is asked for more than 2**31 - 1 records.
         """
-        if isinstance(start, jax.core.Tracer) or isinstance(key, jax.core.Tracer):
+        if isinstance(start, jax.core.Tracer):
             return self._on_device(start, size, key)
         start = int(start)
         if start < 0:
             raise ValueError(f"position {start} is before the start of the stream; positions count from 0")
-        return self._on_host(start, size, key)
+        return (self._on_device if isinstance(key, jax.core.Tracer) else self._on_host)(start, size, key)
 
     def _on_host(self, start: int, size: int, key: jax.Array | np.ndarray | None) -> np.ndarray:
         epoch, offset = divmod(start, self.epoch_length)
@@ -88,21 +88,14 @@ class Order:
     def _epochs_in(self, offset: int, size: int) -> int:
         return (offset + size - 1) // self.epoch_length + 1 if size else 0
 
-    def _on_device(self, start: int | jax.Array, size: int, key: jax.Array | np.ndarray | None) -> jax.Array:
+    def _on_device(self, start: int | jax.Array, size: int, key: jax.Array | np.ndarray | None) -> Integers:
         if self.length > DEVICE_LIMIT:
             raise ValueError(
                 f"{self.length} records are more than the {DEVICE_LIMIT} that 32-bit positions under jit can address; "
                 "iterate from Python, where positions are 64-bit"
             )
         length = np.uint32(self.epoch_length)
-        if isinstance(start, jax.core.Tracer):
-            wide = start.dtype.itemsize == 8
-            epoch, rest = jnp.divmod(start, start.dtype.type(self.epoch_length))
-            low, high = epoch.astype(np.uint32), (epoch >> 32).astype(np.uint32) if wide else np.uint32(0)
-            offset = rest.astype(np.uint32)
-        else:
-            (low, high), (_, rest) = _words(start // self.epoch_length), divmod(start, self.epoch_length)
-            offset = np.uint32(rest)
+        low, high, offset = _located(start, self.epoch_length)
         rows = offset + jnp.arange(size, dtype=np.uint32)
         spanned = 2 if size <= self.epoch_length else (size - 1) // self.epoch_length + 2
         passed = (rows >= length).astype(np.uint32) if spanned == 2 else rows // length
@@ -140,8 +133,14 @@ class Window:
         return self._held[at : at + size]
 
 
-def _words(epoch: int) -> tuple[np.uint32, np.uint32]:
-    return np.uint32(epoch & 0xFFFFFFFF), np.uint32(epoch >> 32)
+def _located(start: int | jax.Array, epoch_length: int) -> tuple[Integers, Integers, Integers]:
+    """uint32 (low word of the epoch, its high word, position in it) of a position, traced or not."""
+    if isinstance(start, int):
+        epoch, rest = divmod(start, epoch_length)
+        return np.uint32(epoch & 0xFFFFFFFF), np.uint32(epoch >> 32), np.uint32(rest)
+    epochs, rests = jnp.divmod(start, start.dtype.type(epoch_length))
+    high = (epochs >> 32).astype(np.uint32) if start.dtype.itemsize == 8 else np.uint32(0)
+    return epochs.astype(np.uint32), high, rests.astype(np.uint32)
 
 
 def _epoch_words(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from ._batch_rule import BatchRule
 from ._cursor import Cursor
 from ._modules import Split, apply_stages
 from ._permutation import DEVICE_LIMIT
-from ._programs import Scan, run_scan, staged
+from ._programs import Scan, compiled, staged
 from ._routes import Route, scan_reader
 from ._state import require_dict, require_keys, require_same, restore_variables, variable_state
 from .build import build_source
@@ -107,12 +107,17 @@ class Pipeline(nnx.Module):
         A second loop is a second run. A loop ends with `RuntimeError` if another one, `set_state` or `reset` came between.
         """
         self._require_no_trace("iterate")
-        run = self.cursor.begin_run(self._epoch_length, is_over=self._next_size() == 0)
-        return _Iterator(self, run, self._make_route())
+        epoch_length = self.source.order().epoch_length
+        run_length = self.rule.run_length(epoch_length)
+        is_over = run_length is not None and not self.rule.next_size(
+            self.cursor.run_start + run_length - self.cursor.position
+        )
+        run = self.cursor.begin_run(epoch_length, is_over=is_over)
+        return _Iterator(self, run, None if run_length is None else self.cursor.run_start + run_length)
 
     def __len__(self) -> int:
         """Batches in one run."""
-        batches = self.rule.num_batches(self._epoch_length)
+        batches = self.rule.num_batches(self.source.order().epoch_length)
         if batches is None:
             raise TypeError("an endless pipeline (num_epochs=None) has no length")
         return batches
@@ -126,11 +131,10 @@ class Pipeline(nnx.Module):
         size = self.rule.batch_size
         if self.cursor.is_traced:
             return self._traced_step(self.cursor.advance(size), size)
-        if not any(isinstance(stage, nnx.Module) for stage in self.stages) and self._route.held is not None:
-            route = self._route.held
-        else:
-            route = self._route.held = self._make_route()
-        return self._serve(route, size)
+        held = self._route.held
+        if held is None or not held.reads(self.source) or any(isinstance(stage, nnx.Module) for stage in self.stages):
+            held = self._route.held = self._make_route()
+        return self._serve(held, self.cursor.position, size)
 
     def scan(
         self, step_fn: Callable[..., Any], *, length: int, modules: Sequence[Any] = (), init_carry: Any = None
@@ -153,12 +157,12 @@ class Pipeline(nnx.Module):
         at_once = max(1, _SCAN_RECORDS // size)
         split = Split((tuple(self.stages), tuple(modules)))
         gather, arrays = scan_reader(self.source)
-        program = Scan(gather, split.structure, self.rule.pad_last, step_fn, init_carry is not None)
+        run = compiled(Scan(gather, split.structure, self.rule.pad_last, step_fn, init_carry is not None))
         carry, outs = init_carry, []
         for done in range(0, length, at_once):
             steps = min(at_once, length - done)
             rows = self._scan_indices(start + done * size, steps)
-            values, carry, out = run_scan(program, split.read(), arrays, rows, carry)
+            values, carry, out = run(split.read(), arrays, rows, carry)
             split.write(values)
             outs.append(out)
         self.cursor.move(start + length * size)
@@ -217,22 +221,11 @@ class Pipeline(nnx.Module):
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
-    @property
-    def _epoch_length(self) -> int:
-        return self.source.order().epoch_length
-
-    def _next_size(self) -> int:
-        """Records in the next batch of the run under way; 0 if it is over."""
-        run_length = self.rule.run_length(self._epoch_length)
-        remaining = None if run_length is None else self.cursor.run_start + run_length - self.cursor.position
-        return self.rule.next_size(remaining)
-
     def _make_route(self) -> Route:
         return Route(self.source, tuple(self.stages), self.rule)
 
-    def _serve(self, route: Route, size: int) -> Batch:
-        """The next ``size`` records; the position moves once they are ready to be handed over."""
-        position = self.cursor.position
+    def _serve(self, route: Route, position: int, size: int) -> Batch:
+        """The ``size`` records from the present position on; it moves once they are ready to be handed over."""
         batch = route.batch_at(position, size)
         self.cursor.move(position + size)
         self.source.note_served(1)
@@ -246,7 +239,7 @@ class Pipeline(nnx.Module):
     def _scan_indices(self, start: int, steps: int) -> np.ndarray:
         size = self.rule.batch_size
         indices = self.source.record_indices_at(start, steps * size, self.source.order_words())
-        if self._epoch_length > DEVICE_LIMIT:
+        if self.source.order().length > DEVICE_LIMIT:
             raise ValueError(
                 f"scan addresses at most {DEVICE_LIMIT} records; {self.source.title} has more: iterate instead"
             )
@@ -263,24 +256,27 @@ class Pipeline(nnx.Module):
 class _Iterator:
     """One run over a pipeline. Holds no batch: what was served is freed when its user drops it."""
 
-    def __init__(self, pipeline: Pipeline, run: int, route: Route) -> None:
+    def __init__(self, pipeline: Pipeline, run: int, end: int | None) -> None:
         self._pipeline = pipeline
         self._run = run
-        self._route = route
+        self._end = end
+        self._route = pipeline._make_route()  # noqa: SLF001 - one idea in two classes
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Batch:
         pipeline = self._pipeline
-        if not pipeline.cursor.is_current(self._run):
+        cursor = pipeline.cursor
+        if not cursor.is_current(self._run):
             raise RuntimeError(
                 "this loop is over: the pipeline was iterated anew, reset or restored since it began; use the newer iterator"
             )
-        size = pipeline._next_size()  # noqa: SLF001 - one idea in two classes
+        position = cursor.position
+        size = pipeline.rule.next_size(None if self._end is None else self._end - position)
         if not size:
             raise StopIteration
-        return pipeline._serve(self._route, size)  # noqa: SLF001
+        return pipeline._serve(self._route, position, size)  # noqa: SLF001
 
 
 class _HeldRoute:

@@ -107,6 +107,8 @@ class SourceRegistry:
         if name in self._by_hand:
             return self._by_hand[name]
         if name not in self._loaded:
+            if name not in self._catalog.names():
+                raise self._catalog.unknown(name, self.names())
             loaded = self._catalog.load(name)
             self._loaded[name] = check_source(loaded, name, self._catalog.select(name).origin)
         return self._loaded[name]

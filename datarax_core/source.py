@@ -10,12 +10,13 @@ from flax import nnx
 
 from ._cursor import Cursor
 from ._narrow import narrow
+from ._permutation import key_words
 from ._record_cache import RecordCache
 from ._state import require_dict, require_keys, require_same, restore_variables, variable_state
 from .config import SourceConfig, StructuralConfig
 from .errors import SpecError
 from .module import StructuralModule
-from .order import ORDER_RULE, Order, Window, key_words
+from .order import ORDER_RULE, Order, Window
 from .spec import Batch, ElementSpec, batch_struct, check_batch, describe, device_spec, split_beside
 
 Access: TypeAlias = Literal["device", "host", "stream"]
@@ -189,7 +190,7 @@ class DataSourceModule(StructuralModule):
         graphdef, state = nnx.split(self)
         return _MergedRecords(graphdef), state
 
-    def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ARG002 - what a subclass needs
         """The fields of a *device* source that no device has, at concrete ``indices``."""
         return {}
 

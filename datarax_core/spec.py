@@ -23,7 +23,7 @@ ElementSpec: TypeAlias = Any
 
 def fits_device(dtype: np.dtype[Any]) -> bool:
     """Whether JAX has this dtype, as it is or narrowed; text, bytes, dates and objects it has not."""
-    known = dtype == np.bool_ or jax.dtypes.issubdtype(dtype, np.number)
+    known = dtype == np.bool_ or jnp.issubdtype(dtype, np.number)
     return bool(known and dtype not in (np.longdouble, np.clongdouble))
 
 

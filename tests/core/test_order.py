@@ -19,9 +19,7 @@ KEY = jax.random.key(20_251)
 AROUND_POWERS = sorted({2**k + d for k in range(23) for d in (-1, 0, 1)} - {0})
 WORDS = {
     "typed": jax.random.key(3),
-    "typed, seed past 32 bits": jax.random.wrap_key_data(np.array([0xFFFF_FFFF, 0x8000_0001], np.uint32)),
-    "raw words": np.array([7, 0xDEAD_BEEF], np.uint32),
-    "raw words on device": jnp.array([7, 0xDEAD_BEEF], np.uint32),
+    "raw words": np.array([0xFFFF_FFFF, 0x8000_0001], np.uint32),
     "rbg": jax.random.key(3, impl="rbg"),
     "raw words of rbg": np.array([1, 2, 3, 4], np.uint32),
 }
@@ -32,9 +30,8 @@ def is_permutation(records: np.ndarray, length: int) -> bool:
 
 
 def on_device(order: Order, start: int, size: int, key: Any, *, traced: str) -> np.ndarray:
-    if traced == "start":
-        compute: Callable[..., jax.Array] = jax.jit(lambda start: order.record_indices(start, size, key))
-        return np.asarray(compute(start))
+    if traced == "start" or key is None:
+        return np.asarray(jax.jit(lambda start: order.record_indices(start, size, key))(start))
     if traced == "key":
         return np.asarray(jax.jit(lambda key: order.record_indices(start, size, key))(key))
     return np.asarray(jax.jit(lambda start, key: order.record_indices(start, size, key))(start, key))
@@ -49,7 +46,7 @@ def test_lengths_around_powers_of_two_are_permutations(length: int) -> None:
     assert is_permutation(Order(length).record_indices(3 * length, length, KEY), length)
 
 
-@pytest.mark.parametrize("length", [1, 2, 5, 255, 256, 257, 258, 4097, 65_537, 2**20 - 1])
+@pytest.mark.parametrize("length", [1, 5, 256, 257, 65_537, 2**20 - 1])
 def test_the_order_under_jit_is_a_permutation(length: int) -> None:
     assert is_permutation(on_device(Order(length), 0, length, KEY, traced="both"), length)
 
@@ -57,8 +54,6 @@ def test_the_order_under_jit_is_a_permutation(length: int) -> None:
 @pytest.mark.parametrize("key", [None, *WORDS.values()], ids=["in sequence", *WORDS])
 @pytest.mark.parametrize("traced", ["start", "key", "both"])
 def test_numpy_and_jit_agree_for_every_kind_of_key(key: Any, traced: str) -> None:
-    if key is None and traced == "key":
-        traced = "start"
     for length in (200, 3000):
         order = Order(length)
         expected = order.record_indices(length - 9, 50, key)
@@ -70,17 +65,17 @@ def test_numpy_and_jit_agree_for_every_kind_of_key(key: Any, traced: str) -> Non
 )
 def test_numpy_and_jit_agree_wherever_the_stream_is_entered(length: int) -> None:
     order = Order(length)
-    for size in (1, 100, 700):
+    for size in (1, 700):
         compute = jax.jit(lambda start, key, size=size: order.record_indices(start, size, key))
         starts = {0, 1, length // 2, length - 1, length - 50, 2 * length - 7, 5 * length + 3, 2**31 - 1 - size}
-        for start in sorted(start for start in starts if 0 <= start < 2**31):
+        for start in (start for start in starts if 0 <= start < 2**31):
             actual = np.asarray(compute(start, KEY))
             assert actual.dtype == np.int32
             np.testing.assert_array_equal(actual, order.record_indices(start, size, KEY), err_msg=f"start {start}")
 
 
 @pytest.mark.parametrize("start", [2**31 - 5, 2**31, 2**32 + 1, 2**45 + 17, 2**63 - 3, 2**63 + 11, 2**64 + 1])
-@pytest.mark.parametrize("length", [251, 1000, 65_537, 2**31 - 1])
+@pytest.mark.parametrize("length", [251, 2**31 - 1])
 def test_a_concrete_start_under_jit_may_pass_32_and_64_bits(length: int, start: int) -> None:
     order = Order(length)
     for key in (KEY, None):
@@ -155,8 +150,9 @@ def test_any_split_of_a_range_gives_the_same_records(
 
 @pytest.mark.parametrize("length", [2**31, 2**31 + 1, 2**32, 2**40 + 12_345, 2**62, 2**62 + 1, HOST_LIMIT])
 def test_lengths_past_31_bits_are_undone_exactly_and_stay_in_range(length: int) -> None:
-    positions = np.concatenate([np.arange(2000), np.arange(length - 2000, length), _scattered(length, 20_000)])
-    keys = permutation.round_keys(np.asarray(permutation.key_words(KEY)), *np.zeros((2, 1), np.uint32))[0]
+    scattered = np.random.default_rng(5).integers(0, length, 20_000)
+    positions = np.concatenate([np.arange(2000), np.arange(length - 2000, length), scattered])
+    keys = permutation.round_keys(np.asarray(jax.random.key_data(KEY)), *np.zeros((2, 1), np.uint32))[0]
     records = permutation.shuffle(positions, length, keys)
     assert records.min() >= 0
     assert records.max() < length
@@ -164,10 +160,6 @@ def test_lengths_past_31_bits_are_undone_exactly_and_stay_in_range(length: int) 
     np.testing.assert_array_equal(Order(length).record_indices(0, 2000, KEY), records[:2000])
     np.testing.assert_array_equal(Order(length).record_indices(length - 2000, 2000, KEY), records[2000:4000])
     assert len(np.unique(records)) == len(np.unique(positions))
-
-
-def _scattered(length: int, size: int) -> np.ndarray:
-    return np.random.default_rng(5).integers(0, length, size)
 
 
 def _unshuffle(records: np.ndarray, length: int, keys: np.ndarray) -> np.ndarray:
@@ -190,11 +182,10 @@ def _unshuffle(records: np.ndarray, length: int, keys: np.ndarray) -> np.ndarray
                 left = (left - (hashed(right, wide[turn]) * count >> 64)) % count
         return left << right_bits | right
 
-    def walked_back(value: int) -> int:
-        value = back(value)
-        return value if value < length else walked_back(value)
-
-    return np.array([walked_back(int(record)) for record in records])
+    values = [back(int(record)) for record in records]
+    while any(value >= length for value in values):
+        values = [back(value) if value >= length else value for value in values]
+    return np.array(values)
 
 
 @pytest.mark.parametrize(("right_bits", "left_count"), [(4, 17), (5, 32), (8, 300), (10, 1025)])
@@ -212,8 +203,7 @@ def test_epochs_past_32_bits_are_orders_of_their_own(length: int) -> None:
     orders = [Order(length).record_indices(epoch * length, length, KEY) for epoch in epochs]
     assert all(is_permutation(order, length) for order in orders)
     assert length == 3 or all((one != other).any() for one, other in itertools.combinations(orders, 2))
-    across = Order(length).record_indices(2**32 * length - 2, 4, KEY)
-    np.testing.assert_array_equal(across, [*orders[2][-2:], *orders[3][:2]])
+    assert Order(length).record_indices(2**32 * length - 2, 4, KEY).tolist() == [*orders[2][-2:], *orders[3][:2]]
 
 
 @pytest.mark.parametrize("words", [(0, 0), (1, 0), (0, 1), (0xFFFF_FFFF, 0xFFFF_FFFF), (0x13198A2E, 0x03707344)])
@@ -231,15 +221,17 @@ def test_round_keys_are_threefry_of_key_epoch_and_round(words: tuple[int, int]) 
 def test_every_word_of_a_wide_key_counts() -> None:
     words = np.array([1, 2, 3, 4], np.uint32)
     variants = [words, *(words + np.eye(4, dtype=np.uint32)), words[[2, 3, 0, 1]], words[:2], words[2:]]
-    orders = {Order(1000).record_indices(0, 1000, variant).tobytes() for variant in variants}
-    assert len(orders) == len(variants)
+    assert len({Order(1000).record_indices(0, 1000, variant).tobytes() for variant in variants}) == len(variants)
 
 
 def test_the_arithmetic_of_rule_1_is_pinned() -> None:
     assert ORDER_RULE == 1
     key = np.array([0, 42], np.uint32)
-    starts = {n: Order(n).record_indices(0, 4, key).tolist() for n in (5, 256, 1000, 2**31 - 1, HOST_LIMIT)}
-    assert starts == {}
+    assert Order(5).record_indices(3, 4, key).tolist() == [2, 3, 4, 2]
+    assert Order(256).record_indices(0, 4, key).tolist() == [172, 36, 226, 41]
+    assert Order(1000).record_indices(0, 4, key).tolist() == [411, 985, 504, 674]
+    assert Order(2**31 - 1).record_indices(0, 3, key).tolist() == [2105807663, 133403341, 981283930]
+    assert Order(HOST_LIMIT).record_indices(0, 2, key).tolist() == [9058448065243819002, 2182626711439077378]
 
 
 @pytest.mark.parametrize(
@@ -251,7 +243,6 @@ def test_the_arithmetic_of_rule_1_is_pinned() -> None:
         (lambda: Order(9, 4, 4), r"shard 4 is not one of 0 \.\. 3; number shards from 0"),
         (lambda: Order(3, 3, 8), r"shard 3 of 8 is empty: there are 3 records only"),
         (lambda: Order(9).record_indices(-1, 4, KEY), r"position -1 is before the start of the stream"),
-        (lambda: Order(9).record_indices(np.int64(-2), 4), r"position -2 is before the start of the stream"),
         (
             lambda: on_device(Order(2**31), 0, 4, KEY, traced="start"),
             r"2147483648 records are more than the 2147483647",
@@ -292,7 +283,7 @@ def test_a_window_gives_what_compute_gives(takes: list[tuple[int, int]], capacit
         np.testing.assert_array_equal(window.take(start, size), compute(start, size))
 
 
-def test_a_window_computes_once_for_many_slices_and_never_holds_past_its_capacity() -> None:
+def test_a_window_gives_read_only_slices_of_what_it_computes_once_and_holds_no_more_than_its_capacity() -> None:
     computed: list[tuple[int, int]] = []
 
     def compute(start: int, size: int) -> np.ndarray:
@@ -301,16 +292,9 @@ def test_a_window_computes_once_for_many_slices_and_never_holds_past_its_capacit
 
     window = Window(compute, capacity=100)
     for start in range(0, 200, 10):
-        window.take(start, 10)
+        assert not window.take(start, 10).flags.writeable
     assert computed == [(0, 100), (100, 100)]
     window.take(0, 101)  # more than it may hold: computed, and what it holds stays
-    assert window.take(190, 10).base is not None
+    window.take(190, 10)
     assert computed == [(0, 100), (100, 100), (0, 101)]
     assert window._held.size == 100
-
-
-def test_what_a_window_gives_is_read_only() -> None:
-    window = Window(Order(300).record_indices, capacity=50)
-    for _ in range(2):
-        with pytest.raises(ValueError, match="read-only"):
-            window.take(0, 10)[0] = 1

@@ -1,0 +1,55 @@
+# demo, test, check, bench: each makes the environment it needs, in .venv, and does nothing twice.
+# An environment is made anew when a pyproject.toml has changed since.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+METADATA := pyproject.toml $(wildcard plugins/*/pyproject.toml)
+PLUGINS  := $(patsubst %,-e %,$(wildcard plugins/*))
+TESTS  ?= tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types contracts bench format test-lowest clean
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/.demo  ## train on real handwritten digits from a config, stop, resume, evaluate
+	$(BIN)/python examples/digits/train.py
+
+test: $(VENV)/.test  ## all tests
+	$(BIN)/python -m pytest $(TESTS)
+
+check: lint types contracts test  ## what CI runs: lint, types, import contracts, tests
+
+lint: $(VENV)/.check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.check
+	$(BIN)/mypy
+
+contracts: $(VENV)/.check
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.demo  ## measure against references in the same run, as ratios
+	$(BIN)/python benchmarks/run.py
+
+format: $(VENV)/.check  ## rewrite the code as the formatter wants it
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+test-lowest:  ## all tests with the oldest versions that the pyproject files allow
+	$(PYTHON) tests/lowest.py .venv-lowest
+
+clean:  ## remove environments, caches and outputs
+	rm -rf .venv .venv-lowest examples/digits/out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+
+$(VENV)/.demo $(VENV)/.test $(VENV)/.check: $(VENV)/.%: $(METADATA) | $(VENV)/bin/python
+	$(BIN)/pip install --quiet -e . $(PLUGINS) --group $*
+	@touch $@

@@ -1,0 +1,87 @@
+"""What tests share: real distributions on disk, as an installer would leave them."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+WORKING = """
+    from typing import Literal
+
+    import jax
+    import numpy as np
+
+    from datarax_core.config import SourceConfig
+    from datarax_core.source import DataSourceModule
+
+
+    class {cls}Config(SourceConfig):
+        type: Literal["{name}"] = "{name}"
+        size: int = 4
+
+
+    class {cls}(DataSourceModule):
+        config_class = {cls}Config
+
+        def __len__(self):
+            return self.config.size
+
+        def element_spec(self):
+            return {{"x": jax.ShapeDtypeStruct((), np.int32)}}
+
+        def get_records(self, indices):
+            return {{"x": np.asarray(indices, np.int32)}}
+"""
+
+
+@dataclass
+class Site:
+    """A folder of installed distributions."""
+
+    folder: Path
+    packages: set[str] = field(default_factory=set)
+
+    def install(
+        self,
+        dist: str,
+        sources: Mapping[str, str],
+        *,
+        code: str | None = None,
+        version: str = "1.0",
+        requires: tuple[str, ...] = (),
+    ) -> None:
+        """A distribution whose package, named like it, holds ``code`` (None leaves the package out)."""
+        package = dist.replace("-", "_")
+        info = self.folder / f"{package}-{version}.dist-info"
+        info.mkdir(parents=True)
+        lines = ["Metadata-Version: 2.1", f"Name: {dist}", f"Version: {version}"]
+        lines += [f"Requires-Dist: {line}" for line in requires]
+        (info / "METADATA").write_text("\n".join([*lines, "", ""]))
+        entries = [f"{name} = {target}" for name, target in sources.items()]
+        (info / "entry_points.txt").write_text("\n".join(["[datarax.sources]", *entries, ""]))
+        if code is not None:
+            self.packages.add(package)
+            (self.folder / package).mkdir(exist_ok=True)
+            (self.folder / package / "__init__.py").write_text(dedent(code))
+
+    def install_working(self, dist: str, name: str, *, version: str = "1.0", requires: tuple[str, ...] = ()) -> None:
+        """A distribution with a source that works."""
+        target = f"{dist.replace('-', '_')}:Source"
+        code = WORKING.format(cls="Source", name=name)
+        self.install(dist, {name: target}, code=code, version=version, requires=requires)
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """A folder of distributions that Python sees, in this process and in those it starts."""
+    made = Site(tmp_path / "site")
+    made.folder.mkdir()
+    monkeypatch.syspath_prepend(made.folder)
+    monkeypatch.setenv("PYTHONPATH", str(made.folder))
+    monkeypatch.delenv("DATARAX_DISABLE_PLUGINS", raising=False)
+    yield made
+    for package in made.packages:
+        sys.modules.pop(package, None)

@@ -1,0 +1,128 @@
+"""Sources for the tests of core: eager ones on the device and on the host, and two as third parties would write them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from datarax_core import Columns, DataSourceModule, EagerSourceBase, Order, StructuralConfig, columns_of
+from datarax_core.eager import Placement
+
+
+def source_config(*, shuffle: bool = False, cacheable: bool = False) -> StructuralConfig:
+    return StructuralConfig(stochastic=shuffle, stream_name="shuffle" if shuffle else None, cacheable=cacheable)
+
+
+def records_of(length: int) -> dict[str, np.ndarray]:
+    ids = np.arange(length, dtype=np.int32)
+    return {"id": ids, "x": np.stack([ids * 0.5, ids + 1.0], axis=1).astype(np.float32)}
+
+
+def make_eager(
+    data: int | Mapping[str, Any] | Columns = 100,
+    *,
+    shuffle: bool = False,
+    placement: Placement = "device",
+    seed: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    name: str | None = None,
+) -> EagerSourceBase:
+    given = records_of(data) if isinstance(data, int) else data
+    columns = given if isinstance(given, Columns) else columns_of(given, "the test's data")
+    return EagerSourceBase(
+        source_config(shuffle=shuffle),
+        columns,
+        order=Order(columns.length, *shard),
+        shuffle=shuffle,
+        placement=placement,
+        rngs=nnx.Rngs(seed),
+        name=name,
+    )
+
+
+class Reads:
+    """What a source was asked for, call by call."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+
+
+class HostRecords(DataSourceModule):
+    """A third party's host source: the three methods that an author must write, and not one more."""
+
+    def __init__(
+        self, config: StructuralConfig, length: int, *, rngs: nnx.Rngs | None = None, name: str | None = None
+    ) -> None:
+        super().__init__(config, rngs=rngs, name=name)
+        self.length = length
+        self.reads = Reads()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {"id": jax.ShapeDtypeStruct((), np.int32), "x": jax.ShapeDtypeStruct((2,), np.float32)}
+
+    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
+        self.reads.calls.append(indices.tolist())
+        ids = indices.astype(np.int32)
+        return {"id": ids, "x": np.stack([ids * 0.5, ids + 1.0], axis=1).astype(np.float32)}
+
+
+class DeviceRecords(DataSourceModule):
+    """A third party's device source: its records are JAX arrays in variables."""
+
+    traceable = True
+
+    def __init__(
+        self, config: StructuralConfig, length: int, *, rngs: nnx.Rngs | None = None, name: str | None = None
+    ) -> None:
+        super().__init__(config, rngs=rngs, name=name)
+        columns = records_of(length)
+        self.length = length
+        self.id = nnx.Variable(jax.numpy.asarray(columns["id"]))
+        self.x = nnx.Variable(jax.numpy.asarray(columns["x"]))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {"id": jax.ShapeDtypeStruct((), np.int32), "x": jax.ShapeDtypeStruct((2,), np.float32)}
+
+    def get_records(self, indices: Any) -> dict[str, jax.Array]:
+        return {"id": self.id[indices], "x": self.x[indices]}
+
+
+MakeSource = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def make_source() -> MakeSource:
+    """Makes an eager source: ``make_source(length or data, shuffle=, placement=, seed=, shard=, name=)``."""
+    return make_eager
+
+
+@pytest.fixture(scope="session")
+def make_host_source() -> MakeSource:
+    """Makes a third party's host source: ``make_host_source(length, shuffle=, cacheable=, seed=, name=)``."""
+
+    def make(
+        length: int = 100, *, shuffle: bool = False, cacheable: bool = False, seed: int = 0, name: str | None = None
+    ) -> HostRecords:
+        config = source_config(shuffle=shuffle, cacheable=cacheable)
+        return HostRecords(config, length, rngs=nnx.Rngs(seed), name=name)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_device_source() -> MakeSource:
+    """Makes a third party's device source: ``make_device_source(length, shuffle=, seed=)``."""
+
+    def make(length: int = 100, *, shuffle: bool = False, seed: int = 0) -> DeviceRecords:
+        return DeviceRecords(source_config(shuffle=shuffle), length, rngs=nnx.Rngs(seed))
+
+    return make

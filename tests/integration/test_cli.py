@@ -1,0 +1,222 @@
+"""``drx`` as users run it: the installed command and ``python -m datarax_core``, each in a process of its own."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Site
+
+DRX = [str(Path(sys.executable).with_name("drx"))]
+MODULE = [sys.executable, "-W", "error", "-m", "datarax_core"]
+SUMMARY = (
+    r"^{batches} batches, {records} records in [\d.]+ s: [\d,]+ records/s, [\d.,]+ MB/s, "
+    r"waiting for data [\d.]+ s \(\d+%\)$"
+)
+
+
+def _run(command: Sequence[str], *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*command, *args], cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+
+
+def _fails(command: Sequence[str], *args: str, cwd: Path | None = None) -> str:
+    """What a command that fails by a user's mistake prints on stderr."""
+    done = _run(command, *args, cwd=cwd)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A config of 1,000 records beside its data."""
+    np.savez(tmp_path / "data.npz", image=np.zeros((1000, 4, 4), np.uint8), label=np.arange(1000, dtype=np.int32))
+    path = tmp_path / "train.yaml"
+    path.write_text("batch_size: 64\nsource: {type: memory, path: data.npz, shuffle: true}\n")
+    return path
+
+
+# -- drx sources --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [DRX, MODULE], ids=["drx", "python -m"])
+def test_sources_are_listed_with_distribution_and_version(command: Sequence[str], site: "Site") -> None:
+    site.install_working("acme-count", "acme_count", version="2.5")
+    done = _run(command, "sources")
+    assert done.returncode == 0
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0] == ["name", "status", "distribution", "version"]
+    assert ["acme_count", "ready", "acme-count", "2.5"] in lines
+    assert ["memory", "ready", "datarax-memory", metadata.version("datarax-memory")] in lines
+    assert "\x1b" not in done.stdout
+
+
+def test_a_source_that_is_not_ready_says_why(site: "Site") -> None:
+    site.install("acme-needy", {"needy": "acme_needy:S"}, requires=("acme-absent[big]>=2",))
+    site.install_working("acme-one", "shared")
+    site.install_working("bolt-two", "shared")
+    printed = _run(DRX, "sources").stdout
+    assert re.search(r"^needy +unmet +acme-needy +1\.0 +needs acme-absent\[big\]>=2$", printed, re.MULTILINE)
+    assert len(re.findall(r"^shared +conflict .* is provided by .*uninstall one.*$", printed, re.MULTILINE)) == 2
+
+
+def test_listing_loads_no_plugin_and_no_jax(site: "Site") -> None:
+    site.install("acme-loud", {"acme_loud": "acme_loud:Source"}, code="raise RuntimeError('imported')")
+    script = (
+        "import sys; from datarax_core.__main__ import main; sys.argv = ['drx', 'sources']\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print([m for m in ('jax', 'flax', 'grain', 'tensorflow', 'datarax_memory', 'acme_loud') if m in sys.modules])"
+    )
+    done = _run([sys.executable, "-c", script])
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "acme_loud" in done.stdout
+
+
+def test_sources_as_json(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
+    site.install_working("acme-count", "acme_count", version="2.5")
+    monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "acme-count")
+    listed = {entry["name"]: entry for entry in json.loads(_run(DRX, "sources", "--json").stdout)}
+    assert listed["acme_count"] == {
+        "name": "acme_count",
+        "status": "disabled",
+        "distribution": "acme-count",
+        "version": "2.5",
+        "target": "acme_count:Source",
+        "detail": "by DATARAX_DISABLE_PLUGINS=acme-count",
+    }
+
+
+def test_the_version_is_the_distribution_s() -> None:
+    assert _run(DRX, "--version").stdout == f"datarax-core {metadata.version('datarax-core')}\n"
+
+
+def test_a_misspelt_command_is_told(tmp_path: Path) -> None:
+    done = _run(DRX, "sorces", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "No such command 'sorces'" in done.stderr
+
+
+# -- drx run ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [DRX, MODULE], ids=["drx", "python -m"])
+def test_run_prints_the_element_spec_and_a_summary(command: Sequence[str], config: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    done = _run(command, "run", str(config), cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["image  uint8[4, 4]", "label  int32[]"]
+    assert re.match(SUMMARY.format(batches=16, records="1,000"), lines[2])
+    assert len(lines) == 3
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_run_stops_at_the_limit_or_after_the_epochs(config: Path) -> None:
+    limited = _run(DRX, "run", str(config), "--limit", "3").stdout.splitlines()
+    assert re.match(SUMMARY.format(batches=3, records=192), limited[-1])
+    config.write_text(config.read_text() + "num_epochs: null\n")
+    epochs = _run(DRX, "run", str(config), "--epochs", "2").stdout.splitlines()
+    assert re.match(SUMMARY.format(batches=32, records="2,000"), epochs[-1])
+
+
+def test_run_shows_its_progress_on_a_terminal(config: Path) -> None:
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [*DRX, "run", str(config)], stdout=subprocess.PIPE, stderr=theirs, check=True, text=True, timeout=120
+    )
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert "\x1b[" in shown
+    assert "0/16" in shown
+    assert "\x1b" not in done.stdout
+    assert re.match(SUMMARY.format(batches=16, records="1,000"), done.stdout.splitlines()[-1])
+
+
+def test_an_interrupted_run_still_prints_its_summary(config: Path) -> None:
+    config.write_text(config.read_text() + "num_epochs: null\n")
+    with subprocess.Popen(
+        [*DRX, "run", str(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "image  uint8[4, 4]\n"
+        child.send_signal(signal.SIGINT)
+        printed, complaints = child.communicate(timeout=120)
+    assert child.returncode == 130
+    assert re.match(r"interrupted: [\d,]+ batches, [\d,]+ records in ", printed.splitlines()[-1])
+    assert "Traceback" not in complaints
+
+
+def test_a_missing_config_is_one_clear_message(tmp_path: Path) -> None:
+    message = _fails(DRX, "run", "nix.yaml", cwd=tmp_path)
+    assert message == f"nix.yaml: no such file; check the path and the working folder {tmp_path}"
+
+
+def test_a_bad_config_lists_every_problem(config: Path) -> None:
+    config.write_text("batchsize: 64\nsource: {type: memry, path: data.npz}\n")
+    name = re.escape(str(config))
+    assert re.fullmatch(
+        rf"{name}: source\.type: unknown source 'memry'; did you mean 'memory'\?.*\n"
+        rf"{name}: batch_size: this field is required\n"
+        rf"{name}: batchsize: unknown field 'batchsize'; did you mean 'batch_size'\?",
+        _fails(DRX, "run", str(config)),
+    )
+
+
+def test_a_yaml_mistake_has_line_and_column(config: Path) -> None:
+    config.write_text("batch_size: 64\nsource: {type: memory\n")
+    assert "train.yaml: line 3, column 1: not valid YAML: " in _fails(DRX, "run", str(config))
+
+
+def test_missing_data_is_one_clear_message(config: Path) -> None:
+    config.with_name("data.npz").unlink()
+    message = _fails(DRX, "run", str(config))
+    assert str(config.with_name("data.npz")) in message
+
+
+def test_data_that_a_source_refuses_is_one_clear_message(config: Path) -> None:
+    np.savez(config.with_name("data.npz"), image=np.zeros((10, 4)), label=np.zeros(9))
+    message = _fails(DRX, "run", str(config))
+    assert "image" in message
+    assert "10" in message
+    assert "9" in message
+
+
+@pytest.mark.parametrize("args", [["--debug", "run", "nix.yaml"], ["run", "nix.yaml", "--debug"]])
+def test_debug_shows_the_traceback_of_a_mistake(args: list[str], tmp_path: Path) -> None:
+    done = _run(DRX, *args, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "datarax_core.errors.ConfigError: nix.yaml: no such file" in done.stderr
+
+
+def test_a_bug_shows_its_traceback(site: "Site", tmp_path: Path) -> None:
+    site.install_working("acme-bug", "acme_bug")
+    code = site.folder / "acme_bug" / "__init__.py"
+    code.write_text(code.read_text().replace('return {"x": np.asarray', 'return {"x": self.oops or np.asarray'))
+    (tmp_path / "bug.yaml").write_text("batch_size: 2\nsource: {type: acme_bug}\n")
+    done = _run(DRX, "run", "bug.yaml", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "AttributeError" in done.stderr
+    assert "Traceback" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--epochs", "--limit"])
+def test_counts_below_one_are_refused(option: str, config: Path) -> None:
+    done = _run(DRX, "run", str(config), option, "0")
+    assert done.returncode == 2
+    assert f"Invalid value for '{option}'" in done.stderr
