@@ -88,7 +88,7 @@ def _open(path: Path, config: PipelineConfig) -> "tuple[Pipeline, dict[str, str]
         return pipeline, describe(pipeline.element_spec())
     except DataraxError:
         raise
-    except ValueError as refused:
+    except (ValueError, NotImplementedError) as refused:
         raise ConfigError(f"{path}: {refused}") from refused
 
 
@@ -128,7 +128,7 @@ def _measure(pipeline: "Pipeline", limit: int | None, tally: Tally, refresh: Any
             shown = now
             refresh()
     if last is not None:  # batches are computed asynchronously, in order: the last one is ready when all are
-        jax.block_until_ready(last)  # type: ignore[no-untyped-call]  # JAX leaves it unannotated
+        jax.block_until_ready(last)
         tally.elapsed = time.perf_counter() - started
 
 

@@ -51,7 +51,7 @@ def _declaring(group: str) -> Iterator[str]:
         try:
             if f"[{group}]" not in (dist.read_text("entry_points.txt") or ""):
                 continue
-            name = dist.metadata["Name"]
+            name = _declared(dist, "Name")
         except (KeyError, TypeError, ValueError):  # no METADATA, or it is no text; what raises depends on Python
             name = None
         if name:
@@ -70,9 +70,15 @@ def _entries(name: str, group: str) -> Iterator[Installed]:
     except (TypeError, ValueError) as cause:
         _warn_damaged(name, f"its entry points cannot be read ({cause})")
         return
+    version = _declared(dist, "Version") or "of unknown version"
     requires = tuple(dist.requires or ())
     for entry in entry_points:
-        yield Installed(entry.name, name, dist.version, entry.value, requires)
+        yield Installed(entry.name, name, version, entry.value, requires)
+
+
+def _declared(dist: metadata.Distribution, key: str) -> str | None:
+    values: list[str] = dist.metadata.get_all(key, [])  # indexing warns of a missing key from Python 3.12
+    return values[0] if values else None
 
 
 def _warn_damaged(place: str, problem: str) -> None:

@@ -50,9 +50,10 @@ def shuffle(positions: Integers, length: int, keys: Integers) -> Integers:
         )
     indices = np.empty(len(positions), np.int64)
     for at in range(0, len(positions), BLOCK):
-        values = network(positions[at : at + BLOCK].astype(width.word), keys=keys)
+        block_keys = keys if keys.ndim == 1 else keys[:, at : at + BLOCK]
+        values = network(positions[at : at + BLOCK].astype(width.word), keys=block_keys)
         while (outside := np.flatnonzero(values >= length)).size:
-            values[outside] = network(values[outside], keys=keys)
+            values[outside] = network(values[outside], keys=keys if keys.ndim == 1 else block_keys[:, outside])
         indices[at : at + BLOCK] = values
     return indices
 

@@ -15,7 +15,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ModelWrapValidatorHandler,
     PlainValidator,
     SerializeAsAny,
     StrictBool,
@@ -26,6 +25,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from ._config_errors import at_type, problems, source_cause, source_error, suggesting
 from ._config_files import read_config_file

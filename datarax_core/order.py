@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._permutation import DEVICE_LIMIT, SORTED_UP_TO, Integers, key_words, round_keys, shuffle, sorted_order
+from ._permutation import BLOCK, DEVICE_LIMIT, SORTED_UP_TO, Integers, key_words, round_keys, shuffle, sorted_order
 
 ORDER_RULE: Final = 1
 """Version of the arithmetic. It is part of every saved state: a new rule is a new order."""
@@ -72,16 +72,23 @@ class Order:
             # uint64: offset + size may pass 2**63
             rows = np.uint64(offset) + np.arange(size, dtype=np.uint64)
             return (rows % np.uint64(self.epoch_length)).astype(np.int64) * self.num_shards + self.shard
-        indices = np.empty(size, np.int64)
         keys = round_keys(np.asarray(key_words(key)), *_epoch_words(epoch, self._epochs_in(offset, size)))
-        table = sorted_order(self.length, keys) if self.length <= SORTED_UP_TO else None
+        if self.epoch_length > BLOCK:
+            return self._epoch_by_epoch(offset, size, keys)
+        passed, rows = np.divmod(offset + np.arange(size), self.epoch_length)
+        positions = rows * self.num_shards + self.shard
+        if self.length <= SORTED_UP_TO:
+            return sorted_order(self.length, keys)[passed, positions]
+        return np.asarray(shuffle(positions, self.length, keys[passed].T if len(keys) > 1 else keys[0]))
+
+    def _epoch_by_epoch(self, offset: int, size: int, keys: np.ndarray) -> np.ndarray:
+        """The same for long epochs: one key for many positions, which costs a third less than a key for each."""
+        indices = np.empty(size, np.int64)
         done = 0
-        for row in range(len(keys)):
+        for epoch_keys in keys:
             span = min(self.epoch_length - offset, size - done)
             positions = np.arange(offset, offset + span, dtype=np.int64) * self.num_shards + self.shard
-            indices[done : done + span] = (
-                table[row][positions] if table is not None else shuffle(positions, self.length, keys[row])
-            )
+            indices[done : done + span] = shuffle(positions, self.length, epoch_keys)
             done, offset = done + span, 0
         return indices
 

@@ -277,3 +277,9 @@ def test_a_seed_ahead_is_not_an_epoch_ahead() -> None:
             for seed, epoch in np.ndindex(40, 40)
         }
         assert len(orders) == 1600
+
+
+def test_every_word_of_a_wide_key_counts() -> None:
+    words = np.array([1, 2, 3, 4], np.uint32)
+    variants = [words, *(words + np.eye(4, dtype=np.uint32)), words[[2, 3, 0, 1]], words[:2], words[2:]]
+    assert len({Order(1000).record_indices(0, 1000, variant).tobytes() for variant in variants}) == len(variants)

@@ -27,7 +27,9 @@ SUMMARY = (
 
 
 def _run(command: Sequence[str], *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*command, *args], cwd=cwd, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(  # noqa: S603 - our own command
+        [*command, *args], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def _fails(command: Sequence[str], *args: str, cwd: Path | None = None) -> str:
@@ -135,7 +137,7 @@ def test_run_stops_at_the_limit_or_after_the_epochs(config: Path) -> None:
 
 def test_run_shows_its_progress_on_a_terminal(config: Path) -> None:
     ours, theirs = pty.openpty()
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - our own command
         [*DRX, "run", str(config)], stdout=subprocess.PIPE, stderr=theirs, check=True, text=True, timeout=120
     )
     os.close(theirs)
@@ -149,7 +151,7 @@ def test_run_shows_its_progress_on_a_terminal(config: Path) -> None:
 
 def test_an_interrupted_run_still_prints_its_summary(config: Path) -> None:
     config.write_text(config.read_text() + "num_epochs: null\n")
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603 - our own command
         [*DRX, "run", str(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None

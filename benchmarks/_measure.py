@@ -1,0 +1,65 @@
+"""Timing against a reference in the same run: pairs of runs, one after the other, and the median of their ratios."""
+
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+RUNS = 15
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a report. ``ratio`` is what counts; above ``target`` is good if ``more_is_better``."""
+
+    what: str
+    reference: str
+    ours: str
+    ratio: float
+    target: float
+    more_is_better: bool = True
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the target is reached."""
+        return self.ratio >= self.target if self.more_is_better else self.ratio <= self.target
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long one call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def against(
+    reference: Callable[[], object], ours: Callable[[], object], *, records: int, what: str, target: float, runs: int = RUNS
+) -> Row:
+    """Speed of ``ours`` as a multiple of that of ``reference``; both serve ``records`` a call."""
+    reference(), ours()
+    pairs = [(seconds(reference), seconds(ours)) for _ in range(runs)]
+    ratio = statistics.median(r / o for r, o in pairs)
+    rates = (f"{records / statistics.median(times) / 1e6:.2f} M rec/s" for times in zip(*pairs, strict=True))
+    return Row(what, *rates, ratio=ratio, target=target)
+
+
+def resident_mib() -> float:
+    """Memory of this process now, in MiB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def report(title: str, rows: list[Row]) -> None:
+    """Print rows as a table."""
+    table = Table(title=title, title_justify="left")
+    for name in ("what", "reference", "ours", "ratio", "target", ""):
+        table.add_column(name, justify="left" if name in ("what", "") else "right")
+    for row in rows:
+        target = f"{'>=' if row.more_is_better else '<='} {row.target:g}"
+        table.add_row(row.what, row.reference, row.ours, f"{row.ratio:.2f}", target, "yes" if row.is_reached else "NO")
+    Console(width=130).print(table)

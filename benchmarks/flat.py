@@ -1,0 +1,91 @@
+"""What does not grow with the data: the cost of step(), eager and under nnx.jit, and of a shuffled batch."""
+
+import statistics
+from collections.abc import Callable
+from itertools import islice
+
+import jax
+import numpy as np
+from flax import nnx
+
+from _measure import Row, seconds
+from datarax_core import DataSourceModule, Pipeline, SourceConfig
+from datarax_memory import MemorySource, MemorySourceConfig
+
+BATCH, ROW = 64, 4096
+MIB = 2**20
+CALLS, RUNS = 200, 7
+
+
+def rows() -> list[Row]:
+    """Each against the smallest size."""
+    return [*_growth("step()", _step), *_growth("step() under nnx.jit", _traced_step), *_order_rows()]
+
+
+def _growth(what: str, make: Callable[[Pipeline], Callable[[], object]]) -> list[Row]:
+    calls = {size: make(_pipeline(size * MIB)) for size in (1, 16, 256)}
+    cost = _cost_of_each(calls)
+    return [
+        Row(f"{what}, {size} MiB of data against 1 MiB", _micros(cost[1]), _micros(cost[size]), cost[size] / cost[1], 1.25, False)
+        for size in (16, 256)
+    ]
+
+
+def _pipeline(nbytes: int) -> Pipeline:
+    data = {"x": np.ones((nbytes // ROW, ROW), np.uint8)}
+    source = MemorySource(MemorySourceConfig(shuffle=True), data, rngs=nnx.Rngs(0))
+    return Pipeline(source=source, batch_size=BATCH)
+
+
+def _step(pipeline: Pipeline) -> Callable[[], object]:
+    return lambda: jax.block_until_ready(pipeline.step())
+
+
+def _traced_step(pipeline: Pipeline) -> Callable[[], object]:
+    step = nnx.jit(lambda p: p.step())
+    return lambda: jax.block_until_ready(step(pipeline))
+
+
+class _Numbers(DataSourceModule):
+    """As many records as one likes: each is its own index."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(SourceConfig(type="numbers", stochastic=True, stream_name="shuffle"), rngs=nnx.Rngs(0))
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def element_spec(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((), np.dtype(np.int32))
+
+    def get_records(self, indices: np.ndarray) -> np.ndarray:
+        return indices.astype(np.int32)
+
+
+def _order_rows() -> list[Row]:
+    """A loop over batches of 256 record indices, on the host route, from 10^3 records to 10^9."""
+    calls = {}
+    for power in range(3, 10):
+        batches = iter(Pipeline(source=_Numbers(10**power), batch_size=256, num_epochs=None))
+        calls[power] = lambda batches=batches: list(islice(batches, 8))
+    cost = _cost_of_each(calls)
+    return [
+        Row(f"shuffled batch of 256 of 10^{p} records against 10^3", _micros(cost[3] / 8), _micros(cost[p] / 8), cost[p] / cost[3], 1.25, False)
+        for p in range(4, 10)
+    ]
+
+
+def _cost_of_each(calls: dict[int, Callable[[], object]]) -> dict[int, float]:
+    """Median seconds of a call; the sizes take turns, so that a slow moment of the machine meets all of them."""
+    for call in calls.values():
+        call()
+    times: dict[int, list[float]] = {size: [] for size in calls}
+    for _ in range(RUNS):
+        for size, call in calls.items():
+            times[size].append(seconds(lambda call=call: [call() for _ in range(CALLS)]) / CALLS)
+    return {size: statistics.median(values) for size, values in times.items()}
+
+
+def _micros(cost: float) -> str:
+    return f"{cost * 1e6:.0f} us"

@@ -1,0 +1,105 @@
+"""Memory at 512 MiB of data, and what an import costs: each in a process of its own."""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from _measure import Row, resident_mib
+
+MIB = 512
+
+
+def rows() -> list[Row]:
+    """Memory, then imports."""
+    return [*_memory_rows(), *_import_rows()]
+
+
+def _memory_rows() -> list[Row]:
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder, "x.npy"), np.ones((MIB * 256, 4096), np.uint8))
+        used = {case: _in_process(case, folder) for case in ("host", "device", "npy", "second", "traced")}
+    texts = {
+        "host": ("array in memory, placement host", 1.1),
+        "device": ("array in memory, placed on the device besides", 2.1),
+        "npy": (".npy file, mapped; the CPU device uses the map", 1.1),
+        "second": ("a second pipeline over the placed source", 2.1),
+        "traced": ("step() traced by nnx.jit besides", 2.1),
+    }
+    return [
+        Row(f"memory: {what}", f"data {MIB} MiB", f"{used[case]:.0f} MiB", used[case] / MIB, target, False)
+        for case, (what, target) in texts.items()
+    ]
+
+
+def _in_process(case: str, folder: str) -> float:
+    out = subprocess.run([sys.executable, __file__, case, folder], capture_output=True, text=True, check=True)  # noqa: S603
+    return float(json.loads(out.stdout))
+
+
+def _measure_case(case: str, folder: str) -> float:
+    """MiB that data, source, pipeline and an epoch take, above the imports and a warmed-up JAX."""
+    from flax import nnx
+
+    from datarax_core import Pipeline
+    from datarax_memory import MemorySource, MemorySourceConfig
+
+    def pipeline_of(source: MemorySource) -> Pipeline:
+        return Pipeline(source=source, batch_size=256)
+
+    small = MemorySource(MemorySourceConfig(), {"x": np.ones((512, 4096), np.uint8)})
+    deque_all(pipeline_of(small))
+    before = resident_mib()
+    if case == "npy":
+        source = MemorySource(MemorySourceConfig(path=folder, shuffle=True), rngs=nnx.Rngs(0))
+    else:
+        placement = "host" if case == "host" else "device"
+        data = {"x": np.ones((MIB * 256, 4096), np.uint8)}
+        source = MemorySource(MemorySourceConfig(shuffle=True, placement=placement), data, rngs=nnx.Rngs(0))
+    pipeline = pipeline_of(source)
+    deque_all(pipeline)
+    if case == "second":
+        deque_all(pipeline_of(source))
+    if case == "traced":
+        step = nnx.jit(lambda p: p.step())
+        for _ in range(10):
+            step(pipeline)
+    return resident_mib() - before
+
+
+def deque_all(batches: object) -> None:
+    """Iterate to the end and keep nothing."""
+    from collections import deque
+
+    deque(batches, maxlen=0)
+
+
+def _import_rows() -> list[Row]:
+    drx = str(Path(sys.executable).with_name("drx"))
+    timed: dict[str, Callable[[], list[str]]] = {
+        "import datarax_core": lambda: [sys.executable, "-c", "import datarax_core; datarax_core.load_config"],
+        "drx sources": lambda: [drx, "sources"],
+        "bare python": lambda: [sys.executable, "-c", "pass"],
+    }
+    cost = {what: _process_seconds(command()) for what, command in timed.items()}
+    return [
+        Row(f"{what}, whole process, of its limit", limit_text, f"{cost[what]:.2f} s", cost[what] / limit, 1.0, False)
+        for what, limit, limit_text in (("import datarax_core", 0.35, "0.35 s"), ("drx sources", 0.5, "0.50 s"))
+    ]
+
+
+def _process_seconds(command: list[str]) -> float:
+    from _measure import seconds
+
+    run = lambda: subprocess.run(command, check=True, capture_output=True)  # noqa: E731, S603
+    run()
+    return statistics.median(seconds(run) for _ in range(7))
+
+
+if __name__ == "__main__":
+    print(json.dumps(_measure_case(*sys.argv[1:])))

@@ -1,0 +1,33 @@
+"""Every benchmark of the tree, as ratios against a reference in the same run. Run: ``make bench``."""
+
+import argparse
+import os
+import platform
+from datetime import UTC, datetime
+
+import flat
+import footprint
+import jax
+import memory_source
+import numpy as np
+from _measure import report
+
+PARTS = {"memory": memory_source, "flat": flat, "footprint": footprint}
+
+
+def main() -> None:
+    """Run the parts that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which to run; all if none is named")
+    chosen = parser.parse_args().parts or list(PARTS)
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, jax {jax.__version__} on "
+        f"{jax.default_backend()}, numpy {np.__version__}, {os.cpu_count()} cores"
+    )
+    for name in chosen:
+        module = PARTS[name]
+        report((module.__doc__ or name).strip(), module.rows())
+
+
+if __name__ == "__main__":
+    main()
