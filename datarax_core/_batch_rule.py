@@ -16,9 +16,9 @@ class BatchRule:
     pad_last: str | None = None
 
     def __post_init__(self) -> None:
-        _require_count("batch_size", self.batch_size)
+        require_count("batch_size", self.batch_size)
         if self.num_epochs is not None:
-            _require_count("num_epochs", self.num_epochs, "; None is endless")
+            require_count("num_epochs", self.num_epochs, "; None is endless")
         if not isinstance(self.drop_last, bool):
             raise TypeError(f"drop_last is True or False, not {self.drop_last!r}")
         if self.pad_last is not None and (not isinstance(self.pad_last, str) or not self.pad_last):
@@ -60,7 +60,8 @@ class BatchRule:
         return {"batch_size": self.batch_size, "drop_last": self.drop_last, "pad_last": self.pad_last}
 
 
-def _require_count(field: str, value: Any, hint: str = "") -> None:
+def require_count(field: str, value: Any, hint: str = "") -> None:
+    """Refuse what is no whole number from 1: ``TypeError`` for another type, also 4.0 and True, else ``ValueError``."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{field} is an integer, not {value!r}{hint}")
     if value < 1:

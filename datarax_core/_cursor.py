@@ -49,22 +49,31 @@ class Cursor(nnx.Module):
             self.base = position
         self.offset.set_raw_value(np.asarray(position - self.base, np.int32))
 
-    def advance(self, size: int) -> Any:
-        """Move on by ``size``; gives the position before: an integer, or under a trace an int32 array."""
+    @property
+    def here(self) -> Any:
+        """The position: an integer, or under a trace an int32 array.
+
+        Raises:
+            ValueError: Under a trace, the position is past what 32 bits can address.
+        """
         if not self.is_traced:
-            position = self.position
-            self.move(position + size)
-            return position
+            return self.position
         if self.base:
             raise ValueError(
                 f"the stream stands past position {self.base}, which 32-bit positions under jit cannot address; "
                 "iterate from Python, or reset()"
             )
-        offset = self.offset.get_raw_value()
+        return self.offset.get_raw_value()
+
+    def advance(self, size: int) -> None:
+        """Move on by ``size``; under a trace the last position that 32 bits can address is checked as the program runs."""
+        if not self.is_traced:
+            self.move(self.position + size)
+            return
+        offset = self.here
         limit = DEVICE_LIMIT - size
         jax.lax.cond(offset > limit, lambda: jax.debug.callback(_refuse_overflow, offset), lambda: None)
         self.offset.set_raw_value(offset + np.int32(size))
-        return offset
 
     def begin_run(self, epoch_length: int | None, *, is_over: bool) -> int:
         """Start a new run, or go on with a restored one that is not over; gives the number that its iterator goes by.

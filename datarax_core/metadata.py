@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 
@@ -33,12 +34,15 @@ class MetadataManager:
         rngs: Random streams; the key of each record is folded from one key drawn here. None: records have no key.
         track_batches: Count batches (``batch_idx``, ``global_step``); False leaves both at 0.
         shard_id: The shard that these records are served by, if there are several.
+
+    Attributes:
+        key: What the records' keys are folded from; None without random streams.
     """
 
     def __init__(
         self, *, rngs: nnx.Rngs | None = None, track_batches: bool = True, shard_id: int | None = None
     ) -> None:
-        self._key = rngs.metadata() if rngs is not None else None
+        self.key: jax.Array | None = rngs.metadata() if rngs is not None else None
         self.track_batches = track_batches
         self.shard_id = shard_id
         self.epoch = 0
@@ -85,19 +89,23 @@ class MetadataManager:
         """Back to the first batch of the first epoch; the key stays."""
         self.epoch = self.batch_idx = self.global_step = 0
 
-    def get_state(self) -> dict[str, int]:
-        """Its counters."""
-        return {"epoch": self.epoch, "batch_idx": self.batch_idx, "global_step": self.global_step}
+    def get_state(self) -> dict[str, Any]:
+        """Its counters, and the words of the key that the records' keys are folded from: JSON-able."""
+        words = None if self.key is None else jax.random.key_data(self.key).tolist()
+        return {"epoch": self.epoch, "batch_idx": self.batch_idx, "global_step": self.global_step, "key": words}
 
-    def set_state(self, state: Mapping[str, int]) -> None:
-        """Its counters, as `get_state` gave them."""
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `get_state` gave."""
+        words = state["key"]
+        impl = None if self.key is None else jax.random.key_impl(self.key)
+        self.key = None if words is None else jax.random.wrap_key_data(np.asarray(words, np.uint32), impl=impl)
         self.epoch, self.batch_idx, self.global_step = (
             int(state[name]) for name in ("epoch", "batch_idx", "global_step")
         )
 
     def _record_rng_key(self, index: int, epoch: int) -> jax.Array | None:
-        if self._key is None:
+        if self.key is None:
             return None
         low, high = index & 0xFFFFFFFF, index >> 32
-        key = jax.random.fold_in(jax.random.fold_in(self._key, epoch & 0xFFFFFFFF), low)
+        key = jax.random.fold_in(jax.random.fold_in(self.key, epoch & 0xFFFFFFFF), low)
         return jax.random.fold_in(key, high) if high else key

@@ -78,7 +78,7 @@ class Order:
         passed, rows = np.divmod(offset + np.arange(size), self.epoch_length)
         positions = rows * self.num_shards + self.shard
         if self.length <= SORTED_UP_TO:
-            return sorted_order(self.length, keys)[passed, positions]
+            return np.asarray(sorted_order(self.length, keys)[passed, positions])
         return np.asarray(shuffle(positions, self.length, keys[passed].T if len(keys) > 1 else keys[0]))
 
     def _epoch_by_epoch(self, offset: int, size: int, keys: np.ndarray) -> np.ndarray:

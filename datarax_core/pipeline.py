@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ._batch_rule import BatchRule
+from ._batch_rule import BatchRule, require_count
 from ._cursor import Cursor
 from ._modules import Split, apply_stages
 from ._permutation import DEVICE_LIMIT
@@ -130,7 +130,7 @@ class Pipeline(nnx.Module):
         """
         size = self.rule.batch_size
         if self.cursor.is_traced:
-            return self._traced_step(self.cursor.advance(size), size)
+            return self._traced_step(size)
         held = self._route.held
         if held is None or not held.reads(self.source) or any(isinstance(stage, nnx.Module) for stage in self.stages):
             held = self._route.held = self._make_route()
@@ -152,7 +152,7 @@ class Pipeline(nnx.Module):
             The outputs, stacked; with ``init_carry`` (last carry, outputs).
         """
         self._require_no_trace("scan")
-        BatchRule(length)  # the same demands as on any count
+        require_count("length", length)
         size, start = self.rule.batch_size, self.cursor.position
         at_once = max(1, _SCAN_RECORDS // size)
         split = Split((tuple(self.stages), tuple(modules)))
@@ -231,10 +231,12 @@ class Pipeline(nnx.Module):
         self.source.note_served(1)
         return batch
 
-    def _traced_step(self, start: Any, size: int) -> Batch:
-        batch = self.source.fetch_traced(self.source.record_indices_at(start, size, self.source.order_words()))
+    def _traced_step(self, size: int) -> Batch:
+        indices = self.source.record_indices_at(self.cursor.here, size, self.source.order_words())
         mask = None if self.rule.pad_last is None else jnp.ones(size, jnp.bool_)
-        return staged(self.stages, batch, self.rule.pad_last, mask)
+        batch = staged(self.stages, self.source.fetch_traced(indices), self.rule.pad_last, mask)
+        self.cursor.advance(size)
+        return batch
 
     def _scan_indices(self, start: int, steps: int) -> np.ndarray:
         size = self.rule.batch_size

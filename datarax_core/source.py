@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from ._batch_rule import require_count
 from ._cursor import Cursor
 from ._narrow import narrow
 from ._permutation import key_words
@@ -145,20 +146,18 @@ class DataSourceModule(StructuralModule):
         refused by name.
 
         Raises:
-            ValueError: ``size`` is not a positive integer, or ``start`` is negative.
+            TypeError, ValueError: ``size`` is not a whole number from 1, or ``start`` is negative.
         """
-        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
-            raise ValueError(f"the size of a batch is a positive integer, not {size!r}")
+        require_count("size", size)
         indices = self.record_indices_at(start, int(size), key)
-        if isinstance(indices, jax.core.Tracer) and self.access != "device":
-            return self.fetch_traced(indices)
-        return self.fetch(indices)
+        return self.fetch_traced(indices) if isinstance(indices, jax.core.Tracer) else self.fetch(indices)
 
     def get_batch(self, batch_size: int) -> Batch:
         """The next ``batch_size`` records of this source's own order; the one method that a stream must write."""
         self._require_random_access()
-        start = self.cursor.advance(batch_size)
-        batch = self.get_batch_at(start, batch_size, self.order_words())
+        require_count("batch_size", batch_size)
+        batch = self.get_batch_at(self.cursor.here, batch_size, self.order_words())
+        self.cursor.advance(batch_size)
         self.note_served(1)
         return batch
 

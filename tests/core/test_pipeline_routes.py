@@ -31,15 +31,19 @@ def joined(batches: Any) -> list[int]:
 
 
 def expected(source: Any, start: int, stop: int) -> list[int]:
-    """The reference: what the order says, position by position."""
-    order = Order(len(source), source.order().shard, source.order().num_shards)
-    return [int(order.record_indices(position, 1, source.order_words())[0]) for position in range(start, stop)]
+    """The reference: whole epochs of the unsharded order, laid end to end, of which a shard takes every so many."""
+    order, shard, num_shards = Order(len(source)), source.order().shard, source.order().num_shards
+    epochs: list[int] = []
+    for epoch in range(start // source.order().epoch_length, -(-stop // source.order().epoch_length)):
+        epochs += order.record_indices(epoch * len(source), len(source), source.order_words())[shard::num_shards].tolist()
+    skipped = start // source.order().epoch_length * source.order().epoch_length
+    return epochs[start - skipped : stop - skipped]
 
 
 def through(route: str, pipeline: Pipeline, batches: int) -> list[int]:
     """The ids of the next full ``batches`` of an endless pipeline, by one route."""
     if route == "iteration":
-        return joined(batch for batch, _ in zip(pipeline, range(batches), strict=False))
+        return joined(batch for _, batch in zip(range(batches), pipeline, strict=False))
     if route == "step":
         return joined(pipeline.step() for _ in range(batches))
     if route == "traced step":
@@ -72,8 +76,8 @@ def test_a_run_serves_each_of_its_epochs_in_full_and_in_order(
     make_source: MakeSource, case: dict[str, Any], epochs: int, drop_last: bool
 ) -> None:
     source, size = source_of(make_source, case), case["size"]
-    own = set(range(case["shard"][0], case["length"], case["shard"][1]))
-    records = epochs * len(own)
+    in_epoch = len(range(case["shard"][0], case["length"], case["shard"][1]))
+    records = epochs * in_epoch
     kept = records - records % size if drop_last else records
     if not kept:
         return
@@ -84,8 +88,8 @@ def test_a_run_serves_each_of_its_epochs_in_full_and_in_order(
     assert len(pipeline) == len(sizes)
     assert joined(first) == expected(source, 0, records)[:kept]
     assert joined(second) == expected(source, records, 2 * records)[:kept]
-    for start in range(0, kept - len(own) + 1, len(own)):
-        assert set(joined(first)[start : start + len(own)]) == own
+    for start in range(0, kept - in_epoch + 1, in_epoch):
+        assert len(set(joined(first)[start : start + in_epoch])) == in_epoch
 
 
 @budget
@@ -146,6 +150,17 @@ def test_routes_take_over_from_one_another(make_source: MakeSource) -> None:
         served += pipeline.scan(ids, length=SCANNED).ravel().tolist()
         served += traced(pipeline).tolist()
     assert served == expected(pipeline.source, 0, len(served))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_shards_are_disjoint_and_together_complete_in_every_epoch(
+    make_source: MakeSource, placement: str, *, shuffle: bool
+) -> None:
+    sources = [make_source(COLUMNS[300], shuffle=shuffle, placement=placement, shard=(shard, 7)) for shard in range(7)]
+    pipelines = [Pipeline(source=source, batch_size=32) for source in sources]
+    for _ in range(2):
+        assert sorted(i for pipeline in pipelines for i in joined(pipeline)) == list(range(300))
 
 
 def test_whole_epochs_are_served_in_different_orders_that_depend_on_the_seed(make_source: MakeSource) -> None:

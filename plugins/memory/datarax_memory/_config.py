@@ -39,7 +39,7 @@ class MemorySourceConfig(SourceConfig):
     @model_validator(mode="before")
     @classmethod
     def _shuffling_is_stochastic(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("shuffle") is True:
+        if isinstance(values, dict) and values.get("shuffle") is True and values.get("stochastic", True) is True:
             return {"stochastic": True, **values, "stream_name": values.get("stream_name") or SHUFFLE_STREAM}
         return values
 

@@ -1,13 +1,24 @@
 """Columns from files: an ``.npz``, or a folder of ``.npy`` files, memory-mapped where the file allows it."""
 
+import struct
+import tokenize
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.lib import format as npy
 
-_REMEDY = "write it with numpy.savez or numpy.save"
+_REMEDY: Final = "write it with numpy.savez or numpy.save, without object fields"
+
+_DAMAGE: Final = (
+    *(ValueError, TypeError, SyntaxError, RuntimeError, OSError, EOFError, OverflowError, MemoryError),
+    *(struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+"""What NumPy and zipfile were seen to raise on bytes that are not what they should be."""
 
 
 def load_columns(path: str | Path, *, keep_in_memory: bool) -> dict[str, np.ndarray]:
@@ -18,62 +29,96 @@ def load_columns(path: str | Path, *, keep_in_memory: bool) -> dict[str, np.ndar
 
     Raises:
         FileNotFoundError: Nothing is there, or the folder has no ``.npy`` file.
+        PermissionError: It may not be read.
         ValueError: A file is no NumPy file, is damaged, or holds objects, which only pickle could load.
     """
     path = Path(path)
-    if path.is_dir():
-        files = sorted(path.glob("*.npy"))
-        if not files:
-            raise FileNotFoundError(f"the folder {path} has no .npy file; save one for each field, such as image.npy")
-        return {file.stem: _load_npy(file, keep_in_memory=keep_in_memory) for file in files}
+    with _in_words(path):
+        if path.is_dir():
+            return _load_folder(path, keep_in_memory=keep_in_memory)
+        _require_archive(path)
+        return _load_npz(path, keep_in_memory=keep_in_memory)
+
+
+def _require_archive(path: Path) -> None:
     if not path.exists():
         raise FileNotFoundError(f"no such file or folder: {path}; 'path' names an .npz file or a folder of .npy files")
     if path.suffix == ".npy":
-        raise ValueError(f"{path} is a single .npy file, whose field has no name; give the folder it lies in")
+        raise _LoadError(f"{path} is a single .npy file, whose field has no name; give the folder it lies in")
+    if not path.is_file():
+        raise _LoadError(f"{path} is neither a file nor a folder; 'path' names an .npz file or a folder of .npy files")
+    path.open("rb").close()  # says so if it may not be read; is_zipfile only says no
     if not zipfile.is_zipfile(path):
-        path.open("rb").close()  # a file that may not be read says so itself
-        raise ValueError(f"{path} is not an .npz file; {_REMEDY}")
-    return _load_npz(path, keep_in_memory=keep_in_memory)
+        raise _LoadError(f"{path} is not an .npz file, or its end is missing; {_REMEDY}")
+
+
+def _load_folder(folder: Path, *, keep_in_memory: bool) -> dict[str, np.ndarray]:
+    files = sorted(entry for entry in folder.iterdir() if entry.suffix == ".npy")
+    if not files:
+        raise FileNotFoundError(f"the folder {folder} has no .npy file; save one for each field, such as image.npy")
+    return {file.stem: _load_npy(file, keep_in_memory=keep_in_memory) for file in files}
 
 
 def _load_npy(file: Path, *, keep_in_memory: bool) -> np.ndarray:
-    try:
-        return np.load(file, mmap_mode=None if keep_in_memory else "r", allow_pickle=False)
-    except (ValueError, EOFError) as cause:
-        raise ValueError(f"{file} cannot be loaded: {cause}; {_REMEDY}, without object fields") from cause
+    with _in_words(file), file.open("rb") as raw:
+        mapped = None if keep_in_memory else _mapped(file, raw)
+        raw.seek(0)
+        return npy.read_array(raw, allow_pickle=False) if mapped is None else mapped
 
 
 def _load_npz(path: Path, *, keep_in_memory: bool) -> dict[str, np.ndarray]:
     columns = {}
-    try:
-        with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
-            for member in archive.infolist():
-                name = member.filename.removesuffix(".npy")
-                mappable = member.compress_type == zipfile.ZIP_STORED and not keep_in_memory
-                mapped = _map_member(path, raw, member) if mappable else None
-                if mapped is None:
-                    with archive.open(member) as stream:
-                        mapped = npy.read_array(stream, allow_pickle=False)
-                columns[name] = mapped
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError) as cause:
-        raise ValueError(f"{path} cannot be loaded: {cause}; {_REMEDY}, without object fields") from cause
+    with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            with _in_words(f"{name!r} in {path}"):
+                columns[name] = _load_member(path, raw, archive, member, keep_in_memory=keep_in_memory)
     return columns
 
 
-def _map_member(path: Path, raw: IO[bytes], member: zipfile.ZipInfo) -> np.ndarray | None:
-    """The member as a map of the file, or None where a map cannot be (objects, empty arrays)."""
-    raw.seek(member.header_offset)
-    local = raw.read(zipfile.sizeFileHeader)
-    name_length, extra_length = int.from_bytes(local[26:28], "little"), int.from_bytes(local[28:30], "little")
-    start = member.header_offset + zipfile.sizeFileHeader + name_length + extra_length
-    raw.seek(start)
-    shape, fortran_order, dtype = _npy_header(raw)
-    if dtype.hasobject or 0 in shape or not shape:
+def _load_member(
+    path: Path, raw: IO[bytes], archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, keep_in_memory: bool
+) -> np.ndarray:
+    if member.compress_type == zipfile.ZIP_STORED and not keep_in_memory:
+        raw.seek(member.header_offset)
+        lengths = struct.unpack("<26xHH", raw.read(30))  # of the name and of the extra field, which the data follows
+        raw.seek(sum(lengths), 1)
+        mapped = _mapped(path, raw)
+        if mapped is not None:
+            return mapped
+    with archive.open(member) as stream:
+        return npy.read_array(stream, allow_pickle=False)
+
+
+def _mapped(path: Path, raw: IO[bytes]) -> np.ndarray | None:
+    """The array that begins where ``raw`` stands, as a map of its file; None where a map cannot be.
+
+    That is where there is nothing to map, or objects, which reading refuses in its own words.
+    """
+    header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(npy.read_magic(raw))
+    if header is None:
+        return None
+    shape, fortran_order, dtype = header(raw)
+    if dtype.hasobject or not dtype.itemsize or 0 in shape or not shape:
         return None
     order: Any = "F" if fortran_order else "C"
     return np.memmap(path, dtype=dtype, mode="r", offset=raw.tell(), shape=shape, order=order)
 
 
-def _npy_header(raw: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy.read_magic(raw)
-    return npy.read_array_header_1_0(raw) if version == (1, 0) else npy.read_array_header_2_0(raw)
+@contextmanager
+def _in_words(place: str | Path) -> Iterator[None]:
+    """Errors that name the place and the remedy; those of an inner place stay as they are."""
+    try:
+        yield
+    except (_LoadError, FileNotFoundError):
+        raise
+    except PermissionError as cause:
+        if cause.errno is None:
+            raise
+        raise PermissionError(f"{place} may not be read: permission denied; make it readable for this user") from cause
+    except _DAMAGE as cause:
+        raise _LoadError(f"{place} cannot be loaded: {cause}; {_REMEDY}") from cause
+
+
+class _LoadError(ValueError):
+    """What is wrong with a file, in words."""
