@@ -88,8 +88,11 @@ def round_keys(words: Integers, epoch_low: Integers, epoch_high: Integers) -> In
 def key_words(key: jax.Array | np.ndarray) -> Integers:
     """uint32 (w,): the words of a PRNG key, given as a typed key or as the words themselves."""
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.key_data(key)
-    if key.dtype != np.uint32 or key.ndim != 1 or key.shape[0] % 2:
+        with jax.ensure_compile_time_eval():  # a key that a trace closes over has its words now
+            key = jax.random.key_data(key)
+    if not isinstance(key, jax.Array | np.ndarray):
+        raise TypeError(f"a key is one PRNG key, as jax.random.key makes it, not {key!r}")
+    if key.dtype != np.uint32 or key.ndim != 1 or not key.shape[0] or key.shape[0] % 2:
         raise TypeError(f"a key is one PRNG key, as jax.random.key makes it, not {key.dtype}{list(key.shape)}")
     return key
 

@@ -30,19 +30,30 @@ def restore_variables(module: Any, state: dict[str, Any], kind: type[nnx.Variabl
     """Give every variable the value that `variable_state` noted; all is checked before any is changed.
 
     Raises:
-        StateError: Names every key that is missing or unknown, or whose shape differs.
+        StateError: Names every key that is missing or unknown, or whose value does not fit.
     """
+    if not isinstance(state, dict):
+        raise StateError(
+            f"the variables of {type(module).__name__} in the state are a dict, not {type(state).__name__}"
+        )
     variables = variables_of(module, kind)
     wrong = [f"{name!r} is missing" for name in variables.keys() - state.keys()]
     wrong += [f"{name!r} is unknown" for name in state.keys() - variables.keys()]
+    values = {}
     for name in variables.keys() & state.keys():
-        expected, given = np.shape(_encoded(variables[name].get_raw_value())), np.shape(state[name])
-        if expected != given:
-            wrong.append(f"{name!r} has shape {list(given)} where {list(expected)} is expected")
+        own = variables[name].get_raw_value()
+        try:
+            expected, given = np.shape(_encoded(own)), np.shape(state[name])
+            values[name] = _decoded(state[name], own)
+        except (OverflowError, TypeError, ValueError):
+            wrong.append(f"{name!r} cannot be {state[name]!r:.40}")
+        else:
+            if expected != given:
+                wrong.append(f"{name!r} has shape {list(given)} where {list(expected)} is expected")
     if wrong:
         raise StateError(f"the state does not fit {type(module).__name__}: {', '.join(sorted(wrong))}")
     for name, variable in variables.items():
-        variable.set_raw_value(_decoded(state[name], variable.get_raw_value()))
+        variable.set_raw_value(values[name])
 
 
 def _encoded(value: Any) -> Any:
@@ -66,6 +77,17 @@ def require_keys(state: dict[str, Any], keys: set[str], title: str) -> None:
     wrong += [f"{k!r} is unknown" for k in sorted(state.keys() - keys)]
     if wrong:
         raise StateError(f"this is no state of {title}: {', '.join(wrong)}")
+
+
+def require_position(state: dict[str, Any], title: str) -> None:
+    """Raise the `StateError` that names the place in the stream where no pipeline or source can stand."""
+    position, run_start = state["position"], state["run_start"]
+    counts = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0 for n in (position, run_start))
+    if not counts or run_start > position:
+        raise StateError(
+            f"the state of {title} stands at no place: position is {position!r} and run_start is {run_start!r}, where integers "
+            "with 0 <= run_start <= position are expected"
+        )
 
 
 def require_same(saved: dict[str, Any], own: dict[str, Any], title: str) -> None:

@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 from pydantic import TypeAdapter, ValidationError
 
-from ._config_errors import problems
+from ._config_errors import problems, source_cause
 from .config import AnySource, SourceConfig
 from .errors import ConfigError
 from .registry import SourceRegistry, default_registry
@@ -54,5 +54,6 @@ def build_source(
     try:
         valid: SourceConfig = _ANY_SOURCE.validate_python(config, context={"registry": registry})
     except ValidationError as invalid:
+        invalid.__cause__ = source_cause(invalid)
         raise ConfigError("\n".join(problems(invalid, "source"))) from invalid
     return SourceBuilder(registry, seed)(valid)

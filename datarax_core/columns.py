@@ -1,7 +1,8 @@
 """Records held as columns: the caller's arrays on the host, placed on a device once if compiled code needs them there."""
 
+import functools
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -32,6 +33,10 @@ class Columns:
         self._placed: tuple[Any, ...] | None = None
         self._are_references = False
 
+    @functools.cached_property
+    def _on_host(self) -> dict[str, np.ndarray]:
+        return {name: _read_only(column) for name, column in self.columns.items()}
+
     @property
     def on_device(self) -> tuple[str, ...]:
         """Names of the columns that a device can hold; the others ride beside."""
@@ -44,18 +49,20 @@ class Columns:
 
     def spec(self) -> ElementSpec:
         """The element spec, with the dtypes as stored."""
-        structs = {n: jax.ShapeDtypeStruct(c.shape[1:], c.dtype) for n, c in self.columns.items()}
-        return _arranged(self.form, structs)
+        return self.arranged({n: jax.ShapeDtypeStruct(c.shape[1:], c.dtype) for n, c in self.columns.items()})
 
-    def rows(self, indices: Any, names: Sequence[str] | None = None) -> Batch:
-        """The records at concrete ``indices`` (or at one index) as NumPy arrays; the named columns only, if given."""
-        chosen = self.columns if names is None else {name: self.columns[name] for name in names}
-        return _arranged(self.form, {name: np.asarray(column)[indices] for name, column in chosen.items()})
+    def rows(self, indices: Any) -> Batch:
+        """The records at concrete ``indices`` as new NumPy arrays, or the one at an index as read-only views."""
+        return self.arranged({name: column[indices] for name, column in self._on_host.items()})
 
     def beside(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The columns that no device can hold, at concrete ``indices``."""
         held = set(self.on_device)
-        return {name: column[indices] for name, column in self.columns.items() if name not in held}
+        return {name: column[indices] for name, column in self._on_host.items() if name not in held}
+
+    def arranged(self, fields: Mapping[str, Any]) -> Any:
+        """One value a column, given by name, as a batch has them: by name, by place, or the one by itself."""
+        return _arranged(self.form, {name: fields[name] for name in self.columns})
 
     def placed(self) -> tuple["Gather", tuple[Any, ...]]:
         """(function of arrays and indices, arrays on the device): what a compiled program takes as its arguments.
@@ -123,7 +130,7 @@ def columns_of(data: Any, title: str) -> Columns:
     """
     if isinstance(data, Mapping):
         return _from_mapping(data, title)
-    if isinstance(data, str | bytes):
+    if isinstance(data, str | bytes | bytearray):
         raise TypeError(f"{title} was given a {type(data).__name__}; pass a dict of arrays or a list of elements")
     if isinstance(data, Iterator):
         raise TypeError(f"{title} was given a {type(data).__name__}, which can be read only once; pass list(...) of it")
@@ -131,10 +138,21 @@ def columns_of(data: Any, title: str) -> Columns:
         return Columns("array", {"record": _column("record", data, title)})
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
         raise TypeError(f"{title} needs a dict of arrays or a list of elements, not {type(data).__name__}")
-    return _from_elements([data[i] for i in range(len(data))], title)
+    return _from_elements(_elements(data, title), title)
+
+
+def _elements(data: Any, title: str) -> list[Any]:
+    try:
+        return [data[index] for index in range(len(data))]
+    except (KeyError, IndexError, TypeError) as cause:
+        raise TypeError(
+            f"{title} was given a {type(data).__name__}, which has no elements 0 .. {len(data) - 1}; pass a dict of arrays "
+            "or a list of elements"
+        ) from cause
 
 
 def _from_mapping(data: Mapping[str, Any], title: str) -> Columns:
+    _require_text(data, title)
     columns = {name: _column(name, values, title) for name, values in data.items()}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
@@ -143,6 +161,12 @@ def _from_mapping(data: Mapping[str, Any], title: str) -> Columns:
             f"the columns of {title} differ in length: {listed}; each record needs a value in every column"
         )
     return Columns("dict", columns)
+
+
+def _require_text(names: Iterable[Any], title: str) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"the fields of {title} have names, which are text, not {name!r}")
 
 
 def _column(name: str, values: Any, title: str) -> Any:
@@ -156,6 +180,15 @@ def _column(name: str, values: Any, title: str) -> Any:
             values = np.asarray(values)
         except ValueError as ragged:
             raise ValueError(f"column {name!r} of {title} is no array: {ragged}") from ragged
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(
+            f"column {name!r} of {title} is masked, and its mask would be lost; fill it: array.filled(value)"
+        )
+    if values.ndim == 0 and values.dtype == object:
+        raise TypeError(
+            f"column {name!r} of {title} is a {type(values.item()).__name__}; a column is an array, or a list with one value "
+            "for each record"
+        )
     if values.ndim == 0:
         raise ValueError(f"column {name!r} of {title} is the scalar {values!r}; a column has one value for each record")
     return values
@@ -165,8 +198,11 @@ def _from_elements(elements: list[Any], title: str) -> Columns:
     if not elements:
         return Columns("dict", {})
     first = elements[0]
+    if isinstance(first, Mapping | tuple) and not first:
+        raise TypeError(f"the elements of {title} are empty, like {first!r}; each needs a field at least")
     if isinstance(first, Mapping):
         names = list(first)
+        _require_text(names, title)
         _require_alike(elements, lambda e: isinstance(e, Mapping) and e.keys() == first.keys(), names, title)
         return Columns("dict", {n: _stacked(n, [e[n] for e in elements], title) for n in names})
     if isinstance(first, tuple):
@@ -187,6 +223,10 @@ def _stacked(name: str, values: list[Any], title: str) -> np.ndarray:
         raise TypeError(
             f"field {name!r} of the elements of {title} is a dict; elements are flat, so give its entries names"
         )
+    if any(isinstance(value, np.ma.MaskedArray) for value in values):
+        raise TypeError(
+            f"field {name!r} of {title} is masked, and its mask would be lost; fill it: array.filled(value)"
+        )
     try:
         arrays = [np.asarray(value) for value in values]
     except ValueError as ragged:
@@ -199,7 +239,9 @@ def _stacked(name: str, values: list[Any], title: str) -> np.ndarray:
             )
     kinds = {array.dtype.kind in "OUS" for array in arrays}
     if len(kinds) > 1:
-        raise SpecError(f"field {name!r} of the elements of {title} is text in some and numbers in others")
+        raise SpecError(
+            f"field {name!r} of the elements of {title} is text or an object in some and a number in others"
+        )
     return np.stack(arrays)
 
 
@@ -207,6 +249,14 @@ def _arranged(form: Form, columns: dict[str, Any]) -> Any:
     if form == "dict":
         return columns
     return tuple(columns.values()) if form == "tuple" else next(iter(columns.values()))
+
+
+def _read_only(column: Any) -> np.ndarray:
+    view = np.asarray(column).view()
+    view.flags.writeable = (
+        False  # what is served one at a time is a view: the caller's array is never changed through it
+    )
+    return view
 
 
 def _place(array: Any) -> jax.Array:

@@ -3,6 +3,7 @@
 import functools
 import os
 import zlib
+from dataclasses import replace
 from typing import Any, Final, Literal, TypeAlias
 
 import jax
@@ -11,6 +12,7 @@ from flax import nnx
 
 from .columns import Columns, Gather
 from .config import StructuralConfig
+from .errors import SpecError
 from .order import Order
 from .source import Access, DataSourceModule
 from .spec import Batch, ElementSpec
@@ -52,7 +54,7 @@ class EagerSourceBase(DataSourceModule):
         super().__init__(config, rngs=rngs, name=name)
         self._columns = columns
         self._order = order
-        self.is_random_order = shuffle
+        self.set_random_order(shuffle)
         self.placement: Placement = placement
 
     @property
@@ -68,12 +70,12 @@ class EagerSourceBase(DataSourceModule):
     @property
     def index(self) -> int:
         """How many records of the current epoch were served."""
-        return self.cursor.position % self.order().epoch_length
+        return self.cursor.position % self.order().epoch_length if self.length else 0
 
     @property
     def epoch(self) -> int:
         """How many epochs were served in full."""
-        return self.cursor.position // self.order().epoch_length
+        return self.cursor.position // self.order().epoch_length if self.length else 0
 
     @property
     def access(self) -> Access:
@@ -105,9 +107,11 @@ class EagerSourceBase(DataSourceModule):
         Raises:
             IndexError: A concrete index is out of range.
             NarrowingError: On the device, a 64-bit value does not fit 32 bits.
+            SpecError: The indices are traced, and there are fields that no device has; names them.
         """
         self._require_records()
         if isinstance(indices, jax.core.Tracer):
+            self._require_device_fields("compiled code cannot carry")
             return self._columns.traced_rows(indices)
         indices = np.asarray(indices)
         if indices.size and (indices.min() < 0 or indices.max() >= self.length):
@@ -117,10 +121,9 @@ class EagerSourceBase(DataSourceModule):
             return self._columns.rows(indices)
         gather, arrays = self._columns.placed()
         beside = self._columns.beside(indices)
-        if not gather.names:
-            return self._columns.rows(indices)
-        batch = _gathered(gather, arrays, indices)
-        return {name: (batch | beside)[name] for name in self._columns.columns} if beside else batch
+        if not beside:
+            return _gathered(gather, arrays, indices)
+        return self._columns.arranged(_gathered(replace(gather, form="dict"), arrays, indices) | beside)
 
     def fetch(self, indices: Any) -> Batch:
         """`get_records`: there is nothing to keep that is not in memory already."""
@@ -135,7 +138,7 @@ class EagerSourceBase(DataSourceModule):
         return self._columns.beside(indices)
 
     def get_elements(self, indices: np.ndarray) -> list[Any]:
-        """The records, each by itself, as NumPy values; straight from the columns, whatever the placement."""
+        """The records, each by itself, as NumPy values: read-only views of the columns, whatever the placement."""
         return [self._columns.rows(index) for index in indices]
 
     def get_batch(self, batch_size: int, key: Any = None) -> Batch:
@@ -157,7 +160,13 @@ class EagerSourceBase(DataSourceModule):
         """All records, in the order of their index, on the device: for training that is staged there.
 
         Cost: the columns once on the device; where they are placed already and ``sharding`` is None, nothing.
+
+        Raises:
+            ValueError: There are no records.
+            SpecError: There are fields that no device has; names them.
         """
+        self._require_records()
+        self._require_device_fields("no device has")
         gather, arrays = self._columns.placed()
         whole = gather.whole(arrays)
         return whole if sharding is None else jax.device_put(whole, sharding)
@@ -178,6 +187,13 @@ class EagerSourceBase(DataSourceModule):
     def _require_records(self) -> None:
         if not self._columns.length:
             raise ValueError(f"{self.title} is empty: it has no records to serve")
+
+    def _require_device_fields(self, trouble: str) -> None:
+        beside = sorted(self._columns.columns.keys() - set(self._columns.on_device))
+        if beside:
+            raise SpecError(
+                f"{self.title} has fields that {trouble}: {', '.join(beside)}; leave them out, or use get_batch()"
+            )
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -98,7 +99,7 @@ class MetadataManager:
         """Restore what `get_state` gave."""
         words = state["key"]
         impl = None if self.key is None else jax.random.key_impl(self.key)
-        self.key = None if words is None else jax.random.wrap_key_data(np.asarray(words, np.uint32), impl=impl)
+        self.key = None if words is None else jax.random.wrap_key_data(jnp.asarray(words, np.uint32), impl=impl)
         self.epoch, self.batch_idx, self.global_step = (
             int(state[name]) for name in ("epoch", "batch_idx", "global_step")
         )

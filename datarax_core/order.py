@@ -4,6 +4,7 @@ O(1) a record in time and memory, with nothing to store and nothing to checkpoin
 ``jax.jit``, equal to the bit. The shuffle itself is in ``_permutation``.
 """
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -33,6 +34,8 @@ class Order:
     num_shards: int = 1
 
     def __post_init__(self) -> None:
+        for field in ("length", "shard", "num_shards"):  # NumPy's integers would lack the methods of Python's
+            object.__setattr__(self, field, operator.index(getattr(self, field)))
         if not 1 <= self.length <= HOST_LIMIT:
             raise ValueError(f"an order needs 1 to 2**63 - 1 records, not {self.length!r}")
         if not 0 <= self.shard < self.num_shards:
@@ -49,7 +52,8 @@ class Order:
         """The records at positions ``start .. start + size``.
 
         Args:
-            start: First position, 0 or more. A Python integer may be any size; a traced one must stay under 2**31.
+            start: First position, 0 or more. A Python integer may be any size as long as its epoch has 64 bits; a traced
+                one must stay under 2**31.
             size: How many positions.
             key: PRNG key (typed, or its uint32 words) that selects the shuffle; None for records in sequence.
 
@@ -61,7 +65,7 @@ class Order:
         """
         if isinstance(start, jax.core.Tracer):
             return self._on_device(start, size, key)
-        start = int(start)
+        start = operator.index(start)
         if start < 0:
             raise ValueError(f"position {start} is before the start of the stream; positions count from 0")
         return (self._on_device if isinstance(key, jax.core.Tracer) else self._on_host)(start, size, key)
@@ -93,7 +97,7 @@ class Order:
         return indices
 
     def _epochs_in(self, offset: int, size: int) -> int:
-        return (offset + size - 1) // self.epoch_length + 1 if size else 0
+        return max(offset + size - 1, 0) // self.epoch_length + 1
 
     def _on_device(self, start: int | jax.Array, size: int, key: jax.Array | np.ndarray | None) -> Integers:
         if self.length > DEVICE_LIMIT:
@@ -110,7 +114,8 @@ class Order:
         if key is None:
             return positions.astype(np.int32)
         ahead = jnp.arange(spanned, dtype=np.uint32)
-        keys = round_keys(key_words(key), low + ahead, high + jnp.zeros_like(ahead))
+        epochs = low + ahead
+        keys = round_keys(key_words(key), epochs, high + (epochs < low).astype(np.uint32))  # a sum that wraps carries
         if self.length <= SORTED_UP_TO:
             return sorted_order(self.length, keys)[passed, positions].astype(np.int32)
         row_keys = jnp.where(passed[None] == 0, keys[0][:, None], keys[1][:, None]) if spanned == 2 else keys[passed].T
@@ -132,12 +137,16 @@ class Window:
     def take(self, start: int, size: int) -> np.ndarray:
         """int64 (size,): the records at ``start .. start + size``; a read-only view."""
         if size > self._capacity:
-            return self._compute(start, size)
+            return _read_only(self._compute(start, size))
         at = start - self._start
         if not 0 <= at <= len(self._held) - size:
-            self._held, self._start, at = self._compute(start, self._capacity), start, 0
-            self._held.flags.writeable = False
+            self._held, self._start, at = _read_only(self._compute(start, self._capacity)), start, 0
         return self._held[at : at + size]
+
+
+def _read_only(indices: np.ndarray) -> np.ndarray:
+    indices.flags.writeable = False
+    return indices
 
 
 def _located(start: int | jax.Array, epoch_length: int) -> tuple[Integers, Integers, Integers]:

@@ -11,11 +11,11 @@ from flax import nnx
 
 from ._batch_rule import BatchRule, require_count
 from ._cursor import Cursor
-from ._modules import Split, apply_stages
+from ._modules import Split, apply_stages, stage_name
 from ._permutation import DEVICE_LIMIT
 from ._programs import Scan, compiled, staged
 from ._routes import Route, scan_reader
-from ._state import require_dict, require_keys, require_same, restore_variables, variable_state
+from ._state import require_dict, require_keys, require_position, require_same, restore_variables, variable_state
 from .build import build_source
 from .config import PipelineConfig, load_config, parse_config
 from .registry import SourceRegistry
@@ -216,6 +216,7 @@ class Pipeline(nnx.Module):
         require_dict(state, title)
         require_keys(state, {"position", "run_start", "rngs", "fingerprint"}, title)
         require_same(state["fingerprint"], self._fingerprint(), title)
+        require_position(state, title)
         restore_variables(self, state["rngs"], nnx.RngState)
         self.cursor.restore(state["position"], state["run_start"])
 
@@ -287,6 +288,9 @@ class _HeldRoute:
     def __init__(self) -> None:
         self.held: Route | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"held": None}  # a pickle or deep copy makes its own
+
 
 def _check_source(source: Any) -> None:
     if not isinstance(source, DataSourceModule):
@@ -305,3 +309,10 @@ def _check_stages(stages: Any) -> None:
     for number, stage in enumerate(stages):
         if not callable(stage):
             raise TypeError(f"stage {number} is not callable: {stage!r}; a stage takes a batch and returns one")
+        try:
+            hash(stage)
+        except TypeError as cause:
+            raise TypeError(
+                f"stage {number} ({stage_name(stage)}) has no hash to find its compiled program by: {cause}; if it is a "
+                "dataclass, write @dataclass(eq=False) or @dataclass(frozen=True)"
+            ) from cause

@@ -13,8 +13,8 @@ from ._cursor import Cursor
 from ._narrow import narrow
 from ._permutation import key_words
 from ._record_cache import RecordCache
-from ._state import require_dict, require_keys, require_same, restore_variables, variable_state
-from .config import SourceConfig, StructuralConfig
+from ._state import require_dict, require_keys, require_position, require_same, restore_variables, variable_state
+from .config import DataraxModuleConfig, SourceConfig, StructuralConfig
 from .errors import SpecError
 from .module import StructuralModule
 from .order import ORDER_RULE, Order, Window
@@ -223,6 +223,18 @@ class DataSourceModule(StructuralModule):
 
     # -- progress -------------------------------------------------------------------------------------------------------
 
+    def copy(
+        self, *, config: DataraxModuleConfig | None = None, rngs: nnx.Rngs | None = None, name: str | None = None
+    ) -> Self:
+        """A new source over the same records, from position 0, with what is given in place of its own.
+
+        Without ``rngs`` a shuffled copy serves the order that this source serves, and draws nothing from its streams.
+        """
+        twin = super().copy(config=config, rngs=nnx.clone(self.rngs) if rngs is None else rngs, name=name)
+        if rngs is None and twin.order_key is not None and self.order_key is not None:
+            twin.order_key.set_raw_value(self.order_key.get_raw_value())
+        return twin
+
     def reset(self, seed: int | None = None) -> None:
         """Back to the start of the first epoch; with ``seed``, of the order that building with ``nnx.Rngs(seed)`` gives."""
         if seed is not None:
@@ -269,6 +281,8 @@ class DataSourceModule(StructuralModule):
     def get_state(self) -> dict[str, Any]:
         """Where this source stands, and what it is: JSON-able, a few hundred bytes, no data."""
         variables = {n: v for n, v in variable_state(self).items() if not n.startswith("cursor.")}
+        if self.order_key is not None:
+            variables["order_key"] = variables["order_key"].tolist()
         progress = {"position": self.cursor.position, "run_start": self.cursor.run_start}
         return {**progress, "variables": variables, "fingerprint": self.fingerprint()}
 
@@ -282,8 +296,11 @@ class DataSourceModule(StructuralModule):
         require_dict(state, self.title)
         require_keys(state, {"position", "run_start", "variables", "fingerprint"}, self.title)
         require_same(state["fingerprint"], self.fingerprint(), self.title)
-        cursor = {n: v for n, v in variable_state(self).items() if n.startswith("cursor.")}
-        restore_variables(self, state["variables"] | cursor)
+        require_position(state, self.title)
+        variables = state["variables"]
+        if isinstance(variables, dict):
+            variables = variables | {n: v for n, v in variable_state(self).items() if n.startswith("cursor.")}
+        restore_variables(self, variables)
         self.cursor.restore(state["position"], state["run_start"])
 
     def reset_cache(self) -> None:
@@ -351,6 +368,9 @@ class _HostParts:
         self.block: list[Any] = []
         self.block_start = 0
         self.block_key: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(_HostParts()), "run": self.run}  # a pickle carries no work that can be done again
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The memory source."""
 
-from collections import OrderedDict
+import copy
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -8,16 +8,17 @@ import jax
 import numpy as np
 from flax import nnx
 
-from datarax_core.columns import Columns, columns_of
-from datarax_core.config import SourceConfig
+from datarax_core.config import DataraxModuleConfig, SourceConfig
 from datarax_core.eager import EagerSourceBase
+from datarax_core.errors import ConfigError, StateError
 from datarax_core.metadata import MetadataManager, RecordMetadata
 from datarax_core.order import Order
 from datarax_core.source import DataSourceModule
 from datarax_core.spec import Batch
 
 from ._config import MemorySourceConfig
-from ._files import load_columns
+from ._kept_batches import KeptBatches
+from ._records import records_of, unchangeable
 
 
 class MemorySource(EagerSourceBase):
@@ -26,14 +27,17 @@ class MemorySource(EagerSourceBase):
     Args:
         config: Its settings.
         data: A dict of arrays of one length (not copied), or a list or other sequence of elements, which may be dicts,
-            tuples, arrays, numbers or text. None if the config names a ``path``.
-        rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``.
+            tuples, arrays, numbers, text or objects. None if the config names a ``path``.
+        rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``, and one that tracks metadata
+            from the stream ``metadata``.
         name: What errors call this source.
 
     Raises:
         TypeError: ``data`` is a string, an iterator, a nested dict, or holds no records.
-        ValueError: Columns differ in length, or are scalars; no ``rngs`` for a shuffle; no data, or two.
+        ValueError: Columns differ in length, or are scalars; no ``rngs`` for a shuffle; no data, or two; a shard without
+            records; a file that is damaged or foreign.
         FileNotFoundError: ``path`` is not there.
+        PermissionError: ``path`` may not be read.
     """
 
     config_class: ClassVar[type[SourceConfig]] = MemorySourceConfig
@@ -42,40 +46,35 @@ class MemorySource(EagerSourceBase):
     def __init__(
         self, config: MemorySourceConfig, data: Any = None, *, rngs: nnx.Rngs | None = None, name: str | None = None
     ) -> None:
-        title = f"MemorySource {name!r}" if name else "MemorySource"
-        if (data is None) == (config.path is None):
-            given = "both data and a path" if data is not None else "neither data nor a path"
-            raise ValueError(f"{title} was given {given}; pass data, or name a path in its config")
-        if data is None and config.path is not None:
-            data = load_columns(config.path, keep_in_memory=config.cacheable)
-        columns = data if isinstance(data, Columns) else columns_of(data, title)
+        if not isinstance(config, MemorySourceConfig):
+            raise TypeError(f"{type(self).__name__} needs a MemorySourceConfig, not {config!r:.80}")
+        records = records_of(config, data, type(self).__name__ + (f" {name!r}" if name else ""))
         super().__init__(
             config,
-            columns,
-            order=_shard(config, columns.length),
+            records.columns,
+            order=_shard(config, records.columns.length),
             shuffle=config.shuffle,
             placement=config.placement,
             rngs=rngs,
             name=name,
         )
         self.elements_ahead = max(1, config.prefetch_size)
-        self._elements = _Elements(data)
-        self._batches = _Batches(config.cache_size)
-        self._metadata = _Metadata(_metadata_manager(config, rngs) if config.track_metadata else None)
+        self._records = records
+        self._host_only = _HostOnly(config, rngs)
 
     @classmethod
     def from_config(cls, config: SourceConfig, build: Callable[[SourceConfig], DataSourceModule]) -> Self:
         """The source over the file or folder that the config's ``path`` names."""
         if not isinstance(config, MemorySourceConfig):
-            raise TypeError(f"{cls.__name__} is built from a MemorySourceConfig, not {config!r}")
+            raise TypeError(f"{cls.__name__} is built from a MemorySourceConfig, not {config!r:.80}")
         if config.path is None:
-            raise ValueError("a memory source in a config needs a 'path': an .npz file, or a folder of .npy files")
+            raise ConfigError("a memory source in a config needs a 'path': an .npz file, or a folder of .npy files")
         return cls(config, rngs=getattr(build, "rngs", None))
 
     @property
     def data(self) -> Any:
         """The data as it was given: the dict of arrays or the sequence of elements; arrays by name if read from ``path``."""
-        return self._elements.data
+        return self._records.data
 
     @property
     def prefetch_size(self) -> int:
@@ -85,30 +84,33 @@ class MemorySource(EagerSourceBase):
     @property
     def metadata_manager(self) -> MetadataManager | None:
         """Makes the metadata of records; None unless the config tracks them."""
-        return self._metadata.manager
+        return self._host_only.metadata
 
     @property
     def has_metadata(self) -> bool:
         """Whether `get_with_metadata` and `get_batch_with_metadata` are available."""
-        return self._metadata.manager is not None
+        return self.metadata_manager is not None
 
     def get_elements(self, indices: np.ndarray) -> list[Any]:
-        """The records, each by itself; of a list the very elements that were given."""
-        if self._elements.is_sequence:
-            return [self._elements.data[int(index)] for index in indices]
-        return super().get_elements(indices)
+        """The records, each by itself; of a list the elements that were given. Their arrays are read-only views."""
+        elements = self._records.elements
+        if elements is None:
+            return super().get_elements(indices)
+        return [unchangeable(elements[int(index)]) for index in indices]
 
-    def get_batch_at(self, start: int | jax.Array, size: int, key: Any = None) -> Batch:
-        """See `DataSourceModule.get_batch_at`; the last ``cache_size`` batches are kept."""
-        if not self._batches.capacity or isinstance(start, jax.core.Tracer) or isinstance(key, jax.core.Tracer):
-            return super().get_batch_at(start, size, key)
-        indices = self.record_indices_at(start, size, key)
-        return self._batches.get(indices, lambda: super(MemorySource, self).get_batch_at(start, size, key))
+    def fetch(self, indices: Any) -> Batch:
+        """The records at concrete ``indices`` as a batch; the last ``cache_size`` of them are kept."""
+        batches = self._host_only.batches
+        if not batches.capacity or isinstance(indices, jax.core.Tracer):
+            return super().fetch(indices)
+        return batches.get(indices, super().fetch)
 
     def reset_cache(self) -> None:
-        """Drop the batches kept for ``cache_size``."""
+        """Drop the batches kept for ``cache_size``. The records stay in memory: they are the source."""
         super().reset_cache()
-        self._batches.clear()
+        self._host_only.batches.clear()
+
+    # -- metadata -------------------------------------------------------------------------------------------------------
 
     def get_with_metadata(self, index: int) -> tuple[Any, RecordMetadata]:
         """The record with this index, and what is known of it.
@@ -122,67 +124,95 @@ class MemorySource(EagerSourceBase):
         return element, manager.record(int(index) % self.length, epoch=self.epoch, source_info=self._source_info())
 
     def get_batch_with_metadata(self, batch_size: int, key: Any = None) -> tuple[Batch, list[RecordMetadata]]:
-        """`get_batch`, and the metadata of each of its records."""
+        """`get_batch`, and the metadata of each of its records; with ``key`` nothing moves, and no batch is counted.
+
+        Raises:
+            RuntimeError: The config does not track metadata.
+            TypeError, ValueError: ``batch_size`` is not a whole number from 1.
+        """
         manager = self._require_metadata()
-        start = self.cursor.position if key is None else 0
-        words = self.order_words() if key is None else key
+        start, words = (self.cursor.position, self.order_words()) if key is None else (0, key)
         batch = self.get_batch(batch_size, key)
         indices = np.asarray(self.record_indices_at(start, batch_size, words)).tolist()
         epochs = [(start + row) // self.order().epoch_length for row in range(batch_size)]
+        if key is not None:
+            manager = copy.copy(manager)
         return batch, manager.batch(indices, epochs, source_info=self._source_info())
 
+    # -- progress -------------------------------------------------------------------------------------------------------
+
+    def copy(
+        self, *, config: DataraxModuleConfig | None = None, rngs: nnx.Rngs | None = None, name: str | None = None
+    ) -> Self:
+        """See `DataSourceModule.copy`; the records are shared, and so are their columns on the device."""
+        twin = super().copy(config=config, rngs=rngs, name=name)
+        if rngs is None and twin.metadata_manager is not None and self.metadata_manager is not None:
+            twin.metadata_manager.key = self.metadata_manager.key
+        return twin
+
     def reset(self, seed: int | None = None) -> None:
-        """See `DataSourceModule.reset`; metadata counts from 0 again."""
+        """See `DataSourceModule.reset`; metadata counts from 0 again, with ``seed`` for its keys too."""
         super().reset(seed)
-        if self._metadata.manager is not None:
-            self._metadata.manager.reset()
+        if self.metadata_manager is None:
+            return
+        self.metadata_manager.reset()
+        if seed is not None:
+            rngs = nnx.Rngs(seed)
+            if self.order_key is not None:
+                self._drawn_key(rngs)  # the order's key is drawn first, as it is when a source is built
+            self.metadata_manager.key = rngs.metadata()
+
+    def get_state(self) -> dict[str, Any]:
+        """See `DataSourceModule.get_state`; with what the metadata count, if they are tracked."""
+        state = super().get_state()
+        return state if self.metadata_manager is None else {**state, "metadata": self.metadata_manager.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See `DataSourceModule.set_state`."""
+        if self.metadata_manager is None or not isinstance(state, dict):
+            super().set_state(state)
+            return
+        metadata = state.get("metadata")
+        expected = self.metadata_manager.get_state().keys()
+        if not isinstance(metadata, dict) or metadata.keys() != expected:
+            raise StateError(
+                f"this is no state of {self.title}: 'metadata' is a dict of {sorted(expected)}, not {metadata!r}"
+            )
+        super().set_state({name: value for name, value in state.items() if name != "metadata"})
+        self.metadata_manager.set_state(metadata)
+
+    # -- inside ---------------------------------------------------------------------------------------------------------
 
     def _require_metadata(self) -> MetadataManager:
-        if self._metadata.manager is None:
+        if self.metadata_manager is None:
             raise RuntimeError(
                 f"{self.title} tracks no metadata; build it with MemorySourceConfig(track_metadata=True)"
             )
-        return self._metadata.manager
+        return self.metadata_manager
 
     def _source_info(self) -> dict[str, Any]:
         return {"name": self.name or "memory", "length": self.length}
 
     def _constructor_data(self) -> tuple[Any, ...]:
-        return () if self.config.path is not None else (self._elements.data,)
+        return (self._records,)
+
+    def _renew_host_state(self) -> None:
+        super()._renew_host_state()
+        self._host_only = self._host_only.renewed()
 
 
-class _Elements:
-    """The data as given; compared by identity, outside of the graph."""
+class _HostOnly:
+    """What changes with every batch outside of the graph, so that ``nnx.jit`` need not compile anew for it."""
 
-    def __init__(self, data: Any) -> None:
-        self.data = data
-        self.is_sequence = isinstance(data, list | tuple)
+    def __init__(self, config: MemorySourceConfig, rngs: nnx.Rngs | None) -> None:
+        self.batches = KeptBatches(config.cache_size)
+        self.metadata = _metadata_manager(config, rngs) if config.track_metadata else None
 
-
-class _Metadata:
-    """Holds the manager outside of the graph: its counts move with every batch."""
-
-    def __init__(self, manager: MetadataManager | None) -> None:
-        self.manager = manager
-
-
-class _Batches:
-    """The batches used last, by the records in them."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self._kept: OrderedDict[bytes, Batch] = OrderedDict()
-
-    def get(self, indices: np.ndarray, make: Callable[[], Batch]) -> Batch:
-        key = indices.tobytes()
-        batch = self._kept.pop(key) if key in self._kept else make()
-        self._kept[key] = batch
-        if len(self._kept) > self.capacity:
-            self._kept.popitem(last=False)
-        return batch
-
-    def clear(self) -> None:
-        self._kept.clear()
+    def renewed(self) -> "_HostOnly":
+        """The same counts, counted on their own; no batch kept yet."""
+        twin = copy.copy(self)
+        twin.batches, twin.metadata = KeptBatches(self.batches.capacity), copy.copy(self.metadata)
+        return twin
 
 
 def _shard(config: MemorySourceConfig, length: int) -> Order | None:
