@@ -262,7 +262,7 @@ def test_an_order_that_cannot_be_is_refused(refused: Callable[[], object], messa
         (np.array([1, 2, 3], np.uint32), r"uint32\[3\]"),
         (np.array([1, 2], np.int32), r"int32\[2\]"),
         (np.zeros(0, np.uint32), r"uint32\[0\]"),
-        (7, "7"),
+        (7, r"(7|int32\[\])"),
     ],
 )
 def test_what_is_no_key_is_refused(key: Any, shown: str) -> None:
