@@ -70,5 +70,11 @@ def scan_reader(source: DataSourceModule) -> tuple[Callable[[Any, jax.Array], Ba
 class _TracedFetch:
     source: DataSourceModule
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _TracedFetch) and self.source is other.source
+
+    def __hash__(self) -> int:
+        return id(self.source)
+
     def __call__(self, _: Any, indices: jax.Array) -> Batch:
         return self.source.fetch_traced(indices)

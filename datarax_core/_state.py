@@ -44,12 +44,12 @@ def restore_variables(module: Any, state: dict[str, Any], kind: type[nnx.Variabl
         own = variables[name].get_raw_value()
         try:
             expected, given = np.shape(_encoded(own)), np.shape(state[name])
-            values[name] = _decoded(state[name], own)
+            if expected == given:
+                values[name] = _decoded(state[name], own)
+            else:
+                wrong.append(f"{name!r} has shape {list(given)} where {list(expected)} is expected")
         except (OverflowError, TypeError, ValueError):
             wrong.append(f"{name!r} cannot be {state[name]!r:.40}")
-        else:
-            if expected != given:
-                wrong.append(f"{name!r} has shape {list(given)} where {list(expected)} is expected")
     if wrong:
         raise StateError(f"the state does not fit {type(module).__name__}: {', '.join(sorted(wrong))}")
     for name, variable in variables.items():

@@ -35,7 +35,9 @@ def expected(source: Any, start: int, stop: int) -> list[int]:
     order, shard, num_shards = Order(len(source)), source.order().shard, source.order().num_shards
     epochs: list[int] = []
     for epoch in range(start // source.order().epoch_length, -(-stop // source.order().epoch_length)):
-        epochs += order.record_indices(epoch * len(source), len(source), source.order_words())[shard::num_shards].tolist()
+        epochs += order.record_indices(epoch * len(source), len(source), source.order_words())[
+            shard::num_shards
+        ].tolist()
     skipped = start // source.order().epoch_length * source.order().epoch_length
     return epochs[start - skipped : stop - skipped]
 
@@ -73,7 +75,7 @@ def source_of(make_source: MakeSource, case: dict[str, Any]) -> Any:
 @budget
 @given(case=drawn, epochs=st.integers(1, 3), drop_last=st.booleans())
 def test_a_run_serves_each_of_its_epochs_in_full_and_in_order(
-    make_source: MakeSource, case: dict[str, Any], epochs: int, drop_last: bool
+    make_source: MakeSource, case: dict[str, Any], epochs: int, *, drop_last: bool
 ) -> None:
     source, size = source_of(make_source, case), case["size"]
     in_epoch = len(range(case["shard"][0], case["length"], case["shard"][1]))

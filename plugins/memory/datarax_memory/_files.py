@@ -34,15 +34,23 @@ def load_columns(path: str | Path, *, keep_in_memory: bool) -> dict[str, np.ndar
     """
     path = Path(path)
     with _in_words(path):
+        _require_presence(path)
         if path.is_dir():
             return _load_folder(path, keep_in_memory=keep_in_memory)
         _require_archive(path)
         return _load_npz(path, keep_in_memory=keep_in_memory)
 
 
+def _require_presence(path: Path) -> None:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as cause:
+        raise FileNotFoundError(
+            f"no such file or folder: {path}; 'path' names an .npz file or a folder of .npy files"
+        ) from cause
+
+
 def _require_archive(path: Path) -> None:
-    if not path.exists():
-        raise FileNotFoundError(f"no such file or folder: {path}; 'path' names an .npz file or a folder of .npy files")
     if path.suffix == ".npy":
         raise _LoadError(f"{path} is a single .npy file, whose field has no name; give the folder it lies in")
     if not path.is_file():

@@ -1,0 +1,332 @@
+"""Files are mapped where they can be, read where they must be, and refused with their path where they cannot be."""
+
+import os
+import pickle
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datarax_memory import MemorySource, MemorySourceConfig
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datarax_core import Pipeline
+
+NOBODY = 65534
+
+
+def open_source(path: Path, **config: Any) -> MemorySource:
+    return MemorySource(MemorySourceConfig(path=path, **config), rngs=nnx.Rngs(0))
+
+
+def arrays() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 255, (20, 4, 4), np.uint8),
+        "fortran": np.asfortranarray(rng.normal(size=(20, 3)).astype(np.float32)),
+        "label": np.arange(20),
+        "text": np.array([f"t{i}" for i in range(20)]),
+    }
+
+
+def is_mapped(column: Any) -> bool:
+    while column is not None and not isinstance(column, np.memmap):
+        column = getattr(column, "base", None)
+    return column is not None
+
+
+def write_folder(folder: Path) -> Path:
+    folder.mkdir()
+    for name, array in arrays().items():
+        np.save(folder / f"{name}.npy", array)
+    (folder / "notes.txt").write_text("files of other kinds are left alone")
+    return folder
+
+
+def write_npz(path: Path, save: Callable[..., None] = np.savez) -> Path:
+    save(path, **arrays())
+    return path
+
+
+@pytest.fixture(params=["folder", "stored", "compressed"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    if request.param == "folder":
+        return write_folder(tmp_path / "columns")
+    return write_npz(tmp_path / "columns.npz", np.savez if request.param == "stored" else np.savez_compressed)
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+@pytest.mark.parametrize("cacheable", [False, True])
+def test_a_file_is_served_as_the_same_arrays_in_memory_are(path: Path, placement: str, cacheable: bool) -> None:  # noqa: FBT001
+    config = {"shuffle": True, "placement": placement}
+    from_file = open_source(path, cacheable=cacheable, **config)
+    in_memory = MemorySource(MemorySourceConfig(**config), arrays(), rngs=nnx.Rngs(0))
+    assert from_file.data.keys() == arrays().keys()
+    assert from_file.element_spec() == in_memory.element_spec()
+    for ours, theirs in zip(
+        Pipeline(source=from_file, batch_size=8), Pipeline(source=in_memory, batch_size=8), strict=True
+    ):
+        assert all(np.array_equal(ours[name], theirs[name]) for name in arrays())
+
+
+def test_what_can_be_mapped_is_mapped_read_only(path: Path) -> None:
+    data = open_source(path).data
+    can_be = not (path.suffix == ".npz" and zipfile.ZipFile(path).infolist()[0].compress_type)
+    for column in data.values():
+        assert is_mapped(column) == can_be
+        assert column.flags.writeable != can_be
+
+
+def test_cacheable_keeps_everything_in_memory_so_that_the_files_are_not_touched_again(path: Path) -> None:
+    source = open_source(path, cacheable=True, placement="host")
+    assert not any(map(is_mapped, source.data.values()))
+    for file in path.iterdir() if path.is_dir() else [path]:
+        file.write_bytes(b"\0" * file.stat().st_size)
+    for _ in range(2):
+        assert [element["label"] for element in source] == list(range(20))
+
+
+def test_a_mapped_file_is_read_when_its_records_are(tmp_path: Path) -> None:
+    source = open_source(write_folder(tmp_path / "columns"), placement="host")
+    mapped = np.load(tmp_path / "columns" / "label.npy", mmap_mode="r+")
+    mapped[3] = -7
+    mapped.flush()
+    assert source[3]["label"] == source.get_batch(4)["label"][3] == -7
+
+
+def test_an_archive_written_by_other_tools_is_mapped_too(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(5))
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        member = zipfile.ZipInfo("x.npy")
+        member.extra = b"\x99\x99\x04\x00abcd"
+        archive.writestr(member, (tmp_path / "x.npy").read_bytes())
+    source = open_source(tmp_path / "x.zip")
+    assert is_mapped(source.data["x"])
+    assert list(source.get_batch(5)["x"]) == [0, 1, 2, 3, 4]
+
+
+def test_a_long_header_of_a_later_npy_version_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.lib.format.write_array(file, np.arange(5), version=(2, 0))
+    with (tmp_path / "y.npy").open("wb") as file, pytest.warns(UserWarning, match="can only be read by NumPy"):
+        np.lib.format.write_array(file, np.zeros(5, [("\u03bc", "f4")]))
+    source = open_source(tmp_path)
+    assert source[4]["x"] == 4
+    assert source.data["y"].dtype.names == ("\u03bc",)
+
+
+def test_an_array_without_records_is_an_empty_source(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((0, 3)))
+    np.savez(tmp_path / "none.npz")
+    for name in ("x.npz", "none.npz"):
+        source = open_source(tmp_path / name)
+        assert len(source) == 0
+        with pytest.raises(ValueError, match="MemorySource is empty: it has no records to serve"):
+            source.get_batch(1)
+
+
+def test_a_copy_shares_what_was_read_and_another_path_is_read_anew(path: Path, tmp_path: Path) -> None:
+    source = open_source(path)
+    assert source.copy().data is source.data
+    np.savez(tmp_path / "other.npz", label=np.arange(3))
+    other = source.copy(config=MemorySourceConfig(path=tmp_path / "other.npz"))
+    assert len(other) == 3
+    whole = source.copy(config=MemorySourceConfig(path=path, cacheable=True))
+    assert not any(map(is_mapped, whole.data.values()))
+    with pytest.raises(ValueError, match="MemorySource was given neither data nor a path"):
+        source.copy(config=MemorySourceConfig())
+    with pytest.raises(ValueError, match="MemorySource was given both data and a path"):
+        MemorySource(MemorySourceConfig(), [1, 2]).copy(config=MemorySourceConfig(path=path))
+
+
+# -- what cannot be loaded ------------------------------------------------------------------------------------------------
+
+
+def _cut(path: Path, size: int) -> Path:
+    path.write_bytes(path.read_bytes()[:size])
+    return path
+
+
+def _empty_folder(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+def _single_npy(folder: Path) -> Path:
+    np.save(folder / "image.npy", np.arange(3))
+    return folder / "image.npy"
+
+
+def _text_named_npz(folder: Path) -> Path:
+    (folder / "text.npz").write_text("no archive")
+    return folder / "text.npz"
+
+
+def _truncated_npz(folder: Path) -> Path:
+    return _cut(write_npz(folder / "cut.npz"), 900)
+
+
+def _zip_of_text(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "foreign.npz", "w") as archive:
+        archive.writestr("readme.txt", "an archive of something else")
+    return folder / "foreign.npz"
+
+
+def _damaged_compressed(folder: Path) -> Path:
+    path = write_npz(folder / "damaged.npz", np.savez_compressed)
+    content = bytearray(path.read_bytes())
+    content[60:160] = b"\xff" * 100
+    path.write_bytes(content)
+    return path
+
+
+def _objects_in_npz(folder: Path) -> Path:
+    np.savez(folder / "objects.npz", thing=np.array([{}, None], dtype=object))
+    return folder / "objects.npz"
+
+
+def _objects_in_folder(folder: Path) -> Path:
+    np.save(folder / "thing.npy", np.array([{}, None], dtype=object))
+    return folder
+
+
+def _truncated_npy(folder: Path) -> Path:
+    _cut(write_folder(folder / "columns") / "image.npy", 200)
+    return folder / "columns"
+
+
+def _no_npy(folder: Path) -> Path:
+    (write_folder(folder / "columns") / "image.npy").write_bytes(b"")
+    return folder / "columns"
+
+
+def _pickle_named_npy(folder: Path) -> Path:
+    (folder / "thing.npy").write_bytes(pickle.dumps([1, 2]))
+    return folder
+
+
+def _npz_named_npy(folder: Path) -> Path:
+    write_npz(folder / "x.npz").rename(folder / "image.npy")
+    return folder
+
+
+def _unequal(folder: Path) -> Path:
+    np.savez(folder / "unequal.npz", image=np.zeros((4, 2)), label=np.zeros(3))
+    return folder / "unequal.npz"
+
+
+def _scalar(folder: Path) -> Path:
+    np.savez(folder / "scalar.npz", image=np.float32(3))
+    return folder / "scalar.npz"
+
+
+def _device(_: Path) -> Path:
+    return Path(os.devnull)
+
+
+CANNOT_BE_LOADED: list[tuple[Callable[[Path], Path], type[Exception], str]] = [
+    (lambda folder: folder / "no.npz", FileNotFoundError, r"no such file or folder: .*no\.npz; 'path' names an \.npz"),
+    (lambda folder: _single_npy(folder) / "x.npz", FileNotFoundError, r"no such file or folder: .*image\.npy/x\.npz"),
+    (_empty_folder, FileNotFoundError, r"the folder .*empty has no \.npy file; save one for each field"),
+    (_single_npy, ValueError, r"image\.npy is a single \.npy file, whose field has no name; give the folder"),
+    (_device, ValueError, r"null is neither a file nor a folder"),
+    (_text_named_npz, ValueError, r"text\.npz is not an \.npz file, or its end is missing; write it with numpy\.savez"),
+    (_truncated_npz, ValueError, r"cut\.npz is not an \.npz file, or its end is missing"),
+    (_zip_of_text, ValueError, r"'readme\.txt' in .*foreign\.npz cannot be loaded: .*magic string is not correct"),
+    (_damaged_compressed, ValueError, r"'image' in .*damaged\.npz cannot be loaded: .*; write it with numpy\.savez"),
+    (_objects_in_npz, ValueError, r"'thing' in .*objects\.npz cannot be loaded: Object arrays .*without object fields"),
+    (_objects_in_folder, ValueError, r"thing\.npy cannot be loaded: Object arrays .*without object fields"),
+    (_truncated_npy, ValueError, r"image\.npy cannot be loaded: .*length is greater than file size; write it"),
+    (_no_npy, ValueError, r"image\.npy cannot be loaded: EOF"),
+    (_pickle_named_npy, ValueError, r"thing\.npy cannot be loaded: .*magic string is not correct"),
+    (_npz_named_npy, ValueError, r"image\.npy cannot be loaded: .*magic string is not correct"),
+    (_unequal, ValueError, r"columns of MemorySource differ in length: 'image' has 4, 'label' has 3"),
+    (_scalar, ValueError, r"column 'image' of MemorySource is the scalar"),
+]
+
+
+@pytest.mark.parametrize(("make", "error", "message"), CANNOT_BE_LOADED)
+def test_what_cannot_be_loaded_is_refused_with_its_path(
+    make: Callable[[Path], Path], error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    path = make(tmp_path)
+    with pytest.raises(error, match=message):
+        open_source(path)
+
+
+@pytest.mark.parametrize("make", [_damaged_compressed, _objects_in_npz, _truncated_npy, _pickle_named_npy])
+def test_the_same_is_refused_where_all_is_read_into_memory(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"{tmp_path}.* cannot be loaded: "):
+        open_source(make(tmp_path), cacheable=True)
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("archives")
+    write_npz(folder / "stored.npz")
+    write_npz(folder / "compressed.npz", np.savez_compressed)
+    return folder
+
+
+@settings(max_examples=120, derandomize=True, deadline=None)
+@given(
+    name=st.sampled_from(["stored.npz", "compressed.npz"]),
+    at=st.floats(0, 1, exclude_max=True),
+    value=st.integers(0, 255),
+    keep=st.booleans(),
+)
+@pytest.mark.filterwarnings("default")  # NumPy warns of headers that look as if Python 2 had written them
+def test_a_damaged_byte_is_no_other_error_than_one_with_the_path(
+    archives: Path, name: str, at: float, value: int, *, keep: bool
+) -> None:
+    content = bytearray((archives / name).read_bytes())
+    content[int(at * len(content))] = value
+    path = archives / "damaged.npz"
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    try:
+        source = open_source(path, cacheable=keep)
+    except ValueError as error:
+        assert str(path) in str(error) or "MemorySource" in str(error)  # noqa: PT017 - whichever it is
+    else:
+        assert len(source.data) <= len(arrays())
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder that others may look into, which pytest's own is not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def ordinary_user() -> Iterator[None]:
+    """Lets the test go on without the rights of root, who may read everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    yield
+    if user == 0:
+        os.seteuid(user)
+
+
+@pytest.fixture
+def unreadable(shared_folder: Path) -> list[tuple[Path, str]]:
+    npz, folder, closed = shared_folder / "x.npz", shared_folder / "columns", shared_folder / "closed"
+    write_npz(npz).chmod(0)
+    (write_folder(folder) / "image.npy").chmod(0)
+    write_folder(closed).chmod(0)
+    return [(npz, "x.npz"), (folder, "image.npy"), (closed, "closed"), (closed / "x.npz", "x.npz")]
+
+
+@pytest.mark.usefixtures("ordinary_user")
+def test_a_file_that_may_not_be_read_says_so(unreadable: list[tuple[Path, str]]) -> None:
+    for path, named in unreadable:
+        with pytest.raises(PermissionError, match=rf"{named} may not be read: permission denied; make it readable"):
+            open_source(path)
