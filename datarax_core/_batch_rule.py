@@ -16,9 +16,9 @@ class BatchRule:
     pad_last: str | None = None
 
     def __post_init__(self) -> None:
-        require_count("batch_size", self.batch_size)
+        whole_number("batch_size", self.batch_size, at_least=1)
         if self.num_epochs is not None:
-            require_count("num_epochs", self.num_epochs, "; None is endless")
+            whole_number("num_epochs", self.num_epochs, at_least=1, hint="; None is endless")
         if not isinstance(self.drop_last, bool):
             raise TypeError(f"drop_last is True or False, not {self.drop_last!r}")
         if self.pad_last is not None and (not isinstance(self.pad_last, str) or not self.pad_last):
@@ -60,9 +60,10 @@ class BatchRule:
         return {"batch_size": self.batch_size, "drop_last": self.drop_last, "pad_last": self.pad_last}
 
 
-def require_count(field: str, value: Any, hint: str = "") -> None:
-    """Refuse what is no whole number from 1: ``TypeError`` for another type, also 4.0 and True, else ``ValueError``."""
+def whole_number(field: str, value: Any, *, at_least: int, hint: str = "") -> int:
+    """The number; refused are smaller ones (``ValueError``), and what is no integer, also 4.0 and True (``TypeError``)."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{field} is an integer, not {value!r}{hint}")
-    if value < 1:
-        raise ValueError(f"{field} is at least 1, not {value!r}{hint}")
+    if value < at_least:
+        raise ValueError(f"{field} is at least {at_least}, not {value!r}{hint}")
+    return int(value)

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 from flax import nnx
 
+from ._randomness import RecordNames, is_stochastic, record_keys
+
 Values = list[Any]
 
 
@@ -64,11 +66,11 @@ class Split:
             variable.set_raw_value(value)
 
 
-def apply_stages(stages: Sequence[Any], batch: Any) -> Any:
-    """The batch after every stage; an error says in which of them it arose."""
+def apply_stages(stages: Sequence[Any], batch: Any, keyed: RecordNames | None = None) -> Any:
+    """The batch after every stage; stochastic ones get a key for each record. An error says in which stage it arose."""
     for number, stage in enumerate(stages):
         try:
-            batch = stage(batch)
+            batch = stage(batch, record_keys(keyed, number)) if is_stochastic(stage) else stage(batch)
         except Exception as error:
             error.add_note(f"in stage {number} ({stage_name(stage)}) of the pipeline")
             raise

@@ -1,6 +1,5 @@
 """Work done ahead on one background thread, in order, and dropped without a trace when nobody wants it any more."""
 
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -30,25 +29,25 @@ class Ahead(Generic[T]):
         """Have the work for ``item`` done after that for the items before."""
         self._queue.append((item, self._thread.submit(self._work, item)))
 
-    def take(self, item: object) -> T:
-        """The result for ``item``, waited for; items announced before it are dropped, one never announced is done now.
+    @property
+    def first(self) -> object:
+        """The item announced first whose result was not taken yet; None if there is none."""
+        return self._queue[0][0] if self._queue else None
+
+    def take(self) -> T:
+        """The result for `first`, waited for.
 
         Raises:
             Whatever the work raised.
         """
+        return self._queue.popleft()[1].result()
+
+    def forget(self) -> None:
+        """Drop all that is announced."""
         while self._queue:
-            announced, future = self._queue.popleft()
-            if announced == item:
-                return future.result()
-            future.cancel()
-        return self._thread.submit(self._work, item).result()
+            self._queue.pop()[1].cancel()
 
     def close(self) -> None:
         """End the thread once what is under way is finished."""
-        self._queue.clear()
+        self.forget()
         self._finalizer()
-
-
-def threads() -> list[str]:
-    """Names of the threads of this module that are alive now."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("datarax-")]

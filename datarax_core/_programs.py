@@ -21,11 +21,11 @@ class Step:
     stages: Structure
     mask_field: str | None
 
-    def __call__(self, values: Values, source: Any, indices: Any, mask: Any) -> tuple[Batch, Values]:
+    def __call__(self, values: Values, source: Any, indices: Any, mask: Any, keyed: Any) -> tuple[Batch, Values]:
         """(batch, new values of the stages' variables); ``source`` is arrays to gather from, or the batch as fetched."""
         stages = self.stages.merge(values)
         batch = source if self.gather is None else self.gather(source, indices)
-        batch = staged(stages, batch, self.mask_field, mask)
+        batch = staged(stages, batch, self.mask_field, mask, keyed)
         return batch, self.stages.values(stages)
 
 
@@ -39,21 +39,24 @@ class Scan:
     step_fn: Callable[..., Any]
     has_carry: bool
 
-    def __call__(self, values: Values, arrays: Any, indices: jax.Array, carry: Any) -> tuple[Values, Any, Any]:
-        """(new values, last carry, stacked outputs) of one step for each row of ``indices``."""
+    def __call__(self, values: Values, arrays: Any, indices: Any, keyed: Any, carry: Any) -> tuple[Values, Any, Any]:
+        """(new values, last carry, stacked outputs) of one step for each row of ``indices``; ``keyed`` names its records."""
         mask = None if self.mask_field is None else np.ones(indices.shape[1], np.bool_)
+        words, parts = (None, None) if keyed is None else (keyed[0], keyed[1:])
 
-        def body(state: tuple[Values, Any], rows: jax.Array) -> tuple[tuple[Values, Any], Any]:
-            values, carry = state
+        def body(state: tuple[Values, Any], x: Any) -> tuple[tuple[Values, Any], Any]:
+            (values, carry), (rows, names) = state, x
             stages, modules = self.modules.merge(values)
-            batch = staged(stages, self.gather(arrays, rows), self.mask_field, mask)
+            batch = staged(
+                stages, self.gather(arrays, rows), self.mask_field, mask, None if names is None else (words, *names)
+            )
             if self.has_carry:
                 carry, out = self.step_fn(carry, *modules, batch)
             else:
                 out = self.step_fn(*modules, batch)
             return (self.modules.values((stages, modules)), carry), out
 
-        (values, carry), outs = jax.lax.scan(body, (values, carry), indices)
+        (values, carry), outs = jax.lax.scan(body, (values, carry), (indices, parts))
         return values, carry, outs
 
 
@@ -66,11 +69,11 @@ def compiled(program: Step | Scan) -> Callable[..., Any]:
     return jax.jit(program)
 
 
-def staged(stages: Any, batch: Batch, mask_field: str | None, mask: Any) -> Batch:
+def staged(stages: Any, batch: Batch, mask_field: str | None, mask: Any, keyed: Any) -> Batch:
     """The batch after its stages. A mask goes in beside the other fields, and comes out even if a stage leaves it out."""
     if mask_field is None:
-        return apply_stages(stages, batch)
-    batch = apply_stages(stages, with_fields(batch, {mask_field: mask}, "the mask of pad_last"))
+        return apply_stages(stages, batch, keyed)
+    batch = apply_stages(stages, with_fields(batch, {mask_field: mask}, "the mask of pad_last"), keyed)
     if not isinstance(batch, Mapping):
         raise SpecError(
             f"pad_last={mask_field!r} adds a field to each batch, but the stages make a {type(batch).__name__}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import jax
@@ -11,51 +12,101 @@ from ._batch_rule import BatchRule
 from ._modules import Split
 from ._narrow import narrow
 from ._programs import Step, compiled, with_fields
+from ._randomness import RecordNames, StageKeys
+from ._stats import Stats
 from .source import DataSourceModule
 from .spec import Batch, split_beside
 
 
-class Route:
-    """Makes batches of one source through its stages, which are taken apart here, once for many batches."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch before its stages: what the compiled step takes, and the fields that ride beside it."""
 
-    def __init__(self, source: DataSourceModule, stages: Any, rule: BatchRule) -> None:
+    size: int
+    content: Any
+    rows: np.ndarray | None
+    keyed: RecordNames | None
+    mask: np.ndarray | None
+    beside: dict[str, Any]
+
+
+class Route:
+    """Makes batches of one source through its stages, which are taken apart here, once for many batches.
+
+    `prepare` reads records and may run on another thread, one at a time; `finish` runs the stages, and is for the thread
+    that the batches are served on.
+    """
+
+    def __init__(
+        self, source: DataSourceModule, stages: Any, rule: BatchRule, randomness: StageKeys, stats: Stats
+    ) -> None:
         self._source = source
         self._rule = rule
+        self._stats = stats
+        self._randomness = randomness
         self._split = Split(tuple(stages))
-        self._read, gather = _reader(source)
-        self._gathers = gather is not None
-        self._is_plain = gather is None and not stages and rule.pad_last is None
-        self._run = compiled(Step(gather, self._split.structure, rule.pad_last))
+        self._gather: Callable[[Any, jax.Array], Batch] | None = None
+        self._arrays: Any = None
+        if source.access == "device":
+            self._gather, self._arrays = source.compiled_records()
+        self._has_beside = bool(split_beside(source.element_spec())[1])
+        self._is_plain = self._gather is None and not stages and rule.pad_last is None
+        self._run = compiled(Step(self._gather, self._split.structure, rule.pad_last))
+        self._words: Any = None
+        self._version = 0
+        self._window = source.order_window(rule.batch_size)
+
+    @property
+    def reads_on_host(self) -> bool:
+        """Whether `prepare` does work that is worth doing ahead."""
+        return self._gather is None
 
     def reads(self, source: DataSourceModule) -> bool:
         """Whether this is a route to ``source``, and not to a copy of it."""
         return self._source is source
 
+    def version(self) -> int:
+        """A number for the order that the source has now: it moves on when the source is seeded or shuffled anew."""
+        words = self._source.order_words()
+        if words is not self._words:
+            self._words, self._window = words, self._source.order_window(self._rule.batch_size)
+            self._version += 1
+        return self._version
+
     def batch_at(self, start: int, size: int) -> Batch:
         """The batch of the ``size`` records from position ``start`` on, completed if the rule says so."""
-        indices, mask = self._rule.padded(self._source.host_indices(start, size))
-        batch, beside = self._read(indices)
+        return self.finish(self.prepare((start, size, self.version())))
+
+    def prepare(self, wanted: tuple[int, int, int]) -> Prepared:
+        """Read the records of (start, size, version)."""
+        start, size, _ = wanted
+        indices, mask = self._rule.padded(self._window.take(start, size))
+        keyed = self._randomness.names(self._source, start, indices)
+        if self._gather is not None:
+            beside = self._source.beside_records(indices) if self._has_beside else {}
+            return Prepared(size, self._arrays, indices, keyed, mask, beside)
+        began = perf_counter()
+        try:
+            batch, beside = split_beside(self._source.fetch(indices))
+        except Exception as error:
+            error.add_note(f"while {self._source.title} read the records at positions {start} to {start + size - 1}")
+            raise
+        read = perf_counter()
+        placed = jax.device_put(narrow(batch))
+        self._stats.add_reading(source=read - began, transfer=perf_counter() - read)
+        return Prepared(size, placed, None, keyed, mask, beside)
+
+    def finish(self, prepared: Prepared) -> Batch:
+        """The batch after its stages, whose variables are written."""
+        batch = prepared.content
         if not self._is_plain:
-            rows = indices if self._gathers else None
-            batch, values = self._run(self._split.read(), batch, rows, mask)
+            began = perf_counter()
+            batch, values = self._run(self._split.read(), batch, prepared.rows, prepared.mask, prepared.keyed)
             self._split.write(values)
-        return with_fields(batch, beside, "text or object fields, which ride beside the batch,") if beside else batch
-
-
-def _reader(source: DataSourceModule) -> tuple[Callable[[np.ndarray], tuple[Any, dict[str, Any]]], Any]:
-    """(what reads at concrete indices: the step's argument and the fields beside it; the step's gather, or None)."""
-    if source.access == "device":
-        gather, arrays = source.compiled_records()
-        has_beside = bool(split_beside(source.element_spec())[1])
-        if not has_beside:
-            return lambda _: (arrays, {}), gather
-        return lambda indices: (arrays, source.beside_records(indices)), gather
-
-    def fetch(indices: np.ndarray) -> tuple[Any, dict[str, Any]]:
-        batch, beside = split_beside(source.fetch(indices))
-        return jax.device_put(narrow(batch)), beside
-
-    return fetch, None
+            self._stats.stages += perf_counter() - began
+        if prepared.beside:
+            return with_fields(batch, prepared.beside, "text or object fields, which ride beside the batch,")
+        return batch
 
 
 def scan_reader(source: DataSourceModule) -> tuple[Callable[[Any, jax.Array], Batch], Any]:

@@ -1,7 +1,9 @@
 """The pipeline: a source and stages, served as batches. The stream is a pure function of config, seed and position."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
+from time import perf_counter
 from typing import Any, Self
 
 import jax
@@ -9,18 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ._batch_rule import BatchRule, require_count
+from ._batch_rule import BatchRule, whole_number
 from ._cursor import Cursor
+from ._explain import explain, summary
+from ._iterator import BatchIterator, Ticket
 from ._modules import Split, apply_stages, stage_name
 from ._permutation import DEVICE_LIMIT
 from ._programs import Scan, compiled, staged
+from ._randomness import StageKeys
 from ._routes import Route, scan_reader
 from ._state import require_dict, require_keys, require_position, require_same, restore_variables, variable_state
+from ._stats import Stats
 from .build import build_source
 from .config import PipelineConfig, load_config, parse_config
 from .registry import SourceRegistry
 from .source import DataSourceModule
-from .spec import Batch, ElementSpec, batch_struct, device_spec, spec_of, split_beside
+from .spec import Batch, ElementSpec, batch_struct, device_spec, named_fields, spec_of, split_beside
 
 _SCAN_RECORDS = 1 << 24  # records that one compiled scan serves: 64 MiB of indices; a longer one is run in parts
 
@@ -33,12 +39,15 @@ class Pipeline(nnx.Module):
 
     Args:
         source: Holds the records and their order.
-        stages: Callables ``batch -> batch``, run compiled. An ``nnx.Module`` may hold parameters and statistics: what it
-            writes to its variables is kept.
+        stages: Callables ``batch -> batch``, run compiled. One that says ``stochastic = True`` is called with ``(batch,
+            keys)``, one key a record, folded from stage, epoch and record index. An ``nnx.Module`` may hold parameters and
+            statistics: what it writes to its variables is kept.
         batch_size: Records in a batch.
         rngs: Random streams of the pipeline; saved with its state.
         num_epochs: Epochs in a loop; None is endless.
         drop_last: Leave out a last batch that is not full.
+        prefetch: Batches that a loop reads ahead on a background thread, where the host reads the records; 0 reads none. A
+            source on the device needs none: its steps are compiled, and dispatched without waiting.
         pad_last: Complete the last batch by repeating its last record, and add a boolean field of this name to every
             batch, true for real records.
 
@@ -56,6 +65,7 @@ class Pipeline(nnx.Module):
         num_epochs: int | None = 1,
         drop_last: bool = False,
         pad_last: str | None = None,
+        prefetch: int = 2,
     ) -> None:
         _check_source(source)
         _check_stages(stages)
@@ -63,8 +73,10 @@ class Pipeline(nnx.Module):
         self.source = source
         self.stages = nnx.List(list(stages))
         self.rngs = rngs
+        self.prefetch = whole_number("prefetch", prefetch, at_least=0)
         self.cursor = Cursor()
-        self._route = _HeldRoute()
+        self._stage_keys = StageKeys(stages, rngs)
+        self._host = _HostParts()
         if self.rule.num_batches(source.order().epoch_length) == 0:
             raise ValueError(
                 f"batch_size={batch_size} with drop_last leaves no batch of the {source.order().epoch_length} records "
@@ -101,7 +113,7 @@ class Pipeline(nnx.Module):
 
     # -- the routes -----------------------------------------------------------------------------------------------------
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> BatchIterator:
         """One run: ``num_epochs`` epochs of batches, from where a restored state stands or else from the next epoch.
 
         A second loop is a second run. A loop ends with `RuntimeError` if another one, `set_state` or `reset` came between.
@@ -113,7 +125,9 @@ class Pipeline(nnx.Module):
             self.cursor.run_start + run_length - self.cursor.position
         )
         run = self.cursor.begin_run(epoch_length, is_over=is_over)
-        return _Iterator(self, run, None if run_length is None else self.cursor.run_start + run_length)
+        end = None if run_length is None else self.cursor.run_start + run_length
+        ticket = Ticket(lambda: self.cursor.is_current(run), lambda: self.cursor.position, end)
+        return BatchIterator(self._make_route(), self.rule, ticket, self._hand_over, prefetch=self.prefetch)
 
     def __len__(self) -> int:
         """Batches in one run."""
@@ -131,10 +145,10 @@ class Pipeline(nnx.Module):
         size = self.rule.batch_size
         if self.cursor.is_traced:
             return self._traced_step(size)
-        held = self._route.held
-        if held is None or not held.reads(self.source) or any(isinstance(stage, nnx.Module) for stage in self.stages):
-            held = self._route.held = self._make_route()
-        return self._serve(held, self.cursor.position, size)
+        began, position, route = perf_counter(), self.cursor.position, self._host.route
+        if route is None or not route.reads(self.source) or any(isinstance(stage, nnx.Module) for stage in self.stages):
+            route = self._host.route = self._make_route()
+        return self._hand_over(route.batch_at(position, size), position, size, began)
 
     def scan(
         self, step_fn: Callable[..., Any], *, length: int, modules: Sequence[Any] = (), init_carry: Any = None
@@ -152,7 +166,7 @@ class Pipeline(nnx.Module):
             The outputs, stacked; with ``init_carry`` (last carry, outputs).
         """
         self._require_no_trace("scan")
-        require_count("length", length)
+        whole_number("length", length, at_least=1)
         size, start = self.rule.batch_size, self.cursor.position
         at_once = max(1, _SCAN_RECORDS // size)
         split = Split((tuple(self.stages), tuple(modules)))
@@ -162,7 +176,8 @@ class Pipeline(nnx.Module):
         for done in range(0, length, at_once):
             steps = min(at_once, length - done)
             rows = self._scan_indices(start + done * size, steps)
-            values, carry, out = run(split.read(), arrays, rows, carry)
+            keyed = self._stage_keys.names(self.source, start + done * size, rows)
+            values, carry, out = run(split.read(), arrays, rows.astype(np.int32), keyed, carry)
             split.write(values)
             outs.append(out)
         self.cursor.move(start + length * size)
@@ -171,7 +186,7 @@ class Pipeline(nnx.Module):
         return out if init_carry is None else (carry, out)
 
     def __call__(self, batch: Batch) -> Batch:
-        """The stages, applied to a batch of your own."""
+        """The stages, applied to a batch of your own; not for stochastic ones, which need to know their records."""
         return apply_stages(self.stages, batch)
 
     def element_spec(self) -> ElementSpec:
@@ -180,12 +195,35 @@ class Pipeline(nnx.Module):
         stages = Split(tuple(self.stages))
         mask = None if self.rule.pad_last is None else jax.ShapeDtypeStruct((self.rule.batch_size,), jnp.bool_)
 
+        keyed = self._stage_keys.names(self.source, 0, np.zeros(self.rule.batch_size, np.int64))
+
         def through(values: Any, batch: Batch, mask: Any) -> Batch:
-            return staged(stages.structure.merge(values), batch, self.rule.pad_last, mask)
+            return staged(stages.structure.merge(values), batch, self.rule.pad_last, mask, keyed)
 
         shapes = batch_struct(device_spec(spec), self.rule.batch_size)
         made = spec_of(jax.eval_shape(through, stages.read(), shapes, mask))
         return {**made, **beside} if beside else made
+
+    # -- what it says of itself -----------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return summary(self.source, tuple(self.stages), self.rule)
+
+    def explain(self) -> str:
+        """The route that a loop takes and why, and what would make it faster."""
+        return explain(self.source, tuple(self.stages), self.rule, self.prefetch)
+
+    def stats(self) -> dict[str, Any]:
+        """What was served one by one since the pipeline was built: batches, records, bytes, and where the seconds went.
+
+        ``seconds_waiting`` is the time that loop or `step` waited for batches. ``seconds_in_source`` and
+        ``seconds_in_transfer`` pass in the background where batches are read ahead; ``seconds_in_stages`` is the time to
+        dispatch compiled steps, which run on. ``records_substituted`` counts records served in place of others.
+        """
+        leaves = named_fields(device_spec(self.source.element_spec())).values()
+        record_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves)
+        skipped = self.source.get_operation_stats()["skipped_count"]
+        return {**self._host.stats.as_dict(record_bytes), "records_substituted": skipped}
 
     # -- progress -------------------------------------------------------------------------------------------------------
 
@@ -223,19 +261,20 @@ class Pipeline(nnx.Module):
     # -- inside ---------------------------------------------------------------------------------------------------------
 
     def _make_route(self) -> Route:
-        return Route(self.source, tuple(self.stages), self.rule)
+        return Route(self.source, tuple(self.stages), self.rule, self._stage_keys, self._host.stats)
 
-    def _serve(self, route: Route, position: int, size: int) -> Batch:
-        """The ``size`` records from the present position on; it moves once they are ready to be handed over."""
-        batch = route.batch_at(position, size)
+    def _hand_over(self, batch: Batch, position: int, size: int, began: float) -> Batch:
+        """Move the position, now that the batch is ready, and count it."""
         self.cursor.move(position + size)
         self.source.note_served(1)
+        self._host.stats.add_batch(size, perf_counter() - began)
         return batch
 
     def _traced_step(self, size: int) -> Batch:
         indices = self.source.record_indices_at(self.cursor.here, size, self.source.order_words())
         mask = None if self.rule.pad_last is None else jnp.ones(size, jnp.bool_)
-        batch = staged(self.stages, self.source.fetch_traced(indices), self.rule.pad_last, mask)
+        keyed = self._stage_keys.names(self.source, self.cursor.here, indices)
+        batch = staged(self.stages, self.source.fetch_traced(indices), self.rule.pad_last, mask, keyed)
         self.cursor.advance(size)
         return batch
 
@@ -246,50 +285,22 @@ class Pipeline(nnx.Module):
             raise ValueError(
                 f"scan addresses at most {DEVICE_LIMIT} records; {self.source.title} has more: iterate instead"
             )
-        return np.asarray(indices, np.int32).reshape(steps, size)
+        return np.asarray(indices).reshape(steps, size)
 
     def _fingerprint(self) -> dict[str, Any]:
-        return self.source.fingerprint() | self.rule.fingerprint()
+        return self.source.fingerprint() | self.rule.fingerprint() | self._stage_keys.fingerprint()
 
     def _require_no_trace(self, what: str) -> None:
         if self.cursor.is_traced:
             raise RuntimeError(f"cannot {what} a pipeline inside a compiled function; call pipeline.step() there")
 
 
-class _Iterator:
-    """One run over a pipeline. Holds no batch: what was served is freed when its user drops it."""
-
-    def __init__(self, pipeline: Pipeline, run: int, end: int | None) -> None:
-        self._pipeline = pipeline
-        self._run = run
-        self._end = end
-        self._route = pipeline._make_route()  # noqa: SLF001 - one idea in two classes
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Batch:
-        pipeline = self._pipeline
-        cursor = pipeline.cursor
-        if not cursor.is_current(self._run):
-            raise RuntimeError(
-                "this loop is over: the pipeline was iterated anew, reset or restored since it began; use the newer iterator"
-            )
-        position = cursor.position
-        size = pipeline.rule.next_size(None if self._end is None else self._end - position)
-        if not size:
-            raise StopIteration
-        return pipeline._serve(self._route, position, size)  # noqa: SLF001
-
-
-class _HeldRoute:
-    """The route that `Pipeline.step` used last; outside of the graph."""
+class _HostParts:
+    """What a pipeline holds on the host: the route that `Pipeline.step` used last, and its counts; outside of the graph."""
 
     def __init__(self) -> None:
-        self.held: Route | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"held": None}  # a pickle or deep copy makes its own
+        self.route: Route | None = None
+        self.stats = Stats()
 
 
 def _check_source(source: Any) -> None:

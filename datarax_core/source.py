@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ._batch_rule import require_count
+from ._batch_rule import whole_number
 from ._cursor import Cursor
 from ._narrow import narrow
 from ._permutation import key_words
@@ -148,14 +148,14 @@ class DataSourceModule(StructuralModule):
         Raises:
             TypeError, ValueError: ``size`` is not a whole number from 1, or ``start`` is negative.
         """
-        require_count("size", size)
+        whole_number("size", size, at_least=1)
         indices = self.record_indices_at(start, int(size), key)
         return self.fetch_traced(indices) if isinstance(indices, jax.core.Tracer) else self.fetch(indices)
 
     def get_batch(self, batch_size: int) -> Batch:
         """The next ``batch_size`` records of this source's own order; the one method that a stream must write."""
         self._require_random_access()
-        require_count("batch_size", batch_size)
+        whole_number("batch_size", batch_size, at_least=1)
         batch = self.get_batch_at(self.cursor.here, batch_size, self.order_words())
         self.cursor.advance(batch_size)
         self.note_served(1)
@@ -257,15 +257,10 @@ class DataSourceModule(StructuralModule):
             )
         self.is_random_order = bool(enabled)
 
-    def host_indices(self, start: int, size: int) -> np.ndarray:
-        """int64 (size,): `record_indices_at` of this source's own order, held a stretch at a time. Read-only."""
+    def order_window(self, size: int) -> Window:
+        """This source's own order for concrete positions, held a stretch of at least ``size`` at a time; for one thread."""
         words = self.order_words()
-        if self._host.window is None or self._host.window_key is not words:
-            self._host.window_key = words
-            self._host.window = Window(
-                lambda s, n: np.array(self.record_indices_at(s, n, words)), capacity=max(size, _WINDOW)
-            )
-        return self._host.window.take(start, size)
+        return Window(lambda start, n: np.array(self.record_indices_at(start, n, words)), capacity=max(size, _WINDOW))
 
     def fingerprint(self) -> dict[str, Any]:
         """What a saved state must find again, as JSON: class, length, element spec, order and its key."""
@@ -336,10 +331,16 @@ class DataSourceModule(StructuralModule):
         indices_from = self.order_words()
         if host.block_key is not indices_from or not 0 <= position - host.block_start < len(host.block):
             size = min(self.elements_ahead, self.cursor.run_start + self.order().epoch_length - position)
-            host.block, host.block_start = self.get_elements(self.host_indices(position, size)), position
+            host.block, host.block_start = self.get_elements(self._own_indices(position, size)), position
             host.block_key = indices_from
         self.cursor.advance(1)
         return host.block[position - host.block_start]
+
+    def _own_indices(self, start: int, size: int) -> np.ndarray:
+        words = self.order_words()
+        if self._host.window is None or self._host.window_key is not words:
+            self._host.window, self._host.window_key = self.order_window(size), words
+        return self._host.window.take(start, size)
 
     def _drawn_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
         self.ensure_rng_streams([self.stream_name or "default"])

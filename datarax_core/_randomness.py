@@ -1,0 +1,77 @@
+"""Randomness of stages: one key a record, from (stage, epoch, record index), however the record is batched."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ._permutation import DEVICE_LIMIT, key_words
+from .source import DataSourceModule
+
+RecordNames: TypeAlias = tuple[Any, ...]
+"""(words of the pipeline's key, then uint32 (k,) arrays that together name each record's epoch and index)."""
+
+
+class StageKey(nnx.Variable[Any]):
+    """uint32 (w,): the words of the key that all stochastic stages of a pipeline draw from."""
+
+
+class StageKeys(nnx.Module):
+    """Where the stochastic stages of a pipeline get their keys from; without such stages, nothing is drawn."""
+
+    def __init__(self, stages: Sequence[Any], rngs: nnx.Rngs | None) -> None:
+        stochastic = [number for number, stage in enumerate(stages) if is_stochastic(stage)]
+        if stochastic and (rngs is None or not ("stages" in rngs or "default" in rngs)):
+            raise ValueError(
+                f"stage {stochastic[0]} is stochastic and needs random numbers: pass rngs=nnx.Rngs(0), or any seed"
+            )
+        self.words = StageKey(np.asarray(key_words(rngs.stages()))) if stochastic and rngs is not None else None
+
+    def names(self, source: DataSourceModule, start: Any, indices: Any) -> RecordNames | None:
+        """What `record_keys` needs for the records ``indices`` at positions from ``start`` on; None if no stage is random."""
+        if self.words is None:
+            return None
+        order, words = source.order(), self.words.get_raw_value()
+        if isinstance(indices, np.ndarray):
+            epochs = ((start % order.epoch_length + np.arange(indices.size)) // order.epoch_length).reshape(
+                indices.shape
+            )
+            epochs = (epochs + start // order.epoch_length).astype(np.uint32)
+            low = (indices & 0xFFFFFFFF).astype(np.uint32)
+            return (
+                (words, epochs, low)
+                if order.length <= DEVICE_LIMIT
+                else (words, epochs, low, (indices >> 32).astype(np.uint32))
+            )
+        epochs = (start + jnp.arange(indices.shape[0])) // order.epoch_length
+        return words, epochs.astype(np.uint32), indices.astype(np.uint32)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a saved state must find again."""
+        return {} if self.words is None else {"stages_seed": np.asarray(self.words.get_raw_value()).tolist()}
+
+
+def is_stochastic(stage: Any) -> bool:
+    """Whether a stage asks for keys: it says ``stochastic = True``."""
+    return getattr(stage, "stochastic", False) is True
+
+
+def record_keys(names: RecordNames | None, stage: int) -> jax.Array:
+    """Keys (k,) of the records for one stage: the pipeline's key, with stage, epoch and record index folded in."""
+    if names is None:
+        raise ValueError(
+            "a stochastic stage has its keys from the records it is given; iterate the pipeline, or call the stage"
+        )
+    words, *parts = names
+    key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(words)[:2], impl="threefry2x32"), stage)
+
+    def fold(*numbers: Any) -> jax.Array:
+        folded = key
+        for number in numbers:
+            folded = jax.random.fold_in(folded, number)
+        return folded
+
+    return jax.vmap(fold)(*parts)

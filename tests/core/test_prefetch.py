@@ -1,0 +1,205 @@
+"""Reading ahead: the same stream, no thread left behind, no batch lost, errors where they belong."""
+
+import gc
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from datarax_core import DataSourceModule, Pipeline, SourceConfig
+
+
+class Watched(DataSourceModule):
+    """Record i is i; notes which threads read, and can be told to fail or to wait."""
+
+    def __init__(self, length: int = 40, before: Callable[[np.ndarray], object] = lambda _: None) -> None:
+        config = SourceConfig(type="watched", stochastic=True, stream_name="shuffle")
+        super().__init__(config, rngs=nnx.Rngs(0), name="watched")
+        self.length = length
+        self._watch = nnx.static(Watch(before))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {"id": jax.ShapeDtypeStruct((), np.dtype(np.int32))}
+
+    def get_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        self._watch.threads.add(threading.current_thread().name)
+        self._watch.reads += 1
+        self._watch.before(indices)
+        return {"id": indices.astype(np.int32)}
+
+    @property
+    def watch(self) -> "Watch":
+        return self._watch
+
+
+class Watch:
+    def __init__(self, before: Callable[[np.ndarray], object]) -> None:
+        self.before = before
+        self.threads: set[str] = set()
+        self.reads = 0
+
+
+def ids(batches: Any) -> list[list[int]]:
+    return [np.asarray(batch["id"]).tolist() for batch in batches]
+
+
+def no_reading_threads() -> bool:
+    """Whether they are gone, waited for as long as it takes a thread that is told to end."""
+    deadline = time.monotonic() + 10
+    while any(thread.name.startswith("datarax-") for thread in threading.enumerate()):
+        if time.monotonic() > deadline:
+            return False
+        threading.Event().wait(0.001)
+    return True
+
+
+@pytest.mark.parametrize("prefetch", [1, 2, 7, 100])
+def test_the_stream_is_the_same_at_every_depth(prefetch: int) -> None:
+    def stream(depth: int) -> list[list[int]]:
+        return ids(Pipeline(source=Watched(), batch_size=7, num_epochs=3, prefetch=depth))
+
+    assert stream(prefetch) == stream(0)
+
+
+def test_reading_ahead_happens_on_a_thread_of_its_own_and_none_without() -> None:
+    for prefetch, expected in ((2, {"datarax-prefetch_0"}), (0, {threading.current_thread().name})):
+        source = Watched()
+        ids(Pipeline(source=source, batch_size=7, prefetch=prefetch))
+        assert source.watch.threads == expected
+
+
+def test_no_more_is_read_ahead_than_was_asked_for() -> None:
+    source = Watched(1000)
+    batches = iter(Pipeline(source=source, batch_size=7, prefetch=3))
+    next(batches)
+    batches.close()
+    assert no_reading_threads()
+    assert source.watch.reads <= 1 + 3
+
+
+@pytest.mark.parametrize("end", ["exhausted", "closed", "dropped", "broken"])
+def test_the_thread_ends_with_the_loop(end: str) -> None:
+    pipeline = Pipeline(source=Watched(), batch_size=7)
+    batches = iter(pipeline)
+    next(batches)
+    if end == "exhausted":
+        list(batches)
+    elif end == "closed":
+        batches.close()
+    elif end == "broken":
+        for _ in pipeline:
+            break
+    del batches
+    gc.collect()
+    assert no_reading_threads()
+
+
+def test_batches_that_were_read_ahead_and_not_served_are_not_lost() -> None:
+    expected = ids(Pipeline(source=Watched(), batch_size=7, num_epochs=2, prefetch=0))
+    first = Pipeline(source=Watched(), batch_size=7, num_epochs=2, prefetch=5)
+    batches = iter(first)
+    served = [next(batches) for _ in range(4)]
+    second = Pipeline(source=Watched(), batch_size=7, num_epochs=2, prefetch=1)
+    second.set_state(first.get_state())
+    assert ids(served) + ids(second) == expected
+
+
+def test_a_step_between_takes_the_next_batch_and_the_loop_goes_on_after_it() -> None:
+    expected = ids(Pipeline(source=Watched(), batch_size=7, prefetch=0))
+    pipeline = Pipeline(source=Watched(), batch_size=7, prefetch=3)
+    batches = iter(pipeline)
+    assert ids([next(batches), pipeline.step(), next(batches)]) == expected[:3]
+
+
+def test_a_source_seeded_anew_serves_its_new_order_at_once() -> None:
+    source = Watched()
+    pipeline = Pipeline(source=source, batch_size=7, prefetch=3)
+    batches = iter(pipeline)
+    next(batches)
+    source.reset(seed=5)
+    other = Watched()
+    other.reset(seed=5)
+    assert ids([next(batches)]) == ids(Pipeline(source=other, batch_size=7, prefetch=0))[1:2]
+
+
+def test_an_error_reaches_the_loop_with_source_and_positions_and_the_loop_can_go_on() -> None:
+    failing = True
+
+    def fail(indices: np.ndarray) -> None:
+        if failing and 3 in indices:
+            raise OSError("the disk is on fire")
+
+    expected = ids(Pipeline(source=Watched(), batch_size=7, prefetch=0))
+    broken = next(number for number, batch in enumerate(expected) if 3 in batch)
+    batches = iter(Pipeline(source=Watched(before=fail), batch_size=7, prefetch=2))
+    served = [next(batches) for _ in range(broken)]
+    with pytest.raises(OSError, match="the disk is on fire") as caught:
+        next(batches)
+    note = f"while Watched 'watched' read the records at positions {7 * broken} to {7 * broken + 6}"
+    assert note in caught.value.__notes__
+    failing = False
+    assert ids([*served, *batches]) == expected
+
+
+def test_a_loop_interrupted_while_it_waits_can_go_on() -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    def wait(_: np.ndarray) -> None:
+        started.set()
+        assert go_on.wait(60)
+
+    expected = ids(Pipeline(source=Watched(), batch_size=7, prefetch=0))
+    pipeline = Pipeline(source=Watched(before=wait), batch_size=7, prefetch=1)
+    batches = iter(pipeline)
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        import signal  # noqa: PLC0415
+
+        assert started.wait(60)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        next(batches)
+    thread.join()
+    go_on.set()
+    assert ids(batches) == expected
+
+
+@pytest.mark.parametrize(("prefetch", "error"), [(-1, ValueError), (2.0, TypeError), (True, TypeError)])
+def test_a_depth_that_is_no_count_is_refused(prefetch: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="prefetch is"):
+        Pipeline(source=Watched(), batch_size=7, prefetch=prefetch)
+
+
+def test_statistics_say_what_was_served_and_where_the_time_went() -> None:
+    pipeline = Pipeline(source=Watched(), stages=[lambda batch: batch], batch_size=7)
+    assert len(ids(pipeline)) == 6
+    stats = pipeline.stats()
+    assert {name: stats[name] for name in ("batches", "records", "bytes", "records_substituted")} == {
+        "batches": 6,
+        "records": 40,
+        "bytes": 160,
+        "records_substituted": 0,
+    }
+    assert all(stats[f"seconds_{what}"] > 0 for what in ("waiting", "in_source", "in_transfer", "in_stages"))
+
+
+def test_a_pipeline_explains_its_route() -> None:
+    pipeline = Pipeline(source=Watched(), stages=[lambda batch: batch], batch_size=7, drop_last=True)
+    summary = "Pipeline(Watched 'watched': 40 records shuffled; stages: <lambda>; batches of 7, 1 epoch, drop_last)"
+    assert repr(pipeline) == summary
+    assert pipeline.explain().startswith(f"{summary}\nhost route: Watched 'watched' reads records at concrete indices")
+    assert "A background thread reads 2 batches ahead of the loop." in pipeline.explain()
+    assert "prefetch=0" in Pipeline(source=Watched(), batch_size=7, prefetch=0).explain()
