@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         SpecError,
         StateError,
     )
+    from .graph import Graph
     from .local_files import LocalFilesOnlyMixin
     from .metadata import MetadataManager, RecordMetadata
     from .module import DataraxModule, StructuralModule
@@ -68,6 +69,7 @@ _HOMES = {
         "SpecError",
         "StateError",
     ),
+    "graph": ("Graph",),
     "local_files": ("LocalFilesOnlyMixin",),
     "metadata": ("MetadataManager", "RecordMetadata"),
     "module": ("DataraxModule", "StructuralModule"),
@@ -88,6 +90,7 @@ __all__ = [
     "DataraxModule",
     "DataraxModuleConfig",
     "EagerSourceBase",
+    "Graph",
     "LocalFilesOnlyMixin",
     "LocalPath",
     "MetadataManager",

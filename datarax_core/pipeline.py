@@ -1,7 +1,7 @@
 """The pipeline: a source and stages, served as batches. The stream is a pure function of config, seed and position."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from time import perf_counter
 from typing import Any, Self
@@ -24,6 +24,7 @@ from ._state import require_dict, require_keys, require_position, require_same, 
 from ._stats import Stats
 from .build import build_source
 from .config import PipelineConfig, load_config, parse_config
+from .graph import Graph
 from .registry import SourceRegistry
 from .source import DataSourceModule
 from .spec import Batch, ElementSpec, batch_struct, device_spec, named_fields, spec_of, split_beside
@@ -110,6 +111,23 @@ class Pipeline(nnx.Module):
             drop_last=config.drop_last,
             pad_last=config.pad_last,
         )
+
+    @classmethod
+    def from_dag(
+        cls,
+        *,
+        source: DataSourceModule,
+        nodes: Mapping[str, Callable[..., Any]],
+        edges: Iterable[tuple[str, str]],
+        sink: str,
+        **options: Any,
+    ) -> Self:
+        """A pipeline whose one stage is a `Graph`; ``options`` are those of the constructor.
+
+        Raises:
+            ValueError: The graph cannot work; see `Graph`.
+        """
+        return cls(source=source, stages=[Graph(nodes=nodes, edges=edges, sink=sink)], **options)
 
     # -- the routes -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,116 @@
+"""Stages as a graph: nodes that take the batch, or the results of other nodes, and one that gives the batch."""
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, Final
+
+import jax
+from flax import nnx
+
+from ._modules import stage_name
+from ._randomness import is_stochastic
+from .spec import Batch
+
+SOURCE: Final = "source"
+"""The name by which edges call the batch as the source gives it."""
+
+
+class Graph(nnx.Module):
+    """A stage made of stages. A node is called with the results of the nodes that its edges come from, in their order.
+
+    Args:
+        nodes: Callables by name. A stochastic one gets a key for each record as its last argument.
+        edges: (from, to) names; ``"source"`` is the batch.
+        sink: The node whose result is the batch.
+
+    Raises:
+        ValueError: A name is unknown or taken, there is a cycle, a node has no edge in, or does not lead to the sink; the
+            message names each of them.
+        TypeError: A node is not callable.
+    """
+
+    def __init__(self, *, nodes: Mapping[str, Callable[..., Any]], edges: Iterable[tuple[str, str]], sink: str) -> None:
+        inputs = _checked_inputs(nodes, list(edges), sink)
+        self.nodes = nnx.Dict(dict(nodes))
+        self.order = tuple(name for name in TopologicalSorter(inputs).static_order() if name != SOURCE)
+        self.inputs = tuple((name, tuple(inputs[name])) for name in self.order)
+        self.sink = sink
+        self.stochastic = any(map(is_stochastic, nodes.values()))
+
+    @property
+    def name(self) -> str:
+        """The nodes in the order in which they run."""
+        return f"graph of {', '.join(self.order)}"
+
+    def __call__(self, batch: Batch, keys: jax.Array | None = None) -> Batch:
+        """What the sink makes of the batch."""
+        results: dict[str, Any] = {SOURCE: batch}
+        for name, inputs in self.inputs:
+            node = self.nodes[name]
+            arguments = [results[one] for one in inputs]
+            if is_stochastic(node):
+                arguments.append(_node_keys(keys, name))
+            try:
+                results[name] = node(*arguments)
+            except Exception as error:
+                error.add_note(f"in node {name!r} ({stage_name(node)})")
+                raise
+        return results[self.sink]
+
+
+def _node_keys(keys: jax.Array | None, name: str) -> jax.Array:
+    if keys is None:
+        raise ValueError(f"node {name!r} is stochastic and has its keys from the pipeline; iterate that")
+    number = zlib.crc32(name.encode())  # by name, so that adding a node changes no other's randomness
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+
+
+def _checked_inputs(
+    nodes: Mapping[str, Callable[..., Any]], edges: Sequence[tuple[str, str]], sink: str
+) -> dict[str, list[str]]:
+    """The names that each node takes its arguments from."""
+    if SOURCE in nodes:
+        raise ValueError(f"a node is named {SOURCE!r}, which is the name of the batch itself; give it another")
+    for name, node in nodes.items():
+        if not callable(node):
+            raise TypeError(f"node {name!r} is not callable: {node!r}")
+    if sink not in nodes:
+        raise ValueError(f"the sink {sink!r} is no node; the nodes are {_listed(nodes)}")
+    inputs = _inputs(nodes, edges)
+    if lonely := [name for name, starts in inputs.items() if not starts]:
+        raise ValueError(f"no edge leads to {_listed(lonely)}; begin it at a node, or at {SOURCE!r}")
+    try:
+        TopologicalSorter(inputs).prepare()
+    except CycleError as cycle:
+        raise ValueError(f"the edges go in a circle: {' -> '.join(reversed(cycle.args[1]))}") from None
+    if idle := sorted(nodes.keys() - _leading_to(sink, inputs)):
+        raise ValueError(f"nothing comes of {_listed(idle)}: no way leads from it to the sink {sink!r}")
+    return inputs
+
+
+def _inputs(nodes: Mapping[str, Any], edges: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    inputs: dict[str, list[str]] = {name: [] for name in nodes}
+    for start, end in edges:
+        if unknown := [name for name in (start, end) if name not in nodes and name != SOURCE]:
+            raise ValueError(
+                f"the edge {start!r} -> {end!r} names {unknown[0]!r}, which is no node; there are {_listed(nodes)}"
+            )
+        if end == SOURCE:
+            raise ValueError(f"the edge {start!r} -> {end!r} leads into the source, which takes nothing")
+        inputs[end].append(start)
+    return inputs
+
+
+def _leading_to(sink: str, inputs: Mapping[str, Sequence[str]]) -> set[str]:
+    found, to_do = {sink}, [sink]
+    while to_do:
+        for name in inputs.get(to_do.pop(), ()):
+            if name not in found:
+                found.add(name)
+                to_do.append(name)
+    return found
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))
