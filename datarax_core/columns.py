@@ -33,6 +33,9 @@ class Columns:
         self._placed: tuple[Any, ...] | None = None
         self._are_references = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(Columns(self.form, self.columns))  # a pickle carries the data once; what is placed is placed again
+
     @functools.cached_property
     def _on_host(self) -> dict[str, np.ndarray]:
         return {name: _read_only(column) for name, column in self.columns.items()}
@@ -252,10 +255,9 @@ def _arranged(form: Form, columns: dict[str, Any]) -> Any:
 
 
 def _read_only(column: Any) -> np.ndarray:
+    """A view through which nobody changes the caller's array: records served one at a time are views of it in turn."""
     view = np.asarray(column).view()
-    view.flags.writeable = (
-        False  # what is served one at a time is a view: the caller's array is never changed through it
-    )
+    view.flags.writeable = False
     return view
 
 

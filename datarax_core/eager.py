@@ -4,14 +4,14 @@ import functools
 import os
 import zlib
 from dataclasses import replace
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import jax
 import numpy as np
 from flax import nnx
 
 from .columns import Columns, Gather
-from .config import StructuralConfig
+from .config import DataraxModuleConfig, StructuralConfig
 from .errors import SpecError
 from .order import Order
 from .source import Access, DataSourceModule
@@ -170,6 +170,18 @@ class EagerSourceBase(DataSourceModule):
         gather, arrays = self._columns.placed()
         whole = gather.whole(arrays)
         return whole if sharding is None else jax.device_put(whole, sharding)
+
+    def copy(
+        self, *, config: DataraxModuleConfig | None = None, rngs: nnx.Rngs | None = None, name: str | None = None
+    ) -> Self:
+        """See `DataSourceModule.copy`; the shard, the placement and whether it is shuffled are those of this source."""
+        twin = super().copy(config=config, rngs=rngs, name=name)
+        if (
+            type(self).__init__ is EagerSourceBase.__init__
+        ):  # a subclass with a constructor of its own passes them there
+            twin._order, twin.placement = self._order, self.placement  # noqa: SLF001 - of this class
+            twin.is_random_order = self.is_random_order and twin.order_key is not None
+        return twin
 
     def fingerprint(self) -> dict[str, Any]:
         """That of every source, with the shard and a digest of sixteen records spread over the data set."""

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from ._state import require_dict, require_keys
+
 
 @dataclass(frozen=True, slots=True)
 class RecordMetadata:
@@ -95,8 +97,15 @@ class MetadataManager:
         words = None if self.key is None else jax.random.key_data(self.key).tolist()
         return {"epoch": self.epoch, "batch_idx": self.batch_idx, "global_step": self.global_step, "key": words}
 
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Restore what `get_state` gave."""
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore what `get_state` gave.
+
+        Raises:
+            TypeError: ``state`` is not a dict.
+            StateError: Names every key that is missing or unknown.
+        """
+        require_dict(state, "the metadata")
+        require_keys(state, {"epoch", "batch_idx", "global_step", "key"}, "the metadata")
         words = state["key"]
         impl = None if self.key is None else jax.random.key_impl(self.key)
         self.key = None if words is None else jax.random.wrap_key_data(jnp.asarray(words, np.uint32), impl=impl)

@@ -174,7 +174,7 @@ class DataSourceModule(StructuralModule):
                 "leave them out, or iterate from Python, where they ride beside the batch"
             )
         if self.access == "device":
-            return self.get_records(indices)
+            return self._checked_records(indices)
         shapes = batch_struct(device_spec(spec), indices.shape[0])
         return jax.pure_callback(
             lambda rows: narrow(self.fetch(np.asarray(rows, np.int64))), shapes, indices, vmap_method="sequential"
@@ -211,13 +211,16 @@ class DataSourceModule(StructuralModule):
         return self.get_elements(np.asarray([int(index) % length]))[0]
 
     def __iter__(self) -> Iterator[Any]:
-        """One epoch of elements in this source's order; a second loop is the next epoch."""
+        """One epoch of elements in this source's order; a second loop is the next epoch.
+
+        A loop ends with `RuntimeError` if another one, `set_state` or `reset` came between.
+        """
         self._require_random_access()
-        self._host.run = self.cursor.begin_run(self.order().epoch_length, is_over=self._run_is_over())
-        return self
+        return _Loop(self, self.cursor.begin_run(self.order().epoch_length, is_over=self._run_is_over()))
 
     def __next__(self) -> Any:
-        if self._run_is_over() or not self.cursor.is_current(self._host.run):
+        """The next element of the epoch that is under way."""
+        if self._run_is_over():
             raise StopIteration
         return self._next_element()
 
@@ -316,11 +319,10 @@ class DataSourceModule(StructuralModule):
             )
 
     def _checked_records(self, indices: Any) -> Batch:
-        batch = self.get_records(indices)
-        if not isinstance(indices, jax.core.Tracer):
-            spec = self.element_spec()
-            spec = device_spec(spec) if self.access == "device" else spec
-            check_batch(batch, spec, len(indices), origin=self.title)
+        batch, spec = self.get_records(indices), self.element_spec()
+        if isinstance(indices, jax.core.Tracer):
+            spec = split_beside(spec)[0]
+        check_batch(batch, device_spec(spec) if self.access == "device" else spec, len(indices), origin=self.title)
         return batch
 
     def _run_is_over(self) -> bool:
@@ -358,6 +360,22 @@ class DataSourceModule(StructuralModule):
         self.cursor.renew()
 
 
+class _Loop:
+    """One epoch of a source's elements. What is left of it can be iterated on: it is its own iterator."""
+
+    def __init__(self, source: DataSourceModule, run: int) -> None:
+        self._source, self._run = source, run
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        if not self._source.cursor.is_current(self._run):
+            title = self._source.title
+            raise RuntimeError(f"this loop is over: {title} was iterated anew, reset or restored since it began")
+        return next(self._source)
+
+
 class _HostParts:
     """What a source holds on the host to save work; outside of its graph, and in no state."""
 
@@ -365,20 +383,19 @@ class _HostParts:
         self.cache: RecordCache | None = None
         self.window: Window | None = None
         self.window_key: Any = None
-        self.run = 0
         self.block: list[Any] = []
         self.block_start = 0
         self.block_key: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(_HostParts()), "run": self.run}  # a pickle carries no work that can be done again
+        return vars(_HostParts())  # a pickle carries no work that can be done again
 
 
 @dataclass(frozen=True, slots=True)
 class _MergedRecords:
-    """`get_records` of a source taken apart by ``nnx.split``."""
+    """The records of a source taken apart by ``nnx.split``; held against its element spec while they are traced."""
 
     graphdef: Any
 
     def __call__(self, state: Any, indices: jax.Array) -> Batch:
-        return nnx.merge(self.graphdef, state).get_records(indices)
+        return nnx.merge(self.graphdef, state)._checked_records(indices)  # noqa: SLF001 - of this module

@@ -24,7 +24,9 @@ ElementSpec: TypeAlias = Any
 def fits_device(dtype: np.dtype[Any]) -> bool:
     """Whether JAX has this dtype, as it is or narrowed; text, bytes, dates and objects it has not."""
     known = dtype == np.bool_ or jnp.issubdtype(dtype, np.number)
-    return bool(known and dtype not in (np.longdouble, np.clongdouble))
+    return bool(
+        known and dtype.kind != "m" and dtype not in (np.longdouble, np.clongdouble)
+    )  # "m": a span is an integer
 
 
 def spec_of(batch: Batch) -> ElementSpec:

@@ -44,10 +44,11 @@ def make_eager(
 
 
 class Reads:
-    """What a source was asked for, call by call."""
+    """What a source was asked for, call by call; and whether the next call fails."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
+        self.fail = False
 
 
 class HostRecords(DataSourceModule):
@@ -67,6 +68,8 @@ class HostRecords(DataSourceModule):
         return {"id": jax.ShapeDtypeStruct((), np.int32), "x": jax.ShapeDtypeStruct((2,), np.float32)}
 
     def get_records(self, indices: Any) -> dict[str, np.ndarray]:
+        if self.reads.fail:
+            raise OSError("the disk is gone")
         self.reads.calls.append(indices.tolist())
         ids = indices.astype(np.int32)
         return {"id": ids, "x": np.stack([ids * 0.5, ids + 1.0], axis=1).astype(np.float32)}

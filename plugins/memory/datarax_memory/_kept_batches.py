@@ -26,6 +26,9 @@ class KeptBatches:
             self._kept.popitem(last=False)
         return jax.tree.map(_own, batch)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(KeptBatches(self.capacity))  # a pickle carries no work that can be done again
+
     def clear(self) -> None:
         """Keep none of them any longer."""
         self._kept.clear()

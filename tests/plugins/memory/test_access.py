@@ -1,6 +1,7 @@
 """One source has one order, however it is read: element by element, in batches, statelessly, or by the pipeline."""
 
 import json
+import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -178,6 +179,33 @@ def test_a_second_loop_is_the_next_epoch() -> None:
     assert source.epoch == 2
 
 
+def test_what_is_left_of_a_loop_can_be_iterated_on() -> None:
+    source = memory()
+    loop = iter(source)
+    assert [int(next(loop)["id"]) for _ in range(3)] == [0, 1, 2]
+    assert [int(element["id"]) for element in loop] == list(range(3, N))
+    assert list(loop) == []
+
+
+def test_next_of_a_source_is_the_next_element_of_its_epoch() -> None:
+    source = memory()
+    assert [int(next(source)["id"]) for _ in range(N)] == list(range(N))
+    with pytest.raises(StopIteration):
+        next(source)
+    source.reset()
+    assert next(source)["id"] == 0
+
+
+@pytest.mark.parametrize("between", [iter, MemorySource.reset, lambda source: source.set_state(source.get_state())])
+def test_a_loop_that_another_one_overtook_says_so(between: Callable[[MemorySource], object]) -> None:
+    source = memory()
+    loop = iter(source)
+    next(loop)
+    between(source)
+    with pytest.raises(RuntimeError, match="this loop is over: MemorySource was iterated anew, reset or restored"):
+        next(loop)
+
+
 def test_the_attributes_that_users_know() -> None:
     source = memory(shuffle=True, prefetch_size=4, track_metadata=True)
     assert (source.length, len(source), source.index, source.epoch) == (N, N, 0, 0)
@@ -267,6 +295,19 @@ def test_a_copy_can_have_another_config_or_other_random_streams() -> None:
     source = memory(shuffle=True)
     assert ids(source.copy(config=MemorySourceConfig()).get_batch(3)) == [0, 1, 2]
     assert by_elements(source.copy(rngs=nnx.Rngs(5))) == by_elements(memory(shuffle=True, seed=5))
+
+
+def test_a_pickle_goes_on_in_another_process_and_carries_the_data_once() -> None:
+    data = {"id": np.arange(N), "image": np.zeros((N, 1000), np.float32)}
+    config = MemorySourceConfig(shuffle=True, cache_size=2, track_metadata=True)
+    source = MemorySource(config, data, rngs=nnx.Rngs(0))
+    source.get_batch_with_metadata(4)
+    jax.jit(lambda start: source.get_batch_at(start, 2, source.order_words()))(0)
+    pickled = pickle.dumps(source)
+    assert len(pickled) < 1.2 * data["image"].nbytes
+    twin = pickle.loads(pickled)  # noqa: S301 - from the line above
+    assert twin.get_state() == source.get_state()
+    assert ids(twin.get_batch(N)) == ids(source.get_batch(N))
 
 
 @pytest.mark.parametrize("config", [{"shuffle": True}, {"prefetch_size": 4}, {"shuffle": True, "track_metadata": True}])

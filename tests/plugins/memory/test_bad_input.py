@@ -165,6 +165,12 @@ def test_a_position_before_the_start_is_refused() -> None:
         memory([1, 2]).get_batch_at(-1, 2)
 
 
+def test_a_position_that_is_no_integer_is_refused() -> None:
+    start: Any = 1.5
+    with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+        memory([1, 2]).get_batch_at(start, 2)
+
+
 @pytest.mark.parametrize("index", [10, -11])
 def test_an_index_out_of_range_is_refused(index: int) -> None:
     with pytest.raises(IndexError, match=f"record {index} is out of range: MemorySource 'train' has 10 records"):

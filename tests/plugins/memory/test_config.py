@@ -92,8 +92,9 @@ def test_a_config_never_changes() -> None:
     ],
 )
 def test_a_value_that_cannot_work_is_refused_with_its_field(values: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(ValidationError, match=message) as refused:
         MemorySourceConfig(**values)
+    assert refused.value.error_count() == 1
 
 
 def test_numpy_integers_are_integers() -> None:

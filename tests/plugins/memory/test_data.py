@@ -212,6 +212,16 @@ def test_data_on_the_device_already_is_used_there() -> None:
     assert memory({"x": column}, placement="host").get_batch(3)["x"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="an accelerator has a memory of its own")
+@pytest.mark.parametrize("offset", [0, 1])
+def test_on_a_cpu_an_aligned_array_is_used_as_it_is(offset: int) -> None:
+    raw = np.zeros(4096 + 64 * 2, np.uint8)
+    first = -raw.ctypes.data % 64 + offset
+    column = raw[first : first + 4096].reshape(512, 8)
+    placed = memory({"x": column}, placement="device").compiled_records()[1][0]
+    assert (placed.unsafe_buffer_pointer() == column.ctypes.data) == (offset == 0)
+
+
 def test_all_records_can_be_collected_on_the_device(data: dict[str, np.ndarray]) -> None:
     source = memory({"image": data["image"]})
     np.testing.assert_array_equal(source.collect_to_array()["image"], data["image"])

@@ -104,8 +104,8 @@ def test_each_route_serves_the_shards_part_of_each_epoch(
         assert served == first[k::WORKERS] + second[k::WORKERS]
 
 
-@settings(max_examples=60, derandomize=True, deadline=None)
-@given(length=st.integers(1, 60), data=st.data(), shuffle=st.booleans())
+@settings(max_examples=25, derandomize=True, deadline=None)
+@given(length=st.integers(1, 40), data=st.data(), shuffle=st.booleans())
 def test_shards_are_disjoint_and_together_complete(length: int, data: st.DataObject, *, shuffle: bool) -> None:
     workers = data.draw(st.integers(1, length))
     sources = [shard(k, workers=workers, length=length, shuffle=shuffle, placement="host") for k in range(workers)]
