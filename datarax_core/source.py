@@ -10,6 +10,7 @@ from flax import nnx
 
 from ._batch_rule import whole_number
 from ._cursor import Cursor
+from ._elements import ElementBlock, ElementLoop
 from ._narrow import narrow
 from ._permutation import key_words
 from ._record_cache import RecordCache
@@ -23,6 +24,7 @@ from .spec import Batch, ElementSpec, batch_struct, check_batch, describe, devic
 Access: TypeAlias = Literal["device", "host", "stream"]
 
 _WINDOW = 1 << 14  # record indices of an order held at a time: 0.3 ms to compute, 128 KiB
+_EPOCHS_HELD = 16  # of short epochs no more is held than a loop may want soon
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,13 +218,17 @@ class DataSourceModule(StructuralModule):
         A loop ends with `RuntimeError` if another one, `set_state` or `reset` came between.
         """
         self._require_random_access()
-        return _Loop(self, self.cursor.begin_run(self.order().epoch_length, is_over=self._run_is_over()))
+        return ElementLoop(self, self.cursor.begin_run(self.order().epoch_length, is_over=self._run_is_over()))
 
     def __next__(self) -> Any:
         """The next element of the epoch that is under way."""
         if self._run_is_over():
             raise StopIteration
-        return self._next_element()
+        position = self.cursor.position
+        left = self.cursor.run_start + self.order().epoch_length - position
+        element = self._host.block.at(self, position, min(self.elements_ahead, left))
+        self.cursor.advance(1)
+        return element
 
     # -- progress -------------------------------------------------------------------------------------------------------
 
@@ -263,7 +269,8 @@ class DataSourceModule(StructuralModule):
     def order_window(self, size: int) -> Window:
         """This source's own order for concrete positions, held a stretch of at least ``size`` at a time; for one thread."""
         words = self.order_words()
-        return Window(lambda start, n: np.array(self.record_indices_at(start, n, words)), capacity=max(size, _WINDOW))
+        held = min(_WINDOW, _EPOCHS_HELD * self.order().epoch_length)
+        return Window(lambda start, n: np.array(self.record_indices_at(start, n, words)), capacity=max(size, held))
 
     def fingerprint(self) -> dict[str, Any]:
         """What a saved state must find again, as JSON: class, length, element spec, order and its key."""
@@ -328,31 +335,13 @@ class DataSourceModule(StructuralModule):
     def _run_is_over(self) -> bool:
         return self.cursor.position >= self.cursor.run_start + self.order().epoch_length
 
-    def _next_element(self) -> Any:
-        position, host = self.cursor.position, self._host
-        indices_from = self.order_words()
-        if host.block_key is not indices_from or not 0 <= position - host.block_start < len(host.block):
-            size = min(self.elements_ahead, self.cursor.run_start + self.order().epoch_length - position)
-            host.block, host.block_start = self.get_elements(self._own_indices(position, size)), position
-            host.block_key = indices_from
-        self.cursor.advance(1)
-        return host.block[position - host.block_start]
-
-    def _own_indices(self, start: int, size: int) -> np.ndarray:
-        words = self.order_words()
-        if self._host.window is None or self._host.window_key is not words:
-            self._host.window, self._host.window_key = self.order_window(size), words
-        return self._host.window.take(start, size)
-
     def _drawn_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
         self.ensure_rng_streams([self.stream_name or "default"])
         return np.asarray(key_words(rngs[self.stream_name or "default"]()))  # type: ignore[index]  # checked above
 
     def _reseed(self, seed: int) -> None:
-        if self.order_key is None:
-            return
-        fresh = nnx.Rngs(seed)
-        self.order_key.set_raw_value(self._drawn_key(fresh))
+        if self.order_key is not None:
+            self.order_key.set_raw_value(self._drawn_key(nnx.Rngs(seed)))
 
     def _renew_host_state(self) -> None:
         super()._renew_host_state()
@@ -360,32 +349,12 @@ class DataSourceModule(StructuralModule):
         self.cursor.renew()
 
 
-class _Loop:
-    """One epoch of a source's elements. What is left of it can be iterated on: it is its own iterator."""
-
-    def __init__(self, source: DataSourceModule, run: int) -> None:
-        self._source, self._run = source, run
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Any:
-        if not self._source.cursor.is_current(self._run):
-            title = self._source.title
-            raise RuntimeError(f"this loop is over: {title} was iterated anew, reset or restored since it began")
-        return next(self._source)
-
-
 class _HostParts:
     """What a source holds on the host to save work; outside of its graph, and in no state."""
 
     def __init__(self) -> None:
         self.cache: RecordCache | None = None
-        self.window: Window | None = None
-        self.window_key: Any = None
-        self.block: list[Any] = []
-        self.block_start = 0
-        self.block_key: Any = None
+        self.block = ElementBlock()
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(_HostParts())  # a pickle carries no work that can be done again

@@ -148,7 +148,9 @@ def test_steps_under_jit_compile_once(make_source: MakeSource) -> None:
 
 def lowered_by(make_source: MakeSource, monkeypatch: pytest.MonkeyPatch, route: str, megabytes: int) -> Any:
     """The program of one route over that much data, on its way to the compiler."""
-    x = np.arange(megabytes << 18, dtype=np.float32).reshape(-1, 1 << 16)  # all different: a program would write them out
+    x = np.arange(megabytes << 18, dtype=np.float32).reshape(
+        -1, 1 << 16
+    )  # all different: a program would write them out
     data = {"id": np.arange(len(x)), "x": x}
     source: EagerSourceBase = make_source(data, shuffle=True)
     pipeline = Pipeline(source=source, batch_size=4, num_epochs=None)
