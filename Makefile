@@ -19,7 +19,7 @@ demo: $(VENV)/.demo  ## train on real handwritten digits from a config, stop, re
 	$(BIN)/python examples/digits/train.py
 
 test: $(VENV)/.test  ## all tests
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
 
 check: lint types contracts test  ## what CI runs: lint, types, import contracts, tests
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -15,19 +16,19 @@ RUNS = 15
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a report. ``ratio`` is what counts; above ``target`` is good if ``more_is_better``."""
+    """One line of a report. ``ratio`` is what counts, and is to be at least, or at most, the target."""
 
     what: str
     reference: str
     ours: str
     ratio: float
     target: float
-    more_is_better: bool = True
+    bound: Literal["at least", "at most"]
 
     @property
     def is_reached(self) -> bool:
         """Whether the target is reached."""
-        return self.ratio >= self.target if self.more_is_better else self.ratio <= self.target
+        return self.ratio >= self.target if self.bound == "at least" else self.ratio <= self.target
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -38,14 +39,20 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def against(
-    reference: Callable[[], object], ours: Callable[[], object], *, records: int, what: str, target: float, runs: int = RUNS
+    reference: Callable[[], object],
+    ours: Callable[[], object],
+    *,
+    records: int,
+    what: str,
+    target: float,
+    runs: int = RUNS,
 ) -> Row:
     """Speed of ``ours`` as a multiple of that of ``reference``; both serve ``records`` a call."""
     reference(), ours()
     pairs = [(seconds(reference), seconds(ours)) for _ in range(runs)]
     ratio = statistics.median(r / o for r, o in pairs)
     rates = (f"{records / statistics.median(times) / 1e6:.2f} M rec/s" for times in zip(*pairs, strict=True))
-    return Row(what, *rates, ratio=ratio, target=target)
+    return Row(what, *rates, ratio=ratio, target=target, bound="at least")
 
 
 def resident_mib() -> float:
@@ -60,6 +67,6 @@ def report(title: str, rows: list[Row]) -> None:
     for name in ("what", "reference", "ours", "ratio", "target", ""):
         table.add_column(name, justify="left" if name in ("what", "") else "right")
     for row in rows:
-        target = f"{'>=' if row.more_is_better else '<='} {row.target:g}"
-        table.add_row(row.what, row.reference, row.ours, f"{row.ratio:.2f}", target, "yes" if row.is_reached else "NO")
+        target, reached = f"{row.bound} {row.target:g}", "yes" if row.is_reached else "NO"
+        table.add_row(row.what, row.reference, row.ours, f"{row.ratio:.2f}", target, reached)
     Console(width=130).print(table)

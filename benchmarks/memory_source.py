@@ -5,9 +5,9 @@ from collections import deque
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _measure import Row, against
 from flax import nnx
 
-from _measure import Row, against
 from datarax_core import Pipeline
 from datarax_memory import MemorySource, MemorySourceConfig
 

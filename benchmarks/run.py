@@ -10,9 +10,10 @@ import footprint
 import jax
 import memory_source
 import numpy as np
+import prefetch
 from _measure import report
 
-PARTS = {"memory": memory_source, "flat": flat, "footprint": footprint}
+PARTS = {"memory": memory_source, "flat": flat, "prefetch": prefetch, "footprint": footprint}
 
 
 def main() -> None:

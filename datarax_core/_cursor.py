@@ -8,8 +8,6 @@ from flax import nnx
 
 from ._permutation import DEVICE_LIMIT
 
-_REBASE_AT = 1 << 30
-
 
 class _Run:
     """The pass that is under way: where it began, and which of its iterators is the current one."""
@@ -44,8 +42,8 @@ class Cursor(nnx.Module):
         return self._run.start
 
     def move(self, position: int) -> None:
-        """Stand at ``position``. Compiled code is traced again once in 2**30 records, when ``base`` moves."""
-        if not 0 <= position - self.base < _REBASE_AT:
+        """Stand at ``position``. Compiled code is traced again once in 2**31 records, when ``base`` moves."""
+        if not 0 <= position - self.base <= DEVICE_LIMIT:
             self.base = position
         self.offset.set_raw_value(np.asarray(position - self.base, np.int32))
 

@@ -10,6 +10,7 @@ from .errors import NarrowingError, SpecError
 from .spec import Batch, fits_device, named_fields
 
 _CHUNK_BYTES = 1 << 24
+_WIDE_BYTES = 8
 
 
 def narrow(batch: Batch) -> Batch:
@@ -21,6 +22,8 @@ def narrow(batch: Batch) -> Batch:
         NarrowingError: A value does not fit; names field, row and value.
         SpecError: A leaf has a dtype that no device has.
     """
+    if all(leaf.dtype.itemsize < _WIDE_BYTES and fits_device(leaf.dtype) for leaf in jax.tree.leaves(batch)):
+        return batch
     names = iter(named_fields(batch))
     return jax.tree.map(lambda leaf: narrow_field(next(names), leaf), batch)
 

@@ -193,7 +193,8 @@ class EagerSourceBase(DataSourceModule):
             "sample": f"{_digest(rows):08x}",
         }
 
-    def _constructor_data(self) -> tuple[Any, ...]:
+    def constructor_data(self) -> tuple[Any, ...]:
+        """The columns."""
         return (self._columns,)
 
     def _require_records(self) -> None:

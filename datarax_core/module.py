@@ -65,13 +65,13 @@ class DataraxModule(nnx.Module):
         """A new module of this class, built anew with what is given in place of its own; nothing of its progress."""
         return type(self)(
             self.config if config is None else config,
-            *self._constructor_data(),
+            *self.constructor_data(),
             rngs=self.rngs if rngs is None else rngs,
             name=self.name if name is None else name,
         )
 
-    def _constructor_data(self) -> tuple[Any, ...]:
-        """What the constructor takes between ``config`` and ``rngs``."""
+    def constructor_data(self) -> tuple[Any, ...]:
+        """What the constructor takes between ``config`` and ``rngs``, for `copy`; a subclass with arguments there says."""
         return ()
 
     def _renew_host_state(self) -> None:

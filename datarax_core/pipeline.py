@@ -17,7 +17,7 @@ from ._explain import explain, summary
 from ._iterator import BatchIterator, Ticket
 from ._modules import Split, apply_stages, stage_name
 from ._permutation import DEVICE_LIMIT
-from ._programs import Scan, compiled, staged
+from ._programs import Scan, compiled, staged, with_fields
 from ._randomness import StageKeys
 from ._routes import Route, scan_reader
 from ._state import require_dict, require_keys, require_position, require_same, restore_variables, variable_state
@@ -78,6 +78,8 @@ class Pipeline(nnx.Module):
         self.cursor = Cursor()
         self._stage_keys = StageKeys(stages, rngs)
         self._host = _HostParts()
+        if pad_last is not None:
+            with_fields(source.element_spec(), {pad_last: None}, "the mask of pad_last")
         if self.rule.num_batches(source.order().epoch_length) == 0:
             raise ValueError(
                 f"batch_size={batch_size} with drop_last leaves no batch of the {source.order().epoch_length} records "
@@ -185,6 +187,8 @@ class Pipeline(nnx.Module):
         """
         self._require_no_trace("scan")
         whole_number("length", length, at_least=1)
+        if not isinstance(modules, Sequence):
+            raise TypeError(f"modules is a tuple of modules, such as (model, optimizer), not {type(modules).__name__}")
         size, start = self.rule.batch_size, self.cursor.position
         at_once = max(1, _SCAN_RECORDS // size)
         split = Split((tuple(self.stages), tuple(modules)))
@@ -319,6 +323,9 @@ class _HostParts:
     def __init__(self) -> None:
         self.route: Route | None = None
         self.stats = Stats()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(_HostParts())  # a pickle or deep copy makes its own
 
 
 def _check_source(source: Any) -> None:

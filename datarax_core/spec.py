@@ -5,6 +5,7 @@ no device has (text, bytes, dates, objects) are *beside* fields: they keep their
 batch as NumPy arrays.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -21,12 +22,12 @@ ElementSpec: TypeAlias = Any
 """A pytree of ``jax.ShapeDtypeStruct``, shapes without the batch dimension."""
 
 
+@functools.cache
 def fits_device(dtype: np.dtype[Any]) -> bool:
     """Whether JAX has this dtype, as it is or narrowed; text, bytes, dates and objects it has not."""
     known = dtype == np.bool_ or jnp.issubdtype(dtype, np.number)
-    return bool(
-        known and dtype.kind != "m" and dtype not in (np.longdouble, np.clongdouble)
-    )  # "m": a span is an integer
+    is_span = dtype.kind == "m"  # which NumPy counts among the integers
+    return bool(known and not is_span and dtype not in (np.longdouble, np.clongdouble))
 
 
 def spec_of(batch: Batch) -> ElementSpec:
@@ -81,6 +82,10 @@ def check_batch(batch: Batch, spec: ElementSpec, size: int, *, origin: str) -> N
     Raises:
         SpecError: Names ``origin`` and every field that is missing, unexpected, or of another shape, dtype or length.
     """
+    (leaves, form), (structs, wanted) = jax.tree.flatten(batch), jax.tree.flatten(spec)
+    same_form = form == wanted  # type: ignore[operator]  # jaxlib's stubs leave it out
+    if same_form and all(_is_batch_of(*pair, size=size) for pair in zip(leaves, structs, strict=True)):
+        return
     fields = named_fields(batch)
     wrong = [
         f"field {name!r} is a {type(leaf).__name__}, not an array"
@@ -101,15 +106,19 @@ def split_beside(batch: Batch) -> tuple[Batch, dict[str, Any]]:
     Raises:
         SpecError: A beside field has no name of its own to ride under: the batch is not a dict.
     """
-    beside = {name for name, leaf in named_fields(batch).items() if not fits_device(leaf.dtype)}
-    if not beside:
+    if all(fits_device(leaf.dtype) for leaf in jax.tree.leaves(batch)):
         return batch, {}
+    beside = {name for name, leaf in named_fields(batch).items() if not fits_device(leaf.dtype)}
     if not isinstance(batch, Mapping) or not beside <= batch.keys():
         raise SpecError(
             f"text or object records ({', '.join(sorted(beside))}) need a field name to ride beside the batch under; "
             "make each record a dict, such as {'text': record}"
         )
     return {k: v for k, v in batch.items() if k not in beside}, {k: v for k, v in batch.items() if k in beside}
+
+
+def _is_batch_of(leaf: Any, struct: jax.ShapeDtypeStruct, *, size: int) -> bool:
+    return _is_array(leaf) and leaf.dtype == struct.dtype and leaf.shape == (size, *struct.shape)
 
 
 def _is_array(leaf: Any) -> bool:

@@ -1,12 +1,16 @@
 """What tests share: real distributions on disk, as an installer would leave them."""
 
+import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
+
+NOBODY = 65534  # the ordinary user of most systems
 
 WORKING = """
     from typing import Literal
@@ -85,3 +89,22 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     yield made
     for package in made.packages:
         sys.modules.pop(package, None)
+
+
+@pytest.fixture
+def shared_folder() -> Iterator[Path]:
+    """A folder that others may look into, which pytest's own is not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def ordinary_user() -> Iterator[None]:
+    """Lets the test go on without the rights of root, who may read everything."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    yield
+    if user == 0:
+        os.seteuid(user)

@@ -15,11 +15,11 @@ import jax
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
+from digits import write_digits
 from flax import nnx
+from model import Batch, Classifier, count_right, train_step
 
 from datarax_core import Pipeline
-from digits import write_digits
-from model import Batch, Classifier, count_right, train_step
 
 HERE = Path(__file__).parent
 OUT = HERE / "out"
@@ -47,7 +47,9 @@ class Training:
         """Model, optimizer and the place in the data, in one checkpoint."""
         arrays = nnx.to_pure_dict(nnx.state((self.model, self.optimizer)))
         place = self.pipeline.get_state()
-        checkpoints.save(step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), data=ocp.args.JsonSave(place)))
+        checkpoints.save(
+            step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), data=ocp.args.JsonSave(place))
+        )
         checkpoints.wait_until_finished()
 
     def restore(self, checkpoints: ocp.CheckpointManager) -> None:

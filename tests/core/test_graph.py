@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from datarax_memory import MemorySource, MemorySourceConfig
 from flax import nnx
 
 from datarax_core import Pipeline
+from datarax_memory import MemorySource, MemorySourceConfig
 
 ID = {"id": lambda batch: batch}
 

@@ -25,7 +25,7 @@ class Scaler(StructuralModule):
         self.calls[...] += 1
         return input * self.factor[0] + sum(args) + sum(kwargs.values())
 
-    def _constructor_data(self) -> tuple[Any, ...]:
+    def constructor_data(self) -> tuple[Any, ...]:
         return (float(self.factor[0]),)
 
 

@@ -128,13 +128,11 @@ def test_the_mask_is_in_the_batches_of_every_route(make_source: MakeSource, rout
         assert set(batch) == {"id", "valid"}
 
 
-@pytest.mark.parametrize("route", ROUTES)
-def test_a_mask_under_a_name_that_is_taken_is_refused(make_source: MakeSource, route: str) -> None:
-    pipeline = Pipeline(source=make_source(), batch_size=32, pad_last="id")
+def test_a_mask_under_a_name_that_is_taken_is_refused(make_source: MakeSource) -> None:
     with pytest.raises(
-        SpecError, match="mask of pad_last cannot be added: the batch has a field 'id' already; choose an"
+        SpecError, match="mask of pad_last cannot be added: the batch has a field 'id' already; choose another name"
     ):
-        through(route, pipeline, 1)
+        Pipeline(source=make_source(), batch_size=32, pad_last="id")
 
 
 def test_a_mask_needs_batches_of_named_fields(make_source: MakeSource) -> None:

@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from datarax_memory import MemorySource, MemorySourceConfig
 from flax import nnx
 
 from datarax_core import Pipeline, StructuralConfig, StructuralModule
+from datarax_memory import MemorySource, MemorySourceConfig
 
 LENGTH = 50
 

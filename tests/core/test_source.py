@@ -138,7 +138,7 @@ def test_a_source_that_lies_is_named_in_every_route(kind: type[Liar], route: str
 
 def test_a_batch_that_could_not_be_read_is_read_again(make_host_source: MakeSource) -> None:
     source = make_host_source(64)
-    pipeline = Pipeline(source=source, batch_size=16)
+    pipeline = Pipeline(source=source, batch_size=16, prefetch=0)
     batches = iter(pipeline)
     next(batches)
     source.reads.fail = True

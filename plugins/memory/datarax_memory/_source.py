@@ -193,7 +193,7 @@ class MemorySource(EagerSourceBase):
     def _source_info(self) -> dict[str, Any]:
         return {"name": self.name or "memory", "length": self.length}
 
-    def _constructor_data(self) -> tuple[Any, ...]:
+    def constructor_data(self) -> tuple[Any, ...]:
         return (self._records,)
 
     def _renew_host_state(self) -> None:

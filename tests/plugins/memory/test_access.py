@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from datarax_memory import MemorySource, MemorySourceConfig
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datarax_core import Pipeline, StateError
+from datarax_memory import MemorySource, MemorySourceConfig
 
 N = 23
 

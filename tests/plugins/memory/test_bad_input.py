@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from datarax_memory import MemorySource, MemorySourceConfig
 from flax import nnx
 
 from datarax_core import NarrowingError, Pipeline, SpecError, StructuralConfig
+from datarax_memory import MemorySource, MemorySourceConfig
 
 
 class Table:

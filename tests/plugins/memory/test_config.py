@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from datarax_memory import MemorySource, MemorySourceConfig
 from flax import nnx
 from pydantic import ValidationError
 
 from datarax_core import ConfigError, Pipeline, build_source
+from datarax_memory import MemorySource, MemorySourceConfig
 
 FIELDS = {
     "type": "memory",

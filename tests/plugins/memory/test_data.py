@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from datarax_memory import MemorySource, MemorySourceConfig
 from flax import nnx
 
 from datarax_core import Pipeline, columns_of
+from datarax_memory import MemorySource, MemorySourceConfig
 
 
 class Thing:

@@ -2,22 +2,19 @@
 
 import os
 import pickle
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from datarax_memory import MemorySource, MemorySourceConfig
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datarax_core import Pipeline
-
-NOBODY = 65534
+from datarax_memory import MemorySource, MemorySourceConfig
 
 
 def open_source(path: Path, **config: Any) -> MemorySource:
@@ -295,25 +292,6 @@ def test_a_damaged_byte_is_no_other_error_than_one_with_the_path(
         assert str(path) in str(error) or "MemorySource" in str(error)  # noqa: PT017 - whichever it is
     else:
         assert len(source.data) <= len(arrays())
-
-
-@pytest.fixture
-def shared_folder() -> Iterator[Path]:
-    """A folder that others may look into, which pytest's own is not."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-
-
-@pytest.fixture
-def ordinary_user() -> Iterator[None]:
-    """Lets the test go on without the rights of root, who may read everything."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(NOBODY)
-    yield
-    if user == 0:
-        os.seteuid(user)
 
 
 @pytest.fixture

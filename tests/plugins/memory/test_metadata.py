@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from datarax_memory import MemorySource, MemorySourceConfig
 from flax import nnx
 
 from datarax_core import RecordMetadata, StateError
+from datarax_memory import MemorySource, MemorySourceConfig
 
 N = 10
 

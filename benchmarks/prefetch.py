@@ -1,0 +1,81 @@
+"""Does reading ahead hide a source on the host, and what does the pipeline add to a bare loop?"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from _measure import Row, seconds
+from flax import nnx
+
+from datarax_core import DataSourceModule, Pipeline, SourceConfig
+
+BATCH, BATCHES, RUNS = 64, 100, 7
+
+
+def rows() -> list[Row]:
+    """Loop time against the larger of source and step; loop time against a loop over the same calls."""
+    return [_hidden(), _overhead()]
+
+
+class _Slow(DataSourceModule):
+    """Records of 1 KiB; a batch takes as long to read as it is told, off the CPU, as from a disk."""
+
+    def __init__(self, wait: float) -> None:
+        super().__init__(SourceConfig(type="slow", stochastic=True, stream_name="shuffle"), rngs=nnx.Rngs(0))
+        self.wait = wait
+
+    def __len__(self) -> int:
+        return BATCH * BATCHES
+
+    def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {"x": jax.ShapeDtypeStruct((256,), np.dtype(np.float32))}
+
+    def get_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        if self.wait:
+            time.sleep(self.wait)
+        return {"x": np.broadcast_to(indices[:, None].astype(np.float32), (len(indices), 256)).copy()}
+
+
+def _hidden() -> Row:
+    wait = 0.002
+    pipeline = Pipeline(source=_Slow(wait), batch_size=BATCH)
+
+    def loop() -> None:
+        for _ in pipeline:
+            time.sleep(wait)  # the step: as long as the source, and off the CPU, as on an accelerator
+
+    def alone() -> None:
+        for _ in range(BATCHES):
+            time.sleep(wait)
+
+    return _median_row("loop over a source as slow as the step, prefetch=2", alone, loop, target=1.15)
+
+
+def _overhead() -> Row:
+    source = _Slow(0)
+    work = jax.jit(lambda batch: {"x": jnp.tanh(batch["x"]) @ jnp.ones((256, 256))})
+    pipeline = Pipeline(
+        source=source, stages=[lambda b: {"x": jnp.tanh(b["x"]) @ jnp.ones((256, 256))}], batch_size=BATCH
+    )
+    order = np.asarray(source.record_indices_at(0, len(source), source.order_words()))
+
+    def bare() -> None:
+        for start in range(0, len(order), BATCH):
+            out = work(jax.device_put(source.get_records(order[start : start + BATCH])))
+        jax.block_until_ready(out)
+
+    def loop() -> None:
+        jax.block_until_ready(deque(pipeline, maxlen=1))
+
+    return _median_row("pipeline over a bare loop of the same calls", bare, loop, target=1.1)
+
+
+def _median_row(what: str, reference: Callable[[], None], ours: Callable[[], None], target: float) -> Row:
+    reference(), ours()
+    pairs = sorted((seconds(ours) / seconds(reference), seconds(reference)) for _ in range(RUNS))
+    ratio, took = pairs[RUNS // 2]
+    text = f"{took / BATCHES * 1e6:.0f} us a batch"
+    return Row(what, text, f"{took * ratio / BATCHES * 1e6:.0f} us a batch", ratio, target, "at most")
