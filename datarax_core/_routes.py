@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,11 +18,9 @@ from .source import DataSourceModule
 from .spec import Batch, split_beside
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A batch before its stages: what the compiled step takes, and the fields that ride beside it."""
 
-    size: int
     content: Any
     rows: np.ndarray | None
     keyed: RecordNames | None
@@ -84,7 +82,7 @@ class Route:
         keyed = self._randomness.names(self._source, start, indices)
         if self._gather is not None:
             beside = self._source.beside_records(indices) if self._has_beside else {}
-            return Prepared(size, self._arrays, indices, keyed, mask, beside)
+            return Prepared(self._arrays, indices, keyed, mask, beside)
         began = perf_counter()
         try:
             batch, beside = split_beside(self._source.fetch(indices))
@@ -94,7 +92,7 @@ class Route:
         read = perf_counter()
         placed = jax.device_put(narrow(batch))
         self._stats.add_reading(source=read - began, transfer=perf_counter() - read)
-        return Prepared(size, placed, None, keyed, mask, beside)
+        return Prepared(placed, None, keyed, mask, beside)
 
     def finish(self, prepared: Prepared) -> Batch:
         """The batch after its stages, whose variables are written."""

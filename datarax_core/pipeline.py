@@ -199,7 +199,7 @@ class Pipeline(nnx.Module):
             steps = min(at_once, length - done)
             rows = self._scan_indices(start + done * size, steps)
             keyed = self._stage_keys.names(self.source, start + done * size, rows)
-            values, carry, out = run(split.read(), arrays, rows.astype(np.int32), keyed, carry)
+            values, carry, out = run(split.read(), arrays, rows, keyed, carry)
             split.write(values)
             outs.append(out)
         self.cursor.move(start + length * size)
@@ -300,14 +300,15 @@ class Pipeline(nnx.Module):
         self.cursor.advance(size)
         return batch
 
-    def _scan_indices(self, start: int, steps: int) -> np.ndarray:
-        size = self.rule.batch_size
-        indices = self.source.record_indices_at(start, steps * size, self.source.order_words())
+    def _scan_indices(self, start: int, steps: int) -> Any:
+        """int32 (steps, batch_size); a NumPy array if stochastic stages need to name the records."""
         if self.source.order().length > DEVICE_LIMIT:
-            raise ValueError(
-                f"scan addresses at most {DEVICE_LIMIT} records; {self.source.title} has more: iterate instead"
-            )
-        return np.asarray(indices).reshape(steps, size)
+            title = self.source.title
+            raise ValueError(f"scan addresses at most {DEVICE_LIMIT} records; {title} has more: iterate instead")
+        indices = self.source.own_indices(start, steps * self.rule.batch_size)
+        if self._stage_keys.words is not None:
+            indices = np.asarray(indices)
+        return indices.astype(np.int32).reshape(steps, self.rule.batch_size)
 
     def _fingerprint(self) -> dict[str, Any]:
         return self.source.fingerprint() | self.rule.fingerprint() | self._stage_keys.fingerprint()
