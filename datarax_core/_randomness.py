@@ -40,6 +40,7 @@ class StageKeys(nnx.Module):
                 indices.shape
             )
             epochs = (epochs + start // order.epoch_length).astype(np.uint32)
+            indices = indices.astype(np.int64)
             low = (indices & 0xFFFFFFFF).astype(np.uint32)
             return (
                 (words, epochs, low)

@@ -150,16 +150,15 @@ class Window:
         self._next: tuple[int, jax.Array | None] = (-1, None)
 
     def take(self, start: int, size: int) -> np.ndarray:
-        """Integers (size,): the records at ``start .. start + size``; a read-only view."""
+        """int64 (size,): the records at ``start .. start + size``; a read-only view."""
         at = start - self._start
         if 0 <= at <= len(self._held) - size:
             return self._held[at : at + size]
         if size > self._capacity:
             return _read_only(self._compute(start, size))
         expected, computed = self._next
-        held = (
-            np.asarray(computed) if computed is not None and expected == start else self._compute(start, self._capacity)
-        )
+        is_computed = computed is not None and expected == start
+        held = np.asarray(computed).astype(np.int64) if is_computed else self._compute(start, self._capacity)
         self._held, self._start = _read_only(held), start
         following = start + self._capacity // max(size, 1) * size
         self._next = following, self._ahead(following, self._capacity)
