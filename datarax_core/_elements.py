@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 if TYPE_CHECKING:
-    from .order import Window
+    from ._window import Window
     from .source import DataSourceModule
 
 

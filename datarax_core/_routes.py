@@ -32,11 +32,18 @@ class Route:
     """Makes batches of one source through its stages, which are taken apart here, once for many batches.
 
     `prepare` reads records and may run on another thread, one at a time; `finish` runs the stages, and is for the thread
-    that the batches are served on.
+    that the batches are served on. The route of a loop may use threads, which end with it.
     """
 
     def __init__(
-        self, source: DataSourceModule, stages: Any, rule: BatchRule, randomness: StageKeys, stats: Stats
+        self,
+        source: DataSourceModule,
+        stages: Any,
+        rule: BatchRule,
+        randomness: StageKeys,
+        stats: Stats,
+        *,
+        is_loop: bool,
     ) -> None:
         self._source = source
         self._rule = rule
@@ -50,9 +57,10 @@ class Route:
         self._has_beside = bool(split_beside(source.element_spec())[1])
         self._is_plain = self._gather is None and not stages and rule.pad_last is None
         self._run = compiled(Step(self._gather, self._split.structure, rule.pad_last))
-        self._words: Any = None
+        self._is_loop = is_loop
+        self._words = source.order_words()
         self._version = 0
-        self._window = source.order_window(rule.batch_size)
+        self._window = source.order_window(rule.batch_size, background=is_loop)
 
     @property
     def reads_on_host(self) -> bool:
@@ -67,8 +75,8 @@ class Route:
         """A number for the order that the source has now: it moves on when the source is seeded or shuffled anew."""
         words = self._source.order_words()
         if words is not self._words:
-            self._words, self._window = words, self._source.order_window(self._rule.batch_size)
-            self._version += 1
+            self._words, self._version = words, self._version + 1
+            self._window = self._source.order_window(self._rule.batch_size, background=self._is_loop)
         return self._version
 
     def batch_at(self, start: int, size: int) -> Batch:

@@ -4,9 +4,7 @@ O(1) a record in time and memory, with nothing to store and nothing to checkpoin
 ``jax.jit``, equal to the bit. The shuffle itself is in ``_permutation``.
 """
 
-import functools
 import operator
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -121,76 +119,6 @@ class Order:
             return sorted_order(self.length, keys)[passed, positions].astype(np.int32)
         row_keys = jnp.where(passed[None] == 0, keys[0][:, None], keys[1][:, None]) if spanned == 2 else keys[passed].T
         return shuffle(positions, self.length, row_keys).astype(np.int32)
-
-
-class Window:
-    """Holds one stretch of an order, so that batches are slices of it: O(1) a record, however large the epoch.
-
-    Never part of a state. ``capacity`` bounds what is held; a request for more is computed and not held. With ``ahead``,
-    the stretch that batches of one size need next is computed in the background while this one is served.
-
-    Args:
-        compute: The records at ``(start, size)``.
-        capacity: How many positions to hold.
-        ahead: The same records, as a computation under way that ``np.asarray`` waits for; None where it cannot be.
-    """
-
-    def __init__(
-        self,
-        compute: Callable[[int, int], np.ndarray],
-        *,
-        capacity: int,
-        ahead: Callable[[int, int], jax.Array | None] = lambda _start, _size: None,
-    ) -> None:
-        self._compute = compute
-        self._ahead = ahead
-        self._capacity = capacity
-        self._start = 0
-        self._held = np.empty(0, np.int64)
-        self._next: tuple[int, jax.Array | None] = (-1, None)
-
-    def take(self, start: int, size: int) -> np.ndarray:
-        """int64 (size,): the records at ``start .. start + size``; a read-only view."""
-        at = start - self._start
-        if 0 <= at <= len(self._held) - size:
-            return self._held[at : at + size]
-        if size > self._capacity:
-            return _read_only(self._compute(start, size))
-        expected, computed = self._next
-        is_computed = computed is not None and expected == start
-        held = np.asarray(computed).astype(np.int64) if is_computed else self._compute(start, self._capacity)
-        self._held, self._start = _read_only(held), start
-        following = start + self._capacity // max(size, 1) * size
-        self._next = following, self._ahead(following, self._capacity)
-        return self._held[:size]
-
-
-def computed_ahead(order: Order, words: np.ndarray, start: int, size: int) -> jax.Array | None:
-    """`Order.record_indices` as a computation under way on the CPU; None where 32-bit positions do not reach."""
-    if order.length > DEVICE_LIMIT or start + size > DEVICE_LIMIT or not _cpus():
-        return None
-    with jax.default_device(_cpus()[0]):
-        indices: jax.Array = _compiled_indices(order, size, np.int32(start), words)
-    return indices
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _compiled_indices(order: Order, size: int, start: jax.Array, words: jax.Array) -> Integers:
-    return order.record_indices(start, size, words)
-
-
-@functools.cache
-def _cpus() -> Sequence[jax.Device]:
-    try:
-        return tuple(jax.local_devices(backend="cpu"))
-    except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
-        return ()
-
-
-def _read_only(indices: np.ndarray) -> np.ndarray:
-    if indices.flags.writeable:
-        indices.flags.writeable = False
-    return indices
 
 
 def _located(start: int | jax.Array, epoch_length: int) -> tuple[Integers, Integers, Integers]:

@@ -147,7 +147,7 @@ class Pipeline(nnx.Module):
         run = self.cursor.begin_run(epoch_length, is_over=is_over)
         end = None if run_length is None else self.cursor.run_start + run_length
         ticket = Ticket(lambda: self.cursor.is_current(run), lambda: self.cursor.position, end)
-        return BatchIterator(self._make_route(), self.rule, ticket, self._hand_over, prefetch=self.prefetch)
+        return BatchIterator(self._make_route(is_loop=True), self.rule, ticket, self._hand_over, prefetch=self.prefetch)
 
     def __len__(self) -> int:
         """Batches in one run."""
@@ -167,7 +167,7 @@ class Pipeline(nnx.Module):
             return self._traced_step(size)
         began, position, route = perf_counter(), self.cursor.position, self._host.route
         if route is None or not route.reads(self.source) or any(isinstance(stage, nnx.Module) for stage in self.stages):
-            route = self._host.route = self._make_route()
+            route = self._host.route = self._make_route(is_loop=False)
         return self._hand_over(route.batch_at(position, size), position, size, began)
 
     def scan(
@@ -282,8 +282,8 @@ class Pipeline(nnx.Module):
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
-    def _make_route(self) -> Route:
-        return Route(self.source, tuple(self.stages), self.rule, self._stage_keys, self._host.stats)
+    def _make_route(self, *, is_loop: bool) -> Route:
+        return Route(self.source, tuple(self.stages), self.rule, self._stage_keys, self._host.stats, is_loop=is_loop)
 
     def _hand_over(self, batch: Batch, position: int, size: int, began: float) -> Batch:
         """Move the position, now that the batch is ready, and count it."""
@@ -300,15 +300,12 @@ class Pipeline(nnx.Module):
         self.cursor.advance(size)
         return batch
 
-    def _scan_indices(self, start: int, steps: int) -> Any:
-        """int32 (steps, batch_size); a NumPy array if stochastic stages need to name the records."""
+    def _scan_indices(self, start: int, steps: int) -> np.ndarray:
         if self.source.order().length > DEVICE_LIMIT:
             title = self.source.title
             raise ValueError(f"scan addresses at most {DEVICE_LIMIT} records; {title} has more: iterate instead")
-        indices = self.source.own_indices(start, steps * self.rule.batch_size)
-        if self._stage_keys.words is not None:
-            indices = np.asarray(indices)
-        return indices.astype(np.int32).reshape(steps, self.rule.batch_size)
+        indices = self.source.record_indices_at(start, steps * self.rule.batch_size, self.source.order_words())
+        return np.asarray(indices, np.int32).reshape(steps, self.rule.batch_size)
 
     def _fingerprint(self) -> dict[str, Any]:
         return self.source.fingerprint() | self.rule.fingerprint() | self._stage_keys.fingerprint()

@@ -1,6 +1,5 @@
 """The source protocol: what holds records, and says in which order they are served."""
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, TypeAlias
@@ -16,10 +15,11 @@ from ._narrow import narrow
 from ._permutation import key_words
 from ._record_cache import RecordCache
 from ._state import require_dict, require_keys, require_position, require_same, restore_variables, variable_state
+from ._window import Window
 from .config import DataraxModuleConfig, SourceConfig, StructuralConfig
 from .errors import SpecError
 from .module import StructuralModule
-from .order import ORDER_RULE, Order, Window, computed_ahead
+from .order import ORDER_RULE, Order
 from .spec import Batch, ElementSpec, batch_struct, check_batch, describe, device_spec, split_beside
 
 Access: TypeAlias = Literal["device", "host", "stream"]
@@ -267,27 +267,15 @@ class DataSourceModule(StructuralModule):
             )
         self.is_random_order = bool(enabled)
 
-    def order_window(self, size: int) -> Window:
+    def order_window(self, size: int, *, background: bool = False) -> Window:
         """This source's own order for concrete positions, held a stretch of at least ``size`` at a time; for one thread."""
-        words, order = self.order_words(), self.order()
+        words = self.order_words()
 
         def compute(start: int, count: int) -> np.ndarray:
             return np.array(self.record_indices_at(start, count, words))
 
-        held = max(size, min(_WINDOW, _EPOCHS_HELD * order.epoch_length))
-        return Window(compute, capacity=held, ahead=functools.partial(self._indices_under_way, words))
-
-    def own_indices(self, start: int, size: int) -> Any:
-        """Integers (size,): the records at these positions of this source's own order, perhaps still under way."""
-        words = self.order_words()
-        under_way = self._indices_under_way(words, start, size)
-        return self.record_indices_at(start, size, words) if under_way is None else under_way
-
-    def _indices_under_way(self, words: Any, start: int, size: int) -> jax.Array | None:
-        """The core's shuffle, computed in the background; None for another order, which may not be compiled."""
-        if words is None or type(self).record_indices_at is not DataSourceModule.record_indices_at:
-            return None
-        return computed_ahead(self.order(), np.asarray(words), start, size)
+        held = max(size, min(_WINDOW, _EPOCHS_HELD * self.order().epoch_length))
+        return Window(compute, capacity=held, background=background)
 
     def fingerprint(self) -> dict[str, Any]:
         """What a saved state must find again, as JSON: class, length, element spec, order and its key."""

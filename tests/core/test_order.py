@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from jax.extend.random import threefry_2x32
 
 from datarax_core import _permutation as permutation
-from datarax_core.order import HOST_LIMIT, ORDER_RULE, Order, Window
+from datarax_core._window import Window
+from datarax_core.order import HOST_LIMIT, ORDER_RULE, Order
 
 KEY = jax.random.key(20_251)
 AROUND_POWERS = sorted({2**k + d for k in range(23) for d in (-1, 0, 1)} - {0})
@@ -272,13 +273,17 @@ def test_what_is_no_key_is_refused(key: Any, shown: str) -> None:
             compute(0, 4, key)
 
 
-@settings(max_examples=100, deadline=None)
-@given(takes=st.lists(st.tuples(st.integers(0, 700), st.integers(0, 90)), max_size=20), capacity=st.integers(1, 80))
-def test_a_window_gives_what_compute_gives(takes: list[tuple[int, int]], capacity: int) -> None:
+TAKES = st.lists(st.tuples(st.integers(0, 700), st.integers(0, 90)), max_size=20)
+
+
+@pytest.mark.parametrize("background", [False, True])
+@settings(max_examples=50, deadline=None)
+@given(takes=TAKES, capacity=st.integers(1, 80))
+def test_a_window_gives_what_compute_gives(takes: list[tuple[int, int]], capacity: int, *, background: bool) -> None:
     def compute(start: int, size: int) -> np.ndarray:
         return Order(300).record_indices(start, size, KEY)
 
-    window = Window(compute, capacity=capacity)
+    window = Window(compute, capacity=capacity, background=background)
     for start, size in takes:
         np.testing.assert_array_equal(window.take(start, size), compute(start, size))
 
