@@ -23,34 +23,44 @@ _REFRESH_SECONDS: Final = 0.1
 
 @dataclass
 class Tally:
-    """What was served so far, and how long that took."""
+    """What was served so far, and how long that took. The first batch, which compiles, counts by itself."""
 
     batches: int = 0
     records: int = 0
-    bytes: int = 0
     waiting: float = 0.0
     elapsed: float = 0.0
+    first: float = 0.0
+    records_since: int = 0
+    bytes_since: int = 0
 
     def add(self, batch: Any) -> None:
-        """Count a batch."""
+        """Count a batch, once `waiting` and `elapsed` are up to date."""
         import jax  # noqa: PLC0415
 
         leaves = jax.tree.leaves(batch)
+        records = len(leaves[0]) if leaves else 0
+        if not self.batches:
+            self.first = self.elapsed
+        else:
+            self.records_since += records
+            self.bytes_since += sum(leaf.nbytes for leaf in leaves)
         self.batches += 1
-        self.records += len(leaves[0]) if leaves else 0
-        self.bytes += sum(leaf.nbytes for leaf in leaves)
+        self.records += records
 
     @property
     def speed(self) -> str:
-        """Records and megabytes a second, and the time that the loop waited for data."""
-        seconds = max(self.elapsed, 1e-9)
+        """Records and megabytes a second since the first batch, and how long the loop waited for data since."""
+        seconds, waited = max(self.elapsed - self.first, 1e-9), max(self.waiting - self.first, 0.0)
         return (
-            f"{self.records / seconds:,.0f} records/s, {self.bytes / 1e6 / seconds:,.1f} MB/s, "
-            f"waiting for data {self.waiting:.2f} s ({self.waiting / seconds:.0%})"
+            f"{self.records_since / seconds:,.0f} records/s, {self.bytes_since / 1e6 / seconds:,.1f} MB/s, "
+            f"waiting for data {waited:.2f} s ({waited / seconds:.0%})"
         )
 
     def __str__(self) -> str:
-        return f"{self.batches:,} batches, {self.records:,} records in {self.elapsed:.2f} s: {self.speed}"
+        served = f"{self.batches:,} batch{'' if self.batches == 1 else 'es'}, {self.records:,} records in {self.elapsed:.2f} s"
+        if self.batches > 1:
+            return f"{served}; first batch after {self.first:.2f} s, then {self.speed}"
+        return served
 
 
 def serve(path: Path, *, epochs: int | None = None, limit: int | None = None) -> bool:

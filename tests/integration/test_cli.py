@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DRX = [str(Path(sys.executable).with_name("drx"))]
 MODULE = [sys.executable, "-W", "error", "-m", "datarax_core"]
 SUMMARY = (
-    r"^{batches} batches, {records} records in [\d.]+ s: [\d,]+ records/s, [\d.,]+ MB/s, "
+    r"^{batches} batches, {records} records in [\d.]+ s; first batch after [\d.]+ s, then [\d,]+ records/s, [\d.,]+ MB/s, "
     r"waiting for data [\d.]+ s \(\d+%\)$"
 )
 
