@@ -1,5 +1,5 @@
 # demo, test, check, bench: each makes the environment it needs, in .venv, and does nothing twice.
-# An environment is made anew when a pyproject.toml has changed since.
+# What is installed there is brought up to date when a pyproject.toml has changed since.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -41,7 +41,7 @@ format: $(VENV)/.check  ## rewrite the code as the formatter wants it
 	$(BIN)/ruff format
 
 test-lowest:  ## all tests with the oldest versions that the pyproject files allow
-	$(PYTHON) tests/lowest.py .venv-lowest
+	$(PYTHON) tests/lowest.py .venv-lowest -n auto --dist worksteal
 
 clean:  ## remove environments, caches and outputs
 	rm -rf .venv .venv-lowest examples/digits/out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -16,9 +16,10 @@ class BatchRule:
     pad_last: str | None = None
 
     def __post_init__(self) -> None:
-        whole_number("batch_size", self.batch_size, at_least=1)
+        object.__setattr__(self, "batch_size", whole_number("batch_size", self.batch_size, at_least=1))
         if self.num_epochs is not None:
-            whole_number("num_epochs", self.num_epochs, at_least=1, hint="; None is endless")
+            epochs = whole_number("num_epochs", self.num_epochs, at_least=1, hint="; None is endless")
+            object.__setattr__(self, "num_epochs", epochs)
         if not isinstance(self.drop_last, bool):
             raise TypeError(f"drop_last is True or False, not {self.drop_last!r}")
         if self.pad_last is not None and (not isinstance(self.pad_last, str) or not self.pad_last):
@@ -58,6 +59,14 @@ class BatchRule:
     def fingerprint(self) -> dict[str, Any]:
         """What a saved state must find again. ``num_epochs`` may differ: it ends the stream, it does not change it."""
         return {"batch_size": self.batch_size, "drop_last": self.drop_last, "pad_last": self.pad_last}
+
+
+def seed_number(seed: Any) -> int:
+    """The seed; JAX would take larger ones modulo 2**32, and with them the same stream for two seeds."""
+    number = whole_number("seed", seed, at_least=0)
+    if number >= 2**32:
+        raise ValueError(f"seed is less than 2**32, not {seed!r}; larger ones would give the stream of another seed")
+    return number
 
 
 def whole_number(field: str, value: Any, *, at_least: int, hint: str = "") -> int:

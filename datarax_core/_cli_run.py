@@ -33,12 +33,11 @@ class Tally:
     records_since: int = 0
     bytes_since: int = 0
 
-    def add(self, batch: Any) -> None:
+    def add(self, batch: Any, records: int) -> None:
         """Count a batch, once `waiting` and `elapsed` are up to date."""
         import jax  # noqa: PLC0415
 
         leaves = jax.tree.leaves(batch)
-        records = len(leaves[0]) if leaves else 0
         if not self.batches:
             self.first = self.elapsed
         else:
@@ -122,7 +121,7 @@ def _measure(pipeline: "Pipeline", limit: int | None, tally: Tally, refresh: Any
     import jax  # noqa: PLC0415
 
     started = shown = time.perf_counter()
-    batches = iter(pipeline)
+    batches, position = iter(pipeline), pipeline.cursor.position
     last: Any = None
     for _ in itertools.count() if limit is None else range(limit):
         asked = time.perf_counter()
@@ -133,7 +132,8 @@ def _measure(pipeline: "Pipeline", limit: int | None, tally: Tally, refresh: Any
         if batch is None:
             break
         last = batch
-        tally.add(batch)
+        tally.add(batch, pipeline.cursor.position - position)  # the last one may be completed by records that count not
+        position = pipeline.cursor.position
         if now - shown >= _REFRESH_SECONDS:
             shown = now
             refresh()

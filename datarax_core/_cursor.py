@@ -44,7 +44,7 @@ class Cursor(nnx.Module):
     def move(self, position: int) -> None:
         """Stand at ``position``. Compiled code is traced again once in 2**31 records, when ``base`` moves."""
         if not 0 <= position - self.base <= DEVICE_LIMIT:
-            self.base = position
+            self.base = 0 if position <= DEVICE_LIMIT else position
         self.offset.set_raw_value(np.asarray(position - self.base, np.int32))
 
     @property

@@ -22,7 +22,10 @@ def narrow(batch: Batch) -> Batch:
         NarrowingError: A value does not fit; names field, row and value.
         SpecError: A leaf has a dtype that no device has.
     """
-    if all(leaf.dtype.itemsize < _WIDE_BYTES and fits_device(leaf.dtype) for leaf in jax.tree.leaves(batch)):
+    if all(
+        leaf.dtype.itemsize < _WIDE_BYTES and leaf.dtype.isnative and fits_device(leaf.dtype)
+        for leaf in jax.tree.leaves(batch)
+    ):
         return batch
     names = iter(named_fields(batch))
     return jax.tree.map(lambda leaf: narrow_field(next(names), leaf), batch)
@@ -32,6 +35,8 @@ def narrow_field(name: str, array: Any) -> Any:
     """One field of `narrow`."""
     if not fits_device(array.dtype):
         raise SpecError(f"field {name!r} is {array.dtype}, which no device has; drop it, or iterate from Python")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     dtype = jax.dtypes.canonicalize_dtype(array.dtype)
     if array.dtype == dtype or isinstance(array, jax.Array):
         return array

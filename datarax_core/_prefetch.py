@@ -24,11 +24,11 @@ class Ahead(Generic[T]):
     def __init__(self, work: Callable[..., T], *, name: str) -> None:
         self._announced: deque[object] = deque()
         self._lane = _Lane(work)
-        self._thread = threading.Thread(target=self._lane.run, name=f"datarax-{name}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._lane.run, name=f"datarax-{name}", daemon=True)
+        _running[thread] = self._lane
+        thread.start()
         self._finalizer = weakref.finalize(self, self._lane.end)
         self._finalizer.atexit = False  # `_end_all` sees to that, and waits
-        _alive.add(self)
 
     def __len__(self) -> int:
         return len(self._announced)
@@ -65,10 +65,6 @@ class Ahead(Generic[T]):
         self.forget()
         self._finalizer()
 
-    def join(self, seconds: float) -> None:
-        """Wait for a closed thread to end."""
-        self._thread.join(seconds)
-
 
 class _Lane:
     """What the thread sees. It never holds the `Ahead`, which may therefore be dropped while the thread runs."""
@@ -80,10 +76,13 @@ class _Lane:
         self.results: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
 
     def run(self) -> None:
-        while (request := self.requests.get()) is not None:
-            turn, item = request
-            if turn == self.turn:
-                self.results.put((turn, *self._outcome(item)))
+        try:
+            while (request := self.requests.get()) is not None:
+                turn, item = request
+                if turn == self.turn:
+                    self.results.put((turn, *self._outcome(item)))
+        finally:
+            _running.pop(threading.current_thread(), None)
 
     def _outcome(self, item: Any) -> tuple[Any, BaseException | None]:
         try:
@@ -102,14 +101,17 @@ class _Lane:
         self.requests.put(None)
 
 
-_alive: "weakref.WeakSet[Ahead[Any]]" = weakref.WeakSet()
+_running: dict[threading.Thread, _Lane] = {}
 
 
 @atexit.register
 def _end_all() -> None:
-    """End all threads before the interpreter takes their modules away, but don't wait for ever for a source that hangs."""
-    ending = list(_alive)
-    for ahead in ending:
-        ahead.close()
-    for ahead in ending:
-        ahead.join(_EXIT_SECONDS)
+    """Wait for threads that work for loops nobody closed, or closed a moment ago, but not for ever for a source that hangs.
+
+    A thread that comes back from compiled code while the interpreter is taken apart would abort the process.
+    """
+    ending = dict(_running)
+    for lane in ending.values():
+        lane.end()
+    for thread in ending:
+        thread.join(_EXIT_SECONDS)

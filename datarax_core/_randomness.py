@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ._permutation import DEVICE_LIMIT, key_words
+from ._permutation import DEVICE_LIMIT
 from .source import DataSourceModule
 
 RecordNames: TypeAlias = tuple[Any, ...]
@@ -16,7 +16,7 @@ RecordNames: TypeAlias = tuple[Any, ...]
 
 
 class StageKey(nnx.Variable[Any]):
-    """uint32 (w,): the words of the key that all stochastic stages of a pipeline draw from."""
+    """uint32 (2,): the words of the key that all stochastic stages of a pipeline draw from."""
 
 
 class StageKeys(nnx.Module):
@@ -28,7 +28,9 @@ class StageKeys(nnx.Module):
             raise ValueError(
                 f"stage {stochastic[0]} is stochastic and needs random numbers: pass rngs=nnx.Rngs(0), or any seed"
             )
-        self.words = StageKey(np.asarray(key_words(rngs.stages()))) if stochastic and rngs is not None else None
+        # bits, not the key itself: a source built with equal streams draws that key for its order
+        drawn = jax.random.bits(rngs.stages(), (2,), np.uint32) if stochastic and rngs is not None else None
+        self.words = None if drawn is None else StageKey(np.asarray(drawn))
 
     def names(self, source: DataSourceModule, start: Any, indices: Any) -> RecordNames | None:
         """What `record_keys` needs for the records ``indices`` at positions from ``start`` on; None if no stage is random."""
@@ -67,7 +69,7 @@ def record_keys(names: RecordNames | None, stage: int) -> jax.Array:
             "a stochastic stage has its keys from the records it is given; iterate the pipeline, or call the stage"
         )
     words, *parts = names
-    key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(words)[:2], impl="threefry2x32"), stage)
+    key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32"), stage)
 
     def fold(*numbers: Any) -> jax.Array:
         folded = key

@@ -1,5 +1,6 @@
 """How batches are made from positions: gathered by the compiled step, or fetched by the host and handed to it."""
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import nnx
 
 from ._batch_rule import BatchRule
 from ._modules import Split
@@ -49,7 +51,8 @@ class Route:
         self._rule = rule
         self._stats = stats
         self._randomness = randomness
-        self._split = Split(tuple(stages))
+        self._stages = tuple(stages)
+        self._split = Split(self._stages)
         self._gather: Callable[[Any, jax.Array], Batch] | None = None
         self._arrays: Any = None
         if source.access == "device":
@@ -67,9 +70,10 @@ class Route:
         """Whether `prepare` does work that is worth doing ahead."""
         return self._gather is None
 
-    def reads(self, source: DataSourceModule) -> bool:
-        """Whether this is a route to ``source``, and not to a copy of it."""
-        return self._source is source
+    def serves(self, source: DataSourceModule, stages: tuple[Any, ...]) -> bool:
+        """Whether this is a route from ``source`` through these very stages, none of which can have changed since."""
+        same = len(stages) == len(self._stages) and all(map(operator.is_, stages, self._stages))
+        return self._source is source and same and not any(isinstance(stage, nnx.Module) for stage in stages)
 
     def version(self) -> int:
         """A number for the order that the source has now: it moves on when the source is seeded or shuffled anew."""
@@ -94,11 +98,11 @@ class Route:
         began = perf_counter()
         try:
             batch, beside = split_beside(self._source.fetch(indices))
+            read = perf_counter()
+            placed = jax.device_put(narrow(batch))
         except Exception as error:
             error.add_note(f"while {self._source.title} read the records at positions {start} to {start + size - 1}")
             raise
-        read = perf_counter()
-        placed = jax.device_put(narrow(batch))
         self._stats.add_reading(source=read - began, transfer=perf_counter() - read)
         return Prepared(placed, None, keyed, mask, beside)
 

@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 from pydantic import TypeAdapter, ValidationError
 
+from ._batch_rule import seed_number
 from ._config_errors import problems, source_cause
 from .config import AnySource, SourceConfig
 from .errors import ConfigError
@@ -50,7 +51,7 @@ def build_source(
         ConfigError: The mapping is invalid; every problem with its place.
         SourceError: The source it names cannot be used; the subclass says why.
     """
-    registry = registry or default_registry()
+    registry, seed = registry or default_registry(), seed_number(seed)
     try:
         valid: SourceConfig = _ANY_SOURCE.validate_python(config, context={"registry": registry})
     except ValidationError as invalid:

@@ -163,9 +163,10 @@ class PipelineConfig(_Config):
 
     source: AnySource = Field(description="Where the records come from.")
     batch_size: Count = Field(description="Records in a batch.")
-    seed: NonNegative = Field(default=0, description="Selects every order and every random number.")
+    seed: NonNegative = Field(default=0, le=2**32 - 1, description="Selects every order and every random number.")
     num_epochs: Count | None = Field(default=1, description="How often each record is served; null is endless.")
     drop_last: Flag = Field(default=False, description="Leave out the last batch if it is short.")
+    prefetch: NonNegative = Field(default=2, description="Batches that a loop reads ahead where the host reads them.")
     pad_last: Name | None = Field(
         default=None,
         description="Complete the last batch, and add a boolean field of this name, true for real records.",

@@ -116,7 +116,10 @@ class DataraxModule(nnx.Module):
     # -- what it did ----------------------------------------------------------------------------------------------------
 
     def get_operation_stats(self) -> dict[str, int]:
-        """Batches served (``applied_count``), and records substituted or dropped (``skipped_count``), since the reset."""
+        """Batches served (``applied_count``), and records substituted or dropped (``skipped_count``), since the reset.
+
+        Counted on the host: what compiled code of a user's own serves is not seen.
+        """
         return {"applied_count": self._ledger.applied, "skipped_count": self._ledger.skipped}
 
     def reset_operation_stats(self) -> None:

@@ -63,7 +63,10 @@ class Order:
             ValueError: ``start`` is negative, or a traced order is asked for more than 2**31 - 1 records.
         """
         if isinstance(start, jax.core.Tracer):
-            return self._on_device(start, size, key)
+            if not jnp.issubdtype(start.dtype, np.integer):
+                raise TypeError(f"a position is an integer, not {start.dtype}")
+            wide = start if start.dtype.itemsize >= 4 else start.astype(np.int32)
+            return self._on_device(wide, size, key)
         start = operator.index(start)
         if start < 0:
             raise ValueError(f"position {start} is before the start of the stream; positions count from 0")

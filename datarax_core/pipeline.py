@@ -112,6 +112,7 @@ class Pipeline(nnx.Module):
             num_epochs=config.num_epochs,
             drop_last=config.drop_last,
             pad_last=config.pad_last,
+            prefetch=config.prefetch,
         )
 
     @classmethod
@@ -134,9 +135,11 @@ class Pipeline(nnx.Module):
     # -- the routes -----------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> BatchIterator:
-        """One run: ``num_epochs`` epochs of batches, from where a restored state stands or else from the next epoch.
+        """One run: ``num_epochs`` epochs of batches.
 
-        A second loop is a second run. A loop ends with `RuntimeError` if another one, `set_state` or `reset` came between.
+        The first loop goes on from where `step`, `scan` or a restored state stand, to the end of that run; every further
+        one is a run of its own, from the next epoch that nothing was served of. A loop ends with
+        `RuntimeError` if another one, `set_state` or `reset` came between.
         """
         self._require_no_trace("iterate")
         epoch_length = self.source.order().epoch_length
@@ -166,7 +169,7 @@ class Pipeline(nnx.Module):
         if self.cursor.is_traced:
             return self._traced_step(size)
         began, position, route = perf_counter(), self.cursor.position, self._host.route
-        if route is None or not route.reads(self.source) or any(isinstance(stage, nnx.Module) for stage in self.stages):
+        if route is None or not route.serves(self.source, tuple(self.stages)):
             route = self._host.route = self._make_route(is_loop=False)
         return self._hand_over(route.batch_at(position, size), position, size, began)
 
@@ -186,7 +189,7 @@ class Pipeline(nnx.Module):
             The outputs, stacked; with ``init_carry`` (last carry, outputs).
         """
         self._require_no_trace("scan")
-        whole_number("length", length, at_least=1)
+        length = whole_number("length", length, at_least=1)
         if not isinstance(modules, Sequence):
             raise TypeError(f"modules is a tuple of modules, such as (model, optimizer), not {type(modules).__name__}")
         size, start = self.rule.batch_size, self.cursor.position
@@ -249,6 +252,14 @@ class Pipeline(nnx.Module):
 
     # -- progress -------------------------------------------------------------------------------------------------------
 
+    def clone(self) -> Self:
+        """An independent twin: its own position, variables and random streams; data that never changes is shared."""
+        twin = nnx.clone(self)
+        twin.cursor.renew()
+        twin._host = _HostParts()  # noqa: SLF001 - of this class
+        twin.source = twin.source.clone()
+        return twin
+
     def reset(self) -> None:
         """Back to the first position; what stages learned stays, and random streams go on."""
         self.cursor.restore(0, 0)
@@ -267,6 +278,9 @@ class Pipeline(nnx.Module):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Stand where a state was saved: the next batch is the one that would have come then.
+
+        The next loop goes on with the run that the state was saved in; a state saved at the end of a run is followed by
+        the next run, as a second loop would have been.
 
         Raises:
             TypeError: ``state`` is not a dict.

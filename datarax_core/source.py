@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ._batch_rule import whole_number
+from ._batch_rule import seed_number, whole_number
 from ._cursor import Cursor
 from ._elements import ElementBlock, ElementLoop
 from ._narrow import narrow
@@ -30,7 +30,7 @@ _EPOCHS_HELD = 16  # of short epochs no more is held than a loop may want soon
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a source can do, as the pipeline asks it."""
+    """What a source can do, for whoever has to choose: an overview of `access`, ``len()`` and resuming."""
 
     random_access: bool
     batched_reads: bool
@@ -151,14 +151,13 @@ class DataSourceModule(StructuralModule):
         Raises:
             TypeError, ValueError: ``size`` is not a whole number from 1, or ``start`` is negative.
         """
-        whole_number("size", size, at_least=1)
-        indices = self.record_indices_at(start, int(size), key)
+        indices = self.record_indices_at(start, whole_number("size", size, at_least=1), key)
         return self.fetch_traced(indices) if isinstance(indices, jax.core.Tracer) else self.fetch(indices)
 
     def get_batch(self, batch_size: int) -> Batch:
         """The next ``batch_size`` records of this source's own order; the one method that a stream must write."""
         self._require_random_access()
-        whole_number("batch_size", batch_size, at_least=1)
+        batch_size = whole_number("batch_size", batch_size, at_least=1)
         batch = self.get_batch_at(self.cursor.here, batch_size, self.order_words())
         self.cursor.advance(batch_size)
         self.note_served(1)
@@ -248,7 +247,7 @@ class DataSourceModule(StructuralModule):
     def reset(self, seed: int | None = None) -> None:
         """Back to the start of the first epoch; with ``seed``, of the order that building with ``nnx.Rngs(seed)`` gives."""
         if seed is not None:
-            self._reseed(seed)
+            self._reseed(seed_number(seed))
         self.cursor.restore(0, 0)
 
     def order_words(self) -> Any:
@@ -289,7 +288,7 @@ class DataSourceModule(StructuralModule):
         }
 
     def get_state(self) -> dict[str, Any]:
-        """Where this source stands, and what it is: JSON-able, a few hundred bytes, no data."""
+        """Where this source stands, and what it is: a few hundred bytes of JSON, no data but variables of its own."""
         variables = {n: v for n, v in variable_state(self).items() if not n.startswith("cursor.")}
         if self.order_key is not None:
             variables["order_key"] = variables["order_key"].tolist()

@@ -36,9 +36,17 @@ def load_columns(path: str | Path, *, keep_in_memory: bool) -> dict[str, np.ndar
     with _in_words(path):
         _require_presence(path)
         if path.is_dir():
-            return _load_folder(path, keep_in_memory=keep_in_memory)
-        _require_archive(path)
-        return _load_npz(path, keep_in_memory=keep_in_memory)
+            columns = _load_folder(path, keep_in_memory=keep_in_memory)
+        else:
+            _require_archive(path)
+            columns = _load_npz(path, keep_in_memory=keep_in_memory)
+    for name, column in columns.items():
+        if column.dtype.kind == "V" and column.dtype.names is None:
+            raise ValueError(
+                f"field {name!r} of {path} is {column.dtype}, raw bytes: NumPy's files forget dtypes such as bfloat16; "
+                "save it as float32"
+            )
+    return columns
 
 
 def _require_presence(path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from flax import nnx
@@ -308,3 +309,9 @@ def test_a_file_that_may_not_be_read_says_so(unreadable: list[tuple[Path, str]])
     for path, named in unreadable:
         with pytest.raises(PermissionError, match=rf"{named} may not be read: permission denied; make it readable"):
             open_source(path)
+
+
+def test_a_dtype_that_the_file_does_not_keep_is_refused_by_field(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros(3, ml_dtypes.bfloat16))
+    with pytest.raises(ValueError, match=r"field 'x' of .*x\.npz is .*, raw bytes: NumPy's files forget dtypes"):
+        open_source(tmp_path / "x.npz")
