@@ -48,8 +48,8 @@ clean:  ## remove environments, caches and outputs
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
 
 $(VENV)/.demo $(VENV)/.test $(VENV)/.check: $(VENV)/.%: $(METADATA) | $(VENV)/bin/python
-	$(BIN)/pip install --quiet -e . $(PLUGINS) --group $*
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet -e . $(PLUGINS) --group $*
 	@touch $@

@@ -123,11 +123,10 @@ def test_a_wheel_says_of_itself_what_its_pyproject_says(built: dict[str, Built])
 
 
 def test_core_and_plugins_name_each_other_s_minor_version(built: dict[str, Built]) -> None:
-    core = built[CORE]
     for name in built.keys() - {CORE}:
-        assert Requirement(core.same_minor()) in built[name].requires()
+        assert Requirement(built[CORE].same_minor()) in built[name].requires()
         extra = name.rpartition("-")[2]
-        assert Requirement(f'{built[name].same_minor()}; extra == "{extra}"') in core.requires()
+        assert Requirement(f'{built[name].same_minor()}; extra == "{extra}"') in built[CORE].requires()
 
 
 def test_the_wheels_are_what_is_imported(core_and_memory: Path, tmp_path: Path) -> None:
@@ -165,8 +164,7 @@ def _environment(folder: Path, projects: list[Built]) -> Path:
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/*/site-packages")
     _link(chain.from_iterable(project.requires() for project in projects), site)
-    wheels = [project.wheel for project in projects]
-    _pip("--python", folder / "bin" / "python", "install", "--no-deps", "--no-index", *wheels)
+    _pip("--python", folder / "bin/python", "install", "--no-deps", "--no-index", *(p.wheel for p in projects))
     return folder / "bin"
 
 
@@ -194,7 +192,7 @@ def _pip(*arguments: str | Path) -> str:
 
 def _run(*command: str | Path, cwd: Path | None = None, exits: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command that sees nothing of this process' own path and settings."""
-    own = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "DATARAX_DISABLE_PLUGINS"}}
+    own = {name: os.environ[name] for name in os.environ.keys() - {"PYTHONPATH", "DATARAX_DISABLE_PLUGINS"}}
     env = {**own, "JAX_PLATFORMS": "cpu", **env}
     ran = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=120)  # noqa: S603
     assert ran.returncode == exits, ran.stdout + ran.stderr
