@@ -13,11 +13,13 @@ from .spec import Batch
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What a run knows of its pipeline: whether it is still the current one, where the pipeline stands, where the run ends."""
+    """What a run knows of its pipeline: whether it is the current one, where the pipeline stands, where the run ends."""
 
     is_current: Callable[[], bool]
     position: Callable[[], int]
     end: int | None
+    hand_over: Callable[[Batch, int, Prepared, float], Batch]
+    move_past: Callable[[int, Prepared], None]
 
 
 class BatchIterator:
@@ -26,17 +28,15 @@ class BatchIterator:
     Holds no batch: what was served is freed when its user drops it. Its thread ends when it is exhausted, closed or dropped.
     """
 
-    def __init__(
-        self, route: Route, rule: BatchRule, ticket: Ticket, hand_over: Callable[..., Batch], *, prefetch: int
-    ) -> None:
+    def __init__(self, route: Route, rule: BatchRule, ticket: Ticket, *, prefetch: int) -> None:
         self._route = route
         self._rule = rule
         self._ticket = ticket
-        self._hand_over = hand_over
         self._prefetch = prefetch
         self._ahead: Ahead[Prepared] | None = None
         self._announced_to = 0
-        if prefetch and route.reads_on_host:
+        self._may_start_over = True
+        if prefetch and route.may_read_ahead:
             self._ahead = Ahead(route.prepare, name="prefetch")
 
     def __iter__(self) -> Self:
@@ -50,18 +50,37 @@ class BatchIterator:
                 "this loop is over: the pipeline was iterated anew, reset or restored since it began; use the newer iterator"
             )
         position = self._ticket.position()
-        size = self._size_at(position)
-        if not size:
+        prepared = self._next_prepared(position)
+        if prepared is None:
             self.close()
             raise StopIteration
-        batch = self._route.finish(self._prepared(position, size))
-        return self._hand_over(batch, position, size, began)
+        self._may_start_over = False
+        return self._ticket.hand_over(self._route.finish(prepared), position, prepared, began)
 
     def close(self) -> None:
         """End the background thread, if there is one; what it read ahead and was not served is read again next time."""
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
+
+    def _next_prepared(self, position: int) -> Prepared | None:
+        """The next batch of the run before its stages; None if the run is over."""
+        size = self._size_at(position)
+        if not size:
+            return None
+        try:
+            prepared = self._prepared(position, size)
+        except StopIteration:  # of a stream that nobody knew the length of
+            return self._anew(position)
+        if prepared.size < size and self._rule.drop_last:
+            self._ticket.move_past(position, prepared)
+            return self._anew(position + prepared.size)
+        return prepared
+
+    def _anew(self, position: int) -> Prepared | None:
+        """What comes after the end of a stream: nothing, unless that is where this run began."""
+        may_start_over, self._may_start_over = self._may_start_over, False
+        return self._next_prepared(position) if may_start_over and self._route.start_over(position) else None
 
     def _size_at(self, position: int) -> int:
         end = self._ticket.end

@@ -129,9 +129,17 @@ class EagerSourceBase(DataSourceModule):
         """`get_records`: there is nothing to keep that is not in memory already."""
         return self.get_records(indices)
 
-    def compiled_records(self) -> tuple[Gather, tuple[Any, ...]]:
+    def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:
+        """See `DataSourceModule.fetch_traced`; over a mesh the host reads, since a trace cannot close over its arrays."""
+        return self.fetch_by_callback(indices) if over_mesh else super().fetch_traced(indices)
+
+    def fetch_on_host(self, indices: np.ndarray) -> Batch:
+        """The records at ``indices`` by NumPy, whatever the placement."""
+        return self._columns.rows(indices)
+
+    def compiled_records(self, sharding: jax.sharding.Sharding | None = None) -> tuple[Gather, tuple[Any, ...]]:
         """The gather and the placed columns; see `DataSourceModule.compiled_records`."""
-        return self._columns.placed()
+        return self._columns.placed(sharding)
 
     def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The text and object columns at ``indices``."""
@@ -217,7 +225,8 @@ def _gathered(gather: Gather, arrays: tuple[Any, ...], indices: Any) -> Batch:
 def _fits_device_memory(columns: Columns) -> bool:
     device = jax.local_devices()[0]
     if device.platform == "cpu":
-        return columns.nbytes * _SHARE_OF_HOST <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return columns.nbytes * jax.local_device_count() * _SHARE_OF_HOST <= memory  # over a mesh each has a copy
     stats = device.memory_stats() or {}
     return bool(columns.nbytes * 2 <= stats.get("bytes_limit", columns.nbytes * 2))
 

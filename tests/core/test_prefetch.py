@@ -201,5 +201,5 @@ def test_a_pipeline_explains_its_route() -> None:
     summary = "Pipeline(Watched 'watched': 40 records shuffled; stages: <lambda>; batches of 7, 1 epoch, drop_last)"
     assert repr(pipeline) == summary
     assert pipeline.explain().startswith(f"{summary}\nhost route: Watched 'watched' reads records at concrete indices")
-    assert "A background thread reads 2 batches ahead of the loop." in pipeline.explain()
+    assert "A background thread reads 2 batches ahead of the loop, once" in pipeline.explain()
     assert "prefetch=0" in Pipeline(source=Watched(), batch_size=7, prefetch=0).explain()
