@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Any, Self
 
 from ._batch_rule import BatchRule
+from ._pace import Pace
 from ._prefetch import Ahead
 from ._routes import Prepared, Route
 from .spec import Batch
@@ -32,12 +33,11 @@ class BatchIterator:
         self._route = route
         self._rule = rule
         self._ticket = ticket
-        self._prefetch = prefetch
+        self._prefetch = prefetch if route.may_read_ahead else 0
+        self._read = Pace(route.prepare)
         self._ahead: Ahead[Prepared] | None = None
         self._announced_to = 0
         self._may_start_over = True
-        if prefetch and route.may_read_ahead:
-            self._ahead = Ahead(route.prepare, name="prefetch")
 
     def __iter__(self) -> Self:
         return self
@@ -87,14 +87,18 @@ class BatchIterator:
         return self._rule.next_size(None if end is None else end - position)
 
     def _prepared(self, position: int, size: int) -> Prepared:
+        """Read here while that is quick; once it is not, on the thread, which then is kept busy."""
         version = self._route.version()
         wanted: Any = (position, size, version)
+        if not self._prefetch or (not self._read.is_slow and (self._ahead is None or not self._ahead.is_busy)):
+            return self._read(wanted)
         if self._ahead is None:
-            return self._route.prepare(wanted)
+            self._ahead = Ahead(self._read, name="prefetch")
         if self._ahead.first != wanted:  # the first batch; or step() took one, a batch failed, the order changed
             self._ahead.forget()
             self._announced_to = position
-        while len(self._ahead) <= self._prefetch and (size := self._size_at(self._announced_to)):
+        depth = self._prefetch if self._read.is_slow else 0
+        while len(self._ahead) <= depth and (size := self._size_at(self._announced_to)):
             self._ahead.announce((self._announced_to, size, version))
             self._announced_to += size
         return self._ahead.take()
