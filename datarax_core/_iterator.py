@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any, Self
 
@@ -34,7 +35,7 @@ class BatchIterator:
         self._rule = rule
         self._ticket = ticket
         self._prefetch = prefetch if route.may_read_ahead else 0
-        self._read = Pace(route.prepare)
+        self._pace = Pace()
         self._ahead: Ahead[Prepared] | None = None
         self._announced_to = 0
         self._may_start_over = True
@@ -90,14 +91,14 @@ class BatchIterator:
         """Read here while that is quick; once it is not, on the thread, which then is kept busy."""
         version = self._route.version()
         wanted: Any = (position, size, version)
-        if not self._prefetch or (not self._read.is_slow and (self._ahead is None or not self._ahead.is_busy)):
-            return self._read(wanted)
+        if not self._prefetch or (not self._pace.is_slow and (self._ahead is None or not self._ahead.is_busy)):
+            return self._pace.timed(self._route.prepare, wanted)
         if self._ahead is None:
-            self._ahead = Ahead(self._read, name="prefetch")
+            self._ahead = Ahead(partial(self._pace.timed, self._route.prepare_ahead), name="prefetch")
         if self._ahead.first != wanted:  # the first batch; or step() took one, a batch failed, the order changed
             self._ahead.forget()
             self._announced_to = position
-        depth = self._prefetch if self._read.is_slow else 0
+        depth = self._prefetch if self._pace.is_slow else 0
         while len(self._ahead) <= depth and (size := self._size_at(self._announced_to)):
             self._ahead.announce((self._announced_to, size, version))
             self._announced_to += size

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
@@ -14,18 +14,17 @@ _AT_ONCE: Final = 10e-3  # but whoever takes this long is not asked twice
 _MEMORY: Final = 8  # batches
 
 
-class Pace(Generic[T]):
-    """``work``, timed: called on either thread, asked on one."""
+class Pace:
+    """The time that work took lately: noted on either thread, asked on one."""
 
-    def __init__(self, work: Callable[[Any], T]) -> None:
-        self._work = work
+    def __init__(self) -> None:
         self._seconds = 0.0
 
-    def __call__(self, item: Any) -> T:
-        """The work for one item."""
+    def timed(self, work: Callable[[Any], T], item: Any) -> T:
+        """``work(item)``."""
         began = perf_counter()
         try:
-            return self._work(item)
+            return work(item)
         finally:
             took = perf_counter() - began
             self._seconds += (min(took, _AT_MOST) - self._seconds) / _MEMORY

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ._layout import Layout
+from ._layout import DEFAULT, Layout
 from ._modules import Split
 from ._narrow import narrow
 from ._plan import Plan
@@ -106,10 +106,14 @@ class Route:
         prepared = self.prepare((start, size, self.version()))
         return self.finish(prepared), prepared
 
-    def prepare(self, wanted: tuple[int, int, int]) -> Prepared:
+    def prepare_ahead(self, wanted: tuple[int, int, int]) -> Prepared:
+        """`prepare`, and place what was read on the device, while the loop does something else."""
+        return self.prepare(wanted, ahead=True)
+
+    def prepare(self, wanted: tuple[int, int, int], *, ahead: bool = False) -> Prepared:
         """Read the records of (start, size, version)."""
         if self._host.stream is not None:
-            return self._next_of_stream(*wanted)
+            return self._next_of_stream(*wanted, ahead=ahead)
         start, size, _ = wanted
         indices, mask = self._rule.padded(self._window.take(start, size))
         keyed = self._randomness.names(self._source, start, indices)
@@ -123,12 +127,12 @@ class Route:
         try:
             batch = fetch(own)
             read = perf_counter()
-            placed, beside = self._placed(batch, len(indices))
+            batch, beside = self._handed(batch, len(indices), ahead=ahead)
         except Exception as error:
             error.add_note(f"while {self._source.title} read the records at positions {start} to {start + size - 1}")
             raise
         self._host.stats.add_reading(source=read - began, transfer=perf_counter() - read)
-        return Prepared(size, placed, None, keyed, mask, beside)
+        return Prepared(size, batch, None, keyed, mask, beside)
 
     def finish(self, prepared: Prepared) -> Batch:
         """The batch after its stages, whose variables are written."""
@@ -142,7 +146,7 @@ class Route:
             return with_fields(batch, prepared.beside, "text or object fields, which ride beside the batch,")
         return batch
 
-    def _next_of_stream(self, start: int, size: int, turn: int) -> Prepared:
+    def _next_of_stream(self, start: int, size: int, turn: int, *, ahead: bool) -> Prepared:
         stream: Any = self._host.stream
         began = perf_counter()
         try:
@@ -150,7 +154,7 @@ class Route:
             read = perf_counter()
             rows, mask = stream.padded(size)
             own = stream.own(rows, self._layout.rows_here(len(rows)))
-            placed, beside = self._placed(jax.tree.map(lambda leaf: leaf[own], batch), len(rows))
+            batch, beside = self._handed(jax.tree.map(lambda leaf: leaf[own], batch), len(rows), ahead=ahead)
         except StopIteration:
             raise
         except Exception as error:
@@ -158,11 +162,18 @@ class Route:
             raise
         self._host.stats.add_reading(source=read - began, transfer=perf_counter() - read)
         keyed = self._randomness.names_in_stream(self._source, start, rows)
-        return Prepared(size, placed, None, keyed, mask, beside, behind)
+        return Prepared(size, batch, None, keyed, mask, beside, behind)
 
-    def _placed(self, batch: Batch, size: int) -> tuple[Batch, dict[str, Any]]:
+    def _handed(self, batch: Batch, size: int, *, ahead: bool) -> tuple[Batch, dict[str, Any]]:
+        """(the batch as a device has it, the fields that ride beside it).
+
+        What is not read ahead goes into the compiled step as it is, which is the shortest way onto the default device.
+        """
         batch, beside = split_beside(batch)
-        return self._layout.place(narrow(batch), size), beside
+        batch = narrow(batch)
+        if ahead or self._is_plain or self._layout != DEFAULT:
+            batch = self._layout.place(batch, size)
+        return batch, beside
 
     def _open_order(self) -> None:
         if self._host.stream is None:

@@ -375,7 +375,9 @@ class DataSourceModule(StructuralModule):
             )
 
     def _checked_records(self, indices: Any) -> Batch:
-        batch, spec = self.get_records(indices), self.element_spec()
+        if self._host.spec is None:
+            self._host.spec = self.element_spec()
+        batch, spec = self.get_records(indices), self._host.spec
         if isinstance(indices, jax.core.Tracer):
             spec = split_beside(spec)[0]
         check_batch(batch, device_spec(spec) if self.access == "device" else spec, len(indices), origin=self.title)
@@ -403,6 +405,7 @@ class _HostParts:
 
     def __init__(self) -> None:
         self.cache: RecordCache | None = None
+        self.spec: ElementSpec | None = None
         self.block = ElementBlock()
 
     def __getstate__(self) -> dict[str, Any]:
