@@ -10,6 +10,7 @@ from datarax_core import Pipeline
 from datarax_core.eager import Placement
 from datarax_memory import MemorySource, MemorySourceConfig
 
+SIZES = {"loop": 64, "step": 65, "scan": 66}  # so that no route has a program compiled by another
 TRACED: list[str] = []
 
 
@@ -33,7 +34,7 @@ def _row(placement: Placement, route: str) -> Row:
     first = seconds(lambda: _first_batch(placement, route))
     traced = len(TRACED)
     second = min(seconds(lambda: _first_batch(placement, route)) for _ in range(5))
-    if placement == "device" and len(TRACED) > traced:
+    if len(TRACED) > traced:
         raise AssertionError(f"the second pipeline traced its stage again ({route})")
     texts = f"{first * 1e3:.0f} ms", f"{second * 1e3:.1f} ms"
     return Row(f"first batch of a second pipeline, {placement}, {route}", *texts, second / first, 0.2, "at most")
@@ -42,7 +43,7 @@ def _row(placement: Placement, route: str) -> Row:
 def _first_batch(placement: Placement, route: str) -> None:
     data = {"x": np.ones((1000, 32), np.float32)}
     source = MemorySource(MemorySourceConfig(shuffle=True, placement=placement), data, rngs=nnx.Rngs(0))
-    pipeline = Pipeline(source=source, stages=[_Scale()], batch_size=64 + len(placement) + len(route))
+    pipeline = Pipeline(source=source, stages=[_Scale()], batch_size=SIZES[route])
     if route == "loop":
         jax.block_until_ready(next(iter(pipeline)))
     elif route == "step":

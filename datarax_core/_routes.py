@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from ._host_calls import HostRecords
 from ._layout import DEFAULT, Layout
 from ._modules import Split
 from ._narrow import narrow
@@ -189,24 +190,10 @@ def scan_reader(source: DataSourceModule, layout: Layout) -> tuple[Callable[[Any
     _, beside = split_beside(source.element_spec())
     if source.access == "device" and not beside:
         return source.compiled_records(layout.data_sharding)
-    return _TracedFetch(source, over_mesh=False), ()
+    return HostRecords.of(source)
 
 
 def traced_records(source: DataSourceModule, layout: Layout, indices: jax.Array) -> Batch:
     """The records at traced ``indices`` in anybody's trace, who may hand in the source, but not its data."""
-    return layout.gathered(_TracedFetch(source, over_mesh=layout.data_sharding is not None), (), indices)
-
-
-@dataclass(frozen=True, eq=False)
-class _TracedFetch:
-    source: DataSourceModule
-    over_mesh: bool
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _TracedFetch) and self.source is other.source and self.over_mesh == other.over_mesh
-
-    def __hash__(self) -> int:
-        return id(self.source)
-
-    def __call__(self, _: Any, indices: jax.Array) -> Batch:
-        return self.source.fetch_traced(indices, over_mesh=self.over_mesh)
+    over_mesh = layout.data_sharding is not None
+    return layout.gathered(lambda _, own: source.fetch_traced(own, over_mesh=over_mesh), (), indices)
