@@ -61,7 +61,7 @@ class Selection:
         return TracedSelection(self.population), (bounds, split_keys(self.seed))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TracedSelection:
     """`Selection.parent_indices` in compiled code. What differs between parts of one source is an argument, not in here."""
 
@@ -78,7 +78,7 @@ class TracedSelection:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SelectedRecords:
     """How a compiled step reads a subset of a device source: the indices are mapped, then the parent is read."""
 

@@ -49,7 +49,7 @@ def stacked(elements: Sequence[Any], spec: ElementSpec, indices: np.ndarray, tit
             wrong = differences(spec, _spec_of(found)) or [f"it is a {type(element).__name__}"]
             raise SpecError(f"{origin} is not what the element spec says: {'; '.join(wrong)}")
         for field, struct, column in zip(fields, structs, columns, strict=True):
-            column[row] = field.like(struct)
+            column[row] = field.like(struct)[()]  # an object itself, where it is one
     batch: Batch = jax.tree.unflatten(form, columns)
     return batch
 

@@ -1,7 +1,7 @@
 """Anything with ``len()`` and an index as a source: lists, Grain's ``MapDataset``, PyTorch's and Hugging Face's data sets."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import jax
@@ -183,7 +183,7 @@ class _Elements:
 
 def _length(data: Any, title: str) -> int:
     hint = "pass a list, or a data set that has len() and gives the element at each index 0, 1, ..."
-    if isinstance(data, str | bytes | bytearray | Mapping | Iterator):
+    if isinstance(data, str | bytes | bytearray | Mapping):
         raise TypeError(f"{title} was given a {type(data).__name__}; {hint}")
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
         raise TypeError(f"{title} was given a {type(data).__name__}, which has no len() or no index; {hint}")
