@@ -51,7 +51,7 @@ class Subset(DataSourceModule):
     ) -> None:
         if not len(selection.rows):
             raise ValueError(
-                f"{selection} of {parent.title} is empty: it has records 0 to {selection.population - 1}; name one at least"
+                f"{selection} of {parent.title} holds none of its {selection.population} records; a subset has one at least"
             )
         self.parent = parent
         self._selection = selection

@@ -13,7 +13,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datarax_core import DataSourceModule, Order, Pipeline, SpecError, StateError, StructuralConfig, Subset
+from datarax_core import DataSourceModule, Order, Pipeline, StateError, StructuralConfig
 
 MakeSource = Callable[..., Any]
 PARENTS = ["make_source", "make_host_source", "make_device_source"]
@@ -61,7 +61,7 @@ def test_a_slice_is_what_python_makes_of_it(make_source: MakeSource, cuts: list[
         wanted = wanted[start:stop:step]
         if not wanted:
             with pytest.raises(
-                ValueError, match=r"^\[.*\] of .* is empty: it has records 0 to \d+; name one at least$"
+                ValueError, match=r"^\[.*\] of .* holds none of its \d+ records; a subset has one at least$"
             ):
                 subset[start:stop:step]
             return
@@ -332,159 +332,3 @@ def test_twins_of_a_part_have_progress_of_their_own(make_parent: MakeSource, twi
     for each in (other, part):
         assert each.get_batch(4)["id"].tolist() == wanted[8:12]
     assert other.title == part.title
-
-
-# -- routes and programs ------------------------------------------------------------------------------------------------
-
-
-def test_a_part_is_reached_as_its_parent_is(make_parent: MakeSource) -> None:
-    source = make_parent(100)
-    part = source[10:20]
-    assert part.access == source.access
-    assert part.capabilities.traceable == (source.access == "device")
-    assert part.element_spec() == source.element_spec()
-    assert (len(part), part.length, part.parent is source) == (10, 10, True)
-    assert repr(Pipeline(source=part, batch_size=5)).startswith(
-        f"Pipeline(Subset [10:20] of {source.title}: 10 records in"
-    )
-
-
-def test_parts_share_the_data_and_the_programs_of_their_parent(make_source: MakeSource) -> None:
-    source = make_source(1000)
-    traces: list[int] = []
-
-    def stage(batch: Any) -> Any:
-        traces.append(1)
-        return batch
-
-    gather, placed = source.compiled_records()
-    train, test = source.split(train=0.5, test=0.5).values()
-    for part in (train, test, *source.split(train=0.3, test=0.7, seed=5).values()):
-        read, (arrays, _) = part.compiled_records()
-        assert arrays is placed
-        assert read.read == gather
-        Pipeline(source=part, stages=[stage], batch_size=10).step()
-    assert len(traces) == 1, "all parts of all splits run in one program"
-    for part in (source[:50], source[50:], source[::-3]):
-        Pipeline(source=part, stages=[stage], batch_size=10).step()
-    assert len(traces) == 2, "and all slices in another"
-
-
-@pytest.mark.parametrize("parent", ["make_source", "make_device_source"])
-def test_the_data_is_no_constant_in_the_programs_of_a_part(request: pytest.FixtureRequest, parent: str) -> None:
-    part = request.getfixturevalue(parent)(50_000).split(train=0.5, test=0.5)["train"]
-    read, arrays = part.compiled_records()
-    lowered = jax.jit(read).lower(arrays, np.arange(8, dtype=np.int32))
-    assert len(lowered.as_text()) < 100_000
-
-
-def test_text_rides_beside_the_batches_of_a_part(make_source: MakeSource) -> None:
-    source = make_source({"id": np.arange(20, dtype=np.int32), "word": np.array([f"w{i}" for i in range(20)])})
-    part = source.split(a=0.5, b=0.5)["b"]
-    for batch in Pipeline(source=part, batch_size=5):
-        assert batch["word"].tolist() == [f"w{i}" for i in batch["id"].tolist()]
-    assert part[3]["word"] == f"w{part[3]['id']}"
-    with pytest.raises(
-        SpecError, match=r"^Subset 'b' of EagerSourceBase has fields that compiled code cannot carry: word"
-    ):
-        Pipeline(source=part, batch_size=5).scan(lambda batch: batch["id"], length=1)
-
-
-def test_what_a_cacheable_parent_has_read_no_part_reads_again(make_host_source: MakeSource) -> None:
-    source = make_host_source(40, cacheable=True)
-    train, test = source.split(train=0.5, test=0.5).values()
-    for part in (train, test, train, source[:]):
-        epochs_of(part, "loop", epochs=1)
-    assert sorted(i for call in source.reads.calls for i in call) == list(range(40))
-    train.reset_cache()
-    epochs_of(test, "loop", epochs=1)
-    assert sum(map(len, source.reads.calls)) == 60
-
-
-def test_a_part_can_keep_its_own_records(make_host_source: MakeSource) -> None:
-    source = make_host_source(40)
-    part = source[:20].copy(config=StructuralConfig(cacheable=True))
-    for route in ("loop", "elements", "scan"):
-        epochs_of(part, route)
-    assert sorted(i for call in source.reads.calls for i in call) == list(range(20))
-    part.reset_cache()
-    epochs_of(part, "loop", epochs=1)
-    assert sum(map(len, source.reads.calls)) == 40
-
-
-def test_a_part_counts_what_it_served_and_what_was_substituted_for_it() -> None:
-    class Substitutes(Numbers):
-        def get_records(self, indices: Any) -> Any:
-            self._ledger.skipped += int((indices >= 10).sum())
-            return super().get_records(indices)
-
-    source = Substitutes(20)
-    low, high = source[:10], source[10:]
-    for part in (low, high, high):
-        list(Pipeline(source=part, batch_size=5))
-    assert low.get_operation_stats() == {"applied_count": 2, "skipped_count": 0}
-    assert high.get_operation_stats() == {"applied_count": 4, "skipped_count": 20}
-
-
-# -- mistakes -----------------------------------------------------------------------------------------------------------
-
-SPLITS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "no names": ({}, ValueError, r"^a split of HostRecords 'h' needs a share for each part, such as split\(train=0.9, test"),
-    "zero": ({"a": 0.0}, ValueError, r"^share a=0\.0 of HostRecords 'h' is out of range: a part of one is more than 0, at mo"),
-    "negative": ({"a": 0.5, "b": -0.1}, ValueError, r"^share b=-0\.1 of .* out of range: a part of one is more than 0"),
-    "past one": ({"a": 1.5}, ValueError, r"^share a=1\.5 of .* out of range: a part of one is more than 0, at most 1$"),
-    "no number": ({"a": float("nan")}, ValueError, "^share a=nan of .* out of range: a part of one"),
-    "sum": ({"a": 0.7, "b": 0.4}, ValueError, r"^the shares of .* sum to 1\.1, which is more than 1; make them smaller$"),
-    "no records": ({"a": 50, "b": 0}, ValueError, "^share b=0 of .* out of range: a number of records is at least 1$"),
-    "too many": ({"a": 90, "b": 11}, ValueError, "^the parts of .* have 101 records together, and there are 100; ask for l"),
-    "empty": ({"a": 0.999, "b": 0.001}, ValueError, r"^part 'b' of .* would be empty: 0\.001 of 100 records is none of th"),
-    "mixed": ({"a": 0.5, "b": 5}, TypeError, r"^the shares of a split of .* records \(integers\), not both: a=0\.5, b=5$"),
-    "text": ({"a": "0.5"}, TypeError, "^share a='0.5' of .* is no number; give a part of one, or a number of records$"),
-    "a flag": ({"a": True}, TypeError, "^share a=True of .* is no number; give"),
-    "seed": ({"a": 0.5, "seed": -1}, ValueError, "^seed is at least 0, not -1$"),
-    "large seed": ({"a": 0.5, "seed": 2**32}, ValueError, r"^seed is less than 2\*\*32, not 4294967296"),
-    "no seed": ({"a": 0.5, "seed": 0.5}, TypeError, r"^seed is an integer, not 0\.5$"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(("given", "kind", "message"), SPLITS.values(), ids=SPLITS)
-def test_a_split_that_cannot_work_is_refused(
-    make_host_source: MakeSource, given: dict[str, Any], kind: type[Exception], message: str
-) -> None:
-    with pytest.raises(kind, match=message):
-        make_host_source(100, name="h").split(**given)
-
-
-def test_parts_are_of_sources_with_random_access() -> None:
-    class Ticks(DataSourceModule):
-        def get_batch(self, batch_size: int) -> Any:
-            return {"tick": np.zeros(batch_size, np.int32)}
-
-    for cut in (lambda source: source[:3], lambda source: source.split(a=0.5)):
-        with pytest.raises(
-            NotImplementedError, match=r"^Ticks is a stream without random access; read it with get_batch"
-        ):
-            cut(Ticks(StructuralConfig()))
-
-
-def test_a_slice_that_names_no_record_or_is_none_is_refused(make_source: MakeSource) -> None:
-    source = make_source(10, name="s")
-    with pytest.raises(
-        ValueError, match=r"^\[5:5\] of EagerSourceBase 's' is empty: it has records 0 to 9; name one at l"
-    ):
-        source[5:5]
-    with pytest.raises(ValueError, match="slice step cannot be zero"):
-        source[::0]
-    with pytest.raises(TypeError, match="slice indices must be integers"):
-        source["a":"b"]
-
-
-@pytest.mark.parametrize("index", [-1, 4])
-def test_a_record_outside_of_a_part_is_refused_though_the_parent_has_it(make_parent: MakeSource, index: int) -> None:
-    part = make_parent(10)[2:6]
-    with pytest.raises(IndexError, match=rf"^record {index} is out of range: Subset \[2:6\] of \w+ has 4 records$"):
-        part.get_records(np.asarray([0, index]))
-    with pytest.raises(IndexError, match=r"^record 4 is out of range: Subset"):
-        part[4]
-    assert isinstance(part[-1:], Subset)
-    assert int(part[-1]["id"]) == 5
