@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from .order import Order
     from .pipeline import Pipeline
     from .registry import SourceInfo, SourceRegistry
+    from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
     from .source import Capabilities, DataSourceModule
+    from .subset import Subset
 
 _HOMES = {
     "build": ("build_source",),
@@ -76,7 +78,9 @@ _HOMES = {
     "order": ("Order",),
     "pipeline": ("Pipeline",),
     "registry": ("SourceInfo", "SourceRegistry"),
+    "sequence": ("SequenceSource", "SequenceSourceConfig", "from_sequence"),
     "source": ("Capabilities", "DataSourceModule"),
+    "subset": ("Subset",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -99,6 +103,8 @@ __all__ = [
     "Pipeline",
     "PipelineConfig",
     "RecordMetadata",
+    "SequenceSource",
+    "SequenceSourceConfig",
     "SourceConfig",
     "SourceConflictError",
     "SourceContractError",
@@ -113,8 +119,10 @@ __all__ = [
     "StateError",
     "StructuralConfig",
     "StructuralModule",
+    "Subset",
     "build_source",
     "columns_of",
+    "from_sequence",
     "load_config",
 ]
 

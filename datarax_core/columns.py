@@ -231,14 +231,7 @@ def _stacked(name: str, values: list[Any], title: str) -> np.ndarray:
         raise TypeError(
             f"field {name!r} of the elements of {title} is a dict; elements are flat, so give its entries names"
         )
-    if any(isinstance(value, np.ma.MaskedArray) for value in values):
-        raise TypeError(
-            f"field {name!r} of {title} is masked, and its mask would be lost; fill it: array.filled(value)"
-        )
-    try:
-        arrays = [np.asarray(value) for value in values]
-    except ValueError as ragged:
-        raise SpecError(f"field {name!r} of the elements of {title} is no array: {ragged}") from ragged
+    arrays = [field_array(name, value, f"the elements of {title}") for value in values]
     for index, array in enumerate(arrays):
         if array.shape != arrays[0].shape:
             raise SpecError(
@@ -251,6 +244,23 @@ def _stacked(name: str, values: list[Any], title: str) -> np.ndarray:
             f"field {name!r} of the elements of {title} is text or an object in some and a number in others"
         )
     return np.stack(arrays)
+
+
+def field_array(name: str, value: Any, origin: str) -> np.ndarray:
+    """The value of one field of one element as an array.
+
+    Raises:
+        TypeError: It is masked.
+        SpecError: It is a list of lists that differ in length.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"field {name!r} of {origin} is masked, and its mask would be lost; fill it: array.filled(value)"
+        )
+    try:
+        return np.asarray(value)
+    except ValueError as ragged:
+        raise SpecError(f"field {name!r} of {origin} is no array: {ragged}") from ragged
 
 
 def _arranged(form: Form, columns: dict[str, Any]) -> Any:

@@ -1,6 +1,6 @@
 """The source protocol: what holds records, and says in which order they are served."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
@@ -10,7 +10,7 @@ from flax import nnx
 
 from ._batch_rule import seed_number, whole_number
 from ._cursor import Cursor
-from ._elements import ElementBlock, ElementLoop
+from ._elements import ElementAccess, ElementBlock
 from ._layout import put
 from ._narrow import narrow
 from ._permutation import key_words
@@ -19,7 +19,6 @@ from ._state import require_dict, require_keys, require_position, require_same, 
 from ._window import Window
 from .config import DataraxModuleConfig, SourceConfig, StructuralConfig
 from .errors import SpecError
-from .module import StructuralModule
 from .order import ORDER_RULE, Order
 from .spec import Batch, ElementSpec, batch_struct, check_batch, describe, device_spec, split_beside
 
@@ -44,7 +43,7 @@ class OrderKey(nnx.Variable[Any]):
     """uint32 (w,): the words of the key that a source's shuffle is drawn from."""
 
 
-class DataSourceModule(StructuralModule):
+class DataSourceModule(ElementAccess):
     """A source of records.
 
     An author writes ``__len__``, `element_spec` and `get_records`; everything else follows from them. An author whose order
@@ -57,18 +56,19 @@ class DataSourceModule(StructuralModule):
     A batch that was given away is never written to again: on a CPU its memory may be that of the batch on the device.
     """
 
+    _not_saved: ClassVar[tuple[str, ...]] = ("cursor.",)
+    """How the names of variables begin that are in no state: what is saved in another form, or belongs to others."""
+
     config_class: ClassVar[type[SourceConfig]]
     """The config that ``type:`` in a file selects; its ``type`` field defaults to the registered name."""
 
     traceable: ClassVar[bool] = False
     """Whether `get_records` takes traced indices: True for a source whose records live on the device."""
 
-    elements_ahead: int = 32
-    """How many elements a loop over the source fetches at once."""
-
     def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
         super().__init__(config, rngs=rngs, name=name)
-        self.order_key = OrderKey(self._drawn_key(rngs)) if self.stochastic else None
+        words = self._first_key(rngs)
+        self.order_key = None if words is None else OrderKey(words)
         self.is_random_order = self.stochastic
         self.cursor = Cursor()
         self._host = _HostParts()
@@ -237,41 +237,6 @@ class DataSourceModule(StructuralModule):
         """The fields of a *device* source that no device has, at concrete ``indices``."""
         return {}
 
-    # -- one element at a time ------------------------------------------------------------------------------------------
-
-    def get_elements(self, indices: np.ndarray) -> list[Any]:
-        """The records at concrete ``indices``, each by itself, as NumPy values."""
-        batch = jax.tree.map(np.asarray, self.fetch(indices))
-        return [jax.tree.map(lambda column: column[row], batch) for row in range(len(indices))]  # noqa: B023
-
-    def __getitem__(self, index: int) -> Any:
-        """The record with this index, whatever the order; negative ones count from the end."""
-        self._require_random_access()
-        if isinstance(index, bool) or not isinstance(index, int | np.integer):
-            raise TypeError(f"{self.title} is indexed by an integer, not {index!r}")
-        length = self._length()
-        if not -length <= index < length:
-            raise IndexError(f"record {index} is out of range: {self.title} has {length} records")
-        return self.get_elements(np.asarray([int(index) % length]))[0]
-
-    def __iter__(self) -> Iterator[Any]:
-        """One epoch of elements in this source's order; a second loop is the next epoch.
-
-        A loop ends with `RuntimeError` if another one, `set_state` or `reset` came between.
-        """
-        self._require_random_access()
-        return ElementLoop(self, self.cursor.begin_run(self.order().epoch_length, is_over=self._run_is_over()))
-
-    def __next__(self) -> Any:
-        """The next element of the epoch that is under way."""
-        if self._run_is_over():
-            raise StopIteration
-        position = self.cursor.position
-        left = self.cursor.run_start + self.order().epoch_length - position
-        element = self._host.block.at(self, position, min(self.elements_ahead, left))
-        self.cursor.advance(1)
-        return element
-
     # -- progress -------------------------------------------------------------------------------------------------------
 
     def copy(
@@ -334,7 +299,7 @@ class DataSourceModule(StructuralModule):
 
     def get_state(self) -> dict[str, Any]:
         """Where this source stands, and what it is: a few hundred bytes of JSON, no data but variables of its own."""
-        variables = {n: v for n, v in variable_state(self).items() if not n.startswith("cursor.")}
+        variables = {n: v for n, v in variable_state(self).items() if not n.startswith(self._not_saved)}
         if self.order_key is not None:
             variables["order_key"] = variables["order_key"].tolist()
         progress = {"position": self.cursor.position, "run_start": self.cursor.run_start}
@@ -353,7 +318,7 @@ class DataSourceModule(StructuralModule):
         require_position(state, self.title)
         variables = state["variables"]
         if isinstance(variables, dict):
-            variables = variables | {n: v for n, v in variable_state(self).items() if n.startswith("cursor.")}
+            variables = variables | {n: v for n, v in variable_state(self).items() if n.startswith(self._not_saved)}
         restore_variables(self, variables)
         self.cursor.restore(state["position"], state["run_start"])
 
@@ -383,16 +348,21 @@ class DataSourceModule(StructuralModule):
         check_batch(batch, device_spec(spec) if self.access == "device" else spec, len(indices), origin=self.title)
         return batch
 
-    def _run_is_over(self) -> bool:
-        return self.cursor.position >= self.cursor.run_start + self.order().epoch_length
+    def _first_key(self, rngs: nnx.Rngs | None) -> np.ndarray | None:
+        return self._drawn_key(rngs) if self.stochastic else None
 
     def _drawn_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
-        self.ensure_rng_streams([self.stream_name or "default"])
+        if rngs is self.rngs:  # others are nnx.Rngs(seed), which have every stream
+            self.ensure_rng_streams([self.stream_name or "default"])
         return np.asarray(key_words(rngs[self.stream_name or "default"]()))  # type: ignore[index]  # checked above
 
     def _reseed(self, seed: int) -> None:
         if self.order_key is not None:
             self.order_key.set_raw_value(self._drawn_key(nnx.Rngs(seed)))
+
+    @property
+    def _block(self) -> ElementBlock:
+        return self._host.block
 
     def _renew_host_state(self) -> None:
         super()._renew_host_state()

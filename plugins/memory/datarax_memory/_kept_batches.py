@@ -20,7 +20,9 @@ class KeptBatches:
     def get(self, indices: np.ndarray, make: Callable[[np.ndarray], Batch]) -> Batch:
         """The batch of these records: a kept one, or else what ``make`` gives. The caller may change it."""
         key = np.asarray(indices, np.int64).tobytes()
-        batch = self._kept.pop(key) if key in self._kept else make(indices)
+        batch = self._kept.pop(key, None)  # in one go: parts of one source may be read on several threads
+        if batch is None:
+            batch = make(indices)
         self._kept[key] = batch
         if len(self._kept) > self.capacity:
             self._kept.popitem(last=False)
