@@ -92,8 +92,8 @@ class Cursor(nnx.Module):
 
     def restore(self, position: int, run_start: int) -> None:
         """Stand where a saved state says; the next loop goes on with its run, and iterators from before end."""
-        self.move(position)
-        self._run.start, self._run.resumed = run_start, True
+        self.move(int(position))  # which a serializer may have made NumPy's
+        self._run.start, self._run.resumed = int(run_start), True
         self._run.number += 1
 
     def renew(self) -> None:
