@@ -137,16 +137,12 @@ def test_run_says_what_it_serves_and_how_that_went(command: Sequence[str], confi
     assert "\x1b" not in done.stdout + done.stderr
 
 
-def test_run_times_source_and_transfer_where_the_host_reads(config: Path) -> None:
-    np.savez(config.with_name("data.npz"), image=np.zeros((20_000, 64, 64), np.uint8))
+def test_run_explains_the_route_of_a_source_on_the_host_and_counts_its_bytes(config: Path) -> None:
+    np.savez(config.with_name("data.npz"), image=np.zeros((2000, 64, 64), np.uint8))
     config.write_text(config.read_text().replace("shuffle: true", "shuffle: true, placement: host"))
     printed = _run(DRX, "run", str(config)).stdout
     assert "host route: MemorySource reads records at concrete indices" in printed
-    assert re.search(SUMMARY.format(batches=313, records="20,000", megabytes=r"81\.9"), printed)
-    times = {
-        name: float(re.findall(rf"^in {name} +([\d.]+) s", printed, re.MULTILINE)[0]) for name in ("source", "stages")
-    }
-    assert times["source"] > 0 == times["stages"]
+    assert re.search(SUMMARY.format(batches=32, records="2,000", megabytes=r"8\.2"), printed)
 
 
 def test_run_stops_at_the_limit_or_after_the_epochs(config: Path) -> None:
