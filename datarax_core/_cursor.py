@@ -92,14 +92,18 @@ class Cursor(nnx.Module):
 
     def restore(self, position: int, run_start: int) -> None:
         """Stand where a saved state says; the next loop goes on with its run, and iterators from before end."""
-        self.move(int(position))  # which a serializer may have made NumPy's
-        self._run.start, self._run.resumed = int(run_start), True
+        self.move(position)
+        self._run.start, self._run.resumed = run_start, True
         self._run.number += 1
 
     def renew(self) -> None:
         """Give this copy of a cursor a run of its own."""
         run, self._run = self._run, _Run()
         self._run.start, self._run.resumed = run.start, run.resumed
+
+    def drop_run(self) -> None:
+        """Leave nothing here but the position."""
+        del self._run
 
 
 def _refuse_overflow(offset: Any) -> None:

@@ -35,6 +35,13 @@ def restore_variables(module: Any, state: dict[str, Any], kind: type[nnx.Variabl
     Raises:
         StateError: Names every key that is missing or unknown, or whose value does not fit.
     """
+    write_variables(module, checked_variables(module, state, kind), kind)
+
+
+def checked_variables(
+    module: Any, state: dict[str, Any], kind: type[nnx.Variable[Any]] = nnx.Variable
+) -> dict[str, Any]:
+    """The values that `restore_variables` gives, or its refusal; nothing is changed."""
     if not isinstance(state, dict):
         raise StateError(
             f"the variables of {type(module).__name__} in the state are a dict, not {type(state).__name__}"
@@ -55,7 +62,12 @@ def restore_variables(module: Any, state: dict[str, Any], kind: type[nnx.Variabl
             wrong.append(f"{name!r} cannot be {state[name]!r:.40}")
     if wrong:
         raise StateError(f"the state does not fit {type(module).__name__}: {', '.join(sorted(wrong))}")
-    for name, variable in variables.items():
+    return values
+
+
+def write_variables(module: Any, values: dict[str, Any], kind: type[nnx.Variable[Any]] = nnx.Variable) -> None:
+    """Give the variables of a kind these values, by dotted name."""
+    for name, variable in variables_of(module, kind).items():
         variable.set_raw_value(values[name])
 
 

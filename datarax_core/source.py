@@ -230,7 +230,7 @@ class DataSourceModule(StructuralModule):
         The arrays are the step's arguments, never constants in it; the function is hashable, so that equal pipelines share
         one program. ``sharding`` puts a copy of them on every device that it names; None leaves them where they are.
         """
-        graphdef, state = nnx.split(self)
+        graphdef, state = nnx.split(self.bare())
         return _MergedRecords(graphdef), state if sharding is None else put(state, sharding)
 
     def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ARG002 - what a subclass needs
@@ -350,12 +350,12 @@ class DataSourceModule(StructuralModule):
         require_dict(state, self.title)
         require_keys(state, {"position", "run_start", "variables", "fingerprint"}, self.title)
         require_same(state["fingerprint"], self.fingerprint(), self.title)
-        require_position(state, self.title)
+        position, run_start = require_position(state, self.title)
         variables = state["variables"]
         if isinstance(variables, dict):
             variables = variables | {n: v for n, v in variable_state(self).items() if n.startswith("cursor.")}
         restore_variables(self, variables)
-        self.cursor.restore(state["position"], state["run_start"])
+        self.cursor.restore(position, run_start)
 
     def reset_cache(self) -> None:
         """Drop the records kept for ``cacheable``; the next fetch reads them again."""
@@ -398,6 +398,11 @@ class DataSourceModule(StructuralModule):
         super()._renew_host_state()
         self._host = _HostParts()
         self.cursor.renew()
+
+    def _drop_host_state(self) -> None:
+        super()._drop_host_state()
+        del self._host
+        self.cursor.drop_run()
 
 
 class _HostParts:
