@@ -163,7 +163,7 @@ def everything(batch: Batch) -> Batch:
 
 
 def from_scan(serving: Serving, length: int = 2) -> list[Batch]:
-    stacked = serving.pipeline.scan(everything, length=length)
+    stacked = jax.tree.map(np.asarray, serving.pipeline.scan(everything, length=length))
     return [jax.tree.map(lambda leaf, step=step: leaf[step], stacked) for step in range(length)]
 
 
