@@ -377,7 +377,10 @@ class DataSourceModule(StructuralModule):
     def _checked_records(self, indices: Any) -> Batch:
         if self._host.spec is None:
             self._host.spec = self.element_spec()
-        batch, spec = self.get_records(indices), self._host.spec
+        try:
+            batch, spec = self.get_records(indices), self._host.spec
+        except StopIteration as error:  # a loop would take it for its own end
+            raise RuntimeError(f"{self.title} raised StopIteration for records that its length says it has") from error
         if isinstance(indices, jax.core.Tracer):
             spec = split_beside(spec)[0]
         check_batch(batch, device_spec(spec) if self.access == "device" else spec, len(indices), origin=self.title)
@@ -424,4 +427,6 @@ class _MergedRecords:
     graphdef: Any
 
     def __call__(self, state: Any, indices: jax.Array) -> Batch:
-        return nnx.merge(self.graphdef, state)._checked_records(indices)  # noqa: SLF001 - of this module
+        source = nnx.merge(self.graphdef, state)
+        source._host = _HostParts()  # noqa: SLF001 - of this module, here and below
+        return source._checked_records(indices)  # noqa: SLF001
