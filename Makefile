@@ -7,9 +7,10 @@ BIN    := $(VENV)/bin
 METADATA := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 PLUGINS  := $(patsubst %,-e %,$(wildcard plugins/*))
 TESTS  ?= tests
+EXAMPLES ?= 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types contracts bench format test-lowest clean
+.PHONY: help demo test proof check lint types contracts bench format test-lowest clean
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:  ## list the targets
@@ -20,6 +21,9 @@ demo: $(VENV)/.demo  ## train on real handwritten digits from a config, stop, re
 
 test: $(VENV)/.test  ## all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
+
+proof: $(VENV)/.test  ## search for a counterexample to the invariant: EXAMPLES cases, other ones every time
+	DATARAX_PROOF_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/core/test_invariant.py
 
 check: lint types contracts test  ## what CI runs: lint, types, import contracts, tests
 

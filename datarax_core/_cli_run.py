@@ -1,10 +1,9 @@
-"""``drx run``: serves a config's batches, and measures how fast they come."""
+"""``drx run``: serves a config's batches, and says by which route they come, how fast, and where the time goes."""
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,56 +13,14 @@ from .config import PipelineConfig, load_config
 from .errors import ConfigError, DataraxError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from .pipeline import Pipeline
 
 _REFRESH_SECONDS: Final = 0.1
-
-
-@dataclass
-class Tally:
-    """What was served so far, and how long that took. The first batch, which compiles, counts by itself."""
-
-    batches: int = 0
-    records: int = 0
-    waiting: float = 0.0
-    elapsed: float = 0.0
-    first: float = 0.0
-    records_since: int = 0
-    bytes_since: int = 0
-
-    def add(self, batch: Any, records: int) -> None:
-        """Count a batch, once `waiting` and `elapsed` are up to date."""
-        import jax  # noqa: PLC0415
-
-        leaves = jax.tree.leaves(batch)
-        if not self.batches:
-            self.first = self.elapsed
-        else:
-            self.records_since += records
-            self.bytes_since += sum(leaf.nbytes for leaf in leaves)
-        self.batches += 1
-        self.records += records
-
-    @property
-    def speed(self) -> str:
-        """Records and megabytes a second since the first batch, and how long the loop waited for data since."""
-        seconds, waited = max(self.elapsed - self.first, 1e-9), max(self.waiting - self.first, 0.0)
-        return (
-            f"{self.records_since / seconds:,.0f} records/s, {self.bytes_since / 1e6 / seconds:,.1f} MB/s, "
-            f"waiting for data {waited:.2f} s ({waited / seconds:.0%})"
-        )
-
-    def __str__(self) -> str:
-        served = f"{self.batches:,} batch{'' if self.batches == 1 else 'es'}, {self.records:,} records in {self.elapsed:.2f} s"
-        if self.batches > 1:
-            return f"{served}; first batch after {self.first:.2f} s, then {self.speed}"
-        return served
+_SECONDS: Final = "seconds_"  # how the names of times begin in `Pipeline.stats`
 
 
 def serve(path: Path, *, epochs: int | None = None, limit: int | None = None) -> bool:
-    """Print the element spec of a config's records, serve its batches, and print a summary.
+    """Print what the pipeline of a config is and what its records look like, serve its batches, and print a summary.
 
     Returns:
         False if the user interrupted it, which stops it early but prints the summary all the same.
@@ -75,16 +32,82 @@ def serve(path: Path, *, epochs: int | None = None, limit: int | None = None) ->
     if epochs is not None:
         config = config.model_copy(update={"num_epochs": epochs})
     pipeline, fields = _open(path, config)
-    tally = Tally()
+    served = Served(pipeline)
     finished = True
     try:
-        _print_fields(fields)
-        with _display(_num_batches(pipeline, limit), tally) as refresh:
-            _measure(pipeline, limit, tally, refresh)
+        typer.echo(f"{pipeline.explain()}\n\n{_aligned(fields)}\n")
+        with _display(_num_batches(pipeline, limit), served) as refresh:
+            served.run(limit, refresh)
     except KeyboardInterrupt:
         finished = False
-    typer.echo(f"{'' if finished else 'interrupted: '}{tally}")
+    served.stop()
+    typer.echo(f"{'' if finished else 'interrupted: '}{served}")
     return finished
+
+
+class Served:
+    """What a pipeline counted while it was looped over, held against the clock; the first batch, which compiles, apart."""
+
+    def __init__(self, pipeline: "Pipeline") -> None:
+        self._pipeline = pipeline
+        self._began = self._first_at = self._ended = time.perf_counter()
+        self._first = self._stats = pipeline.stats()
+
+    @property
+    def batches(self) -> int:
+        """Batches served so far."""
+        return int(self._stats["batches"])
+
+    def run(self, limit: int | None, refresh: Callable[[], None]) -> None:
+        """Serve the batches of one run, ``limit`` at most, and call ``refresh`` every now and then."""
+        import jax  # noqa: PLC0415
+
+        self._began = shown = time.perf_counter()
+        last: Any = None
+        for number, batch in enumerate(itertools.islice(self._pipeline, limit)):
+            last, now = batch, time.perf_counter()
+            if not number:
+                self._first_at, self._first = now, self._pipeline.stats()
+            elif now - shown >= _REFRESH_SECONDS:
+                shown = now
+                self.stop()
+                refresh()
+        jax.block_until_ready(last)  # batches are computed asynchronously, in order: the last one is ready when all are
+
+    def stop(self) -> None:
+        """Look at the counts, and at the clock."""
+        self._stats, self._ended = self._pipeline.stats(), time.perf_counter()
+
+    @property
+    def speed(self) -> str:
+        """Records and megabytes a second since the first batch."""
+        since = self._since_first()
+        return f"{since['records'] / self._seconds:,.0f} records/s, {since['bytes'] / 1e6 / self._seconds:,.1f} MB/s"
+
+    def __str__(self) -> str:
+        stats = self._stats
+        total = (
+            f"{stats['batches']:,} batch{'' if stats['batches'] == 1 else 'es'}, {stats['records']:,} records, "
+            f"{stats['bytes'] / 1e6:,.1f} MB in {self._ended - self._began:.2f} s"
+        )
+        rows = {}
+        if stats["batches"]:
+            rows["first batch"] = f"{self._first_at - self._began:.2f} s, compiling included"
+        if stats["batches"] > 1:
+            rows["after it"] = self.speed
+            for name, seconds in self._since_first().items():
+                if name.startswith(_SECONDS):
+                    label = name.removeprefix(_SECONDS).replace("_", " ").replace("waiting", "waiting for data")
+                    rows[label] = f"{f'{seconds:.2f} s':<9}{seconds / self._seconds:4.0%}"
+        rows["records substituted"] = f"{stats['records_substituted']:,}"
+        return f"{total}\n{_aligned(rows)}"
+
+    @property
+    def _seconds(self) -> float:
+        return max(self._ended - self._first_at, 1e-9)
+
+    def _since_first(self) -> dict[str, Any]:
+        return {name: count - self._first[name] for name, count in self._stats.items()}
 
 
 def _open(path: Path, config: PipelineConfig) -> "tuple[Pipeline, dict[str, str]]":
@@ -101,10 +124,9 @@ def _open(path: Path, config: PipelineConfig) -> "tuple[Pipeline, dict[str, str]
         raise ConfigError(f"{path}: {refused}") from refused
 
 
-def _print_fields(fields: dict[str, str]) -> None:
-    width = max(map(len, fields), default=0)
-    for name, text in fields.items():
-        typer.echo(f"{name:<{width}}  {text}")
+def _aligned(rows: dict[str, str]) -> str:
+    width = max(map(len, rows), default=0)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
 
 
 def _num_batches(pipeline: "Pipeline", limit: int | None) -> int | None:
@@ -116,34 +138,8 @@ def _num_batches(pipeline: "Pipeline", limit: int | None) -> int | None:
     return length if limit is None else min(length, limit)
 
 
-def _measure(pipeline: "Pipeline", limit: int | None, tally: Tally, refresh: Any) -> None:
-    """Count batches and seconds into ``tally``, up to date at every batch, so that an interruption loses nothing."""
-    import jax  # noqa: PLC0415
-
-    started = shown = time.perf_counter()
-    batches, position = iter(pipeline), pipeline.cursor.position
-    last: Any = None
-    for _ in itertools.count() if limit is None else range(limit):
-        asked = time.perf_counter()
-        batch = next(batches, None)
-        now = time.perf_counter()
-        tally.waiting += now - asked
-        tally.elapsed = now - started
-        if batch is None:
-            break
-        last = batch
-        tally.add(batch, pipeline.cursor.position - position)  # the last one may be completed by records that count not
-        position = pipeline.cursor.position
-        if now - shown >= _REFRESH_SECONDS:
-            shown = now
-            refresh()
-    if last is not None:  # batches are computed asynchronously, in order: the last one is ready when all are
-        jax.block_until_ready(last)
-        tally.elapsed = time.perf_counter() - started
-
-
 @contextmanager
-def _display(total: int | None, tally: Tally) -> Iterator[Any]:
+def _display(total: int | None, served: Served) -> Iterator[Callable[[], None]]:
     """A live display on stderr while the block runs, where that is a terminal; yields what brings it up to date."""
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
@@ -153,8 +149,4 @@ def _display(total: int | None, tally: Tally) -> Iterator[Any]:
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     task = progress.add_task("", total=total, speed="")
     with progress:
-        yield lambda: _refresh(progress, task, tally)
-
-
-def _refresh(progress: "Progress", task: "TaskID", tally: Tally) -> None:
-    progress.update(task, completed=tally.batches, speed=tally.speed)
+        yield lambda: progress.update(task, completed=served.batches, speed=served.speed)

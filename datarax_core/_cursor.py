@@ -101,6 +101,10 @@ class Cursor(nnx.Module):
         run, self._run = self._run, _Run()
         self._run.start, self._run.resumed = run.start, run.resumed
 
+    def drop_run(self) -> None:
+        """Leave nothing here but the position."""
+        del self._run
+
 
 def _refuse_overflow(offset: Any) -> None:
     raise OverflowError(

@@ -71,6 +71,8 @@ def apply_stages(stages: Sequence[Any], batch: Any, keyed: RecordNames | None = 
     for number, stage in enumerate(stages):
         try:
             batch = stage(batch, record_keys(keyed, number)) if is_stochastic(stage) else stage(batch)
+        except StopIteration as error:  # a loop would take it for its own end
+            raise RuntimeError(f"stage {number} ({stage_name(stage)}) of the pipeline raised StopIteration") from error
         except Exception as error:
             error.add_note(f"in stage {number} ({stage_name(stage)}) of the pipeline")
             raise

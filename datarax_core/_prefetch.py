@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, TypeVar
 T = TypeVar("T")
 
 _EXIT_SECONDS: Final = 10.0
+_ENDED: Final = object()
 
 
 class Ahead(Generic[T]):
@@ -25,11 +26,11 @@ class Ahead(Generic[T]):
         self._announced: deque[object] = deque()
         self._is_settled = True
         self._lane = _Lane(work)
+        self._finalizer = weakref.finalize(self, self._lane.end)
+        self._finalizer.atexit = False  # `_end_all` sees to that, and waits
         thread = threading.Thread(target=self._lane.run, name=f"datarax-{name}", daemon=True)
         _running[thread] = self._lane
         thread.start()
-        self._finalizer = weakref.finalize(self, self._lane.end)
-        self._finalizer.atexit = False  # `_end_all` sees to that, and waits
 
     def __len__(self) -> int:
         return len(self._announced)
@@ -46,21 +47,34 @@ class Ahead(Generic[T]):
 
     def announce(self, item: object) -> None:
         """Have the work for ``item`` done after that for the items before."""
+        self._lane.requests.put((self._lane.turn, item))  # first: what is noted as announced is under way for certain
         self._announced.append(item)
-        self._lane.requests.put((self._lane.turn, item))
 
     def take(self) -> T:
-        """The result for `first`, waited for; an interruption while waiting loses nothing.
+        """The result for `first`, waited for. An interruption at any moment loses nothing.
 
         Raises:
+            RuntimeError: Another thread closed this while it was waited for.
             Whatever the work raised.
         """
-        result, error = self._lane.next_result()
+        while True:
+            item, result, error = self._lane.next_result()
+            if item is _ENDED or not self._announced:
+                raise RuntimeError("this loop was closed by another thread while it waited for a batch")
+            if item is self._announced[0]:
+                break
+            self._announce_again()  # a result was lost to a KeyboardInterrupt on its way here
         self._announced.popleft()
         self._is_settled = True  # one thread, in order: what was forgotten before is over
         if error is not None:
             raise error
         return result  # type: ignore[no-any-return]  # of the work, whose type this class has
+
+    def _announce_again(self) -> None:
+        items = list(self._announced)
+        self.forget()
+        for item in items:
+            self.announce(item)
 
     def forget(self) -> None:
         """Drop all that is announced."""
@@ -81,14 +95,14 @@ class _Lane:
         self.work = work
         self.turn = 0  # moves on when what was announced is forgotten
         self.requests: SimpleQueue[tuple[int, Any] | None] = SimpleQueue()
-        self.results: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
+        self.results: SimpleQueue[tuple[int, Any, Any, BaseException | None]] = SimpleQueue()
 
     def run(self) -> None:
         try:
             while (request := self.requests.get()) is not None:
                 turn, item = request
                 if turn == self.turn:
-                    self.results.put((turn, *self._outcome(item)))
+                    self.results.put((turn, item, *self._outcome(item)))
         finally:
             _running.pop(threading.current_thread(), None)
 
@@ -98,15 +112,17 @@ class _Lane:
         except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the thread that takes the result
             return None, error
 
-    def next_result(self) -> tuple[Any, BaseException | None]:
+    def next_result(self) -> tuple[Any, Any, BaseException | None]:
+        """(item, result, error) of what is not forgotten, or `_ENDED` as the item."""
         while True:
-            turn, result, error = self.results.get()
-            if turn == self.turn:
-                return result, error
+            turn, item, result, error = self.results.get()
+            if turn == self.turn or item is _ENDED:
+                return item, result, error
 
     def end(self) -> None:
         self.turn += 1
         self.requests.put(None)
+        self.results.put((self.turn, _ENDED, None, None))  # for a thread that waits for a result
 
 
 _running: dict[threading.Thread, _Lane] = {}
@@ -121,5 +137,5 @@ def _end_all() -> None:
     ending = dict(_running)
     for lane in ending.values():
         lane.end()
-    for thread in ending:
+    for thread in filter(threading.Thread.is_alive, ending):
         thread.join(_EXIT_SECONDS)

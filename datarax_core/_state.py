@@ -1,5 +1,6 @@
 """States as plain JSON: variables as numbers, and checks that name everything that differs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ from flax import nnx
 
 from ._layout import put
 from .errors import StateError
+from .order import HOST_LIMIT
 
 
 def require_dict(state: Any, title: str) -> None:
@@ -33,6 +35,13 @@ def restore_variables(module: Any, state: dict[str, Any], kind: type[nnx.Variabl
     Raises:
         StateError: Names every key that is missing or unknown, or whose value does not fit.
     """
+    write_variables(module, checked_variables(module, state, kind), kind)
+
+
+def checked_variables(
+    module: Any, state: dict[str, Any], kind: type[nnx.Variable[Any]] = nnx.Variable
+) -> dict[str, Any]:
+    """The values that `restore_variables` gives, or its refusal; nothing is changed."""
     if not isinstance(state, dict):
         raise StateError(
             f"the variables of {type(module).__name__} in the state are a dict, not {type(state).__name__}"
@@ -53,7 +62,12 @@ def restore_variables(module: Any, state: dict[str, Any], kind: type[nnx.Variabl
             wrong.append(f"{name!r} cannot be {state[name]!r:.40}")
     if wrong:
         raise StateError(f"the state does not fit {type(module).__name__}: {', '.join(sorted(wrong))}")
-    for name, variable in variables.items():
+    return values
+
+
+def write_variables(module: Any, values: dict[str, Any], kind: type[nnx.Variable[Any]] = nnx.Variable) -> None:
+    """Give the variables of a kind these values, by dotted name."""
+    for name, variable in variables_of(module, kind).items():
         variable.set_raw_value(values[name])
 
 
@@ -66,12 +80,23 @@ def _encoded(value: Any) -> Any:
 
 def _decoded(value: Any, like: Any) -> Any:
     if isinstance(like, jax.Array) and jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-        words = np.asarray(value, np.uint32)
-        return jax.random.wrap_key_data(jnp.asarray(words), impl=jax.random.key_impl(like))
-    array = np.asarray(value, like.dtype)
+        return jax.random.wrap_key_data(jnp.asarray(exact(value, np.dtype(np.uint32))), impl=jax.random.key_impl(like))
+    if not hasattr(like, "dtype"):  # a variable may hold a number or text of Python's
+        if type(given := plain(value)) is not type(like):
+            raise TypeError(f"{value!r:.40} is no {type(like).__name__}")
+        return given
+    array = exact(value, like.dtype)
     if not isinstance(like, jax.Array):
         return array
     return put(array, like.sharding) if like.committed else jnp.asarray(array)  # what was free to move stays so
+
+
+def exact(value: Any, dtype: np.dtype[Any]) -> np.ndarray:
+    """The value in this dtype; an integer that it does not hold is refused, where NumPy would wrap it or cut it off."""
+    array = np.asarray(value, dtype)
+    if dtype.kind in "iub" and not np.array_equal(array, np.asarray(value)):
+        raise ValueError(f"{value!r:.40} is no {dtype}")
+    return array
 
 
 def require_keys(state: dict[str, Any], keys: set[str], title: str) -> None:
@@ -82,19 +107,38 @@ def require_keys(state: dict[str, Any], keys: set[str], title: str) -> None:
         raise StateError(f"this is no state of {title}: {', '.join(wrong)}")
 
 
-def require_position(state: dict[str, Any], title: str) -> None:
-    """Raise the `StateError` that names the place in the stream where no pipeline or source can stand."""
-    position, run_start = state["position"], state["run_start"]
-    counts = all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0 for n in (position, run_start))
-    if not counts or run_start > position:
+def require_position(state: dict[str, Any], title: str) -> tuple[int, int]:
+    """(position, run start) of a state.
+
+    Raises:
+        StateError: Names the place in the stream, if that is one where no pipeline or source can stand.
+    """
+    position, run_start = plain(state["position"]), plain(state["run_start"])
+    if not (is_count(position) and is_count(run_start) and run_start <= position):
         raise StateError(
             f"the state of {title} stands at no place: position is {position!r} and run_start is {run_start!r}, where integers "
-            "with 0 <= run_start <= position are expected"
+            "with 0 <= run_start <= position < 2**63 are expected"
         )
+    return position, run_start
+
+
+def is_count(value: Any) -> bool:
+    """Whether this is a number that something was counted to: an integer from 0 that 64 bits hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= HOST_LIMIT
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's own types, whatever a serializer made of it: tuples and arrays as lists, scalars as Python's."""
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return np.asarray(value).tolist()
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def require_same(saved: dict[str, Any], own: dict[str, Any], title: str) -> None:
-    """Raise the `StateError` that names every entry in which two fingerprints differ."""
+    """Raise the `StateError` that names every entry in which two fingerprints differ; see `plain` for what is no difference."""
+    saved, own = plain(saved), plain(own)
     keys = sorted(saved.keys() | own.keys()) if isinstance(saved, dict) else []
     wrong = [f"{k} was {saved.get(k)!r} and is {own.get(k)!r}" for k in keys if saved.get(k) != own.get(k)]
     if wrong or not keys:

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ._state import require_dict, require_keys
+from ._state import exact, is_count, plain, require_dict, require_keys
+from .errors import StateError
+
+_COUNTS: Final = ("epoch", "batch_idx", "global_step")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +101,29 @@ class MetadataManager:
         return {"epoch": self.epoch, "batch_idx": self.batch_idx, "global_step": self.global_step, "key": words}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` gave.
+        """Restore what `get_state` gave; nothing is changed unless all of it fits.
 
         Raises:
             TypeError: ``state`` is not a dict.
-            StateError: Names every key that is missing or unknown.
+            StateError: Names every key that is missing or unknown, or whose value is no count or no key.
         """
         require_dict(state, "the metadata")
-        require_keys(state, {"epoch", "batch_idx", "global_step", "key"}, "the metadata")
-        words = state["key"]
-        impl = None if self.key is None else jax.random.key_impl(self.key)
-        self.key = None if words is None else jax.random.wrap_key_data(jnp.asarray(words, np.uint32), impl=impl)
-        self.epoch, self.batch_idx, self.global_step = (
-            int(state[name]) for name in ("epoch", "batch_idx", "global_step")
-        )
+        require_keys(state, {*_COUNTS, "key"}, "the metadata")
+        values = plain(state)
+        wrong = [f"{name!r} cannot be {values[name]!r:.40}" for name in _COUNTS if not is_count(values[name])]
+        key = None
+        if values["key"] is not None:
+            impl = None if self.key is None else jax.random.key_impl(self.key)
+            try:
+                key = jax.random.wrap_key_data(jnp.asarray(exact(values["key"], np.dtype(np.uint32))), impl=impl)
+            except (OverflowError, TypeError, ValueError):
+                key = None
+            if key is None or key.ndim:
+                wrong.append(f"'key' cannot be {values['key']!r:.40}")
+        if wrong:
+            raise StateError(f"the state does not fit the metadata: {', '.join(wrong)}")
+        self.key = key
+        self.epoch, self.batch_idx, self.global_step = (values[name] for name in _COUNTS)
 
     def _record_rng_key(self, index: int, epoch: int) -> jax.Array | None:
         if self.key is None:

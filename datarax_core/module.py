@@ -74,8 +74,19 @@ class DataraxModule(nnx.Module):
         """What the constructor takes between ``config`` and ``rngs``, for `copy`; a subclass with arguments there says."""
         return ()
 
+    def bare(self) -> Self:
+        """A twin for compiled code, without what is on the host only: modules that are alike have equal bare graphs."""
+        twin = nnx.clone(self)
+        for _, node in nnx.iter_graph(twin):
+            if isinstance(node, DataraxModule):
+                node._drop_host_state()  # noqa: SLF001 - of this class
+        return twin
+
     def _renew_host_state(self) -> None:
         self._ledger = copy.copy(self._ledger)
+
+    def _drop_host_state(self) -> None:
+        del self._ledger
 
     # -- state ----------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,15 @@ from ._programs import served, staged, with_fields
 from ._randomness import StageKeys
 from ._routes import HostParts, Prepared, Route, traced_records
 from ._scan import ScanInParts
-from ._state import require_dict, require_keys, require_position, require_same, restore_variables, variable_state
+from ._state import (
+    checked_variables,
+    require_dict,
+    require_keys,
+    require_position,
+    require_same,
+    variable_state,
+    write_variables,
+)
 from ._streams import StreamReader
 from ._workers import Workers
 from .build import build_source
@@ -309,12 +317,13 @@ class Pipeline(nnx.Module):
             title,
         )
         require_same(state["fingerprint"], self._fingerprint(), title)
-        require_position(state, title)
-        require_agreement({"position": state["position"], "run_start": state["run_start"]}, self._layout)
+        position, run_start = require_position(state, title)
+        require_agreement({"position": position, "run_start": run_start}, self._layout)
+        variables = checked_variables(self, state["rngs"], nnx.RngState)
         if stream is not None:
-            stream.restore(state["position"], state["stream"])
-        restore_variables(self, state["rngs"], nnx.RngState)
-        self.cursor.restore(state["position"], state["run_start"])
+            stream.restore(position, state["stream"])
+        write_variables(self, variables, nnx.RngState)
+        self.cursor.restore(position, run_start)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 

@@ -230,7 +230,7 @@ class DataSourceModule(ElementAccess):
         The arrays are the step's arguments, never constants in it; the function is hashable, so that equal pipelines share
         one program. ``sharding`` puts a copy of them on every device that it names; None leaves them where they are.
         """
-        graphdef, state = nnx.split(self)
+        graphdef, state = nnx.split(self.bare())
         return _MergedRecords(graphdef), state if sharding is None else put(state, sharding)
 
     def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ARG002 - what a subclass needs
@@ -315,12 +315,12 @@ class DataSourceModule(ElementAccess):
         require_dict(state, self.title)
         require_keys(state, {"position", "run_start", "variables", "fingerprint"}, self.title)
         require_same(state["fingerprint"], self.fingerprint(), self.title)
-        require_position(state, self.title)
+        position, run_start = require_position(state, self.title)
         variables = state["variables"]
         if isinstance(variables, dict):
             variables = variables | {n: v for n, v in variable_state(self).items() if n.startswith(self._not_saved)}
         restore_variables(self, variables)
-        self.cursor.restore(state["position"], state["run_start"])
+        self.cursor.restore(position, run_start)
 
     def reset_cache(self) -> None:
         """Drop the records kept for ``cacheable``; the next fetch reads them again."""
@@ -342,7 +342,10 @@ class DataSourceModule(ElementAccess):
     def _checked_records(self, indices: Any) -> Batch:
         if self._host.spec is None:
             self._host.spec = self.element_spec()
-        batch, spec = self.get_records(indices), self._host.spec
+        try:
+            batch, spec = self.get_records(indices), self._host.spec
+        except StopIteration as error:  # a loop would take it for its own end
+            raise RuntimeError(f"{self.title} raised StopIteration for records that its length says it has") from error
         if isinstance(indices, jax.core.Tracer):
             spec = split_beside(spec)[0]
         check_batch(batch, device_spec(spec) if self.access == "device" else spec, len(indices), origin=self.title)
@@ -369,6 +372,11 @@ class DataSourceModule(ElementAccess):
         self._host = _HostParts()
         self.cursor.renew()
 
+    def _drop_host_state(self) -> None:
+        super()._drop_host_state()
+        del self._host
+        self.cursor.drop_run()
+
 
 class _HostParts:
     """What a source holds on the host to save work; outside of its graph, and in no state."""
@@ -389,4 +397,6 @@ class _MergedRecords:
     graphdef: Any
 
     def __call__(self, state: Any, indices: jax.Array) -> Batch:
-        return nnx.merge(self.graphdef, state)._checked_records(indices)  # noqa: SLF001 - of this module
+        source = nnx.merge(self.graphdef, state)
+        source._host = _HostParts()  # noqa: SLF001 - of this module, here and below
+        return source._checked_records(indices)  # noqa: SLF001

@@ -131,6 +131,16 @@ def test_pipelines_that_are_alike_share_their_programs(make_source: MakeSource, 
     assert TRACES == ["stage", "stage", "ids"] if placement == "device" else ["stage"]
 
 
+def test_third_party_sources_on_the_device_share_their_programs(make_device_source: MakeSource) -> None:
+    TRACES.clear()
+    for seed in range(3):
+        pipeline = Pipeline(source=make_device_source(90, shuffle=True, seed=seed), batch_size=30, stages=[noted])
+        first, *_ = list(pipeline)
+        assert first["id"].tolist() == pipeline.source.record_indices_at(0, 30, pipeline.source.order_words()).tolist()
+        pipeline.scan(ids, length=6)
+    assert TRACES == ["stage", "stage", "ids"]
+
+
 def test_steps_under_jit_compile_once(make_source: MakeSource) -> None:
     pipeline = Pipeline(source=make_source(shuffle=True), batch_size=8, stages=[noted, Counter()], num_epochs=None)
     step = nnx.jit(lambda pipeline: pipeline.step()["id"])

@@ -1,4 +1,4 @@
-"""Every route serves one stream: the records at its positions, as a reference of a few lines of plain Python says."""
+"""Positions: past 32 bits, in shards, under jit, and as a source serves them by itself. Runs and routes: test_invariant."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from datarax_core import Order, Pipeline, columns_of
 
 MakeSource = Callable[..., Any]
-SCANNED = 3
 LENGTHS, BATCH_SIZES, PLACEMENTS, SHARDS = [1, 5, 33, 300], [1, 4, 32], ["device", "host"], [(0, 1), (0, 3), (2, 3)]
 COLUMNS = {length: columns_of({"id": np.arange(length, dtype=np.int32)}, "the test's data") for length in LENGTHS}
 
@@ -73,59 +72,21 @@ def source_of(make_source: MakeSource, case: dict[str, Any]) -> Any:
 
 
 @budget
-@given(case=drawn, epochs=st.integers(1, 3), drop_last=st.booleans())
-def test_a_run_serves_each_of_its_epochs_in_full_and_in_order(
-    make_source: MakeSource, case: dict[str, Any], epochs: int, *, drop_last: bool
+@given(case=drawn, skipped=st.integers(0, 400))
+def test_a_source_serves_the_same_records_by_itself(
+    make_source: MakeSource, case: dict[str, Any], skipped: int
 ) -> None:
     source, size = source_of(make_source, case), case["size"]
-    in_epoch = len(range(case["shard"][0], case["length"], case["shard"][1]))
-    records = epochs * in_epoch
-    kept = records - records % size if drop_last else records
-    if not kept:
-        return
-    pipeline = Pipeline(source=source, batch_size=size, num_epochs=epochs, drop_last=drop_last)
-    first, second = list(pipeline), list(pipeline)
-    sizes = [size] * (kept // size) + ([kept % size] if kept % size else [])
-    assert [len(batch["id"]) for batch in first] == sizes == [len(batch["id"]) for batch in second]
-    assert len(pipeline) == len(sizes)
-    assert joined(first) == expected(source, 0, records)[:kept]
-    assert joined(second) == expected(source, records, 2 * records)[:kept]
-    for start in range(0, kept - in_epoch + 1, in_epoch):
-        assert len(set(joined(first)[start : start + in_epoch])) == in_epoch
-
-
-@budget
-@given(case=drawn, skipped=st.integers(0, 400))
-def test_every_route_serves_the_same_records(make_source: MakeSource, case: dict[str, Any], skipped: int) -> None:
-    source, size = source_of(make_source, case), case["size"]
-    wanted = expected(source, skipped, skipped + SCANNED * size)
-    for route in ("iteration", "step", "scan"):
-        pipeline = Pipeline(source=source_of(make_source, case), batch_size=size, num_epochs=None)
-        pipeline.set_state(pipeline.get_state() | {"position": skipped})
-        assert through(route, pipeline, SCANNED) == wanted, route
-        assert pipeline.get_state()["position"] == skipped + SCANNED * size
-    assert source.get_batch_at(skipped, SCANNED * size, source.order_words())["id"].tolist() == wanted
+    wanted = expected(source, skipped, skipped + 3 * size)
+    pipeline = Pipeline(source=source_of(make_source, case), batch_size=size, num_epochs=None, prefetch=0)
+    pipeline.set_state(pipeline.get_state() | {"position": skipped})
+    assert through("iteration", pipeline, 3) == wanted
+    assert source.get_batch_at(skipped, 3 * size, source.order_words())["id"].tolist() == wanted
     source.set_state(source.get_state() | {"position": skipped})
-    assert joined(source.get_batch(size) for _ in range(SCANNED)) == wanted
+    assert joined(source.get_batch(size) for _ in range(3)) == wanted
     source.reset()
     epoch_length = source.order().epoch_length
     assert [int(record["id"]) for _ in range(2) for record in source] == expected(source, 0, 2 * epoch_length)
-
-
-@pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize("kind", ["eager on the device", "eager on the host", "third party's host"])
-def test_a_step_under_jit_serves_the_same_records(
-    make_source: MakeSource, make_host_source: MakeSource, kind: str, *, shuffle: bool
-) -> None:
-    def made() -> Any:
-        if kind == "third party's host":
-            return make_host_source(300, shuffle=shuffle)
-        return make_source(COLUMNS[300], shuffle=shuffle, placement="host" if "host" in kind else "device")
-
-    pipeline = Pipeline(source=made(), batch_size=64, num_epochs=None)
-    assert through("traced step", pipeline, 6) == expected(made(), 0, 6 * 64)
-    assert pipeline.get_state()["position"] == 6 * 64
-    assert through("step", pipeline, 1) == expected(made(), 6 * 64, 7 * 64)
 
 
 def test_a_step_under_jit_serves_a_shard_of_the_order(make_source: MakeSource) -> None:
@@ -141,17 +102,6 @@ def test_get_batch_at_is_traceable_in_start_and_key(make_source: MakeSource, mak
         read = jax.jit(lambda start, key, source=source: source.get_batch_at(start, 40, key)["id"])
         assert read(280, key).tolist() == wanted
         assert source.get_batch_at(280, 40, key)["id"].tolist() == wanted
-
-
-def test_routes_take_over_from_one_another(make_source: MakeSource) -> None:
-    pipeline = Pipeline(source=make_source(COLUMNS[300], shuffle=True), batch_size=32, num_epochs=None)
-    served, iterator, traced = [], iter(pipeline), nnx.jit(traced_ids)
-    for _ in range(3):
-        served += next(iterator)["id"].tolist()
-        served += pipeline.step()["id"].tolist()
-        served += pipeline.scan(ids, length=SCANNED).ravel().tolist()
-        served += traced(pipeline).tolist()
-    assert served == expected(pipeline.source, 0, len(served))
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -181,8 +131,8 @@ def test_positions_past_32_bits_are_served_from_python(make_source: MakeSource, 
         for route in ("iteration", "step", "scan"):
             pipeline = Pipeline(source=source, batch_size=32, num_epochs=None)
             pipeline.set_state(pipeline.get_state() | {"position": start})
-            assert through(route, pipeline, SCANNED) == expected(source, start, start + SCANNED * 32)
-            assert pipeline.get_state()["position"] == start + SCANNED * 32
+            assert through(route, pipeline, 3) == expected(source, start, start + 3 * 32)
+            assert pipeline.get_state()["position"] == start + 3 * 32
 
 
 def test_a_step_under_jit_past_32_bits_is_refused(make_source: MakeSource) -> None:

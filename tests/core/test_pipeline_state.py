@@ -173,6 +173,16 @@ def test_the_state_of_another_stream_is_refused_and_all_that_differs_is_named(
     assert other.get_state() == before
 
 
+def test_a_source_of_another_class_and_an_order_of_another_rule_are_named(
+    make_source: MakeSource, make_host_source: MakeSource
+) -> None:
+    state = Pipeline(source=make_source(COLUMNS), batch_size=32).get_state()
+    state["fingerprint"]["order"] = "sequential, rule 0"
+    named = "order was 'sequential, rule 0' and is 'sequential, rule 1'; .*source was 'EagerSourceBase' and is 'HostRec"
+    with pytest.raises(StateError, match=named):
+        Pipeline(source=make_host_source(100), batch_size=32).set_state(state)
+
+
 def test_num_epochs_may_differ(make_source: MakeSource) -> None:
     pipeline = make_pipeline(make_source, num_epochs=None)
     served("iteration", pipeline, 2)
@@ -182,7 +192,7 @@ def test_num_epochs_may_differ(make_source: MakeSource) -> None:
     assert longer.get_state()["position"] == 200
 
 
-PLACE = "where integers with 0 <= run_start <= position are expected"
+PLACE = r"where integers with 0 <= run_start <= position < 2\*\*63 are expected"
 BROKEN: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] = {
     "no dict": (lambda _: [1], TypeError, r"the state of the pipeline over \w+ is a dict, as get_state\(\) gives it, not"),
     "none": (lambda _: None, TypeError, "not NoneType"),
@@ -191,6 +201,8 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] 
     "no fingerprint": (lambda s: s | {"fingerprint": None}, StateError, "it has no fingerprint"),
     "before the start": (lambda s: s | {"position": -1}, StateError, f"position is -1 and run_start is 0, {PLACE}"),
     "no integer": (lambda s: s | {"position": 3.5}, StateError, f"position is 3.5 and run_start is 0, {PLACE}"),
+    "past the end": (lambda s: s | {"position": 10**30}, StateError, f"position is 10{{30}} and run_start is 0, {PLACE}"),
+    "no number": (lambda s: s | {"position": True}, StateError, f"position is True and run_start is 0, {PLACE}"),
     "text": (lambda s: s | {"run_start": "0"}, StateError, f"stands at no place: .* run_start is '0', {PLACE}"),
     "run ahead": (lambda s: s | {"run_start": 64}, StateError, f"position is 32 and run_start is 64, {PLACE}"),
     "no streams": (lambda s: s | {"rngs": None}, StateError, "the variables of Pipeline in the state are a dict, not None"),
@@ -205,6 +217,12 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] 
     ),
     "stream of no number": (
         lambda s: s | {"rngs": s["rngs"] | {"rngs.default.count": "many"}}, StateError, "count' cannot be 'many'"
+    ),
+    "stream of a fraction": (
+        lambda s: s | {"rngs": s["rngs"] | {"rngs.default.count": 1.5}}, StateError, "count' cannot be 1.5"
+    ),
+    "stream of a number that wraps": (
+        lambda s: s | {"rngs": s["rngs"] | {"rngs.default.key": np.asarray([-1, 0])}}, StateError, "key' cannot be array"
     ),
 }  # fmt: skip
 

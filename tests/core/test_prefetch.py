@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 from datarax_core import DataSourceModule, Pipeline, SourceConfig, _pace
+from datarax_core._prefetch import Ahead
 
 
 class Watched(DataSourceModule):
@@ -225,3 +226,98 @@ def test_a_pipeline_explains_its_route() -> None:
     assert pipeline.explain().startswith(f"{summary}\nhost route: Watched 'watched' reads records at concrete indices")
     assert "A background thread reads 2 batches ahead of the loop, once" in pipeline.explain()
     assert "prefetch=0" in Pipeline(source=Watched(), batch_size=7, prefetch=0).explain()
+
+
+# -- what would break a loop --------------------------------------------------------------------------------------------
+
+
+def stops(_: Any) -> Any:
+    raise StopIteration
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.parametrize("culprit", ["source", "stage"])
+def test_a_stray_stop_iteration_does_not_pass_for_the_end_of_the_loop(culprit: str, prefetch: int) -> None:
+    source = Watched(before=stops) if culprit == "source" else Watched()
+    pipeline = Pipeline(source=source, stages=[stops] if culprit == "stage" else [], batch_size=7, prefetch=prefetch)
+    message = {
+        "source": "Watched 'watched' raised StopIteration for records that its length says it has",
+        "stage": r"stage 0 \(stops\) of the pipeline raised StopIteration",
+    }
+    with pytest.raises(RuntimeError, match=message[culprit]):
+        list(pipeline)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError])
+def test_whatever_a_source_raises_reaches_the_loop_which_can_go_on(error: type[BaseException]) -> None:
+    failing = True
+
+    def fail(_: np.ndarray) -> None:
+        if failing:
+            raise error
+
+    batches = iter(Pipeline(source=Watched(before=fail), batch_size=7))
+    with pytest.raises(error):
+        next(batches)
+    failing = False
+    assert ids(batches) == ids(Pipeline(source=Watched(), batch_size=7, prefetch=0))
+
+
+def test_a_loop_closed_by_another_thread_while_it_waits_ends_with_an_error() -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    def wait(_: np.ndarray) -> None:
+        started.set()
+        assert go_on.wait(60)
+
+    batches = iter(Pipeline(source=Watched(before=wait), batch_size=7))
+
+    def close() -> None:
+        assert started.wait(60)
+        batches.close()
+
+    thread = threading.Thread(target=close)
+    thread.start()
+    with pytest.raises(RuntimeError, match="closed by another thread while it waited for a batch"):
+        next(batches)
+    thread.join()
+    go_on.set()
+    assert no_reading_threads()
+
+
+def test_a_result_lost_to_an_interruption_is_worked_out_again() -> None:
+    worked = []
+
+    def work(item: int) -> int:
+        worked.append(item)
+        return item * 10
+
+    ahead = Ahead(work, name="test")
+    for item in (1, 2, 3):
+        ahead.announce(item)
+    ahead._lane.next_result()  # as if an interruption came between this and what `take` does with it
+    assert [ahead.take() for _ in range(3)] == [10, 20, 30]
+    assert worked.count(1) == 2
+    ahead.close()
+    assert no_reading_threads()
+
+
+def test_a_loop_in_a_dropped_reference_cycle_leaves_no_thread() -> None:
+    cycle: dict[str, Any] = {"pipeline": Pipeline(source=Watched(), batch_size=7)}
+    cycle["batches"], cycle["self"] = iter(cycle["pipeline"]), cycle
+    next(cycle["batches"])
+    del cycle
+    gc.collect()
+    assert no_reading_threads()
+
+
+def test_loops_may_be_nested_over_one_source_and_a_source_may_loop_itself() -> None:
+    expected = ids(Pipeline(source=Watched(), batch_size=7, prefetch=0))
+    inner = iter(Pipeline(source=Watched(), batch_size=4, num_epochs=None))
+    source = Watched(before=lambda _: next(inner))
+    outer, beside = (Pipeline(source=source, batch_size=7) for _ in range(2))
+    served = []
+    for batch in outer:
+        served.append(batch)
+        next(iter(beside))
+    assert ids(served) == expected

@@ -15,14 +15,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from datarax_core import Pipeline
+
 if TYPE_CHECKING:
     from conftest import Site
 
 DRX = [str(Path(sys.executable).with_name("drx"))]
 MODULE = [sys.executable, "-W", "error", "-m", "datarax_core"]
-SUMMARY = (
-    r"^{batches} batches, {records} records in [\d.]+ s; first batch after [\d.]+ s, then [\d,]+ records/s, [\d.,]+ MB/s, "
-    r"waiting for data [\d.]+ s \(\d+%\)$"
+SPENT = r"[\d.]+ s +\d+%"
+SUMMARY = (  # the last lines of what `drx run` prints
+    r"{batches} batches, {records} records, {megabytes} MB in [\d.]+ s\n"
+    r"first batch          [\d.]+ s, compiling included\n"
+    r"after it             [\d,]+ records/s, [\d.,]+ MB/s\n"
+    rf"waiting for data     {SPENT}\n"
+    rf"in source            {SPENT}\n"
+    rf"in transfer          {SPENT}\n"
+    rf"in stages            {SPENT}\n"
+    r"records substituted  0\n$"
 )
 
 
@@ -115,24 +124,39 @@ def test_a_misspelt_command_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [DRX, MODULE], ids=["drx", "python -m"])
-def test_run_prints_the_element_spec_and_a_summary(command: Sequence[str], config: Path, tmp_path: Path) -> None:
+def test_run_says_what_it_serves_and_how_that_went(command: Sequence[str], config: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     done = _run(command, "run", str(config), cwd=elsewhere)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert lines[:2] == ["image  uint8[4, 4]", "label  int32[]"]
-    assert re.match(SUMMARY.format(batches=16, records="1,000"), lines[2])
-    assert len(lines) == 3
+    explained, fields, summary = done.stdout.split("\n\n")
+    assert f"{explained}\n\n{fields}".startswith(Pipeline.from_config(config).explain() + "\n\n")
+    assert explained.startswith("Pipeline(MemorySource: 1000 records shuffled; ")
+    assert fields.splitlines() == ["image  uint8[4, 4]", "label  int32[]"]
+    assert re.match(SUMMARY.format(batches=16, records="1,000", megabytes=r"0\.0"), summary)
     assert "\x1b" not in done.stdout + done.stderr
 
 
+def test_run_explains_the_route_of_a_source_on_the_host_and_counts_its_bytes(config: Path) -> None:
+    np.savez(config.with_name("data.npz"), image=np.zeros((2000, 64, 64), np.uint8))
+    config.write_text(config.read_text().replace("shuffle: true", "shuffle: true, placement: host"))
+    printed = _run(DRX, "run", str(config)).stdout
+    assert "host route: MemorySource reads records at concrete indices" in printed
+    assert re.search(SUMMARY.format(batches=32, records="2,000", megabytes=r"8\.2"), printed)
+
+
 def test_run_stops_at_the_limit_or_after_the_epochs(config: Path) -> None:
-    limited = _run(DRX, "run", str(config), "--limit", "3").stdout.splitlines()
-    assert re.match(SUMMARY.format(batches=3, records=192), limited[-1])
+    limited = _run(DRX, "run", str(config), "--limit", "3").stdout
+    assert re.search("\n" + SUMMARY.format(batches=3, records=192, megabytes=r"0\.0"), limited)
     config.write_text(config.read_text() + "num_epochs: null\n")
-    epochs = _run(DRX, "run", str(config), "--epochs", "2").stdout.splitlines()
-    assert re.match(SUMMARY.format(batches=32, records="2,000"), epochs[-1])
+    epochs = _run(DRX, "run", str(config), "--epochs", "2").stdout
+    assert re.search("\n" + SUMMARY.format(batches=32, records="2,000", megabytes=r"0\.0"), epochs)
+
+
+def test_a_run_of_one_batch_has_no_time_after_it(config: Path) -> None:
+    printed = _run(DRX, "run", str(config), "--limit", "1").stdout
+    summary = r"\n1 batch, 64 records, 0\.0 MB in [\d.]+ s\nfirst batch +[\d.]+ s, .*\nrecords substituted  0\n$"
+    assert re.search(summary, printed)
 
 
 def test_run_shows_its_progress_on_a_terminal(config: Path) -> None:
@@ -146,7 +170,7 @@ def test_run_shows_its_progress_on_a_terminal(config: Path) -> None:
     assert "\x1b[" in shown
     assert "0/16" in shown
     assert "\x1b" not in done.stdout
-    assert re.match(SUMMARY.format(batches=16, records="1,000"), done.stdout.splitlines()[-1])
+    assert re.search("\n" + SUMMARY.format(batches=16, records="1,000", megabytes=r"0\.0"), done.stdout)
 
 
 def test_an_interrupted_run_still_prints_its_summary(config: Path) -> None:
@@ -155,11 +179,11 @@ def test_an_interrupted_run_still_prints_its_summary(config: Path) -> None:
         [*DRX, "run", str(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
-        assert child.stdout.readline() == "image  uint8[4, 4]\n"
+        assert child.stdout.readline().startswith("Pipeline(MemorySource: 1000 records shuffled; ")
         child.send_signal(signal.SIGINT)
         printed, complaints = child.communicate(timeout=120)
     assert child.returncode == 130
-    assert re.match(r"interrupted: [\d,]+ batches, [\d,]+ records in ", printed.splitlines()[-1])
+    assert re.search(r"^interrupted: [\d,]+ batch(es)?, [\d,]+ records, [\d.,]+ MB in [\d.]+ s$", printed, re.MULTILINE)
     assert "Traceback" not in complaints
 
 

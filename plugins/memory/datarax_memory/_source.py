@@ -178,6 +178,7 @@ class MemorySource(EagerSourceBase):
             raise StateError(
                 f"this is no state of {self.title}: 'metadata' is a dict of {sorted(expected)}, not {metadata!r}"
             )
+        copy.copy(self.metadata_manager).set_state(metadata)  # refused, if it is, before anything is changed
         super().set_state({name: value for name, value in state.items() if name != "metadata"})
         self.metadata_manager.set_state(metadata)
 

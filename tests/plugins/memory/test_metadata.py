@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from typing import Any
 
 import jax
@@ -158,6 +159,42 @@ def test_a_state_without_what_metadata_count_is_refused(metadata: Any) -> None:
     with pytest.raises(StateError, match="no state of MemorySource 'train': 'metadata' is a dict of"):
         source.set_state({**state, "metadata": metadata})
     assert source.get_state() == state
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"epoch": "two"},
+        {"batch_idx": -1},
+        {"global_step": 10**30},
+        {"epoch": None, "key": [1, 2]},
+        {"key": [1, 2, 3]},
+        {"key": [[1, 2], [3, 4]]},
+        {"key": [-1, 2]},
+        {"key": "secret"},
+    ],
+    ids=str,
+)
+def test_a_state_with_broken_metadata_changes_nothing(broken: dict[str, Any]) -> None:
+    source = memory()
+    other = source.get_state()
+    source.get_batch_with_metadata(4)
+    before = source.get_state()
+    name, value = next(iter(broken.items()))
+    message = re.escape(f"the state does not fit the metadata: {name!r} cannot be {value!r}")
+    with pytest.raises(StateError, match=f"^{message}$"):
+        source.set_state({**other, "metadata": {**other["metadata"], **broken}})
+    assert source.get_state() == before
+
+
+def test_metadata_of_a_state_that_is_refused_for_another_reason_change_nothing() -> None:
+    source = memory()
+    other = source.get_state()
+    source.get_batch_with_metadata(4)
+    before = source.get_state()
+    with pytest.raises(StateError, match="stands at no place: position is -1"):
+        source.set_state({**other, "position": -1})
+    assert source.get_state() == before
 
 
 def test_copies_and_clones_count_on_their_own() -> None:
