@@ -112,14 +112,14 @@ class EagerSourceBase(DataSourceModule):
         self._require_records()
         if isinstance(indices, jax.core.Tracer):
             self._require_device_fields("compiled code cannot carry")
-            return self._columns.traced_rows(indices)
+            return self._columns.traced_rows(indices, self.title)
         indices = np.asarray(indices)
         if indices.size and (indices.min() < 0 or indices.max() >= self.length):
             wrong = indices[(indices < 0) | (indices >= self.length)][0]
             raise IndexError(f"record {wrong} is out of range: {self.title} has {self.length} records")
         if self.access == "host":
             return self._columns.rows(indices)
-        gather, arrays = self._columns.placed()
+        gather, arrays = self._columns.placed(self.title)
         beside = self._columns.beside(indices)
         if not beside:
             return _gathered(gather, arrays, indices)
@@ -131,7 +131,7 @@ class EagerSourceBase(DataSourceModule):
 
     def compiled_records(self) -> tuple[Gather, tuple[Any, ...]]:
         """The gather and the placed columns; see `DataSourceModule.compiled_records`."""
-        return self._columns.placed()
+        return self._columns.placed(self.title)
 
     def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The text and object columns at ``indices``."""
@@ -167,7 +167,7 @@ class EagerSourceBase(DataSourceModule):
         """
         self._require_records()
         self._require_device_fields("no device has")
-        gather, arrays = self._columns.placed()
+        gather, arrays = self._columns.placed(self.title)
         whole = gather.whole(arrays)
         return whole if sharding is None else jax.device_put(whole, sharding)
 

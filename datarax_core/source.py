@@ -11,6 +11,7 @@ from flax import nnx
 from ._batch_rule import seed_number, whole_number
 from ._cursor import Cursor
 from ._elements import ElementBlock, ElementLoop
+from ._host_errors import noting
 from ._narrow import narrow
 from ._permutation import key_words
 from ._record_cache import RecordCache
@@ -179,7 +180,10 @@ class DataSourceModule(StructuralModule):
             return self._checked_records(indices)
         shapes = batch_struct(device_spec(spec), indices.shape[0])
         return jax.pure_callback(
-            lambda rows: narrow(self.fetch(np.asarray(rows, np.int64))), shapes, indices, vmap_method="sequential"
+            lambda rows: noting(self._fetch_narrow, np.asarray(rows, np.int64)),
+            shapes,
+            indices,
+            vmap_method="sequential",
         )
 
     def compiled_records(self) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
@@ -328,6 +332,9 @@ class DataSourceModule(StructuralModule):
             raise NotImplementedError(
                 f"{type(self).__name__} is a stream without random access; read it with get_batch()"
             )
+
+    def _fetch_narrow(self, indices: np.ndarray) -> Batch:
+        return narrow(self.fetch(indices), records=indices, origin=self.title)
 
     def _checked_records(self, indices: Any) -> Batch:
         batch, spec = self.get_records(indices), self.element_spec()
