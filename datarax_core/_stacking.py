@@ -117,7 +117,7 @@ def _of_scalars(values: Sequence[Any], kinds: set[type], place: Place) -> np.nda
     dtype = _common_dtype(dtypes, place)
     integers = ((index, int(value)) for index, value in enumerate(values) if isinstance(value, int | np.integer))
     _require_exact(integers, dtype, place)
-    return _with_its_end(np.array(values, dtype), values)
+    return _with_its_end(np.array(values, dtype.kind if dtype.kind in "US" else dtype), values)
 
 
 def _of_integers(values: Sequence[int], place: Place) -> np.ndarray:

@@ -58,7 +58,7 @@ class MemorySource(EagerSourceBase):
             rngs=rngs,
             name=name,
         )
-        self.elements_ahead = max(1, config.prefetch_size)
+        self.elements_ahead = 1 + config.prefetch_size
         self._records = records
         self._host_only = _HostOnly(config, rngs)
 
