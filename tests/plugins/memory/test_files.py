@@ -106,9 +106,9 @@ def test_cacheable_reads_mapped_data_into_memory_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [{"x": np.arange(3)}, [1, 2], np.arange(3), [{"x": 1}]])
 def test_cacheable_is_refused_where_nothing_would_be_read(data: Any) -> None:
-    with pytest.raises(ValueError, match="MemorySource has cacheable=True, but no column .*; leave cacheable out$"):
+    with pytest.raises(ValueError, match=r"MemorySource has cacheable=True, but no column .*; leave cacheable out$"):
         MemorySource(MemorySourceConfig(cacheable=True), data)
-    with pytest.raises(ValueError, match="MemorySource has cacheable=True, but no column .*; leave cacheable out$"):
+    with pytest.raises(ValueError, match=r"MemorySource has cacheable=True, but no column .*; leave cacheable out$"):
         MemorySource(MemorySourceConfig(), data).copy(config=MemorySourceConfig(cacheable=True))
 
 
