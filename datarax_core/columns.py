@@ -4,7 +4,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import numpy as np
@@ -28,6 +28,10 @@ class Columns:
     """
 
     def __init__(self, form: Form, columns: Mapping[str, Any]) -> None:
+        if form not in get_args(Form):
+            raise ValueError(f"columns make up a batch as a 'dict', a 'tuple' or an 'array', not as {form!r:.80}")
+        if not isinstance(columns, Mapping):
+            raise TypeError(f"columns are a dict of arrays by name, not {columns!r:.80}; see columns_of for other data")
         self.form: Form = form
         self.columns = dict(columns)
         self.length = len(next(iter(self.columns.values()), ()))

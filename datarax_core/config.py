@@ -31,7 +31,7 @@ from ._config_errors import at_type, problems, source_cause, source_error, sugge
 from ._config_files import read_config_file
 from ._values import same, stable_hash
 from .errors import ConfigError, SourceError
-from .registry import SourceRegistry, default_registry
+from .registry import SourceRegistry, default_registry, given_or_default
 
 
 def _as_int(value: Any) -> Any:
@@ -200,7 +200,7 @@ def parse_config(
     """
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{origin}: a pipeline config is a mapping of its fields, not {type(mapping).__name__}")
-    context = {"registry": registry or default_registry(), "base": base}
+    context = {"registry": given_or_default(registry), "base": base}
     try:
         return PipelineConfig.model_validate(dict(mapping), context=context)
     except ValidationError as invalid:
@@ -213,6 +213,11 @@ def load_config(path: str | os.PathLike[str], registry: SourceRegistry | None = 
 
     Raises:
         ConfigError: The file cannot be read, or is invalid; every problem with its place.
+        TypeError: ``path`` is no path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"a config is the path of a file, such as 'train.yaml', not {path!r:.80}; Pipeline.from_config takes mappings too"
+        )
     mapping = read_config_file(path)
     return parse_config(mapping, registry=registry, base=Path(path).absolute().parent, origin=os.fspath(path))

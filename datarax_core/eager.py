@@ -4,12 +4,13 @@ import functools
 import os
 import zlib
 from dataclasses import replace
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 import jax
 import numpy as np
 from flax import nnx
 
+from ._indices import record_numbers
 from .columns import Columns, Gather
 from .config import DataraxModuleConfig, StructuralConfig
 from .errors import SpecError
@@ -36,6 +37,10 @@ class EagerSourceBase(DataSourceModule):
             the host.
         rngs: Random streams.
         name: What errors call it.
+
+    Raises:
+        TypeError: ``columns`` or ``order`` is of another kind.
+        ValueError: ``placement`` is none of the three, or there is no random stream to shuffle with.
     """
 
     traceable = True
@@ -52,6 +57,12 @@ class EagerSourceBase(DataSourceModule):
         name: str | None = None,
     ) -> None:
         super().__init__(config, rngs=rngs, name=name)
+        if not isinstance(columns, Columns):
+            raise TypeError(f"{self.title} takes Columns, as columns_of(data, title) makes them, not {columns!r:.80}")
+        if not isinstance(order, Order | None):
+            raise TypeError(f"{self.title} takes an Order, or None to serve all records, not {order!r:.80}")
+        if placement not in get_args(Placement):
+            raise ValueError(f"{self.title} has placement {placement!r:.80}, which is none of 'auto', 'device', 'host'")
         self._columns = columns
         self._order = order
         self.set_random_order(shuffle)
@@ -105,7 +116,8 @@ class EagerSourceBase(DataSourceModule):
         """The records at ``indices``: JAX arrays from the device, or NumPy arrays (copies) from the host.
 
         Raises:
-            IndexError: A concrete index is out of range.
+            TypeError: Concrete indices are no integer array (k,).
+            IndexError: One of them is out of range.
             NarrowingError: On the device, a 64-bit value does not fit 32 bits.
             SpecError: The indices are traced, and there are fields that no device has; names them.
         """
@@ -113,10 +125,7 @@ class EagerSourceBase(DataSourceModule):
         if isinstance(indices, jax.core.Tracer):
             self._require_device_fields("compiled code cannot carry")
             return self._columns.traced_rows(indices, self.title)
-        indices = np.asarray(indices)
-        if indices.size and (indices.min() < 0 or indices.max() >= self.length):
-            wrong = indices[(indices < 0) | (indices >= self.length)][0]
-            raise IndexError(f"record {wrong} is out of range: {self.title} has {self.length} records")
+        indices = record_numbers(indices, self.length, self.title)
         if self.access == "host":
             return self._columns.rows(indices)
         gather, arrays = self._columns.placed(self.title)
@@ -164,10 +173,13 @@ class EagerSourceBase(DataSourceModule):
         Raises:
             ValueError: There are no records.
             SpecError: There are fields that no device has; names them.
+            TypeError: ``sharding`` is no sharding.
         """
         self._require_records()
         self._require_device_fields("no device has")
         gather, arrays = self._columns.placed(self.title)
+        if not isinstance(sharding, jax.sharding.Sharding | jax.Device | None):
+            raise TypeError(f"sharding is a jax.sharding.Sharding, or None for one device, not {sharding!r:.80}")
         whole = gather.whole(arrays)
         return whole if sharding is None else jax.device_put(whole, sharding)
 

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from ._batch_rule import whole_number
 from ._state import require_dict, require_keys
+from .module import checked_rngs
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,12 @@ class MetadataManager:
     def __init__(
         self, *, rngs: nnx.Rngs | None = None, track_batches: bool = True, shard_id: int | None = None
     ) -> None:
+        rngs = checked_rngs(rngs, "the metadata")
+        if not isinstance(track_batches, bool):
+            raise TypeError(f"track_batches is True or False, not {track_batches!r:.80}")
         self.key: jax.Array | None = rngs.metadata() if rngs is not None else None
         self.track_batches = track_batches
-        self.shard_id = shard_id
+        self.shard_id = None if shard_id is None else whole_number("shard_id", shard_id, at_least=0)
         self.epoch = 0
         self.batch_idx = 0
         self.global_step = 0
@@ -106,6 +111,10 @@ class MetadataManager:
     def _records(
         self, indices: Sequence[int], epochs: Sequence[int], source_info: Mapping[str, Any]
     ) -> list[RecordMetadata]:
+        if not isinstance(source_info, Mapping):
+            raise TypeError(f"source_info is a dict of what is known of the source, not {source_info!r:.80}")
+        indices = [whole_number("a record index", index, at_least=0) for index in indices]
+        epochs = [whole_number("an epoch", epoch, at_least=0) for epoch in epochs]
         name = source_info.get("name", "record")
         shared = (self.global_step, self.batch_idx, self.shard_id, source_info)
         return [

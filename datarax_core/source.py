@@ -262,8 +262,11 @@ class DataSourceModule(StructuralModule):
         """Serve records shuffled, or in sequence; the position stays.
 
         Raises:
+            TypeError: ``enabled`` is not True or False.
             ValueError: There is no random stream to shuffle with.
         """
+        if not isinstance(enabled, bool | np.bool_):
+            raise TypeError(f"the order of {self.title} is random or not: True or False, not {enabled!r:.80}")
         if enabled and self.order_key is None:
             raise ValueError(
                 f"{self.title} cannot shuffle: it was built without a random stream; build it as stochastic"
