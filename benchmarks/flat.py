@@ -19,7 +19,12 @@ CALLS, RUNS = 200, 7
 
 def rows() -> list[Row]:
     """Each against the smallest size."""
-    return [*_growth("step()", _step), *_growth("step() under nnx.jit", _traced_step), *_order_rows()]
+    return [
+        *_growth("step()", _step),
+        *_growth("step() under nnx.jit", _traced_step),
+        *_growth("scan() of ten steps", _scan),
+        *_order_rows(),
+    ]
 
 
 def _growth(what: str, make: Callable[[Pipeline], Callable[[], object]]) -> list[Row]:
@@ -41,6 +46,14 @@ def _step(pipeline: Pipeline) -> Callable[[], object]:
 def _traced_step(pipeline: Pipeline) -> Callable[[], object]:
     step = nnx.jit(lambda p: p.step())
     return lambda: jax.block_until_ready(step(pipeline))
+
+
+def _scan(pipeline: Pipeline) -> Callable[[], object]:
+    return lambda: jax.block_until_ready(pipeline.scan(_first_of, length=10))
+
+
+def _first_of(batch: dict[str, jax.Array]) -> jax.Array:
+    return batch["x"][0, 0]
 
 
 class _Numbers(DataSourceModule):

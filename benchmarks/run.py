@@ -11,9 +11,18 @@ import jax
 import memory_source
 import numpy as np
 import prefetch
+import processes
+import start
 from _measure import report
 
-PARTS = {"memory": memory_source, "flat": flat, "prefetch": prefetch, "footprint": footprint}
+PARTS = {
+    "memory": memory_source,
+    "flat": flat,
+    "prefetch": prefetch,
+    "start": start,
+    "processes": processes,
+    "footprint": footprint,
+}
 
 
 def main() -> None:

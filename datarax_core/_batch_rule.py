@@ -29,9 +29,9 @@ class BatchRule:
         if self.pad_last and self.drop_last:
             raise ValueError("drop_last and pad_last exclude each other: the last batch is either dropped or completed")
 
-    def run_length(self, epoch_length: int) -> int | None:
+    def run_length(self, epoch_length: int | None) -> int | None:
         """Records of one run, None without end."""
-        return None if self.num_epochs is None else self.num_epochs * epoch_length
+        return None if self.num_epochs is None or epoch_length is None else self.num_epochs * epoch_length
 
     def num_batches(self, epoch_length: int) -> int | None:
         """Batches of one run, None without end."""
@@ -39,6 +39,11 @@ class BatchRule:
         if records is None:
             return None
         return records // self.batch_size if self.drop_last else -(-records // self.batch_size)
+
+    def last_size(self, epoch_length: int | None) -> int:
+        """Records in the short batch that ends a run; 0 if all of its batches are full."""
+        records = None if epoch_length is None else self.run_length(epoch_length)
+        return 0 if records is None or self.drop_last or self.pad_last else records % self.batch_size
 
     def next_size(self, remaining: int | None) -> int:
         """Records in the next batch of a run that has ``remaining`` left; 0 if it is over."""

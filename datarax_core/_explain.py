@@ -1,49 +1,95 @@
 """What a pipeline says of itself: the route that its records take, why, and what would be faster."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from ._batch_rule import BatchRule
+from ._layout import DEFAULT
 from ._modules import stage_name
+from ._plan import Plan
 from .source import DataSourceModule
 
 
-def summary(source: DataSourceModule, stages: Sequence[Any], rule: BatchRule) -> str:
+def summary(plan: Plan) -> str:
     """One line: source and order, stages, batch rule."""
+    names = ", ".join(map(stage_name, plan.stages)) or "none"
+    return f"Pipeline({plan.source.title}: {_records(plan.source)}; stages: {names}; {_rule(plan.rule)})"
+
+
+def explain(plan: Plan) -> str:
+    """The route of a loop over the pipeline, in sentences."""
+    routes = {"device": _device_route, "host": _host_route, "stream": _stream_route}
+    return "\n".join([summary(plan), *routes[plan.source.access](plan), *_devices(plan)])
+
+
+def _records(source: DataSourceModule) -> str:
+    if source.access == "stream":
+        length = source.epoch_length
+        return "a stream" if length is None else f"a stream of {length} records an epoch"
     order = source.order()
     shard = f", shard {order.shard} of {order.num_shards}" if order.num_shards > 1 else ""
-    shuffled = "shuffled" if source.is_random_order else "in sequence"
-    names = ", ".join(map(stage_name, stages)) or "none"
-    return f"Pipeline({source.title}: {order.epoch_length} records {shuffled}{shard}; stages: {names}; {_rule(rule)})"
+    return f"{order.epoch_length} records {'shuffled' if source.is_random_order else 'in sequence'}{shard}"
 
 
-def explain(source: DataSourceModule, stages: Sequence[Any], rule: BatchRule, prefetch: int) -> str:
-    """The route of a loop over the pipeline, in sentences."""
-    if source.access == "device":
-        lines = [
-            f"device route: {source.title} is traceable: one compiled step gathers a batch and runs {_stages(stages)}.",
-            "Steps are dispatched without waiting for them; nothing is read ahead on a thread.",
-        ]
+def _device_route(plan: Plan) -> Iterator[str]:
+    stages = f"the {len(plan.stages)} stages" if len(plan.stages) > 1 else "the stage" if plan.stages else "no stages"
+    yield f"device route: {plan.source.title} is traceable: one compiled step gathers a batch and runs {stages}."
+    yield "Steps are dispatched without waiting for them; nothing is read ahead on a thread."
+
+
+def _host_route(plan: Plan) -> Iterator[str]:
+    title = plan.source.title
+    yield f"host route: {title} reads records at concrete indices; each batch is then placed on the device{_then(plan)}."
+    yield _ahead(plan)
+    if plan.workers:
+        yield f"Each batch is read by {plan.workers} processes, a part each."
+    yield "step() and scan() inside compiled code reach the source by a callback to the host."
+    if type(plan.source).traceable:
+        yield "It could be gathered on the device: placement='device', if the memory allows."
+    elif not plan.source.config.cacheable:
+        yield "If decoding is what takes long and memory allows, cacheable=True keeps each record once it is read;"
+        yield "if it is Python that decodes, workers=2 reads in processes of their own."
+
+
+def _stream_route(plan: Plan) -> Iterator[str]:
+    title = plan.source.title
+    yield f"stream route: {title} is read forward only; each batch is then placed on the device{_then(plan)}."
+    if plan.source.capabilities.resumable:
+        yield _ahead(plan)
     else:
-        then = f", where one compiled step runs {_stages(stages)}" if stages else ""
-        lines = [
-            f"host route: {source.title} reads records at concrete indices; each batch is then placed on the device{then}.",
-            f"A background thread reads {prefetch} batches ahead of the loop."
-            if prefetch
-            else "Nothing is read ahead: prefetch=0; with prefetch=2, reading would overlap with the work of the loop.",
-            "step() and scan() inside compiled code reach the source by a callback to the host.",
-        ]
-        if type(source).traceable:
-            lines.append("It could be gathered on the device: placement='device', if the memory allows.")
-        elif not source.config.cacheable:
-            lines.append(
-                "If decoding is what takes long and memory allows, cacheable=True keeps each record once it is read."
-            )
-    return "\n".join([summary(source, stages, rule), *lines])
+        yield (
+            f"Nothing is read ahead, and there is no state to save: {title} cannot say where it stands. With get_state() "
+            "and set_state() it could."
+        )
+    yield "Compiled code cannot reach it: scan(), and step() under jit, need random access."
 
 
-def _stages(stages: Sequence[Any]) -> str:
-    return f"the {len(stages)} stages" if len(stages) > 1 else "the stage" if stages else "no stages"
+def _ahead(plan: Plan) -> str:
+    if not plan.prefetch:
+        return "Nothing is read ahead: prefetch=0; with prefetch=2, reading would overlap with the work of the loop."
+    return (
+        f"A background thread reads {plan.prefetch} batches ahead of the loop, once reading one takes long enough to be "
+        "worth it."
+    )
+
+
+def _then(plan: Plan) -> str:
+    return ", where one compiled step runs the stages" if plan.stages else ""
+
+
+def _devices(plan: Plan) -> Iterator[str]:
+    if plan.layout == DEFAULT:
+        return
+    yield f"Batches are laid out by {getattr(plan.layout, 'sharding', plan.layout.data_sharding)}."
+    if plan.source.access == "device":
+        yield "Each device holds a copy of the data, and gathers its own rows."
+    if plan.layout.num_processes == 1:
+        return
+    if plan.part is not None:
+        yield f"The stream is split by process: this one reads part {plan.part[0]} of {plan.part[1]}, from 0."
+    elif plan.source.access == "stream":
+        yield f"{plan.source.title} cannot be split: each process reads every record, and keeps the rows of its devices."
+    else:
+        yield f"Each of {plan.layout.num_processes} processes reads the rows that its devices hold."
 
 
 def _rule(rule: BatchRule) -> str:

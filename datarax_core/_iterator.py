@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any, Self
 
 from ._batch_rule import BatchRule
+from ._pace import Pace
 from ._prefetch import Ahead
 from ._routes import Prepared, Route
 from .spec import Batch
@@ -13,11 +15,13 @@ from .spec import Batch
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What a run knows of its pipeline: whether it is still the current one, where the pipeline stands, where the run ends."""
+    """What a run knows of its pipeline: whether it is the current one, where the pipeline stands, where the run ends."""
 
     is_current: Callable[[], bool]
     position: Callable[[], int]
     end: int | None
+    hand_over: Callable[[Batch, int, Prepared, float], Batch]
+    move_past: Callable[[int, Prepared], None]
 
 
 class BatchIterator:
@@ -26,18 +30,15 @@ class BatchIterator:
     Holds no batch: what was served is freed when its user drops it. Its thread ends when it is exhausted, closed or dropped.
     """
 
-    def __init__(
-        self, route: Route, rule: BatchRule, ticket: Ticket, hand_over: Callable[..., Batch], *, prefetch: int
-    ) -> None:
+    def __init__(self, route: Route, rule: BatchRule, ticket: Ticket, *, prefetch: int) -> None:
         self._route = route
         self._rule = rule
         self._ticket = ticket
-        self._hand_over = hand_over
-        self._prefetch = prefetch
+        self._prefetch = prefetch if route.may_read_ahead else 0
+        self._pace = Pace()
         self._ahead: Ahead[Prepared] | None = None
         self._announced_to = 0
-        if prefetch and route.reads_on_host:
-            self._ahead = Ahead(route.prepare, name="prefetch")
+        self._may_start_over = True
 
     def __iter__(self) -> Self:
         return self
@@ -50,12 +51,12 @@ class BatchIterator:
                 "this loop is over: the pipeline was iterated anew, reset or restored since it began; use the newer iterator"
             )
         position = self._ticket.position()
-        size = self._size_at(position)
-        if not size:
+        prepared = self._next_prepared(position)
+        if prepared is None:
             self.close()
             raise StopIteration
-        batch = self._route.finish(self._prepared(position, size))
-        return self._hand_over(batch, position, size, began)
+        self._may_start_over = False
+        return self._ticket.hand_over(self._route.finish(prepared), position, prepared, began)
 
     def close(self) -> None:
         """End the background thread, if there is one; what it read ahead and was not served is read again next time."""
@@ -63,19 +64,42 @@ class BatchIterator:
             self._ahead.close()
             self._ahead = None
 
+    def _next_prepared(self, position: int) -> Prepared | None:
+        """The next batch of the run before its stages; None if the run is over."""
+        size = self._size_at(position)
+        if not size:
+            return None
+        try:
+            prepared = self._prepared(position, size)
+        except StopIteration:  # of a stream that nobody knew the length of
+            return self._anew(position)
+        if prepared.size < size and self._rule.drop_last:
+            self._ticket.move_past(position, prepared)
+            return self._anew(position + prepared.size)
+        return prepared
+
+    def _anew(self, position: int) -> Prepared | None:
+        """What comes after the end of a stream: nothing, unless that is where this run began."""
+        may_start_over, self._may_start_over = self._may_start_over, False
+        return self._next_prepared(position) if may_start_over and self._route.start_over(position) else None
+
     def _size_at(self, position: int) -> int:
         end = self._ticket.end
         return self._rule.next_size(None if end is None else end - position)
 
     def _prepared(self, position: int, size: int) -> Prepared:
+        """Read here while that is quick; once it is not, on the thread, which then is kept busy."""
         version = self._route.version()
         wanted: Any = (position, size, version)
+        if not self._prefetch or (not self._pace.is_slow and (self._ahead is None or not self._ahead.is_busy)):
+            return self._pace.timed(self._route.prepare, wanted)
         if self._ahead is None:
-            return self._route.prepare(wanted)
+            self._ahead = Ahead(partial(self._pace.timed, self._route.prepare_ahead), name="prefetch")
         if self._ahead.first != wanted:  # the first batch; or step() took one, a batch failed, the order changed
             self._ahead.forget()
             self._announced_to = position
-        while len(self._ahead) <= self._prefetch and (size := self._size_at(self._announced_to)):
+        depth = self._prefetch if self._pace.is_slow else 0
+        while len(self._ahead) <= depth and (size := self._size_at(self._announced_to)):
             self._ahead.announce((self._announced_to, size, version))
             self._announced_to += size
         return self._ahead.take()

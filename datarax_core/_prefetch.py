@@ -23,6 +23,7 @@ class Ahead(Generic[T]):
 
     def __init__(self, work: Callable[..., T], *, name: str) -> None:
         self._announced: deque[object] = deque()
+        self._is_settled = True
         self._lane = _Lane(work)
         thread = threading.Thread(target=self._lane.run, name=f"datarax-{name}", daemon=True)
         _running[thread] = self._lane
@@ -32,6 +33,11 @@ class Ahead(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._announced)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether results are due, or something forgotten may be under way yet."""
+        return bool(self._announced) or not self._is_settled
 
     @property
     def first(self) -> object:
@@ -51,12 +57,14 @@ class Ahead(Generic[T]):
         """
         result, error = self._lane.next_result()
         self._announced.popleft()
+        self._is_settled = True  # one thread, in order: what was forgotten before is over
         if error is not None:
             raise error
         return result  # type: ignore[no-any-return]  # of the work, whose type this class has
 
     def forget(self) -> None:
         """Drop all that is announced."""
+        self._is_settled = self._is_settled and not self._announced
         self._announced.clear()
         self._lane.turn += 1
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from ._layout import Layout
 from ._modules import Structure, Values, apply_stages
 from .errors import SpecError
 from .spec import Batch
@@ -15,17 +16,18 @@ from .spec import Batch
 
 @dataclass(frozen=True)
 class Step:
-    """One batch: its records (gathered here, if ``gather`` is given), the mask, the stages."""
+    """One batch: its records (gathered here, if ``gather`` is given), the mask, the stages, its place on the devices."""
 
     gather: Callable[[Any, jax.Array], Batch] | None
     stages: Structure
     mask_field: str | None
+    layout: Layout
 
     def __call__(self, values: Values, source: Any, indices: Any, mask: Any, keyed: Any) -> tuple[Batch, Values]:
         """(batch, new values of the stages' variables); ``source`` is arrays to gather from, or the batch as fetched."""
         stages = self.stages.merge(values)
-        batch = source if self.gather is None else self.gather(source, indices)
-        batch = staged(stages, batch, self.mask_field, mask, keyed)
+        batch = source if self.gather is None else self.layout.gathered(self.gather, source, indices)
+        batch = served(stages, batch, self.mask_field, mask, keyed, layout=self.layout)
         return batch, self.stages.values(stages)
 
 
@@ -38,6 +40,7 @@ class Scan:
     mask_field: str | None
     step_fn: Callable[..., Any]
     has_carry: bool
+    layout: Layout
 
     def __call__(self, values: Values, arrays: Any, indices: Any, keyed: Any, carry: Any) -> tuple[Values, Any, Any]:
         """(new values, last carry, stacked outputs) of one step for each row of ``indices``; ``keyed`` names its records."""
@@ -47,9 +50,9 @@ class Scan:
         def body(state: tuple[Values, Any], x: Any) -> tuple[tuple[Values, Any], Any]:
             (values, carry), (rows, names) = state, x
             stages, modules = self.modules.merge(values)
-            batch = staged(
-                stages, self.gather(arrays, rows), self.mask_field, mask, None if names is None else (words, *names)
-            )
+            batch = self.layout.gathered(self.gather, arrays, rows)
+            keyed = None if names is None else (words, *names)
+            batch = served(stages, batch, self.mask_field, mask, keyed, layout=self.layout)
             if self.has_carry:
                 carry, out = self.step_fn(carry, *modules, batch)
             else:
@@ -67,6 +70,15 @@ def compiled(program: Step | Scan) -> Callable[..., Any]:
     Looked up once a route; a call then hashes nothing. Bounded, because a program holds its user's functions.
     """
     return jax.jit(program)
+
+
+def served(stages: Any, batch: Batch, mask_field: str | None, mask: Any, keyed: Any, *, layout: Layout) -> Batch:
+    """The batch after its stages, laid over the devices, as all that goes into the stages is."""
+    rows = [leaf.shape[0] for leaf in jax.tree.leaves(batch)]
+    if keyed is not None:
+        keyed = (keyed[0], *layout.by_row(keyed[1:]))
+    batch = staged(stages, batch, mask_field, layout.by_row(mask), keyed)
+    return layout.laid(batch, rows[0]) if rows else batch
 
 
 def staged(stages: Any, batch: Batch, mask_field: str | None, mask: Any, keyed: Any) -> Batch:

@@ -36,25 +36,34 @@ class StageKeys(nnx.Module):
         """What `record_keys` needs for the records ``indices`` at positions from ``start`` on; None if no stage is random."""
         if self.words is None:
             return None
-        order, words = source.order(), self.words.get_raw_value()
-        if isinstance(indices, np.ndarray):
-            epochs = ((start % order.epoch_length + np.arange(indices.size)) // order.epoch_length).reshape(
-                indices.shape
-            )
-            epochs = (epochs + start // order.epoch_length).astype(np.uint32)
-            indices = indices.astype(np.int64)
-            low = (indices & 0xFFFFFFFF).astype(np.uint32)
-            return (
-                (words, epochs, low)
-                if order.length <= DEVICE_LIMIT
-                else (words, epochs, low, (indices >> 32).astype(np.uint32))
-            )
-        epochs = (start + jnp.arange(indices.shape[0])) // order.epoch_length
-        return words, epochs.astype(np.uint32), indices.astype(np.uint32)
+        words, epoch_length = self.words.get_raw_value(), source.epoch_length
+        if not isinstance(indices, np.ndarray):
+            epochs = (start + jnp.arange(indices.shape[0])) // epoch_length
+            return words, epochs.astype(np.uint32), indices.astype(np.uint32)
+        epochs = np.zeros(indices.shape, np.uint32)
+        if epoch_length is not None:
+            passed = (start % epoch_length + np.arange(indices.size)) // epoch_length
+            epochs = (passed + start // epoch_length).astype(np.uint32).reshape(indices.shape)
+        indices = indices.astype(np.int64)
+        low = (indices & 0xFFFFFFFF).astype(np.uint32)
+        if _is_addressed_by_32_bits(source):
+            return words, epochs, low
+        return words, epochs, low, (indices >> 32).astype(np.uint32)
+
+    def names_in_stream(self, source: DataSourceModule, start: int, rows: np.ndarray) -> RecordNames | None:
+        """`names` for ``rows`` of a stream's batch from ``start`` on: its records are called by their place in the epoch."""
+        length = source.epoch_length
+        return self.names(source, start, start + rows if length is None else (start % length + rows) % length)
 
     def fingerprint(self) -> dict[str, Any]:
         """What a saved state must find again."""
         return {} if self.words is None else {"stages_seed": np.asarray(self.words.get_raw_value()).tolist()}
+
+
+def _is_addressed_by_32_bits(source: DataSourceModule) -> bool:
+    if source.access == "stream":
+        return source.epoch_length is not None and source.epoch_length <= DEVICE_LIMIT
+    return source.order().length <= DEVICE_LIMIT
 
 
 def is_stochastic(stage: Any) -> bool:

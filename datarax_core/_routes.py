@@ -1,8 +1,8 @@
-"""How batches are made from positions: gathered by the compiled step, or fetched by the host and handed to it."""
+"""How batches are made from positions: gathered by the compiled step, or read by the host and handed to it."""
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -10,24 +10,43 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ._batch_rule import BatchRule
+from ._layout import DEFAULT, Layout
 from ._modules import Split
 from ._narrow import narrow
+from ._plan import Plan
 from ._programs import Step, compiled, with_fields
-from ._randomness import RecordNames, StageKeys
+from ._randomness import RecordNames
 from ._stats import Stats
+from ._streams import StreamReader
+from ._workers import Workers
 from .source import DataSourceModule
 from .spec import Batch, split_beside
+
+
+@dataclass(eq=False)
+class HostParts:
+    """What a pipeline holds on the host, outside of its graph: counts, and what reads for it."""
+
+    stats: Stats = field(default_factory=Stats)
+    stream: StreamReader | None = None
+    workers: Workers | None = None
+    step_route: "Route | None" = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(HostParts())  # a pickle or deep copy makes its own
 
 
 class Prepared(NamedTuple):
     """A batch before its stages: what the compiled step takes, and the fields that ride beside it."""
 
+    size: int
     content: Any
-    rows: np.ndarray | None
-    keyed: RecordNames | None
-    mask: np.ndarray | None
-    beside: dict[str, Any]
+    rows: np.ndarray | None = None
+    keyed: RecordNames | None = None
+    mask: np.ndarray | None = None
+    beside: dict[str, Any] | None = None
+    behind: Any = None
+    """The state of a stream behind this batch."""
 
 
 class Route:
@@ -37,38 +56,29 @@ class Route:
     that the batches are served on. The route of a loop may use threads, which end with it.
     """
 
-    def __init__(
-        self,
-        source: DataSourceModule,
-        stages: Any,
-        rule: BatchRule,
-        randomness: StageKeys,
-        stats: Stats,
-        *,
-        is_loop: bool,
-    ) -> None:
+    def __init__(self, plan: Plan, host: HostParts, *, is_loop: bool) -> None:
+        source = plan.source
         self._source = source
-        self._rule = rule
-        self._stats = stats
-        self._randomness = randomness
-        self._stages = tuple(stages)
+        self._rule = plan.rule
+        self._layout = plan.layout
+        self._host = host
+        self._randomness = plan.randomness
+        self._stages = tuple(plan.stages)
         self._split = Split(self._stages)
-        self._gather: Callable[[Any, jax.Array], Batch] | None = None
-        self._arrays: Any = None
+        gather: Callable[[Any, jax.Array], Batch] | None = None
         if source.access == "device":
-            self._gather, self._arrays = source.compiled_records()
+            gather, self._arrays = source.compiled_records(plan.layout.data_sharding)
+        self._is_gathered = gather is not None
         self._has_beside = bool(split_beside(source.element_spec())[1])
-        self._is_plain = self._gather is None and not stages and rule.pad_last is None
-        self._run = compiled(Step(self._gather, self._split.structure, rule.pad_last))
+        self._is_plain = gather is None and not self._stages and plan.rule.pad_last is None
+        self._run = compiled(Step(gather, self._split.structure, plan.rule.pad_last, plan.layout))
         self._is_loop = is_loop
-        self._words = source.order_words()
-        self._version = 0
-        self._window = source.order_window(rule.batch_size, background=is_loop)
+        self._open_order()
 
     @property
-    def reads_on_host(self) -> bool:
-        """Whether `prepare` does work that is worth doing ahead."""
-        return self._gather is None
+    def may_read_ahead(self) -> bool:
+        """Whether `prepare` does work that can be done ahead of the loop."""
+        return not self._is_gathered and (self._host.stream is None or self._host.stream.is_resumable)
 
     def serves(self, source: DataSourceModule, stages: tuple[Any, ...]) -> bool:
         """Whether this is a route from ``source`` through these very stages, none of which can have changed since."""
@@ -76,35 +86,53 @@ class Route:
         return self._source is source and same and not any(isinstance(stage, nnx.Module) for stage in stages)
 
     def version(self) -> int:
-        """A number for the order that the source has now: it moves on when the source is seeded or shuffled anew."""
-        words = self._source.order_words()
-        if words is not self._words:
-            self._words, self._version = words, self._version + 1
-            self._window = self._source.order_window(self._rule.batch_size, background=self._is_loop)
+        """A number for what is read now: it moves on when the source is seeded or shuffled anew, or another route reads."""
+        if self._host.stream is not None:
+            return self._host.stream.claim(self)
+        if self._source.order_words() is not self._words:
+            self._version += 1
+            self._open_order()
         return self._version
 
-    def batch_at(self, start: int, size: int) -> Batch:
-        """The batch of the ``size`` records from position ``start`` on, completed if the rule says so."""
-        return self.finish(self.prepare((start, size, self.version())))
+    def start_over(self, position: int) -> bool:
+        """Begin a stream that has ended anew, its first record at ``position``; False if this is no stream."""
+        if self._host.stream is None:
+            return False
+        self._host.stream.rewind(position)
+        return True
 
-    def prepare(self, wanted: tuple[int, int, int]) -> Prepared:
+    def batch_at(self, start: int, size: int) -> tuple[Batch, Prepared]:
+        """The batch of the ``size`` records from position ``start`` on, completed if the rule says so."""
+        prepared = self.prepare((start, size, self.version()))
+        return self.finish(prepared), prepared
+
+    def prepare_ahead(self, wanted: tuple[int, int, int]) -> Prepared:
+        """`prepare`, and place what was read on the device, while the loop does something else."""
+        return self.prepare(wanted, ahead=True)
+
+    def prepare(self, wanted: tuple[int, int, int], *, ahead: bool = False) -> Prepared:
         """Read the records of (start, size, version)."""
+        if self._host.stream is not None:
+            return self._next_of_stream(*wanted, ahead=ahead)
         start, size, _ = wanted
         indices, mask = self._rule.padded(self._window.take(start, size))
         keyed = self._randomness.names(self._source, start, indices)
-        if self._gather is not None:
-            beside = self._source.beside_records(indices) if self._has_beside else {}
-            return Prepared(self._arrays, indices, keyed, mask, beside)
+        here = self._layout.rows_here(len(indices))
+        own = indices if here is None else indices[here]
+        if self._is_gathered:
+            beside = self._source.beside_records(own) if self._has_beside else {}
+            return Prepared(size, self._arrays, indices, keyed, mask, beside)
+        fetch = self._source.fetch if self._host.workers is None else self._host.workers.fetch
         began = perf_counter()
         try:
-            batch, beside = split_beside(self._source.fetch(indices))
+            batch = fetch(own)
             read = perf_counter()
-            placed = jax.device_put(narrow(batch))
+            batch, beside = self._handed(batch, len(indices), ahead=ahead)
         except Exception as error:
             error.add_note(f"while {self._source.title} read the records at positions {start} to {start + size - 1}")
             raise
-        self._stats.add_reading(source=read - began, transfer=perf_counter() - read)
-        return Prepared(placed, None, keyed, mask, beside)
+        self._host.stats.add_reading(source=read - began, transfer=perf_counter() - read)
+        return Prepared(size, batch, None, keyed, mask, beside)
 
     def finish(self, prepared: Prepared) -> Batch:
         """The batch after its stages, whose variables are written."""
@@ -113,29 +141,72 @@ class Route:
             began = perf_counter()
             batch, values = self._run(self._split.read(), batch, prepared.rows, prepared.mask, prepared.keyed)
             self._split.write(values)
-            self._stats.stages += perf_counter() - began
+            self._host.stats.stages += perf_counter() - began
         if prepared.beside:
             return with_fields(batch, prepared.beside, "text or object fields, which ride beside the batch,")
         return batch
 
+    def _next_of_stream(self, start: int, size: int, turn: int, *, ahead: bool) -> Prepared:
+        stream: Any = self._host.stream
+        began = perf_counter()
+        try:
+            batch, size, behind = stream.read(start, size, turn)
+            read = perf_counter()
+            rows, mask = stream.padded(size)
+            own = stream.own(rows, self._layout.rows_here(len(rows)))
+            batch, beside = self._handed(jax.tree.map(lambda leaf: leaf[own], batch), len(rows), ahead=ahead)
+        except StopIteration:
+            raise
+        except Exception as error:
+            error.add_note(f"while {self._source.title} read the next {size} records, from position {start} on")
+            raise
+        self._host.stats.add_reading(source=read - began, transfer=perf_counter() - read)
+        keyed = self._randomness.names_in_stream(self._source, start, rows)
+        return Prepared(size, batch, None, keyed, mask, beside, behind)
 
-def scan_reader(source: DataSourceModule) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
+    def _handed(self, batch: Batch, size: int, *, ahead: bool) -> tuple[Batch, dict[str, Any]]:
+        """(the batch as a device has it, the fields that ride beside it).
+
+        What is not read ahead goes into the compiled step as it is, which is the shortest way onto the default device.
+        """
+        batch, beside = split_beside(batch)
+        batch = narrow(batch)
+        if ahead or self._is_plain or self._layout != DEFAULT:
+            batch = self._layout.place(batch, size)
+        return batch, beside
+
+    def _open_order(self) -> None:
+        if self._host.stream is None:
+            self._words = self._source.order_words()
+            self._window = self._source.order_window(self._rule.batch_size, background=self._is_loop)
+
+    _arrays: Any = None
+    _version: int = 0
+
+
+def scan_reader(source: DataSourceModule, layout: Layout) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
     """(gather, arrays) for traced indices: the source's own, or a callback to the host."""
     _, beside = split_beside(source.element_spec())
     if source.access == "device" and not beside:
-        return source.compiled_records()
-    return _TracedFetch(source), ()
+        return source.compiled_records(layout.data_sharding)
+    return _TracedFetch(source, over_mesh=False), ()
+
+
+def traced_records(source: DataSourceModule, layout: Layout, indices: jax.Array) -> Batch:
+    """The records at traced ``indices`` in anybody's trace, who may hand in the source, but not its data."""
+    return layout.gathered(_TracedFetch(source, over_mesh=layout.data_sharding is not None), (), indices)
 
 
 @dataclass(frozen=True, eq=False)
 class _TracedFetch:
     source: DataSourceModule
+    over_mesh: bool
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _TracedFetch) and self.source is other.source
+        return isinstance(other, _TracedFetch) and self.source is other.source and self.over_mesh == other.over_mesh
 
     def __hash__(self) -> int:
         return id(self.source)
 
     def __call__(self, _: Any, indices: jax.Array) -> Batch:
-        return self.source.fetch_traced(indices)
+        return self.source.fetch_traced(indices, over_mesh=self.over_mesh)

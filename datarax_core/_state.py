@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from ._layout import put
 from .errors import StateError
 
 
@@ -68,7 +69,9 @@ def _decoded(value: Any, like: Any) -> Any:
         words = np.asarray(value, np.uint32)
         return jax.random.wrap_key_data(jnp.asarray(words), impl=jax.random.key_impl(like))
     array = np.asarray(value, like.dtype)
-    return jax.device_put(array, like.sharding) if isinstance(like, jax.Array) else array
+    if not isinstance(like, jax.Array):
+        return array
+    return put(array, like.sharding) if like.committed else jnp.asarray(array)  # what was free to move stays so
 
 
 def require_keys(state: dict[str, Any], keys: set[str], title: str) -> None:

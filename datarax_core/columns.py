@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import jax
 import numpy as np
 
+from ._layout import put
 from ._narrow import narrow_field
 from ._permutation import DEVICE_LIMIT
 from ._stacking import Place, stacked
@@ -35,7 +36,7 @@ class Columns:
         self.form: Form = form
         self.columns = dict(columns)
         self.length = len(next(iter(self.columns.values()), ()))
-        self._placed: tuple[Any, ...] | None = None
+        self._placed: dict[jax.sharding.Sharding | None, tuple[Any, ...]] = {}
         self._are_references = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -72,24 +73,29 @@ class Columns:
         """One value a column, given by name, as a batch has them: by name, by place, or the one by itself."""
         return _arranged(self.form, {name: fields[name] for name in self.columns})
 
-    def placed(self, origin: str = "") -> tuple["Gather", tuple[Any, ...]]:
+    def placed(
+        self, sharding: jax.sharding.Sharding | None = None, *, origin: str = ""
+    ) -> tuple["Gather", tuple[Any, ...]]:
         """(function of arrays and indices, arrays on the device): what a compiled program takes as its arguments.
+
+        ``sharding`` puts a copy on every device that it names, in place of the default one.
 
         Raises:
             NarrowingError: A 64-bit value does not fit 32 bits; names field, record and ``origin``, the source's title.
         """
         names = self.on_device
-        if self._placed is None:
+        if sharding not in self._placed:
             if self.length > DEVICE_LIMIT:
                 raise ValueError(
                     f"{self.length} records are more than the {DEVICE_LIMIT} that a device addresses; use placement='host'"
                 )
             with jax.ensure_compile_time_eval():
-                self._placed = tuple(
-                    _place(narrow_field(name, self.columns[name], records=range(self.length), origin=origin))
-                    for name in names
+                narrowed = (
+                    narrow_field(name, self.columns[name], records=range(self.length), origin=origin) for name in names
                 )
-        return Gather(self.form, names, self._are_references), self._placed
+                self._placed[sharding] = tuple(_place(array, sharding) for array in narrowed)
+        by_reference = self._are_references and sharding is None
+        return Gather(self.form, names, by_reference), self._placed[sharding]
 
     def traced_rows(self, indices: jax.Array, origin: str = "") -> Batch:
         """The records at traced ``indices``, in anybody's trace.
@@ -99,10 +105,10 @@ class Columns:
         reach it by reference. Reading through it costs compiled loops a fifth of their speed, so columns become
         references when a foreign trace first asks.
         """
-        gather, arrays = self.placed(origin)
+        gather, arrays = self.placed(origin=origin)
         if not self._are_references:
             with jax.ensure_compile_time_eval():
-                self._placed = arrays = tuple(map(jax.new_ref, arrays))
+                self._placed[None] = arrays = tuple(map(jax.new_ref, arrays))
             self._are_references = True
             gather = Gather(gather.form, gather.names, by_reference=True)
         return gather(arrays, indices)
@@ -253,5 +259,5 @@ def _read_only(column: Any) -> np.ndarray:
     return view
 
 
-def _place(array: Any) -> jax.Array:
-    return array if isinstance(array, jax.Array) else jax.device_put(array)
+def _place(array: Any, sharding: jax.sharding.Sharding | None) -> Any:
+    return array if sharding is None and isinstance(array, jax.Array) else put(array, sharding)

@@ -167,6 +167,7 @@ class PipelineConfig(_Config):
     num_epochs: Count | None = Field(default=1, description="How often each record is served; null is endless.")
     drop_last: Flag = Field(default=False, description="Leave out the last batch if it is short.")
     prefetch: NonNegative = Field(default=2, description="Batches that a loop reads ahead where the host reads them.")
+    workers: NonNegative = Field(default=0, description="Processes that read for a source whose decoding is Python.")
     pad_last: Name | None = Field(
         default=None,
         description="Complete the last batch, and add a boolean field of this name, true for real records.",

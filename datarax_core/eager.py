@@ -128,7 +128,7 @@ class EagerSourceBase(DataSourceModule):
         indices = record_numbers(indices, self.length, self.title)
         if self.access == "host":
             return self._columns.rows(indices)
-        gather, arrays = self._columns.placed(self.title)
+        gather, arrays = self._columns.placed(origin=self.title)
         beside = self._columns.beside(indices)
         if not beside:
             return _gathered(gather, arrays, indices)
@@ -138,9 +138,17 @@ class EagerSourceBase(DataSourceModule):
         """`get_records`: there is nothing to keep that is not in memory already."""
         return self.get_records(indices)
 
-    def compiled_records(self) -> tuple[Gather, tuple[Any, ...]]:
+    def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:
+        """See `DataSourceModule.fetch_traced`; over a mesh the host reads, since a trace cannot close over its arrays."""
+        return self.fetch_by_callback(indices) if over_mesh else super().fetch_traced(indices)
+
+    def fetch_on_host(self, indices: np.ndarray) -> Batch:
+        """The records at ``indices`` by NumPy, whatever the placement."""
+        return self._columns.rows(indices)
+
+    def compiled_records(self, sharding: jax.sharding.Sharding | None = None) -> tuple[Gather, tuple[Any, ...]]:
         """The gather and the placed columns; see `DataSourceModule.compiled_records`."""
-        return self._columns.placed(self.title)
+        return self._columns.placed(sharding, origin=self.title)
 
     def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The text and object columns at ``indices``."""
@@ -177,7 +185,7 @@ class EagerSourceBase(DataSourceModule):
         """
         self._require_records()
         self._require_device_fields("no device has")
-        gather, arrays = self._columns.placed(self.title)
+        gather, arrays = self._columns.placed(origin=self.title)
         if not isinstance(sharding, jax.sharding.Sharding | jax.Device | None):
             raise TypeError(f"sharding is a jax.sharding.Sharding, or None for one device, not {sharding!r:.80}")
         whole = gather.whole(arrays)
@@ -229,7 +237,8 @@ def _gathered(gather: Gather, arrays: tuple[Any, ...], indices: Any) -> Batch:
 def _fits_device_memory(columns: Columns) -> bool:
     device = jax.local_devices()[0]
     if device.platform == "cpu":
-        return columns.nbytes * _SHARE_OF_HOST <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return columns.nbytes * jax.local_device_count() * _SHARE_OF_HOST <= memory  # over a mesh each has a copy
     stats = device.memory_stats() or {}
     return bool(columns.nbytes * 2 <= stats.get("bytes_limit", columns.nbytes * 2))
 

@@ -11,25 +11,28 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from ._arguments import require_source, require_stages
 from ._batch_rule import BatchRule, whole_number
 from ._cursor import Cursor
 from ._explain import explain, summary
 from ._iterator import BatchIterator, Ticket
-from ._modules import Split, apply_stages, stage_name
-from ._permutation import DEVICE_LIMIT
-from ._programs import Scan, compiled, staged, with_fields
+from ._layout import layout_of
+from ._modules import Split, apply_stages
+from ._plan import Plan
+from ._processes import part_of, require_agreement
+from ._programs import served, staged, with_fields
 from ._randomness import StageKeys
-from ._routes import Route, scan_reader
+from ._routes import HostParts, Prepared, Route, traced_records
+from ._scan import ScanInParts
 from ._state import require_dict, require_keys, require_position, require_same, restore_variables, variable_state
-from ._stats import Stats
+from ._streams import StreamReader
+from ._workers import Workers
 from .build import build_source
 from .config import PipelineConfig, load_config, parse_config
 from .graph import Graph
 from .registry import SourceRegistry
 from .source import DataSourceModule
 from .spec import Batch, ElementSpec, batch_struct, device_spec, named_fields, spec_of, split_beside
-
-_SCAN_RECORDS = 1 << 24  # records that one compiled scan serves: 64 MiB of indices; a longer one is run in parts
 
 
 class Pipeline(nnx.Module):
@@ -47,10 +50,15 @@ class Pipeline(nnx.Module):
         rngs: Random streams of the pipeline; saved with its state.
         num_epochs: Epochs in a loop; None is endless.
         drop_last: Leave out a last batch that is not full.
-        prefetch: Batches that a loop reads ahead on a background thread, where the host reads the records; 0 reads none. A
-            source on the device needs none: its steps are compiled, and dispatched without waiting.
         pad_last: Complete the last batch by repeating its last record, and add a boolean field of this name to every
             batch, true for real records.
+        prefetch: Batches that a loop reads ahead on a background thread, where the host reads the records; 0 reads none. A
+            source on the device needs none: its steps are compiled, and dispatched without waiting.
+        workers: Processes that read for a source on the host whose decoding is Python, and keeps one core busy; 0 reads in
+            this process. They start with the first batch, each with a copy of the source, which must pickle.
+        sharding: How batches lie on devices: a ``jax.sharding.NamedSharding`` whose spec is that of a whole field (one of
+            fewer dimensions takes its head), or a ``SingleDeviceSharding``; None is the default device. Over devices of
+            several processes, each process builds an equal pipeline and reads the rows that its devices hold.
 
     Raises:
         TypeError, ValueError: An argument cannot work; the message names it.
@@ -67,24 +75,23 @@ class Pipeline(nnx.Module):
         drop_last: bool = False,
         pad_last: str | None = None,
         prefetch: int = 2,
+        workers: int = 0,
+        sharding: jax.sharding.Sharding | None = None,
     ) -> None:
-        _check_source(source)
-        _check_stages(stages)
+        require_source(source)
+        require_stages(stages)
         self.rule = BatchRule(batch_size, num_epochs, drop_last, pad_last)
-        self.source = source
+        self._layout = layout_of(sharding)
+        self.source, self._part = part_of(source, self._layout)
         self.stages = nnx.List(list(stages))
         self.rngs = rngs
         self.prefetch = whole_number("prefetch", prefetch, at_least=0)
+        self.workers = whole_number("workers", workers, at_least=0)
         self.cursor = Cursor()
         self._stage_keys = StageKeys(stages, rngs)
-        self._host = _HostParts()
-        if pad_last is not None:
-            with_fields(source.element_spec(), {pad_last: None}, "the mask of pad_last")
-        if self.rule.num_batches(source.order().epoch_length) == 0:
-            raise ValueError(
-                f"batch_size={batch_size} with drop_last leaves no batch of the {source.order().epoch_length} records "
-                f"that {source.title} serves; make it smaller"
-            )
+        self._host = self._new_host_parts()
+        self._require_batches()
+        require_agreement(self._shared_facts(), self._layout)
 
     @classmethod
     def from_config(
@@ -93,8 +100,9 @@ class Pipeline(nnx.Module):
         registry: SourceRegistry | None = None,
         *,
         stages: Sequence[Callable[[Batch], Batch]] = (),
+        sharding: jax.sharding.Sharding | None = None,
     ) -> Self:
-        """The pipeline that a file (YAML, TOML, JSON) or mapping describes, with ``stages`` made in Python.
+        """The pipeline that a file (YAML, TOML, JSON) or mapping describes, with ``stages`` and ``sharding`` made in Python.
 
         Raises:
             ConfigError: The config is invalid; every problem with its place.
@@ -113,6 +121,8 @@ class Pipeline(nnx.Module):
             drop_last=config.drop_last,
             pad_last=config.pad_last,
             prefetch=config.prefetch,
+            workers=config.workers,
+            sharding=sharding,
         )
 
     @classmethod
@@ -142,19 +152,20 @@ class Pipeline(nnx.Module):
         `RuntimeError` if another one, `set_state` or `reset` came between.
         """
         self._require_no_trace("iterate")
-        epoch_length = self.source.order().epoch_length
-        run_length = self.rule.run_length(epoch_length)
-        is_over = run_length is not None and not self.rule.next_size(
-            self.cursor.run_start + run_length - self.cursor.position
-        )
-        run = self.cursor.begin_run(epoch_length, is_over=is_over)
+        run_length = self.rule.run_length(self._epoch_length)
+        left = None if run_length is None else self.cursor.run_start + run_length - self.cursor.position
+        run = self.cursor.begin_run(self._epoch_length, is_over=not self.rule.next_size(left))
         end = None if run_length is None else self.cursor.run_start + run_length
-        ticket = Ticket(lambda: self.cursor.is_current(run), lambda: self.cursor.position, end)
-        return BatchIterator(self._make_route(is_loop=True), self.rule, ticket, self._hand_over, prefetch=self.prefetch)
+        ticket = Ticket(
+            lambda: self.cursor.is_current(run), lambda: self.cursor.position, end, self._hand_over, self._move_past
+        )
+        return BatchIterator(self._make_route(is_loop=True), self.rule, ticket, prefetch=self.prefetch)
 
     def __len__(self) -> int:
         """Batches in one run."""
-        batches = self.rule.num_batches(self.source.order().epoch_length)
+        if self._epoch_length is None:
+            raise TypeError(f"a pipeline over {self.source.title} has no length: it is a stream without one")
+        batches = self.rule.num_batches(self._epoch_length)
         if batches is None:
             raise TypeError("an endless pipeline (num_epochs=None) has no length")
         return batches
@@ -164,14 +175,21 @@ class Pipeline(nnx.Module):
 
         Traceable: under ``nnx.jit``, with the pipeline as an argument, the position moves as any variable does. Cost does not
         depend on the size of the data.
+
+        Raises:
+            RuntimeError: A stream without a length has ended.
         """
         size = self.rule.batch_size
         if self.cursor.is_traced:
             return self._traced_step(size)
-        began, position, route = perf_counter(), self.cursor.position, self._host.route
+        began, position, route = perf_counter(), self.cursor.position, self._host.step_route
         if route is None or not route.serves(self.source, tuple(self.stages)):
-            route = self._host.route = self._make_route(is_loop=False)
-        return self._hand_over(route.batch_at(position, size), position, size, began)
+            route = self._host.step_route = self._make_route(is_loop=False)
+        try:
+            batch, prepared = route.batch_at(position, size)
+        except StopIteration:
+            raise RuntimeError(f"{self.source.title} has ended; reset() the pipeline to start it over") from None
+        return self._hand_over(batch, position, prepared, began)
 
     def scan(
         self, step_fn: Callable[..., Any], *, length: int, modules: Sequence[Any] = (), init_carry: Any = None
@@ -189,26 +207,17 @@ class Pipeline(nnx.Module):
             The outputs, stacked; with ``init_carry`` (last carry, outputs).
         """
         self._require_no_trace("scan")
+        if self.source.access == "stream":
+            raise NotImplementedError(
+                f"{self.source.title} is a stream, which compiled code cannot reach; iterate the pipeline, or call step()"
+            )
         length = whole_number("length", length, at_least=1)
-        if not isinstance(modules, Sequence):
-            raise TypeError(f"modules is a tuple of modules, such as (model, optimizer), not {type(modules).__name__}")
-        size, start = self.rule.batch_size, self.cursor.position
-        at_once = max(1, _SCAN_RECORDS // size)
-        split = Split((tuple(self.stages), tuple(modules)))
-        gather, arrays = scan_reader(self.source)
-        run = compiled(Scan(gather, split.structure, self.rule.pad_last, step_fn, init_carry is not None))
-        carry, outs = init_carry, []
-        for done in range(0, length, at_once):
-            steps = min(at_once, length - done)
-            rows = self._scan_indices(start + done * size, steps)
-            keyed = self._stage_keys.names(self.source, start + done * size, rows)
-            values, carry, out = run(split.read(), arrays, rows, keyed, carry)
-            split.write(values)
-            outs.append(out)
+        start, size = self.cursor.position, self.rule.batch_size
+        scan = ScanInParts(self._plan())
+        result = scan(step_fn, length=length, modules=modules, init_carry=init_carry, start=start)
         self.cursor.move(start + length * size)
         self.source.note_served(length)
-        out = outs[0] if len(outs) == 1 else jax.tree.map(lambda *parts: jnp.concatenate(parts), *outs)
-        return out if init_carry is None else (carry, out)
+        return result
 
     def __call__(self, batch: Batch) -> Batch:
         """The stages, applied to a batch of your own; not for stochastic ones, which need to know their records."""
@@ -232,11 +241,11 @@ class Pipeline(nnx.Module):
     # -- what it says of itself -----------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return summary(self.source, tuple(self.stages), self.rule)
+        return summary(self._plan())
 
     def explain(self) -> str:
         """The route that a loop takes and why, and what would make it faster."""
-        return explain(self.source, tuple(self.stages), self.rule, self.prefetch)
+        return explain(self._plan())
 
     def stats(self) -> dict[str, Any]:
         """What was served one by one since the pipeline was built: batches, records, bytes, and where the seconds went.
@@ -256,24 +265,30 @@ class Pipeline(nnx.Module):
         """An independent twin: its own position, variables and random streams; data that never changes is shared."""
         twin = nnx.clone(self)
         twin.cursor.renew()
-        twin._host = _HostParts()  # noqa: SLF001 - of this class
         twin.source = twin.source.clone()
+        stream = None if self._host.stream is None else self._host.stream.twin(twin.source)
+        twin._host = HostParts(stream=stream)  # noqa: SLF001 - of this class
         return twin
 
     def reset(self) -> None:
         """Back to the first position; what stages learned stays, and random streams go on."""
+        if self._host.stream is not None:
+            self._host.stream.rewind(0)
         self.cursor.restore(0, 0)
 
     def get_state(self) -> dict[str, Any]:
-        """Where the stream stands: JSON-able, about a kilobyte, no data. Valid between any two batches.
+        """Where the stream stands: JSON-able, about a kilobyte, no data. Valid between any two batches, on any process.
 
+        The state of a source that is read forward only is in it, as it stood behind the batch that was served last.
         Parameters and statistics of stages are not in it: save ``nnx.state(pipeline.stages)`` beside your model.
         """
+        stream = {} if self._host.stream is None else {"stream": self._host.stream.source_state()}
         return {
             "position": self.cursor.position,
             "run_start": self.cursor.run_start,
             "rngs": variable_state(self, nnx.RngState),
             "fingerprint": self._fingerprint(),
+            **stream,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -286,81 +301,104 @@ class Pipeline(nnx.Module):
             TypeError: ``state`` is not a dict.
             StateError: It was saved by another stream; everything that differs is named, and nothing is changed.
         """
-        title = f"the pipeline over {self.source.title}"
+        title, stream = f"the pipeline over {self.source.title}", self._host.stream
         require_dict(state, title)
-        require_keys(state, {"position", "run_start", "rngs", "fingerprint"}, title)
+        require_keys(
+            state,
+            {"position", "run_start", "rngs", "fingerprint"} | ({"stream"} if stream is not None else set()),
+            title,
+        )
         require_same(state["fingerprint"], self._fingerprint(), title)
         require_position(state, title)
+        require_agreement({"position": state["position"], "run_start": state["run_start"]}, self._layout)
+        if stream is not None:
+            stream.restore(state["position"], state["stream"])
         restore_variables(self, state["rngs"], nnx.RngState)
         self.cursor.restore(state["position"], state["run_start"])
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
-    def _make_route(self, *, is_loop: bool) -> Route:
-        return Route(self.source, tuple(self.stages), self.rule, self._stage_keys, self._host.stats, is_loop=is_loop)
+    @property
+    def _epoch_length(self) -> int | None:
+        length, num_parts = self.source.epoch_length, 1 if self._part is None else self._part[1]
+        return None if length is None else length * num_parts
 
-    def _hand_over(self, batch: Batch, position: int, size: int, began: float) -> Batch:
+    def _plan(self) -> Plan:
+        return Plan(
+            source=self.source,
+            stages=tuple(self.stages),
+            rule=self.rule,
+            randomness=self._stage_keys,
+            layout=self._layout,
+            part=self._part,
+            prefetch=self.prefetch,
+            workers=self.workers,
+        )
+
+    def _new_host_parts(self) -> HostParts:
+        if self.source.access != "stream":
+            return HostParts()
+        return HostParts(stream=StreamReader(self.source, self.rule, 1 if self._part is None else self._part[1]))
+
+    def _make_route(self, *, is_loop: bool) -> Route:
+        if self.workers and self._host.workers is None:
+            self._host.workers = Workers(self.source, self.workers)
+        return Route(self._plan(), self._host, is_loop=is_loop)
+
+    def _hand_over(self, batch: Batch, position: int, prepared: Prepared, began: float) -> Batch:
         """Move the position, now that the batch is ready, and count it."""
-        self.cursor.move(position + size)
+        self._move_past(position, prepared)
         self.source.note_served(1)
-        self._host.stats.add_batch(size, perf_counter() - began)
+        self._host.stats.add_batch(prepared.size, perf_counter() - began)
         return batch
 
+    def _move_past(self, position: int, prepared: Prepared) -> None:
+        self.cursor.move(position + prepared.size)
+        if self._host.stream is not None:
+            self._host.stream.hand_over(position + prepared.size, prepared.behind)
+
     def _traced_step(self, size: int) -> Batch:
+        if self.source.access == "stream":
+            raise NotImplementedError(
+                f"{self.source.title} is a stream, which compiled code cannot reach; call step() outside of it"
+            )
         indices = self.source.record_indices_at(self.cursor.here, size, self.source.order_words())
         mask = None if self.rule.pad_last is None else jnp.ones(size, jnp.bool_)
         keyed = self._stage_keys.names(self.source, self.cursor.here, indices)
-        batch = staged(self.stages, self.source.fetch_traced(indices), self.rule.pad_last, mask, keyed)
+        batch = traced_records(self.source, self._layout, indices)
+        batch = served(self.stages, batch, self.rule.pad_last, mask, keyed, layout=self._layout)
         self.cursor.advance(size)
         return batch
 
-    def _scan_indices(self, start: int, steps: int) -> np.ndarray:
-        if self.source.order().length > DEVICE_LIMIT:
-            title = self.source.title
-            raise ValueError(f"scan addresses at most {DEVICE_LIMIT} records; {title} has more: iterate instead")
-        indices = self.source.record_indices_at(start, steps * self.rule.batch_size, self.source.order_words())
-        return np.asarray(indices, np.int32).reshape(steps, self.rule.batch_size)
+    def _require_batches(self) -> None:
+        """Refuse what leaves no batch, cannot be laid out, or reads in a way that the source has no use for."""
+        rule, length = self.rule, self._epoch_length
+        if rule.pad_last is not None:
+            with_fields(self.source.element_spec(), {rule.pad_last: None}, "the mask of pad_last")
+        if length is not None and rule.num_batches(length) == 0:
+            raise ValueError(
+                f"batch_size={rule.batch_size} with drop_last leaves no batch of the {length} records "
+                f"that {self.source.title} serves; make it smaller"
+            )
+        if self.workers and self.source.access != "host":
+            raise ValueError(
+                f"workers={self.workers} read records for a source on the host, but {self.source.title} is "
+                f"{'a stream, which only one can read' if self.source.access == 'stream' else 'on the device'}"
+            )
+        self._layout.check(
+            device_spec(split_beside(self.source.element_spec())[0]), rule.batch_size, rule.last_size(length)
+        )
+
+    def _shared_facts(self) -> dict[str, Any]:
+        """What every process of a pipeline must have alike."""
+        return {name: fact for name, fact in self._fingerprint().items() if name != "part"} | {
+            "epoch": self._epoch_length
+        }
 
     def _fingerprint(self) -> dict[str, Any]:
-        return self.source.fingerprint() | self.rule.fingerprint() | self._stage_keys.fingerprint()
+        part = {} if self._part is None else {"part": list(self._part)}
+        return self.source.fingerprint() | self.rule.fingerprint() | self._stage_keys.fingerprint() | part
 
     def _require_no_trace(self, what: str) -> None:
         if self.cursor.is_traced:
             raise RuntimeError(f"cannot {what} a pipeline inside a compiled function; call pipeline.step() there")
-
-
-class _HostParts:
-    """What a pipeline holds on the host: the route that `Pipeline.step` used last, and its counts; outside of the graph."""
-
-    def __init__(self) -> None:
-        self.route: Route | None = None
-        self.stats = Stats()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(_HostParts())  # a pickle or deep copy makes its own
-
-
-def _check_source(source: Any) -> None:
-    if not isinstance(source, DataSourceModule):
-        raise TypeError(
-            f"source is a DataSourceModule, such as MemorySource(config, data), not {type(source).__name__}"
-        )
-    if source.access == "stream":
-        raise NotImplementedError(
-            f"{source.title} is a stream without random access, which the pipeline cannot read yet"
-        )
-
-
-def _check_stages(stages: Any) -> None:
-    if callable(stages) or not isinstance(stages, Sequence):
-        raise TypeError(f"stages is a list of callables, not {type(stages).__name__}")
-    for number, stage in enumerate(stages):
-        if not callable(stage):
-            raise TypeError(f"stage {number} is not callable: {stage!r}; a stage takes a batch and returns one")
-        try:
-            hash(stage)
-        except TypeError as cause:
-            raise TypeError(
-                f"stage {number} ({stage_name(stage)}) has no hash to find its compiled program by: {cause}; if it is a "
-                "dataclass, write @dataclass(eq=False) or @dataclass(frozen=True)"
-            ) from cause

@@ -12,6 +12,7 @@ from ._batch_rule import seed_number, whole_number
 from ._cursor import Cursor
 from ._elements import ElementBlock, ElementLoop
 from ._host_errors import noting
+from ._layout import put
 from ._narrow import narrow
 from ._permutation import key_words
 from ._record_cache import RecordCache
@@ -49,9 +50,12 @@ class DataSourceModule(StructuralModule):
 
     An author writes ``__len__``, `element_spec` and `get_records`; everything else follows from them. An author whose order
     is neither sequential nor the core's shuffle writes `record_indices_at` as well. A forward-only stream writes
-    `get_batch`, `get_state` and `set_state` instead.
+    `get_batch`, `reset`, `get_state` and `set_state` instead. One with a length goes on with its next epoch by itself; one
+    without may end, and then gives what is left, and after that raises ``StopIteration``.
 
-    A source draws its order's key once, from the stream that its config names, when it is built.
+    A source draws its order's key once, from the random stream that its config names, when it is built.
+
+    A batch that was given away is never written to again: on a CPU its memory may be that of the batch on the device.
     """
 
     config_class: ClassVar[type[SourceConfig]]
@@ -135,6 +139,13 @@ class DataSourceModule(StructuralModule):
         """The positions this source serves, as arithmetic."""
         return Order(self._length())
 
+    @property
+    def epoch_length(self) -> int | None:
+        """Records in one epoch of what this source serves; None for a stream without a length."""
+        if self.access == "stream":
+            return len(self) if hasattr(type(self), "__len__") else None  # type: ignore[arg-type]  # was just seen
+        return self.order().epoch_length
+
     def fetch(self, indices: np.ndarray) -> Batch:
         """`get_records`, checked against the element spec, and through the cache if the config says ``cacheable``."""
         if not self.config.cacheable:
@@ -164,36 +175,67 @@ class DataSourceModule(StructuralModule):
         self.note_served(1)
         return batch
 
+    def skip(self, count: int) -> None:
+        """Leave out the next ``count`` records of a stream, by reading them; one that can do better overrides it."""
+        self.get_batch(count)
+
+    def process_part(self, part: int, num_parts: int) -> Self | None:  # noqa: ARG002 - what a subclass needs
+        """The stream of the ``part``-th of ``num_parts`` disjoint parts of the records, each of one length, if it has such.
+
+        Asked for when several processes share a pipeline. None: each process reads every record and keeps its rows.
+        """
+        return None
+
     def note_served(self, batches: int) -> None:
         """Count batches of this source's records that were handed over; see `get_operation_stats`."""
         self._ledger.applied += batches
 
-    def fetch_traced(self, indices: jax.Array) -> Batch:
-        """`fetch` under a trace: device dtypes, fields that no device has refused by name."""
-        spec, beside = split_beside(self.element_spec())
+    def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:  # noqa: ARG002 - what a subclass needs
+        """`fetch` under a trace: device dtypes, fields that no device has refused by name.
+
+        ``over_mesh`` says that the trace runs on devices other than those that data was placed on.
+        """
+        if self.access == "device":
+            self.require_no_beside()
+            return self._checked_records(indices)
+        return self.fetch_by_callback(indices)
+
+    def fetch_by_callback(self, indices: jax.Array) -> Batch:
+        """The records at traced ``indices``, read by the host as the program runs."""
+        self.require_no_beside()
+        shapes = batch_struct(device_spec(self.element_spec()), indices.shape[0])
+
+        def read(rows: np.ndarray) -> Batch:
+            return narrow(self.fetch_on_host(rows), records=rows, origin=self.title)
+
+        def called_back(rows: Any) -> Batch:
+            return noting(read, np.asarray(rows, np.int64))
+
+        return jax.pure_callback(called_back, shapes, indices, vmap_method="sequential")
+
+    def fetch_on_host(self, indices: np.ndarray) -> Batch:
+        """`fetch` without compiled code, which a callback from compiled code must not run."""
+        return self.fetch(indices)
+
+    def require_no_beside(self) -> None:
+        """Refuse compiled code if there are fields that no device has."""
+        beside = split_beside(self.element_spec())[1]
         if beside:
             raise SpecError(
                 f"{self.title} has fields that compiled code cannot carry: {', '.join(sorted(beside))}; "
                 "leave them out, or iterate from Python, where they ride beside the batch"
             )
-        if self.access == "device":
-            return self._checked_records(indices)
-        shapes = batch_struct(device_spec(spec), indices.shape[0])
-        return jax.pure_callback(
-            lambda rows: noting(self._fetch_narrow, np.asarray(rows, np.int64)),
-            shapes,
-            indices,
-            vmap_method="sequential",
-        )
 
-    def compiled_records(self) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
+    def compiled_records(
+        self, sharding: jax.sharding.Sharding | None = None
+    ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
         """(function of arrays and indices, the arrays): how a compiled step reads this *device* source.
 
         The arrays are the step's arguments, never constants in it; the function is hashable, so that equal pipelines share
-        one program.
+        one program. ``sharding`` puts a copy of them on every device that it names; None leaves them where they are.
         """
         graphdef, state = nnx.split(self)
-        return _MergedRecords(graphdef), state
+        return _MergedRecords(graphdef), state if sharding is None else put(state, sharding)
 
     def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ARG002 - what a subclass needs
         """The fields of a *device* source that no device has, at concrete ``indices``."""
@@ -286,11 +328,14 @@ class DataSourceModule(StructuralModule):
     def fingerprint(self) -> dict[str, Any]:
         """What a saved state must find again, as JSON: class, length, element spec, order and its key."""
         words = self.order_words()
+        is_stream = self.access == "stream"
         return {
             "source": type(self).__name__,
-            "length": self._length(),
+            "length": self.epoch_length if is_stream else self._length(),
             "element_spec": describe(self.element_spec()),
-            "order": f"{'shuffled' if words is not None else 'sequential'}, rule {ORDER_RULE}",
+            "order": "stream"
+            if is_stream
+            else f"{'shuffled' if words is not None else 'sequential'}, rule {ORDER_RULE}",
             "seed": None if words is None else np.asarray(words).tolist(),
         }
 
@@ -336,11 +381,10 @@ class DataSourceModule(StructuralModule):
                 f"{type(self).__name__} is a stream without random access; read it with get_batch()"
             )
 
-    def _fetch_narrow(self, indices: np.ndarray) -> Batch:
-        return narrow(self.fetch(indices), records=indices, origin=self.title)
-
     def _checked_records(self, indices: Any) -> Batch:
-        batch, spec = self.get_records(indices), self.element_spec()
+        if self._host.spec is None:
+            self._host.spec = self.element_spec()
+        batch, spec = self.get_records(indices), self._host.spec
         if isinstance(indices, jax.core.Tracer):
             spec = split_beside(spec)[0]
         check_batch(batch, device_spec(spec) if self.access == "device" else spec, len(indices), origin=self.title)
@@ -368,6 +412,7 @@ class _HostParts:
 
     def __init__(self) -> None:
         self.cache: RecordCache | None = None
+        self.spec: ElementSpec | None = None
         self.block = ElementBlock()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -90,12 +90,12 @@ def test_a_stage_may_not_make_a_field_that_rides_beside(make_source: MakeSource)
 
 
 def test_text_without_a_field_name_is_refused(make_source: MakeSource) -> None:
-    pipeline = Pipeline(source=make_source(["a", "b"], placement="host"), batch_size=2)
+    source = make_source(["a", "b"], placement="host")
     message = (
         r"text or object records \(record\) need a field name to ride beside the batch under; make each record a dict"
     )
     with pytest.raises(SpecError, match=message):
-        pipeline.step()
+        Pipeline(source=source, batch_size=2)
 
 
 # -- 64 bits ------------------------------------------------------------------------------------------------------------

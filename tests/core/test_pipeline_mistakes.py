@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from datarax_core import DataSourceModule, Pipeline, StructuralConfig
+from datarax_core import Pipeline
 
 MakeSource = Callable[..., Any]
 
@@ -74,17 +74,6 @@ def test_an_argument_that_cannot_work_is_refused_with_its_value(
 ) -> None:
     with pytest.raises(kind, match=message):
         Pipeline(**{"source": make_source(name="train"), "batch_size": 32} | options)
-
-
-def test_a_stream_is_refused_by_name() -> None:
-    class Ticks(DataSourceModule):
-        def get_batch(self, batch_size: int) -> Any:
-            return {"id": np.zeros(batch_size)}
-
-    with pytest.raises(
-        NotImplementedError, match=r"^Ticks 'live' is a stream without random access, which the pipeline"
-    ):
-        Pipeline(source=Ticks(StructuralConfig(), name="live"), batch_size=4)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from datarax_core import EagerSourceBase, Pipeline, _routes
-from datarax_core import pipeline as pipeline_module
+from datarax_core import _scan as scan_module
 
 MakeSource = Callable[..., Any]
 TRACES: list[str] = []
@@ -95,7 +95,7 @@ def test_a_long_scan_is_run_in_parts(make_source: MakeSource, monkeypatch: pytes
         return int(carry), outs.tolist(), int(counter.batches[...]), pipeline.get_state()
 
     whole = scanned()
-    monkeypatch.setattr(pipeline_module, "_SCAN_RECORDS", 100)
+    monkeypatch.setattr(scan_module, "_AT_ONCE", 100)
     assert scanned() == whole
 
 
@@ -157,7 +157,7 @@ def lowered_by(make_source: MakeSource, monkeypatch: pytest.MonkeyPatch, route: 
     if route == "traced step":
         return nnx.jit(lambda pipeline: pipeline.step()).lower(pipeline).lowered
     programs: list[Any] = []
-    compiled = pipeline_module.compiled
+    compiled = _routes.compiled
 
     def noting(program: Any) -> Any:
         run = compiled(program)
@@ -170,7 +170,7 @@ def lowered_by(make_source: MakeSource, monkeypatch: pytest.MonkeyPatch, route: 
 
     before = sum(array.nbytes for array in jax.live_arrays())
     with monkeypatch.context() as patched:
-        for module in (pipeline_module, _routes):
+        for module in (scan_module, _routes):
             patched.setattr(module, "compiled", noting)
         outputs = pipeline.step() if route == "step" else pipeline.scan(lambda batch: batch["x"].sum(), length=3)
     placed = sum(array.nbytes for array in source.compiled_records()[1])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from datarax_core import DataSourceModule, Pipeline, SourceConfig
+from datarax_core import DataSourceModule, Pipeline, SourceConfig, _pace
 
 
 class Watched(DataSourceModule):
@@ -61,6 +61,11 @@ def no_reading_threads() -> bool:
     return True
 
 
+@pytest.fixture(autouse=True)
+def _every_reading_is_worth_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pace, "WORTH_A_THREAD", -1.0)
+
+
 @pytest.mark.parametrize("prefetch", [1, 2, 7, 100])
 def test_the_stream_is_the_same_at_every_depth(prefetch: int) -> None:
     def stream(depth: int) -> list[list[int]]:
@@ -74,6 +79,23 @@ def test_reading_ahead_happens_on_a_thread_of_its_own_and_none_without() -> None
         source = Watched()
         ids(Pipeline(source=source, batch_size=7, prefetch=prefetch))
         assert source.watch.threads == expected
+
+
+def test_no_thread_is_started_while_reading_is_quick_and_one_is_once_it_is_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_pace, "WORTH_A_THREAD", 1e9)
+    source = Watched()
+    batches = iter(Pipeline(source=source, batch_size=7, prefetch=2))
+    served = [next(batches), next(batches)]
+    assert source.watch.threads == {threading.current_thread().name}
+    monkeypatch.setattr(_pace, "WORTH_A_THREAD", -1.0)
+    served.append(next(batches))
+    assert "datarax-prefetch" in source.watch.threads
+    monkeypatch.setattr(_pace, "WORTH_A_THREAD", 1e9)
+    source.watch.threads.clear()
+    assert ids([*served, *batches]) == ids(Pipeline(source=Watched(), batch_size=7, prefetch=0))
+    assert threading.current_thread().name in source.watch.threads
 
 
 def test_no_more_is_read_ahead_than_was_asked_for() -> None:
@@ -201,5 +223,5 @@ def test_a_pipeline_explains_its_route() -> None:
     summary = "Pipeline(Watched 'watched': 40 records shuffled; stages: <lambda>; batches of 7, 1 epoch, drop_last)"
     assert repr(pipeline) == summary
     assert pipeline.explain().startswith(f"{summary}\nhost route: Watched 'watched' reads records at concrete indices")
-    assert "A background thread reads 2 batches ahead of the loop." in pipeline.explain()
+    assert "A background thread reads 2 batches ahead of the loop, once" in pipeline.explain()
     assert "prefetch=0" in Pipeline(source=Watched(), batch_size=7, prefetch=0).explain()

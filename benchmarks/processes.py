@@ -1,0 +1,86 @@
+"""What do several processes cost? Two processes of one pipeline against one process of half the batch, each on one core."""
+
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from _measure import Row
+
+HALF, WIDTH, BATCHES, RUNS = 256, 3072, 200, 5
+
+
+def rows() -> list[Row]:
+    """Time a batch, for a source on the host and one on the device."""
+    return [_row(placement) for placement in ("host", "device")]
+
+
+def _row(placement: str) -> Row:
+    pairs = sorted((_seconds(placement, 2) / _seconds(placement, 1), _seconds(placement, 1)) for _ in range(RUNS))
+    ratio, one = pairs[RUNS // 2]
+    texts = f"{one * 1e6:.0f} us a batch", f"{one * ratio * 1e6:.0f} us a batch"
+    return Row(f"two processes against one of half the batch, {placement}", *texts, ratio, 1.1, "at most")
+
+
+def _seconds(placement: str, processes: int) -> float:
+    """Seconds a batch, of the slowest process."""
+    with socket.socket() as held:
+        held.bind(("localhost", 0))
+        port = held.getsockname()[1]
+    children = [
+        subprocess.Popen(  # noqa: S603 - this file
+            [sys.executable, __file__, placement, str(index), str(processes), str(port)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parent)},
+        )
+        for index in range(processes)
+    ]
+    outputs = [child.communicate(timeout=300)[0].decode() for child in children]
+    return max(float(output.splitlines()[-1]) for output in outputs)  # Gloo prints before us
+
+
+def _child(placement: str, index: int, processes: int, port: int) -> None:
+    """Loop over a pipeline whose global batch grows with the processes, and print seconds a batch."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[index % len(cores)]})
+    import jax
+    import numpy as np
+    from flax import nnx
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    from datarax_core import Pipeline
+    from datarax_memory import MemorySource, MemorySourceConfig
+
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    if processes > 1:
+        jax.distributed.initialize(f"localhost:{port}", processes, index)
+    mesh = jax.make_mesh((processes,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    size = HALF * processes
+    config = MemorySourceConfig(shuffle=True, placement=placement)  # type: ignore[arg-type]  # one of two
+    data = {"x": np.ones((20_000, WIDTH), np.uint8)}
+    pipeline = Pipeline(
+        source=MemorySource(config, data, rngs=nnx.Rngs(0)),
+        stages=[lambda batch: {"x": batch["x"].astype(np.float32) / 255}],
+        batch_size=size,
+        num_epochs=None,
+        sharding=NamedSharding(mesh, PartitionSpec("data")),
+    )
+    batches = iter(pipeline)
+
+    def run() -> float:
+        began = time.perf_counter()
+        for _ in range(BATCHES):
+            batch = next(batches)
+        jax.block_until_ready(batch)
+        return (time.perf_counter() - began) / BATCHES
+
+    run()
+    print(statistics.median(run() for _ in range(RUNS)))
+
+
+if __name__ == "__main__":
+    _child(sys.argv[1], *map(int, sys.argv[2:]))

@@ -1,0 +1,55 @@
+"""How long until the first batch: of a first pipeline, which compiles, and of a second one like it, which need not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from _measure import Row, seconds
+from flax import nnx
+
+from datarax_core import Pipeline
+from datarax_core.eager import Placement
+from datarax_memory import MemorySource, MemorySourceConfig
+
+TRACED: list[str] = []
+
+
+def rows() -> list[Row]:
+    """The second pipeline against the first, by route; whether anything was traced again is checked besides."""
+    return [_row(placement, route) for placement in ("device", "host") for route in ("loop", "step", "scan")]
+
+
+class _Scale(nnx.Module):
+    """A stage as a user has it: a module with parameters, made anew for each pipeline."""
+
+    def __init__(self) -> None:
+        self.scale = nnx.Param(jnp.ones(32))
+
+    def __call__(self, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        TRACED.append("stage")
+        return {"x": jnp.tanh(batch["x"] * self.scale)}
+
+
+def _row(placement: Placement, route: str) -> Row:
+    first = seconds(lambda: _first_batch(placement, route))
+    traced = len(TRACED)
+    second = min(seconds(lambda: _first_batch(placement, route)) for _ in range(5))
+    if placement == "device" and len(TRACED) > traced:
+        raise AssertionError(f"the second pipeline traced its stage again ({route})")
+    texts = f"{first * 1e3:.0f} ms", f"{second * 1e3:.1f} ms"
+    return Row(f"first batch of a second pipeline, {placement}, {route}", *texts, second / first, 0.2, "at most")
+
+
+def _first_batch(placement: Placement, route: str) -> None:
+    data = {"x": np.ones((1000, 32), np.float32)}
+    source = MemorySource(MemorySourceConfig(shuffle=True, placement=placement), data, rngs=nnx.Rngs(0))
+    pipeline = Pipeline(source=source, stages=[_Scale()], batch_size=64 + len(placement) + len(route))
+    if route == "loop":
+        jax.block_until_ready(next(iter(pipeline)))
+    elif route == "step":
+        jax.block_until_ready(pipeline.step())
+    else:
+        jax.block_until_ready(pipeline.scan(_total, length=3))
+
+
+def _total(batch: dict[str, jax.Array]) -> jax.Array:
+    return batch["x"].sum()

@@ -1,0 +1,53 @@
+"""A user's step over many batches in one compiled program."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._modules import Split
+from ._permutation import DEVICE_LIMIT
+from ._plan import Plan
+from ._programs import Scan, compiled
+from ._routes import scan_reader
+
+_AT_ONCE: Final = 1 << 24  # records that one compiled program serves: 64 MiB of indices; a longer scan is run in parts
+
+
+class ScanInParts:
+    """What `Pipeline.scan` does from a position on; it moves nothing."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def __call__(
+        self, step_fn: Callable[..., Any], *, length: int, modules: Sequence[Any], init_carry: Any, start: int
+    ) -> Any:
+        """The outputs, stacked; with ``init_carry`` (last carry, outputs). Modules and stages hold their new values."""
+        if not isinstance(modules, Sequence):
+            raise TypeError(f"modules is a tuple of modules, such as (model, optimizer), not {type(modules).__name__}")
+        size, has_carry = self._plan.rule.batch_size, init_carry is not None
+        at_once = max(1, _AT_ONCE // size)
+        split = Split((self._plan.stages, tuple(modules)))
+        gather, arrays = scan_reader(self._plan.source, self._plan.layout)
+        run = compiled(Scan(gather, split.structure, self._plan.rule.pad_last, step_fn, has_carry, self._plan.layout))
+        carry, outs = init_carry, []
+        for done in range(0, length, at_once):
+            rows = self._indices(start + done * size, min(at_once, length - done))
+            keyed = self._plan.randomness.names(self._plan.source, start + done * size, rows)
+            values, carry, out = run(split.read(), arrays, rows, keyed, carry)
+            split.write(values)
+            outs.append(out)
+        out = outs[0] if len(outs) == 1 else jax.tree.map(lambda *parts: jnp.concatenate(parts), *outs)
+        return (carry, out) if has_carry else out
+
+    def _indices(self, start: int, steps: int) -> np.ndarray:
+        if self._plan.source.order().length > DEVICE_LIMIT:
+            title = self._plan.source.title
+            raise ValueError(f"scan addresses at most {DEVICE_LIMIT} records; {title} has more: iterate instead")
+        indices = self._plan.source.record_indices_at(
+            start, steps * self._plan.rule.batch_size, self._plan.source.order_words()
+        )
+        return np.asarray(indices, np.int32).reshape(steps, self._plan.rule.batch_size)

@@ -1,0 +1,165 @@
+"""Forward-only sources: read one batch after another, possibly ahead, and taken back to what was handed over last."""
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from ._batch_rule import BatchRule
+from .errors import StateError
+from .source import DataSourceModule
+from .spec import Batch, check_batch
+
+_SKIPPED_AT_ONCE = 1024
+
+
+class SupersededError(Exception):
+    """A loop that is over asked for more. Nobody sees it: what that loop reads ahead is dropped."""
+
+
+class StreamReader:
+    """A stream, and two places in it: how far it was read, and how far that was handed over.
+
+    Positions are those of the whole stream, also where this process reads one of ``num_parts`` parts of it.
+    """
+
+    def __init__(self, source: DataSourceModule, rule: BatchRule, num_parts: int = 1, *, position: int = 0) -> None:
+        self._source = source
+        self._batch_rule = rule
+        self._rule = replace(rule, batch_size=rule.batch_size // num_parts)
+        self._num_parts = num_parts
+        self._lock = threading.Lock()  # a loop that is over may be reading yet
+        self._owner: object = None
+        self._turn = 0
+        self._read: int | None = position  # None: a read failed halfway
+        self._served = position
+        self._state: Any = None
+        self._is_fresh = True
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether the source says where it stands; if not, nothing can be read ahead."""
+        return self._source.capabilities.resumable
+
+    def claim(self, owner: object) -> int:
+        """The turn of the route that reads from now on; what others read ahead is given up."""
+        if self._owner is not owner:
+            with self._lock:
+                self._owner, self._turn = owner, self._turn + 1
+                if self._is_fresh:
+                    self._note(self._served)
+        return self._turn
+
+    def read(self, start: int, size: int, turn: int) -> tuple[Batch, int, Any]:
+        """(the rows that this process reads, records of the stream in the batch, the state behind it).
+
+        Raises:
+            StopIteration: The stream has ended.
+            SupersededError: Another route reads by now.
+        """
+        with self._lock:
+            if turn != self._turn:
+                raise SupersededError
+            self._stand_at(start)
+            self._read = None
+            asked = size // self._num_parts
+            try:
+                batch = self._source.get_batch(asked)
+            except StopIteration:
+                self._read = start
+                raise
+            rows = self._checked(batch, asked)
+            self._read = start + rows * self._num_parts
+            return batch, rows * self._num_parts, self._source_state()
+
+    def padded(self, size: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """(rows, mask) of a batch of ``size`` records of the stream, completed if the rule says so: each part by itself."""
+        rows, mask = self._rule.padded(np.arange(size // self._num_parts))
+        starts = np.arange(self._num_parts)[:, None] * (size // self._num_parts)
+        return (starts + rows).ravel(), None if mask is None else np.tile(mask, self._num_parts)
+
+    def own(self, rows: np.ndarray, here: np.ndarray | None) -> Any:
+        """Which of the rows that were read are those of this process, ``here`` in the batch."""
+        if self._num_parts > 1:
+            return rows[: len(rows) // self._num_parts]
+        if here is not None:
+            return rows[here]
+        return ... if rows[-1] == len(rows) - 1 else rows
+
+    def hand_over(self, position: int, state: Any) -> None:
+        """The batch that ends at ``position`` belongs to the loop now."""
+        self._served, self._state = position, state
+
+    def source_state(self) -> Any:
+        """The state of the source behind the batch that was handed over last.
+
+        Raises:
+            StateError: The source has none.
+        """
+        if not self.is_resumable:
+            raise StateError(
+                f"{self._source.title} cannot say where it stands, so that its pipeline has no state to save; "
+                "define get_state() and set_state()"
+            )
+        with self._lock:
+            return self._source.get_state() if self._is_fresh else self._state
+
+    def restore(self, position: int, state: Any) -> None:
+        """Stand where a saved state says."""
+        with self._lock:
+            self._source.set_state(state)
+            self._begin(position)
+
+    def rewind(self, position: int) -> None:
+        """Start the stream over, and call its first record ``position``."""
+        with self._lock:
+            self._source.reset()
+            self._begin(position)
+
+    def twin(self, source: DataSourceModule) -> "StreamReader":
+        """A reader of a copy of the source, which stands where this one handed over last."""
+        if self.is_resumable:
+            source.set_state(self.source_state())
+        return StreamReader(source, self._batch_rule, self._num_parts, position=self._served)
+
+    # -- under the lock -------------------------------------------------------------------------------------------------
+
+    def _begin(self, position: int) -> None:
+        self._owner, self._turn = None, self._turn + 1
+        self._note(position)
+
+    def _note(self, position: int) -> None:
+        self._read, self._served, self._state = position, position, self._source_state()
+        self._is_fresh = False
+
+    def _source_state(self) -> Any:
+        return self._source.get_state() if self.is_resumable else None
+
+    def _stand_at(self, start: int) -> None:
+        """Go back to what was handed over, if more was read or a read failed; and forward past records that are left out."""
+        if self._read is None or self._read > start:
+            if not self.is_resumable:
+                raise StateError(
+                    f"{self._source.title} failed at position {start} and cannot go back to it; define get_state() and "
+                    "set_state(), or reset the pipeline"
+                )
+            self._source.set_state(self._state)
+            self._read = self._served
+        left = start - self._read
+        self._read = None
+        while left > 0:
+            count = min(left, _SKIPPED_AT_ONCE * self._num_parts)
+            self._source.skip(count // self._num_parts)
+            left -= count
+        self._read = start
+
+    def _checked(self, batch: Batch, asked: int) -> int:
+        """How many rows there are: as many as were asked for, or less at the end of a stream without a length."""
+        leaves = jax.tree.leaves(batch)
+        rows = leaves[0].shape[0] if leaves and np.ndim(leaves[0]) else asked
+        if not 0 < rows < asked or hasattr(type(self._source), "__len__"):
+            rows = asked
+        check_batch(batch, self._source.element_spec(), rows, origin=self._source.title)
+        return rows
