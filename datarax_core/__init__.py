@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         LocalPath,
         PipelineConfig,
         SourceConfig,
+        SourceConfigBase,
         StructuralConfig,
         load_config,
     )
@@ -39,8 +40,10 @@ if TYPE_CHECKING:
     from .module import DataraxModule, StructuralModule
     from .order import Order
     from .pipeline import Pipeline
+    from .prefetch import prefetch_to_device
     from .registry import SourceInfo, SourceRegistry
     from .source import Capabilities, DataSourceModule
+    from .streaming import StreamingSourceBase
 
 _HOMES = {
     "build": ("build_source",),
@@ -51,6 +54,7 @@ _HOMES = {
         "LocalPath",
         "PipelineConfig",
         "SourceConfig",
+        "SourceConfigBase",
         "StructuralConfig",
         "load_config",
     ),
@@ -75,8 +79,10 @@ _HOMES = {
     "module": ("DataraxModule", "StructuralModule"),
     "order": ("Order",),
     "pipeline": ("Pipeline",),
+    "prefetch": ("prefetch_to_device",),
     "registry": ("SourceInfo", "SourceRegistry"),
     "source": ("Capabilities", "DataSourceModule"),
+    "streaming": ("StreamingSourceBase",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -100,6 +106,7 @@ __all__ = [
     "PipelineConfig",
     "RecordMetadata",
     "SourceConfig",
+    "SourceConfigBase",
     "SourceConflictError",
     "SourceContractError",
     "SourceDisabledError",
@@ -111,11 +118,13 @@ __all__ = [
     "SourceRegistry",
     "SpecError",
     "StateError",
+    "StreamingSourceBase",
     "StructuralConfig",
     "StructuralModule",
     "build_source",
     "columns_of",
     "load_config",
+    "prefetch_to_device",
 ]
 
 

@@ -5,7 +5,7 @@ A value that cannot work is refused here, with its field named; nothing that a c
 
 import operator
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -135,6 +135,46 @@ class SourceConfig(StructuralConfig):
     """Options of a source. Each source's config gives ``type`` its registered name as default."""
 
     type: Name = Field(description="The registered name of the source.")
+
+
+class SourceConfigBase(SourceConfig):
+    """Options of a source over a named, split data set, such as those that TFDS prepares."""
+
+    name: Name = Field(description="The data set.")
+    split: Name = Field(description="The split of it, such as train.")
+    data_dir: LocalPath | None = Field(default=None, description="The folder of prepared data sets.")
+    include_keys: frozenset[str] | None = Field(
+        default=None, min_length=1, description="The fields to keep; null keeps all."
+    )
+    exclude_keys: frozenset[str] | None = Field(default=None, description="The fields to leave out.")
+
+    @field_validator("exclude_keys")
+    @classmethod
+    def _include_or_exclude(cls, value: frozenset[str] | None, info: ValidationInfo) -> frozenset[str] | None:
+        if value is not None and info.data.get("include_keys") is not None:
+            raise ValueError("include_keys and exclude_keys exclude each other; give one of them")
+        return value
+
+    def kept_keys(self, keys: Iterable[str]) -> list[str]:
+        """Those of a data set's ``keys`` that ``include_keys`` or ``exclude_keys`` leave, in their order.
+
+        Raises:
+            ValueError: A key that is named there does not exist, or none is left.
+        """
+        keys = list(keys)
+        given = self.include_keys if self.include_keys is not None else self.exclude_keys or frozenset()
+        field = "include_keys" if self.include_keys is not None else "exclude_keys"
+        if unknown := sorted(given - set(keys)):
+            raise ValueError(
+                f"{field} names {', '.join(map(repr, unknown))}, which {self.name!r} does not have; its fields are "
+                f"{', '.join(map(repr, sorted(keys)))}"
+            )
+        kept = [key for key in keys if (key in given) == (self.include_keys is not None)]
+        if not kept:
+            raise ValueError(
+                f"{field} leaves no field of {self.name!r}; its fields are {', '.join(map(repr, sorted(keys)))}"
+            )
+        return kept
 
 
 def _source(value: Any, info: ValidationInfo) -> SourceConfig:

@@ -175,9 +175,13 @@ class DataSourceModule(StructuralModule):
         self.note_served(1)
         return batch
 
+    def read_batch(self, batch_size: int) -> Batch:
+        """The next records of a stream for a pipeline, which counts what it serves itself; `get_batch`, unless that counts."""
+        return self.get_batch(batch_size)
+
     def skip(self, count: int) -> None:
         """Leave out the next ``count`` records of a stream, by reading them; one that can do better overrides it."""
-        self.get_batch(count)
+        self.read_batch(count)
 
     def process_part(self, part: int, num_parts: int) -> Self | None:  # noqa: ARG002 - what a subclass needs
         """The stream of the ``part``-th of ``num_parts`` disjoint parts of the records, each of one length, if it has such.
