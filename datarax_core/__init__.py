@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         LocalPath,
         PipelineConfig,
         SourceConfig,
+        SourceConfigBase,
         StructuralConfig,
         load_config,
     )
@@ -39,9 +40,11 @@ if TYPE_CHECKING:
     from .module import DataraxModule, StructuralModule
     from .order import Order
     from .pipeline import Pipeline
+    from .prefetch import prefetch_to_device
     from .registry import SourceInfo, SourceRegistry
     from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
     from .source import Capabilities, DataSourceModule
+    from .streaming import StreamingSourceBase
     from .subset import Subset
 
 _HOMES = {
@@ -53,6 +56,7 @@ _HOMES = {
         "LocalPath",
         "PipelineConfig",
         "SourceConfig",
+        "SourceConfigBase",
         "StructuralConfig",
         "load_config",
     ),
@@ -77,10 +81,12 @@ _HOMES = {
     "module": ("DataraxModule", "StructuralModule"),
     "order": ("Order",),
     "pipeline": ("Pipeline",),
+    "prefetch": ("prefetch_to_device",),
     "registry": ("SourceInfo", "SourceRegistry"),
     "sequence": ("SequenceSource", "SequenceSourceConfig", "from_sequence"),
     "source": ("Capabilities", "DataSourceModule"),
     "subset": ("Subset",),
+    "streaming": ("StreamingSourceBase",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -106,6 +112,7 @@ __all__ = [
     "SequenceSource",
     "SequenceSourceConfig",
     "SourceConfig",
+    "SourceConfigBase",
     "SourceConflictError",
     "SourceContractError",
     "SourceDisabledError",
@@ -117,6 +124,7 @@ __all__ = [
     "SourceRegistry",
     "SpecError",
     "StateError",
+    "StreamingSourceBase",
     "StructuralConfig",
     "StructuralModule",
     "Subset",
@@ -124,6 +132,7 @@ __all__ = [
     "columns_of",
     "from_sequence",
     "load_config",
+    "prefetch_to_device",
 ]
 
 

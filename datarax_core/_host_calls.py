@@ -1,35 +1,39 @@
-"""Records read by the host from within a compiled program that does not know which source it reads.
-
-The source is named by a number, an argument of the program: equal pipelines share one program, and none holds a source.
-"""
+"""Records read by the host from within a compiled program."""
 
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import jax
 import numpy as np
 
+from ._host_errors import noting
 from ._narrow import narrow
-from .source import DataSourceModule
 from .spec import Batch, batch_struct, device_spec
 
+if TYPE_CHECKING:
+    from .source import DataSourceModule
+
 _numbers: Final[Iterator[int]] = itertools.count()
-_sources: Final[WeakValueDictionary[int, DataSourceModule]] = WeakValueDictionary()
-_number_of: Final[WeakKeyDictionary[DataSourceModule, int]] = WeakKeyDictionary()
+_sources: "Final[WeakValueDictionary[int, DataSourceModule]]" = WeakValueDictionary()
+_number_of: "Final[WeakKeyDictionary[DataSourceModule, int]]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
 class HostRecords:
-    """(number of a source, traced indices) -> the batch, for all sources of one element spec."""
+    """(number of a source, traced indices) -> the batch, for all sources of one element spec.
+
+    The program does not know which source it reads, which is named by an argument: equal pipelines share one program, and
+    none keeps a source alive.
+    """
 
     treedef: Any
     leaves: tuple[jax.ShapeDtypeStruct, ...]
 
     @classmethod
-    def of(cls, source: DataSourceModule) -> tuple[Self, np.ndarray]:
+    def of(cls, source: "DataSourceModule") -> tuple[Self, np.ndarray]:
         """What reads this source, and its number.
 
         Raises:
@@ -45,9 +49,25 @@ class HostRecords:
     def __call__(self, number: Any, indices: jax.Array) -> Batch:
         """Traced: the records at ``indices``."""
         shapes = batch_struct(jax.tree.unflatten(self.treedef, self.leaves), indices.shape[0])
-        return jax.pure_callback(_read, shapes, number, indices, vmap_method="sequential")
+        return jax.pure_callback(
+            lambda number, rows: _read(_sources[int(number)], rows), shapes, number, indices, vmap_method="sequential"
+        )
 
 
-def _read(number: Any, indices: Any) -> Batch:
-    source = _sources[int(number)]
-    return narrow(source.fetch_on_host(np.asarray(indices, np.int64)))
+def records_by_callback(source: "DataSourceModule", indices: jax.Array) -> Batch:
+    """The records of this very source at traced ``indices``, for a trace that nobody shares.
+
+    Raises:
+        SpecError: It has fields that compiled code cannot carry.
+    """
+    source.require_no_beside()
+    shapes = batch_struct(device_spec(source.element_spec()), indices.shape[0])
+    return jax.pure_callback(lambda rows: _read(source, rows), shapes, indices, vmap_method="sequential")
+
+
+def _read(source: "DataSourceModule", indices: Any) -> Batch:
+    return noting(_narrowed, source, np.asarray(indices, np.int64))
+
+
+def _narrowed(source: "DataSourceModule", indices: np.ndarray) -> Batch:
+    return narrow(source.fetch_on_host(indices), records=indices, origin=source.title)

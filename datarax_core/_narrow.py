@@ -1,6 +1,6 @@
 """Checked narrowing of 64-bit fields: JAX keeps 32 bits unless x64 is on, and narrows without a word."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,13 +13,18 @@ _CHUNK_BYTES = 1 << 24
 _WIDE_BYTES = 8
 
 
-def narrow(batch: Batch) -> Batch:
+def narrow(batch: Batch, *, records: Sequence[int] | np.ndarray | None = None, origin: str = "") -> Batch:
     """The batch with each NumPy leaf in the dtype that a device will hold; leaves that need no change are not copied.
 
     Cost: one pass over the 64-bit fields, none over the others.
 
+    Args:
+        batch: NumPy or JAX arrays.
+        records: The record index of each row, for messages; None if the rows are nobody's records.
+        origin: The title of the source that the records are of.
+
     Raises:
-        NarrowingError: A value does not fit; names field, row and value.
+        NarrowingError: A value does not fit; names field, origin, record (or row) and value.
         SpecError: A leaf has a dtype that no device has.
     """
     if all(
@@ -28,10 +33,10 @@ def narrow(batch: Batch) -> Batch:
     ):
         return batch
     names = iter(named_fields(batch))
-    return jax.tree.map(lambda leaf: narrow_field(next(names), leaf), batch)
+    return jax.tree.map(lambda leaf: narrow_field(next(names), leaf, records=records, origin=origin), batch)
 
 
-def narrow_field(name: str, array: Any) -> Any:
+def narrow_field(name: str, array: Any, *, records: Sequence[int] | np.ndarray | None = None, origin: str = "") -> Any:
     """One field of `narrow`."""
     if not fits_device(array.dtype):
         raise SpecError(f"field {name!r} is {array.dtype}, which no device has; drop it, or iterate from Python")
@@ -42,11 +47,12 @@ def narrow_field(name: str, array: Any) -> Any:
         return array
     for start, chunk in _chunks(array):
         if (bad := _unfit(chunk, dtype)) is not None:
-            value = chunk[np.unravel_index(bad, chunk.shape)]
-            row = start + (int(np.unravel_index(bad, chunk.shape)[0]) if chunk.ndim else 0)
+            place = np.unravel_index(bad, chunk.shape)
+            row = start + (int(place[0]) if chunk.ndim else 0)
+            which = f"row {row}" if records is None else f"record {int(records[row])}"
             raise NarrowingError(
-                f"field {name!r} is {array.dtype} and {value!r} (row {row}) does not fit {dtype}, which is what a device "
-                "keeps; convert the field, or run with JAX_ENABLE_X64=1"
+                f"field {name!r}{origin and f' of {origin}'} is {array.dtype} and {chunk[place].item()} ({which}) does not "
+                f"fit {dtype}, which is what a device keeps; convert the field, or run with JAX_ENABLE_X64=1"
             )
     with np.errstate(under="ignore"):  # a float too small for 32 bits is rounded to what is nearest, like any other
         return array.astype(dtype)

@@ -128,7 +128,7 @@ class Route:
         try:
             batch = fetch(own)
             read = perf_counter()
-            batch, beside = self._handed(batch, len(indices), ahead=ahead)
+            batch, beside = self._handed(batch, len(indices), own, ahead=ahead)
         except Exception as error:
             error.add_note(f"while {self._source.title} read the records at positions {start} to {start + size - 1}")
             raise
@@ -155,7 +155,7 @@ class Route:
             read = perf_counter()
             rows, mask = stream.padded(size)
             own = stream.own(rows, self._layout.rows_here(len(rows)))
-            batch, beside = self._handed(jax.tree.map(lambda leaf: leaf[own], batch), len(rows), ahead=ahead)
+            batch, beside = self._handed(jax.tree.map(lambda leaf: leaf[own], batch), len(rows), None, ahead=ahead)
         except StopIteration:
             raise
         except Exception as error:
@@ -165,13 +165,15 @@ class Route:
         keyed = self._randomness.names_in_stream(self._source, start, rows)
         return Prepared(size, batch, None, keyed, mask, beside, behind)
 
-    def _handed(self, batch: Batch, size: int, *, ahead: bool) -> tuple[Batch, dict[str, Any]]:
+    def _handed(
+        self, batch: Batch, size: int, records: np.ndarray | None, *, ahead: bool
+    ) -> tuple[Batch, dict[str, Any]]:
         """(the batch as a device has it, the fields that ride beside it).
 
         What is not read ahead goes into the compiled step as it is, which is the shortest way onto the default device.
         """
         batch, beside = split_beside(batch)
-        batch = narrow(batch)
+        batch = narrow(batch, records=records, origin=self._source.title)
         if ahead or self._is_plain or self._layout != DEFAULT:
             batch = self._layout.place(batch, size)
         return batch, beside

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._host_errors import raising_noted
 from ._modules import Split
 from ._permutation import DEVICE_LIMIT
 from ._plan import Plan
@@ -33,11 +34,13 @@ class ScanInParts:
         split = Split((self._plan.stages, tuple(modules)))
         gather, arrays = scan_reader(self._plan.source, self._plan.layout)
         run = compiled(Scan(gather, split.structure, self._plan.rule.pad_last, step_fn, has_carry, self._plan.layout))
-        carry, outs = init_carry, []
+        carry, outs, on_host = init_carry, [], self._plan.source.access == "host"
         for done in range(0, length, at_once):
             rows = self._indices(start + done * size, min(at_once, length - done))
             keyed = self._plan.randomness.names(self._plan.source, start + done * size, rows)
-            values, carry, out = run(split.read(), arrays, rows, keyed, carry)
+            arguments = (split.read(), arrays, rows, keyed, carry)
+            # what the host raises while it reads is raised as it is, for which the program is waited for
+            values, carry, out = raising_noted(run, *arguments) if on_host else run(*arguments)
             split.write(values)
             outs.append(out)
         out = outs[0] if len(outs) == 1 else jax.tree.map(lambda *parts: jnp.concatenate(parts), *outs)

@@ -11,7 +11,7 @@ from ._batch_rule import seed_number
 from ._config_errors import problems, source_cause
 from .config import AnySource, SourceConfig
 from .errors import ConfigError
-from .registry import SourceRegistry, default_registry
+from .registry import SourceRegistry, given_or_default
 from .source import DataSourceModule
 
 _ANY_SOURCE: TypeAdapter[SourceConfig] = TypeAdapter(AnySource)
@@ -51,7 +51,7 @@ def build_source(
         ConfigError: The mapping is invalid; every problem with its place.
         SourceError: The source it names cannot be used; the subclass says why.
     """
-    registry, seed = registry or default_registry(), seed_number(seed)
+    registry, seed = given_or_default(registry), seed_number(seed)
     try:
         valid: SourceConfig = _ANY_SOURCE.validate_python(config, context={"registry": registry})
     except ValidationError as invalid:

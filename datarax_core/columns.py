@@ -4,7 +4,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import numpy as np
@@ -12,8 +12,9 @@ import numpy as np
 from ._layout import put
 from ._narrow import narrow_field
 from ._permutation import DEVICE_LIMIT
+from ._stacking import Place, stacked
 from .errors import SpecError
-from .spec import Batch, ElementSpec, fits_device
+from .spec import Batch, ElementSpec, fits_device, require_no_key
 
 Form: TypeAlias = Literal["dict", "tuple", "array"]
 """How the columns make up a batch: by name, by place in a tuple, or one column that is the batch itself."""
@@ -28,6 +29,10 @@ class Columns:
     """
 
     def __init__(self, form: Form, columns: Mapping[str, Any]) -> None:
+        if form not in get_args(Form):
+            raise ValueError(f"columns make up a batch as a 'dict', a 'tuple' or an 'array', not as {form!r:.80}")
+        if not isinstance(columns, Mapping):
+            raise TypeError(f"columns are a dict of arrays by name, not {columns!r:.80}; see columns_of for other data")
         self.form: Form = form
         self.columns = dict(columns)
         self.length = len(next(iter(self.columns.values()), ()))
@@ -68,13 +73,15 @@ class Columns:
         """One value a column, given by name, as a batch has them: by name, by place, or the one by itself."""
         return _arranged(self.form, {name: fields[name] for name in self.columns})
 
-    def placed(self, sharding: jax.sharding.Sharding | None = None) -> tuple["Gather", tuple[Any, ...]]:
+    def placed(
+        self, sharding: jax.sharding.Sharding | None = None, *, origin: str = ""
+    ) -> tuple["Gather", tuple[Any, ...]]:
         """(function of arrays and indices, arrays on the device): what a compiled program takes as its arguments.
 
         ``sharding`` puts a copy on every device that it names, in place of the default one.
 
         Raises:
-            NarrowingError: A 64-bit value does not fit 32 bits.
+            NarrowingError: A 64-bit value does not fit 32 bits; names field, record and ``origin``, the source's title.
         """
         names = self.on_device
         if sharding not in self._placed:
@@ -83,12 +90,14 @@ class Columns:
                     f"{self.length} records are more than the {DEVICE_LIMIT} that a device addresses; use placement='host'"
                 )
             with jax.ensure_compile_time_eval():
-                narrowed = (narrow_field(name, self.columns[name]) for name in names)
+                narrowed = (
+                    narrow_field(name, self.columns[name], records=range(self.length), origin=origin) for name in names
+                )
                 self._placed[sharding] = tuple(_place(array, sharding) for array in narrowed)
         by_reference = self._are_references and sharding is None
         return Gather(self.form, names, by_reference), self._placed[sharding]
 
-    def traced_rows(self, indices: jax.Array) -> Batch:
+    def traced_rows(self, indices: jax.Array, origin: str = "") -> Batch:
         """The records at traced ``indices``, in anybody's trace.
 
         A closed-over array would be written into the program as a constant (minutes to compile, a second copy in memory), and
@@ -96,7 +105,7 @@ class Columns:
         reach it by reference. Reading through it costs compiled loops a fifth of their speed, so columns become
         references when a foreign trace first asks.
         """
-        gather, arrays = self.placed()
+        gather, arrays = self.placed(origin=origin)
         if not self._are_references:
             with jax.ensure_compile_time_eval():
                 self._placed[None] = arrays = tuple(map(jax.new_ref, arrays))
@@ -134,7 +143,7 @@ def columns_of(data: Any, title: str) -> Columns:
     Raises:
         TypeError: ``data`` is a string, an iterator, a nested dict, or nothing that holds records.
         ValueError: Columns are scalars or differ in length; names each with its length.
-        SpecError: Elements differ from the first one; names the element and what differs.
+        SpecError: Elements differ from the first one, or have dtypes that no one dtype holds; names the element.
     """
     if isinstance(data, Mapping):
         return _from_mapping(data, title)
@@ -183,6 +192,9 @@ def _column(name: str, values: Any, title: str) -> Any:
             f"column {name!r} of {title} is a dict; columns are arrays, so give each of its entries a name of its own, "
             f"such as {name + '_' + str(next(iter(values), 'x'))!r}"
         )
+    require_no_key(f"column {name!r} of {title}", values)
+    if isinstance(values, list | tuple) and values and not isinstance(values[0], Mapping):
+        return stacked(values, Place(name, title))
     if not isinstance(values, np.ndarray | jax.Array):
         try:
             values = np.asarray(values)
@@ -212,55 +224,26 @@ def _from_elements(elements: list[Any], title: str) -> Columns:
         names = list(first)
         _require_text(names, title)
         _require_alike(elements, lambda e: isinstance(e, Mapping) and e.keys() == first.keys(), names, title)
-        return Columns("dict", {n: _stacked(n, [e[n] for e in elements], title) for n in names})
+        return Columns("dict", {n: _field(n, [e[n] for e in elements], title) for n in names})
     if isinstance(first, tuple):
         places = range(len(first))
         _require_alike(elements, lambda e: isinstance(e, tuple) and len(e) == len(first), list(places), title)
-        return Columns("tuple", {str(i): _stacked(str(i), [e[i] for e in elements], title) for i in places})
-    return Columns("array", {"record": _stacked("record", elements, title)})
+        return Columns("tuple", {str(i): _field(str(i), [e[i] for e in elements], title) for i in places})
+    return Columns("array", {"record": _field("record", elements, title)})
+
+
+def _field(name: str, values: list[Any], title: str) -> np.ndarray:
+    if isinstance(values[0], Mapping):
+        raise TypeError(
+            f"field {name!r} of the elements of {title} is a dict; elements are flat, so give its entries names"
+        )
+    return stacked(values, Place(name, title))
 
 
 def _require_alike(elements: list[Any], alike: Callable[[Any], bool], fields: list[Any], title: str) -> None:
     for index, element in enumerate(elements):
         if not alike(element):
             raise SpecError(f"element {index} of {title} is not like element 0, which has {fields}: {element!r:.80}")
-
-
-def _stacked(name: str, values: list[Any], title: str) -> np.ndarray:
-    if isinstance(values[0], Mapping):
-        raise TypeError(
-            f"field {name!r} of the elements of {title} is a dict; elements are flat, so give its entries names"
-        )
-    arrays = [field_array(name, value, f"the elements of {title}") for value in values]
-    for index, array in enumerate(arrays):
-        if array.shape != arrays[0].shape:
-            raise SpecError(
-                f"field {name!r} of element {index} of {title} has shape {list(array.shape)} where element 0 has "
-                f"{list(arrays[0].shape)}; records of one batch have one shape"
-            )
-    kinds = {array.dtype.kind in "OUS" for array in arrays}
-    if len(kinds) > 1:
-        raise SpecError(
-            f"field {name!r} of the elements of {title} is text or an object in some and a number in others"
-        )
-    return np.stack(arrays)
-
-
-def field_array(name: str, value: Any, origin: str) -> np.ndarray:
-    """The value of one field of one element as an array.
-
-    Raises:
-        TypeError: It is masked.
-        SpecError: It is a list of lists that differ in length.
-    """
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(
-            f"field {name!r} of {origin} is masked, and its mask would be lost; fill it: array.filled(value)"
-        )
-    try:
-        return np.asarray(value)
-    except ValueError as ragged:
-        raise SpecError(f"field {name!r} of {origin} is no array: {ragged}") from ragged
 
 
 def _arranged(form: Form, columns: dict[str, Any]) -> Any:

@@ -5,7 +5,7 @@ A value that cannot work is refused here, with its field named; nothing that a c
 
 import operator
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -31,7 +31,7 @@ from ._config_errors import at_type, problems, source_cause, source_error, sugge
 from ._config_files import read_config_file
 from ._values import same, stable_hash
 from .errors import ConfigError, SourceError
-from .registry import SourceRegistry, default_registry
+from .registry import SourceRegistry, default_registry, given_or_default
 
 
 def _as_int(value: Any) -> Any:
@@ -137,6 +137,46 @@ class SourceConfig(StructuralConfig):
     type: Name = Field(description="The registered name of the source.")
 
 
+class SourceConfigBase(SourceConfig):
+    """Options of a source over a named, split data set, such as those that TFDS prepares."""
+
+    name: Name = Field(description="The data set.")
+    split: Name = Field(description="The split of it, such as train.")
+    data_dir: LocalPath | None = Field(default=None, description="The folder of prepared data sets.")
+    include_keys: frozenset[str] | None = Field(
+        default=None, min_length=1, description="The fields to keep; null keeps all."
+    )
+    exclude_keys: frozenset[str] | None = Field(default=None, description="The fields to leave out.")
+
+    @field_validator("exclude_keys")
+    @classmethod
+    def _include_or_exclude(cls, value: frozenset[str] | None, info: ValidationInfo) -> frozenset[str] | None:
+        if value is not None and info.data.get("include_keys") is not None:
+            raise ValueError("include_keys and exclude_keys exclude each other; give one of them")
+        return value
+
+    def kept_keys(self, keys: Iterable[str]) -> list[str]:
+        """Those of a data set's ``keys`` that ``include_keys`` or ``exclude_keys`` leave, in their order.
+
+        Raises:
+            ValueError: A key that is named there does not exist, or none is left.
+        """
+        keys = list(keys)
+        given = self.include_keys if self.include_keys is not None else self.exclude_keys or frozenset()
+        field = "include_keys" if self.include_keys is not None else "exclude_keys"
+        if unknown := sorted(given - set(keys)):
+            raise ValueError(
+                f"{field} names {', '.join(map(repr, unknown))}, which {self.name!r} does not have; its fields are "
+                f"{', '.join(map(repr, sorted(keys)))}"
+            )
+        kept = [key for key in keys if (key in given) == (self.include_keys is not None)]
+        if not kept:
+            raise ValueError(
+                f"{field} leaves no field of {self.name!r}; its fields are {', '.join(map(repr, sorted(keys)))}"
+            )
+        return kept
+
+
 def _source(value: Any, info: ValidationInfo) -> SourceConfig:
     if isinstance(value, SourceConfig):
         return value
@@ -201,7 +241,7 @@ def parse_config(
     """
     if not isinstance(mapping, Mapping):
         raise ConfigError(f"{origin}: a pipeline config is a mapping of its fields, not {type(mapping).__name__}")
-    context = {"registry": registry or default_registry(), "base": base}
+    context = {"registry": given_or_default(registry), "base": base}
     try:
         return PipelineConfig.model_validate(dict(mapping), context=context)
     except ValidationError as invalid:
@@ -214,6 +254,11 @@ def load_config(path: str | os.PathLike[str], registry: SourceRegistry | None = 
 
     Raises:
         ConfigError: The file cannot be read, or is invalid; every problem with its place.
+        TypeError: ``path`` is no path.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"a config is the path of a file, such as 'train.yaml', not {path!r:.80}; Pipeline.from_config takes mappings too"
+        )
     mapping = read_config_file(path)
     return parse_config(mapping, registry=registry, base=Path(path).absolute().parent, origin=os.fspath(path))

@@ -4,12 +4,14 @@ import functools
 import os
 import zlib
 from dataclasses import replace
-from typing import Any, Final, Literal, Self, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 import jax
 import numpy as np
 from flax import nnx
 
+from ._host_calls import records_by_callback
+from ._indices import record_numbers
 from .columns import Columns, Gather
 from .config import DataraxModuleConfig, StructuralConfig
 from .errors import SpecError
@@ -36,6 +38,10 @@ class EagerSourceBase(DataSourceModule):
             the host.
         rngs: Random streams.
         name: What errors call it.
+
+    Raises:
+        TypeError: ``columns`` or ``order`` is of another kind.
+        ValueError: ``placement`` is none of the three, or there is no random stream to shuffle with.
     """
 
     traceable = True
@@ -52,6 +58,12 @@ class EagerSourceBase(DataSourceModule):
         name: str | None = None,
     ) -> None:
         super().__init__(config, rngs=rngs, name=name)
+        if not isinstance(columns, Columns):
+            raise TypeError(f"{self.title} takes Columns, as columns_of(data, title) makes them, not {columns!r:.80}")
+        if not isinstance(order, Order | None):
+            raise TypeError(f"{self.title} takes an Order, or None to serve all records, not {order!r:.80}")
+        if placement not in get_args(Placement):
+            raise ValueError(f"{self.title} has placement {placement!r:.80}, which is none of 'auto', 'device', 'host'")
         self._columns = columns
         self._order = order
         self.set_random_order(shuffle)
@@ -105,21 +117,19 @@ class EagerSourceBase(DataSourceModule):
         """The records at ``indices``: JAX arrays from the device, or NumPy arrays (copies) from the host.
 
         Raises:
-            IndexError: A concrete index is out of range.
+            TypeError: Concrete indices are no integer array (k,).
+            IndexError: One of them is out of range.
             NarrowingError: On the device, a 64-bit value does not fit 32 bits.
             SpecError: The indices are traced, and there are fields that no device has; names them.
         """
         self._require_records()
         if isinstance(indices, jax.core.Tracer):
             self._require_device_fields("compiled code cannot carry")
-            return self._columns.traced_rows(indices)
-        indices = np.asarray(indices)
-        if indices.size and (indices.min() < 0 or indices.max() >= self.length):
-            wrong = indices[(indices < 0) | (indices >= self.length)][0]
-            raise IndexError(f"record {wrong} is out of range: {self.title} has {self.length} records")
+            return self._columns.traced_rows(indices, self.title)
+        indices = record_numbers(indices, self.length, self.title)
         if self.access == "host":
             return self._columns.rows(indices)
-        gather, arrays = self._columns.placed()
+        gather, arrays = self._columns.placed(origin=self.title)
         beside = self._columns.beside(indices)
         if not beside:
             return _gathered(gather, arrays, indices)
@@ -131,7 +141,7 @@ class EagerSourceBase(DataSourceModule):
 
     def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:
         """See `DataSourceModule.fetch_traced`; over a mesh the host reads, since a trace cannot close over its arrays."""
-        return self.fetch_by_callback(indices) if over_mesh else super().fetch_traced(indices)
+        return records_by_callback(self, indices) if over_mesh else super().fetch_traced(indices)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
         """The records at ``indices`` by NumPy, whatever the placement."""
@@ -139,7 +149,7 @@ class EagerSourceBase(DataSourceModule):
 
     def compiled_records(self, sharding: jax.sharding.Sharding | None = None) -> tuple[Gather, tuple[Any, ...]]:
         """The gather and the placed columns; see `DataSourceModule.compiled_records`."""
-        return self._columns.placed(sharding)
+        return self._columns.placed(sharding, origin=self.title)
 
     def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The text and object columns at ``indices``."""
@@ -172,10 +182,13 @@ class EagerSourceBase(DataSourceModule):
         Raises:
             ValueError: There are no records.
             SpecError: There are fields that no device has; names them.
+            TypeError: ``sharding`` is no sharding.
         """
         self._require_records()
         self._require_device_fields("no device has")
-        gather, arrays = self._columns.placed()
+        gather, arrays = self._columns.placed(origin=self.title)
+        if not isinstance(sharding, jax.sharding.Sharding | jax.Device | None):
+            raise TypeError(f"sharding is a jax.sharding.Sharding, or None for one device, not {sharding!r:.80}")
         whole = gather.whole(arrays)
         return whole if sharding is None else jax.device_put(whole, sharding)
 

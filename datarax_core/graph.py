@@ -27,11 +27,11 @@ class Graph(nnx.Module):
     Raises:
         ValueError: A name is unknown or taken, there is a cycle, a node has no edge in, or does not lead to the sink; the
             message names each of them.
-        TypeError: A node is not callable.
+        TypeError: A node is not callable, or an argument is of another kind.
     """
 
     def __init__(self, *, nodes: Mapping[str, Callable[..., Any]], edges: Iterable[tuple[str, str]], sink: str) -> None:
-        inputs = _checked_inputs(nodes, list(edges), sink)
+        inputs = _checked_inputs(nodes, _pairs(edges), sink)
         self.nodes = nnx.Dict(dict(nodes))
         self.order = tuple(name for name in TopologicalSorter(inputs).static_order() if name != SOURCE)
         self.inputs = tuple((name, tuple(inputs[name])) for name in self.order)
@@ -66,10 +66,22 @@ def _node_keys(keys: jax.Array | None, name: str) -> jax.Array:
     return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
+def _pairs(edges: Any) -> list[tuple[str, str]]:
+    pairs = list(edges) if isinstance(edges, Iterable) and not isinstance(edges, str) else [edges]
+    for pair in pairs:
+        if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(name, str) for name in pair)):
+            raise TypeError(f"edges are pairs of names, such as ('source', 'scale'), not {pair!r:.80}")
+    return pairs
+
+
 def _checked_inputs(
     nodes: Mapping[str, Callable[..., Any]], edges: Sequence[tuple[str, str]], sink: str
 ) -> dict[str, list[str]]:
     """The names that each node takes its arguments from."""
+    if not isinstance(nodes, Mapping):
+        raise TypeError(f"nodes are callables by name, such as {{'scale': scale}}, not {nodes!r:.80}")
+    if not isinstance(sink, str):
+        raise TypeError(f"the sink is the name of a node, not {sink!r:.80}")
     if SOURCE in nodes:
         raise ValueError(f"a node is named {SOURCE!r}, which is the name of the batch itself; give it another")
     for name, node in nodes.items():

@@ -14,8 +14,13 @@ class LocalFilesOnlyMixin:
         """Call before any network attempt.
 
         Raises:
+            TypeError: ``expected_paths`` is one path, not several.
             FileNotFoundError: ``local_files_only`` is set and a path is missing; names the data set and each of them.
         """
+        if isinstance(expected_paths, str | PathLike) or not isinstance(expected_paths, Iterable):
+            raise TypeError(
+                f"expected_paths are the paths of {dataset_name!r}, a list of them, not {expected_paths!r:.80}"
+            )
         if not self.local_files_only:
             return
         missing = [str(path) for path in expected_paths if not Path(path).exists()]

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from ._batch_rule import whole_number
 from ._state import exact, is_count, plain, require_dict, require_keys
 from .errors import StateError
+from .module import checked_rngs
 
 _COUNTS: Final = ("epoch", "batch_idx", "global_step")
 
@@ -48,9 +50,12 @@ class MetadataManager:
     def __init__(
         self, *, rngs: nnx.Rngs | None = None, track_batches: bool = True, shard_id: int | None = None
     ) -> None:
+        rngs = checked_rngs(rngs, "the metadata")
+        if not isinstance(track_batches, bool):
+            raise TypeError(f"track_batches is True or False, not {track_batches!r:.80}")
         self.key: jax.Array | None = rngs.metadata() if rngs is not None else None
         self.track_batches = track_batches
-        self.shard_id = shard_id
+        self.shard_id = None if shard_id is None else whole_number("shard_id", shard_id, at_least=0)
         self.epoch = 0
         self.batch_idx = 0
         self.global_step = 0
@@ -65,27 +70,17 @@ class MetadataManager:
     ) -> RecordMetadata:
         """Metadata of one record by itself; counts nothing."""
         epoch = self.epoch if epoch is None else epoch
-        return RecordMetadata(
-            index=index,
-            record_key=f"{(source_info or {}).get('name', 'record')}:{index}",
-            rng_key=self._record_rng_key(index, epoch),
-            epoch=epoch,
-            global_step=self.global_step,
-            batch_idx=self.batch_idx,
-            shard_id=self.shard_id,
-            source_info=source_info or {},
-        )
+        return self._records([index], [epoch], source_info or {})[0]
 
     def batch(
         self, indices: Sequence[int], epochs: Sequence[int], *, source_info: Mapping[str, Any] | None = None
     ) -> list[RecordMetadata]:
         """Metadata of the records of one batch, which is counted once they are made."""
+        if len(indices) != len(epochs):
+            raise ValueError(f"each record has an epoch: {len(indices)} indices do not go with {len(epochs)} epochs")
         if len(epochs):
             self.start_epoch(epochs[0])
-        records = [
-            self.record(index, epoch=epoch, source_info=source_info)
-            for index, epoch in zip(indices, epochs, strict=True)
-        ]
+        records = self._records(indices, epochs, source_info or {})
         if self.track_batches:
             self.batch_idx += 1
             self.global_step += 1
@@ -125,9 +120,37 @@ class MetadataManager:
         self.key = key
         self.epoch, self.batch_idx, self.global_step = (values[name] for name in _COUNTS)
 
-    def _record_rng_key(self, index: int, epoch: int) -> jax.Array | None:
-        if self.key is None:
-            return None
-        low, high = index & 0xFFFFFFFF, index >> 32
-        key = jax.random.fold_in(jax.random.fold_in(self.key, epoch & 0xFFFFFFFF), low)
-        return jax.random.fold_in(key, high) if high else key
+    def _records(
+        self, indices: Sequence[int], epochs: Sequence[int], source_info: Mapping[str, Any]
+    ) -> list[RecordMetadata]:
+        if not isinstance(source_info, Mapping):
+            raise TypeError(f"source_info is a dict of what is known of the source, not {source_info!r:.80}")
+        indices = [whole_number("a record index", index, at_least=0) for index in indices]
+        epochs = [whole_number("an epoch", epoch, at_least=0) for epoch in epochs]
+        name = source_info.get("name", "record")
+        shared = (self.global_step, self.batch_idx, self.shard_id, source_info)
+        return [
+            RecordMetadata(index, f"{name}:{index}", key, epoch, *shared)
+            for index, epoch, key in zip(indices, epochs, self._record_keys(indices, epochs), strict=True)
+        ]
+
+    def _record_keys(self, indices: Sequence[int], epochs: Sequence[int]) -> Sequence[jax.Array | None]:
+        if self.key is None or not len(indices):
+            return [None] * len(indices)
+        words = [[number & 0xFFFFFFFF for number in numbers] for numbers in (epochs, indices)]
+        high = [index >> 32 for index in indices]
+        return list(_folded(self.key, *(np.array(column, np.uint32) for column in (*words, high))))
+
+
+@jax.jit
+def _folded(key: jax.Array, epochs: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    """Keys (k,) of records: ``key`` with the epoch and the words of the index folded in, the high one where there is one."""
+
+    def fold(epoch: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+        folded = jax.random.fold_in(jax.random.fold_in(key, epoch), low)
+        return jnp.where(high > 0, jax.random.fold_in(folded, high), folded)
+
+    if "unsafe" in str(jax.random.key_impl(key)):  # under vmap such a key would depend on the batch that it is in
+        keys: jax.Array = jax.lax.map(lambda words: fold(*words), (epochs, low, high))
+        return keys
+    return jax.vmap(fold)(epochs, low, high)

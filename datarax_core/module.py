@@ -24,6 +24,17 @@ class Ledger:
         self.statistics_were_reset = False
 
 
+def checked_rngs(rngs: nnx.Rngs | None, title: str) -> nnx.Rngs | None:
+    """The random streams that ``title`` was given.
+
+    Raises:
+        TypeError: They are something else, such as a seed.
+    """
+    if not isinstance(rngs, nnx.Rngs | None):
+        raise TypeError(f"rngs of {title} are random streams, such as nnx.Rngs(0), or None, not {rngs!r:.80}")
+    return rngs
+
+
 class DataraxModule(nnx.Module):
     """Base of everything that has a config.
 
@@ -33,14 +44,16 @@ class DataraxModule(nnx.Module):
         name: How errors and reports call this module; the class name if None.
 
     Raises:
-        TypeError: ``config`` is no `DataraxModuleConfig`.
+        TypeError: ``config`` is no `DataraxModuleConfig`, ``rngs`` no ``nnx.Rngs``, or ``name`` no text.
     """
 
     def __init__(self, config: DataraxModuleConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
         if not isinstance(config, DataraxModuleConfig):
             raise TypeError(f"{type(self).__name__} needs a config derived from DataraxModuleConfig, not {config!r}")
+        if not isinstance(name, str | None):
+            raise TypeError(f"the name of {type(self).__name__} is text, not {name!r:.80}")
         self.config = config
-        self.rngs = rngs
+        self.rngs = checked_rngs(rngs, type(self).__name__ + (f" {name!r}" if name else ""))
         self.name = name
         self._ledger = Ledger()
 
@@ -114,8 +127,11 @@ class DataraxModule(nnx.Module):
         """Check that each stream exists, by its name or through a ``default`` stream.
 
         Raises:
+            TypeError: ``names`` is one name, not several.
             ValueError: Names the streams that are missing, and how to make them.
         """
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise TypeError(f"names are those of random streams, such as ['shuffle'], not {names!r:.80}")
         missing = [n for n in names if self.rngs is None or not (n in self.rngs or "default" in self.rngs)]
         if missing:
             listed = ", ".join(map(repr, missing))

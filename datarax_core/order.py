@@ -4,7 +4,6 @@ O(1) a record in time and memory, with nothing to store and nothing to checkpoin
 ``jax.jit``, equal to the bit. The shuffle itself is in ``_permutation``.
 """
 
-import operator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._batch_rule import whole_number
+from ._indices import as_integer
 from ._permutation import BLOCK, DEVICE_LIMIT, SORTED_UP_TO, Integers, key_words, round_keys, shuffle, sorted_order
 
 ORDER_RULE: Final = 1
@@ -34,7 +35,7 @@ class Order:
 
     def __post_init__(self) -> None:
         for field in ("length", "shard", "num_shards"):  # NumPy's integers would lack the methods of Python's
-            object.__setattr__(self, field, operator.index(getattr(self, field)))
+            object.__setattr__(self, field, as_integer(field, getattr(self, field)))
         if not 1 <= self.length <= HOST_LIMIT:
             raise ValueError(f"an order needs 1 to 2**63 - 1 records, not {self.length!r}")
         if not 0 <= self.shard < self.num_shards:
@@ -60,14 +61,16 @@ class Order:
             int64 (size,) NumPy array, or int32 (size,) JAX array if ``start`` or ``key`` is traced. O(size) time and memory.
 
         Raises:
-            ValueError: ``start`` is negative, or a traced order is asked for more than 2**31 - 1 records.
+            TypeError: ``start`` or ``size`` is no integer.
+            ValueError: ``start`` or ``size`` is negative, or a traced order is asked for more than 2**31 - 1 records.
         """
+        size = whole_number("size", size, at_least=0)
         if isinstance(start, jax.core.Tracer):
             if not jnp.issubdtype(start.dtype, np.integer):
                 raise TypeError(f"a position is an integer, not {start.dtype}")
             wide = start if start.dtype.itemsize >= 4 else start.astype(np.int32)
             return self._on_device(wide, size, key)
-        start = operator.index(start)
+        start = as_integer("a position", start)
         if start < 0:
             raise ValueError(f"position {start} is before the start of the stream; positions count from 0")
         return (self._on_device if isinstance(key, jax.core.Tracer) else self._on_host)(start, size, key)

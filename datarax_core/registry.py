@@ -103,7 +103,10 @@ class SourceRegistry:
 
         Raises:
             SourceError: The subclass says why the source cannot be used, and the message what to do.
+            TypeError: The name is no text.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a source is text, such as 'memory', not {name!r:.80}")
         if name in self._by_hand:
             return self._by_hand[name]
         if name not in self._loaded:
@@ -150,6 +153,17 @@ class SourceRegistry:
 def default_registry() -> SourceRegistry:
     """The registry that is used where none is given: the environment, read once in a process."""
     return SourceRegistry.from_environment()
+
+
+def given_or_default(registry: SourceRegistry | None) -> SourceRegistry:
+    """The registry that a caller gave, or `default_registry`.
+
+    Raises:
+        TypeError: It is no registry.
+    """
+    if not isinstance(registry, SourceRegistry | None):
+        raise TypeError(f"registry is a SourceRegistry, or None for what is installed, not {registry!r:.80}")
+    return default_registry() if registry is None else registry
 
 
 def _by_hand_info(name: str, source: "type[DataSourceModule]") -> SourceInfo:

@@ -10,7 +10,7 @@ from flax import nnx
 from pydantic import Field, model_validator
 
 from ._batch_rule import seed_number
-from ._stacking import element_spec_of, stacked
+from ._foreign_elements import element_spec_of, stacked
 from .config import Flag, StructuralConfig
 from .errors import SpecError
 from .source import DataSourceModule

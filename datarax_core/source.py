@@ -11,8 +11,8 @@ from flax import nnx
 from ._batch_rule import seed_number, whole_number
 from ._cursor import Cursor
 from ._elements import ElementAccess, ElementBlock
+from ._host_calls import records_by_callback
 from ._layout import put
-from ._narrow import narrow
 from ._permutation import key_words
 from ._record_cache import RecordCache
 from ._state import require_dict, require_keys, require_position, require_same, restore_variables, variable_state
@@ -20,7 +20,7 @@ from ._window import Window
 from .config import DataraxModuleConfig, SourceConfig, StructuralConfig
 from .errors import SpecError
 from .order import ORDER_RULE, Order
-from .spec import Batch, ElementSpec, batch_struct, check_batch, describe, device_spec, split_beside
+from .spec import Batch, ElementSpec, check_batch, describe, device_spec, split_beside
 
 Access: TypeAlias = Literal["device", "host", "stream"]
 
@@ -174,9 +174,13 @@ class DataSourceModule(ElementAccess):
         self.note_served(1)
         return batch
 
+    def read_batch(self, batch_size: int) -> Batch:
+        """The next records of a stream for a pipeline, which counts what it serves itself; `get_batch`, unless that counts."""
+        return self.get_batch(batch_size)
+
     def skip(self, count: int) -> None:
         """Leave out the next ``count`` records of a stream, by reading them; one that can do better overrides it."""
-        self.get_batch(count)
+        self.read_batch(count)
 
     def process_part(self, part: int, num_parts: int) -> Self | None:  # noqa: ARG002 - what a subclass needs
         """The stream of the ``part``-th of ``num_parts`` disjoint parts of the records, each of one length, if it has such.
@@ -197,17 +201,7 @@ class DataSourceModule(ElementAccess):
         if self.access == "device":
             self.require_no_beside()
             return self._checked_records(indices)
-        return self.fetch_by_callback(indices)
-
-    def fetch_by_callback(self, indices: jax.Array) -> Batch:
-        """The records at traced ``indices``, read by the host as the program runs."""
-        self.require_no_beside()
-        shapes = batch_struct(device_spec(self.element_spec()), indices.shape[0])
-
-        def read(rows: Any) -> Batch:
-            return narrow(self.fetch_on_host(np.asarray(rows, np.int64)))
-
-        return jax.pure_callback(read, shapes, indices, vmap_method="sequential")
+        return records_by_callback(self, indices)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
         """`fetch` without compiled code, which a callback from compiled code must not run."""
@@ -265,8 +259,11 @@ class DataSourceModule(ElementAccess):
         """Serve records shuffled, or in sequence; the position stays.
 
         Raises:
+            TypeError: ``enabled`` is not True or False.
             ValueError: There is no random stream to shuffle with.
         """
+        if not isinstance(enabled, bool | np.bool_):
+            raise TypeError(f"the order of {self.title} is random or not: True or False, not {enabled!r:.80}")
         if enabled and self.order_key is None:
             raise ValueError(
                 f"{self.title} cannot shuffle: it was built without a random stream; build it as stochastic"

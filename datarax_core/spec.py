@@ -21,13 +21,29 @@ Batch: TypeAlias = Any
 ElementSpec: TypeAlias = Any
 """A pytree of ``jax.ShapeDtypeStruct``, shapes without the batch dimension."""
 
+_KEY_REMEDY = (
+    "serve their words, jax.random.key_data(keys), and make keys of them in a stage, jax.random.wrap_key_data(words)"
+)
+
 
 @functools.cache
 def fits_device(dtype: np.dtype[Any]) -> bool:
-    """Whether JAX has this dtype, as it is or narrowed; text, bytes, dates and objects it has not."""
+    """Whether JAX has this dtype, as it is or narrowed; text, bytes, dates and objects it has not.
+
+    Raises:
+        TypeError: It is the dtype of PRNG keys, which no NumPy array holds.
+    """
+    if _is_key(dtype):
+        raise TypeError(f"a record has a field of PRNG keys ({dtype}); {_KEY_REMEDY}")
     known = dtype == np.bool_ or jnp.issubdtype(dtype, np.number)
     is_span = dtype.kind == "m"  # which NumPy counts among the integers
     return bool(known and not is_span and dtype not in (np.longdouble, np.clongdouble))
+
+
+def require_no_key(what: str, value: Any) -> None:
+    """Refuse an array of PRNG keys by its place, before anybody asks what it looks like in NumPy."""
+    if isinstance(value, jax.Array) and _is_key(value.dtype):
+        raise TypeError(f"{what} holds PRNG keys ({value.dtype}); {_KEY_REMEDY}")
 
 
 def spec_of(batch: Batch) -> ElementSpec:
@@ -119,6 +135,10 @@ def split_beside(batch: Batch) -> tuple[Batch, dict[str, Any]]:
 
 def _is_batch_of(leaf: Any, struct: jax.ShapeDtypeStruct, *, size: int) -> bool:
     return _is_array(leaf) and leaf.dtype == struct.dtype and leaf.shape == (size, *struct.shape)
+
+
+def _is_key(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
 
 
 def _is_array(leaf: Any) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from datarax_core.config import DataraxModuleConfig, SourceConfig, StructuralConfig
+from datarax_core.config import DataraxModuleConfig, SourceConfig, SourceConfigBase, StructuralConfig
 
 
 def test_defaults_are_what_users_know() -> None:
@@ -146,3 +146,49 @@ def test_what_has_no_single_equality_is_unequal_rather_than_an_error() -> None:
     assert _stats(table) == _stats(table)
     assert _stats(table) != _stats(Table())
     assert isinstance(hash(_stats(table)), int)
+
+
+# -- named data sets ------------------------------------------------------------------------------------------------------
+
+
+class NamedConfig(SourceConfigBase):
+    """A config of a source over named data sets."""
+
+    type: str = "named"
+
+
+def test_a_named_data_set_needs_its_name_and_split() -> None:
+    config = NamedConfig(name="mnist", split="train")
+    assert (config.data_dir, config.include_keys, config.exclude_keys) == (None, None, None)
+    assert hash(config) == hash(NamedConfig(name="mnist", split="train"))
+    for given, field in (
+        ({"name": "mnist"}, "split"),
+        ({"split": "train"}, "name"),
+        ({"name": "", "split": "x"}, "name"),
+    ):
+        with pytest.raises(ValidationError, match=field):
+            NamedConfig(**given)
+
+
+def test_keys_are_kept_or_left_out_and_not_both() -> None:
+    keys = ["image", "label", "id"]
+    given = {"name": "mnist", "split": "train"}
+    assert NamedConfig(**given).kept_keys(keys) == keys
+    assert NamedConfig(**given, include_keys={"id", "image"}).kept_keys(keys) == ["image", "id"]
+    assert NamedConfig(**given, exclude_keys=["id"]).kept_keys(keys) == ["image", "label"]
+    with pytest.raises(ValidationError, match="include_keys and exclude_keys exclude each other; give one of them"):
+        NamedConfig(**given, include_keys={"id"}, exclude_keys={"image"})
+    for wrong in ({"include_keys": set()}, {"include_keys": "image"}, {"exclude_keys": [3]}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            NamedConfig(**given, **wrong)
+
+
+def test_keys_that_do_not_exist_are_refused() -> None:
+    given = {"name": "mnist", "split": "train"}
+    message = r"^include_keys names 'imgae', which 'mnist' does not have; its fields are 'image', 'label'$"
+    with pytest.raises(ValueError, match=message):
+        NamedConfig(**given, include_keys={"imgae", "label"}).kept_keys(["label", "image"])
+    with pytest.raises(ValueError, match=r"^exclude_keys names 'x', which 'mnist' does not have"):
+        NamedConfig(**given, exclude_keys={"x"}).kept_keys(["label", "image"])
+    with pytest.raises(ValueError, match=r"^exclude_keys leaves no field of 'mnist'; its fields are 'image', 'label'$"):
+        NamedConfig(**given, exclude_keys={"label", "image"}).kept_keys(["label", "image"])

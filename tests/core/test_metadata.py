@@ -58,7 +58,7 @@ def test_an_empty_batch_has_no_records() -> None:
 
 
 def test_indices_and_epochs_go_together() -> None:
-    with pytest.raises(ValueError, match=r"zip\(\) argument 2 is shorter than argument 1"):
+    with pytest.raises(ValueError, match=r"^each record has an epoch: 2 indices do not go with 1 epochs$"):
         MetadataManager().batch([0, 1], [0])
 
 
@@ -101,3 +101,17 @@ def test_the_key_of_a_record_depends_on_seed_epoch_and_index_alone() -> None:
         for index in (0, 1, 2, 2**32, 2**32 + 1, 2**40)
     }
     assert len(keys) == 2 * 3 * 6
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_the_keys_of_a_batch_are_those_that_are_folded_one_by_one(impl: str) -> None:
+    manager = MetadataManager(rngs=nnx.Rngs(0))
+    manager.key = jax.random.key(7, impl=impl)
+    indices = [0, 1, 1, 5, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**40]
+    epochs = [0, 0, 1, 2**31, 0, 2, 2**32, 7, 1]
+    for record, index, epoch in zip(manager.batch(indices, epochs), indices, epochs, strict=True):
+        key = jax.random.fold_in(jax.random.fold_in(manager.key, epoch & 0xFFFFFFFF), index & 0xFFFFFFFF)
+        expected = jax.random.fold_in(key, index >> 32) if index >> 32 else key
+        assert record.rng_key is not None
+        assert (record.rng_key.shape, record.rng_key.dtype) == ((), expected.dtype)
+        assert words(record) == tuple(np.asarray(jax.random.key_data(expected)).tolist())

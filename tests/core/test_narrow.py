@@ -37,22 +37,22 @@ def test_what_fits_is_narrowed_to_what_a_cast_gives(column: np.ndarray, dtype: s
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (np.array([0, 2**31]), r"field 'wide' is int64 and np\.int64\(2147483648\) \(row 1\) does not fit int32"),
-        (np.array([0, -(2**31) - 1, 2**40]), r"np\.int64\(-2147483649\) \(row 1\) does not fit int32"),
-        (np.array([[0, 1], [2, 2**40 + 7]]), r"np\.int64\(1099511627783\) \(row 1\)"),
-        (np.array(2**33), r"np\.int64\(8589934592\) \(row 0\)"),
+        (np.array([0, 2**31]), r"field 'wide' is int64 and 2147483648 \(row 1\) does not fit int32"),
+        (np.array([0, -(2**31) - 1, 2**40]), r"-2147483649 \(row 1\) does not fit int32"),
+        (np.array([[0, 1], [2, 2**40 + 7]]), r"1099511627783 \(row 1\)"),
+        (np.array(2**33), r"8589934592 \(row 0\)"),
         (
             np.array([2**63], np.uint64),
-            r"field 'wide' is uint64 and np\.uint64\(9223372036854775808\) \(row 0\) .* uint32",
+            r"field 'wide' is uint64 and 9223372036854775808 \(row 0\) .* uint32",
         ),
         (
             np.array([0.0, HALFWAY]),
-            r"field 'wide' is float64 and np\.float64\(3\.40\d*e\+38\) \(row 1\) does not fit float32",
+            r"field 'wide' is float64 and 3\.40\d*e\+38 \(row 1\) does not fit float32",
         ),
-        (np.array([0.0, -1e300]), r"np\.float64\(-1e\+300\) \(row 1\)"),
+        (np.array([0.0, -1e300]), r"-1e\+300 \(row 1\)"),
         (
             np.array([0, complex(0, 1e200)]),
-            r"field 'wide' is complex128 and np\.complex128\(1e\+200j\) \(row 1\) .* complex64",
+            r"field 'wide' is complex128 and 1e\+200j \(row 1\) .* complex64",
         ),
     ],
 )
@@ -64,12 +64,21 @@ def test_what_does_not_fit_is_refused_with_field_row_and_value(column: np.ndarra
     assert isinstance(caught.value, DataraxError)
 
 
+def test_the_record_and_its_source_are_named_where_they_are_known() -> None:
+    batch = {"id": np.array([5, 2**40])}
+    with pytest.raises(NarrowingError, match=rf"^field 'id' is int64 and {2**40} \(row 1\) does not fit int32"):
+        narrow(batch)
+    message = rf"^field 'id' of MemorySource 'train' is int64 and {2**40} \(record 77\) does not fit int32, which is"
+    with pytest.raises(NarrowingError, match=message):
+        narrow(batch, records=np.array([3, 77]), origin="MemorySource 'train'")
+
+
 def test_the_row_is_found_in_a_field_that_is_checked_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_narrow, "_CHUNK_BYTES", 256)
     column = np.zeros((1000, 3), np.int64)
     narrow({"wide": column})
     column[777, 2] = 2**31
-    with pytest.raises(NarrowingError, match=r"np\.int64\(2147483648\) \(row 777\)"):
+    with pytest.raises(NarrowingError, match=r"2147483648 \(row 777\)"):
         narrow({"wide": column})
 
 

@@ -103,13 +103,13 @@ def test_text_without_a_field_name_is_refused(make_source: MakeSource) -> None:
 WIDE: dict[str, tuple[Any, str]] = {
     "int64": (
         np.array([1, 2, 2**40 + 7, 4]),
-        r"field 'wide' is int64 and np.int64\(1099511627783\) \(row 2\) does not fit",
+        r"field 'wide'.* is int64 and 1099511627783 \(r.* 2\) does not fit",
     ),
-    "negative": (np.array([1, 2, -(2**31) - 1, 4]), r"field 'wide' is int64 and np.int64\(-2147483649\) \(row 2\)"),
-    "uint64": (np.array([1, 2, 2**32, 4], np.uint64), r"field 'wide' is uint64 and np.uint64\(4294967296\) \(row 2\)"),
+    "negative": (np.array([1, 2, -(2**31) - 1, 4]), r"field 'wide'.* is int64 and -2147483649 \(r.* 2\)"),
+    "uint64": (np.array([1, 2, 2**32, 4], np.uint64), r"field 'wide'.* is uint64 and 4294967296 \(r.* 2\)"),
     "float64": (
         np.array([1, 2, 1e300, 4]),
-        r"field 'wide' is float64 and np.float64\(1e\+300\) \(row 2\) does not fit",
+        r"field 'wide'.* is float64 and 1e\+300 \(r.* 2\) does not fit",
     ),
 }
 

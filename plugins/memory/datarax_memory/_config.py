@@ -20,7 +20,8 @@ class MemorySourceConfig(SourceConfig):
         default=0, description="Gathered batches that are kept, those used last; 0 keeps none."
     )
     prefetch_size: NonNegative = Field(
-        default=0, description="Elements that a loop over the source prepares ahead, in one go; 0 prepares none."
+        default=0,
+        description="Elements that a loop over the source prepares ahead, in one go with the next; 0 is none.",
     )
     track_metadata: Flag = Field(
         default=False, description="Make get_with_metadata and get_batch_with_metadata available."

@@ -58,7 +58,7 @@ class MemorySource(EagerSourceBase):
             rngs=rngs,
             name=name,
         )
-        self.elements_ahead = max(1, config.prefetch_size)
+        self.elements_ahead = 1 + config.prefetch_size
         self._records = records
         self._host_only = _HostOnly(config, rngs)
 
@@ -101,7 +101,7 @@ class MemorySource(EagerSourceBase):
     def fetch(self, indices: Any) -> Batch:
         """The records at concrete ``indices`` as a batch; the last ``cache_size`` of them are kept."""
         batches = self._host_only.batches
-        if not batches.capacity or isinstance(indices, jax.core.Tracer):
+        if not batches.capacity or isinstance(indices, jax.core.Tracer) or np.asarray(indices).dtype.kind not in "iu":
             return super().fetch(indices)
         return batches.get(indices, super().fetch)
 

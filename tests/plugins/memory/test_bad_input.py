@@ -1,9 +1,11 @@
 """The catalogue of what a memory source refuses, each with its own clear error."""
 
+from collections import UserList
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -20,6 +22,16 @@ class Table:
 
     def __getitem__(self, name: str) -> list[int]:
         return {"x": [1, 2]}[name]
+
+
+class Ragged(UserList[list[int]]):
+    """A sequence whose items are of no one length."""
+
+    def __init__(self) -> None:
+        super().__init__([[1], [1, 2]])
+
+
+KEYS = jax.random.split(jax.random.key(0), 3)
 
 
 def memory(data: Any, *, rngs: nnx.Rngs | None = None, **config: Any) -> MemorySource:
@@ -56,7 +68,12 @@ BAD_DATA: list[tuple[Any, type[Exception], str]] = [
         TypeError,
         "column 'x' of MemorySource 'train' is a generator; a column is an array",
     ),
-    ({"x": [[1], [1, 2]]}, ValueError, "column 'x' of MemorySource 'train' is no array: .*inhomogeneous"),
+    (
+        {"x": [[1], [1, 2]]},
+        SpecError,
+        r"field 'x' of element 1 of MemorySource 'train' has shape \[2\] where element 0",
+    ),
+    ({"x": Ragged()}, ValueError, "column 'x' of MemorySource 'train' is no array: .*inhomogeneous"),
     ({"x": np.ma.array([1, 2], mask=[0, 1])}, TypeError, r"column 'x' .* is masked, and its mask would be lost; fill"),
     ({0: np.ones(2)}, TypeError, "the fields of MemorySource 'train' have names, which are text, not 0"),
     (np.array(3.0), ValueError, "column 'record' of MemorySource 'train' is the scalar"),
@@ -66,9 +83,20 @@ BAD_DATA: list[tuple[Any, type[Exception], str]] = [
     ([{0: 1}], TypeError, "the fields of MemorySource 'train' have names, which are text, not 0"),
     ([{}, {}], TypeError, "the elements of MemorySource 'train' are empty, like {}; each needs a field"),
     ([[1], [1, 2]], SpecError, r"field 'record' of element 1 .* has shape \[2\] where element 0 has \[1\]"),
-    ([[[1], [1, 2]]], SpecError, "field 'record' of the elements of MemorySource 'train' is no array: .*inhomogeneous"),
-    ([1, "a"], SpecError, "field 'record' .* is text or an object in some and a number in others"),
+    (
+        [[[1], [1, 2]]],
+        SpecError,
+        r"item 1 of field 'record' of element 0 .* has shape \[2\] where item 0 of element 0 has",
+    ),
+    ([np.zeros(2), [1]], SpecError, r"field 'record' of element 1 .* has shape \[1\] where element 0 has \[2\]"),
     ([np.ma.array([1, 2], mask=[0, 1])], TypeError, "field 'record' .* is masked, and its mask would be lost; fill it"),
+    (KEYS, TypeError, r"column 'record' of MemorySource 'train' holds PRNG keys \(key<fry>\); serve their words, jax"),
+    (
+        {"k": KEYS},
+        TypeError,
+        r"column 'k' of MemorySource 'train' holds PRNG keys .*, jax\.random\.key_data\(keys\), and",
+    ),
+    ([{"k": KEYS[0]}], TypeError, r"field 'k' of element 0 of MemorySource 'train' holds PRNG keys"),
 ]
 
 
@@ -76,6 +104,57 @@ BAD_DATA: list[tuple[Any, type[Exception], str]] = [
 def test_data_that_cannot_be_served_is_refused(data: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         memory(data)
+
+
+# What NumPy would promote to something else, without a word.
+BESIDE = "where element 0 is {0}, and no dtype holds both unchanged; convert them: a field has one dtype$"
+MIXED: list[tuple[list[Any], str]] = [
+    ([1, "a"], "is text " + BESIDE.format("int64")),
+    (["a", 1.5], "is float64 " + BESIDE.format("text")),
+    (["a", b"a"], "is bytes " + BESIDE.format("text")),
+    ([True, 2], "is int64 " + BESIDE.format("bool")),
+    ([0.5, False], "is bool " + BESIDE.format("float64")),
+    ([1, None], "is an object " + BESIDE.format("int64")),
+    ([1.5, 2**70], "is an object " + BESIDE.format("float64")),
+    ([np.uint64(1), np.int64(2)], "is int64 " + BESIDE.format("uint64")),
+    ([np.uint64(1), 2], "is int64 " + BESIDE.format("uint64")),
+    ([2**63, -1], "is int64 " + BESIDE.format("uint64")),
+    ([np.uint64(1), np.int8(2), 0.5], "is int8 " + BESIDE.format("uint64")),
+    ([np.array(1), np.array("a")], "is text " + BESIDE.format("int64")),
+    ([np.zeros(2, np.uint64), np.zeros(2, np.int64)], "is int64 " + BESIDE.format("uint64")),
+    ([jnp.bfloat16(1), np.float16(1)], "is float16 " + BESIDE.format("bfloat16")),
+    (
+        [np.datetime64("2020-01-01"), np.datetime64("2020-01-01T00:00")],
+        r"is datetime64\[m\] where .* is datetime64\[D\]",
+    ),
+    ([np.datetime64("2020-01-01"), 3], r"is int64 where element 0 is datetime64\[D\]"),
+    ([np.timedelta64(1, "s"), 3], r"is int64 where element 0 is timedelta64\[s\]"),
+    (
+        [0.5, 2**53 + 1],
+        f"is the integer {2**53 + 1}, which would change in float64, the dtype that the values beside it",
+    ),
+    ([np.zeros(2), np.array([0, 2**62 - 1])], f"is the integer {2**62 - 1}, which would change in float64"),
+    ([1j, np.int64(-(2**53) - 1)], f"is the integer -{2**53 + 1}, which would change in complex128"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), MIXED)
+def test_values_that_no_one_dtype_holds_are_refused_with_element_and_dtypes(values: list[Any], message: str) -> None:
+    for data in ({"x": values}, [{"x": value} for value in values]):
+        with pytest.raises(SpecError, match=rf"^field 'x' of element 1 of MemorySource 'train' {message}"):
+            memory(data)
+
+
+def test_values_in_lists_are_named_by_element_and_item() -> None:
+    for data in ({"x": [[1, 2], [3, "a"]]}, [{"x": [1, 2]}, {"x": (3, "a")}]):
+        with pytest.raises(
+            SpecError, match=r"^item 1 of field 'x' of element 1 of .* text where item 0 of element 0 is int"
+        ):
+            memory(data)
+    with pytest.raises(
+        SpecError, match=r"^item 1 of field 'x' of element 1 of .* is bool where item 0 of element 1 is int"
+    ):
+        memory({"x": [np.zeros(2), [3, True]]})
 
 
 def test_data_beside_a_path_is_refused() -> None:
@@ -167,7 +246,7 @@ def test_a_position_before_the_start_is_refused() -> None:
 
 def test_a_position_that_is_no_integer_is_refused() -> None:
     start: Any = 1.5
-    with pytest.raises(TypeError, match="'float' object cannot be interpreted as an integer"):
+    with pytest.raises(TypeError, match=r"^a position is an integer, not 1\.5$"):
         memory([1, 2]).get_batch_at(start, 2)
 
 
@@ -196,7 +275,7 @@ def test_records_out_of_range_are_refused(wrong: int, placement: str) -> None:
 @pytest.mark.parametrize("placement", ["device", "host"])
 def test_an_integer_that_does_not_fit_is_refused_with_its_field(placement: str) -> None:
     source = memory({"id": np.array([1, 2**40 + 7])}, placement=placement)
-    with pytest.raises(NarrowingError, match=rf"field 'id' is int64 and .*{2**40 + 7}.* \(row 1\) does not fit int32"):
+    with pytest.raises(NarrowingError, match=rf"field 'id'.* is int64 and {2**40 + 7} \(r.* 1\) does not fit int32"):
         next(iter(Pipeline(source=source, batch_size=2)))
     assert [element["id"] for element in source] == [1, 2**40 + 7]
 

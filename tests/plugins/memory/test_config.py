@@ -135,8 +135,10 @@ def test_stochastic_without_shuffle_can_shuffle_later() -> None:
     assert list(source) != list(range(20))
 
 
-@pytest.mark.parametrize(("prefetch_size", "reads"), [(0, [1] * 7), (1, [1] * 7), (3, [3, 3, 1]), (100, [7])])
-def test_prefetch_size_is_how_many_elements_a_loop_prepares_in_one_go(prefetch_size: int, reads: list[int]) -> None:
+@pytest.mark.parametrize(("prefetch_size", "reads"), [(0, [1] * 7), (1, [2, 2, 2, 1]), (2, [3, 3, 1]), (100, [7])])
+def test_prefetch_size_is_how_many_elements_a_loop_prepares_beside_the_next(
+    prefetch_size: int, reads: list[int]
+) -> None:
     source = CountingSource(MemorySourceConfig(prefetch_size=prefetch_size), np.arange(7))
     assert list(source) == list(range(7))
     assert source.reads.sizes == reads

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from datarax_core import Pipeline, columns_of
+from datarax_core import Pipeline, SpecError, columns_of
 from datarax_memory import MemorySource, MemorySourceConfig
 
 
@@ -75,6 +77,48 @@ def test_elements_of_every_kind_are_served_one_by_one_and_in_batches(
     spec = source.element_spec()
     assert jax.tree.structure(spec) == jax.tree.structure(expected)
     assert [leaf.shape for leaf in jax.tree.leaves(spec)] == [leaf.shape[1:] for leaf in jax.tree.leaves(expected)]
+
+
+ALIKE: list[tuple[list[Any], str, list[Any]]] = [
+    ([1, 2.5], "float64", [1.0, 2.5]),
+    ([1, 2.5, 2**60], "float64", [1.0, 2.5, 2.0**60]),
+    ([1j, 2], "complex128", [1j, 2]),
+    ([np.uint8(200), np.int64(-3)], "int64", [200, -3]),
+    ([np.float16(0.5), np.float32(1.5)], "float32", [0.5, 1.5]),
+    ([2**63, 1], "uint64", [2**63, 1]),
+    ([-(2**63), 2**63 - 1], "int64", [-(2**63), 2**63 - 1]),
+    ([1, 2**70], "object", [1, 2**70]),
+    (["a", "bcd"], "<U3", ["a", "bcd"]),
+    ([np.str_("bc"), "abcdef"], "<U6", ["bc", "abcdef"]),
+    (["a\0", "b"], "object", ["a\0", "b"]),
+    ([b"a\0", b"bc"], "object", [b"a\0", b"bc"]),
+    ([np.zeros(2), np.array([1, 2])], "float64", [[0, 0], [1, 2]]),
+    ([[1, 2], [0.5, 2**53]], "float64", [[1, 2], [0.5, 2**53]]),
+    ([[[1], [2]], [[3], [4]]], "int64", [[[1], [2]], [[3], [4]]]),
+    ([[1, 2], np.array([3, 4])], "int64", [[1, 2], [3, 4]]),
+    ([[], []], "float64", [[], []]),
+    ([np.array("a"), np.array("bc")], "<U2", ["a", "bc"]),
+]
+
+
+@pytest.mark.parametrize(("values", "dtype", "kept"), ALIKE)
+def test_values_of_one_kind_become_one_array_that_changes_none_of_them(
+    values: list[Any], dtype: str, kept: list[Any]
+) -> None:
+    for data in ({"x": values}, [{"x": value} for value in values]):
+        column = memory(data, placement="host").get_batch(len(values))["x"]
+        assert (str(column.dtype), column.tolist()) == (dtype, kept)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(values=st.lists(st.integers(-(2**65), 2**65) | st.floats(allow_nan=False) | st.booleans(), min_size=1))
+def test_numbers_are_kept_or_refused_but_never_changed(values: list[Any]) -> None:
+    try:
+        column = columns_of({"x": values}, "a test").columns["x"]
+    except SpecError:
+        assert len(set(map(type, values))) > 1 or min(values) < 0 <= 2**63 <= max(values)
+    else:
+        assert column.tolist() == values
 
 
 def test_elements_that_are_arrays_are_stacked() -> None:

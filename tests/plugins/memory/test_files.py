@@ -89,6 +89,29 @@ def test_cacheable_keeps_everything_in_memory_so_that_the_files_are_not_touched_
         assert [element["label"] for element in source] == list(range(20))
 
 
+def test_cacheable_reads_mapped_data_into_memory_too(tmp_path: Path) -> None:
+    write_folder(tmp_path / "columns")
+    labels = np.load(tmp_path / "columns" / "label.npy", mmap_mode="r")
+    mapped = {"label": labels[5:], "other": np.arange(15)}
+    config = MemorySourceConfig(cacheable=True, placement="host")
+    sources = [MemorySource(config, mapped), MemorySource(config, labels[5:])]
+    sources += [source.copy() for source in sources]
+    (tmp_path / "columns" / "label.npy").write_bytes(b"\0" * (tmp_path / "columns" / "label.npy").stat().st_size)
+    for source in sources:
+        batch = source.get_batch(15)
+        assert (batch["label"] if isinstance(batch, dict) else batch).tolist() == list(range(5, 20))
+    assert sources[0].data["other"] is mapped["other"]
+    assert sources[2].data is sources[0].data
+
+
+@pytest.mark.parametrize("data", [{"x": np.arange(3)}, [1, 2], np.arange(3), [{"x": 1}]])
+def test_cacheable_is_refused_where_nothing_would_be_read(data: Any) -> None:
+    with pytest.raises(ValueError, match=r"MemorySource has cacheable=True, but no column .*; leave cacheable out$"):
+        MemorySource(MemorySourceConfig(cacheable=True), data)
+    with pytest.raises(ValueError, match=r"MemorySource has cacheable=True, but no column .*; leave cacheable out$"):
+        MemorySource(MemorySourceConfig(), data).copy(config=MemorySourceConfig(cacheable=True))
+
+
 def test_a_mapped_file_is_read_when_its_records_are(tmp_path: Path) -> None:
     source = open_source(write_folder(tmp_path / "columns"), placement="host")
     mapped = np.load(tmp_path / "columns" / "label.npy", mmap_mode="r+")

@@ -1,0 +1,135 @@
+"""Elements that somebody else's data set gives, one by one, as batches that an element spec describes.
+
+Dicts and tuples are structure, nested as they may be. Everything else is a field: what NumPy makes of it. Text and bytes,
+whose NumPy dtypes would depend on the longest, are kept as objects.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from .errors import SpecError
+from .spec import Batch, ElementSpec, differences
+
+_OBJECT = np.dtype(object)
+_PLAIN = (bool, int, float, complex, list)
+"""What has no dtype of its own."""
+
+
+def element_spec_of(element: Any, title: str) -> ElementSpec:
+    """The element spec of a data set whose first element this is.
+
+    Raises:
+        SpecError: There is nothing in it, or a field is None or no array; names the field.
+    """
+    fields = _fields(element, f"record 0 of {title}")
+    if not jax.tree.leaves(fields):
+        raise SpecError(f"record 0 of {title} is empty, like {element!r}; each needs a field at least")
+    return _spec_of(fields)
+
+
+def stacked(elements: Sequence[Any], spec: ElementSpec, indices: np.ndarray, title: str) -> Batch:
+    """The elements of the records ``indices`` as a batch.
+
+    Numbers and lists, which have no dtype of their own, take the spec's if their values fit it; arrays must have it.
+
+    Raises:
+        SpecError: An element is not like the spec; names the record, the field, what is expected and what was found.
+    """
+    structs, form = jax.tree.flatten(spec)
+    columns = [np.empty((len(elements), *struct.shape), struct.dtype) for struct in structs]
+    for row, (element, index) in enumerate(zip(elements, indices.tolist(), strict=True)):
+        origin = f"record {index} of {title}"
+        found = _fields(element, origin)
+        fields, found_form = jax.tree.flatten(found)
+        if found_form != form:  # type: ignore[operator]  # jaxlib's stubs leave it out
+            wrong = differences(spec, _spec_of(found)) or [f"it is a {type(element).__name__}"]
+            raise SpecError(f"{origin} is not what the element spec says: {'; '.join(wrong)}")
+        for field, struct, column in zip(fields, structs, columns, strict=True):
+            column[row] = field.like(struct)[()]  # an object itself, where it is one
+    batch: Batch = jax.tree.unflatten(form, columns)
+    return batch
+
+
+class _Field:
+    """A value that is a leaf whatever JAX would make of it, and what errors call it."""
+
+    __slots__ = ("name", "origin", "value")
+
+    def __init__(self, value: Any, name: str, origin: str) -> None:
+        self.value, self.name, self.origin = value, name, origin
+
+    def array(self) -> np.ndarray:
+        """What NumPy makes of the value; text and bytes as objects."""
+        if isinstance(self.value, str | bytes):
+            array = np.empty((), object)  # NumPy would make bytes of it that lose their trailing zeros
+            array[()] = self.value
+            return array
+        if isinstance(self.value, np.ma.MaskedArray):
+            raise TypeError(
+                f"field {self.name!r} of {self.origin} is masked, and its mask would be lost; fill it: array.filled(value)"
+            )
+        try:
+            array = np.asarray(self.value)
+        except ValueError as ragged:
+            raise SpecError(f"field {self.name!r} of {self.origin} is no array: {ragged}") from ragged
+        return array.astype(object) if array.dtype.kind in "US" else array
+
+    def like(self, struct: jax.ShapeDtypeStruct) -> np.ndarray:
+        """The same, in the dtype of the spec."""
+        array = self.array()
+        if array.shape == struct.shape:
+            if array.dtype == struct.dtype:
+                return array
+            if (fitted := self._fitted(array, struct.dtype)) is not None:
+                return fitted
+        found, expected = (f"{each.dtype}{list(each.shape)}" for each in (array, struct))
+        value = "" if array.ndim else f" ({self.value!r:.40})"
+        raise SpecError(
+            f"{self.origin} is not what the element spec says: field {self.name!r} is {found}{value} where {expected} is "
+            "expected"
+        )
+
+    def _fitted(self, array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
+        if array.dtype == _OBJECT and dtype.kind in "US":
+            text = np.asarray(array.tolist())
+            return text if text.dtype.kind == dtype.kind and text.dtype.itemsize <= dtype.itemsize else None
+        kinds = array.dtype.kind + dtype.kind
+        is_number = isinstance(self.value, _PLAIN) and "O" not in kinds
+        if not is_number or not (np.can_cast(array.dtype, dtype, "same_kind") or kinds == "iu"):
+            return None
+        with np.errstate(all="ignore"):
+            fitted = array.astype(dtype)
+        same = fitted == array if dtype.kind in "iu" else np.isfinite(fitted) == np.isfinite(array)
+        return fitted if np.all(same) else None
+
+
+def _fields(element: Any, origin: str, name: str = "") -> Any:
+    """The element with each value in a `_Field`."""
+    at = f"{name}." if name else ""
+    if isinstance(element, Mapping):
+        if odd := [key for key in element if not isinstance(key, str)]:
+            raise SpecError(f"the fields of {origin} have names, which are text, not {odd[0]!r}")
+        return {key: _fields(value, origin, at + key) for key, value in element.items()}
+    if isinstance(element, tuple):
+        names = getattr(element, "_fields", range(len(element)))
+        made = [_fields(value, origin, f"{at}{key}") for key, value in zip(names, element, strict=True)]
+        return type(element)(*made) if hasattr(element, "_fields") else tuple(made)
+    if element is None and not name:
+        raise SpecError(
+            f"{origin} is None: the data set has no such record, as when Grain's filter() dropped it; filter records before "
+            "they are wrapped, such as [record for record in data if record is not None]"
+        )
+    if element is None:
+        raise SpecError(f"field {name!r} of {origin} is None, which no array holds; give it a value")
+    return _Field(element, name or "record", origin)
+
+
+def _spec_of(fields: Any) -> ElementSpec:
+    def struct(field: _Field) -> jax.ShapeDtypeStruct:
+        array = field.array()
+        return jax.ShapeDtypeStruct(array.shape, array.dtype)
+
+    return jax.tree.map(struct, fields)
