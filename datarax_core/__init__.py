@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .build import build_source
+    from .cache import Cache
     from .columns import Columns, columns_of
     from .config import (
         AnySource,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .local_files import LocalFilesOnlyMixin
     from .metadata import MetadataManager, RecordMetadata
     from .module import DataraxModule, StructuralModule
+    from .nodes import MergeFields, Rebatch, SplitField
     from .order import Order
     from .pipeline import Pipeline
     from .registry import SourceInfo, SourceRegistry
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "build": ("build_source",),
+    "cache": ("Cache",),
     "columns": ("Columns", "columns_of"),
     "config": (
         "AnySource",
@@ -73,6 +76,7 @@ _HOMES = {
     "local_files": ("LocalFilesOnlyMixin",),
     "metadata": ("MetadataManager", "RecordMetadata"),
     "module": ("DataraxModule", "StructuralModule"),
+    "nodes": ("MergeFields", "Rebatch", "SplitField"),
     "order": ("Order",),
     "pipeline": ("Pipeline",),
     "registry": ("SourceInfo", "SourceRegistry"),
@@ -82,6 +86,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AnySource",
+    "Cache",
     "Capabilities",
     "Columns",
     "ConfigError",
@@ -93,11 +98,13 @@ __all__ = [
     "Graph",
     "LocalFilesOnlyMixin",
     "LocalPath",
+    "MergeFields",
     "MetadataManager",
     "NarrowingError",
     "Order",
     "Pipeline",
     "PipelineConfig",
+    "Rebatch",
     "RecordMetadata",
     "SourceConfig",
     "SourceConflictError",
@@ -110,6 +117,7 @@ __all__ = [
     "SourceNotFoundError",
     "SourceRegistry",
     "SpecError",
+    "SplitField",
     "StateError",
     "StructuralConfig",
     "StructuralModule",

@@ -5,6 +5,7 @@ from typing import Any
 
 from ._batch_rule import BatchRule
 from ._modules import stage_name
+from .cache import describe_caches
 from .source import DataSourceModule
 
 
@@ -39,7 +40,7 @@ def explain(source: DataSourceModule, stages: Sequence[Any], rule: BatchRule, pr
             lines.append(
                 "If decoding is what takes long and memory allows, cacheable=True keeps each record once it is read."
             )
-    return "\n".join([summary(source, stages, rule), *lines])
+    return "\n".join([summary(source, stages, rule), *lines, *describe_caches(stages)])
 
 
 def _stages(stages: Sequence[Any]) -> str:

@@ -1,7 +1,6 @@
 """Records held as columns: the caller's arrays on the host, placed on a device once if compiled code needs them there."""
 
 import functools
-import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -11,6 +10,7 @@ import numpy as np
 
 from ._narrow import narrow_field
 from ._permutation import DEVICE_LIMIT
+from ._references import read_rows, reference_to
 from .errors import SpecError
 from .spec import Batch, ElementSpec, fits_device
 
@@ -79,7 +79,7 @@ class Columns:
                 raise ValueError(
                     f"{self.length} records are more than the {DEVICE_LIMIT} that a device addresses; use placement='host'"
                 )
-            with jax.ensure_compile_time_eval():
+            with jax.core.eval_context():
                 self._placed = tuple(_place(narrow_field(name, self.columns[name])) for name in names)
         return Gather(self.form, names, self._are_references), self._placed
 
@@ -93,8 +93,7 @@ class Columns:
         """
         gather, arrays = self.placed()
         if not self._are_references:
-            with jax.ensure_compile_time_eval():
-                self._placed = arrays = tuple(map(jax.new_ref, arrays))
+            self._placed = arrays = tuple(map(reference_to, arrays))
             self._are_references = True
             gather = Gather(gather.form, gather.names, by_reference=True)
         return gather(arrays, indices)
@@ -111,7 +110,7 @@ class Gather:
     def __call__(self, arrays: tuple[Any, ...], indices: jax.Array) -> Batch:
         """The batch of the records at ``indices``, all of which must be in range."""
         take: Callable[[Any], jax.Array] = (
-            operator.itemgetter(indices)
+            functools.partial(read_rows, indices=indices)
             if self.by_reference
             else lambda array: array.at[indices].get(mode="promise_in_bounds")
         )

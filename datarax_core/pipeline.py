@@ -15,7 +15,7 @@ from ._batch_rule import BatchRule, whole_number
 from ._cursor import Cursor
 from ._explain import explain, summary
 from ._iterator import BatchIterator, Ticket
-from ._modules import Split, apply_stages, stage_name
+from ._modules import Split, apply_stages, require_hash
 from ._permutation import DEVICE_LIMIT
 from ._programs import Scan, compiled, staged, with_fields
 from ._randomness import StageKeys
@@ -23,6 +23,7 @@ from ._routes import Route, scan_reader
 from ._state import require_dict, require_keys, require_position, require_same, restore_variables, variable_state
 from ._stats import Stats
 from .build import build_source
+from .cache import check_record_stages, renew_caches
 from .config import PipelineConfig, load_config, parse_config
 from .graph import Graph
 from .registry import SourceRegistry
@@ -41,8 +42,9 @@ class Pipeline(nnx.Module):
     Args:
         source: Holds the records and their order.
         stages: Callables ``batch -> batch``, run compiled. One that says ``stochastic = True`` is called with ``(batch,
-            keys)``, one key a record, folded from stage, epoch and record index. An ``nnx.Module`` may hold parameters and
-            statistics: what it writes to its variables is kept.
+            keys)``, one key a record, folded from stage, epoch and record index. One that says ``takes_record_indices =
+            True`` is called with the records' indices, int32 (k,), as its last argument. An ``nnx.Module`` may hold parameters
+            and statistics: what it writes to its variables is kept.
         batch_size: Records in a batch.
         rngs: Random streams of the pipeline; saved with its state.
         num_epochs: Epochs in a loop; None is endless.
@@ -70,6 +72,7 @@ class Pipeline(nnx.Module):
     ) -> None:
         _check_source(source)
         _check_stages(stages)
+        check_record_stages(stages, source)
         self.rule = BatchRule(batch_size, num_epochs, drop_last, pad_last)
         self.source = source
         self.stages = nnx.List(list(stages))
@@ -211,7 +214,7 @@ class Pipeline(nnx.Module):
         return out if init_carry is None else (carry, out)
 
     def __call__(self, batch: Batch) -> Batch:
-        """The stages, applied to a batch of your own; not for stochastic ones, which need to know their records."""
+        """The stages, applied to a batch of your own; not for those that need to know their records."""
         return apply_stages(self.stages, batch)
 
     def element_spec(self) -> ElementSpec:
@@ -258,6 +261,7 @@ class Pipeline(nnx.Module):
         twin.cursor.renew()
         twin._host = _HostParts()  # noqa: SLF001 - of this class
         twin.source = twin.source.clone()
+        renew_caches(twin.stages)
         return twin
 
     def reset(self) -> None:
@@ -357,10 +361,4 @@ def _check_stages(stages: Any) -> None:
     for number, stage in enumerate(stages):
         if not callable(stage):
             raise TypeError(f"stage {number} is not callable: {stage!r}; a stage takes a batch and returns one")
-        try:
-            hash(stage)
-        except TypeError as cause:
-            raise TypeError(
-                f"stage {number} ({stage_name(stage)}) has no hash to find its compiled program by: {cause}; if it is a "
-                "dataclass, write @dataclass(eq=False) or @dataclass(frozen=True)"
-            ) from cause
+        require_hash(stage, f"stage {number}")
