@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .build import build_source
+    from .cache import Cache
     from .columns import Columns, columns_of
     from .config import (
         AnySource,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from .local_files import LocalFilesOnlyMixin
     from .metadata import MetadataManager, RecordMetadata
     from .module import DataraxModule, StructuralModule
+    from .nodes import MergeFields, Rebatch, SplitField
     from .order import Order
     from .pipeline import Pipeline
     from .prefetch import prefetch_to_device
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "build": ("build_source",),
+    "cache": ("Cache",),
     "columns": ("Columns", "columns_of"),
     "config": (
         "AnySource",
@@ -79,6 +82,7 @@ _HOMES = {
     "local_files": ("LocalFilesOnlyMixin",),
     "metadata": ("MetadataManager", "RecordMetadata"),
     "module": ("DataraxModule", "StructuralModule"),
+    "nodes": ("MergeFields", "Rebatch", "SplitField"),
     "order": ("Order",),
     "pipeline": ("Pipeline",),
     "prefetch": ("prefetch_to_device",),
@@ -92,6 +96,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AnySource",
+    "Cache",
     "Capabilities",
     "Columns",
     "ConfigError",
@@ -103,11 +108,13 @@ __all__ = [
     "Graph",
     "LocalFilesOnlyMixin",
     "LocalPath",
+    "MergeFields",
     "MetadataManager",
     "NarrowingError",
     "Order",
     "Pipeline",
     "PipelineConfig",
+    "Rebatch",
     "RecordMetadata",
     "SequenceSource",
     "SequenceSourceConfig",
@@ -123,6 +130,7 @@ __all__ = [
     "SourceNotFoundError",
     "SourceRegistry",
     "SpecError",
+    "SplitField",
     "StateError",
     "StreamingSourceBase",
     "StructuralConfig",

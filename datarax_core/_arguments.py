@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ._modules import stage_name
+from ._modules import require_hash
 from .source import DataSourceModule
 
 
@@ -22,10 +22,4 @@ def require_stages(stages: Any) -> None:
     for number, stage in enumerate(stages):
         if not callable(stage):
             raise TypeError(f"stage {number} is not callable: {stage!r}; a stage takes a batch and returns one")
-        try:
-            hash(stage)
-        except TypeError as cause:
-            raise TypeError(
-                f"stage {number} ({stage_name(stage)}) has no hash to find its compiled program by: {cause}; if it is a "
-                "dataclass, write @dataclass(eq=False) or @dataclass(frozen=True)"
-            ) from cause
+        require_hash(stage, f"stage {number}")

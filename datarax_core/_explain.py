@@ -6,6 +6,7 @@ from ._batch_rule import BatchRule
 from ._layout import DEFAULT
 from ._modules import stage_name
 from ._plan import Plan
+from .cache import describe_caches
 from .source import DataSourceModule
 
 
@@ -18,7 +19,8 @@ def summary(plan: Plan) -> str:
 def explain(plan: Plan) -> str:
     """The route of a loop over the pipeline, in sentences."""
     routes = {"device": _device_route, "host": _host_route, "stream": _stream_route}
-    return "\n".join([summary(plan), *routes[plan.source.access](plan), *_devices(plan)])
+    lines = [*routes[plan.source.access](plan), *_devices(plan), *describe_caches(plan.stages)]
+    return "\n".join([summary(plan), *lines])
 
 
 def _records(source: DataSourceModule) -> str:

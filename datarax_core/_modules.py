@@ -6,15 +6,20 @@ from typing import Any
 import jax
 from flax import nnx
 
-from ._randomness import RecordNames, is_stochastic, record_keys
+from ._randomness import RecordNames, told
+from ._record_table import RecordTable, tables_in
 
 Values = list[Any]
 
 
 class Structure:
-    """What modules are besides their variables' values: hashable, so that equal modules share one compiled program."""
+    """What modules are besides their variables' values: hashable, so that equal modules share one compiled program.
 
-    def __init__(self, graphdef: Any, treedef: Any) -> None:
+    ``table`` is one that a stage among them keeps its records in, if there is one: such programs live with it.
+    """
+
+    def __init__(self, graphdef: Any, treedef: Any, table: RecordTable | None) -> None:
+        self.table = table
         self._graphdef = graphdef
         self._treedef = treedef
         self._hash = hash((graphdef, treedef))  # once: hashing a graph costs more than a batch
@@ -53,7 +58,7 @@ class Split:
 
     def __init__(self, modules: Any) -> None:
         graphdef, state = nnx.split(modules)
-        self.structure = Structure(graphdef, jax.tree.structure(state))
+        self.structure = Structure(graphdef, jax.tree.structure(state), next(tables_in(modules), None))
         self._variables = _variables(state)
 
     def read(self) -> Values:
@@ -67,10 +72,10 @@ class Split:
 
 
 def apply_stages(stages: Sequence[Any], batch: Any, keyed: RecordNames | None = None) -> Any:
-    """The batch after every stage; stochastic ones get a key for each record. An error says in which stage it arose."""
+    """The batch after every stage; see `told` for what else they get. An error says in which stage it arose."""
     for number, stage in enumerate(stages):
         try:
-            batch = stage(batch, record_keys(keyed, number)) if is_stochastic(stage) else stage(batch)
+            batch = stage(batch, *told(stage, number, keyed))
         except StopIteration as error:  # a loop would take it for its own end
             raise RuntimeError(f"stage {number} ({stage_name(stage)}) of the pipeline raised StopIteration") from error
         except Exception as error:
@@ -79,6 +84,21 @@ def apply_stages(stages: Sequence[Any], batch: Any, keyed: RecordNames | None = 
         if batch is None:
             raise TypeError(f"stage {number} ({stage_name(stage)}) returned None; a stage returns the batch it made")
     return batch
+
+
+def require_hash(stage: Any, what: str) -> None:
+    """Refuse a stage that cannot be looked up.
+
+    Raises:
+        TypeError: Says ``what`` it is, and how a dataclass gets its hash.
+    """
+    try:
+        hash(stage)
+    except TypeError as cause:
+        raise TypeError(
+            f"{what} ({stage_name(stage)}) has no hash to find its compiled program by: {cause}; if it is a dataclass, write "
+            "@dataclass(eq=False) or @dataclass(frozen=True)"
+        ) from cause
 
 
 def stage_name(stage: Any) -> str:

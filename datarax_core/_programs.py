@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from ._layout import Layout
+from ._mask import regrouped
 from ._modules import Structure, Values, apply_stages
 from .errors import SpecError
 from .spec import Batch
@@ -63,13 +64,16 @@ class Scan:
         return values, carry, outs
 
 
-@functools.lru_cache(maxsize=256)
 def compiled(program: Step | Scan) -> Callable[..., Any]:
     """The program under ``jax.jit``: one for all equal programs, so that a second pipeline like the first compiles nothing.
 
     Looked up once a route; a call then hashes nothing. Bounded, because a program holds its user's functions.
     """
-    return jax.jit(program)
+    table = (program.stages if isinstance(program, Step) else program.modules).table
+    return _shared(program) if table is None else table.compiled(program)
+
+
+_shared = functools.lru_cache(maxsize=256)(jax.jit)
 
 
 def served(stages: Any, batch: Batch, mask_field: str | None, mask: Any, keyed: Any, *, layout: Layout) -> Batch:
@@ -90,7 +94,7 @@ def staged(stages: Any, batch: Batch, mask_field: str | None, mask: Any, keyed: 
         raise SpecError(
             f"pad_last={mask_field!r} adds a field to each batch, but the stages make a {type(batch).__name__}"
         )
-    return {**batch, mask_field: mask}
+    return {**batch, mask_field: regrouped(mask, batch, mask_field)}
 
 
 def with_fields(batch: Batch, fields: Mapping[str, Any], what: str) -> Batch:

@@ -1,4 +1,4 @@
-"""Randomness of stages: one key a record, from (stage, epoch, record index), however the record is batched."""
+"""What stages are told of their records: one key a record, from (stage, epoch, record index), and the index itself."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -12,7 +12,7 @@ from ._permutation import DEVICE_LIMIT
 from .source import DataSourceModule
 
 RecordNames: TypeAlias = tuple[Any, ...]
-"""(words of the pipeline's key, then uint32 (k,) arrays that together name each record's epoch and index)."""
+"""(words of the pipeline's key or None, then uint32 (k,) arrays that together name each record's epoch and index)."""
 
 
 class StageKey(nnx.Variable[Any]):
@@ -31,12 +31,16 @@ class StageKeys(nnx.Module):
         # bits, not the key itself: a source built with equal streams draws that key for its order
         drawn = jax.random.bits(rngs.stages(), (2,), np.uint32) if stochastic and rngs is not None else None
         self.words = None if drawn is None else StageKey(np.asarray(drawn))
+        self.are_names_wanted = drawn is not None or any(map(takes_record_indices, stages))
 
     def names(self, source: DataSourceModule, start: Any, indices: Any) -> RecordNames | None:
-        """What `record_keys` needs for the records ``indices`` at positions from ``start`` on; None if no stage is random."""
-        if self.words is None:
+        """What `record_keys` and `record_indices` need for the records ``indices`` at positions from ``start`` on.
+
+        None if no stage asks for keys or indices.
+        """
+        if not self.are_names_wanted:
             return None
-        words, epoch_length = self.words.get_raw_value(), source.epoch_length
+        words, epoch_length = None if self.words is None else self.words.get_raw_value(), source.epoch_length
         if not isinstance(indices, np.ndarray):
             epochs = (start + jnp.arange(indices.shape[0])) // epoch_length
             return words, epochs.astype(np.uint32), indices.astype(np.uint32)
@@ -71,9 +75,20 @@ def is_stochastic(stage: Any) -> bool:
     return getattr(stage, "stochastic", False) is True
 
 
+def takes_record_indices(stage: Any) -> bool:
+    """Whether a stage asks for record indices: it says ``takes_record_indices = True``."""
+    return getattr(stage, "takes_record_indices", False) is True
+
+
+def told(stage: Any, number: int, names: RecordNames | None) -> tuple[Any, ...]:
+    """What a stage is called with behind the batch: keys (k,) if it is stochastic, then int32 (k,) indices if it asks."""
+    keys = (record_keys(names, number),) if is_stochastic(stage) else ()
+    return (*keys, record_indices(names)) if takes_record_indices(stage) else keys
+
+
 def record_keys(names: RecordNames | None, stage: int) -> jax.Array:
     """Keys (k,) of the records for one stage: the pipeline's key, with stage, epoch and record index folded in."""
-    if names is None:
+    if names is None or names[0] is None:
         raise ValueError(
             "a stochastic stage has its keys from the records it is given; iterate the pipeline, or call the stage"
         )
@@ -87,3 +102,12 @@ def record_keys(names: RecordNames | None, stage: int) -> jax.Array:
         return folded
 
     return jax.vmap(fold)(*parts)
+
+
+def record_indices(names: RecordNames | None) -> Any:
+    """The indices of the records, int32 (k,); of a source that has no more than fit."""
+    if names is None:
+        raise ValueError(
+            "a stage that takes record indices has them from the pipeline; iterate that, or call the stage with indices"
+        )
+    return names[2].astype(np.int32)

@@ -1,7 +1,6 @@
 """Records held as columns: the caller's arrays on the host, placed on a device once if compiled code needs them there."""
 
 import functools
-import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -12,6 +11,7 @@ import numpy as np
 from ._layout import put
 from ._narrow import narrow_field
 from ._permutation import DEVICE_LIMIT
+from ._references import read_rows, reference_to
 from ._stacking import Place, stacked
 from .errors import SpecError
 from .spec import Batch, ElementSpec, fits_device, require_no_key
@@ -89,7 +89,7 @@ class Columns:
                 raise ValueError(
                     f"{self.length} records are more than the {DEVICE_LIMIT} that a device addresses; use placement='host'"
                 )
-            with jax.ensure_compile_time_eval():
+            with jax.core.eval_context():
                 narrowed = (
                     narrow_field(name, self.columns[name], records=range(self.length), origin=origin) for name in names
                 )
@@ -107,8 +107,7 @@ class Columns:
         """
         gather, arrays = self.placed(origin=origin)
         if not self._are_references:
-            with jax.ensure_compile_time_eval():
-                self._placed[None] = arrays = tuple(map(jax.new_ref, arrays))
+            self._placed[None] = arrays = tuple(map(reference_to, arrays))
             self._are_references = True
             gather = Gather(gather.form, gather.names, by_reference=True)
         return gather(arrays, indices)
@@ -125,7 +124,7 @@ class Gather:
     def __call__(self, arrays: tuple[Any, ...], indices: jax.Array) -> Batch:
         """The batch of the records at ``indices``, all of which must be in range."""
         take: Callable[[Any], jax.Array] = (
-            operator.itemgetter(indices)
+            functools.partial(read_rows, indices=indices)
             if self.by_reference
             else lambda array: array.at[indices].get(mode="promise_in_bounds")
         )

@@ -8,8 +8,8 @@ from typing import Any, Final
 import jax
 from flax import nnx
 
-from ._modules import stage_name
-from ._randomness import is_stochastic
+from ._modules import require_hash, stage_name
+from ._randomness import is_stochastic, takes_record_indices
 from .spec import Batch
 
 SOURCE: Final = "source"
@@ -20,14 +20,15 @@ class Graph(nnx.Module):
     """A stage made of stages. A node is called with the results of the nodes that its edges come from, in their order.
 
     Args:
-        nodes: Callables by name. A stochastic one gets a key for each record as its last argument.
+        nodes: Callables by name. Behind its inputs, a stochastic one gets a key for each record, and one that says
+            ``takes_record_indices = True`` the records' indices, int32 (k,).
         edges: (from, to) names; ``"source"`` is the batch.
         sink: The node whose result is the batch.
 
     Raises:
         ValueError: A name is unknown or taken, there is a cycle, a node has no edge in, or does not lead to the sink; the
             message names each of them.
-        TypeError: A node is not callable, or an argument is of another kind.
+        TypeError: A node is not callable or has no hash, or an argument is of another kind.
     """
 
     def __init__(self, *, nodes: Mapping[str, Callable[..., Any]], edges: Iterable[tuple[str, str]], sink: str) -> None:
@@ -37,20 +38,24 @@ class Graph(nnx.Module):
         self.inputs = tuple((name, tuple(inputs[name])) for name in self.order)
         self.sink = sink
         self.stochastic = any(map(is_stochastic, nodes.values()))
+        self.takes_record_indices = any(map(takes_record_indices, nodes.values()))
 
     @property
     def name(self) -> str:
         """The nodes in the order in which they run."""
         return f"graph of {', '.join(self.order)}"
 
-    def __call__(self, batch: Batch, keys: jax.Array | None = None) -> Batch:
-        """What the sink makes of the batch."""
+    def __call__(self, batch: Batch, *told: Any) -> Batch:
+        """What the sink makes of the batch; ``told`` are keys if a node is stochastic, then indices if one takes them."""
+        keys = told[0] if self.stochastic and told else None
         results: dict[str, Any] = {SOURCE: batch}
         for name, inputs in self.inputs:
             node = self.nodes[name]
             arguments = [results[one] for one in inputs]
             if is_stochastic(node):
                 arguments.append(_node_keys(keys, name))
+            if takes_record_indices(node):
+                arguments.append(_node_indices(told, name))
             try:
                 results[name] = node(*arguments)
             except Exception as error:
@@ -66,6 +71,13 @@ def _node_keys(keys: jax.Array | None, name: str) -> jax.Array:
     return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
+def _node_indices(told: Sequence[Any], name: str) -> jax.Array:
+    if not told:
+        raise ValueError(f"node {name!r} takes record indices and has them from the pipeline; iterate that")
+    indices: jax.Array = told[-1]
+    return indices
+
+
 def _pairs(edges: Any) -> list[tuple[str, str]]:
     pairs = list(edges) if isinstance(edges, Iterable) and not isinstance(edges, str) else [edges]
     for pair in pairs:
@@ -78,15 +90,9 @@ def _checked_inputs(
     nodes: Mapping[str, Callable[..., Any]], edges: Sequence[tuple[str, str]], sink: str
 ) -> dict[str, list[str]]:
     """The names that each node takes its arguments from."""
-    if not isinstance(nodes, Mapping):
-        raise TypeError(f"nodes are callables by name, such as {{'scale': scale}}, not {nodes!r:.80}")
     if not isinstance(sink, str):
         raise TypeError(f"the sink is the name of a node, not {sink!r:.80}")
-    if SOURCE in nodes:
-        raise ValueError(f"a node is named {SOURCE!r}, which is the name of the batch itself; give it another")
-    for name, node in nodes.items():
-        if not callable(node):
-            raise TypeError(f"node {name!r} is not callable: {node!r}")
+    _check_nodes(nodes)
     if sink not in nodes:
         raise ValueError(f"the sink {sink!r} is no node; the nodes are {_listed(nodes)}")
     inputs = _inputs(nodes, edges)
@@ -99,6 +105,21 @@ def _checked_inputs(
     if idle := sorted(nodes.keys() - _leading_to(sink, inputs)):
         raise ValueError(f"nothing comes of {_listed(idle)}: no way leads from it to the sink {sink!r}")
     return inputs
+
+
+def _check_nodes(nodes: Mapping[str, Callable[..., Any]]) -> None:
+    if not isinstance(nodes, Mapping):
+        raise TypeError(f"nodes is a dict of callables by name, not {type(nodes).__name__}")
+    if not nodes:
+        raise ValueError("the graph has no nodes; give it one at least, which is the sink then")
+    if unnamed := [name for name in nodes if not isinstance(name, str)]:
+        raise TypeError(f"a node's name is text, not {unnamed[0]!r}")
+    if SOURCE in nodes:
+        raise ValueError(f"a node is named {SOURCE!r}, which is the name of the batch itself; give it another")
+    for name, node in nodes.items():
+        if not callable(node):
+            raise TypeError(f"node {name!r} is not callable: {node!r}")
+        require_hash(node, f"node {name!r}")
 
 
 def _inputs(nodes: Mapping[str, Any], edges: Sequence[tuple[str, str]]) -> dict[str, list[str]]:

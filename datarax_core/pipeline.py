@@ -36,6 +36,7 @@ from ._state import (
 from ._streams import StreamReader
 from ._workers import Workers
 from .build import build_source
+from .cache import check_record_stages, renew_caches
 from .config import PipelineConfig, load_config, parse_config
 from .graph import Graph
 from .registry import SourceRegistry
@@ -52,8 +53,9 @@ class Pipeline(nnx.Module):
     Args:
         source: Holds the records and their order.
         stages: Callables ``batch -> batch``, run compiled. One that says ``stochastic = True`` is called with ``(batch,
-            keys)``, one key a record, folded from stage, epoch and record index. An ``nnx.Module`` may hold parameters and
-            statistics: what it writes to its variables is kept.
+            keys)``, one key a record, folded from stage, epoch and record index. One that says ``takes_record_indices =
+            True`` is called with the records' indices, int32 (k,), as its last argument. An ``nnx.Module`` may hold parameters
+            and statistics: what it writes to its variables is kept.
         batch_size: Records in a batch.
         rngs: Random streams of the pipeline; saved with its state.
         num_epochs: Epochs in a loop; None is endless.
@@ -88,6 +90,7 @@ class Pipeline(nnx.Module):
     ) -> None:
         require_source(source)
         require_stages(stages)
+        check_record_stages(stages, source)
         self.rule = BatchRule(batch_size, num_epochs, drop_last, pad_last)
         self._layout = layout_of(sharding)
         self.source, self._part = part_of(source, self._layout)
@@ -228,7 +231,7 @@ class Pipeline(nnx.Module):
         return result
 
     def __call__(self, batch: Batch) -> Batch:
-        """The stages, applied to a batch of your own; not for stochastic ones, which need to know their records."""
+        """The stages, applied to a batch of your own; not for those that need to know their records."""
         return apply_stages(self.stages, batch)
 
     def element_spec(self) -> ElementSpec:
@@ -274,6 +277,7 @@ class Pipeline(nnx.Module):
         twin = nnx.clone(self)
         twin.cursor.renew()
         twin.source = twin.source.clone()
+        renew_caches(twin.stages)
         stream = None if self._host.stream is None else self._host.stream.twin(twin.source)
         twin._host = HostParts(stream=stream)  # noqa: SLF001 - of this class
         return twin

@@ -1,5 +1,6 @@
 """Stages as a graph."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -115,6 +116,24 @@ def test_an_error_names_the_node() -> None:
         ({**ID, "b": max}, [("source", "id"), ("source", "b")], "id", "nothing comes of 'b'.* to the sink 'id'"),
         ({**ID, "b": max}, [("id", "b"), ("b", "id")], "id", "the edges go in a circle: (id -> b -> id|b -> id -> b)"),
         ({"source": max}, [], "source", "a node is named 'source', which is the name of the batch itself"),
+        (ID, [("source", "id")], None, "the sink None is no node; the nodes are 'id'"),
+        (ID, [("source", "id")], "source", "the sink 'source' is no node; the nodes are 'id'"),
+        (ID, [("id", "id")], "id", "the edges go in a circle: id -> id"),
+        (
+            {**ID, "b": max, "c": max},
+            [("source", "id"), ("b", "c"), ("c", "b"), ("c", "id")],
+            "id",
+            "the edges go in a circle: (c -> b -> c|b -> c -> b)",
+        ),
+        (
+            {**ID, "b": max, "c": max},
+            [("source", "id"), ("id", "b"), ("b", "c"), ("source", "b")],
+            "id",
+            "nothing comes of 'b', 'c': no way leads from it to the sink 'id'",
+        ),
+        ({**ID, "b": max, "c": max}, [("source", "id")], "id", "no edge leads to 'b', 'c'; begin it at a node, or at"),
+        (ID, [("source", "id"), ("b", "id")], "id", "the edge 'b' -> 'id' names 'b', which is no node; there are 'id'"),
+        ({}, [], "id", "the graph has no nodes; give it one at least"),
     ],
 )
 def test_a_graph_that_cannot_work_is_refused_by_name(nodes: Any, edges: Any, sink: str, message: str) -> None:
@@ -122,6 +141,36 @@ def test_a_graph_that_cannot_work_is_refused_by_name(nodes: Any, edges: Any, sin
         dag(nodes, edges, sink)
 
 
-def test_a_node_that_cannot_be_called_is_refused_by_name() -> None:
-    with pytest.raises(TypeError, match="node 'id' is not callable: 3"):
-        dag({"id": 3}, [("source", "id")], "id")
+@dataclass
+class Unhashable:
+    factor: float = 2.0
+
+    def __call__(self, batch: Any) -> Any:
+        return batch
+
+
+@pytest.mark.parametrize(
+    ("nodes", "edges", "message"),
+    [
+        ({"id": 3}, [("source", "id")], r"^node 'id' is not callable: 3$"),
+        (
+            {"id": Unhashable()},
+            [("source", "id")],
+            r"^node 'id' \(Unhashable\) has no hash .* @dataclass\(eq=False\) or",
+        ),
+        ([max], [("source", "id")], r"^nodes is a dict of callables by name, not list$"),
+        ({1: max}, [("source", 1)], r"^a node's name is text, not 1$"),
+        (ID, "source", r"^edges is a list of \(from, to\) pairs of names, not 'source'$"),
+        (ID, 3, r"^edges is a list of \(from, to\) pairs of names, not 3$"),
+        (ID, ["id"], r"^an edge is a \(from, to\) pair of names, such as \('source', 'scale'\), not 'id'$"),
+        (ID, [("source", "id", "id")], r"^an edge is a \(from, to\) pair .*, not \('source', 'id', 'id'\)$"),
+    ],
+)
+def test_what_is_no_graph_at_all_is_refused_with_its_value(nodes: Any, edges: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        dag(nodes, edges, "id")
+
+
+@pytest.mark.parametrize("name", ["items", "keys", "update", "a b.c/d", "nodes"])
+def test_a_node_may_have_any_name(name: str) -> None:
+    assert len(list(dag({name: lambda batch: batch}, [("source", name)], name))) == 3
