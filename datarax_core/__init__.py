@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         SourceNotFoundError,
         SpecError,
         StateError,
+        WorkerError,
     )
     from .graph import Graph
     from .local_files import LocalFilesOnlyMixin
@@ -68,6 +69,7 @@ _HOMES = {
         "SourceNotFoundError",
         "SpecError",
         "StateError",
+        "WorkerError",
     ),
     "graph": ("Graph",),
     "local_files": ("LocalFilesOnlyMixin",),
@@ -113,6 +115,7 @@ __all__ = [
     "StateError",
     "StructuralConfig",
     "StructuralModule",
+    "WorkerError",
     "build_source",
     "columns_of",
     "load_config",
