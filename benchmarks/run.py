@@ -11,9 +11,10 @@ import jax
 import memory_source
 import numpy as np
 import prefetch
+import workers
 from _measure import report
 
-PARTS = {"memory": memory_source, "flat": flat, "prefetch": prefetch, "footprint": footprint}
+PARTS = {"memory": memory_source, "flat": flat, "prefetch": prefetch, "workers": workers, "footprint": footprint}
 
 
 def main() -> None:

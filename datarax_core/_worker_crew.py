@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import Any, Final
 
 from ._shared_batches import SharedBatches, shared_file
@@ -38,7 +39,8 @@ class Crew:
         self._connections: list[Connection[Any, Any]] = []
         self._is_ready = [False] * count
         memory = shared_file(SharedBatches.size(setting.spec, setting.rows, setting.blocks))
-        start = _written(pickle.dumps([entry or os.getcwd() for entry in sys.path]) + pickle.dumps(setting) + source)
+        path = [entry or str(Path.cwd()) for entry in sys.path]
+        start = _written(pickle.dumps(path) + pickle.dumps(setting) + source)
         try:
             self.memory = SharedBatches(setting.spec, setting.rows, setting.blocks, memory)
             for _ in range(count):

@@ -1,10 +1,10 @@
 """How a source gets to a worker process: pickled by reference to its classes, with what is wrong said before one is started."""
 
 import io
-import os
 import pickle
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from .source import DataSourceModule
@@ -27,7 +27,7 @@ def pickled_source(source: DataSourceModule) -> tuple[bytes, dict[str, Any]]:
             f"{source.title} cannot be sent to worker processes: {_culprit(source)} does not pickle ({cause}); "
             "leave it out in __getstate__ and open it when it is first needed, or read with workers=0"
         ) from cause
-    ready: dict[str, Any] = {"sys_argv": sys.argv, "dir": os.getcwd()}
+    ready: dict[str, Any] = {"sys_argv": sys.argv, "dir": str(Path.cwd())}
     if pickler.of_main:
         ready |= _main_script(source, pickler.of_main)
     return stream.getvalue(), ready
@@ -50,8 +50,8 @@ def _main_script(source: DataSourceModule, names: list[str]) -> dict[str, Any]:
     main = sys.modules["__main__"]
     if (spec := getattr(main, "__spec__", None)) is not None:  # python -m
         return {"init_main_from_name": spec.name}
-    if (path := getattr(main, "__file__", None)) is not None and os.path.exists(path):  # noqa: PTH110 - as it is compared
-        return {"init_main_from_path": os.path.abspath(path)}  # noqa: PTH100 - likewise
+    if (path := getattr(main, "__file__", None)) is not None and Path(path).exists():
+        return {"init_main_from_path": str(Path(path).absolute())}
     raise TypeError(
         f"{source.title} cannot be sent to worker processes: {names[0]} is defined in an interactive session, which they "
         "cannot import; move it to a module of its own, or read with workers=0"
@@ -71,14 +71,9 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(key), part) for key, part in value.items())
     elif isinstance(value, list | tuple):
         yield from ((str(number), part) for number, part in enumerate(value))
-    elif (
-        not hasattr(type(value), "__getstate__") or type(value).__getstate__ is object.__getstate__ or _is_module(value)
-    ):
-        yield from getattr(value, "__dict__", {}).items()
-
-
-def _is_module(value: Any) -> bool:
-    return isinstance(value, DataSourceModule)
+    else:
+        state = value.__getstate__()
+        yield from state.items() if isinstance(state, Mapping) else ()
 
 
 def _pickles(value: Any) -> bool:

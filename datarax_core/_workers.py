@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from ._worker_process import Reply, Request, Setting, is_worker
 from .source import DataSourceModule
 from .spec import Batch
 
+_NO_BLOCK: Final = -1
+
 
 @dataclass(slots=True, eq=False)
 class Ticket:
@@ -27,7 +30,7 @@ class Ticket:
     indices: np.ndarray
     wanted: np.ndarray
     cache: RecordCache | None
-    block: int | None = None
+    block: int = _NO_BLOCK
     waiting: deque[int] = field(default_factory=deque)
     replies: list[Reply] = field(default_factory=list)
     batch: Batch = None
@@ -35,8 +38,8 @@ class Ticket:
     is_done: bool = False
 
     def forget_replies(self) -> None:
-        """Back to the state of a batch that nobody was asked for."""
-        self.block = None
+        """Back to a batch that nobody was asked for."""
+        self.block = _NO_BLOCK
         self.waiting.clear()
         self.replies.clear()
 
@@ -171,7 +174,7 @@ class Workers:
         for ticket in self._under_way:
             if not self._free:
                 return
-            if ticket.block is not None:
+            if ticket.block != _NO_BLOCK:
                 continue
             ticket.block = self._free.pop()
             crew.memory.indices(ticket.block)[: len(ticket.wanted)] = ticket.wanted
@@ -230,7 +233,7 @@ def _parts(size: int, count: int) -> list[tuple[int, int]]:
     """(start, stop) of each part: as equal as can be, none empty but that of an empty batch."""
     count = max(1, min(count, size))
     edges = [number * size // count for number in range(count + 1)]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(pairwise(edges))
 
 
 def _require_host(source: DataSourceModule) -> None:

@@ -160,7 +160,9 @@ class TestAFailingSource:
         assert "in misbehave" in caught.value.__notes__[-1]
 
     def test_is_told_of_records_that_are_not_as_it_declared(self, kinds: Any, workers: Workers) -> None:
-        with pytest.raises(SpecError, match=r"Records 'bound' gave a batch .* field 'day' is missing"):
+        with pytest.raises(
+            SpecError, match=r"Records 'bound' gave a batch .* field 'day' \(datetime64\[D\]\[\]\) is missing"
+        ):
             workers.fetch(at(kinds.INCOMPLETE))
 
     def test_says_why_it_did_not_arrive(self, kinds: Any) -> None:
@@ -198,7 +200,7 @@ class TestAProcessThatEnds:
         ]
         assert are_gone(before)
 
-    def test_before_it_is_ready_says_so(self, source: Any, workers: Workers) -> None:
+    def test_before_it_is_ready_says_so(self, workers: Workers) -> None:
         workers.fetch(at(1))
         workers._end_crew()
         workers._started()
@@ -211,7 +213,7 @@ class TestAProcessThatEnds:
 class TestTheEnd:
     def test_leaves_no_process_no_file_and_no_batch(self, kinds: Any) -> None:
         gc.collect()
-        files = len(os.listdir("/proc/self/fd"))
+        files = len(list(Path("/proc/self/fd").iterdir()))
         workers = Workers(kinds.Records(), 2, batch_size=4)
         ticket = workers.begin(at(1))
         workers.result(ticket)
@@ -220,7 +222,7 @@ class TestTheEnd:
         workers.close()
         assert are_gone(processes)
         gc.collect()
-        assert len(os.listdir("/proc/self/fd")) == files
+        assert len(list(Path("/proc/self/fd").iterdir())) == files
         assert workers.result(ticket)["id"].tolist() == [(1 << 40) + 1]
         closed = "the workers that read Records 'bound' are closed; build new ones"
         with pytest.raises(RuntimeError, match=closed):
