@@ -65,9 +65,12 @@ class Crew:
     def wait_for(self, worker: int) -> None:
         """Return when there is something to `hear`; an interruption loses nothing."""
         # a process that the source started in its turn may hold the connection open, so look after the worker itself
-        while not self._connections[worker].poll(_LOOK_SECONDS):
-            if self._processes[worker].poll() is not None:
-                return
+        try:
+            while not self._connections[worker].poll(_LOOK_SECONDS):
+                if self._processes[worker].poll() is not None:
+                    return
+        except OSError:  # ended by another thread
+            return
 
     def hear(self, worker: int) -> Reply:
         """What came of the first thing asked whose reply was not heard yet.

@@ -78,7 +78,8 @@ class Workers:
             rows=whole_number("batch_size", batch_size, at_least=1),
             blocks=whole_number("ahead", ahead, at_least=0) + 1,
         )
-        self._lock = threading.RLock()
+        self._turn = threading.RLock()  # of the one thread that waits for replies
+        self._lock = threading.RLock()  # of what follows, held for moments
         self._under_way: deque[Ticket] = deque()
         self._free: list[int] = []
         self._is_closed = False
@@ -122,9 +123,9 @@ class Workers:
             RuntimeError: These workers were closed meanwhile.
             Whatever ``get_records`` raised, with the worker's traceback in a note.
         """
-        with self._lock:
+        with self._turn:
             while not ticket.is_done:
-                self._finish_first()
+                self._advance()
         if ticket.error is not None:
             raise ticket.error
         return ticket.batch if ticket.cache is None else ticket.cache.take(ticket.indices)
@@ -132,16 +133,17 @@ class Workers:
     def close(self) -> None:
         """End the processes and free the memory; they also end when this object is dropped, and with this process."""
         self._is_closed = True
-        if not self._lock.acquire(blocking=False):
+        if not self._turn.acquire(blocking=False):
             if (crew := self._crew) is not None:
-                crew.kill()  # whoever waits for it holds the lock
-            self._lock.acquire()
+                crew.kill()  # whoever waits for it has the turn
+            self._turn.acquire()
         try:
-            self._end_crew()
-            while self._under_way:
-                self._fail_first(self._closed_error())
+            with self._lock:
+                self._end_crew()
+                while self._under_way:
+                    self._fail_first(self._closed_error())
         finally:
-            self._lock.release()
+            self._turn.release()
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
@@ -182,27 +184,31 @@ class Workers:
                 crew.ask(worker, Request(ticket.block, start, stop))
                 ticket.waiting.append(worker)
 
-    def _finish_first(self) -> None:
-        """Wait for the batch that was begun first."""
-        if self._is_closed:
-            self._fail_first(self._closed_error())
-            return
-        ticket = self._under_way[0]
-        with self._in_step():
-            self._ask()  # for it is not asked for if processes ended
-        try:
-            while ticket.waiting:
-                self._started().wait_for(ticket.waiting[0])
+    def _advance(self) -> None:
+        """Hear one reply for the batch that was begun first, or hand it over if there are no more; for who has the turn."""
+        with self._lock:
+            if self._is_closed:
+                self._fail_first(self._closed_error())
+                return
+            ticket = self._under_way[0]
+            with self._in_step():
+                self._ask()  # again, if processes ended
+                if not ticket.waiting:
+                    self._take_first()
+                    return
+            crew, worker = self._started(), ticket.waiting[0]
+        crew.wait_for(worker)  # and others may begin batches meanwhile
+        with self._lock:
+            if crew is not self._crew:
+                return
+            try:
                 with self._in_step():
-                    ticket.replies.append(self._started().hear(ticket.waiting[0]))
+                    ticket.replies.append(crew.hear(worker))
                     ticket.waiting.popleft()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001 - a source that does not arrive may raise anything
-            self._fail_first(self._closed_error() if self._is_closed else error)
-            return
-        with self._in_step():
-            self._take_first()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - a source that does not arrive may raise anything
+                self._fail_first(self._closed_error() if self._is_closed else error)
 
     def _take_first(self) -> None:
         ticket, crew = self._under_way[0], self._started()
