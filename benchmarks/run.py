@@ -13,6 +13,7 @@ import numpy as np
 import prefetch
 import processes
 import start
+import workers
 from _measure import report
 
 PARTS = {
@@ -20,6 +21,7 @@ PARTS = {
     "flat": flat,
     "prefetch": prefetch,
     "start": start,
+    "workers": workers,
     "processes": processes,
     "footprint": footprint,
 }

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .buffers import aligned_empty
     from .build import build_source
     from .cache import Cache
     from .columns import Columns, columns_of
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         SourceNotFoundError,
         SpecError,
         StateError,
+        WorkerError,
     )
     from .graph import Graph
     from .local_files import LocalFilesOnlyMixin
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from .subset import Subset
 
 _HOMES = {
+    "buffers": ("aligned_empty",),
     "build": ("build_source",),
     "cache": ("Cache",),
     "columns": ("Columns", "columns_of"),
@@ -77,6 +80,7 @@ _HOMES = {
         "SourceNotFoundError",
         "SpecError",
         "StateError",
+        "WorkerError",
     ),
     "graph": ("Graph",),
     "local_files": ("LocalFilesOnlyMixin",),
@@ -136,6 +140,8 @@ __all__ = [
     "StructuralConfig",
     "StructuralModule",
     "Subset",
+    "WorkerError",
+    "aligned_empty",
     "build_source",
     "columns_of",
     "from_sequence",

@@ -21,11 +21,24 @@ class RecordCache:
 
     def fetch(self, indices: np.ndarray, read: Callable[[np.ndarray], Batch]) -> Batch:
         """The records at ``indices``; those not kept yet are read first, each of them once."""
-        missing = np.unique(indices[~self._present[indices]])
+        missing = self.missing(indices)
         if missing.size:
-            jax.tree.map(lambda column, rows: self._keep(column, missing, rows), self._columns, read(missing))
-            self._present[missing] = True
+            self.keep(missing, read(missing))
+        return self.take(indices)
+
+    def missing(self, indices: np.ndarray) -> np.ndarray:
+        """Those of ``indices`` that are not kept yet, each of them once."""
+        return np.unique(indices[~self._present[indices]])
+
+    def keep(self, indices: np.ndarray, batch: Batch) -> None:
+        """Keep the records at ``indices``, which are the rows of ``batch``."""
+        jax.tree.map(lambda column, rows: _put(column, indices, rows), self._columns, batch)
+        self._present[indices] = True
+
+    def take(self, indices: np.ndarray) -> Batch:
+        """The records at ``indices``, all of which are kept."""
         return jax.tree.map(lambda column: column[indices], self._columns)
 
-    def _keep(self, column: np.ndarray, indices: np.ndarray, rows: Any) -> None:
-        column[indices] = np.asarray(rows)
+
+def _put(column: np.ndarray, indices: np.ndarray, rows: Any) -> None:
+    column[indices] = np.asarray(rows)

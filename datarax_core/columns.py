@@ -13,6 +13,7 @@ from ._narrow import narrow_field
 from ._permutation import DEVICE_LIMIT
 from ._references import read_rows, reference_to
 from ._stacking import Place, stacked
+from .buffers import aligned_empty
 from .errors import SpecError
 from .spec import Batch, ElementSpec, fits_device, require_no_key
 
@@ -62,7 +63,7 @@ class Columns:
 
     def rows(self, indices: Any) -> Batch:
         """The records at concrete ``indices`` as new NumPy arrays, or the one at an index as read-only views."""
-        return self.arranged({name: column[indices] for name, column in self._on_host.items()})
+        return self.arranged({name: _taken(column, indices) for name, column in self._on_host.items()})
 
     def beside(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The columns that no device can hold, at concrete ``indices``."""
@@ -249,6 +250,17 @@ def _arranged(form: Form, columns: dict[str, Any]) -> Any:
     if form == "dict":
         return columns
     return tuple(columns.values()) if form == "tuple" else next(iter(columns.values()))
+
+
+def _taken(column: np.ndarray, indices: Any) -> np.ndarray:
+    """The rows at ``indices``, which are in range, in memory that a device can take over; a view for a single index."""
+    if np.ndim(indices) != 1 or column.dtype.hasobject:
+        taken: np.ndarray = column[indices]
+        return taken
+    # mode: "raise" would fill a buffer first, and copy it
+    return np.take(
+        column, indices, axis=0, out=aligned_empty((len(indices), *column.shape[1:]), column.dtype), mode="clip"
+    )
 
 
 def _read_only(column: Any) -> np.ndarray:

@@ -13,7 +13,8 @@
     ├── ConfigError                    a config cannot be read, or is invalid; every problem with its place  (ValueError)
     ├── SpecError                      records differ from the element spec, or cannot be batched            (ValueError)
     ├── NarrowingError                 a 64-bit value does not fit the 32 bits that a device keeps           (ValueError)
-    └── StateError                     a saved state belongs to another stream; all that differs is named    (ValueError)
+    ├── StateError                     a saved state belongs to another stream; all that differs is named    (ValueError)
+    └── WorkerError                    a worker process ended while records were read in it; it can be started again
 
 Each class is one thing that a reader can act on, and each message says what to do next. None of them is a ``KeyError``:
 code that looks something up under ``except KeyError`` must never swallow one. A plain mistake in a call (a batch size of
@@ -74,3 +75,7 @@ class NarrowingError(DataraxError, ValueError):
 
 class StateError(DataraxError, ValueError):
     """A saved state belongs to another stream. The message names everything that differs."""
+
+
+class WorkerError(DataraxError):
+    """A worker process ended by itself, or was killed. The next batch starts new ones."""

@@ -355,7 +355,9 @@ class Pipeline(nnx.Module):
 
     def _make_route(self, *, is_loop: bool) -> Route:
         if self.workers and self._host.workers is None:
-            self._host.workers = Workers(self.source, self.workers)
+            here, size = self._layout.rows_here(self.rule.batch_size), self.rule.batch_size
+            own = size if here is None else len(here)
+            self._host.workers = Workers(self.source, self.workers, batch_size=own, ahead=self.prefetch)
         return Route(self._plan(), self._host, is_loop=is_loop)
 
     def _hand_over(self, batch: Batch, position: int, prepared: Prepared, began: float) -> Batch:

@@ -147,11 +147,14 @@ class DataSourceModule(ElementAccess):
 
     def fetch(self, indices: np.ndarray) -> Batch:
         """`get_records`, checked against the element spec, and through the cache if the config says ``cacheable``."""
-        if not self.config.cacheable:
-            return self._checked_records(indices)
-        if self._host.cache is None:
+        cache = self.record_cache()
+        return self._checked_records(indices) if cache is None else cache.fetch(indices, self._checked_records)
+
+    def record_cache(self) -> RecordCache | None:
+        """Where records that were read once are kept; None if the config does not say ``cacheable``."""
+        if self.config.cacheable and self._host.cache is None:
             self._host.cache = RecordCache(self._length(), self.element_spec())
-        return self._host.cache.fetch(indices, self._checked_records)
+        return self._host.cache
 
     def get_batch_at(self, start: int | jax.Array, size: int, key: Any = None) -> Batch:
         """The records at positions ``start .. start + size``: stateless, and traceable in ``start`` and ``key``.
@@ -192,6 +195,10 @@ class DataSourceModule(ElementAccess):
     def note_served(self, batches: int) -> None:
         """Count batches of this source's records that were handed over; see `get_operation_stats`."""
         self._ledger.applied += batches
+
+    def note_substituted(self, records: int) -> None:
+        """Count records in whose place others were read; see `get_operation_stats`."""
+        self._ledger.skipped += records
 
     def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:  # noqa: ARG002 - what a subclass needs
         """`fetch` under a trace: device dtypes, fields that no device has refused by name.

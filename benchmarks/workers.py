@@ -1,0 +1,154 @@
+"""What do worker processes gain for a source whose decoding is Python, what does the way cost, and how do others do?"""
+
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
+from typing import Any, Self
+
+import jax
+import numpy as np
+from _measure import Row, against, seconds
+
+from datarax_core import DataSourceModule, SourceConfig
+from datarax_core._workers import Workers
+
+WORKERS, BATCH, BATCHES, AHEAD, RUNS = 2, 256, 40, 4, 7
+KB_3, KB_40 = 3072, 40_960
+
+
+def rows() -> list[Row]:
+    """Speed with two workers against none, a pool of the standard library and Grain; the same where only the way counts."""
+    found = []
+    for bytes_, rounds, what in (
+        (KB_3, 350, "15 us of Python a record of 3 KB"),
+        (KB_40, 0, "nothing but the way, 10 MB"),
+    ):
+        found += _rows(_Bound(bytes_, rounds), what, is_bound=rounds > 0)
+    return found
+
+
+class _Bound(DataSourceModule):
+    """Records of some bytes, each of which takes some rounds of a loop in Python."""
+
+    def __init__(self, bytes_: int, rounds: int) -> None:
+        super().__init__(SourceConfig(type="bound"))
+        self.bytes, self.rounds = bytes_, rounds
+
+    def __len__(self) -> int:
+        return BATCH * BATCHES
+
+    def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {"x": jax.ShapeDtypeStruct((self.bytes,), np.dtype(np.uint8))}
+
+    def get_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        records = np.empty((len(indices), self.bytes), np.uint8)
+        for row, value in enumerate(indices.tolist()):
+            for _ in range(self.rounds):
+                value = (value * 31 + 7) & 0xFFFF  # noqa: PLW2901 - work of no meaning
+            records[row] = value & 255
+        return {"x": records}
+
+
+def _rows(source: _Bound, what: str, *, is_bound: bool) -> Iterator[Row]:
+    wanted = [np.arange(start, start + BATCH) for start in range(0, BATCH * BATCHES, BATCH)]
+    began = time.perf_counter()
+    workers = Workers(source, WORKERS, batch_size=BATCH, ahead=AHEAD)
+    workers.fetch(wanted[0])
+    ours_first = time.perf_counter() - began
+
+    def row(reference: Callable[[], object], against_what: str, target: float) -> Row:
+        return against(
+            reference,
+            lambda: _drain(_ahead(wanted, workers.begin, workers.result)),
+            records=BATCH * BATCHES,
+            what=f"{what}: {WORKERS} workers, against {against_what}",
+            target=target,
+            runs=RUNS,
+        )
+
+    # two processes share two cores with the one that is served: what is left of a factor of 2
+    yield row(lambda: _drain(map(source.fetch, wanted)), "none", 1.5 if is_bound else 0.3)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(WORKERS, context, _keep, (source,)) as pool:
+        for future in [pool.submit(_read, wanted[0]) for _ in range(WORKERS * 2)]:
+            future.result()
+        yield row(
+            lambda: _drain(_ahead(wanted, lambda w: pool.submit(_read, w), lambda f: f.result())),
+            "ProcessPoolExecutor",
+            1.2,
+        )
+    if find_spec("grain") is not None:
+        with _Grain(source, wanted) as grain:
+            yield row(grain.serve, "Grain's mp_prefetch", 1.0)
+        first = f"{grain.first:.1f} s", f"{ours_first:.1f} s"
+        yield Row(
+            f"{what}: first batch, against Grain's", *first, ratio=ours_first / grain.first, target=1.1, bound="at most"
+        )
+    workers.close()
+
+
+def _drain(batches: Iterable[object]) -> None:
+    deque(batches, maxlen=0)
+
+
+def _ahead(
+    wanted: list[np.ndarray], begin: Callable[[np.ndarray], Any], result: Callable[[Any], object]
+) -> Iterator[object]:
+    begun: deque[Any] = deque()
+    for indices in wanted:
+        begun.append(begin(indices))
+        if len(begun) > AHEAD:
+            yield result(begun.popleft())
+    yield from map(result, begun)
+
+
+# what runs in the processes of the pool
+
+_kept: list[_Bound] = []
+
+
+def _keep(source: _Bound) -> None:
+    _kept.append(source)
+
+
+def _read(indices: np.ndarray) -> dict[str, np.ndarray]:
+    return _kept[0].get_records(indices)
+
+
+class _Grain:
+    """The same batches through Grain, one an element, endlessly: what it has ready when a round begins is ready in each."""
+
+    def __init__(self, source: _Bound, wanted: list[np.ndarray]) -> None:
+        import grain
+        from absl import flags
+
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        batches = grain.MapDataset.source(_Batches(source, wanted)).repeat()
+        options = grain.MultiprocessingOptions(num_workers=WORKERS, per_worker_buffer_size=AHEAD // WORKERS)
+        self._batches = iter(batches.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(options))
+        self.first = seconds(lambda: next(self._batches))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._batches.close()
+
+    def serve(self) -> None:
+        for _ in range(BATCHES):
+            next(self._batches)
+
+
+class _Batches:
+    def __init__(self, source: _Bound, wanted: list[np.ndarray]) -> None:
+        self._source, self._wanted = source, wanted
+
+    def __len__(self) -> int:
+        return len(self._wanted)
+
+    def __getitem__(self, number: int) -> dict[str, np.ndarray]:
+        return self._source.get_records(self._wanted[number])
