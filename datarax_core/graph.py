@@ -79,10 +79,12 @@ def _node_indices(told: Sequence[Any], name: str) -> jax.Array:
 
 
 def _pairs(edges: Any) -> list[tuple[str, str]]:
-    pairs = list(edges) if isinstance(edges, Iterable) and not isinstance(edges, str) else [edges]
+    if isinstance(edges, str) or not isinstance(edges, Iterable):
+        raise TypeError(f"edges is a list of (from, to) pairs of names, not {edges!r:.80}")
+    pairs = list(edges)
     for pair in pairs:
-        if not (isinstance(pair, tuple | list) and len(pair) == 2 and all(isinstance(name, str) for name in pair)):
-            raise TypeError(f"edges are pairs of names, such as ('source', 'scale'), not {pair!r:.80}")
+        if not (isinstance(pair, tuple | list) and len(pair) == 2):
+            raise TypeError(f"an edge is a (from, to) pair of names, such as ({SOURCE!r}, 'scale'), not {pair!r:.80}")
     return pairs
 
 
@@ -90,9 +92,9 @@ def _checked_inputs(
     nodes: Mapping[str, Callable[..., Any]], edges: Sequence[tuple[str, str]], sink: str
 ) -> dict[str, list[str]]:
     """The names that each node takes its arguments from."""
-    if not isinstance(sink, str):
-        raise TypeError(f"the sink is the name of a node, not {sink!r:.80}")
     _check_nodes(nodes)
+    if sink is not None and not isinstance(sink, str):
+        raise TypeError(f"the sink is the name of a node, not {sink!r:.80}")
     if sink not in nodes:
         raise ValueError(f"the sink {sink!r} is no node; the nodes are {_listed(nodes)}")
     inputs = _inputs(nodes, edges)

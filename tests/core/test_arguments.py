@@ -120,10 +120,10 @@ CALLS: dict[str, tuple[Callable[[Any], object], str, set[str]]] = {
         {"text"},
     ),
     "config": (load_config, r"a config is the path of a file, such as 'train\.yaml', not", {"text"}),
-    "nodes": (lambda given: graph(nodes=given), "nodes are callables by name, such as {'scale': scale}, not", set()),
+    "nodes": (lambda given: graph(nodes=given), "nodes is a dict of callables by name, not", set()),
     "edges": (
         lambda given: graph(edges=given),
-        r"edges are pairs of names, such as \('source', 'scale'\), not",
+        r"(edges is a list of \(from, to\) pairs of names|an edge is a \(from, to\) pair of names, such as .*), not",
         set(),
     ),
     "sink": (lambda given: graph(sink=given), "the sink is the name of a node, not", {"text"}),
