@@ -16,8 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from datarax_core import Cache, Pipeline, Rebatch, SpecError, SplitField
 
@@ -95,12 +93,9 @@ def test_what_one_route_made_another_serves(make_source: MakeSource) -> None:
     assert encode.runs == 3
 
 
-@settings(max_examples=6, deadline=None, derandomize=True)
-@given(
-    length=st.sampled_from([1, 5, 30]),
-    sizes=st.lists(st.sampled_from([1, 4, 7, 64]), min_size=2, max_size=2),
-    shuffle=st.booleans(),
-    pad=st.booleans(),
+@pytest.mark.parametrize(
+    ("length", "sizes", "shuffle", "pad"),
+    [(1, [4], False, True), (5, [4, 7], True, True), (30, [64, 7], True, False)],
 )
 def test_any_order_and_batch_size_serves_what_the_stage_makes(
     make_source: MakeSource, length: int, sizes: list[int], *, shuffle: bool, pad: bool
