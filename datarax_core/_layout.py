@@ -148,7 +148,7 @@ class OverMesh:
             ValueError: A stream ended with a batch that does not divide.
         """
         if size % self.num_shards:
-            self.check({}, size, 0)
+            self.check({}, self.num_shards, size)
         shapes = jax.tree.map(lambda leaf: (size, *leaf.shape[1:]), batch)
         if self.sharding.is_fully_addressable:
             return jax.device_put(batch, jax.tree.map(lambda leaf: self._for_shape(leaf.shape), batch))
@@ -251,6 +251,25 @@ def put(arrays: Any, sharding: Sharding | None) -> Any:
     return jax.tree.map(
         lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf), np.shape(leaf)), arrays
     )
+
+
+class PlacedOnce:
+    """Arrays where shardings want them, each placed once for as long as it is the same array."""
+
+    def __init__(self) -> None:
+        self._held: dict[Sharding, list[tuple[Any, Any]]] = {}
+
+    def put(self, arrays: Any, sharding: Sharding) -> Any:
+        """`put`, or what it gave before."""
+        leaves, form = jax.tree.flatten(arrays)
+        held = self._held.get(sharding, [])
+        known = held if len(held) == len(leaves) else [(None, None)] * len(leaves)
+        placed = [
+            (leaf, copy if leaf is own else put(leaf, sharding))
+            for leaf, (own, copy) in zip(leaves, known, strict=True)
+        ]
+        self._held[sharding] = placed
+        return jax.tree.unflatten(form, [copy for _, copy in placed])
 
 
 @functools.lru_cache(maxsize=256)

@@ -101,11 +101,6 @@ class Route:
         self._host.stream.rewind(position)
         return True
 
-    def batch_at(self, start: int, size: int) -> tuple[Batch, Prepared]:
-        """The batch of the ``size`` records from position ``start`` on, completed if the rule says so."""
-        prepared = self.prepare((start, size, self.version()))
-        return self.finish(prepared), prepared
-
     def prepare(self, wanted: tuple[int, int, int]) -> Prepared:
         """Read the records of (start, size, version)."""
         if self._host.stream is not None:
@@ -157,7 +152,7 @@ class Route:
             error.add_note(f"while {self._source.title} read the next {size} records, from position {start} on")
             raise
         self._host.stats.add_reading(source=read - began, transfer=perf_counter() - read)
-        keyed = self._randomness.names_in_stream(self._source, start, rows)
+        keyed = self._randomness.names_in_stream(self._source, start, rows, stream.num_parts)
         return Prepared(size, placed, None, keyed, mask, beside, behind)
 
     def _placed(self, batch: Batch, size: int) -> tuple[Batch, dict[str, Any]]:

@@ -19,7 +19,7 @@ from ._iterator import BatchIterator, Ticket
 from ._layout import layout_of
 from ._modules import Split, apply_stages
 from ._plan import Plan
-from ._processes import part_of, require_agreement
+from ._processes import part_of, require_agreement, require_on_all, what_is_run
 from ._programs import served, staged, with_fields
 from ._randomness import StageKeys
 from ._routes import HostParts, Prepared, Route, traced_records
@@ -90,8 +90,9 @@ class Pipeline(nnx.Module):
         self.cursor = Cursor()
         self._stage_keys = StageKeys(stages, rngs)
         self._host = self._new_host_parts()
+        shared = what_is_run(source, stages, sharding) | {"num_epochs": num_epochs, "epoch": self._epoch_length}
+        require_agreement(shared | source.fingerprint() | self._rule_fingerprint(), self._layout)
         self._require_batches()
-        require_agreement(self._shared_facts(), self._layout)
 
     @classmethod
     def from_config(
@@ -173,6 +174,8 @@ class Pipeline(nnx.Module):
     def step(self) -> Batch:
         """The next batch, always a full one: past the end of an epoch it goes on with the head of the next.
 
+        Only of a stream without a length, when it ends, the last batch is what is left, as in a loop.
+
         Traceable: under ``nnx.jit``, with the pipeline as an argument, the position moves as any variable does. Cost does not
         depend on the size of the data.
 
@@ -186,7 +189,11 @@ class Pipeline(nnx.Module):
         if route is None or not route.serves(self.source, tuple(self.stages)):
             route = self._host.step_route = self._make_route(is_loop=False)
         try:
-            batch, prepared = route.batch_at(position, size)
+            prepared = route.prepare((position, size, route.version()))
+            if prepared.size < size and self.rule.drop_last:
+                self._move_past(position, prepared)
+                raise StopIteration  # noqa: TRY301 - as if the stream had ended there
+            batch = route.finish(prepared)
         except StopIteration:
             raise RuntimeError(f"{self.source.title} has ended; reset() the pipeline to start it over") from None
         return self._hand_over(batch, position, prepared, began)
@@ -282,7 +289,7 @@ class Pipeline(nnx.Module):
         The state of a source that is read forward only is in it, as it stood behind the batch that was served last.
         Parameters and statistics of stages are not in it: save ``nnx.state(pipeline.stages)`` beside your model.
         """
-        stream = {} if self._host.stream is None else {"stream": self._host.stream.source_state()}
+        stream = {} if self._host.stream is None else {"stream": self._host.stream.get_state()}
         return {
             "position": self.cursor.position,
             "run_start": self.cursor.run_start,
@@ -301,20 +308,28 @@ class Pipeline(nnx.Module):
             TypeError: ``state`` is not a dict.
             StateError: It was saved by another stream; everything that differs is named, and nothing is changed.
         """
+        require_on_all(lambda: self._checked_place(state), self._layout)
+        own = variable_state(self, nnx.RngState)
+        restore_variables(self, state["rngs"], nnx.RngState)
+        if self._host.stream is not None:
+            try:
+                self._host.stream.set_state(state["stream"])
+            except Exception:
+                restore_variables(self, own, nnx.RngState)
+                raise
+        self.cursor.restore(state["position"], state["run_start"])
+
+    def _checked_place(self, state: Any) -> dict[str, Any]:
+        """Position and run start of a state that is one of this stream; else raise what `set_state` raises."""
         title, stream = f"the pipeline over {self.source.title}", self._host.stream
         require_dict(state, title)
-        require_keys(
-            state,
-            {"position", "run_start", "rngs", "fingerprint"} | ({"stream"} if stream is not None else set()),
-            title,
-        )
+        keys = {"position", "run_start", "rngs", "fingerprint"}
+        require_keys(state, keys if stream is None else keys | {"stream"}, title)
         require_same(state["fingerprint"], self._fingerprint(), title)
         require_position(state, title)
-        require_agreement({"position": state["position"], "run_start": state["run_start"]}, self._layout)
         if stream is not None:
-            stream.restore(state["position"], state["stream"])
-        restore_variables(self, state["rngs"], nnx.RngState)
-        self.cursor.restore(state["position"], state["run_start"])
+            stream.require_state(state["stream"], state["position"])
+        return {"position": state["position"], "run_start": state["run_start"]}
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
@@ -375,6 +390,11 @@ class Pipeline(nnx.Module):
         rule, length = self.rule, self._epoch_length
         if rule.pad_last is not None:
             with_fields(self.source.element_spec(), {rule.pad_last: None}, "the mask of pad_last")
+        if length is None and rule.num_epochs not in (None, 1):
+            raise ValueError(
+                f"num_epochs={rule.num_epochs} counts epochs, but {self.source.title} is a stream without a length: a loop "
+                "over it runs until it ends; leave num_epochs at 1"
+            )
         if length is not None and rule.num_batches(length) == 0:
             raise ValueError(
                 f"batch_size={rule.batch_size} with drop_last leaves no batch of the {length} records "
@@ -389,15 +409,12 @@ class Pipeline(nnx.Module):
             device_spec(split_beside(self.source.element_spec())[0]), rule.batch_size, rule.last_size(length)
         )
 
-    def _shared_facts(self) -> dict[str, Any]:
-        """What every process of a pipeline must have alike."""
-        return {name: fact for name, fact in self._fingerprint().items() if name != "part"} | {
-            "epoch": self._epoch_length
-        }
-
     def _fingerprint(self) -> dict[str, Any]:
         part = {} if self._part is None else {"part": list(self._part)}
-        return self.source.fingerprint() | self.rule.fingerprint() | self._stage_keys.fingerprint() | part
+        return self.source.fingerprint() | self._rule_fingerprint() | part
+
+    def _rule_fingerprint(self) -> dict[str, Any]:
+        return self.rule.fingerprint() | self._stage_keys.fingerprint()
 
     def _require_no_trace(self, what: str) -> None:
         if self.cursor.is_traced:

@@ -1,5 +1,6 @@
 """The source protocol: what holds records, and says in which order they are served."""
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, TypeAlias
@@ -11,7 +12,7 @@ from flax import nnx
 from ._batch_rule import seed_number, whole_number
 from ._cursor import Cursor
 from ._elements import ElementBlock, ElementLoop
-from ._layout import put
+from ._layout import PlacedOnce
 from ._narrow import narrow
 from ._permutation import key_words
 from ._record_cache import RecordCache
@@ -205,7 +206,8 @@ class DataSourceModule(StructuralModule):
         shapes = batch_struct(device_spec(self.element_spec()), indices.shape[0])
 
         def read(rows: Any) -> Batch:
-            return narrow(self.fetch_on_host(np.asarray(rows, np.int64)))
+            with self._host.callback:
+                return narrow(self.fetch_on_host(np.asarray(rows, np.int64)))
 
         return jax.pure_callback(read, shapes, indices, vmap_method="sequential")
 
@@ -231,7 +233,7 @@ class DataSourceModule(StructuralModule):
         one program. ``sharding`` puts a copy of them on every device that it names; None leaves them where they are.
         """
         graphdef, state = nnx.split(self)
-        return _MergedRecords(graphdef), state if sharding is None else put(state, sharding)
+        return _MergedRecords(graphdef), state if sharding is None else self._host.placed.put(state, sharding)
 
     def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ARG002 - what a subclass needs
         """The fields of a *device* source that no device has, at concrete ``indices``."""
@@ -404,9 +406,13 @@ class _HostParts:
     def __init__(self) -> None:
         self.cache: RecordCache | None = None
         self.block = ElementBlock()
+        self.placed = PlacedOnce()
+        self.callback = (
+            threading.Lock()
+        )  # the devices of a mesh call back at once, and authors read files without locks
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(_HostParts())  # a pickle carries no work that can be done again
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _HostParts, ()  # a pickle carries no work that can be done again
 
 
 @dataclass(frozen=True, slots=True)
