@@ -141,8 +141,11 @@ class Route:
         stream: Any = self._host.stream
         began = perf_counter()
         try:
-            batch, size, behind = stream.read(start, size, turn)
+            asked = size
+            batch, size, behind = stream.read(start, asked, turn)
             read = perf_counter()
+            if size < asked and self._rule.drop_last:
+                return Prepared(size, None, behind=behind)  # nobody is handed it, and it need not divide
             rows, mask = stream.padded(size)
             own = stream.own(rows, self._layout.rows_here(len(rows)))
             placed, beside = self._placed(jax.tree.map(lambda leaf: leaf[own], batch), len(rows))
@@ -173,24 +176,35 @@ def scan_reader(source: DataSourceModule, layout: Layout) -> tuple[Callable[[Any
     _, beside = split_beside(source.element_spec())
     if source.access == "device" and not beside:
         return source.compiled_records(layout.data_sharding)
-    return _TracedFetch(source, over_mesh=False), ()
+    return _TracedFetch(source), ()
 
 
 def traced_records(source: DataSourceModule, layout: Layout, indices: jax.Array) -> Batch:
     """The records at traced ``indices`` in anybody's trace, who may hand in the source, but not its data."""
-    return layout.gathered(_TracedFetch(source, over_mesh=layout.data_sharding is not None), (), indices)
+    if source.access == "device" and layout.data_sharding is not None:
+        graphdef, state = nnx.split(source)
+        return layout.gathered(_FetchOverMesh(graphdef), state, indices)  # a map over devices cannot close over tracers
+    return layout.gathered(_TracedFetch(source), (), indices)
 
 
 @dataclass(frozen=True, eq=False)
 class _TracedFetch:
     source: DataSourceModule
-    over_mesh: bool
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _TracedFetch) and self.source is other.source and self.over_mesh == other.over_mesh
+        return isinstance(other, _TracedFetch) and self.source is other.source
 
     def __hash__(self) -> int:
         return id(self.source)
 
     def __call__(self, _: Any, indices: jax.Array) -> Batch:
-        return self.source.fetch_traced(indices, over_mesh=self.over_mesh)
+        return self.source.fetch_traced(indices)
+
+
+@dataclass(frozen=True, slots=True)
+class _FetchOverMesh:
+    graphdef: Any
+
+    def __call__(self, state: Any, indices: jax.Array) -> Batch:
+        batch: Batch = nnx.merge(self.graphdef, state).fetch_traced(indices, over_mesh=True)
+        return batch

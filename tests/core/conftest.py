@@ -1,7 +1,9 @@
 """Sources for the tests of core: eager ones on the device and on the host, and others as third parties would write them."""
 
+import gc
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -231,3 +233,14 @@ def make_device_source() -> MakeSource:
 def streams() -> SimpleNamespace:
     """The classes of streams."""
     return SimpleNamespace(Endless=Endless, Resumable=Resumable, Ending=Ending, Sized=Sized)
+
+
+@pytest.fixture
+def threads_end() -> Iterator[None]:
+    """Sees that no thread of ours is left, waited for as long as it takes one that is told to end."""
+    yield
+    gc.collect()
+    deadline = time.monotonic() + 10
+    while left := [thread.name for thread in threading.enumerate() if thread.name.startswith("datarax-")]:
+        assert time.monotonic() < deadline, left
+        threading.Event().wait(0.001)

@@ -1,344 +1,229 @@
-"""One pipeline on 1, 2 and 4 processes that talk to each other over gloo: the same global batches, and exact resume.
-
-Run as a script, this file is one of the processes: ``python test_processes.py PROCESS NUM_PROCESSES PORT FOLDER``. Each has
-``DEVICES // NUM_PROCESSES`` devices of a CPU, and leaves what it saw in the folder as JSON.
-"""
+"""One pipeline on 1, 2 and 4 processes that talk to each other over gloo: the same global batches, and exact resume."""
 
 import json
-import os
+import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-DEVICES, SIZE, LENGTH, EPOCHS = 4, 8, 44, 2
+ONE_PROCESS = Path(__file__).with_name("one_process.py")
+SIZE, LENGTH, EPOCHS = 8, 20, 2  # as it has them
+INDEXED = ("eager", "device", "host")
+KINDS = (*INDEXED, "sized", "ending")
+HELD = "rows by the first of them"
 SECONDS = 150  # for one launch, on a machine with much else to do
-CORE_TESTS = Path(__file__).parents[1] / "core"
 Json = dict[str, Any]
+Seen = dict[int, list[Json]]
+COUNTS = [1, 2, 4]
+MORE = [2, 4]
 
 
-# -- one process --------------------------------------------------------------------------------------------------------
-
-
-def main(process: int, num_processes: int, port: int, folder: Path) -> None:
-    """See what a pipeline does here, and note it."""
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES // num_processes}"
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    import jax  # noqa: PLC0415 - the number of devices is read as it starts
-
-    if num_processes > 1:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(f"localhost:{port}", num_processes, process, initialization_timeout=SECONDS)
-    seen = {name: look(SimpleNamespace(process=process, of=num_processes, folder=folder)) for name, look in LOOKS.items()}
-    (folder / f"seen-{num_processes}-{process}.json").write_text(json.dumps(seen), encoding="utf-8")
-
-
-def _mesh(shape: tuple[int, ...] = (DEVICES,), names: tuple[str, ...] = ("data",), order: Any = None) -> Any:
-    import jax  # noqa: PLC0415
-    import numpy as np  # noqa: PLC0415
-
-    devices = np.array(jax.devices())
-    return jax.sharding.Mesh((devices if order is None else devices[order]).reshape(shape), names)
-
-
-def _over(mesh: Any, *spec: Any) -> Any:
-    from jax.sharding import NamedSharding, PartitionSpec  # noqa: PLC0415
-
-    return NamedSharding(mesh, PartitionSpec(*spec))
-
-
-def _conftest() -> Any:
-    sys.path.insert(0, str(CORE_TESTS))
-    import conftest  # noqa: PLC0415
-
-    return conftest
-
-
-def _source(kind: str, length: int = LENGTH, seed: int = 0) -> Any:
-    import numpy as np  # noqa: PLC0415
-    from flax import nnx  # noqa: PLC0415
-
-    tests = _conftest()
-    if kind == "eager":
-        rows = np.arange(length, dtype=np.int32)
-        data = {"id": rows, "x": np.stack([rows * 0.5, rows + 1.0], axis=1).astype(np.float32)}
-        return tests.make_eager(data, shuffle=True, seed=seed)
-    if kind in ("host", "device"):
-        make = tests.HostRecords if kind == "host" else tests.DeviceRecords
-        return make(tests.source_config(shuffle=True), length, rngs=nnx.Rngs(seed))
-    if kind == "ending":
-        return tests.Ending(length)
-
-    class Split(tests.Sized):
-        """Of part k of n the record r is the record n * r + k of the whole."""
-
-        part, num_parts = 0, 1
-
-        def process_part(self, part: int, num_parts: int) -> Any:
-            half = Split(self.epoch_size // num_parts)
-            half.part, half.num_parts = part, num_parts
-            return half
-
-        def records(self, start: int, size: int) -> Any:
-            return super().records(start, size) + 10_000 * self.part
-
-    return Split(length) if kind == "split" else tests.Sized(length)
-
-
-def _jitter(batch: Any, keys: Any) -> Any:
-    import jax  # noqa: PLC0415
-
-    return {**batch, "r": jax.vmap(jax.random.uniform)(keys)}
-
-
-def _pipeline(kind: str, sharding: Any = None, **options: Any) -> Any:
-    from flax import nnx  # noqa: PLC0415
-
-    from datarax_core import Pipeline  # noqa: PLC0415
-
-    class Jitter:
-        stochastic = True
-        __call__ = staticmethod(_jitter)
-
-    source = options.pop("source", None) or _source(kind, options.pop("length", LENGTH), options.pop("seed", 0))
-    options = {"batch_size": SIZE, "stages": [Jitter()], "rngs": nnx.Rngs(0), "prefetch": 3} | options
-    return Pipeline(source=source, sharding=sharding or _over(_mesh(), "data"), **options)
-
-
-def _whole(batch: Any) -> Json:
-    """The global batch, on every process."""
-    from jax.experimental import multihost_utils  # noqa: PLC0415
-
-    return {name: multihost_utils.process_allgather(leaf, tiled=True).tolist() for name, leaf in batch.items()}
-
-
-def _mean(batch: Any) -> Any:
-    return {name: leaf.astype("float32").sum(axis=0) for name, leaf in batch.items()}
-
-
-def look_at_routes(at: SimpleNamespace) -> Json:
-    """All batches of every route, with those that a padded last one completes."""
-    from flax import nnx  # noqa: PLC0415
-
-    seen: Json = {}
-    for kind in ("eager", "device", "host", "sized", "ending"):
-        epochs = 1 if kind == "ending" else EPOCHS
-        pipeline = _pipeline(kind, num_epochs=epochs, pad_last="valid", length=LENGTH - 1)
-        batches = list(pipeline)
-        seen[f"{kind} loop"] = [_whole(batch) for batch in batches]
-        shardings = {str(leaf.sharding.spec) for batch in batches for leaf in batch.values()}
-        seen[f"{kind} specs"] = sorted(shardings)
-        pipeline = _pipeline(kind, num_epochs=epochs, drop_last=True)
-        seen[f"{kind} dropped"] = [_whole(batch)["id"] for batch in pipeline]
-        seen[f"{kind} step"] = [_whole(pipeline.step()) for _ in range(3 if kind != "ending" else 0)]
-        if kind in ("eager", "device", "host"):
-            pipeline.reset()
-            seen[f"{kind} scan"] = {n: v.tolist() for n, v in pipeline.scan(_mean, length=6).items()}
-            pipeline.reset()
-            step = nnx.jit(lambda pipeline: pipeline.step())
-            seen[f"{kind} traced"] = [_whole(step(pipeline)) for _ in range(3)]
-            pipeline.reset()
-            seen[f"{kind} again"] = [_whole(pipeline.step()) for _ in range(6)]
-    return seen
-
-
-def look_at_split_stream(at: SimpleNamespace) -> Json:
-    pipeline = _pipeline("split", num_epochs=1, pad_last="valid")
-    resumed = _pipeline("split", num_epochs=1, pad_last="valid")
-    batches = iter(pipeline)
-    seen = [_whole(next(batches)) for _ in range(2)]
-    resumed.set_state(json.loads(json.dumps(pipeline.get_state())))
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """What each process saw, by the number of processes; 4 of them save the states that fewer go on from."""
+    folder = tmp_path_factory.mktemp("processes")
+    _launch([4], folder)
+    _launch([2, 1], folder)
     return {
-        "batches": seen + [_whole(batch) for batch in batches],
-        "resumed": [_whole(batch) for batch in resumed],
-        "explained": pipeline.explain(),
-        "len": len(pipeline),
+        count: [
+            json.loads((folder / f"seen-{count}-{process}.json").read_text(encoding="utf-8"))
+            for process in range(count)
+        ]
+        for count in COUNTS
     }
 
 
-def look_at_resuming(at: SimpleNamespace) -> Json:
-    """Save in the middle of an epoch while batches are read ahead; and go on from what 4 processes saved."""
-    seen: Json = {}
-    for kind in ("eager", "host", "sized"):
-        file = at.folder / f"state-{kind}.json"
-        pipeline = _pipeline(kind, num_epochs=EPOCHS)
-        batches = iter(pipeline)
-        before = [_whole(batch) for batch in islice(batches, 3)]
-        if at.of == DEVICES and at.process == 0:
-            file.write_text(json.dumps(pipeline.get_state()), encoding="utf-8")
-        seen[kind] = before + [_whole(batch) for batch in batches]
-        if at.of < DEVICES:
-            resumed = _pipeline(kind, num_epochs=EPOCHS)
-            resumed.set_state(json.loads(file.read_text(encoding="utf-8")))
-            seen[f"{kind} resumed"] = [_whole(batch) for batch in resumed]
-    return seen
+def _launch(counts: list[int], folder: Path) -> None:
+    children = {name: child for count in counts for name, child in _processes(count, folder)}
+    try:
+        for name, child in children.items():
+            returned = child.wait(timeout=SECONDS)
+            assert returned == 0, (folder / name).read_text(encoding="utf-8")
+    finally:  # the others would wait for one that failed
+        for child in children.values():
+            child.kill()
+            child.wait()
 
 
-def look_at_reads(at: SimpleNamespace) -> Json:
-    """Which records a source on the host was asked for."""
-    source = _source("host")
-    pipeline = _pipeline("host", source=source, prefetch=0)
-    batches = []
-    for batch in pipeline:
-        shards = sorted(batch["id"].addressable_shards, key=lambda shard: shard.index[0].start or 0)
-        batches.append([row for shard in shards for row in shard.data.tolist()])
-    return {"asked": source.reads.calls, "held": batches}
+def _processes(count: int, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    for process in range(count):
+        name = f"log-{count}-{process}"
+        with (folder / name).open("wb") as log:
+            command = [sys.executable, "-W", "error", ONE_PROCESS, *map(str, (process, count, port, folder))]
+            yield name, subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - ours
 
 
-def look_at_layouts(at: SimpleNamespace) -> Json:
-    """Meshes of two axes, of permuted devices, with fields of several ranks: what each device holds is its part."""
-    import numpy as np  # noqa: PLC0415
-
-    tests = _conftest()
-    rows = np.arange(16, dtype=np.int32)
-    data = {"image": rows[:, None, None] * 100 + np.arange(24, dtype=np.int32).reshape(4, 6), "id": rows}
-    data["flat"] = data["image"][:, :, 0]
-    wide, swapped, mixed = _mesh((2, 2), ("data", "model")), _mesh(order=[2, 0, 3, 1]), _mesh((2, 2), ("model", "data"))
-    shardings = {
-        "rows": _over(wide, "data"),
-        "rows and columns": _over(wide, "data", "model"),
-        "last dimension": _over(wide, "data", None, "model"),
-        "both on rows": _over(wide, ("data", "model")),
-        "model first": _over(mixed, "data", "model"),
-        "only columns": _over(wide, None, "model"),
-        "replicated": _over(wide),
-        "permuted": _over(swapped, "data"),
-    }
-    seen: Json = {}
-    for name, sharding in shardings.items():
-        for placement in ("device", "host"):
-            source = tests.make_eager(dict(data), shuffle=True, placement=placement)
-            pipeline = _pipeline("", sharding, source=source, stages=[dict] if placement == "host" else [])
-            plain = [tests.make_eager(dict(data), shuffle=True, placement="host").get_batch(SIZE)]
-            batches = [*pipeline, pipeline.step()]
-            plain_source = tests.make_eager(dict(data), shuffle=True, placement="host")
-            plain = [plain_source.get_batch(SIZE) for _ in range(3)]
-            wrong = [
-                f"{number} {field}"
-                for number, (batch, expected) in enumerate(zip(batches, plain, strict=True))
-                for field, leaf in batch.items()
-                for shard in leaf.addressable_shards
-                if not np.array_equal(shard.data, expected[field][shard.index])
-            ]
-            specs = {field: str(leaf.sharding.spec) for field, leaf in batches[0].items()}
-            seen[f"{name} {placement}"] = {"wrong": wrong, "specs": specs}
-    return seen
+def whole(parts: list[Any]) -> Any:
+    """What the processes hold together: of batches all rows, each of them once; of other things what all have alike."""
+    first = parts[0]
+    if isinstance(first, dict) and HELD in first:
+        rows = {int(start): values for part in parts for start, values in part[HELD].items()}
+        return [row for _, values in sorted(rows.items()) for row in values]
+    if isinstance(first, dict):
+        assert all(part.keys() == first.keys() for part in parts)
+        return {name: whole([part[name] for part in parts]) for name in first}
+    if isinstance(first, list):
+        assert len({len(part) for part in parts}) == 1
+        return [whole(list(values)) for values in zip(*parts, strict=True)]
+    assert all(part == first for part in parts)
+    return first
 
 
-def look_at_text(at: SimpleNamespace) -> Json:
-    import numpy as np  # noqa: PLC0415
-
-    seen: Json = {}
-    for placement in ("device", "host"):
-        rows = np.arange(LENGTH, dtype=np.int32)
-        source = _conftest().make_eager(
-            {"id": rows, "word": rows.astype("<U4")}, shuffle=True, placement=placement
-        )
-        batch = next(iter(_pipeline("", source=source, stages=[])))
-        shards = sorted(batch["id"].addressable_shards, key=lambda shard: shard.index[0].start or 0)
-        held = [row for shard in shards for row in shard.data.tolist()]
-        seen[placement] = {"words": batch["word"].tolist(), "held": held}
-    return seen
+def of(seen: Seen, count: int, look: str, *names: str) -> Any:
+    parts: list[Any] = [process[look] for process in seen[count]]
+    for name in names:
+        parts = [part[name] for part in parts]
+    return whole(parts)
 
 
-def look_at_training(at: SimpleNamespace) -> Json:
-    """A stage with parameters and statistics, trained in a scan and in a loop."""
-    import jax.numpy as jnp  # noqa: PLC0415
-    import optax  # noqa: PLC0415
-    from flax import nnx  # noqa: PLC0415
-
-    class Scale(nnx.Module):
-        def __init__(self) -> None:
-            self.norm = nnx.BatchNorm(2, rngs=nnx.Rngs(0))
-
-        def __call__(self, batch: Any) -> Any:
-            return {**batch, "x": self.norm(batch["x"])}
-
-    def train_step(model: Any, optimizer: Any, batch: Any) -> Any:
-        def loss_of(model: Any) -> Any:
-            return jnp.mean((model(batch["x"])[:, 0] - batch["id"] / LENGTH) ** 2)
-
-        loss, grads = nnx.value_and_grad(loss_of)(model)
-        optimizer.update(model, grads)
-        return loss
-
-    seen: Json = {}
-    for kind in ("eager", "host"):
-        for way in ("scan", "loop"):
-            model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
-            optimizer = nnx.Optimizer(model, optax.adam(0.05), wrt=nnx.Param)
-            stage = Scale()
-            pipeline = _pipeline(kind, stages=[stage], length=SIZE * 6)
-            if way == "scan":
-                losses = pipeline.scan(train_step, modules=(model, optimizer), length=6).tolist()
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_number_of_processes_serves_the_same_batches_by_every_route(seen: Seen, kind: str) -> None:
+    names = [name for name in seen[1][0]["routes"] if name.startswith(f"{kind} ") and not name.endswith(" specs")]
+    assert len(names) == (5 if kind in INDEXED else 3)
+    for name in names:
+        alone = of(seen, 1, "routes", name)
+        for count in MORE:
+            together = of(seen, count, "routes", name)
+            if name.endswith(" scan"):  # sums, over another number of devices
+                assert together == {field: [pytest.approx(v) for v in values] for field, values in alone.items()}
             else:
-                jitted = nnx.jit(train_step)
-                losses = [float(jitted(model, optimizer, batch)) for batch in pipeline]
-            values = [jnp.ravel(leaf).tolist() for leaf in _leaves(nnx.state((model, stage)))]
-            seen[f"{kind} {way}"] = {"losses": losses, "values": values}
-    return seen
+                assert together == alone
 
 
-def _leaves(state: Any) -> list[Any]:
-    import jax  # noqa: PLC0415
-    import numpy as np  # noqa: PLC0415
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_routes_serve_the_same_records_with_equal_steps_and_a_mask(seen: Seen, kind: str) -> None:
+    routes = of(seen, 1, "routes")
+    batches = routes[f"{kind} loop"]
+    records = (LENGTH - 1) * (1 if kind == "ending" else EPOCHS)
+    assert [len(batch["id"]) for batch in batches] == [SIZE] * -(-records // SIZE)
+    assert sum(sum(batch["valid"]) for batch in batches) == records
+    assert len({value for batch in batches[:2] for value in batch["r"]}) == 2 * SIZE
+    assert routes[f"{kind} dropped"] == [batch["id"] for batch in batches[: records // SIZE]]
+    assert routes[f"{kind} step"] == batches[:2]
+    if kind in INDEXED:
+        assert routes[f"{kind} traced"] == batches[:2]
+        sums = [sum(batch["id"]) for batch in batches[:4]]
+        assert routes[f"{kind} scan"]["id"] == sums
+    for count in COUNTS:
+        assert of(seen, count, "routes", f"{kind} specs") == ["P('data',)"]
 
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+def test_a_stream_that_can_be_split_is(seen: Seen) -> None:
+    for count in MORE:
+        batches = of(seen, count, "split", "batches")
+        part = LENGTH // count
+        records = [[10_000 * k + r for r in range(part)] for k in range(count)]
+        share = SIZE // count
+        assert len(batches) == of(seen, count, "split", "len") == -(-LENGTH // SIZE)
+        for number, batch in enumerate(batches):
+            mine = [ids[number * share : (number + 1) * share] for ids in records]
+            assert batch["id"] == [r for ids in mine for r in ids + ids[-1:] * (share - len(ids))]
+            assert batch["valid"] == [row < len(ids) for ids in mine for row in range(share)]
+        real = [r for batch in batches for r, valid in zip(batch["r"], batch["valid"], strict=True) if valid]
+        assert len(set(real)) == LENGTH
+        assert of(seen, count, "split", "resumed") == batches[2:]
+        for process, child in enumerate(seen[count]):
+            assert (
+                f"The stream is split by process: this one reads part {process} of {count}"
+                in child["split"]["explained"]
+            )
+    assert of(seen, 1, "split", "batches")[0]["id"] == list(range(SIZE))
 
 
-def look_at_refusals(at: SimpleNamespace) -> Json:
-    """What processes say of pipelines that differ, and of batches that do not divide."""
+@pytest.mark.parametrize("kind", ["eager", "host", "sized"])
+def test_what_four_processes_saved_is_gone_on_from_by_fewer(seen: Seen, kind: str) -> None:
+    uninterrupted = of(seen, 4, "resuming", kind)
+    assert len(uninterrupted) == LENGTH * EPOCHS // SIZE
+    for count in (1, 2):
+        assert of(seen, count, "resuming", kind) == uninterrupted
+        assert of(seen, count, "resuming", f"{kind} resumed") == uninterrupted[3:]
 
-    def message(build: Callable[[], Any]) -> str:
-        try:
-            build()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is noted
-            return f"{type(error).__name__}: {error}"
-        return "nothing"
 
-    def restore(positions: list[Any]) -> None:
-        pipeline = _pipeline("host")
-        state = pipeline.get_state()
-        if positions[at.process] is not None:
-            state["position"] = positions[at.process]
-        else:
-            state.pop("position")
-        pipeline.set_state(state)
+@pytest.mark.parametrize("count", COUNTS)
+def test_each_process_reads_the_rows_that_its_devices_hold(seen: Seen, count: int) -> None:
+    reads = [process["reads"] for process in seen[count]]
+    for read in reads:
+        assert read["asked"] == read["held"]
+    asked = [index for read in reads for call in read["asked"] for index in call]
+    assert sorted(asked) == list(range(LENGTH))
+    assert [len(call) for call in reads[0]["asked"]] == [SIZE // count, SIZE // count, LENGTH % SIZE // count]
 
-    last = at.of - 1
-    own = int(at.process == last and at.of > 1)
-    return {
-        "batch size": message(lambda: _pipeline("host", batch_size=6)),
-        "last batch": message(lambda: _pipeline("host", length=LENGTH - 1)),
-        "field": message(lambda: _pipeline("host", _over(_mesh((1, DEVICES), ("data", "model")), "data", "model"))),
-        "ending": message(lambda: list(_pipeline("ending", length=LENGTH - 1))),
-        "seed": message(lambda: _pipeline("host", seed=own)),
-        "length": message(lambda: _pipeline("host", length=LENGTH - own)),
-        "class": message(lambda: _pipeline("host" if own else "eager")),
-        "epochs": message(lambda: _pipeline("host", num_epochs=1 + own)),
-        "stages": message(lambda: _pipeline("host", stages=[dict] if own else [])),
-        "mesh": message(lambda: _pipeline("host", _over(_mesh(order=[1, 0, 2, 3] if own else None), "data"))),
-        "position": message(lambda: restore([0] * last + [SIZE])),
-        "no state": message(lambda: restore([0] * last + [None])),
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_each_device_holds_its_part_of_fields_of_any_rank(seen: Seen, count: int) -> None:
+    layouts = of(seen, count, "layouts")
+    assert {name: layout["wrong"] for name, layout in layouts.items() if layout["wrong"]} == {}
+    assert layouts["rows and columns device"]["specs"] == {
+        "image": "P('data', 'model')",
+        "id": "P('data',)",
+        "flat": "P('data', 'model')",
     }
+    assert layouts["last dimension host"]["specs"]["image"] == "P('data', None, 'model')"
 
 
-LOOKS: dict[str, Callable[[SimpleNamespace], Json]] = {
-    "routes": look_at_routes,
-    "split": look_at_split_stream,
-    "resuming": look_at_resuming,
-    "reads": look_at_reads,
-    "layouts": look_at_layouts,
-    "text": look_at_text,
-    "training": look_at_training,
-    "refusals": look_at_refusals,
+@pytest.mark.parametrize("count", COUNTS)
+def test_text_rides_beside_the_rows_of_its_process(seen: Seen, count: int) -> None:
+    for process in seen[count]:
+        for text in process["text"].values():
+            assert len(text["held"]) == SIZE // count
+            assert text["words"] == list(map(str, text["held"]))
+
+
+@pytest.mark.parametrize("way", ["scan", "loop"])
+def test_training_on_more_processes_gives_the_same_parameters(seen: Seen, way: str) -> None:
+    alone = seen[1][0]["training"][way]
+    assert alone["losses"][-1] < alone["losses"][0]
+    for count in MORE:
+        for process in seen[count]:
+            trained = process["training"][way]
+            assert trained["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+            for values, expected in zip(trained["values"], alone["values"], strict=True):
+                assert values == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+REFUSED = {
+    "batch size": r"^ValueError: batch_size=6 does not divide over the 4 shards of its axis 'data' in .*; take 4 or 8$",
+    "last batch": r"^ValueError: the last batch of a run has 3 records, which do not divide over the 4 shards of its",
+    "field": r"^ValueError: field 'x' of shape \[8, 2\] cannot be laid out by P\('data', 'model'\) over the mesh .*'model': 4",
+    "ending": r"^ValueError: the last batch of a run has 3 records, which do not divide over the 4 shards .*; pass drop_last",
+}
+DIFFERING = {
+    "seed": r"seed is \[\d+, \d+\] on process {others} and \[\d+, \d+\] on process {last}\. Build it from the same config",
+    "length": r"epoch is 20 on process {others} and 19 on process {last}; length is 20 on process {others} and 19 on",
+    "class": r'source is "EagerSourceBase" on process {others} and "HostRecords" on process {last}\.',
+    "epochs": r"num_epochs is 1 on process {others} and 2 on process {last}\.",
+    "stages": r'stages is \[\] on process {others} and \["dict"\] on process {last}\.',
+    "mesh": r"sharding is .* of devices \[\d+, \d+, \d+, \d+\]\" on process {others} and .* on process {last}\.",
+    "position": r"position is 0 on process {others} and 8 on process {last}\.",
 }
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize(("case", "message"), REFUSED.items(), ids=REFUSED)
+def test_what_does_not_divide_is_refused_with_the_numbers(seen: Seen, count: int, case: str, message: str) -> None:
+    assert re.search(message, of(seen, count, "refusals", case))
+
+
+@pytest.mark.parametrize("count", MORE)
+@pytest.mark.parametrize(("case", "message"), DIFFERING.items(), ids=DIFFERING)
+def test_processes_that_differ_are_refused_on_all_of_them(seen: Seen, count: int, case: str, message: str) -> None:
+    others, last = ", ".join(map(str, range(count - 1))), count - 1
+    said = of(seen, count, "refusals", case)
+    assert said.startswith("ValueError: the processes of this pipeline do not agree: ")
+    assert re.search(message.replace("{others}", others).replace("{last}", str(last)), said)
+
+
+@pytest.mark.parametrize("count", MORE)
+def test_a_state_that_one_process_refuses_is_refused_by_all(seen: Seen, count: int) -> None:
+    *others, last = (process["refusals"]["no state"] for process in seen[count])
+    assert last == "StateError: this is no state of the pipeline over HostRecords: 'position' is missing"
+    for said in others:
+        assert re.search(f"refused is null on process .* and .*'position' is missing.* on process {count - 1}", said)
