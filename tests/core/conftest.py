@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from datarax_core import Columns, DataSourceModule, EagerSourceBase, Order, StructuralConfig, columns_of
+from datarax_core import Columns, DataSourceModule, EagerSourceBase, Order, StructuralConfig, _pace, columns_of
 from datarax_core.eager import Placement
 
 
@@ -236,8 +236,9 @@ def streams() -> SimpleNamespace:
 
 
 @pytest.fixture
-def threads_end() -> Iterator[None]:
-    """Sees that no thread of ours is left, waited for as long as it takes one that is told to end."""
+def threads_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Has loops read ahead from their start; sees that no thread is left, waited for until one that is told to end has."""
+    monkeypatch.setattr(_pace, "WORTH_A_THREAD", -1.0)
     yield
     gc.collect()
     deadline = time.monotonic() + 10
