@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .buffers import aligned_empty
     from .build import build_source
     from .cache import Cache
+    from .capabilities import Access, Capabilities
     from .columns import Columns, columns_of
     from .config import (
         AnySource,
@@ -47,13 +48,14 @@ if TYPE_CHECKING:
     from .prefetch import prefetch_to_device
     from .registry import SourceInfo, SourceRegistry
     from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
-    from .source import Capabilities, DataSourceModule
+    from .source import DataSourceModule
     from .streaming import StreamingSourceBase
     from .subset import Subset
 
 _HOMES = {
     "buffers": ("aligned_empty",),
     "build": ("build_source",),
+    "capabilities": ("Access", "Capabilities"),
     "cache": ("Cache",),
     "columns": ("Columns", "columns_of"),
     "config": (
@@ -92,13 +94,14 @@ _HOMES = {
     "prefetch": ("prefetch_to_device",),
     "registry": ("SourceInfo", "SourceRegistry"),
     "sequence": ("SequenceSource", "SequenceSourceConfig", "from_sequence"),
-    "source": ("Capabilities", "DataSourceModule"),
+    "source": ("DataSourceModule",),
     "subset": ("Subset",),
     "streaming": ("StreamingSourceBase",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Access",
     "AnySource",
     "Cache",
     "Capabilities",

@@ -70,4 +70,5 @@ def _read(source: "DataSourceModule", indices: Any) -> Batch:
 
 
 def _narrowed(source: "DataSourceModule", indices: np.ndarray) -> Batch:
-    return narrow(source.fetch_on_host(indices), records=indices, origin=source.title)
+    with source.callback_lock:
+        return narrow(source.fetch_on_host(indices), records=indices, origin=source.title)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
@@ -130,7 +131,13 @@ class OverMesh:
                 ) from cause
 
     def rows_here(self, size: int) -> np.ndarray | None:
-        """See `Layout`."""
+        """See `Layout`.
+
+        Raises:
+            ValueError: A stream ended with a batch that does not divide.
+        """
+        if size % self.num_shards:
+            self.check({}, self.num_shards, size)
         return None if self.sharding.is_fully_addressable else _rows_of(self._rows, size, jax.process_index())
 
     def part_here(self) -> tuple[int, int] | None:
@@ -142,13 +149,7 @@ class OverMesh:
         return parts.index(tuple(_rows_of(self._rows, self.num_shards, jax.process_index()))), len(parts)
 
     def place(self, batch: Batch, size: int) -> Batch:
-        """See `Layout`.
-
-        Raises:
-            ValueError: A stream ended with a batch that does not divide.
-        """
-        if size % self.num_shards:
-            self.check({}, size, 0)
+        """See `Layout`."""
         shapes = jax.tree.map(lambda leaf: (size, *leaf.shape[1:]), batch)
         if self.sharding.is_fully_addressable:
             return jax.device_put(batch, jax.tree.map(lambda leaf: self._for_shape(leaf.shape), batch))
@@ -248,9 +249,32 @@ def put(arrays: Any, sharding: Sharding | None) -> Any:
     """A pytree of arrays that every process has whole, placed as ``sharding`` says; of None on the default device."""
     if sharding is None or sharding.is_fully_addressable:
         return jax.device_put(arrays, sharding)
-    return jax.tree.map(
-        lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf), np.shape(leaf)), arrays
-    )
+
+    def spread(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(spread(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        return jax.make_array_from_process_local_data(sharding, np.asarray(leaf), np.shape(leaf))
+
+    return jax.tree.map(spread, arrays)
+
+
+class PlacedOnce:
+    """Arrays where shardings want them, each placed once for as long as it is the same array."""
+
+    def __init__(self) -> None:
+        self._held: dict[Sharding, list[tuple[Any, Any]]] = {}
+
+    def put(self, arrays: Any, sharding: Sharding) -> Any:
+        """`put`, or what it gave before."""
+        leaves, form = jax.tree.flatten(arrays)
+        held = self._held.get(sharding, [])
+        known = held if len(held) == len(leaves) else [(None, None)] * len(leaves)
+        placed = [
+            (leaf, copy if leaf is own else put(leaf, sharding))
+            for leaf, (own, copy) in zip(leaves, known, strict=True)
+        ]
+        self._held[sharding] = placed
+        return jax.tree.unflatten(form, [copy for _, copy in placed])
 
 
 @functools.lru_cache(maxsize=256)

@@ -44,24 +44,41 @@ class StageKeys(nnx.Module):
         if not isinstance(indices, np.ndarray):
             epochs = (start + jnp.arange(indices.shape[0])) // epoch_length
             return words, epochs.astype(np.uint32), indices.astype(np.uint32)
-        epochs = np.zeros(indices.shape, np.uint32)
+        epochs = np.zeros(indices.shape, np.int64)
         if epoch_length is not None:
             passed = (start % epoch_length + np.arange(indices.size)) // epoch_length
-            epochs = (passed + start // epoch_length).astype(np.uint32).reshape(indices.shape)
-        indices = indices.astype(np.int64)
-        low = (indices & 0xFFFFFFFF).astype(np.uint32)
-        if _is_addressed_by_32_bits(source):
-            return words, epochs, low
-        return words, epochs, low, (indices >> 32).astype(np.uint32)
+            epochs = (passed + start // epoch_length).reshape(indices.shape)
+        return _names(source, words, epochs, indices.astype(np.int64))
 
-    def names_in_stream(self, source: DataSourceModule, start: int, rows: np.ndarray) -> RecordNames | None:
-        """`names` for ``rows`` of a stream's batch from ``start`` on: its records are called by their place in the epoch."""
-        length = source.epoch_length
-        return self.names(source, start, start + rows if length is None else (start % length + rows) % length)
+    def names_in_stream(
+        self, source: DataSourceModule, start: int, rows: np.ndarray, num_parts: int = 1
+    ) -> RecordNames | None:
+        """`names` for ``rows`` of a stream's batch from ``start`` on: its records are called by their place in the epoch.
+
+        In a stream of several parts that is the place in the part, and which part it is: the same at any batch size.
+        """
+        if self.words is None:
+            return None
+        words, length = self.words.get_raw_value(), source.epoch_length
+        parts = rows.reshape(num_parts, -1)
+        places, part = parts - parts[:, :1], np.arange(num_parts)[:, None]
+        if length is None:
+            epochs, indices = np.zeros_like(places), (start // num_parts + places) * num_parts + part
+        else:
+            epoch, at = divmod(start // num_parts, length)
+            epochs, indices = epoch + (at + places) // length, (at + places) % length + part * length
+        return _names(source, words, epochs.ravel(), indices.ravel())
 
     def fingerprint(self) -> dict[str, Any]:
         """What a saved state must find again."""
         return {} if self.words is None else {"stages_seed": np.asarray(self.words.get_raw_value()).tolist()}
+
+
+def _names(source: DataSourceModule, words: Any, epochs: np.ndarray, indices: np.ndarray) -> RecordNames:
+    low = (indices & 0xFFFFFFFF).astype(np.uint32)
+    if _is_addressed_by_32_bits(source):
+        return words, epochs.astype(np.uint32), low
+    return words, epochs.astype(np.uint32), low, (indices >> 32).astype(np.uint32)
 
 
 def _is_addressed_by_32_bits(source: DataSourceModule) -> bool:

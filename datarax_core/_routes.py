@@ -102,11 +102,6 @@ class Route:
         self._host.stream.rewind(position)
         return True
 
-    def batch_at(self, start: int, size: int) -> tuple[Batch, Prepared]:
-        """The batch of the ``size`` records from position ``start`` on, completed if the rule says so."""
-        prepared = self.prepare((start, size, self.version()))
-        return self.finish(prepared), prepared
-
     def prepare_ahead(self, wanted: tuple[int, int, int]) -> Prepared:
         """`prepare`, and place what was read on the device, while the loop does something else."""
         return self.prepare(wanted, ahead=True)
@@ -151,8 +146,11 @@ class Route:
         stream: Any = self._host.stream
         began = perf_counter()
         try:
-            batch, size, behind = stream.read(start, size, turn)
+            asked = size
+            batch, size, behind = stream.read(start, asked, turn)
             read = perf_counter()
+            if size < asked and self._rule.drop_last:
+                return Prepared(size, None, behind=behind)  # nobody is handed it, and it need not divide
             rows, mask = stream.padded(size)
             own = stream.own(rows, self._layout.rows_here(len(rows)))
             batch, beside = self._handed(jax.tree.map(lambda leaf: leaf[own], batch), len(rows), None, ahead=ahead)
@@ -162,7 +160,7 @@ class Route:
             error.add_note(f"while {self._source.title} read the next {size} records, from position {start} on")
             raise
         self._host.stats.add_reading(source=read - began, transfer=perf_counter() - read)
-        keyed = self._randomness.names_in_stream(self._source, start, rows)
+        keyed = self._randomness.names_in_stream(self._source, start, rows, stream.num_parts)
         return Prepared(size, batch, None, keyed, mask, beside, behind)
 
     def _handed(
@@ -197,5 +195,16 @@ def scan_reader(source: DataSourceModule, layout: Layout) -> tuple[Callable[[Any
 
 def traced_records(source: DataSourceModule, layout: Layout, indices: jax.Array) -> Batch:
     """The records at traced ``indices`` in anybody's trace, who may hand in the source, but not its data."""
-    over_mesh = layout.data_sharding is not None
-    return layout.gathered(lambda _, own: source.fetch_traced(own, over_mesh=over_mesh), (), indices)
+    if source.access == "device" and layout.data_sharding is not None:
+        graphdef, state = nnx.split(source)
+        return layout.gathered(_FetchOverMesh(graphdef), state, indices)  # a map over devices cannot close over tracers
+    return layout.gathered(lambda _, own: source.fetch_traced(own), (), indices)
+
+
+@dataclass(frozen=True, slots=True)
+class _FetchOverMesh:
+    graphdef: Any
+
+    def __call__(self, state: Any, indices: jax.Array) -> Batch:
+        batch: Batch = nnx.merge(self.graphdef, state).fetch_traced(indices, over_mesh=True)
+        return batch

@@ -1,14 +1,15 @@
 """Forward-only sources: read one batch after another, possibly ahead, and taken back to what was handed over last."""
 
+import copy
 import threading
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from ._batch_rule import BatchRule
-from .errors import StateError
+from .errors import SpecError, StateError
 from .source import DataSourceModule
 from .spec import Batch, check_batch
 
@@ -17,6 +18,13 @@ _SKIPPED_AT_ONCE = 1024
 
 class SupersededError(Exception):
     """A loop that is over asked for more. Nobody sees it: what that loop reads ahead is dropped."""
+
+
+class Served(NamedTuple):
+    """How far a stream was handed over, and the state of its source there: one value, for two threads read it."""
+
+    position: int
+    state: Any
 
 
 class StreamReader:
@@ -34,9 +42,13 @@ class StreamReader:
         self._owner: object = None
         self._turn = 0
         self._read: int | None = position  # None: a read failed halfway
-        self._served = position
-        self._state: Any = None
+        self._served = Served(position, None)
         self._is_fresh = True
+
+    @property
+    def num_parts(self) -> int:
+        """How many parts the stream is split into, of which this is one."""
+        return self._num_parts
 
     @property
     def is_resumable(self) -> bool:
@@ -49,7 +61,7 @@ class StreamReader:
             with self._lock:
                 self._owner, self._turn = owner, self._turn + 1
                 if self._is_fresh:
-                    self._note(self._served)
+                    self._note(self._served.position)
         return self._turn
 
     def read(self, start: int, size: int, turn: int) -> tuple[Batch, int, Any]:
@@ -57,17 +69,23 @@ class StreamReader:
 
         Raises:
             StopIteration: The stream has ended.
+            SpecError: It has ended, but says how long an epoch is; or the batch is not what its element spec describes.
             SupersededError: Another route reads by now.
         """
         with self._lock:
             if turn != self._turn:
                 raise SupersededError
-            self._stand_at(start)
-            self._read = None
             asked = size // self._num_parts
             try:
+                self._stand_at(start)
+                self._read = None
                 batch = self._source.get_batch(asked)
             except StopIteration:
+                if self._is_sized:
+                    raise SpecError(
+                        f"{self._source.title} ended, but has {self._source.epoch_length} records an epoch; a stream with a "
+                        "length goes on with its next epoch by itself"
+                    ) from None
                 self._read = start
                 raise
             rows = self._checked(batch, asked)
@@ -90,10 +108,12 @@ class StreamReader:
 
     def hand_over(self, position: int, state: Any) -> None:
         """The batch that ends at ``position`` belongs to the loop now."""
-        self._served, self._state = position, state
+        self._served = Served(position, state)
 
-    def source_state(self) -> Any:
-        """The state of the source behind the batch that was handed over last.
+    def get_state(self) -> dict[str, Any]:
+        """The state of the source behind the batch that was handed over last, and the position there.
+
+        It waits for nothing that is read ahead. The pipeline may stand further on: where a loop left the rest of an epoch.
 
         Raises:
             StateError: The source has none.
@@ -103,17 +123,40 @@ class StreamReader:
                 f"{self._source.title} cannot say where it stands, so that its pipeline has no state to save; "
                 "define get_state() and set_state()"
             )
-        with self._lock:
-            return self._source.get_state() if self._is_fresh else self._state
+        position, state = self._served
+        return {"position": position, "source": self._source_state() if self._is_fresh else copy.deepcopy(state)}
 
-    def restore(self, position: int, state: Any) -> None:
-        """Stand where a saved state says."""
+    def require_state(self, state: Any, position: int) -> None:
+        """Raise the `StateError` for what is no state of a stream whose pipeline stands at ``position``."""
+        if not isinstance(state, dict) or state.keys() != {"position", "source"}:
+            raise StateError(
+                f"this is no state of the pipeline over {self._source.title}: 'stream' is a dict of 'position' and 'source', "
+                f"not {state!r:.80}"
+            )
+        served = state["position"]
+        if isinstance(served, bool) or not isinstance(served, int) or not 0 <= served <= position:
+            raise StateError(
+                f"the state of the pipeline over {self._source.title} stands at no place: its stream is at {served!r}, where "
+                f"an integer from 0 to its position, {position}, is expected"
+            )
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Stand where `get_state` said. If the source refuses its state, what was handed over last holds."""
         with self._lock:
-            self._source.set_state(state)
-            self._begin(position)
+            if self._is_fresh:
+                self._note(self._served.position)
+            self._read = None
+            self._source.set_state(copy.deepcopy(state["source"]))
+            self._begin(state["position"])
 
     def rewind(self, position: int) -> None:
-        """Start the stream over, and call its first record ``position``."""
+        """Start the stream over, and call its first record ``position``.
+
+        Raises:
+            NotImplementedError: The source cannot.
+        """
+        if type(self._source).reset is DataSourceModule.reset:
+            raise NotImplementedError(f"{self._source.title} is a stream that cannot start over; define reset()")
         with self._lock:
             self._source.reset()
             self._begin(position)
@@ -121,8 +164,12 @@ class StreamReader:
     def twin(self, source: DataSourceModule) -> "StreamReader":
         """A reader of a copy of the source, which stands where this one handed over last."""
         if self.is_resumable:
-            source.set_state(self.source_state())
-        return StreamReader(source, self._batch_rule, self._num_parts, position=self._served)
+            source.set_state(self.get_state()["source"])
+        return StreamReader(source, self._batch_rule, self._num_parts, position=self._served.position)
+
+    @property
+    def _is_sized(self) -> bool:
+        return self._source.capabilities.sized
 
     # -- under the lock -------------------------------------------------------------------------------------------------
 
@@ -131,11 +178,11 @@ class StreamReader:
         self._note(position)
 
     def _note(self, position: int) -> None:
-        self._read, self._served, self._state = position, position, self._source_state()
-        self._is_fresh = False
+        self._read, self._served, self._is_fresh = position, Served(position, self._source_state()), False
 
     def _source_state(self) -> Any:
-        return self._source.get_state() if self.is_resumable else None
+        """A copy: an author may hand out what the next batch writes to."""
+        return copy.deepcopy(self._source.get_state()) if self.is_resumable else None
 
     def _stand_at(self, start: int) -> None:
         """Go back to what was handed over, if more was read or a read failed; and forward past records that are left out."""
@@ -145,8 +192,9 @@ class StreamReader:
                     f"{self._source.title} failed at position {start} and cannot go back to it; define get_state() and "
                     "set_state(), or reset the pipeline"
                 )
-            self._source.set_state(self._state)
-            self._read = self._served
+            position, state = self._served
+            self._source.set_state(copy.deepcopy(state))
+            self._read = position
         left = start - self._read
         self._read = None
         while left > 0:
@@ -159,7 +207,7 @@ class StreamReader:
         """How many rows there are: as many as were asked for, or less at the end of a stream without a length."""
         leaves = jax.tree.leaves(batch)
         rows = leaves[0].shape[0] if leaves and np.ndim(leaves[0]) else asked
-        if not 0 < rows < asked or hasattr(type(self._source), "__len__"):
+        if not 0 < rows < asked or self._is_sized:
             rows = asked
         check_batch(batch, self._source.element_spec(), rows, origin=self._source.title)
         return rows

@@ -12,11 +12,12 @@ from flax import nnx
 
 from ._host_calls import records_by_callback
 from ._indices import record_numbers
+from .capabilities import Access
 from .columns import Columns, Gather
 from .config import DataraxModuleConfig, StructuralConfig
 from .errors import SpecError
 from .order import Order
-from .source import Access, DataSourceModule
+from .source import DataSourceModule
 from .spec import Batch, ElementSpec
 
 Placement: TypeAlias = Literal["auto", "device", "host"]

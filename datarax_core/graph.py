@@ -93,7 +93,7 @@ def _checked_inputs(
 ) -> dict[str, list[str]]:
     """The names that each node takes its arguments from."""
     _check_nodes(nodes)
-    if sink is not None and not isinstance(sink, str):
+    if not isinstance(sink, str):
         raise TypeError(f"the sink is the name of a node, not {sink!r:.80}")
     if sink not in nodes:
         raise ValueError(f"the sink {sink!r} is no node; the nodes are {_listed(nodes)}")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ._arguments import require_source, require_stages
+from ._arguments import require_batches, require_source, require_stages
 from ._batch_rule import BatchRule, whole_number
 from ._cursor import Cursor
 from ._explain import explain, summary
@@ -19,8 +19,8 @@ from ._iterator import BatchIterator, Ticket
 from ._layout import layout_of
 from ._modules import Split, apply_stages
 from ._plan import Plan
-from ._processes import part_of, require_agreement
-from ._programs import served, staged, with_fields
+from ._processes import part_of, require_agreement, require_on_all, what_is_run
+from ._programs import served, staged
 from ._randomness import StageKeys
 from ._routes import HostParts, Prepared, Route, traced_records
 from ._scan import ScanInParts
@@ -101,8 +101,10 @@ class Pipeline(nnx.Module):
         self.cursor = Cursor()
         self._stage_keys = StageKeys(stages, rngs)
         self._host = self._new_host_parts()
-        self._require_batches()
-        require_agreement(self._shared_facts(), self._layout)
+        plan = self._plan()
+        shared = what_is_run(source, stages, sharding) | {"num_epochs": num_epochs, "epoch": plan.epoch_length}
+        require_agreement(shared | source.fingerprint() | plan.rule_fingerprint(), self._layout)
+        require_batches(plan)
 
     @classmethod
     def from_config(
@@ -163,9 +165,10 @@ class Pipeline(nnx.Module):
         `RuntimeError` if another one, `set_state` or `reset` came between.
         """
         self._require_no_trace("iterate")
-        run_length = self.rule.run_length(self._epoch_length)
+        epoch_length = self._plan().epoch_length
+        run_length = self.rule.run_length(epoch_length)
         left = None if run_length is None else self.cursor.run_start + run_length - self.cursor.position
-        run = self.cursor.begin_run(self._epoch_length, is_over=not self.rule.next_size(left))
+        run = self.cursor.begin_run(epoch_length, is_over=not self.rule.next_size(left))
         end = None if run_length is None else self.cursor.run_start + run_length
         ticket = Ticket(
             lambda: self.cursor.is_current(run), lambda: self.cursor.position, end, self._hand_over, self._move_past
@@ -174,15 +177,18 @@ class Pipeline(nnx.Module):
 
     def __len__(self) -> int:
         """Batches in one run."""
-        if self._epoch_length is None:
+        epoch_length = self._plan().epoch_length
+        if epoch_length is None:
             raise TypeError(f"a pipeline over {self.source.title} has no length: it is a stream without one")
-        batches = self.rule.num_batches(self._epoch_length)
+        batches = self.rule.num_batches(epoch_length)
         if batches is None:
             raise TypeError("an endless pipeline (num_epochs=None) has no length")
         return batches
 
     def step(self) -> Batch:
         """The next batch, always a full one: past the end of an epoch it goes on with the head of the next.
+
+        Only of a stream without a length, when it ends, the last batch is what is left, as in a loop.
 
         Traceable: under ``nnx.jit``, with the pipeline as an argument, the position moves as any variable does. Cost does not
         depend on the size of the data.
@@ -197,7 +203,11 @@ class Pipeline(nnx.Module):
         if route is None or not route.serves(self.source, tuple(self.stages)):
             route = self._host.step_route = self._make_route(is_loop=False)
         try:
-            batch, prepared = route.batch_at(position, size)
+            prepared = route.prepare((position, size, route.version()))
+            if prepared.size < size and self.rule.drop_last:
+                self._move_past(position, prepared)
+                raise StopIteration  # noqa: TRY301 - as if the stream had ended there
+            batch = route.finish(prepared)
         except StopIteration:
             raise RuntimeError(f"{self.source.title} has ended; reset() the pipeline to start it over") from None
         return self._hand_over(batch, position, prepared, began)
@@ -294,12 +304,12 @@ class Pipeline(nnx.Module):
         The state of a source that is read forward only is in it, as it stood behind the batch that was served last.
         Parameters and statistics of stages are not in it: save ``nnx.state(pipeline.stages)`` beside your model.
         """
-        stream = {} if self._host.stream is None else {"stream": self._host.stream.source_state()}
+        stream = {} if self._host.stream is None else {"stream": self._host.stream.get_state()}
         return {
             "position": self.cursor.position,
             "run_start": self.cursor.run_start,
             "rngs": variable_state(self, nnx.RngState),
-            "fingerprint": self._fingerprint(),
+            "fingerprint": self._plan().fingerprint(),
             **stream,
         }
 
@@ -313,28 +323,28 @@ class Pipeline(nnx.Module):
             TypeError: ``state`` is not a dict.
             StateError: It was saved by another stream; everything that differs is named, and nothing is changed.
         """
-        title, stream = f"the pipeline over {self.source.title}", self._host.stream
-        require_dict(state, title)
-        require_keys(
-            state,
-            {"position", "run_start", "rngs", "fingerprint"} | ({"stream"} if stream is not None else set()),
-            title,
-        )
-        require_same(state["fingerprint"], self._fingerprint(), title)
-        position, run_start = require_position(state, title)
-        require_agreement({"position": position, "run_start": run_start}, self._layout)
+        require_on_all(lambda: self._checked_place(state), self._layout)
+        position, run_start = require_position(state, self.source.title)
         variables = checked_variables(self, state["rngs"], nnx.RngState)
-        if stream is not None:
-            stream.restore(position, state["stream"])
+        if self._host.stream is not None:
+            self._host.stream.set_state(state["stream"])
         write_variables(self, variables, nnx.RngState)
         self.cursor.restore(position, run_start)
 
-    # -- inside ---------------------------------------------------------------------------------------------------------
+    def _checked_place(self, state: Any) -> dict[str, Any]:
+        """Position and run start of a state that is one of this stream; else raise what `set_state` raises."""
+        title, stream = f"the pipeline over {self.source.title}", self._host.stream
+        require_dict(state, title)
+        keys = {"position", "run_start", "rngs", "fingerprint"}
+        require_keys(state, keys if stream is None else keys | {"stream"}, title)
+        require_same(state["fingerprint"], self._plan().fingerprint(), title)
+        position, run_start = require_position(state, title)
+        checked_variables(self, state["rngs"], nnx.RngState)
+        if stream is not None:
+            stream.require_state(state["stream"], position)
+        return {"position": position, "run_start": run_start}
 
-    @property
-    def _epoch_length(self) -> int | None:
-        length, num_parts = self.source.epoch_length, 1 if self._part is None else self._part[1]
-        return None if length is None else length * num_parts
+    # -- inside ---------------------------------------------------------------------------------------------------------
 
     def _plan(self) -> Plan:
         return Plan(
@@ -384,35 +394,6 @@ class Pipeline(nnx.Module):
         batch = served(self.stages, batch, self.rule.pad_last, mask, keyed, layout=self._layout)
         self.cursor.advance(size)
         return batch
-
-    def _require_batches(self) -> None:
-        """Refuse what leaves no batch, cannot be laid out, or reads in a way that the source has no use for."""
-        rule, length = self.rule, self._epoch_length
-        if rule.pad_last is not None:
-            with_fields(self.source.element_spec(), {rule.pad_last: None}, "the mask of pad_last")
-        if length is not None and rule.num_batches(length) == 0:
-            raise ValueError(
-                f"batch_size={rule.batch_size} with drop_last leaves no batch of the {length} records "
-                f"that {self.source.title} serves; make it smaller"
-            )
-        if self.workers and self.source.access != "host":
-            raise ValueError(
-                f"workers={self.workers} read records for a source on the host, but {self.source.title} is "
-                f"{'a stream, which only one can read' if self.source.access == 'stream' else 'on the device'}"
-            )
-        self._layout.check(
-            device_spec(split_beside(self.source.element_spec())[0]), rule.batch_size, rule.last_size(length)
-        )
-
-    def _shared_facts(self) -> dict[str, Any]:
-        """What every process of a pipeline must have alike."""
-        return {name: fact for name, fact in self._fingerprint().items() if name != "part"} | {
-            "epoch": self._epoch_length
-        }
-
-    def _fingerprint(self) -> dict[str, Any]:
-        part = {} if self._part is None else {"part": list(self._part)}
-        return self.source.fingerprint() | self.rule.fingerprint() | self._stage_keys.fingerprint() | part
 
     def _require_no_trace(self, what: str) -> None:
         if self.cursor.is_traced:

@@ -1,8 +1,9 @@
 """The source protocol: what holds records, and says in which order they are served."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Self
 
 import jax
 import numpy as np
@@ -12,31 +13,19 @@ from ._batch_rule import seed_number, whole_number
 from ._cursor import Cursor
 from ._elements import ElementAccess, ElementBlock
 from ._host_calls import records_by_callback
-from ._layout import put
+from ._layout import PlacedOnce
 from ._permutation import key_words
 from ._record_cache import RecordCache
 from ._state import require_dict, require_keys, require_position, require_same, restore_variables, variable_state
 from ._window import Window
+from .capabilities import Access, Capabilities
 from .config import DataraxModuleConfig, SourceConfig, StructuralConfig
 from .errors import SpecError
 from .order import ORDER_RULE, Order
 from .spec import Batch, ElementSpec, check_batch, describe, device_spec, split_beside
 
-Access: TypeAlias = Literal["device", "host", "stream"]
-
 _WINDOW = 1 << 14  # record indices of an order held at a time: 0.3 ms to compute, 128 KiB
 _EPOCHS_HELD = 16  # of short epochs no more is held than a loop may want soon
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a source can do, for whoever has to choose: an overview of `access`, ``len()`` and resuming."""
-
-    random_access: bool
-    batched_reads: bool
-    traceable: bool
-    resumable: bool
-    sized: bool
 
 
 class OrderKey(nnx.Variable[Any]):
@@ -214,6 +203,11 @@ class DataSourceModule(ElementAccess):
         """`fetch` without compiled code, which a callback from compiled code must not run."""
         return self.fetch(indices)
 
+    @property
+    def callback_lock(self) -> threading.Lock:
+        """Held while the host answers compiled code: the devices of a mesh ask at once, and authors read without locks."""
+        return self._host.callback
+
     def require_no_beside(self) -> None:
         """Refuse compiled code if there are fields that no device has."""
         beside = split_beside(self.element_spec())[1]
@@ -232,7 +226,7 @@ class DataSourceModule(ElementAccess):
         one program. ``sharding`` puts a copy of them on every device that it names; None leaves them where they are.
         """
         graphdef, state = nnx.split(self.bare())
-        return _MergedRecords(graphdef), state if sharding is None else put(state, sharding)
+        return _MergedRecords(graphdef), state if sharding is None else self._host.placed.put(state, sharding)
 
     def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ARG002 - what a subclass needs
         """The fields of a *device* source that no device has, at concrete ``indices``."""
@@ -389,9 +383,11 @@ class _HostParts:
         self.cache: RecordCache | None = None
         self.spec: ElementSpec | None = None
         self.block = ElementBlock()
+        self.placed = PlacedOnce()
+        self.callback = threading.Lock()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(_HostParts())  # a pickle carries no work that can be done again
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _HostParts, ()  # a pickle carries no work that can be done again
 
 
 @dataclass(frozen=True, slots=True)

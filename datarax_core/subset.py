@@ -9,9 +9,10 @@ import numpy as np
 from flax import nnx
 
 from ._selection import SelectedRecords, Selection
+from .capabilities import Access
 from .config import DataraxModuleConfig, StructuralConfig
 from .order import Order
-from .source import Access, DataSourceModule
+from .source import DataSourceModule
 from .spec import Batch, ElementSpec
 
 

@@ -1,6 +1,10 @@
-"""Sources for the tests of core: eager ones on the device and on the host, and two as third parties would write them."""
+"""Sources for the tests of core: eager ones on the device and on the host, and others as third parties would write them."""
 
-from collections.abc import Callable, Mapping
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -99,6 +103,100 @@ class DeviceRecords(DataSourceModule):
         return {"id": self.id[indices], "x": self.x[indices]}
 
 
+class Watch:
+    """What a stream was asked for, and what happens before it reads."""
+
+    def __init__(self, before: Callable[[int, int], object] | None = None) -> None:
+        self.before = before or (lambda _start, _size: None)
+        self.reads: list[tuple[int, int]] = []
+        self.threads: set[str] = set()
+
+
+class Endless(DataSourceModule):
+    """0, 1, 2, ...: the one method that a stream must write. It cannot say where it stands."""
+
+    def __init__(self, before: Callable[[int, int], object] | None = None, *, name: str | None = None) -> None:
+        super().__init__(StructuralConfig(stochastic=False, stream_name=None), name=name)
+        self.at = 0
+        self._watch = Watch(before)
+
+    @property
+    def watch(self) -> Watch:
+        return self._watch
+
+    def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {"id": jax.ShapeDtypeStruct((), np.dtype(np.int32))}
+
+    def get_batch(self, batch_size: int) -> dict[str, Any]:
+        self._watch.threads.add(threading.current_thread().name)
+        self._watch.reads.append((self.at, batch_size))
+        self._watch.before(self.at, batch_size)
+        ids = self.records(self.at, batch_size)
+        self.at += len(ids)
+        return {"id": ids}
+
+    def records(self, start: int, size: int) -> np.ndarray:
+        return np.arange(start, start + size, dtype=np.int32)
+
+
+class Resumable(Endless):
+    """0, 1, 2, ..., and it can be taken back. Its state is the very dict that it goes on writing to: some authors do that."""
+
+    def __init__(self, before: Callable[[int, int], object] | None = None, *, name: str | None = None) -> None:
+        super().__init__(before, name=name)
+        self._state = {"at": 0}
+
+    @property
+    def at(self) -> int:
+        return self._state["at"]
+
+    @at.setter
+    def at(self, at: int) -> None:
+        if "_state" in vars(self):
+            self._state["at"] = at
+
+    def reset(self, seed: int | None = None) -> None:  # noqa: ARG002 - the signature of the protocol
+        self.at = 0
+
+    def get_state(self) -> dict[str, Any]:
+        return self._state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._state = state
+
+
+class Ending(Resumable):
+    """``length`` records, which nobody is told of beforehand."""
+
+    def __init__(
+        self, length: int, before: Callable[[int, int], object] | None = None, *, name: str | None = None
+    ) -> None:
+        super().__init__(before, name=name)
+        self.records_in_all = length
+
+    def records(self, start: int, size: int) -> np.ndarray:
+        if start >= self.records_in_all:
+            raise StopIteration
+        return super().records(start, min(size, self.records_in_all - start))
+
+
+class Sized(Resumable):
+    """``length`` records an epoch: record r of epoch e is 100 * e + r."""
+
+    def __init__(
+        self, length: int, before: Callable[[int, int], object] | None = None, *, name: str | None = None
+    ) -> None:
+        super().__init__(before, name=name)
+        self.epoch_size = length
+
+    def __len__(self) -> int:
+        return self.epoch_size
+
+    def records(self, start: int, size: int) -> np.ndarray:
+        epoch, record = np.divmod(np.arange(start, start + size), self.epoch_size)
+        return (100 * epoch + record).astype(np.int32)
+
+
 MakeSource = Callable[..., Any]
 
 
@@ -129,3 +227,20 @@ def make_device_source() -> MakeSource:
         return DeviceRecords(source_config(shuffle=shuffle), length, rngs=nnx.Rngs(seed))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def streams() -> SimpleNamespace:
+    """The classes of streams."""
+    return SimpleNamespace(Endless=Endless, Resumable=Resumable, Ending=Ending, Sized=Sized)
+
+
+@pytest.fixture
+def threads_end() -> Iterator[None]:
+    """Sees that no thread of ours is left, waited for as long as it takes one that is told to end."""
+    yield
+    gc.collect()
+    deadline = time.monotonic() + 10
+    while left := [thread.name for thread in threading.enumerate() if thread.name.startswith("datarax-")]:
+        assert time.monotonic() < deadline, left
+        threading.Event().wait(0.001)

@@ -116,7 +116,7 @@ def test_an_error_names_the_node() -> None:
         ({**ID, "b": max}, [("source", "id"), ("source", "b")], "id", "nothing comes of 'b'.* to the sink 'id'"),
         ({**ID, "b": max}, [("id", "b"), ("b", "id")], "id", "the edges go in a circle: (id -> b -> id|b -> id -> b)"),
         ({"source": max}, [], "source", "a node is named 'source', which is the name of the batch itself"),
-        (ID, [("source", "id")], None, "the sink None is no node; the nodes are 'id'"),
+        (ID, [("source", "id")], "nix", "the sink 'nix' is no node; the nodes are 'id'"),
         (ID, [("source", "id")], "source", "the sink 'source' is no node; the nodes are 'id'"),
         (ID, [("id", "id")], "id", "the edges go in a circle: id -> id"),
         (

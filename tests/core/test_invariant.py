@@ -172,7 +172,7 @@ step_under_jit = nnx.jit(lambda pipeline: pipeline.step())
 ROUTES = {
     "loop": Route(from_loop, is_loop=True),
     "step": Route(lambda serving: [serving.pipeline.step()]),
-    "scan": Route(from_scan, batches=2, compiles_anew=("host",)),
+    "scan": Route(from_scan, batches=2),
     "step under jit": Route(lambda serving: [step_under_jit(serving.pipeline)], compiles_anew=("host", "device")),
 }
 
