@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from threading import RLock
 from time import perf_counter
 from typing import Any, Self
 
@@ -39,12 +40,17 @@ class BatchIterator:
         self._ahead: Ahead[Prepared] | None = None
         self._announced_to = 0
         self._may_start_over = True
+        self._turn = RLock()
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Batch:
-        began = perf_counter()
+        """The next batch; threads that share a loop share its batches."""
+        with self._turn:
+            return self._next_batch(perf_counter())
+
+    def _next_batch(self, began: float) -> Batch:
         if not self._ticket.is_current():
             self.close()
             raise RuntimeError(

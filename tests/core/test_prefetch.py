@@ -321,3 +321,17 @@ def test_loops_may_be_nested_over_one_source_and_a_source_may_loop_itself() -> N
         served.append(batch)
         next(iter(beside))
     assert ids(served) == expected
+
+
+def test_threads_that_share_a_loop_share_its_batches() -> None:
+    batches, served = iter(Pipeline(source=Watched(4000), batch_size=7, prefetch=2)), []
+
+    def serve() -> None:
+        served.extend(record for batch in batches for record in np.asarray(batch["id"]).tolist())
+
+    threads = [threading.Thread(target=serve) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(served) == list(range(4000))
