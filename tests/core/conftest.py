@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from datarax_core import Columns, DataSourceModule, EagerSourceBase, Order, StructuralConfig, columns_of
+from datarax_core import Columns, DataSourceModule, EagerSourceBase, Order, StructuralConfig, _pace, columns_of
 from datarax_core.eager import Placement
 
 
@@ -244,3 +244,9 @@ def threads_end() -> Iterator[None]:
     while left := [thread.name for thread in threading.enumerate() if thread.name.startswith("datarax-")]:
         assert time.monotonic() < deadline, left
         threading.Event().wait(0.001)
+
+
+@pytest.fixture
+def read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops read ahead on a thread from their first batch on, however quick reading is."""
+    monkeypatch.setattr(_pace, "WORTH_A_THREAD", -1.0)

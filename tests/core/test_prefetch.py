@@ -14,6 +14,8 @@ from flax import nnx
 from datarax_core import DataSourceModule, Pipeline, SourceConfig, _pace
 from datarax_core._prefetch import Ahead
 
+pytestmark = pytest.mark.usefixtures("read_ahead")
+
 
 class Watched(DataSourceModule):
     """Record i is i; notes which threads read, and can be told to fail or to wait."""
@@ -60,11 +62,6 @@ def no_reading_threads() -> bool:
             return False
         threading.Event().wait(0.001)
     return True
-
-
-@pytest.fixture(autouse=True)
-def _every_reading_is_worth_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pace, "WORTH_A_THREAD", -1.0)
 
 
 @pytest.mark.parametrize("prefetch", [1, 2, 7, 100])
