@@ -82,7 +82,7 @@ def _devices(plan: Plan) -> Iterator[str]:
     if plan.layout == DEFAULT:
         return
     yield f"Batches are laid out by {getattr(plan.layout, 'sharding', plan.layout.data_sharding)}."
-    if plan.source.access == "device":
+    if plan.source.access == "device" and hasattr(plan.layout, "sharding"):
         yield "Each device holds a copy of the data, and gathers its own rows."
     if plan.layout.num_processes == 1:
         return

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from .spec import Batch, ElementSpec, batch_struct, named_fields
 
@@ -228,7 +228,8 @@ def layout_of(sharding: Any) -> Layout:
     """
     if sharding is None:
         return DEFAULT
-    if not isinstance(sharding, NamedSharding | SingleDeviceSharding):
+    is_abstract = isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, AbstractMesh)
+    if is_abstract or not isinstance(sharding, NamedSharding | SingleDeviceSharding):
         raise TypeError(
             "sharding is a jax.sharding.NamedSharding, such as NamedSharding(jax.make_mesh((4,), ('data',)), "
             f"PartitionSpec('data')), or a SingleDeviceSharding, not {sharding!r:.80}"

@@ -63,18 +63,13 @@ class Ahead(Generic[T]):
                 raise RuntimeError("this loop was closed by another thread while it waited for a batch")
             if item is self._announced[0]:
                 break
-            self._announce_again()  # a result was lost to a KeyboardInterrupt on its way here
-        self._announced.popleft()
+            self._lane.results.popleft()  # a KeyboardInterrupt came when it was being taken, or announced
+        self._announced.popleft()  # first: a result that is left over is found out, one that is missing is waited for
+        self._lane.results.popleft()
         self._is_settled = True  # one thread, in order: what was forgotten before is over
         if error is not None:
             raise error
         return result  # type: ignore[no-any-return]  # of the work, whose type this class has
-
-    def _announce_again(self) -> None:
-        items = list(self._announced)
-        self.forget()
-        for item in items:
-            self.announce(item)
 
     def forget(self) -> None:
         """Drop all that is announced."""
@@ -95,14 +90,15 @@ class _Lane:
         self.work = work
         self.turn = 0  # moves on when what was announced is forgotten
         self.requests: SimpleQueue[tuple[int, Any] | None] = SimpleQueue()
-        self.results: SimpleQueue[tuple[int, Any, Any, BaseException | None]] = SimpleQueue()
+        self.results: deque[tuple[int, Any, Any, BaseException | None]] = deque()
+        self.signals: SimpleQueue[None] = SimpleQueue()  # each says: look at the results again
 
     def run(self) -> None:
         try:
             while (request := self.requests.get()) is not None:
                 turn, item = request
                 if turn == self.turn:
-                    self.results.put((turn, item, *self._outcome(item)))
+                    self._give(turn, item, *self._outcome(item))
         finally:
             _running.pop(threading.current_thread(), None)
 
@@ -113,16 +109,25 @@ class _Lane:
             return None, error
 
     def next_result(self) -> tuple[Any, Any, BaseException | None]:
-        """(item, result, error) of what is not forgotten, or `_ENDED` as the item."""
+        """(item, result, error) of what is not forgotten, or `_ENDED` as the item; it stays first until it is removed."""
         while True:
-            turn, item, result, error = self.results.get()
-            if turn == self.turn or item is _ENDED:
-                return item, result, error
+            while not self.signals.empty():
+                self.signals.get()
+            while self.results:
+                turn, item, result, error = self.results[0]
+                if turn == self.turn or item is _ENDED:
+                    return item, result, error
+                self.results.popleft()
+            self.signals.get()
+
+    def _give(self, turn: int, item: Any, result: Any, error: BaseException | None) -> None:
+        self.results.append((turn, item, result, error))
+        self.signals.put(None)
 
     def end(self) -> None:
         self.turn += 1
         self.requests.put(None)
-        self.results.put((self.turn, _ENDED, None, None))  # for a thread that waits for a result
+        self._give(self.turn, _ENDED, None, None)  # for a thread that waits for a result
 
 
 _running: dict[threading.Thread, _Lane] = {}

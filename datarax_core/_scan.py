@@ -6,6 +6,7 @@ from typing import Any, Final
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 
 from ._host_errors import raising_noted
 from ._modules import Split
@@ -40,13 +41,18 @@ class ScanInParts:
         for done in range(0, length, at_once):
             rows = self._indices(start + done * size, min(at_once, length - done))
             keyed = self._plan.randomness.names(self._plan.source, start + done * size, rows)
-            arguments = (split.read(), arrays, rows, keyed, carry)
+            arguments = (split.read(), arrays, self._on_its_device(rows), keyed, carry)
             # what the host raises while it reads is raised as it is, for which the program is waited for
             values, carry, out = raising_noted(run, *arguments) if on_host else run(*arguments)
             split.write(values)
             outs.append(out)
         out = outs[0] if len(outs) == 1 else jax.tree.map(lambda *parts: jnp.concatenate(parts), *outs)
         return (carry, out) if has_carry else out
+
+    def _on_its_device(self, rows: np.ndarray) -> Any:
+        """Where the program runs, if that is one device: a callback to the host brings nothing that would say so."""
+        sharding = self._plan.layout.data_sharding
+        return jax.device_put(rows, sharding) if isinstance(sharding, SingleDeviceSharding) else rows
 
     def _indices(self, start: int, steps: int) -> np.ndarray:
         if self._plan.source.order().length > DEVICE_LIMIT:

@@ -1,6 +1,7 @@
 """Reading ahead: the same stream, no thread left behind, no batch lost, errors where they belong."""
 
 import gc
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -282,19 +283,22 @@ def test_a_loop_closed_by_another_thread_while_it_waits_ends_with_an_error() -> 
     assert no_reading_threads()
 
 
-def test_a_result_lost_to_an_interruption_is_worked_out_again() -> None:
-    worked = []
-
-    def work(item: int) -> int:
-        worked.append(item)
-        return item * 10
-
-    ahead = Ahead(work, name="test")
+def test_a_result_that_was_seen_and_not_taken_is_still_the_next() -> None:
+    worked: list[int] = []
+    ahead = Ahead(worked.append, name="test")
     for item in (1, 2, 3):
         ahead.announce(item)
     ahead._lane.next_result()  # as if an interruption came between this and what `take` does with it
-    assert [ahead.take() for _ in range(3)] == [10, 20, 30]
-    assert worked.count(1) == 2
+    for _ in range(3):
+        ahead.take()
+    assert worked == [1, 2, 3]
+    ahead.announce(4)
+    ahead._lane.next_result()
+    ahead._announced.popleft()  # and as if one came a moment later
+    ahead.announce(5)
+    ahead.take()
+    assert worked == [1, 2, 3, 4, 5]
+    assert not ahead._lane.results
     ahead.close()
     assert no_reading_threads()
 
@@ -332,3 +336,37 @@ def test_threads_that_share_a_loop_share_its_batches() -> None:
     for thread in threads:
         thread.join(60)
     assert sorted(served) == list(range(4000))
+
+
+@pytest.mark.parametrize("outstanding", [1, 4])
+def test_an_interruption_at_any_moment_loses_no_result(outstanding: int) -> None:
+    """Also one that comes when a result is out of the queue and not yet in anybody's hands."""
+    main, may_fire, rounds = threading.main_thread().ident, threading.Semaphore(0), 300
+    assert main is not None
+
+    def fire() -> None:
+        for number in range(rounds):
+            may_fire.acquire()
+            for _ in range(7 * number % 300):  # a while, without letting go of the interpreter for certain
+                pass
+            signal.pthread_kill(main, signal.SIGINT)
+
+    ahead = Ahead(lambda item: item, name="hammered")
+    thread = threading.Thread(target=fire)
+    thread.start()
+    taken: list[int] = []
+    announced = 0
+    for _ in range(rounds):
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - it comes anywhere in here
+            may_fire.release()
+            while True:
+                while len(ahead) < outstanding:
+                    ahead.announce(announced)
+                    announced += 1
+                taken.append(ahead.take())
+    thread.join()
+    taken += [ahead.take() for _ in range(len(ahead))]
+    assert taken == sorted(set(taken))
+    assert len(taken) >= announced - rounds
+    ahead.close()
+    assert no_reading_threads()

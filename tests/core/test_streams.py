@@ -12,8 +12,6 @@ from flax import nnx
 
 from datarax_core import DataSourceModule, Pipeline
 
-pytestmark = pytest.mark.usefixtures("read_ahead")
-
 Streams = SimpleNamespace
 pytestmark = pytest.mark.usefixtures("threads_end")
 

@@ -15,8 +15,6 @@ from flax import nnx
 
 from datarax_core import DataSourceModule, Pipeline, SpecError, StateError, StructuralConfig
 
-pytestmark = pytest.mark.usefixtures("read_ahead")
-
 Streams = SimpleNamespace
 pytestmark = pytest.mark.usefixtures("threads_end")
 

@@ -13,8 +13,6 @@ from flax import nnx
 
 from datarax_core import DataSourceModule, Pipeline, StateError
 
-pytestmark = pytest.mark.usefixtures("read_ahead")
-
 Streams = SimpleNamespace
 pytestmark = pytest.mark.usefixtures("threads_end")
 

@@ -1,0 +1,111 @@
+"""Batches over the devices of one process: where they lie in every route, what is placed once, what is refused."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+from datarax_core import Pipeline
+
+OVER_DEVICES = Path(__file__).with_name("over_devices.py")
+
+
+@pytest.fixture(scope="module")
+def seen() -> dict[str, Any]:
+    """What pipelines do in a process of four devices: their number is settled when JAX starts."""
+    child = subprocess.run(  # noqa: S603 - ours
+        [sys.executable, "-W", "error", OVER_DEVICES],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=os.environ,
+    )
+    assert child.returncode == 0, child.stderr
+    found: dict[str, Any] = json.loads(child.stdout)
+    return found
+
+
+def routes_of(seen: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in seen["routes"].items() if key.split(", ")[1] == name}
+
+
+@pytest.mark.parametrize("name", ["auto", "explicit", "other device"])
+def test_every_route_serves_the_batches_of_one_device(seen: dict[str, Any], name: str) -> None:
+    routes = routes_of(seen, name)
+    assert len(routes) >= 10
+    for key, value in routes.items():
+        kind, _, route = key.split(", ")
+        expected = seen["routes"][f"{'stream' if kind == 'stream' else 'eager device'}, one, {route}"]
+        if route == "mean":
+            assert value == pytest.approx(expected, rel=1e-4), key
+        else:
+            assert value["batches"] == expected["batches"], key
+
+
+def test_batches_arrive_laid_out_in_every_route(seen: dict[str, Any]) -> None:
+    for name in ("auto", "explicit"):
+        for key, value in routes_of(seen, name).items():
+            if not key.endswith("mean"):
+                assert set(value["places"]) <= {"P('data',)", "P('data', None)"}, key
+    assert seen["bare"]["eager host, auto"] == seen["bare"]["stream, explicit"] == [["P('data',)"]] * 3
+
+
+def test_a_device_of_its_own_is_where_batches_arrive(seen: dict[str, Any]) -> None:
+    for key, value in routes_of(seen, "other device").items():
+        if not key.endswith(("mean", "traced")):  # under a user's jit they are where that runs
+            assert value["places"] == ["{CpuDevice(id=2)}"], key
+    assert seen["bare"]["stream, other device"] == [["{CpuDevice(id=2)}"]] * 3
+
+
+@pytest.mark.parametrize("kind", ["eager", "device"])
+def test_data_is_placed_once_on_a_mesh_for_all_pipelines_and_loops(seen: dict[str, Any], kind: str) -> None:
+    assert seen["memory"][kind] == [1, 1, 1]
+
+
+def test_devices_that_call_back_read_their_rows_one_after_another(seen: dict[str, Any]) -> None:
+    assert seen["concurrency"] == {"most": 1, "rows": [2]}
+
+
+def test_a_pipeline_says_how_its_batches_lie(seen: dict[str, Any]) -> None:
+    explained = seen["explanations"]
+    copies = "Each device holds a copy of the data, and gathers its own rows."
+    for name in ("auto", "explicit"):
+        assert "Batches are laid out by NamedSharding(mesh=Mesh('data': 4" in explained[f"host, {name}"]
+        assert explained[f"eager device, {name}"].endswith(copies)
+        assert copies not in explained[f"host, {name}"]
+    assert "Batches are laid out by SingleDeviceSharding(" in explained["eager device, other device"]
+    assert copies not in explained["eager device, other device"]
+
+
+KIND = r"^TypeError: sharding is a jax.sharding.NamedSharding, such as .*, or a SingleDeviceSharding, not "
+REFUSED = {
+    "no sharding": KIND + r"P\('data'",
+    "text": KIND + "'data'$",
+    "mesh": KIND + "Mesh",
+    "abstract": KIND + "NamedSharding",
+    "unconstrained": "^ValueError: sharding=.* leaves a dimension unconstrained; name its axis, or None$",
+    "dimension": r"^ValueError: field 'x' of shape \[8, 2\] cannot be laid out by P\('d', 'model'\) over the mesh \{'d'",
+    "size 2": "^ValueError: batch_size=2 does not divide over the 4 shards of its axis 'data' in sharding=.*; take 4$",
+    "size 6": "^ValueError: batch_size=6 does not divide over the 4 shards of its axis 'data' in sharding=.*; take 4 or 8$",
+    "last": "^ValueError: the last batch of a run has 2 records, which do not divide over the 4 shards of its axis 'data'",
+    "ending": "^ValueError: the last batch of a run has 2 records, which do not divide .*; pass drop_last=True, or pad_last",
+}
+
+
+@pytest.mark.parametrize(("case", "message"), REFUSED.items(), ids=REFUSED)
+def test_what_cannot_be_laid_out_is_refused(seen: dict[str, Any], case: str, message: str) -> None:
+    assert re.search(message, seen["refusals"][case])
+
+
+def test_a_mesh_of_the_one_device_is_a_mesh(make_source: Any) -> None:
+    sharding = jax.sharding.NamedSharding(jax.make_mesh((1,), ("data",)), jax.sharding.PartitionSpec("data"))
+    pipeline = Pipeline(source=make_source(10), batch_size=4, sharding=sharding)
+    assert [batch["id"].tolist() for batch in pipeline] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert pipeline.step()["id"].sharding == sharding
