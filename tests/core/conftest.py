@@ -245,9 +245,3 @@ def threads_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     while left := [thread.name for thread in threading.enumerate() if thread.name.startswith("datarax-")]:
         assert time.monotonic() < deadline, left
         threading.Event().wait(0.001)
-
-
-@pytest.fixture
-def read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loops read ahead on a thread from their first batch on, however quick reading is."""
-    monkeypatch.setattr(_pace, "WORTH_A_THREAD", -1.0)

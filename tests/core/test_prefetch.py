@@ -15,7 +15,7 @@ from flax import nnx
 from datarax_core import DataSourceModule, Pipeline, SourceConfig, _pace
 from datarax_core._prefetch import Ahead
 
-pytestmark = pytest.mark.usefixtures("read_ahead")
+pytestmark = pytest.mark.usefixtures("threads_end")
 
 
 class Watched(DataSourceModule):
