@@ -4,7 +4,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +22,8 @@ from ._streams import StreamReader
 from ._workers import Workers
 from .source import DataSourceModule
 from .spec import Batch, split_beside
+
+_NAMED: Final = 12  # records of a batch that an error lists
 
 
 @dataclass(eq=False)
@@ -125,7 +127,9 @@ class Route:
             read = perf_counter()
             batch, beside = self._handed(batch, len(indices), own, ahead=ahead)
         except Exception as error:
-            error.add_note(f"while {self._source.title} read the records at positions {start} to {start + size - 1}")
+            error.add_note(
+                f"while {self._source.title} read the records at positions {start} to {start + size - 1}: {_named(own)}"
+            )
             raise
         self._host.stats.add_reading(source=read - began, transfer=perf_counter() - read)
         return Prepared(size, batch, None, keyed, mask, beside)
@@ -183,6 +187,11 @@ class Route:
 
     _arrays: Any = None
     _version: int = 0
+
+
+def _named(indices: np.ndarray) -> str:
+    shown = ", ".join(map(str, indices[:_NAMED].tolist()))
+    return f"records {shown}{', ...' if len(indices) > _NAMED else ''}"
 
 
 def scan_reader(source: DataSourceModule, layout: Layout) -> tuple[Callable[[Any, jax.Array], Batch], Any]:

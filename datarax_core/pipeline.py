@@ -365,7 +365,8 @@ class Pipeline(nnx.Module):
         return HostParts(stream=StreamReader(self.source, self.rule, 1 if self._part is None else self._part[1]))
 
     def _make_route(self, *, is_loop: bool) -> Route:
-        if self.workers and self._host.workers is None:
+        workers = self._host.workers
+        if self.workers and (workers is None or not workers.reads(self.source)):
             here, size = self._layout.rows_here(self.rule.batch_size), self.rule.batch_size
             own = size if here is None else len(here)
             self._host.workers = Workers(self.source, self.workers, batch_size=own, ahead=self.prefetch)

@@ -164,7 +164,8 @@ def test_an_error_reaches_the_loop_with_source_and_positions_and_the_loop_can_go
     served = [next(batches) for _ in range(broken)]
     with pytest.raises(OSError, match="the disk is on fire") as caught:
         next(batches)
-    note = f"while Watched 'watched' read the records at positions {7 * broken} to {7 * broken + 6}"
+    records = ", ".join(map(str, expected[broken]))
+    note = f"while Watched 'watched' read the records at positions {7 * broken} to {7 * broken + 6}: records {records}"
     assert note in caught.value.__notes__
     failing = False
     assert ids([*served, *batches]) == expected
