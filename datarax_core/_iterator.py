@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from threading import RLock
 from time import perf_counter
 from typing import Any, Self
@@ -98,9 +97,11 @@ class BatchIterator:
         version = self._route.version()
         wanted: Any = (position, size, version)
         if not self._prefetch or (not self._pace.is_slow and (self._ahead is None or not self._ahead.is_busy)):
-            return self._pace.timed(self._route.prepare, wanted)
+            prepared = self._route.prepare(wanted)
+            self._pace.note_own(prepared.seconds)
+            return prepared
         if self._ahead is None:
-            self._ahead = Ahead(partial(self._pace.timed, self._route.prepare_ahead), name="prefetch")
+            self._ahead = Ahead(self._route.prepare_ahead, name="prefetch")
         if self._ahead.first != wanted:  # the first batch; or step() took one, a batch failed, the order changed
             self._ahead.forget()
             self._announced_to = position
@@ -108,4 +109,5 @@ class BatchIterator:
         while len(self._ahead) <= depth and (size := self._size_at(self._announced_to)):
             self._ahead.announce((self._announced_to, size, version))
             self._announced_to += size
+        self._pace.note_ahead()
         return self._ahead.take()

@@ -50,6 +50,8 @@ class Prepared(NamedTuple):
     beside: dict[str, Any] | None = None
     behind: Any = None
     """The state of a stream behind this batch."""
+    seconds: float = 0.0
+    """How long it took to read and place it."""
 
 
 class Route:
@@ -131,8 +133,9 @@ class Route:
                 f"while {self._source.title} read the records at positions {start} to {start + size - 1}: {_named(own)}"
             )
             raise
-        self._host.stats.add_reading(source=read - began, transfer=perf_counter() - read)
-        return Prepared(size, batch, None, keyed, mask, beside)
+        ended = perf_counter()
+        self._host.stats.add_reading(source=read - began, transfer=ended - read)
+        return Prepared(size, batch, None, keyed, mask, beside, seconds=ended - began)
 
     def finish(self, prepared: Prepared) -> Batch:
         """The batch after its stages, whose variables are written."""
@@ -163,9 +166,10 @@ class Route:
         except Exception as error:
             error.add_note(f"while {self._source.title} read the next {size} records, from position {start} on")
             raise
-        self._host.stats.add_reading(source=read - began, transfer=perf_counter() - read)
+        ended = perf_counter()
+        self._host.stats.add_reading(source=read - began, transfer=ended - read)
         keyed = self._randomness.names_in_stream(self._source, start, rows, stream.num_parts)
-        return Prepared(size, batch, None, keyed, mask, beside, behind)
+        return Prepared(size, batch, None, keyed, mask, beside, behind, ended - began)
 
     def _handed(
         self, batch: Batch, size: int, records: np.ndarray | None, *, ahead: bool
