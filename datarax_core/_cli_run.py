@@ -1,6 +1,8 @@
 """``drx run``: serves a config's batches, and says by which route they come, how fast, and where the time goes."""
 
 import itertools
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,9 +37,9 @@ def serve(path: Path, *, epochs: int | None = None, limit: int | None = None) ->
     served = Served(pipeline)
     finished = True
     try:
-        typer.echo(f"{pipeline.explain()}\n\n{_aligned(fields)}\n")
-        with _display(_num_batches(pipeline, limit), served) as refresh:
-            served.run(limit, refresh)
+        with _interrupts() as raise_lost, _display(_num_batches(pipeline, limit), served) as refresh:
+            typer.echo(f"{pipeline.explain()}\n\n{_aligned(fields)}\n")
+            served.run(limit, refresh, raise_lost)
     except KeyboardInterrupt:
         finished = False
     served.stop()
@@ -58,13 +60,14 @@ class Served:
         """Batches served so far."""
         return int(self._stats["batches"])
 
-    def run(self, limit: int | None, refresh: Callable[[], None]) -> None:
-        """Serve the batches of one run, ``limit`` at most, and call ``refresh`` every now and then."""
+    def run(self, limit: int | None, refresh: Callable[[], None], each: Callable[[], None]) -> None:
+        """Serve the batches of one run, ``limit`` at most; call ``refresh`` every now and then, ``each`` after each."""
         import jax  # noqa: PLC0415
 
         self._began = shown = time.perf_counter()
         last: Any = None
         for number, batch in enumerate(itertools.islice(self._pipeline, limit)):
+            each()
             last, now = batch, time.perf_counter()
             if not number:
                 self._first_at, self._first = now, self._pipeline.stats()
@@ -136,6 +139,29 @@ def _num_batches(pipeline: "Pipeline", limit: int | None) -> int | None:
     except TypeError:
         return limit
     return length if limit is None else min(length, limit)
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], None]]:
+    """Yields what raises an interrupt that was lost: the interpreter drops those that arrive in a destructor or callback."""
+    before, interrupted = signal.getsignal(signal.SIGINT), threading.Event()
+
+    def note(number: int, frame: Any) -> None:
+        interrupted.set()
+        signal.default_int_handler(number, frame)
+
+    def raise_lost() -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+
+    if before is not signal.default_int_handler:  # ignored, as under nohup, or somebody else's
+        yield raise_lost
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield raise_lost
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from threading import RLock
 from time import perf_counter
 from typing import Any, Self
 
@@ -39,12 +39,17 @@ class BatchIterator:
         self._ahead: Ahead[Prepared] | None = None
         self._announced_to = 0
         self._may_start_over = True
+        self._turn = RLock()
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Batch:
-        began = perf_counter()
+        """The next batch; threads that share a loop share its batches."""
+        with self._turn:
+            return self._next_batch(perf_counter())
+
+    def _next_batch(self, began: float) -> Batch:
         if not self._ticket.is_current():
             self.close()
             raise RuntimeError(
@@ -92,9 +97,11 @@ class BatchIterator:
         version = self._route.version()
         wanted: Any = (position, size, version)
         if not self._prefetch or (not self._pace.is_slow and (self._ahead is None or not self._ahead.is_busy)):
-            return self._pace.timed(self._route.prepare, wanted)
+            prepared = self._route.prepare(wanted)
+            self._pace.note_own(prepared.seconds)
+            return prepared
         if self._ahead is None:
-            self._ahead = Ahead(partial(self._pace.timed, self._route.prepare_ahead), name="prefetch")
+            self._ahead = Ahead(self._route.prepare_ahead, name="prefetch")
         if self._ahead.first != wanted:  # the first batch; or step() took one, a batch failed, the order changed
             self._ahead.forget()
             self._announced_to = position
@@ -102,4 +109,5 @@ class BatchIterator:
         while len(self._ahead) <= depth and (size := self._size_at(self._announced_to)):
             self._ahead.announce((self._announced_to, size, version))
             self._announced_to += size
+        self._pace.note_ahead()
         return self._ahead.take()

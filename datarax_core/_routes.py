@@ -4,7 +4,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import jax
 import numpy as np
@@ -22,6 +22,8 @@ from ._streams import StreamReader
 from ._workers import Workers
 from .source import DataSourceModule
 from .spec import Batch, split_beside
+
+_NAMED: Final = 12  # records of a batch that an error lists
 
 
 @dataclass(eq=False)
@@ -48,6 +50,8 @@ class Prepared(NamedTuple):
     beside: dict[str, Any] | None = None
     behind: Any = None
     """The state of a stream behind this batch."""
+    seconds: float = 0.0
+    """How long it took to read and place it."""
 
 
 class Route:
@@ -125,10 +129,13 @@ class Route:
             read = perf_counter()
             batch, beside = self._handed(batch, len(indices), own, ahead=ahead)
         except Exception as error:
-            error.add_note(f"while {self._source.title} read the records at positions {start} to {start + size - 1}")
+            error.add_note(
+                f"while {self._source.title} read the records at positions {start} to {start + size - 1}: {_named(own)}"
+            )
             raise
-        self._host.stats.add_reading(source=read - began, transfer=perf_counter() - read)
-        return Prepared(size, batch, None, keyed, mask, beside)
+        ended = perf_counter()
+        self._host.stats.add_reading(source=read - began, transfer=ended - read)
+        return Prepared(size, batch, None, keyed, mask, beside, seconds=ended - began)
 
     def finish(self, prepared: Prepared) -> Batch:
         """The batch after its stages, whose variables are written."""
@@ -159,9 +166,10 @@ class Route:
         except Exception as error:
             error.add_note(f"while {self._source.title} read the next {size} records, from position {start} on")
             raise
-        self._host.stats.add_reading(source=read - began, transfer=perf_counter() - read)
+        ended = perf_counter()
+        self._host.stats.add_reading(source=read - began, transfer=ended - read)
         keyed = self._randomness.names_in_stream(self._source, start, rows, stream.num_parts)
-        return Prepared(size, batch, None, keyed, mask, beside, behind)
+        return Prepared(size, batch, None, keyed, mask, beside, behind, ended - began)
 
     def _handed(
         self, batch: Batch, size: int, records: np.ndarray | None, *, ahead: bool
@@ -183,6 +191,11 @@ class Route:
 
     _arrays: Any = None
     _version: int = 0
+
+
+def _named(indices: np.ndarray) -> str:
+    shown = ", ".join(map(str, indices[:_NAMED].tolist()))
+    return f"records {shown}{', ...' if len(indices) > _NAMED else ''}"
 
 
 def scan_reader(source: DataSourceModule, layout: Layout) -> tuple[Callable[[Any, jax.Array], Batch], Any]:

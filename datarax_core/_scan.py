@@ -28,7 +28,9 @@ class ScanInParts:
         self, step_fn: Callable[..., Any], *, length: int, modules: Sequence[Any], init_carry: Any, start: int
     ) -> Any:
         """The outputs, stacked; with ``init_carry`` (last carry, outputs). Modules and stages hold their new values."""
-        if not isinstance(modules, Sequence):
+        if not callable(step_fn):
+            raise TypeError(f"step_fn is a function of modules and a batch, not {step_fn!r:.80}")
+        if isinstance(modules, str) or not isinstance(modules, Sequence):
             raise TypeError(f"modules is a tuple of modules, such as (model, optimizer), not {type(modules).__name__}")
         size, has_carry = self._plan.rule.batch_size, init_carry is not None
         at_once = max(1, _AT_ONCE // size)

@@ -79,7 +79,7 @@ class StreamReader:
             try:
                 self._stand_at(start)
                 self._read = None
-                batch = self._source.get_batch(asked)
+                batch = self._source.read_batch(asked)
             except StopIteration:
                 if self._is_sized:
                     raise SpecError(

@@ -86,6 +86,10 @@ class Workers:
         self._crew: Crew | None = None
         self._started()
 
+    def reads(self, source: DataSourceModule) -> bool:
+        """Whether ``source`` is the one that the processes have a copy of."""
+        return self._source is source
+
     def fetch(self, indices: np.ndarray) -> Batch:
         """The records at ``indices``, as ``source.fetch(indices)`` gives them; `begin` and `result` say what it raises."""
         return self.result(self.begin(indices))

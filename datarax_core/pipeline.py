@@ -39,6 +39,7 @@ from .build import build_source
 from .cache import check_record_stages, renew_caches
 from .config import PipelineConfig, load_config, parse_config
 from .graph import Graph
+from .module import checked_rngs
 from .registry import SourceRegistry
 from .source import DataSourceModule
 from .spec import Batch, ElementSpec, batch_struct, device_spec, named_fields, spec_of, split_beside
@@ -95,11 +96,11 @@ class Pipeline(nnx.Module):
         self._layout = layout_of(sharding)
         self.source, self._part = part_of(source, self._layout)
         self.stages = nnx.List(list(stages))
-        self.rngs = rngs
+        self.rngs = checked_rngs(rngs, "a pipeline")
         self.prefetch = whole_number("prefetch", prefetch, at_least=0)
         self.workers = whole_number("workers", workers, at_least=0)
         self.cursor = Cursor()
-        self._stage_keys = StageKeys(stages, rngs)
+        self._stage_keys = StageKeys(stages, self.rngs)
         self._host = self._new_host_parts()
         plan = self._plan()
         shared = what_is_run(source, stages, sharding) | {"num_epochs": num_epochs, "epoch": plan.epoch_length}
@@ -364,7 +365,8 @@ class Pipeline(nnx.Module):
         return HostParts(stream=StreamReader(self.source, self.rule, 1 if self._part is None else self._part[1]))
 
     def _make_route(self, *, is_loop: bool) -> Route:
-        if self.workers and self._host.workers is None:
+        workers = self._host.workers
+        if self.workers and (workers is None or not workers.reads(self.source)):
             here, size = self._layout.rows_here(self.rule.batch_size), self.rule.batch_size
             own = size if here is None else len(here)
             self._host.workers = Workers(self.source, self.workers, batch_size=own, ahead=self.prefetch)

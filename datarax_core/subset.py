@@ -131,12 +131,14 @@ class Subset(DataSourceModule):
 
     def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:
         """The parent's, with the indices mapped before."""
+        if self._keeps_records:
+            return super().fetch_traced(indices, over_mesh=over_mesh)
         select, arguments = self._selection.traced()
         return self.parent.fetch_traced(select(arguments, indices), over_mesh=over_mesh)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
         """The parent's, at concrete ``indices``."""
-        return self.parent.fetch_on_host(self.parent_indices(indices))
+        return self.fetch(indices) if self._keeps_records else self.parent.fetch_on_host(self.parent_indices(indices))
 
     def compiled_records(
         self, sharding: jax.sharding.Sharding | None = None
@@ -190,7 +192,7 @@ class Subset(DataSourceModule):
 
     @property
     def _keeps_records(self) -> bool:
-        return self.config.cacheable and not self.parent.config.cacheable
+        return self.access == "host" and self.config.cacheable and not self.parent.config.cacheable
 
 
 _OF_THE_SUBSET = {"order", "seed", "element_spec"}  # the parent's own order changes nothing in a subset

@@ -1,6 +1,7 @@
 """What tests share: real distributions on disk, as an installer would leave them."""
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -39,6 +40,13 @@ WORKING = """
         def get_records(self, indices):
             return {{"x": np.asarray(indices, np.int32)}}
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_arrive() -> None:
+    """Processes that tests start can be interrupted, also where a shell runs the tests in the background."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass

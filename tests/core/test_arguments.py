@@ -126,7 +126,7 @@ CALLS: dict[str, tuple[Callable[[Any], object], str, set[str]]] = {
         r"(edges is a list of \(from, to\) pairs of names|an edge is a \(from, to\) pair of names, such as .*), not",
         set(),
     ),
-    "sink": (lambda given: graph(sink=given), "the sink is the name of a node, not", {"text"}),
+    "sink": (lambda given: graph(sink=given), "the sink is the name of a node, not", {"None", "text"}),
     "expected paths": (
         lambda given: LocalFilesOnlyMixin()._check_local_cache(given, dataset_name="mnist"),
         "expected_paths are the paths of 'mnist', a list of them, not",

@@ -16,6 +16,8 @@ from flax import nnx
 from datarax_core import DataSourceModule, Pipeline, SourceConfig, _pace
 from datarax_core._prefetch import Ahead
 
+pytestmark = pytest.mark.usefixtures("threads_end")
+
 
 class Watched(DataSourceModule):
     """Record i is i; notes which threads read, and can be told to fail or to wait."""
@@ -62,11 +64,6 @@ def no_reading_threads() -> bool:
             return False
         threading.Event().wait(0.001)
     return True
-
-
-@pytest.fixture(autouse=True)
-def _every_reading_is_worth_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pace, "WORTH_A_THREAD", -1.0)
 
 
 @pytest.mark.parametrize("prefetch", [1, 2, 7, 100])
@@ -168,7 +165,8 @@ def test_an_error_reaches_the_loop_with_source_and_positions_and_the_loop_can_go
     served = [next(batches) for _ in range(broken)]
     with pytest.raises(OSError, match="the disk is on fire") as caught:
         next(batches)
-    note = f"while Watched 'watched' read the records at positions {7 * broken} to {7 * broken + 6}"
+    records = ", ".join(map(str, expected[broken]))
+    note = f"while Watched 'watched' read the records at positions {7 * broken} to {7 * broken + 6}: records {records}"
     assert note in caught.value.__notes__
     failing = False
     assert ids([*served, *batches]) == expected
@@ -343,6 +341,20 @@ def test_loops_may_be_nested_over_one_source_and_a_source_may_loop_itself() -> N
         served.append(batch)
         next(iter(beside))
     assert ids(served) == expected
+
+
+def test_threads_that_share_a_loop_share_its_batches() -> None:
+    batches, served = iter(Pipeline(source=Watched(4000), batch_size=7, prefetch=2)), []
+
+    def serve() -> None:
+        served.extend(record for batch in batches for record in np.asarray(batch["id"]).tolist())
+
+    threads = [threading.Thread(target=serve) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(served) == list(range(4000))
 
 
 @pytest.mark.parametrize("outstanding", [1, 4])

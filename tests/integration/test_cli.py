@@ -181,7 +181,10 @@ def test_an_interrupted_run_still_prints_its_summary(config: Path) -> None:
         assert child.stdout is not None
         assert child.stdout.readline().startswith("Pipeline(MemorySource: 1000 records shuffled; ")
         child.send_signal(signal.SIGINT)
-        printed, complaints = child.communicate(timeout=120)
+        try:
+            printed, complaints = child.communicate(timeout=120)
+        finally:
+            child.kill()
     assert child.returncode == 130
     assert re.search(r"^interrupted: [\d,]+ batch(es)?, [\d,]+ records, [\d.,]+ MB in [\d.]+ s$", printed, re.MULTILINE)
     assert "Traceback" not in complaints

@@ -1,4 +1,4 @@
-"""The README's code runs as it stands."""
+"""The code of the README and of the guide runs as it stands."""
 
 import re
 from pathlib import Path
@@ -10,17 +10,20 @@ README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
 
 
-def test_the_readme_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("page", "blocks"), [(README, 3), (README.parent / "docs" / "pipeline.md", 8)], ids=str)
+def test_a_page_runs_from_top_to_bottom(
+    page: Path, blocks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    namespace: dict[str, Any] = {"__name__": "readme"}
+    namespace: dict[str, Any] = {"__name__": "page"}
     ran = 0
-    for block in BLOCK.finditer(README.read_text(encoding="utf-8")):
+    for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
         if block["file"]:
             (tmp_path / block["file"]).write_text(block["text"], encoding="utf-8")
         elif block["language"] == "python":
-            exec(compile(block["text"], f"README.md block {ran}", "exec"), namespace)  # noqa: S102 - our own text
+            exec(compile(block["text"], f"{page.name} block {ran}", "exec"), namespace)  # noqa: S102 - our own text
             ran += 1
-    assert ran == 3
+    assert ran == blocks
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from datarax_core import DataSourceModule, SourceConfig
 
@@ -103,3 +104,23 @@ class Refusing(Records):
 
 def _refuse() -> None:
     raise FileNotFoundError("no /data/train-0001 on this machine")
+
+
+class Shuffled(DataSourceModule):
+    """Record i is i, served shuffled, with the process that read it; 13 fails if the source says so."""
+
+    def __init__(self, length: int = 100, *, fails: bool = False) -> None:
+        config = SourceConfig(type="shuffled", stochastic=True, stream_name="shuffle")
+        super().__init__(config, rngs=nnx.Rngs(0), name="shuffled")
+        self.length, self.fails = length, fails
+
+    def __len__(self) -> int:
+        return self.length
+
+    def element_spec(self) -> dict[str, Any]:
+        return {"id": jax.ShapeDtypeStruct((), np.dtype(np.int32)), "pid": jax.ShapeDtypeStruct((), np.dtype(np.int32))}
+
+    def get_records(self, indices: np.ndarray) -> dict[str, Any]:
+        if self.fails and 13 in indices:
+            raise OSError("record 13 is unreadable")
+        return {"id": indices.astype(np.int32), "pid": np.full(len(indices), os.getpid(), np.int32)}
