@@ -68,7 +68,12 @@ class Ahead(Generic[T]):
         self._lane.results.popleft()
         self._is_settled = True  # one thread, in order: what was forgotten before is over
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del (
+                    error
+                )  # its traceback holds this frame, which holds `self`: a dropped loop would wait for the collector
         return result  # type: ignore[no-any-return]  # of the work, whose type this class has
 
     def forget(self) -> None:

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -302,6 +303,23 @@ def test_a_result_that_was_seen_and_not_taken_is_still_the_next() -> None:
     assert not ahead._lane.results
     ahead.close()
     assert no_reading_threads()
+
+
+def test_a_loop_dropped_after_an_error_leaves_no_thread_and_needs_no_garbage_collector() -> None:
+    def fail(_: np.ndarray) -> None:
+        raise OSError("the disk is on fire")
+
+    gc.collect()
+    gc.disable()
+    try:
+        batches = iter(Pipeline(source=Watched(before=fail), batch_size=7))
+        for _ in range(2):
+            with suppress(OSError):
+                next(batches)
+        del batches
+        assert no_reading_threads()
+    finally:
+        gc.enable()
 
 
 def test_a_loop_in_a_dropped_reference_cycle_leaves_no_thread() -> None:
