@@ -153,7 +153,7 @@ class OverMesh:
         if self.sharding.is_fully_addressable:
             return jax.device_put(batch, jax.tree.map(lambda leaf: self._for_shape(leaf.shape), batch))
 
-        def assembled(own: Any) -> jax.Array:
+        def assembled(own: Any) -> Any:
             shape = (size, *own.shape[1:])
             return jax.make_array_from_process_local_data(self._for_shape(shape), np.asarray(own), shape)
 
