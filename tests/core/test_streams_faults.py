@@ -156,8 +156,14 @@ def test_a_source_that_defines_neither_records_nor_batches_is_named() -> None:
 
 @pytest.mark.parametrize("prefetch", [0, 2])
 def test_a_loop_interrupted_while_it_reads_can_go_on(streams: Streams, prefetch: int) -> None:
-    started, go_on, main = threading.Event(), threading.Event(), threading.main_thread().ident
+    started, go_on, interrupted = threading.Event(), threading.Event(), threading.Event()
+    main = threading.main_thread().ident
     assert main is not None
+
+    def once(*_: Any) -> None:
+        if not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
 
     def wait(start: int, _: int) -> None:
         if start == 0 and not started.is_set():
@@ -166,15 +172,20 @@ def test_a_loop_interrupted_while_it_reads_can_go_on(streams: Streams, prefetch:
 
     def interrupt() -> None:
         assert started.wait(60)
-        signal.pthread_kill(main, signal.SIGINT)
+        while not interrupted.wait(0.01):  # a signal that comes a moment before a wait does not end it
+            signal.pthread_kill(main, signal.SIGINT)
 
     batches = iter(Pipeline(source=streams.Sized(10, wait), batch_size=2, prefetch=prefetch))
     thread = threading.Thread(target=interrupt)
+    before = signal.signal(signal.SIGINT, once)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        next(batches)
-    thread.join()
-    go_on.set()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(batches)
+    finally:
+        thread.join()
+        signal.signal(signal.SIGINT, before)
+        go_on.set()
     assert ids(batches) == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
 
 
