@@ -85,7 +85,7 @@ class OneDevice:
 
 @dataclass(frozen=True)
 class OverMesh:
-    """Batches over a mesh of devices, of one process or many. A field of less dimensions than the spec takes its head."""
+    """Batches over a mesh of devices, of one process or many. A field of fewer dimensions than the spec takes its head."""
 
     sharding: NamedSharding
 
@@ -150,14 +150,14 @@ class OverMesh:
 
     def place(self, batch: Batch, size: int) -> Batch:
         """See `Layout`."""
-        shapes = jax.tree.map(lambda leaf: (size, *leaf.shape[1:]), batch)
         if self.sharding.is_fully_addressable:
             return jax.device_put(batch, jax.tree.map(lambda leaf: self._for_shape(leaf.shape), batch))
-        return jax.tree.map(
-            lambda leaf, shape: jax.make_array_from_process_local_data(self._for_shape(shape), np.asarray(leaf), shape),
-            batch,
-            shapes,
-        )
+
+        def assembled(own: Any) -> Any:
+            shape = (size, *own.shape[1:])
+            return jax.make_array_from_process_local_data(self._for_shape(shape), np.asarray(own), shape)
+
+        return jax.tree.map(assembled, batch)
 
     def gathered(self, gather: Gather, arrays: Any, indices: jax.Array) -> Batch:
         """See `Layout`. A manual map over the devices: nothing is left to the partitioner, and nothing is communicated."""

@@ -71,9 +71,8 @@ class Ahead(Generic[T]):
             try:
                 raise error
             finally:
-                del (
-                    error
-                )  # its traceback holds this frame, and this frame the thread: they would wait for the collector
+                # its traceback holds this frame, which holds `self`: a dropped loop would wait for the collector
+                del error
         return result  # type: ignore[no-any-return]  # of the work, whose type this class has
 
     def forget(self) -> None:

@@ -36,7 +36,7 @@ class HostParts:
     step_route: "Route | None" = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(HostParts())  # a pickle or deep copy makes its own
+        return {**vars(HostParts()), "stream": self.stream}  # a pickle or deep copy makes its own of the rest
 
 
 class Prepared(NamedTuple):

@@ -45,6 +45,14 @@ class StreamReader:
         self._served = Served(position, None)
         self._is_fresh = True
 
+    def __getstate__(self) -> dict[str, Any]:
+        # what was read ahead stays here: a copy of the source stands wherever that left it, and is taken back first
+        read = None if self.is_resumable and not self._is_fresh else self._read
+        return {**vars(self), "_lock": None, "_owner": None, "_read": read}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({**state, "_lock": threading.Lock()})
+
     @property
     def num_parts(self) -> int:
         """How many parts the stream is split into, of which this is one."""

@@ -1,5 +1,6 @@
 """Streams in a pipeline: read forward, read ahead, ended, started over."""
 
+import copy
 import json
 from itertools import islice
 from types import SimpleNamespace
@@ -139,6 +140,16 @@ def test_reset_starts_over(streams: Streams) -> None:
     with pytest.raises(RuntimeError, match="this loop is over"):
         next(batches)
     assert first(1, pipeline) == [[0, 1]]
+
+
+@pytest.mark.parametrize("kind", ["Endless", "Resumable"])
+def test_a_deep_copy_goes_on_from_where_the_original_stands(streams: Streams, kind: str) -> None:
+    pipeline = Pipeline(source=getattr(streams, kind)(), batch_size=2, num_epochs=None)
+    fresh, batches = copy.deepcopy(pipeline), iter(pipeline)
+    assert ids([next(batches), next(batches)]) == [[0, 1], [2, 3]]
+    twin = copy.deepcopy(pipeline)
+    assert ids([twin.step(), twin.step()]) == [[4, 5], [6, 7]] == ids([next(batches), next(batches)])
+    assert ids([fresh.step()]) == [[0, 1]]
 
 
 def test_a_clone_goes_its_own_way(streams: Streams) -> None:
