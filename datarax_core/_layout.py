@@ -218,6 +218,8 @@ class OverMesh:
 
 DEFAULT: Final[Layout] = OneDevice()
 
+_EXPLICIT_AXES: Final = (0, 10)  # the first jax whose random numbers follow them without a mesh set around the program
+
 
 def layout_of(sharding: Any) -> Layout:
     """The layout that a pipeline's ``sharding`` asks for.
@@ -243,6 +245,11 @@ def layout_of(sharding: Any) -> Layout:
         return OneDevice(sharding)
     if PartitionSpec.UNCONSTRAINED in tuple(sharding.spec):
         raise ValueError(f"sharding={sharding} leaves a dimension unconstrained; name its axis, or None")
+    if AxisType.Explicit in sharding.mesh.axis_types and jax.__version_info__ < _EXPLICIT_AXES:
+        raise ValueError(
+            f"jax {jax.__version__} loses the axes of an explicit mesh inside of compiled code; make the mesh with "
+            "axis_types=(AxisType.Auto, ...), or take jax 0.10 or newer"
+        )
     return OverMesh(sharding)
 
 

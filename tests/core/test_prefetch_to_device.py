@@ -151,7 +151,8 @@ def test_batches_are_laid_over_devices() -> None:
         import jax, numpy as np
         from jax.sharding import NamedSharding, PartitionSpec
         from datarax_core import prefetch_to_device
-        sharding = NamedSharding(jax.make_mesh((4,), ("data",)), PartitionSpec("data"))
+        mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+        sharding = NamedSharding(mesh, PartitionSpec("data"))
         given = [{"x": np.arange(8, dtype=np.float32) + i} for i in range(3)]
         for number, batch in enumerate(prefetch_to_device(given, sharding=sharding)):
             assert batch["x"].sharding == sharding

@@ -46,6 +46,10 @@ def _mesh(shape: tuple[int, ...] = (DEVICES,), names: tuple[str, ...] = ("data",
     return jax.sharding.Mesh((devices if order is None else devices[order]).reshape(shape), names)
 
 
+def _spec(array: Any) -> str:
+    return str(array.sharding.spec).replace("PartitionSpec(", "P(")  # as older versions of JAX call it
+
+
 def _over(mesh: Any, *spec: Any) -> Any:
     from jax.sharding import NamedSharding, PartitionSpec
 
@@ -135,7 +139,7 @@ def look_at_routes(at: SimpleNamespace) -> Json:
         pipeline = _pipeline(kind, num_epochs=epochs, pad_last="valid", length=LENGTH - 1)
         batches = list(pipeline)
         seen[f"{kind} loop"] = [_held(batch) for batch in batches]
-        seen[f"{kind} specs"] = sorted({str(leaf.sharding.spec) for batch in batches for leaf in batch.values()})
+        seen[f"{kind} specs"] = sorted({_spec(leaf) for batch in batches for leaf in batch.values()})
         dropping = _pipeline(kind, num_epochs=epochs, drop_last=True, length=LENGTH - 1, stages=[])
         seen[f"{kind} dropped"] = [_held(batch)["id"] for batch in dropping]
         if kind in INDEXED:
@@ -226,7 +230,7 @@ def look_at_layouts(at: SimpleNamespace) -> Json:
                 for shard in leaf.addressable_shards
                 if not np.array_equal(shard.data, expected[field][shard.index])
             ]
-            specs = {field: str(leaf.sharding.spec) for field, leaf in batches[0].items()}
+            specs = {field: _spec(leaf) for field, leaf in batches[0].items()}
             seen[f"{name} {placement}"] = {"wrong": wrong, "specs": specs}
     return seen
 
