@@ -93,7 +93,7 @@ REFUSED = {
     "mesh": KIND + "Mesh",
     "abstract": KIND + "NamedSharding",
     "unconstrained": "^ValueError: sharding=.* leaves a dimension unconstrained; name its axis, or None$",
-    "dimension": r"^ValueError: field 'x' of shape \[8, 2\] cannot be laid out by P(?:artitionSpec)?\('d', 'model'\) over the mesh \{'d'",
+    "dimension": r"^ValueError: field 'x' of shape \[8, 2\] cannot be laid out by P.*\('d', 'model'\) over the mesh \{'d'",
     "size 2": "^ValueError: batch_size=2 does not divide over the 4 shards of its axis 'data' in sharding=.*; take 4$",
     "size 6": "^ValueError: batch_size=6 does not divide over the 4 shards of its axis 'data' in sharding=.*; take 4 or 8$",
     "last": "^ValueError: the last batch of a run has 2 records, which do not divide over the 4 shards of its axis 'data'",
@@ -107,12 +107,11 @@ def test_what_cannot_be_laid_out_is_refused(seen: dict[str, Any], case: str, mes
 
 
 def test_a_mesh_of_the_one_device_is_a_mesh(make_source: Any) -> None:
-    sharding = jax.sharding.NamedSharding(
-        jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,)), jax.sharding.PartitionSpec("data")
-    )
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
     pipeline = Pipeline(source=make_source(10), batch_size=4, sharding=sharding)
     assert [batch["id"].tolist() for batch in pipeline] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
-    assert pipeline.step()["id"].sharding == sharding
+    assert pipeline.step()["id"].sharding.is_equivalent_to(sharding, 1)
 
 
 def test_explicit_axes_are_taken_or_refused_by_the_version_of_jax() -> None:
