@@ -35,6 +35,13 @@ class HostParts:
     workers: Workers | None = None
     step_route: "Route | None" = None
 
+    @classmethod
+    def of(cls, plan: Plan) -> "HostParts":
+        """Those of a new pipeline."""
+        if plan.source.access != "stream":
+            return cls()
+        return cls(stream=StreamReader(plan.source, plan.rule, 1 if plan.part is None else plan.part[1]))
+
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(HostParts()), "stream": self.stream}  # a pickle or deep copy makes its own of the rest
 

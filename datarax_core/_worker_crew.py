@@ -45,7 +45,7 @@ class Crew:
             self.memory = SharedBatches(setting.spec, setting.rows, setting.blocks, memory)
             for _ in range(count):
                 self._start(start, memory)
-        except BaseException:
+        except BaseException:  # whatever it was, no process is left behind
             self.end()
             raise
         finally:

@@ -170,7 +170,7 @@ class Workers:
         """What is not done to its end leaves replies that nobody waits for, or a wait for none: start anew instead."""
         try:
             yield
-        except BaseException:
+        except BaseException:  # an interruption above all
             self._end_crew()
             raise
 

@@ -33,7 +33,6 @@ from ._state import (
     variable_state,
     write_variables,
 )
-from ._streams import StreamReader
 from ._workers import Workers
 from .build import build_source
 from .cache import check_record_stages, renew_caches
@@ -101,8 +100,8 @@ class Pipeline(nnx.Module):
         self.workers = whole_number("workers", workers, at_least=0)
         self.cursor = Cursor()
         self._stage_keys = StageKeys(stages, self.rngs)
-        self._host = self._new_host_parts()
         plan = self._plan()
+        self._host = HostParts.of(plan)
         shared = what_is_run(source, stages, sharding) | {"num_epochs": num_epochs, "epoch": plan.epoch_length}
         require_agreement(shared | source.fingerprint() | plan.rule_fingerprint(), self._layout)
         require_batches(plan)
@@ -358,11 +357,6 @@ class Pipeline(nnx.Module):
             prefetch=self.prefetch,
             workers=self.workers,
         )
-
-    def _new_host_parts(self) -> HostParts:
-        if self.source.access != "stream":
-            return HostParts()
-        return HostParts(stream=StreamReader(self.source, self.rule, 1 if self._part is None else self._part[1]))
 
     def _make_route(self, *, is_loop: bool) -> Route:
         workers = self._host.workers

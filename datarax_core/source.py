@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import jax
@@ -13,9 +12,9 @@ from ._batch_rule import seed_number, whole_number
 from ._cursor import Cursor
 from ._elements import ElementAccess, ElementBlock
 from ._host_calls import records_by_callback
-from ._layout import PlacedOnce
 from ._permutation import key_words
 from ._record_cache import RecordCache
+from ._source_parts import MergedRecords, SourceParts
 from ._state import require_dict, require_keys, require_position, require_same, restore_variables, variable_state
 from ._window import Window
 from .capabilities import Access, Capabilities
@@ -60,7 +59,7 @@ class DataSourceModule(ElementAccess):
         self.order_key = None if words is None else OrderKey(words)
         self.is_random_order = self.stochastic
         self.cursor = Cursor()
-        self._host = _HostParts()
+        self._host = SourceParts()
 
     @classmethod
     def from_config(cls, config: SourceConfig, build: Callable[[SourceConfig], "DataSourceModule"]) -> Self:
@@ -226,7 +225,7 @@ class DataSourceModule(ElementAccess):
         one program. ``sharding`` puts a copy of them on every device that it names; None leaves them where they are.
         """
         graphdef, state = nnx.split(self.bare())
-        return _MergedRecords(graphdef), state if sharding is None else self._host.placed.put(state, sharding)
+        return MergedRecords(graphdef), state if sharding is None else self._host.placed.put(state, sharding)
 
     def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ARG002 - what a subclass needs
         """The fields of a *device* source that no device has, at concrete ``indices``."""
@@ -367,36 +366,10 @@ class DataSourceModule(ElementAccess):
 
     def _renew_host_state(self) -> None:
         super()._renew_host_state()
-        self._host = _HostParts()
+        self._host = SourceParts()
         self.cursor.renew()
 
     def _drop_host_state(self) -> None:
         super()._drop_host_state()
         del self._host
         self.cursor.drop_run()
-
-
-class _HostParts:
-    """What a source holds on the host to save work; outside of its graph, and in no state."""
-
-    def __init__(self) -> None:
-        self.cache: RecordCache | None = None
-        self.spec: ElementSpec | None = None
-        self.block = ElementBlock()
-        self.placed = PlacedOnce()
-        self.callback = threading.Lock()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _HostParts, ()  # a pickle carries no work that can be done again
-
-
-@dataclass(frozen=True, slots=True)
-class _MergedRecords:
-    """The records of a source taken apart by ``nnx.split``; held against its element spec while they are traced."""
-
-    graphdef: Any
-
-    def __call__(self, state: Any, indices: jax.Array) -> Batch:
-        source = nnx.merge(self.graphdef, state)
-        source._host = _HostParts()  # noqa: SLF001 - of this module, here and below
-        return source._checked_records(indices)  # noqa: SLF001

@@ -164,7 +164,7 @@ class StreamingSourceBase(DataSourceModule):
         left = wanted if length is None else length - place.index
         try:
             batch, rows = self._reading(place).take(min(wanted, left), at_once=max(1, min(at_once, left)))
-        except BaseException:
+        except BaseException:  # an interruption, too, may come halfway through a record
             self._stream.close()
             raise
         if not rows and length is not None:
