@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from serving import batches_of
 
 from datarax_core import Cache, DataSourceModule, Pipeline, StructuralConfig
 
@@ -35,17 +36,6 @@ class Noise:
 
     def __call__(self, batch: Any, keys: jax.Array) -> Any:
         return batch | {"noise": jax.vmap(jax.random.uniform)(keys)}
-
-
-def batches_of(pipeline: Pipeline, route: str, count: int) -> list[Any]:
-    """The next full batches, by one route."""
-    if route == "loop":
-        return [batch for _, batch in zip(range(count), pipeline, strict=False)]
-    if route == "scan":
-        stacked = pipeline.scan(lambda batch: batch, length=count)
-        return [jax.tree.map(lambda array, row=row: array[row], stacked) for row in range(count)]
-    step = nnx.jit(lambda p: p.step()) if route == "traced" else (lambda p: p.step())
-    return [step(pipeline) for _ in range(count)]
 
 
 def in_a_graph(source: Any, node: Any, **options: Any) -> Pipeline:

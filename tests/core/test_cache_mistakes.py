@@ -1,0 +1,125 @@
+"""Caches that cannot work, and rows that cannot be kept: each is refused by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from serving import batches_of
+
+from datarax_core import Cache, Pipeline, Rebatch, SpecError
+
+MakeSource = Callable[..., Any]
+ROUTES = ["loop", "step", "scan", "traced"]
+
+
+class Noise:
+    stochastic = True
+
+    def __call__(self, batch: Any, keys: jax.Array) -> Any:
+        return batch | {"noise": jax.vmap(jax.random.uniform)(keys)}
+
+
+@pytest.mark.parametrize(
+    ("stage", "source", "kind", "message"),
+    [
+        (Noise(), 3, ValueError, r"^Cache keeps what a stage makes of a record once, and Noise is stochastic"),
+        (Cache(jnp.sin, 3), 3, ValueError, r"^Cache was given cache of sin, in which there is a Cache already; one is"),
+        ("encode", 3, TypeError, r"^Cache keeps what a stage makes, and 'encode' is not callable$"),
+        (jnp.sin, 0, ValueError, r"a number of records, is at least 1, not 0$"),
+        (
+            jnp.sin,
+            "train",
+            TypeError,
+            r"^source, where it is no DataSourceModule but a .*, is an integer, not 'train'$",
+        ),
+        (jnp.sin, 2**31, ValueError, r"^Cache addresses at most 2147483647 records, not 2147483648$"),
+    ],
+)
+def test_a_cache_that_cannot_work_is_refused(stage: Any, source: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        Cache(stage, source)
+
+
+def test_another_source_is_refused_by_name(make_source: MakeSource) -> None:
+    cache = Cache(jnp.sin, make_source(60, name="train"))
+    for stages in ([cache], [lambda batch: batch, cache]):
+        with pytest.raises(
+            ValueError,
+            match=r"\(cache of sin\) keeps rows for 60 records, and EagerSourceBase 'test' has 10; make a Cache",
+        ):
+            Pipeline(source=make_source(10, name="test"), stages=stages, batch_size=2)
+
+
+def test_a_cache_in_two_places_is_refused(make_source: MakeSource) -> None:
+    source = make_source(10)
+    cache = Cache(jnp.sin, source)
+    with pytest.raises(ValueError, match=r"^stage 1 \(cache of sin\) stands in the pipeline twice"):
+        Pipeline(source=source, stages=[cache, cache], batch_size=2)
+    edges = [("source", "a"), ("a", "b")]
+    with pytest.raises(ValueError, match=r"^stage 0 \(cache of sin\) stands in the pipeline twice"):
+        Pipeline.from_dag(source=source, nodes={"a": cache, "b": cache}, edges=edges, sink="b", batch_size=2)
+
+
+class Counts(nnx.Module):
+    def __init__(self) -> None:
+        self.calls = nnx.BatchStat(jnp.zeros(()))
+
+    def __call__(self, batch: Any) -> Any:
+        self.calls[...] += 1
+        return {"y": batch["x"] * 2}
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_stage_that_writes_to_a_variable_is_refused(make_source: MakeSource, route: str) -> None:
+    source = make_source(10)
+    pipeline = Pipeline(source=source, stages=[Cache(Counts(), source)], batch_size=5)
+    with pytest.raises(
+        ValueError, match=r"^cache of Counts: the stage writes to a variable .* such as with model.eval\(\)"
+    ):
+        batches_of(pipeline, route, 1)
+
+
+def test_dropout_and_batch_norm_are_cached_in_evaluation_mode(make_source: MakeSource) -> None:
+    class Encoder(nnx.Module):
+        def __init__(self) -> None:
+            self.norm = nnx.BatchNorm(2, rngs=nnx.Rngs(0))
+            self.dropout = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+
+        def __call__(self, batch: Any) -> Any:
+            return batch | {"code": self.dropout(self.norm(batch["x"]))}
+
+    source, encoder = make_source(10), Encoder()
+    pipeline = Pipeline(source=source, stages=[Cache(encoder, source)], batch_size=5)
+    with pytest.raises(ValueError, match="the stage writes to a variable"):
+        pipeline.step()
+    encoder.eval()
+    (first, _), (again, _) = list(pipeline), list(pipeline)
+    assert np.array_equal(first["code"], again["code"])
+
+
+def test_rows_that_are_no_rows_of_the_records_are_refused(make_source: MakeSource) -> None:
+    source = make_source(12)
+    for stage, shape in ((Rebatch(3), r"\[2, 3\]"), (lambda batch: {"id": batch["id"].sum()}, r"\[\]")):
+        with pytest.raises(
+            SpecError, match=rf"field 'id' has the shape {shape} where 6 records came in; a cache keeps"
+        ):
+            Pipeline(source=source, stages=[Cache(stage, source)], batch_size=6).step()
+
+
+def test_rows_of_another_kind_are_refused() -> None:
+    cache = Cache(jnp.sin, 4)
+    cache(jnp.ones((2, 3)), np.arange(2))
+    with pytest.raises(
+        ValueError, match=r"^the rows kept are float32\[3\], and now they would be float32\[5\]; what is"
+    ):
+        cache(jnp.ones((2, 5)), np.arange(2))
+
+
+@pytest.mark.parametrize("indices", [[0, 4], [-1, 2]])
+def test_indices_of_no_record_are_refused(indices: list[int]) -> None:
+    with pytest.raises(ValueError, match=rf"^record indices from {indices[0]} to {indices[1]}, of which a Cache of 4 "):
+        Cache(jnp.sin, 4)(jnp.ones(2), np.array(indices))
