@@ -77,26 +77,32 @@ class ElementAccess(StructuralModule):
 
     # -- in order -------------------------------------------------------------------------------------------------------
 
+    @property
+    def run_length(self) -> int | None:
+        """How many elements a loop over this source serves: one epoch; None in a subclass whose loops have no end."""
+        return self.order().epoch_length
+
     def __iter__(self) -> Iterator[Any]:
-        """One epoch of elements in this source's order; a second loop is the next epoch.
+        """One epoch of elements in this source's order; a second loop is the next epoch. See `run_length`.
 
         A loop ends with `RuntimeError` if another one, `set_state` or `reset` came between.
         """
         self._require_random_access()
-        return ElementLoop(self, self.cursor.begin_run(self.order().epoch_length, is_over=self._run_is_over()))
+        return ElementLoop(self, self.cursor.begin_run(self.order().epoch_length, is_over=self._left_of_run() <= 0))
 
     def __next__(self) -> Any:
-        """The next element of the epoch that is under way."""
-        if self._run_is_over():
+        """The next element of the loop that is under way."""
+        left = self._left_of_run()
+        if left <= 0:
             raise StopIteration
         position = self.cursor.position
-        left = self.cursor.run_start + self.order().epoch_length - position
         element = self._block.at(self, position, min(self.elements_ahead, left))
         self.cursor.advance(1)
         return element
 
-    def _run_is_over(self) -> bool:
-        return self.cursor.position >= self.cursor.run_start + self.order().epoch_length
+    def _left_of_run(self) -> int:
+        length = self.run_length
+        return self.elements_ahead if length is None else self.cursor.run_start + length - self.cursor.position
 
     # -- parts ----------------------------------------------------------------------------------------------------------
 
@@ -135,6 +141,10 @@ class ElementBlock:
             indices: np.ndarray = self._window.take(position, size)
             self._elements, self._start = source.get_elements(indices), position
         return self._elements[position - self._start]
+
+    def held(self) -> dict[int, Any]:
+        """The elements fetched and not asked for again yet, by position."""
+        return dict(enumerate(self._elements, self._start))
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(ElementBlock())

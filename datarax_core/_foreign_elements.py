@@ -4,7 +4,7 @@ Dicts and tuples are structure, nested as they may be. Everything else is a fiel
 whose NumPy dtypes would depend on the longest, are kept as objects.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,20 +18,20 @@ _PLAIN = (bool, int, float, complex, list)
 """What has no dtype of its own."""
 
 
-def element_spec_of(element: Any, title: str) -> ElementSpec:
-    """The element spec of a data set whose first element this is.
+def element_spec_of(element: Any, origin: str) -> ElementSpec:
+    """The element spec of records of which this is one; errors call it ``origin``.
 
     Raises:
         SpecError: There is nothing in it, or a field is None or no array; names the field.
     """
-    fields = _fields(element, f"record 0 of {title}")
+    fields = _fields(element, origin)
     if not jax.tree.leaves(fields):
-        raise SpecError(f"record 0 of {title} is empty, like {element!r}; each needs a field at least")
+        raise SpecError(f"{origin} is empty, like {element!r}; each needs a field at least")
     return _spec_of(fields)
 
 
-def stacked(elements: Sequence[Any], spec: ElementSpec, indices: np.ndarray, title: str) -> Batch:
-    """The elements of the records ``indices`` as a batch.
+def stacked(elements: Sequence[Any], spec: ElementSpec, origin_of: Callable[[int], str]) -> Batch:
+    """The elements as a batch; ``origin_of`` says what errors call the one in a row.
 
     Numbers and lists, which have no dtype of their own, take the spec's if their values fit it; arrays must have it.
 
@@ -40,8 +40,8 @@ def stacked(elements: Sequence[Any], spec: ElementSpec, indices: np.ndarray, tit
     """
     structs, form = jax.tree.flatten(spec)
     columns = [np.empty((len(elements), *struct.shape), struct.dtype) for struct in structs]
-    for row, (element, index) in enumerate(zip(elements, indices.tolist(), strict=True)):
-        origin = f"record {index} of {title}"
+    for row, element in enumerate(elements):
+        origin = origin_of(row)
         found = _fields(element, origin)
         fields, found_form = jax.tree.flatten(found)
         if found_form != form:  # type: ignore[operator]  # jaxlib's stubs leave it out

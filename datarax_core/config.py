@@ -27,10 +27,10 @@ from pydantic import (
 )
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
-from ._config_errors import at_type, problems, source_cause, source_error, suggesting
+from ._config_errors import at_type, plugin_cause, plugin_error, problems, suggesting
 from ._config_files import read_config_file
 from ._values import same, stable_hash
-from .errors import ConfigError, SourceError
+from .errors import ConfigError, PluginError
 from .registry import SourceRegistry, default_registry, given_or_default
 
 
@@ -67,7 +67,7 @@ LocalPath = Annotated[Name, BeforeValidator(_as_text), AfterValidator(_beside_co
 """A file or folder. A relative one in a config file is relative to that file; nothing in it is expanded."""
 
 
-class _Config(BaseModel):
+class FrozenConfig(BaseModel):
     """What every config has: immutable, unknown fields refused, comparable and hashable whatever it holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -87,7 +87,7 @@ class _Config(BaseModel):
         return hash((type(self), stable_hash(self.__dict__)))
 
 
-class DataraxModuleConfig(_Config):
+class DataraxModuleConfig(FrozenConfig):
     """Options of every module.
 
     A subclass that comes with a ``__post_init__`` keeps it: it runs once the fields are valid, and a ``ValueError``
@@ -181,7 +181,7 @@ def _source(value: Any, info: ValidationInfo) -> SourceConfig:
     if isinstance(value, SourceConfig):
         return value
     if not isinstance(value, Mapping):
-        raise source_error(f"a source is a mapping with a `type`, such as {{type: memory}}, not {value!r:.80}")
+        raise plugin_error(f"a source is a mapping with a `type`, such as {{type: memory}}, not {value!r:.80}")
     name = value.get("type")
     if not isinstance(name, str):
         given = f"is {name!r:.80}" if "type" in value else "is missing"
@@ -189,7 +189,7 @@ def _source(value: Any, info: ValidationInfo) -> SourceConfig:
     registry = (info.context or {}).get("registry") or default_registry()
     try:
         config_type = registry.config_type(name)
-    except SourceError as error:
+    except PluginError as error:
         raise at_type(str(error), name, error) from error
     return config_type.model_validate(dict(value), context=info.context)
 
@@ -198,7 +198,7 @@ AnySource = Annotated[SerializeAsAny[SourceConfig], PlainValidator(_source)]
 """A field that takes any installed source, as a config or as a mapping with its ``type``; mixtures nest with it."""
 
 
-class PipelineConfig(_Config):
+class PipelineConfig(FrozenConfig):
     """A source, and how its records become batches."""
 
     source: AnySource = Field(description="Where the records come from.")
@@ -245,7 +245,7 @@ def parse_config(
     try:
         return PipelineConfig.model_validate(dict(mapping), context=context)
     except ValidationError as invalid:
-        invalid.__cause__ = source_cause(invalid)
+        invalid.__cause__ = plugin_cause(invalid)
         raise ConfigError("\n".join(problems(invalid, origin))) from invalid
 
 

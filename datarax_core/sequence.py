@@ -108,7 +108,8 @@ class SequenceSource(DataSourceModule):
         if outside.any():
             raise IndexError(f"record {indices[outside][0]} is out of range: {self.title} has {self.length} records")
         spec = self.element_spec()
-        return stacked(self._elements.read(indices, self.title), spec, indices, self.title)
+        elements = self._elements.read(indices, self.title)
+        return stacked(elements, spec, lambda row: f"record {indices[row]} of {self.title}")
 
     def constructor_data(self) -> tuple[Any, ...]:
         """The data set, with how it is read and its element spec."""
@@ -143,7 +144,7 @@ class _Elements:
         if self._spec is None:
             if not self.length:
                 raise ValueError(f"{title} is empty: it has no record that says what records look like")
-            self._spec = element_spec_of(self._read_one(0, title), title)
+            self._spec = element_spec_of(self._read_one(0, title), f"record 0 of {title}")
         return self._spec
 
     def read(self, indices: np.ndarray, title: str) -> Sequence[Any]:

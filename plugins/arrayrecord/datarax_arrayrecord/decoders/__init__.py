@@ -1,0 +1,5 @@
+"""Decoders of ArrayRecord files: from the bytes of records to arrays, and back."""
+
+from ._raw import RawDecoder
+
+__all__ = ["RawDecoder"]
