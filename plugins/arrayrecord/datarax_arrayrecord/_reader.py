@@ -104,16 +104,23 @@ class FileReader:
         return records
 
     def _range(self, start: int, stop: int, record_bytes: float) -> list[bytes]:
-        """The records ``start .. stop``. Whoever comes back for those behind them is reading it all, and finds them read."""
+        """The records ``start .. stop``. Whoever goes on where they end is reading it all, and finds the next ones read."""
         begin, held = self._ahead
-        if begin <= start and stop <= begin + len(held):
-            return held[start - begin : stop - begin]
-        goes_on = start == begin + len(held)
-        ahead = min(_STRETCH_RECORDS, int(_STRETCH_BYTES / max(record_bytes, 1.0))) if goes_on else 0
-        end = min(max(stop, start + ahead), self.num_records)
-        held = self._reader.read(start, end)
-        self._ahead = (start, held if end > stop else []) if goes_on else (stop, [])
-        return held[: stop - start]
+        end = begin + len(held)
+        if not begin <= start <= end:
+            self._ahead = (stop, [])
+            records: list[bytes] = self._reader.read(start, stop)
+            return records
+        if stop > end:
+            ahead = min(_STRETCH_RECORDS, int(_STRETCH_BYTES / max(record_bytes, 1.0)))
+            more = self._reader.read(end, min(max(stop, end + ahead), self.num_records))
+            records = held[start - begin :] + more[: stop - end]
+            self._ahead = (end, more)
+        else:
+            records = held[start - begin : stop - begin]
+        if stop == self.num_records:
+            self._ahead = (-1, [])
+        return records
 
     def _trouble(self) -> str:
         try:
