@@ -91,7 +91,8 @@ class FileReader:
 
     def _read(self, rows: np.ndarray, record_bytes: float) -> list[bytes]:
         first, count = int(rows[0]), len(rows)
-        if count >= _RANGE and int(rows[-1]) - first == count - 1:
+        is_range = count >= _RANGE and int(rows[-1]) - first == count - 1 and (np.diff(rows) == 1).all()  # none repeats
+        if is_range:
             return self._range(first, first + count, record_bytes)
         reader = self._reader
         if self._reads_lists and count >= self._list:

@@ -14,6 +14,7 @@ from datarax_core.decoders import Decoder
 from datarax_core.errors import ConfigError
 from datarax_core.indices import record_numbers
 from datarax_core.local_files import LocalFilesOnlyMixin
+from datarax_core.order import Order
 from datarax_core.source import DataSourceModule
 from datarax_core.spec import Batch, ElementSpec
 
@@ -159,8 +160,13 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         """
         if not (self.config.shuffle_files and self.is_random_order and key is not None):
             return super().record_indices_at(start, size, key)
-        self._opened.records.require_records(self.title)
+        self._require_records()
         return FileOrder(self._opened.records.served_counts()).record_indices(start, size, key)
+
+    def order(self) -> Order:
+        """See `DataSourceModule.order`; of no records there is none."""
+        self._require_records()
+        return super().order()
 
     # -- one element at a time ------------------------------------------------------------------------------------------
 
@@ -247,8 +253,11 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         return stored
 
     def _record_numbers(self, indices: Any) -> np.ndarray:
+        self._require_records()
+        return record_numbers(indices, self.total_records, self.title).astype(np.int64, copy=False)  # uint8 would wrap
+
+    def _require_records(self) -> None:
         self._opened.records.require_records(self.title)
-        return record_numbers(indices, self.total_records, self.title)
 
     def _drawn_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
         if self.config.seed == DEFAULT_SEED or rngs is None:
