@@ -1,18 +1,22 @@
 """Records that cannot be read or decoded: the list of them on disk, and what is served in their place."""
 
+import fcntl
 import json
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from datarax_core.errors import ConfigError, RecordError
 
 from ._files import FileTable
+
+_SEVERAL: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,20 @@ class Policy:
         """The number of bad records that are put up with, of so many."""
         if self.max_errors is None:
             return records
-        return self.max_errors if isinstance(self.max_errors, int) else int(self.max_errors * records)
+        share = self.max_errors
+        return share if isinstance(share, int) else int(share * records + 1e-6)  # 0.29 * 100 is 28.999999999999996
+
+    def require_place(self) -> None:
+        """Refuse a quarantine file that cannot be written, before the first bad record does.
+
+        Raises:
+            FileNotFoundError: Its folder does not exist.
+        """
+        if self.quarantine is not None and not Path(self.quarantine).parent.is_dir():
+            folder = Path(self.quarantine).parent
+            raise FileNotFoundError(
+                f"no such folder: {folder}; 'quarantine' names a file to write in it, so make it first"
+            )
 
 
 class Substitutes:
@@ -80,39 +97,45 @@ class Substitutes:
         )
 
     def _note(self, error: RecordError) -> None:
+        """Take note of a bad record, if it is the first time that it is met."""
         key = (error.path or "", error.record if error.row is None else error.row)
         with self._lock:
-            is_new = key not in self._noted
+            if key in self._noted:
+                return
+            found, limit = len(self._noted) + 1, self._policy.limit(self._length)
+            if found > limit:  # it is not noted, so that it is too many again the next time
+                raise RecordError(
+                    f"{error}; that is bad record number {found}, and max_errors={self._policy.max_errors} puts up with "
+                    f"{limit} of {self._length}",
+                    record=error.record,
+                    reason=error.reason,
+                    path=error.path,
+                    row=error.row,
+                ) from error
+            if self._policy.quarantine is None:
+                warnings.warn(f"{error}; the next one is served in its place (on_error='substitute')", stacklevel=2)
+            else:
+                append_to_quarantine(self._policy.quarantine, error)
             self._noted.add(key)
-            found = len(self._noted)
-        if not is_new:
-            return
-        limit = self._policy.limit(self._length)
-        if found > limit:
-            raise RecordError(
-                f"{error}; that is bad record number {found}, and max_errors={self._policy.max_errors} puts up with {limit} of "
-                f"{self._length}",
-                record=error.record,
-                reason=error.reason,
-                path=error.path,
-                row=error.row,
-            ) from error
-        if self._policy.quarantine is None:
-            warnings.warn(f"{error}; the next one is served in its place (on_error='substitute')", stacklevel=2)
-        else:
-            append_to_quarantine(self._policy.quarantine, error)
 
 
 def append_to_quarantine(path: str, error: RecordError) -> None:
     """Add a line for a bad record to a quarantine file, unless it has one; several processes may do so at once."""
     line = json.dumps({"file": error.path, "record": error.row, "cause": error.reason}, ensure_ascii=False)
+    with Path(path).open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+        file.seek(0)
+        text = file.read()
+        if not any(_names(known, error) for known in text.splitlines()):
+            file.write(f"{line}\n" if text.endswith("\n") or not text else f"\n{line}\n")
+
+
+def _names(line: str, error: RecordError) -> bool:
     try:
-        known = Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        known = []
-    if line not in known:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")  # one write: lines of several processes do not mix
+        entry = json.loads(line)
+    except json.JSONDecodeError:
+        return False
+    return isinstance(entry, dict) and (entry.get("file"), entry.get("record")) == (error.path, error.row)
 
 
 def excluded_records(path: str, table: FileTable) -> np.ndarray:
@@ -136,6 +159,11 @@ def excluded_records(path: str, table: FileTable) -> np.ndarray:
         file = numbers.get(name, numbers.get(Path(name).name))
         if file is None:
             continue
+        if file == _SEVERAL:
+            raise ConfigError(
+                f"{place}: {name} is no file of this source, and several of its files have that name; write the path of the "
+                f"one that is meant, such as {table.paths[0]}"
+            )
         if not 0 <= row < table.counts[file]:
             raise ConfigError(f"{place}: {name} has {table.counts[file]} records, and none with the number {row}")
         found.add(int(table.starts[file]) + row)
@@ -144,9 +172,10 @@ def excluded_records(path: str, table: FileTable) -> np.ndarray:
     return np.asarray(sorted(found), np.int64)
 
 
-def _numbers_of(table: FileTable) -> dict[str, int | None]:
+def _numbers_of(table: FileTable) -> dict[str, int]:
     names = [Path(path).name for path in table.paths]
-    by_name = {name: number if names.count(name) == 1 else None for number, name in enumerate(names)}
+    times = Counter(names)
+    by_name = {name: number if times[name] == 1 else _SEVERAL for number, name in enumerate(names)}
     return {**by_name, **{path: number for number, path in enumerate(table.paths)}}
 
 

@@ -83,6 +83,8 @@ def opened(config: ArrayRecordSourceConfig, paths: PathsLike | Opened | None, ti
 def _opened(config: ArrayRecordSourceConfig, given: tuple[str, ...], table: FileTable) -> Opened:
     decoder = config.decoder or decoder_beside(table.paths) or RawDecoder()
     policy = Policy(config.max_errors, config.quarantine) if config.on_error == "substitute" else None
+    if policy is not None:
+        policy.require_place()
     records = Records(table, decoder, exclude=config.exclude, policy=policy, limit=config.max_open_files)
     return Opened(config, given, table, records)
 

@@ -18,7 +18,7 @@ _SHOWN: Final = 5
 
 
 def data_files(paths: Sequence[str]) -> list[str]:
-    """The files that ``paths`` name: those of each path sorted by name, path after path.
+    """The files that ``paths`` name, wherever this process goes: those of each path sorted by name, path after path.
 
     A path is a file; a folder, which stands for all its ArrayRecord files; a glob (``train-*.array_record``, ``**`` for
     folders at any depth); or all shards of one data set, ``train.array_record@8`` or ``train.array_record-?????-of-?????``.
@@ -35,10 +35,10 @@ def data_files(paths: Sequence[str]) -> list[str]:
     repeated = [file for file, place in zip(files, real, strict=True) if times[place] > 1]
     if repeated:
         raise ValueError(
-            f"the paths name a file more than once, {_listed(dict.fromkeys(repeated))}, so that its records would be served more "
-            "than once; name each file once"
+            f"the paths name a file more than once, {_listed(dict.fromkeys(repeated))}, so that its records would be served "
+            "more than once; name each file once"
         )
-    return files
+    return [file if is_remote(file) else str(Path.cwd() / file) for file in files]
 
 
 def without_shard(path: str) -> str:

@@ -1,7 +1,7 @@
 """The records of a source by their index: read from whichever files they are in, decoded as one batch."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -38,12 +38,6 @@ class Records:
         self._skips = self.excluded - np.arange(len(self.excluded))
         self._substitutes = None if policy is None else Substitutes(policy, self.length)
         self._spec = decoder.element_spec()
-
-    def with_policy(self, policy: Policy | None) -> Self:
-        """The same records and open files, with bad ones handled in another way."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__, _substitutes=None if policy is None else Substitutes(policy, self.length))
-        return twin
 
     def served_counts(self) -> np.ndarray:
         """int64 (files,): how many records of each file are served."""
