@@ -141,7 +141,7 @@ def test_relative_paths_go_on_meaning_the_same_files(tmp_path: Path, monkeypatch
     write_numbers(tmp_path, [3, 3])
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
-    source = source_of(["part-0.array_record", "./part-1.array_record"])
+    source = source_of(["part-00.array_record", "./part-01.array_record"])
     monkeypatch.chdir("elsewhere")
     assert ids(source.get_batch_at(0, 6)) == [0, 1, 2, 3, 4, 5]
     assert ids(source.copy(name="twin").get_batch_at(0, 6)) == [0, 1, 2, 3, 4, 5]
@@ -214,16 +214,14 @@ TWICE = [
     (
         [*BEHIND, "train.array_record-00000-of-00001"],
         [""],
-        r"the folder \S+ holds \S+/train.array_record in 1 and in 3 shards, so that its records would be served more than "
-        r"once; name those to read, such as \S+/train.array_record@3",
+        r"the folder \S+ holds \S+/train.array_record in 1 and in 3 shards, .* name those to read, such as \S+_record@3$",
     ),
     ([*BEFORE, "train-00000-of-00001.array_record"], ["*"], "train.array_record in 1 and in 3 shards, so that"),
     ([*BEHIND, "train.array_record-00000-of-00001"], ["train.array_record-?????-of-?????"], "in 1 and in 3 shards"),
     (
         [*BEHIND, "test.array_record-00000-of-00001"],
         [""],
-        "holds the shards of several data sets, test.array_record, train.array_record; name the one to read, such as "
-        r"\S+/test.array_record-\?\?\?\?\?-of-\?\?\?\?\?$",
+        r"several data sets, test.array_record, train.array_record; name the one to read, such as \S+-\?\?\?\?\?-of-\?{5}$",
     ),
 ]
 
@@ -249,7 +247,7 @@ def test_a_file_under_two_names_is_one_file(tmp_path: Path, make: Callable[..., 
 
 def test_remote_addresses_are_left_as_they_are_or_refused(tmp_path: Path) -> None:
     assert data_files(["gs://bucket/a*@3", "s3://b/c"]) == ["gs://bucket/a*@3", "s3://b/c"]
-    with pytest.raises(ValueError, match="gs://b/a more than once|more than once, gs://b/a, so"):
+    with pytest.raises(ValueError, match="more than once, gs://b/a, so that"):
         data_files(["gs://b/a", "gs://b/a"])
     with pytest.raises(
         ValueError, match="local_files_only=True forbids 'gs://b/a', which is not on this machine; copy"

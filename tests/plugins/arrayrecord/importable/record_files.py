@@ -73,7 +73,7 @@ def write_numbers(folder: Path, counts: Sequence[int], options: str = FINDABLE) 
     """Files with so many records each, numbered through from 0."""
     starts = np.cumsum([0, *counts])
     return [
-        write(folder / f"part-{file}.array_record", map(record, range(start, start + count)), options)
+        write(folder / f"part-{file:02d}.array_record", map(record, range(start, start + count)), options)
         for file, (start, count) in enumerate(zip(starts, counts, strict=False))
     ]
 
@@ -104,7 +104,7 @@ def ids(batch: Any) -> list[int]:
 def in_child(code: str, *arguments: str, seconds: int = 100) -> str:
     """What a Python process of its own prints; an error if it fails, crashes or does not end."""
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - the code of tests
         [sys.executable, "-c", dedent(code), *arguments],
         capture_output=True,
         text=True,
