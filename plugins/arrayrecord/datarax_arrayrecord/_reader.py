@@ -22,6 +22,7 @@ import contextlib
 import errno
 import os
 import re
+import resource
 from typing import Any, Final
 
 import numpy as np
@@ -41,6 +42,8 @@ _LIST: Final = 128
 _STRETCH_RECORDS: Final = 1024
 _STRETCH_BYTES: Final = 1 << 22
 """What is read at once, at most, of a file that is read from front to back."""
+
+_LIMITS: Final = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
 
 
 class ReadError(Exception):
@@ -96,16 +99,20 @@ class FileReader:
             self._reader.close()
 
     def _read(self, rows: np.ndarray) -> list[bytes]:
+        if _memory_is_limited():
+            return self._one_by_one(rows)
         first, count = int(rows[0]), len(rows)
         begin, held = self._ahead
         pays = count >= _RANGE or begin <= first < begin + len(held)  # else the end of a file would stay held
         if pays and int(rows[-1]) - first == count - 1 and (np.diff(rows) == 1).all():  # rows may repeat
             return self._range(first, first + count)
-        reader = self._reader
         if self._reads_lists and count >= self._list:
-            listed: list[bytes] = reader.read(rows.tolist())
+            listed: list[bytes] = self._reader.read(rows.tolist())
             return listed
-        records = []
+        return self._one_by_one(rows)
+
+    def _one_by_one(self, rows: np.ndarray) -> list[bytes]:
+        reader, records = self._reader, []
         for row in rows.tolist():
             reader.seek(row)
             records.append(reader.read())
@@ -138,6 +145,11 @@ class FileReader:
         return "its end is missing"
 
 
+def _memory_is_limited() -> bool:
+    """Whether the system may refuse memory: a thread of array_record's own that is refused any ends the process."""
+    return any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in _LIMITS)
+
+
 def _mean_bytes(records: list[bytes]) -> float:
     return max(sum(map(len, records)) / len(records), 1.0)
 
@@ -146,4 +158,4 @@ def _reason(error: Exception) -> str:
     """The first sentence of what array_record says: the rest repeats it for each layer that it came through."""
     if isinstance(error, MemoryError) or "allocate" in str(error):
         return "the record is larger than the memory that is left"
-    return str(error).partition("; ")[0] or "its end is missing"
+    return str(error).partition("; ")[0].strip() or "its end is missing"
