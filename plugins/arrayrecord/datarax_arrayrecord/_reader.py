@@ -76,6 +76,7 @@ class FileReader:
         self.group_size = int(group[1]) if group else 1
         self._reads_lists = self.group_size > 1 or "uncompressed" not in written
         self._list = 2 if self.group_size > 1 else _LIST  # one by one, each would decompress its whole group again
+        self._is_limited = _memory_is_limited()
         self._ahead: tuple[int, list[bytes]] = (-1, [])
         self._record_bytes = 1.0  # of those read last: in the file, compressed, they may be a thousandth of it
 
@@ -99,7 +100,7 @@ class FileReader:
             self._reader.close()
 
     def _read(self, rows: np.ndarray) -> list[bytes]:
-        if _memory_is_limited():
+        if self._is_limited:
             return self._one_by_one(rows)
         first, count = int(rows[0]), len(rows)
         begin, held = self._ahead
