@@ -24,7 +24,7 @@ CHANGED = """
         return write(folder / f"other-{number}", map(record, range(1000 + number, 1400 + number)))
 
     def shrink(path, turn): os.truncate(path, os.path.getsize(path) // 2)
-    def cut_to_a_block(path, turn): os.truncate(path, 1 << 17)
+    def cut_to_a_block(path, turn): os.truncate(path, 1 << 16)
     def empty(path, turn): os.truncate(path, 0)
     def grow(path, turn): open(path, "ab").write(bytes(1 << 16))
     def write_over(path, turn): Path(path).write_bytes(Path(other(turn)).read_bytes())
