@@ -1,16 +1,11 @@
 """A batch of tf.train.Examples as columns: by layout where records share one, else by their entries, else by protobuf."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from ._dtypes import AnyArray
 from ._example_values import Column, Wanted
-from ._example_wire import Entry, Payload, entries, entry_at, entry_like, header, parsed
-
-_CHUNK: Final = 1 << 18
-"""Bytes that are joined at a time: they are in the processor's cache still when they are copied to their columns."""
+from ._example_wire import Payload, Prefixes, entries, header, parsed, prefixes
 
 _WORTH_A_LAYOUT: Final = 8  # records; fewer are read one by one sooner than they are compared
 _LAYOUTS: Final = 4  # that are tried for records of one length, before the rest is read one by one
@@ -26,114 +21,13 @@ def columns(records: Sequence[bytes], features: Sequence[Wanted]) -> dict[str, A
         ValueError: A record is no Example, or a feature of it is not as wanted; names the feature.
     """
     made = {wanted.name: Column(wanted, len(records)) for wanted in features}
-    by_length: dict[int, list[int]] = {}
-    for row, length in enumerate(map(len, records)):
-        by_length.setdefault(length, []).append(row)
     rest: list[int] = []
-    for rows in by_length.values():
+    for rows in _by_length(records):
         rest += _put_alike(records, rows, made)
     if rest:
-        _put_each(records, sorted(rest), made)
+        for group in _groups(records, sorted(rest), made):
+            _put(group.rows, group.names, group.payloads, made)
     return {name: column.finished() for name, column in made.items()}
-
-
-def _put_alike(records: Sequence[bytes], rows: list[int], made: Mapping[str, Column]) -> list[int]:
-    """Put in what shares its layout with many of these rows, whose records have one length; the rows that are left."""
-    for _ in range(_LAYOUTS):
-        if len(rows) < _WORTH_A_LAYOUT:
-            break
-        layout = entries(records[rows[0]])
-        if layout is None:
-            break
-        step = max(1, _CHUNK // len(records[rows[0]]))
-        left = []
-        for start in range(0, len(rows), step):
-            left += _put_layout(records, rows[start : start + step], layout, made)
-        rows = left
-    return rows
-
-
-def _put_layout(
-    records: Sequence[bytes], rows: list[int], layout: list[Entry], made: Mapping[str, Column]
-) -> list[int]:
-    """Put in the rows whose records have this layout; the others."""
-    joined = b"".join([records[row] for row in rows])
-    matrix = np.frombuffer(joined, np.uint8).reshape(len(rows), -1)
-    begin = header(matrix.shape[1])
-    alike = (matrix[:, : len(begin)] == np.frombuffer(begin, np.uint8)).all(axis=1)
-    at, spans = len(begin), []
-    for entry in layout:
-        start = at + len(entry.prefix)
-        alike &= (matrix[:, at:start] == np.frombuffer(entry.prefix, np.uint8)).all(axis=1)
-        at = start + entry.size
-        spans.append((entry, slice(start, at)))
-    left: list[int] = []
-    if not alike.all():
-        left = [row for row, is_alike in zip(rows, alike.tolist(), strict=True) if not is_alike]
-        rows = [row for row, is_alike in zip(rows, alike.tolist(), strict=True) if is_alike]
-        matrix = matrix[alike]
-    if not rows:
-        return left
-    places: slice | list[int] = rows
-    if rows[-1] - rows[0] == len(rows) - 1:  # ascending, so without a gap
-        places = slice(rows[0], rows[-1] + 1)
-    names = {entry.name for entry in layout}
-    for name in made.keys() - names:
-        made[name].put_default(places, sorted(names))
-    for entry, span in spans:
-        if column := made.get(entry.name):
-            column.put_block(places, entry.kind, matrix[:, span])
-    return left
-
-
-def _put_each(records: Sequence[bytes], rows: Sequence[int], made: Mapping[str, Column]) -> None:
-    """Put in rows of any form."""
-    found: dict[tuple[str, int], tuple[list[int], list[Payload]]] = {}
-    names = made.keys()
-    for row, features in zip(rows, _features(records, rows), strict=True):
-        for name, kind, payload in features:
-            if name in names:
-                group = found.get((name, kind))
-                if group is None:
-                    group = found[name, kind] = [], []
-                group[0].append(row)
-                group[1].append(payload)
-    for (name, kind), (of_rows, payloads) in found.items():
-        made[name].put(of_rows, kind, payloads)
-    for name, column in made.items():
-        given = {row for (other, _), (of_rows, _) in found.items() if other == name for row in of_rows}
-        if lacking := [row for row in rows if row not in given]:
-            column.put_default(lacking, sorted(features_of(records[lacking[0]])))
-
-
-def _features(records: Sequence[bytes], rows: Sequence[int]) -> Iterator[list[tuple[str, int, Payload]]]:
-    """The (name, kind, payload) of each feature of each row.
-
-    The entry at each place of a record is expected to be named as in the record before; only its length is read then.
-    """
-    expected: list[tuple[str, int]] = []
-    for row in rows:
-        record = records[row]
-        length, begin = len(record), header(len(record))
-        at, found = len(begin), []
-        if at and record.startswith(begin):
-            place = 0
-            while at < length:
-                entry = None
-                if place < len(expected):
-                    entry = entry_like(*expected[place], record[at + 1 : at + 4])
-                if entry is None or not record.startswith(entry.prefix, at):
-                    entry = entry_at(record, at)
-                    if entry is None:
-                        break
-                    expected[place:] = [(entry.name, entry.kind)]
-                start = at + len(entry.prefix)
-                at = start + entry.size
-                found.append((entry.name, entry.kind, record[start:at]))
-                place += 1
-        if at != length or not found or len({name for name, _, _ in found}) != len(found):
-            found = [(name, kind, payload) for name, (kind, payload) in parsed(record).items()]
-        yield found
 
 
 def features_of(record: bytes) -> dict[str, tuple[int, Payload]]:
@@ -142,4 +36,109 @@ def features_of(record: bytes) -> dict[str, tuple[int, Payload]]:
     Raises:
         ValueError: It is no Example.
     """
-    return {name: (kind, payload) for name, kind, payload in next(_features([record], [0]))}
+    layout = entries(record)
+    return parsed(record) if layout is None else {e.name: (e.kind, record[e.start : e.stop]) for e in layout}
+
+
+def _by_length(records: Sequence[bytes]) -> list[list[int]]:
+    lengths = list(map(len, records))
+    if len(set(lengths)) == 1:
+        return [list(range(len(records)))]
+    rows: dict[int, list[int]] = {}
+    for row, length in enumerate(lengths):
+        rows.setdefault(length, []).append(row)
+    return list(rows.values())
+
+
+def _put_alike(records: Sequence[bytes], rows: list[int], made: Mapping[str, Column]) -> list[int]:
+    """Put in what shares its layout with many of these rows, whose records have one length; the rows that are left."""
+    for _ in range(_LAYOUTS):
+        layout = entries(records[rows[0]]) if len(rows) >= _WORTH_A_LAYOUT else None
+        if layout is None:
+            break
+        alike = rows
+        for entry in layout:  # the first of which has the header, which the length makes the same in all, before it
+            at, prefix = entry.start - len(entry.prefix), entry.prefix
+            alike = [row for row in alike if records[row].startswith(prefix, at)]
+        begin = header(len(records[rows[0]]))
+        alike = [row for row in alike if records[row].startswith(begin)]
+        chosen = [records[row] for row in alike]
+        payloads: list[list[Payload]] = [
+            [record[entry.start : entry.stop] for record in chosen] if entry.name in made else [] for entry in layout
+        ]
+        _put(alike, [(entry.name, entry.kind) for entry in layout], payloads, made)
+        if len(alike) == len(rows):
+            return []
+        done = set(alike)
+        rows = [row for row in rows if row not in done]
+    return rows
+
+
+class _Group:
+    """Rows whose records have features of the same names and kinds in the same order, and the payloads of each."""
+
+    def __init__(self, names: Sequence[tuple[str, int]], made: Mapping[str, Column]) -> None:
+        self.names = names
+        self.rows: list[int] = []
+        self.payloads: list[list[Payload]] = [[] for _ in names]
+        self.steps: list[tuple[Prefixes, list[Payload] | None]] = [
+            (prefixes(name, kind), into if name in made else None)
+            for (name, kind), into in zip(names, self.payloads, strict=True)
+        ]
+
+    def take(self, row: int, record: bytes) -> bool:
+        """Put in a record that has them, in the form that `entries` reads; False if it has not, and nothing is changed."""
+        length, begin = len(record), header(len(record))
+        at, spans = len(begin), []
+        if not at or not record.startswith(begin):
+            return False
+        for lengths, into in self.steps:
+            prefix, skip, size = lengths[record[at + 1 : at + 4]]
+            if not skip or not record.startswith(prefix, at):
+                return False
+            start = at + skip
+            at = start + size
+            if into is not None:
+                spans.append((into, start, at))
+        if at != length:
+            return False
+        for into, start, stop in spans:
+            into.append(record[start:stop])
+        self.rows.append(row)
+        return True
+
+
+def _groups(records: Sequence[bytes], rows: Sequence[int], made: Mapping[str, Column]) -> list[_Group]:
+    """The rows, grouped by what their records hold. Each is expected to be like the one before it."""
+    groups: dict[tuple[tuple[str, int], ...], _Group] = {}
+    group: _Group | None = None
+    for row in rows:
+        record = records[row]
+        if group is not None and group.take(row, record):
+            continue
+        features = features_of(record)
+        names = tuple((name, kind) for name, (kind, _) in features.items())
+        group = groups.get(names)
+        if group is None:
+            group = groups[names] = _Group(names, made)
+        group.rows.append(row)
+        for (_, into), (_, payload) in zip(group.steps, features.values(), strict=True):
+            if into is not None:
+                into.append(payload)
+    return list(groups.values())
+
+
+def _put(
+    rows: list[int],
+    names: Sequence[tuple[str, int]],
+    payloads: Sequence[list[Payload]],
+    made: Mapping[str, Column],
+) -> None:
+    for (name, kind), values in zip(names, payloads, strict=True):
+        if column := made.get(name):
+            column.put(rows, kind, values)
+    found = [name for name, _ in names]
+    for name in [name for name in made if name not in found]:
+        made[name].put_default(rows, sorted(found))
+
+

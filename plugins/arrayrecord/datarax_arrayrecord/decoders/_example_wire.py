@@ -17,6 +17,7 @@ INTEGERS: Final = 0x1A
 LISTS: Final = {BYTES: "bytes_list", FLOATS: "float_list", INTEGERS: "int64_list"}
 """What a feature is, by the tag of the list in it."""
 
+_REMEMBERED: Final = 65536  # lengths of a feature; more are forgotten, and found again
 _FIRST, _SECOND = 0x0A, 0x12  # tags of the first and second field of a message, where they have a length
 
 Payload: TypeAlias = bytes | list[bytes]
@@ -24,26 +25,41 @@ Payload: TypeAlias = bytes | list[bytes]
 
 
 class Entry(NamedTuple):
-    """One feature in a record: ``prefix`` is all that stands before its ``size`` bytes of payload."""
+    """One feature in a record: ``prefix`` is all of it that stands before its payload, which is from ``start`` to ``stop``."""
 
     prefix: bytes
     name: str
     kind: int
-    size: int
+    start: int
+    stop: int
 
 
 @lru_cache(maxsize=4096)
 def header(length: int) -> bytes:
     """How a record of ``length`` bytes begins; empty if none of this form has that length."""
     for width in range(1, 6):
-        begin = bytes([_FIRST]) + varint(max(0, length - 1 - width))
-        if len(begin) == 1 + width:
-            return begin if length > 1 + width else b""
+        size = length - 1 - width
+        if size >= 0 and len(varint(size)) == width:
+            return bytes([_FIRST]) + varint(size)
     return b""
 
 
-def entry_at(record: bytes, at: int) -> Entry | None:
-    """The entry that begins there, read step by step; None if it has another form."""
+def entries(record: bytes) -> list[Entry] | None:
+    """The entries of a record, which follow its `header`; None if something has another form, or a name comes twice."""
+    begin = header(len(record))
+    at, found = len(begin), []
+    if not at or not record.startswith(begin):
+        return None
+    while at < len(record):
+        entry = _entry_at(record, at)
+        if entry is None:
+            return None
+        found.append(entry)
+        at = entry.stop
+    return found if len({entry.name for entry in found}) == len(found) else None
+
+
+def _entry_at(record: bytes, at: int) -> Entry | None:
     try:
         start, stop = _span(record, at, _FIRST)
         name_start, name_stop = _span(record, start, _FIRST)
@@ -56,53 +72,58 @@ def entry_at(record: bytes, at: int) -> Entry | None:
         return None
     if kind not in LISTS or not stop == feature_stop == list_stop == payload_stop <= len(record):
         return None
-    return Entry(record[at:payload_start], name, kind, payload_stop - payload_start)
+    return Entry(record[at:payload_start], name, kind, payload_start, payload_stop)
 
 
-def entries(record: bytes) -> list[Entry] | None:
-    """All entries of a record, which follow its `header`; None if something has another form, or a name comes twice."""
-    at, found = len(header(len(record))), []
-    if not at or not record.startswith(header(len(record))):
-        return None
-    while at < len(record):
-        entry = entry_at(record, at)
-        if entry is None:
-            return None
-        found.append(entry)
-        at += len(entry.prefix) + entry.size
-    return found if len({entry.name for entry in found}) == len(found) else None
+class Prefixes(dict[bytes, tuple[bytes, int, int]]):
+    """What stands before the payload of a feature, how long that is, and the payload, by the bytes that say how long both are.
+
+    Filled as it is asked; (empty, 0, 0) for bytes that begin with no length of such an entry.
+    """
+
+    def __init__(self, name: str, kind: int) -> None:
+        super().__init__()
+        self._name, self._kind = name, kind
+
+    def __missing__(self, head: bytes) -> tuple[bytes, int, int]:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        found = self[head] = self._found(head)
+        return found
+
+    def _found(self, head: bytes) -> tuple[bytes, int, int]:
+        try:
+            length, width = _number(head, 0)
+        except (IndexError, ValueError):
+            return b"", 0, 0
+        whole, size = 1 + width + length, length
+        while size >= 0:
+            prefix = prefix_of(self._name, self._kind, size)
+            if len(prefix) + size <= whole:
+                return (prefix, len(prefix), size) if len(prefix) + size == whole else (b"", 0, 0)
+            size -= len(prefix) + size - whole
+        return b"", 0, 0
 
 
-@lru_cache(maxsize=65536)
-def entry_like(name: str, kind: int, head: bytes) -> Entry | None:
-    """The entry of that name and kind whose length is what ``head`` begins with; None if there is none."""
-    try:
-        length, _ = _number(head, 0)
-    except (IndexError, ValueError):
-        return None
-    size = length
-    while size >= 0:
-        entry = entry_of(name, kind, size)
-        excess = len(entry.prefix) - 1 - len(varint(length)) + size - length
-        if excess <= 0:
-            return entry if not excess else None
-        size -= excess
-    return None
+@lru_cache(maxsize=1024)
+def prefixes(name: str, kind: int) -> Prefixes:
+    """The prefixes of the feature that were met."""
+    return Prefixes(name, kind)
 
 
-def entry_of(name: str, kind: int, size: int) -> Entry:
-    """The entry of a feature with ``size`` bytes of payload."""
+def prefix_of(name: str, kind: int, size: int) -> bytes:
+    """What stands before ``size`` bytes of payload in the entry of a feature."""
     payload = bytes([_FIRST]) + varint(size)
     values = bytes([kind]) + varint(len(payload) + size) + payload
     key = name.encode()
     feature = bytes([_FIRST]) + varint(len(key)) + key + bytes([_SECOND]) + varint(len(values) + size) + values
-    return Entry(bytes([_FIRST]) + varint(len(feature) + size) + feature, name, kind, size)
+    return bytes([_FIRST]) + varint(len(feature) + size) + feature
 
 
 def written(name: str, kind: int, payload: Payload) -> bytes:
     """A feature as an entry of a record."""
     if isinstance(payload, bytes):
-        return entry_of(name, kind, len(payload)).prefix + payload
+        return prefix_of(name, kind, len(payload)) + payload
     values = b"".join(_delimited(_FIRST, value) for value in payload)
     return _delimited(
         _FIRST, _delimited(_FIRST, name.encode()) + _delimited(_SECOND, _delimited(kind, values))
