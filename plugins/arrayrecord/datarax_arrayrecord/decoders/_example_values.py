@@ -55,42 +55,58 @@ class Column:
             raise ValueError(f"the feature {self._wanted.name!r} is missing; the record has {has or 'no features':.200}")
         self.array[rows] = self._wanted.default
 
+    def target(self, rows: Rows, kind: int, size: int) -> AnyArray | None:
+        """The memory of these rows, if payloads of ``size`` bytes can be copied there as they are; else None."""
+        wanted = self._wanted
+        is_raw = kind == BYTES or (kind == FLOATS and wanted.dtype == np.float32)
+        fits = size and size == wanted.size * wanted.dtype.itemsize
+        if self._flat is None or not (is_raw and fits and isinstance(rows, slice)) or wanted.dtype == _OBJECT:
+            return None
+        return self._flat[rows].view(np.uint8)
+
     def put(self, rows: list[int], kind: int, payloads: list[Payload]) -> None:
-        """Put in records by their payloads, ascending."""
-        places: Rows = rows
-        if rows[-1] - rows[0] == len(rows) - 1:
-            places = slice(rows[0], rows[-1] + 1)
+        """Put in records whose payloads may differ in length."""
         if self._wanted.dtype == _OBJECT:
-            self._put_objects(places, kind, payloads)
+            self._put_objects(rows, kind, payloads)
             return
-        values: list[bytes] = []
-        for payload in payloads:
+        groups: dict[int, list[int]] = {}
+        for place, payload in enumerate(payloads):
             if not isinstance(payload, bytes):
                 raise self._wrong(f"a bytes_list of {len(payload)} values")
-            values.append(payload)
-        if kind == BYTES:
-            self._put_raw(places, values)
+            groups.setdefault(len(payload), []).append(place)
+        for length, places in groups.items():
+            joined = b"".join([payloads[place] for place in places])  # type: ignore[misc]  # bytes, as was seen
+            block = np.frombuffer(joined, np.uint8).reshape(len(places), length)
+            self.put_block([rows[place] for place in places], kind, block)
+
+    def put_block(self, rows: Rows, kind: int, block: AnyArray) -> None:
+        """Put in records whose payloads are of one length: a row of bytes each."""
+        if self._wanted.dtype == _OBJECT:
+            joined, size = block.tobytes(), block.shape[1]
+            self._put_objects(rows, kind, [joined[at * size : (at + 1) * size] for at in range(len(block))])
+        elif kind == BYTES:
+            self._put_raw(rows, block)
         elif kind == FLOATS:
-            self._put_floats(places, values)
+            self._put_floats(rows, block)
         else:
-            self._put_integers(places, values)
+            self._put_integers(rows, block)
 
-    def _put_raw(self, rows: Rows, values: list[bytes]) -> None:
+    def _put_raw(self, rows: Rows, block: AnyArray) -> None:
         expected = self._wanted.size * self._wanted.dtype.itemsize
-        for length in set(map(len, values)) - {expected}:
-            raise self._wrong(f"{length} bytes", f"the {expected} bytes of {self._wanted}")
+        if block.shape[1] != expected:
+            raise self._wrong(f"{block.shape[1]} bytes", f"the {expected} bytes of {self._wanted}")
         if self._flat is not None:
-            self._flat.view(f"S{expected}")[rows, 0] = values
+            self._flat.view(np.uint8)[rows] = block
 
-    def _put_floats(self, rows: Rows, packed: list[bytes]) -> None:
+    def _put_floats(self, rows: Rows, block: AnyArray) -> None:
         wanted = self._wanted
         if not jnp.issubdtype(wanted.dtype, np.floating):
             raise self._wrong("a float_list", f"{wanted}, an int64_list or raw bytes,")
-        for length in set(map(len, packed)) - {4 * wanted.size}:
-            raise self._wrong(f"a float_list of {length / 4:g} values")
+        if block.shape[1] != 4 * wanted.size:
+            raise self._wrong(f"a float_list of {block.shape[1] / 4:g} values")
         if self._flat is None:
             return
-        values = np.frombuffer(b"".join(packed), "<f4").reshape(len(packed), -1)
+        values = np.ascontiguousarray(block).view("<f4")
         if wanted.dtype == np.float32:
             self._flat[rows] = values
             return
@@ -101,11 +117,11 @@ class Column:
             raise self._wrong(f"the value {values[lost][0]:g}", f"what {wanted.dtype} can hold")
         self._flat[rows] = fitted
 
-    def _put_integers(self, rows: Rows, packed: list[bytes]) -> None:
+    def _put_integers(self, rows: Rows, block: AnyArray) -> None:
         wanted = self._wanted
         if not (jnp.issubdtype(wanted.dtype, np.integer) or wanted.dtype == np.bool_):
             raise self._wrong("an int64_list", f"{wanted}, a float_list or raw bytes,")
-        values = self._integers(packed)
+        values = self._integers(block)
         if self._flat is None:
             return
         low, high = limits(wanted.dtype)
@@ -114,18 +130,15 @@ class Column:
             raise self._wrong(f"the value {values[outside][0]}", f"{wanted.dtype}, {low} to {high},")
         self._flat[rows] = values.astype(wanted.dtype)
 
-    def _integers(self, packed: list[bytes]) -> AnyArray:
+    def _integers(self, block: AnyArray) -> AnyArray:
         """int64 (records, values): packed integers of seven bits a byte, the lowest first; the last has the eighth bit clear."""
-        joined, size = np.frombuffer(b"".join(packed), np.uint8), self._wanted.size
-        lengths = set(map(len, packed))
-        is_last = joined < 0x80
-        if lengths == {size} and is_last.all():  # a byte each
-            return joined.reshape(len(packed), size).astype(np.int64)
-        for one in packed:
-            if one and one[-1] >= 0x80:
-                raise self._wrong("an int64_list that ends within a value")
-        stops = np.cumsum(list(map(len, packed)))
-        counts = np.diff(np.concatenate([[0], np.cumsum(is_last)])[np.concatenate([[0], stops])])
+        size, length = self._wanted.size, block.shape[1]
+        is_last = block < 0x80
+        if length == size and is_last.all():  # a byte each
+            return block.astype(np.int64)
+        if length and not is_last[:, -1].all():
+            raise self._wrong("an int64_list that ends within a value")
+        counts = is_last.sum(axis=1)
         if (counts != size).any():
             raise self._wrong(f"an int64_list of {counts[counts != size][0]} values")
         ends = np.flatnonzero(is_last)
@@ -133,9 +146,9 @@ class Column:
         widths = ends - starts + 1
         if widths.max() > _LONGEST:
             raise self._wrong(f"an int64_list with a value of {widths.max()} bytes")
-        shifts = 7 * (np.arange(joined.size) - np.repeat(starts, widths))
-        parts = (joined & 0x7F).astype(np.uint64) << shifts.astype(np.uint64)
-        return np.add.reduceat(parts, starts).view(np.int64).reshape(len(packed), size)
+        shifts = 7 * (np.arange(block.size) - np.repeat(starts, widths))
+        parts = (block.reshape(-1) & 0x7F).astype(np.uint64) << shifts.astype(np.uint64)
+        return np.add.reduceat(parts, starts).view(np.int64).reshape(len(block), size)
 
     def _put_objects(self, rows: Rows, kind: int, payloads: list[Payload]) -> None:
         wanted = self._wanted
