@@ -1,7 +1,9 @@
 """Records that are msgpack maps, with arrays as flax.serialization writes them."""
 
 import math
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgpack
@@ -20,6 +22,7 @@ _CHUNKED: Final = "__msgpack_chunked_array__"
 _PLAIN: Final = (np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_))
 """Dtypes of which one value is a number of msgpack's, and is read as what it was."""
 
+_READ: Final = frozenset((int, float, bool, str, bytes, np.ndarray))  # what is a value as it is
 _WHO: Final = "the decoder 'msgpack'"
 
 
@@ -49,15 +52,17 @@ class MsgpackDecoder(NamedValuesDecoder):
             raise ValueError(f"the record is no map of msgpack's: {reason}") from error
         if not isinstance(value, dict):
             raise ValueError(f"the record is {_a(value)} of msgpack's, not a map of names to values")  # noqa: TRY004
-        return {name: _plain(item, name) for name, item in value.items()}
+        return {name: item if type(item) in _READ else _plain(item, name) for name, item in value.items()}
 
-    def array_of(self, name: str, field: ValueField, value: Any) -> Any:
-        """Bytes as the array of which they are the memory."""
-        if type(value) is not bytes:
-            return value
-        if len(value) != field.nbytes:
-            raise ValueError(f"field {name!r} has {len(value)} bytes where the {field.nbytes} of {field} are expected")
-        return _from_bytes(value, field.struct.dtype, field.shape)
+    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any]:
+        """Bytes as the arrays of which they are the memory."""
+        if bytes not in set(map(type, values)):
+            return values
+        dtype, shape, nbytes = field.struct.dtype, field.shape, field.nbytes
+        for value in values:
+            if type(value) is bytes and len(value) != nbytes:
+                raise ValueError(f"field {name!r} has {len(value)} bytes where the {nbytes} of {field} are expected")
+        return [_from_bytes(value, dtype, shape) if type(value) is bytes else value for value in values]
 
     def encode(self, batch: Batch) -> list[bytes]:
         """A map of each row.
@@ -82,37 +87,40 @@ def _extension(code: int, data: bytes) -> Any:
     """What flax.serialization's extension types hold."""
     if code == _COMPLEX:
         parts = msgpack.unpackb(data)
-        if not isinstance(parts, list | tuple) or len(parts) != 2:
+        if not isinstance(parts, list) or len(parts) != 2:
             raise ValueError(f"a complex number in it has not two parts: {parts!r:.80}")
         return complex(*parts)
     if code not in (_ARRAY, _SCALAR):
         raise ValueError(f"it has the extension type {code}; those of flax.serialization are 1 to 3")
-    shape, name, data = _described(data)
+    parts = msgpack.unpackb(data, raw=True)
+    if not isinstance(parts, list) or [*map(type, parts)] != [list, bytes, bytes]:
+        raise ValueError(f"an array in it is not (shape, dtype, bytes): {parts!r:.80}")
+    shape, name, content = parts
+    dtype = _dtype_named(name)
+    if not all(type(n) is int and n >= 0 for n in shape) or len(content) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"an array in it has {len(content)} bytes, which is not what {dtype}{shape} has")
+    array = _from_bytes(content, dtype, shape)
+    return array if code == _ARRAY else array[()]
+
+
+@lru_cache(maxsize=256)
+def _dtype_named(name: bytes) -> np.dtype[Any]:
     try:
-        dtype = np.dtype(name)
+        dtype = np.dtype(name.decode())
     except (TypeError, ValueError, SyntaxError) as unknown:
         raise ValueError(f"an array in it has the dtype {name!r:.80}, which NumPy does not know") from unknown
     if not (is_number(dtype) or dtype.kind in "mM"):
         raise ValueError(f"an array in it has the dtype {name!r:.80}; those of numbers, bools and dates are read")
-    if len(data) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"an array in it has {len(data)} bytes where {name}{list(shape)} has {math.prod(shape) * dtype.itemsize}")
-    array = _from_bytes(data, dtype, shape)
-    return array if code == _ARRAY else array[()]
+    return dtype
 
 
-def _described(data: bytes) -> tuple[tuple[int, ...], str, bytes]:
-    parts = msgpack.unpackb(data, raw=True)
-    match parts:
-        case [[*shape], bytes(name), bytes(content)] if all(type(n) is int and n >= 0 for n in shape):
-            return tuple(shape), name.decode(), content
-    raise ValueError(f"an array in it is not (shape, dtype, bytes): {parts!r:.80}")
-
-
-def _from_bytes(data: bytes, dtype: np.dtype[Any], shape: Iterable[int]) -> AnyArray:
-    shape = tuple(shape)
+def _from_bytes(data: bytes, dtype: np.dtype[Any], shape: Sequence[int]) -> AnyArray:
+    """The array of these little-endian bytes, which are as many as it has."""
     if not data:
         return np.zeros(shape, dtype)
-    return native(np.frombuffer(data, dtype.newbyteorder("<")).reshape(shape))
+    if sys.byteorder == "big":
+        return native(np.frombuffer(data, dtype.newbyteorder("<"))).reshape(shape)
+    return np.frombuffer(data, dtype).reshape(shape)
 
 
 def _plain(value: Any, name: str) -> Any:

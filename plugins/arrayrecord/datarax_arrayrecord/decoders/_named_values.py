@@ -58,8 +58,8 @@ class NamedValuesDecoder(Decoder):
         """
 
     @abstractmethod
-    def array_of(self, name: str, field: ValueField, value: Any) -> Any:
-        """A value that says less than the declared ``field`` of numbers does, as the array that it says."""
+    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any]:
+        """The values of a declared ``field`` of numbers, those that say less than it does as the arrays that it says."""
 
     def element_spec(self) -> ElementSpec | None:
         """The fields; None if they are not declared."""
@@ -95,9 +95,9 @@ class NamedValuesDecoder(Decoder):
         return batch
 
     def _column(self, name: str, field: ValueField, values: Sequence[Any]) -> AnyArray:
-        found = [_at(value, name) for value in values]
+        found = _at(values, name)
         if is_number(field.struct.dtype):
-            found = [self.array_of(name, field, value) for value in found]
+            found = self.arrays_of(name, field, found)
         column: AnyArray = stack_values([{name: value} for value in found], {name: field.struct})[name]
         return column
 
@@ -112,10 +112,14 @@ class NamedValuesDecoder(Decoder):
         return cls(fields={name: ValueField(dtype=name_of(s.dtype), shape=s.shape) for name, s in structs.items()})
 
 
-def _at(values: Any, name: str) -> Any:
-    found = values
+def _at(values: Sequence[Any], name: str) -> list[Any]:
+    """The value of that name in each record."""
+    found = list(values)
     for step in name.split("."):
-        if not isinstance(found, Mapping) or step not in found:
-            raise ValueError(f"field {name!r} is missing; the record has {', '.join(map(repr, values)) or 'none':.200}")
-        found = found[step]
+        try:
+            found = [value[step] for value in found]
+        except (KeyError, TypeError, IndexError):
+            culprit = next(at for at, value in enumerate(found) if not isinstance(value, Mapping) or step not in value)
+            has = ", ".join(map(repr, values[culprit])) or "none"
+            raise ValueError(f"field {name!r} is missing; the record has {has:.200}") from None
     return found

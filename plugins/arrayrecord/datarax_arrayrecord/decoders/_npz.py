@@ -47,14 +47,13 @@ class NpzDecoder(NamedValuesDecoder):
         require_names(arrays)
         return nested(arrays)
 
-    def array_of(self, name: str, field: ValueField, value: Any) -> Any:
+    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any]:
         """V1 and V2 as the dtype of that size which is declared."""
         dtype = field.struct.dtype
-        if isinstance(value, np.ndarray) and value.dtype.kind == "V" and _is_unnamed(dtype):
-            if value.dtype.itemsize != dtype.itemsize:
-                raise ValueError(f"field {name!r} is stored as {value.dtype.str[1:]}, of another size than {field}")
-            return value.view(dtype)
-        return value
+        if not _is_unnamed(dtype):
+            return values
+        stored = np.dtype(f"V{dtype.itemsize}")
+        return [value.view(dtype) if value.dtype == stored else value for value in values]
 
     def encode(self, batch: Batch) -> list[bytes]:
         """A .npz file of each row.
