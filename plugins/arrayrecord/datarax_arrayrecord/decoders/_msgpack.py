@@ -131,6 +131,11 @@ def _plain(value: Any, name: str) -> Any:
         return {key: _plain(item, f"{name}.{key}") for key, item in value.items()}
     if type(value) is msgpack.Timestamp:
         raise ValueError(f"field {name!r} is a timestamp of msgpack's; write it as a number, or as an array of datetime64")
+    if isinstance(value, list):
+        for item in value:
+            if isinstance(item, dict):
+                raise ValueError(f"field {name!r} is a list with a dict in it, of which no array is made")  # noqa: TRY004
+            _plain(item, name)
     return value
 
 
