@@ -10,7 +10,7 @@ from _measure import Row, against
 from datarax_arrayrecord.decoders import ArrayDecoder, ExampleDecoder, MsgpackDecoder, _example_wire
 from datarax_core.decoders import Decoder
 
-RECORDS, CALLS = 256, 20
+RECORDS, CALLS = 256, 3
 IMAGE = {"dtype": "uint8", "shape": [32, 32, 3]}
 LABEL = {"dtype": "int64"}
 
@@ -40,6 +40,7 @@ def compared(what: str, decoder: Decoder, fields: dict[str, Any], bare: Callable
         records=RECORDS * CALLS,
         what=what,
         target=target,
+        runs=61,  # short ones, which a busy machine seldom interrupts
     )
 
 

@@ -17,7 +17,6 @@ INTEGERS: Final = 0x1A
 LISTS: Final = {BYTES: "bytes_list", FLOATS: "float_list", INTEGERS: "int64_list"}
 """What a feature is, by the tag of the list in it."""
 
-_REMEMBERED: Final = 65536  # lengths of a feature; more are forgotten, and found again
 _FIRST, _SECOND = 0x0A, 0x12  # tags of the first and second field of a message, where they have a length
 
 Payload: TypeAlias = bytes | list[bytes]
@@ -73,42 +72,6 @@ def _entry_at(record: bytes, at: int) -> Entry | None:
     if kind not in LISTS or not stop == feature_stop == list_stop == payload_stop <= len(record):
         return None
     return Entry(record[at:payload_start], name, kind, payload_start, payload_stop)
-
-
-class Prefixes(dict[bytes, tuple[bytes, int, int]]):
-    """What stands before the payload of a feature, how long that is, and the payload, by the bytes that say how long both are.
-
-    Filled as it is asked; (empty, 0, 0) for bytes that begin with no length of such an entry.
-    """
-
-    def __init__(self, name: str, kind: int) -> None:
-        super().__init__()
-        self._name, self._kind = name, kind
-
-    def __missing__(self, head: bytes) -> tuple[bytes, int, int]:
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        found = self[head] = self._found(head)
-        return found
-
-    def _found(self, head: bytes) -> tuple[bytes, int, int]:
-        try:
-            length, width = _number(head, 0)
-        except (IndexError, ValueError):
-            return b"", 0, 0
-        whole, size = 1 + width + length, length
-        while size >= 0:
-            prefix = prefix_of(self._name, self._kind, size)
-            if len(prefix) + size <= whole:
-                return (prefix, len(prefix), size) if len(prefix) + size == whole else (b"", 0, 0)
-            size -= len(prefix) + size - whole
-        return b"", 0, 0
-
-
-@lru_cache(maxsize=1024)
-def prefixes(name: str, kind: int) -> Prefixes:
-    """The prefixes of the feature that were met."""
-    return Prefixes(name, kind)
 
 
 def prefix_of(name: str, kind: int, size: int) -> bytes:
@@ -194,8 +157,10 @@ def _one_or_many(values: list[bytes]) -> Payload:
 
 def _packed(values: "message_factory.message.Message") -> bytes:
     """The numbers as they are packed: to the bit, where Python's floats would change some NaNs."""
-    whole: bytes = values.SerializeToString()
-    return whole[slice(*_span(whole, 0, _FIRST))] if whole else b""
+    if not values.value:
+        return b""
+    whole: bytes = values.SerializeToString()  # which puts fields that it does not know, if there are any, behind
+    return whole[slice(*_span(whole, 0, _FIRST))]
 
 
 def _message_class() -> type:
