@@ -23,7 +23,9 @@ def batch(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def compared(what: str, decoder: Decoder, fields: dict[str, Any], bare: Callable[[list[bytes]], Any], target: float) -> Row:
+def compared(
+    what: str, decoder: Decoder, fields: dict[str, Any], bare: Callable[[list[bytes]], Any], target: float
+) -> Row:
     """The decoder against what ``bare`` does with the same records."""
     records, spec = decoder.encode(fields), decoder.element_spec()
 

@@ -82,7 +82,9 @@ def _chunks(records: Sequence[bytes], rows: list[int]) -> Iterator[list[int]]:
         yield chunk
 
 
-def _tried(put: _Put, records: Sequence[bytes], rows: list[int], made: Mapping[str, Column], *, least: int) -> list[int]:
+def _tried(
+    put: _Put, records: Sequence[bytes], rows: list[int], made: Mapping[str, Column], *, least: int
+) -> list[int]:
     """The rows that are left when those like the first one were put in, then those like the first of the others, and so on."""
     for _ in range(_TRIES):
         layout = entries(records[rows[0]]) if len(rows) >= least else None

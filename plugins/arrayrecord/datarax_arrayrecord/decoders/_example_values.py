@@ -52,7 +52,9 @@ class Column:
         """Records that do not have the feature, but those that were ``found``."""
         if self._wanted.default is None:
             has = ", ".join(map(repr, found))
-            raise ValueError(f"the feature {self._wanted.name!r} is missing; the record has {has or 'no features':.200}")
+            raise ValueError(
+                f"the feature {self._wanted.name!r} is missing; the record has {has or 'no features':.200}"
+            )
         self.array[rows] = self._wanted.default
 
     def put_spans(self, rows: list[int], kind: int, joined: bytes, starts: AnyArray, stops: AnyArray) -> None:
