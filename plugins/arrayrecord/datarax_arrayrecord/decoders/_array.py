@@ -112,7 +112,7 @@ class ArrayDecoder(Decoder):
             ValueError: A field is no array of numbers or bytes, or the spec no dict; names it.
         """
         structs = flat(spec, "the element spec")
-        return cls(fields={n: {"dtype": name_of(s.dtype), "shape": s.shape} for n, s in structs.items()})  # type: ignore[dict-item]
+        return cls(fields={n: {"dtype": name_of(s.dtype), "shape": s.shape} for n, s in structs.items()})
 
     def _parts(self) -> Iterator["_Part"]:
         start = 0

@@ -23,8 +23,9 @@ Flags = npt.NDArray[np.bool_]
 
 
 def step_through(records: Sequence[bytes], layout: Sequence[Entry]) -> tuple[bytes, Flags, list[tuple[Places, Places]]]:
-    """The records joined; which of them have the names and kinds of ``layout`` in its order, and nothing else; and for
-    each of these from where to where the payload stands, in those that do.
+    """The records joined, which of them are like ``layout``, and for each feature from where to where its payload stands.
+
+    A record is like it that has features of the same names and kinds in the same order, and nothing else.
     """
     longest = max(len(entry.prefix) for entry in layout)
     joined = b"".join([*records, bytes(longest + 4 * _WORD)])  # an entry begins in its record, if it ends anywhere

@@ -10,7 +10,7 @@ import numpy as np
 from datarax_core.buffers import aligned_empty
 
 from ._dtypes import AnyArray, invalid_byte, limits
-from ._example_wire import BYTES, FLOATS, INTEGERS, LISTS, Payload
+from ._example_wire import BYTES, FLOATS, LISTS, Payload
 
 Rows: TypeAlias = "slice | list[int]"
 _OBJECT = np.dtype(object)
@@ -43,9 +43,8 @@ class Column:
 
     def __init__(self, wanted: Wanted, count: int) -> None:
         self._wanted = wanted
-        self.array = aligned_empty((count, *wanted.shape), wanted.dtype) if wanted.dtype != _OBJECT else None
-        if self.array is None:
-            self.array = np.empty((count, *wanted.shape), object)
+        shape = (count, *wanted.shape)
+        self.array = np.empty(shape, object) if wanted.dtype == _OBJECT else aligned_empty(shape, wanted.dtype)
         self._flat = self.array.reshape(count, -1) if wanted.size else None
 
     def put_default(self, rows: Rows, found: Sequence[str]) -> None:
@@ -151,7 +150,7 @@ class Column:
         self._flat[rows] = values.astype(wanted.dtype)
 
     def _integers(self, block: AnyArray) -> AnyArray:
-        """int64 (records, values): packed integers of seven bits a byte, the lowest first; the last has the eighth bit clear."""
+        """int64 (records, values): of integers packed as seven bits a byte, the lowest first; bit eight ends one."""
         size, length = self._wanted.size, block.shape[1]
         is_last = block < 0x80
         if length == size and is_last.all():  # a byte each
@@ -215,7 +214,7 @@ def _places(rows: list[int]) -> Rows:
 def _copy(joined: bytes, starts: list[int], target: AnyArray) -> None:
     """Fill each row with the bytes from its start, without an array of all of them on the way."""
     size = target.shape[1]
-    source, memory = memoryview(joined), memoryview(target.reshape(-1))
+    source, memory = memoryview(joined), target.reshape(-1).data
     for row, start in enumerate(starts):
         memory[row * size : (row + 1) * size] = source[start : start + size]
 

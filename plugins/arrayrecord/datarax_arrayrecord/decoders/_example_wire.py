@@ -6,10 +6,10 @@ value of bytes, or all floats or integers packed. Records of any other form, leg
 """
 
 from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]  # no stubs
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # likewise
 
 BYTES: Final = 0x0A
 FLOATS: Final = 0x12
@@ -161,7 +161,7 @@ def _packed(values: "message_factory.message.Message") -> bytes:
     return whole[slice(*_span(whole, 0, _FIRST))]
 
 
-def _message_class() -> type:
+def _message_class() -> Any:
     """tf.train.Example's message, in a pool of its own: TensorFlow registers the same names in the common one."""
     file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
     field = descriptor_pb2.FieldDescriptorProto
@@ -185,7 +185,7 @@ def _message_class() -> type:
     example = file.message_type.add(name="Example")
     example.field.add(name="features", number=1, label=1, type=field.TYPE_MESSAGE, type_name=".tensorflow.Features")
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file) if not hasattr(pool, "AddSerializedFile") else pool.AddSerializedFile(file.SerializeToString())
+    pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
 
 

@@ -2,12 +2,12 @@
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal
 
 import jax
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it has no stubs
 import numpy as np
 
 from datarax_core.buffers import aligned_empty
@@ -62,7 +62,7 @@ class MsgpackDecoder(NamedValuesDecoder):
         return {name: item if type(item) in _STORED else _plain(item, name) for name, item in value.items()}
 
     def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyArray:
-        """Extension types as the arrays that they are; bytes, where numbers are declared, as those of which they are the memory."""
+        """Extension types as arrays; bytes, where numbers are declared, as the array of which they are the memory."""
         kinds = set(map(type, values))
         struct, nbytes = field.struct, field.nbytes
         if kinds == {msgpack.ExtType} and (column := _column(values, struct, nbytes)) is not None:
@@ -193,16 +193,14 @@ def _values(name: str, column: AnyArray) -> list[Any]:
             )
         return [_texts(name, value) for value in column.tolist()]
     if column.ndim == 1 and column.dtype in _PLAIN:
-        return column.tolist()
+        values: list[Any] = column.tolist()
+        return values
     if not (is_number(column.dtype) or column.dtype.kind in "mM"):
         raise ValueError(f"field {name!r} is {column.dtype}; {_WHO} writes numbers, bools, dates, text and bytes")
     kind = _ARRAY if column.ndim > 1 else _SCALAR
-    as_written: Callable[[AnyArray], bytes] = (
-        lambda row: msgpack.packb(  # noqa: E731
-            (column.shape[1:], column.dtype.name, row.tobytes()), use_bin_type=True
-        )
-    )
-    return [msgpack.ExtType(kind, as_written(row)) for row in little_endian(column)]
+    shape, dtype = column.shape[1:], column.dtype.name
+    rows = [row.tobytes() for row in little_endian(column)]
+    return [msgpack.ExtType(kind, msgpack.packb((shape, dtype, row), use_bin_type=True)) for row in rows]
 
 
 def _texts(name: str, value: Any) -> Any:

@@ -113,7 +113,7 @@ class NamedValuesDecoder(Decoder):
             ValueError: A field is of a dtype that no such record holds, or the spec is no dict; names it.
         """
         structs: dict[str, jax.ShapeDtypeStruct] = flat(spec, "the element spec")
-        return cls(fields={name: ValueField(dtype=name_of(s.dtype), shape=s.shape) for name, s in structs.items()})
+        return cls(fields={name: ValueField(dtype=name_of(s.dtype), shape=s.shape) for name, s in structs.items()})  # type: ignore[call-arg]  # a subclass gives `type` its default
 
 
 def _at(values: Sequence[Any], name: str) -> list[Any]:
