@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from ._paths import is_remote
 from ._reader import FileReader
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What a file was when it was first opened. Remote ones have none of it."""
 
     size: int
@@ -46,8 +45,11 @@ class FileTable:
     counts: np.ndarray
     """int64 (files,): records in each."""
 
+    starts: np.ndarray
+    """int64 (files,): the record index of the first one of each."""
+
     ends: np.ndarray
-    """int64 (files,): the record index behind the last one of each."""
+    """int64 (files,): that behind the last one of each."""
 
     stamps: tuple[Stamp | None, ...]
 
@@ -75,24 +77,19 @@ class FileTable:
                 "datarax_arrayrecord.write does",
                 stacklevel=2,
             )
-        ends = np.cumsum(np.asarray(counts, np.int64))
-        return cls(tuple(paths), np.asarray(counts, np.int64), ends, tuple(stamps))
+        sizes = np.asarray(counts, np.int64)
+        ends = np.cumsum(sizes)
+        return cls(tuple(paths), sizes, ends - sizes, ends, tuple(stamps))
 
     @property
     def num_records(self) -> int:
         """Records in all files."""
         return int(self.ends[-1]) if len(self.ends) else 0
 
-    @property
-    def starts(self) -> np.ndarray:
-        """int64 (files,): the record index of the first one of each."""
-        starts: np.ndarray = self.ends - self.counts
-        return starts
-
     def place(self, record: int) -> tuple[int, int]:
         """(number of the file, row in it) of a record."""
         file = int(np.searchsorted(self.ends, record, side="right"))
-        return file, record - int(self.ends[file] - self.counts[file])
+        return file, record - int(self.starts[file])
 
     def require_unchanged(self, file: int) -> None:
         """Refuse a file that is no longer the one whose records were counted: its reader gives what it likes by then.

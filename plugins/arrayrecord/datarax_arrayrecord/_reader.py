@@ -81,7 +81,7 @@ class FileReader:
         self._record_bytes = 1.0  # of those read last: in the file, compressed, they may be a thousandth of it
 
     def read(self, rows: np.ndarray) -> list[bytes]:
-        """The records in these rows, which ascend, in their order.
+        """The records in these rows, in their order.
 
         Args:
             rows: int (k,), at least one, all less than `num_records`; some may be the same.
