@@ -79,6 +79,7 @@ class Substitutes:
             RecordError: There are more bad records than the policy puts up with, or no other kind.
         """
         bad: list[int] = []
+        last: RecordError | None = None
         for ahead in range(self._length):
             candidate = (record + ahead) % self._length
             try:
@@ -86,6 +87,7 @@ class Substitutes:
             except RecordError as error:
                 bad.append(candidate)
                 self._note(error)
+                last = error
                 continue
             with self._lock:
                 self._instead.update(dict.fromkeys(bad, candidate))
@@ -94,7 +96,7 @@ class Substitutes:
             f"none of {self._length} records can be read; the last that was tried is record {bad[-1]}",
             record=record,
             reason="no record can be read",
-        )
+        ) from last
 
     def _note(self, error: RecordError) -> None:
         """Take note of a bad record, if it is the first time that it is met."""
