@@ -82,6 +82,8 @@ class Substitutes:
         last: RecordError | None = None
         for ahead in range(self._length):
             candidate = (record + ahead) % self._length
+            if candidate in self._instead:  # a long stretch of bad ones is walked once
+                continue
             try:
                 found = read(candidate)
             except RecordError as error:
@@ -124,20 +126,13 @@ class Substitutes:
 def append_to_quarantine(path: str, error: RecordError) -> None:
     """Add a line for a bad record to a quarantine file, unless it has one; several processes may do so at once."""
     line = json.dumps({"file": error.path, "record": error.row, "cause": error.reason}, ensure_ascii=False)
+    beginning = json.dumps({"file": error.path, "record": error.row}, ensure_ascii=False).removesuffix("}") + ", "
     with Path(path).open("a+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
         file.seek(0)
         text = file.read()
-        if not any(_names(known, error) for known in text.splitlines()):
+        if f"\n{beginning}" not in f"\n{text}":
             file.write(f"{line}\n" if text.endswith("\n") or not text else f"\n{line}\n")
-
-
-def _names(line: str, error: RecordError) -> bool:
-    try:
-        entry = json.loads(line)
-    except json.JSONDecodeError:
-        return False
-    return isinstance(entry, dict) and (entry.get("file"), entry.get("record")) == (error.path, error.row)
 
 
 def excluded_records(path: str, table: FileTable) -> np.ndarray:
