@@ -127,7 +127,7 @@ def append_to_quarantine(path: str, error: RecordError) -> None:
     """Add a line for a bad record to a quarantine file, unless it has one; several processes may do so at once."""
     line = json.dumps({"file": error.path, "record": error.row, "cause": error.reason}, ensure_ascii=False)
     beginning = json.dumps({"file": error.path, "record": error.row}, ensure_ascii=False).removesuffix("}") + ", "
-    with Path(path).open("a+", encoding="utf-8") as file:
+    with Path(path).open("a+", encoding="utf-8", errors="surrogateescape") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
         file.seek(0)
         text = file.read()
@@ -146,9 +146,10 @@ def excluded_records(path: str, table: FileTable) -> np.ndarray:
             lines names a file of this source.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no such file: {path}; 'exclude' names a list that drx verify wrote") from error
+    lines = text.removesuffix("\n").split("\n") if text else []  # paths may hold other ends of lines
     numbers = _numbers_of(table)
     found, listed = set(), 0
     for place, name, row in _entries(lines, path):
