@@ -129,6 +129,12 @@ def _require_readable(path: str) -> Stamp | None:
     if is_remote(path):
         return None
     try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise DataFileError(
+            path, f"the name of {path!r} is no UTF-8, and array_record opens no other; rename it"
+        ) from error
+    try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - as above
             raise DataFileError(path, f"{path} is no ordinary file, but a folder, a pipe or a device")
         with open(path, "rb") as file:  # noqa: PTH123 - as above

@@ -21,7 +21,7 @@ from datarax_core.spec import Batch, ElementSpec
 from ._config import DEFAULT_SEED, ArrayRecordSourceConfig
 from ._file_order import FileOrder
 from ._opening import Opened, opened
-from .decoders import RawDecoder
+from .decoders._raw import FIELD, RawDecoder
 
 
 class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
@@ -248,6 +248,8 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         return isinstance(self.decoder, RawDecoder)
 
     def _undecoded(self, indices: np.ndarray) -> list[bytes]:
+        if self.config.cacheable:
+            return list(self.fetch(self._record_numbers(indices))[FIELD])
         stored, substituted = self._opened.records.bytes_of(self._record_numbers(indices), self.title)
         self.note_substituted(substituted)
         return stored

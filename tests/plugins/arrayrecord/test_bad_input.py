@@ -103,6 +103,15 @@ def test_a_pipe_and_a_device(tmp_path: Path) -> None:
             source_of(path)
 
 
+def test_a_name_that_array_record_cannot_take(tmp_path: Path) -> None:
+    (file,) = write_numbers(tmp_path, [1])
+    Path(file).rename(tmp_path / "\udcff.array_record")
+    with pytest.raises(
+        DataFileError, match="udcff.array_record' is no UTF-8, and array_record opens no other; rename it"
+    ):
+        source_of(tmp_path)
+
+
 @pytest.mark.usefixtures("ordinary_user")
 def test_a_file_that_this_user_may_not_read(shared_folder: Path) -> None:
     (shared_folder / "data").mkdir()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from record_files import ids, in_child, source_of, write_numbers
+from record_files import Numbers, ids, in_child, source_of, write_numbers
 
 from datarax_core import DataFileError, Pipeline, StateError
 
@@ -135,6 +135,20 @@ def test_a_copy_that_reads_otherwise_knows_the_files_as_they_were(tmp_path: Path
     ):
         with pytest.raises(DataFileError, match="changed while a source read it"):
             twin.get_records([0])
+
+
+@pytest.mark.parametrize("decoder", [Numbers(), None], ids=["decoded", "raw"])
+def test_what_is_kept_needs_no_files(tmp_path: Path, decoder: Any) -> None:
+    (path,) = write_numbers(tmp_path, [50])
+    source = source_of(path, decoder=decoder, cacheable=True)
+    expected = [source[row] for row in range(50)]
+    Path(path).unlink()
+    source.get_batch_at(0, 100)
+    assert len(list(Pipeline(source=source, batch_size=10))) == 5
+    assert str([source[row] for row in range(50)]) == str(expected)
+    source.reset_cache()
+    with pytest.raises(DataFileError, match="is gone"):
+        source.get_batch_at(0, 1)
 
 
 def test_a_state_is_of_the_files_that_it_was_saved_over(tmp_path: Path) -> None:

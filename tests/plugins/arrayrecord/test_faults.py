@@ -323,6 +323,16 @@ def test_a_list_that_cannot_be_written_is_refused_before_the_first_bad_record(fi
         source_of(files, on_error="substitute", quarantine=tmp_path / "none" / "bad.jsonl")
 
 
+def test_a_list_stays_where_it_was_meant_to_be(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = source_of(files, on_error="substitute", quarantine="bad.jsonl")
+    monkeypatch.chdir("/")
+    source.get_records([45])
+    assert listed(tmp_path / "bad.jsonl") == [("part-02.array_record", 15)]
+
+
 def test_what_went_wrong_is_not_forgotten_while_it_was_not_written(files: list[str], tmp_path: Path) -> None:
     place = tmp_path / "bad.jsonl"
     source = source_of(files, on_error="substitute", quarantine=place)
