@@ -14,7 +14,7 @@ from ._example_steps import step_through
 from ._example_values import Column, Wanted
 from ._example_wire import Entry, Payload, entries, header, parsed
 
-_CHUNK: Final = 1 << 18
+_CHUNK: Final = 1 << 19
 """Bytes that are joined at a time: they are in the processor's cache still when they are copied to their columns."""
 
 _TOGETHER: Final = 1 << 20
@@ -146,6 +146,8 @@ def _put_in_step(
         left = np.asarray(rows)[~is_alike].tolist()
         rows = np.asarray(rows)[is_alike].tolist()
         spans = [(starts[is_alike], stops[is_alike]) for starts, stops in spans]
+    if not rows:  # lengths that `entries` reads, and `step_through` does not
+        return left
     for entry, (starts, stops) in zip(layout, spans, strict=True):
         if column := made.get(entry.name):
             column.put_spans(rows, entry.kind, joined, starts, stops)
@@ -169,5 +171,6 @@ def _put_each(records: Sequence[bytes], rows: Sequence[int], made: Mapping[str, 
 
 
 def _put_defaults(rows: list[int], found: Sequence[str], made: Mapping[str, Column]) -> None:
-    for name in made.keys() - set(found):
-        made[name].put_default(rows, sorted(found))
+    for name, column in made.items():
+        if name not in found:
+            column.put_default(rows, sorted(found))

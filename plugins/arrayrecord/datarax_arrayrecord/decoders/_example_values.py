@@ -133,7 +133,7 @@ class Column:
             fitted = values.astype(wanted.dtype)
         lost = np.isfinite(values) != np.isfinite(fitted.astype(np.float32))
         if lost.any():
-            raise self._wrong(f"the value {values[lost][0]:g}", f"what {wanted.dtype} can hold")
+            raise self._wrong(f"the value {values[lost][0]:g}", f"a number that {wanted.dtype} holds")
         self._flat[rows] = fitted
 
     def _put_integers(self, rows: Rows, block: AnyArray) -> None:
@@ -172,7 +172,7 @@ class Column:
     def _put_objects(self, rows: Rows, kind: int, payloads: list[Payload]) -> None:
         wanted = self._wanted
         if kind != BYTES:
-            raise self._wrong(f"a {LISTS[kind]}", f"a bytes_list, {wanted},")
+            raise self._wrong(f"the list {LISTS[kind]}", f"a bytes_list, {wanted},")
         if wanted.shape == () and not any(isinstance(payload, list) for payload in payloads):
             values = np.empty(len(payloads), object)
             values[:] = [self._text(payload) for payload in payloads] if wanted.is_text else payloads  # type: ignore[arg-type]
