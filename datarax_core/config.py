@@ -7,7 +7,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -47,6 +47,9 @@ def _beside_config_file(value: str, info: ValidationInfo) -> str:
     base = (info.context or {}).get("base")
     return value if base is None or "://" in value else str(Path(base, value))
 
+
+SHUFFLE_STREAM: Final = "shuffle"
+"""The random stream that shuffles are drawn from, unless a config names another."""
 
 Flag = StrictBool
 """True or False; not 1, not "yes"."""
@@ -135,6 +138,26 @@ class SourceConfig(StructuralConfig):
     """Options of a source. Each source's config gives ``type`` its registered name as default."""
 
     type: Name = Field(description="The registered name of the source.")
+
+
+def shuffling_is_stochastic(values: Any, *flags: str) -> Any:
+    """For a validator before all others: what a config is made of, made stochastic if one of its ``flags`` is set.
+
+    The random stream is ``shuffle``, unless another one is named. See `require_stochastic` for the flags themselves.
+    """
+    is_set = isinstance(values, dict) and any(values.get(flag) is True for flag in flags)
+    if not is_set or values.get("stochastic", True) is not True:
+        return values
+    return {"stochastic": True, **values, "stream_name": values.get("stream_name") or SHUFFLE_STREAM}
+
+
+def require_stochastic(value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+    """For the validator of a flag that shuffles: refuse it where the config says ``stochastic=False``."""
+    if value and info.data.get("stochastic") is False:
+        raise ValueError(
+            f"{info.field_name}=True draws random numbers, which stochastic=False forbids; leave stochastic out"
+        )
+    return value
 
 
 class SourceConfigBase(SourceConfig):

@@ -1,3 +1,6 @@
 """The ArrayRecord source of datarax: random access to records in files, decoded in whole batches."""
 
-__all__: list[str] = []
+from ._config import ArrayRecordSourceConfig
+from ._source import ArrayRecordSourceModule
+
+__all__ = ["ArrayRecordSourceConfig", "ArrayRecordSourceModule"]
