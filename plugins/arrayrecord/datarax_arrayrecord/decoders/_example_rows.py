@@ -105,24 +105,29 @@ def _put_layout(
     length, index = len(records[rows[0]]), np.asarray(rows)
     between = b"".join([header(length), *(entry.prefix for entry in layout)])
     structure = np.empty((len(rows), len(between)), np.uint8)
-    pieces: list[tuple[int, AnyArray, AnyArray]] = []  # where it stands, where it is copied to, and the rows there
-    blocks, at, every = [], 0, np.arange(len(rows))
+    pieces: list[tuple[int, AnyArray, AnyArray | None]] = []  # where it stands, where it is copied to, the rows there
+    blocks, at = [], 0
+    places = None if len(rows) == len(records) else index
     for entry in layout:
         start = entry.start - len(entry.prefix) if at else 0
-        pieces.append((start, structure[:, at : at + entry.start - start], every))
+        pieces.append((start, structure[:, at : at + entry.start - start], None))
         at += entry.start - start
         if column := made.get(entry.name):
             target = column.target(entry.kind, entry.stop - entry.start)
             if target is None:
                 block = np.empty((len(rows), entry.stop - entry.start), np.uint8)
                 blocks.append((column, entry.kind, block))
-            pieces.append((entry.start, block, every) if target is None else (entry.start, target, index))
+            pieces.append((entry.start, block, None) if target is None else (entry.start, target, places))
     step = max(1, _CHUNK // length)
     for first in range(0, len(rows), step):
         joined = b"".join([records[row] for row in rows[first : first + step]])
+        count = len(joined) // length
         for start, into, places in pieces:
-            chosen = places[first : first + step]
-            into[chosen] = np.ndarray((len(chosen), into.shape[1]), np.uint8, joined, start, (length, 1))
+            found = np.ndarray((count, into.shape[1]), np.uint8, joined, start, (length, 1))
+            if places is None:  # all rows: a plain copy takes half of what one by numbers does
+                into[first : first + count] = found
+            else:
+                into[places[first : first + count]] = found
     alike = (structure == np.frombuffer(between, np.uint8)).all(axis=1)
     for column, kind, block in blocks:
         column.put_block(index[alike], kind, block[alike])
