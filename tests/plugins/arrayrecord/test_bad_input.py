@@ -106,9 +106,7 @@ def test_a_pipe_and_a_device(tmp_path: Path) -> None:
 def test_a_name_that_array_record_cannot_take(tmp_path: Path) -> None:
     (file,) = write_numbers(tmp_path, [1])
     Path(file).rename(tmp_path / "\udcff.array_record")
-    with pytest.raises(
-        DataFileError, match="udcff.array_record' is no UTF-8, and array_record opens no other; rename it"
-    ):
+    with pytest.raises(DataFileError, match=r"udcff.* is no UTF-8, and array_record opens no other; rename it"):
         source_of(tmp_path)
 
 
