@@ -95,7 +95,7 @@ class Substitutes:
                 self._instead.update(dict.fromkeys(bad, candidate))
             return candidate, found
         raise RecordError(
-            f"none of {self._length} records can be read; the last that was tried is record {bad[-1]}",
+            f"none of {self._length} records can be read; the last that was tried is record {bad[-1] if bad else record}",
             record=record,
             reason="no record can be read",
         ) from last
