@@ -17,6 +17,8 @@ from datarax_core.errors import ConfigError, RecordError
 from ._files import FileTable
 
 _SEVERAL: Final = -1
+_IN_A_ROW: Final = 1000
+"""Bad records one after the other that no file has, unless it is read with the wrong decoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Substitutes:
             RecordError: There are more bad records than the policy puts up with, or no other kind.
         """
         bad: list[int] = []
-        last: RecordError | None = None
+        cause: RecordError | None = None
         for ahead in range(self._length):
             candidate = (record + ahead) % self._length
             if candidate in self._instead:  # a long stretch of bad ones is walked once
@@ -87,18 +89,20 @@ class Substitutes:
             try:
                 found = read(candidate)
             except RecordError as error:
-                bad.append(candidate)
                 self._note(error)
-                last = error
+                bad.append(candidate)
+                cause = error
+                if len(bad) == _IN_A_ROW:
+                    break
                 continue
             with self._lock:
                 self._instead.update(dict.fromkeys(bad, candidate))
             return candidate, found
         raise RecordError(
-            f"none of {self._length} records can be read; the last that was tried is record {bad[-1] if bad else record}",
+            f"none of {len(bad)} records from record {record} on can be read: is it the right decoder? The last one: {cause}",
             record=record,
             reason="no record can be read",
-        ) from last
+        ) from cause
 
     def _note(self, error: RecordError) -> None:
         """Take note of a bad record, if it is the first time that it is met."""

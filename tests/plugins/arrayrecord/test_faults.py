@@ -235,10 +235,23 @@ def test_no_record_at_all_can_be_read(tmp_path: Path, *, learns: bool) -> None:
     source = source_of(files, decoder=decoder, on_error="substitute", quarantine=tmp_path / "bad.jsonl")
     for _ in range(2):
         with pytest.raises(
-            RecordError, match=r"none of 6 records can be read; the last that was tried is record [15]$"
+            RecordError,
+            match=r"none of 6 records from record [02] on can be read: is it the right decoder\? The last one: record",
         ):
             source.get_records([2])
     assert len(listed(tmp_path / "bad.jsonl")) == 6
+
+
+def test_a_wrong_decoder_is_found_out_before_all_was_read(tmp_path: Path) -> None:
+    path, bad = write_numbers(tmp_path, [1200]), tmp_path / "bad.jsonl"
+    decoder = Stubborn(refuses=tuple(range(1100)))
+    source = source_of(path, decoder=decoder, on_error="substitute", quarantine=bad)
+    with pytest.raises(
+        RecordError, match="none of 1000 records from record 20 on can be read: is it the right decoder"
+    ):
+        source.get_records([20])
+    assert len(listed(bad)) == 1000
+    assert source.get_records([1099, 1150])["id"].tolist() == [1100, 1150]
 
 
 @pytest.mark.parametrize(
