@@ -1,5 +1,7 @@
 """Decoders of ArrayRecord files: from the bytes of records to arrays, and back."""
 
+from ._array import ArrayDecoder
+from ._example import ExampleDecoder
 from ._raw import RawDecoder
 
-__all__ = ["RawDecoder"]
+__all__ = ["ArrayDecoder", "ExampleDecoder", "RawDecoder"]
