@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from datarax_core.errors import ConfigError, RecordError
+from datarax_core.quarantine import append_to_quarantine
 
 from ._files import FileTable
 
@@ -100,19 +101,7 @@ class Substitutes:
         if self._policy.quarantine is None:
             warnings.warn(f"{error}; the next one is served in its place (on_error='substitute')", stacklevel=2)
         else:
-            append_to_quarantine(self._policy.quarantine, error)
-
-
-def append_to_quarantine(path: str, error: RecordError) -> None:
-    """Add a line for a bad record to a quarantine file, unless it has one; several processes may do so at once."""
-    line = json.dumps({"file": error.path, "record": error.row, "cause": error.reason}, ensure_ascii=False)
-    try:
-        known = Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        known = []
-    if line not in known:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")  # one write: lines of several processes do not mix
+            append_to_quarantine(self._policy.quarantine, [error])
 
 
 def excluded_records(path: str, table: FileTable) -> np.ndarray:
@@ -160,6 +149,8 @@ def _entries(lines: list[str], path: str) -> Iterator[tuple[str, str, int]]:
             raise ConfigError(
                 f'{place} is no line of a quarantine file: it lacks "file" and "record": {line!r:.80}'
             ) from error
+        if name is None:
+            continue  # a bad record of a source without files
         if not isinstance(name, str) or not isinstance(row, int) or isinstance(row, bool):
             raise ConfigError(f'{place}: "file" is text and "record" a number, not {name!r:.40} and {row!r:.40}')
         yield place, name, row

@@ -1,14 +1,16 @@
 """The records of a source by their index: read from whichever files they are in, decoded as one batch."""
 
+import contextlib
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
 
 from datarax_core.decoders import Decoder
 from datarax_core.errors import DataFileError, RecordError
-from datarax_core.spec import Batch, ElementSpec
+from datarax_core.spec import Batch, ElementSpec, check_batch, nbytes_of
+from datarax_core.verification import Verified
 
 from ._faults import Policy, Substitutes, excluded_records
 from ._files import FileTable
@@ -38,12 +40,7 @@ class Records:
         self._skips = self.excluded - np.arange(len(self.excluded))
         self._substitutes = None if policy is None else Substitutes(policy, self.length)
         self._spec = decoder.element_spec()
-
-    def with_policy(self, policy: Policy | None) -> Self:
-        """The same records and open files, with bad ones handled in another way."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__, _substitutes=None if policy is None else Substitutes(policy, self.length))
-        return twin
+        self._good_spec: tuple[ElementSpec | None] | None = None
 
     def served_counts(self) -> np.ndarray:
         """int64 (files,): how many records of each file are served."""
@@ -93,6 +90,33 @@ class Records:
             lambda parts: jax.tree.map(lambda *rows: np.concatenate(rows), *parts),
         )
 
+    def verified(self, indices: np.ndarray, title: str) -> Verified:
+        """Which of the records cannot be read or decoded, whatever the policy says; a failed read is repeated one by one.
+
+        Raises:
+            DataFileError: A file changed since the source was built.
+        """
+        known = self._first_good_spec(title)
+
+        def decode(records: list[bytes]) -> Batch:
+            spec = self.decoder.spec_from(records[0]) if known is None else known
+            batch = self.decoder.decode(records, spec)
+            check_batch(batch, spec, len(records), origin=f"the decoder {self.decoder.type!r}")
+            return batch
+
+        try:
+            return Verified(len(indices), nbytes_of(decode(self._stored(indices))))
+        except DataFileError:
+            raise
+        except Exception:  # noqa: BLE001 - as in _read
+            nbytes, errors = 0, []
+            for index in indices.tolist():
+                try:
+                    nbytes += self._one(index, lambda record: nbytes_of(decode([record])), title)
+                except RecordError as error:
+                    errors.append(error)
+            return Verified(len(indices), nbytes, tuple(errors))
+
     # -- inside ---------------------------------------------------------------------------------------------------------
 
     def _read(
@@ -107,6 +131,16 @@ class Records:
         except Exception:  # noqa: BLE001 - the boundary to decoders of others, which fail in any way they like
             found, substituted = self._one_by_one(indices, title, lambda record: decode([record]))
             return join(found), substituted
+
+    def _first_good_spec(self, title: str) -> ElementSpec | None:
+        """The spec, also where the first records cannot be read; None if no record can. Not the one that is served by."""
+        if self._good_spec is None:
+            self._good_spec = (self._spec,)
+            for index in range(self.length if self._spec is None else 0):
+                with contextlib.suppress(RecordError):
+                    self._good_spec = (self._one(index, self.decoder.spec_from, title),)
+                    break
+        return self._good_spec[0]
 
     def _one_by_one(self, indices: np.ndarray, title: str, decode: Callable[[bytes], Any]) -> tuple[list[Any], int]:
         found, substituted = [], 0
