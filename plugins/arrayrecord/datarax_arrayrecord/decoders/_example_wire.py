@@ -141,7 +141,7 @@ def parsed(record: bytes) -> dict[str, tuple[int, Payload]]:
     Raises:
         ValueError: It is no Example.
     """
-    example = _Example()
+    example = Example()
     try:
         example.ParseFromString(record)
     except DecodeError as error:
@@ -228,4 +228,4 @@ def _message_class() -> type:
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
 
 
-_Example = _message_class()
+Example = _message_class()
