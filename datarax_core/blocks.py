@@ -6,9 +6,10 @@ from typing import Final
 import jax
 import numpy as np
 
-from .errors import SpecError
+from .errors import DataFileError, SpecError
 from .source import DataSourceModule
 from .spec import Batch, nbytes_of
+from .verification import Verified, record_error
 
 _BYTES: Final = 1 << 23
 _FIRST: Final = 32
@@ -39,11 +40,22 @@ def record_blocks(source: DataSourceModule) -> Iterator[Batch]:
     return _of_stream(source) if source.access == "stream" else _of_indexed(source)
 
 
+def verified_blocks(source: DataSourceModule) -> Iterator[Verified]:
+    """Every record read once for no other reason than to see whether it can be; see `DataSourceModule.verify_records`.
+
+    Of a stream, which cannot go on behind a record that fails, that is the last one.
+
+    Raises:
+        DataFileError: A whole file is damaged, or changed meanwhile.
+    """
+    return _verified_stream(source) if source.access == "stream" else _verified_indexed(source)
+
+
 def _of_indexed(source: DataSourceModule) -> Iterator[Batch]:
     size, start, length = BlockSize(), 0, len(source)  # type: ignore[arg-type]  # whoever has random access has a length
     while start < length:
         stop = min(start + size.records, length)
-        batch = _on_host(source.fetch__on_host(np.arange(start, stop)))
+        batch = _on_host(source.fetch_on_host(np.arange(start, stop)))
         yield batch
         size.note(stop - start, nbytes_of(batch))
         start = stop
@@ -67,3 +79,31 @@ def _of_stream(source: DataSourceModule) -> Iterator[Batch]:
 
 def _on_host(batch: Batch) -> Batch:
     return jax.tree.map(np.asarray, batch)
+
+
+def _verified_indexed(source: DataSourceModule) -> Iterator[Verified]:
+    size, start, length = BlockSize(), 0, len(source)  # type: ignore[arg-type]  # as above
+    while start < length:
+        stop = min(start + size.records, length)
+        part = source.verify_records(np.arange(start, stop))
+        yield part
+        if good := part.records - len(part.errors):
+            size.note(good, part.nbytes)
+        start = stop
+
+
+def _verified_stream(source: DataSourceModule) -> Iterator[Verified]:
+    blocks, read = record_blocks(source), 0
+    while True:
+        try:
+            block = next(blocks, None)
+        except DataFileError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary to sources of others, which fail in any way they like
+            yield Verified(1, 0, (record_error(error, read, source.title),))
+            return
+        if block is None:
+            return
+        rows = len(jax.tree.leaves(block)[0])
+        yield Verified(rows, nbytes_of(block))
+        read += rows

@@ -9,8 +9,8 @@ import numpy as np
 
 from datarax_core.decoders import Decoder
 from datarax_core.errors import DataFileError, RecordError
-from datarax_core.spec import Batch, ElementSpec, check_batch, nbytes_of
-from datarax_core.verification import Verified
+from datarax_core.spec import Batch, ElementSpec, check_batch
+from datarax_core.verification import Verified, verified
 
 from ._faults import Policy, Substitutes, excluded_records
 from ._files import FileTable
@@ -91,7 +91,7 @@ class Records:
         )
 
     def verified(self, indices: np.ndarray, title: str) -> Verified:
-        """Which of the records cannot be read or decoded, whatever the policy says; a failed read is repeated one by one.
+        """Which of the records cannot be read or decoded, whatever the policy says.
 
         Raises:
             DataFileError: A file changed since the source was built.
@@ -104,18 +104,12 @@ class Records:
             check_batch(batch, spec, len(records), origin=f"the decoder {self.decoder.type!r}")
             return batch
 
-        try:
-            return Verified(len(indices), nbytes_of(decode(self._stored(indices))))
-        except DataFileError:
-            raise
-        except Exception:  # noqa: BLE001 - as in _read
-            nbytes, errors = 0, []
-            for index in indices.tolist():
-                try:
-                    nbytes += self._one(index, lambda record: nbytes_of(decode([record])), title)
-                except RecordError as error:
-                    errors.append(error)
-            return Verified(len(indices), nbytes, tuple(errors))
+        def read(some: np.ndarray) -> Batch:
+            if len(some) == 1:
+                return self._one(int(some[0]), lambda record: decode([record]), title)
+            return decode(self._stored(some))
+
+        return verified(read, indices, title)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 

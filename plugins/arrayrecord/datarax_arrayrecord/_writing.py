@@ -97,12 +97,11 @@ def _decoder_for(asked: Any, spec: ElementSpec) -> Decoder:
             return default_decoders().get(asked).for_spec(spec)
         return _ANY_DECODER.validate_python(asked)
     except ValidationError as error:
+        name = asked["type"] if isinstance(asked, Mapping) and "type" in asked else asked
         wrong = error.errors()[0]
-        name = asked if isinstance(asked, str) else getattr(asked, "get", {}.get)("type")
-        place = ".".join(map(str, wrong["loc"]))
-        raise ValueError(
-            f"the decoder {name!r} cannot write this: {place and place + ': '}{wrong['msg'].removeprefix('Value error, ')}"
-        ) from error
+        place = "".join(f"{step}." for step in wrong["loc"])[:-1]
+        reason = wrong["msg"].removeprefix("Value error, ")
+        raise ValueError(f"the decoder {name!r} cannot write this: {place and f'{place}: '}{reason}") from error
 
 
 def _require_all(blocks: Blocks, written: int) -> None:
