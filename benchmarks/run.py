@@ -5,6 +5,7 @@ import os
 import platform
 from datetime import UTC, datetime
 
+import decoders
 import flat
 import footprint
 import jax
@@ -18,6 +19,7 @@ from _measure import report
 
 PARTS = {
     "memory": memory_source,
+    "decoders": decoders,
     "flat": flat,
     "prefetch": prefetch,
     "start": start,
