@@ -58,6 +58,6 @@ class WholeAccess(ElementAccess):
             progress: Called with the number of records written so far, every now and then.
         """
         raise NotImplementedError(
-            f"{cls.__name__} cannot write the records of {source.title} to {path}: it does not define write_records(); choose a "
-            "type that does, such as arrayrecord"
+            f"{cls.__name__} cannot write the records of {source.title} to {path}: it does not define write_records(); choose "
+            "a type that does, such as arrayrecord"
         )

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from commands import DRX, MODULE
+from commands import fails as _fails
+from commands import run as _run
 
 from datarax_core import Pipeline
 
 if TYPE_CHECKING:
     from conftest import Site
 
-DRX = [str(Path(sys.executable).with_name("drx"))]
-MODULE = [sys.executable, "-W", "error", "-m", "datarax_core"]
 SPENT = r"[\d.]+ s +\d+%"
 SUMMARY = (  # the last lines of what `drx run` prints
     r"{batches} batches, {records} records, {megabytes} MB in [\d.]+ s\n"
@@ -33,21 +34,6 @@ SUMMARY = (  # the last lines of what `drx run` prints
     rf"in stages            {SPENT}\n"
     r"records substituted  0\n$"
 )
-
-
-def _run(command: Sequence[str], *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - our own command
-        [*command, *args], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
-    )
-
-
-def _fails(command: Sequence[str], *args: str, cwd: Path | None = None) -> str:
-    """What a command that fails by a user's mistake prints on stderr."""
-    done = _run(command, *args, cwd=cwd)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    return done.stderr.strip()
 
 
 @pytest.fixture
@@ -108,6 +94,16 @@ def test_sources_as_json(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
         "target": "acme_count:Source",
         "detail": "by DATARAX_DISABLE_PLUGINS=acme-count",
     }
+
+
+def test_decoders_are_listed_as_sources_are() -> None:
+    lines = [line.split() for line in _run(DRX, "decoders").stdout.splitlines()]
+    version = metadata.version("datarax-arrayrecord")
+    assert lines[0] == ["name", "status", "distribution", "version"]
+    assert [name for name, *_ in lines[1:]] == ["array", "example", "msgpack", "npz", "raw"]
+    assert all(line == ["ready", "datarax-arrayrecord", version] for _, *line in lines[1:])
+    listed = json.loads(_run(DRX, "decoders", "--json").stdout)
+    assert listed[0]["target"] == "datarax_arrayrecord.decoders:ArrayDecoder"
 
 
 def test_the_version_is_the_distribution_s() -> None:

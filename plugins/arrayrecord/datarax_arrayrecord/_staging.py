@@ -93,6 +93,8 @@ def staged(target: Target, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _staging_folder(target: Target) -> Path:
+    if target.folder.is_file():
+        raise NotADirectoryError(f"cannot write to the folder {target.folder}: it is a file; write to another one")
     try:
         target.folder.mkdir(parents=True, exist_ok=True)
         # neither a glob nor a folder of ArrayRecord files takes it for data: it begins with a dot, and ends otherwise
