@@ -93,11 +93,11 @@ def _column_of(values: Sequence[Any], struct: jax.ShapeDtypeStruct) -> np.ndarra
         raise _UnlikeError
     column = _column(len(values), struct)
     kind = kinds.pop()
-    if kind in (str, bytes) and struct.dtype == _OBJECT:
-        column[:] = values
-    elif kind is bool and struct.dtype == np.bool_:
-        column[:] = values
-    elif issubclass(kind, np.generic) and np.dtype(kind) == struct.dtype:
+    if (
+        (kind in (str, bytes) and struct.dtype == _OBJECT)
+        or (kind is bool and struct.dtype == np.bool_)
+        or (issubclass(kind, np.generic) and np.dtype(kind) == struct.dtype)
+    ):
         column[:] = values
     elif (kind is int and struct.dtype.kind in "iu") or (kind is float and struct.dtype.kind == "f"):
         try:

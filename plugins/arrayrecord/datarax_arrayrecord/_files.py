@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from ._paths import is_remote
 from ._reader import FileReader
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
+class Stamp(NamedTuple):
     """What a file was when it was first opened. Remote ones have none of it."""
 
     size: int
@@ -45,8 +44,11 @@ class FileTable:
     counts: np.ndarray
     """int64 (files,): records in each."""
 
+    starts: np.ndarray
+    """int64 (files,): the record index of the first one of each."""
+
     ends: np.ndarray
-    """int64 (files,): the record index behind the last one of each."""
+    """int64 (files,): that behind the last one of each."""
 
     stamps: tuple[Stamp | None, ...]
 
@@ -74,24 +76,19 @@ class FileTable:
                 "datarax_arrayrecord.write does",
                 stacklevel=2,
             )
-        ends = np.cumsum(np.asarray(counts, np.int64))
-        return cls(tuple(paths), np.asarray(counts, np.int64), ends, tuple(stamps))
+        sizes = np.asarray(counts, np.int64)
+        ends = np.cumsum(sizes)
+        return cls(tuple(paths), sizes, ends - sizes, ends, tuple(stamps))
 
     @property
     def num_records(self) -> int:
         """Records in all files."""
         return int(self.ends[-1]) if len(self.ends) else 0
 
-    @property
-    def starts(self) -> np.ndarray:
-        """int64 (files,): the record index of the first one of each."""
-        starts: np.ndarray = self.ends - self.counts
-        return starts
-
     def place(self, record: int) -> tuple[int, int]:
         """(number of the file, row in it) of a record."""
         file = int(np.searchsorted(self.ends, record, side="right"))
-        return file, record - int(self.ends[file] - self.counts[file])
+        return file, record - int(self.starts[file])
 
     def record_bytes(self, file: int) -> float:
         """About how many bytes of a file a record takes, as it is stored."""

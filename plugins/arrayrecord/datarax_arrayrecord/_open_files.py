@@ -35,7 +35,7 @@ class OpenFiles:
         self.__init__(**state)  # type: ignore[misc]  # as it was made
 
     def read(self, file: int, rows: np.ndarray) -> list[bytes]:
-        """The records in ascending ``rows`` of a file, in their order.
+        """The records in these rows of a file, in their order.
 
         Raises:
             ReadError: One of them cannot be read.

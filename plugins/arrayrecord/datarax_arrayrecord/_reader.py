@@ -70,7 +70,7 @@ class FileReader:
         self._ahead: tuple[int, list[bytes]] = (-1, [])
 
     def read(self, rows: np.ndarray, record_bytes: float) -> list[bytes]:
-        """The records in these rows, which ascend, in their order.
+        """The records in these rows, in their order.
 
         Args:
             rows: int (k,), at least one, all less than `num_records`.
@@ -91,7 +91,7 @@ class FileReader:
 
     def _read(self, rows: np.ndarray, record_bytes: float) -> list[bytes]:
         first, count = int(rows[0]), len(rows)
-        if count >= _RANGE and int(rows[-1]) - first == count - 1:
+        if count >= _RANGE and rows[-1] - first == count - 1 and (np.diff(rows) == 1).all():
             return self._range(first, first + count, record_bytes)
         reader = self._reader
         if self._reads_lists and count >= self._list:

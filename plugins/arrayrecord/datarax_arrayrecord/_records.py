@@ -176,26 +176,20 @@ class Records:
         return indices + np.searchsorted(self._skips, indices, side="right") if len(self._skips) else indices
 
     def _stored(self, indices: np.ndarray) -> list[bytes]:
-        """The records in the order of ``indices``, from each file in one go, front to back."""
+        """The records in the order of ``indices``, those of each file read in one go."""
         records = self._in_files(indices)
-        if len(records) < 2 or (np.diff(records) > 0).all():
-            return self._ascending(records)
-        order = np.argsort(records, kind="stable")
-        stored: list[bytes] = [b""] * len(records)
-        for row, record in zip(order.tolist(), self._ascending(records[order]), strict=True):
-            stored[row] = record
-        return stored
-
-    def _ascending(self, records: np.ndarray) -> list[bytes]:
         table = self.table
-        first, last = np.searchsorted(table.ends, records[[0, -1]], side="right").tolist()
-        if first == last:
-            return self.files.read(first, records - table.starts[first])
-        stored: list[bytes] = []
-        edges = np.searchsorted(records, table.ends[first : last + 1]).tolist()
+        files = np.searchsorted(table.ends, records, side="right") if len(table.paths) > 1 else np.zeros(1, np.int64)
+        if (files == files[0]).all():
+            return self.files.read(int(files[0]), records - table.starts[files[0]])
+        order = np.argsort(records)  # by file, and in each from front to back, which spinning disks are glad of
+        stored: list[bytes] = [b""] * len(records)
         begin = 0
-        for file, end in enumerate(edges, first):
-            if end > begin:
-                stored += self.files.read(file, records[begin:end] - table.starts[file])
-                begin = end
+        for end in [*(np.flatnonzero(np.diff(files[order])) + 1).tolist(), len(records)]:
+            rows = order[begin:end]
+            file = int(files[rows[0]])
+            read = self.files.read(file, records[rows] - table.starts[file])
+            for row, record in zip(rows.tolist(), read, strict=True):
+                stored[row] = record
+            begin = end
         return stored

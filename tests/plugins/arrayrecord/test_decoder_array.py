@@ -14,7 +14,7 @@ def _decoder(**fields: tuple[str, list[int]]) -> ArrayDecoder:
 def test_fields_stand_in_their_order_without_padding_little_endian() -> None:
     decoder = _decoder(a=("bool", []), b=("int32", []), c=("uint16", [2]))
     batch = {"a": np.array([True]), "b": np.array([1], np.int32), "c": np.array([[2, 3]], np.uint16)}
-    assert decoder.encode(batch) == [b"\1" b"\1\0\0\0" b"\2\0\3\0"]
+    assert decoder.encode(batch) == [b"\1\1\0\0\0\2\0\3\0"]
     assert_same(decoder.decode(decoder.encode(batch), decoder.element_spec()), batch)
 
 
@@ -47,13 +47,18 @@ def test_bytes_of_a_fixed_length_are_a_field() -> None:
 
 def test_a_record_of_another_size_says_both_and_the_layout() -> None:
     decoder = _decoder(label=("int32", []), image=("uint8", [2, 2]))
-    with pytest.raises(ValueError, match=r"has 7 bytes where 8 are expected: label int32\[\] at 0, image uint8\[2, 2\] at 4"):
+    with pytest.raises(
+        ValueError, match=r"has 7 bytes where 8 are expected: label int32\[\] at 0, image uint8\[2, 2\] at 4"
+    ):
         decoder.decode([bytes(8), bytes(7)], decoder.element_spec())
 
 
 @pytest.mark.parametrize(
     ("dtype", "byte", "message"),
-    [("bool", 2, r"field 'x' is bool\[2\], and a byte of it is 2, which is no bool"), ("int4", 255, "255, which is no int4")],
+    [
+        ("bool", 2, r"field 'x' is bool\[2\], and a byte of it is 2, which is no bool"),
+        ("int4", 255, "255, which is no int4"),
+    ],
 )
 def test_bytes_that_are_no_value_of_the_dtype_are_refused(dtype: str, byte: int, message: str) -> None:
     decoder = _decoder(x=(dtype, [2]), y=("int8", []))

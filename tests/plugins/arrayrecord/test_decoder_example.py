@@ -64,7 +64,9 @@ def by_protobuf(records: list[bytes], kinds: dict[str, str], spec: Any) -> dict[
 @st.composite
 def example_records(draw: st.DrawFn, kinds: dict[str, str], counts: dict[str, int]) -> list[bytes]:
     """Records of a few values, in few or many layouts: features in another order, or one more that nobody asked for."""
-    several = {name: st.lists(VALUES[kind], min_size=counts[name], max_size=counts[name]) for name, kind in kinds.items()}
+    several = {
+        name: st.lists(VALUES[kind], min_size=counts[name], max_size=counts[name]) for name, kind in kinds.items()
+    }
     pool = draw(st.lists(st.fixed_dictionaries(several), min_size=1, max_size=5))
     chance = random.Random(draw(st.integers(0, 99)))  # noqa: S311 - which record comes where
     odd = draw(st.sampled_from([0, 0.2, 1]))
@@ -93,7 +95,10 @@ def test_every_way_of_reading_gives_what_protobuf_gives(data: st.DataObject) -> 
     counts = {name: data.draw(st.integers(0, 3)) for name in kinds}
     records = data.draw(example_records(kinds, counts))
     made = decoder(
-        **{name: {"dtype": DTYPES[kind], "shape": [] if counts[name] == 1 else [counts[name]]} for name, kind in kinds.items()}
+        **{
+            name: {"dtype": DTYPES[kind], "shape": [] if counts[name] == 1 else [counts[name]]}
+            for name, kind in kinds.items()
+        }
     )
     spec = made.element_spec()
     found, expected = made.decode(records, spec), by_protobuf(records, kinds, spec)
@@ -107,7 +112,9 @@ def test_no_record_is_decoded_otherwise_for_its_company() -> None:
     images = rng.integers(0, 255, (300, 40), np.uint8)
     labels = rng.choice([0, 1, 127, 128, 300, 2**40, -1], 300)
     records = [
-        joined([example(image=("bytes_list", [image.tobytes()])), unpacked("label", [label])][:: -1 if label == 1 else 1])
+        joined(
+            [example(image=("bytes_list", [image.tobytes()])), unpacked("label", [label])][:: -1 if label == 1 else 1]
+        )
         if label in (0, 1)
         else example(image=("bytes_list", [image.tobytes()]), label=("int64_list", [label]))
         for image, label in zip(images, labels.tolist(), strict=True)

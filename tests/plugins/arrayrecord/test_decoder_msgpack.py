@@ -27,7 +27,9 @@ def test_flax_reads_what_is_written_and_the_other_way_round(dtype: np.dtype) -> 
         restored = serialization.msgpack_restore(record)
         assert np.asarray(restored["a"]["x"]).tobytes() == batch["a"]["x"][row].tobytes()
         assert np.asarray(restored["y"]) == batch["y"][row]
-    by_flax = [serialization.msgpack_serialize({"a": {"x": batch["a"]["x"][row]}, "y": batch["y"][row]}) for row in (0, 1)]
+    by_flax = [
+        serialization.msgpack_serialize({"a": {"x": batch["a"]["x"][row]}, "y": batch["y"][row]}) for row in (0, 1)
+    ]
     assert_same(read(*by_flax), batch)
     assert_same(read(*records), batch)
 
@@ -41,7 +43,16 @@ def test_arrays_that_flax_writes_in_chunks_are_read(monkeypatch: pytest.MonkeyPa
 
 
 def test_plain_values_are_arrays_as_numpy_makes_them() -> None:
-    record = {"i": 2**40, "f": 0.5, "b": True, "t": "é", "y": b"a\0", "l": [[1, 2], [3, 4]], "m": {"n": 1}, "s": ["a", "bc"]}
+    record = {
+        "i": 2**40,
+        "f": 0.5,
+        "b": True,
+        "t": "é",
+        "y": b"a\0",
+        "l": [[1, 2], [3, 4]],
+        "m": {"n": 1},
+        "s": ["a", "bc"],
+    }
     assert_same(
         read(msgpack.packb(record)),
         {
@@ -101,10 +112,22 @@ def test_text_bytes_and_dates_are_kept() -> None:
         (msgpack.packb({"a": msgpack.ExtType(1, b"\x90")}), r"an array in it is not \(shape, dtype, bytes\): \[\]"),
         (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb(([2], "int8", b"a")))}), r"has 1 bytes, .* int8\[2\]"),
         (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb(([-1], "int8", b"a")))}), r"has 1 bytes, .* int8\[-1\]"),
-        (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb(([1], "O", b"12345678")))}), "the dtype b'O'; those of numbers"),
-        (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb(([1], "foo", b"a")))}), "b'foo', which NumPy does not know"),
-        (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb(([1], "bool", b"\2")))}), "a byte of it is 2, which is no bool"),
-        (msgpack.packb({"a": msgpack.ExtType(2, msgpack.packb([1.0]))}), r"a complex number in it has not two parts: \[1.0\]"),
+        (
+            msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb(([1], "O", b"12345678")))}),
+            "the dtype b'O'; those of numbers",
+        ),
+        (
+            msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb(([1], "foo", b"a")))}),
+            "b'foo', which NumPy does not know",
+        ),
+        (
+            msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb(([1], "bool", b"\2")))}),
+            "a byte of it is 2, which is no bool",
+        ),
+        (
+            msgpack.packb({"a": msgpack.ExtType(2, msgpack.packb([1.0]))}),
+            r"a complex number in it has not two parts: \[1.0\]",
+        ),
         (msgpack.packb({"a": {"__msgpack_chunked_array__": True}}), "field 'a' is no array in chunks"),
     ],
 )

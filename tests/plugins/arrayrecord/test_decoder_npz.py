@@ -58,7 +58,9 @@ def test_numpy_reads_what_is_written_and_it_is_the_same_each_time(compressed: bo
     with np.load(io.BytesIO(records[1]), allow_pickle=False) as arrays:
         assert {name: arrays[name].tolist() for name in arrays} == {"x": BATCH["x"][1].tolist(), "y": False}
     with zipfile.ZipFile(io.BytesIO(records[0])) as file:
-        assert {info.compress_type for info in file.infolist()} == {zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED}
+        assert {info.compress_type for info in file.infolist()} == {
+            zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+        }
 
 
 def test_arrays_of_fortran_and_of_another_byte_order_are_read() -> None:
@@ -71,7 +73,9 @@ def test_bfloat16_that_numpy_saved_is_read_where_it_is_declared() -> None:
     array = np.ones((2, 3), ml_dtypes.bfloat16)
     record = saved(x=array)
     assert_same(read(record, x={"dtype": "bfloat16", "shape": [2, 3]}), {"x": array[None]})
-    with pytest.raises(ValueError, match=r"'x' is stored as V2, .* say what it is: fields: \{x: \{dtype: bfloat16, shape: \[2, 3\]"):
+    with pytest.raises(
+        ValueError, match=r"'x' is stored as V2, .* say what it is: fields: \{x: \{dtype: bfloat16, shape: \[2, 3\]"
+    ):
         read(record)
     with pytest.raises(ValueError, match=r"field 'x' is .*V2.* where float8_e5m2\[2, 3\] is expected"):
         read(record, x={"dtype": "float8_e5m2", "shape": [2, 3]})
@@ -98,7 +102,10 @@ def test_arrays_that_are_not_declared_are_skipped() -> None:
         (saved(x=np.array([None])), "field 'x' holds Python objects, which are never unpickled"),
         (saved(), "the record is a .npz file without arrays"),
         (zipped("x.txt", b"abc"), "the record holds 'x.txt', which is no array"),
-        (zipped("x.npy", npy(1), zipfile.ZIP_BZIP2), "the record holds 'x.npy', which is no array that np.savez writes"),
+        (
+            zipped("x.npy", npy(1), zipfile.ZIP_BZIP2),
+            "the record holds 'x.npy', which is no array that np.savez writes",
+        ),
         (zipped("x.npy", b"abc"), "field 'x' of the record is no .npy file"),
         (zipped("x.npy", b""), "field 'x' of the record is no .npy file"),
         (zipped("x.npy", npy([1.0, 2.0])[:-1]), r"field 'x' has 15 bytes where float64\[2\] has 16"),

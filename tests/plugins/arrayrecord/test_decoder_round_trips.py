@@ -20,7 +20,10 @@ each_class = pytest.mark.parametrize("cls", CLASSES, ids=NAMES)
 
 
 def _rich() -> dict[str, Any]:
-    return {"image": np.arange(48, dtype=np.uint8).reshape(4, 4, 3), "meta": {"label": np.arange(4), "seen": np.eye(4)[0] > 0}}
+    return {
+        "image": np.arange(48, dtype=np.uint8).reshape(4, 4, 3),
+        "meta": {"label": np.arange(4), "seen": np.eye(4)[0] > 0},
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,9 +136,18 @@ def test_records_of_another_format_are_an_error(writer: type[Decoder], reader: t
     ("batch", "message"),
     [
         ({"x": np.zeros((2, 3), np.float32)}, r"field 'y' \(int8\[\]\) is missing"),
-        ({"x": np.zeros((2, 3), np.float32), "y": np.zeros(2, np.int16)}, r"'y' is int16\[\] where int8\[\] is declared"),
-        ({"x": np.zeros((2, 2), np.float32), "y": np.zeros(2, np.int8)}, r"float32\[2\] where float32\[3\] is declared"),
-        ({"x": np.zeros((2, 3), np.float32), "y": np.zeros(3, np.int8)}, r"differ in their number of records: 'x' 2, 'y' 3"),
+        (
+            {"x": np.zeros((2, 3), np.float32), "y": np.zeros(2, np.int16)},
+            r"'y' is int16\[\] where int8\[\] is declared",
+        ),
+        (
+            {"x": np.zeros((2, 2), np.float32), "y": np.zeros(2, np.int8)},
+            r"float32\[2\] where float32\[3\] is declared",
+        ),
+        (
+            {"x": np.zeros((2, 3), np.float32), "y": np.zeros(3, np.int8)},
+            r"differ in their number of records: 'x' 2, 'y' 3",
+        ),
         ({"x": np.zeros((2, 3), np.float32), "y": np.int8(1)}, r"field 'y' has no axis of records"),
         (
             {"x": np.zeros((2, 3), np.float32), "y": np.zeros(2, np.int8), "z": {"w": np.zeros(2)}},
@@ -172,7 +184,11 @@ def test_a_spec_without_names_has_no_decoder(cls: type[Decoder], spec: Any, mess
 @pytest.mark.parametrize(
     ("fields", "place", "message"),
     [
-        ({"a": {"dtype": "int"}}, ("fields", "a", "dtype"), "'int' is not the same in every record and on every machine; write int64"),
+        (
+            {"a": {"dtype": "int"}},
+            ("fields", "a", "dtype"),
+            "'int' is not the same in every record and on every machine; write int64",
+        ),
         ({"a": {"dtype": ">i4"}}, ("fields", "a", "dtype"), "'>i4' is not the same .*; write int32"),
         ({"a": {"dtype": "foo"}}, ("fields", "a", "dtype"), "no dtype is named 'foo'"),
         ({"a": {"dtype": "i4,f4"}}, ("fields", "a", "dtype"), "no dtype is named 'i4,f4'"),

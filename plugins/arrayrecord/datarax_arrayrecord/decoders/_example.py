@@ -79,7 +79,8 @@ class ExampleDecoder(Decoder):
 
     type: Literal["example"] = "example"
     fields: dict[str, ExampleField] | None = Field(
-        default=None, description="The features to decode: name, dtype, shape, default; all of the first record if null."
+        default=None,
+        description="The features to decode: name, dtype, shape, default; all of the first record if null.",
     )
 
     @field_validator("fields")
@@ -196,7 +197,9 @@ def _values(name: str, field: ExampleField, values: list[Any]) -> Payload:
     kind = str if field.dtype == "str" else bytes
     for value in values:
         if not isinstance(value, kind):
-            raise ValueError(f"field {name!r} is declared as {field.dtype}, and {_WHO} cannot write {value!r:.80} there")  # noqa: TRY004
+            raise ValueError(
+                f"field {name!r} is declared as {field.dtype}, and {_WHO} cannot write {value!r:.80} there"
+            )  # noqa: TRY004
     encoded = [value.encode() if isinstance(value, str) else value for value in values]
     return encoded[0] if len(encoded) == 1 else encoded
 
@@ -225,7 +228,9 @@ def _array_of(default: Any, name: str, shape: tuple[int, ...]) -> AnyArray:
     else:
         values = _numbers(default, np.dtype(name))
     if values.shape not in ((), shape):
-        raise ValueError(f"the default {default!r:.80} has shape {list(values.shape)} where [] or {list(shape)} is expected")
+        raise ValueError(
+            f"the default {default!r:.80} has shape {list(values.shape)} where [] or {list(shape)} is expected"
+        )
     return values
 
 
@@ -249,5 +254,3 @@ def _numbers(default: Any, dtype: np.dtype[Any]) -> AnyArray:
     if (np.isfinite(wide) != np.isfinite(fitted.astype(np.complex128))).any():
         raise ValueError(f"the default {default!r:.80} is out of range for {dtype}")
     return fitted
-
-

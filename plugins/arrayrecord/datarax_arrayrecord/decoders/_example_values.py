@@ -10,7 +10,7 @@ import numpy as np
 from datarax_core.buffers import aligned_empty
 
 from ._dtypes import AnyArray, invalid_byte, limits
-from ._example_wire import BYTES, FLOATS, INTEGERS, LISTS, Payload
+from ._example_wire import BYTES, FLOATS, LISTS, Payload
 
 Rows: TypeAlias = "slice | list[int]"
 _OBJECT = np.dtype(object)
@@ -52,7 +52,9 @@ class Column:
         """Records that do not have the feature, but those that were ``found``."""
         if self._wanted.default is None:
             has = ", ".join(map(repr, found))
-            raise ValueError(f"the feature {self._wanted.name!r} is missing; the record has {has or 'no features':.200}")
+            raise ValueError(
+                f"the feature {self._wanted.name!r} is missing; the record has {has or 'no features':.200}"
+            )
         self.array[rows] = self._wanted.default
 
     def target(self, rows: Rows, kind: int, size: int) -> AnyArray | None:

@@ -125,9 +125,7 @@ def written(name: str, kind: int, payload: Payload) -> bytes:
     if isinstance(payload, bytes):
         return prefix_of(name, kind, len(payload)) + payload
     values = b"".join(_delimited(_FIRST, value) for value in payload)
-    return _delimited(
-        _FIRST, _delimited(_FIRST, name.encode()) + _delimited(_SECOND, _delimited(kind, values))
-    )
+    return _delimited(_FIRST, _delimited(_FIRST, name.encode()) + _delimited(_SECOND, _delimited(kind, values)))
 
 
 def record_of(features: list[bytes]) -> bytes:
@@ -220,9 +218,7 @@ def _message_class() -> type:
         name="feature", number=1, label=3, type=field.TYPE_MESSAGE, type_name=".tensorflow.Features.FeatureEntry"
     )
     example = file.message_type.add(name="Example")
-    example.field.add(
-        name="features", number=1, label=1, type=field.TYPE_MESSAGE, type_name=".tensorflow.Features"
-    )
+    example.field.add(name="features", number=1, label=1, type=field.TYPE_MESSAGE, type_name=".tensorflow.Features")
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file) if not hasattr(pool, "AddSerializedFile") else pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))

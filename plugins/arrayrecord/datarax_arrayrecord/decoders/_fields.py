@@ -55,7 +55,9 @@ def require_names(names: Iterable[str]) -> None:
     for name in names:
         steps = name.split(".")
         if not all(steps):
-            raise ValueError(f"{name!r} is no name of a field; text stands on both sides of a dot, a step into a nested dict")
+            raise ValueError(
+                f"{name!r} is no name of a field; text stands on both sides of a dot, a step into a nested dict"
+            )
         for depth in range(1, len(steps)):
             if (outer := ".".join(steps[:depth])) in names:
                 raise ValueError(f"{outer!r} is a field, and with {name!r} a dict of fields too; rename one of them")
@@ -89,7 +91,9 @@ def flat(tree: Any, what: str, at: str = "") -> dict[str, Any]:
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         if not isinstance(key, str) or not key or "." in key:
-            raise ValueError(f"{where} has the name {key!r}; names are texts without a dot, which is a step into a nested dict")
+            raise ValueError(
+                f"{where} has the name {key!r}; names are texts without a dot, which is a step into a nested dict"
+            )
         name = f"{at}.{key}" if at else key
         if hasattr(value, "dtype") and hasattr(value, "shape"):
             leaves[name] = value

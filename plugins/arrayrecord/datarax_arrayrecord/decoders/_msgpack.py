@@ -130,7 +130,9 @@ def _plain(value: Any, name: str) -> Any:
             return _joined(value, name)
         return {key: _plain(item, f"{name}.{key}") for key, item in value.items()}
     if type(value) is msgpack.Timestamp:
-        raise ValueError(f"field {name!r} is a timestamp of msgpack's; write it as a number, or as an array of datetime64")
+        raise ValueError(
+            f"field {name!r} is a timestamp of msgpack's; write it as a number, or as an array of datetime64"
+        )
     if isinstance(value, list):
         for item in value:
             if isinstance(item, dict):
@@ -152,15 +154,19 @@ def _values(name: str, column: AnyArray) -> list[Any]:
     """Each row as what is packed."""
     if column.dtype.kind in "OUS":
         if column.ndim > 1 and not column.size and len(column):
-            raise ValueError(f"field {name!r} has lists without items, which do not say that they are of text; leave it out")
+            raise ValueError(
+                f"field {name!r} has lists without items, which do not say that they are of text; leave it out"
+            )
         return [_texts(name, value) for value in column.tolist()]
     if column.ndim == 1 and column.dtype in _PLAIN:
         return column.tolist()
     if not (is_number(column.dtype) or column.dtype.kind in "mM"):
         raise ValueError(f"field {name!r} is {column.dtype}; {_WHO} writes numbers, bools, dates, text and bytes")
     kind = _ARRAY if column.ndim > 1 else _SCALAR
-    as_written: Callable[[AnyArray], bytes] = lambda row: msgpack.packb(  # noqa: E731
-        (column.shape[1:], column.dtype.name, row.tobytes()), use_bin_type=True
+    as_written: Callable[[AnyArray], bytes] = (
+        lambda row: msgpack.packb(  # noqa: E731
+            (column.shape[1:], column.dtype.name, row.tobytes()), use_bin_type=True
+        )
     )
     return [msgpack.ExtType(kind, as_written(row)) for row in little_endian(column)]
 

@@ -42,7 +42,15 @@ class NpzDecoder(NamedValuesDecoder):
         """
         try:
             arrays = self._arrays(record)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, IndexError) as error:
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+            OSError,
+            IndexError,
+        ) as error:
             raise ValueError(f"the record is no .npz file: {error}") from error
         require_names(arrays)
         return nested(arrays)
@@ -90,7 +98,9 @@ class NpzDecoder(NamedValuesDecoder):
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
             raise ValueError(f"field {name!r} of the record is no .npy file: {error}") from error
         if dtype.hasobject:
-            raise ValueError(f"field {name!r} holds Python objects, which are never unpickled; store it as numbers or text")
+            raise ValueError(
+                f"field {name!r} holds Python objects, which are never unpickled; store it as numbers or text"
+            )
         if dtype.kind == "V" and self.fields is None:
             raise ValueError(
                 f"field {name!r} is stored as {dtype.str[1:]}, for which npy has no name; say what it is: fields: "
@@ -98,7 +108,9 @@ class NpzDecoder(NamedValuesDecoder):
             )
         expected = math.prod(shape) * dtype.itemsize
         if len(content) - start != expected:
-            raise ValueError(f"field {name!r} has {len(content) - start} bytes where {dtype}{list(shape)} has {expected}")
+            raise ValueError(
+                f"field {name!r} has {len(content) - start} bytes where {dtype}{list(shape)} has {expected}"
+            )
         if not expected:
             return native(np.zeros(shape, dtype))
         array = np.frombuffer(content, dtype, offset=start)
