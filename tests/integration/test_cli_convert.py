@@ -16,6 +16,7 @@ import pytest
 import yaml
 from commands import DRX, MODULE, fails, run
 from flax import nnx
+from installed_stream import install_stream
 
 from datarax_core import Pipeline
 
@@ -112,42 +113,6 @@ def test_progress_is_shown_on_a_terminal(config: Path) -> None:
     assert "/1000" in shown
     assert "records" in shown
     assert "\x1b" not in done.stdout
-
-
-STREAM = """
-    import time
-    from typing import Literal
-
-    import jax
-    import numpy as np
-
-    from datarax_core import SourceConfig, StreamingSourceBase
-
-
-    class Config(SourceConfig):
-        type: Literal["{name}"] = "{name}"
-
-
-    class Source(StreamingSourceBase):
-        config_class = Config
-
-        def element_spec(self):
-            return {{"label": jax.ShapeDtypeStruct((), np.int64)}}
-
-        def records_from(self, epoch, start):
-            i = start
-            while i < {end}:
-                yield {{"label": np.int64(i)}}
-                i += 1
-                if {broken}:
-                    raise ValueError("the line is cut")
-"""
-
-
-def install_stream(site: "Site", *, end: str, broken: str = "False") -> None:
-    """A stream without a length, as the source ``acme_stream``."""
-    code = STREAM.format(name="acme_stream", end=end, broken=broken)
-    site.install("acme-stream", {"acme_stream": "acme_stream:Source"}, code=code)
 
 
 def test_a_stream_that_ends_is_written_too(site: "Site", tmp_path: Path) -> None:
