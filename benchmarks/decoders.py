@@ -10,7 +10,7 @@ from _measure import Row, against
 from datarax_arrayrecord.decoders import ArrayDecoder, ExampleDecoder, MsgpackDecoder, _example_wire
 from datarax_core.decoders import Decoder
 
-RECORDS, CALLS = 256, 20
+RECORDS, CALLS = 256, 3
 IMAGE = {"dtype": "uint8", "shape": [32, 32, 3]}
 LABEL = {"dtype": "int64"}
 
@@ -23,7 +23,9 @@ def batch(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
-def compared(what: str, decoder: Decoder, fields: dict[str, Any], bare: Callable[[list[bytes]], Any], target: float) -> Row:
+def compared(
+    what: str, decoder: Decoder, fields: dict[str, Any], bare: Callable[[list[bytes]], Any], target: float
+) -> Row:
     """The decoder against what ``bare`` does with the same records."""
     records, spec = decoder.encode(fields), decoder.element_spec()
 
@@ -40,6 +42,7 @@ def compared(what: str, decoder: Decoder, fields: dict[str, Any], bare: Callable
         records=RECORDS * CALLS,
         what=what,
         target=target,
+        runs=61,  # short ones, which a busy machine seldom interrupts
     )
 
 

@@ -82,35 +82,39 @@ def _alike(elements: Sequence[Any], spec: ElementSpec) -> Batch:
 
 def _column_of(values: Sequence[Any], struct: jax.ShapeDtypeStruct) -> np.ndarray:
     kinds = set(map(type, values))
+    column = _column(len(values), struct)
     if kinds == {np.ndarray}:
         if not all(value.dtype == struct.dtype and value.shape == struct.shape for value in values):
             raise _UnlikeError
-        column = _column(len(values), struct)
         for row, value in enumerate(values):
             column[row] = value
-        return column
-    if struct.shape or len(kinds) != 1:
+    elif struct.shape or len(kinds) != 1:
         raise _UnlikeError
-    column = _column(len(values), struct)
-    kind = kinds.pop()
-    if (
-        (kind in (str, bytes) and struct.dtype == _OBJECT)
-        or (kind is bool and struct.dtype == np.bool_)
-        or (issubclass(kind, np.generic) and np.dtype(kind) == struct.dtype)
-    ):
+    elif _is_of(kind := kinds.pop(), struct.dtype):
         column[:] = values
     elif (kind is int and struct.dtype.kind in "iu") or (kind is float and struct.dtype.kind == "f"):
-        try:
-            array = np.array(values, np.int64 if kind is int else np.float64)
-        except OverflowError as too_large:
-            raise _UnlikeError from too_large
-        with np.errstate(all="ignore"):
-            column[:] = array
-        if not _is_kept(array, column):
-            raise _UnlikeError
+        _fill(column, values, kind)
     else:
         raise _UnlikeError
     return column
+
+
+def _is_of(kind: type, dtype: np.dtype[Any]) -> bool:
+    """Whether every value of the type is of the dtype."""
+    if kind in (str, bytes):
+        return dtype == _OBJECT
+    return kind is bool if dtype == np.bool_ else issubclass(kind, np.generic) and np.dtype(kind) == dtype
+
+
+def _fill(column: np.ndarray, numbers: Sequence[Any], kind: type) -> None:
+    try:
+        array = np.array(numbers, np.int64 if kind is int else np.float64)
+    except OverflowError as too_large:
+        raise _UnlikeError from too_large
+    with np.errstate(all="ignore"):
+        column[:] = array
+    if not _is_kept(array, column):
+        raise _UnlikeError
 
 
 def _column(count: int, struct: jax.ShapeDtypeStruct) -> np.ndarray:
@@ -159,8 +163,8 @@ class _Field:
         for item in array.flat:
             if not isinstance(item, kind):
                 raise SpecError(
-                    f"field {self.name!r} of {self.origin} is a list of {kind.__name__} with {item!r:.40} in it; a field has one "
-                    "dtype"
+                    f"field {self.name!r} of {self.origin} is a list of {kind.__name__} with {item!r:.40} in it; a field has "
+                    "one dtype"
                 )
         return array
 

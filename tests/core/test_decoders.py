@@ -21,7 +21,13 @@ from datarax_core.decoders import (
     default_decoders,
     stack_values,
 )
-from datarax_core.errors import PluginConflictError, PluginContractError, PluginDisabledError, PluginNotFoundError, SpecError
+from datarax_core.errors import (
+    PluginConflictError,
+    PluginContractError,
+    PluginDisabledError,
+    PluginNotFoundError,
+    SpecError,
+)
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -115,7 +121,11 @@ def test_a_field_takes_a_function() -> None:
         ({}, ("type",), "the decoder's `type` is missing; name an installed decoder, such as array"),
         ({"type": 3}, ("type",), "the decoder's `type` is 3; name an installed decoder"),
         ("wordz", ("type",), r"unknown decoder 'wordz'; did you mean 'words'\?"),
-        ({"type": "aray"}, ("type",), r"unknown decoder 'aray'; did you mean 'array' \(pip install datarax-arrayrecord\)\?"),
+        (
+            {"type": "aray"},
+            ("type",),
+            r"unknown decoder 'aray'; did you mean 'array' \(pip install datarax-arrayrecord\)\?",
+        ),
         ("function", ("type",), "unknown decoder 'function'"),
         ("array", ("type",), "decoder 'array' is not installed; pip install datarax-arrayrecord"),
         ({"type": "words", "width": 0}, ("width",), "greater than or equal to 1"),
@@ -175,7 +185,9 @@ def test_a_class_that_is_no_decoder_is_not_registered() -> None:
     class Nothing(Decoder):
         type: Literal["nothing"] = "nothing"
 
-    with pytest.raises(PluginContractError, match=r"decoder .*Nothing .registered by hand. is no decoder: it defines neither"):
+    with pytest.raises(
+        PluginContractError, match=r"decoder .*Nothing .registered by hand. is no decoder: it defines neither"
+    ):
         DecoderRegistry().register(Nothing)
     with pytest.raises(NotImplementedError, match=r"Nothing defines neither decode_record\(\) nor decode\(\)"):
         Nothing().decode([b""], {})
@@ -261,7 +273,11 @@ def test_values_of_many_records_become_columns(values: list[Any], struct: Any, e
     for records, spec, column_of in (
         (values, struct, lambda batch: batch),
         ([{"a": v} for v in values], {"a": struct}, lambda batch: batch["a"]),
-        ([{"a": (v, {"b": 1})} for v in values], {"a": (struct, {"b": _struct(np.int64)})}, lambda batch: batch["a"][0]),
+        (
+            [{"a": (v, {"b": 1})} for v in values],
+            {"a": (struct, {"b": _struct(np.int64)})},
+            lambda batch: batch["a"][0],
+        ),
     ):
         column = column_of(stack_values(records, spec))
         assert (column.dtype, column.shape) == (struct.dtype, (len(values), *struct.shape))
@@ -280,14 +296,22 @@ def test_columns_of_numbers_are_where_a_device_takes_them_over() -> None:
     [
         ([1, 300], _struct(np.uint8), r"field 'a' is int64\[\] \(300\) where uint8\[\] is expected"),
         ([1, -1], _struct(np.uint64), r"field 'a' is int64\[\] \(-1\) where uint64\[\] is expected"),
-        ([1, 2**64], _struct(np.int64), r"field 'a' is object\[\] \(18446744073709551616\) where int64\[\] is expected"),
+        (
+            [1, 2**64],
+            _struct(np.int64),
+            r"field 'a' is object\[\] \(18446744073709551616\) where int64\[\] is expected",
+        ),
         ([0.5, 1e30], _struct(np.float16), r"field 'a' is float64\[\] \(1e\+30\) where float16\[\] is expected"),
         ([0.5, 1.5], _struct(np.int64), r"field 'a' is float64\[\] \(0.5\) where int64\[\] is expected"),
         ([True, 1], _struct(bool), r"field 'a' is int64\[\] \(1\) where bool\[\] is expected"),
         ([1, "a"], _struct(np.int64), r"field 'a' is object\[\] \('a'\) where int64\[\] is expected"),
         ([1, None], _struct(np.int64), r"field 'a' of the record is None"),
         ([np.zeros(2), np.zeros(3)], _struct(float, 2), r"field 'a' is float64\[3\] where float64\[2\] is expected"),
-        ([np.zeros(2), np.zeros(2, "f4")], _struct(float, 2), r"field 'a' is float32\[2\] where float64\[2\] is expected"),
+        (
+            [np.zeros(2), np.zeros(2, "f4")],
+            _struct(float, 2),
+            r"field 'a' is float32\[2\] where float64\[2\] is expected",
+        ),
         ([["a", "b"], ["a", 1]], _struct(object, 2), r"field 'a' of the record is a list of str with 1 in it"),
         ([[b"a"], [b"a", 1]], _struct(object, 1), r"field 'a' of the record is a list of bytes with 1 in it"),
     ],

@@ -17,7 +17,7 @@ DTYPES = [
         *("complex64", "complex128"),
     )
 ]
-assert all(jnp.issubdtype(dtype, np.number) or dtype == bool for dtype in DTYPES)
+assert all(jnp.issubdtype(dtype, np.number) or dtype == np.bool_ for dtype in DTYPES)
 
 _BITS = {"bool": 1, "int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "float4_e2m1fn": 4}
 SHAPES = [(), (1,), (3,), (2, 2), (2, 0, 3)]

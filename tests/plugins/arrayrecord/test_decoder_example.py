@@ -57,7 +57,7 @@ def by_protobuf(records: list[bytes], kinds: dict[str, str], spec: Any) -> dict[
         message = wire.Example.FromString(record)
         for name, column in columns.items():
             values = list(getattr(message.features.feature[name], kinds[name]).value)
-            column[row] = np.array(values, column.dtype).reshape(column.shape[1:])
+            column[row] = np.array(values, column.dtype).reshape(column.shape[1:])[()]
     return columns
 
 
@@ -143,7 +143,7 @@ def test_the_last_of_a_repeated_feature_counts() -> None:
 
 
 def test_features_in_any_order_are_read() -> None:
-    rng = random.Random(0)
+    rng = random.Random(0)  # noqa: S311 - an order
     features = {f"f{at}": ("int64_list", [at]) for at in range(6)}
     records = []
     for _ in range(100):

@@ -13,7 +13,7 @@ from datarax_core.spec import Batch, ElementSpec
 from ._dtypes import AnyArray, invalid_byte, is_number, little_endian, name_of
 from ._fields import LARGEST, ArrayField, columns_of, flat, nested, require_names
 
-_CHUNK: Final = 1 << 18
+_CHUNK: Final = 1 << 19
 """Bytes that are joined at a time: few enough to be in the processor's cache still when they are copied to their columns."""
 
 _WORDS: Final = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
@@ -112,7 +112,7 @@ class ArrayDecoder(Decoder):
             ValueError: A field is no array of numbers or bytes, or the spec no dict; names it.
         """
         structs = flat(spec, "the element spec")
-        return cls(fields={n: {"dtype": name_of(s.dtype), "shape": s.shape} for n, s in structs.items()})  # type: ignore[dict-item]
+        return cls(fields={n: {"dtype": name_of(s.dtype), "shape": s.shape} for n, s in structs.items()})
 
     def _parts(self) -> Iterator["_Part"]:
         start = 0

@@ -4,8 +4,7 @@ import functools
 import re
 from typing import Annotated, Any, Final, TypeAlias
 
-import jax.numpy as jnp
-import ml_dtypes  # noqa: F401 - gives NumPy the names bfloat16, float8_e4m3fn, int4 and their like
+import ml_dtypes  # gives NumPy the names bfloat16, float8_e4m3fn, int4 and their like
 import numpy as np
 from pydantic import BeforeValidator
 
@@ -51,8 +50,8 @@ def is_number(dtype: np.dtype[Any]) -> bool:
 
 def native(array: Any) -> AnyArray:
     """NumPy's array of it, in this machine's byte order."""
-    array = np.asarray(array)
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    given: AnyArray = np.asarray(array)
+    return given if given.dtype.isnative else given.astype(given.dtype.newbyteorder("="))
 
 
 def little_endian(array: AnyArray) -> AnyArray:
@@ -78,7 +77,7 @@ def limits(dtype: np.dtype[Any]) -> tuple[int, int]:
     """The least and the greatest value of an integer dtype, or of bool."""
     if dtype == np.bool_:
         return 0, 1
-    info = jnp.iinfo(dtype)
+    info: Any = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]  # its stubs leave the types out
     return int(info.min), int(info.max)
 
 

@@ -1,6 +1,5 @@
 """Records that are tf.train.Examples, without TensorFlow."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -13,6 +12,7 @@ from datarax_core.decoders import Decoder
 from datarax_core.spec import Batch, ElementSpec
 
 from ._dtypes import AnyArray, DTypeName, is_number, limits, little_endian
+from ._example_defaults import array_of, plain
 from ._example_rows import columns, features_of
 from ._example_values import Wanted
 from ._example_wire import BYTES, FLOATS, INTEGERS, Payload, record_of, varint, written
@@ -49,9 +49,9 @@ class ExampleField(ArrayField):
     def _fitting(cls, default: Any, info: ValidationInfo) -> Any:
         if default is None or not {"dtype", "shape"} <= info.data.keys():
             return default
-        plain = _plain(default)
-        _array_of(plain, info.data["dtype"], info.data["shape"])
-        return plain
+        kept = plain(default)
+        array_of(kept, info.data["dtype"], info.data["shape"])
+        return kept
 
     @property
     def struct(self) -> jax.ShapeDtypeStruct:
@@ -61,7 +61,7 @@ class ExampleField(ArrayField):
     @property
     def nbytes(self) -> int:
         """How many bytes its values take; of text, a pointer each."""
-        return self.size * self.struct.dtype.itemsize
+        return self.size * int(self.struct.dtype.itemsize)
 
 
 class ExampleDecoder(Decoder):
@@ -163,7 +163,7 @@ class ExampleDecoder(Decoder):
                 yield Wanted(name, np.dtype(struct.dtype), tuple(struct.shape))
             return
         for name, field in self.fields.items():
-            default = None if field.default is None else _array_of(field.default, field.dtype, field.shape)
+            default = None if field.default is None else array_of(field.default, field.dtype, field.shape)
             yield Wanted(name, field.struct.dtype, field.shape, field.dtype == "str", default)
 
 
@@ -181,76 +181,21 @@ def _payloads(name: str, field: ExampleField, column: AnyArray) -> tuple[int, li
     rows = column.reshape(len(column), -1) if field.size else column
     if field.dtype in _TEXT:
         return BYTES, [_values(name, field, row.reshape(-1).tolist()) for row in rows]
-    if not field.shape and limits_fit(column.dtype):
+    if not field.shape and _is_signed(column.dtype):
         return INTEGERS, [varint(int(value) & 2**64 - 1) for value in column.tolist()]
     joined, size = little_endian(column).tobytes(), field.nbytes
     kind = FLOATS if column.dtype == np.float32 else BYTES
     return kind, [joined[row * size : (row + 1) * size] for row in range(len(column))]
 
 
-def limits_fit(dtype: np.dtype[Any]) -> bool:
+def _is_signed(dtype: np.dtype[Any]) -> bool:
     """Whether 64 bits with a sign hold every value: bools do, uint64 and floats do not."""
     return dtype == np.bool_ or bool(jnp.issubdtype(dtype, np.integer) and limits(dtype)[1] < 2**63)
 
 
 def _values(name: str, field: ExampleField, values: list[Any]) -> Payload:
     kind = str if field.dtype == "str" else bytes
-    for value in values:
-        if not isinstance(value, kind):
-            raise ValueError(
-                f"field {name!r} is declared as {field.dtype}, and {_WHO} cannot write {value!r:.80} there"
-            )  # noqa: TRY004
+    if odd := [value for value in values if not isinstance(value, kind)]:
+        raise ValueError(f"field {name!r} is declared as {field.dtype}, and {_WHO} cannot write {odd[0]!r:.80} there")
     encoded = [value.encode() if isinstance(value, str) else value for value in values]
     return encoded[0] if len(encoded) == 1 else encoded
-
-
-def _plain(default: Any) -> Any:
-    """The default in terms of JSON, which has no NaN and no bytes: text stands for both."""
-    if isinstance(default, np.ndarray | np.generic):
-        default = default.tolist()
-    if isinstance(default, list | tuple):
-        return [_plain(item) for item in default]
-    if isinstance(default, bytes):
-        return default.decode()
-    if isinstance(default, float) and not math.isfinite(default):
-        return str(default)
-    return default
-
-
-def _array_of(default: Any, name: str, shape: tuple[int, ...]) -> AnyArray:
-    """The default as an array that broadcasts to the field."""
-    if name in _TEXT:
-        values = np.array(default, object)
-        if not all(isinstance(value, str) for value in values.flat):
-            raise ValueError(f"a default of {name} is text, not {default!r:.80}")
-        if name == "bytes":
-            values = np.vectorize(str.encode, otypes=[object])(values) if values.size else values
-    else:
-        values = _numbers(default, np.dtype(name))
-    if values.shape not in ((), shape):
-        raise ValueError(
-            f"the default {default!r:.80} has shape {list(values.shape)} where [] or {list(shape)} is expected"
-        )
-    return values
-
-
-def _numbers(default: Any, dtype: np.dtype[Any]) -> AnyArray:
-    given = np.array(default, object)
-    is_whole = dtype == np.bool_ or jnp.issubdtype(dtype, np.integer)
-    kinds = (bool, int) if is_whole else (bool, int, float, str)
-    if not all(isinstance(value, kinds) for value in given.flat):
-        raise ValueError(f"the default {default!r:.80} is no {dtype}")
-    try:
-        if is_whole:
-            low, high = limits(dtype)
-            if any(not low <= value <= high for value in given.flat):
-                raise ValueError(f"the default {default!r:.80} is out of range: {dtype} holds {low} to {high}")
-            return given.astype(np.uint64 if high > 2**63 else np.int64).astype(dtype)
-        wide = given.astype(np.float64)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"the default {default!r:.80} is no {dtype}: {error}") from error
-    with np.errstate(all="ignore"):
-        fitted: AnyArray = wide.astype(dtype)
-    if (np.isfinite(wide) != np.isfinite(fitted.astype(np.complex128))).any():
-        raise ValueError(f"the default {default!r:.80} is out of range for {dtype}")
-    return fitted

@@ -1,26 +1,40 @@
-"""A batch of tf.train.Examples as columns: by layout where records share one, else by their entries, else by protobuf."""
+"""A batch of tf.train.Examples as columns: by layout where records share one, else in step, else one by one.
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+Records of one *layout* have everything at the same place; records that can be read *in step* have the same features in the
+same order, of any length. All ways give the same: the first two are the quick ones.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, TypeAlias
 
 import numpy as np
 
 from ._dtypes import AnyArray
+from ._example_steps import step_through
 from ._example_values import Column, Wanted
-from ._example_wire import Entry, Payload, Prefixes, entries, header, parsed, prefixes
+from ._example_wire import Entry, Payload, entries, header, parsed
 
 _CHUNK: Final = 1 << 18
 """Bytes that are joined at a time: they are in the processor's cache still when they are copied to their columns."""
 
-_WORTH_A_LAYOUT: Final = 8  # records; fewer are read one by one sooner than they are compared
-_LAYOUTS: Final = 4  # that are tried for records of one length, before the rest is read one by one
+_TOGETHER: Final = 1 << 20
+"""Bytes of records that are read in step."""
+
+_WORTH_A_LAYOUT: Final = 8
+_IN_STEP: Final = 24
+"""Records; fewer are read sooner in the next way."""
+
+_TRIES: Final = 4
+"""Layouts that are tried before the rest is read in the next way."""
+
+_Put: TypeAlias = Callable[[Sequence[bytes], list[int], list[Entry], Mapping[str, Column]], list[int]]
 
 
 def columns(records: Sequence[bytes], features: Sequence[Wanted]) -> dict[str, AnyArray]:
     """Each feature as a column, rows in the order of the records.
 
-    Whether a record is read, and as what, depends on nothing but the record: what `entries` accepts is read by them, on
-    whichever way, and the rest is protobuf's.
+    Whether a record is read, and as what, depends on nothing but the record: what `entries` accepts is read by its entries,
+    in step with others or not, and the rest is protobuf's.
 
     Raises:
         ValueError: A record is no Example, or a feature of it is not as wanted; names the feature.
@@ -28,13 +42,9 @@ def columns(records: Sequence[bytes], features: Sequence[Wanted]) -> dict[str, A
     made = {wanted.name: Column(wanted, len(records)) for wanted in features}
     rest: list[int] = []
     for rows in _by_length(records):
-        rest += _put_alike(records, rows, made)
-    if rest:
-        for group in _groups(records, sorted(rest), made):
-            for (name, kind), payloads in zip(group.names, group.payloads, strict=True):
-                if column := made.get(name):
-                    column.put(group.rows, kind, payloads)
-            _put_defaults(group.rows, [name for name, _ in group.names], made)
+        rest += _tried(_put_layout, records, rows, made, least=_WORTH_A_LAYOUT)
+    for rows in _chunks(records, sorted(rest)):
+        _put_each(records, _tried(_put_in_step, records, rows, made, least=_IN_STEP), made)
     return {name: column.finished() for name, column in made.items()}
 
 
@@ -58,13 +68,29 @@ def _by_length(records: Sequence[bytes]) -> list[list[int]]:
     return list(rows.values())
 
 
-def _put_alike(records: Sequence[bytes], rows: list[int], made: Mapping[str, Column]) -> list[int]:
-    """Put in what shares its layout with many of these rows, whose records have one length; the rows that are left."""
-    for _ in range(_LAYOUTS):
-        layout = entries(records[rows[0]]) if len(rows) >= _WORTH_A_LAYOUT else None
+def _chunks(records: Sequence[bytes], rows: list[int]) -> Iterator[list[int]]:
+    """Rows whose records are few enough bytes to be looked at together."""
+    chunk: list[int] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        size += len(records[row])
+        if size >= _TOGETHER:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _tried(
+    put: _Put, records: Sequence[bytes], rows: list[int], made: Mapping[str, Column], *, least: int
+) -> list[int]:
+    """The rows that are left when those like the first one were put in, then those like the first of the others, and so on."""
+    for _ in range(_TRIES):
+        layout = entries(records[rows[0]]) if len(rows) >= least else None
         if layout is None:
             break
-        rows = _put_layout(records, rows, layout, made)
+        rows = put(records, rows, layout, made)
     return rows
 
 
@@ -109,58 +135,37 @@ def _put_layout(
     return others
 
 
-class _Group:
-    """Rows whose records have features of the same names and kinds in the same order, and the payloads of each."""
-
-    def __init__(self, names: Sequence[tuple[str, int]], made: Mapping[str, Column]) -> None:
-        self.names = names
-        self.rows: list[int] = []
-        self.payloads: list[list[Payload]] = [[] for _ in names]
-        self.steps: list[tuple[Prefixes, list[Payload] | None]] = [
-            (prefixes(name, kind), into if name in made else None)
-            for (name, kind), into in zip(names, self.payloads, strict=True)
-        ]
-
-    def take(self, row: int, record: bytes) -> bool:
-        """Put in a record that has them, in the form that `entries` reads; False if it has not, and nothing is changed."""
-        length, begin = len(record), header(len(record))
-        at, spans = len(begin), []
-        if not at or not record.startswith(begin):
-            return False
-        for lengths, into in self.steps:
-            prefix, skip, size = lengths[record[at + 1 : at + 4]]
-            if not skip or not record.startswith(prefix, at):
-                return False
-            start = at + skip
-            at = start + size
-            if into is not None:
-                spans.append((into, start, at))
-        if at != length:
-            return False
-        for into, start, stop in spans:
-            into.append(record[start:stop])
-        self.rows.append(row)
-        return True
+def _put_in_step(
+    records: Sequence[bytes], rows: list[int], layout: list[Entry], made: Mapping[str, Column]
+) -> list[int]:
+    """Put in the rows whose records have these features in this order, of whatever length; the others, untouched."""
+    chosen = [records[row] for row in rows]
+    joined, is_alike, spans = step_through(chosen, layout)
+    left: list[int] = []
+    if not is_alike.all():
+        left = np.asarray(rows)[~is_alike].tolist()
+        rows = np.asarray(rows)[is_alike].tolist()
+        spans = [(starts[is_alike], stops[is_alike]) for starts, stops in spans]
+    for entry, (starts, stops) in zip(layout, spans, strict=True):
+        if column := made.get(entry.name):
+            column.put_spans(rows, entry.kind, joined, starts, stops)
+    _put_defaults(rows, [entry.name for entry in layout], made)
+    return left
 
 
-def _groups(records: Sequence[bytes], rows: Sequence[int], made: Mapping[str, Column]) -> list[_Group]:
-    """The rows, grouped by what their records hold. Each is expected to be like the one before it."""
-    groups: dict[tuple[tuple[str, int], ...], _Group] = {}
-    group: _Group | None = None
+def _put_each(records: Sequence[bytes], rows: Sequence[int], made: Mapping[str, Column]) -> None:
+    """Put in rows of any form, one by one."""
+    groups: dict[tuple[str, int], tuple[list[int], list[Payload]]] = {}
     for row in rows:
-        record = records[row]
-        if group is not None and group.take(row, record):
-            continue
-        features = features_of(record)
-        names = tuple((name, kind) for name, (kind, _) in features.items())
-        group = groups.get(names)
-        if group is None:
-            group = groups[names] = _Group(names, made)
-        group.rows.append(row)
-        for (_, into), (_, payload) in zip(group.steps, features.values(), strict=True):
-            if into is not None:
-                into.append(payload)
-    return list(groups.values())
+        features = features_of(records[row])
+        for name, (kind, payload) in features.items():
+            if name in made:
+                of_rows, payloads = groups.setdefault((name, kind), ([], []))
+                of_rows.append(row)
+                payloads.append(payload)
+        _put_defaults([row], list(features), made)
+    for (name, kind), (of_rows, payloads) in groups.items():
+        made[name].put(of_rows, kind, payloads)
 
 
 def _put_defaults(rows: list[int], found: Sequence[str], made: Mapping[str, Column]) -> None:

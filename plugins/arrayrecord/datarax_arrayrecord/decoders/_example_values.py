@@ -43,9 +43,8 @@ class Column:
 
     def __init__(self, wanted: Wanted, count: int) -> None:
         self._wanted = wanted
-        self.array = aligned_empty((count, *wanted.shape), wanted.dtype) if wanted.dtype != _OBJECT else None
-        if self.array is None:
-            self.array = np.empty((count, *wanted.shape), object)
+        shape = (count, *wanted.shape)
+        self.array = np.empty(shape, object) if wanted.dtype == _OBJECT else aligned_empty(shape, wanted.dtype)
         self._flat = self.array.reshape(count, -1) if wanted.size else None
 
     def put_default(self, rows: Rows, found: Sequence[str]) -> None:
@@ -57,19 +56,37 @@ class Column:
             )
         self.array[rows] = self._wanted.default
 
+    def put_spans(self, rows: list[int], kind: int, joined: bytes, starts: AnyArray, stops: AnyArray) -> None:
+        """Put in records whose payloads stand from ``starts`` to ``stops`` in ``joined``."""
+        if self._wanted.dtype == _OBJECT:
+            spans = zip(starts.tolist(), stops.tolist(), strict=True)
+            self._put_objects(_places(rows), kind, [joined[start:stop] for start, stop in spans])
+            return
+        sizes = stops - starts
+        if (sizes == sizes[0]).all():
+            target = self.target(_places(rows), kind, int(sizes[0]))
+            if target is not None:
+                _copy(joined, starts.tolist(), target)
+            else:
+                self.put_block(_places(rows), kind, _block(joined, starts, int(sizes[0])))
+            return
+        for size in sorted(set(sizes.tolist())):
+            places = np.flatnonzero(sizes == size)
+            self.put_block([rows[place] for place in places.tolist()], kind, _block(joined, starts[places], size))
+
     def target(self, rows: Rows, kind: int, size: int) -> AnyArray | None:
         """The memory of these rows, if payloads of ``size`` bytes can be copied there as they are; else None."""
         wanted = self._wanted
         is_raw = kind == BYTES or (kind == FLOATS and wanted.dtype == np.float32)
-        fits = size and size == wanted.size * wanted.dtype.itemsize
-        if self._flat is None or not (is_raw and fits and isinstance(rows, slice)) or wanted.dtype == _OBJECT:
+        fits = is_raw and size == wanted.size * wanted.dtype.itemsize
+        if self._flat is None or not fits or isinstance(rows, list) or wanted.dtype == _OBJECT:
             return None
         return self._flat[rows].view(np.uint8)
 
     def put(self, rows: list[int], kind: int, payloads: list[Payload]) -> None:
         """Put in records whose payloads may differ in length."""
         if self._wanted.dtype == _OBJECT:
-            self._put_objects(rows, kind, payloads)
+            self._put_objects(_places(rows), kind, payloads)
             return
         groups: dict[int, list[int]] = {}
         for place, payload in enumerate(payloads):
@@ -133,7 +150,7 @@ class Column:
         self._flat[rows] = values.astype(wanted.dtype)
 
     def _integers(self, block: AnyArray) -> AnyArray:
-        """int64 (records, values): packed integers of seven bits a byte, the lowest first; the last has the eighth bit clear."""
+        """int64 (records, values): of integers packed as seven bits a byte, the lowest first; bit eight ends one."""
         size, length = self._wanted.size, block.shape[1]
         is_last = block < 0x80
         if length == size and is_last.all():  # a byte each
@@ -187,3 +204,22 @@ class Column:
 
     def _wrong(self, found: str, expected: str = "") -> ValueError:
         return ValueError(f"the feature {self._wanted.name!r} has {found} where {expected or self._wanted} is expected")
+
+
+def _places(rows: list[int]) -> Rows:
+    """The same rows, ascending as they are; as a slice, if none is left out."""
+    return slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] == len(rows) - 1 else rows
+
+
+def _copy(joined: bytes, starts: list[int], target: AnyArray) -> None:
+    """Fill each row with the bytes from its start, without an array of all of them on the way."""
+    size = target.shape[1]
+    source, memory = memoryview(joined), target.reshape(-1).data
+    for row, start in enumerate(starts):
+        memory[row * size : (row + 1) * size] = source[start : start + size]
+
+
+def _block(joined: bytes, starts: AnyArray, size: int) -> AnyArray:
+    """The bytes from each start, a row each."""
+    windows = np.ndarray((len(joined) - size + 1, size), np.uint8, joined, 0, (1, 1))
+    return windows[starts]

@@ -6,10 +6,10 @@ value of bytes, or all floats or integers packed. Records of any other form, leg
 """
 
 from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]  # no stubs
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # likewise
 
 BYTES: Final = 0x0A
 FLOATS: Final = 0x12
@@ -17,7 +17,6 @@ INTEGERS: Final = 0x1A
 LISTS: Final = {BYTES: "bytes_list", FLOATS: "float_list", INTEGERS: "int64_list"}
 """What a feature is, by the tag of the list in it."""
 
-_REMEMBERED: Final = 65536  # lengths of a feature; more are forgotten, and found again
 _FIRST, _SECOND = 0x0A, 0x12  # tags of the first and second field of a message, where they have a length
 
 Payload: TypeAlias = bytes | list[bytes]
@@ -73,42 +72,6 @@ def _entry_at(record: bytes, at: int) -> Entry | None:
     if kind not in LISTS or not stop == feature_stop == list_stop == payload_stop <= len(record):
         return None
     return Entry(record[at:payload_start], name, kind, payload_start, payload_stop)
-
-
-class Prefixes(dict[bytes, tuple[bytes, int, int]]):
-    """What stands before the payload of a feature, how long that is, and the payload, by the bytes that say how long both are.
-
-    Filled as it is asked; (empty, 0, 0) for bytes that begin with no length of such an entry.
-    """
-
-    def __init__(self, name: str, kind: int) -> None:
-        super().__init__()
-        self._name, self._kind = name, kind
-
-    def __missing__(self, head: bytes) -> tuple[bytes, int, int]:
-        if len(self) >= _REMEMBERED:
-            self.clear()
-        found = self[head] = self._found(head)
-        return found
-
-    def _found(self, head: bytes) -> tuple[bytes, int, int]:
-        try:
-            length, width = _number(head, 0)
-        except (IndexError, ValueError):
-            return b"", 0, 0
-        whole, size = 1 + width + length, length
-        while size >= 0:
-            prefix = prefix_of(self._name, self._kind, size)
-            if len(prefix) + size <= whole:
-                return (prefix, len(prefix), size) if len(prefix) + size == whole else (b"", 0, 0)
-            size -= len(prefix) + size - whole
-        return b"", 0, 0
-
-
-@lru_cache(maxsize=1024)
-def prefixes(name: str, kind: int) -> Prefixes:
-    """The prefixes of the feature that were met."""
-    return Prefixes(name, kind)
 
 
 def prefix_of(name: str, kind: int, size: int) -> bytes:
@@ -192,11 +155,13 @@ def _one_or_many(values: list[bytes]) -> Payload:
 
 def _packed(values: "message_factory.message.Message") -> bytes:
     """The numbers as they are packed: to the bit, where Python's floats would change some NaNs."""
-    whole: bytes = values.SerializeToString()
-    return whole[slice(*_span(whole, 0, _FIRST))] if whole else b""
+    if not values.value:
+        return b""
+    whole: bytes = values.SerializeToString()  # which puts fields that it does not know, if there are any, behind
+    return whole[slice(*_span(whole, 0, _FIRST))]
 
 
-def _message_class() -> type:
+def _message_class() -> Any:
     """tf.train.Example's message, in a pool of its own: TensorFlow registers the same names in the common one."""
     file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
     field = descriptor_pb2.FieldDescriptorProto
@@ -220,7 +185,7 @@ def _message_class() -> type:
     example = file.message_type.add(name="Example")
     example.field.add(name="features", number=1, label=1, type=field.TYPE_MESSAGE, type_name=".tensorflow.Features")
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file) if not hasattr(pool, "AddSerializedFile") else pool.AddSerializedFile(file.SerializeToString())
+    pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
 
 

@@ -2,13 +2,15 @@
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal
 
-import msgpack
+import jax
+import msgpack  # type: ignore[import-untyped]  # it has no stubs
 import numpy as np
 
+from datarax_core.buffers import aligned_empty
 from datarax_core.spec import Batch
 
 from ._dtypes import AnyArray, is_number, little_endian, native
@@ -22,7 +24,7 @@ _CHUNKED: Final = "__msgpack_chunked_array__"
 _PLAIN: Final = (np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_))
 """Dtypes of which one value is a number of msgpack's, and is read as what it was."""
 
-_READ: Final = frozenset((int, float, bool, str, bytes, np.ndarray))  # what is a value as it is
+_STORED: Final = frozenset((int, float, bool, str, bytes, msgpack.ExtType))  # what needs no second look
 _WHO: Final = "the decoder 'msgpack'"
 
 
@@ -45,24 +47,36 @@ class MsgpackDecoder(NamedValuesDecoder):
         Raises:
             ValueError: It is none.
         """
+        values: dict[str, Any] = _resolved(self.stored_values(record))
+        return values
+
+    def stored_values(self, record: bytes) -> dict[str, Any]:
+        """The map, with arrays as msgpack's extension types."""
         try:
-            value = msgpack.unpackb(record, raw=False, strict_map_key=True, ext_hook=_extension)
-        except (msgpack.UnpackException, ValueError, TypeError, RecursionError) as error:
+            value = msgpack.unpackb(record, raw=False, strict_map_key=True)
+        except (msgpack.UnpackException, ValueError, TypeError) as error:
             reason = str(error) or f"it is not msgpack ({type(error).__name__})"
             raise ValueError(f"the record is no map of msgpack's: {reason}") from error
         if not isinstance(value, dict):
             raise ValueError(f"the record is {_a(value)} of msgpack's, not a map of names to values")  # noqa: TRY004
-        return {name: item if type(item) in _READ else _plain(item, name) for name, item in value.items()}
+        return {name: item if type(item) in _STORED else _plain(item, name) for name, item in value.items()}
 
-    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any]:
-        """Bytes as the arrays of which they are the memory."""
-        if bytes not in set(map(type, values)):
-            return values
-        dtype, shape, nbytes = field.struct.dtype, field.shape, field.nbytes
-        for value in values:
-            if type(value) is bytes and len(value) != nbytes:
-                raise ValueError(f"field {name!r} has {len(value)} bytes where the {nbytes} of {field} are expected")
-        return [_from_bytes(value, dtype, shape) if type(value) is bytes else value for value in values]
+    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyArray:
+        """Extension types as arrays; bytes, where numbers are declared, as the array of which they are the memory."""
+        kinds = set(map(type, values))
+        struct, nbytes = field.struct, field.nbytes
+        if kinds == {msgpack.ExtType} and (column := _column(values, struct, nbytes)) is not None:
+            return column
+        if msgpack.ExtType in kinds:
+            values = [_resolved(value) for value in values]
+        if bytes in kinds and is_number(struct.dtype):
+            for value in values:
+                if type(value) is bytes and len(value) != nbytes:
+                    raise ValueError(
+                        f"field {name!r} has {len(value)} bytes where the {nbytes} of {field} are expected"
+                    )
+            values = [_from_bytes(v, struct.dtype, struct.shape) if type(v) is bytes else v for v in values]
+        return values
 
     def encode(self, batch: Batch) -> list[bytes]:
         """A map of each row.
@@ -81,6 +95,27 @@ class MsgpackDecoder(NamedValuesDecoder):
                 raise ValueError(f"{_WHO} writes fields of one length, not {', '.join(map(str, sorted(lengths)))}")
         rows = zip(*(_values(name, column) for name, column in columns.items()), strict=True)
         return [msgpack.packb(nested(dict(zip(columns, row, strict=True))), use_bin_type=True) for row in rows]
+
+
+def _resolved(value: Any) -> Any:
+    """A value with the extension types in it as what they are."""
+    if isinstance(value, dict):
+        return {name: _resolved(item) for name, item in value.items()}
+    return _extension(*value) if type(value) is msgpack.ExtType else value
+
+
+def _column(values: list[Any], struct: jax.ShapeDtypeStruct, nbytes: int) -> AnyArray | None:
+    """Arrays of the spec that are all written alike, as a column; None if they are not, which is looked into then."""
+    code, first = values[0]
+    array = _extension(code, first)
+    if (array.dtype, array.shape) != (struct.dtype, struct.shape) or not nbytes or sys.byteorder == "big":
+        return None
+    head, size = first[: len(first) - nbytes], len(first)
+    if not all(kind == code and len(data) == size and data.startswith(head) for kind, data in values):
+        return None
+    column = aligned_empty((len(values), *struct.shape), struct.dtype)
+    column.reshape(-1).view(f"S{nbytes}")[:] = [data[len(head) :] for _, data in values]
+    return column
 
 
 def _extension(code: int, data: bytes) -> Any:
@@ -134,17 +169,16 @@ def _plain(value: Any, name: str) -> Any:
             f"field {name!r} is a timestamp of msgpack's; write it as a number, or as an array of datetime64"
         )
     if isinstance(value, list):
-        for item in value:
-            if isinstance(item, dict):
-                raise ValueError(f"field {name!r} is a list with a dict in it, of which no array is made")  # noqa: TRY004
-            _plain(item, name)
+        if any(isinstance(item, dict) for item in value):
+            raise ValueError(f"field {name!r} is a list with a dict in it, of which no array is made")
+        return [_resolved(_plain(item, name)) for item in value]
     return value
 
 
 def _joined(value: dict[str, Any], name: str) -> AnyArray:
     try:
         shape = [value["shape"][str(axis)] for axis in range(len(value["shape"]))]
-        chunks = [value["chunks"][str(at)] for at in range(len(value["chunks"]))]
+        chunks = [_resolved(value["chunks"][str(at)]) for at in range(len(value["chunks"]))]
         return np.concatenate(chunks).reshape(shape)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"field {name!r} is no array in chunks as flax.serialization writes it: {error}") from error
@@ -159,16 +193,14 @@ def _values(name: str, column: AnyArray) -> list[Any]:
             )
         return [_texts(name, value) for value in column.tolist()]
     if column.ndim == 1 and column.dtype in _PLAIN:
-        return column.tolist()
+        values: list[Any] = column.tolist()
+        return values
     if not (is_number(column.dtype) or column.dtype.kind in "mM"):
         raise ValueError(f"field {name!r} is {column.dtype}; {_WHO} writes numbers, bools, dates, text and bytes")
     kind = _ARRAY if column.ndim > 1 else _SCALAR
-    as_written: Callable[[AnyArray], bytes] = (
-        lambda row: msgpack.packb(  # noqa: E731
-            (column.shape[1:], column.dtype.name, row.tobytes()), use_bin_type=True
-        )
-    )
-    return [msgpack.ExtType(kind, as_written(row)) for row in little_endian(column)]
+    shape, dtype = column.shape[1:], column.dtype.name
+    rows = [row.tobytes() for row in little_endian(column)]
+    return [msgpack.ExtType(kind, msgpack.packb((shape, dtype, row), use_bin_type=True)) for row in rows]
 
 
 def _texts(name: str, value: Any) -> Any:

@@ -57,9 +57,13 @@ class NamedValuesDecoder(Decoder):
             ValueError: It is no such record.
         """
 
+    def stored_values(self, record: bytes) -> dict[str, Any]:
+        """The same as they are stored, for `arrays_of` to make arrays of many at once."""
+        return self.named_values(record)
+
     @abstractmethod
-    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any]:
-        """The values of a declared ``field`` of numbers, those that say less than it does as the arrays that it says."""
+    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyArray:
+        """The stored values of a declared field as what they say, or as the column if all are quickly seen to fit it."""
 
     def element_spec(self) -> ElementSpec | None:
         """The fields; None if they are not declared."""
@@ -83,10 +87,10 @@ class NamedValuesDecoder(Decoder):
         Raises:
             ValueError: A record is no such record, or a value is missing or not as declared; names the field.
         """
-        values = [self.decode_record(record) for record in records]
         if self.fields is None:
-            batch = stack_values(values, spec)
+            batch = stack_values([self.named_values(record) for record in records], spec)
         else:
+            values = [self.stored_values(record) for record in records]
             columns = {name: self._column(name, field, values) for name, field in self.fields.items()}
             batch = nested(columns)
         for name, column in flat(batch, "the record").items():
@@ -95,9 +99,9 @@ class NamedValuesDecoder(Decoder):
         return batch
 
     def _column(self, name: str, field: ValueField, values: Sequence[Any]) -> AnyArray:
-        found = _at(values, name)
-        if is_number(field.struct.dtype):
-            found = self.arrays_of(name, field, found)
+        found = self.arrays_of(name, field, _at(values, name))
+        if isinstance(found, np.ndarray):
+            return found
         column: AnyArray = stack_values([{name: value} for value in found], {name: field.struct})[name]
         return column
 
@@ -109,7 +113,7 @@ class NamedValuesDecoder(Decoder):
             ValueError: A field is of a dtype that no such record holds, or the spec is no dict; names it.
         """
         structs: dict[str, jax.ShapeDtypeStruct] = flat(spec, "the element spec")
-        return cls(fields={name: ValueField(dtype=name_of(s.dtype), shape=s.shape) for name, s in structs.items()})
+        return cls(fields={name: ValueField(dtype=name_of(s.dtype), shape=s.shape) for name, s in structs.items()})  # type: ignore[call-arg]  # a subclass gives `type` its default
 
 
 def _at(values: Sequence[Any], name: str) -> list[Any]:

@@ -55,7 +55,7 @@ class NpzDecoder(NamedValuesDecoder):
         require_names(arrays)
         return nested(arrays)
 
-    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any]:
+    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyArray:  # noqa: ARG002 - as declared
         """V1 and V2 as the dtype of that size which is declared."""
         dtype = field.struct.dtype
         if not _is_unnamed(dtype):
@@ -67,7 +67,7 @@ class NpzDecoder(NamedValuesDecoder):
         """A .npz file of each row.
 
         Raises:
-            ValueError: Nothing is declared, or the batch is not as declared, or npy cannot hold a text as it is; names the field.
+            ValueError: Nothing is declared, or the batch is not as declared, or npy would change a text; names the field.
         """
         if self.fields is None:
             raise ValueError(f"{_WHO} writes declared fields only; give it `fields`, such as for_spec() does")
