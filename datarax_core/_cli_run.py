@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from ._cli_progress import interrupts, progress
+from ._cli_source import mistakes
 from .config import PipelineConfig, load_config
-from .errors import ConfigError, DataraxError
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -116,13 +116,9 @@ def _open(path: Path, config: PipelineConfig) -> "tuple[Pipeline, dict[str, str]
     from .pipeline import Pipeline  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
     from .spec import describe  # noqa: PLC0415
 
-    try:
+    with mistakes(path):
         pipeline = Pipeline.from_config(config)
         return pipeline, describe(pipeline.element_spec())
-    except DataraxError:
-        raise
-    except (ValueError, NotImplementedError) as refused:
-        raise ConfigError(f"{path}: {refused}") from refused
 
 
 def _aligned(rows: dict[str, str]) -> str:

@@ -3,19 +3,23 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .build import build_source
 from .config import PipelineConfig
 from .errors import ConfigError, DataraxError
-from .source import DataSourceModule
+
+if TYPE_CHECKING:
+    from .source import DataSourceModule
 
 
-def open_source(path: Path, config: PipelineConfig) -> DataSourceModule:
+def open_source(path: Path, config: PipelineConfig) -> "DataSourceModule":
     """The source of a config in a file; nothing that it reads is kept.
 
     Raises:
         DataraxError, OSError: The data that it names cannot be used.
     """
+    from .build import build_source  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
+
     with mistakes(path):
         return build_source(config.source.model_copy(update={"cacheable": False}), seed=config.seed)
 

@@ -2,15 +2,17 @@
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from ._cli_progress import interrupts, progress
 from ._cli_source import open_source
-from .blocks import verified_blocks
 from .config import load_config
 from .quarantine import append_to_quarantine
-from .verification import Verified
+
+if TYPE_CHECKING:
+    from .verification import Verified
 
 
 def verify(path: Path, *, quarantine: Path | None = None) -> bool:
@@ -28,6 +30,8 @@ def verify(path: Path, *, quarantine: Path | None = None) -> bool:
         KeyboardInterrupt: By the user.
     """
     source = open_source(path, load_config(path))
+    from .blocks import verified_blocks  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
+
     found = _Found(path.with_suffix(".quarantine.jsonl") if quarantine is None else quarantine)
     finished = False
     try:
@@ -50,7 +54,7 @@ class _Found:
         self._listed = listed
         self._began = time.perf_counter()
 
-    def add(self, part: Verified) -> None:
+    def add(self, part: "Verified") -> None:
         """Count another block."""
         self.records += part.records
         self.nbytes += part.nbytes

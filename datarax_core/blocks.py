@@ -6,10 +6,10 @@ from typing import Final
 import jax
 import numpy as np
 
-from .errors import DataFileError, SpecError
+from .errors import DataFileError, RecordError, SpecError
 from .source import DataSourceModule
 from .spec import Batch, nbytes_of
-from .verification import Verified, record_error
+from .verification import Verified, reason_of
 
 _BYTES: Final = 1 << 23
 _FIRST: Final = 32
@@ -35,7 +35,7 @@ def record_blocks(source: DataSourceModule) -> Iterator[Batch]:
     A stream is reset, and gives one epoch in the order that it serves; one whose length nobody knows, until it ends.
 
     Raises:
-        SpecError: A stream ends before the number of records that it says it has.
+        SpecError: A stream has another number of records than it says.
     """
     return _of_stream(source) if source.access == "stream" else _of_indexed(source)
 
@@ -73,7 +73,7 @@ def _of_stream(source: DataSourceModule) -> Iterator[Batch]:
         yield batch
         size.note(rows, nbytes_of(batch))
         read += rows
-    if length is not None and read < length:
+    if length is not None and read != length:
         raise SpecError(f"{source.title} ended after {read} records, where __len__() says {length}")
 
 
@@ -100,7 +100,9 @@ def _verified_stream(source: DataSourceModule) -> Iterator[Verified]:
         except DataFileError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary to sources of others, which fail in any way they like
-            yield Verified(1, 0, (record_error(error, read, source.title),))
+            reason = reason_of(error)
+            message = f"{source.title} cannot be read on behind {read} records: {reason}"
+            yield Verified(1, 0, (RecordError(message, record=read, reason=reason),))
             return
         if block is None:
             return

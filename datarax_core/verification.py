@@ -41,17 +41,21 @@ def verified(read: Callable[[np.ndarray], Any], indices: np.ndarray, title: str)
         raise
     except Exception as error:  # noqa: BLE001 - the boundary to sources of others, which fail in any way they like
         if len(indices) == 1:
-            return Verified(1, 0, (record_error(error, int(indices[0]), title),))
+            return Verified(1, 0, (_record_error(error, int(indices[0]), title),))
         half = len(indices) // 2
         return verified(read, indices[:half], title) + verified(read, indices[half:], title)
     return Verified(len(indices), nbytes_of(batch))
 
 
-def record_error(error: Exception, record: int, title: str) -> RecordError:
-    """The error itself if it is about a record, else one that says that ``record`` of the source ``title`` cannot be read."""
+def reason_of(error: Exception) -> str:
+    """The cause in words, as reports of bad records have it."""
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
+def _record_error(error: Exception, record: int, title: str) -> RecordError:
     if isinstance(error, RecordError):
         return error
-    reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    reason = reason_of(error)
     found = RecordError(f"record {record} of {title} cannot be read: {reason}", record=record, reason=reason)
     found.__cause__ = error
     return found

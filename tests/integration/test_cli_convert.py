@@ -161,7 +161,7 @@ def test_bad_records_that_others_stand_in_for_are_told(config: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["x"], r"train\.yaml: x has none of the suffixes .*; name it x\.array_record"),
+        (["x"], r"train\.yaml: 'x' has none of the suffixes .*; name it x\.array_record"),
         (
             ["x.array_record", "--to", "memory"],
             r"train\.yaml: MemorySource cannot write the records of MemorySource to x\.array",

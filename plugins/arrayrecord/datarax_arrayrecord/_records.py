@@ -10,7 +10,7 @@ import numpy as np
 from datarax_core.decoders import Decoder
 from datarax_core.errors import DataFileError, RecordError
 from datarax_core.spec import Batch, ElementSpec, check_batch
-from datarax_core.verification import Verified, verified
+from datarax_core.verification import Verified, reason_of, verified
 
 from ._faults import Policy, Substitutes, excluded_records
 from ._files import FileTable
@@ -156,7 +156,7 @@ class Records:
         try:
             return decode(record)
         except Exception as error:  # as above
-            reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            reason = reason_of(error)
             trouble = f"cannot be decoded as {self.decoder.type!r}: {reason}"
             raise self._bad(index, trouble, reason, title) from error
 

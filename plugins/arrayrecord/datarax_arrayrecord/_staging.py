@@ -38,8 +38,8 @@ class Target:
             raise ValueError(f"{text} names one shard; name the data set, {without_shard(text)}, and say shards=...")
         if not text.endswith(SUFFIXES):
             raise ValueError(
-                f"{text} has none of the suffixes by which folders of ArrayRecord files are read ({', '.join(SUFFIXES)}); name "
-                f"it {text.rstrip(os.sep) or 'train'}{SUFFIXES[0]}"
+                f"{text!r} has none of the suffixes by which folders of ArrayRecord files are read ({', '.join(SUFFIXES)}); "
+                f"name it {text.rstrip(os.sep) or 'train'}{SUFFIXES[0]}"
             )
         files = (text,) if shards == 1 else tuple(shard_path(text, shard, shards) for shard in range(shards))
         return cls(text, files, str(sidecar_path(text)))

@@ -12,14 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from datarax_core.decoders import AnyDecoder, Decoder, default_decoders
 from datarax_core.indices import as_integer
-from datarax_core.spec import ElementSpec, fits_device, named_fields, spec_of
+from datarax_core.spec import Batch, fits_device, named_fields, spec_of
 from datarax_core.writing import Written
 
-from ._batches import Blocks, blocks_of
+from ._batches import blocks_of
 from ._config import ArrayRecordSourceConfig
 from ._shards import shard_bounds, spooled, write_shards
 from ._sidecar import sidecar_of
 from ._staging import Target, staged
+from .decoders._raw import FIELD as RECORD
 
 DEFAULT_COMPRESSION: Final = "zstd"
 _COMPRESSIONS: Final = re.compile(r"uncompressed|snappy|(zstd|brotli)(:-?\d+)?")
@@ -50,7 +51,8 @@ def write(
         data: A source, whose records are written in the order of their index (of a stream, one epoch of it); a dict of
             arrays with a row for each record; or an iterable of such dicts, a `Pipeline` among them.
         decoder: The format of the records: the name of a decoder, which takes the fields as they come, or a decoder with
-            its settings. None takes ``array`` if all fields are numbers or bools, else ``msgpack``.
+            its settings. None takes ``array`` if all fields are numbers or bools, ``raw`` for the bytes that a source
+            without a decoder serves, else ``msgpack``.
         shards: Files to write.
         compression: ``zstd``, ``zstd:9``, ``brotli``, ``brotli:4``, ``snappy`` or ``uncompressed``.
         group_size: Records that are compressed together: more compress better, but to read one of them all are read.
@@ -69,7 +71,7 @@ def write(
         first = next(blocks.batches, None)
         if first is None:
             raise ValueError(f"{blocks.title} has no records: there is nothing to write to {target.path}")
-        chosen = _decoder_for(decoder, spec_of(first))
+        chosen = _decoder_for(decoder, first)
         records: Iterator[list[bytes]]
         count, records = blocks.length, map(chosen.encode, chain([first], blocks.batches))
         if count is None and shards > 1:
@@ -77,7 +79,6 @@ def write(
         files = [str(staging / Path(file).name) for file in target.files]
         bounds = shard_bounds(count, shards, f"{blocks.title} has")
         written, head = write_shards(files, bounds, records, options, progress)
-        _require_all(blocks, written)
         note = sidecar_of(chosen, chosen.element_spec() or chosen.spec_from(head), num_records=written, shards=shards)
         (staging / Path(target.sidecar).name).write_text(f"{json.dumps(note, indent=2)}\n", encoding="utf-8")
         nbytes = sum(Path(file).stat().st_size for file in files)
@@ -85,16 +86,14 @@ def write(
     return Written(ArrayRecordSourceConfig(paths=(paths,)), target.files, written, nbytes)
 
 
-def _decoder_for(asked: Any, spec: ElementSpec) -> Decoder:
-    """The decoder that was asked for, fitted to the fields if it came without settings."""
-    if asked is None:
-        numbers = all(fits_device(leaf.dtype) for leaf in named_fields(spec).values())
-        asked = "array" if numbers else "msgpack"
+def _decoder_for(asked: Any, batch: Batch) -> Decoder:
+    """The decoder that was asked for, fitted to the fields of a batch if it came without settings."""
+    asked = _fitting(batch) if asked is None else asked
     if isinstance(asked, Mapping) and set(asked) == {"type"}:
         asked = asked["type"]
     try:
         if isinstance(asked, str):
-            return default_decoders().get(asked).for_spec(spec)
+            return default_decoders().get(asked).for_spec(spec_of(batch))
         return _ANY_DECODER.validate_python(asked)
     except ValidationError as error:
         name = asked["type"] if isinstance(asked, Mapping) and "type" in asked else asked
@@ -104,9 +103,13 @@ def _decoder_for(asked: Any, spec: ElementSpec) -> Decoder:
         raise ValueError(f"the decoder {name!r} cannot write this: {place and f'{place}: '}{reason}") from error
 
 
-def _require_all(blocks: Blocks, written: int) -> None:
-    if blocks.length is not None and written != blocks.length:
-        raise ValueError(f"{blocks.title} gave {written} records, where its length says {blocks.length}")
+def _fitting(batch: Batch) -> str:
+    """The name of the decoder for records of which these are the first."""
+    columns = named_fields(batch)
+    if all(fits_device(column.dtype) for column in columns.values()):
+        return "array"
+    is_undecoded = set(columns) == {RECORD} and all(isinstance(record, bytes) for record in columns[RECORD])
+    return "raw" if is_undecoded else "msgpack"
 
 
 def _writer_options(compression: Any, group_size: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from array_records import TOTAL, record_of, write_files
 from batches import assert_same, batches
 from flax import nnx
 from hypothesis import given, settings
@@ -70,6 +71,16 @@ def test_bytes_are_written_as_they_are_by_the_decoder_raw(tmp_path: Path) -> Non
     datarax_arrayrecord.write(tmp_path / "x.array_record", {"record": records}, "raw")
     source = ArrayRecordSourceModule(ArrayRecordSourceConfig(), tmp_path)
     assert source.get_batch_at(0, 3) == [b"", b"\0\1", b"three"]
+
+
+def test_the_bytes_of_a_source_without_decoder_are_written_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    files = write_files(tmp_path / "old")
+    source = ArrayRecordSourceModule(ArrayRecordSourceConfig(), files)
+    datarax_arrayrecord.write(tmp_path / "x.array_record", source, shards=3)
+    again = ArrayRecordSourceModule(ArrayRecordSourceConfig(), f"{tmp_path}/x.array_record@3")
+    assert again.get_batch_at(0, TOTAL) == source.get_batch_at(0, TOTAL)
+    assert again.get_batch_at(0, 1) == [record_of(0)]
 
 
 @pytest.mark.parametrize(

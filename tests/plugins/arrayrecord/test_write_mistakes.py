@@ -28,14 +28,10 @@ TEN = {"x": np.arange(10)}
 
 
 class Failing(DataSourceModule):
-    """A hundred records, of which number 50 cannot be read; ``length`` of them, if its word is taken."""
-
-    def __init__(self, length: int = 100) -> None:
-        super().__init__(StructuralConfig())
-        self.length = length
+    """A hundred records, of which number 50 cannot be read."""
 
     def __len__(self) -> int:
-        return self.length
+        return 100
 
     def element_spec(self) -> Any:
         return {"x": jax.ShapeDtypeStruct((), np.int64)}
@@ -180,7 +176,7 @@ MISTAKES: dict[str, tuple[Any, dict[str, Any], type[BaseException], str]] = {
         ValueError,
         "the compression cannot be had: Option zstd: invalid value: 99",
     ),
-    "a broken record": (Failing(), {}, RecordError, "record 50 is broken"),
+    "a broken record": (Failing(StructuralConfig()), {}, RecordError, "record 50 is broken"),
     "a short stream": (
         Short(StructuralConfig()),
         {"shards": 2},
@@ -203,7 +199,7 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Path, mi
 @pytest.mark.parametrize(
     ("path", "kind", "message"),
     [
-        ("x", ValueError, r"x has none of the suffixes .*\(\.array_record, .*\); name it .*x\.array_record$"),
+        ("x", ValueError, r"x' has none of the suffixes .*\(\.array_record, .*\); name it .*x\.array_record$"),
         (
             "x.array_record-00001-of-00002",
             ValueError,
