@@ -83,7 +83,7 @@ def sources(*, as_json: _Json = False, _debug: _Debug = False) -> None:
     """List the installed sources. Imports none of them."""
     from .registry import SourceRegistry  # noqa: PLC0415
 
-    _list(SourceRegistry.from_environment(), as_json=as_json)
+    _list(SourceRegistry.from_environment(), as_json=as_json, install="datarax-memory")
 
 
 @app.command()
@@ -91,7 +91,7 @@ def decoders(*, as_json: _Json = False, _debug: _Debug = False) -> None:
     """List the installed decoders, which make arrays of the bytes of records. Imports none of them."""
     from .decoders import DecoderRegistry  # noqa: PLC0415
 
-    _list(DecoderRegistry.from_environment(), as_json=as_json)
+    _list(DecoderRegistry.from_environment(), as_json=as_json, install="datarax-arrayrecord")
 
 
 @app.command()
@@ -156,15 +156,14 @@ def verify(
         raise typer.Exit(1)
 
 
-def _list(registry: "PluginRegistry[Any]", *, as_json: bool) -> None:
+def _list(registry: "PluginRegistry[Any]", *, as_json: bool, install: str) -> None:
     infos = registry.describe()
     if as_json:
         typer.echo(json.dumps([asdict(info) for info in infos], indent=2))
     elif infos:
         _print_table(infos)
     else:
-        home = next(iter(registry.kind.homes.values()))
-        typer.echo(f"no {registry.kind.word}s are installed; pip install {home}, or another plugin")
+        typer.echo(f"no {registry.kind.word}s are installed; pip install {install}, or another plugin")
 
 
 def _print_table(infos: "list[PluginInfo]") -> None:

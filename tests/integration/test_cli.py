@@ -1,8 +1,6 @@
 """``drx`` as users run it: the installed command and ``python -m datarax_core``, each in a process of its own."""
 
 import json
-import os
-import pty
 import re
 import signal
 import subprocess
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from commands import DRX, MODULE
+from commands import DRX, MODULE, run_on_terminal
 from commands import fails as _fails
 from commands import run as _run
 
@@ -156,17 +154,11 @@ def test_a_run_of_one_batch_has_no_time_after_it(config: Path) -> None:
 
 
 def test_run_shows_its_progress_on_a_terminal(config: Path) -> None:
-    ours, theirs = pty.openpty()
-    done = subprocess.run(  # noqa: S603 - our own command
-        [*DRX, "run", str(config)], stdout=subprocess.PIPE, stderr=theirs, check=True, text=True, timeout=120
-    )
-    os.close(theirs)
-    shown = os.read(ours, 100_000).decode()
-    os.close(ours)
+    printed, shown = run_on_terminal(DRX, "run", str(config))
     assert "\x1b[" in shown
     assert "0/16" in shown
-    assert "\x1b" not in done.stdout
-    assert re.search("\n" + SUMMARY.format(batches=16, records="1,000", megabytes=r"0\.0"), done.stdout)
+    assert "\x1b" not in printed
+    assert re.search("\n" + SUMMARY.format(batches=16, records="1,000", megabytes=r"0\.0"), printed)
 
 
 def test_an_interrupted_run_still_prints_its_summary(config: Path) -> None:

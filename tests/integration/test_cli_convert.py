@@ -1,8 +1,6 @@
 """``drx convert``: the records of a config in files, and the lines that read them back."""
 
 import importlib.util
-import os
-import pty
 import re
 import signal
 import subprocess
@@ -14,9 +12,9 @@ import numpy as np
 import optax
 import pytest
 import yaml
-from commands import DRX, MODULE, fails, run
+from commands import DRX, MODULE, fails, run, run_on_terminal
 from flax import nnx
-from installed_stream import install_stream
+from installed_sources import install_stream
 
 from datarax_core import Pipeline
 
@@ -98,21 +96,9 @@ def test_its_help_says_that_stages_are_not_applied() -> None:
 
 
 def test_progress_is_shown_on_a_terminal(config: Path) -> None:
-    ours, theirs = pty.openpty()
-    done = subprocess.run(  # noqa: S603 - our own command
-        [*DRX, "convert", str(config), str(config.with_name("x.array_record"))],
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        check=True,
-        text=True,
-        timeout=120,
-    )
-    os.close(theirs)
-    shown = os.read(ours, 100_000).decode()
-    os.close(ours)
-    assert "/1000" in shown
-    assert "records" in shown
-    assert "\x1b" not in done.stdout
+    printed, shown = run_on_terminal(DRX, "convert", str(config), str(config.with_name("x.array_record")))
+    assert "1000/1000" in shown
+    assert "\x1b" not in printed
 
 
 def test_a_stream_that_ends_is_written_too(site: "Site", tmp_path: Path) -> None:

@@ -13,42 +13,13 @@ import numpy as np
 import pytest
 import yaml
 from commands import DRX, MODULE, fails, run
-from installed_stream import install_stream
+from installed_sources import install_broken, install_stream
 
 import datarax_arrayrecord
 from datarax_core import Pipeline
 
 if TYPE_CHECKING:
     from conftest import Site
-
-BROKEN = """
-    from typing import Literal
-
-    import jax
-    import numpy as np
-
-    from datarax_core import DataSourceModule, SourceConfig
-
-
-    class Config(SourceConfig):
-        type: Literal["acme_broken"] = "acme_broken"
-
-
-    class Source(DataSourceModule):
-        config_class = Config
-
-        def __len__(self):
-            return 1000
-
-        def element_spec(self):
-            return {"x": jax.ShapeDtypeStruct((), np.int64)}
-
-        def get_records(self, indices):
-            for index in indices:
-                if index % 400 == 7:
-                    raise {error}
-            return {"x": np.asarray(indices)}
-"""
 
 
 def damage(folder: Path, *numbers: int) -> None:
@@ -162,8 +133,7 @@ def test_a_damaged_file_is_told_by_its_name(config: Path) -> None:
 
 
 def test_records_of_any_source_are_verified(site: "Site", tmp_path: Path) -> None:
-    code = BROKEN.replace("{error}", "OSError('the disk is tired')")
-    site.install("acme-broken", {"acme_broken": "acme_broken:Source"}, code=code)
+    install_broken(site)
     (tmp_path / "train.yaml").write_text("batch_size: 2\nsource: {type: acme_broken}\n")
     done = run(DRX, "verify", "train.yaml", cwd=tmp_path)
     assert done.returncode == 1

@@ -1,5 +1,7 @@
 """``drx`` as users run it: the installed command and ``python -m datarax_core``, each in a process of its own."""
 
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,3 +25,15 @@ def fails(command: Sequence[str], *args: str, cwd: Path | None = None) -> str:
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
     return done.stderr.strip()
+
+
+def run_on_terminal(command: Sequence[str], *args: str) -> tuple[str, str]:
+    """(stdout, stderr) of a command that succeeds, where stderr is a terminal."""
+    ours, theirs = pty.openpty()
+    done = subprocess.run(  # noqa: S603 - our own command
+        [*command, *args], stdout=subprocess.PIPE, stderr=theirs, check=True, text=True, timeout=120
+    )
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    return done.stdout, shown
