@@ -4,7 +4,7 @@ import functools
 import re
 from typing import Annotated, Any, Final, TypeAlias
 
-import ml_dtypes  # gives NumPy the names bfloat16, float8_e4m3fn, int4 and their like
+import jax.numpy as jnp  # and NumPy knows the names bfloat16, float8_e4m3fn, int4 and their like
 import numpy as np
 from pydantic import BeforeValidator
 
@@ -77,7 +77,7 @@ def limits(dtype: np.dtype[Any]) -> tuple[int, int]:
     """The least and the greatest value of an integer dtype, or of bool."""
     if dtype == np.bool_:
         return 0, 1
-    info: Any = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]  # its stubs leave the types out
+    info: Any = jnp.iinfo(dtype)  # type: ignore[no-untyped-call]  # its stubs leave the types out
     return int(info.min), int(info.max)
 
 

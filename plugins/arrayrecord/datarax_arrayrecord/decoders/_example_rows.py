@@ -14,7 +14,7 @@ from ._example_steps import step_through
 from ._example_values import Column, Wanted
 from ._example_wire import Entry, Payload, entries, header, parsed
 
-_CHUNK: Final = 1 << 18
+_CHUNK: Final = 1 << 19
 """Bytes that are joined at a time: they are in the processor's cache still when they are copied to their columns."""
 
 _TOGETHER: Final = 1 << 20
@@ -102,36 +102,32 @@ def _put_layout(
     Every piece is copied to an array of its own, for all records at once: payloads to their columns where they need no
     conversion, and what stands between payloads to be compared.
     """
-    length = len(records[rows[0]])
-    places = slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] == len(rows) - 1 else None
+    length, index = len(records[rows[0]]), np.asarray(rows)
     between = b"".join([header(length), *(entry.prefix for entry in layout)])
     structure = np.empty((len(rows), len(between)), np.uint8)
-    pieces, blocks, at = [], [], 0
+    pieces: list[tuple[int, AnyArray, AnyArray]] = []  # where it stands, where it is copied to, and the rows there
+    blocks, at, every = [], 0, np.arange(len(rows))
     for entry in layout:
-        start = 0 if not at else entry.start - len(entry.prefix)
-        pieces.append((start, structure[:, at : at + entry.start - start]))
+        start = entry.start - len(entry.prefix) if at else 0
+        pieces.append((start, structure[:, at : at + entry.start - start], every))
         at += entry.start - start
         if column := made.get(entry.name):
-            block = None if places is None else column.target(places, entry.kind, entry.stop - entry.start)
-            if block is None:
+            target = column.target(entry.kind, entry.stop - entry.start)
+            if target is None:
                 block = np.empty((len(rows), entry.stop - entry.start), np.uint8)
                 blocks.append((column, entry.kind, block))
-            pieces.append((entry.start, block))
+            pieces.append((entry.start, block, every) if target is None else (entry.start, target, index))
     step = max(1, _CHUNK // length)
     for first in range(0, len(rows), step):
         joined = b"".join([records[row] for row in rows[first : first + step]])
-        for start, block in pieces:
-            part = block[first : first + step]
-            part[...] = np.ndarray(part.shape, np.uint8, joined, start, (length, 1))
+        for start, into, places in pieces:
+            chosen = places[first : first + step]
+            into[chosen] = np.ndarray((len(chosen), into.shape[1]), np.uint8, joined, start, (length, 1))
     alike = (structure == np.frombuffer(between, np.uint8)).all(axis=1)
-    others: list[int] = []
-    if not alike.all():
-        others = np.asarray(rows)[~alike].tolist()
-        rows = np.asarray(rows)[alike].tolist()
-        blocks, places = [(column, kind, block[alike]) for column, kind, block in blocks], None
     for column, kind, block in blocks:
-        column.put_block(places or rows, kind, block)
-    _put_defaults(rows, [entry.name for entry in layout], made)
+        column.put_block(index[alike], kind, block[alike])
+    _put_defaults(index[alike].tolist(), [entry.name for entry in layout], made)
+    others: list[int] = index[~alike].tolist()
     return others
 
 
@@ -146,6 +142,8 @@ def _put_in_step(
         left = np.asarray(rows)[~is_alike].tolist()
         rows = np.asarray(rows)[is_alike].tolist()
         spans = [(starts[is_alike], stops[is_alike]) for starts, stops in spans]
+    if not rows:  # lengths that `entries` reads, and `step_through` does not
+        return left
     for entry, (starts, stops) in zip(layout, spans, strict=True):
         if column := made.get(entry.name):
             column.put_spans(rows, entry.kind, joined, starts, stops)
@@ -169,5 +167,6 @@ def _put_each(records: Sequence[bytes], rows: Sequence[int], made: Mapping[str, 
 
 
 def _put_defaults(rows: list[int], found: Sequence[str], made: Mapping[str, Column]) -> None:
-    for name in made.keys() - set(found):
-        made[name].put_default(rows, sorted(found))
+    for name, column in made.items():
+        if name not in found:
+            column.put_default(rows, sorted(found))

@@ -12,7 +12,7 @@ from datarax_core.buffers import aligned_empty
 from ._dtypes import AnyArray, invalid_byte, limits
 from ._example_wire import BYTES, FLOATS, LISTS, Payload
 
-Rows: TypeAlias = "slice | list[int]"
+Rows: TypeAlias = "slice | list[int] | AnyArray"
 _OBJECT = np.dtype(object)
 _LONGEST = 10  # bytes of a 64-bit integer at seven bits each
 
@@ -64,9 +64,9 @@ class Column:
             return
         sizes = stops - starts
         if (sizes == sizes[0]).all():
-            target = self.target(_places(rows), kind, int(sizes[0]))
+            target = self.target(kind, int(sizes[0]))
             if target is not None:
-                _copy(joined, starts.tolist(), target)
+                _copy(joined, starts.tolist(), target, rows)
             else:
                 self.put_block(_places(rows), kind, _block(joined, starts, int(sizes[0])))
             return
@@ -74,14 +74,12 @@ class Column:
             places = np.flatnonzero(sizes == size)
             self.put_block([rows[place] for place in places.tolist()], kind, _block(joined, starts[places], size))
 
-    def target(self, rows: Rows, kind: int, size: int) -> AnyArray | None:
-        """The memory of these rows, if payloads of ``size`` bytes can be copied there as they are; else None."""
+    def target(self, kind: int, size: int) -> AnyArray | None:
+        """The memory of all rows, if payloads of ``size`` bytes can be copied there as they are; else None."""
         wanted = self._wanted
         is_raw = kind == BYTES or (kind == FLOATS and wanted.dtype == np.float32)
         fits = is_raw and size == wanted.size * wanted.dtype.itemsize
-        if self._flat is None or not fits or isinstance(rows, list) or wanted.dtype == _OBJECT:
-            return None
-        return self._flat[rows].view(np.uint8)
+        return None if self._flat is None or wanted.dtype == _OBJECT or not fits else self._flat.view(np.uint8)
 
     def put(self, rows: list[int], kind: int, payloads: list[Payload]) -> None:
         """Put in records whose payloads may differ in length."""
@@ -133,7 +131,7 @@ class Column:
             fitted = values.astype(wanted.dtype)
         lost = np.isfinite(values) != np.isfinite(fitted.astype(np.float32))
         if lost.any():
-            raise self._wrong(f"the value {values[lost][0]:g}", f"what {wanted.dtype} can hold")
+            raise self._wrong(f"the value {values[lost][0]:g}", f"a number that {wanted.dtype} holds")
         self._flat[rows] = fitted
 
     def _put_integers(self, rows: Rows, block: AnyArray) -> None:
@@ -172,7 +170,7 @@ class Column:
     def _put_objects(self, rows: Rows, kind: int, payloads: list[Payload]) -> None:
         wanted = self._wanted
         if kind != BYTES:
-            raise self._wrong(f"a {LISTS[kind]}", f"a bytes_list, {wanted},")
+            raise self._wrong(f"the list {LISTS[kind]}", f"a bytes_list, {wanted},")
         if wanted.shape == () and not any(isinstance(payload, list) for payload in payloads):
             values = np.empty(len(payloads), object)
             values[:] = [self._text(payload) for payload in payloads] if wanted.is_text else payloads  # type: ignore[arg-type]
@@ -211,11 +209,11 @@ def _places(rows: list[int]) -> Rows:
     return slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] == len(rows) - 1 else rows
 
 
-def _copy(joined: bytes, starts: list[int], target: AnyArray) -> None:
-    """Fill each row with the bytes from its start, without an array of all of them on the way."""
+def _copy(joined: bytes, starts: list[int], target: AnyArray, rows: list[int]) -> None:
+    """Fill these rows with the bytes from the start of each, without an array of all of them on the way."""
     size = target.shape[1]
     source, memory = memoryview(joined), target.reshape(-1).data
-    for row, start in enumerate(starts):
+    for row, start in zip(rows, starts, strict=True):
         memory[row * size : (row + 1) * size] = source[start : start + size]
 
 

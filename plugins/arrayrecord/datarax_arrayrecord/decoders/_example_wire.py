@@ -44,7 +44,7 @@ def header(length: int) -> bytes:
 
 
 def entries(record: bytes) -> list[Entry] | None:
-    """The entries of a record, which follow its `header`; None if something has another form, or a name comes twice."""
+    """The entries of a record; None if there are none, a name comes twice, or something has another form."""
     begin = header(len(record))
     at, found = len(begin), []
     if not at or not record.startswith(begin):
@@ -55,7 +55,7 @@ def entries(record: bytes) -> list[Entry] | None:
             return None
         found.append(entry)
         at = entry.stop
-    return found if len({entry.name for entry in found}) == len(found) else None
+    return found if found and len({entry.name for entry in found}) == len(found) else None
 
 
 def _entry_at(record: bytes, at: int) -> Entry | None:
