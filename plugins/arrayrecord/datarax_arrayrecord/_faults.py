@@ -1,6 +1,5 @@
 """Records that cannot be read or decoded: the list of them on disk, and what is served in their place."""
 
-import fcntl
 import json
 import threading
 import warnings
@@ -13,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from datarax_core.errors import ConfigError, RecordError
+from datarax_core.quarantine import append_to_quarantine
 
 from ._files import FileTable
 
@@ -123,20 +123,8 @@ class Substitutes:
             if self._policy.quarantine is None:
                 warnings.warn(f"{error}; the next one is served in its place (on_error='substitute')", stacklevel=2)
             else:
-                append_to_quarantine(self._policy.quarantine, error)
+                append_to_quarantine(self._policy.quarantine, [error])
             self._noted.add(key)
-
-
-def append_to_quarantine(path: str, error: RecordError) -> None:
-    """Add a line for a bad record to a quarantine file, unless it has one; several processes may do so at once."""
-    line = json.dumps({"file": error.path, "record": error.row, "cause": error.reason}, ensure_ascii=False)
-    beginning = json.dumps({"file": error.path, "record": error.row}, ensure_ascii=False).removesuffix("}") + ", "
-    with Path(path).open("a+", encoding="utf-8", errors="surrogateescape") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
-        file.seek(0)
-        text = file.read()
-        if f"\n{beginning}" not in f"\n{text}":
-            file.write(f"{line}\n" if text.endswith("\n") or not text else f"\n{line}\n")
 
 
 def excluded_records(path: str, table: FileTable) -> np.ndarray:
@@ -191,6 +179,8 @@ def _entries(lines: list[str], path: str) -> Iterator[tuple[str, str, int]]:
             raise ConfigError(
                 f'{place} is no line of a quarantine file: it lacks "file" and "record": {line!r:.80}'
             ) from error
+        if name is None:
+            continue  # a bad record of a source without files
         if not isinstance(name, str) or not isinstance(row, int) or isinstance(row, bool):
             raise ConfigError(f'{place}: "file" is text and "record" a number, not {name!r:.40} and {row!r:.40}')
         yield place, name, row

@@ -17,10 +17,13 @@ from datarax_core.local_files import LocalFilesOnlyMixin
 from datarax_core.order import Order
 from datarax_core.source import DataSourceModule
 from datarax_core.spec import Batch, ElementSpec
+from datarax_core.verification import Verified
+from datarax_core.writing import Written
 
 from ._config import DEFAULT_SEED, ArrayRecordSourceConfig
 from ._file_order import FileOrder
 from ._opening import Opened, opened
+from ._writing import DEFAULT_COMPRESSION, write
 from .decoders._raw import FIELD, RawDecoder
 
 
@@ -215,6 +218,35 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         """Back to the first epoch; with ``seed``, of the order that building with ``nnx.Rngs(seed)`` gives."""
         super().reset(seed)
         self._loop.has_begun = False
+
+    # -- all records ----------------------------------------------------------------------------------------------------
+
+    def verify_records(self, indices: np.ndarray) -> Verified:
+        """See `DataSourceModule.verify_records`: strict also with ``on_error="substitute"``."""
+        return self._opened.records.verified(self._record_numbers(indices), self.title)
+
+    @classmethod
+    def write_records(
+        cls,
+        path: str,
+        source: DataSourceModule,
+        *,
+        shards: int = 1,
+        decoder: str | None = None,
+        compression: str | None = None,
+        overwrite: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Written:
+        """See `DataSourceModule.write_records`, and `datarax_arrayrecord.write`, which this is."""
+        return write(
+            path,
+            source,
+            decoder,
+            shards=shards,
+            compression=compression or DEFAULT_COMPRESSION,
+            overwrite=overwrite,
+            progress=progress,
+        )
 
     # -- files ----------------------------------------------------------------------------------------------------------
 
