@@ -105,15 +105,21 @@ class _File:
             self.close()
 
     def write(self, records: list[bytes]) -> None:
-        for record in records:
-            self._writer.write(record)
+        with self._in_words():
+            for record in records:
+                self._writer.write(record)
         if not self._writer.ok():
             self.close()
 
     def close(self) -> None:
         """End the file; the writer tells by now at the latest whether something went wrong."""
-        try:
+        with self._in_words():
             self._writer.close()
+
+    @contextlib.contextmanager
+    def _in_words(self) -> Iterator[None]:
+        try:
+            yield
         except RuntimeError as error:
             reason = str(error).partition("; ")[0]
             raise OSError(f"{self._name} cannot be written: {reason}; is the disk full?") from error
