@@ -5,6 +5,7 @@ import os
 import platform
 from datetime import UTC, datetime
 
+import arrayrecord
 import decoders
 import flat
 import footprint
@@ -18,6 +19,7 @@ import workers
 from _measure import report
 
 PARTS = {
+    "arrayrecord": arrayrecord,
     "memory": memory_source,
     "decoders": decoders,
     "flat": flat,
