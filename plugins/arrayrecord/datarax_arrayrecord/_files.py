@@ -98,13 +98,15 @@ class FileTable:
             DataFileError: It shrank, grew, was written to, replaced or removed.
         """
         path, stamp = self.paths[file], self.stamps[file]
+        if stamp is None:
+            return
         try:
             now = Stamp.of(path)
         except OSError as error:
             raise DataFileError(
                 path, f"{path} is gone: it was removed while a source read it ({error.strerror})"
             ) from error
-        if now is None or stamp is None or now == stamp:
+        if now is None or now == stamp:
             return
         what = (
             f"has {now.size} bytes where it had {stamp.size}"

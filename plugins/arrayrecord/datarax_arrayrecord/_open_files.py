@@ -5,8 +5,6 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
-import numpy as np
-
 from ._files import FileTable
 from ._reader import FileReader
 
@@ -34,7 +32,7 @@ class OpenFiles:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]  # as it was made
 
-    def read(self, file: int, rows: np.ndarray) -> list[bytes]:
+    def read(self, file: int, rows: list[int]) -> list[bytes]:
         """The records in these rows of a file, in their order.
 
         Raises:

@@ -25,7 +25,6 @@ import re
 import resource
 from typing import Any, Final
 
-import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from datarax_core.errors import DataFileError
@@ -80,11 +79,11 @@ class FileReader:
         self._ahead: tuple[int, list[bytes]] = (-1, [])
         self._record_bytes = 1.0  # of those read last: in the file, compressed, they may be a thousandth of it
 
-    def read(self, rows: np.ndarray) -> list[bytes]:
+    def read(self, rows: list[int]) -> list[bytes]:
         """The records in these rows, in their order.
 
         Args:
-            rows: int (k,), at least one, all less than `num_records`; some may be the same.
+            rows: At least one, all less than `num_records`; some may be the same.
 
         Raises:
             ReadError: One of them cannot be read, or is larger than the memory.
@@ -99,22 +98,22 @@ class FileReader:
         with contextlib.suppress(RuntimeError):  # which a reader that has failed before raises again
             self._reader.close()
 
-    def _read(self, rows: np.ndarray) -> list[bytes]:
+    def _read(self, rows: list[int]) -> list[bytes]:
         if self._is_limited:
             return self._one_by_one(rows)
-        first, count = int(rows[0]), len(rows)
+        first, count = rows[0], len(rows)
         begin, held = self._ahead
         pays = count >= _RANGE or begin <= first < begin + len(held)  # else the end of a file would stay held
-        if pays and int(rows[-1]) - first == count - 1 and (np.diff(rows) == 1).all():  # rows may repeat
+        if pays and rows[-1] - first == count - 1 and rows == list(range(first, first + count)):  # rows may repeat
             return self._range(first, first + count)
         if self._reads_lists and count >= self._list:
-            listed: list[bytes] = self._reader.read(rows.tolist())
+            listed: list[bytes] = self._reader.read(rows)
             return listed
         return self._one_by_one(rows)
 
-    def _one_by_one(self, rows: np.ndarray) -> list[bytes]:
+    def _one_by_one(self, rows: list[int]) -> list[bytes]:
         reader, records = self._reader, []
-        for row in rows.tolist():
+        for row in rows:
             reader.seek(row)
             records.append(reader.read())
         return records

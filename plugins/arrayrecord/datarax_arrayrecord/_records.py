@@ -183,17 +183,19 @@ class Records:
         """The records in the order of ``indices``, those of each file read in one go."""
         records = self._in_files(indices)
         table = self.table
-        files = np.searchsorted(table.ends, records, side="right") if len(table.paths) > 1 else np.zeros(1, np.int64)
+        files = np.searchsorted(table.ends, records, side="right")
+        rows: list[int] = (records - table.starts[files]).tolist()
         if (files == files[0]).all():
-            return self.files.read(int(files[0]), records - table.starts[files[0]])
+            return self.files.read(int(files[0]), rows)
         order = np.argsort(records)  # by file, and in each from front to back, which spinning disks are glad of
-        stored: list[bytes] = [b""] * len(records)
+        sorted_files = files[order]
+        ends = np.append(np.flatnonzero(sorted_files[1:] != sorted_files[:-1]) + 1, len(order)).tolist()
+        places: list[int] = order.tolist()
+        stored: list[bytes] = [b""] * len(places)
         begin = 0
-        for end in [*(np.flatnonzero(np.diff(files[order])) + 1).tolist(), len(records)]:
-            rows = order[begin:end]
-            file = int(files[rows[0]])
-            read = self.files.read(file, records[rows] - table.starts[file])
-            for row, record in zip(rows.tolist(), read, strict=True):
-                stored[row] = record
+        for end, file in zip(ends, sorted_files[np.asarray(ends) - 1].tolist(), strict=True):
+            here = places[begin:end]
+            for place, record in zip(here, self.files.read(file, [rows[place] for place in here]), strict=True):
+                stored[place] = record
             begin = end
         return stored
