@@ -27,9 +27,7 @@ def _records(source: DataSourceModule) -> str:
     if source.access == "stream":
         length = source.epoch_length
         return "a stream" if length is None else f"a stream of {length} records an epoch"
-    order = source.order()
-    shard = f", shard {order.shard} of {order.num_shards}" if order.num_shards > 1 else ""
-    return f"{order.epoch_length} records {'shuffled' if source.is_random_order else 'in sequence'}{shard}"
+    return f"{source.epoch_length} records {source.order_title}"
 
 
 def _device_route(plan: Plan) -> Iterator[str]:

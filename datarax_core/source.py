@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -133,6 +134,36 @@ class DataSourceModule(ElementAccess):
             return len(self) if hasattr(type(self), "__len__") else None  # type: ignore[arg-type]  # was just seen
         return self.order().epoch_length
 
+    @property
+    def num_records(self) -> int:
+        """How many record indices there are: ``len(self)``, unless an epoch is something else than each record once."""
+        return self._length()
+
+    def epochs_at(self, start: int | jax.Array, size: int) -> Any:
+        """int (size,): which epoch serves the records at positions ``start .. start + size``.
+
+        Epoch and record index together name one serving of a record: what random stages make of it depends on these.
+        """
+        if not isinstance(start, int):
+            return (start + jnp.arange(size)) // self.epoch_length
+        epoch, offset = divmod(start, self.epoch_length or 1)
+        return epoch + (offset + np.arange(size)) // self.epoch_length
+
+    def counts_at(self, position: int) -> dict[str, int]:  # noqa: ARG002 - what a subclass needs
+        """Of a source that is made of others, how many records of each are before ``position``, by name."""
+        return {}
+
+    @property
+    def order_title(self) -> str:
+        """What reports call the order: ``shuffled`` or ``in sequence``, and which shard of it."""
+        order = self.order()
+        shard = f", shard {order.shard} of {order.num_shards}" if order.num_shards > 1 else ""
+        return f"{'shuffled' if self.is_random_order else 'in sequence'}{shard}"
+
+    def plan(self, num_epochs: int | None = 1) -> str:
+        """What a run of ``num_epochs`` epochs (None is endless) serves, in words; nothing is read."""
+        return outlook(self, num_epochs)
+
     def fetch(self, indices: np.ndarray) -> Batch:
         """`get_records`, checked against the element spec, and through the cache if the config says ``cacheable``."""
         cache = self.record_cache()
@@ -141,7 +172,7 @@ class DataSourceModule(ElementAccess):
     def record_cache(self) -> RecordCache | None:
         """Where records that were read once are kept; None if the config does not say ``cacheable``."""
         if self.config.cacheable and self._host.cache is None:
-            self._host.cache = RecordCache(self._length(), self.element_spec())
+            self._host.cache = RecordCache(self.num_records, self.element_spec())
         return self._host.cache
 
     def get_batch_at(self, start: int | jax.Array, size: int, key: Any = None) -> Batch:
@@ -196,6 +227,10 @@ class DataSourceModule(ElementAccess):
         if self.access == "device":
             self.require_no_beside()
             return self._checked_records(indices)
+        return self.fetch_by_callback(indices)
+
+    def fetch_by_callback(self, indices: jax.Array) -> Batch:
+        """`fetch` under a trace by way of the host, which `fetch_on_host` is called on as the program runs."""
         return records_by_callback(self, indices)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
@@ -277,7 +312,7 @@ class DataSourceModule(ElementAccess):
         def compute(start: int, count: int) -> np.ndarray:
             return np.array(self.record_indices_at(start, count, words))
 
-        held = max(size, min(_WINDOW, _EPOCHS_HELD * self.order().epoch_length))
+        held = max(size, min(_WINDOW, _EPOCHS_HELD * (self.epoch_length or 1)))
         return Window(compute, capacity=held, background=background)
 
     def fingerprint(self) -> dict[str, Any]:
