@@ -84,7 +84,11 @@ class ElementAccess(StructuralModule):
         A loop ends with `RuntimeError` if another one, `set_state` or `reset` came between.
         """
         self._require_random_access()
-        return ElementLoop(self, self.cursor.begin_run(self.epoch_length, is_over=not self._left_in_run()))
+        return self.loop_over(self.cursor.begin_run(self.epoch_length, is_over=not self._left_in_run()))
+
+    def loop_over(self, run: int) -> Iterator[Any]:
+        """The elements of the run with this number, which ``self.cursor.begin_run`` gave; a later run ends it."""
+        return ElementLoop(self, run)
 
     def __next__(self) -> Any:
         """The next element of the epoch that is under way."""

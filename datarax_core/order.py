@@ -13,7 +13,19 @@ import numpy as np
 
 from ._batch_rule import whole_number
 from ._indices import as_integer
-from ._permutation import BLOCK, DEVICE_LIMIT, SORTED_UP_TO, Integers, key_words, round_keys, shuffle, sorted_order
+from ._permutation import (
+    BLOCK,
+    DEVICE_LIMIT,
+    SORTED_UP_TO,
+    Integers,
+    fold_in,
+    key_words,
+    round_keys,
+    shuffle,
+    sorted_order,
+)
+
+__all__ = ["DEVICE_LIMIT", "HOST_LIMIT", "ORDER_RULE", "Integers", "Order", "fold_in", "key_words"]
 
 ORDER_RULE: Final = 1
 """Version of the arithmetic. It is part of every saved state: a new rule is a new order."""

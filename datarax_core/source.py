@@ -14,6 +14,7 @@ from ._cursor import Cursor
 from ._elements import ElementAccess, ElementBlock
 from ._host_calls import records_by_callback
 from ._permutation import key_words
+from ._outlook import outlook
 from ._record_cache import RecordCache
 from ._source_parts import MergedRecords, SourceParts
 from ._state import require_dict, require_keys, require_position, require_same, restore_variables, variable_state

@@ -1,0 +1,103 @@
+"""What a mixture will serve, told before anything is read."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ._order import Drawn
+
+if TYPE_CHECKING:
+    from ._source import MixDataSourcesNode
+
+_ENDS = {
+    "total": "as many records as its children have",
+    "first_exhausted": "the first child that is exhausted",
+    "all_seen": "the last child to have been served in full",
+}
+
+
+def plan_of(mix: "MixDataSourcesNode", num_epochs: int | None) -> str:
+    """Records and epochs by child in a run, when each child ends, and what ends the mixture."""
+    return "\n".join([*_heading(mix, num_epochs), *_aligned([_COLUMNS, *_rows(mix, num_epochs)]), *_remarks(mix)])
+
+
+_COLUMNS = ("child", "share", "records", "of", "epochs", "at its end")
+
+
+def _heading(mix: "MixDataSourcesNode", num_epochs: int | None) -> Iterator[str]:
+    length = mix.epoch_length
+    if length is None:
+        yield f"{mix.title}, {mix.config.sampling}: without a length; by child, of the first {_shown(mix)} records:"
+        return
+    epochs = "without end" if num_epochs is None else f"{num_epochs} epoch{'s' if num_epochs > 1 else ''}"
+    total = length * (num_epochs or 1)
+    yield f"{mix.title}, {mix.config.sampling}: {length:,} records an epoch, {epochs}; by child, of {total:,} records:"
+
+
+def _shown(mix: "MixDataSourcesNode") -> int:
+    return mix.timeline.shares.denominator
+
+
+def _rows(mix: "MixDataSourcesNode", num_epochs: int | None) -> Iterator[tuple[str, ...]]:
+    length = mix.epoch_length
+    position = _shown(mix) if length is None else length * (num_epochs or 1)
+    yield from _rows_at(mix, position, "")
+
+
+def _rows_at(mix: "MixDataSourcesNode", position: int, prefix: str) -> Iterator[tuple[str, ...]]:
+    names, shares = mix.names, mix.timeline.shares
+    expected = isinstance(mix.mixing, Drawn)
+    if expected:
+        counts = [position * numerator / shares.denominator for numerator in shares.numerators]
+    else:
+        counts = [int(count) for count in mix.timeline.counts(position)]
+    for number, child in enumerate(mix.children):
+        count, own = counts[number], child.epoch_length
+        yield (
+            f"{prefix}{names[number]}",
+            str(shares.fractions[number]),
+            f"about {count:,.0f}" if expected else f"{count:,}",
+            "?" if own is None else f"{own:,}",
+            f"{count / own:.2f}" if own else "?",
+            "drawn at random" if expected else _end_of(mix, number),
+        )
+        if isinstance(child, type(mix)) and not (expected or isinstance(child.mixing, Drawn) and count > 2**24):
+            yield from _rows_at(child, int(count), f"{prefix}{names[number]}.")
+
+
+def _end_of(mix: "MixDataSourcesNode", child: int) -> str:
+    ending, timeline = mix.timeline.endings[child], mix.timeline
+    if child not in timeline.served:
+        return "never served"
+    if ending.length is None:
+        return "nobody knows when it ends; " + ("then the mixture does" if timeline.stop == "first_exhausted" else "repeats")
+    position = timeline.position_after(child, ending.exhausted_at)
+    then = "repeats" if ending.rounds is None else "drops out"
+    epoch = mix.epoch_length
+    if epoch is not None and position > epoch and not timeline.is_continuous:
+        return f"not reached: the epoch ends before record {position:,}"
+    if epoch is not None and position > epoch:
+        return f"after record {position:,}, in epoch {(position - 1) // epoch + 1}; {then}"
+    return f"after record {position:,}; {then}"
+
+
+def _remarks(mix: "MixDataSourcesNode") -> Iterator[str]:
+    shares, length = mix.timeline.shares, mix.epoch_length
+    if shares.off:
+        yield (
+            f"The weights are rounded to {shares.denominator:,}ths, by {shares.off:.1g} at most: no common denominator up to "
+            "2^20 holds them."
+        )
+    if length is None:
+        ends = mix.timeline.stop == "first_exhausted"
+        yield "It ends with the first child that is exhausted." if ends else "It does not end: its children repeat."
+    else:
+        yield f"An epoch ends after {length:,} records: {_ENDS[mix.timeline.stop]}."
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    right = {2, 3, 4}
+    return [
+        "  ".join(cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        for row in rows
+    ]
