@@ -9,6 +9,7 @@ import flat
 import footprint
 import jax
 import memory_source
+import mix
 import numpy as np
 import prefetch
 import processes
@@ -18,6 +19,7 @@ from _measure import report
 
 PARTS = {
     "memory": memory_source,
+    "mix": mix,
     "flat": flat,
     "prefetch": prefetch,
     "start": start,

@@ -138,16 +138,25 @@ def _feistel(values: Integers, *, keys: Integers, right_bits: int, left_count: i
 
 def _hash(values: Integers, key: Integers, width: _Width) -> Integers:
     first, second = map(width.word, width.multipliers)
-    values = (values ^ key) * first
-    values = (values ^ (values >> width.word(width.bits // 2 - 1))) * second
-    return values ^ (values >> width.word(width.bits // 2 - 3))
+    values = values ^ key  # a new array, so that NumPy may work in place from here on; JAX makes new ones anyway
+    values *= first
+    values ^= values >> width.word(width.bits // 2 - 1)
+    values *= second
+    values ^= values >> width.word(width.bits // 2 - 3)
+    return values
 
 
 def _scaled(hashed: Integers, count: Any, width: _Width) -> Integers:
     """``hashed * count / 2**bits``, in [0, count): the high word of a product, from two half-word ones."""
     half = width.word(width.bits // 2)
     low = hashed & width.word((1 << (width.bits // 2)) - 1)
-    return ((hashed >> half) * count + ((low * count) >> half)) >> half
+    low *= count
+    low >>= half
+    hashed = hashed >> half
+    hashed *= count
+    hashed += low
+    hashed >>= half
+    return hashed
 
 
 def _two_words(words: Integers) -> tuple[Integers, Integers]:

@@ -25,7 +25,6 @@ from .errors import SpecError
 from .order import ORDER_RULE, Order
 from .spec import Batch, ElementSpec, check_batch, describe, device_spec, split_beside
 
-_WINDOW = 1 << 14  # record indices of an order held at a time: 0.3 ms to compute, 128 KiB
 _EPOCHS_HELD = 16  # of short epochs no more is held than a loop may want soon
 
 
@@ -54,6 +53,9 @@ class DataSourceModule(ElementAccess):
 
     traceable: ClassVar[bool] = False
     """Whether `get_records` takes traced indices: True for a source whose records live on the device."""
+
+    positions_ahead: int = 1 << 14
+    """How many record indices of the order are computed at once, and held: in a millisecond, 128 KiB."""
 
     def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
         super().__init__(config, rngs=rngs, name=name)
@@ -313,7 +315,10 @@ class DataSourceModule(ElementAccess):
         def compute(start: int, count: int) -> np.ndarray:
             return np.array(self.record_indices_at(start, count, words))
 
-        held = max(size, min(_WINDOW, _EPOCHS_HELD * (self.epoch_length or 1)))
+        epoch = self.epoch_length or 1
+        held = max(size, min(self.positions_ahead, _EPOCHS_HELD * epoch))
+        if held < epoch:  # stretches of one length, so that the last one does not reach far into the next epoch
+            held = -(-epoch // (-(-epoch // held) * size)) * size
         return Window(compute, capacity=held, background=background)
 
     def fingerprint(self) -> dict[str, Any]:

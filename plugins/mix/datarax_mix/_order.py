@@ -41,10 +41,9 @@ class Proportional:
     def record_indices(self, children: Children, start: int, size: int, words: np.ndarray) -> np.ndarray:
         """int64 (size,): the records at concrete positions."""
         keys = child_keys(words, len(children))
-        which, places = self.timeline.at(start, size)
         indices = np.empty(size, np.int64)
-        for child, rows in by_child(which):
-            own = children[child].record_indices_at(int(places[rows[0]]), len(rows), keys[child])
+        for child, first, rows in self.timeline.stretches(start, size):
+            own = children[child].record_indices_at(first, len(rows), keys[child])
             indices[rows] = np.asarray(own, np.int64) + self._offsets[child]
         return indices
 
@@ -60,10 +59,9 @@ class Proportional:
 
     def epochs(self, children: Children, start: int, size: int, words: Any) -> np.ndarray:  # noqa: ARG002 - see `Drawn`
         """int64 (size,): the epoch of its child that each record is served in."""
-        which, places = self.timeline.at(start, size)
         epochs = np.empty(size, np.int64)
-        for child, rows in by_child(which):
-            epochs[rows] = children[child].epochs_at(int(places[rows[0]]), len(rows))
+        for child, first, rows in self.timeline.stretches(start, size):
+            epochs[rows] = children[child].epochs_at(first, len(rows))
         return epochs
 
     def traced_epochs(self, children: Children, start: Any, size: int) -> jax.Array:
@@ -161,11 +159,13 @@ class Drawn:
 
 def by_child(which: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """(child, its rows in their order) for each child that there is among ``which``."""
+    if not which.size or (first := int(which[0])) == which.max() == which.min():
+        yield from [(first, np.arange(which.size))] if which.size else []
+        return
     order = np.argsort(which, kind="stable")
     found = which[order]
     for rows in np.split(order, np.flatnonzero(found[1:] != found[:-1]) + 1):
-        if rows.size:
-            yield int(which[rows[0]]), rows
+        yield int(which[rows[0]]), rows
 
 
 def child_keys(words: np.ndarray, count: int) -> np.ndarray:

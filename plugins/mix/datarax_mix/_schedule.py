@@ -8,6 +8,7 @@ behind, does so for two children only.
 """
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush, heappushpop
 from typing import Final
@@ -26,12 +27,13 @@ _AT_LEAST: Final = 2**16  # slots of a table: a short period is written down so 
 class Schedule:
     """The slots of one period, or of a few, over and over, from position 0 without end. O(1) a position.
 
-    ``children[s]`` is the child that slot s belongs to, ``ranks[s]`` how many slots before it in the table do so, too, and
-    ``numerators[i]`` how many of all slots belong to child i.
+    ``children[s]`` is the child that slot s belongs to, ``ranks[s]`` how many slots before it in the table do so, too;
+    ``slots[i]`` are those that belong to child i, and ``numerators[i]`` is how many these are.
     """
 
     children: np.ndarray
     ranks: np.ndarray
+    slots: tuple[np.ndarray, ...]
     numerators: np.ndarray
 
     @classmethod
@@ -54,6 +56,21 @@ class Schedule:
         children = self.children[slots]
         return children, self.ranks[slots] + self.numerators[children] * (round_ + rounds)
 
+    def stretches(self, start: int, size: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        """(child, its first position, rows) of the same positions, by child: rows are int (k,) from 0, in their order.
+
+        A child may come more than once, and then goes on where it was. O(size), with nothing looked up a position.
+        """
+        done = 0
+        while done < size:
+            round_, slot = divmod(start + done, len(self))
+            end = min(len(self), slot + size - done)
+            for child, slots in enumerate(self.slots):
+                first, last = (0, len(slots)) if end - slot == len(self) else np.searchsorted(slots, (slot, end)).tolist()
+                if first < last:
+                    yield child, first + round_ * len(slots), slots[first:last] + (done - slot)
+            done += end - slot
+
     def traced_at(self, start: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
         """`at` for a traced int32 ``start``: int32 (size,) each."""
         length = np.int32(len(self))
@@ -68,12 +85,12 @@ class Schedule:
     def counts(self, position: int) -> np.ndarray:
         """int64 (k,): how many of the positions before ``position`` belong to each child."""
         round_, slot = divmod(position, len(self))
-        return self.numerators * round_ + np.bincount(self.children[:slot], minlength=len(self.numerators))
+        return self.numerators * round_ + [int(np.searchsorted(slots, slot)) for slots in self.slots]
 
     def position_of(self, child: int, count: int) -> int:
         """The position of the record of ``child`` that has ``count`` before it."""
         round_, rank = divmod(count, int(self.numerators[child]))
-        return round_ * len(self) + int(np.flatnonzero(self.children == child)[rank])
+        return round_ * len(self) + int(self.slots[child][rank])
 
 
 @functools.lru_cache(maxsize=64)
@@ -81,11 +98,11 @@ def _schedule(numerators: tuple[int, ...], period: int) -> Schedule:
     times = max(1, _AT_LEAST // period)
     children = np.tile(_by_deadline(numerators, period), times)
     counts = np.asarray(numerators, np.int64) * times
-    ranks = np.empty(len(children), np.int32)
-    ranks[np.argsort(children, kind="stable")] = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
-    for table in (children, ranks, counts):
+    by_child, ranks = np.argsort(children, kind="stable"), np.empty(len(children), np.int32)
+    ranks[by_child] = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
+    for table in (children, by_child, ranks, counts):
         table.flags.writeable = False
-    return Schedule(children, ranks, counts)
+    return Schedule(children, ranks, tuple(np.split(by_child, np.cumsum(counts)[:-1])), counts)
 
 
 def _by_deadline(numerators: tuple[int, ...], period: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The mixture, as a source."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import jax
 import numpy as np
@@ -25,6 +25,8 @@ from ._timeline import Timeline
 
 if TYPE_CHECKING:
     import grain
+
+_CHILDREN_AHEAD: Final = 8
 
 
 class MixDataSourcesNode(StreamAccess):
@@ -148,6 +150,12 @@ class MixDataSourcesNode(StreamAccess):
     def epoch_length(self) -> int | None:
         """Records in an epoch: as many as the children have, or what ``stop`` says; None if nobody knows."""
         return self.mixing.epoch_length
+
+    @property
+    def positions_ahead(self) -> int:  # type: ignore[override]  # an attribute of other sources
+        """More than of one source: each child's part of a stretch is one call, which should be of many positions."""
+        one = DataSourceModule.positions_ahead
+        return one * max(1, min(len(self.children), _CHILDREN_AHEAD, (self.epoch_length or 0) // one))
 
     @property
     def num_records(self) -> int:

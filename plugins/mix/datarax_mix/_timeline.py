@@ -102,9 +102,26 @@ class Timeline:
         """(child, position in it) at positions ``start .. start + size``, both (size,)."""
         if self.is_continuous:
             return self._first.schedule.at(start, size)
-        pieces = list(self._pieces(start, size))
-        children = np.concatenate([children for children, _ in pieces] or [np.empty(0, np.int8)])
-        return children, np.concatenate([places for _, places in pieces] or [np.empty(0, np.int64)])
+        which, places = np.empty(size, np.int32), np.empty(size, np.int64)
+        for child, first, rows in self.stretches(start, size):
+            which[rows] = child
+            places[rows] = first + np.arange(len(rows))
+        return which, places
+
+    def stretches(self, start: int, size: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        """The same by child, as `Schedule.stretches` has it: (child, its first position, rows)."""
+        if self.is_continuous:
+            yield from self._first.schedule.stretches(start, size)
+            return
+        done = 0
+        while done < size:
+            epoch, offset = divmod(start + done, self._epoch)
+            phase = next(p for p in self._phases() if p.end is None or offset < p.end)
+            count = min(size - done, (self._epoch if phase.end is None else min(phase.end, self._epoch)) - offset)
+            before = phase.counts + (self._epoch_counts * epoch if epoch else 0)
+            for child, first, rows in phase.schedule.stretches(offset - phase.start, count):
+                yield child, int(before[child]) + first, rows + done
+            done += count
 
     def counts(self, position: int) -> np.ndarray:
         """int64 (k,): how many records of each child are before ``position``."""
@@ -165,17 +182,6 @@ class Timeline:
     def _counts_within(self, offset: int) -> np.ndarray:
         phase = next(p for p in self._phases() if p.end is None or offset <= p.end)
         return phase.counts + phase.schedule.counts(offset - phase.start)
-
-    def _pieces(self, start: int, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        while size > 0:
-            epoch, offset = divmod(start, self._epoch)
-            phase = next(p for p in self._phases() if p.end is None or offset < p.end)
-            end = self._epoch if phase.end is None else min(phase.end, self._epoch)
-            count = min(size, end - offset)
-            children, places = phase.schedule.at(offset - phase.start, count)
-            before = phase.counts + (self._epoch_counts * epoch if epoch else 0)
-            yield children, places + before[children]
-            start, size = start + count, size - count
 
     def _phases(self) -> Iterator[Phase]:
         """The phases of an epoch, each computed when it is first looked at: a long one takes a second."""
