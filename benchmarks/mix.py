@@ -66,9 +66,13 @@ def rows() -> list[Row]:
     sixteen = epoch(mixture(split(16), range(1, 17)))
     return [
         against(numpy_loop, lambda: loop(two), records=SERVED, what="loop, 2 children: NumPy", target=0.9),
-        against(lambda: scan(whole), lambda: scan(two), records=SERVED, what="scan, 2 children: one source", target=0.8),
+        against(
+            lambda: scan(whole), lambda: scan(two), records=SERVED, what="scan, 2 children: one source", target=0.8
+        ),
         against(lambda: loop(two), lambda: loop(sixteen), records=SERVED, what="loop, 16 children: 2", target=1 / 1.8),
-        against(lambda: loop(whole), lambda: loop(one), records=SERVED, what="loop, 1 child: the child", target=1 / 1.1),
+        against(
+            lambda: loop(whole), lambda: loop(one), records=SERVED, what="loop, 1 child: the child", target=1 / 1.1
+        ),
         *_schedules(),
     ]
 

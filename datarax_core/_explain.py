@@ -23,6 +23,14 @@ def explain(plan: Plan) -> str:
     return "\n".join([summary(plan), *lines])
 
 
+def plan_of(plan: Plan) -> str:
+    """What a run of the pipeline will serve, in words; nothing is read."""
+    rule, length = plan.rule, plan.epoch_length
+    batches = None if length is None else rule.num_batches(length)
+    served = "batches without end" if batches is None else f"{batches:,} batch{'' if batches == 1 else 'es'} a run"
+    return f"{served} ({_rule(rule)})\n{plan.source.plan(rule.num_epochs)}"
+
+
 def _records(source: DataSourceModule) -> str:
     if source.access == "stream":
         length = source.epoch_length

@@ -41,7 +41,9 @@ class StageKeys(nnx.Module):
         if not self.are_names_wanted:
             return None
         words = None if self.words is None else self.words.get_raw_value()
-        epochs = np.zeros(indices.size, np.int64) if source.epoch_length is None else source.epochs_at(start, indices.size)
+        epochs = (
+            np.zeros(indices.size, np.int64) if source.epoch_length is None else source.epochs_at(start, indices.size)
+        )
         if not isinstance(indices, np.ndarray):
             return words, epochs.astype(np.uint32), indices.astype(np.uint32)
         epochs = epochs.reshape(indices.shape)

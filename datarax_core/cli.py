@@ -108,6 +108,18 @@ def run(
         raise typer.Exit(_INTERRUPTED)
 
 
+@app.command()
+def plan(
+    config: Annotated[Path, typer.Argument(help="The pipeline's config: YAML, TOML or JSON.", metavar="CONFIG")],
+    *,
+    _debug: _Debug = False,
+) -> None:
+    """Say what a config will serve, and of a mixture how much of each child; reads no record."""
+    from ._cli_plan import plan as planned  # noqa: PLC0415
+
+    typer.echo(planned(config))
+
+
 def _print_table(infos: "list[SourceInfo]") -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415

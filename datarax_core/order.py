@@ -26,7 +26,7 @@ from ._permutation import (
     sorted_order,
 )
 
-__all__ = ["DEVICE_LIMIT", "HOST_LIMIT", "ORDER_RULE", "Integers", "Order", "fold_in", "key_words"]
+__all__ = ["DEVICE_LIMIT", "HOST_LIMIT", "ORDER_RULE", "Integers", "Order", "epochs_of", "fold_in", "key_words"]
 
 ORDER_RULE: Final = 1
 """Version of the arithmetic. It is part of every saved state: a new rule is a new order."""
@@ -140,6 +140,14 @@ class Order:
             return sorted_order(self.length, keys)[passed, positions].astype(np.int32)
         row_keys = jnp.where(passed[None] == 0, keys[0][:, None], keys[1][:, None]) if spanned == 2 else keys[passed].T
         return shuffle(positions, self.length, row_keys).astype(np.int32)
+
+
+def epochs_of(start: int | jax.Array, size: int, epoch_length: int) -> Integers:
+    """int (size,): the epoch of each of the positions ``start .. start + size``; of a Python integer, one of any size."""
+    if not isinstance(start, int):
+        return (start + jnp.arange(size)) // epoch_length
+    epoch, offset = divmod(start, epoch_length)
+    return epoch + (offset + np.arange(size)) // epoch_length
 
 
 def _located(start: int | jax.Array, epoch_length: int) -> tuple[Integers, Integers, Integers]:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -13,19 +12,17 @@ from ._batch_rule import seed_number, whole_number
 from ._cursor import Cursor
 from ._elements import ElementAccess, ElementBlock
 from ._host_calls import records_by_callback
-from ._permutation import key_words
 from ._outlook import outlook
+from ._permutation import key_words
 from ._record_cache import RecordCache
 from ._source_parts import MergedRecords, SourceParts
 from ._state import require_dict, require_keys, require_position, require_same, restore_variables, variable_state
-from ._window import Window
+from ._window import Window, stretch_of
 from .capabilities import Access, Capabilities
 from .config import DataraxModuleConfig, SourceConfig, StructuralConfig
 from .errors import SpecError
-from .order import ORDER_RULE, Order
+from .order import ORDER_RULE, Order, epochs_of
 from .spec import Batch, ElementSpec, check_batch, describe, device_spec, split_beside
-
-_EPOCHS_HELD = 16  # of short epochs no more is held than a loop may want soon
 
 
 class OrderKey(nnx.Variable[Any]):
@@ -139,7 +136,7 @@ class DataSourceModule(ElementAccess):
 
     @property
     def num_records(self) -> int:
-        """How many record indices there are: ``len(self)``, unless an epoch is something else than each record once."""
+        """How many record indices there are: ``len(self)``, unless an epoch is not each record once."""
         return self._length()
 
     def epochs_at(self, start: int | jax.Array, size: int) -> Any:
@@ -147,13 +144,10 @@ class DataSourceModule(ElementAccess):
 
         Epoch and record index together name one serving of a record: what random stages make of it depends on these.
         """
-        if not isinstance(start, int):
-            return (start + jnp.arange(size)) // self.epoch_length
-        epoch, offset = divmod(start, self.epoch_length or 1)
-        return epoch + (offset + np.arange(size)) // self.epoch_length
+        return epochs_of(start, size, self.epoch_length or 1)
 
-    def counts_at(self, position: int) -> dict[str, int]:  # noqa: ARG002 - what a subclass needs
-        """Of a source that is made of others, how many records of each are before ``position``, by name."""
+    def stats_at(self, position: int) -> dict[str, Any]:  # noqa: ARG002 - what a subclass needs
+        """What is known of the records before ``position``, for `Pipeline.stats`; of a mixture, the counts by child."""
         return {}
 
     @property
@@ -315,11 +309,8 @@ class DataSourceModule(ElementAccess):
         def compute(start: int, count: int) -> np.ndarray:
             return np.array(self.record_indices_at(start, count, words))
 
-        epoch = self.epoch_length or 1
-        held = max(size, min(self.positions_ahead, _EPOCHS_HELD * epoch))
-        if held < epoch:  # stretches of one length, so that the last one does not reach far into the next epoch
-            held = -(-epoch // (-(-epoch // held) * size)) * size
-        return Window(compute, capacity=held, background=background)
+        capacity = stretch_of(self.epoch_length or 1, size, at_most=self.positions_ahead)
+        return Window(compute, capacity=capacity, background=background)
 
     def fingerprint(self) -> dict[str, Any]:
         """What a saved state must find again, as JSON: class, length, element spec, order and its key."""

@@ -162,7 +162,9 @@ class Mixed:
         numbers = np.asarray(indices, np.int64)
         outside = (numbers < 0) | (numbers >= self.offsets[-1])
         if outside.any():
-            raise IndexError(f"record {numbers[outside][0]} is out of range: {self.title} has {self.offsets[-1]} records")
+            raise IndexError(
+                f"record {numbers[outside][0]} is out of range: {self.title} has {self.offsets[-1]} records"
+            )
         return numbers
 
     def _by_child(self, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
@@ -231,9 +233,7 @@ def _length(child: DataSourceModule) -> int | None:
     return child.epoch_length
 
 
-def _shares(
-    config: MixDataSourcesConfig, lengths: Sequence[int | None], names: Sequence[str], title: str
-) -> Shares:
+def _shares(config: MixDataSourcesConfig, lengths: Sequence[int | None], names: Sequence[str], title: str) -> Shares:
     if config.weights is not None:
         return shares_of(config.weights)
     temperature = config.temperature or 1.0
@@ -252,12 +252,12 @@ def _shares(
 def _require_records(shares: Shares, lengths: Sequence[int | None], names: Sequence[str], title: str) -> None:
     for name, numerator, length in zip(names, shares.numerators, lengths, strict=True):
         if numerator and length == 0:
-            raise ValueError(f"child {name!r} of {title} is empty, and has a weight; give it the weight 0, or leave it out")
+            raise ValueError(
+                f"child {name!r} of {title} is empty, and has a weight; give it the weight 0, or leave it out"
+            )
 
 
-def _require_ends(
-    config: MixDataSourcesConfig, children: Children, lengths: Sequence[int | None], title: str
-) -> None:
+def _require_ends(config: MixDataSourcesConfig, children: Children, lengths: Sequence[int | None], title: str) -> None:
     for name, child, length, rounds in zip(config.child_names, children, lengths, config.rounds, strict=True):
         if config.sampling == "categorical" and child.access == "stream":
             raise ValueError(
@@ -295,5 +295,7 @@ def _traced_position(start: Any) -> jax.Array:
             raise TypeError(f"a position is an integer, not {start.dtype}")
         return start.astype(np.int32)
     if (position := _position(start)) > DEVICE_LIMIT:
-        raise ValueError(f"position {position} is past what 32-bit positions under jit can address; iterate from Python")
+        raise ValueError(
+            f"position {position} is past what 32-bit positions under jit can address; iterate from Python"
+        )
     return jnp.asarray(position, np.int32)

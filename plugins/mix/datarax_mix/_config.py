@@ -51,7 +51,8 @@ class MixDataSourcesConfig(SourceConfig):
         "all children were served in full.",
     )
     at_end: AtEnd | tuple[AtEnd, ...] = Field(
-        default="repeat", description="What a child does at its end, for all or for each: repeat, drop, or epochs to serve."
+        default="repeat",
+        description="What a child does at its end, for all or for each: repeat, drop, or epochs to serve.",
     )
     fill: dict[Name, Any] = Field(default={}, description="Values for fields that some children do not have.")
     source_field: Name | None = Field(
@@ -81,7 +82,9 @@ class MixDataSourcesConfig(SourceConfig):
     @classmethod
     def _draws_a_key(cls, value: bool) -> bool:  # noqa: FBT001 - pydantic's signature
         if not value:
-            raise ValueError("a mixture draws the key of its children's orders, which stochastic=False forbids; leave it out")
+            raise ValueError(
+                "a mixture draws the key of its children's orders, which stochastic=False forbids; leave it out"
+            )
         return value
 
     @field_validator("names")
@@ -97,7 +100,9 @@ class MixDataSourcesConfig(SourceConfig):
         sources, names = info.data.get("sources"), info.data.get("names")
         known = len(sources) if sources is not None else value
         if known is None and "sources" in info.data:
-            raise ValueError("num_sources is required: say how many children there are, or give their configs as sources")
+            raise ValueError(
+                "num_sources is required: say how many children there are, or give their configs as sources"
+            )
         if sources is not None and value not in (None, known):
             raise ValueError(f"num_sources={value} differs from the {known} sources; leave num_sources out")
         if names is not None and known is not None and len(names) != known:
@@ -129,7 +134,9 @@ class MixDataSourcesConfig(SourceConfig):
                 "the end of a child; leave it out"
             )
         if isinstance(value, tuple) and count is not None and len(value) != count:
-            raise ValueError(f"at_end has {len(value)} entries for {count} children; give each child one, or one for all")
+            raise ValueError(
+                f"at_end has {len(value)} entries for {count} children; give each child one, or one for all"
+            )
         return value
 
     @field_validator("source_field")
@@ -173,7 +180,9 @@ class MixDataSourcesConfig(SourceConfig):
 
 def _by_name(field: str, given: Mapping[str, Any], names: Any) -> tuple[Any, ...]:
     if not isinstance(names, Sequence) or isinstance(names, str):
-        raise ValueError(f"{field} is a mapping by name, but the children have no names; give `names`, or sources by name")  # noqa: TRY004
+        raise ValueError(
+            f"{field} is a mapping by name, but the children have no names; give `names`, or sources by name"
+        )  # noqa: TRY004
     if wrong := sorted(map(str, set(given) ^ set(names))):
         raise ValueError(
             f"{field} and the names of the children differ in {', '.join(map(repr, wrong))}; the children are "
@@ -187,6 +196,8 @@ def _require_weights(weights: tuple[float, ...]) -> None:
         if not math.isfinite(weight) or weight < 0:
             raise ValueError(f"weight {number} is {weight!r}; weights are finite numbers from 0")
     if not any(weights):
-        raise ValueError(f"weights are all zero, {weights!r}: nothing would be served; give one child a weight at least")
+        raise ValueError(
+            f"weights are all zero, {weights!r}: nothing would be served; give one child a weight at least"
+        )
     if sum(weight > 0 for weight in weights) > LARGEST:
         raise ValueError(f"{len(weights)} weights are more than the {LARGEST} that one schedule has room for")

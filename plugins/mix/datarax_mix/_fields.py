@@ -38,7 +38,9 @@ class Fields:
         known = [spec for spec in specs if spec is not None]
         if (fill or source_field) and not all(isinstance(spec, Mapping) for spec in known):
             field = source_field or next(iter(fill))
-            raise SpecError(f"{title} adds the field {field!r} to records, which have to be dicts of named fields for that")
+            raise SpecError(
+                f"{title} adds the field {field!r} to records, which have to be dicts of named fields for that"
+            )
         self.constants: list[dict[str, np.ndarray]] = [{} for _ in specs]
         for field, value in fill.items():
             struct = _struct_of(field, known, title)

@@ -25,9 +25,7 @@ def iter_dataset(mix: "MixDataSourcesNode", num_epochs: int | None) -> grain.Ite
         data = grain.MapDataset.source(_InOrder(mix, mix.order_words(), length))
     else:
         keys = child_keys(np.asarray(mix.order_words()), len(mix.children))
-        parents = [
-            grain.MapDataset.source(_Child(mix, number, keys[number])) for number in range(len(mix.children))
-        ]
+        parents = [grain.MapDataset.source(_Child(mix, number, keys[number])) for number in range(len(mix.children))]
         data = grain.MapDataset.select_from_datasets(parents, _Selection(mix, length))
     return data.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
 

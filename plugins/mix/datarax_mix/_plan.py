@@ -60,7 +60,7 @@ def _rows_at(mix: "MixDataSourcesNode", position: int, prefix: str) -> Iterator[
             f"{count / own:.2f}" if own else "?",
             "drawn at random" if expected else _end_of(mix, number),
         )
-        if isinstance(child, type(mix)) and not (expected or isinstance(child.mixing, Drawn) and count > 2**24):
+        if isinstance(child, type(mix)) and not (expected or (isinstance(child.mixing, Drawn) and count > 2**24)):
             yield from _rows_at(child, int(count), f"{prefix}{names[number]}.")
 
 
@@ -69,7 +69,9 @@ def _end_of(mix: "MixDataSourcesNode", child: int) -> str:
     if child not in timeline.served:
         return "never served"
     if ending.length is None:
-        return "nobody knows when it ends; " + ("then the mixture does" if timeline.stop == "first_exhausted" else "repeats")
+        return "nobody knows when it ends; " + (
+            "then the mixture does" if timeline.stop == "first_exhausted" else "repeats"
+        )
     position = timeline.position_after(child, ending.exhausted_at)
     then = "repeats" if ending.rounds is None else "drops out"
     epoch = mix.epoch_length
@@ -98,6 +100,8 @@ def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     right = {2, 3, 4}
     return [
-        "  ".join(cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        "  ".join(
+            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in rows
     ]

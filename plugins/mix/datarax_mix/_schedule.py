@@ -19,7 +19,6 @@ import numpy as np
 
 from ._fractions import Shares
 
-
 _AT_LEAST: Final = 2**16  # slots of a table: a short period is written down so often that a block wraps at most once
 
 
@@ -66,7 +65,9 @@ class Schedule:
             round_, slot = divmod(start + done, len(self))
             end = min(len(self), slot + size - done)
             for child, slots in enumerate(self.slots):
-                first, last = (0, len(slots)) if end - slot == len(self) else np.searchsorted(slots, (slot, end)).tolist()
+                first, last = (
+                    (0, len(slots)) if end - slot == len(self) else np.searchsorted(slots, (slot, end)).tolist()
+                )
                 if first < last:
                     yield child, first + round_ * len(slots), slots[first:last] + (done - slot)
             done += end - slot

@@ -1,6 +1,6 @@
 """The mixture, as a source."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import jax
@@ -214,16 +214,22 @@ class MixDataSourcesNode(StreamAccess):
             ValueError: Always, unless nothing would change.
         """
         if enabled is not True:
-            raise ValueError(f"the order of {self.title} is that of its children; call their set_random_order() instead")
+            raise ValueError(
+                f"the order of {self.title} is that of its children; call their set_random_order() instead"
+            )
 
     def counts_at(self, position: int) -> dict[str, int]:
         """How many of the records before ``position`` are of each child, by name."""
         counts = self.mixing.counts(self.children, position, self.order_words())
         return dict(zip(self.names, map(int, counts), strict=True))
 
+    def stats_at(self, position: int) -> dict[str, Any]:
+        """``records_by_child``: `counts_at`."""
+        return {"records_by_child": self.counts_at(position)}
+
     def stats(self) -> dict[str, Any]:
         """``records`` served so far by the mixture itself, and ``records_by_child``; see `Pipeline.stats` for a pipeline's."""
-        return {"records": self.cursor.position, "records_by_child": self.counts_at(self.cursor.position)}
+        return {"records": self.cursor.position, **self.stats_at(self.cursor.position)}
 
     def plan(self, num_epochs: int | None = 1) -> str:
         """Records and epochs by child in a run, when each child ends, and what ends the mixture; nothing is read."""
@@ -328,5 +334,3 @@ class MixDataSourcesNode(StreamAccess):
     def _renew_host_state(self) -> None:
         super()._renew_host_state()
         self._mixed = self._mixed.renewed()
-
-

@@ -37,7 +37,9 @@ class StreamReading:
         """The child without a length that the mixture has ended with; None if it goes on."""
         return self._ended
 
-    def parts(self, children: Children, position: int, size: int, read: Read) -> tuple[list[tuple[int, np.ndarray, Batch]], int]:
+    def parts(
+        self, children: Children, position: int, size: int, read: Read
+    ) -> tuple[list[tuple[int, np.ndarray, Batch]], int]:
         """([(child, its rows, its batch)], rows in all) of the next ``size`` records, from ``position``; fewer at the end.
 
         Raises:
