@@ -18,7 +18,7 @@ from ._config import MixDataSourcesConfig
 from ._fields import Fields
 from ._fractions import Shares, normalised, shares_of
 from ._joined import Joined, Part
-from ._order import Children, Drawn, Proportional, by_child, child_keys
+from ._order import Children, Drawn, Proportional, by_child, child_keys, drawing
 from ._rows import in_place
 from ._stream import StreamReading
 from ._timeline import Ending, Timeline
@@ -102,7 +102,7 @@ class Mixed:
     def epochs(self, children: Children, start: Any, size: int) -> Any:
         """See `MixDataSourcesNode.epochs_at`."""
         if isinstance(start, int | np.integer):
-            return self.mixing.epochs(children, int(start), size, None)
+            return self.mixing.epochs(children, int(start), size)
         return self.mixing.traced_epochs(children, start, size)
 
     # -- records --------------------------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def _require_ends(config: MixDataSourcesConfig, children: Children, lengths: Seq
                 f"sampling='categorical' draws records at random, and child {name!r} of {title} is a stream; "
                 "take 'proportional'"
             )
-        if config.sampling == "categorical" and length != child.num_records and _draws_of(child) is None:
+        if config.sampling == "categorical" and length != child.num_records and drawing(child) is None:
             raise ValueError(
                 f"sampling='categorical' draws from all records, and child {name!r} of {title} serves a part of them only; "
                 "take 'proportional'"
@@ -274,10 +274,6 @@ def _require_ends(config: MixDataSourcesConfig, children: Children, lengths: Seq
                 f"{'at_end' if rounds is not None else 'stop=' + repr(config.stop)} has to know when child {name!r} of {title} "
                 "ends, which is a stream without a length; let it repeat"
             )
-
-
-def _draws_of(child: DataSourceModule) -> Drawn | None:
-    return getattr(child, "draws", None)
 
 
 def _position(start: Any) -> int:

@@ -179,10 +179,11 @@ class MixDataSourcesConfig(SourceConfig):
 
 
 def _by_name(field: str, given: Mapping[str, Any], names: Any) -> tuple[Any, ...]:
-    if not isinstance(names, Sequence) or isinstance(names, str):
+    if names is None:
         raise ValueError(
-            f"{field} is a mapping by name, but the children have no names; give `names`, or sources by name"
-        )  # noqa: TRY004
+            f"{field} is a mapping by name, but the children have no names; give names, or sources by name"
+        )
+    names = tuple(names) if isinstance(names, Sequence) else ()
     if wrong := sorted(map(str, set(given) ^ set(names))):
         raise ValueError(
             f"{field} and the names of the children differ in {', '.join(map(repr, wrong))}; the children are "

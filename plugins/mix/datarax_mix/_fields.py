@@ -84,11 +84,11 @@ def _the_one(specs: Sequence[ElementSpec | None], names: Sequence[str], title: s
     for number, spec in enumerate(specs):
         if spec is None:
             continue
-        for sentence in differences(specs[first], spec):
-            wrong.append(f"{sentence} in child {names[number]!r}, as in child {names[first]!r}")
-        if not wrong and jax.tree.structure(spec) != jax.tree.structure(specs[first]):
-            forms = (str(jax.tree.structure(one)) for one in (specs[first], spec))
-            wrong.append(f"records are {' in child '.join(forms)}")
+        where = f"in child {names[number]!r}, as in child {names[first]!r}"
+        wrong += [f"{sentence} {where}" for sentence in differences(specs[first], spec)]
+        forms = [str(jax.tree.structure(one)) for one in (spec, specs[first])]
+        if not wrong and forms[0] != forms[1]:
+            wrong.append(f"records are {forms[0]} where {forms[1]} is expected {where}")
     if wrong:
         raise SpecError(
             f"the children of {title} differ: {'; '.join(wrong)}; bring them into one form, or fill what is missing with `fill`"
@@ -109,7 +109,10 @@ def _struct_of(field: str, specs: Sequence[ElementSpec], title: str) -> jax.Shap
 
 def _constant(field: str, value: Any, struct: jax.ShapeDtypeStruct, title: str) -> np.ndarray:
     """The value in the dtype and shape of its field; refused if it is another value then."""
-    refused = f"fill gives the field {field!r} of {title} the value {value!r:.80}, which is no {struct.dtype}{list(struct.shape)}"
+    refused = (
+        f"fill gives the field {field!r} of {title} the value {value!r:.80}, which is no "
+        f"{struct.dtype}{list(struct.shape)}"
+    )
     if struct.dtype.hasobject:
         filled = np.empty((), object)
         filled[()] = value

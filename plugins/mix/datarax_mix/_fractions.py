@@ -59,7 +59,10 @@ def shares_of(weights: Sequence[float]) -> Shares:
 def _read_back(weights: Sequence[float]) -> Shares | None:
     fractions = [Fraction(weight).limit_denominator(LARGEST) for weight in weights]
     denominator = math.lcm(*(fraction.denominator for fraction in fractions))
-    is_meant = all(abs(float(f) - w) <= 4 * _FLOAT * max(w, 2.0**-20) for f, w in zip(fractions, weights, strict=True))
+    is_meant = all(
+        abs(float(fraction) - weight) <= 4 * _FLOAT * max(weight, 2.0**-20) and bool(fraction) == bool(weight)
+        for fraction, weight in zip(fractions, weights, strict=True)
+    )
     if denominator > LARGEST or sum(fractions) != 1 or not is_meant:
         return None
     return Shares(tuple(int(fraction * denominator) for fraction in fractions), denominator, 0.0)

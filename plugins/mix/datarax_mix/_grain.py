@@ -44,7 +44,7 @@ class _Stretch:
         return tuple(int(column[position - start]) for column in held)
 
 
-class _Selection(DatasetSelectionMap):
+class _Selection(DatasetSelectionMap):  # type: ignore[misc]  # Grain has no types
     """Position -> (child, position in its order): the schedule."""
 
     def __init__(self, mix: "MixDataSourcesNode", length: int) -> None:

@@ -4,7 +4,7 @@ The records of a mixture are those of its children, one child after another: rec
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import jax
@@ -57,7 +57,7 @@ class Proportional:
 
         return self._traced(own, start, size)
 
-    def epochs(self, children: Children, start: int, size: int, words: Any) -> np.ndarray:  # noqa: ARG002 - see `Drawn`
+    def epochs(self, children: Children, start: int, size: int) -> np.ndarray:
         """int64 (size,): the epoch of its child that each record is served in."""
         epochs = np.empty(size, np.int64)
         for child, first, rows in self.timeline.stretches(start, size):
@@ -108,20 +108,23 @@ class Drawn:
 
     def record_indices(self, children: Children, start: int, size: int, words: np.ndarray) -> np.ndarray:
         """int64 (size,): the records at concrete positions."""
-        return self.drawn(children, _at_positions(words, start, size))[1]
+        indices: np.ndarray = self.drawn(children, _at_positions(words, start, size))[1]
+        return indices
 
     def traced_record_indices(self, children: Children, start: Any, size: int, words: Any) -> jax.Array:
         """int32 (size,): the same for traced positions or a traced key."""
         positions = start.astype(np.uint32) + jnp.arange(size, dtype=np.uint32)
-        return self.drawn(children, fold_in(jnp.asarray(words), positions))[1]
+        indices: jax.Array = self.drawn(children, fold_in(jnp.asarray(words), positions))[1]
+        return indices
 
-    def epochs(self, children: Children, start: int, size: int, words: Any) -> np.ndarray:  # noqa: ARG002
+    def epochs(self, children: Children, start: int, size: int) -> np.ndarray:  # noqa: ARG002 - see `Proportional`
         """The positions: a record that is drawn again is served anew."""
-        return start + np.arange(size)
+        return np.arange(start, start + size)
 
-    def traced_epochs(self, children: Children, start: Any, size: int) -> jax.Array:  # noqa: ARG002
+    def traced_epochs(self, children: Children, start: Any, size: int) -> jax.Array:  # noqa: ARG002 - as above
         """The same, traced."""
-        return start + jnp.arange(size)
+        epochs: jax.Array = start + jnp.arange(size)
+        return epochs
 
     def counts(self, children: Children, position: int, words: np.ndarray) -> np.ndarray:
         """int64 (k,): how many records of each child are before ``position``: counted, going on from the last time."""
@@ -148,13 +151,20 @@ class Drawn:
             which = np.searchsorted(self._bounds, slots.astype(np.int64), side="right")
             records = _scaled(of_record, self._lengths.astype(np.uint64)[which]).astype(np.int64)
         for number, child in enumerate(children):
-            if (inner := getattr(child, "draws", None)) is not None:
-                if traced:
-                    records = jnp.where(which == number, inner.drawn(child.children, of_record)[1], records)
-                elif (rows := np.flatnonzero(which == number)).size:
-                    records[rows] = inner.drawn(child.children, of_record[:, rows])[1]
+            if (inner := drawing(child)) is None:
+                continue
+            if traced:
+                records = jnp.where(which == number, inner(of_record), records)
+            elif (rows := np.flatnonzero(which == number)).size:
+                records[rows] = inner(of_record[:, rows])
         offsets = jnp.asarray(self._offsets, np.int32) if traced else self._offsets
         return which, records + offsets[which]
+
+
+def drawing(child: Any) -> Callable[[Any], Any] | None:
+    """(keys -> records) as a child that is a mixture draws them; None for other children."""
+    draws = getattr(child, "draws", None)
+    return (lambda keys: draws.drawn(child.children, keys)[1]) if isinstance(draws, Drawn) else None
 
 
 def by_child(which: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

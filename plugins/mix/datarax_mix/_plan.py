@@ -1,14 +1,16 @@
 """What a mixture will serve, told before anything is read."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ._order import Drawn
 
 if TYPE_CHECKING:
     from ._source import MixDataSourcesNode
 
-_ENDS = {
+_COLUMNS: Final = ("child", "share", "records", "of", "epochs", "at its end")
+_NUMBERS: Final = {2, 3, 4}
+_ENDS: Final = {
     "total": "as many records as its children have",
     "first_exhausted": "the first child that is exhausted",
     "all_seen": "the last child to have been served in full",
@@ -18,9 +20,6 @@ _ENDS = {
 def plan_of(mix: "MixDataSourcesNode", num_epochs: int | None) -> str:
     """Records and epochs by child in a run, when each child ends, and what ends the mixture."""
     return "\n".join([*_heading(mix, num_epochs), *_aligned([_COLUMNS, *_rows(mix, num_epochs)]), *_remarks(mix)])
-
-
-_COLUMNS = ("child", "share", "records", "of", "epochs", "at its end")
 
 
 def _heading(mix: "MixDataSourcesNode", num_epochs: int | None) -> Iterator[str]:
@@ -96,12 +95,11 @@ def _remarks(mix: "MixDataSourcesNode") -> Iterator[str]:
         yield f"An epoch ends after {length:,} records: {_ENDS[mix.timeline.stop]}."
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    right = {2, 3, 4}
-    return [
-        "  ".join(
-            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(cells).rstrip()

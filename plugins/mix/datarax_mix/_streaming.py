@@ -121,22 +121,16 @@ class StreamAccess(DataSourceModule):
             super().set_state(state)
             return
         own = {name: value for name, value in state.items() if name not in self._saved_with_streams}
-        streams, ended = state.get("streams"), state.get("ended")
-        numbers = {str(number) for number, _ in streams_of(self.children)}
+        streams, ended = self._checked_streams(state)
         before, streams_before = super().get_state(), self._stream_states()
         super().set_state(own)
         try:
-            if not isinstance(streams, dict) or streams.keys() != numbers or not self._is_child(ended):
-                raise StateError(
-                    f"this is no state of {self.title}: 'streams' has the states of its children {sorted(numbers)}, and "
-                    f"'ended' is the number of one or None, not {streams!r:.80} and {ended!r:.80}"
-                )
             self._restore_streams(streams)
         except BaseException:
             super().set_state(before)
             self._restore_streams(streams_before)
             raise
-        self._mixed.stream.go_on(ended=None if ended is None else int(ended))
+        self._mixed.stream.go_on(ended=ended)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
@@ -159,5 +153,13 @@ class StreamAccess(DataSourceModule):
         for number, child in streams_of(self.children):
             child.set_state(states[str(number)])
 
-    def _is_child(self, number: Any) -> bool:
-        return number is None or (not isinstance(number, bool) and number in range(len(self.children)))
+    def _checked_streams(self, state: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
+        streams, ended = state.get("streams"), state.get("ended")
+        numbers = {str(number) for number, _ in streams_of(self.children)}
+        is_child = ended is None or (not isinstance(ended, bool) and ended in range(len(self.children)))
+        if not isinstance(streams, dict) or streams.keys() != numbers or not is_child:
+            raise StateError(
+                f"this is no state of {self.title}: 'streams' has the states of its children {sorted(numbers)}, and 'ended' "
+                f"is the number of one or None, not {streams!r:.80} and {ended!r:.80}"
+            )
+        return streams, None if ended is None else int(ended)

@@ -1,7 +1,7 @@
 """The endless sequence of a proportional mixture: which child serves a position, what ends an epoch, all by arithmetic.
 
-Where every child repeats for ever, there is one schedule for all positions. Where a child drops out, an epoch unfolds in phases,
-each with the shares of those that are left; the next epoch unfolds alike, each child going on in its own order.
+Where every child repeats for ever, there is one schedule for all positions. Where a child drops out, an epoch unfolds in
+phases, each with the shares of those that are left; the next epoch unfolds alike, each child going on in its own order.
 """
 
 import functools
@@ -181,7 +181,8 @@ class Timeline:
 
     def _counts_within(self, offset: int) -> np.ndarray:
         phase = next(p for p in self._phases() if p.end is None or offset <= p.end)
-        return phase.counts + phase.schedule.counts(offset - phase.start)
+        counts: np.ndarray = phase.counts + phase.schedule.counts(offset - phase.start)
+        return counts
 
     def _phases(self) -> Iterator[Phase]:
         """The phases of an epoch, each computed when it is first looked at: a long one takes a second."""
