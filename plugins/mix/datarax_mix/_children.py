@@ -68,7 +68,7 @@ class Mixed:
             timeline=timeline,
             draws=draws,
             mixing=draws if config.sampling == "categorical" else Proportional(timeline, offsets),
-            joined=None if len(parts) == 1 and not fields.adds else Joined(parts, fields.spec),
+            joined=Joined(parts, fields.spec) if _are_joined(children, fields) else None,
             stream=StreamReading(timeline, title),
         )
 
@@ -225,6 +225,11 @@ def fingerprint_of(mix: "MixDataSourcesNode", own: Mapping[str, Any]) -> dict[st
         "fill": fill,
         **of_children,
     }
+
+
+def _are_joined(children: Children, fields: Fields) -> bool:
+    """Whether there is a table of all records to make: not of one child, which has it, nor of streams, which have none."""
+    return (len(children) > 1 or fields.adds) and all(child.access != "stream" for child in children)
 
 
 def _length(child: DataSourceModule) -> int | None:

@@ -60,9 +60,20 @@ class Asked:
 class Stream(StreamingSourceBase):
     """``length`` records an epoch, each epoch in another sequence; ``sized`` says whether it tells."""
 
-    def __init__(self, number: int, length: int, *, shift: int = 7, name: str | None = None) -> None:
-        super().__init__(StructuralConfig(), name=name)
-        self.number, self.records, self.shift = number, length, shift
+    def __init__(
+        self,
+        config: StructuralConfig,
+        number: int,
+        length: int,
+        *,
+        rngs: nnx.Rngs | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(config, rngs=rngs, name=name)
+        self.number, self.records = number, length
+
+    def constructor_data(self) -> tuple[int, int]:
+        return self.number, self.records
 
     def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         return {"id": jax.ShapeDtypeStruct((), np.int32), "x": jax.ShapeDtypeStruct((2,), np.float32)}
@@ -70,7 +81,7 @@ class Stream(StreamingSourceBase):
     def records_from(self, epoch: int, start: int) -> Iterator[dict[str, np.ndarray]]:
         columns = records_of(self.number, self.records)
         for place in range(start, self.records):
-            row = (place + self.shift * epoch) % self.records
+            row = (place + 7 * epoch) % self.records
             yield {name: column[row] for name, column in columns.items()}
 
 
@@ -86,7 +97,7 @@ def make_child(number: int, length: int, *, kind: str = "device", shuffle: bool 
     if kind == "host":
         config = StructuralConfig(stochastic=shuffle, stream_name="shuffle" if shuffle else None)
         return HostChild(config, number, length, rngs=nnx.Rngs(number))
-    return (SizedStream if kind == "stream" else Stream)(number, length)
+    return (SizedStream if kind == "stream" else Stream)(StructuralConfig(), number, length)
 
 
 def make_mix(
