@@ -4,7 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from datarax_core.config import AnySource, Count, Name, SourceConfig
 
@@ -19,6 +28,24 @@ AtEnd = Literal["repeat", "drop"] | Count
 Real = Annotated[float, Field(strict=True)]
 
 
+def _by_key(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """The values of a mapping as a tuple; what is wrong with one is placed at its key."""
+    if not isinstance(value, Mapping) or "type" in value:
+        return handler(value)
+    keys = list(value)
+    try:
+        return handler(tuple(value.values()))
+    except ValidationError as invalid:
+        raise ValidationError.from_exception_data(invalid.title, [_at_key(e, keys) for e in invalid.errors()]) from None
+
+
+def _at_key(error: ErrorDetails, keys: Sequence[Any]) -> InitErrorDetails:
+    code: Any = error["type"]
+    custom = PydanticCustomError(code, "{message}", {**error.get("ctx", {}), "message": error["msg"]})
+    named = [str(keys[part]) if isinstance(part, int) else part for part in error["loc"][:1]]
+    return InitErrorDetails(type=custom, loc=(*named, *error["loc"][1:]), input=error["input"])
+
+
 class MixDataSourcesConfig(SourceConfig):
     """Settings of a `MixDataSourcesNode`.
 
@@ -27,8 +54,8 @@ class MixDataSourcesConfig(SourceConfig):
 
     type: Literal["mix"] = "mix"
     names: tuple[Name, ...] | None = Field(default=None, description="What the children are called; else 0, 1, ...")
-    sources: tuple[AnySource, ...] | None = Field(
-        default=None, min_length=1, description="The children, in a config that is built as a whole."
+    sources: Annotated[tuple[AnySource, ...] | None, Field(min_length=1), WrapValidator(_by_key)] = Field(
+        default=None, description="The children, in a config that is built as a whole."
     )
     num_sources: Count | None = Field(
         default=None, validate_default=True, description="Number of children; counted where sources are given."
@@ -68,7 +95,7 @@ class MixDataSourcesConfig(SourceConfig):
         if isinstance(sources := values.get("sources"), Mapping) and "type" not in sources:
             if values.get("names") is not None:
                 raise ValueError("sources is a mapping, whose keys are the names of the children; leave `names` out")
-            values |= {"names": tuple(sources), "sources": tuple(sources.values())}
+            values["names"] = tuple(sources)
         if values.get("names") is None and isinstance(values.get("weights"), Mapping):
             values["names"] = tuple(values["weights"])
         for field in ("weights", "at_end"):

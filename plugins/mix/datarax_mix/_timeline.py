@@ -66,6 +66,9 @@ class Timeline:
         self._known: list[Phase] = []
         self._unfolding = self._unfold()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Timeline, (self.shares, self.endings, self.stop)  # a pickle carries nothing that can be computed again
+
     @property
     def served(self) -> list[int]:
         """The children that have a share."""
