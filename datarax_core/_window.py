@@ -56,11 +56,13 @@ class Window:
 
 
 def stretch_of(epoch: int, batch: int, *, at_most: int) -> int:
-    """How many positions to hold: of a short epoch no more than a loop may want soon, of a long one an even part."""
+    """How many positions to hold: whole epochs, but no more than a loop may want soon, or an even part of a long one.
+
+    So the last stretch of a loop does not reach far past its end.
+    """
     held = max(batch, min(at_most, _EPOCHS_HELD * epoch))
-    if held >= epoch:
-        return held
-    return -(-epoch // (-(-epoch // held) * batch)) * batch
+    wanted = held // epoch * epoch or -(-epoch // -(-epoch // held))
+    return -(-wanted // batch) * batch
 
 
 def _read_only(indices: np.ndarray) -> np.ndarray:

@@ -90,6 +90,8 @@ def test_numbers_past_32_bits_are_others() -> None:
         (16_385, 256, 8_448),
         (10**9, 256, 16_384),
         (50_000, 20_000, 20_000),
+        (10_000, 256, 10_240),
+        (3, 256, 256),
     ],
 )
 def test_a_stretch_of_an_order_is_an_even_part_of_an_epoch(epoch: int, batch: int, held: int) -> None:

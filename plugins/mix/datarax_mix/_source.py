@@ -155,7 +155,7 @@ class MixDataSourcesNode(StreamAccess):
     def positions_ahead(self) -> int:  # type: ignore[override]  # an attribute of other sources
         """More than of one source: each child's part of a stretch is one call, which should be of many positions."""
         one = DataSourceModule.positions_ahead
-        return one * max(1, min(len(self.children), _CHILDREN_AHEAD, (self.epoch_length or 0) // one))
+        return min(one * min(len(self.children), _CHILDREN_AHEAD), max(one, self.epoch_length or 0))
 
     @property
     def num_records(self) -> int:
