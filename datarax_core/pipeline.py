@@ -249,7 +249,6 @@ class Pipeline(nnx.Module):
         spec, beside = split_beside(self.source.element_spec())
         stages = Split(tuple(self.stages))
         mask = None if self.rule.pad_last is None else jax.ShapeDtypeStruct((self.rule.batch_size,), jnp.bool_)
-
         keyed = self._stage_keys.names(self.source, 0, np.zeros(self.rule.batch_size, np.int64))
 
         def through(values: Any, batch: Batch, mask: Any) -> Batch:
@@ -282,9 +281,8 @@ class Pipeline(nnx.Module):
         """
         leaves = named_fields(device_spec(self.source.element_spec())).values()
         record_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves)
-        skipped = self.source.get_operation_stats()["skipped_count"]
-        counted = {**self._host.stats.as_dict(record_bytes), "records_substituted": skipped}
-        return counted | self.source.stats_at(self.cursor.position)
+        substituted = {"records_substituted": self.source.get_operation_stats()["skipped_count"]}
+        return self._host.stats.as_dict(record_bytes) | substituted | self.source.stats_at(self.cursor.position)
 
     # -- progress -------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from ._batch_rule import seed_number, whole_number
 from ._cursor import Cursor
 from ._elements import ElementAccess, ElementBlock
 from ._host_calls import records_by_callback
-from ._outlook import outlook
+from ._outlook import Outlook
 from ._permutation import key_words
 from ._record_cache import RecordCache
 from ._source_parts import MergedRecords, SourceParts
@@ -29,7 +29,7 @@ class OrderKey(nnx.Variable[Any]):
     """uint32 (w,): the words of the key that a source's shuffle is drawn from."""
 
 
-class DataSourceModule(ElementAccess):
+class DataSourceModule(Outlook, ElementAccess):
     """A source of records.
 
     An author writes ``__len__``, `element_spec` and `get_records`; everything else follows from them. An author whose order
@@ -145,21 +145,6 @@ class DataSourceModule(ElementAccess):
         Epoch and record index together name one serving of a record: what random stages make of it depends on these.
         """
         return epochs_of(start, size, self.epoch_length or 1)
-
-    def stats_at(self, position: int) -> dict[str, Any]:  # noqa: ARG002 - what a subclass needs
-        """What is known of the records before ``position``, for `Pipeline.stats`; of a mixture, the counts by child."""
-        return {}
-
-    @property
-    def order_title(self) -> str:
-        """What reports call the order: ``shuffled`` or ``in sequence``, and which shard of it."""
-        order = self.order()
-        shard = f", shard {order.shard} of {order.num_shards}" if order.num_shards > 1 else ""
-        return f"{'shuffled' if self.is_random_order else 'in sequence'}{shard}"
-
-    def plan(self, num_epochs: int | None = 1) -> str:
-        """What a run of ``num_epochs`` epochs (None is endless) serves, in words; nothing is read."""
-        return outlook(self, num_epochs)
 
     def fetch(self, indices: np.ndarray) -> Batch:
         """`get_records`, checked against the element spec, and through the cache if the config says ``cacheable``."""
