@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,9 @@ from ._timeline import Ending, Timeline
 
 if TYPE_CHECKING:
     from ._source import MixDataSourcesNode
+
+
+_FEW: Final = 2**15
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,8 +172,9 @@ class Mixed:
 
     def _by_child(self, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """(child, its rows, its own record indices there) for each child that has some of ``indices``."""
-        which = np.searchsorted(self.offsets[1:], indices, side="right").astype(np.int16)
-        for child, rows in by_child(which):
+        which = np.searchsorted(self.offsets[1:], indices, side="right")
+        small = np.int16 if len(self.offsets) < _FEW else np.int32  # which NumPy sorts several times faster
+        for child, rows in by_child(which.astype(small)):
             yield child, rows, indices[rows] - self.offsets[child]
 
     def _read(self, mix: Any, child: int, indices: np.ndarray, *, may_compile: bool) -> Batch:
@@ -202,8 +206,11 @@ def checked_children(sources: Any, config: MixDataSourcesConfig, title: str) -> 
     streams = [source for source in sources if source.access == "stream"]
     if len({id(source) for source in streams}) < len(streams):
         raise ValueError(f"{title} was given one stream twice, which would be read in turns; make a second one")
-    if config.cacheable and all(source.access != "host" for source in sources):
-        raise ValueError(f"cacheable=True has no use in {title}: no child is read by the host at given indices")
+    if config.cacheable and (streams or all(source.access == "device" for source in sources)):
+        raise ValueError(
+            f"cacheable=True has no use in {title}, whose records are not read by the host at given indices; set it in the "
+            "configs of those children that are"
+        )
     return list(sources)
 
 

@@ -1,7 +1,7 @@
 """The records of children that are all on the device, as one table there: one gather a batch, however many children.
 
-Measured on two CPU cores, 2 and 16 children of 3 KB records, batches of 256, against NumPy's own gather: see
-``benchmarks/mix.py`` and docs/how-it-works.md. The table is put together on its way to the device; no copy stays on the host.
+See docs/how-it-works.md for what else was measured. The table is put together on its way to the device: no copy stays on the
+host, and none is made of a child by itself.
 """
 
 import functools
