@@ -139,6 +139,8 @@ def test_no_key(child: Any, mix: Any) -> None:
         (
             {"cacheable": True},
             ("device", "device"),
+            "cacheable=True has no use in MixDataSourcesNode, whose records are not read by the host",
+        ),
         (
             {"cacheable": True},
             ("stream", "host"),
