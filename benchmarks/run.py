@@ -5,6 +5,7 @@ import os
 import platform
 from datetime import UTC, datetime
 
+import decoders
 import flat
 import footprint
 import jax
@@ -19,6 +20,7 @@ from _measure import report
 
 PARTS = {
     "memory": memory_source,
+    "decoders": decoders,
     "mix": mix,
     "flat": flat,
     "prefetch": prefetch,

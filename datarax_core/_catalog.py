@@ -5,35 +5,34 @@ Sources use it, and so can everything else that is found by name: stages, decode
 
 import difflib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Literal, Self
 
 from packaging.utils import canonicalize_name
 
 from ._discovery import CORE, Installed, installed
-from .errors import DataraxError
+from .errors import (
+    PluginConflictError,
+    PluginDisabledError,
+    PluginIncompatibleError,
+    PluginLoadError,
+    PluginNotFoundError,
+)
 
 DISABLE_VARIABLE: Final = "DATARAX_DISABLE_PLUGINS"
 
 Status = Literal["ready", "disabled", "conflict", "unmet"]
-ErrorType: TypeAlias = Callable[[str, str], DataraxError]
-"""An error class that is made of the name that was asked for and a message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """What a group's names stand for: the word for it, the first-party names with their distributions, the errors."""
+    """What a group's names stand for: the word for it, and the first-party names with their distributions."""
 
     word: str
     group: str
     homes: Mapping[str, str]
-    not_found: ErrorType
-    disabled: ErrorType
-    conflict: ErrorType
-    incompatible: ErrorType
-    broken: ErrorType
 
 
 class Catalog:
@@ -74,7 +73,7 @@ class Catalog:
         """The one entry point behind ``name``.
 
         Raises:
-            DataraxError: The kind's ``not_found``, ``disabled`` or ``conflict``.
+            PluginError: Nothing has the name, all that do are disabled, or several do.
         """
         entries = self._entries.get(name)
         if not entries:
@@ -82,24 +81,26 @@ class Catalog:
         enabled = self._enabled(name)
         if not enabled:
             words = ",".join(sorted({self._disabled_by(entry) for entry in entries}))
-            raise self.kind.disabled(
+            raise PluginDisabledError(
+                self.kind.word,
                 name,
                 f"{self.kind.word} {name!r} ({_list(entry.origin for entry in entries)}) is disabled by "
                 f"{DISABLE_VARIABLE}={words}; take that out of the variable to use it",
             )
         if clash := self._clash(name):
-            raise self.kind.conflict(name, f"{self.kind.word} {name!r} {clash}")
+            raise PluginConflictError(self.kind.word, name, f"{self.kind.word} {name!r} {clash}")
         return enabled[0]
 
     def load(self, name: str) -> object:
         """The object behind ``name``, imported from its plugin.
 
         Raises:
-            DataraxError: One of the kind's errors. ``broken`` has what the plugin raised as its cause.
+            PluginError: What `select` raises, or it was built for another core, or its import fails; then that is the cause.
         """
         entry = self.select(name)
         if needed := entry.unmet_core():
-            raise self.kind.incompatible(
+            raise PluginIncompatibleError(
+                self.kind.word,
                 name,
                 f"{self.kind.word} {name!r} ({entry.origin}) needs {needed}, and {CORE} {metadata.version(CORE)} is "
                 f"installed; upgrade {entry.dist}, or install a {CORE} that it accepts",
@@ -108,17 +109,19 @@ class Catalog:
             return metadata.EntryPoint(name, entry.target, self.kind.group).load()
         # The boundary to code of others, which fails in any way it likes; some even exit when a library is missing.
         except (Exception, SystemExit) as cause:
-            raise self.kind.broken(name, self._broken(entry, cause)) from cause
+            raise PluginLoadError(self.kind.word, name, self._broken(entry, cause)) from cause
 
-    def unknown(self, name: str, names: list[str]) -> DataraxError:
+    def unknown(self, name: str, names: list[str]) -> PluginNotFoundError:
         """The error that ``name`` is none of ``names``: what may be meant, or what to install."""
         if home := self.kind.homes.get(name):
-            return self.kind.not_found(name, f"{self.kind.word} {name!r} is not installed; pip install {home}")
+            return PluginNotFoundError(
+                self.kind.word, name, f"{self.kind.word} {name!r} is not installed; pip install {home}"
+            )
         message = f"unknown {self.kind.word} {name!r}"
         for close in difflib.get_close_matches(name, sorted({*names, *self.kind.homes}), n=1):
             message += f"; did you mean {close!r}"
             message += "?" if close in names else f" (pip install {self.kind.homes[close]})?"
-        return self.kind.not_found(name, f"{message} (installed: {', '.join(names) or 'none'})")
+        return PluginNotFoundError(self.kind.word, name, f"{message} (installed: {', '.join(names) or 'none'})")
 
     def _enabled(self, name: str) -> list[Installed]:
         return [entry for entry in self._entries[name] if not self._disabled_by(entry)]

@@ -7,23 +7,23 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError
 
-from .errors import SourceError
+from .errors import PluginError
 
 
-def source_error(message: str, cause: SourceError | None = None) -> PydanticCustomError:
-    """What a validator raises when no source can be made of its value; `source_cause` finds the cause again."""
-    return PydanticCustomError("source", "{message}", {"message": message, "source_error": cause})
+def plugin_error(message: str, cause: PluginError | None = None) -> PydanticCustomError:
+    """What a validator raises when its value names nothing that can be used; `plugin_cause` finds the cause again."""
+    return PydanticCustomError("plugin", "{message}", {"message": message, "plugin_error": cause})
 
 
-def at_type(message: str, value: object, cause: SourceError | None = None) -> ValidationError:
-    """A `source_error` that is placed at the ``type`` key."""
-    details = InitErrorDetails(type=source_error(message, cause), loc=("type",), input=value)
-    return ValidationError.from_exception_data("source", [details])
+def at_type(message: str, value: object, cause: PluginError | None = None) -> ValidationError:
+    """A `plugin_error` that is placed at the ``type`` key."""
+    details = InitErrorDetails(type=plugin_error(message, cause), loc=("type",), input=value)
+    return ValidationError.from_exception_data("plugin", [details])
 
 
-def source_cause(invalid: ValidationError) -> SourceError | None:
+def plugin_cause(invalid: ValidationError) -> PluginError | None:
     """The first error of the registry among them: pydantic keeps what a validator raises, but not as a cause."""
-    causes = (error.get("ctx", {}).get("source_error") for error in invalid.errors(include_url=False))
+    causes = (error.get("ctx", {}).get("plugin_error") for error in invalid.errors(include_url=False))
     return next(filter(None, causes), None)
 
 

@@ -1,12 +1,13 @@
-"""What a class must have to be a source: checked once, when it is first used."""
+"""What a class must have to be a source, or a decoder: checked once, when it is first used."""
 
 import inspect
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
-from .errors import SourceContractError
+from .errors import PluginContractError
 
 if TYPE_CHECKING:
+    from .decoders import Decoder
     from .source import DataSourceModule
 
 
@@ -14,7 +15,7 @@ def check_source(loaded: object, name: str | None, origin: str) -> "type[DataSou
     """``loaded``, if it is a source for ``name`` (None takes the name that its config gives).
 
     Raises:
-        SourceContractError: All that is missing, and what to write.
+        PluginContractError: All that is missing, and what to write.
     """
     from .source import DataSourceModule  # noqa: PLC0415 - imports JAX; the plugin's own import has paid for it by now
 
@@ -25,8 +26,34 @@ def check_source(loaded: object, name: str | None, origin: str) -> "type[DataSou
         problems = [problem for check in checks for problem in check]
     if problems:
         label = repr(name) if name else getattr(loaded, "__qualname__", repr(loaded))
-        raise SourceContractError(name or label, f"source {label} ({origin}) is no source: " + "; ".join(problems))
+        raise PluginContractError(
+            "source", name or label, f"source {label} ({origin}) is no source: " + "; ".join(problems)
+        )
     return cast("type[DataSourceModule]", loaded)
+
+
+def check_decoder(loaded: object, name: str | None, origin: str) -> "type[Decoder]":
+    """``loaded``, if it is a decoder for ``name`` (None takes the name that its ``type`` gives).
+
+    Raises:
+        PluginContractError: All that is missing, and what to write.
+    """
+    from .decoders import Decoder  # noqa: PLC0415 - decoders imports this module
+
+    if not isinstance(loaded, type):
+        problems = [f"it is {type(loaded).__name__} {loaded!r:.80}, not a class; name the decoder class instead"]
+    elif not issubclass(loaded, Decoder):
+        problems = [f"it does not derive from Decoder; write `class {loaded.__name__}(Decoder):`"]
+    else:
+        problems = [*_name_problems(loaded.__name__, loaded.model_fields["type"].default, name)]
+        if loaded.decode_record is Decoder.decode_record and loaded.decode is Decoder.decode:
+            problems.append("it defines neither decode_record() nor decode(); write one of them")
+    if problems:
+        label = repr(name) if name else getattr(loaded, "__qualname__", repr(loaded))
+        raise PluginContractError(
+            "decoder", name or label, f"decoder {label} ({origin}) is no decoder: " + "; ".join(problems)
+        )
+    return cast("type[Decoder]", loaded)
 
 
 def _base_problems(loaded: type, base: type) -> Iterator[str]:

@@ -78,29 +78,36 @@ class ElementAccess(StructuralModule):
 
     # -- in order -------------------------------------------------------------------------------------------------------
 
+    @property
+    def run_length(self) -> int | None:
+        """How many elements a loop over this source serves: one epoch; None in a subclass whose loops have no end."""
+        return self.epoch_length
+
     def __iter__(self) -> Iterator[Any]:
-        """One epoch of elements in this source's order; a second loop is the next epoch.
+        """One epoch of elements in this source's order; a second loop is the next epoch. See `run_length`.
 
         A loop ends with `RuntimeError` if another one, `set_state` or `reset` came between.
         """
         self._require_random_access()
-        return self.loop_over(self.cursor.begin_run(self.epoch_length, is_over=not self._left_in_run()))
+        return self.loop_over(self.cursor.begin_run(self.epoch_length, is_over=self._left_of_run() <= 0))
 
     def loop_over(self, run: int) -> Iterator[Any]:
         """The elements of the run with this number, which ``self.cursor.begin_run`` gave; a later run ends it."""
         return ElementLoop(self, run)
 
     def __next__(self) -> Any:
-        """The next element of the epoch that is under way."""
-        left = self._left_in_run()
-        if not left:
+        """The next element of the loop that is under way."""
+        left = self._left_of_run()
+        if left <= 0:
             raise StopIteration
-        element = self._block.at(self, self.cursor.position, min(self.elements_ahead, left))
+        position = self.cursor.position
+        element = self._block.at(self, position, min(self.elements_ahead, left))
         self.cursor.advance(1)
         return element
 
-    def _left_in_run(self) -> int:
-        return max(0, self.cursor.run_start + (self.epoch_length or 0) - self.cursor.position)
+    def _left_of_run(self) -> int:
+        length = self.run_length
+        return self.elements_ahead if length is None else self.cursor.run_start + length - self.cursor.position
 
     # -- parts ----------------------------------------------------------------------------------------------------------
 
@@ -139,6 +146,10 @@ class ElementBlock:
             indices: np.ndarray = self._window.take(position, size)
             self._elements, self._start = source.get_elements(indices), position
         return self._elements[position - self._start]
+
+    def held(self) -> dict[int, Any]:
+        """The elements fetched and not asked for again yet, by position."""
+        return dict(enumerate(self._elements, self._start))
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(ElementBlock())

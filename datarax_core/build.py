@@ -8,7 +8,7 @@ from flax import nnx
 from pydantic import TypeAdapter, ValidationError
 
 from ._batch_rule import seed_number
-from ._config_errors import problems, source_cause
+from ._config_errors import plugin_cause, problems
 from .config import AnySource, SourceConfig
 from .errors import ConfigError
 from .registry import SourceRegistry, given_or_default
@@ -49,12 +49,12 @@ def build_source(
 
     Raises:
         ConfigError: The mapping is invalid; every problem with its place.
-        SourceError: The source it names cannot be used; the subclass says why.
+        PluginError: The source it names cannot be used; the subclass says why.
     """
     registry, seed = given_or_default(registry), seed_number(seed)
     try:
         valid: SourceConfig = _ANY_SOURCE.validate_python(config, context={"registry": registry})
     except ValidationError as invalid:
-        invalid.__cause__ = source_cause(invalid)
+        invalid.__cause__ = plugin_cause(invalid)
         raise ConfigError("\n".join(problems(invalid, "source"))) from invalid
     return SourceBuilder(registry, seed)(valid)

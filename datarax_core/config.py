@@ -7,7 +7,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -27,10 +27,10 @@ from pydantic import (
 )
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
-from ._config_errors import at_type, problems, source_cause, source_error, suggesting
+from ._config_errors import at_type, plugin_cause, plugin_error, problems, suggesting
 from ._config_files import read_config_file
 from ._values import same, stable_hash
-from .errors import ConfigError, SourceError
+from .errors import ConfigError, PluginError
 from .registry import SourceRegistry, default_registry, given_or_default
 
 
@@ -47,6 +47,9 @@ def _beside_config_file(value: str, info: ValidationInfo) -> str:
     base = (info.context or {}).get("base")
     return value if base is None or "://" in value else str(Path(base, value))
 
+
+SHUFFLE_STREAM: Final = "shuffle"
+"""The random stream that shuffles are drawn from, unless a config names another."""
 
 Flag = StrictBool
 """True or False; not 1, not "yes"."""
@@ -67,7 +70,7 @@ LocalPath = Annotated[Name, BeforeValidator(_as_text), AfterValidator(_beside_co
 """A file or folder. A relative one in a config file is relative to that file; nothing in it is expanded."""
 
 
-class _Config(BaseModel):
+class FrozenConfig(BaseModel):
     """What every config has: immutable, unknown fields refused, comparable and hashable whatever it holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -87,7 +90,7 @@ class _Config(BaseModel):
         return hash((type(self), stable_hash(self.__dict__)))
 
 
-class DataraxModuleConfig(_Config):
+class DataraxModuleConfig(FrozenConfig):
     """Options of every module.
 
     A subclass that comes with a ``__post_init__`` keeps it: it runs once the fields are valid, and a ``ValueError``
@@ -137,6 +140,26 @@ class SourceConfig(StructuralConfig):
     type: Name = Field(description="The registered name of the source.")
 
 
+def shuffling_is_stochastic(values: Any, *flags: str) -> Any:
+    """For a validator before all others: what a config is made of, made stochastic if one of its ``flags`` is set.
+
+    The random stream is ``shuffle``, unless another one is named. See `require_stochastic` for the flags themselves.
+    """
+    is_set = isinstance(values, dict) and any(values.get(flag) is True for flag in flags)
+    if not is_set or values.get("stochastic", True) is not True:
+        return values
+    return {"stochastic": True, **values, "stream_name": values.get("stream_name") or SHUFFLE_STREAM}
+
+
+def require_stochastic(value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+    """For the validator of a flag that shuffles: refuse it where the config says ``stochastic=False``."""
+    if value and info.data.get("stochastic") is False:
+        raise ValueError(
+            f"{info.field_name}=True draws random numbers, which stochastic=False forbids; leave stochastic out"
+        )
+    return value
+
+
 class SourceConfigBase(SourceConfig):
     """Options of a source over a named, split data set, such as those that TFDS prepares."""
 
@@ -181,7 +204,7 @@ def _source(value: Any, info: ValidationInfo) -> SourceConfig:
     if isinstance(value, SourceConfig):
         return value
     if not isinstance(value, Mapping):
-        raise source_error(f"a source is a mapping with a `type`, such as {{type: memory}}, not {value!r:.80}")
+        raise plugin_error(f"a source is a mapping with a `type`, such as {{type: memory}}, not {value!r:.80}")
     name = value.get("type")
     if not isinstance(name, str):
         given = f"is {name!r:.80}" if "type" in value else "is missing"
@@ -189,7 +212,7 @@ def _source(value: Any, info: ValidationInfo) -> SourceConfig:
     registry = (info.context or {}).get("registry") or default_registry()
     try:
         config_type = registry.config_type(name)
-    except SourceError as error:
+    except PluginError as error:
         raise at_type(str(error), name, error) from error
     return config_type.model_validate(dict(value), context=info.context)
 
@@ -198,7 +221,7 @@ AnySource = Annotated[SerializeAsAny[SourceConfig], PlainValidator(_source)]
 """A field that takes any installed source, as a config or as a mapping with its ``type``; mixtures nest with it."""
 
 
-class PipelineConfig(_Config):
+class PipelineConfig(FrozenConfig):
     """A source, and how its records become batches."""
 
     source: AnySource = Field(description="Where the records come from.")
@@ -245,7 +268,7 @@ def parse_config(
     try:
         return PipelineConfig.model_validate(dict(mapping), context=context)
     except ValidationError as invalid:
-        invalid.__cause__ = source_cause(invalid)
+        invalid.__cause__ = plugin_cause(invalid)
         raise ConfigError("\n".join(problems(invalid, origin))) from invalid
 
 

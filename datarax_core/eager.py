@@ -10,11 +10,11 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ._indices import record_numbers
 from .capabilities import Access
 from .columns import Columns, Gather
 from .config import DataraxModuleConfig, StructuralConfig
 from .errors import SpecError
+from .indices import record_numbers
 from .order import Order
 from .source import DataSourceModule
 from .spec import Batch, ElementSpec

@@ -3,14 +3,16 @@
 ::
 
     DataraxError
-    ├── SourceError                    a source named in a config cannot be used; ``source`` is its name
-    │   ├── SourceNotFoundError        nothing installed provides it
-    │   ├── SourceDisabledError        installed, but switched off in this process
-    │   ├── SourceConflictError        several distributions provide it; none is picked
-    │   ├── SourceIncompatibleError    its distribution needs another datarax-core
-    │   ├── SourceLoadError            its code failed to import; ``__cause__`` says why
-    │   └── SourceContractError        its code imported, but is no source
+    ├── PluginError                    what a config names cannot be used; ``kind`` is "source" or "decoder", ``name`` its name
+    │   ├── PluginNotFoundError        nothing installed provides it
+    │   ├── PluginDisabledError        installed, but switched off in this process
+    │   ├── PluginConflictError        several distributions provide it; none is picked
+    │   ├── PluginIncompatibleError    its distribution needs another datarax-core
+    │   ├── PluginLoadError            its code failed to import; ``__cause__`` says why
+    │   └── PluginContractError        its code imported, but is not what it is named as
     ├── ConfigError                    a config cannot be read, or is invalid; every problem with its place  (ValueError)
+    ├── DataFileError                  a file of records is damaged, foreign, or changed while it was read       (ValueError)
+    ├── RecordError                    one record cannot be read or decoded; says which, in which file           (ValueError)
     ├── SpecError                      records differ from the element spec, or cannot be batched            (ValueError)
     ├── NarrowingError                 a 64-bit value does not fit the 32 bits that a device keeps           (ValueError)
     ├── StateError                     a saved state belongs to another stream; all that differs is named    (ValueError)
@@ -21,48 +23,79 @@ code that looks something up under ``except KeyError`` must never swallow one. A
 0, a string where arrays belong) is a plain ``ValueError`` or ``TypeError``.
 """
 
+from typing import Any
+
 
 class DataraxError(Exception):
     """Base of all datarax errors."""
 
 
-class SourceError(DataraxError):
-    """A source named in a config cannot be used. ``source`` is its name."""
+class PluginError(DataraxError):
+    """What a config names cannot be used. ``kind`` says what it is, "source" or "decoder", and ``name`` its name."""
 
-    def __init__(self, source: str, message: str) -> None:
+    def __init__(self, kind: str, name: str, message: str) -> None:
         super().__init__(message)
-        self.source = source
+        self.kind = kind
+        self.name = name
 
-    def __reduce__(self) -> tuple[type["SourceError"], tuple[str, str]]:
-        return type(self), (self.source, str(self))
-
-
-class SourceNotFoundError(SourceError):
-    """No installed distribution provides the source."""
+    def __reduce__(self) -> tuple[type["PluginError"], tuple[str, str, str]]:
+        return type(self), (self.kind, self.name, str(self))
 
 
-class SourceDisabledError(SourceError):
-    """The source is installed, but switched off in this process."""
+class PluginNotFoundError(PluginError):
+    """No installed distribution provides the name."""
 
 
-class SourceConflictError(SourceError):
+class PluginDisabledError(PluginError):
+    """The plugin is installed, but switched off in this process."""
+
+
+class PluginConflictError(PluginError):
     """Several distributions provide the same name; datarax never picks one."""
 
 
-class SourceIncompatibleError(SourceError):
-    """The distribution that provides the source was built for another datarax-core."""
+class PluginIncompatibleError(PluginError):
+    """The distribution that provides the name was built for another datarax-core."""
 
 
-class SourceLoadError(SourceError):
-    """The source's code failed to import. ``__cause__`` is the reason."""
+class PluginLoadError(PluginError):
+    """The plugin's code failed to import. ``__cause__`` is the reason."""
 
 
-class SourceContractError(SourceError):
-    """The source's code imported, but is not a valid source."""
+class PluginContractError(PluginError):
+    """The plugin's code imported, but is not what it is named as."""
 
 
 class ConfigError(DataraxError, ValueError):
     """A config cannot be read or is invalid. The message lists every problem with its place."""
+
+
+class DataFileError(DataraxError, ValueError):
+    """A file of records is damaged, truncated, of another format, or was changed while it was read. ``path`` is its path."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+    def __reduce__(self) -> tuple[type["DataFileError"], tuple[str, str]]:
+        return type(self), (self.path, str(self))
+
+
+class RecordError(DataraxError, ValueError):
+    """One record cannot be read or decoded.
+
+    ``record`` is its record index in the source, ``path`` its file and ``row`` its number there, if it has one. The cause is
+    chained, and ``reason`` says it in words.
+    """
+
+    def __init__(
+        self, message: str, *, record: int, reason: str, path: str | None = None, row: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.record, self.reason, self.path, self.row = record, reason, path, row
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), str(self), vars(self))
 
 
 class SpecError(DataraxError, ValueError):
@@ -79,3 +112,7 @@ class StateError(DataraxError, ValueError):
 
 class WorkerError(DataraxError):
     """A worker process ended by itself, or was killed. The next batch starts new ones."""
+
+
+def _again(cls: type[RecordError], message: str, fields: dict[str, Any]) -> RecordError:
+    return cls(message, **fields)

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._batch_rule import whole_number
-from ._indices import as_integer
 from ._permutation import (
     BLOCK,
     DEVICE_LIMIT,
@@ -25,6 +24,7 @@ from ._permutation import (
     shuffle,
     sorted_order,
 )
+from .indices import as_integer
 
 __all__ = ["DEVICE_LIMIT", "HOST_LIMIT", "ORDER_RULE", "Integers", "Order", "epochs_of", "fold_in", "key_words"]
 

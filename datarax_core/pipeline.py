@@ -119,7 +119,7 @@ class Pipeline(nnx.Module):
 
         Raises:
             ConfigError: The config is invalid; every problem with its place.
-            SourceError: The source it names cannot be used; the subclass says why.
+            PluginError: The source it names cannot be used; the subclass says why.
         """
         if isinstance(config, Mapping):
             config = parse_config(config, registry=registry)

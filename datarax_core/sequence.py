@@ -2,16 +2,16 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import jax
 import numpy as np
 from flax import nnx
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ._batch_rule import seed_number
 from ._foreign_elements import element_spec_of, stacked
-from .config import Flag, StructuralConfig
+from .config import Flag, StructuralConfig, require_stochastic, shuffling_is_stochastic
 from .errors import SpecError
 from .source import DataSourceModule
 from .spec import Batch, ElementSpec
@@ -22,20 +22,14 @@ _ABSURD: Final = 2**40  # more records than any data set has: `repeat()` without
 class SequenceSourceConfig(StructuralConfig):
     """Settings of a `SequenceSource`."""
 
-    shuffle: Flag = Field(
+    shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
         default=False, description="Serve each epoch in a shuffled order; makes the source stochastic."
     )
 
     @model_validator(mode="before")
     @classmethod
     def _shuffling_is_stochastic(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("shuffle") is True:
-            if values.get("stochastic", True) is not True:
-                raise ValueError(
-                    "shuffle=True draws random numbers, which stochastic=False forbids; leave stochastic out"
-                )
-            return {"stochastic": True, **values, "stream_name": values.get("stream_name") or "shuffle"}
-        return values
+        return shuffling_is_stochastic(values, "shuffle")
 
 
 class SequenceSource(DataSourceModule):
@@ -108,7 +102,8 @@ class SequenceSource(DataSourceModule):
         if outside.any():
             raise IndexError(f"record {indices[outside][0]} is out of range: {self.title} has {self.length} records")
         spec = self.element_spec()
-        return stacked(self._elements.read(indices, self.title), spec, indices, self.title)
+        elements = self._elements.read(indices, self.title)
+        return stacked(elements, spec, lambda row: f"record {indices[row]} of {self.title}")
 
     def constructor_data(self) -> tuple[Any, ...]:
         """The data set, with how it is read and its element spec."""
@@ -143,7 +138,7 @@ class _Elements:
         if self._spec is None:
             if not self.length:
                 raise ValueError(f"{title} is empty: it has no record that says what records look like")
-            self._spec = element_spec_of(self._read_one(0, title), title)
+            self._spec = element_spec_of(self._read_one(0, title), f"record 0 of {title}")
         return self._spec
 
     def read(self, indices: np.ndarray, title: str) -> Sequence[Any]:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from datarax_core.config import AnySource, LocalPath, PipelineConfig, SourceConfig, load_config, parse_config
-from datarax_core.errors import ConfigError, SourceLoadError, SourceNotFoundError
+from datarax_core.errors import ConfigError, PluginLoadError, PluginNotFoundError
 from datarax_core.registry import SourceRegistry
 from datarax_core.source import DataSourceModule
 
@@ -119,7 +119,7 @@ def test_what_the_registry_raised_is_kept_as_the_cause_of_the_cause(site: "Site"
         parse_config({"source": {"type": "acme_bad"}, "batch_size": 1}, registry=SourceRegistry.from_environment())
     invalid = caught.value.__cause__
     assert invalid is not None
-    assert isinstance(invalid.__cause__, SourceLoadError)
+    assert isinstance(invalid.__cause__, PluginLoadError)
     assert isinstance(invalid.__cause__.__cause__, ZeroDivisionError)
 
 
@@ -128,7 +128,7 @@ def test_the_cause_survives_at_any_depth(registry: SourceRegistry) -> None:
         parse_config({"source": _blend(_blend({"type": "nix"})), "batch_size": 1}, registry=registry)
     invalid = caught.value.__cause__
     assert invalid is not None
-    assert isinstance(invalid.__cause__, SourceNotFoundError)
+    assert isinstance(invalid.__cause__, PluginNotFoundError)
 
 
 # -- the pipeline's own fields ------------------------------------------------------------------------------------------

@@ -13,7 +13,13 @@ CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls.
 
 
 def _make(cls: type[Exception]) -> Exception:
-    return cls("nix", "no such thing") if issubclass(cls, errors.SourceError) else cls("no such thing")
+    if issubclass(cls, errors.PluginError):
+        return cls("source", "nix", "no such thing")
+    if issubclass(cls, errors.DataFileError):
+        return cls("a.file", "no such thing")
+    if issubclass(cls, errors.RecordError):
+        return cls("no such thing", record=7, reason="it is gone", path="a.file", row=3)
+    return cls("no such thing")
 
 
 def test_the_documented_tree_is_the_tree() -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from datarax_core.errors import SourceContractError, SourceIncompatibleError, SourceLoadError
+from datarax_core.errors import PluginContractError, PluginIncompatibleError, PluginLoadError
 from datarax_core.registry import SourceRegistry
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def test_a_plugin_for_another_core_is_never_imported(site: "Site") -> None:
         r"^source 'acme_new' \(acme-new 1\.0\) needs datarax-core>=99,<100, and datarax-core [\d.]+ is installed; "
         r"upgrade acme-new, or install a datarax-core that it accepts$"
     )
-    with pytest.raises(SourceIncompatibleError, match=message):
+    with pytest.raises(PluginIncompatibleError, match=message):
         SourceRegistry.from_environment().get("acme_new")
 
 
@@ -96,7 +96,7 @@ def test_a_broken_plugin_says_why_and_breaks_no_other(
     site.install("acme-bad", {"acme_bad": "acme_bad:Source"}, code=code)
     site.install_working("acme-fine", "acme_fine")
     registry = SourceRegistry.from_environment()
-    with pytest.raises(SourceLoadError, match=rf"^source 'acme_bad' \(acme-bad 1\.0\) .*{message}") as caught:
+    with pytest.raises(PluginLoadError, match=rf"^source 'acme_bad' \(acme-bad 1\.0\) .*{message}") as caught:
         registry.get("acme_bad")
     assert isinstance(caught.value.__cause__, cause)
     assert registry.get("acme_fine")
@@ -109,7 +109,7 @@ def test_a_missing_dependency_is_named(site: "Site") -> None:
         r"ModuleNotFoundError: No module named 'acme_absent'; "
         r"acme-dep needs acme-absent>=2, which this environment does not satisfy$"
     )
-    with pytest.raises(SourceLoadError, match=message):
+    with pytest.raises(PluginLoadError, match=message):
         SourceRegistry.from_environment().get("acme_dep")
 
 
@@ -151,5 +151,5 @@ CONFIG = "class C(SourceConfig):\n    type: str = 'acme_odd'\n"
 )  # fmt: skip
 def test_a_class_that_is_no_source_is_told_what_to_write(site: "Site", code: str, message: str) -> None:
     site.install("acme-odd", {"acme_odd": "acme_odd:Source"}, code=PREFIX + code)
-    with pytest.raises(SourceContractError, match=rf"^source 'acme_odd' \(acme-odd 1\.0\) is no source: {message}"):
+    with pytest.raises(PluginContractError, match=rf"^source 'acme_odd' \(acme-odd 1\.0\) is no source: {message}"):
         SourceRegistry.from_environment().get("acme_odd")

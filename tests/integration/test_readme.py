@@ -1,4 +1,4 @@
-"""The code of the README and of the guide runs as it stands."""
+"""The code of the READMEs and of the guide runs as it stands."""
 
 import re
 from pathlib import Path
@@ -6,22 +6,30 @@ from typing import Any
 
 import pytest
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = {
+    "README.md": 3,
+    "docs/pipeline.md": 8,
+    "plugins/arrayrecord/README.md": 4,
+    "plugins/memory/README.md": 5,
+    "plugins/mix/README.md": 5,
+}
 BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
 
 
-@pytest.mark.parametrize(("page", "blocks"), [(README, 3), (README.parent / "docs" / "pipeline.md", 8)], ids=str)
+@pytest.mark.parametrize(("page", "blocks"), PAGES.items(), ids=PAGES)
 def test_a_page_runs_from_top_to_bottom(
-    page: Path, blocks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str, blocks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "page"}
     ran = 0
-    for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
+    for block in BLOCK.finditer((ROOT / page).read_text(encoding="utf-8")):
         if block["file"]:
             (tmp_path / block["file"]).write_text(block["text"], encoding="utf-8")
         elif block["language"] == "python":
-            exec(compile(block["text"], f"{page.name} block {ran}", "exec"), namespace)  # noqa: S102 - our own text
+            exec(compile(block["text"], f"{page} block {ran}", "exec"), namespace)  # noqa: S102 - our own text
             ran += 1
     assert ran == blocks
 

@@ -1,19 +1,25 @@
 """What can be set on a memory source."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from datarax_core.config import Count, Flag, LocalPath, NonNegative, SourceConfig
-
-SHUFFLE_STREAM = "shuffle"
+from datarax_core.config import (
+    Count,
+    Flag,
+    LocalPath,
+    NonNegative,
+    SourceConfig,
+    require_stochastic,
+    shuffling_is_stochastic,
+)
 
 
 class MemorySourceConfig(SourceConfig):
     """Settings of a `MemorySource`."""
 
     type: Literal["memory"] = "memory"
-    shuffle: Flag = Field(
+    shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
         default=False, description="Serve each epoch in a shuffled order; makes the source stochastic."
     )
     cache_size: NonNegative = Field(
@@ -40,16 +46,7 @@ class MemorySourceConfig(SourceConfig):
     @model_validator(mode="before")
     @classmethod
     def _shuffling_is_stochastic(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("shuffle") is True and values.get("stochastic", True) is True:
-            return {"stochastic": True, **values, "stream_name": values.get("stream_name") or SHUFFLE_STREAM}
-        return values
-
-    @field_validator("shuffle")
-    @classmethod
-    def _stochastic_if_shuffled(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
-        if value and info.data.get("stochastic") is False:
-            raise ValueError("shuffle=True draws random numbers, which stochastic=False forbids; leave stochastic out")
-        return value
+        return shuffling_is_stochastic(values, "shuffle")
 
     @field_validator("shard_id")
     @classmethod

@@ -10,6 +10,7 @@ import numpy as np
 
 from datarax_core.capabilities import Access
 from datarax_core.eager import fits_device_memory
+from datarax_core.indices import as_integer, record_numbers
 from datarax_core.order import DEVICE_LIMIT
 from datarax_core.source import DataSourceModule
 from datarax_core.spec import Batch, split_beside
@@ -162,13 +163,7 @@ class Mixed:
     # -- inside ---------------------------------------------------------------------------------------------------------
 
     def _numbers(self, indices: Any) -> np.ndarray:
-        numbers = np.asarray(indices, np.int64)
-        outside = (numbers < 0) | (numbers >= self.offsets[-1])
-        if outside.any():
-            raise IndexError(
-                f"record {numbers[outside][0]} is out of range: {self.title} has {self.offsets[-1]} records"
-            )
-        return numbers
+        return record_numbers(indices, int(self.offsets[-1]), self.title).astype(np.int64)
 
     def _by_child(self, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """(child, its rows, its own record indices there) for each child that has some of ``indices``."""
@@ -289,12 +284,10 @@ def _require_ends(config: MixDataSourcesConfig, children: Children, lengths: Seq
 
 
 def _position(start: Any) -> int:
-    if isinstance(start, bool) or not hasattr(start, "__index__"):
-        raise TypeError(f"a position is an integer, not {start!r:.80}")
-    position = start.__index__()
+    position = as_integer("a position", start)
     if position < 0:
         raise ValueError(f"position {position} is before the start of the stream; positions count from 0")
-    return int(position)
+    return position
 
 
 def _traced_position(start: Any) -> jax.Array:

@@ -1,0 +1,198 @@
+"""How fast are records in ArrayRecord files: at random and in sequence, against the bare reader's loops and Grain?"""
+
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import grain
+import jax
+import numpy as np
+from _measure import Row, against, resident_mib, seconds
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from flax import nnx
+from grain.sources import ArrayRecordDataSource
+
+from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
+from datarax_core import Pipeline
+
+RECORDS, BATCH, BATCHES, RUNS = 50_000, 256, 60, 9
+FIELDS = {"label": {"dtype": "int32", "shape": []}, "image": {"dtype": "uint8", "shape": [32, 32, 3]}}
+DECODER = {"type": "array", "fields": FIELDS}
+READER = {"options": "readahead_buffer_size:0,max_parallelism:0", "file_reader_buffer_size": 4096}
+COMPRESSIONS = {"compressed": "group_size:1", "uncompressed": "group_size:1,uncompressed"}
+FILES, SMALL_FILES = 8, 1000
+
+Read = Callable[[list[list[tuple[ArrayRecordReader, list[int]]]]], None]
+
+
+def rows() -> list[Row]:
+    """Speed against the quickest of the reader's own loops, and against Grain as its documentation advises; opening; memory."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for compression, options in COMPRESSIONS.items():
+            for shards in (1, FILES):
+                paths = _write(Path(folder, f"{compression}-{shards}"), options, shards)
+                found += _random(paths, f"{compression}, {shards} file{'s' * (shards > 1)}")
+                found.append(_sequential(paths, f"{compression}, {shards} file{'s' * (shards > 1)}"))
+        found.append(_opening(Path(folder, "small")))
+        found.append(_memory(Path(folder)))
+    return found
+
+
+def _write(folder: Path, options: str, shards: int, records: int = RECORDS) -> list[str]:
+    """Files of records of 3 KB that compress by a half: six bits of each byte are random, of 256 different images."""
+    folder.mkdir()
+    images = np.random.default_rng(0).integers(0, 64, (256, 3072), np.uint8)
+    paths, edges = [], np.linspace(0, records, shards + 1).astype(int).tolist()
+    for shard, (start, stop) in enumerate(pairwise(edges)):
+        paths.append(str(folder / f"x.array_record-{shard:05d}-of-{shards:05d}"))
+        writer = ArrayRecordWriter(paths[-1], options)
+        for record in range(start, stop):
+            writer.write(np.int32(record).tobytes() + images[record % 256].tobytes())
+        writer.close()
+    return paths
+
+
+def _source(paths: list[str], *, shuffle: bool) -> ArrayRecordSourceModule:
+    config = ArrayRecordSourceConfig(decoder=DECODER, shuffle=shuffle)
+    return ArrayRecordSourceModule(config, paths, rngs=nnx.Rngs(0))
+
+
+def _served(source: ArrayRecordSourceModule) -> Callable[[], object]:
+    """A loop over the next batches of a pipeline, which begins anew when it is over."""
+    pipeline = Pipeline(source=source, batch_size=BATCH, num_epochs=None)
+    batches = iter(pipeline)
+    return lambda: jax.block_until_ready(deque((next(batches) for _ in range(BATCHES)), maxlen=1))
+
+
+def _random(paths: list[str], what: str) -> Iterator[Row]:
+    source = _source(paths, shuffle=True)
+    order = np.asarray(source.record_indices_at(0, BATCH * BATCHES, source.order_words())).reshape(BATCHES, BATCH)
+    work = _by_file(paths, order)
+    quickest, name = min((_best(lambda read=read: read(work)), name) for name, read in BARE.items())
+    del quickest
+    yield against(
+        lambda: BARE[name](work),
+        _served(source),
+        records=BATCH * BATCHES,
+        what=f"shuffled, {what}: pipeline, decoded, against bare {name}",
+        target=0.85,
+        runs=RUNS,
+    )
+    yield against(
+        _grain_loop(paths),
+        _served(source),
+        records=BATCH * BATCHES,
+        what=f"shuffled, {what}: pipeline against Grain's shuffle, map, batch",
+        target=10,
+        runs=3,
+    )
+
+
+def _by_file(paths: list[str], order: np.ndarray) -> list[list[tuple[ArrayRecordReader, list[int]]]]:
+    """For each batch the rows of each file: what a loop over the bare readers is given for nothing."""
+    readers = [ArrayRecordReader(path, **READER) for path in paths]
+    ends = np.cumsum([reader.num_records() for reader in readers])
+    batches = []
+    for records in order:
+        files = np.searchsorted(ends, records, side="right")
+        starts = np.concatenate([[0], ends])[files]
+        batches.append([(readers[file], (records - starts)[files == file].tolist()) for file in np.unique(files)])
+    return batches
+
+
+def _one_by_one(batches: list[list[tuple[ArrayRecordReader, list[int]]]]) -> None:
+    for batch in batches:
+        records = []
+        for reader, wanted in batch:
+            for row in wanted:
+                reader.seek(row)
+                records.append(reader.read())
+
+
+def _in_lists(batches: list[list[tuple[ArrayRecordReader, list[int]]]]) -> None:
+    for batch in batches:
+        for reader, wanted in batch:
+            reader.read(wanted)
+
+
+BARE: dict[str, Read] = {"seek and read": _one_by_one, "read([...])": _in_lists}
+
+
+def _best(work: Callable[[], object]) -> float:
+    return min(seconds(work) for _ in range(5))
+
+
+def _grain_loop(paths: list[str]) -> Callable[[], object]:
+    def decode(record: bytes) -> dict[str, np.ndarray]:
+        return {
+            "label": np.frombuffer(record, np.int32, 1)[0],
+            "image": np.frombuffer(record, np.uint8, 3072, 4).reshape(32, 32, 3),
+        }
+
+    data = grain.MapDataset.source(ArrayRecordDataSource(paths)).shuffle(seed=0).map(decode).batch(BATCH)
+    return lambda: deque((data[i] for i in range(BATCHES)), maxlen=1)
+
+
+def _sequential(paths: list[str], what: str) -> Row:
+    readers = [ArrayRecordReader(path, **READER) for path in paths]
+
+    def bare(step: int) -> Callable[[], object]:
+        def read() -> None:
+            left = BATCH * BATCHES
+            for reader in readers:
+                stop = min(left, reader.num_records())
+                for start in range(0, stop, step):
+                    reader.read(start, min(start + step, stop))
+                left -= stop
+
+        return read
+
+    step = min((256, 1024), key=lambda step: _best(bare(step)))
+    source = _source(paths, shuffle=False)
+    pipeline = Pipeline(source=source, batch_size=BATCH)
+
+    def ours() -> None:
+        pipeline.reset()
+        batches = iter(pipeline)
+        jax.block_until_ready(deque((next(batches) for _ in range(BATCHES)), maxlen=1))
+        batches.close()
+
+    return against(
+        bare(step),
+        ours,
+        records=BATCH * BATCHES,
+        what=f"in sequence, {what}: pipeline, decoded, against bare read(start, start + {step})",
+        target=0.85,
+        runs=RUNS,
+    )
+
+
+def _opening(folder: Path) -> Row:
+    paths = _write(folder, COMPRESSIONS["compressed"], SMALL_FILES, records=20 * SMALL_FILES)
+    took = min(seconds(lambda: _source(paths, shuffle=True)) for _ in range(3))
+    return Row(f"opening {SMALL_FILES} files, of its limit", "2.00 s", f"{took:.2f} s", took / 2, 1, "at most")
+
+
+def _memory(folder: Path) -> Row:
+    """What a loop over 16 files adds to the process, against what a loop over as many records of one of them adds."""
+    few = _write(folder / "few", COMPRESSIONS["uncompressed"], 1, records=5_000)
+    many = _write(folder / "many", COMPRESSIONS["uncompressed"], 16, records=80_000)
+    grown = {}
+    for name, paths in {"few": few, "many": many}.items():
+        pipeline = Pipeline(source=_source(paths, shuffle=True), batch_size=BATCH, num_epochs=1)
+        before = resident_mib()
+        deque(pipeline, maxlen=1)
+        time.sleep(0.1)
+        grown[name] = max(resident_mib() - before, 1.0)
+    return Row(
+        "memory that a shuffled loop adds: 240 MB of records against 15 MB",
+        f"{grown['few']:.0f} MiB",
+        f"{grown['many']:.0f} MiB",
+        grown["many"] - grown["few"],
+        32,
+        "at most",
+    )

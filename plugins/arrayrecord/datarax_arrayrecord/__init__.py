@@ -1,0 +1,6 @@
+"""The ArrayRecord source of datarax: random access to records in files, decoded in whole batches."""
+
+from ._config import ArrayRecordSourceConfig
+from ._source import ArrayRecordSourceModule
+
+__all__ = ["ArrayRecordSourceConfig", "ArrayRecordSourceModule"]

@@ -1,0 +1,117 @@
+"""What can be set on an ArrayRecord source."""
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+
+from datarax_core.config import (
+    Count,
+    Flag,
+    Integer,
+    LocalPath,
+    NonNegative,
+    SourceConfig,
+    require_stochastic,
+    shuffling_is_stochastic,
+)
+from datarax_core.decoders import AnyDecoder
+
+from ._paths import is_remote
+
+DEFAULT_SEED: Final = 42
+
+
+class ArrayRecordSourceConfig(SourceConfig):
+    """Settings of an `ArrayRecordSourceModule`."""
+
+    type: Literal["arrayrecord"] = "arrayrecord"
+    paths: tuple[LocalPath, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Files, folders, globs, or all shards of a data set: name@8, name-?????-of-?????.",
+    )
+    decoder: AnyDecoder | None = Field(
+        default=None,
+        description="What makes arrays of the bytes of a record; null takes the one noted beside the files, or gives bytes.",
+    )
+    shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
+        default=False, description="Serve the records of each epoch in a shuffled order."
+    )
+    shuffle_files: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
+        default=False, description="Serve the files of each epoch in a shuffled order, the records of each in sequence."
+    )
+    seed: NonNegative = Field(
+        default=DEFAULT_SEED,
+        le=2**32 - 1,
+        description="Selects another shuffle than the random streams alone do; without random streams, the shuffle itself.",
+    )
+    num_epochs: Integer = Field(default=-1, description="Epochs in a loop over the elements; -1 is endless.")
+    local_files_only: Flag = Field(default=False, description="Refuse addresses such as gs://..., before any attempt.")
+    on_error: Literal["raise", "substitute"] = Field(
+        default="raise",
+        description="Whether a record that cannot be read or decoded is an error, or the next one is served in its place.",
+    )
+    max_errors: Integer | float | None = Field(
+        default=None,
+        validate_default=True,
+        description="With substitute: the number, or below 1 the share, of bad records that is put up with; null is any.",
+    )
+    quarantine: LocalPath | None = Field(
+        default=None, description="With substitute: the file that bad records are listed in, a line of JSON each."
+    )
+    exclude: LocalPath | None = Field(
+        default=None, description="A list of records that are never served, as quarantine and drx verify write it."
+    )
+    max_open_files: Count = Field(default=256, description="Files that stay open between batches.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shuffling_is_stochastic(cls, values: Any) -> Any:
+        return shuffling_is_stochastic(values, "shuffle", "shuffle_files")
+
+    @field_validator("paths", mode="before")
+    @classmethod
+    def _one_path_is_a_list_of_one(cls, value: Any) -> Any:
+        return value if value is None or isinstance(value, list | tuple) else (value,)
+
+    @field_validator("shuffle_files")
+    @classmethod
+    def _one_shuffle(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+        if value and info.data.get("shuffle"):
+            raise ValueError(
+                "shuffle shuffles the records of all files, and leaves shuffle_files nothing to do; set one"
+            )
+        return value
+
+    @field_validator("num_epochs")
+    @classmethod
+    def _some_epochs(cls, value: int) -> int:
+        if value < 1 and value != -1:
+            raise ValueError(f"a loop serves 1 epoch or more, or -1 for no end, not {value}")
+        return value
+
+    @field_validator("local_files_only")
+    @classmethod
+    def _no_remote_paths(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - likewise
+        remote = [path for path in info.data.get("paths") or () if is_remote(path)]
+        if value and remote:
+            raise ValueError(
+                f"local_files_only=True forbids {remote[0]!r}, which is not on this machine; copy it here first"
+            )
+        return value
+
+    @field_validator("max_errors", "quarantine")
+    @classmethod
+    def _only_with_substitute(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and info.data.get("on_error") == "raise":
+            raise ValueError(
+                f"{info.field_name} has no use without on_error='substitute': the first bad record is an error"
+            )
+        return value
+
+    @field_validator("max_errors")
+    @classmethod
+    def _a_count_or_a_share(cls, value: float | None) -> float | None:
+        if value is None or (value >= 0 and (isinstance(value, int) or value < 1)):
+            return value
+        raise ValueError(f"max_errors is a number of records from 0, or a share of them below 1, not {value!r}")

@@ -1,0 +1,165 @@
+"""Records that cannot be read or decoded: the list of them on disk, and what is served in their place."""
+
+import json
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datarax_core.errors import ConfigError, RecordError
+
+from ._files import FileTable
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How many bad records a source puts up with, and where it lists them; see `ArrayRecordSourceConfig`."""
+
+    max_errors: int | float | None = None
+    quarantine: str | None = None
+
+    def limit(self, records: int) -> int:
+        """The number of bad records that are put up with, of so many."""
+        if self.max_errors is None:
+            return records
+        return self.max_errors if isinstance(self.max_errors, int) else int(self.max_errors * records)
+
+
+class Substitutes:
+    """Bad records that were found, and for each the next one that can be read, which is served in its place.
+
+    Which record that is depends on the files alone: the same in every run, route and order.
+    """
+
+    def __init__(self, policy: Policy, length: int) -> None:
+        self._policy = policy
+        self._length = length
+        self._instead: dict[int, int] = {}
+        self._noted: set[tuple[str, int]] = set()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"policy": self._policy, "length": self._length}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]  # as it was made
+
+    def applied(self, records: np.ndarray) -> np.ndarray:
+        """The records to read for ``records``: themselves, but those known to be bad."""
+        if not self._instead:
+            return records
+        instead = self._instead
+        return np.asarray([instead.get(record, record) for record in records.tolist()], np.int64)
+
+    def find(self, record: int, read: Callable[[int], Any]) -> tuple[int, Any]:
+        """(the first record from ``record`` on that can be read, around the end if need be; what ``read`` gives of it).
+
+        Raises:
+            RecordError: There are more bad records than the policy puts up with, or no other kind.
+        """
+        bad: list[int] = []
+        for ahead in range(self._length):
+            candidate = (record + ahead) % self._length
+            try:
+                found = read(candidate)
+            except RecordError as error:
+                bad.append(candidate)
+                self._note(error)
+                continue
+            with self._lock:
+                self._instead.update(dict.fromkeys(bad, candidate))
+            return candidate, found
+        raise RecordError(
+            f"none of {self._length} records can be read; the last that was tried is record {bad[-1]}",
+            record=record,
+            reason="no record can be read",
+        )
+
+    def _note(self, error: RecordError) -> None:
+        key = (error.path or "", error.record if error.row is None else error.row)
+        with self._lock:
+            is_new = key not in self._noted
+            self._noted.add(key)
+            found = len(self._noted)
+        if not is_new:
+            return
+        limit = self._policy.limit(self._length)
+        if found > limit:
+            raise RecordError(
+                f"{error}; that is bad record number {found}, and max_errors={self._policy.max_errors} puts up with {limit} of "
+                f"{self._length}",
+                record=error.record,
+                reason=error.reason,
+                path=error.path,
+                row=error.row,
+            ) from error
+        if self._policy.quarantine is None:
+            warnings.warn(f"{error}; the next one is served in its place (on_error='substitute')", stacklevel=2)
+        else:
+            append_to_quarantine(self._policy.quarantine, error)
+
+
+def append_to_quarantine(path: str, error: RecordError) -> None:
+    """Add a line for a bad record to a quarantine file, unless it has one; several processes may do so at once."""
+    line = json.dumps({"file": error.path, "record": error.row, "cause": error.reason}, ensure_ascii=False)
+    try:
+        known = Path(path).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        known = []
+    if line not in known:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")  # one write: lines of several processes do not mix
+
+
+def excluded_records(path: str, table: FileTable) -> np.ndarray:
+    """int64 (k,): the records that a quarantine file lists, ascending, each once.
+
+    Files are told by their path or, where data was moved, by their name.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConfigError: A line of it is no line of a quarantine file, names a record that its file does not have, or none of its
+            lines names a file of this source.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no such file: {path}; 'exclude' names a list that drx verify wrote") from error
+    numbers = _numbers_of(table)
+    found, listed = set(), 0
+    for place, name, row in _entries(lines, path):
+        listed += 1
+        file = numbers.get(name, numbers.get(Path(name).name))
+        if file is None:
+            continue
+        if not 0 <= row < table.counts[file]:
+            raise ConfigError(f"{place}: {name} has {table.counts[file]} records, and none with the number {row}")
+        found.add(int(table.starts[file]) + row)
+    if listed and not found:
+        raise ConfigError(f"{path}: none of its {listed} lines names a file of this source, such as {table.paths[0]}")
+    return np.asarray(sorted(found), np.int64)
+
+
+def _numbers_of(table: FileTable) -> dict[str, int | None]:
+    names = [Path(path).name for path in table.paths]
+    by_name = {name: number if names.count(name) == 1 else None for number, name in enumerate(names)}
+    return {**by_name, **{path: number for number, path in enumerate(table.paths)}}
+
+
+def _entries(lines: list[str], path: str) -> Iterator[tuple[str, str, int]]:
+    for number, line in enumerate(lines, 1):
+        place = f"{path}: line {number}"
+        try:
+            entry = json.loads(line)
+            name, row = entry["file"], entry["record"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f'{place} is no line of a quarantine file: it lacks "file" and "record": {line!r:.80}'
+            ) from error
+        if not isinstance(name, str) or not isinstance(row, int) or isinstance(row, bool):
+            raise ConfigError(f'{place}: "file" is text and "record" a number, not {name!r:.40} and {row!r:.40}')
+        yield place, name, row

@@ -1,0 +1,151 @@
+"""Which files a source is made of: single files, folders, globs and shard patterns, in an order that never changes."""
+
+import glob
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+SUFFIXES: Final = (".array_record", ".arrayrecord", ".arecord")
+"""How the names of ArrayRecord files end, before or after the number of the shard."""
+
+_SHARD: Final = re.compile(r"-(?P<shard>\d{5,})-of-(?P<shards>\d{5,})")
+_AT: Final = re.compile(r"(?P<name>.+)@(?P<shards>\d+)")
+_ANY_SHARD: Final = re.compile(r"-(?P<shard>\?+)-of-(?P<shards>\?+)")
+_SHOWN: Final = 5
+
+
+def data_files(paths: Sequence[str]) -> list[str]:
+    """The files that ``paths`` name: those of each path sorted by name, path after path.
+
+    A path is a file; a folder, which stands for all its ArrayRecord files; a glob (``train-*.array_record``, ``**`` for
+    folders at any depth); or all shards of one data set, ``train.array_record@8`` or ``train.array_record-?????-of-?????``.
+    What holds ``://`` is left as it is.
+
+    Raises:
+        FileNotFoundError: A file, folder or shard is missing, or a pattern matches nothing; names it.
+        PermissionError: A folder may not be listed.
+        ValueError: A folder holds the shards of several data sets, or two paths name the same file.
+    """
+    files = [file for path in paths for file in _files_of(path)]
+    repeated = [file for file, count in Counter(files).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"the paths name {_listed(repeated)} more than once, so that its records would be served more than once; "
+            "name each file once"
+        )
+    return files
+
+
+def without_shard(path: str) -> str:
+    """The path of the data set that a file is one shard of: its own, without the shard's number."""
+    return _SHARD.sub("", path)
+
+
+def shard_path(path: str, shard: int, shards: int) -> str:
+    """The path of one of the shards of the data set ``path``: ``train.array_record-00000-of-00008``."""
+    return f"{path}-{shard:05d}-of-{shards:05d}"
+
+
+def is_remote(path: str) -> bool:
+    """Whether it is an address of something elsewhere, such as ``gs://bucket/file``."""
+    return "://" in path
+
+
+def _files_of(path: str) -> list[str]:
+    if is_remote(path):
+        return [path]
+    place = Path(path)
+    if place.is_dir():
+        return _in_folder(place)
+    if place.exists():
+        return [path]
+    if found := _AT.fullmatch(path):
+        return _all_shards(path, found["name"], int(found["shards"]))
+    if glob.has_magic(path):
+        return _matching(path)
+    raise FileNotFoundError(
+        f"no such file or folder: {path}; 'paths' names ArrayRecord files, folders of them, or patterns such as "
+        "train-*.array_record"
+    )
+
+
+def _in_folder(folder: Path) -> list[str]:
+    files = sorted(str(entry) for entry in folder.iterdir() if _is_data(entry) and entry.is_file())
+    if not files:
+        raise FileNotFoundError(
+            f"the folder {folder} has no ArrayRecord files: none whose name ends with {', '.join(SUFFIXES)}, or with the "
+            "number of a shard after that; to read files of other names, give their paths"
+        )
+    sets = sorted({without_shard(file) for file in files if _SHARD.search(Path(file).name)})
+    if len(sets) > 1:
+        raise ValueError(
+            f"the folder {folder} holds the shards of several data sets, {_listed(Path(one).name for one in sets)}; name the "
+            f"one to read, such as {sets[0]}-?????-of-?????"
+        )
+    _require_complete(files, str(folder))
+    return files
+
+
+def _is_data(entry: Path) -> bool:
+    return _SHARD.sub("", entry.name).endswith(SUFFIXES)
+
+
+def _all_shards(path: str, name: str, shards: int) -> list[str]:
+    if not shards:
+        raise FileNotFoundError(f"{path} names no shard at all; write the number of shards behind the @")
+    stem, suffix = _split_suffix(name)
+    behind = [shard_path(name, shard, shards) for shard in range(shards)]
+    before = [shard_path(stem, shard, shards) + suffix for shard in range(shards)]
+    present = max((behind, before), key=lambda files: sum(Path(file).exists() for file in files))
+    missing = [file for file in present if not Path(file).exists()]
+    if missing:
+        raise FileNotFoundError(f"{len(missing)} of the {shards} shards of {path} are missing: {_listed(missing)}")
+    return present
+
+
+def _split_suffix(name: str) -> tuple[str, str]:
+    suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+    return name.removesuffix(suffix), suffix
+
+
+def _matching(pattern: str) -> list[str]:
+    found = sorted(file for file in glob.glob(pattern, recursive=True) if Path(file).is_file())  # noqa: PTH207 - Path.glob takes no absolute ones
+    files = [file for file in found if not _is_note(file)]
+    if not files:
+        folder = _fixed_part(pattern)
+        reason = "no file matches" if folder.is_dir() else f"the folder {folder} does not exist, so no file matches"
+        raise FileNotFoundError(f"{reason} {pattern}; check the pattern, and the folder that it is relative to")
+    if _ANY_SHARD.search(pattern):
+        _require_complete(files, pattern)
+    return files
+
+
+def _is_note(file: str) -> bool:
+    """Whether it is no data, but the small file beside it that says how to read it."""
+    return file.endswith(".json") and Path(file).stem.endswith(SUFFIXES)
+
+
+def _fixed_part(pattern: str) -> Path:
+    return next(folder for folder in Path(pattern).parents if not glob.has_magic(str(folder)))
+
+
+def _require_complete(files: Iterable[str], origin: str) -> None:
+    """Refuse shards some of whose siblings are missing: those that are there would pass for the whole data set."""
+    present: dict[tuple[str, str, int], set[int]] = {}
+    for file in files:
+        if found := _SHARD.search(Path(file).name):
+            around = file[: -len(Path(file).name)] + Path(file).name[: found.start()], Path(file).name[found.end() :]
+            present.setdefault((*around, int(found["shards"])), set()).add(int(found["shard"]))
+    for (name, suffix, shards), numbers in present.items():
+        if missing := [shard_path(name, shard, shards) + suffix for shard in range(shards) if shard not in numbers]:
+            raise FileNotFoundError(
+                f"{len(missing)} of the {shards} shards in {origin} are missing: {_listed(missing)}; to read a part of a data "
+                "set on purpose, name its files"
+            )
+
+
+def _listed(paths: Iterable[str]) -> str:
+    shown = list(paths)
+    return ", ".join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")

@@ -1,0 +1,167 @@
+"""The records of a source by their index: read from whichever files they are in, decoded as one batch."""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import jax
+import numpy as np
+
+from datarax_core.decoders import Decoder
+from datarax_core.errors import DataFileError, RecordError
+from datarax_core.spec import Batch, ElementSpec
+
+from ._faults import Policy, Substitutes, excluded_records
+from ._files import FileTable
+from ._open_files import OpenFiles
+from ._reader import ReadError
+
+
+class Records:
+    """Shared by the copies of a source; compared by identity, and outside of every graph. Pickles; readers are opened anew.
+
+    Args:
+        table: The files.
+        decoder: What makes arrays of bytes.
+        exclude: A quarantine file; records that it lists are not counted, and never served.
+        policy: What to do about bad records; None raises.
+        limit: How many readers stay open.
+    """
+
+    def __init__(
+        self, table: FileTable, decoder: Decoder, *, exclude: str | None, policy: Policy | None, limit: int
+    ) -> None:
+        self.table = table
+        self.decoder = decoder
+        self.excluded = np.empty(0, np.int64) if exclude is None else excluded_records(exclude, table)
+        self.files = OpenFiles(table, limit)
+        self.length = table.num_records - len(self.excluded)
+        self._skips = self.excluded - np.arange(len(self.excluded))
+        self._substitutes = None if policy is None else Substitutes(policy, self.length)
+        self._spec = decoder.element_spec()
+
+    def with_policy(self, policy: Policy | None) -> Self:
+        """The same records and open files, with bad ones handled in another way."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__, _substitutes=None if policy is None else Substitutes(policy, self.length))
+        return twin
+
+    def served_counts(self) -> np.ndarray:
+        """int64 (files,): how many records of each file are served."""
+        files = np.searchsorted(self.table.ends, self.excluded, side="right")
+        return self.table.counts - np.bincount(files, minlength=len(self.table.counts))
+
+    def spec(self, title: str) -> ElementSpec:
+        """What one record looks like: as the decoder says, or as the first record does.
+
+        Raises:
+            ValueError: There is no record to tell.
+            RecordError: The first one cannot be read.
+        """
+        if self._spec is None:
+            self.require_records(title)
+            read: Callable[[int], ElementSpec] = lambda record: self._one(record, self.decoder.spec_from, title)  # noqa: E731
+            self._spec = read(0) if self._substitutes is None else self._substitutes.find(0, read)[1]
+        return self._spec
+
+    def require_records(self, title: str) -> None:
+        """Refuse to serve nothing."""
+        if not self.length:
+            kept = f", all of whose {self.table.num_records} records are excluded" if len(self.excluded) else ""
+            raise ValueError(f"{title} is empty: its {len(self.table.paths)} files hold no records to serve{kept}")
+
+    def bytes_of(self, indices: np.ndarray, title: str) -> tuple[list[bytes], int]:
+        """(the records as they are stored, how many of them stand in for others).
+
+        Raises:
+            RecordError: One of them cannot be read; says which, where and why.
+            DataFileError: A file changed since the source was built.
+        """
+        return self._read(indices, title, lambda records: records, lambda parts: [part[0] for part in parts])
+
+    def batch_of(self, indices: np.ndarray, title: str) -> tuple[Batch, int]:
+        """(the records as a batch, how many of them stand in for others).
+
+        Raises:
+            RecordError: One of them cannot be read or decoded; says which, where and why.
+            DataFileError: A file changed since the source was built.
+        """
+        spec = self.spec(title)
+        return self._read(
+            indices,
+            title,
+            lambda records: self.decoder.decode(records, spec),
+            lambda parts: jax.tree.map(lambda *rows: np.concatenate(rows), *parts),
+        )
+
+    # -- inside ---------------------------------------------------------------------------------------------------------
+
+    def _read(
+        self, indices: np.ndarray, title: str, decode: Callable[[list[bytes]], Any], join: Callable[[list[Any]], Any]
+    ) -> tuple[Any, int]:
+        """What ``decode`` makes of the records; if that fails, of one record after the other, and ``join`` of all."""
+        wanted = indices if self._substitutes is None else self._substitutes.applied(indices)
+        try:
+            return decode(self._stored(wanted)), int(np.count_nonzero(wanted != indices))
+        except DataFileError:
+            raise
+        except Exception:  # noqa: BLE001 - the boundary to decoders of others, which fail in any way they like
+            found, substituted = self._one_by_one(indices, title, lambda record: decode([record]))
+            return join(found), substituted
+
+    def _one_by_one(self, indices: np.ndarray, title: str, decode: Callable[[bytes], Any]) -> tuple[list[Any], int]:
+        found, substituted = [], 0
+        for index in indices.tolist():
+            if self._substitutes is None:
+                found.append(self._one(index, decode, title))
+                continue
+            served, value = self._substitutes.find(index, lambda record: self._one(record, decode, title))
+            substituted += served != index
+            found.append(value)
+        return found, substituted
+
+    def _one(self, index: int, decode: Callable[[bytes], Any], title: str) -> Any:
+        """One record by itself, to say what is wrong with it."""
+        try:
+            (record,) = self._stored(np.asarray([index]))
+        except ReadError as error:
+            raise self._bad(index, f"cannot be read: {error}", str(error), title) from error.__cause__
+        try:
+            return decode(record)
+        except Exception as error:  # as above
+            reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            trouble = f"cannot be decoded as {self.decoder.type!r}: {reason}"
+            raise self._bad(index, trouble, reason, title) from error
+
+    def _bad(self, index: int, trouble: str, reason: str, title: str) -> RecordError:
+        file, row = self.table.place(int(self._in_files(np.asarray([index]))[0]))
+        path = self.table.paths[file]
+        return RecordError(
+            f"record {row} of {path} {trouble} (record {index} of {title})",
+            record=index,
+            reason=reason,
+            path=path,
+            row=row,
+        )
+
+    def _in_files(self, indices: np.ndarray) -> np.ndarray:
+        """Record indices counted over all records, the excluded ones too."""
+        return indices + np.searchsorted(self._skips, indices, side="right") if len(self._skips) else indices
+
+    def _stored(self, indices: np.ndarray) -> list[bytes]:
+        """The records in the order of ``indices``, those of each file read in one go."""
+        records = self._in_files(indices)
+        table = self.table
+        files = np.searchsorted(table.ends, records, side="right") if len(table.paths) > 1 else np.zeros(1, np.int64)
+        if (files == files[0]).all():
+            return self.files.read(int(files[0]), records - table.starts[files[0]])
+        order = np.argsort(records)  # by file, and in each from front to back, which spinning disks are glad of
+        stored: list[bytes] = [b""] * len(records)
+        begin = 0
+        for end in [*(np.flatnonzero(np.diff(files[order])) + 1).tolist(), len(records)]:
+            rows = order[begin:end]
+            file = int(files[rows[0]])
+            read = self.files.read(file, records[rows] - table.starts[file])
+            for row, record in zip(rows.tolist(), read, strict=True):
+                stored[row] = record
+            begin = end
+        return stored

@@ -1,0 +1,143 @@
+"""Records of one fixed layout: fields side by side, without padding, little-endian."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Literal, NamedTuple, Self
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from datarax_core.buffers import aligned_empty
+from datarax_core.decoders import Decoder
+from datarax_core.spec import Batch, ElementSpec
+
+from ._dtypes import AnyArray, invalid_byte, is_number, little_endian, name_of
+from ._fields import LARGEST, ArrayField, columns_of, flat, nested, require_names
+
+_CHUNK: Final = 1 << 19
+"""Bytes that are joined at a time: few enough to be in the processor's cache still when they are copied to their columns."""
+
+_WORDS: Final = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
+
+
+class PackedField(ArrayField):
+    """A field of numbers, bools, or bytes of a fixed length (S8)."""
+
+    @field_validator("dtype")
+    @classmethod
+    def _fixed_size(cls, dtype: str) -> str:
+        if not (is_number(np.dtype(dtype)) or (dtype[0] == "S" and np.dtype(dtype).itemsize)):
+            raise ValueError(
+                f"{dtype} has no fixed number of bytes that stand for its value; declare numbers, bool, or bytes such as S8, "
+                "or keep such records as msgpack"
+            )
+        return dtype
+
+
+class ArrayDecoder(Decoder):
+    """Fields packed in their order without padding, little-endian, as ``tobytes()`` writes each.
+
+    A batch is copied once from its records to its columns, however many fields there are; no record is looked at alone.
+    The order of ``fields`` is the order in the record, so it counts when decoders are compared.
+    """
+
+    type: Literal["array"] = "array"
+    fields: dict[str, PackedField] = Field(description="The fields of a record in their order: name, dtype and shape.")
+
+    @field_validator("fields")
+    @classmethod
+    def _record_size(cls, fields: dict[str, PackedField]) -> dict[str, PackedField]:
+        require_names(fields)
+        size = sum(field.nbytes for field in fields.values())
+        if not 0 < size <= LARGEST:
+            raise ValueError(f"the fields have {size} bytes in all; a record has from 1 to {LARGEST}")
+        return fields
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other) and list(self.fields) == list(other.fields)  # type: ignore[attr-defined]
+
+    __hash__ = Decoder.__hash__
+
+    def element_spec(self) -> ElementSpec:
+        """The fields."""
+        return nested({name: field.struct for name, field in self.fields.items()})
+
+    def decode(self, records: Sequence[bytes], spec: ElementSpec) -> Batch:  # noqa: ARG002 - the fields say as much
+        """The fields as columns, each in memory that a device can take over.
+
+        Raises:
+            ValueError: A record has another size; says both, and the layout. Or a bool is neither 0 nor 1.
+        """
+        parts = list(self._parts())
+        size = parts[-1].stop
+        if set(map(len, records)) != {size}:
+            found = next(length for length in map(len, records) if length != size)
+            raise ValueError(f"the record has {found} bytes where {size} are expected: {', '.join(map(str, parts))}")
+        columns = {part.name: aligned_empty((len(records), *part.field.shape), part.field.dtype) for part in parts}
+        if len(parts) == 1:
+            columns[parts[0].name].reshape(-1).view(f"S{size}")[:] = records
+        else:
+            targets = [(part, _as_words(columns[part.name], part)) for part in parts if part.field.nbytes]
+            step = max(1, _CHUNK // size)
+            for start in range(0, len(records), step):
+                joined = b"".join(records[start : start + step])
+                for part, target in targets:
+                    rows = target[start : start + step]
+                    rows[...] = np.ndarray(rows.shape, rows.dtype, joined, part.start, (size, rows.itemsize))
+        for name, column in columns.items():
+            if wrong := invalid_byte(column):
+                raise ValueError(f"field {name!r} is {self.fields[name]}, and {wrong}")
+        return nested(columns)
+
+    def encode(self, batch: Batch) -> list[bytes]:
+        """The fields of each row, packed.
+
+        Raises:
+            ValueError: The batch is not as the fields say; names each that is not.
+        """
+        columns = columns_of(batch, self.element_spec(), "the decoder 'array'")
+        parts = list(self._parts())
+        count, size = len(next(iter(columns.values()))), parts[-1].stop
+        packed = np.empty((count, size), np.uint8)
+        for part in parts:
+            if part.field.nbytes:
+                packed[:, part.start : part.stop] = _bytes_of(columns[part.name])
+        joined = packed.tobytes()
+        return [joined[start : start + size] for start in range(0, len(joined), size)]
+
+    @classmethod
+    def for_spec(cls, spec: ElementSpec) -> Self:
+        """The decoder for these fields, in their order.
+
+        Raises:
+            ValueError: A field is no array of numbers or bytes, or the spec no dict; names it.
+        """
+        structs = flat(spec, "the element spec")
+        return cls(fields={n: {"dtype": name_of(s.dtype), "shape": s.shape} for n, s in structs.items()})
+
+    def _parts(self) -> Iterator["_Part"]:
+        start = 0
+        for name, field in self.fields.items():
+            yield _Part(name, field, start, start + field.nbytes)
+            start += field.nbytes
+
+
+class _Part(NamedTuple):
+    """Where a field stands in a record."""
+
+    name: str
+    field: PackedField
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.field} at {self.start}"
+
+
+def _as_words(column: AnyArray, part: _Part) -> AnyArray:
+    """The memory of a column, a row a record, in words that NumPy copies best: a number at once, else bytes in a row."""
+    dtype = _WORDS.get(part.field.nbytes, _WORDS[1])
+    return column.reshape(-1).view(dtype).reshape(len(column), -1)
+
+
+def _bytes_of(column: AnyArray) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return little_endian(column).reshape(-1).view(np.uint8).reshape(len(column), -1)

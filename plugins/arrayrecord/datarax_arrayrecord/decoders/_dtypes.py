@@ -1,0 +1,90 @@
+"""Dtypes of fields by name, and which bytes are values of them."""
+
+import functools
+import re
+from typing import Annotated, Any, Final, TypeAlias
+
+import jax.numpy as jnp  # and NumPy knows the names bfloat16, float8_e4m3fn, int4 and their like
+import numpy as np
+from pydantic import BeforeValidator
+
+from datarax_core.spec import fits_device
+
+_SHORT: Final = re.compile(r"[<=|]?[biufcSU]\d+|\?")
+"""NumPy's short names: those that say a width, and not big-endian."""
+
+AnyArray: TypeAlias = np.ndarray[Any, Any]
+
+
+def _named(value: Any) -> str:
+    """The one name of a dtype, from any that says its width: int32, "<i4", np.int32; S8 for eight bytes of any value."""
+    if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
+        value = name_of(np.dtype(value))
+    if not isinstance(value, str):
+        raise ValueError(f"a dtype is a name, such as int32, not {value!r:.80}")  # noqa: TRY004 - pydantic places it
+    try:
+        dtype = np.dtype(value)
+    except (TypeError, ValueError, SyntaxError):
+        dtype = None
+    if dtype is None or dtype.names is not None or dtype.subdtype is not None:
+        raise ValueError(f"no dtype is named {value!r:.80}; names are such as bool, int32, float32, bfloat16")
+    name = name_of(dtype)
+    if value != name and not _SHORT.fullmatch(value):
+        raise ValueError(f"the dtype {value!r} is not the same in every record and on every machine; write {name}")
+    return name
+
+
+DTypeName = Annotated[str, BeforeValidator(_named)]
+"""A field that takes a dtype, by a name or as NumPy has it, and keeps its name; byte order is not part of it."""
+
+
+def name_of(dtype: np.dtype[Any]) -> str:
+    """The name by which `DTypeName` knows a dtype, whatever its byte order."""
+    return dtype.str[1:] if dtype.kind in "SU" else dtype.name
+
+
+def is_number(dtype: np.dtype[Any]) -> bool:
+    """Whether JAX has it, bool included: a fixed number of bytes, and no bytes that NumPy cannot read."""
+    return dtype.names is None and fits_device(dtype)
+
+
+def native(array: Any) -> AnyArray:
+    """NumPy's array of it, in this machine's byte order."""
+    given: AnyArray = np.asarray(array)
+    return given if given.dtype.isnative else given.astype(given.dtype.newbyteorder("="))
+
+
+def little_endian(array: AnyArray) -> AnyArray:
+    """The same values, C-contiguous, as little-endian bytes."""
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+
+
+def invalid_byte(column: AnyArray) -> str:
+    """What is wrong with a column whose bytes were written by others; empty if every one is a value of its dtype.
+
+    Numbers of less than a byte fill their byte with zeros; NumPy would take what else stands there for True, or drop it.
+    """
+    bits = _bits(column.dtype)
+    if bits == 8 or not column.size:
+        return ""
+    raw = column.view(np.uint8)
+    highest = int(raw.max())
+    return f"a byte of it is {highest}, which is no {column.dtype}" if highest >> bits else ""
+
+
+@functools.cache
+def limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    """The least and the greatest value of an integer dtype, or of bool."""
+    if dtype == np.bool_:
+        return 0, 1
+    info: Any = jnp.iinfo(dtype)  # type: ignore[no-untyped-call]  # its stubs leave the types out
+    return int(info.min), int(info.max)
+
+
+@functools.cache
+def _bits(dtype: np.dtype[Any]) -> int:
+    """How many bits of each byte are used."""
+    if dtype == np.bool_:
+        return 1
+    width = re.search(r"\d+", dtype.name)
+    return min(8, int(width[0])) if width and dtype.itemsize == 1 and dtype.kind != "S" else 8

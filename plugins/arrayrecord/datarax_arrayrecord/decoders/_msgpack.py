@@ -1,0 +1,215 @@
+"""Records that are msgpack maps, with arrays as flax.serialization writes them."""
+
+import math
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+import jax
+import msgpack  # type: ignore[import-untyped]  # it has no stubs
+import numpy as np
+
+from datarax_core.buffers import aligned_empty
+from datarax_core.spec import Batch
+
+from ._dtypes import AnyArray, is_number, little_endian, native
+from ._fields import columns_of, flat, nested
+from ._named_values import NamedValuesDecoder, ValueField
+
+_ARRAY, _COMPLEX, _SCALAR = 1, 2, 3  # flax.serialization's extension types
+_CHUNKED: Final = "__msgpack_chunked_array__"
+"""The key that marks an array of more than a gigabyte, which flax.serialization writes in chunks."""
+
+_PLAIN: Final = (np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_))
+"""Dtypes of which one value is a number of msgpack's, and is read as what it was."""
+
+_STORED: Final = frozenset((int, float, bool, str, bytes, msgpack.ExtType))  # what needs no second look
+_WHO: Final = "the decoder 'msgpack'"
+
+
+class MsgpackDecoder(NamedValuesDecoder):
+    """Maps of names to values: numbers, bools, text, bytes, lists and maps of these, and arrays of any dtype.
+
+    Arrays and NumPy's scalars have the form that ``flax.serialization.msgpack_serialize`` gives them, and what is written
+    here ``msgpack_restore`` reads. Maps in maps are nested dicts; a list is an array of its items.
+
+    With ``fields``, those are decoded and the rest is skipped, and bytes where numbers are declared are the little-endian
+    bytes of the array. Without, each record has what the first one has. No length in a record is believed that goes beyond
+    its end.
+    """
+
+    type: Literal["msgpack"] = "msgpack"
+
+    def named_values(self, record: bytes) -> dict[str, Any]:
+        """The map.
+
+        Raises:
+            ValueError: It is none.
+        """
+        values: dict[str, Any] = _resolved(self.stored_values(record))
+        return values
+
+    def stored_values(self, record: bytes) -> dict[str, Any]:
+        """The map, with arrays as msgpack's extension types."""
+        try:
+            value = msgpack.unpackb(record, raw=False, strict_map_key=True)
+        except (msgpack.UnpackException, ValueError, TypeError) as error:
+            reason = str(error) or f"it is not msgpack ({type(error).__name__})"
+            raise ValueError(f"the record is no map of msgpack's: {reason}") from error
+        if not isinstance(value, dict):
+            raise ValueError(f"the record is {_a(value)} of msgpack's, not a map of names to values")  # noqa: TRY004
+        return {name: item if type(item) in _STORED else _plain(item, name) for name, item in value.items()}
+
+    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyArray:
+        """Extension types as arrays; bytes, where numbers are declared, as the array of which they are the memory."""
+        kinds = set(map(type, values))
+        struct, nbytes = field.struct, field.nbytes
+        if kinds == {msgpack.ExtType} and (column := _column(values, struct, nbytes)) is not None:
+            return column
+        if msgpack.ExtType in kinds:
+            values = [_resolved(value) for value in values]
+        if bytes in kinds and is_number(struct.dtype):
+            for value in values:
+                if type(value) is bytes and len(value) != nbytes:
+                    raise ValueError(
+                        f"field {name!r} has {len(value)} bytes where the {nbytes} of {field} are expected"
+                    )
+            values = [_from_bytes(v, struct.dtype, struct.shape) if type(v) is bytes else v for v in values]
+        return values
+
+    def encode(self, batch: Batch) -> list[bytes]:
+        """A map of each row.
+
+        int64, float64, bool, text and bytes are written as msgpack has them; scalars of other dtypes and arrays as
+        flax.serialization writes them, which keeps them to the bit.
+
+        Raises:
+            ValueError: The batch is not as declared, or a value is no number, text or bytes; names the field.
+        """
+        if self.fields is not None:
+            columns = columns_of(batch, self.element_spec(), _WHO)
+        else:
+            columns = {name: native(column) for name, column in flat(batch, f"what {_WHO} is to write").items()}
+            if len(lengths := {column.shape[:1] for column in columns.values()}) > 1 or () in lengths:
+                raise ValueError(f"{_WHO} writes fields of one length, not {', '.join(map(str, sorted(lengths)))}")
+        rows = zip(*(_values(name, column) for name, column in columns.items()), strict=True)
+        return [msgpack.packb(nested(dict(zip(columns, row, strict=True))), use_bin_type=True) for row in rows]
+
+
+def _resolved(value: Any) -> Any:
+    """A value with the extension types in it as what they are."""
+    if isinstance(value, dict):
+        return {name: _resolved(item) for name, item in value.items()}
+    return _extension(*value) if type(value) is msgpack.ExtType else value
+
+
+def _column(values: list[Any], struct: jax.ShapeDtypeStruct, nbytes: int) -> AnyArray | None:
+    """Arrays of the spec that are all written alike, as a column; None if they are not, which is looked into then."""
+    code, first = values[0]
+    array = _extension(code, first)
+    if (array.dtype, array.shape) != (struct.dtype, struct.shape) or not nbytes or sys.byteorder == "big":
+        return None
+    head, size = first[: len(first) - nbytes], len(first)
+    if not all(kind == code and len(data) == size and data.startswith(head) for kind, data in values):
+        return None
+    column = aligned_empty((len(values), *struct.shape), struct.dtype)
+    column.reshape(-1).view(f"S{nbytes}")[:] = [data[len(head) :] for _, data in values]
+    return column
+
+
+def _extension(code: int, data: bytes) -> Any:
+    """What flax.serialization's extension types hold."""
+    if code == _COMPLEX:
+        parts = msgpack.unpackb(data)
+        if not isinstance(parts, list) or len(parts) != 2:
+            raise ValueError(f"a complex number in it has not two parts: {parts!r:.80}")
+        return complex(*parts)
+    if code not in (_ARRAY, _SCALAR):
+        raise ValueError(f"it has the extension type {code}; those of flax.serialization are 1 to 3")
+    parts = msgpack.unpackb(data, raw=True)
+    if not isinstance(parts, list) or [*map(type, parts)] != [list, bytes, bytes]:
+        raise ValueError(f"an array in it is not (shape, dtype, bytes): {parts!r:.80}")
+    shape, name, content = parts
+    dtype = _dtype_named(name)
+    if not all(type(n) is int and n >= 0 for n in shape) or len(content) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"an array in it has {len(content)} bytes, which is not what {dtype}{shape} has")
+    array = _from_bytes(content, dtype, shape)
+    return array if code == _ARRAY else array[()]
+
+
+@lru_cache(maxsize=256)
+def _dtype_named(name: bytes) -> np.dtype[Any]:
+    try:
+        dtype = np.dtype(name.decode())
+    except (TypeError, ValueError, SyntaxError) as unknown:
+        raise ValueError(f"an array in it has the dtype {name!r:.80}, which NumPy does not know") from unknown
+    if not (is_number(dtype) or dtype.kind in "mM"):
+        raise ValueError(f"an array in it has the dtype {name!r:.80}; those of numbers, bools and dates are read")
+    return dtype
+
+
+def _from_bytes(data: bytes, dtype: np.dtype[Any], shape: Sequence[int]) -> AnyArray:
+    """The array of these little-endian bytes, which are as many as it has."""
+    if not data:
+        return np.zeros(shape, dtype)
+    if sys.byteorder == "big":
+        return native(np.frombuffer(data, dtype.newbyteorder("<"))).reshape(shape)
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def _plain(value: Any, name: str) -> Any:
+    """A value with its chunked arrays joined; of what no array is made of, refused."""
+    if isinstance(value, dict):
+        if _CHUNKED in value:
+            return _joined(value, name)
+        return {key: _plain(item, f"{name}.{key}") for key, item in value.items()}
+    if type(value) is msgpack.Timestamp:
+        raise ValueError(
+            f"field {name!r} is a timestamp of msgpack's; write it as a number, or as an array of datetime64"
+        )
+    if isinstance(value, list):
+        if any(isinstance(item, dict) for item in value):
+            raise ValueError(f"field {name!r} is a list with a dict in it, of which no array is made")
+        return [_resolved(_plain(item, name)) for item in value]
+    return value
+
+
+def _joined(value: dict[str, Any], name: str) -> AnyArray:
+    try:
+        shape = [value["shape"][str(axis)] for axis in range(len(value["shape"]))]
+        chunks = [_resolved(value["chunks"][str(at)]) for at in range(len(value["chunks"]))]
+        return np.concatenate(chunks).reshape(shape)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"field {name!r} is no array in chunks as flax.serialization writes it: {error}") from error
+
+
+def _values(name: str, column: AnyArray) -> list[Any]:
+    """Each row as what is packed."""
+    if column.dtype.kind in "OUS":
+        if column.ndim > 1 and not column.size and len(column):
+            raise ValueError(
+                f"field {name!r} has lists without items, which do not say that they are of text; leave it out"
+            )
+        return [_texts(name, value) for value in column.tolist()]
+    if column.ndim == 1 and column.dtype in _PLAIN:
+        values: list[Any] = column.tolist()
+        return values
+    if not (is_number(column.dtype) or column.dtype.kind in "mM"):
+        raise ValueError(f"field {name!r} is {column.dtype}; {_WHO} writes numbers, bools, dates, text and bytes")
+    kind = _ARRAY if column.ndim > 1 else _SCALAR
+    shape, dtype = column.shape[1:], column.dtype.name
+    rows = [row.tobytes() for row in little_endian(column)]
+    return [msgpack.ExtType(kind, msgpack.packb((shape, dtype, row), use_bin_type=True)) for row in rows]
+
+
+def _texts(name: str, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_texts(name, item) for item in value]
+    if not isinstance(value, str | bytes):
+        raise ValueError(f"field {name!r} is of objects, and {_WHO} writes text and bytes of them, not {value!r:.80}")  # noqa: TRY004
+    return value
+
+
+def _a(value: Any) -> str:
+    return "nothing (nil)" if value is None else f"a value ({type(value).__name__})"

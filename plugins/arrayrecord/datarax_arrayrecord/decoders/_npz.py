@@ -1,0 +1,171 @@
+"""Records that are whole .npz files, as ``np.savez`` writes them."""
+
+import io
+import math
+import zipfile
+import zlib
+from functools import lru_cache
+from typing import Any, Final, Literal
+
+import numpy as np
+from pydantic import Field
+
+from datarax_core.config import Flag
+from datarax_core.spec import Batch
+
+from ._dtypes import AnyArray, is_number, little_endian, native
+from ._fields import LARGEST, columns_of, nested, require_names
+from ._named_values import NamedValuesDecoder, ValueField
+
+_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can hold: the same record has the same bytes
+_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_HEADERS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_WHO: Final = "the decoder 'npz'"
+
+
+class NpzDecoder(NamedValuesDecoder):
+    """A ``.npz`` file each: arrays by name. Nothing in one is unpickled.
+
+    With ``fields``, those are decoded and the rest is skipped; without, each record has what the first one has. The npy format
+    has no name for bfloat16 and its like, and stores them as V1 and V2: such arrays are read if their field is declared.
+    Text and bytes are objects, as in every record-based source.
+    """
+
+    type: Literal["npz"] = "npz"
+    compressed: Flag = Field(default=False, description="Whether records are written compressed; either is read.")
+
+    def named_values(self, record: bytes) -> dict[str, Any]:
+        """The arrays.
+
+        Raises:
+            ValueError: It is no .npz, or not all of it is there, or it holds something else than arrays.
+        """
+        try:
+            arrays = self._arrays(record)
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+            OSError,
+            IndexError,
+        ) as error:
+            raise ValueError(f"the record is no .npz file: {error}") from error
+        require_names(arrays)
+        return nested(arrays)
+
+    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyArray:  # noqa: ARG002 - as declared
+        """V1 and V2 as the dtype of that size which is declared."""
+        dtype = field.struct.dtype
+        if not _is_unnamed(dtype):
+            return values
+        stored = np.dtype(f"V{dtype.itemsize}")
+        return [value.view(dtype) if value.dtype == stored else value for value in values]
+
+    def encode(self, batch: Batch) -> list[bytes]:
+        """A .npz file of each row.
+
+        Raises:
+            ValueError: Nothing is declared, or the batch is not as declared, or npy would change a text; names the field.
+        """
+        if self.fields is None:
+            raise ValueError(f"{_WHO} writes declared fields only; give it `fields`, such as for_spec() does")
+        columns = columns_of(batch, self.element_spec(), _WHO)
+        rows = range(len(next(iter(columns.values()))))
+        columns = {name: _storable(column) for name, column in columns.items()}
+        return [self._written({name: _row(name, column, row) for name, column in columns.items()}) for row in rows]
+
+    def _arrays(self, record: bytes) -> dict[str, AnyArray]:
+        with zipfile.ZipFile(io.BytesIO(record)) as file:
+            infos = file.infolist()
+            if sum(info.file_size for info in infos) > LARGEST:
+                raise ValueError(f"the record unpacks to more than {LARGEST} bytes")
+            arrays: dict[str, AnyArray] = {}
+            for info in infos:
+                name = info.filename.removesuffix(".npy")
+                if name == info.filename or name in arrays or info.compress_type not in _METHODS:
+                    raise ValueError(f"the record holds {info.filename!r:.80}, which is no array that np.savez writes")
+                if self.fields is None or name in self.fields:
+                    arrays[name] = self._array(name, file.read(info))
+        if not arrays and self.fields is None:
+            raise ValueError("the record is a .npz file without arrays")
+        return arrays
+
+    def _array(self, name: str, content: bytes) -> AnyArray:
+        try:
+            shape, is_fortran, dtype, start = _header(content[: _header_size(content)])
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+            raise ValueError(f"field {name!r} of the record is no .npy file: {error}") from error
+        if dtype.hasobject:
+            raise ValueError(
+                f"field {name!r} holds Python objects, which are never unpickled; store it as numbers or text"
+            )
+        if dtype.kind == "V" and self.fields is None:
+            raise ValueError(
+                f"field {name!r} is stored as {dtype.str[1:]}, for which npy has no name; say what it is: fields: "
+                f"{{{name}: {{dtype: bfloat16, shape: {list(shape)}}}}}"
+            )
+        expected = math.prod(shape) * dtype.itemsize
+        if len(content) - start != expected:
+            raise ValueError(
+                f"field {name!r} has {len(content) - start} bytes where {dtype}{list(shape)} has {expected}"
+            )
+        if not expected:
+            return native(np.zeros(shape, dtype))
+        array = np.frombuffer(content, dtype, offset=start)
+        return native(array.reshape(shape[::-1]).T if is_fortran else array.reshape(shape))
+
+    def _written(self, arrays: dict[str, AnyArray]) -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as file:
+            for name, array in arrays.items():
+                content = io.BytesIO()
+                np.lib.format.write_array(content, array, allow_pickle=False)
+                info = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
+                info.compress_type = _METHODS[self.compressed]
+                file.writestr(info, content.getvalue())
+        return buffer.getvalue()
+
+
+def _header_size(content: bytes) -> int:
+    """How many bytes stand before those of the array."""
+    width = 2 if content[6:7] == b"\x01" else 4
+    return 8 + width + int.from_bytes(content[8 : 8 + width], "little")
+
+
+@lru_cache(maxsize=1024)
+def _header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """Shape, whether it is in Fortran's order, dtype, and where the array begins; parsed once for records that are alike."""
+    file = io.BytesIO(header)
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"it has version {version}, of structured dtypes")
+    shape, is_fortran, dtype = _HEADERS[version](file)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"it has the shape {shape}")
+    return shape, is_fortran, dtype, len(header)
+
+
+def _is_unnamed(dtype: np.dtype[Any]) -> bool:
+    """Whether it is one of ml_dtypes', which the npy format has no name for."""
+    return is_number(dtype) and dtype.type.__module__ != "numpy"
+
+
+def _storable(column: AnyArray) -> AnyArray:
+    column = little_endian(column)
+    return column.view(f"V{column.dtype.itemsize}") if _is_unnamed(column.dtype) else column
+
+
+def _row(name: str, column: AnyArray, row: int) -> AnyArray:
+    if column.dtype != np.dtype(object):
+        return np.asarray(column[row])
+    values = column[row]
+    items = values.reshape(-1).tolist() if isinstance(values, np.ndarray) else [values]
+    kinds = set(map(type, items))
+    if len(kinds) > 1 or not kinds <= {str, bytes}:
+        raise ValueError(f"field {name!r} is of objects, and {_WHO} writes text or bytes of them, not {values!r:.80}")
+    zero: Any = "\0" if kinds == {str} else b"\0"
+    if any(item.endswith(zero) for item in items):
+        raise ValueError(f"field {name!r} has a value that ends with zeros, which npy drops; msgpack keeps them")
+    return np.array(values.tolist() if isinstance(values, np.ndarray) else values)

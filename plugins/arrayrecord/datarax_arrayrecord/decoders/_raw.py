@@ -1,0 +1,41 @@
+"""Records as they are."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import numpy as np
+
+from datarax_core.decoders import Decoder
+from datarax_core.spec import Batch, ElementSpec
+
+FIELD = "record"
+
+
+class RawDecoder(Decoder):
+    """The bytes of each record, undecoded, as the field ``record``."""
+
+    type: Literal["raw"] = "raw"
+
+    def element_spec(self) -> ElementSpec:
+        """One field of objects."""
+        return {FIELD: jax.ShapeDtypeStruct((), np.dtype(object))}
+
+    def decode(self, records: Sequence[bytes], spec: ElementSpec) -> Batch:  # noqa: ARG002 - there is one only
+        """object (k,): the records."""
+        column = np.empty(len(records), object)
+        column[:] = records
+        return {FIELD: column}
+
+    def encode(self, batch: Batch) -> list[bytes]:
+        """The records.
+
+        Raises:
+            ValueError: There are other fields, or a record is no ``bytes``.
+        """
+        if not isinstance(batch, dict) or batch.keys() != {FIELD}:
+            raise ValueError(f"the decoder 'raw' writes one field, {FIELD!r}, of bytes, not {batch!r:.80}")
+        for record in batch[FIELD]:
+            if not isinstance(record, bytes):
+                raise ValueError(f"the decoder 'raw' writes records that are bytes, not {record!r:.80}")  # noqa: TRY004
+        return list(batch[FIELD])
