@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from datarax_core.errors import StateError
+from datarax_core.order import HOST_LIMIT
 from datarax_core.source import DataSourceModule
 from datarax_core.spec import Batch
 
@@ -43,7 +44,10 @@ class StreamAccess(DataSourceModule):
         """`get_batch`, not counted."""
         if self.access != "stream":
             return super().read_batch(batch_size)
-        batch, size = self._mixed.read(self, self.cursor.position, batch_size)
+        left = self._left_before_end()
+        if not left:
+            raise StopIteration
+        batch, size = self._mixed.read(self, self.cursor.position, min(batch_size, left))
         self.cursor.advance(size)
         return batch
 
@@ -137,8 +141,13 @@ class StreamAccess(DataSourceModule):
     def _run_has_ended(self) -> bool:
         length = self.epoch_length
         if length is None:
-            return self._mixed.stream.ended is not None
+            return self._mixed.stream.ended is not None or not self._left_before_end()
         return self.cursor.position >= self.cursor.run_start + length
+
+    def _left_before_end(self) -> int:
+        """Records until the mixture ends with a child that has a length, though another has none; else as good as any."""
+        end = self._mixed.timeline.known_end
+        return HOST_LIMIT if end is None else max(0, self.cursor.run_start + end - self.cursor.position)
 
     def _stream_states(self) -> dict[str, Any]:
         for _, child in streams_of(self.children):

@@ -91,6 +91,14 @@ class Timeline:
             return min(self.position_after(child, self.endings[child].exhausted_at) for child in self.served)
         return max(self.position_after(child, self.endings[child].length or 0) for child in self.served)
 
+    @functools.cached_property
+    def known_end(self) -> int | None:
+        """Of a mixture that ends with the first child that is exhausted, one of which has no length: where it ends at last."""
+        if self.epoch_length is not None or self.stop != "first_exhausted":
+            return None
+        ends = [self.endings[child].exhausted_at for child in self.served]
+        return min((self.position_after(c, end) for c, end in zip(self.served, ends, strict=True) if end), default=None)
+
     def position_after(self, child: int, count: int) -> int:
         """The position in an epoch behind the record with which ``child`` has served ``count`` of them, from 1."""
         for phase in self._phases():
@@ -118,9 +126,9 @@ class Timeline:
             return
         done = 0
         while done < size:
-            epoch, offset = divmod(start + done, self._epoch)
+            epoch, offset = self._located(start + done)
             phase = next(p for p in self._phases() if p.end is None or offset < p.end)
-            count = min(size - done, (self._epoch if phase.end is None else min(phase.end, self._epoch)) - offset)
+            count = min([size - done, *(end - offset for end in (phase.end, self.epoch_length) if end is not None)])
             before = phase.counts + (self._epoch_counts * epoch if epoch else 0)
             for child, first, rows in phase.schedule.stretches(offset - phase.start, count):
                 yield child, int(before[child]) + first, rows + done
@@ -130,7 +138,7 @@ class Timeline:
         """int64 (k,): how many records of each child are before ``position``."""
         if self.is_continuous:
             return self._first.schedule.counts(position)
-        epoch, offset = divmod(position, self._epoch)
+        epoch, offset = self._located(position)
         return self._counts_within(offset) + (self._epoch_counts * epoch if epoch else 0)
 
     def traced_at(self, start: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
@@ -139,8 +147,9 @@ class Timeline:
             return self._first.schedule.traced_at(start.astype(np.int32), size)
         positions = start.astype(np.int32) + jnp.arange(size, dtype=np.int32)
         phases, tables = jax.tree.map(jnp.asarray, self._tables)
-        epochs = positions // np.int32(self._epoch)
-        offsets = positions - epochs * np.int32(self._epoch)
+        length = np.int32(self.epoch_length or 1)
+        epochs = positions // length
+        offsets = positions - epochs * length
         phase = (offsets[:, None] >= phases["start"][None, 1:]).sum(axis=1)
         local = offsets - phases["start"][phase]
         periods = local // phases["period"][phase]
@@ -161,20 +170,16 @@ class Timeline:
     def _first(self) -> Phase:
         return next(self._phases())
 
-    @property
-    def _epoch(self) -> int:
-        """The length of an epoch of several phases, whose children all have lengths."""
-        length = self.epoch_length
-        if length is None:
-            raise TypeError("a mixture whose children drop out has a length")
-        return length
+    def _located(self, position: int) -> tuple[int, int]:
+        """(epoch, position in it); all is one epoch if nobody knows its length."""
+        return (0, position) if self.epoch_length is None else divmod(position, self.epoch_length)
 
     @functools.cached_property
     def _epoch_counts(self) -> np.ndarray:
-        limits = self._limits()
-        if None not in limits and self._epoch == sum(filter(None, limits)):
+        limits, length = self._limits(), self.epoch_length or 0
+        if None not in limits and length == sum(filter(None, limits)):
             return np.asarray([limit or 0 for limit in limits])  # no need to unfold the phases
-        return self._counts_within(self._epoch)
+        return self._counts_within(length)
 
     def _limits(self) -> list[int | None]:
         return [
@@ -221,7 +226,7 @@ class Timeline:
         phases = []
         for phase in self._phases():
             phases.append(phase)
-            if phase.end is None or phase.end >= self._epoch:
+            if phase.end is None or phase.end >= (self.epoch_length or 0):
                 break
         schedules = [phase.schedule for phase in phases]
         periods = list(map(len, schedules))

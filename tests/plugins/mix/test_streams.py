@@ -116,6 +116,31 @@ def test_it_ends_with_a_stream_without_a_length_if_the_first_that_is_exhausted_e
     assert sorted(i for i in again if i < MILLION) == list(range(7))
 
 
+def test_a_child_that_has_a_length_ends_it_as_well(child: Any, mix: Any) -> None:
+    made = mix([child(0, 1000, kind="no length"), child(1, 9), child(2, 30)], (0.5, 0.3, 0.2), stop="first_exhausted")
+    ids = ids_of(Pipeline(source=made, batch_size=4))
+    assert sorted(i for i in ids if i // MILLION == 1) == [MILLION + i for i in range(9)]
+    assert ids[-1] // MILLION == 1
+    with pytest.raises(StopIteration):
+        made.get_batch(1)
+    made.reset()
+    assert [int(element["id"]) for element in made] == ids
+    again = [int(element["id"]) for element in made]
+    assert (len(again), made.cursor.position) == (len(ids), 2 * len(ids))
+    assert f"after record {len(ids)}; repeats" in made.plan()
+
+
+def test_a_child_drops_out_of_a_mixture_that_has_no_length(child: Any, mix: Any) -> None:
+    made = mix(
+        [child(0, 7, kind="no length"), child(1, 9), child(2, 30)], (0.5, 0.3, 0.2), at_end=("repeat", 2, "repeat")
+    )
+    ids = ids_of(made.get_batch(size) for size in (10, 60, 30, 1000))
+    assert [i // MILLION for i in ids].count(1) == 18
+    after = max(place for place, i in enumerate(ids) if i // MILLION == 1) + 1
+    counts = np.bincount([i // MILLION for i in ids[after : after + 700]])
+    assert counts.tolist() == [500, 0, 200]
+
+
 def test_a_child_that_fails_halfway_loses_nothing(child: Any, mix: Any) -> None:
     made = mix([Endless(fails_at=12), child(1, 30, kind="stream"), child(2, 9)], (0.4, 0.4, 0.2))
     whole = ids_of([mix([Endless(), child(1, 30, kind="stream"), child(2, 9)], (0.4, 0.4, 0.2)).get_batch(60)])
