@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from datarax_core.capabilities import Access, Capabilities
-from datarax_core.config import DataraxModuleConfig, SourceConfig
+from datarax_core.config import SourceConfig
 from datarax_core.errors import ConfigError
 from datarax_core.order import Order, key_words
 from datarax_core.source import DataSourceModule
@@ -307,12 +307,6 @@ class MixDataSourcesNode(StreamAccess):
     def constructor_data(self) -> tuple[Any, ...]:
         """The children; those that are streams copied, since only one can read each."""
         return ([child.copy() if child.access == "stream" else child for child in self.children],)
-
-    def copy(
-        self, *, config: DataraxModuleConfig | None = None, rngs: nnx.Rngs | None = None, name: str | None = None
-    ) -> Self:
-        """See `DataSourceModule.copy`: a mixture of the same children."""
-        return super().copy(config=config, rngs=rngs, name=name)
 
     def to_grain_iter_dataset(self, num_epochs: int | None = 1) -> "grain.IterDataset[Any]":
         """The same sequence, record by record, as a data set of Grain's; from the start, ``None`` without end.

@@ -21,8 +21,8 @@ def records_of(child: int, length: int) -> dict[str, np.ndarray]:
     return {"id": ids, "x": np.stack([ids, -ids], axis=1).astype(np.float32)}
 
 
-class HostChild(DataSourceModule):
-    """A source of a third party's that the host reads; it notes what it was asked for."""
+class Numbered(DataSourceModule):
+    """A source of a third party's, whose records are those of child ``number``."""
 
     def __init__(
         self,
@@ -34,7 +34,27 @@ class HostChild(DataSourceModule):
         name: str | None = None,
     ) -> None:
         super().__init__(config, rngs=rngs, name=name)
-        self.number, self.length = number, length
+        self.number, self.size = number, length
+
+    def constructor_data(self) -> tuple[int, int]:
+        return self.number, self.size
+
+    def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {"id": jax.ShapeDtypeStruct((), np.int32), "x": jax.ShapeDtypeStruct((2,), np.float32)}
+
+
+class Asked:
+    """What a source was asked for, call by call; outside of its graph."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+
+
+class HostChild(Numbered):
+    """Read by the host; it notes what it was asked for."""
+
+    def __init__(self, *data: Any, **options: Any) -> None:
+        super().__init__(*data, **options)
         self._asked = Asked()
 
     @property
@@ -42,52 +62,28 @@ class HostChild(DataSourceModule):
         return self._asked.calls
 
     def __len__(self) -> int:
-        return self.length
-
-    def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
-        return {"id": jax.ShapeDtypeStruct((), np.int32), "x": jax.ShapeDtypeStruct((2,), np.float32)}
+        return self.size
 
     def get_records(self, indices: Any) -> dict[str, np.ndarray]:
         self._asked.calls.append(np.asarray(indices).tolist())
-        return {name: column[np.asarray(indices)] for name, column in records_of(self.number, self.length).items()}
+        return {name: column[np.asarray(indices)] for name, column in records_of(self.number, self.size).items()}
 
 
-class Asked:
-    def __init__(self) -> None:
-        self.calls: list[list[int]] = []
-
-
-class Stream(StreamingSourceBase):
-    """``length`` records an epoch, each epoch in another sequence; ``sized`` says whether it tells."""
-
-    def __init__(
-        self,
-        config: StructuralConfig,
-        number: int,
-        length: int,
-        *,
-        rngs: nnx.Rngs | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(config, rngs=rngs, name=name)
-        self.number, self.records = number, length
-
-    def constructor_data(self) -> tuple[int, int]:
-        return self.number, self.records
-
-    def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
-        return {"id": jax.ShapeDtypeStruct((), np.int32), "x": jax.ShapeDtypeStruct((2,), np.float32)}
+class Stream(Numbered, StreamingSourceBase):
+    """Read forward only, each epoch in another sequence; nobody knows its length."""
 
     def records_from(self, epoch: int, start: int) -> Iterator[dict[str, np.ndarray]]:
-        columns = records_of(self.number, self.records)
-        for place in range(start, self.records):
-            row = (place + 7 * epoch) % self.records
+        columns = records_of(self.number, self.size)
+        for place in range(start, self.size):
+            row = (place + 7 * epoch) % self.size
             yield {name: column[row] for name, column in columns.items()}
 
 
 class SizedStream(Stream):
+    """One that says how long it is."""
+
     def __len__(self) -> int:
-        return self.records
+        return self.size
 
 
 def make_child(number: int, length: int, *, kind: str = "device", shuffle: bool = True) -> DataSourceModule:
