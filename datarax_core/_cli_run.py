@@ -1,18 +1,16 @@
 """``drx run``: serves a config's batches, and says by which route they come, how fast, and where the time goes."""
 
 import itertools
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from ._cli_progress import interrupts, progress
+from ._cli_source import mistakes
 from .config import PipelineConfig, load_config
-from .errors import ConfigError, DataraxError
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -37,9 +35,9 @@ def serve(path: Path, *, epochs: int | None = None, limit: int | None = None) ->
     served = Served(pipeline)
     finished = True
     try:
-        with _interrupts() as raise_lost, _display(_num_batches(pipeline, limit), served) as refresh:
+        with interrupts() as raise_lost, progress(_num_batches(pipeline, limit), "batches") as show:
             typer.echo(f"{pipeline.explain()}\n\n{_aligned(fields)}\n")
-            served.run(limit, refresh, raise_lost)
+            served.run(limit, lambda: show(served.batches, served.speed), raise_lost)
     except KeyboardInterrupt:
         finished = False
     served.stop()
@@ -120,13 +118,9 @@ def opened(path: Path, config: PipelineConfig) -> "tuple[Pipeline, dict[str, str
     from .pipeline import Pipeline  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
     from .spec import describe  # noqa: PLC0415
 
-    try:
+    with mistakes(path):
         pipeline = Pipeline.from_config(config)
         return pipeline, describe(pipeline.element_spec())
-    except DataraxError:
-        raise
-    except (ValueError, NotImplementedError) as refused:
-        raise ConfigError(f"{path}: {refused}") from refused
 
 
 def _aligned(rows: dict[str, str]) -> str:
@@ -141,40 +135,3 @@ def _num_batches(pipeline: "Pipeline", limit: int | None) -> int | None:
     except TypeError:
         return limit
     return length if limit is None else min(length, limit)
-
-
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], None]]:
-    """Yields what raises an interrupt that was lost: the interpreter drops those that arrive in a destructor or callback."""
-    before, interrupted = signal.getsignal(signal.SIGINT), threading.Event()
-
-    def note(number: int, frame: Any) -> None:
-        interrupted.set()
-        signal.default_int_handler(number, frame)
-
-    def raise_lost() -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-
-    if before is not signal.default_int_handler:  # ignored, as under nohup, or somebody else's
-        yield raise_lost
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield raise_lost
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _display(total: int | None, served: Served) -> Iterator[Callable[[], None]]:
-    """A live display on stderr while the block runs, where that is a terminal; yields what brings it up to date."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
-
-    console = Console(stderr=True)
-    columns = BarColumn(), MofNCompleteColumn(), TextColumn("batches, {task.fields[speed]}", markup=False)
-    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task = progress.add_task("", total=total, speed="")
-    with progress:
-        yield lambda: progress.update(task, completed=served.batches, speed=served.speed)

@@ -17,11 +17,10 @@ from typer.core import TyperGroup
 from .errors import DataraxError
 
 if TYPE_CHECKING:
-    from .registry import SourceInfo
+    from .registry import PluginInfo, PluginRegistry
 
 _DEBUG: Final = "datarax.debug"
 _INTERRUPTED: Final = 130
-_NO_SOURCES: Final = "no sources are installed; pip install datarax-memory, or another plugin"
 
 
 class _Commands(TyperGroup):
@@ -75,27 +74,29 @@ def _options(*, _version: _Version = False, _debug: _Debug = False) -> None:
     """Data for JAX training code: look at the installed sources, run a pipeline's config."""
 
 
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+_Config = Annotated[Path, typer.Argument(help="The pipeline's config: YAML, TOML or JSON.", metavar="CONFIG")]
+
+
 @app.command()
-def sources(
-    *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    _debug: _Debug = False,
-) -> None:
+def sources(*, as_json: _Json = False, _debug: _Debug = False) -> None:
     """List the installed sources. Imports none of them."""
     from .registry import SourceRegistry  # noqa: PLC0415
 
-    infos = SourceRegistry.from_environment().describe()
-    if as_json:
-        typer.echo(json.dumps([asdict(info) for info in infos], indent=2))
-    elif infos:
-        _print_table(infos)
-    else:
-        typer.echo(_NO_SOURCES)
+    _list(SourceRegistry.from_environment(), as_json=as_json, install="datarax-memory")
+
+
+@app.command()
+def decoders(*, as_json: _Json = False, _debug: _Debug = False) -> None:
+    """List the installed decoders, which make arrays of the bytes of records. Imports none of them."""
+    from .decoders import DecoderRegistry  # noqa: PLC0415
+
+    _list(DecoderRegistry.from_environment(), as_json=as_json, install="datarax-arrayrecord")
 
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="The pipeline's config: YAML, TOML or JSON.", metavar="CONFIG")],
+    config: _Config,
     *,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs to serve, instead of the config's.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many batches.")] = None,
@@ -110,7 +111,7 @@ def run(
 
 @app.command()
 def plan(
-    config: Annotated[Path, typer.Argument(help="The pipeline's config: YAML, TOML or JSON.", metavar="CONFIG")],
+    config: _Config,
     *,
     _debug: _Debug = False,
 ) -> None:
@@ -120,7 +121,64 @@ def plan(
     typer.echo(planned(config))
 
 
-def _print_table(infos: "list[SourceInfo]") -> None:
+@app.command()
+def convert(
+    config: _Config,
+    out: Annotated[Path, typer.Argument(help="Where to write, such as out/train.array_record.", metavar="OUT")],
+    *,
+    to: Annotated[str, typer.Option(metavar="TYPE", help="The type of the source that reads it.")] = "arrayrecord",
+    shards: Annotated[int, typer.Option(min=1, help="Files of about as many records each.")] = 1,
+    decoder: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The format of a record, see drx decoders; one that fits if left out."),
+    ] = None,
+    compression: Annotated[str | None, typer.Option(help="Such as zstd, zstd:9 or uncompressed.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    _debug: _Debug = False,
+) -> None:
+    """Write the records of a config's source to files for a source of another type, and say how to read them.
+
+    Every record is written once, in the order of the record indices; a stream's in the order that it serves. Stages, and what
+    else the config says about batches, are not applied.
+    """
+    from ._cli_convert import convert  # noqa: PLC0415
+
+    convert(config, out, to=to, shards=shards, decoder=decoder, compression=compression, overwrite=overwrite)
+
+
+@app.command()
+def verify(
+    config: _Config,
+    *,
+    quarantine: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The list that bad records are added to.", show_default="CONFIG.quarantine.jsonl"
+        ),
+    ] = None,
+    _debug: _Debug = False,
+) -> None:
+    """Read every record of a config's source once; print and list those that cannot be read, and fail if there are any.
+
+    The list is JSON lines of file, record and cause. A source that takes such a list as 'exclude' never serves those records.
+    """
+    from ._cli_verify import verify  # noqa: PLC0415
+
+    if not verify(config, quarantine=quarantine):
+        raise typer.Exit(1)
+
+
+def _list(registry: "PluginRegistry[Any]", *, as_json: bool, install: str) -> None:
+    infos = registry.describe()
+    if as_json:
+        typer.echo(json.dumps([asdict(info) for info in infos], indent=2))
+    elif infos:
+        _print_table(infos)
+    else:
+        typer.echo(f"no {registry.kind.word}s are installed; pip install {install}, or another plugin")
+
+
+def _print_table(infos: "list[PluginInfo]") -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 

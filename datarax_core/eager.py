@@ -18,6 +18,7 @@ from .indices import record_numbers
 from .order import Order
 from .source import DataSourceModule
 from .spec import Batch, ElementSpec
+from .verification import Verified, verified
 
 Placement: TypeAlias = Literal["auto", "device", "host"]
 
@@ -151,6 +152,10 @@ class EagerSourceBase(DataSourceModule):
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
         """The records at ``indices`` by NumPy, whatever the placement."""
         return self._columns.rows(indices)
+
+    def verify_records(self, indices: np.ndarray) -> Verified:
+        """See `DataSourceModule.verify_records`: by NumPy, so that records in mapped files are really read."""
+        return verified(self.fetch_on_host, np.asarray(indices), self.title)
 
     def compiled_records(self, sharding: jax.sharding.Sharding | None = None) -> tuple[Gather, tuple[Any, ...]]:
         """The gather and the placed columns; see `DataSourceModule.compiled_records`."""

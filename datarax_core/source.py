@@ -10,13 +10,14 @@ from flax import nnx
 
 from ._batch_rule import seed_number, whole_number
 from ._cursor import Cursor
-from ._elements import ElementAccess, ElementBlock
+from ._elements import ElementBlock
 from ._host_calls import records_by_callback
 from ._outlook import Outlook
 from ._permutation import key_words
 from ._record_cache import RecordCache
 from ._source_parts import MergedRecords, SourceParts
 from ._state import require_dict, require_keys, require_position, require_same, restore_variables, variable_state
+from ._whole_access import WholeAccess
 from ._window import Window, stretch_of
 from .capabilities import Access, Capabilities
 from .config import DataraxModuleConfig, SourceConfig, StructuralConfig
@@ -29,7 +30,7 @@ class OrderKey(nnx.Variable[Any]):
     """uint32 (w,): the words of the key that a source's shuffle is drawn from."""
 
 
-class DataSourceModule(Outlook, ElementAccess):
+class DataSourceModule(Outlook, WholeAccess):
     """A source of records.
 
     An author writes ``__len__``, `element_spec` and `get_records`; everything else follows from them. An author whose order

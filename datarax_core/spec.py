@@ -73,6 +73,11 @@ def named_fields(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator=".") or "record": leaf for path, leaf in leaves}
 
 
+def nbytes_of(batch: Batch) -> int:
+    """Bytes of all columns, text and bytes among objects counted by their length."""
+    return sum(map(_nbytes, jax.tree.leaves(batch)))
+
+
 def describe(spec: ElementSpec) -> dict[str, str]:
     """Each field as text, ``{"image": "uint8[28, 28]"}``: for people, and for the fingerprint of a state."""
     return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in named_fields(spec).items()}
@@ -135,6 +140,12 @@ def split_beside(batch: Batch) -> tuple[Batch, dict[str, Any]]:
 
 def _is_batch_of(leaf: Any, struct: jax.ShapeDtypeStruct, *, size: int) -> bool:
     return _is_array(leaf) and leaf.dtype == struct.dtype and leaf.shape == (size, *struct.shape)
+
+
+def _nbytes(column: Any) -> int:
+    if column.dtype != object:
+        return int(column.nbytes)
+    return sum(getattr(value, "nbytes", 0) or (len(value) if hasattr(value, "__len__") else 0) for value in column.flat)
 
 
 def _is_key(dtype: Any) -> bool:

@@ -14,6 +14,7 @@ from .config import DataraxModuleConfig, StructuralConfig
 from .order import Order
 from .source import DataSourceModule
 from .spec import Batch, ElementSpec
+from .verification import Verified
 
 
 class Subset(DataSourceModule):
@@ -139,6 +140,10 @@ class Subset(DataSourceModule):
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
         """The parent's, at concrete ``indices``."""
         return self.fetch(indices) if self._keeps_records else self.parent.fetch_on_host(self.parent_indices(indices))
+
+    def verify_records(self, indices: np.ndarray) -> Verified:
+        """The parent's, whose record indices the errors name."""
+        return self.parent.verify_records(self.parent_indices(indices))
 
     def compiled_records(
         self, sharding: jax.sharding.Sharding | None = None

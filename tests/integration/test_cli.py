@@ -1,8 +1,6 @@
 """``drx`` as users run it: the installed command and ``python -m datarax_core``, each in a process of its own."""
 
 import json
-import os
-import pty
 import re
 import signal
 import subprocess
@@ -14,14 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from commands import DRX, MODULE, run_on_terminal
+from commands import fails as _fails
+from commands import run as _run
 
 from datarax_core import Pipeline
 
 if TYPE_CHECKING:
     from conftest import Site
 
-DRX = [str(Path(sys.executable).with_name("drx"))]
-MODULE = [sys.executable, "-W", "error", "-m", "datarax_core"]
 SPENT = r"[\d.]+ s +\d+%"
 SUMMARY = (  # the last lines of what `drx run` prints
     r"{batches} batches, {records} records, {megabytes} MB in [\d.]+ s\n"
@@ -33,21 +32,6 @@ SUMMARY = (  # the last lines of what `drx run` prints
     rf"in stages            {SPENT}\n"
     r"records substituted  0\n$"
 )
-
-
-def _run(command: Sequence[str], *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - our own command
-        [*command, *args], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
-    )
-
-
-def _fails(command: Sequence[str], *args: str, cwd: Path | None = None) -> str:
-    """What a command that fails by a user's mistake prints on stderr."""
-    done = _run(command, *args, cwd=cwd)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
-    return done.stderr.strip()
 
 
 @pytest.fixture
@@ -110,6 +94,16 @@ def test_sources_as_json(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
+def test_decoders_are_listed_as_sources_are() -> None:
+    lines = [line.split() for line in _run(DRX, "decoders").stdout.splitlines()]
+    version = metadata.version("datarax-arrayrecord")
+    assert lines[0] == ["name", "status", "distribution", "version"]
+    assert [name for name, *_ in lines[1:]] == ["array", "example", "msgpack", "npz", "raw"]
+    assert all(line == ["ready", "datarax-arrayrecord", version] for _, *line in lines[1:])
+    listed = json.loads(_run(DRX, "decoders", "--json").stdout)
+    assert listed[0]["target"] == "datarax_arrayrecord.decoders:ArrayDecoder"
+
+
 def test_the_version_is_the_distribution_s() -> None:
     assert _run(DRX, "--version").stdout == f"datarax-core {metadata.version('datarax-core')}\n"
 
@@ -160,17 +154,11 @@ def test_a_run_of_one_batch_has_no_time_after_it(config: Path) -> None:
 
 
 def test_run_shows_its_progress_on_a_terminal(config: Path) -> None:
-    ours, theirs = pty.openpty()
-    done = subprocess.run(  # noqa: S603 - our own command
-        [*DRX, "run", str(config)], stdout=subprocess.PIPE, stderr=theirs, check=True, text=True, timeout=120
-    )
-    os.close(theirs)
-    shown = os.read(ours, 100_000).decode()
-    os.close(ours)
+    printed, shown = run_on_terminal(DRX, "run", str(config))
     assert "\x1b[" in shown
     assert "0/16" in shown
-    assert "\x1b" not in done.stdout
-    assert re.search("\n" + SUMMARY.format(batches=16, records="1,000", megabytes=r"0\.0"), done.stdout)
+    assert "\x1b" not in printed
+    assert re.search("\n" + SUMMARY.format(batches=16, records="1,000", megabytes=r"0\.0"), printed)
 
 
 def test_an_interrupted_run_still_prints_its_summary(config: Path) -> None:

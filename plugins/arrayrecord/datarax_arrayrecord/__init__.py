@@ -2,5 +2,6 @@
 
 from ._config import ArrayRecordSourceConfig
 from ._source import ArrayRecordSourceModule
+from ._writing import write
 
-__all__ = ["ArrayRecordSourceConfig", "ArrayRecordSourceModule"]
+__all__ = ["ArrayRecordSourceConfig", "ArrayRecordSourceModule", "write"]

@@ -3,16 +3,22 @@
 import json
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from datarax_core.errors import ConfigError, RecordError
+from datarax_core.quarantine import append_to_quarantine
 
 from ._files import FileTable
+
+_SEVERAL: Final = -1
+_IN_A_ROW: Final = 1000
+"""Bad records one after the other that no file has, unless it is read with the wrong decoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +32,20 @@ class Policy:
         """The number of bad records that are put up with, of so many."""
         if self.max_errors is None:
             return records
-        return self.max_errors if isinstance(self.max_errors, int) else int(self.max_errors * records)
+        share = self.max_errors
+        return share if isinstance(share, int) else int(share * records + 1e-6)  # 0.29 * 100 is 28.999999999999996
+
+    def require_place(self) -> None:
+        """Refuse a quarantine file that cannot be written, before the first bad record does.
+
+        Raises:
+            FileNotFoundError: Its folder does not exist.
+        """
+        if self.quarantine is not None and not Path(self.quarantine).parent.is_dir():
+            folder = Path(self.quarantine).parent
+            raise FileNotFoundError(
+                f"no such folder: {folder}; 'quarantine' names a file to write in it, so make it first"
+            )
 
 
 class Substitutes:
@@ -62,57 +81,50 @@ class Substitutes:
             RecordError: There are more bad records than the policy puts up with, or no other kind.
         """
         bad: list[int] = []
+        cause: RecordError | None = None
         for ahead in range(self._length):
             candidate = (record + ahead) % self._length
+            if candidate in self._instead:  # a long stretch of bad ones is walked once
+                continue
             try:
                 found = read(candidate)
             except RecordError as error:
-                bad.append(candidate)
                 self._note(error)
+                bad.append(candidate)
+                cause = error
+                if len(bad) == _IN_A_ROW:
+                    break
                 continue
             with self._lock:
                 self._instead.update(dict.fromkeys(bad, candidate))
             return candidate, found
         raise RecordError(
-            f"none of {self._length} records can be read; the last that was tried is record {bad[-1]}",
+            f"none of {len(bad)} records from record {record} on can be read: is it the right decoder? The last one: {cause}",
             record=record,
             reason="no record can be read",
-        )
+        ) from cause
 
     def _note(self, error: RecordError) -> None:
+        """Take note of a bad record, if it is the first time that it is met."""
         key = (error.path or "", error.record if error.row is None else error.row)
         with self._lock:
-            is_new = key not in self._noted
+            if key in self._noted:
+                return
+            found, limit = len(self._noted) + 1, self._policy.limit(self._length)
+            if found > limit:  # it is not noted, so that it is too many again the next time
+                raise RecordError(
+                    f"{error}; that is bad record number {found}, and max_errors={self._policy.max_errors} puts up with "
+                    f"{limit} of {self._length}",
+                    record=error.record,
+                    reason=error.reason,
+                    path=error.path,
+                    row=error.row,
+                ) from error
+            if self._policy.quarantine is None:
+                warnings.warn(f"{error}; the next one is served in its place (on_error='substitute')", stacklevel=2)
+            else:
+                append_to_quarantine(self._policy.quarantine, [error])
             self._noted.add(key)
-            found = len(self._noted)
-        if not is_new:
-            return
-        limit = self._policy.limit(self._length)
-        if found > limit:
-            raise RecordError(
-                f"{error}; that is bad record number {found}, and max_errors={self._policy.max_errors} puts up with {limit} of "
-                f"{self._length}",
-                record=error.record,
-                reason=error.reason,
-                path=error.path,
-                row=error.row,
-            ) from error
-        if self._policy.quarantine is None:
-            warnings.warn(f"{error}; the next one is served in its place (on_error='substitute')", stacklevel=2)
-        else:
-            append_to_quarantine(self._policy.quarantine, error)
-
-
-def append_to_quarantine(path: str, error: RecordError) -> None:
-    """Add a line for a bad record to a quarantine file, unless it has one; several processes may do so at once."""
-    line = json.dumps({"file": error.path, "record": error.row, "cause": error.reason}, ensure_ascii=False)
-    try:
-        known = Path(path).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        known = []
-    if line not in known:
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")  # one write: lines of several processes do not mix
 
 
 def excluded_records(path: str, table: FileTable) -> np.ndarray:
@@ -126,9 +138,10 @@ def excluded_records(path: str, table: FileTable) -> np.ndarray:
             lines names a file of this source.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no such file: {path}; 'exclude' names a list that drx verify wrote") from error
+    lines = text.removesuffix("\n").split("\n") if text else []  # paths may hold other ends of lines
     numbers = _numbers_of(table)
     found, listed = set(), 0
     for place, name, row in _entries(lines, path):
@@ -136,6 +149,11 @@ def excluded_records(path: str, table: FileTable) -> np.ndarray:
         file = numbers.get(name, numbers.get(Path(name).name))
         if file is None:
             continue
+        if file == _SEVERAL:
+            raise ConfigError(
+                f"{place}: {name} is no file of this source, and several of its files have that name; write the path of the "
+                f"one that is meant, such as {table.paths[0]}"
+            )
         if not 0 <= row < table.counts[file]:
             raise ConfigError(f"{place}: {name} has {table.counts[file]} records, and none with the number {row}")
         found.add(int(table.starts[file]) + row)
@@ -144,9 +162,10 @@ def excluded_records(path: str, table: FileTable) -> np.ndarray:
     return np.asarray(sorted(found), np.int64)
 
 
-def _numbers_of(table: FileTable) -> dict[str, int | None]:
+def _numbers_of(table: FileTable) -> dict[str, int]:
     names = [Path(path).name for path in table.paths]
-    by_name = {name: number if names.count(name) == 1 else None for number, name in enumerate(names)}
+    times = Counter(names)
+    by_name = {name: number if times[name] == 1 else _SEVERAL for number, name in enumerate(names)}
     return {**by_name, **{path: number for number, path in enumerate(table.paths)}}
 
 
@@ -160,6 +179,8 @@ def _entries(lines: list[str], path: str) -> Iterator[tuple[str, str, int]]:
             raise ConfigError(
                 f'{place} is no line of a quarantine file: it lacks "file" and "record": {line!r:.80}'
             ) from error
+        if name is None:
+            continue  # a bad record of a source without files
         if not isinstance(name, str) or not isinstance(row, int) or isinstance(row, bool):
             raise ConfigError(f'{place}: "file" is text and "record" a number, not {name!r:.40} and {row!r:.40}')
         yield place, name, row

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from datarax_core.indices import as_integer
 from datarax_core.order import Order
 
 DEVICE_LIMIT = 2**31 - 1
@@ -26,10 +27,19 @@ class FileOrder:
         """The records at positions ``start .. start + size``: int64 (size,), or int32 (size,) if anything is traced.
 
         Cost: O(files + size) for each epoch that is touched.
+
+        Raises:
+            TypeError: ``start`` or ``size`` is no integer.
+            ValueError: ``start`` or ``size`` is negative, or a traced order is asked for more than 2**31 - 1 records.
         """
-        if isinstance(start, jax.core.Tracer) or isinstance(key, jax.core.Tracer):
-            return self._on_device(start, size, key)
-        return self._on_host(int(start), size, key)
+        size = _from_zero("size", size)
+        if isinstance(start, jax.core.Tracer):
+            if not jnp.issubdtype(start.dtype, np.integer):
+                raise TypeError(f"a position is an integer, not {start.dtype}")
+            wide = start if start.dtype.itemsize > 4 else start.astype(np.uint32)  # the next epoch may begin past 2**31
+            return self._on_device(wide, size, key)
+        start = _from_zero("a position", start)
+        return (self._on_device if isinstance(key, jax.core.Tracer) else self._on_host)(start, size, key)
 
     def _on_host(self, start: int, size: int, key: Any) -> np.ndarray:
         counts, starts = self._served()
@@ -73,3 +83,10 @@ class FileOrder:
         filled = np.flatnonzero(self.counts)
         starts = np.cumsum(self.counts) - self.counts
         return self.counts[filled], starts[filled]
+
+
+def _from_zero(field: str, value: Any) -> int:
+    number = as_integer(field, value)
+    if number < 0:
+        raise ValueError(f"{field} is 0 or more, not {number}")
+    return number

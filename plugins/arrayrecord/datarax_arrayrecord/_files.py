@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,8 +33,8 @@ class Stamp(NamedTuple):
         """
         if is_remote(path):
             return None
-        stat = os.stat(path)  # noqa: PTH116 - a fifth of what a Path costs, once a file a batch
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        now = os.stat(path)  # noqa: PTH116 - a fifth of what a Path costs, once a file a batch
+        return cls(now.st_size, now.st_mtime_ns, now.st_ino)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -90,11 +91,6 @@ class FileTable:
         file = int(np.searchsorted(self.ends, record, side="right"))
         return file, record - int(self.starts[file])
 
-    def record_bytes(self, file: int) -> float:
-        """About how many bytes of a file a record takes, as it is stored."""
-        stamp = self.stamps[file]
-        return 0.0 if stamp is None else stamp.size / max(int(self.counts[file]), 1)
-
     def require_unchanged(self, file: int) -> None:
         """Refuse a file that is no longer the one whose records were counted: its reader gives what it likes by then.
 
@@ -133,10 +129,16 @@ def _require_readable(path: str) -> Stamp | None:
     if is_remote(path):
         return None
     try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise DataFileError(
+            path, f"the name of {path!r} is no UTF-8, and array_record opens no other; rename it"
+        ) from error
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - as above
+            raise DataFileError(path, f"{path} is no ordinary file, but a folder, a pipe or a device")
         with open(path, "rb") as file:  # noqa: PTH123 - as above
             empty = not file.read(1)
-    except IsADirectoryError as error:
-        raise DataFileError(path, f"{path} is a folder where a file is expected") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no such file: {path}") from error
     except PermissionError as error:

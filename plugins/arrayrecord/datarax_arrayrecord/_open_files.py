@@ -45,7 +45,7 @@ class OpenFiles:
         self.require_own_process()
         reader = self._take(file)
         try:
-            records = reader.read(rows, self.table.record_bytes(file))
+            records = reader.read(rows)
         except BaseException:  # an interrupted reader, too, may stand anywhere
             reader.close()
             self.table.require_unchanged(file)  # if it changed, that is what went wrong
@@ -81,7 +81,11 @@ class OpenFiles:
                     self._idle[file] = readers
                 return reader
         self.table.require_unchanged(file)
-        return FileReader(self.table.paths[file])
+        try:
+            return FileReader(self.table.paths[file])
+        except OSError:  # too many files are open, and these for nobody's use
+            self.close()
+            return FileReader(self.table.paths[file])
 
     def _give_back(self, file: int, reader: FileReader) -> None:
         unused = None

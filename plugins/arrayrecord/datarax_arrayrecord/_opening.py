@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 from ._config import ArrayRecordSourceConfig
@@ -82,7 +83,10 @@ def opened(config: ArrayRecordSourceConfig, paths: PathsLike | Opened | None, ti
 
 def _opened(config: ArrayRecordSourceConfig, given: tuple[str, ...], table: FileTable) -> Opened:
     decoder = config.decoder or decoder_beside(table.paths) or RawDecoder()
-    policy = Policy(config.max_errors, config.quarantine) if config.on_error == "substitute" else None
+    quarantine = config.quarantine and str(Path.cwd() / config.quarantine)  # wherever this process goes
+    policy = Policy(config.max_errors, quarantine) if config.on_error == "substitute" else None
+    if policy is not None:
+        policy.require_place()
     records = Records(table, decoder, exclude=config.exclude, policy=policy, limit=config.max_open_files)
     return Opened(config, given, table, records)
 

@@ -1,6 +1,7 @@
 """Which files a source is made of: single files, folders, globs and shard patterns, in an order that never changes."""
 
 import glob
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ _SHOWN: Final = 5
 
 
 def data_files(paths: Sequence[str]) -> list[str]:
-    """The files that ``paths`` name: those of each path sorted by name, path after path.
+    """The files that ``paths`` name, wherever this process goes: those of each path sorted by name, path after path.
 
     A path is a file; a folder, which stands for all its ArrayRecord files; a glob (``train-*.array_record``, ``**`` for
     folders at any depth); or all shards of one data set, ``train.array_record@8`` or ``train.array_record-?????-of-?????``.
@@ -29,18 +30,21 @@ def data_files(paths: Sequence[str]) -> list[str]:
         ValueError: A folder holds the shards of several data sets, or two paths name the same file.
     """
     files = [file for path in paths for file in _files_of(path)]
-    repeated = [file for file, count in Counter(files).items() if count > 1]
+    real = [file if is_remote(file) else os.path.realpath(file) for file in files]  # it may go by several names
+    times = Counter(real)
+    repeated = [file for file, place in zip(files, real, strict=True) if times[place] > 1]
     if repeated:
         raise ValueError(
-            f"the paths name {_listed(repeated)} more than once, so that its records would be served more than once; "
-            "name each file once"
+            f"the paths name a file more than once, {_listed(dict.fromkeys(repeated))}, so that its records would be served "
+            "more than once; name each file once"
         )
-    return files
+    return [file if is_remote(file) else str(Path.cwd() / file) for file in files]
 
 
 def without_shard(path: str) -> str:
     """The path of the data set that a file is one shard of: its own, without the shard's number."""
-    return _SHARD.sub("", path)
+    folder, name = os.path.split(path)
+    return os.path.join(folder, _SHARD.sub("", name))  # noqa: PTH118 - a Path would drop the ./ before it
 
 
 def shard_path(path: str, shard: int, shards: int) -> str:
@@ -84,12 +88,14 @@ def _in_folder(folder: Path) -> list[str]:
             f"the folder {folder} holds the shards of several data sets, {_listed(Path(one).name for one in sets)}; name the "
             f"one to read, such as {sets[0]}-?????-of-?????"
         )
-    _require_complete(files, str(folder))
+    _require_one_sharding(files, f"the folder {folder}")
+    _require_complete(files, f"the folder {folder}")
     return files
 
 
 def _is_data(entry: Path) -> bool:
-    return _SHARD.sub("", entry.name).endswith(SUFFIXES)
+    hidden = entry.name.startswith(".")  # as globs have it: what is half copied, or notes of the system
+    return not hidden and _SHARD.sub("", entry.name).endswith(SUFFIXES)
 
 
 def _all_shards(path: str, name: str, shards: int) -> list[str]:
@@ -117,6 +123,7 @@ def _matching(pattern: str) -> list[str]:
         folder = _fixed_part(pattern)
         reason = "no file matches" if folder.is_dir() else f"the folder {folder} does not exist, so no file matches"
         raise FileNotFoundError(f"{reason} {pattern}; check the pattern, and the folder that it is relative to")
+    _require_one_sharding(files, pattern)
     if _ANY_SHARD.search(pattern):
         _require_complete(files, pattern)
     return files
@@ -133,17 +140,36 @@ def _fixed_part(pattern: str) -> Path:
 
 def _require_complete(files: Iterable[str], origin: str) -> None:
     """Refuse shards some of whose siblings are missing: those that are there would pass for the whole data set."""
-    present: dict[tuple[str, str, int], set[int]] = {}
-    for file in files:
-        if found := _SHARD.search(Path(file).name):
-            around = file[: -len(Path(file).name)] + Path(file).name[: found.start()], Path(file).name[found.end() :]
-            present.setdefault((*around, int(found["shards"])), set()).add(int(found["shard"]))
-    for (name, suffix, shards), numbers in present.items():
-        if missing := [shard_path(name, shard, shards) + suffix for shard in range(shards) if shard not in numbers]:
-            raise FileNotFoundError(
-                f"{len(missing)} of the {shards} shards in {origin} are missing: {_listed(missing)}; to read a part of a data "
-                "set on purpose, name its files"
+    for (name, suffix), found in _shards(files).items():
+        for shards, numbers in found.items():
+            missing = [shard_path(name, shard, shards) + suffix for shard in range(shards) if shard not in numbers]
+            if missing:
+                raise FileNotFoundError(
+                    f"{len(missing)} of the {shards} shards in {origin} are missing: {_listed(missing)}; to read a part of a "
+                    "data set on purpose, name its files"
+                )
+
+
+def _require_one_sharding(files: Iterable[str], origin: str) -> None:
+    """Refuse a data set that lies there twice, in two numbers of shards: each record would be served twice."""
+    for (name, suffix), found in _shards(files).items():
+        if len(found) > 1:
+            numbers = sorted(found)
+            raise ValueError(
+                f"{origin} holds {name}{suffix} in {' and in '.join(map(str, numbers))} shards, so that its records would be "
+                f"served more than once; name those to read, such as {name}{suffix}@{numbers[-1]}"
             )
+
+
+def _shards(files: Iterable[str]) -> dict[tuple[str, str], dict[int, set[int]]]:
+    """By data set (its path before and behind the number of the shard) and number of shards: which of them are there."""
+    present: dict[tuple[str, str], dict[int, set[int]]] = {}
+    for file in files:
+        folder, name = os.path.split(file)
+        if found := _SHARD.search(name):
+            data_set = os.path.join(folder, name[: found.start()]), name[found.end() :]  # noqa: PTH118 - as above
+            present.setdefault(data_set, {}).setdefault(int(found["shards"]), set()).add(int(found["shard"]))
+    return present
 
 
 def _listed(paths: Iterable[str]) -> str:

@@ -19,8 +19,10 @@ machine with more of them has them decompress what is read at once.
 """
 
 import contextlib
+import errno
 import os
 import re
+import resource
 from typing import Any, Final
 
 import numpy as np
@@ -41,6 +43,8 @@ _STRETCH_RECORDS: Final = 1024
 _STRETCH_BYTES: Final = 1 << 22
 """What is read at once, at most, of a file that is read from front to back."""
 
+_LIMITS: Final = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+
 
 class ReadError(Exception):
     """Some of the records that were asked for cannot be read. The reader is of no use any more."""
@@ -51,6 +55,7 @@ class FileReader:
 
     Raises:
         DataFileError: It is no ArrayRecord file, or damaged so that none of it can be read.
+        OSError: This process has too many files open.
     """
 
     def __init__(self, path: str) -> None:
@@ -60,6 +65,10 @@ class FileReader:
         if not self._reader.ok():
             reason = self._trouble()
             self.close()
+            if os.strerror(errno.EMFILE) in reason:
+                raise OSError(
+                    errno.EMFILE, "too many open files; lower max_open_files, or raise the limit (ulimit -n)", path
+                )
             raise DataFileError(path, f"{path} is no ArrayRecord file, or is damaged or truncated: {reason}")
         self.num_records: int = self._reader.num_records()
         written = self._reader.writer_options_string() or ""
@@ -67,20 +76,21 @@ class FileReader:
         self.group_size = int(group[1]) if group else 1
         self._reads_lists = self.group_size > 1 or "uncompressed" not in written
         self._list = 2 if self.group_size > 1 else _LIST  # one by one, each would decompress its whole group again
+        self._is_limited = _memory_is_limited()
         self._ahead: tuple[int, list[bytes]] = (-1, [])
+        self._record_bytes = 1.0  # of those read last: in the file, compressed, they may be a thousandth of it
 
-    def read(self, rows: np.ndarray, record_bytes: float) -> list[bytes]:
+    def read(self, rows: np.ndarray) -> list[bytes]:
         """The records in these rows, in their order.
 
         Args:
-            rows: int (k,), at least one, all less than `num_records`.
-            record_bytes: About how large a record is: what is read ahead is bounded by it.
+            rows: int (k,), at least one, all less than `num_records`; some may be the same.
 
         Raises:
             ReadError: One of them cannot be read, or is larger than the memory.
         """
         try:
-            return self._read(rows, record_bytes)
+            return self._read(rows)
         except (RuntimeError, IndexError, MemoryError) as error:  # array_record raises them for damage of any kind
             raise ReadError(_reason(error)) from error
 
@@ -89,33 +99,39 @@ class FileReader:
         with contextlib.suppress(RuntimeError):  # which a reader that has failed before raises again
             self._reader.close()
 
-    def _read(self, rows: np.ndarray, record_bytes: float) -> list[bytes]:
+    def _read(self, rows: np.ndarray) -> list[bytes]:
+        if self._is_limited:
+            return self._one_by_one(rows)
         first, count = int(rows[0]), len(rows)
-        if count >= _RANGE and rows[-1] - first == count - 1 and (np.diff(rows) == 1).all():
-            return self._range(first, first + count, record_bytes)
-        reader = self._reader
+        begin, held = self._ahead
+        pays = count >= _RANGE or begin <= first < begin + len(held)  # else the end of a file would stay held
+        if pays and int(rows[-1]) - first == count - 1 and (np.diff(rows) == 1).all():  # rows may repeat
+            return self._range(first, first + count)
         if self._reads_lists and count >= self._list:
-            listed: list[bytes] = reader.read(rows.tolist())
+            listed: list[bytes] = self._reader.read(rows.tolist())
             return listed
-        records = []
+        return self._one_by_one(rows)
+
+    def _one_by_one(self, rows: np.ndarray) -> list[bytes]:
+        reader, records = self._reader, []
         for row in rows.tolist():
             reader.seek(row)
             records.append(reader.read())
         return records
 
-    def _range(self, start: int, stop: int, record_bytes: float) -> list[bytes]:
+    def _range(self, start: int, stop: int) -> list[bytes]:
         """The records ``start .. stop``. Whoever goes on where they end is reading it all, and finds the next ones read."""
         begin, held = self._ahead
         end = begin + len(held)
         if not begin <= start <= end:
-            self._ahead = (stop, [])
             records: list[bytes] = self._reader.read(start, stop)
+            self._ahead, self._record_bytes = (stop, []), _mean_bytes(records)
             return records
         if stop > end:
-            ahead = min(_STRETCH_RECORDS, int(_STRETCH_BYTES / max(record_bytes, 1.0)))
+            ahead = min(_STRETCH_RECORDS, int(_STRETCH_BYTES / self._record_bytes))
             more = self._reader.read(end, min(max(stop, end + ahead), self.num_records))
             records = held[start - begin :] + more[: stop - end]
-            self._ahead = (end, more)
+            self._ahead, self._record_bytes = (end, more), _mean_bytes(more)
         else:
             records = held[start - begin : stop - begin]
         if stop == self.num_records:
@@ -130,8 +146,17 @@ class FileReader:
         return "its end is missing"
 
 
+def _memory_is_limited() -> bool:
+    """Whether the system may refuse memory: a thread of array_record's own that is refused any ends the process."""
+    return any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in _LIMITS)
+
+
+def _mean_bytes(records: list[bytes]) -> float:
+    return max(sum(map(len, records)) / len(records), 1.0)
+
+
 def _reason(error: Exception) -> str:
     """The first sentence of what array_record says: the rest repeats it for each layer that it came through."""
     if isinstance(error, MemoryError) or "allocate" in str(error):
         return "the record is larger than the memory that is left"
-    return str(error).partition("; ")[0] or "its end is missing"
+    return str(error).partition("; ")[0].strip() or "its end is missing"

@@ -1,14 +1,16 @@
 """The records of a source by their index: read from whichever files they are in, decoded as one batch."""
 
+import contextlib
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
 
 from datarax_core.decoders import Decoder
 from datarax_core.errors import DataFileError, RecordError
-from datarax_core.spec import Batch, ElementSpec
+from datarax_core.spec import Batch, ElementSpec, check_batch
+from datarax_core.verification import Verified, reason_of, verified
 
 from ._faults import Policy, Substitutes, excluded_records
 from ._files import FileTable
@@ -38,12 +40,7 @@ class Records:
         self._skips = self.excluded - np.arange(len(self.excluded))
         self._substitutes = None if policy is None else Substitutes(policy, self.length)
         self._spec = decoder.element_spec()
-
-    def with_policy(self, policy: Policy | None) -> Self:
-        """The same records and open files, with bad ones handled in another way."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__, _substitutes=None if policy is None else Substitutes(policy, self.length))
-        return twin
+        self._good_spec: tuple[ElementSpec | None] | None = None
 
     def served_counts(self) -> np.ndarray:
         """int64 (files,): how many records of each file are served."""
@@ -76,6 +73,8 @@ class Records:
             RecordError: One of them cannot be read; says which, where and why.
             DataFileError: A file changed since the source was built.
         """
+        if not len(indices):
+            return [], 0
         return self._read(indices, title, lambda records: records, lambda parts: [part[0] for part in parts])
 
     def batch_of(self, indices: np.ndarray, title: str) -> tuple[Batch, int]:
@@ -86,12 +85,35 @@ class Records:
             DataFileError: A file changed since the source was built.
         """
         spec = self.spec(title)
+        if not len(indices):  # which no decoder is asked for
+            return jax.tree.map(lambda leaf: np.empty((0, *leaf.shape), leaf.dtype), spec), 0
         return self._read(
             indices,
             title,
             lambda records: self.decoder.decode(records, spec),
             lambda parts: jax.tree.map(lambda *rows: np.concatenate(rows), *parts),
         )
+
+    def verified(self, indices: np.ndarray, title: str) -> Verified:
+        """Which of the records cannot be read or decoded, whatever the policy says.
+
+        Raises:
+            DataFileError: A file changed since the source was built.
+        """
+        known = self._first_good_spec(title)
+
+        def decode(records: list[bytes]) -> Batch:
+            spec = self.decoder.spec_from(records[0]) if known is None else known
+            batch = self.decoder.decode(records, spec)
+            check_batch(batch, spec, len(records), origin=f"the decoder {self.decoder.type!r}")
+            return batch
+
+        def read(some: np.ndarray) -> Batch:
+            if len(some) == 1:
+                return self._one(int(some[0]), lambda record: decode([record]), title)
+            return decode(self._stored(some))
+
+        return verified(read, indices, title)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
@@ -107,6 +129,16 @@ class Records:
         except Exception:  # noqa: BLE001 - the boundary to decoders of others, which fail in any way they like
             found, substituted = self._one_by_one(indices, title, lambda record: decode([record]))
             return join(found), substituted
+
+    def _first_good_spec(self, title: str) -> ElementSpec | None:
+        """The spec, also where the first records cannot be read; None if no record can. Not the one that is served by."""
+        if self._good_spec is None:
+            self._good_spec = (self._spec,)
+            for index in range(self.length if self._spec is None else 0):
+                with contextlib.suppress(RecordError):
+                    self._good_spec = (self._one(index, self.decoder.spec_from, title),)
+                    break
+        return self._good_spec[0]
 
     def _one_by_one(self, indices: np.ndarray, title: str, decode: Callable[[bytes], Any]) -> tuple[list[Any], int]:
         found, substituted = [], 0
@@ -128,7 +160,7 @@ class Records:
         try:
             return decode(record)
         except Exception as error:  # as above
-            reason = f"{error}" if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            reason = reason_of(error)
             trouble = f"cannot be decoded as {self.decoder.type!r}: {reason}"
             raise self._bad(index, trouble, reason, title) from error
 

@@ -14,13 +14,17 @@ from datarax_core.decoders import Decoder
 from datarax_core.errors import ConfigError
 from datarax_core.indices import record_numbers
 from datarax_core.local_files import LocalFilesOnlyMixin
+from datarax_core.order import Order
 from datarax_core.source import DataSourceModule
 from datarax_core.spec import Batch, ElementSpec
+from datarax_core.verification import Verified
+from datarax_core.writing import Written
 
 from ._config import DEFAULT_SEED, ArrayRecordSourceConfig
 from ._file_order import FileOrder
 from ._opening import Opened, opened
-from .decoders import RawDecoder
+from ._writing import DEFAULT_COMPRESSION, write
+from .decoders._raw import FIELD, RawDecoder
 
 
 class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
@@ -159,8 +163,13 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         """
         if not (self.config.shuffle_files and self.is_random_order and key is not None):
             return super().record_indices_at(start, size, key)
-        self._opened.records.require_records(self.title)
+        self._require_records()
         return FileOrder(self._opened.records.served_counts()).record_indices(start, size, key)
+
+    def order(self) -> Order:
+        """See `DataSourceModule.order`; of no records there is none."""
+        self._require_records()
+        return super().order()
 
     # -- one element at a time ------------------------------------------------------------------------------------------
 
@@ -210,6 +219,35 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         super().reset(seed)
         self._loop.has_begun = False
 
+    # -- all records ----------------------------------------------------------------------------------------------------
+
+    def verify_records(self, indices: np.ndarray) -> Verified:
+        """See `DataSourceModule.verify_records`: strict also with ``on_error="substitute"``."""
+        return self._opened.records.verified(self._record_numbers(indices), self.title)
+
+    @classmethod
+    def write_records(
+        cls,
+        path: str,
+        source: DataSourceModule,
+        *,
+        shards: int = 1,
+        decoder: str | None = None,
+        compression: str | None = None,
+        overwrite: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Written:
+        """See `DataSourceModule.write_records`, and `datarax_arrayrecord.write`, which this is."""
+        return write(
+            path,
+            source,
+            decoder,
+            shards=shards,
+            compression=compression or DEFAULT_COMPRESSION,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
     # -- files ----------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -242,13 +280,18 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         return isinstance(self.decoder, RawDecoder)
 
     def _undecoded(self, indices: np.ndarray) -> list[bytes]:
+        if self.config.cacheable:
+            return list(self.fetch(self._record_numbers(indices))[FIELD])
         stored, substituted = self._opened.records.bytes_of(self._record_numbers(indices), self.title)
         self.note_substituted(substituted)
         return stored
 
     def _record_numbers(self, indices: Any) -> np.ndarray:
+        self._require_records()
+        return record_numbers(indices, self.total_records, self.title).astype(np.int64, copy=False)  # uint8 would wrap
+
+    def _require_records(self) -> None:
         self._opened.records.require_records(self.title)
-        return record_numbers(indices, self.total_records, self.title)
 
     def _drawn_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
         if self.config.seed == DEFAULT_SEED or rngs is None:

@@ -14,6 +14,7 @@ from datarax_core.indices import as_integer, record_numbers
 from datarax_core.order import DEVICE_LIMIT
 from datarax_core.source import DataSourceModule
 from datarax_core.spec import Batch, split_beside
+from datarax_core.verification import Verified
 
 from ._config import MixDataSourcesConfig
 from ._fields import Fields
@@ -147,6 +148,11 @@ class Mixed:
             for row, element in zip(rows.tolist(), children[child].get_elements(own), strict=True):
                 elements[row] = self.fields.element(child, element)
         return elements
+
+    def verify(self, children: Children, indices: Any) -> Verified:
+        """See `MixDataSourcesNode.verify_records`."""
+        parts = [children[child].verify_records(own) for child, _, own in self._by_child(self._numbers(indices))]
+        return sum(parts, Verified(0, 0))
 
     def read(self, mix: Any, position: int, size: int) -> tuple[Batch, int]:
         """(the next records of a mixture with streams, how many): ``size``, or what is left of it."""

@@ -13,6 +13,7 @@ from datarax_core.errors import ConfigError
 from datarax_core.order import Order, key_words
 from datarax_core.source import DataSourceModule
 from datarax_core.spec import Batch, ElementSpec
+from datarax_core.verification import Verified
 
 from ._children import Mixed, checked_children, fingerprint_of
 from ._config import MixDataSourcesConfig
@@ -275,6 +276,11 @@ class MixDataSourcesNode(StreamAccess):
     def get_elements(self, indices: np.ndarray) -> list[Any]:
         """The records, each by itself, as its child gives it, with the fields that are added."""
         return self._mixed.elements(self.children, indices)
+
+    def verify_records(self, indices: np.ndarray) -> Verified:
+        """Which of the records at ``indices`` cannot be read, as their children say it, whose record indices it names."""
+        self._require_random_access()
+        return self._mixed.verify(self.children, indices)
 
     # -- parts and copies -----------------------------------------------------------------------------------------------
 

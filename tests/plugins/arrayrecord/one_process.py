@@ -47,5 +47,5 @@ def _rows(batch: Any) -> dict[str, list[int]]:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[2] / "core" / "importable"))
+    sys.path.insert(0, str(Path(__file__).with_name("importable")))
     main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]))

@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 
 from datarax_core import Pipeline, eager
+from datarax_core.blocks import record_blocks, verified_blocks
 from datarax_core.source import DataSourceModule
 from datarax_memory import MemorySource, MemorySourceConfig
 
@@ -132,6 +133,30 @@ def test_substituted_records_of_children_are_counted(child: Any, mix: Any) -> No
     pipeline = Pipeline(source=made, batch_size=6)
     list(pipeline)
     assert pipeline.stats()["records_substituted"] == 3
+
+
+def test_records_are_verified_by_their_children(child: Any, mix: Any) -> None:
+    class Damaged(type(child(0, 9, kind="host"))):  # type: ignore[misc]
+        def get_records(self, indices: Any) -> Any:
+            if 3 in indices:
+                raise ValueError("a bit was flipped")
+            return super().get_records(indices)
+
+    damaged = Damaged(child(0, 9, kind="host").config, 0, 9, rngs=nnx.Rngs(0))
+    for made in (
+        mix([child(1, 5), damaged], stop="first_exhausted"),
+        mix([mix([damaged]), child(1, 40)], stop="all_seen"),
+    ):
+        parts = list(verified_blocks(made))
+        assert sum(part.records for part in parts) == made.num_records != len(made)
+        (error,) = [error for part in parts for error in part.errors]
+        assert (error.record, error.reason) == (3, "a bit was flipped")
+
+
+def test_all_records_are_written_once_whatever_an_epoch_is(child: Any, mix: Any) -> None:
+    made = mix([child(0, 9), child(1, 5, kind="host")], (0.9, 0.1), stop="all_seen")
+    ids = np.concatenate([block["id"] for block in record_blocks(made)]).tolist()
+    assert ids == [*range(9), *range(MILLION, MILLION + 5)]
 
 
 def test_a_64_bit_value_that_does_not_fit_is_refused_by_record(mix: Any) -> None:

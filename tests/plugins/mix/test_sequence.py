@@ -249,6 +249,16 @@ def test_a_zero_weight_means_never(child: Any, mix: Any) -> None:
     assert {int(e["id"]) // MILLION for e in drawn} == {0}
 
 
+def test_children_of_very_different_sizes_and_weights_stay_exact(child: Any, mix: Any) -> None:
+    made = mix([child(0, 3), child(1, 1_000_000, kind="host")], (1e-6, 1 - 1e-6))
+    assert made.counts_at(10**12) == {"0": 10**6, "1": 10**12 - 10**6}
+    for epochs in (1, 7, 10**6):
+        assert made.counts_at(epochs * 10**6) == {"0": epochs, "1": epochs * 999_999}
+    position = made.timeline.position_after(0, 10**6 - 2) - 1
+    assert made.record_indices_at(position, 1, made.order_words())[0] < 3
+    assert made.epochs_at(position, 1).tolist() == [(10**6 - 3) // 3]
+
+
 def test_the_children_s_own_positions_are_not_moved(child: Any, mix: Any) -> None:
     children: list[DataSourceModule] = [child(0, 10), child(1, 20)]
     made = mix(children)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from datarax_core.decoders import Decoder
-from datarax_core.spec import Batch, ElementSpec
+from datarax_core.spec import Batch, ElementSpec, named_fields
 
 FIELD = "record"
 
@@ -34,7 +34,8 @@ class RawDecoder(Decoder):
             ValueError: There are other fields, or a record is no ``bytes``.
         """
         if not isinstance(batch, dict) or batch.keys() != {FIELD}:
-            raise ValueError(f"the decoder 'raw' writes one field, {FIELD!r}, of bytes, not {batch!r:.80}")
+            found = ", ".join(sorted(named_fields(batch)))
+            raise ValueError(f"the decoder 'raw' writes one field, {FIELD!r}, of bytes, not the fields {found}")
         for record in batch[FIELD]:
             if not isinstance(record, bytes):
                 raise ValueError(f"the decoder 'raw' writes records that are bytes, not {record!r:.80}")  # noqa: TRY004

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordWriter
 from flax import nnx
+from record_files import write
 
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
 
@@ -21,22 +21,11 @@ def record_of(number: int) -> bytes:
     return np.asarray(number, "<i4").tobytes() + bytes([number % 256, 1, 2, 3])
 
 
-def write_file(path: Path, records: list[bytes], options: str = "group_size:1") -> str:
-    """One file."""
-    writer = ArrayRecordWriter(str(path), options)
-    for record in records:
-        writer.write(record)
-    writer.close()
-    return str(path)
-
-
 def write_files(folder: Path, lengths: tuple[int, ...] = LENGTHS, options: str = "group_size:1") -> list[str]:
     """Shards of these lengths, numbered through."""
     ends = [0, *np.cumsum(lengths).tolist()]
     return [
-        write_file(
-            folder / f"x.array_record-{shard:05d}-of-{len(lengths):05d}", [*map(record_of, range(*span))], options
-        )
+        write(folder / f"x.array_record-{shard:05d}-of-{len(lengths):05d}", [*map(record_of, range(*span))], options)
         for shard, span in enumerate(pairwise(ends))
     ]
 

@@ -1,0 +1,66 @@
+"""``drx convert``: writes the records of a config's source to files that a source of another type reads."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+
+from ._cli_progress import interrupts, progress
+from ._cli_source import mistakes, open_source
+from .config import load_config
+from .registry import SourceRegistry
+from .writing import Written
+
+
+def convert(path: Path, out: Path, *, to: str, **options: Any) -> None:
+    """Write the records of the config ``path`` to ``out``, and print what was written and how to read it.
+
+    Args:
+        path: A pipeline's config, of which the source counts.
+        out: As `DataSourceModule.write_records` takes it.
+        to: The type of the source that reads the files.
+        options: Those of `DataSourceModule.write_records`.
+
+    Raises:
+        DataraxError, OSError: The config, its data or an option cannot be used.
+    """
+    config = load_config(path)
+    kind = SourceRegistry.from_environment().get(to)
+    source = open_source(path, config)
+    began = time.perf_counter()
+    with interrupts() as raise_lost, progress(source.epoch_length, "records") as show, mistakes(path):
+
+        def note(records: int) -> None:
+            raise_lost()
+            show(records, f"{records / (time.perf_counter() - began):,.0f} records/s")
+
+        written = kind.write_records(str(out), source, progress=note, **options)
+    typer.echo(f"{_summary(written)} in {time.perf_counter() - began:.2f} s")
+    if substituted := source.get_operation_stats()["skipped_count"]:
+        typer.echo(f"{substituted:,} of them are others in place of records that cannot be read")
+    typer.echo(
+        f"\nto read them, in a config beside {path.name}:\n\n{_source_block(written, out, path.absolute().parent)}"
+    )
+
+
+def _summary(written: Written) -> str:
+    first, last = written.paths[0], written.paths[-1]
+    files = first if first == last else f"{first} ... {last}"
+    return f"{files}: {written.num_records:,} records, {written.nbytes / 1e6:,.1f} MB"
+
+
+def _source_block(written: Written, out: Path, folder: Path) -> str:
+    """The ``source:`` of a config in a folder, with paths relative to it where they lie in it."""
+    place = out.absolute()
+    shown = place.relative_to(folder) if place.is_relative_to(folder) else place
+    fields = {"type": written.config.type, **written.config.model_dump(mode="json", exclude_defaults=True)}
+    moved = {name: _moved(value, str(out), str(shown)) for name, value in fields.items()}
+    return yaml.safe_dump({"source": moved}, sort_keys=False, default_flow_style=None, width=1000).rstrip()
+
+
+def _moved(value: Any, old: str, new: str) -> Any:
+    if isinstance(value, list):
+        return [_moved(item, old, new) for item in value]
+    return new + value.removeprefix(old) if isinstance(value, str) and value.startswith(old) else value

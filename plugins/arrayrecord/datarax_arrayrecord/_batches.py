@@ -1,0 +1,110 @@
+"""What is written: a source, a dict of arrays or an iterable of batches, as NumPy batches of some megabytes each."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from datarax_core.blocks import BlockSize, record_blocks
+from datarax_core.columns import columns_of
+from datarax_core.errors import SpecError
+from datarax_core.source import DataSourceModule
+from datarax_core.spec import Batch, ElementSpec, differences, named_fields, nbytes_of, spec_of
+
+
+class Blocks(NamedTuple):
+    """All records, in their order."""
+
+    batches: Iterator[Batch]
+    """At least one record each, all of one spec; read as they are asked for."""
+
+    length: int | None
+    """How many records there are; None if that shows at the end only."""
+
+    title: str
+    """What errors call them."""
+
+
+def blocks_of(data: Any) -> Blocks:
+    """The records of a source, of a dict of arrays (nested as it may be), or of an iterable of batches.
+
+    Raises:
+        TypeError: It is none of these, or a field of it no array.
+        ValueError: Columns differ in length. Of an iterable, both are raised as its batches are read.
+    """
+    if isinstance(data, DataSourceModule):
+        length = data.epoch_length if data.access == "stream" else len(data)  # type: ignore[arg-type]  # it has one
+        return Blocks(_alike(record_blocks(data), data.title), length, data.title)
+    title = "the data to write"
+    if isinstance(data, Mapping | np.ndarray | jax.Array):
+        whole = _columns(data, title)
+        return Blocks(_slices(whole), _num_rows(whole, title), title)
+    if isinstance(data, Iterable) and not isinstance(data, str | bytes | bytearray):
+        return Blocks(_alike(_of_iterable(data, title), title), None, title)
+    raise TypeError(
+        f"{title} is a source, a dict of arrays, or an iterable of batches, each a dict of arrays, not {data!r:.80}"
+    )
+
+
+def _of_iterable(batches: Iterable[Any], title: str) -> Iterator[Batch]:
+    for number, batch in enumerate(batches):
+        name = f"batch {number} of {title}"
+        if isinstance(batch, str | bytes | bytearray):
+            raise TypeError(f"{name} is {batch!r:.80}; a batch is a dict of arrays with a row for each record")
+        columns = _columns(batch, name)
+        if _num_rows(columns, name):
+            yield from _slices(jax.tree.map(_text_as_objects, columns))
+
+
+def _columns(batch: Any, title: str, at: str = "") -> Batch:
+    """The batch with NumPy arrays for whatever its fields are."""
+    if isinstance(batch, Mapping):
+        return {name: _columns(value, title, f"{at}.{name}" if at else str(name)) for name, value in batch.items()}
+    if isinstance(batch, tuple):
+        parts = [_columns(value, title, f"{at}.{place}" if at else str(place)) for place, value in enumerate(batch)]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
+    name = at or "record"
+    return np.asarray(columns_of({name: batch}, title).columns[name])
+
+
+def _num_rows(columns: Batch, title: str) -> int:
+    lengths = {name: len(column) for name, column in named_fields(columns).items()}
+    if not lengths:
+        raise ValueError(f"{title} has no fields; a batch is a dict of arrays with a row for each record")
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+        raise ValueError(f"the fields of {title} differ in length: {listed}; each record needs a value in every field")
+    return next(iter(lengths.values()))
+
+
+def _slices(columns: Batch) -> Iterator[Batch]:
+    """Views of a batch's rows, some megabytes each."""
+    size, start, length = BlockSize(), 0, len(jax.tree.leaves(columns)[0])
+    while start < length:
+        rows = slice(start, start + size.records)
+        block = jax.tree.map(lambda column: column[rows], columns)  # noqa: B023 - it is called at once
+        yield block
+        start += size.records
+        size.note(len(jax.tree.leaves(block)[0]), nbytes_of(block))
+
+
+def _text_as_objects(column: np.ndarray) -> np.ndarray:
+    """Text of one batch is as long as its longest, which the next batch may exceed: objects have no such length."""
+    return column.astype(object) if column.dtype.kind == "U" else column
+
+
+def _alike(blocks: Iterator[Batch], title: str) -> Iterator[Batch]:
+    """The blocks, all of which have to be like the first one."""
+    expected: ElementSpec = None
+    done = 0
+    for block in blocks:
+        found = spec_of(block)
+        expected = found if expected is None else expected
+        if wrong := differences(expected, found):
+            raise SpecError(
+                f"the records of {title} from number {done} on are not like the first ones: {'; '.join(wrong)}; records of one "
+                "data set have one element spec"
+            )
+        yield block
+        done += len(jax.tree.leaves(block)[0])

@@ -1,0 +1,130 @@
+"""Files that appear all at once and whole, or not at all."""
+
+import glob
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from ._paths import SUFFIXES, is_remote, shard_path, without_shard
+from ._sidecar import sidecar_path
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a data set is to be written: its files, in the order of their records, and the note beside them."""
+
+    path: str
+    files: tuple[str, ...]
+    sidecar: str
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str], shards: int) -> Self:
+        """That of a data set in so many files.
+
+        Raises:
+            TypeError, ValueError: ``path`` is no path, names no ArrayRecord file, or one shard of several.
+        """
+        text = os.fspath(path)
+        if not isinstance(text, str):
+            raise TypeError(f"the path to write to is text, not {path!r:.80}")
+        if is_remote(text):
+            raise ValueError(f"{text} is not on this machine; write to a local path, and copy the files there")
+        if without_shard(text) != text:
+            raise ValueError(f"{text} names one shard; name the data set, {without_shard(text)}, and say shards=...")
+        if not text.endswith(SUFFIXES):
+            raise ValueError(
+                f"{text!r} has none of the suffixes by which folders of ArrayRecord files are read ({', '.join(SUFFIXES)}); "
+                f"name it {text.rstrip(os.sep) or 'train'}{SUFFIXES[0]}"
+            )
+        files = (text,) if shards == 1 else tuple(shard_path(text, shard, shards) for shard in range(shards))
+        return cls(text, files, str(sidecar_path(text)))
+
+    @property
+    def folder(self) -> Path:
+        """Where the files lie."""
+        return Path(self.path).parent
+
+    def present(self) -> list[str]:
+        """What is there of a data set of that name, in however many shards."""
+        shards = sorted(glob.glob(f"{glob.escape(self.path)}-*-of-*"))  # noqa: PTH207 - Path.glob takes no absolute ones
+        files = [self.path, *(shard for shard in shards if without_shard(shard) == self.path), self.sidecar]
+        return [file for file in files if Path(file).exists()]
+
+    def require_free(self) -> None:
+        """Refuse to write where a data set is.
+
+        Raises:
+            FileExistsError: Something of it is there; names it.
+        """
+        if present := self.present():
+            more = f", and {len(present) - 1} more files of that data set" if len(present) > 1 else ""
+            raise FileExistsError(
+                f"{present[0]} exists{more}; write to another path, or pass overwrite=True (--overwrite)"
+            )
+
+
+@contextmanager
+def staged(target: Target, *, overwrite: bool) -> Iterator[Path]:
+    """A folder beside the target, in which its files are written under their names; at the end they are moved to them.
+
+    Whatever goes wrong, what was there is there as before, and nothing of what was staged.
+
+    Raises:
+        FileExistsError: A data set of that name is there, and is not to be overwritten.
+        OSError: The folder cannot be made, or not be written to; names it.
+    """
+    for file in filter(os.path.isdir, (target.path, target.sidecar)):
+        raise IsADirectoryError(f"{file} is a folder; name a file in it, such as {Path(file, 'train.array_record')}")
+    if not overwrite:
+        target.require_free()
+    staging = _staging_folder(target)
+    try:
+        yield staging
+        if not overwrite:
+            target.require_free()
+        _publish(target, staging)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _staging_folder(target: Target) -> Path:
+    if target.folder.is_file():
+        raise NotADirectoryError(f"cannot write to the folder {target.folder}: it is a file; write to another one")
+    try:
+        target.folder.mkdir(parents=True, exist_ok=True)
+        # neither a glob nor a folder of ArrayRecord files takes it for data: it begins with a dot, and ends otherwise
+        return Path(tempfile.mkdtemp(prefix=f".{Path(target.path).name}.", suffix=".tmp", dir=target.folder))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise type(error)(f"cannot write to the folder {target.folder}: {reason}; write to another one") from error
+
+
+def _publish(target: Target, staging: Path) -> None:
+    """Move the old files out of the way and the new ones to their names, the note last; undone if it does not succeed."""
+    replaced = staging / "replaced"
+    replaced.mkdir()
+    moves = [(file, str(replaced / Path(file).name)) for file in reversed(target.present())]
+    moves += [(str(staging / Path(file).name), file) for file in (*target.files, target.sidecar)]
+    _flush([source for source, _ in moves[-len(target.files) - 1 :]])
+    done: list[tuple[str, str]] = []
+    try:
+        for source, destination in moves:
+            done.append((source, destination))
+            os.rename(source, destination)  # noqa: PTH104 - both are texts
+    except BaseException:
+        for source, destination in reversed(done):
+            if Path(destination).exists() and not Path(source).exists():
+                os.rename(destination, source)  # noqa: PTH104
+        raise
+
+
+def _flush(files: Sequence[str]) -> None:
+    """Have the disk hold what was written, before it is known by its name."""
+    for file in files:
+        with Path(file).open("rb") as opened:
+            os.fsync(opened.fileno())

@@ -1,0 +1,371 @@
+"""Records that cannot be read or decoded: replaced by the same ones in every route, counted, listed, and limited."""
+
+import json
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from pydantic import ValidationError
+from record_files import Numbers, Stubborn, damage, ids, source_of, write_numbers
+
+from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
+from datarax_arrayrecord._faults import append_to_quarantine
+from datarax_core import Pipeline, RecordError
+
+COUNTS = [30, 0, 41, 9]
+LENGTH = sum(COUNTS)
+UNREADABLE = (0, 7, 8, 9, 29, 30, 45)
+REFUSED = (10, 78, 79)
+BAD = frozenset(UNREADABLE + REFUSED)
+
+
+def instead(index: int, bad: frozenset[int] = BAD, length: int = LENGTH) -> int:
+    """The record that stands in for one: the next good one, around the end."""
+    while index in bad:
+        index = (index + 1) % length
+    return index
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Files with records at either end, in the middle and at the edges of files that cannot be read."""
+    made = write_numbers(tmp_path_factory.mktemp("damaged"), COUNTS)
+    for file, rows in ((0, range(30)), (2, range(30, 71))):
+        damage(made[file], *[row for row in UNREADABLE if row in rows])
+    return made
+
+
+@pytest.fixture
+def open_source(files: list[str], tmp_path: Path) -> Callable[..., ArrayRecordSourceModule]:
+    """Opens the files anew with bad records replaced, and listed instead of warned of."""
+
+    def opened(**config: Any) -> ArrayRecordSourceModule:
+        known = {
+            "decoder": Stubborn(refuses=REFUSED),
+            "on_error": "substitute",
+            "quarantine": tmp_path / "bad.jsonl",
+        }
+        return source_of(files, rngs=nnx.Rngs(5), **{**known, **config})
+
+    return opened
+
+
+def order_of(source: ArrayRecordSourceModule, count: int, start: int = 0) -> list[int]:
+    """What a source ought to serve at the first positions."""
+    rows = np.asarray(source.record_indices_at(start, count, source.order_words()))
+    return [instead(row) for row in rows.tolist()]
+
+
+def listed(path: Path) -> list[tuple[str, int]]:
+    return [(Path(entry["file"]).name, entry["record"]) for entry in map(json.loads, path.read_text().splitlines())]
+
+
+ROUTES: dict[str, Callable[[ArrayRecordSourceModule, int], list[int]]] = {
+    "get_records": lambda source, count: ids(
+        source.get_records(source.record_indices_at(0, count, source.order_words()))
+    ),
+    "get_batch_at": lambda source, count: ids(source.get_batch_at(0, count, source.order_words())),
+    "get_batch": lambda source, count: [number for _ in range(count // 10) for number in ids(source.get_batch(10))],
+    "elements": lambda source, count: [int(element["id"]) for _, element in zip(range(count), source, strict=False)],
+    "traced": lambda source, count: ids(
+        jax.jit(lambda start: source.get_batch_at(start, count, source.order_words()))(0)
+    ),
+    "loop": lambda source, count: _looped(source, count, prefetch=2),
+    "loop without prefetch": lambda source, count: _looped(source, count, prefetch=0),
+    "step": lambda source, count: _stepped(Pipeline(source=source, batch_size=10), count),
+    "scan": lambda source, count: (
+        np.asarray(Pipeline(source=source, batch_size=10).scan(_id, length=count // 10)).ravel().tolist()
+    ),
+}
+
+
+def _id(batch: Any) -> Any:
+    return batch["id"]
+
+
+def _looped(source: Any, count: int, **options: Any) -> list[int]:
+    pipeline = Pipeline(source=source, batch_size=10, num_epochs=count // LENGTH, **options)
+    return [number for batch in pipeline for number in ids(batch)]
+
+
+def _stepped(pipeline: Pipeline, count: int) -> list[int]:
+    return [number for _ in range(count // 10) for number in ids(pipeline.step())]
+
+
+@pytest.mark.parametrize("learns", [False, True], ids=["declared", "learned"])
+@pytest.mark.parametrize("order", ["sequential", "shuffle", "shuffle_files"])
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_route_serves_the_same_in_place_of_a_bad_record(
+    open_source: Callable[..., Any], route: str, order: str, *, learns: bool
+) -> None:
+    flags = {} if order == "sequential" else {order: True}
+    source = open_source(decoder=Stubborn(refuses=REFUSED, learns=learns), **flags)
+    expected = order_of(source, 2 * LENGTH)
+    assert ROUTES[route](source, 2 * LENGTH) == expected
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route != "traced"])
+def test_replaced_records_are_counted_once_each_time_they_are_served(
+    open_source: Callable[..., Any], route: str
+) -> None:
+    source = open_source(shuffle=True)
+    ROUTES[route](source, 2 * LENGTH)
+    assert source.get_operation_stats()["skipped_count"] == 2 * len(BAD)
+
+
+def test_worker_processes_replace_count_and_list_the_same(open_source: Callable[..., Any], tmp_path: Path) -> None:
+    source = open_source(shuffle=True)
+    expected = order_of(source, 2 * LENGTH)
+    pipeline = Pipeline(source=source, batch_size=20, num_epochs=2, workers=2)
+    batches = iter(pipeline)
+    served = ids(next(batches)) + ids(next(batches))
+    state = json.loads(json.dumps(pipeline.get_state()))
+    served += [number for batch in batches for number in ids(batch)]
+    assert served == expected
+    assert pipeline.stats()["records_substituted"] == 2 * len(BAD)
+    lines = listed(tmp_path / "bad.jsonl")
+    assert len(lines) == len(set(lines)) == len(BAD)
+
+    resumed = Pipeline(source=open_source(shuffle=True), batch_size=20, num_epochs=2)  # which knows of none yet
+    resumed.set_state(state)
+    assert [number for batch in resumed for number in ids(batch)] == expected[40:]
+    assert len(listed(tmp_path / "bad.jsonl")) == len(BAD)
+
+
+@pytest.mark.parametrize("at", [1, 4, 8, 11])
+def test_resumed_in_mid_epoch(open_source: Callable[..., Any], at: int) -> None:
+    def pipeline() -> Pipeline:
+        return Pipeline(source=open_source(shuffle=True), batch_size=10, num_epochs=2)
+
+    first = pipeline()
+    expected = order_of(first.source, 2 * LENGTH)
+    assert _stepped(first, 10 * at) == expected[: 10 * at]
+    second = pipeline()
+    second.set_state(json.loads(json.dumps(first.get_state())))
+    assert [number for batch in second for number in ids(batch)] == expected[10 * at :]
+
+
+def test_stats_of_a_pipeline(open_source: Callable[..., Any]) -> None:
+    pipeline = Pipeline(source=open_source(), batch_size=40)
+    assert len(list(pipeline)) == 2
+    assert pipeline.stats()["records_substituted"] == len(BAD)
+    assert len(list(pipeline)) == 2
+    assert pipeline.stats()["records_substituted"] == 2 * len(BAD)
+    pipeline.source.reset_operation_stats()
+    assert pipeline.stats()["records_substituted"] == 0
+
+
+def test_a_source_that_keeps_its_records_keeps_the_replacement(open_source: Callable[..., Any]) -> None:
+    source = open_source(shuffle=True, cacheable=True)
+    pipeline = Pipeline(source=source, batch_size=10, num_epochs=2)
+    assert [number for batch in pipeline for number in ids(batch)] == order_of(source, 2 * LENGTH)
+    assert pipeline.stats()["records_substituted"] >= len(BAD)
+    source.reset_cache()
+    assert ids(source.get_batch_at(0, LENGTH, source.order_words())) == order_of(source, LENGTH)
+
+
+def test_parts_of_a_source_hold_what_the_source_holds(open_source: Callable[..., Any]) -> None:
+    source = open_source()
+    part = source[5:31]
+    assert ids(part.get_records(np.arange(26))) == [instead(row) for row in range(5, 31)]
+    assert part.get_operation_stats()["skipped_count"] == 6
+    for held in source.split(train=0.5, test=0.5).values():
+        rows = held.parent_indices(np.arange(len(held)))
+        assert ids(held.get_records(np.arange(len(held)))) == [instead(int(row)) for row in rows]
+
+
+def test_undecoded_records_are_replaced_too(open_source: Callable[..., Any], files: list[str]) -> None:
+    source = open_source(decoder=None)
+    unreadable = frozenset(UNREADABLE)
+    whole = source_of(files, decoder=None)
+    expected = [whole[instead(row, unreadable)] for row in range(LENGTH)]
+    assert source.get_batch_at(0, LENGTH) == expected
+    assert [source[row] for row in range(LENGTH)] == expected
+    assert source.get_operation_stats()["skipped_count"] == 2 * len(UNREADABLE)
+
+
+# -- limits ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("max_errors", "limit"),
+    [(0, 0), (1, 1), (9, 9), (10, None), (11, None), (0.01, 0), (0.1, 8), (0.124, 9), (0.125, None), (0.99, None)],
+)
+def test_more_bad_records_than_are_put_up_with(
+    open_source: Callable[..., Any], max_errors: Any, limit: int | None
+) -> None:
+    source = open_source(max_errors=max_errors)
+    if limit is None:
+        assert ids(source.get_records(range(LENGTH))) == [instead(row) for row in range(LENGTH)]
+        return
+    told = rf"that is bad record number {limit + 1}, and max_errors={max_errors} puts up with {limit} of {LENGTH}$"
+    for _ in range(3):  # as often as it is tried
+        with pytest.raises(RecordError, match=told):
+            source.get_records(range(LENGTH))
+    good = [row for row in range(LENGTH) if row not in BAD]
+    assert ids(source.get_records(good)) == good
+
+
+def test_too_many_in_every_route(open_source: Callable[..., Any]) -> None:
+    for read in (read for route, read in ROUTES.items() if route != "traced"):  # whose errors are JAX's
+        with pytest.raises(RecordError, match="bad record number 4, and max_errors=3 puts up with 3 of 80"):
+            read(open_source(max_errors=3), 2 * LENGTH)
+    with pytest.raises(RecordError, match="bad record number 1, and max_errors=0 puts up with 0 of 80"):
+        _looped(open_source(max_errors=0), LENGTH, workers=2)
+
+
+def test_a_share_of_a_hundred_is_what_it_says(tmp_path: Path) -> None:
+    path, bad = write_numbers(tmp_path, [100]), tmp_path / "bad.jsonl"
+    policy = {"on_error": "substitute", "max_errors": 0.29, "quarantine": bad}
+    source = source_of(path, decoder=Stubborn(refuses=tuple(range(30))), **policy)
+    told = "bad record number 30, and max_errors=0.29 puts up with 29 of 100"
+    with pytest.raises(RecordError, match=told):
+        source.get_records([0])
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_no_record_at_all_can_be_read(tmp_path: Path, *, learns: bool) -> None:
+    files = write_numbers(tmp_path, [4, 2])
+    decoder = Stubborn(refuses=tuple(range(6)), learns=learns)
+    source = source_of(files, decoder=decoder, on_error="substitute", quarantine=tmp_path / "bad.jsonl")
+    for _ in range(2):
+        with pytest.raises(
+            RecordError,
+            match=r"none of 6 records from record [02] on can be read: is it the right decoder\? The last one: record",
+        ):
+            source.get_records([2])
+    assert len(listed(tmp_path / "bad.jsonl")) == 6
+
+
+def test_a_wrong_decoder_is_found_out_before_all_was_read(tmp_path: Path) -> None:
+    path, bad = write_numbers(tmp_path, [1200]), tmp_path / "bad.jsonl"
+    decoder = Stubborn(refuses=tuple(range(1100)))
+    source = source_of(path, decoder=decoder, on_error="substitute", quarantine=bad)
+    with pytest.raises(
+        RecordError, match="none of 1000 records from record 20 on can be read: is it the right decoder"
+    ):
+        source.get_records([20])
+    assert len(listed(bad)) == 1000
+    assert source.get_records([1099, 1150])["id"].tolist() == [1100, 1150]
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"max_errors": -1}, "max_errors is a number of records from 0, or a share of them below 1, not -1"),
+        ({"max_errors": 1.5}, "a share of them below 1, not 1.5"),
+        ({"max_errors": float("nan")}, "a share of them below 1, not nan"),
+        ({"max_errors": -0.1}, "a share of them below 1, not -0.1"),
+        ({"max_errors": "3"}, "max_errors"),
+        ({"max_errors": True}, "max_errors"),
+        ({"on_error": "ignore"}, "'raise' or 'substitute'"),
+        ({"quarantine": ""}, "quarantine"),
+        ({"on_error": "raise", "max_errors": 3}, "max_errors has no use without on_error='substitute': the first bad"),
+        ({"on_error": "raise", "quarantine": "x"}, "quarantine has no use without on_error='substitute'"),
+    ],
+)
+def test_settings_that_cannot_work(config: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        ArrayRecordSourceConfig(**{"on_error": "substitute", **config})
+
+
+# -- what is said of them -------------------------------------------------------------------------------------------------
+
+
+def test_without_a_list_each_bad_record_is_warned_of_once(files: list[str]) -> None:
+    source = source_of(files, on_error="substitute")
+    with pytest.warns(UserWarning, match="the next one is served in its place") as told:
+        source.get_records([0, 7, 7, 1])
+    assert len(told) == 4  # 0, 7, and 8 and 9 on the way
+    assert f"record 0 of {files[0]} cannot be read: Corrupted" in str(told[0].message)
+    assert "(record 0 of ArrayRecordSourceModule); the next one is served in its place (on_error='substitute')" in str(
+        told[0].message
+    )
+    assert ids(source.get_records([0, 7, 8, 9])) == [1, 10, 10, 10]
+
+
+def test_the_list_says_file_record_and_cause(open_source: Callable[..., Any], files: list[str], tmp_path: Path) -> None:
+    open_source().get_records([29, 78])
+    lines = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    assert [list(line) for line in lines] == [["file", "record", "cause"]] * 5
+    found = [(line["file"], line["record"]) for line in lines]
+    assert found == [(files[0], 29), (files[2], 0), (files[3], 7), (files[3], 8), (files[0], 0)]
+    assert "hash mismatch" in lines[0]["cause"]
+    assert lines[2]["cause"] == "LookupError: nothing is known of 78"
+
+
+def test_a_list_is_continued(open_source: Callable[..., Any], tmp_path: Path) -> None:
+    place = tmp_path / "bad.jsonl"
+    open_source().get_records([7])
+    first = listed(place)
+    place.write_text(place.read_text() + '{"file": "cut of')  # by a process that died
+    open_source().get_records([7, 45])
+    lines = place.read_text().splitlines()
+    assert len(lines) == len(first) + 2
+    assert lines[-2] == '{"file": "cut of'
+    assert json.loads(lines[-1])["record"] == 15
+
+
+def _note_all(path: str, turn: int) -> None:
+    for row in range(60):
+        text = f"cause as process {turn} says it"
+        append_to_quarantine(path, RecordError("bad", record=row, reason=text, path="/data/ä.array_record", row=row))
+
+
+def test_processes_list_each_record_once(tmp_path: Path) -> None:
+    place = tmp_path / "bad.jsonl"
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_note_all, args=(str(place), turn)) for turn in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(100)
+        assert process.exitcode == 0
+    assert sorted(listed(place)) == [("ä.array_record", row) for row in range(60)]
+
+
+def test_a_list_that_cannot_be_written_is_refused_before_the_first_bad_record(files: list[str], tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=rf"no such folder: {tmp_path}/none; 'quarantine' names a file to write in"
+    ):
+        source_of(files, on_error="substitute", quarantine=tmp_path / "none" / "bad.jsonl")
+
+
+def test_a_list_stays_where_it_was_meant_to_be(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = source_of(files, on_error="substitute", quarantine="bad.jsonl")
+    monkeypatch.chdir("/")
+    source.get_records([45])
+    assert listed(tmp_path / "bad.jsonl") == [("part-02.array_record", 15)]
+
+
+def test_what_went_wrong_is_not_forgotten_while_it_was_not_written(files: list[str], tmp_path: Path) -> None:
+    place = tmp_path / "bad.jsonl"
+    source = source_of(files, on_error="substitute", quarantine=place)
+    place.mkdir()
+    with pytest.raises(IsADirectoryError):
+        source.get_records([7])
+    place.rmdir()
+    assert ids(source.get_records([7])) == [10]
+    assert len(listed(place)) == 3
+
+
+def test_decoders_that_only_fail_in_company_are_asked_again(tmp_path: Path) -> None:
+    """A batch that fails as a whole, and no record of it by itself, is served, and nothing is replaced."""
+    source = source_of(write_numbers(tmp_path, [5]), decoder=Lonely(), on_error="substitute")
+    assert ids(source.get_records(range(5))) == list(range(5))
+    assert source.get_operation_stats()["skipped_count"] == 0
+
+
+class Lonely(Numbers):
+    def decode(self, records: Any, spec: Any) -> Any:
+        if len(records) > 1:
+            raise ValueError("one at a time")
+        return super().decode(records, spec)
