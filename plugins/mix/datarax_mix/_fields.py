@@ -68,7 +68,7 @@ class Fields:
         return any(self.constants)
 
     def completed(self, child: int, batch: Any, size: int) -> Any:
-        """A batch of ``size`` records of a child, or with None one record, with the fields that it lacks."""
+        """A batch of ``size`` records of a child, with the fields that it lacks."""
         constants = self.constants[child]
         if not constants:
             return batch

@@ -19,27 +19,15 @@ _ENDS: Final = {
 
 def plan_of(mix: "MixDataSourcesNode", num_epochs: int | None) -> str:
     """Records and epochs by child in a run, when each child ends, and what ends the mixture."""
-    return "\n".join([*_heading(mix, num_epochs), *_aligned([_COLUMNS, *_rows(mix, num_epochs)]), *_remarks(mix)])
-
-
-def _heading(mix: "MixDataSourcesNode", num_epochs: int | None) -> Iterator[str]:
-    length = mix.epoch_length
+    length, title = mix.epoch_length, f"{mix.title}, {mix.config.sampling}"
     if length is None:
-        yield f"{mix.title}, {mix.config.sampling}: without a length; by child, of the first {_shown(mix)} records:"
-        return
-    epochs = "without end" if num_epochs is None else f"{num_epochs} epoch{'s' if num_epochs > 1 else ''}"
-    total = length * (num_epochs or 1)
-    yield f"{mix.title}, {mix.config.sampling}: {length:,} records an epoch, {epochs}; by child, of {total:,} records:"
-
-
-def _shown(mix: "MixDataSourcesNode") -> int:
-    return mix.timeline.shares.denominator
-
-
-def _rows(mix: "MixDataSourcesNode", num_epochs: int | None) -> Iterator[tuple[str, ...]]:
-    length = mix.epoch_length
-    position = _shown(mix) if length is None else length * (num_epochs or 1)
-    yield from _rows_at(mix, position, "")
+        total = mix.timeline.shares.denominator
+        heading = f"{title}: without a length; by child, of the first {total:,} records:"
+    else:
+        total = length * (num_epochs or 1)
+        epochs = "without end" if num_epochs is None else f"{num_epochs} epoch{'s' if num_epochs > 1 else ''}"
+        heading = f"{title}: {length:,} records an epoch, {epochs}; by child, of {total:,} records:"
+    return "\n".join([heading, *_aligned([_COLUMNS, *_rows_at(mix, total, "")]), *_remarks(mix)])
 
 
 def _rows_at(mix: "MixDataSourcesNode", position: int, prefix: str) -> Iterator[tuple[str, ...]]:
@@ -59,7 +47,7 @@ def _rows_at(mix: "MixDataSourcesNode", position: int, prefix: str) -> Iterator[
             f"{count / own:.2f}" if own else "?",
             "drawn at random" if expected else _end_of(mix, number),
         )
-        if isinstance(child, type(mix)) and not (expected or (isinstance(child.mixing, Drawn) and count > 2**24)):
+        if isinstance(child, type(mix)) and not expected:
             yield from _rows_at(child, int(count), f"{prefix}{names[number]}.")
 
 
