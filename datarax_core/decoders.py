@@ -96,6 +96,7 @@ class DecoderRegistry(PluginRegistry[type[Decoder]]):
     """The decoders that a config can name; see `PluginRegistry`."""
 
     kind = Kind(word="decoder", group="datarax.decoders", homes=_FIRST_PARTY)
+    _example = "array"
 
     def _checked(self, loaded: object, name: str | None, origin: str) -> type[Decoder]:
         return check_decoder(loaded, name, origin)

@@ -14,6 +14,8 @@ def append_to_quarantine(path: str, errors: Sequence[RecordError]) -> None:
     ``record`` is the number in its file; of a source without files ``file`` is null, and ``record`` the record index.
     Several processes may do so at once.
     """
+    if not errors:
+        return  # and no file where there was none
     with Path(path).open("a+", encoding="utf-8", errors="surrogateescape") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
         file.seek(0)

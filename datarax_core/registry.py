@@ -94,8 +94,7 @@ class PluginRegistry(Generic[T]):
             TypeError: The name is no text.
         """
         if not isinstance(name, str):
-            example = next(iter(self.kind.homes))
-            raise TypeError(f"the name of a {self.kind.word} is text, such as {example!r}, not {name!r:.80}")
+            raise TypeError(f"the name of a {self.kind.word} is text, such as {self._example!r}, not {name!r:.80}")
         if name in self._by_hand:
             return self._by_hand[name]
         if name not in self._loaded:
@@ -125,6 +124,7 @@ class PluginRegistry(Generic[T]):
 
     # -- what differs from kind to kind ---------------------------------------------------------------------------------
 
+    _example: ClassVar[str]
     _named_in: ClassVar[str] = "it"
 
     def _checked(self, loaded: object, name: str | None, origin: str) -> T:
@@ -149,6 +149,7 @@ class SourceRegistry(PluginRegistry["type[DataSourceModule]"]):
     """The sources that a config can name; see `PluginRegistry`."""
 
     kind = Kind(word="source", group="datarax.sources", homes=_FIRST_PARTY)
+    _example = "memory"
     _named_in = "its config"
 
     def config_type(self, name: str) -> "type[SourceConfig]":

@@ -112,6 +112,7 @@ def test_arrays_that_are_not_declared_are_skipped() -> None:
         (zipped("a..b.npy", npy(1)), r"'a\.\.b' is no name of a field"),
         (saved(x=np.frombuffer(b"\2", bool)), "a byte of it is 2, which is no bool"),
     ],
+    ids=lambda value: value[:60] if isinstance(value, str) else "",  # not the bytes: the time of day is in them
 )
 def test_a_record_that_is_no_file_of_arrays_is_an_error(record: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from record_files import Numbers, Stubborn, damage, ids, source_of, write_numbers
 
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
-from datarax_arrayrecord._faults import append_to_quarantine
 from datarax_core import Pipeline, RecordError
+from datarax_core.quarantine import append_to_quarantine
 
 COUNTS = [30, 0, 41, 9]
 LENGTH = sum(COUNTS)
@@ -314,7 +314,7 @@ def test_a_list_is_continued(open_source: Callable[..., Any], tmp_path: Path) ->
 def _note_all(path: str, turn: int) -> None:
     for row in range(60):
         text = f"cause as process {turn} says it"
-        append_to_quarantine(path, RecordError("bad", record=row, reason=text, path="/data/ä.array_record", row=row))
+        append_to_quarantine(path, [RecordError("bad", record=row, reason=text, path="/data/ä.array_record", row=row)])
 
 
 def test_processes_list_each_record_once(tmp_path: Path) -> None:
