@@ -11,6 +11,7 @@ import flat
 import footprint
 import jax
 import memory_source
+import mix
 import numpy as np
 import prefetch
 import processes
@@ -22,6 +23,7 @@ PARTS = {
     "arrayrecord": arrayrecord,
     "memory": memory_source,
     "decoders": decoders,
+    "mix": mix,
     "flat": flat,
     "prefetch": prefetch,
     "start": start,

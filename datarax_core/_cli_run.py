@@ -31,7 +31,7 @@ def serve(path: Path, *, epochs: int | None = None, limit: int | None = None) ->
     config = load_config(path)
     if epochs is not None:
         config = config.model_copy(update={"num_epochs": epochs})
-    pipeline, fields = _open(path, config)
+    pipeline, fields = opened(path, config)
     served = Served(pipeline)
     finished = True
     try:
@@ -101,6 +101,7 @@ class Served:
                     label = name.removeprefix(_SECONDS).replace("_", " ").replace("waiting", "waiting for data")
                     rows[label] = f"{f'{seconds:.2f} s':<9}{seconds / self._seconds:4.0%}"
         rows["records substituted"] = f"{stats['records_substituted']:,}"
+        rows |= {f"records of {name}": f"{count:,}" for name, count in stats.get("records_by_child", {}).items()}
         return f"{total}\n{_aligned(rows)}"
 
     @property
@@ -108,10 +109,11 @@ class Served:
         return max(self._ended - self._first_at, 1e-9)
 
     def _since_first(self) -> dict[str, Any]:
-        return {name: count - self._first[name] for name, count in self._stats.items()}
+        numbers = {name: count for name, count in self._stats.items() if not isinstance(count, dict)}
+        return {name: count - self._first[name] for name, count in numbers.items()}
 
 
-def _open(path: Path, config: PipelineConfig) -> "tuple[Pipeline, dict[str, str]]":
+def opened(path: Path, config: PipelineConfig) -> "tuple[Pipeline, dict[str, str]]":
     """The pipeline, and its element spec as text; what it refuses about its data is a mistake of the user."""
     from .pipeline import Pipeline  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
     from .spec import describe  # noqa: PLC0415

@@ -33,9 +33,10 @@ def verify(path: Path, *, quarantine: Path | None = None) -> bool:
     from .blocks import verified_blocks  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
 
     found = _Found(path.with_suffix(".quarantine.jsonl") if quarantine is None else quarantine)
+    total = source.epoch_length if source.access == "stream" else source.num_records
     finished = False
     try:
-        with interrupts() as raise_lost, progress(source.epoch_length, "records") as show:
+        with interrupts() as raise_lost, progress(total, "records") as show:
             for part in verified_blocks(source):
                 found.add(part)
                 show(found.records, found.speed)

@@ -10,7 +10,6 @@ from ._batch_rule import seed_number
 from ._cursor import Cursor
 from ._window import Window
 from .module import StructuralModule
-from .order import Order
 from .spec import Batch
 
 if TYPE_CHECKING:
@@ -28,11 +27,13 @@ class ElementAccess(StructuralModule):
 
         @property
         def _block(self) -> "ElementBlock": ...
-        def order(self) -> Order: ...
+        @property
+        def num_records(self) -> int: ...
+        @property
+        def epoch_length(self) -> int | None: ...
         def fetch(self, indices: np.ndarray) -> Batch: ...
         def order_words(self) -> Any: ...
         def order_window(self, size: int) -> Window: ...
-        def _length(self) -> int: ...
         def _require_random_access(self) -> None: ...
 
     # -- by index -------------------------------------------------------------------------------------------------------
@@ -46,10 +47,10 @@ class ElementAccess(StructuralModule):
         """The record with this index, whatever the order, negative ones counted from the end; for a slice, a `Subset`."""
         self._require_random_access()
         if isinstance(index, slice):
-            return _subset(self, range(self._length())[index])
+            return _subset(self, range(self.num_records)[index])
         if isinstance(index, bool) or not isinstance(index, int | np.integer):
             raise TypeError(f"{self.title} is indexed by an integer or a slice, not {index!r}")
-        length = self._length()
+        length = self.num_records
         if not -length <= index < length:
             raise IndexError(f"record {index} is out of range: {self.title} has {length} records")
         return self.get_elements(np.asarray([int(index) % length]))[0]
@@ -65,7 +66,7 @@ class ElementAccess(StructuralModule):
             return []
         if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
             raise TypeError(f"the records of {self.title} are named by a list of integers, not {indices!r:.80}")
-        length = self._length()
+        length = self.num_records
         outside = (rows < -length) | (rows >= length)
         if outside.any():
             raise IndexError(f"record {rows[outside][0]} is out of range: {self.title} has {length} records")
@@ -80,7 +81,7 @@ class ElementAccess(StructuralModule):
     @property
     def run_length(self) -> int | None:
         """How many elements a loop over this source serves: one epoch; None in a subclass whose loops have no end."""
-        return self.order().epoch_length
+        return self.epoch_length
 
     def __iter__(self) -> Iterator[Any]:
         """One epoch of elements in this source's order; a second loop is the next epoch. See `run_length`.
@@ -88,7 +89,11 @@ class ElementAccess(StructuralModule):
         A loop ends with `RuntimeError` if another one, `set_state` or `reset` came between.
         """
         self._require_random_access()
-        return ElementLoop(self, self.cursor.begin_run(self.order().epoch_length, is_over=self._left_of_run() <= 0))
+        return self.loop_over(self.cursor.begin_run(self.epoch_length, is_over=self._left_of_run() <= 0))
+
+    def loop_over(self, run: int) -> Iterator[Any]:
+        """The elements of the run with this number, which ``self.cursor.begin_run`` gave; a later run ends it."""
+        return ElementLoop(self, run)
 
     def __next__(self) -> Any:
         """The next element of the loop that is under way."""
@@ -119,7 +124,7 @@ class ElementAccess(StructuralModule):
 
         self._require_random_access()
         seed = seed_number(seed)
-        parts = cut(shares, self._length(), self.title)
+        parts = cut(shares, self.num_records, self.title)
         return {name: _subset(self, rows, seed=seed, name=name) for name, rows in parts.items()}
 
 

@@ -23,13 +23,19 @@ def explain(plan: Plan) -> str:
     return "\n".join([summary(plan), *lines])
 
 
+def plan_of(plan: Plan) -> str:
+    """What a run of the pipeline will serve, in words; nothing is read."""
+    rule, length = plan.rule, plan.epoch_length
+    batches = None if length is None else rule.num_batches(length)
+    served = "batches without end" if batches is None else f"{batches:,} batch{'' if batches == 1 else 'es'} a run"
+    return f"{served} ({_rule(rule)})\n{plan.source.plan(rule.num_epochs)}"
+
+
 def _records(source: DataSourceModule) -> str:
     if source.access == "stream":
         length = source.epoch_length
         return "a stream" if length is None else f"a stream of {length} records an epoch"
-    order = source.order()
-    shard = f", shard {order.shard} of {order.num_shards}" if order.num_shards > 1 else ""
-    return f"{order.epoch_length} records {'shuffled' if source.is_random_order else 'in sequence'}{shard}"
+    return f"{source.epoch_length} records {source.order_title}"
 
 
 def _device_route(plan: Plan) -> Iterator[str]:

@@ -76,13 +76,25 @@ def round_keys(words: Integers, epoch_low: Integers, epoch_high: Integers) -> In
         epoch_low: uint32 (epochs,): the lower half of each epoch number.
         epoch_high: uint32 (epochs,): the upper half.
     """
-    key = (words[0:1], words[1:2])
-    for more in range(2, words.shape[0], 2):  # keys wider than Threefry's are absorbed two words at a time
-        key = _threefry(*key, words[more : more + 1], words[more + 1 : more + 2])
-    first, second = _threefry(*key, epoch_low, epoch_high)
+    first, second = _threefry(*_two_words(words), epoch_low, epoch_high)
     blocks = np.arange(ROUNDS, dtype=np.uint32)[None]
     xp = np if isinstance(first, np.ndarray) else jnp
     return xp.concatenate(_threefry(first[:, None], second[:, None], blocks, xp.zeros_like(blocks)), axis=1)
+
+
+def fold_in(words: Integers, low: Integers, high: Integers = 0) -> Integers:
+    """uint32 (2, k): the words of the keys that ``jax.random.fold_in(key, number)`` gives for ``k`` numbers.
+
+    Of a Threefry key and numbers below 2**32 to the bit, without compiling anything on NumPy; larger ones count on.
+
+    Args:
+        words: uint32 (w,), w even: the words of one key; or (2, k): those of a key for each number.
+        low: uint32 (k,): the lower half of each number.
+        high: uint32 (k,): the upper half.
+    """
+    key = _two_words(words) if words.ndim == 1 else (words[0], words[1])
+    xp = jnp if any(isinstance(given, jax.Array) for given in (words, low, high)) else np
+    return xp.stack(_threefry(*key, xp.broadcast_to(xp.asarray(high, np.uint32), low.shape), low))
 
 
 def key_words(key: jax.Array | np.ndarray) -> Integers:
@@ -126,16 +138,33 @@ def _feistel(values: Integers, *, keys: Integers, right_bits: int, left_count: i
 
 def _hash(values: Integers, key: Integers, width: _Width) -> Integers:
     first, second = map(width.word, width.multipliers)
-    values = (values ^ key) * first
-    values = (values ^ (values >> width.word(width.bits // 2 - 1))) * second
-    return values ^ (values >> width.word(width.bits // 2 - 3))
+    values = values ^ key  # a new array, so that NumPy may work in place from here on; JAX makes new ones anyway
+    values *= first
+    values ^= values >> width.word(width.bits // 2 - 1)
+    values *= second
+    values ^= values >> width.word(width.bits // 2 - 3)
+    return values
 
 
 def _scaled(hashed: Integers, count: Any, width: _Width) -> Integers:
     """``hashed * count / 2**bits``, in [0, count): the high word of a product, from two half-word ones."""
     half = width.word(width.bits // 2)
     low = hashed & width.word((1 << (width.bits // 2)) - 1)
-    return ((hashed >> half) * count + ((low * count) >> half)) >> half
+    low *= count
+    low >>= half
+    hashed = hashed >> half
+    hashed *= count
+    hashed += low
+    hashed >>= half
+    return hashed
+
+
+def _two_words(words: Integers) -> tuple[Integers, Integers]:
+    """uint32 (1,) twice: the key that Threefry takes. Wider keys are absorbed two words at a time."""
+    key = (words[0:1], words[1:2])
+    for more in range(2, words.shape[0], 2):
+        key = _threefry(*key, words[more : more + 1], words[more + 1 : more + 2])
+    return key
 
 
 def _threefry(key0: Integers, key1: Integers, x0: Integers, x1: Integers) -> tuple[Integers, Integers]:

@@ -40,14 +40,13 @@ class StageKeys(nnx.Module):
         """
         if not self.are_names_wanted:
             return None
-        words, epoch_length = None if self.words is None else self.words.get_raw_value(), source.epoch_length
+        words = None if self.words is None else self.words.get_raw_value()
+        epochs = (
+            np.zeros(indices.size, np.int64) if source.epoch_length is None else source.epochs_at(start, indices.size)
+        )
         if not isinstance(indices, np.ndarray):
-            epochs = (start + jnp.arange(indices.shape[0])) // epoch_length
             return words, epochs.astype(np.uint32), indices.astype(np.uint32)
-        epochs = np.zeros(indices.shape, np.int64)
-        if epoch_length is not None:
-            passed = (start % epoch_length + np.arange(indices.size)) // epoch_length
-            epochs = (passed + start // epoch_length).reshape(indices.shape)
+        epochs = epochs.reshape(indices.shape)
         return _names(source, words, epochs, indices.astype(np.int64))
 
     def names_in_stream(
@@ -84,7 +83,7 @@ def _names(source: DataSourceModule, words: Any, epochs: np.ndarray, indices: np
 def _is_addressed_by_32_bits(source: DataSourceModule) -> bool:
     if source.access == "stream":
         return source.epoch_length is not None and source.epoch_length <= DEVICE_LIMIT
-    return source.order().length <= DEVICE_LIMIT
+    return source.num_records <= DEVICE_LIMIT
 
 
 def is_stochastic(stage: Any) -> bool:

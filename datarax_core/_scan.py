@@ -55,7 +55,7 @@ class ScanInParts:
         return jax.device_put(rows, sharding) if isinstance(sharding, SingleDeviceSharding) else rows
 
     def _indices(self, start: int, steps: int) -> np.ndarray:
-        if self._plan.source.order().length > DEVICE_LIMIT:
+        if self._plan.source.num_records > DEVICE_LIMIT:
             title = self._plan.source.title
             raise ValueError(f"scan addresses at most {DEVICE_LIMIT} records; {title} has more: iterate instead")
         indices = self._plan.source.record_indices_at(

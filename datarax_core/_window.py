@@ -1,10 +1,13 @@
 """A stretch of an order, held so that batches are slices of it."""
 
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 
 from ._prefetch import Ahead
+
+_EPOCHS_HELD: Final = 16
 
 
 class Window:
@@ -50,6 +53,16 @@ class Window:
             self._ahead = Ahead(lambda begin: compute(begin, capacity), name="order")
         self._ahead.forget()
         self._ahead.announce(start)
+
+
+def stretch_of(epoch: int, batch: int, *, at_most: int) -> int:
+    """How many positions to hold: whole epochs, but no more than a loop may want soon, or an even part of a long one.
+
+    So the last stretch of a loop does not reach far past its end.
+    """
+    held = max(batch, min(at_most, _EPOCHS_HELD * epoch))
+    wanted = held // epoch * epoch or -(-epoch // -(-epoch // held))
+    return -(-wanted // batch) * batch
 
 
 def _read_only(indices: np.ndarray) -> np.ndarray:

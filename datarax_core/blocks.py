@@ -52,7 +52,7 @@ def verified_blocks(source: DataSourceModule) -> Iterator[Verified]:
 
 
 def _of_indexed(source: DataSourceModule) -> Iterator[Batch]:
-    size, start, length = BlockSize(), 0, len(source)  # type: ignore[arg-type]  # whoever has random access has a length
+    size, start, length = BlockSize(), 0, source.num_records
     while start < length:
         stop = min(start + size.records, length)
         batch = _on_host(source.fetch_on_host(np.arange(start, stop)))
@@ -82,7 +82,7 @@ def _on_host(batch: Batch) -> Batch:
 
 
 def _verified_indexed(source: DataSourceModule) -> Iterator[Verified]:
-    size, start, length = BlockSize(), 0, len(source)  # type: ignore[arg-type]  # as above
+    size, start, length = BlockSize(), 0, source.num_records
     while start < length:
         stop = min(start + size.records, length)
         part = source.verify_records(np.arange(start, stop))

@@ -67,7 +67,7 @@ class Cache(nnx.Module):
             raise ValueError(f"Cache was given {stage_name(stage)}, in which there is a Cache already; one is enough")
         if isinstance(source, DataSourceModule):
             _require_countable(source, f"{stage_name(stage)} in a Cache")
-            source = source.order().length
+            source = source.num_records
         length = whole_number("source, where it is no DataSourceModule but a number of records,", source, at_least=1)
         if length > DEVICE_LIMIT:
             raise ValueError(f"Cache addresses at most {DEVICE_LIMIT} records, not {length}")
@@ -152,10 +152,10 @@ def check_record_stages(stages: Iterable[Any], source: DataSourceModule) -> None
         if takes_record_indices(stage):
             _require_countable(source, f"stage {number} ({stage_name(stage)})")
             for cache in _caches(stage):
-                if cache.table.length != source.order().length:
+                if cache.table.length != source.num_records:
                     raise ValueError(
                         f"stage {number} ({cache.name}) keeps rows for {cache.table.length} records, and {source.title} has "
-                        f"{source.order().length}; make a Cache for this source"
+                        f"{source.num_records}; make a Cache for this source"
                     )
                 if any(cache.table is table for table in found):
                     raise ValueError(
@@ -198,10 +198,10 @@ def _caches(stage: Any) -> Iterator[Cache]:
 def _require_countable(source: DataSourceModule, what: str) -> None:
     if source.access == "stream":
         raise ValueError(f"{what} takes record indices, and {source.title} is a stream, whose records have none")
-    if source.order().length > DEVICE_LIMIT:
+    if source.num_records > DEVICE_LIMIT:
         raise ValueError(
             f"{what} takes record indices as int32, which count to {DEVICE_LIMIT}, and {source.title} has "
-            f"{source.order().length} records"
+            f"{source.num_records} records"
         )
 
 

@@ -110,6 +110,18 @@ def run(
 
 
 @app.command()
+def plan(
+    config: _Config,
+    *,
+    _debug: _Debug = False,
+) -> None:
+    """Say what a config will serve, and of a mixture how much of each child; reads no record."""
+    from ._cli_plan import plan as planned  # noqa: PLC0415
+
+    typer.echo(planned(config))
+
+
+@app.command()
 def convert(
     config: _Config,
     out: Annotated[Path, typer.Argument(help="Where to write, such as out/train.array_record.", metavar="OUT")],

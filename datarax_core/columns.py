@@ -92,7 +92,8 @@ class Columns:
                 )
             with jax.core.eval_context():
                 narrowed = (
-                    narrow_field(name, self.columns[name], records=range(self.length), origin=origin) for name in names
+                    narrow_field(name, _whole(self.columns[name]), records=range(self.length), origin=origin)
+                    for name in names
                 )
                 self._placed[sharding] = tuple(_place(array, sharding) for array in narrowed)
         by_reference = self._are_references and sharding is None
@@ -261,6 +262,11 @@ def _taken(column: np.ndarray, indices: Any) -> np.ndarray:
     return np.take(
         column, indices, axis=0, out=aligned_empty((len(indices), *column.shape[1:]), column.dtype), mode="clip"
     )
+
+
+def _whole(column: Any) -> Any:
+    """The column as an array: one that is put together when it is asked for is asked now, and not kept."""
+    return column if isinstance(column, np.ndarray | jax.Array) else np.asarray(column)
 
 
 def _read_only(column: Any) -> np.ndarray:

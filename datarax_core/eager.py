@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from flax import nnx
 
-from ._host_calls import records_by_callback
 from .capabilities import Access
 from .columns import Columns, Gather
 from .config import DataraxModuleConfig, StructuralConfig
@@ -77,6 +76,11 @@ class EagerSourceBase(DataSourceModule):
         return self._columns.columns
 
     @property
+    def columns(self) -> Columns:
+        """The records, as columns."""
+        return self._columns
+
+    @property
     def length(self) -> int:
         """Number of records."""
         return self._columns.length
@@ -95,7 +99,7 @@ class EagerSourceBase(DataSourceModule):
     def access(self) -> Access:
         """``"device"`` or ``"host"``, as ``placement`` says or, for ``"auto"``, as the memory allows."""
         if self.placement == "auto":
-            return "device" if _fits_device_memory(self._columns) else "host"
+            return "device" if fits_device_memory(self._columns.nbytes) else "host"
         return self.placement
 
     def __len__(self) -> int:
@@ -143,7 +147,7 @@ class EagerSourceBase(DataSourceModule):
 
     def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:
         """See `DataSourceModule.fetch_traced`; over a mesh the host reads, since a trace cannot close over its arrays."""
-        return records_by_callback(self, indices) if over_mesh else super().fetch_traced(indices)
+        return self.fetch_by_callback(indices) if over_mesh else super().fetch_traced(indices)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
         """The records at ``indices`` by NumPy, whatever the placement."""
@@ -241,13 +245,14 @@ def _gathered(gather: Gather, arrays: tuple[Any, ...], indices: Any) -> Batch:
     return gather(arrays, indices)
 
 
-def _fits_device_memory(columns: Columns) -> bool:
+def fits_device_memory(nbytes: int) -> bool:
+    """Whether a data set is placed on the device where nobody says: half of an accelerator's memory, a quarter of a CPU's."""
     device = jax.local_devices()[0]
     if device.platform == "cpu":
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return columns.nbytes * jax.local_device_count() * _SHARE_OF_HOST <= memory  # over a mesh each has a copy
+        return nbytes * jax.local_device_count() * _SHARE_OF_HOST <= memory  # over a mesh each has a copy
     stats = device.memory_stats() or {}
-    return bool(columns.nbytes * 2 <= stats.get("bytes_limit", columns.nbytes * 2))
+    return bool(nbytes * 2 <= stats.get("bytes_limit", nbytes * 2))
 
 
 def _digest(rows: Batch) -> int:

@@ -14,7 +14,7 @@ from flax import nnx
 from ._arguments import require_batches, require_source, require_stages
 from ._batch_rule import BatchRule, whole_number
 from ._cursor import Cursor
-from ._explain import explain, summary
+from ._explain import explain, plan_of, summary
 from ._iterator import BatchIterator, Ticket
 from ._layout import layout_of
 from ._modules import Split, apply_stages
@@ -160,9 +160,9 @@ class Pipeline(nnx.Module):
     def __iter__(self) -> BatchIterator:
         """One run: ``num_epochs`` epochs of batches.
 
-        The first loop goes on from where `step`, `scan` or a restored state stand, to the end of that run; every further
-        one is a run of its own, from the next epoch that nothing was served of. A loop ends with
-        `RuntimeError` if another one, `set_state` or `reset` came between.
+        The first loop goes on from where `step`, `scan` or a restored state stand, to the end of that run; every further one
+        is a run of its own, from the next epoch that nothing was served of. A loop ends with `RuntimeError` if another one,
+        `set_state` or `reset` came between.
         """
         self._require_no_trace("iterate")
         epoch_length = self._plan().epoch_length
@@ -249,7 +249,6 @@ class Pipeline(nnx.Module):
         spec, beside = split_beside(self.source.element_spec())
         stages = Split(tuple(self.stages))
         mask = None if self.rule.pad_last is None else jax.ShapeDtypeStruct((self.rule.batch_size,), jnp.bool_)
-
         keyed = self._stage_keys.names(self.source, 0, np.zeros(self.rule.batch_size, np.int64))
 
         def through(values: Any, batch: Batch, mask: Any) -> Batch:
@@ -268,17 +267,22 @@ class Pipeline(nnx.Module):
         """The route that a loop takes and why, and what would make it faster."""
         return explain(self._plan())
 
+    def plan(self) -> str:
+        """What a run will serve: batches, records and epochs, of each child of a mixture; nothing is read."""
+        return plan_of(self._plan())
+
     def stats(self) -> dict[str, Any]:
         """What was served one by one since the pipeline was built: batches, records, bytes, and where the seconds went.
 
         ``seconds_waiting`` is the time that loop or `step` waited for batches. ``seconds_in_source`` and
         ``seconds_in_transfer`` pass in the background where batches are read ahead; ``seconds_in_stages`` is the time to
-        dispatch compiled steps, which run on. ``records_substituted`` counts records served in place of others.
+        dispatch compiled steps, which run on. ``records_substituted`` counts records served in place of others,
+        ``records_by_child`` those of each child of a mixture before the position where the pipeline stands.
         """
         leaves = named_fields(device_spec(self.source.element_spec())).values()
         record_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves)
-        skipped = self.source.get_operation_stats()["skipped_count"]
-        return {**self._host.stats.as_dict(record_bytes), "records_substituted": skipped}
+        substituted = {"records_substituted": self.source.get_operation_stats()["skipped_count"]}
+        return self._host.stats.as_dict(record_bytes) | substituted | self.source.stats_at(self.cursor.position)
 
     # -- progress -------------------------------------------------------------------------------------------------------
 

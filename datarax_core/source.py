@@ -12,27 +12,25 @@ from ._batch_rule import seed_number, whole_number
 from ._cursor import Cursor
 from ._elements import ElementBlock
 from ._host_calls import records_by_callback
+from ._outlook import Outlook
 from ._permutation import key_words
 from ._record_cache import RecordCache
 from ._source_parts import MergedRecords, SourceParts
 from ._state import require_dict, require_keys, require_position, require_same, restore_variables, variable_state
 from ._whole_access import WholeAccess
-from ._window import Window
+from ._window import Window, stretch_of
 from .capabilities import Access, Capabilities
 from .config import DataraxModuleConfig, SourceConfig, StructuralConfig
 from .errors import SpecError
-from .order import ORDER_RULE, Order
+from .order import ORDER_RULE, Order, epochs_of
 from .spec import Batch, ElementSpec, check_batch, describe, device_spec, split_beside
-
-_WINDOW = 1 << 14  # record indices of an order held at a time: 0.3 ms to compute, 128 KiB
-_EPOCHS_HELD = 16  # of short epochs no more is held than a loop may want soon
 
 
 class OrderKey(nnx.Variable[Any]):
     """uint32 (w,): the words of the key that a source's shuffle is drawn from."""
 
 
-class DataSourceModule(WholeAccess):
+class DataSourceModule(Outlook, WholeAccess):
     """A source of records.
 
     An author writes ``__len__``, `element_spec` and `get_records`; everything else follows from them. An author whose order
@@ -53,6 +51,9 @@ class DataSourceModule(WholeAccess):
 
     traceable: ClassVar[bool] = False
     """Whether `get_records` takes traced indices: True for a source whose records live on the device."""
+
+    positions_ahead: int = 1 << 14
+    """How many record indices of the order are computed at once, and held: in a millisecond, 128 KiB."""
 
     def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
         super().__init__(config, rngs=rngs, name=name)
@@ -134,6 +135,18 @@ class DataSourceModule(WholeAccess):
             return len(self) if hasattr(type(self), "__len__") else None  # type: ignore[arg-type]  # was just seen
         return self.order().epoch_length
 
+    @property
+    def num_records(self) -> int:
+        """How many record indices there are: ``len(self)``, unless an epoch is not each record once."""
+        return self._length()
+
+    def epochs_at(self, start: int | jax.Array, size: int) -> Any:
+        """int (size,): which epoch serves the records at positions ``start .. start + size``.
+
+        Epoch and record index together name one serving of a record: what random stages make of it depends on these.
+        """
+        return epochs_of(start, size, self.epoch_length or 1)
+
     def fetch(self, indices: np.ndarray) -> Batch:
         """`get_records`, checked against the element spec, and through the cache if the config says ``cacheable``."""
         cache = self.record_cache()
@@ -142,7 +155,7 @@ class DataSourceModule(WholeAccess):
     def record_cache(self) -> RecordCache | None:
         """Where records that were read once are kept; None if the config does not say ``cacheable``."""
         if self.config.cacheable and self._host.cache is None:
-            self._host.cache = RecordCache(self._length(), self.element_spec())
+            self._host.cache = RecordCache(self.num_records, self.element_spec())
         return self._host.cache
 
     def get_batch_at(self, start: int | jax.Array, size: int, key: Any = None) -> Batch:
@@ -197,6 +210,10 @@ class DataSourceModule(WholeAccess):
         if self.access == "device":
             self.require_no_beside()
             return self._checked_records(indices)
+        return self.fetch_by_callback(indices)
+
+    def fetch_by_callback(self, indices: jax.Array) -> Batch:
+        """`fetch` under a trace by way of the host, which `fetch_on_host` is called on as the program runs."""
         return records_by_callback(self, indices)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
@@ -278,8 +295,8 @@ class DataSourceModule(WholeAccess):
         def compute(start: int, count: int) -> np.ndarray:
             return np.array(self.record_indices_at(start, count, words))
 
-        held = max(size, min(_WINDOW, _EPOCHS_HELD * self.order().epoch_length))
-        return Window(compute, capacity=held, background=background)
+        capacity = stretch_of(self.epoch_length or 1, size, at_most=self.positions_ahead)
+        return Window(compute, capacity=capacity, background=background)
 
     def fingerprint(self) -> dict[str, Any]:
         """What a saved state must find again, as JSON: class, length, element spec, order and its key."""

@@ -9,7 +9,6 @@ import numpy as np
 from flax import nnx
 
 from ._batch_rule import whole_number
-from ._elements import ElementLoop
 from ._reading import EpochReading, StreamPlace
 from ._state import require_dict, require_keys, require_same, restore_variables, variable_state
 from .config import StructuralConfig
@@ -87,7 +86,7 @@ class StreamingSourceBase(DataSourceModule):
         A loop ends with `RuntimeError` if another one, `set_state` or `reset` came between.
         """
         self._stream.begin_run()
-        return ElementLoop(self, self.cursor.begin_run(None, is_over=False))
+        return self.loop_over(self.cursor.begin_run(None, is_over=False))
 
     def __next__(self) -> Any:
         """The next element of the epoch that is under way."""

@@ -67,7 +67,7 @@ class Subset(DataSourceModule):
     def of(cls, parent: DataSourceModule, rows: range, *, seed: int | None = None, name: str | None = None) -> Self:
         """The records ``rows`` of a source; with ``seed``, those at these places of the shuffle it selects."""
         config = StructuralConfig(cacheable=parent.config.cacheable, batch_stats_fn=parent.config.batch_stats_fn)
-        return cls(config, parent, Selection(len(parent), rows, seed), name=name)  # type: ignore[arg-type]  # it has one
+        return cls(config, parent, Selection(parent.num_records, rows, seed), name=name)
 
     @property
     def title(self) -> str:

@@ -1,0 +1,231 @@
+"""What can be set on a mixture, and what of it cannot work."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from datarax_core.config import AnySource, Count, Name, SourceConfig
+
+from ._fractions import LARGEST, normalised
+from ._timeline import Stop
+
+MIX_STREAM: Final = "mix"
+
+AtEnd = Literal["repeat", "drop"] | Count
+"""What a child does at the end of its epoch: begin the next one, or drop out; a number is how many epochs it serves first."""
+
+Real = Annotated[float, Field(strict=True)]
+
+
+def _by_key(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    """The values of a mapping as a tuple; what is wrong with one is placed at its key."""
+    if not isinstance(value, Mapping) or "type" in value:
+        return handler(value)
+    keys = list(value)
+    try:
+        return handler(tuple(value.values()))
+    except ValidationError as invalid:
+        raise ValidationError.from_exception_data(invalid.title, [_at_key(e, keys) for e in invalid.errors()]) from None
+
+
+def _at_key(error: ErrorDetails, keys: Sequence[Any]) -> InitErrorDetails:
+    code: Any = error["type"]
+    custom = PydanticCustomError(code, "{message}", {**error.get("ctx", {}), "message": error["msg"]})
+    named = [str(keys[part]) if isinstance(part, int) else part for part in error["loc"][:1]]
+    return InitErrorDetails(type=custom, loc=(*named, *error["loc"][1:]), input=error["input"])
+
+
+class MixDataSourcesConfig(SourceConfig):
+    """Settings of a `MixDataSourcesNode`.
+
+    ``sources``, ``weights`` and ``at_end`` may be mappings whose keys are the names of the children.
+    """
+
+    type: Literal["mix"] = "mix"
+    names: tuple[Name, ...] | None = Field(default=None, description="What the children are called; else 0, 1, ...")
+    sources: Annotated[tuple[AnySource, ...] | None, Field(min_length=1), WrapValidator(_by_key)] = Field(
+        default=None, description="The children, in a config that is built as a whole."
+    )
+    num_sources: Count | None = Field(
+        default=None, validate_default=True, description="Number of children; counted where sources are given."
+    )
+    temperature: Real | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Weights from the children's numbers of records, raised to 1 / temperature.",
+    )
+    weights: tuple[Real, ...] | None = Field(
+        default=None, validate_default=True, description="A share for each child; kept normalised. 0 means never."
+    )
+    sampling: Literal["proportional", "categorical"] = Field(
+        default="proportional", description="Exact proportions, or independent draws with replacement."
+    )
+    stop: Stop = Field(
+        default="total",
+        description="What ends an epoch: as many records as the children have, the first child that is exhausted, or that "
+        "all children were served in full.",
+    )
+    at_end: AtEnd | tuple[AtEnd, ...] = Field(
+        default="repeat",
+        description="What a child does at its end, for all or for each: repeat, drop, or epochs to serve.",
+    )
+    fill: dict[Name, Any] = Field(default={}, description="Values for fields that some children do not have.")
+    source_field: Name | None = Field(
+        default=None, description="Add an int32 field of this name to each record: the number of its child."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_and_stochastic(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        values = dict(values)
+        if isinstance(sources := values.get("sources"), Mapping) and "type" not in sources:
+            if values.get("names") is not None:
+                raise ValueError("sources is a mapping, whose keys are the names of the children; leave `names` out")
+            values["names"] = tuple(sources)
+        if values.get("names") is None and isinstance(values.get("weights"), Mapping):
+            values["names"] = tuple(values["weights"])
+        for field in ("weights", "at_end"):
+            if isinstance(given := values.get(field), Mapping):
+                values[field] = _by_name(field, given, values.get("names"))
+        if values.get("stochastic", True) is True:
+            values = {"stochastic": True, **values, "stream_name": values.get("stream_name") or MIX_STREAM}
+        return values
+
+    @field_validator("stochastic")
+    @classmethod
+    def _draws_a_key(cls, value: bool) -> bool:  # noqa: FBT001 - pydantic's signature
+        if not value:
+            raise ValueError(
+                "a mixture draws the key of its children's orders, which stochastic=False forbids; leave it out"
+            )
+        return value
+
+    @field_validator("names")
+    @classmethod
+    def _names_differ(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and (twice := [name for name in value if value.count(name) > 1]):
+            raise ValueError(f"two children are called {twice[0]!r}; give each a name of its own")
+        return value
+
+    @field_validator("num_sources")
+    @classmethod
+    def _counted(cls, value: int | None, info: ValidationInfo) -> int | None:
+        sources, names = info.data.get("sources"), info.data.get("names")
+        known = len(sources) if sources is not None else value
+        if known is None and "sources" in info.data:
+            raise ValueError(
+                "num_sources is required: say how many children there are, or give their configs as sources"
+            )
+        if sources is not None and value not in (None, known):
+            raise ValueError(f"num_sources={value} differs from the {known} sources; leave num_sources out")
+        if names is not None and known is not None and len(names) != known:
+            raise ValueError(f"names has {len(names)} entries for {known} children; give each child one")
+        return known
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_can_work(cls, value: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+        temperature, count = info.data.get("temperature"), info.data.get("num_sources")
+        if value is None:
+            if temperature is None and "temperature" in info.data:
+                raise ValueError("weights is required: give a weight for each child, or a temperature")
+            return None
+        if temperature is not None:
+            raise ValueError("weights and temperature exclude each other: a temperature makes the weights")
+        if count is not None and len(value) != count:
+            raise ValueError(f"weights has {len(value)} entries for {count} children; give each child one")
+        _require_weights(value)
+        return normalised(value)
+
+    @field_validator("stop", "at_end")
+    @classmethod
+    def _has_an_end(cls, value: Any, info: ValidationInfo) -> Any:
+        field, count = info.field_name, info.data.get("num_sources")
+        if info.data.get("sampling") == "categorical" and value not in ("total", "repeat"):
+            raise ValueError(
+                f"{field}={value!r} has no use with sampling='categorical', which draws with replacement and never comes to "
+                "the end of a child; leave it out"
+            )
+        if isinstance(value, tuple) and count is not None and len(value) != count:
+            raise ValueError(
+                f"at_end has {len(value)} entries for {count} children; give each child one, or one for all"
+            )
+        return value
+
+    @field_validator("source_field")
+    @classmethod
+    def _not_filled(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value in info.data.get("fill", {}):
+            raise ValueError(f"source_field={value!r} is a field that fill gives a value to; choose another name")
+        return value
+
+    @property
+    def count(self) -> int:
+        """How many children there are."""
+        return self.num_sources or 0
+
+    @property
+    def child_names(self) -> tuple[str, ...]:
+        """What the children are called: their names, or their numbers."""
+        return self.names or tuple(map(str, range(self.count)))
+
+    @property
+    def rounds(self) -> tuple[int | None, ...]:
+        """For each child, after how many of its epochs it drops out; None if it never does."""
+        at_end = self.at_end if isinstance(self.at_end, tuple) else (self.at_end,) * self.count
+        return tuple({"repeat": None, "drop": 1}[end] if isinstance(end, str) else end for end in at_end)
+
+    def with_names(self, names: Sequence[str]) -> Self:
+        """The same, for children that were given by name.
+
+        Raises:
+            ValueError: They are called otherwise already.
+        """
+        if self.names is None:
+            return self.model_copy(update={"names": tuple(names)})
+        if self.names != tuple(names):
+            raise ValueError(
+                f"the children are called {', '.join(map(repr, self.names))} in the config, and {', '.join(map(repr, names))} "
+                "where they are given; name the same ones in the same order"
+            )
+        return self
+
+
+def _by_name(field: str, given: Mapping[str, Any], names: Any) -> tuple[Any, ...]:
+    if names is None:
+        raise ValueError(
+            f"{field} is a mapping by name, but the children have no names; give names, or sources by name"
+        )
+    names = tuple(names) if isinstance(names, Sequence) else ()
+    if wrong := sorted(map(str, set(given) ^ set(names))):
+        raise ValueError(
+            f"{field} and the names of the children differ in {', '.join(map(repr, wrong))}; the children are "
+            f"{', '.join(map(repr, names))}"
+        )
+    return tuple(given[name] for name in names)
+
+
+def _require_weights(weights: tuple[float, ...]) -> None:
+    for number, weight in enumerate(weights):
+        if not math.isfinite(weight) or weight < 0:
+            raise ValueError(f"weight {number} is {weight!r}; weights are finite numbers from 0")
+    if not any(weights):
+        raise ValueError(
+            f"weights are all zero, {weights!r}: nothing would be served; give one child a weight at least"
+        )
+    if sum(weight > 0 for weight in weights) > LARGEST:
+        raise ValueError(f"{len(weights)} weights are more than the {LARGEST} that one schedule has room for")

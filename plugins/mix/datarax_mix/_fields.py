@@ -1,0 +1,139 @@
+"""What the records of a mixture look like: the children's fields, those that are filled in, and the number of the child."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from datarax_core.errors import SpecError
+from datarax_core.spec import ElementSpec, differences
+
+_NUMBER = jax.ShapeDtypeStruct((), np.dtype(np.int32))
+
+
+class Fields:
+    """The element spec of a mixture, and what each child's records lack of it.
+
+    Args:
+        specs: Of the children; None for one that is empty, and never served.
+        names: What errors call them.
+        fill: A value for fields that some children do not have.
+        source_field: The field that is to hold the number of the child.
+        title: What errors call the mixture.
+
+    Raises:
+        SpecError: Children differ; names child, field and both specs. Or a field cannot be added.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[ElementSpec | None],
+        names: Sequence[str],
+        *,
+        fill: Mapping[str, Any],
+        source_field: str | None,
+        title: str,
+    ) -> None:
+        known = [spec for spec in specs if spec is not None]
+        if (fill or source_field) and not all(isinstance(spec, Mapping) for spec in known):
+            field = source_field or next(iter(fill))
+            raise SpecError(
+                f"{title} adds the field {field!r} to records, which have to be dicts of named fields for that"
+            )
+        self.constants: list[dict[str, np.ndarray]] = [{} for _ in specs]
+        for field, value in fill.items():
+            struct = _struct_of(field, known, title)
+            filled = _constant(field, value, struct, title)
+            for constants, spec in zip(self.constants, specs, strict=True):
+                if spec is not None and field not in spec:
+                    constants[field] = filled
+        completed = [
+            None if spec is None else ({**spec, **_structs(constants)} if constants else spec)
+            for spec, constants in zip(specs, self.constants, strict=True)
+        ]
+        self.spec = _the_one(completed, names, title)
+        if source_field is not None:
+            if source_field in self.spec:
+                raise SpecError(
+                    f"source_field={source_field!r} is a field of the children of {title} already; choose another name"
+                )
+            self.spec = {**self.spec, source_field: _NUMBER}
+            for number, constants in enumerate(self.constants):
+                constants[source_field] = np.asarray(number, np.int32)
+
+    @property
+    def adds(self) -> bool:
+        """Whether any child's records are served with fields that they do not have."""
+        return any(self.constants)
+
+    def completed(self, child: int, batch: Any, size: int) -> Any:
+        """A batch of ``size`` records of a child, with the fields that it lacks."""
+        constants = self.constants[child]
+        if not constants:
+            return batch
+        return {**batch, **{name: _repeated(value, size) for name, value in constants.items()}}
+
+    def element(self, child: int, element: Any) -> Any:
+        """One record of a child, with the fields that it lacks."""
+        return {**element, **self.constants[child]} if self.constants[child] else element
+
+
+def _the_one(specs: Sequence[ElementSpec | None], names: Sequence[str], title: str) -> ElementSpec:
+    first, wrong = next(i for i, spec in enumerate(specs) if spec is not None), []
+    for number, spec in enumerate(specs):
+        if spec is None:
+            continue
+        where = f"in child {names[number]!r}, as in child {names[first]!r}"
+        wrong += [f"{sentence} {where}" for sentence in differences(specs[first], spec)]
+        forms = [str(jax.tree.structure(one)) for one in (spec, specs[first])]
+        if not wrong and forms[0] != forms[1]:
+            wrong.append(f"records are {forms[0]} where {forms[1]} is expected {where}")
+    if wrong:
+        raise SpecError(
+            f"the children of {title} differ: {'; '.join(wrong)}; bring them into one form, or fill what is missing with `fill`"
+        )
+    return specs[first]
+
+
+def _struct_of(field: str, specs: Sequence[ElementSpec], title: str) -> jax.ShapeDtypeStruct:
+    owners = [spec[field] for spec in specs if field in spec]
+    if not owners:
+        raise SpecError(f"fill names the field {field!r}, which no child of {title} has; there is nothing to fill")
+    if len(owners) == len(specs):
+        raise SpecError(f"fill names the field {field!r}, which every child of {title} has; leave it out")
+    if not isinstance(owners[0], jax.ShapeDtypeStruct):
+        raise SpecError(f"fill names {field!r}, which is no field but a {type(owners[0]).__name__} of them in {title}")
+    return owners[0]
+
+
+def _constant(field: str, value: Any, struct: jax.ShapeDtypeStruct, title: str) -> np.ndarray:
+    """The value in the dtype and shape of its field; refused if it is another value then."""
+    refused = (
+        f"fill gives the field {field!r} of {title} the value {value!r:.80}, which is no "
+        f"{struct.dtype}{list(struct.shape)}"
+    )
+    if struct.dtype.hasobject:
+        filled = np.empty((), object)
+        filled[()] = value
+        return np.broadcast_to(filled, struct.shape)
+    try:
+        given = np.asarray(value)
+        with np.errstate(over="ignore", invalid="ignore"):
+            cast = given.astype(struct.dtype)
+        shaped = np.broadcast_to(cast, struct.shape)
+    except (ValueError, TypeError, OverflowError) as cause:
+        raise SpecError(refused) from cause
+    is_float = np.issubdtype(struct.dtype, np.inexact) and np.issubdtype(given.dtype, np.number)
+    same = np.array_equal(np.isfinite(cast), np.isfinite(given)) if is_float else np.array_equal(cast, given)
+    if not same or (given.dtype.kind == "U") != (struct.dtype.kind == "U"):
+        raise SpecError(refused)
+    return shaped
+
+
+def _structs(constants: Mapping[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStruct]:
+    return {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in constants.items()}
+
+
+def _repeated(value: np.ndarray, size: int) -> np.ndarray:
+    return np.broadcast_to(value, (size, *value.shape))

@@ -1,0 +1,136 @@
+"""The records of children that are all on the device, as one table there: one gather a batch, however many children.
+
+See docs/how-it-works.md for what else was measured. The table is put together on its way to the device: no copy stays on the
+host, and none is made of a child by itself.
+"""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from datarax_core.buffers import aligned_empty
+from datarax_core.columns import Columns, Gather
+from datarax_core.eager import EagerSourceBase
+from datarax_core.source import DataSourceModule
+from datarax_core.spec import Batch, ElementSpec, named_fields, split_beside
+from datarax_core.subset import Subset
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A child, and the values of the fields that its records lack."""
+
+    source: DataSourceModule
+    constants: Mapping[str, np.ndarray]
+
+    @property
+    def length(self) -> int:
+        """How many records it has."""
+        return self.source.num_records
+
+
+class JoinedColumn:
+    """One field of all records, child after child. An array to whoever asks for one, put together then."""
+
+    def __init__(self, name: str, struct: jax.ShapeDtypeStruct, parts: Sequence[Part]) -> None:
+        self.name = name
+        self.dtype = struct.dtype
+        self.shape = (sum(part.length for part in parts), *struct.shape)
+        self._parts = parts
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole."""
+        return int(math.prod(self.shape) * self.dtype.itemsize)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:  # noqa: FBT001 - NumPy's signature
+        del dtype, copy  # it is always a new array, of its own dtype
+        whole = aligned_empty(self.shape, self.dtype)
+        self.write(whole)
+        return whole
+
+    def write(self, out: np.ndarray) -> None:
+        """Put all records in place."""
+        start = 0
+        for part in self._parts:
+            rows = out[start : start + part.length]
+            start += part.length
+            if self.name in part.constants:
+                rows[...] = part.constants[self.name]
+            elif part.length:
+                _write(part.source, self.name, rows)
+
+
+class Joined:
+    """The table of all records, and how compiled code reads it."""
+
+    def __init__(self, parts: Sequence[Part], spec: ElementSpec) -> None:
+        placed = split_beside(spec)[0]
+        self._form = jax.tree.structure(placed)
+        fields = named_fields(placed)
+        self.columns = Columns("tuple", {name: JoinedColumn(name, struct, parts) for name, struct in fields.items()})
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the table."""
+        return self.columns.nbytes
+
+    def compiled(self, sharding: jax.sharding.Sharding | None, origin: str) -> tuple["JoinedGather", tuple[Any, ...]]:
+        """(function of arrays and indices, arrays on the device); see `DataSourceModule.compiled_records`."""
+        gather, arrays = self.columns.placed(sharding, origin=origin)
+        return JoinedGather(gather, self._form), arrays
+
+    def traced(self, indices: jax.Array, origin: str) -> Batch:
+        """The records at traced ``indices``, in anybody's trace."""
+        return jax.tree.unflatten(self._form, self.columns.traced_rows(indices, origin))
+
+    def fetch(self, indices: np.ndarray, origin: str) -> Batch:
+        """The records at concrete ``indices``, gathered on the device."""
+        return gathered(*self.compiled(None, origin), indices)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedGather:
+    """Rows of the table, inside a compiled program."""
+
+    gather: Gather
+    form: Any
+
+    def __call__(self, arrays: tuple[Any, ...], indices: jax.Array) -> Batch:
+        """The batch of the records at ``indices``."""
+        return jax.tree.unflatten(self.form, self.gather(arrays, indices))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def gathered(gather: JoinedGather, arrays: tuple[Any, ...], indices: Any) -> Batch:
+    """``gather(arrays, indices)``, compiled."""
+    return gather(arrays, indices)
+
+
+def _write(source: DataSourceModule, name: str, out: np.ndarray) -> None:
+    """One field of all records of a child, straight from its columns where it has some."""
+    joined = getattr(source, "joined", None)
+    if isinstance(joined, Joined):
+        joined.columns.columns[name].write(out)
+    elif (columns := _columns(source)) is not None:
+        np.copyto(out, columns[name])
+    elif isinstance(source, Subset) and (columns := _columns(source.parent)) is not None:
+        column = np.asarray(columns[name])
+        np.take(column, source.parent_indices(np.arange(len(out))), axis=0, out=out, mode="clip")
+    else:
+        np.copyto(out, named_fields(source.fetch_on_host(np.arange(len(out))))[name])
+
+
+def _columns(source: DataSourceModule) -> dict[str, Any] | None:
+    """The columns that a source's records are, if they are nothing else."""
+    if isinstance(source, EagerSourceBase) and type(source).get_records is EagerSourceBase.get_records:
+        return source.columns.columns
+    return None

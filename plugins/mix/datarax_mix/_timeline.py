@@ -1,0 +1,249 @@
+"""The endless sequence of a proportional mixture: which child serves a position, what ends an epoch, all by arithmetic.
+
+Where every child repeats for ever, there is one schedule for all positions. Where a child drops out, an epoch unfolds in
+phases, each with the shares of those that are left; the next epoch unfolds alike, each child going on in its own order.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._fractions import Shares
+from ._schedule import Schedule
+
+Stop: TypeAlias = Literal["total", "first_exhausted", "all_seen"]
+
+TIMELINE_RULE: Final = 1
+"""Version of the arithmetic, a part of every saved state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A child's records in one of its epochs (None if nobody knows), and its epochs until it drops out (None: never)."""
+
+    length: int | None
+    rounds: int | None
+
+    @property
+    def limit(self) -> int | None:
+        """Records after which it drops out of an epoch of the mixture; None for one that repeats for ever."""
+        return None if self.rounds is None or self.length is None else self.rounds * self.length
+
+    @property
+    def exhausted_at(self) -> int:
+        """Records after which it has nothing new to give."""
+        return self.limit or self.length or 0
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """The positions of an epoch from ``start`` on, before which child i served ``counts[i]`` records; None has no end."""
+
+    start: int
+    counts: np.ndarray
+    schedule: Schedule
+    end: int | None
+
+
+class Timeline:
+    """Position -> (child, position in the child's own order), and the other way round.
+
+    Args:
+        shares: Of the children.
+        endings: How long each child is, and how often it is repeated.
+        stop: What ends an epoch.
+    """
+
+    def __init__(self, shares: Shares, endings: Sequence[Ending], stop: Stop) -> None:
+        self.shares = shares
+        self.endings = tuple(endings)
+        self.stop: Stop = stop
+        self._known: list[Phase] = []
+        self._unfolding = self._unfold()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Timeline, (self.shares, self.endings, self.stop)  # a pickle carries nothing that can be computed again
+
+    @property
+    def served(self) -> list[int]:
+        """The children that have a share."""
+        return [child for child, numerator in enumerate(self.shares.numerators) if numerator]
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether no child ever drops out, so that one schedule holds for ever."""
+        return all(self.endings[child].rounds is None for child in self.served)
+
+    @functools.cached_property
+    def epoch_length(self) -> int | None:
+        """Records in an epoch; None if the length of a child is not known."""
+        if any(ending.length is None for ending in self.endings):
+            return None
+        if self.stop == "total":
+            total, limits = sum(ending.length or 0 for ending in self.endings), self._limits()
+            return total if None in limits else min(total, sum(filter(None, limits)))
+        if self.stop == "first_exhausted":
+            return min(self.position_after(child, self.endings[child].exhausted_at) for child in self.served)
+        return max(self.position_after(child, self.endings[child].length or 0) for child in self.served)
+
+    @functools.cached_property
+    def known_end(self) -> int | None:
+        """Of a mixture that ends with the first child that is exhausted, one of which has no length: where it ends at last."""
+        if self.epoch_length is not None or self.stop != "first_exhausted":
+            return None
+        ends = [self.endings[child].exhausted_at for child in self.served]
+        return min((self.position_after(c, end) for c, end in zip(self.served, ends, strict=True) if end), default=None)
+
+    def position_after(self, child: int, count: int) -> int:
+        """The position in an epoch behind the record with which ``child`` has served ``count`` of them, from 1."""
+        for phase in self._phases():
+            before = int(phase.counts[child])
+            if phase.schedule.numerators[child] and count > before:
+                position = phase.start + phase.schedule.position_of(child, count - before - 1) + 1
+                if phase.end is None or position <= phase.end:
+                    return position
+        raise ValueError(f"child {child} drops out before it has served {count} records")
+
+    def at(self, start: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """(child, position in it) at positions ``start .. start + size``, both (size,)."""
+        if self.is_continuous:
+            return self._first.schedule.at(start, size)
+        which, places = np.empty(size, np.int32), np.empty(size, np.int64)
+        for child, first, rows in self.stretches(start, size):
+            which[rows] = child
+            places[rows] = first + np.arange(len(rows))
+        return which, places
+
+    def stretches(self, start: int, size: int) -> Iterator[tuple[int, int, np.ndarray]]:
+        """The same by child, as `Schedule.stretches` has it: (child, its first position, rows)."""
+        if self.is_continuous:
+            yield from self._first.schedule.stretches(start, size)
+            return
+        done = 0
+        while done < size:
+            epoch, offset = self._located(start + done)
+            phase = next(p for p in self._phases() if p.end is None or offset < p.end)
+            count = min([size - done, *(end - offset for end in (phase.end, self.epoch_length) if end is not None)])
+            before = phase.counts + (self._epoch_counts * epoch if epoch else 0)
+            for child, first, rows in phase.schedule.stretches(offset - phase.start, count):
+                yield child, int(before[child]) + first, rows + done
+            done += count
+
+    def counts(self, position: int) -> np.ndarray:
+        """int64 (k,): how many records of each child are before ``position``."""
+        if self.is_continuous:
+            return self._first.schedule.counts(position)
+        epoch, offset = self._located(position)
+        return self._counts_within(offset) + (self._epoch_counts * epoch if epoch else 0)
+
+    def traced_at(self, start: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+        """`at` for a traced ``start``: int32 (size,) each; equal to the bit."""
+        if self.is_continuous:
+            return self._first.schedule.traced_at(start.astype(np.int32), size)
+        positions = start.astype(np.int32) + jnp.arange(size, dtype=np.int32)
+        phases, tables = jax.tree.map(jnp.asarray, self._tables)
+        length = np.int32(self.epoch_length or 1)
+        epochs = positions // length
+        offsets = positions - epochs * length
+        phase = (offsets[:, None] >= phases["start"][None, 1:]).sum(axis=1)
+        local = offsets - phases["start"][phase]
+        periods = local // phases["period"][phase]
+        slots = local - periods * phases["period"][phase] + phases["table"][phase]
+        children = tables["children"][slots]
+        before = phases["counts"][phase, children] + epochs * phases["epoch_counts"][children]
+        return children, before + periods * phases["numerators"][phase, children] + tables["ranks"][slots]
+
+    def most_of(self, child: int, size: int) -> int:
+        """The most records of ``child`` in any ``size`` positions that follow one another."""
+        if not self.is_continuous:
+            return size
+        return min(size, -(-size * self.shares.numerators[child] // self.shares.denominator) + 1)
+
+    # -- inside ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def _first(self) -> Phase:
+        return next(self._phases())
+
+    def _located(self, position: int) -> tuple[int, int]:
+        """(epoch, position in it); all is one epoch if nobody knows its length."""
+        return (0, position) if self.epoch_length is None else divmod(position, self.epoch_length)
+
+    @functools.cached_property
+    def _epoch_counts(self) -> np.ndarray:
+        limits, length = self._limits(), self.epoch_length or 0
+        if None not in limits and length == sum(filter(None, limits)):
+            return np.asarray([limit or 0 for limit in limits])  # no need to unfold the phases
+        return self._counts_within(length)
+
+    def _limits(self) -> list[int | None]:
+        return [
+            ending.limit if numerator else 0
+            for ending, numerator in zip(self.endings, self.shares.numerators, strict=True)
+        ]
+
+    def _counts_within(self, offset: int) -> np.ndarray:
+        phase = next(p for p in self._phases() if p.end is None or offset <= p.end)
+        counts: np.ndarray = phase.counts + phase.schedule.counts(offset - phase.start)
+        return counts
+
+    def _phases(self) -> Iterator[Phase]:
+        """The phases of an epoch, each computed when it is first looked at: a long one takes a second."""
+        known = 0
+        while True:
+            if known == len(self._known):
+                phase = next(self._unfolding, None)
+                if phase is None:
+                    return
+                self._known.append(phase)
+            yield self._known[known]
+            known += 1
+
+    def _unfold(self) -> Iterator[Phase]:
+        start, counts, gone = 0, np.zeros(len(self.endings), np.int64), frozenset[int]()
+        while left := [child for child in self.served if child not in gone]:
+            schedule = Schedule.of(self.shares.without(gone) if gone else self.shares)
+            ends = [
+                (schedule.position_of(child, limit - int(counts[child]) - 1) + 1, child)
+                for child in left
+                if (limit := self.endings[child].limit) is not None
+            ]
+            if not ends:
+                yield Phase(start, counts, schedule, None)
+                return
+            length, child = min(ends)
+            yield Phase(start, counts, schedule, start + length)
+            start, counts, gone = start + length, counts + schedule.counts(length), gone | {child}
+
+    @functools.cached_property
+    def _tables(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """({what is known of each phase}, {the slots of all of them, one after another}), as int32, for compiled code."""
+        phases = []
+        for phase in self._phases():
+            phases.append(phase)
+            if phase.end is None or phase.end >= (self.epoch_length or 0):
+                break
+        schedules = [phase.schedule for phase in phases]
+        periods = list(map(len, schedules))
+        by_phase = {
+            "start": [phase.start for phase in phases],
+            "period": periods,
+            "table": np.cumsum([0, *periods[:-1]]),
+            "counts": [phase.counts for phase in phases],
+            "numerators": [schedule.numerators for schedule in schedules],
+            "epoch_counts": self._epoch_counts,
+        }
+        slots = {
+            "children": np.concatenate([schedule.children for schedule in schedules]),
+            "ranks": np.concatenate([schedule.ranks for schedule in schedules]),
+        }
+        return _as_int32(by_phase), _as_int32(slots)
+
+
+def _as_int32(tables: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.asarray(table, np.int32) for name, table in tables.items()}

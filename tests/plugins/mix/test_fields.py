@@ -1,0 +1,151 @@
+"""Fields that children lack are filled in, and each record says whose it is; on every way to a batch."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from datarax_core import Pipeline, SpecError, from_sequence
+from datarax_memory import MemorySource, MemorySourceConfig
+
+
+def memory(placement: str = "device", **columns: Any) -> MemorySource:
+    return MemorySource(MemorySourceConfig(placement=placement), columns)
+
+
+def served(made: Any) -> list[dict[str, Any]]:
+    return [element for batch in Pipeline(source=made, batch_size=5) for element in rows_of(batch)]
+
+
+def rows_of(batch: dict[str, Any]) -> list[dict[str, Any]]:
+    size = len(next(iter(batch.values())))
+    return [{name: np.asarray(column).tolist()[row] for name, column in batch.items()} for row in range(size)]
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_a_missing_field_is_filled_and_the_child_is_named(mix: Any, placement: str) -> None:
+    made = mix(
+        [memory(placement, a=np.arange(6), b=np.ones((6, 2), np.float32)), memory(placement, a=np.arange(10, 16))],
+        fill={"b": -1},
+        source_field="source",
+    )
+    assert made.access == placement
+    rows = served(made)
+    for row in rows:
+        assert (row["b"], row["source"]) == (([1, 1], 0) if row["a"] < 10 else ([-1, -1], 1))
+    assert [int(element["source"]) for element in made] == [row["source"] for row in rows]
+    assert made.element_spec() == {
+        "a": jax.ShapeDtypeStruct((), np.int64),
+        "b": jax.ShapeDtypeStruct((2,), np.float32),
+        "source": jax.ShapeDtypeStruct((), np.int32),
+    }
+    scanned = Pipeline(source=made, batch_size=6).scan(lambda batch: batch["source"], length=2)
+    assert scanned.ravel().tolist() == [row["source"] for row in rows]
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_text_rides_beside_the_batch_and_is_filled_too(mix: Any, placement: str) -> None:
+    words = np.asarray(["a", "b", "c"], object)
+    made = mix([memory(placement, i=np.arange(3), t=words), memory(placement, i=np.arange(3, 6))], fill={"t": "none"})
+    rows = served(made)
+    assert sorted((row["i"], row["t"]) for row in rows) == [
+        (0, "a"), (1, "b"), (2, "c"), (3, "none"), (4, "none"), (5, "none"),
+    ]  # fmt: skip
+    with pytest.raises(SpecError, match="fields that compiled code cannot carry: t"):
+        Pipeline(source=made, batch_size=2).scan(lambda batch: batch["i"], length=1)
+
+
+def test_a_nested_mixture_may_name_its_children_as_well(mix: Any) -> None:
+    inner = mix([memory(a=np.arange(3)), memory(a=np.arange(3, 6))], source_field="inner")
+    made = mix([inner, mix([memory(a=np.arange(6, 9))], source_field="inner")], source_field="outer")
+    for row in served(made):
+        assert (row["outer"], row["inner"]) == (row["a"] // 6, row["a"] // 3 % 2)
+
+
+def test_records_that_are_no_dicts_are_mixed_as_they_are(mix: Any) -> None:
+    pairs = [(np.int32(i), np.float32(i)) for i in range(8)]
+    made = mix([from_sequence(pairs), from_sequence(pairs[:3])])
+    assert made.access == "host"
+    (first, _), *_ = made.get_batch(4), None
+    assert first.tolist() == [0, 0, 1, 1]
+    arrays = mix([MemorySource(MemorySourceConfig(), np.arange(5, dtype=np.int32))] * 2)
+    assert arrays.get_batch(4).tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "match"),
+    [
+        (
+            [{"a": np.arange(3)}, {"a": np.arange(3.0)}],
+            {},
+            r"children of MixDataSourcesNode differ: field 'a' is float64\[\] where int64\[\] is expected in child '1'",
+        ),
+        (
+            [{"a": np.arange(3), "b": np.arange(3)}, {"a": np.arange(3)}],
+            {},
+            r"field 'b' \(int64\[\]\) is missing in child '1', as in child '0'; bring them into one form, or fill what",
+        ),
+        (
+            [{"a": np.arange(3)}, {"a": np.arange(3), "b": np.arange(3)}],
+            {"names": ("web", "books")},
+            r"field 'b' \(int64\[\]\) is not expected in child 'books', as in child 'web'",
+        ),
+        (
+            [{"a": np.arange(3)}, {"a": np.zeros((3, 2), int)}],
+            {},
+            r"field 'a' is int64\[2\] where int64\[\] is expected",
+        ),
+        (
+            [{"a": np.arange(3)}] * 2,
+            {"fill": {"b": 0}},
+            "fill names the field 'b', which no child of MixDataSourcesNode has",
+        ),
+        (
+            [{"a": np.arange(3)}] * 2,
+            {"fill": {"a": 0}},
+            "fill names the field 'a', which every child of MixDataSourcesNode has",
+        ),
+        (
+            [{"a": np.arange(3)}] * 2,
+            {"source_field": "a"},
+            "source_field='a' is a field of the children of MixDataSourcesNode",
+        ),
+        *[
+            (
+                [{"a": np.arange(3), "b": np.zeros((3, 2), np.int8)}, {"a": np.arange(3)}],
+                {"fill": {"b": value}},
+                r"fill gives the field 'b' of MixDataSourcesNode the value .*, which is no int8\[2\]",
+            )
+            for value in (300, 0.5, "x", [1, 2, 3], None)
+        ],
+        (
+            [{"a": np.arange(3), "b": np.zeros(3, np.float32)}, {"a": np.arange(3)}],
+            {"fill": {"b": 1e300}},
+            r"the value 1e\+300, which is no float32\[\]",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_place(
+    mix: Any, columns: list[dict[str, Any]], options: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(SpecError, match=match):
+        mix([memory(**fields) for fields in columns], **options)
+
+
+def test_fields_are_added_to_dicts_only(mix: Any) -> None:
+    with pytest.raises(SpecError, match="adds the field 'source' to records, which have to be dicts of named fields"):
+        mix([from_sequence([1, 2, 3])] * 2, source_field="source")
+
+
+def test_records_of_like_fields_in_another_form_are_refused(mix: Any) -> None:
+    named, placed = from_sequence([{"0": 1, "1": 2}]), from_sequence([(1, 2)])
+    with pytest.raises(SpecError, match=r"records are .* where .* is expected in child '1', as in child '0'"):
+        mix([named, placed])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 7, -0.5])
+def test_floats_are_filled_with_what_floats_can_be(mix: Any, value: float) -> None:
+    made = mix([memory(a=np.arange(2), b=np.zeros(2, np.float32)), memory(a=np.arange(2, 4))], fill={"b": value})
+    filled = {row["a"]: row["b"] for row in served(made)}
+    assert np.array_equal([filled[2], filled[3]], [value, value], equal_nan=True)
