@@ -18,7 +18,7 @@ DEVICES, SIZE, LENGTH, EPOCHS = 4, 8, 20, 2
 INDEXED = ("eager", "device", "host")
 KINDS = (*INDEXED, "sized", "ending")
 HELD = "rows by the first of them"
-SECONDS = 150
+SECONDS = 600
 CORE_TESTS = Path(__file__).parents[1] / "core"
 Json = dict[str, Any]
 

@@ -5,7 +5,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ SIZE, LENGTH, EPOCHS = 8, 20, 2  # as it has them
 INDEXED = ("eager", "device", "host")
 KINDS = (*INDEXED, "sized", "ending")
 HELD = "rows by the first of them"
-SECONDS = 150  # for one launch, on a machine with much else to do
+SECONDS = 600  # for one launch, on a machine with much else to do
 Json = dict[str, Any]
 Seen = dict[int, list[Json]]
 COUNTS = [1, 2, 4]
@@ -24,11 +24,14 @@ MORE = [2, 4]
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+def seen(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Seen:
     """What each process saw, by the number of processes; 4 of them save the states that fewer go on from."""
-    folder = tmp_path_factory.mktemp("processes")
-    _launch([4], folder)
-    _launch([2, 1], folder)
+
+    def launch(folder: Path) -> None:
+        _launch([4], folder)
+        _launch([2, 1], folder)
+
+    folder = made_once("processes", launch)
     return {
         count: [
             json.loads((folder / f"seen-{count}-{process}.json").read_text(encoding="utf-8"))

@@ -26,7 +26,7 @@ def main(process: int, num_processes: int, port: int, folder: Path) -> None:
     from datarax_core import Pipeline
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(f"localhost:{port}", num_processes, process, initialization_timeout=150)
+    jax.distributed.initialize(f"localhost:{port}", num_processes, process, initialization_timeout=600)
     sharding = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
 
     def pipeline() -> Pipeline:

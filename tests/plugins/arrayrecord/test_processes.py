@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +17,32 @@ from datarax_core import Pipeline
 
 ONE_PROCESS = Path(__file__).with_name("one_process.py")
 SIZE, BEFORE, PROCESSES = 8, 3, 2  # as it has them
-SECONDS = 150
+SECONDS = 600
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """The files, and what each process saw."""
-    made = tmp_path_factory.mktemp("processes")
-    write_files(made)
+    return made_once("array-record-processes", _launch)
+
+
+def _launch(folder: Path) -> None:
+    write_files(folder)
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     children = []
     for process in range(PROCESSES):
-        with (made / f"log-{process}").open("wb") as log:
-            command = [sys.executable, "-W", "error", ONE_PROCESS, *map(str, (process, PROCESSES, port, made))]
+        with (folder / f"log-{process}").open("wb") as log:
+            command = [sys.executable, "-W", "error", ONE_PROCESS, *map(str, (process, PROCESSES, port, folder))]
             children.append(subprocess.Popen(command, stdout=log, stderr=log))  # noqa: S603 - ours
     try:
         for process, child in enumerate(children):
-            assert child.wait(timeout=SECONDS) == 0, (made / f"log-{process}").read_text(encoding="utf-8")
+            assert child.wait(timeout=SECONDS) == 0, (folder / f"log-{process}").read_text(encoding="utf-8")
     finally:  # the other would wait for one that failed
         for child in children:
             child.kill()
             child.wait()
-    return made
 
 
 @pytest.fixture(scope="module")
