@@ -25,12 +25,15 @@ def test_a_page_runs_from_top_to_bottom(
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": "page"}
     ran = 0
-    for block in BLOCK.finditer((ROOT / page).read_text(encoding="utf-8")):
-        if block["file"]:
-            (tmp_path / block["file"]).write_text(block["text"], encoding="utf-8")
-        elif block["language"] == "python":
-            exec(compile(block["text"], f"{page} block {ran}", "exec"), namespace)  # noqa: S102 - our own text
-            ran += 1
+    try:
+        for block in BLOCK.finditer((ROOT / page).read_text(encoding="utf-8")):
+            if block["file"]:
+                (tmp_path / block["file"]).write_text(block["text"], encoding="utf-8")
+            elif block["language"] == "python":
+                exec(compile(block["text"], f"{page} block {ran}", "exec"), namespace)  # noqa: S102 - our own text
+                ran += 1
+    finally:
+        namespace.clear()  # compiled functions outlive the page: they would hold its loops, and these their threads
     assert ran == blocks
 
 
