@@ -7,7 +7,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -47,6 +47,8 @@ def _beside_config_file(value: str, info: ValidationInfo) -> str:
     base = (info.context or {}).get("base")
     return value if base is None or "://" in value else str(Path(base, value))
 
+
+T = TypeVar("T")
 
 SHUFFLE_STREAM: Final = "shuffle"
 """The random stream that shuffles are drawn from, unless a config names another."""
@@ -205,16 +207,25 @@ def _source(value: Any, info: ValidationInfo) -> SourceConfig:
         return value
     if not isinstance(value, Mapping):
         raise plugin_error(f"a source is a mapping with a `type`, such as {{type: memory}}, not {value!r:.80}")
+    registry = (info.context or {}).get("registry") or default_registry()
+    config_type: type[SourceConfig] = named_by_type(value, registry.config_type, "source", "memory")
+    return config_type.model_validate(dict(value), context=info.context)
+
+
+def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: str, example: str) -> T:
+    """What ``look_up`` gives for the ``type`` of a mapping; for validators of fields that take plugins.
+
+    Raises:
+        ValidationError: There is no ``type``, or it names no plugin that can be used; placed at that key.
+    """
     name = value.get("type")
     if not isinstance(name, str):
         given = f"is {name!r:.80}" if "type" in value else "is missing"
-        raise at_type(f"the source's `type` {given}; name an installed source, such as memory", value)
-    registry = (info.context or {}).get("registry") or default_registry()
+        raise at_type(f"the {word}'s `type` {given}; name an installed {word}, such as {example}", value)
     try:
-        config_type = registry.config_type(name)
+        return look_up(name)
     except PluginError as error:
         raise at_type(str(error), name, error) from error
-    return config_type.model_validate(dict(value), context=info.context)
 
 
 AnySource = Annotated[SerializeAsAny[SourceConfig], PlainValidator(_source)]

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field, InstanceOf, SerializeAsAny, ValidationInfo, field_serializer
 
 from ._catalog import Kind
-from ._config_errors import at_type, plugin_error
+from ._config_errors import plugin_error
 from ._contract import check_decoder
-from .config import FrozenConfig, Name
-from .errors import PluginError
+from .config import FrozenConfig, Name, named_by_type
 from .registry import PluginRegistry
 
 if TYPE_CHECKING:
@@ -123,15 +122,8 @@ def _decoder(value: Any, info: ValidationInfo) -> Any:
         raise plugin_error(
             f"a decoder is a name, such as 'raw', or a mapping with a `type`, or in Python a function, not {value!r:.80}"
         )
-    name = value.get("type")
-    if not isinstance(name, str):
-        given = f"is {name!r:.80}" if "type" in value else "is missing"
-        raise at_type(f"the decoder's `type` {given}; name an installed decoder, such as array", value)
     registry = (info.context or {}).get("decoders") or default_decoders()
-    try:
-        decoder = registry.get(name)
-    except PluginError as error:
-        raise at_type(str(error), name, error) from error
+    decoder = named_by_type(value, registry.get, "decoder", "array")
     return decoder.model_validate(dict(value), context=info.context)
 
 

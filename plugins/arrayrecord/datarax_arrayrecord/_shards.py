@@ -59,7 +59,7 @@ def write_shards(
                 start, written = start + len(part), written + len(part)
             if progress is not None:
                 progress(written)
-    except BaseException:
+    except BaseException:  # an interruption, too, leaves no open file
         file.abandon()
         raise
     file.close()

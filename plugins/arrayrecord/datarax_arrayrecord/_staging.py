@@ -116,7 +116,7 @@ def _publish(target: Target, staging: Path) -> None:
         for source, destination in moves:
             done.append((source, destination))
             os.rename(source, destination)  # noqa: PTH104 - both are texts
-    except BaseException:
+    except BaseException:  # an interruption, too: all files are moved, or none
         for source, destination in reversed(done):
             if Path(destination).exists() and not Path(source).exists():
                 os.rename(destination, source)  # noqa: PTH104

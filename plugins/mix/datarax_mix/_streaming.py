@@ -130,7 +130,7 @@ class StreamAccess(DataSourceModule):
         super().set_state(own)
         try:
             self._restore_streams(streams)
-        except BaseException:
+        except BaseException:  # an interruption, too: all of it is restored, or nothing
             super().set_state(before)
             self._restore_streams(streams_before)
             raise
