@@ -51,8 +51,12 @@ def against(
     reference(), ours()
     pairs = [(seconds(reference), seconds(ours)) for _ in range(runs)]
     ratio = statistics.median(r / o for r, o in pairs)
-    rates = (f"{records / statistics.median(times) / 1e6:.2f} M rec/s" for times in zip(*pairs, strict=True))
+    rates = (_rate(records / statistics.median(times)) for times in zip(*pairs, strict=True))
     return Row(what, *rates, ratio=ratio, target=target, bound="at least")
+
+
+def _rate(records: float) -> str:
+    return f"{records / 1e6:.2f} M rec/s" if records >= 1e5 else f"{records / 1e3:.1f} k rec/s"
 
 
 def resident_mib() -> float:

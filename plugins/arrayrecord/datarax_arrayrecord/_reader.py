@@ -1,6 +1,7 @@
 """One open ArrayRecord file, read by the quickest of the ways that its reader offers.
 
-Measured on two cores, page cache warm, records of 3 KB; microseconds a record, the best of twelve runs:
+Measured once, on two cores, page cache warm, records of 3 KB; microseconds a record, the best of twelve runs (what stays
+measured, the first two ways and ranges, is in ``benchmarks/arrayrecord.py``):
 
 ===================================  ============  ============
 way                                  compressed    uncompressed
