@@ -1,15 +1,20 @@
 """What is installed, read from distribution metadata: no plugin is imported, and no broken one hides another."""
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
+from typing import Final
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion
 
-CORE = "datarax-core"
+from ._strictness import leave_out
+from .errors import PluginLoadError
+
+CORE: Final = "datarax-core"
+
+GROUPS: Final = ("datarax.sources", "datarax.stages", "datarax.decoders", "datarax.hooks")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,7 +87,8 @@ def _declared(dist: metadata.Distribution, key: str) -> str | None:
 
 
 def _warn_damaged(place: str, problem: str) -> None:
-    warnings.warn(f"{place}: {problem}; what it provides is missing until it is installed again", stacklevel=2)
+    error = PluginLoadError("distribution", place, f"{place}: {problem}")
+    leave_out(error, "what it provides is missing until it is installed again")
 
 
 def _required_name(line: str) -> str | None:

@@ -31,7 +31,7 @@ from ._config_errors import at_type, plugin_cause, plugin_error, problems, sugge
 from ._config_files import read_config_file
 from ._values import same, stable_hash
 from .errors import ConfigError, PluginError
-from .registry import SourceRegistry, default_registry, given_or_default
+from .registry import PluginListing, SourceRegistry, default_registry, given_or_default
 
 
 def _as_int(value: Any) -> Any:
@@ -209,7 +209,12 @@ def _source(value: Any, info: ValidationInfo) -> SourceConfig:
         raise plugin_error(f"a source is a mapping with a `type`, such as {{type: memory}}, not {value!r:.80}")
     registry = (info.context or {}).get("registry") or default_registry()
     config_type: type[SourceConfig] = named_by_type(value, registry.config_type, "source", "memory")
-    return config_type.model_validate(dict(value), context=info.context)
+    return config_type.model_validate(with_canonical_type(value, registry), context=info.context)
+
+
+def with_canonical_type(value: Mapping[str, Any], registry: PluginListing[Any]) -> dict[str, Any]:
+    """The mapping with the plugin's own name for ``type``, which may have been an alias; see `named_by_type`."""
+    return {**value, "type": registry.canonical_name(value["type"])}
 
 
 def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: str, example: str) -> T:
