@@ -16,20 +16,21 @@ class Events:
 
     Args:
         epoch_length: Records in an epoch; None for a stream without a length.
-        told: Epochs that are over by now.
+        is_copy: Whether the pipeline is a copy of another, which tells the epochs before the place where it is opened.
     """
 
-    def __init__(self, epoch_length: int | None, told: int = 0) -> None:
+    def __init__(self, epoch_length: int | None, *, is_copy: bool = False) -> None:
         self.hooks = default_hooks()
         self.due = _CLOSED
         """The position from which on there is something to tell: any, for a pipeline that is closed."""
         self._epoch_length = epoch_length
-        self._told = told
+        self._is_copy = is_copy
+        self._told = 0
         self._ended_at = 0
         self._owner = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Events, (self._epoch_length, self._told)  # a copy is closed
+        return _copy_of, (self._epoch_length,)
 
     @property
     def is_open(self) -> bool:
@@ -38,12 +39,14 @@ class Events:
 
     def catch_up(self, pipeline: "Pipeline", position: int) -> None:
         """Open the pipeline, if it is closed, and tell the epochs that were served before ``position``."""
+        if self._is_copy:
+            self.stand_at(position)
         if not self.is_open:
             self._owner = id(pipeline)
             self.hooks.open_pipelines[id(pipeline)] = pipeline
-            self._set_due()
+            self.due = self._next_end
             self.hooks.call.datarax_pipeline_opened(pipeline=pipeline)
-        while self._epoch_length and position >= (self._told + 1) * self._epoch_length:
+        while position >= self._next_end:
             self._tell_epoch(pipeline)
 
     def end_stream(self, pipeline: "Pipeline", position: int) -> None:
@@ -54,7 +57,7 @@ class Events:
 
     def close(self, pipeline: "Pipeline", position: int) -> None:
         """Tell the epochs that were served before ``position``, and close the pipeline, if it is open."""
-        if self.is_open or (self._epoch_length and position >= (self._told + 1) * self._epoch_length):
+        if self.is_open or (not self._is_copy and position >= self._next_end):
             self.catch_up(pipeline, position)
             self.due = _CLOSED
             self.hooks.open_pipelines.pop(id(pipeline), None)
@@ -71,15 +74,20 @@ class Events:
             self._told = position // self._epoch_length
         elif not position:
             self._told = 0
-        self._ended_at = position
+        self._is_copy, self._ended_at = False, position
         if self.is_open:
-            self._set_due()
+            self.due = self._next_end
 
     def _tell_epoch(self, pipeline: "Pipeline") -> None:
         epoch, self._told = self._told, self._told + 1  # first: once, whatever the hook does
-        self._set_due()
+        self.due = self._next_end
         if self.hooks.hears("datarax_epoch_finished"):
             self.hooks.call.datarax_epoch_finished(pipeline=pipeline, epoch=epoch, stats=pipeline.stats())
 
-    def _set_due(self) -> None:
-        self.due = (self._told + 1) * self._epoch_length if self._epoch_length else _NEVER
+    @property
+    def _next_end(self) -> int:
+        return (self._told + 1) * self._epoch_length if self._epoch_length else _NEVER
+
+
+def _copy_of(epoch_length: int | None) -> Events:
+    return Events(epoch_length, is_copy=True)
