@@ -9,6 +9,9 @@ API_VERSION: Final = 1
 ``API_VERSION = 1`` in its class, or in its module of hooks, is refused by a core that has moved on twice, and by one that
 is not there yet; without it a plugin is taken as one of today."""
 
+BY_HAND: Final = "registered by hand"
+"""What stands for distribution and version, where there is none."""
+
 
 def check_api_version(plugin: object, kind: str, name: str, origin: str) -> None:
     """Refuse a plugin that says it keeps a contract which this core does not; ``origin`` is its distribution and version.
@@ -26,7 +29,8 @@ def check_api_version(plugin: object, kind: str, name: str, origin: str) -> None
         raise PluginContractError(kind, name, message)
     accepted = range(max(1, API_VERSION - 1), API_VERSION + 1)
     if given not in accepted:
-        remedy = "upgrade datarax-core" if given > API_VERSION else f"upgrade {origin.partition(' ')[0]}"
+        older = "it" if origin == BY_HAND else origin.partition(" ")[0]
+        remedy = f"upgrade {'datarax-core' if given > API_VERSION else older}"
         message = (
             f"{title} is written for version {given} of the plugin API, and this datarax-core has "
             f"{' and '.join(map(str, accepted))}; {remedy}"

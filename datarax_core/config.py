@@ -31,7 +31,7 @@ from ._config_errors import at_type, plugin_cause, plugin_error, problems, sugge
 from ._config_files import read_config_file
 from ._values import same, stable_hash
 from .errors import ConfigError, PluginError
-from .registry import PluginListing, SourceRegistry, default_registry, given_or_default
+from .registry import SourceRegistry, default_registry, given_or_default
 
 
 def _as_int(value: Any) -> Any:
@@ -209,12 +209,7 @@ def _source(value: Any, info: ValidationInfo) -> SourceConfig:
         raise plugin_error(f"a source is a mapping with a `type`, such as {{type: memory}}, not {value!r:.80}")
     registry = (info.context or {}).get("registry") or default_registry()
     config_type: type[SourceConfig] = named_by_type(value, registry.config_type, "source", "memory")
-    return config_type.model_validate(with_canonical_type(value, registry), context=info.context)
-
-
-def with_canonical_type(value: Mapping[str, Any], registry: PluginListing[Any]) -> dict[str, Any]:
-    """The mapping with the plugin's own name for ``type``, which may have been an alias; see `named_by_type`."""
-    return {**value, "type": registry.canonical_name(value["type"])}
+    return config_type.model_validate(under_its_own_name(value, config_type), context=info.context)
 
 
 def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: str, example: str) -> T:
@@ -231,6 +226,11 @@ def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: s
         return look_up(name)
     except PluginError as error:
         raise at_type(str(error), name, error) from error
+
+
+def under_its_own_name(value: Mapping[str, Any], model: type[FrozenConfig]) -> dict[str, Any]:
+    """The mapping that selected a model, with the model's own name for the ``type``, which may have been an alias."""
+    return {**value, "type": model.model_fields["type"].default}
 
 
 AnySource = Annotated[SerializeAsAny[SourceConfig], PlainValidator(_source)]

@@ -13,9 +13,10 @@ import pluggy
 from ._catalog import Kind
 from ._hook_functions import Implementations
 from ._strictness import leave_out
+from .compatibility import BY_HAND
 from .errors import PluginDisabledError, PluginError, PluginLoadError
 from .hookspecs import PROJECT, HookSpecs, hookimpl
-from .registry import BY_HAND, PluginListing, SourceRegistry, default_registry
+from .registry import PluginListing, SourceRegistry, default_registry
 
 if TYPE_CHECKING:
     from .build import SourceBuilder

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeAlias
 
 from ._catalog import Catalog, Kind, Status
 from ._contract import check_source, declared_name
-from .compatibility import check_api_version
+from .compatibility import BY_HAND, check_api_version
 from .errors import PluginConflictError, PluginWarning
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ _FIRST_PARTY: Final[Mapping[str, str]] = {
     "tfds_eager": "datarax-tfds",
     "tfds_streaming": "datarax-tfds",
 }
-
-BY_HAND: Final = "registered by hand"
 
 P = TypeVar("P")
 T = TypeVar("T", bound=type)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +151,6 @@ def test_one_that_takes_long_holds_up_who_needs_it_and_nobody_loads_it_twice(sit
     code = "    import threading\n    threading.Event().wait(0.05)\n" + FINE
     _install(site, "acme-slow", code)
     hooks = Hooks(SourceRegistry())
-    import threading  # noqa: PLC0415 - of this test only
 
     heard: list[bool] = []
     threads = [
