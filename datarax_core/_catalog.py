@@ -212,9 +212,7 @@ class Catalog:
             if status == "unmet" and (needed := entry.unmet_core()):
                 raise self._incompatible(entry, needed)
             if status == "unmet":
-                message = (
-                    f"{self.kind.word} {entry.name!r} ({entry.origin}) {detail}, which is not installed; install that"
-                )
+                message = f"{self.kind.word} {entry.name!r} ({entry.origin}) {detail}, which this environment does not satisfy"
                 raise PluginLoadError(self.kind.word, entry.name, message)
 
     def _incompatible(self, entry: Installed, needed: str) -> PluginIncompatibleError:

@@ -151,7 +151,7 @@ UNUSABLE: list[tuple[dict[str, Any], type[PluginError], str]] = [
     ({"name": "home_name"}, PluginConflictError, r"'home_name' is provided by acme-one 1\.0 .* belongs to datarax-home"),
     ({"requires": ("datarax-core<0.0.1",)}, PluginIncompatibleError, r"'acme_one' .* needs datarax-core<0\.0\.1, and"),
     ({"requires": ("acme-absent", "acme-gone")}, PluginLoadError,
-     r"'acme_one' \(acme-one 1\.0\) needs acme-absent, acme-gone, which is not installed; install that"),
+     r"'acme_one' \(acme-one 1\.0\) needs acme-absent, acme-gone, which this environment does not satisfy"),
 ]  # fmt: skip
 
 
