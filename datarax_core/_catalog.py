@@ -14,7 +14,7 @@ from typing import Final, Literal, Self
 
 from packaging.utils import canonicalize_name
 
-from ._discovery import CORE, GROUPS, Installed, installed
+from ._discovery import CORE, GROUPS, Environment, Installed
 from ._strictness import is_strict, leave_out
 from .errors import (
     PluginConflictError,
@@ -43,7 +43,7 @@ class Catalog:
 
     Args:
         kind: Which.
-        entries: The entry points of its group.
+        environment: Where the entry points of its group are; None is one where nothing is installed.
         disabled: Names and distributions that are switched off, or ``all``.
         allowed: The only names and distributions that are not; None is no such list.
     """
@@ -51,7 +51,7 @@ class Catalog:
     def __init__(
         self,
         kind: Kind,
-        entries: Iterable[Installed] = (),
+        environment: Environment | None = None,
         *,
         disabled: Iterable[str] = (),
         allowed: Iterable[str] | None = None,
@@ -59,7 +59,8 @@ class Catalog:
         self.kind = kind
         self._entries: dict[str, list[Installed]] = {}
         self._names_of: dict[tuple[str, str], list[str]] = {}
-        for entry in sorted(entries):
+        self._environment = environment or Environment()
+        for entry in self._environment.entries(kind.group):
             self._entries.setdefault(entry.name, []).append(entry)
             self._names_of.setdefault((entry.dist, entry.target), []).append(entry.name)
         self._disabled = frozenset(disabled)
@@ -75,7 +76,7 @@ class Catalog:
         """
         words = os.environ.get(DISABLE_VARIABLE, "").split(",")
         allowed = None if allow is None else _names_in(allow)
-        catalog = cls(kind, installed(kind.group), disabled=filter(None, map(str.strip, words)), allowed=allowed)
+        catalog = cls(kind, Environment.now(), disabled=filter(None, map(str.strip, words)), allowed=allowed)
         catalog._require_installed(allowed or frozenset())
         if is_strict():
             catalog._require_usable()
@@ -98,7 +99,7 @@ class Catalog:
             return "disabled", reason
         if clash := self._clash(entry.name):
             return "conflict", clash
-        if unmet := entry.unmet():
+        if unmet := self._environment.unmet(entry):
             return "unmet", "needs " + ", ".join(unmet)
         others = self.also_named(entry)
         return "ready", f"also named {_list(map(repr, others))}" if others else ""
@@ -135,7 +136,7 @@ class Catalog:
             PluginError: What `select` raises, or it was built for another core, or its import fails; then that is the cause.
         """
         entry = self.select(name)
-        if needed := entry.unmet_core():
+        if needed := self._environment.unmet_core(entry):
             raise self._incompatible(entry, needed)
         try:
             with contextlib.redirect_stdout(sys.stderr):  # what a command prints may be read by a program
@@ -193,7 +194,7 @@ class Catalog:
         """Warn of words on the allowlist that allow nothing: what a misspelt one was to allow is disabled."""
         if all(word in self._entries for word in allowed):
             return
-        entries = [entry for group in GROUPS for entry in installed(group)]
+        entries = [entry for group in GROUPS for entry in self._environment.entries(group)]
         known = sorted({entry.name for entry in entries} | {entry.dist for entry in entries})
         for word in sorted(allowed):
             if word in known or canonicalize_name(word) in known:
@@ -209,7 +210,7 @@ class Catalog:
             status, detail = self.status(entry)
             if status == "conflict":
                 raise PluginConflictError(self.kind.word, entry.name, f"{self.kind.word} {entry.name!r} {detail}")
-            if status == "unmet" and (needed := entry.unmet_core()):
+            if status == "unmet" and (needed := self._environment.unmet_core(entry)):
                 raise self._incompatible(entry, needed)
             if status == "unmet":
                 message = f"{self.kind.word} {entry.name!r} ({entry.origin}) {detail}, which this environment does not satisfy"
@@ -219,14 +220,14 @@ class Catalog:
         return PluginIncompatibleError(
             self.kind.word,
             entry.name,
-            f"{self.kind.word} {entry.name!r} ({entry.origin}) needs {needed}, and {CORE} {metadata.version(CORE)} is "
+            f"{self.kind.word} {entry.name!r} ({entry.origin}) needs {needed}, and {CORE} {self._environment.version(CORE)} is "
             f"installed; upgrade {entry.dist}, or install a {CORE} that it accepts",
         )
 
     def _broken(self, entry: Installed, cause: BaseException) -> str:
         reason = f"exited with {cause.code!r}" if isinstance(cause, SystemExit) else f"{type(cause).__name__}: {cause}"
         message = f"{self.kind.word} {entry.name!r} ({entry.origin}) failed to import {entry.target}: {reason}"
-        if unmet := entry.unmet():
+        if unmet := self._environment.unmet(entry):
             return f"{message}; {entry.dist} needs {_list(unmet)}, which this environment does not satisfy"
         return f"{message}; this is a fault of {entry.dist} or of its installation"
 

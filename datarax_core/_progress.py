@@ -132,18 +132,27 @@ class Progress(nnx.Module):
         if is_new:
             self._host.events.stand_at(self.cursor.position)
         self._standing()
-        end = None if run_length is None else self.cursor.run_start + run_length
-
-        def give_back(*, is_exhausted: bool) -> None:
-            if self.cursor.is_current(run):
-                self._end_loop(end, is_exhausted=is_exhausted)
-
-        ticket = Ticket(
-            lambda: self.cursor.is_current(run), self._standing, end, self._hand_over, self._move_past, give_back
+        loop = BatchIterator(
+            self._make_route(is_loop=True), self.rule, self._ticket(run, run_length), prefetch=self.prefetch
         )
-        loop = BatchIterator(self._make_route(is_loop=True), self.rule, ticket, prefetch=self.prefetch)
         self._host.loop = ref(loop)
         return loop
+
+    def _ticket(self, run: int, run_length: int | None) -> Ticket:
+        cursor, events = self.cursor, self._host.events  # an attribute of a module takes 100 ns, on each batch
+        end = None if run_length is None else cursor.run_start + run_length
+
+        def standing() -> int:
+            position = cursor.position
+            if position >= events.due:
+                events.catch_up(self._public, position)
+            return position
+
+        def give_back(*, is_exhausted: bool) -> None:
+            if cursor.is_current(run):
+                self._end_loop(end, is_exhausted=is_exhausted)
+
+        return Ticket(lambda: cursor.is_current(run), standing, end, self._hand_over, self._move_past, give_back)
 
     def _end_loop(self, end: int | None, *, is_exhausted: bool) -> None:
         position = self.cursor.position
@@ -162,16 +171,16 @@ class Progress(nnx.Module):
 
     def _standing(self) -> int:
         """The position, where something is about to be served."""
-        position = self.cursor.position
-        if position >= self._host.events.due:
-            self._host.events.catch_up(self._public, position)
+        position, events = self.cursor.position, self._host.events
+        if position >= events.due:
+            events.catch_up(self._public, position)
         return position
 
     def _hand_over(self, batch: Batch, position: int, prepared: Prepared, began: float) -> Batch:
         """Move the position, now that the batch is ready, and count it."""
         host = self._host
-        if host.events.hooks.hears_batches:  # first: what fails here has lost no batch
-            host.events.hooks.call.datarax_batch_ready(pipeline=self._public, step=host.stats.batches, batch=batch)
+        if host.hooks.hears_batches:  # first: what fails here has lost no batch
+            host.hooks.call.datarax_batch_ready(pipeline=self._public, step=host.stats.batches, batch=batch)
         self._move_past(position, prepared)
         self.source.note_served(1)
         host.stats.add_batch(prepared.size, perf_counter() - began)
@@ -179,8 +188,9 @@ class Progress(nnx.Module):
 
     def _move_past(self, position: int, prepared: Prepared) -> None:
         self.cursor.move(position + prepared.size)
-        if self._host.stream is not None:
-            self._host.stream.hand_over(position + prepared.size, prepared.behind)
+        stream = self._host.stream
+        if stream is not None:
+            stream.hand_over(position + prepared.size, prepared.behind)
 
     @property
     def _public(self) -> "Pipeline":

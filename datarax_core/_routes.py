@@ -23,6 +23,7 @@ from ._randomness import RecordNames
 from ._stats import Stats
 from ._streams import StreamReader
 from ._workers import Workers
+from .hooks import Hooks
 from .source import DataSourceModule
 from .spec import Batch, split_beside
 
@@ -37,11 +38,15 @@ class HostParts:
     """What a pipeline holds on the host, outside of its graph: counts, what it told, and what reads for it."""
 
     events: Events
+    hooks: Hooks = field(init=False)
     stats: Stats = field(default_factory=Stats)
     stream: StreamReader | None = None
     workers: Workers | None = None
     step_route: "Route | None" = None
     loop: "ref[BatchIterator] | None" = None
+
+    def __post_init__(self) -> None:
+        self.hooks = self.events.hooks
 
     @classmethod
     def of(cls, plan: Plan) -> "HostParts":
@@ -61,11 +66,8 @@ class HostParts:
             self.workers.close()
         self.workers = self.step_route = self.loop = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {
-            **vars(HostParts(self.events)),
-            "stream": self.stream,
-        }  # a pickle or deep copy makes its own of the rest
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HostParts, (self.events, Stats(), self.stream)  # a pickle or deep copy makes its own of the rest
 
 
 class Prepared(NamedTuple):

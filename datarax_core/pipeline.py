@@ -186,9 +186,12 @@ class Pipeline(Progress):
         size = self.rule.batch_size
         if self.cursor.is_traced:
             return self._traced_step(size)
-        began, position, route = perf_counter(), self._standing(), self._host.step_route
+        began, host, position = perf_counter(), self._host, self.cursor.position
+        if position >= host.events.due:
+            host.events.catch_up(self, position)
+        route = host.step_route
         if route is None or not route.serves(self.source, tuple(self.stages)):
-            route = self._host.step_route = self._make_route(is_loop=False)
+            route = host.step_route = self._make_route(is_loop=False)
         try:
             prepared = route.prepare((position, size, route.version()))
             if prepared.size < size and self.rule.drop_last:
@@ -196,7 +199,7 @@ class Pipeline(Progress):
                 raise StopIteration  # noqa: TRY301 - as if the stream had ended there
             batch = route.finish(prepared)
         except StopIteration:
-            self._host.events.end_stream(self, self.cursor.position)
+            host.events.end_stream(self, self.cursor.position)
             raise RuntimeError(f"{self.source.title} has ended; reset() the pipeline to start it over") from None
         return self._hand_over(batch, position, prepared, began)
 
