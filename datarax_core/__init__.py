@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._stages import Cast, OneHot, Rename, Rescale, Select
     from .buffers import aligned_empty
     from .build import build_source
     from .cache import Cache
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         PluginNotFoundError,
         RecordError,
         SpecError,
+        StageError,
         StateError,
         WorkerError,
     )
@@ -52,10 +54,12 @@ if TYPE_CHECKING:
     from .registry import SourceInfo, SourceRegistry
     from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
     from .source import DataSourceModule
+    from .stages import AnyStage, Stage, StageRegistry
     from .streaming import StreamingSourceBase
     from .subset import Subset
 
 _HOMES = {
+    "_stages": ("Cast", "OneHot", "Rename", "Rescale", "Select"),
     "buffers": ("aligned_empty",),
     "build": ("build_source",),
     "capabilities": ("Access", "Capabilities"),
@@ -87,6 +91,7 @@ _HOMES = {
         "PluginNotFoundError",
         "RecordError",
         "SpecError",
+        "StageError",
         "StateError",
         "WorkerError",
     ),
@@ -101,6 +106,7 @@ _HOMES = {
     "registry": ("SourceInfo", "SourceRegistry"),
     "sequence": ("SequenceSource", "SequenceSourceConfig", "from_sequence"),
     "source": ("DataSourceModule",),
+    "stages": ("AnyStage", "Stage", "StageRegistry"),
     "subset": ("Subset",),
     "streaming": ("StreamingSourceBase",),
 }
@@ -110,8 +116,10 @@ __all__ = [
     "Access",
     "AnyDecoder",
     "AnySource",
+    "AnyStage",
     "Cache",
     "Capabilities",
+    "Cast",
     "Columns",
     "ConfigError",
     "DataFileError",
@@ -128,6 +136,7 @@ __all__ = [
     "MergeFields",
     "MetadataManager",
     "NarrowingError",
+    "OneHot",
     "Order",
     "Pipeline",
     "PipelineConfig",
@@ -141,6 +150,9 @@ __all__ = [
     "Rebatch",
     "RecordError",
     "RecordMetadata",
+    "Rename",
+    "Rescale",
+    "Select",
     "SequenceSource",
     "SequenceSourceConfig",
     "SourceConfig",
@@ -149,6 +161,9 @@ __all__ = [
     "SourceRegistry",
     "SpecError",
     "SplitField",
+    "Stage",
+    "StageError",
+    "StageRegistry",
     "StateError",
     "StreamingSourceBase",
     "StructuralConfig",

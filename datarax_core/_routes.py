@@ -17,6 +17,7 @@ from ._narrow import narrow
 from ._plan import Plan
 from ._programs import Step, compiled, with_fields
 from ._randomness import RecordNames
+from ._stage_building import passed_beside
 from ._stats import Stats
 from ._streams import StreamReader
 from ._workers import Workers
@@ -81,7 +82,8 @@ class Route:
         if source.access == "device":
             gather, self._arrays = source.compiled_records(plan.layout.data_sharding)
         self._is_gathered = gather is not None
-        self._has_beside = bool(split_beside(source.element_spec())[1])
+        beside = passed_beside(self._stages, split_beside(source.element_spec())[1])
+        self._has_beside = bool(beside)
         self._is_plain = gather is None and not self._stages and plan.rule.pad_last is None
         self._run = compiled(Step(gather, self._split.structure, plan.rule.pad_last, plan.layout))
         self._is_loop = is_loop
@@ -152,8 +154,8 @@ class Route:
             batch, values = self._run(self._split.read(), batch, prepared.rows, prepared.mask, prepared.keyed)
             self._split.write(values)
             self._host.stats.stages += perf_counter() - began
-        if prepared.beside:
-            return with_fields(batch, prepared.beside, "text or object fields, which ride beside the batch,")
+        if beside := passed_beside(self._stages, prepared.beside) if prepared.beside else {}:
+            return with_fields(batch, beside, "text or object fields, which ride beside the batch,")
         return batch
 
     def _next_of_stream(self, start: int, size: int, turn: int, *, ahead: bool) -> Prepared:

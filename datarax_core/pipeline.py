@@ -24,6 +24,7 @@ from ._programs import served, staged
 from ._randomness import StageKeys
 from ._routes import HostParts, Prepared, Route, traced_records
 from ._scan import ScanInParts
+from ._stage_building import PlacedStageError, built_stages, passed_beside
 from ._state import (
     checked_variables,
     require_dict,
@@ -37,6 +38,7 @@ from ._workers import Workers
 from .build import build_source
 from .cache import check_record_stages, renew_caches
 from .config import PipelineConfig, load_config, parse_config
+from .errors import ConfigError
 from .graph import Graph
 from .module import checked_rngs
 from .registry import SourceRegistry
@@ -55,7 +57,8 @@ class Pipeline(nnx.Module):
         stages: Callables ``batch -> batch``, run compiled. One that says ``stochastic = True`` is called with ``(batch,
             keys)``, one key a record, folded from stage, epoch and record index. One that says ``takes_record_indices =
             True`` is called with the records' indices, int32 (k,), as its last argument. An ``nnx.Module`` may hold parameters
-            and statistics: what it writes to its variables is kept.
+            and statistics: what it writes to its variables is kept. One that is a `Stage`, as configs name them, is built for
+            the records where it stands, and refused if it cannot work on them.
         batch_size: Records in a batch.
         rngs: Random streams of the pipeline; saved with its state.
         num_epochs: Epochs in a loop; None is endless.
@@ -90,12 +93,13 @@ class Pipeline(nnx.Module):
     ) -> None:
         require_source(source)
         require_stages(stages)
-        check_record_stages(stages, source)
         self.rule = BatchRule(batch_size, num_epochs, drop_last, pad_last)
+        self.rngs = checked_rngs(rngs, "a pipeline")
+        stages = built_stages(stages, source, self.rule, self.rngs)
+        check_record_stages(stages, source)
         self._layout = layout_of(sharding)
         self.source, self._part = part_of(source, self._layout)
-        self.stages = nnx.List(list(stages))
-        self.rngs = checked_rngs(rngs, "a pipeline")
+        self.stages = nnx.List(stages)
         self.prefetch = whole_number("prefetch", prefetch, at_least=0)
         self.workers = whole_number("workers", workers, at_least=0)
         self.cursor = Cursor()
@@ -117,26 +121,32 @@ class Pipeline(nnx.Module):
     ) -> Self:
         """The pipeline that a file (YAML, TOML, JSON) or mapping describes, with ``stages`` and ``sharding`` made in Python.
 
+        The config's stages come first, and then ``stages``.
+
         Raises:
-            ConfigError: The config is invalid; every problem with its place.
+            ConfigError: The config is invalid, every problem with its place; or one of its stages cannot work on the records.
             PluginError: The source it names cannot be used; the subclass says why.
         """
         if isinstance(config, Mapping):
             config = parse_config(config, registry=registry)
         elif not isinstance(config, PipelineConfig):
             config = load_config(config, registry)
-        return cls(
-            source=build_source(config.source, registry, seed=config.seed),
-            stages=stages,
-            batch_size=config.batch_size,
-            rngs=nnx.Rngs(config.seed),
-            num_epochs=config.num_epochs,
-            drop_last=config.drop_last,
-            pad_last=config.pad_last,
-            prefetch=config.prefetch,
-            workers=config.workers,
-            sharding=sharding,
-        )
+        require_stages(stages)
+        source = build_source(config.source, registry, seed=config.seed)
+        options = config.model_dump(include={"batch_size", "num_epochs", "drop_last", "pad_last", "prefetch", "workers"})
+        try:
+            return cls(
+                source=source,
+                stages=[*config.stages, *stages],
+                rngs=nnx.Rngs(config.seed),
+                sharding=sharding,
+                **options,
+            )
+        except PlacedStageError as refused:
+            if refused.number >= len(config.stages):
+                raise
+            place = ("stages", refused.number, *refused.option)
+            raise ConfigError.of([config.problem(place, refused.reason)]) from refused
 
     @classmethod
     def from_dag(
@@ -247,6 +257,7 @@ class Pipeline(nnx.Module):
     def element_spec(self) -> ElementSpec:
         """What one record of a served batch looks like; stages are traced, no record is read."""
         spec, beside = split_beside(self.source.element_spec())
+        beside = passed_beside(self.stages, beside)
         stages = Split(tuple(self.stages))
         mask = None if self.rule.pad_last is None else jax.ShapeDtypeStruct((self.rule.batch_size,), jnp.bool_)
         keyed = self._stage_keys.names(self.source, 0, np.zeros(self.rule.batch_size, np.int64))
