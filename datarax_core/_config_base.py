@@ -2,9 +2,9 @@
 
 import operator
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -12,15 +12,17 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     StrictBool,
     StrictInt,
     StringConstraints,
     ValidationError,
     ValidationInfo,
-    WithJsonSchema,
     model_validator,
 )
 from pydantic.functional_validators import ModelWrapValidatorHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from ._config_errors import at_type, plugin_error, shown, suggesting
 from ._values import same, stable_hash
@@ -52,10 +54,10 @@ Flag = StrictBool
 Integer = Annotated[StrictInt, BeforeValidator(_as_int)]
 """A whole number; not 4.0, not "4", not True."""
 
-Count = Annotated[Integer, Field(ge=1)]
+Count = Annotated[StrictInt, Field(ge=1), BeforeValidator(_as_int)]
 """A whole number from 1."""
 
-NonNegative = Annotated[Integer, Field(ge=0)]
+NonNegative = Annotated[StrictInt, Field(ge=0), BeforeValidator(_as_int)]
 """A whole number from 0."""
 
 Name = Annotated[str, StringConstraints(min_length=1)]
@@ -73,6 +75,9 @@ class FrozenConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
+    schema_rules: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    """What JSON Schema can say of checks that look at several fields, such as `never`; for editors, and for `drx schema`."""
+
     @model_validator(mode="wrap")
     @classmethod
     def _suggest_fields(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
@@ -81,11 +86,37 @@ class FrozenConfig(BaseModel):
         except ValidationError as invalid:
             raise suggesting(invalid, cls.model_fields) from None
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core)
+        if cls.schema_rules:
+            handler.resolve_ref_schema(schema)["allOf"] = [dict(rule) for rule in cls.schema_rules]
+        return schema
+
     def __eq__(self, other: object) -> bool:
         return self is other or (type(self) is type(other) and same(self.__dict__, other.__dict__))
 
     def __hash__(self) -> int:
         return hash((type(self), stable_hash(self.__dict__)))
+
+
+NOT_NULL: Final[Mapping[str, Any]] = {"not": {"type": "null"}}
+"""JSON Schema for a value that is given, and is not null."""
+
+
+def having(**values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON Schema for a config whose fields are all given and like these; for `FrozenConfig.schema_rules`."""
+    return {"properties": {name: dict(value) for name, value in values.items()}, "required": list(values)}
+
+
+def never(**values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON Schema for a config whose fields are not all like these, such as ``never(drop_last=..., pad_last=NOT_NULL)``."""
+    return {"not": having(**values)}
+
+
+def only_if(condition: Mapping[str, Any], **values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON Schema for a config whose fields are all like these only where another schema holds."""
+    return {"if": having(**values), "then": dict(condition)}
 
 
 def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: str, example: str) -> T:
@@ -97,7 +128,7 @@ def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: s
     name = value.get("type")
     if not isinstance(name, str):
         given = f"is {shown(name)}" if "type" in value else "is missing"
-        raise at_type(f"the {word}'s `type` {given}; name an installed {word}, such as {example}", value)
+        raise at_type(f"the {word}'s `type` {given}; name an installed {word}, such as {example}", name)
     try:
         return look_up(name)
     except PluginError as error:
@@ -105,9 +136,9 @@ def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: s
 
 
 def plugin_config(
-    value: Any, info: ValidationInfo, base: type[T], look_up: Callable[[str], "type[Any]"], word: str, example: str
+    value: Any, info: ValidationInfo, *, base: type[T], look_up: Callable[[str], type[Any]], word: str, example: str
 ) -> T:
-    """For validators of fields that take plugins: a config of the kind ``base`` as it is, or what a mapping with a ``type`` makes.
+    """For validators of fields that take plugins: a ``base`` as it is, or the one that a mapping with a ``type`` makes.
 
     Raises:
         PydanticCustomError, ValidationError: It is neither, or invalid.
@@ -120,6 +151,6 @@ def plugin_config(
     return config
 
 
-def plugin_schema(kind: str) -> WithJsonSchema:
-    """The JSON Schema of a field that takes plugins, by itself; `SourceRegistry.json_schema` puts those that are installed in."""
-    return WithJsonSchema({"type": "object", "required": ["type"], PLUGIN_KIND: kind})
+def plugin_schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema of a plugin of a kind, such as "source"; in the schema of all, those that are installed replace it."""
+    return {"type": "object", "required": ["type"], PLUGIN_KIND: kind}

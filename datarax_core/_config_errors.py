@@ -45,6 +45,9 @@ def problems(invalid: ValidationError, given: Any, origin: Origin) -> list[Probl
     found: dict[Location, list[ErrorDetails]] = {}
     for error in invalid.errors(include_url=False):
         found.setdefault(_location(error, given), []).append(error)
+    for location, errors in list(found.items()):  # one of several things that the value was held to be says more
+        if any(other[: len(location)] == location != other for other in found) and all(map(_is_about_kind, errors)):
+            del found[location]
     listed = [origin.problem(location, _message(errors)) for location, errors in found.items()]
     return sorted(listed, key=lambda problem: problem.line or 0)
 
@@ -105,12 +108,16 @@ def _is_lacking(error: ErrorDetails, given: Mapping[Any, Any]) -> bool:
 
 def _message(errors: Sequence[ErrorDetails]) -> str:
     """What is wrong with one value, which may have been held to be several things."""
-    own = [error for error in errors if _is_pydantic_own(error) and error["type"] not in ("missing", "value_error")]
+    own = [error for error in errors if _is_about_kind(error)]
     if len(own) < len(errors):
         return next(_told(error) for error in errors if error not in own)
     expected = list(dict.fromkeys(_in_words(error["msg"]) for error in own))
     others = (message.removeprefix("should be ") for message in expected[1:])
     return f"{', or '.join([expected[0], *others])}, not {shown(own[0]['input'])}"
+
+
+def _is_about_kind(error: ErrorDetails) -> bool:
+    return _is_pydantic_own(error) and error["type"] not in ("missing", "value_error")
 
 
 def _told(error: ErrorDetails) -> str:
@@ -122,9 +129,7 @@ def _told(error: ErrorDetails) -> str:
 
 
 def _in_words(message: str) -> str:
-    return (
-        message.removeprefix("Input ").replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
-    )
+    return message.removeprefix("Input ").replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
 
 
 def shown(value: Any) -> str:

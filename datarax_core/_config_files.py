@@ -86,6 +86,8 @@ def _json(text: str, path: Path) -> tuple[Any, Place]:
     if is_repeated and (found := repeated_in_json(text)):
         key, line = found
         raise _error(path, f"the key {key!r} is given twice in one object; keep one", line)
+    if isinstance(config, dict):
+        config.pop("$schema", None)  # for editors: JSON has no comments that could say it
     return config, in_json(text)
 
 

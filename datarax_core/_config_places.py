@@ -218,9 +218,6 @@ def _table(top: Place, header: Mapping[str, Any], line: int) -> Place:
 
 def _note(place: Place, found: Any, line: int) -> None:
     """Everything that was found and is new has its key on this line."""
-    if isinstance(found, dict):
-        inner = found.items()
-    else:
-        inner = enumerate(found) if isinstance(found, list) else ()
+    inner: Any = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
     for name, value in inner:
         _note(place.known.setdefault(str(name), Place(line)), value, line)

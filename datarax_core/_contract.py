@@ -75,7 +75,9 @@ def check_stage(loaded: object, name: str | None, origin: str) -> "type[Stage]":
             problems.append("it defines neither __call__() nor build(); write one of them")
     if problems:
         label = repr(name) if name else getattr(loaded, "__qualname__", repr(loaded))
-        raise PluginContractError("stage", name or label, f"stage {label} ({origin}) is no stage: " + "; ".join(problems))
+        raise PluginContractError(
+            "stage", name or label, f"stage {label} ({origin}) is no stage: " + "; ".join(problems)
+        )
     return cast("type[Stage]", loaded)
 
 

@@ -1,7 +1,7 @@
 """How batches are made from positions: gathered by the compiled step, or read by the host and handed to it."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Final, NamedTuple
@@ -207,16 +207,30 @@ def _named(indices: np.ndarray) -> str:
     return f"records {shown}{', ...' if len(indices) > _NAMED else ''}"
 
 
+def require_carried(source: DataSourceModule, stages: Sequence[Any]) -> None:
+    """Refuse to compile a pipeline whole if a field that no device has would be in its batches.
+
+    Raises:
+        SpecError: Names the fields.
+    """
+    if passed_beside(stages, split_beside(source.element_spec())[1]):
+        source.require_no_beside()
+
+
 def scan_reader(source: DataSourceModule, layout: Layout) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
-    """(gather, arrays) for traced indices: the source's own, or a callback to the host."""
-    _, beside = split_beside(source.element_spec())
-    if source.access == "device" and not beside:
+    """(gather, arrays) for traced indices: the source's own, or a callback to the host. See `require_carried`."""
+    if source.access == "device":
         return source.compiled_records(layout.data_sharding)
     return HostRecords.of(source)
 
 
 def traced_records(source: DataSourceModule, layout: Layout, indices: jax.Array) -> Batch:
-    """The records at traced ``indices`` in anybody's trace, who may hand in the source, but not its data."""
+    """The records at traced ``indices`` in anybody's trace, who may hand in the source, but not its data.
+
+    See `require_carried`.
+    """
+    if split_beside(source.element_spec())[1]:
+        return layout.gathered(lambda _, own: source.fetch_by_callback(own), (), indices)
     if source.access == "device" and layout.data_sharding is not None:
         graphdef, state = nnx.split(source)
         return layout.gathered(_FetchOverMesh(graphdef), state, indices)  # a map over devices cannot close over tracers

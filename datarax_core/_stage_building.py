@@ -1,7 +1,8 @@
 """Stages that are configs, built for the records of a pipeline: what cannot work is refused before anything is served."""
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import jax
@@ -12,7 +13,8 @@ from ._arguments import require_stage
 from ._batch_rule import BatchRule
 from ._config_places import dotted
 from ._modules import apply_stages
-from .errors import StageError
+from .config import PipelineConfig
+from .errors import ConfigError, StageError
 from .source import DataSourceModule
 from .spec import Batch, ElementSpec, batch_struct, device_spec, spec_of, split_beside
 from .stages import Stage
@@ -62,6 +64,22 @@ def built_stages(
         if number < configs[-1]:
             inside, beside = _after(built, inside, rule.batch_size), passed_beside([stage], beside)
     return built
+
+
+@contextmanager
+def placing_stages_of(config: PipelineConfig) -> Iterator[None]:
+    """A stage of the config that is refused in the block is told with its line.
+
+    Raises:
+        ConfigError: It cannot work on the records.
+    """
+    try:
+        yield
+    except PlacedStageError as refused:
+        if refused.number >= len(config.stages):  # one of those that were made in Python
+            raise
+        place = ("stages", refused.number, *refused.option)
+        raise ConfigError.of([config.problem(place, refused.reason)]) from refused
 
 
 def passed_beside(stages: Sequence[Any], fields: Mapping[str, T]) -> dict[str, T]:

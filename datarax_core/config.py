@@ -6,7 +6,7 @@ A value that cannot work is refused here, with its field named; nothing that a c
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
 from pydantic import (
     Field,
@@ -15,11 +15,13 @@ from pydantic import (
     SerializeAsAny,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from ._config_base import (
+    NOT_NULL,
     Count,
     Flag,
     FrozenConfig,
@@ -28,7 +30,10 @@ from ._config_base import (
     Name,
     NonNegative,
     Real,
+    having,
     named_by_type,
+    never,
+    only_if,
     plugin_config,
     plugin_schema,
 )
@@ -44,6 +49,7 @@ if TYPE_CHECKING:
     from .decoders import DecoderRegistry
 
 __all__ = [
+    "NOT_NULL",
     "AnySource",
     "Count",
     "DataraxModuleConfig",
@@ -58,15 +64,33 @@ __all__ = [
     "SourceConfig",
     "SourceConfigBase",
     "StructuralConfig",
+    "given_or",
+    "having",
     "load_config",
     "named_by_type",
+    "never",
+    "only_if",
     "parse_config",
+    "plugin_schema",
     "require_stochastic",
     "shuffling_is_stochastic",
+    "stream_rules",
 ]
 
 SHUFFLE_STREAM: Final = "shuffle"
 """The random stream that shuffles are drawn from, unless a config names another."""
+
+
+def stream_rules(*flags: str) -> list[dict[str, Any]]:
+    """The `FrozenConfig.schema_rules` of ``stochastic``, ``stream_name``, and flags of `shuffling_is_stochastic`."""
+    flagged = [having(**{flag: {"const": True}}) for flag in flags]
+    stochastic = having(stochastic={"const": True})
+    unflagged = [{"not": {"anyOf": flagged}}] if flagged else []
+    return [
+        only_if({"anyOf": [stochastic, *flagged]}, stream_name=NOT_NULL),
+        {"if": {"allOf": [stochastic, *unflagged]}, "then": having(stream_name=NOT_NULL)},
+        *(never(stochastic={"const": False}, **{flag: {"const": True}}) for flag in flags),
+    ]
 
 
 class DataraxModuleConfig(FrozenConfig):
@@ -102,6 +126,8 @@ class StructuralConfig(DataraxModuleConfig):
     stochastic: Flag = Field(default=False, description="Whether random numbers are drawn.")
     stream_name: Name | None = Field(default=None, validate_default=True, description="The random stream to draw from.")
 
+    schema_rules: ClassVar = stream_rules()
+
     @field_validator("stream_name")
     @classmethod
     def _stream_if_stochastic(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -127,7 +153,13 @@ def shuffling_is_stochastic(values: Any, *flags: str) -> Any:
     is_set = isinstance(values, dict) and any(values.get(flag) is True for flag in flags)
     if not is_set or values.get("stochastic", True) is not True:
         return values
-    return {"stochastic": True, **values, "stream_name": values.get("stream_name") or SHUFFLE_STREAM}
+    return {"stochastic": True, **values, "stream_name": given_or(values, "stream_name", SHUFFLE_STREAM)}
+
+
+def given_or(values: Mapping[str, Any], field: str, default: Any) -> Any:
+    """What a config is made of as a field; ``default`` if that is null or left out."""
+    value = values.get(field)
+    return default if value is None else value
 
 
 def require_stochastic(value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
@@ -149,6 +181,8 @@ class SourceConfigBase(SourceConfig):
         default=None, min_length=1, description="The fields to keep; null keeps all."
     )
     exclude_keys: frozenset[str] | None = Field(default=None, description="The fields to leave out.")
+
+    schema_rules: ClassVar = (*stream_rules(), never(include_keys=NOT_NULL, exclude_keys=NOT_NULL))
 
     @field_validator("exclude_keys")
     @classmethod
@@ -181,10 +215,10 @@ class SourceConfigBase(SourceConfig):
 
 def _source(value: Any, info: ValidationInfo) -> SourceConfig:
     registry = (info.context or {}).get("registry") or default_registry()
-    return plugin_config(value, info, SourceConfig, registry.config_type, "source", "memory")
+    return plugin_config(value, info, base=SourceConfig, look_up=registry.config_type, word="source", example="memory")
 
 
-AnySource = Annotated[SerializeAsAny[SourceConfig], PlainValidator(_source), plugin_schema("source")]
+AnySource = Annotated[SerializeAsAny[SourceConfig], PlainValidator(_source), WithJsonSchema(plugin_schema("source"))]
 """A field that takes any installed source, as a config or as a mapping with its ``type``; mixtures nest with it."""
 
 
@@ -204,6 +238,8 @@ class PipelineConfig(FrozenConfig):
     )
     stages: tuple[AnyStage, ...] = Field(default=(), description="What is made of each batch, one stage after another.")
 
+    schema_rules: ClassVar = (never(drop_last={"const": True}, pad_last=NOT_NULL),)
+
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
     @field_validator("pad_last")
@@ -213,9 +249,8 @@ class PipelineConfig(FrozenConfig):
             raise ValueError("drop_last and pad_last exclude each other; the last batch is left out or completed")
         return value
 
-
     def problem(self, place: tuple[int | str, ...], message: str) -> Problem:
-        """A problem with the value at ``place``, such as ``("stages", 1, "field")``, with its line in the file it was read from."""
+        """A problem with the value at ``place``, such as ``("stages", 1, "field")``, with the line of its file."""
         return self._origin.problem(place, message)
 
 

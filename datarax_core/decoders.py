@@ -4,7 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, InstanceOf, SerializeAsAny, ValidationInfo, field_serializer
+from pydantic import (
+    BeforeValidator,
+    Field,
+    InstanceOf,
+    SerializeAsAny,
+    ValidationInfo,
+    WithJsonSchema,
+    field_serializer,
+)
 
 from ._catalog import Kind
 from ._config_base import FrozenConfig, Name, plugin_config, plugin_schema
@@ -121,10 +129,12 @@ def _decoder(value: Any, info: ValidationInfo) -> Any:
             f"a decoder is a name, such as 'raw', or a mapping with a `type`, or in Python a function, not {shown(value)}"
         )
     registry = (info.context or {}).get("decoders") or default_decoders()
-    return plugin_config(value, info, Decoder, registry.get, "decoder", "array")
+    return plugin_config(value, info, base=Decoder, look_up=registry.get, word="decoder", example="array")
 
 
-AnyDecoder = Annotated[SerializeAsAny[InstanceOf[Decoder]], BeforeValidator(_decoder), plugin_schema("decoder")]
+AnyDecoder = Annotated[
+    SerializeAsAny[InstanceOf[Decoder]], BeforeValidator(_decoder), WithJsonSchema(plugin_schema("decoder"))
+]
 """A field that takes any installed decoder: as it is, by name, as a mapping with its ``type``, or a function of Python's."""
 
 

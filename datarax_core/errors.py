@@ -3,7 +3,7 @@
 ::
 
     DataraxError
-    ├── PluginError                    what a config names cannot be used; ``kind`` says which, such as "source", ``name`` its name
+    ├── PluginError                    what a config names cannot be used; ``kind``, such as "source", and ``name`` say which
     │   ├── PluginNotFoundError        nothing installed provides it
     │   ├── PluginDisabledError        installed, but switched off in this process
     │   ├── PluginConflictError        several distributions provide it; none is picked

@@ -22,9 +22,9 @@ from ._plan import Plan
 from ._processes import part_of, require_agreement, require_on_all, what_is_run
 from ._programs import served, staged
 from ._randomness import StageKeys
-from ._routes import HostParts, Prepared, Route, traced_records
+from ._routes import HostParts, Prepared, Route, require_carried, traced_records
 from ._scan import ScanInParts
-from ._stage_building import PlacedStageError, built_stages, passed_beside
+from ._stage_building import built_stages, passed_beside, placing_stages_of
 from ._state import (
     checked_variables,
     require_dict,
@@ -38,7 +38,6 @@ from ._workers import Workers
 from .build import build_source
 from .cache import check_record_stages, renew_caches
 from .config import PipelineConfig, load_config, parse_config
-from .errors import ConfigError
 from .graph import Graph
 from .module import checked_rngs
 from .registry import SourceRegistry
@@ -57,8 +56,7 @@ class Pipeline(nnx.Module):
         stages: Callables ``batch -> batch``, run compiled. One that says ``stochastic = True`` is called with ``(batch,
             keys)``, one key a record, folded from stage, epoch and record index. One that says ``takes_record_indices =
             True`` is called with the records' indices, int32 (k,), as its last argument. An ``nnx.Module`` may hold parameters
-            and statistics: what it writes to its variables is kept. One that is a `Stage`, as configs name them, is built for
-            the records where it stands, and refused if it cannot work on them.
+            and statistics: what it writes to its variables is kept. A `Stage`, as configs name them, is built here.
         batch_size: Records in a batch.
         rngs: Random streams of the pipeline; saved with its state.
         num_epochs: Epochs in a loop; None is endless.
@@ -121,10 +119,10 @@ class Pipeline(nnx.Module):
     ) -> Self:
         """The pipeline that a file (YAML, TOML, JSON) or mapping describes, with ``stages`` and ``sharding`` made in Python.
 
-        The config's stages come first, and then ``stages``.
+        ``stages`` come behind those of the config.
 
         Raises:
-            ConfigError: The config is invalid, every problem with its place; or one of its stages cannot work on the records.
+            ConfigError: The config is invalid, every problem with its place; or a stage of it cannot work on the records.
             PluginError: The source it names cannot be used; the subclass says why.
         """
         if isinstance(config, Mapping):
@@ -132,21 +130,12 @@ class Pipeline(nnx.Module):
         elif not isinstance(config, PipelineConfig):
             config = load_config(config, registry)
         require_stages(stages)
-        source = build_source(config.source, registry, seed=config.seed)
-        options = config.model_dump(include={"batch_size", "num_epochs", "drop_last", "pad_last", "prefetch", "workers"})
-        try:
-            return cls(
-                source=source,
-                stages=[*config.stages, *stages],
-                rngs=nnx.Rngs(config.seed),
-                sharding=sharding,
-                **options,
-            )
-        except PlacedStageError as refused:
-            if refused.number >= len(config.stages):
-                raise
-            place = ("stages", refused.number, *refused.option)
-            raise ConfigError.of([config.problem(place, refused.reason)]) from refused
+        options = config.model_dump(
+            include={"batch_size", "num_epochs", "drop_last", "pad_last", "prefetch", "workers"}
+        )
+        source, rngs = build_source(config.source, registry, seed=config.seed), nnx.Rngs(config.seed)
+        with placing_stages_of(config):
+            return cls(source=source, stages=[*config.stages, *stages], rngs=rngs, sharding=sharding, **options)
 
     @classmethod
     def from_dag(
@@ -398,6 +387,7 @@ class Pipeline(nnx.Module):
             raise NotImplementedError(
                 f"{self.source.title} is a stream, which compiled code cannot reach; call step() outside of it"
             )
+        require_carried(self.source, self.stages)
         indices = self.source.record_indices_at(self.cursor.here, size, self.source.order_words())
         mask = None if self.rule.pad_last is None else jnp.ones(size, jnp.bool_)
         keyed = self._stage_keys.names(self.source, self.cursor.here, indices)

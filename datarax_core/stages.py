@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import Field, PlainValidator, SerializeAsAny, ValidationInfo
+from pydantic import Field, PlainValidator, SerializeAsAny, ValidationInfo, WithJsonSchema
 
 from ._catalog import Kind
 from ._config_base import FrozenConfig, Name, plugin_config, plugin_schema
@@ -78,8 +78,8 @@ def default_stages() -> StageRegistry:
 
 def _stage(value: Any, info: ValidationInfo) -> Stage:
     registry = (info.context or {}).get("stages") or default_stages()
-    return plugin_config(value, info, Stage, registry.get, "stage", "rescale")
+    return plugin_config(value, info, base=Stage, look_up=registry.get, word="stage", example="rescale")
 
 
-AnyStage = Annotated[SerializeAsAny[Stage], PlainValidator(_stage), plugin_schema("stage")]
+AnyStage = Annotated[SerializeAsAny[Stage], PlainValidator(_stage), WithJsonSchema(plugin_schema("stage"))]
 """A field that takes any installed stage, as it is or as a mapping with its ``type``."""

@@ -11,9 +11,7 @@ from datarax_core.errors import StageError
 FloatName: TypeAlias = Literal["float32", "float16", "bfloat16", "float64"]
 """The dtypes of numbers with a fraction."""
 
-NumberName: TypeAlias = Literal[
-    FloatName, "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"
-]
+NumberName: TypeAlias = Literal[FloatName, "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 """The dtypes that a field can be cast to."""
 
 
@@ -26,7 +24,7 @@ def on_device(name: str) -> np.dtype[Any]:
     dtype: np.dtype[Any] = jnp.dtype(name)
     if (kept := jax.dtypes.canonicalize_dtype(dtype)) != dtype:
         raise StageError(
-            f"{name} is kept by a device only with JAX_ENABLE_X64=1, and becomes {kept} without; choose that, or set the variable",
+            f"{name} is kept by a device only with JAX_ENABLE_X64=1, and becomes {kept} without it; choose that, or set it",
             ("dtype",),
         )
     return dtype

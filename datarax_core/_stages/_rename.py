@@ -31,8 +31,8 @@ def _names_differ(fields: dict[str, str]) -> dict[str, str]:
 class Rename(Stage):
     """Fields under other names; the others as they are. All at once, so that two can change places.
 
-    A dot leads into a nested dict, in the old and in the new name. Fields that ride beside the batch (text, objects) are renamed
-    as the others are.
+    A dot leads into a nested dict, in the old and in the new name. Fields that ride beside the batch (text, objects) are
+    renamed as the others are.
     """
 
     type: Literal["rename"] = "rename"
@@ -65,7 +65,9 @@ class Rename(Stage):
         values = {old: at(batch, path) for old, path in paths.items()}
         for old, path in paths.items():
             if any(path != other and path[: len(other)] == other for other in paths.values()):
-                raise StageError(f"{old!r} is in a dict that is renamed as a whole; rename one of them", ("fields", old))
+                raise StageError(
+                    f"{old!r} is in a dict that is renamed as a whole; rename one of them", ("fields", old)
+                )
             batch = without(batch, path)
         for old, new in self.fields.items():
             batch = put(batch, new, values[old], ("fields", old))

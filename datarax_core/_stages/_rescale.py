@@ -81,8 +81,8 @@ class Rescale(Stage):
         ends = np.array(limits(dtype), np.float64)[:, None] * numbers["scale"] + numbers["offset"]
         if (largest := float(np.abs(ends).max())) > highest:
             raise StageError(
-                f"field {self.field!r} is {dtype}, whose values become as large as {largest:g}, and {self.dtype} has a range up "
-                f"to {highest:g}; choose a smaller scale or another dtype",
+                f"field {self.field!r} is {dtype}, whose values become as large as {largest:g}, and {self.dtype} holds no more "
+                f"than {highest:g}; choose a smaller scale or another dtype",
                 ("dtype",),
             )
 
@@ -97,7 +97,9 @@ class Rescale(Stage):
             kept = given.astype(_computed_in(to))
         for wanted, number in zip(given.tolist(), kept.tolist(), strict=True):
             if not math.isfinite(number) or (wanted and not number):
-                raise StageError(f"{wanted!r} becomes {number!r} in {_computed_in(to)}; write another number", (option,))
+                raise StageError(
+                    f"{wanted!r} becomes {number!r} in {_computed_in(to)}; write another number", (option,)
+                )
 
 
 def _computed_in(dtype: Any) -> np.dtype[Any]:

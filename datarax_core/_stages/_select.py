@@ -11,7 +11,7 @@ from datarax_core.spec import Batch, ElementSpec, split_beside
 from datarax_core.stages import Stage
 
 from ._beside import WithBeside, nothing
-from ._fields import at, path_of, put
+from ._fields import at, path_of
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
