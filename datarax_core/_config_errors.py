@@ -1,6 +1,5 @@
 """Validation errors in words: what is unknown gets a suggestion, and every problem its place."""
 
-import difflib
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -10,6 +9,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, P
 
 from ._config_places import Location, Origin
 from ._problem import Problem
+from ._suggestions import did_you_mean
 from .errors import PluginError
 
 
@@ -55,8 +55,7 @@ def problems(invalid: ValidationError, given: Any, origin: Origin) -> list[Probl
 def _unknown_field(error: ErrorDetails, known: list[str]) -> InitErrorDetails:
     name = error["loc"][-1]
     message = f"unknown field {name!r}"
-    close = difflib.get_close_matches(str(name), known, n=1)
-    message += f"; did you mean {close[0]!r}?" if close else f" (fields: {', '.join(known)})"
+    message += did_you_mean(str(name), known) or f" (fields: {', '.join(known)})"
     reworded = PydanticCustomError("unknown_field", "{message}", {"message": message})
     return InitErrorDetails(type=reworded, loc=error["loc"], input=error["input"])
 

@@ -5,13 +5,9 @@ import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from json.decoder import scanstring
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ._problem import Problem
-
-if TYPE_CHECKING:
-    import yaml
 
 Location = tuple[int | str, ...]
 """Keys of mappings and numbers of list items, from the outside in."""
@@ -74,18 +70,16 @@ def dotted(location: Location) -> str:
 # -- YAML ------------------------------------------------------------------------------------------------------------------
 
 
-def in_yaml(node: "yaml.Node", line: int = 1) -> Place:
+def in_yaml(node: Any, line: int = 1) -> Place:
     """The places of a YAML node, whose merges are resolved."""
     if node.id == "mapping":
-        pairs: Any = node.value
-        return Place(line, lambda: {k.value: in_yaml(v, _line(k)) for k, v in pairs if isinstance(k.value, str)})
+        return Place(line, lambda: {k.value: in_yaml(v, _line(k)) for k, v in node.value if k.id == "scalar"})
     if node.id == "sequence":
-        items: Any = node.value
-        return Place(line, lambda: {str(n): in_yaml(item, _line(item)) for n, item in enumerate(items)})
+        return Place(line, lambda: {str(number): in_yaml(item, _line(item)) for number, item in enumerate(node.value)})
     return Place(line)
 
 
-def _line(node: "yaml.Node") -> int:
+def _line(node: Any) -> int:
     return int(node.start_mark.line) + 1
 
 
@@ -133,7 +127,7 @@ def _members(text: str, start: int) -> Iterator[_Member]:
             return
         name, begins = str(number), at
         if opening == "{":
-            name, at = scanstring(text, at + 1)
+            name, at = decoder.raw_decode(text, at)
             at = _skip(text, _skip(text, at) + 1)
         yield _Member(name, begins, at)
         at = _skip(text, decoder.raw_decode(text, at)[1])

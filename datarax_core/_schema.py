@@ -85,6 +85,10 @@ class _Generator(GenerateJsonSchema):
         """Never: editors show the name."""
         return False
 
+    def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:  # noqa: ARG002
+        """As authors wrote it."""
+        return value
+
     def callable_schema(self, schema: core_schema.CallableSchema) -> JsonSchemaValue:  # noqa: ARG002
         """No file holds a function."""
         return dict(_NOTHING)

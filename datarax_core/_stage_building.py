@@ -106,7 +106,7 @@ def _own_streams(rngs: nnx.Rngs | None, number: int) -> nnx.Rngs:
         return nnx.Rngs()
     place = zlib.crc32(f"stage {number}".encode())
     folded = {}
-    for name, stream in rngs.items():
+    for name, stream in rngs.items():  # type: ignore[no-untyped-call]  # flax leaves it out
         key, count = stream.key.get_raw_value(), stream.count.get_raw_value()
         folded[name] = jax.random.fold_in(jax.random.fold_in(key, count), place)
     return nnx.Rngs(**folded)

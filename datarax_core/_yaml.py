@@ -96,6 +96,6 @@ def _require_finite(top: yaml.Node) -> None:
 
 
 def _held(node: yaml.Node) -> list[yaml.Node]:
-    if node.id == "mapping":
+    if isinstance(node, yaml.MappingNode):
         return [part for pair in node.value for part in pair]
-    return node.value if node.id == "sequence" else []
+    return node.value if isinstance(node, yaml.SequenceNode) else []

@@ -4,7 +4,7 @@ A value that cannot work is refused here, with its field named; nothing that a c
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
@@ -126,7 +126,7 @@ class StructuralConfig(DataraxModuleConfig):
     stochastic: Flag = Field(default=False, description="Whether random numbers are drawn.")
     stream_name: Name | None = Field(default=None, validate_default=True, description="The random stream to draw from.")
 
-    schema_rules: ClassVar = stream_rules()
+    schema_rules: ClassVar[Sequence[Mapping[str, Any]]] = stream_rules()
 
     @field_validator("stream_name")
     @classmethod
@@ -278,7 +278,8 @@ def parse_config(
     """
     origin = Origin(origin) if isinstance(origin, str) else origin
     if not isinstance(mapping, Mapping):
-        raise ConfigError(f"{origin.name}: a pipeline config is a mapping of its fields, not {type(mapping).__name__}")
+        message = f"a pipeline config is a mapping of its fields, not {type(mapping).__name__}"
+        raise ConfigError.of([origin.problem((), message)])
     registries = {"registry": given_or_default(registry), "stages": stage_registry, "decoders": decoder_registry}
     try:
         config = PipelineConfig.model_validate(dict(mapping), context=registries | {"base": base})
@@ -286,7 +287,7 @@ def parse_config(
         invalid.__cause__ = plugin_cause(invalid)
         raise ConfigError.of(problems(invalid, mapping, origin)) from invalid
     except RecursionError as cause:
-        raise ConfigError(f"{origin.name}: nested too deeply to be a config") from cause
+        raise ConfigError.of([origin.problem((), "nested too deeply to be a config")]) from cause
     config._origin = origin  # noqa: SLF001 - of its own class
     return config
 

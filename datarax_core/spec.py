@@ -5,7 +5,6 @@ no device has (text, bytes, dates, objects) are *beside* fields: they keep their
 batch as NumPy arrays.
 """
 
-import difflib
 import functools
 from collections.abc import Mapping
 from typing import Any, TypeAlias
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._suggestions import did_you_mean
 from .errors import SpecError, StageError
 
 Batch: TypeAlias = Any
@@ -99,8 +99,7 @@ def no_such_field(batch: Batch, name: str, option: tuple[int | str, ...]) -> Sta
         return StageError(f"{name!r} is a dict of fields; name one of them, such as {inner[0]!r}", option)
     if name in names:
         return StageError(f"two fields are called {name!r}, one by a dot in its key; rename it in the source", option)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(name, names)
     return StageError(f"the records have no field {name!r}{hint} (fields: {', '.join(names) or 'none'})", option)
 
 

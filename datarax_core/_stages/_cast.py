@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from datarax_core.config import Flag, Name
 from datarax_core.errors import StageError
@@ -25,6 +25,8 @@ class Cast(Stage):
     (of two that are equally near, the even one; what is out of range, the end of the range; infinity stays one in a float;
     not a number becomes 0 in an integer).
     """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "cast", "field": "label", "dtype": "int32"}]})
 
     type: Literal["cast"] = "cast"
     field: Name = Field(description="The field, by dotted name.")

@@ -57,7 +57,7 @@ def limits(dtype: Any) -> tuple[float, float]:
     if is_integer(dtype):
         info = jnp.iinfo(dtype)  # type: ignore[no-untyped-call]  # its stubs leave the types out
         return int(info.min), int(info.max)
-    greatest = float(jnp.finfo(dtype).max)
+    greatest = float(_float_info(dtype).max)
     return -greatest, greatest
 
 
@@ -65,8 +65,12 @@ def holds(to: Any, dtype: Any) -> bool:
     """Whether every value of ``dtype`` is one of ``to``."""
     (least, greatest), (lowest, highest) = limits(dtype), limits(to)
     if is_float(dtype):
-        own, other = jnp.finfo(dtype), jnp.finfo(to) if is_float(to) else None
+        own, other = _float_info(dtype), _float_info(to) if is_float(to) else None
         return other is not None and other.nmant >= own.nmant and highest >= greatest and other.minexp <= own.minexp
     if is_float(to):  # of integers, all up to this are held, and then every second one
-        return max(-least, greatest) <= 2 ** (jnp.finfo(to).nmant + 1) and greatest <= highest
+        return max(-least, greatest) <= 2 ** (_float_info(to).nmant + 1) and greatest <= highest
     return lowest <= least and greatest <= highest
+
+
+def _float_info(dtype: Any) -> Any:
+    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]  # as above

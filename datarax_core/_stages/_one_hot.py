@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from datarax_core.config import Count, Name
 from datarax_core.errors import StageError
@@ -23,6 +23,8 @@ class OneHot(Stage):
     A number that is none of the classes makes a row that is not a number throughout: compiled code cannot raise an error, and
     no loss hides that.
     """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "one_hot", "field": "label", "classes": 10}]})
 
     type: Literal["one_hot"] = "one_hot"
     field: Name = Field(description="The field, by dotted name.")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from flax import nnx
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from datarax_core.config import Name
 from datarax_core.errors import StageError
@@ -34,6 +34,8 @@ class Rename(Stage):
     A dot leads into a nested dict, in the old and in the new name. Fields that ride beside the batch (text, objects) are
     renamed as the others are.
     """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "rename", "fields": {"img": "image"}}]})
 
     type: Literal["rename"] = "rename"
     fields: Annotated[dict[Name, NewName], AfterValidator(_names_differ)] = Field(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from datarax_core.config import Name, Real
 from datarax_core.errors import StageError
@@ -36,6 +36,10 @@ class Rescale(Stage):
     but floats that ``scale`` takes there.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"type": "rescale", "field": "image", "scale": 0.00392156862745098}]}
+    )
+
     type: Literal["rescale"] = "rescale"
     field: Name = Field(description="The field, by dotted name.")
     scale: Scale | Annotated[tuple[Scale, ...], Field(min_length=1)] = Field(
@@ -61,7 +65,8 @@ class Rescale(Stage):
         self._require(array.dtype, array.shape[1:])
         dtype = on_device(self.dtype)
         wide = _computed_in(dtype)
-        return (array.astype(wide) * jnp.asarray(self.scale, wide) + jnp.asarray(self.offset, wide)).astype(dtype)
+        scaled: jax.Array = array.astype(wide) * jnp.asarray(self.scale, wide) + jnp.asarray(self.offset, wide)
+        return scaled.astype(dtype)
 
     def _require(self, dtype: Any, shape: tuple[int, ...]) -> None:
         require_real(self.field, dtype)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from flax import nnx
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from datarax_core.config import Name
 from datarax_core.spec import Batch, ElementSpec, split_beside
@@ -26,6 +26,8 @@ class Select(Stage):
     Fields that ride beside the batch (text, objects) are kept or left out as the others are. A pipeline that leaves them all
     out can be compiled whole.
     """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "select", "fields": ["image", "label"]}]})
 
     type: Literal["select"] = "select"
     fields: Annotated[tuple[Name, ...], AfterValidator(_each_once)] = Field(

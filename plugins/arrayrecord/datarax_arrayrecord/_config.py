@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from datarax_core.config import (
     NOT_NULL,
@@ -40,6 +40,10 @@ _SUBSTITUTING: Final = having(on_error={"const": "substitute"})
 
 class ArrayRecordSourceConfig(SourceConfig):
     """Settings of an `ArrayRecordSourceModule`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"type": "arrayrecord", "paths": "data/train-*.array_record", "shuffle": True}]}
+    )
 
     type: Literal["arrayrecord"] = "arrayrecord"
     paths: Annotated[tuple[LocalPath, ...], Field(min_length=1), _ONE_OR_MORE] | None = Field(

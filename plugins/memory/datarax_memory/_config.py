@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from datarax_core.config import (
     NOT_NULL,
@@ -22,6 +22,10 @@ _ONE_SHARD: Final = {"properties": {"shard_id": {"maximum": 0}}}
 
 class MemorySourceConfig(SourceConfig):
     """Settings of a `MemorySource`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"type": "memory", "path": "train.npz", "shuffle": True}]}
+    )
 
     type: Literal["memory"] = "memory"
     shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
+    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -49,10 +50,10 @@ _END: Final = {"anyOf": [{"enum": ["repeat", "drop"]}, {"type": "integer", "mini
 
 
 def _schema(item: Mapping[str, Any], alone: Mapping[str, Any], **rules: Any) -> WithJsonSchema:
-    """A list, a mapping whose keys are the names of the children, or something else ``alone``."""
+    """Something that stands ``alone``, a list, or a mapping whose keys are the names of the children."""
     listed = {"type": "array", "items": item}
     named = {"type": "object", "propertyNames": {"minLength": 1}, "additionalProperties": item}
-    return WithJsonSchema({"anyOf": [listed, named, alone], **rules})
+    return WithJsonSchema({"anyOf": [alone, listed, named], **rules})
 
 
 def _by_key(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -83,6 +84,22 @@ class MixDataSourcesConfig(SourceConfig):
 
     ``sources``, ``weights`` and ``at_end`` may be mappings whose keys are the names of the children.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "mix",
+                    "weights": {"digits": 0.7, "letters": 0.3},
+                    "sources": {
+                        "digits": {"type": "memory", "path": "digits.npz", "shuffle": True},
+                        "letters": {"type": "memory", "path": "letters.npz", "shuffle": True},
+                    },
+                },
+                {"type": "mix", "num_sources": 2, "weights": [0.7, 0.3]},
+            ]
+        }
+    )
 
     type: Literal["mix"] = "mix"
     names: Annotated[tuple[Name, ...], Field(json_schema_extra={"uniqueItems": True})] | None = Field(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from datarax_core.buffers import aligned_empty
 from datarax_core.decoders import Decoder
@@ -41,6 +41,17 @@ class ArrayDecoder(Decoder):
     A batch is copied once from its records to its columns, however many fields there are; no record is looked at alone.
     The order of ``fields`` is the order in the record, so it counts when decoders are compared.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "array",
+                    "fields": {"image": {"dtype": "uint8", "shape": [28, 28]}, "label": {"dtype": "int32"}},
+                }
+            ]
+        }
+    )
 
     type: Literal["array"] = "array"
     fields: dict[str, PackedField] = Field(

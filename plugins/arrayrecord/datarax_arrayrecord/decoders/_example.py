@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from datarax_core.decoders import Decoder
 from datarax_core.spec import Batch, ElementSpec
@@ -78,6 +78,17 @@ class ExampleDecoder(Decoder):
 
     Records that share one layout are decoded together, without a message for each.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "example",
+                    "fields": {"image": {"dtype": "uint8", "shape": [28, 28]}, "label": {"dtype": "int32"}},
+                }
+            ]
+        }
+    )
 
     type: Literal["example"] = "example"
     fields: dict[str, ExampleField] | None = Field(

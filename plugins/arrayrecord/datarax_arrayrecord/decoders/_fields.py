@@ -20,7 +20,7 @@ LARGEST: Final = 2**31 - 1
 """Bytes that a record can have, in ArrayRecord files and in protobuf."""
 
 
-DECLARED: Final = {"minProperties": 1, "propertyNames": {"pattern": r"^[^.]+(\.[^.]+)*$"}}
+DECLARED: Final[dict[str, Any]] = {"minProperties": 1, "propertyNames": {"pattern": r"^[^.]+(\.[^.]+)*$"}}
 """JSON Schema of fields that are declared: at least one, and each with a name that `require_names` takes by itself."""
 
 
