@@ -12,7 +12,7 @@ from flax import nnx
 from ._arguments import require_stage
 from ._batch_rule import BatchRule
 from ._config_places import dotted
-from ._modules import apply_stages
+from ._modules import Split, Values, apply_stages
 from .config import PipelineConfig
 from .errors import ConfigError, StageError
 from .source import DataSourceModule
@@ -116,8 +116,9 @@ def _after(stages: Sequence[Callable[..., Batch]], spec: ElementSpec, size: int)
     """The spec after the last of these stages, which is called by its number for what it draws."""
     names = (np.zeros(2, np.uint32), np.zeros(size, np.uint32), np.zeros(size, np.uint32))
     first = len(stages) - 1
+    last = Split(tuple(stages[first:]))
 
-    def last(batch: Batch) -> Batch:
-        return apply_stages(stages[first:], batch, names, first=first)
+    def through(values: Values, batch: Batch) -> Batch:
+        return apply_stages(last.structure.merge(values), batch, names, first=first)
 
-    return spec_of(jax.eval_shape(last, batch_struct(spec, size)))
+    return spec_of(jax.eval_shape(through, last.read(), batch_struct(spec, size)))
