@@ -67,7 +67,7 @@ class ArrayRecordSourceConfig(SourceConfig):
     )
     num_epochs: Integer = Field(
         default=-1,
-        json_schema_extra={"anyOf": [{"minimum": 1}, {"const": -1}]},
+        json_schema_extra={"minimum": -1, "not": {"const": 0}},
         description="Epochs in a loop over the elements; -1 is endless.",
     )
     local_files_only: Flag = Field(default=False, description="Refuse addresses such as gs://..., before any attempt.")
