@@ -1,6 +1,6 @@
 """The ``drx`` command, also as ``python -m datarax_core``."""
 
-from .cli import app
+from ._cli.app import app
 
 
 def main() -> None:

@@ -1,31 +1,45 @@
-"""``drx convert``: writes the records of a config's source to files that a source of another type reads."""
+"""``drx convert``."""
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 import yaml
 
-from ._cli_progress import interrupts, progress
-from ._cli_source import mistakes, open_source
-from .config import load_config
-from .registry import SourceRegistry
-from .writing import Written
+from datarax_core._cli.opening import mistakes, open_source
+from datarax_core._cli.options import Config, Debug
+from datarax_core._cli.progress import interrupts, progress
+from datarax_core.config import load_config
+from datarax_core.registry import SourceRegistry
+from datarax_core.writing import Written
 
 
-def convert(path: Path, out: Path, *, to: str, **options: Any) -> None:
-    """Write the records of the config ``path`` to ``out``, and print what was written and how to read it.
+def convert(
+    config: Config,
+    out: Annotated[Path, typer.Argument(help="Where to write, such as out/train.array_record.", metavar="OUT")],
+    *,
+    to: Annotated[str, typer.Option(metavar="TYPE", help="The type of the source that reads it.")] = "arrayrecord",
+    shards: Annotated[int, typer.Option(min=1, help="Files of about as many records each.")] = 1,
+    decoder: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The format of a record, see drx decoders; one that fits if left out."),
+    ] = None,
+    compression: Annotated[str | None, typer.Option(help="Such as zstd, zstd:9 or uncompressed.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    _debug: Debug = False,
+) -> None:
+    """Write the records of a config's source to files for a source of another type, and say how to read them.
 
-    Args:
-        path: A pipeline's config, of which the source counts.
-        out: As `DataSourceModule.write_records` takes it.
-        to: The type of the source that reads the files.
-        options: Those of `DataSourceModule.write_records`.
-
-    Raises:
-        DataraxError, OSError: The config, its data or an option cannot be used.
+    Every record is written once, in the order of the record indices; a stream's in the order that it serves. Stages, and what
+    else the config says about batches, are not applied.
     """
+    options = {"shards": shards, "decoder": decoder, "compression": compression, "overwrite": overwrite}
+    _convert(config, out, to=to, **options)
+
+
+def _convert(path: Path, out: Path, *, to: str, **options: Any) -> None:
+    """Write the records, and print what was written and how to read it; ``options`` are those of `write_records`."""
     config = load_config(path)
     kind = SourceRegistry.from_environment().get(to)
     source = open_source(path, config)
