@@ -1,24 +1,22 @@
 """Lists of plugins, as tables and as JSON."""
 
-import json
-import sys
 from dataclasses import asdict
 from typing import Any
 
-import typer
-
 from datarax_core.registry import PluginInfo, PluginRegistry
+
+from .output import say, say_json, stdout
 
 
 def list_plugins(registry: PluginRegistry[Any], *, as_json: bool, install: str) -> None:
     """Print what a registry knows, a line each; where nothing is installed, say what to ``install``."""
     infos = registry.describe()
     if as_json:
-        typer.echo(json.dumps([asdict(info) for info in infos], indent=2))
+        say_json([asdict(info) for info in infos])
     elif infos:
         print_table(*_columns(infos))
     else:
-        typer.echo(f"no {registry.kind.word}s are installed; pip install {install}, or another plugin")
+        say(f"no {registry.kind.word}s are installed; pip install {install}, or another plugin")
 
 
 def print_table(columns: list[str], rows: list[tuple[str, ...]]) -> None:
@@ -31,12 +29,12 @@ def print_table(columns: list[str], rows: list[tuple[str, ...]]) -> None:
         table.add_column(column, no_wrap=column != columns[-1], overflow="fold")
     for row in rows:
         table.add_row(*row)
-    width = None if sys.stdout.isatty() else max(sum(map(len, row)) for row in rows) + 80  # a file is never wrapped
+    width = None if stdout().isatty() else max(sum(map(len, row)) for row in rows) + 80  # a file is never wrapped
     console = Console(markup=False, highlight=False, emoji=False, width=width)
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
-        typer.echo(line.rstrip())  # rich pads the last column as well
+        say(line.rstrip())  # rich pads the last column as well
 
 
 def _columns(infos: list[PluginInfo]) -> tuple[list[str], list[tuple[str, ...]]]:

@@ -6,6 +6,8 @@ from typing import Annotated, Final
 
 import typer
 
+from .output import say
+
 DEBUG: Final = "datarax.debug"
 """Where a context notes that the traceback of a mistake is wanted."""
 
@@ -17,7 +19,7 @@ def _remember_debug(ctx: typer.Context, value: bool) -> None:  # noqa: FBT001 - 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001 - typer's signature
     if value:
-        typer.echo(f"datarax-core {metadata.version('datarax-core')}")
+        say(f"datarax-core {metadata.version('datarax-core')}")
         raise typer.Exit
 
 

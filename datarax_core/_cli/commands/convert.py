@@ -9,6 +9,7 @@ import yaml
 
 from datarax_core._cli.opening import mistakes, open_source
 from datarax_core._cli.options import Config, Debug
+from datarax_core._cli.output import say
 from datarax_core._cli.progress import interrupts, progress
 from datarax_core.config import load_config
 from datarax_core.registry import SourceRegistry
@@ -51,12 +52,10 @@ def _convert(path: Path, out: Path, *, to: str, **options: Any) -> None:
             show(records, f"{records / (time.perf_counter() - began):,.0f} records/s")
 
         written = kind.write_records(str(out), source, progress=note, **options)
-    typer.echo(f"{_summary(written)} in {time.perf_counter() - began:.2f} s")
+    say(f"{_summary(written)} in {time.perf_counter() - began:.2f} s")
     if substituted := source.get_operation_stats()["skipped_count"]:
-        typer.echo(f"{substituted:,} of them are others in place of records that cannot be read")
-    typer.echo(
-        f"\nto read them, in a config beside {path.name}:\n\n{_source_block(written, out, path.absolute().parent)}"
-    )
+        say(f"{substituted:,} of them are others in place of records that cannot be read")
+    say(f"\nto read them, in a config beside {path.name}:\n\n{_source_block(written, out, path.absolute().parent)}")
 
 
 def _summary(written: Written) -> str:

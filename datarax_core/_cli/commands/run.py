@@ -7,6 +7,7 @@ import typer
 
 from datarax_core._cli.opening import open_pipeline
 from datarax_core._cli.options import Config, Debug
+from datarax_core._cli.output import say
 from datarax_core._cli.progress import INTERRUPTED, interrupts, progress
 from datarax_core._cli.served import Served, aligned
 from datarax_core.config import load_config
@@ -41,12 +42,12 @@ def _serve(path: Path, *, epochs: int | None, limit: int | None) -> bool:
     finished = True
     try:
         with interrupts() as raise_lost, progress(_num_batches(pipeline, limit), "batches") as show:
-            typer.echo(f"{pipeline.explain()}\n\n{aligned(fields)}\n")
+            say(f"{pipeline.explain()}\n\n{aligned(fields)}\n")
             served.run(limit, lambda: show(served.batches, served.speed), raise_lost)
     except KeyboardInterrupt:
         finished = False
     served.stop()
-    typer.echo(f"{'' if finished else 'interrupted: '}{served}")
+    say(f"{'' if finished else 'interrupted: '}{served}")
     return finished
 
 

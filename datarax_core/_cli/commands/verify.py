@@ -8,6 +8,7 @@ import typer
 
 from datarax_core._cli.opening import open_source
 from datarax_core._cli.options import Config, Debug
+from datarax_core._cli.output import say
 from datarax_core._cli.progress import interrupts, progress
 from datarax_core.config import load_config
 from datarax_core.quarantine import append_to_quarantine
@@ -51,7 +52,7 @@ def _verify(path: Path, quarantine: Path) -> bool:
                 raise_lost()
         finished = True
     finally:
-        typer.echo(f"{'' if finished else 'stopped early: '}{found}")
+        say(f"{'' if finished else 'stopped early: '}{found}")
     return not found.bad
 
 
@@ -69,7 +70,7 @@ class _Found:
         self.nbytes += part.nbytes
         self.bad += len(part.errors)
         for error in part.errors:
-            typer.echo(str(error))
+            say(str(error))
         append_to_quarantine(str(self._listed), part.errors)
 
     @property
