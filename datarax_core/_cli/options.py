@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
+from .completion import config_files
 from .output import say
 
 DEBUG: Final = "datarax.debug"
@@ -30,4 +31,7 @@ Version = Annotated[
     bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Config = Annotated[Path, typer.Argument(help="The pipeline's config: YAML, TOML or JSON.", metavar="CONFIG")]
+Config = Annotated[
+    Path,
+    typer.Argument(help="The pipeline's config: YAML, TOML or JSON.", metavar="CONFIG", autocompletion=config_files),
+]

@@ -1,7 +1,7 @@
 """Records as a picture: images as a grid, numbers as histograms, text as a table."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +51,9 @@ def draw(path: Path, columns: Mapping[str, np.ndarray], title: str) -> None:
     numbers = {name: column for name, column in columns.items() if name not in grids and _is_numeric(column)}
     others = {name: column for name, column in columns.items() if name not in grids and name not in numbers}
     labels = next((column for column in columns.values() if column.ndim == 1 and column.dtype.kind in "biuU"), None)
-    parts = [(_rows(len(grid)) * _INCHES + 0.4, _draw_grid, (grid, labels, name)) for name, grid in grids.items()]
+    parts: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = [
+        (_rows(len(grid)) * _INCHES + 0.4, _draw_grid, (grid, labels, name)) for name, grid in grids.items()
+    ]
     if numbers:
         parts.append((math.ceil(len(numbers) / 3) * 2.4 + 0.4, _draw_histograms, (numbers,)))
     if others:
@@ -90,7 +92,7 @@ def _from_0_to_1(images: np.ndarray) -> np.ndarray:
     finite = values[np.isfinite(values)]
     least, most = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     if least < 0 or most > 1:
-        values = (values - least) / max(most - least, np.float32(1e-30))
+        return np.clip(np.nan_to_num((values - least) / max(most - least, 1e-30)), 0, 1)
     return np.clip(np.nan_to_num(values), 0, 1)
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from datarax_core._catalog import Catalog, Kind
+from datarax_core._cli.completion import plugin_names
 from datarax_core._cli.doctor import examined
 from datarax_core._cli.findings import Finding, installed_plugins
 from datarax_core._cli.kinds import KINDS
@@ -22,7 +23,10 @@ from datarax_core._cli.traps import Advice, advice
 
 
 def check(
-    name: Annotated[str | None, typer.Argument(help="A plugin or a distribution; everything if left out.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A plugin or a distribution; everything if left out.", autocompletion=plugin_names),
+    ] = None,
     *,
     timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long an import may take.")] = 60,
     as_json: Json = False,
