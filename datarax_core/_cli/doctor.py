@@ -26,12 +26,9 @@ HEAVY: Final = frozenset(
 
 _SLOW: Final = 0.1  # seconds from which the import of any package is told of
 _IMPORTED: Final = re.compile(r"import time: +\d+ \| +(\d+) \| *(\w+)$", re.MULTILINE)
+_CRASH: Final = "Fatal Python error"  # how the interpreter's last words begin
 _LAST_LINES: Final = 3  # of what a plugin printed before it ended the process
-_STATUS: Final = {
-    "PluginContractError": "contract",
-    "PluginConflictError": "conflict",
-    "PluginIncompatibleError": "unmet",
-}
+_STATUS: Final = {"PluginContractError": "contract", "PluginIncompatibleError": "unmet", "PluginLoadError": "broken"}
 
 
 def examined(
@@ -99,7 +96,7 @@ class _Process:
         try:
             code = self._child.wait(max(0.0, self._until - monotonic()))
         except subprocess.TimeoutExpired:
-            ending = f"its import did not end within {self._timeout:g} s; it was stopped"
+            ending = f"did not end within {self._timeout:g} s and was stopped"
         else:
             ending = _ending(code)
         try:
@@ -125,7 +122,10 @@ class _Process:
             if result is None and (number or results):
                 left.append(plugin)
             elif result is None or "seconds" not in result:
-                problem = f"{ending}{_last_words(parts[-1])}; this is a fault of {plugin.distribution}"
+                problem = (
+                    f"the import of {plugin.title} {ending}{_place(printed, plugin.package)}{_last_words(parts[-1])}; "
+                )
+                problem += _remedy(plugin, status)
                 found.append(replace(plugin, status=status, problem=problem))
             else:
                 found.append(_with_result(plugin, result, parts[2 * number + 1] if len(parts) > 2 * number + 1 else ""))
@@ -134,8 +134,14 @@ class _Process:
 
 def _ending(code: int) -> str:
     if code >= 0:
-        return f"its import ended the interpreter with exit code {code}"
-    return f"its import crashed the interpreter ({signal.Signals(-code).name})"
+        return f"ended the interpreter with exit code {code}"
+    return f"crashed the interpreter ({signal.Signals(-code).name})"
+
+
+def _remedy(plugin: Finding, status: str) -> str:
+    if status == "hung":
+        return f"if it is only slow, give it longer by --timeout, else this is a fault of {plugin.distribution}"
+    return f"this is a fault of {plugin.distribution} or of its installation"
 
 
 def _parsed(line: str) -> dict[str, Any]:
@@ -146,7 +152,15 @@ def _parsed(line: str) -> dict[str, Any]:
     return result
 
 
+def _place(printed: str, package: str) -> str:
+    """Where in its package a plugin crashed, as the interpreter's last words tell."""
+    _, crashed, stack = printed.partition(_CRASH)
+    frame = re.search(rf'File "[^"]*\b({re.escape(package)}\b[^"]*)", line (\d+)', stack)
+    return f" in {frame[1]}, line {frame[2]}" if crashed and frame else ""
+
+
 def _last_words(printed: str) -> str:
+    printed = printed.partition(_CRASH)[0]
     lines = [line.strip() for line in printed.splitlines() if line.strip() and not line.startswith("import time:")]
     return f", after it printed {' / '.join(lines[-_LAST_LINES:])!r}" if lines else ""
 
@@ -158,4 +172,6 @@ def _with_result(plugin: Finding, result: dict[str, Any], printed: str) -> Findi
     timed = replace(plugin, seconds=result["seconds"], imports=slowest_first)
     if "error" not in result:
         return replace(timed, status="ok" if plugin.status == "ready" else plugin.status)
-    return replace(timed, status=_STATUS.get(result["error"], "broken"), problem=result["problem"])
+    error, text = result["error"], result["text"]
+    problem = text if error in _STATUS else f"{plugin.title} raised {error}: {text}; {_remedy(plugin, 'broken')}"
+    return replace(timed, status=_STATUS.get(error, "broken"), problem=problem)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from datarax_core._catalog import Catalog
+from datarax_core._catalog import Catalog, Status
 from datarax_core._discovery import Installed
 
 from .kinds import KINDS
@@ -39,6 +39,11 @@ class Finding:
         return self.status in ("ready", "unmet")
 
     @property
+    def title(self) -> str:
+        """What sentences call it: ``source 'memory' (datarax-memory 0.1.0)``."""
+        return f"{self.kind} {self.name!r} ({self.distribution} {self.version})"
+
+    @property
     def label(self) -> str:
         """Kind and name: ``source:memory``."""
         return f"{self.kind}:{self.name}"
@@ -66,9 +71,13 @@ def _found() -> Iterator[Finding]:
                 version=entry.version,
                 target=entry.target,
                 status=status,
-                problem=f"{detail}; {_install(entry)}" if status == "unmet" else detail,
+                problem=_problem(kind.word, entry, status, detail),
             )
 
 
-def _install(entry: Installed) -> str:
-    return "pip install " + " ".join(f"'{line.partition(';')[0].strip()}'" for line in entry.unmet())
+def _problem(kind: str, entry: Installed, status: Status, detail: str) -> str:
+    """One sentence that stands alone; of what a distribution lacks, the same for all of its plugins."""
+    if status == "unmet":
+        missing = " ".join(f"'{line.partition(';')[0].strip()}'" for line in entry.unmet())
+        return f"{entry.origin} {detail}, which this environment does not satisfy; pip install {missing}"
+    return f"{kind} {entry.name!r} {'is disabled ' if status == 'disabled' else ''}{detail}" if detail else ""

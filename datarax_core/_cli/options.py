@@ -1,5 +1,6 @@
 """Arguments and options that commands share."""
 
+import math
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Final
@@ -22,6 +23,13 @@ def _print_version(value: bool) -> None:  # noqa: FBT001 - typer's signature
     if value:
         say(f"datarax-core {metadata.version('datarax-core')}")
         raise typer.Exit
+
+
+def finite(value: float) -> float:
+    """For seconds: refuses what is no number, and what never ends."""
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no number of seconds.")
+    return value
 
 
 Debug = Annotated[

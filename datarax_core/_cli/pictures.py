@@ -42,7 +42,12 @@ def draw(path: Path, columns: Mapping[str, np.ndarray], title: str) -> None:
         path: Of the file.
         columns: Fields by name, rows records. Of images the first `IMAGES` are drawn, of everything else all.
         title: Stands above.
+
+    Raises:
+        DataraxError: There is no record.
     """
+    if not any(map(len, columns.values())):
+        raise DataraxError(f"{path}: not drawn, because no record is served")
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - as above; no window is needed
     from matplotlib.figure import Figure  # noqa: PLC0415
 

@@ -39,7 +39,7 @@ def _imported(kind: str, name: str) -> dict[str, Any]:
     try:
         load()
     except BaseException as error:  # noqa: BLE001 - the boundary to code of others: whatever it raises is the result
-        problem = {"error": type(error).__name__, "problem": str(error)}
+        problem = {"error": type(error).__name__, "text": str(error)}
     seconds = perf_counter() - began
     _mark()
     return {"seconds": seconds, **problem}

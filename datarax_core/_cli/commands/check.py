@@ -3,7 +3,7 @@
 import os
 import platform
 import warnings
-from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import metadata
 from typing import Annotated
@@ -16,7 +16,7 @@ from datarax_core._cli.doctor import examined
 from datarax_core._cli.findings import Finding, installed_plugins
 from datarax_core._cli.kinds import KINDS
 from datarax_core._cli.listing import print_table
-from datarax_core._cli.options import Debug, Json
+from datarax_core._cli.options import Debug, Json, finite
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import progress
 from datarax_core._cli.traps import Advice, advice
@@ -28,7 +28,9 @@ def check(
         typer.Argument(help="A plugin or a distribution; everything if left out.", autocompletion=plugin_names),
     ] = None,
     *,
-    timeout: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How long an import may take.")] = 60,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, callback=finite, metavar="SECONDS", help="How long an import may take.")
+    ] = 60,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
@@ -47,7 +49,8 @@ def check(
     with progress(len(chosen), "plugins") as show:
         found = examined(chosen, timeout=timeout, processes=processes, note=lambda done: show(done, ""))
     told = [Advice(trap="metadata", text=text, is_problem=True) for text in damaged] + advice(found, plugins)
-    problems = sum(finding.is_problem for finding in found) + sum(one.is_problem for one in told)
+    problems = list(dict.fromkeys(one.problem for one in found if one.is_problem))
+    problems += [one.text for one in told if one.is_problem]
     if as_json:
         plugins_told = [{**asdict(finding), "is_problem": finding.is_problem} for finding in found]
         say_json(
@@ -69,18 +72,23 @@ def _named(name: str, plugins: list[Finding]) -> list[Finding]:
 
 
 def _versions() -> dict[str, str]:
-    packages = {name: metadata.version(name) for name in ("datarax-core", "jax", "flax", "numpy")}
-    return {**packages, "python": platform.python_version()}
+    versions = {"python": platform.python_version()}
+    for name in "datarax-core", "jax", "flax", "numpy":
+        with suppress(metadata.PackageNotFoundError):  # what lacks it is told of below
+            versions[name] = metadata.version(name)
+    return versions
 
 
-def _print(found: list[Finding], told: list[Advice], problems: int) -> None:
+def _print(found: list[Finding], told: list[Advice], problems: list[str]) -> None:
     say(", ".join(f"{name} {version}" for name, version in _versions().items()) + "\n")
     if found:
         print_table(["distribution", "version", "kind", "name", "status", "import", "of which"], list(map(_row, found)))
-    for label, text in _sentences(found, told):
-        say(f"\n{label}: {text}")
+    disabled = [f"off: {finding.problem}" for finding in found if finding.status == "disabled"]
+    others = [f"advice: {one.text}" for one in told if not one.is_problem]
+    for line in [*(f"problem: {problem}" for problem in problems), *disabled, *others]:
+        say(f"\n{line}")
     counted = f"{len(found)} plugin{'' if len(found) == 1 else 's'}"
-    say(f"\n{counted}, {problems or 'no'} problem{'' if problems == 1 else 's'}")
+    say(f"\n{counted}, {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")
 
 
 def _row(finding: Finding) -> tuple[str, ...]:
@@ -88,11 +96,3 @@ def _row(finding: Finding) -> tuple[str, ...]:
     imports = ", ".join(f"{name} {spent:.2f} s" for name, spent in finding.imports.items())
     place = finding.distribution, finding.version, finding.kind, finding.name
     return (*place, finding.status, seconds, imports)
-
-
-def _sentences(found: Iterable[Finding], told: Iterable[Advice]) -> Iterable[tuple[str, str]]:
-    for finding in found:
-        if finding.problem:
-            yield f"{finding.kind} {finding.name} ({finding.distribution})", finding.problem
-    for one in told:
-        yield "problem" if one.is_problem else "advice", one.text

@@ -102,7 +102,7 @@ def _columns(pipeline: "Pipeline", batches: int) -> Iterator[dict[str, np.ndarra
 def _print(seen: _Seen, pipeline: "Pipeline", fields: dict[str, str]) -> None:
     say(f"{pipeline!r}\n\na record:\n{aligned(fields)}\n")
     if not seen.batches:
-        say("no batch is served: the source ends before its first record, or drop_last leaves out all that there is")
+        say("no batch is served: the source ends before its first record")
         return
     first = {name: first_values(column) for name, column in seen.first.items()}
     say(f"the first of {len(next(iter(seen.first.values()))):,} records of the first batch:\n{aligned(first)}\n")
