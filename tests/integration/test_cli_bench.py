@@ -3,20 +3,14 @@
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from commands import DRX, invoke, run
-from flax import nnx
 from installed_sources import install_stream
 
-from datarax_core import Pipeline
-from datarax_core._cli.timing import Spread, timed
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from conftest import Site
 
 SPEED = r"[\d,]+ records/s +[\d.,]+ MB/s +[\d,]+ \.\. [\d,]+ records/s"
@@ -64,19 +58,6 @@ def test_one_repeat_says_that_it_tells_nothing_of_noise(config: Path) -> None:
     assert done.stdout.endswith("\n\none repeat tells nothing of noise; take more\n")
 
 
-def test_the_source_alone_reads_the_very_records_that_the_pipeline_served(
-    make_host_source: "Callable[..., Any]",
-) -> None:
-    source, alone = make_host_source(1000, shuffle=True), make_host_source(1000, shuffle=True)
-    pipeline = Pipeline(source=source, batch_size=7, num_epochs=None, rngs=nnx.Rngs(0), prefetch=0)
-    found = timed(pipeline, alone, seconds=0.05, repeats=2, note=lambda _done: None)
-    assert [repeat.records for repeat in found.repeats] == [7 * found.batches] * 2
-    served, read = source.reads.calls, alone.reads.calls[1:]  # the first one opens files
-    last = found.batches
-    assert served[-last:] == read[-last:]
-    assert served[-2 * last - 1 : -last - 1] == read[:last]  # a batch between the repeats is not counted
-
-
 def test_a_stream_that_ends_is_measured_as_far_as_it_goes(site: "Site", tmp_path: Path) -> None:
     config = tmp_path / "train.yaml"
     config.write_text("batch_size: 2\nsource: {type: acme_stream}\n")
@@ -86,8 +67,3 @@ def test_a_stream_that_ends_is_measured_as_far_as_it_goes(site: "Site", tmp_path
     assert (
         done.stderr == f"{config}: the source ends before anything can be measured; it needs more records than that\n"
     )
-
-
-def test_noise_is_how_far_apart_the_ends_are() -> None:
-    spread = Spread.of([1.0, 4.0, 2.0])
-    assert (spread.median, spread.low, spread.high, spread.noise) == (2.0, 1.0, 4.0, 1.5)
