@@ -10,7 +10,7 @@ import pytest
 import yaml
 from commands import DRX, MODULE, fails, run
 
-from datarax_core._cli_describe import describe
+from datarax_core._cli.commands.describe import describe
 from datarax_core.config import parse_config
 from datarax_core.decoders import default_decoders
 from datarax_core.errors import PluginLoadError, PluginNotFoundError

@@ -1,26 +1,26 @@
 """``drx describe``: what can be set on a source, a stage or a decoder, and a config that shows it."""
 
-import contextlib
 import inspect
 import json
 import re
-import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-from ._config_base import FrozenConfig
-from ._examples import example_of
-from ._schema import model_schema
-from ._schema_words import in_words
-from ._suggestions import did_you_mean
-from .decoders import DecoderRegistry
-from .errors import PluginNotFoundError
-from .registry import PluginRegistry, SourceRegistry
-from .stages import StageRegistry
+from datarax_core._cli.completion import plugin_names
+from datarax_core._cli.kinds import REGISTRIES
+from datarax_core._cli.options import Debug, Json
+from datarax_core._cli.output import say, say_json
+from datarax_core._config_base import FrozenConfig
+from datarax_core._examples import example_of
+from datarax_core._schema import model_schema
+from datarax_core._schema_words import in_words
+from datarax_core._suggestions import did_you_mean
+from datarax_core.errors import PluginNotFoundError
+from datarax_core.registry import SourceRegistry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,26 +49,25 @@ class Description:
     example: dict[str, Any] | None
 
 
-def describe(name: str, *, as_json: bool = False) -> None:
-    """Print what is behind a name, of whichever kind; if there are several, each.
-
-    Raises:
-        PluginError: Nothing usable is.
-    """
-    with contextlib.redirect_stdout(sys.stderr):  # plugins are imported, and some print
-        found = list(_described(name))
+def describe(
+    name: Annotated[
+        str,
+        typer.Argument(help="A source, a stage or a decoder.", metavar="NAME", autocompletion=plugin_names),
+    ],
+    *,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """Say what can be set on a source, stage or decoder: fields, types, defaults, and an example."""
+    found = list(_described(name))
     if as_json:
-        typer.echo(json.dumps([asdict(description) for description in found], indent=2))
+        say_json([asdict(description) for description in found])
     else:
-        typer.echo("\n\n".join(map(_as_text, found)))
+        say("\n\n".join(map(_as_text, found)))
 
 
 def _described(name: str) -> Iterator[Description]:
-    registries: list[PluginRegistry[Any]] = [
-        SourceRegistry.from_environment(),
-        StageRegistry.from_environment(),
-        DecoderRegistry.from_environment(),
-    ]
+    registries = [registry.from_environment() for registry in REGISTRIES]
     having = [registry for registry in registries if name in registry.names() or name in registry.kind.homes]
     if not having:
         names = sorted({other for registry in registries for other in registry.names()})
