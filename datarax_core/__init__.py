@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._stages import Cast, OneHot, Rename, Rescale, Select
     from .buffers import aligned_empty
     from .build import build_source
     from .cache import Cache
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         PluginWarning,
         RecordError,
         SpecError,
+        StageError,
         StateError,
         WorkerError,
     )
@@ -56,10 +58,12 @@ if TYPE_CHECKING:
     from .registry import SourceInfo, SourceRegistry
     from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
     from .source import DataSourceModule
+    from .stages import AnyStage, Stage, StageRegistry
     from .streaming import StreamingSourceBase
     from .subset import Subset
 
 _HOMES = {
+    "_stages": ("Cast", "OneHot", "Rename", "Rescale", "Select"),
     "buffers": ("aligned_empty",),
     "build": ("build_source",),
     "capabilities": ("Access", "Capabilities"),
@@ -93,6 +97,7 @@ _HOMES = {
         "PluginWarning",
         "RecordError",
         "SpecError",
+        "StageError",
         "StateError",
         "WorkerError",
     ),
@@ -109,6 +114,7 @@ _HOMES = {
     "registry": ("SourceInfo", "SourceRegistry"),
     "sequence": ("SequenceSource", "SequenceSourceConfig", "from_sequence"),
     "source": ("DataSourceModule",),
+    "stages": ("AnyStage", "Stage", "StageRegistry"),
     "subset": ("Subset",),
     "streaming": ("StreamingSourceBase",),
 }
@@ -119,8 +125,10 @@ __all__ = [
     "Access",
     "AnyDecoder",
     "AnySource",
+    "AnyStage",
     "Cache",
     "Capabilities",
+    "Cast",
     "Columns",
     "ConfigError",
     "DataFileError",
@@ -139,6 +147,7 @@ __all__ = [
     "MergeFields",
     "MetadataManager",
     "NarrowingError",
+    "OneHot",
     "Order",
     "Pipeline",
     "PipelineConfig",
@@ -153,6 +162,9 @@ __all__ = [
     "Rebatch",
     "RecordError",
     "RecordMetadata",
+    "Rename",
+    "Rescale",
+    "Select",
     "SequenceSource",
     "SequenceSourceConfig",
     "SourceConfig",
@@ -161,6 +173,9 @@ __all__ = [
     "SourceRegistry",
     "SpecError",
     "SplitField",
+    "Stage",
+    "StageError",
+    "StageRegistry",
     "StateError",
     "StreamingSourceBase",
     "StructuralConfig",

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ._batch_rule import seed_number
 from ._config_errors import plugin_cause, problems
+from ._config_places import Origin
 from .config import AnySource, SourceConfig
 from .errors import ConfigError
 from .hooks import default_hooks
@@ -74,5 +75,5 @@ def build_source(
         valid: SourceConfig = _ANY_SOURCE.validate_python(config, context={"registry": registry})
     except ValidationError as invalid:
         invalid.__cause__ = plugin_cause(invalid)
-        raise ConfigError("\n".join(problems(invalid, "source"))) from invalid
+        raise ConfigError.of(problems(invalid, config, Origin("source"))) from invalid
     return SourceBuilder(registry, seed)(valid)

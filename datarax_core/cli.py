@@ -95,6 +95,53 @@ def decoders(*, as_json: _Json = False, _debug: _Debug = False) -> None:
 
 
 @app.command()
+def stages(*, as_json: _Json = False, _debug: _Debug = False) -> None:
+    """List the installed stages, which a config applies to each batch. Imports none of them."""
+    from .stages import StageRegistry  # noqa: PLC0415
+
+    _list(StageRegistry.from_environment(), as_json=as_json, install="datarax-core")
+
+
+@app.command()
+def describe(
+    name: Annotated[str, typer.Argument(help="The name of a source, a stage or a decoder.", metavar="NAME")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    _debug: _Debug = False,
+) -> None:
+    """Say what can be set on a source, stage or decoder: fields, types, defaults, and an example."""
+    from ._cli_describe import describe  # noqa: PLC0415
+
+    describe(name, as_json=as_json)
+
+
+@app.command()
+def validate(
+    configs: Annotated[list[Path], typer.Argument(help="Pipelines' configs: YAML, TOML or JSON.", metavar="CONFIG...")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    _debug: _Debug = False,
+) -> None:
+    """Say everything that is wrong with configs, with file and line; looks at no data, and fails if anything is."""
+    from ._cli_validate import validate  # noqa: PLC0415
+
+    if not validate(configs, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def schema(
+    *,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write it; else it is printed.")] = None,
+    _debug: _Debug = False,
+) -> None:
+    """Write the JSON Schema of configs, with all that is installed, for completion in editors."""
+    from ._cli_schema import write_schema  # noqa: PLC0415
+
+    write_schema(out)
+
+
+@app.command()
 def run(
     config: _Config,
     *,

@@ -3,7 +3,7 @@
 ::
 
     DataraxError
-    ├── PluginError                    a plugin cannot be used; ``kind`` is "source", "decoder", ..., ``name`` its name
+    ├── PluginError                    a plugin cannot be used; ``kind``, such as "source", and ``name`` say which
     │   ├── PluginNotFoundError        nothing installed provides it
     │   ├── PluginDisabledError        installed, but switched off in this process
     │   ├── PluginConflictError        several distributions provide it; none is picked
@@ -14,6 +14,7 @@
     ├── DataFileError                  a file of records is damaged, foreign, or changed while it was read       (ValueError)
     ├── RecordError                    one record cannot be read or decoded; says which, in which file           (ValueError)
     ├── SpecError                      records differ from the element spec, or cannot be batched            (ValueError)
+    │   └── StageError                 a stage cannot work on the records where it stands; says which option (ValueError)
     ├── NarrowingError                 a 64-bit value does not fit the 32 bits that a device keeps           (ValueError)
     ├── StateError                     a saved state belongs to another stream; all that differs is named    (ValueError)
     └── WorkerError                    a worker process ended while records were read in it; it can be started again
@@ -25,7 +26,10 @@ code that looks something up under ``except KeyError`` must never swallow one. A
 0, a string where arrays belong) is a plain ``ValueError`` or ``TypeError``.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Self
+
+from ._problem import Problem
 
 
 class DataraxError(Exception):
@@ -69,7 +73,17 @@ class PluginContractError(PluginError):
 
 
 class ConfigError(DataraxError, ValueError):
-    """A config cannot be read or is invalid. The message lists every problem with its place."""
+    """A config cannot be read or is invalid. The message lists every problem with its place; ``problems`` has them apart."""
+
+    problems: tuple[Problem, ...] = ()
+
+    @classmethod
+    def of(cls, problems: Iterable[Problem]) -> Self:
+        """The error that lists these, one a line."""
+        listed = tuple(problems)
+        error = cls("\n".join(map(str, listed)))
+        error.problems = listed
+        return error
 
 
 class DataFileError(DataraxError, ValueError):
@@ -102,6 +116,14 @@ class RecordError(DataraxError, ValueError):
 
 class SpecError(DataraxError, ValueError):
     """Records differ from the element spec, from one another, or cannot be batched."""
+
+
+class StageError(SpecError):
+    """A stage cannot work on the records where it stands. ``option`` is which of its options is at fault, as a location."""
+
+    def __init__(self, message: str, option: tuple[int | str, ...] = ()) -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class NarrowingError(DataraxError, ValueError):

@@ -23,8 +23,9 @@ from ._processes import part_of, require_agreement, what_is_run
 from ._programs import served, staged
 from ._progress import Progress
 from ._randomness import StageKeys
-from ._routes import HostParts, Route, traced_records
+from ._routes import HostParts, Route, require_carried, traced_records
 from ._scan import ScanInParts
+from ._stage_building import built_stages, passed_beside, placing_stages_of
 from ._workers import Workers
 from .build import build_source
 from .cache import check_record_stages
@@ -48,7 +49,7 @@ class Pipeline(Progress):
         stages: Callables ``batch -> batch``, run compiled. One that says ``stochastic = True`` is called with ``(batch,
             keys)``, one key a record, folded from stage, epoch and record index. One that says ``takes_record_indices =
             True`` is called with the records' indices, int32 (k,), as its last argument. An ``nnx.Module`` may hold parameters
-            and statistics: what it writes to its variables is kept.
+            and statistics: what it writes to its variables is kept. A `Stage`, as configs name them, is built here.
         batch_size: Records in a batch.
         rngs: Random streams of the pipeline; saved with its state.
         num_epochs: Epochs in a loop; None is endless.
@@ -84,12 +85,13 @@ class Pipeline(Progress):
         default_hooks().load_installed()
         require_source(source)
         require_stages(stages)
-        check_record_stages(stages, source)
         self.rule = BatchRule(batch_size, num_epochs, drop_last, pad_last)
+        self.rngs = checked_rngs(rngs, "a pipeline")
+        stages = built_stages(stages, source, self.rule, self.rngs)
+        check_record_stages(stages, source)
         self._layout = layout_of(sharding)
         self.source, self._part = part_of(source, self._layout)
-        self.stages = nnx.List(list(stages))
-        self.rngs = checked_rngs(rngs, "a pipeline")
+        self.stages = nnx.List(stages)
         self.prefetch = whole_number("prefetch", prefetch, at_least=0)
         self.workers = whole_number("workers", workers, at_least=0)
         self.cursor = Cursor()
@@ -111,8 +113,10 @@ class Pipeline(Progress):
     ) -> Self:
         """The pipeline that a file (YAML, TOML, JSON) or mapping describes, with ``stages`` and ``sharding`` made in Python.
 
+        ``stages`` come behind those of the config.
+
         Raises:
-            ConfigError: The config is invalid; every problem with its place.
+            ConfigError: The config is invalid, every problem with its place; or a stage of it cannot work on the records.
             PluginError: The source it names cannot be used; the subclass says why.
         """
         default_hooks().load_installed()  # they may register the source that is named
@@ -120,18 +124,13 @@ class Pipeline(Progress):
             config = parse_config(config, registry=registry)
         elif not isinstance(config, PipelineConfig):
             config = load_config(config, registry)
-        return cls(
-            source=build_source(config.source, registry, seed=config.seed),
-            stages=stages,
-            batch_size=config.batch_size,
-            rngs=nnx.Rngs(config.seed),
-            num_epochs=config.num_epochs,
-            drop_last=config.drop_last,
-            pad_last=config.pad_last,
-            prefetch=config.prefetch,
-            workers=config.workers,
-            sharding=sharding,
+        require_stages(stages)
+        options = config.model_dump(
+            include={"batch_size", "num_epochs", "drop_last", "pad_last", "prefetch", "workers"}
         )
+        source, rngs = build_source(config.source, registry, seed=config.seed), nnx.Rngs(config.seed)
+        with placing_stages_of(config):
+            return cls(source=source, stages=[*config.stages, *stages], rngs=rngs, sharding=sharding, **options)
 
     @classmethod
     def from_dag(
@@ -239,6 +238,7 @@ class Pipeline(Progress):
     def element_spec(self) -> ElementSpec:
         """What one record of a served batch looks like; stages are traced, no record is read."""
         spec, beside = split_beside(self.source.element_spec())
+        beside = passed_beside(self.stages, beside)
         stages = Split(tuple(self.stages))
         mask = None if self.rule.pad_last is None else jax.ShapeDtypeStruct((self.rule.batch_size,), jnp.bool_)
         keyed = self._stage_keys.names(self.source, 0, np.zeros(self.rule.batch_size, np.int64))
@@ -303,6 +303,7 @@ class Pipeline(Progress):
             raise NotImplementedError(
                 f"{self.source.title} is a stream, which compiled code cannot reach; call step() outside of it"
             )
+        require_carried(self.source, self.stages)
         indices = self.source.record_indices_at(self.cursor.here, size, self.source.order_words())
         mask = None if self.rule.pad_last is None else jnp.ones(size, jnp.bool_)
         keyed = self._stage_keys.names(self.source, self.cursor.here, indices)

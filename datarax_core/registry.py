@@ -13,7 +13,9 @@ from .errors import PluginConflictError, PluginWarning
 
 if TYPE_CHECKING:
     from .config import SourceConfig
+    from .decoders import DecoderRegistry
     from .source import DataSourceModule
+    from .stages import StageRegistry
 
 _FIRST_PARTY: Final[Mapping[str, str]] = {
     "arrayrecord": "datarax-arrayrecord",
@@ -219,6 +221,21 @@ class SourceRegistry(PluginRegistry["type[DataSourceModule]"]):
         """The config class of the source behind ``name``; raises what `get` raises."""
         config_class: type[SourceConfig] = self.get(name).config_class
         return config_class
+
+    def json_schema(
+        self, *, stage_registry: "StageRegistry | None" = None, decoder_registry: "DecoderRegistry | None" = None
+    ) -> dict[str, Any]:
+        """The JSON Schema (draft 2020-12) of pipeline configs, with every source, stage and decoder that can be used here.
+
+        Imports them all; one that cannot be is left out, and warned of. `datarax_core.decoders` and `datarax_core.stages` say
+        what is installed, if no registries are given.
+        """
+        from ._pipeline_schema import pipeline_schema  # noqa: PLC0415 - which imports this module
+
+        schema, notes = pipeline_schema(self, stage_registry, decoder_registry)
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+        return schema
 
     def _checked(self, loaded: object, name: str | None, origin: str) -> "type[DataSourceModule]":
         return check_source(loaded, name, origin)
