@@ -3,10 +3,8 @@
 Sources use it, and so can everything else that is found by name: stages, decoders, hooks.
 """
 
-import contextlib
 import difflib
 import os
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,6 +13,7 @@ from typing import Final, Literal, Self
 from packaging.utils import canonicalize_name
 
 from ._discovery import CORE, GROUPS, Environment, Installed
+from ._diversion import stdout_to_stderr
 from ._strictness import is_strict, leave_out
 from .errors import (
     PluginConflictError,
@@ -139,7 +138,7 @@ class Catalog:
         if needed := self._environment.unmet_core(entry):
             raise self._incompatible(entry, needed)
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # what a command prints may be read by a program
+            with stdout_to_stderr:
                 return metadata.EntryPoint(name, entry.target, self.kind.group).load()
         except KeyboardInterrupt:
             raise

@@ -46,14 +46,14 @@ class Events:
             self.hooks.open_pipelines[id(pipeline)] = pipeline
             self.due = self._next_end
             self.hooks.call.datarax_pipeline_opened(pipeline=pipeline)
-        while position >= self._next_end:
-            self._tell_epoch(pipeline)
+        if self._epoch_length and position >= self._next_end:
+            self._tell_epochs(pipeline, position // self._epoch_length)
 
     def end_stream(self, pipeline: "Pipeline", position: int) -> None:
         """Tell the end of a stream without a length as that of an epoch, if it was not told yet."""
         if self._epoch_length is None and position > self._ended_at:
             self._ended_at = position
-            self._tell_epoch(pipeline)
+            self._tell_epochs(pipeline, self._told + 1)
 
     def close(self, pipeline: "Pipeline", position: int) -> None:
         """Tell the epochs that were served before ``position``, and close the pipeline, if it is open."""
@@ -78,11 +78,14 @@ class Events:
         if self.is_open:
             self.due = self._next_end
 
-    def _tell_epoch(self, pipeline: "Pipeline") -> None:
-        epoch, self._told = self._told, self._told + 1  # first: once, whatever the hook does
-        self.due = self._next_end
-        if self.hooks.hears("datarax_epoch_finished"):
+    def _tell_epochs(self, pipeline: "Pipeline", ended: int) -> None:
+        """Tell each of the first ``ended`` epochs that was not told yet."""
+        if not self.hooks.hears("datarax_epoch_finished"):
+            self._told = ended
+        while self._told < ended:
+            epoch, self._told = self._told, self._told + 1  # first: once, whatever the hook does
             self.hooks.call.datarax_epoch_finished(pipeline=pipeline, epoch=epoch, stats=pipeline.stats())
+        self.due = self._next_end
 
     @property
     def _next_end(self) -> int:

@@ -52,7 +52,8 @@ class Progress(nnx.Module):
 
     def reset(self) -> None:
         """Back to the first position; what stages learned stays, and random streams go on."""
-        self._end_run(self.cursor.position)
+        if not self.cursor.is_traced:
+            self._end_run(self.cursor.position)
         if self._host.stream is not None:
             self._host.stream.rewind(0)
         self._stand_at(0, 0)

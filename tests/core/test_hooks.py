@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
 import pytest
 from flax import nnx
 
@@ -233,6 +231,25 @@ def test_closing_loses_nothing(make_host_source: MakeSource) -> None:
     assert served(close=True) == served(close=False)
 
 
+def test_epochs_that_nobody_hears_of_cost_nothing_and_are_not_told_later(make_source: MakeSource, diary: Diary) -> None:
+    pipeline = Pipeline(source=make_source(2), batch_size=4)
+    default_hooks().unregister(diary)
+    pipeline.scan(lambda batch: batch["id"].sum(), length=1_000_000)  # two million epochs
+    default_hooks().register(diary)
+    pipeline.step()
+    pipeline.close()
+    assert diary.read() == ["batch 0 of 4", "epoch 2000000", "epoch 2000001", "closed at 4000004"]
+
+
+def test_a_pipeline_may_be_reset_inside_compiled_code(make_source: MakeSource, diary: Diary) -> None:
+    pipeline = Pipeline(source=make_source(8), batch_size=4)
+    pipeline.step()
+
+    nnx.jit(lambda p: p.reset())(pipeline)
+    assert pipeline.cursor.position == 0
+    assert diary.read() == ["opened at 0", "batch 0 of 4"]
+
+
 # -- states and copies --------------------------------------------------------------------------------------------------
 
 
@@ -334,67 +351,7 @@ def test_a_stream_with_a_length_tells_its_epochs(streams: SimpleNamespace, diary
     assert diary.read() == ["opened at 0", *expected, "closed at 10"]
 
 
-# -- batches ------------------------------------------------------------------------------------------------------------
-
-
-class Refuses:
-    """Fails once, at the second batch."""
-
-    def __init__(self) -> None:
-        self.has_failed = False
-        self.states: list[dict[str, Any]] = []
-
-    @hookimpl
-    def datarax_batch_ready(self, pipeline: Pipeline, step: int) -> None:
-        self.states.append(pipeline.get_state())
-        if step == 1 and not self.has_failed:
-            self.has_failed = True
-            raise ValueError("the disk for images is full")
-
-
-@pytest.mark.parametrize("route", ["loop", "step"])
-@pytest.mark.parametrize("kind", ["device", "host", "stream"])
-@pytest.mark.usefixtures("threads_end")
-def test_a_batch_at_which_a_hook_fails_is_not_lost(
-    make_source: MakeSource, make_host_source: MakeSource, streams: SimpleNamespace, route: str, kind: str
-) -> None:
-    source = {"device": make_source, "host": make_host_source, "stream": streams.Resumable}[kind]
-    pipeline = Pipeline(source=source(*[12] * (kind != "stream")), batch_size=4)
-    loop = iter(pipeline) if route == "loop" else None
-    take = pipeline.step if loop is None else lambda: next(loop)
-    with default_hooks().registered(Refuses()):
-        first = take()
-        with pytest.raises(ValueError, match="the disk for images is full") as caught:
-            take()
-        ids = [first["id"], take()["id"], take()["id"]]
-    assert np.concatenate(ids).tolist() == list(range(12))
-    assert caught.value.__notes__[-1] == ("while datarax_batch_ready of hook plugin 'Refuses' (registered by hand) ran")
-    if loop is not None:
-        loop.close()
-
-
-def test_a_state_saved_in_a_hook_begins_with_the_batch(make_source: MakeSource) -> None:
-    pipeline = Pipeline(source=make_source(12, shuffle=True), batch_size=4)
-    saver = Refuses()
-    saver.has_failed = True
-    with default_hooks().registered(saver):
-        batches = [batch["id"].tolist() for batch in pipeline]
-    pipeline.set_state(saver.states[1])
-    assert [batch["id"].tolist() for batch in pipeline] == batches[1:]
-
-
-def test_a_batch_is_the_one_that_is_handed_over(make_source: MakeSource) -> None:
-    heard: list[Any] = []
-
-    class Keeps:
-        @hookimpl
-        def datarax_batch_ready(self, batch: Any) -> None:
-            heard.append(batch)
-
-    pipeline = Pipeline(source=make_source(8), batch_size=4, stages=[lambda b: {"id": jnp.negative(b["id"])}])
-    with default_hooks().registered(Keeps()):
-        served = [*pipeline, pipeline.step()]
-    assert all(one is other for one, other in zip(heard, served, strict=True))
+# -- those who come late ------------------------------------------------------------------------------------------------
 
 
 def test_who_registers_in_the_middle_hears_the_rest(make_source: MakeSource) -> None:
