@@ -1,5 +1,6 @@
 """Validation errors in words: what is unknown gets a suggestion, and every problem its place."""
 
+import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -128,13 +129,16 @@ def _told(error: ErrorDetails) -> str:
 
 
 def _in_words(message: str) -> str:
-    return message.removeprefix("Input ").replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
+    message = re.sub(r" after validation, not \d+$", "", _SUBJECT.sub("", message))
+    return message.replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
 
 
 def shown(value: Any) -> str:
     """A value as a message shows it: cut short, however large it is."""
     return f"{_SHORT.repr(value):.80}"
 
+
+_SUBJECT: Final = re.compile(r"^(Input|String|Tuple|List|Dictionary|Set|Frozenset) (?=should)")
 
 _SHORT: Final = reprlib.Repr()
 _SHORT.maxlevel = 3
