@@ -1,5 +1,6 @@
 """Validation errors in words: what is unknown gets a suggestion, and every problem its place."""
 
+import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -83,21 +84,21 @@ def _is_pydantic_own(error: ErrorDetails) -> bool:
 def _location(error: ErrorDetails, given: Any) -> Location:
     """Where the value is in what was given: pydantic adds which of several things it was held to be."""
     kept: list[int | str] = []
-    *outer, last = error["loc"] or (None,)
-    for part in error["loc"]:
-        is_held = isinstance(given, Mapping | list | tuple) and _holds(given, part)
-        if is_held or isinstance(given, BaseModel):
-            given = getattr(given, str(part), None) if isinstance(given, BaseModel) else given[part]
-            kept.append(part)
-        elif isinstance(given, Mapping) and part is last and len(kept) <= len(outer) and _is_lacking(error, given):
-            kept.append(part)
+    for number, part in enumerate(error["loc"], 1):
+        if isinstance(given, BaseModel):
+            given = getattr(given, str(part), None)
+        elif _holds(given, part):
+            given = given[part]
+        elif number < len(error["loc"]) or not isinstance(given, Mapping) or not _is_lacking(error, given):
+            continue
+        kept.append(part)
     return tuple(kept)
 
 
 def _holds(given: Any, part: int | str) -> bool:
     if isinstance(given, Mapping):
         return part in given
-    return isinstance(part, int) and part < len(given)
+    return isinstance(given, list | tuple) and isinstance(part, int) and part < len(given)
 
 
 def _is_lacking(error: ErrorDetails, given: Mapping[Any, Any]) -> bool:
@@ -128,13 +129,16 @@ def _told(error: ErrorDetails) -> str:
 
 
 def _in_words(message: str) -> str:
-    return message.removeprefix("Input ").replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
+    message = re.sub(r" after validation, not \d+$", "", _SUBJECT.sub("", message))
+    return message.replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
 
 
 def shown(value: Any) -> str:
     """A value as a message shows it: cut short, however large it is."""
     return f"{_SHORT.repr(value):.80}"
 
+
+_SUBJECT: Final = re.compile(r"^(Input|String|Tuple|List|Dictionary|Set|Frozenset) (?=should)")
 
 _SHORT: Final = reprlib.Repr()
 _SHORT.maxlevel = 3

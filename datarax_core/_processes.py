@@ -11,7 +11,9 @@ from jax.sharding import NamedSharding
 
 from ._layout import Layout
 from ._modules import stage_name
+from ._stages import WithBeside
 from .source import DataSourceModule
+from .stages import Stage
 
 
 def part_of(source: DataSourceModule, layout: Layout) -> tuple[DataSourceModule, tuple[int, int] | None]:
@@ -26,7 +28,9 @@ def part_of(source: DataSourceModule, layout: Layout) -> tuple[DataSourceModule,
 
 def what_is_run(source: DataSourceModule, stages: Any, sharding: Any) -> dict[str, Any]:
     """What processes must have alike so that they run the same programs on the same devices; nothing of it is in a state."""
-    names = {"stages": [stage_name(stage) for stage in stages], "access": source.access}
+    are_configs = Stage | WithBeside
+    titles = [repr(stage) if isinstance(stage, are_configs) else stage_name(stage) for stage in stages]
+    names = {"stages": titles, "access": source.access}
     if not isinstance(sharding, NamedSharding):
         return names
     devices = [device.id for device in sharding.mesh.devices.flat]

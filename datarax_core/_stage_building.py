@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from ._arguments import require_stage
 from ._batch_rule import BatchRule
 from ._config_places import dotted
 from ._modules import Split, Values, apply_stages
+from ._programs import with_fields
 from .config import PipelineConfig
 from .errors import ConfigError, StageError
 from .source import DataSourceModule
@@ -20,6 +21,8 @@ from .spec import Batch, ElementSpec, batch_struct, device_spec, spec_of, split_
 from .stages import Stage
 
 T = TypeVar("T")
+
+_MASK: Final = jax.ShapeDtypeStruct((), np.dtype(np.bool_))
 
 
 class PlacedStageError(StageError):
@@ -53,7 +56,7 @@ def built_stages(
     inside, beside = split_beside(source.element_spec())
     inside = device_spec(inside)
     if rule.pad_last is not None:
-        inside = {**inside, rule.pad_last: jax.ShapeDtypeStruct((), np.dtype(np.bool_))}
+        inside = with_fields(inside, {rule.pad_last: _MASK}, "the mask of pad_last")
     for number, stage in enumerate(stages):
         if number > configs[-1]:
             built.append(stage)

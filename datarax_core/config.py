@@ -6,7 +6,7 @@ A value that cannot work is refused here, with its field named; nothing that a c
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import (
     Field,
@@ -40,6 +40,7 @@ from ._config_base import (
 from ._config_errors import plugin_cause, problems
 from ._config_files import read_config_file
 from ._config_places import Origin
+from ._config_shuffling import SHUFFLE_STREAM, given_or, require_stochastic, shuffling_is_stochastic, stream_rules
 from ._problem import Problem
 from .errors import ConfigError
 from .registry import SourceRegistry, default_registry, given_or_default
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NOT_NULL",
+    "SHUFFLE_STREAM",
     "AnySource",
     "Count",
     "DataraxModuleConfig",
@@ -76,21 +78,6 @@ __all__ = [
     "shuffling_is_stochastic",
     "stream_rules",
 ]
-
-SHUFFLE_STREAM: Final = "shuffle"
-"""The random stream that shuffles are drawn from, unless a config names another."""
-
-
-def stream_rules(*flags: str) -> list[dict[str, Any]]:
-    """The `FrozenConfig.schema_rules` of ``stochastic``, ``stream_name``, and flags of `shuffling_is_stochastic`."""
-    flagged = [having(**{flag: {"const": True}}) for flag in flags]
-    stochastic = having(stochastic={"const": True})
-    unflagged = [{"not": {"anyOf": flagged}}] if flagged else []
-    return [
-        only_if({"anyOf": [stochastic, *flagged]}, stream_name=NOT_NULL),
-        {"if": {"allOf": [stochastic, *unflagged]}, "then": having(stream_name=NOT_NULL)},
-        *(never(stochastic={"const": False}, **{flag: {"const": True}}) for flag in flags),
-    ]
 
 
 class DataraxModuleConfig(FrozenConfig):
@@ -143,32 +130,6 @@ class SourceConfig(StructuralConfig):
     """Options of a source. Each source's config gives ``type`` its registered name as default."""
 
     type: Name = Field(description="The registered name of the source.")
-
-
-def shuffling_is_stochastic(values: Any, *flags: str) -> Any:
-    """For a validator before all others: what a config is made of, made stochastic if one of its ``flags`` is set.
-
-    The random stream is ``shuffle``, unless another one is named. See `require_stochastic` for the flags themselves.
-    """
-    is_set = isinstance(values, dict) and any(values.get(flag) is True for flag in flags)
-    if not is_set or values.get("stochastic", True) is not True:
-        return values
-    return {"stochastic": True, **values, "stream_name": given_or(values, "stream_name", SHUFFLE_STREAM)}
-
-
-def given_or(values: Mapping[str, Any], field: str, default: Any) -> Any:
-    """What a config is made of as a field; ``default`` if that is null or left out."""
-    value = values.get(field)
-    return default if value is None else value
-
-
-def require_stochastic(value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
-    """For the validator of a flag that shuffles: refuse it where the config says ``stochastic=False``."""
-    if value and info.data.get("stochastic") is False:
-        raise ValueError(
-            f"{info.field_name}=True draws random numbers, which stochastic=False forbids; leave stochastic out"
-        )
-    return value
 
 
 class SourceConfigBase(SourceConfig):

@@ -111,12 +111,10 @@ class Pipeline(Progress):
         stages: Sequence[Callable[[Batch], Batch]] = (),
         sharding: jax.sharding.Sharding | None = None,
     ) -> Self:
-        """The pipeline that a file (YAML, TOML, JSON) or mapping describes, with ``stages`` and ``sharding`` made in Python.
-
-        ``stages`` come behind those of the config.
+        """The pipeline that a file (YAML, TOML, JSON) or mapping describes; ``stages`` come behind those that it names.
 
         Raises:
-            ConfigError: The config is invalid, every problem with its place; or a stage of it cannot work on the records.
+            ConfigError: The config is invalid, or a stage of it cannot work on the records; every problem with its place.
             PluginError: The source it names cannot be used; the subclass says why.
         """
         default_hooks().load_installed()  # they may register the source that is named

@@ -25,6 +25,7 @@ from datarax_core import (
     StageRegistry,
     load_config,
 )
+from datarax_core._processes import what_is_run
 from datarax_core.config import Count, SourceConfig, parse_config
 from datarax_core.eager import EagerSourceBase
 from datarax_core.registry import SourceRegistry
@@ -244,6 +245,15 @@ def test_stages_behind_stochastic_and_cached_ones_are_built_too(make_source: Mak
     pipeline = Pipeline(source=source, batch_size=4, stages=stages, rngs=nnx.Rngs(0))
     assert str(pipeline.element_spec()["code"].dtype) == "float32"
     assert len(list(pipeline)) == 3
+
+
+def test_processes_compare_the_options_of_stages(make_source: MakeSource) -> None:
+    def facts(*stages: Any) -> Any:
+        return what_is_run(make_source(DATA), stages, None)["stages"]
+
+    half, third = Rescale(field="image", scale=0.5), Rescale(field="image", scale=0.25)
+    assert facts(half, print) == facts(half, print) != facts(third, print)
+    assert facts(print) == ["print"]
 
 
 # -- from a file -----------------------------------------------------------------------------------------------------------
