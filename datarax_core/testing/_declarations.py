@@ -1,0 +1,107 @@
+"""What an author says of a source: how it is made, and what to expect of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from ..build import build_source
+from ..config import SourceConfig
+from ..registry import SourceRegistry, default_registry
+from ..source import DataSourceModule
+from ._subject import Subject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shows:
+    """A value for a field of the config, and where its effect is seen, for ``effective``.
+
+    ``at`` is given a source; what it returns differs between one with the value and one without. ``beside`` are the other
+    fields that the value needs.
+    """
+
+    value: Any
+    at: Callable[[DataSourceModule], Any] | None = None
+    beside: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damaged:
+    """A config of a source with one record that cannot be read: which, and the path that errors name, if it has one."""
+
+    config: Mapping[str, Any] | SourceConfig
+    record: int
+    path: str | Path | None = None
+
+
+class Declarations:
+    """What an author writes in a subclass of `SourceConformance`; all has a default but the config."""
+
+    config: ClassVar[Mapping[str, Any] | SourceConfig | None] = None
+    """The config of the source under test. One with files to write first overrides `make_config` instead."""
+
+    expected_length: ClassVar[int | None] = None
+    """Number of records; None leaves it to what the source says, or says that it has no length."""
+
+    expected_records: ClassVar[Mapping[int, Any]] = {}
+    """What some records are, by record index: pytrees of values as `element_spec` describes them. Of a stream, by position."""
+
+    effective: ClassVar[Mapping[str, Any]] = {}
+    """For fields of the config whose effect the kit cannot guess: a value that changes something, or `Shows`.
+
+    Flags, choices, whole numbers and paths are tried without.
+    """
+
+    shown_elsewhere: ClassVar[Mapping[str, str]] = {}
+    """Fields whose effect cannot be seen from outside: the test of yours that shows it, ``"test_x.py::test_y"``."""
+
+    heavy_modules: ClassVar[tuple[str, ...]] = ()
+    """Modules that importing the plugin must not import, besides tensorflow, torch and tensorflow_datasets."""
+
+    @property
+    def registry(self) -> SourceRegistry:
+        """Where the config's ``type`` is looked up: what is installed, unless this is overridden."""
+        return default_registry()
+
+    def make_config(self, folder: Path) -> Mapping[str, Any] | SourceConfig:  # noqa: ARG002 - what an author needs
+        """The config of the source under test; files that it names are written to ``folder``. Asked for once a class."""
+        if self.config is None:
+            pytest.fail(
+                f'{type(self).__name__} says of no source how it is made; give it config = {{"type": ...}}, or define '
+                "make_config(self, folder)",
+                pytrace=False,
+            )
+        return self.config
+
+    def make_source(self, config: SourceConfig, seed: int) -> DataSourceModule:
+        """The source of a config; overridden where the constructor takes data that no config names.
+
+        Args:
+            config: `config`, validated, or one with a field changed.
+            seed: Selects the order: ``return AcmeSource(config, DATA, rngs=nnx.Rngs(seed))``.
+        """
+        return build_source(config, self.registry, seed=seed)
+
+    def make_sized_source(self, length: int, seed: int) -> DataSourceModule | None:  # noqa: ARG002
+        """A source of so many records (their content does not matter), to see its order at lengths 1, 2 and 65,537.
+
+        None takes the order of the source under test, where that is the core's.
+        """
+        return None
+
+    def make_damaged(self, folder: Path) -> Damaged | None:  # noqa: ARG002
+        """A source with a damaged record, written to ``folder``; None if there is no such thing."""
+        return None
+
+    @pytest.fixture
+    def subject(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+        """The source under test, made once a class."""
+        stash = request.node.parent.stash
+        if _SUBJECT not in stash:
+            stash[_SUBJECT] = Subject(self, tmp_path_factory.mktemp(type(self).__name__, numbered=True))
+        return stash[_SUBJECT]
+
+
+_SUBJECT = pytest.StashKey[Subject]()
