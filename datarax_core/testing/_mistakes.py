@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataraxError
-from ..source import DataSourceModule
+from datarax_core.errors import DataraxError
+from datarax_core.source import DataSourceModule
+
 from ._effects import missing_paths
 from ._subject import Subject
 from ._verdict import broken, not_claimed, require
@@ -19,15 +20,21 @@ class MistakePromises:
         subject.require_indexed()
         source, length = subject.source, subject.records
         for index in (length, -length - 1):
-            for way, read in ((f"source[{index}]", source.__getitem__), ("source.__getitems__", lambda i: source.__getitems__([0, i]))):
+            for way, read in (
+                (f"source[{index}]", source.__getitem__),
+                ("source.__getitems__", lambda i: source.__getitems__([0, i])),
+            ):
                 try:
                     read(index)
                 except IndexError as error:
-                    require(str(index) in str(error), f"the error of {subject.title} for record {index} does not name it: {error}")
+                    require(
+                        str(index) in str(error),
+                        f"the error of {subject.title} for record {index} does not name it: {error}",
+                    )
                 else:
                     broken(
-                        f"{subject.title} has {length} records, and promises an IndexError for others, but {way} gave one for {index}; "
-                        "leave __getitem__ and __getitems__ to the base class, or refuse it"
+                        f"{subject.title} has {length} records, and promises an IndexError for others, but {way} gave one "
+                        f"for {index}; leave __getitem__ and __getitems__ to the base class, or refuse it"
                     )
 
     def test_a_missing_path_is_named(self, subject: Subject) -> None:
@@ -41,11 +48,14 @@ class MistakePromises:
             try:
                 subject.build(config=config)
             except (OSError, DataraxError) as error:
-                require(path in str(error), f"the error of {subject.title} for a missing {field} does not name {path!r}: {error}")
+                require(
+                    path in str(error),
+                    f"the error of {subject.title} for a missing {field} does not name {path!r}: {error}",
+                )
             else:
                 broken(
-                    f"{subject.title} promises to name a path that is not there, but was built with {field}={path!r}; look at it when "
-                    "the source is built, and raise FileNotFoundError"
+                    f"{subject.title} promises to name a path that is not there, but was built with {field}={path!r}; look "
+                    "at it when the source is built, and raise FileNotFoundError"
                 )
 
     def test_a_damaged_record_is_named(self, subject: Subject) -> None:
@@ -56,7 +66,10 @@ class MistakePromises:
         source = subject.build(config=subject.validated(damaged.config))
         error = _error_of(source, damaged.record)
         if error is None:
-            broken(f"{source.title} promises an error for a record that is damaged, but read record {damaged.record} as if it were whole")
+            broken(
+                f"{source.title} promises an error for a record that is damaged, but read record {damaged.record} as if it "
+                "were whole"
+            )
         said = "\n".join([str(error), *getattr(error, "__notes__", ())])
         wanted = [f"{damaged.record}", *([] if damaged.path is None else [str(damaged.path)])]
         unsaid = [each for each in wanted if each not in said]
@@ -68,7 +81,8 @@ class MistakePromises:
         other = (damaged.record + 1) % source.num_records
         require(
             _error_of(source, other) is None,
-            f"{source.title} promises to read on after a record that is damaged, but then record {other} failed too: {_error_of(source, other)}",
+            f"{source.title} promises to read on after a record that is damaged, but then record {other} failed too: "
+            f"{_error_of(source, other)}",
         )
 
 
