@@ -2,9 +2,11 @@
 
 import inspect
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -15,6 +17,8 @@ from kit_sources import conformances as made
 from datarax_core import SourceRegistry
 from datarax_core.testing import SourceConformance
 from datarax_core.testing._subject import Subject
+
+PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 
 CAUGHT_BY = {
     "test_an_unknown_option_is_refused": [broken_records.Forgiving],
@@ -159,6 +163,12 @@ def test_every_promise_has_a_source_that_breaks_it() -> None:
     broken = [source for sources in CAUGHT_BY.values() for source in sources]
     assert len(broken) == len(set(broken))
     assert set(broken) == {*broken_records.OFS, *broken_order.OFS, *broken_life.OFS}
+
+
+def test_the_page_of_the_kit_says_of_each_promise_what_its_test_says() -> None:
+    said = dict(re.findall(r"^- `(test_\w+)`: (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    tests = inspect.getmembers(SourceConformance, lambda value: getattr(value, "__name__", "").startswith("test_"))
+    assert said == {name: inspect.getdoc(test).splitlines()[0] for name, test in tests}
 
 
 @pytest.mark.parametrize("group", [broken_records, broken_order, broken_life, healthy])
