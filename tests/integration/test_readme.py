@@ -11,6 +11,7 @@ README = ROOT / "README.md"
 PAGES = {
     "README.md": 3,
     "docs/configs.md": 8,
+    "docs/conformance.md": 4,
     "docs/pipeline.md": 8,
     "docs/plugins.md": 10,
     "plugins/arrayrecord/README.md": 4,
