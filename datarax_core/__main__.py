@@ -1,11 +1,16 @@
 """The ``drx`` command, also as ``python -m datarax_core``."""
 
-from .cli import app
+import sys
 
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="drx")
+    try:
+        from ._cli.app import app  # noqa: PLC0415 - an interrupt while it is imported is one as well
+
+        app(prog_name="drx")
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from datarax_core import Pipeline, columns_of
+from datarax_core._cli.app import app
 from datarax_core._window import stretch_of
-from datarax_core.cli import app
 from datarax_core.order import epochs_of, fold_in
 
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from datarax_core import Pipeline
-from datarax_core.cli import app
+from datarax_core._cli.app import app
 
 README = Path(__file__).parents[3] / "plugins" / "mix" / "README.md"
 

@@ -1,38 +1,47 @@
-"""``drx verify``: reads every record of a config's source once, and lists those that cannot be read."""
+"""``drx verify``."""
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._cli_progress import interrupts, progress
-from ._cli_source import open_source
-from .config import load_config
-from .quarantine import append_to_quarantine
+from datarax_core._cli.opening import open_source
+from datarax_core._cli.options import Config, Debug
+from datarax_core._cli.output import say
+from datarax_core._cli.progress import interrupts, progress
+from datarax_core.config import load_config
+from datarax_core.quarantine import append_to_quarantine
 
 if TYPE_CHECKING:
-    from .verification import Verified
+    from datarax_core.verification import Verified
 
 
-def verify(path: Path, *, quarantine: Path | None = None) -> bool:
-    """Read all records of the config ``path`` once; print those that cannot be read, and list them in a file.
+def verify(
+    config: Config,
+    *,
+    quarantine: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The list that bad records are added to.", show_default="CONFIG.quarantine.jsonl"
+        ),
+    ] = None,
+    _debug: Debug = False,
+) -> None:
+    """Read every record of a config's source once; print and list those that cannot be read, and fail if there are any.
 
-    Args:
-        path: A pipeline's config, of which the source counts.
-        quarantine: The list, to which bad records are added; ``train.quarantine.jsonl`` beside ``train.yaml`` if None.
-
-    Returns:
-        Whether all can be read.
-
-    Raises:
-        DataraxError, OSError: The config or the data it names cannot be used, or a whole file is damaged.
-        KeyboardInterrupt: By the user.
+    The list is JSON lines of file, record and cause. A source that takes such a list as 'exclude' never serves those records.
     """
-    source = open_source(path, load_config(path))
-    from .blocks import verified_blocks  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
+    if not _verify(config, config.with_suffix(".quarantine.jsonl") if quarantine is None else quarantine):
+        raise typer.Exit(1)
 
-    found = _Found(path.with_suffix(".quarantine.jsonl") if quarantine is None else quarantine)
+
+def _verify(path: Path, quarantine: Path) -> bool:
+    """Read all records; print those that cannot be read, list them in a file, and tell whether all can be read."""
+    source = open_source(path, load_config(path))
+    from datarax_core.blocks import verified_blocks  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
+
+    found = _Found(quarantine)
     total = source.epoch_length if source.access == "stream" else source.num_records
     finished = False
     try:
@@ -43,7 +52,7 @@ def verify(path: Path, *, quarantine: Path | None = None) -> bool:
                 raise_lost()
         finished = True
     finally:
-        typer.echo(f"{'' if finished else 'stopped early: '}{found}")
+        say(f"{'' if finished else 'stopped early: '}{found}")
     return not found.bad
 
 
@@ -61,7 +70,7 @@ class _Found:
         self.nbytes += part.nbytes
         self.bad += len(part.errors)
         for error in part.errors:
-            typer.echo(str(error))
+            say(str(error))
         append_to_quarantine(str(self._listed), part.errors)
 
     @property

@@ -1,48 +1,15 @@
-"""``drx run``: serves a config's batches, and says by which route they come, how fast, and where the time goes."""
+"""How fast a pipeline serves its batches, and where the time goes."""
 
 import itertools
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import typer
-
-from ._cli_progress import interrupts, progress
-from ._cli_source import mistakes
-from .config import PipelineConfig, load_config
-
 if TYPE_CHECKING:
-    from .pipeline import Pipeline
+    from datarax_core.pipeline import Pipeline
 
 _REFRESH_SECONDS: Final = 0.1
 _SECONDS: Final = "seconds_"  # how the names of times begin in `Pipeline.stats`
-
-
-def serve(path: Path, *, epochs: int | None = None, limit: int | None = None) -> bool:
-    """Print what the pipeline of a config is and what its records look like, serve its batches, and print a summary.
-
-    Returns:
-        False if the user interrupted it, which stops it early but prints the summary all the same.
-
-    Raises:
-        DataraxError, OSError: The config or the data it names cannot be used.
-    """
-    config = load_config(path)
-    if epochs is not None:
-        config = config.model_copy(update={"num_epochs": epochs})
-    pipeline, fields = opened(path, config)
-    served = Served(pipeline)
-    finished = True
-    try:
-        with interrupts() as raise_lost, progress(_num_batches(pipeline, limit), "batches") as show:
-            typer.echo(f"{pipeline.explain()}\n\n{_aligned(fields)}\n")
-            served.run(limit, lambda: show(served.batches, served.speed), raise_lost)
-    except KeyboardInterrupt:
-        finished = False
-    served.stop()
-    typer.echo(f"{'' if finished else 'interrupted: '}{served}")
-    return finished
 
 
 class Served:
@@ -102,7 +69,7 @@ class Served:
                     rows[label] = f"{f'{seconds:.2f} s':<9}{seconds / self._seconds:4.0%}"
         rows["records substituted"] = f"{stats['records_substituted']:,}"
         rows |= {f"records of {name}": f"{count:,}" for name, count in stats.get("records_by_child", {}).items()}
-        return f"{total}\n{_aligned(rows)}"
+        return f"{total}\n{aligned(rows)}"
 
     @property
     def _seconds(self) -> float:
@@ -113,25 +80,7 @@ class Served:
         return {name: count - self._first[name] for name, count in numbers.items()}
 
 
-def opened(path: Path, config: PipelineConfig) -> "tuple[Pipeline, dict[str, str]]":
-    """The pipeline, and its element spec as text; what it refuses about its data is a mistake of the user."""
-    from .pipeline import Pipeline  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
-    from .spec import describe  # noqa: PLC0415
-
-    with mistakes(path):
-        pipeline = Pipeline.from_config(config)
-        return pipeline, describe(pipeline.element_spec())
-
-
-def _aligned(rows: dict[str, str]) -> str:
+def aligned(rows: dict[str, str]) -> str:
+    """Lines of names and texts, the texts below one another."""
     width = max(map(len, rows), default=0)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
-
-
-def _num_batches(pipeline: "Pipeline", limit: int | None) -> int | None:
-    """How many batches will be served; None if nobody can say."""
-    try:
-        length = len(pipeline)
-    except TypeError:
-        return limit
-    return length if limit is None else min(length, limit)

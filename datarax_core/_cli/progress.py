@@ -4,7 +4,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
+
+INTERRUPTED: Final = 130
+"""The exit code of a command that was interrupted."""
 
 Show = Callable[[int, str], None]
 """Takes how much is done, and how fast that goes in words."""

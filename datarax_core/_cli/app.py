@@ -1,0 +1,100 @@
+"""The command line as a whole: which commands there are, and how they end.
+
+A mistake of the user is one message on stderr and exit code 1. So is what a plugin raises that is none of our errors: the
+message names the plugin, whose authors want the traceback that ``--debug`` adds. Anything else that fails is a bug of ours,
+and shows its traceback always.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from datarax_core.errors import DataraxError
+
+from .options import DEBUG, Debug, Version
+from .output import complain, own_stdout
+from .progress import INTERRUPTED
+
+COMMANDS: Final = ("sources", "decoders", "plugins", "plan", "run", "verify", "convert")
+"""In the order of the help: what is installed, configs, data, authors."""
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each imported and built when it is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in COMMANDS:
+            raise KeyError(name)
+        function = getattr(import_module(f".commands.{name}", __package__), name)
+        alone = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+        alone.command(name)(_with_own_stdout(function))
+        return typer.main.get_command(alone)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Group(TyperGroup):
+    """Turns what goes wrong in a command, whichever it is, into one message."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands: Any = _Commands()
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
+        return list(COMMANDS)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (
+            typer.Exit,
+            typer.Abort,
+            BrokenPipeError,
+        ):  # of the last: the reader of our output went away, as head does
+            raise
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except (Exception, SystemExit) as failure:
+            message = _message(failure)
+            if message is None or ctx.meta.get(DEBUG):
+                raise
+            complain(message)
+            raise typer.Exit(1) from None
+
+
+def _with_own_stdout(function: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(function)
+    def command(**arguments: Any) -> None:
+        with own_stdout():
+            function(**arguments)
+
+    return command
+
+
+def _message(failure: BaseException) -> str | None:
+    """What to tell the user; None for a bug of ours."""
+    if isinstance(failure, OSError) and failure.filename is not None and failure.strerror is not None:
+        return f"{failure.filename}: {failure.strerror}"
+    if isinstance(failure, DataraxError | OSError):
+        return str(failure) or repr(failure)
+    from .blame import blamed  # noqa: PLC0415 - looks at what is installed, which is needed here alone
+
+    return blamed(failure)
+
+
+app = typer.Typer(
+    cls=_Group, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
+)
+
+
+@app.callback()
+def _options(*, _version: Version = False, _debug: Debug = False) -> None:
+    """Data for JAX training code: look at the installed sources, run a pipeline's config."""

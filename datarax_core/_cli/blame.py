@@ -1,0 +1,42 @@
+"""Whose bug a failure is that nobody raised on purpose."""
+
+from collections.abc import Iterator
+from traceback import walk_tb
+
+from datarax_core._discovery import Installed, installed
+
+from .kinds import KINDS
+
+
+def blamed(failure: BaseException) -> str | None:
+    """A message that names the plugin that was running when it failed, and where; None if no plugin was.
+
+    It is the plugin of the innermost frame that lies in the package of any, in the failure itself or in what caused it.
+    """
+    plugins = {package_of(entry): entry for kind in KINDS for entry in installed(kind.group)}
+    for error in _causes(failure):
+        for frame, line in reversed(list(walk_tb(error.__traceback__))):
+            module = frame.f_globals.get("__name__") or ""
+            plugin = plugins.get(module.partition(".")[0])
+            if plugin is not None:
+                return _message(failure, plugin, f"{module}, line {line}")
+    return None
+
+
+def package_of(entry: Installed) -> str:
+    """The package that a plugin is imported from."""
+    return entry.target.partition(":")[0].partition(".")[0].strip()
+
+
+def _causes(failure: BaseException) -> Iterator[BaseException]:
+    error: BaseException | None = failure
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _message(failure: BaseException, plugin: Installed, place: str) -> str:
+    what = f"exit with {failure.code!r}" if isinstance(failure, SystemExit) else f"{type(failure).__name__}: {failure}"
+    lines = [f"{plugin.origin} failed in {place}: {what}", *getattr(failure, "__notes__", ())]
+    remedy = f"this is a bug of {plugin.dist} or of what it uses; --debug shows the traceback, for its authors"
+    return "\n".join([*lines, remedy])

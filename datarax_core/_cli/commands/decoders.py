@@ -1,0 +1,10 @@
+"""``drx decoders``."""
+
+from datarax_core._cli.listing import list_plugins
+from datarax_core._cli.options import Debug, Json
+from datarax_core.decoders import DecoderRegistry
+
+
+def decoders(*, as_json: Json = False, _debug: Debug = False) -> None:
+    """List the installed decoders, which make arrays of the bytes of records. Imports none of them."""
+    list_plugins(DecoderRegistry.from_environment(), as_json=as_json, install="datarax-arrayrecord")

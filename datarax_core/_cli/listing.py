@@ -1,0 +1,43 @@
+"""Lists of plugins, as tables and as JSON."""
+
+from dataclasses import asdict
+from typing import Any
+
+from datarax_core.registry import PluginInfo, PluginRegistry
+
+from .output import say, say_json, stdout
+
+
+def list_plugins(registry: PluginRegistry[Any], *, as_json: bool, install: str) -> None:
+    """Print what a registry knows, a line each; where nothing is installed, say what to ``install``."""
+    infos = registry.describe()
+    if as_json:
+        say_json([asdict(info) for info in infos])
+    elif infos:
+        print_table(*_columns(infos))
+    else:
+        say(f"no {registry.kind.word}s are installed; pip install {install}, or another plugin")
+
+
+def print_table(columns: list[str], rows: list[tuple[str, ...]]) -> None:
+    """Print a table; only its last column is folded where the terminal is narrow."""
+    from rich.console import Console  # noqa: PLC0415 - JSON needs none of it
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=column != columns[-1], overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    width = None if stdout().isatty() else max(sum(map(len, row)) for row in rows) + 80  # a file is never wrapped
+    console = Console(markup=False, highlight=False, emoji=False, width=width)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        say(line.rstrip())  # rich pads the last column as well
+
+
+def _columns(infos: list[PluginInfo]) -> tuple[list[str], list[tuple[str, ...]]]:
+    columns = ["name", "status", "distribution", "version"] + ["detail"] * any(info.detail for info in infos)
+    rows = [(info.name, info.status, info.distribution, info.version, info.detail) for info in infos]
+    return columns, [row[: len(columns)] for row in rows]

@@ -1,0 +1,33 @@
+"""Arguments and options that commands share."""
+
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from .output import say
+
+DEBUG: Final = "datarax.debug"
+"""Where a context notes that the traceback of a mistake is wanted."""
+
+
+def _remember_debug(ctx: typer.Context, value: bool) -> None:  # noqa: FBT001 - typer's signature
+    if value:
+        ctx.meta[DEBUG] = True
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001 - typer's signature
+    if value:
+        say(f"datarax-core {metadata.version('datarax-core')}")
+        raise typer.Exit
+
+
+Debug = Annotated[
+    bool, typer.Option("--debug", callback=_remember_debug, is_eager=True, help="Show the traceback of a mistake.")
+]
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Config = Annotated[Path, typer.Argument(help="The pipeline's config: YAML, TOML or JSON.", metavar="CONFIG")]
