@@ -4,6 +4,7 @@ For authors of sources. It needs pytest (``pip install "datarax-core[testing]"``
 """
 
 from ._conformance import SourceConformance
-from ._declarations import Damaged, Shows
+from ._declarations import Damaged
+from ._effects import Shows
 
 __all__ = ["Damaged", "Shows", "SourceConformance"]

@@ -1,10 +1,35 @@
 """All promises of a source, as one test class."""
 
+from ._claims import ClaimPromises
+from ._configs import ConfigPromises
 from ._declarations import Declarations
+from ._hosts import HostPromises
+from ._isolation import IsolationPromises
+from ._leaks import LeakPromises
+from ._listing import ListingPromises
+from ._mistakes import MistakePromises
+from ._order import OrderPromises
 from ._records import RecordPromises
+from ._resuming import StatePromises
+from ._routes import RoutePromises
+from ._streams import StreamPromises
 
 
-class SourceConformance(RecordPromises, Declarations):
+class SourceConformance(
+    ListingPromises,
+    ConfigPromises,
+    RecordPromises,
+    OrderPromises,
+    RoutePromises,
+    StreamPromises,
+    HostPromises,
+    StatePromises,
+    IsolationPromises,
+    LeakPromises,
+    MistakePromises,
+    ClaimPromises,
+    Declarations,
+):
     """Whether a source keeps every promise: subclass it in a test module of yours, and run pytest.
 
     ::

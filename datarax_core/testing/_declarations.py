@@ -1,6 +1,6 @@
 """What an author says of a source: how it is made, and what to expect of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,20 +11,8 @@ from ..build import build_source
 from ..config import SourceConfig
 from ..registry import SourceRegistry, default_registry
 from ..source import DataSourceModule
+from ._effects import Shows
 from ._subject import Subject
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shows:
-    """A value for a field of the config, and where its effect is seen, for ``effective``.
-
-    ``at`` is given a source; what it returns differs between one with the value and one without. ``beside`` are the other
-    fields that the value needs.
-    """
-
-    value: Any
-    at: Callable[[DataSourceModule], Any] | None = None
-    beside: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +36,7 @@ class Declarations:
     expected_records: ClassVar[Mapping[int, Any]] = {}
     """What some records are, by record index: pytrees of values as `element_spec` describes them. Of a stream, by position."""
 
-    effective: ClassVar[Mapping[str, Any]] = {}
+    effective: ClassVar[Mapping[str, Any | Shows]] = {}
     """For fields of the config whose effect the kit cannot guess: a value that changes something, or `Shows`.
 
     Flags, choices, whole numbers and paths are tried without.
@@ -56,6 +44,9 @@ class Declarations:
 
     shown_elsewhere: ClassVar[Mapping[str, str]] = {}
     """Fields whose effect cannot be seen from outside: the test of yours that shows it, ``"test_x.py::test_y"``."""
+
+    every_record_once: ClassVar[bool] = True
+    """Whether an epoch serves each record once; False for mixtures, and whatever else draws records as it likes."""
 
     heavy_modules: ClassVar[tuple[str, ...]] = ()
     """Modules that importing the plugin must not import, besides tensorflow, torch and tensorflow_datasets."""

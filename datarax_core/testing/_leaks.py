@@ -1,0 +1,113 @@
+"""Promises about what is left behind: no memory, no open files, no threads."""
+
+import gc
+import os
+import threading
+import tracemalloc
+from pathlib import Path
+from typing import Final
+
+from ..source import DataSourceModule
+from ._subject import BATCH, Subject, batches
+from ._verdict import not_claimed, require
+
+_EPOCHS: Final = 3
+_MOST: Final = 600  # records in what counts as an epoch here
+_GROWTH: Final = 24 * 1024
+_SECONDS: Final = 10.0
+
+
+class LeakPromises:
+    """A source that is read for days, and then dropped."""
+
+    def test_memory_is_flat_over_epochs(self, subject: Subject) -> None:
+        """What was read is not kept, unless the config says ``cacheable``; nor is anything else that grows."""
+        source = subject.build()
+        for _ in range(2):
+            _epoch(source, subject)
+        tracemalloc.start()
+        try:
+            _epoch(source, subject)
+            before = _traced()
+            for _ in range(_EPOCHS):
+                _epoch(source, subject)
+            grown = _traced() - before
+        finally:
+            tracemalloc.stop()
+        require(
+            grown <= _GROWTH,
+            f"{subject.title} promises memory that is flat over epochs, but {_EPOCHS} more of them left {grown} bytes behind, where "
+            f"{_GROWTH} are plenty; keep nothing of what was read",
+        )
+
+    def test_no_file_stays_open(self, subject: Subject) -> None:
+        """What a source opened is closed when it is dropped."""
+        if not _DESCRIPTORS.exists():
+            not_claimed(f"open files are listed in {_DESCRIPTORS}, which this system does not have")
+        subject.build()  # what is opened once a process is open by now
+        gc.collect()
+        before = _open_files()
+        _build_read_and_drop(subject)
+        left = {number: name for number, name in _open_files().items() if before.get(number) != name}
+        require(
+            not left,
+            f"{subject.title} promises to leave no file open, but after it was dropped there are {', '.join(left.values())}; close them "
+            "in close(), which is called where it exists, or let what holds them be dropped with the source",
+        )
+
+    def test_no_thread_is_left(self, subject: Subject) -> None:
+        """What a source started ends when it is dropped."""
+        subject.build()
+        before = set(threading.enumerate())
+        _build_read_and_drop(subject)
+        left = [thread for thread in set(threading.enumerate()) - before if _still_runs(thread)]
+        require(
+            not left,
+            f"{subject.title} promises to leave no thread behind, but after it was dropped there are "
+            f"{', '.join(thread.name for thread in left)}; end them in close(), which is called where it exists, or by weakref.finalize",
+        )
+
+
+_DESCRIPTORS: Final = Path("/dev/fd")
+
+
+def _epoch(source: DataSourceModule, subject: Subject) -> None:
+    if subject.length is None:
+        source.reset()  # it may have ended
+    for _ in batches(source, min(subject.length or _MOST, _MOST)):
+        pass
+
+
+def _traced() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
+
+
+def _build_read_and_drop(subject: Subject) -> None:
+    source = subject.build()
+    for _ in batches(source, 2 * BATCH):
+        pass
+    close = getattr(source, "close", None)
+    if close is not None:
+        close()
+    del source, close
+    gc.collect()
+
+
+def _open_files() -> dict[int, str]:
+    """What is behind each open file descriptor."""
+    found = {}
+    for name in os.listdir(_DESCRIPTORS):
+        try:
+            status = os.fstat(int(name))
+        except OSError:  # that of the listing itself
+            continue
+        entry = _DESCRIPTORS / name
+        found[int(name)] = str(entry.readlink()) if entry.is_symlink() else f"file {status.st_ino}"
+    return found
+
+
+def _still_runs(thread: threading.Thread) -> bool:
+    """Whether a thread does not end; one that was told to is waited for."""
+    thread.join(_SECONDS if not thread.daemon else _SECONDS / 10)
+    return thread.is_alive()

@@ -1,0 +1,157 @@
+"""Promises about states: tiny, JSON, exact wherever they were saved, and refused by any other stream."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+from flax import nnx
+
+from ..errors import StateError
+from ..pipeline import Pipeline
+from ..source import DataSourceModule
+from ._compare import difference, joined, rows_of
+from ._hosts import HOSTS, ROWS, hosts_of
+from ._subject import BATCH, Subject
+from ._verdict import broken, not_claimed, require
+
+_LARGEST: Final = 4096  # bytes of JSON
+_SMALL: Final = 6
+_REMEDY: Final = "A state says the position, and whatever else the next batch depends on"
+
+
+class StatePromises:
+    """`get_state` and `set_state`, of the source and of a pipeline over it."""
+
+    def test_a_state_is_a_little_json(self, subject: Subject) -> None:
+        """A few numbers, and no data: it is saved beside each checkpoint."""
+        subject.require_resumable()
+        source = subject.build()
+        source.get_batch(_SMALL)
+        state = source.get_state()
+        try:
+            text = json.dumps(state)
+        except (TypeError, ValueError) as cause:
+            broken(f"{subject.title} promises a state of plain JSON, but json.dumps refuses it: {cause}. Give numbers, texts and lists")
+        require(
+            len(text) <= _LARGEST,
+            f"{subject.title} promises a state of a few numbers, but it has {len(text)} bytes as JSON, where {_LARGEST} are plenty; "
+            "save where the stream stands, not what it holds",
+        )
+
+    def test_a_state_resumes_exactly_at_every_step(self, subject: Subject) -> None:
+        """Restored into another source, what comes next is what came next."""
+        subject.require_resumable()
+        source, served = subject.build(), 0
+        while served + 2 * _SMALL <= subject.stretch:
+            state = _through_json(source.get_state())
+            twin = subject.build()
+            twin.set_state(state)
+            by = f"a source restored at position {served}"
+            subject.require_served(served, twin.get_batch(_SMALL), by, _REMEDY)
+            served += rows_of(source.get_batch(_SMALL))
+
+    def test_a_state_can_be_restored_twice(self, subject: Subject) -> None:
+        """A source that went on is taken back, and the state is not changed by that."""
+        subject.require_resumable()
+        source = subject.build()
+        source.get_batch(_SMALL)
+        state = source.get_state()
+        text = json.dumps(state)
+        for time in ("first", "second"):
+            source.set_state(json.loads(text) if time == "first" else state)
+            subject.require_served(_SMALL, source.get_batch(_SMALL), f"a source restored the {time} time", _REMEDY)
+        require(
+            json.dumps(state) == text,
+            f"{subject.title} changed a state that it had given away: it was {text:.200} and is {json.dumps(state):.200}; copy what "
+            "get_state() returns, and what set_state() takes",
+        )
+
+    def test_a_pipeline_resumes_exactly(self, subject: Subject) -> None:
+        """The state of a pipeline, in the middle of a loop that may have read ahead."""
+        subject.require_resumable()
+        pipeline, served = _pipeline(subject), 0
+        for batch in pipeline:
+            served += rows_of(batch)
+            if served + BATCH > subject.stretch:
+                break
+            twin = _pipeline(subject)
+            twin.set_state(_through_json(pipeline.get_state()))
+            by = f"a pipeline restored at position {served}"
+            subject.require_served(served, next(iter(twin)), by, _REMEDY)
+
+    @pytest.mark.parametrize("saved_on", HOSTS)
+    def test_a_state_is_that_of_any_number_of_hosts(self, subject: Subject, saved_on: int) -> None:
+        """What was saved on 1, 2, 3 or 7 of them is resumed on as many as there are."""
+        subject.require_resumable()
+        if subject.stretch < 2 * ROWS:
+            not_claimed(f"{subject.title} has too few records for two batches of {ROWS}")
+        savers = hosts_of(subject, saved_on)
+        for host in savers:
+            host.read()
+        states = [_through_json(host.get_state()) for host in savers]
+        usual = [host.read() for host in savers]
+        for count in HOSTS:
+            hosts = hosts_of(subject, count)
+            in_parts = savers[0].reads_a_part or hosts[0].reads_a_part
+            if in_parts and count != saved_on:
+                continue  # such a state is of that many parts, and a pipeline refuses it on others
+            for host, state in zip(hosts, states if in_parts else [states[0]] * count, strict=True):
+                host.set_state(state)
+            text = difference(joined(usual), joined([host.read() for host in hosts]))
+            require(
+                not text,
+                f"{subject.title} promises that a state saved on {saved_on} hosts is resumed on {count}, but then comes another "
+                f"record: {text}. Say the position in the whole stream, and nothing of the process",
+            )
+
+    def test_a_foreign_state_is_refused(self, subject: Subject) -> None:
+        """A state of another stream, and what is no state at all; the source stays where it was."""
+        subject.require_resumable()
+        source = subject.build()
+        source.get_batch(_SMALL)
+        for what, state in _foreign(subject, source):
+            if not _is_refused(source, state):
+                broken(
+                    f"{subject.title} promises to refuse what is no state of its own, but it took {what}; check in set_state() all "
+                    "that the state says before anything is changed, and raise StateError"
+                )
+        subject.require_served(_SMALL, source.get_batch(_SMALL), "a source that had refused a state", _REMEDY)
+
+    def test_reset_starts_over(self, subject: Subject) -> None:
+        """``reset()`` is the start of the same stream; ``reset(seed)`` that of the source built with this seed."""
+        source = subject.build()
+        source.get_batch(_SMALL)
+        source.reset()
+        subject.require_served(0, source.get_batch(_SMALL), "a source after reset()", "Take back all that get_batch() moves")
+
+
+def _pipeline(subject: Subject) -> Pipeline:
+    return Pipeline(source=subject.build(), batch_size=BATCH, rngs=nnx.Rngs(0), num_epochs=None)
+
+
+def _through_json(state: Any) -> Any:
+    return json.loads(json.dumps(state))
+
+
+def _foreign(subject: Subject, source: DataSourceModule) -> Iterator[tuple[str, Any]]:
+    """What a source has to refuse, by what it is called."""
+    own = _through_json(source.get_state())
+    yield "a list", [1, 2]
+    yield "an empty dict", {}
+    yield "a state with a key that it does not know", {**own, "no_such_key": 1}
+    for key in own:
+        yield f"a state without its {key!r}", {name: value for name, value in own.items() if name != key}
+        yield f"a state whose {key!r} is a text", {**own, key: "elsewhere"}
+        if type(own[key]) is int:
+            yield f"a state whose {key!r} is -1", {**own, key: -1}
+    if subject.is_shuffled:
+        yield "the state of the source with another seed", _through_json(subject.build(1).get_state())
+
+
+def _is_refused(source: DataSourceModule, state: Any) -> bool:
+    try:
+        source.set_state(state)
+    except (StateError, ValueError, TypeError):
+        return True
+    return False
