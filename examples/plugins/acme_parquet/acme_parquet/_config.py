@@ -50,7 +50,7 @@ class AcmeParquetConfig(SourceConfig):
     def _shuffling_is_stochastic(cls, values: Any) -> Any:
         return shuffling_is_stochastic(values, "shuffle")
 
-    @field_validator("paths", mode="before")
+    @field_validator("paths", mode="before", json_schema_input_type=str | list[str])
     @classmethod
     def _one_path_is_a_list_of_one(cls, value: Any) -> Any:
         return value if isinstance(value, list | tuple) else (value,)

@@ -78,6 +78,15 @@ def test_text_rides_beside_the_batch_of_a_pipeline(write: Write) -> None:
         assert batch["name"].tolist() == [f"row {x}" for x in batch["x"].tolist()]
 
 
+def test_a_source_with_a_random_stream_shuffles_once_it_is_told_to(write: Write) -> None:
+    config = AcmeParquetConfig(paths=write({"x": range(100)}), stochastic=True, stream_name="shuffle")
+    source = AcmeParquet(config, rngs=nnx.Rngs(0))
+    assert source.get_batch(100)["x"].tolist() == list(range(100))
+    source.set_random_order(True)
+    shuffled = source.get_batch(100)["x"].tolist()
+    assert shuffled != sorted(shuffled) == list(range(100))
+
+
 @pytest.mark.parametrize(
     ("column", "fill", "expected"),
     [
