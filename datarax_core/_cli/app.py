@@ -19,7 +19,7 @@ from .options import DEBUG, Debug, Version
 from .output import complain, own_stdout
 from .progress import INTERRUPTED
 
-COMMANDS: Final = ("sources", "decoders", "plugins", "plan", "run", "verify", "convert")
+COMMANDS: Final = ("sources", "decoders", "plugins", "plan", "run", "verify", "convert", "new")
 """In the order of the help: what is installed, configs, data, authors."""
 
 
