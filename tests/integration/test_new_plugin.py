@@ -17,6 +17,7 @@ from datarax_core.errors import PluginError
 if TYPE_CHECKING:
     from conftest import Site
 
+NAMES = names_of("acme-new")
 FILES = {
     ".gitignore",
     "README.md",
@@ -116,7 +117,7 @@ def test_what_is_there_is_left_alone(there: str, tmp_path: Path) -> None:
     make = {"folder": place.mkdir, "file": place.touch, "link": lambda: place.symlink_to("nowhere")}
     make[there]()
     with pytest.raises(FileExistsError, match="acme-new is there already; move it away, or write elsewhere with --out"):
-        write_plugin(names_of("acme-new"), place)
+        write_plugin(NAMES, place)
     assert list(tmp_path.iterdir()) == [place]
 
 
@@ -130,11 +131,11 @@ def test_a_folder_that_may_not_be_written_to_is_named(shared_folder: Path) -> No
     with pytest.raises(
         PermissionError, match=f"{shared_folder} cannot be written to: permission denied; write elsewhere"
     ):
-        write_plugin(names_of("acme-new"), shared_folder / "acme-new")
+        write_plugin(NAMES, shared_folder / "acme-new")
 
 
 def test_nothing_is_left_of_a_plugin_that_could_not_be_written_whole(tmp_path: Path) -> None:
-    unwritable = names_of("acme-new")._replace(package="x" * 300)
+    unwritable = NAMES._replace(package="x" * 300)
     with pytest.raises(OSError, match="File name too long"):
         write_plugin(unwritable, tmp_path / "acme-new")
     assert not list(tmp_path.iterdir())
