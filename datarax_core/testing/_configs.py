@@ -139,15 +139,14 @@ def _outcome(subject: Subject, field: str, trial: Shows) -> str:
         found = seen_of(source, trial.at)
     except (DataraxError, ValueError, TypeError, OSError, NotImplementedError) as refusal:
         return str(refusal) or type(refusal).__name__
-    usual = seen_of(subject.build(config=_without(subject, field, beside, trial)), trial.at)
-    return "seen" if found != usual else ""
+    return "seen" if found != _seen_without(subject, beside, trial) else ""
 
 
-def _without(subject: Subject, field: str, beside: dict[str, Any], trial: Shows) -> SourceConfig:
-    """The config that the value is held against: with what stands beside it, if that is a config without it."""
+def _seen_without(subject: Subject, beside: dict[str, Any], trial: Shows) -> Any:
+    """What is seen of the source that a value is held against: with what stands beside it, if that works without it."""
     if trial.beside:
         try:
-            return subject.validated(beside)
-        except ValidationError:
+            return seen_of(subject.build(config=subject.validated(beside)), trial.at)
+        except (DataraxError, ValueError, TypeError):
             pass
-    return subject.validated(subject.fields)
+    return seen_of(subject.build(), trial.at)

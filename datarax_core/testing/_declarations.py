@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -27,28 +27,28 @@ class Damaged:
 class Declarations:
     """What an author writes in a subclass of `SourceConformance`; all has a default but the config."""
 
-    config: ClassVar[Mapping[str, Any] | SourceConfig | None] = None
+    config: Mapping[str, Any] | SourceConfig | None = None
     """The config of the source under test. One with files to write first overrides `make_config` instead."""
 
-    expected_length: ClassVar[int | None] = None
+    expected_length: int | None = None
     """Number of records; None leaves it to what the source says, or says that it has no length."""
 
-    expected_records: ClassVar[Mapping[int, Any]] = {}
+    expected_records: Mapping[int, Any] = {}
     """What some records are, by record index: pytrees of values as `element_spec` describes them. Of a stream, by position."""
 
-    effective: ClassVar[Mapping[str, Any | Shows]] = {}
+    effective: Mapping[str, Any | Shows] = {}
     """For fields of the config whose effect the kit cannot guess: a value that changes something, or `Shows`.
 
-    Flags, choices, whole numbers and paths are tried without.
+    Flags, choices, whole numbers and paths are tried without. Values that name files may be set by `make_config`.
     """
 
-    shown_elsewhere: ClassVar[Mapping[str, str]] = {}
+    shown_elsewhere: Mapping[str, str] = {}
     """Fields whose effect cannot be seen from outside: the test of yours that shows it, ``"test_x.py::test_y"``."""
 
-    every_record_once: ClassVar[bool] = True
+    every_record_once: bool = True
     """Whether an epoch serves each record once; False for mixtures, and whatever else draws records as it likes."""
 
-    heavy_modules: ClassVar[tuple[str, ...]] = ()
+    heavy_modules: tuple[str, ...] = ()
     """Modules that importing the plugin must not import, besides tensorflow, torch and tensorflow_datasets."""
 
     @property
@@ -75,10 +75,10 @@ class Declarations:
         """
         return build_source(config, self.registry, seed=seed)
 
-    def make_sized_source(self, length: int, seed: int) -> DataSourceModule | None:  # noqa: ARG002
-        """A source of so many records (their content does not matter), to see its order at lengths 1, 2 and 65,537.
+    def make_sized_source(self, length: int, folder: Path) -> DataSourceModule | None:  # noqa: ARG002
+        """A shuffled source of so many records, whatever they are, to see its order at lengths 1, 2 and 65,537.
 
-        None takes the order of the source under test, where that is the core's.
+        None, if the order is the core's own: that is proven for every length already.
         """
         return None
 

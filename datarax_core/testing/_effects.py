@@ -14,6 +14,7 @@ import numpy as np
 
 from ..source import DataSourceModule
 from ..spec import describe
+from ._subject import batches
 
 if TYPE_CHECKING:
     from ._subject import Subject
@@ -43,9 +44,9 @@ def trials(subject: "Subject", name: str) -> list[Shows]:
     if name in declared:
         value = declared[name]
         return [value if isinstance(value, Shows) else Shows(value=value)]
-    if name in _OF_EVERY_CONFIG:
-        return _OF_EVERY_CONFIG[name]
     current = getattr(subject.config, name)
+    if name in _OF_EVERY_CONFIG:
+        return [trial for trial in _OF_EVERY_CONFIG[name] if trial.value != current]
     if paths := missing_paths(subject.fields.get(name)):
         return [Shows(value=paths)]
     annotation = type(subject.config).model_fields[name].annotation
@@ -127,7 +128,7 @@ def _order(source: DataSourceModule) -> Any:
 
 def _records(source: DataSourceModule) -> Any:
     if source.access == "stream":
-        return [source.get_batch(_RECORDS)]
+        return list(batches(source, _POSITIONS))
     rows = np.arange(min(_RECORDS, source.num_records))
     return [source.fetch(rows), source.get_batch(_RECORDS)]
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import jax
 import numpy as np
@@ -19,8 +19,11 @@ from ._compare import difference, joined
 from ._subject import BATCH, Subject, batches
 from ._verdict import broken, require
 
-_THREADS = 4
-_ROUNDS = 8
+_THREADS: Final = 4
+_ROUNDS: Final = 8
+_SECONDS: Final = 120.0
+
+_PROCESS: Final = pytest.StashKey[ProcessPoolExecutor]()
 
 
 class IsolationPromises:
@@ -56,19 +59,27 @@ class IsolationPromises:
         twin: DataSourceModule = pickle.loads(content)  # noqa: S301 - was made here
         subject.require_served(BATCH, twin.get_batch(BATCH), "what a pickle made of the source", "Let the pickle hold where it stands")
 
-    def test_it_is_read_by_a_spawned_process(self, subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_is_read_by_a_spawned_process(self, subject: Subject, another_process: ProcessPoolExecutor) -> None:
         """A worker process that is sent a pickle reads the same records."""
-        monkeypatch.setenv("JAX_PLATFORMS", "cpu")
         content = pickle.dumps(subject.build())
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            try:
-                found = pool.submit(_read_a_pickle, content, BATCH).result()
-            except Exception as cause:  # noqa: BLE001 - of the source, in the other process
-                broken(
-                    f"{subject.title} promises to be read by a process that was sent a pickle of it, but there it fails: "
-                    f"{type(cause).__name__}: {cause}. Let the pickle hold all that it takes to open the data again"
-                )
+        try:
+            found = another_process.submit(_read_a_pickle, content, BATCH).result(_SECONDS)
+        except Exception as cause:  # noqa: BLE001 - of the source, in the other process
+            broken(
+                f"{subject.title} promises to be read by a process that was sent a pickle of it, but there it fails: "
+                f"{type(cause).__name__}: {cause}. Let the pickle hold all that it takes to open the data again"
+            )
         subject.require_served(0, found, "a spawned process", "Let the pickle hold all that it takes to open the data again")
+
+    @pytest.fixture
+    def another_process(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ProcessPoolExecutor:
+        """A process that is spawned once for all sources that are tested: it takes seconds to start."""
+        monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+        stash = request.config.stash
+        if _PROCESS not in stash:
+            stash[_PROCESS] = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+            request.config.add_cleanup(lambda: stash[_PROCESS].shutdown(cancel_futures=True))
+        return stash[_PROCESS]
 
     def test_threads_read_it_at_once(self, subject: Subject) -> None:
         """Two pipelines, or a pipeline that reads ahead, share one source."""

@@ -49,16 +49,17 @@ class OrderPromises:
         """Past the end of an epoch comes the head of the next; positions have no end."""
         subject.require_indexed()
         length = _epoch(subject)
+        if length > _LONGEST:
+            not_claimed(f"{subject.title} has too many records to look at an epoch as a whole; give it fewer")
         for start in (max(0, length - 3), 2 * length, _FAR):
-            crossing, epoch = _indices(subject, start, 7), start // length
-            ahead = [_indices(subject, first * length, 7) for first in (epoch, epoch + 1)]
-            wanted = np.concatenate([_indices(subject, start, min(7, (epoch + 1) * length - start)), ahead[1]])[:7]
+            epoch, offset = divmod(start, length)
+            several = [_indices(subject, (epoch + number) * length, length) for number in range(-(-(offset + 7) // length))]
+            wanted, found = np.concatenate(several)[offset : offset + 7], _indices(subject, start, 7)
             require(
-                len(crossing) == 7 and ((crossing >= 0) & (crossing < subject.records)).all()
-                and (length < 7 or np.array_equal(crossing, wanted)),
+                np.array_equal(found, wanted) and found.min() >= 0 and found.max() < subject.records,
                 f"{subject.title} promises an endless order, but the records at positions {start} to {start + 6} are "
-                f"{crossing.tolist()}, where {wanted.tolist()} are expected of {subject.records}: what an epoch of {length} has "
-                "left, and the head of the next. Write record_indices_at() by `Order`, or wrap it",
+                f"{found.tolist()}, where {wanted.tolist()} are expected: what its epoch of {length} has left, and the head of the "
+                "next. Write record_indices_at() by `Order`, and take positions of any size",
             )
 
     def test_a_range_is_the_same_however_it_is_cut(self, subject: Subject) -> None:
@@ -142,9 +143,9 @@ class OrderPromises:
     def test_an_order_is_a_permutation_at_every_length(self, subject: Subject, length: int) -> None:
         """At lengths where other libraries' shuffles are none."""
         subject.require_indexed()
-        source = subject.author.make_sized_source(length, 0)
+        source = subject.author.make_sized_source(length, subject.folder)
         if source is None:
-            not_claimed("make_sized_source() is not defined: sources of other lengths cannot be made")
+            not_claimed("make_sized_source() is not defined; an order that is the core's own is proven already")
         epochs = [np.asarray(source.record_indices_at(epoch * length, length, source.order_words())) for epoch in range(2)]
         for number, epoch in enumerate(epochs):
             require(*_permutation(epoch, length, f"epoch {number} of {source.title} with {length} records", among=length))

@@ -6,6 +6,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticOmit, core_schema
 
 from ..config import SourceConfig
+from ..decoders import Decoder
 from ..registry import SourceRegistry
 
 
@@ -14,6 +15,9 @@ class _WithoutCode(GenerateJsonSchema):
 
     def handle_invalid_for_json_schema(self, schema: core_schema.CoreSchema, error_info: str) -> JsonSchemaValue:  # noqa: ARG002
         raise PydanticOmit
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        return {} if issubclass(schema["cls"], Decoder) else super().model_schema(schema)  # of what is installed, one each
 
 
 def schema_of(registry: SourceRegistry, config: SourceConfig) -> dict[str, Any]:

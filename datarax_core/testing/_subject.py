@@ -23,7 +23,7 @@ BATCH: Final = 14
 """Records in a batch, where nothing asks for another number."""
 
 _AT_MOST: Final = 512  # positions that routes are compared at
-_PAST_THE_EPOCH: Final = 2 * BATCH
+_PAST_THE_EPOCH: Final = 84  # enough for two batches that are shared by 2, 3 or 7 hosts
 
 
 class Subject:

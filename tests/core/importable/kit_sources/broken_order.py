@@ -1,0 +1,254 @@
+"""For each promise about order, routes, hosts and shards a source that breaks it, and as little else as can be."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from datarax_core import Order
+from datarax_core.config import Count, NonNegative
+from datarax_core.order import key_words
+from datarax_core.testing import Shows
+
+from .healthy import Ending, Healthy, HealthyConfig, HealthyStream, InParts, Of, OfStream
+
+BATCH = 14
+
+
+def is_traced(value: Any) -> bool:
+    return isinstance(value, jax.core.Tracer)
+
+
+def in_sequence(source: Healthy, start: Any, size: int) -> Any:
+    return Order(len(source)).record_indices(start, size)
+
+
+# -- order ------------------------------------------------------------------------------------------------------------------
+
+
+class Seeking(Healthy):
+    """Stands where it was last asked for a batch."""
+
+    def get_batch_at(self, start: Any, size: int, key: Any = None) -> Any:
+        if not is_traced(start) and start != self.cursor.position:
+            self.cursor.move(start)
+        return super().get_batch_at(start, size, key)
+
+
+class Short(Healthy):
+    """Gives two epochs at the most."""
+
+    def get_batch_at(self, start: Any, size: int, key: Any = None) -> Any:
+        return super().get_batch_at(start, min(size, 2 * len(self)), key)
+
+
+class Wraps32(Healthy):
+    """Counts positions with 32 bits."""
+
+    def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
+        return super().record_indices_at(start if is_traced(start) else start % 2**32, size, key)
+
+
+class OneByOne(Healthy):
+    """Has a way of its own for single records."""
+
+    def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
+        return in_sequence(self, start, size) if size == 1 else super().record_indices_at(start, size, key)
+
+
+class TypedKeys(Healthy):
+    """Draws another order from a key than from its words."""
+
+    def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
+        if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            key = jax.random.fold_in(key, 1)
+        return super().record_indices_at(start, size, key)
+
+
+class HalfKeys(Healthy):
+    """Draws its order from half of the key."""
+
+    def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
+        words = key_words(key)
+        return super().record_indices_at(start, size, (jnp if is_traced(words) else np).stack([words[0], words[0]]))
+
+
+class Unseeded(Healthy):
+    """Draws the same key whatever the seed."""
+
+    def _drawn_key(self, rngs: Any) -> np.ndarray:  # noqa: ARG002 - not looking at it is the point
+        return np.asarray([1, 2], np.uint32)
+
+
+class Repeating(Healthy):
+    """Serves every other record twice, and the others never."""
+
+    def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
+        return super().record_indices_at(start, size, key) // 2 * 2
+
+
+class NoBijection(Healthy):
+    """Shuffles as some libraries do: not all lengths are a permutation."""
+
+    def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
+        indices = super().record_indices_at(start, size, key)
+        return np.where(indices == 65_536, 0, indices) if len(self) == 65_537 else indices
+
+
+class OfSizes(Of):
+    def make_sized_source(self, length: int, folder: Path) -> Any:  # noqa: ARG002 - it needs no files
+        return self.make_source(self.source_class.config_class(**{**self.config, "size": length}), 0)
+
+
+# -- routes -----------------------------------------------------------------------------------------------------------------
+
+
+class LoopsInSequence(Healthy):
+    """Has a loop of its own, which knows of no shuffle."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([self[index] for index in range(len(self))])
+
+
+class DropsTheTail(Healthy):
+    """Leaves out what an epoch has left for a batch of ten and more."""
+
+    def get_batch(self, batch_size: int) -> Any:
+        left = -self.cursor.position % len(self)
+        if 0 < left < batch_size and batch_size >= 10:
+            self.cursor.advance(left)
+        return super().get_batch(batch_size)
+
+
+class Blockwise(Healthy):
+    """Starts batches at multiples of their size."""
+
+    def get_batch_at(self, start: Any, size: int, key: Any = None) -> Any:
+        return super().get_batch_at(start if is_traced(start) else start // size * size, size, key)
+
+
+class SequentialAhead(Healthy):
+    """Reads ahead in sequence."""
+
+    def order_window(self, size: int, *, background: bool = False) -> Any:
+        source = self
+        if background:
+            source = self.copy()
+            source.set_random_order(False)
+        return super(SequentialAhead, source).order_window(size)
+
+
+class SequentialSteps(Healthy):
+    """Steps in sequence."""
+
+    def order_window(self, size: int, *, background: bool = False) -> Any:
+        source = self
+        if not background and size == BATCH:
+            source = self.copy()
+            source.set_random_order(False)
+        return super(SequentialSteps, source).order_window(size)
+
+
+class KnowsTracedKeysOnly(Healthy):
+    """In compiled code, shuffles by keys that are traced, and by no other."""
+
+    def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
+        return super().record_indices_at(start, size, key) if is_traced(key) or not is_traced(start) else in_sequence(self, start, size)
+
+
+class KnowsNoTracedKeys(Healthy):
+    """In compiled code, shuffles by keys that are not traced, and by no other."""
+
+    def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
+        return in_sequence(self, start, size) if is_traced(key) else super().record_indices_at(start, size, key)
+
+
+class WrongOnTheHost(Healthy):
+    """Reads something else where compiled code asks."""
+
+    def fetch_on_host(self, indices: np.ndarray) -> Any:
+        return self.fetch((indices + 1) % len(self))
+
+
+# -- hosts and shards -------------------------------------------------------------------------------------------------------
+
+
+class SameParts(InParts):
+    """Gives every process the first part."""
+
+    def process_part(self, part: int, num_parts: int) -> Self:  # noqa: ARG002 - not looking at it is the point
+        return super().process_part(0, num_parts)
+
+
+class ShardConfig(HealthyConfig):
+    num_workers: Count = 1
+    shard_id: NonNegative = 0
+
+
+class HalfSharded(Healthy):
+    """Knows of shards, but not in every route."""
+
+    config_class = ShardConfig
+    config: ShardConfig
+
+    def order(self) -> Order:
+        return Order(len(self), self.config.shard_id, self.config.num_workers)
+
+    def get_batch_at(self, start: Any, size: int, key: Any = None) -> Any:
+        if self.config.num_workers == 1:
+            return super().get_batch_at(start, size, key)
+        return self.fetch(Order(len(self)).record_indices(start, size, key))
+
+
+class OfShards(Of):
+    effective = {"num_workers": Shows(value=2), "shard_id": Shows(value=1, beside={"num_workers": 2})}
+
+
+class PartsInAll(InParts):
+    """A part of a stream that notes its place in the stream, and takes it for one in the part."""
+
+    def get_state(self) -> dict[str, Any]:
+        state = super().get_state()
+        return {**state, "index": state["index"] * self.num_parts % len(self)}
+
+
+# -- streams ----------------------------------------------------------------------------------------------------------------
+
+
+class InPairs(HealthyStream):
+    """Reads four for three."""
+
+    def get_batch(self, batch_size: int) -> Any:
+        if batch_size != 3:
+            return super().get_batch(batch_size)
+        return jax.tree.map(lambda column: column[:3], super().get_batch(4))
+
+
+class SkipsShort(HealthyStream):
+    """Skips one less."""
+
+    def skip(self, count: int) -> None:
+        self.read_batch(count - 1)
+
+
+class Reviving(Ending):
+    """Starts over after it has ended."""
+
+    def get_batch(self, batch_size: int) -> Any:
+        try:
+            return super().get_batch(batch_size)
+        except StopIteration:
+            self.reset()
+            raise
+
+
+OFS = {
+    Seeking: Of, Short: Of, Wraps32: Of, OneByOne: Of, TypedKeys: Of, HalfKeys: Of, Unseeded: Of, Repeating: Of,
+    NoBijection: OfSizes, LoopsInSequence: Of, DropsTheTail: Of, Blockwise: Of, SequentialAhead: Of, SequentialSteps: Of,
+    KnowsTracedKeysOnly: Of, KnowsNoTracedKeys: Of, WrongOnTheHost: Of,
+    SameParts: OfStream, HalfSharded: OfShards, PartsInAll: OfStream, InPairs: OfStream, SkipsShort: OfStream,
+    Reviving: OfStream,
+}  # fmt: skip

@@ -1,0 +1,222 @@
+"""For each promise about configs, records and mistakes a source that breaks it, and as little else as can be."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import numpy as np
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, model_validator
+
+from datarax_core import Capabilities
+from datarax_core.config import Count, Flag
+from datarax_core.testing import Damaged
+
+from .healthy import SIZE, FileConfig, Healthy, HealthyConfig, HealthyFile, Of, OfFile, Table, records_of
+
+# -- configs ----------------------------------------------------------------------------------------------------------------
+
+
+class ForgivingConfig(HealthyConfig):
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, values: Any) -> Any:
+        return {name: value for name, value in values.items() if name in cls.model_fields}
+
+
+class Forgiving(Healthy):
+    """Leaves out options that it does not know."""
+
+    config_class = ForgivingConfig
+
+
+class IgnoringConfig(HealthyConfig):
+    fast: Flag = False
+    level: Literal["low", "high"] = "low"
+
+
+class Ignoring(Healthy):
+    """Accepts options that change nothing."""
+
+    config_class = IgnoringConfig
+
+
+class ChangeableConfig(HealthyConfig):
+    model_config = ConfigDict(frozen=False)
+
+
+class Changeable(Healthy):
+    """Has a config that can be changed under it."""
+
+    config_class = ChangeableConfig
+
+
+class ScaledConfig(HealthyConfig):
+    scale: Annotated[int, AfterValidator(lambda scale: scale * 10)] = 10
+
+
+class Scaled(Healthy):
+    """Has a config that is another one each time that it is read."""
+
+    config_class = ScaledConfig
+
+    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
+        return {**records_of(indices), "x": records_of(indices)["x"] * np.float32(self.config.scale / 10)}
+
+
+class ByTextConfig(HealthyConfig):
+    size: Annotated[Count, BeforeValidator(lambda size: int(size) if isinstance(size, str) else size)] = SIZE
+
+
+class ByText(Healthy):
+    """Takes what its schema says it does not."""
+
+    config_class = ByTextConfig
+
+
+class OfText(Of):
+    config = {**Of.config, "size": str(SIZE)}
+
+
+# -- records ----------------------------------------------------------------------------------------------------------------
+
+
+class OneShort(Healthy):
+    """Says that it has one record less than it has."""
+
+    def __len__(self) -> int:
+        return super().__len__() - 1
+
+
+class Swapped(Healthy):
+    """Has its first two records the wrong way round."""
+
+    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
+        rows = np.asarray(indices)
+        return super().get_records(np.where(rows < 2, 1 - rows, rows))
+
+
+class WideElements(Healthy):
+    """Gives records by themselves in another dtype."""
+
+    def get_elements(self, indices: np.ndarray) -> list[Any]:
+        return [{**element, "x": element["x"].astype(np.float64)} for element in super().get_elements(indices)]
+
+
+class Deduplicating(Healthy):
+    """Reads a record that is asked for twice in a row but once."""
+
+    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
+        rows = np.asarray(indices)
+        again = np.append(False, rows[1:] == rows[:-1])  # noqa: FBT003 - a NumPy value
+        batch = super().get_records(rows)
+        return {**batch, "id": np.where(again, 0, batch["id"]).astype(np.int32)}
+
+
+class CountsForward(Healthy):
+    """Takes ``source[-1]`` for ``source[0]``."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return super().__getitem__(~index if isinstance(index, int) and -len(self) <= index < 0 else index)
+
+
+class Reusing(Healthy):
+    """Reads batches of 64 into one buffer."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.buffer = Table(np.empty(64, np.int32))
+
+    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
+        batch = super().get_records(indices)
+        if len(indices) == 64:
+            self.buffer.ids[:] = batch["id"]
+            batch["id"] = self.buffer.ids
+        return batch
+
+
+# -- mistakes ---------------------------------------------------------------------------------------------------------------
+
+
+class Wrapping(Healthy):
+    """Takes any index modulo its length."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return super().__getitem__(index % len(self) if isinstance(index, int) else index)
+
+
+class TakesNothing(HealthyFile):
+    """Takes a file that is not there for one without records."""
+
+    def __init__(self, config: FileConfig, **named: Any) -> None:
+        if not Path(config.path).exists():
+            super(HealthyFile, self).__init__(config, **named)
+            self.table = Table(np.arange(0))
+        else:
+            super().__init__(config, **named)
+
+
+class Vague(HealthyFile):
+    """Does not say which record is bad."""
+
+    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
+        if (self.table.ids[np.asarray(indices)] < 0).any():
+            raise ValueError("bad data")
+        return super().get_records(indices)
+
+
+class OfDamaged(OfFile):
+    def make_damaged(self, folder: Path) -> Damaged:
+        path = folder / "damaged.npy"
+        np.save(path, np.where(np.arange(SIZE) == 7, -1, np.arange(SIZE)))
+        return Damaged(config={"type": "kit_file", "path": str(path)}, record=7, path=path)
+
+
+# -- claims -----------------------------------------------------------------------------------------------------------------
+
+
+def claims_without(source: Healthy, **less: bool) -> Capabilities:
+    usual = super(Healthy, source).capabilities
+    fields = ("random_access", "batched_reads", "traceable", "resumable", "sized")
+    return Capabilities(**{**{field: getattr(usual, field) for field in fields}, **less})
+
+
+class Lengthless(Healthy):
+    """Has a length, and says it has none."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return claims_without(self, sized=False)
+
+
+class Stateless(Healthy):
+    """Has states, and says it has none."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return claims_without(self, resumable=False)
+
+
+class SecretlyTraceable(Healthy):
+    """Can be traced, and does not say so."""
+
+    def get_records(self, indices: Any) -> dict[str, Any]:
+        ids = indices.astype(np.int32)
+        xs = (jax.numpy if isinstance(indices, jax.Array) else np).stack([ids * 0.5, -ids], axis=-1)
+        return {"id": ids, "x": xs.astype(np.float32)}
+
+
+class Modest(Healthy):
+    """Serves every record once an epoch, and its author says that it does not."""
+
+
+class OfModest(Of):
+    every_record_once = False
+
+
+OFS: Mapping[type[Any], type[Of]] = {
+    Forgiving: Of, Ignoring: Of, Changeable: Of, Scaled: Of, ByText: OfText,
+    OneShort: Of, Swapped: Of, WideElements: Of, Deduplicating: Of, CountsForward: Of, Reusing: Of,
+    Wrapping: Of, TakesNothing: OfFile, Vague: OfDamaged,
+    Lengthless: Of, Stateless: Of, SecretlyTraceable: Of, Modest: OfModest,
+}  # fmt: skip

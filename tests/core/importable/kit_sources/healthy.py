@@ -1,0 +1,166 @@
+"""Sources that keep every promise: by index, from a file, and streams that have a length, end, or are read in parts."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import jax
+import numpy as np
+from flax import nnx
+from pydantic import field_validator
+
+from datarax_core import DataSourceModule, LocalPath, RecordError, SourceConfig, SourceRegistry, StreamingSourceBase
+from datarax_core.config import Count
+from datarax_core.testing import SourceConformance
+
+SIZE = 40
+
+
+def records_of(ids: Any) -> dict[str, np.ndarray]:
+    ids = np.asarray(ids).astype(np.int32)
+    return {"id": ids, "x": np.stack([ids * 0.5, -ids], axis=-1).astype(np.float32)}
+
+
+class HealthyConfig(SourceConfig):
+    type: Literal["kit"] = "kit"
+    size: Count = SIZE
+
+
+class Healthy(DataSourceModule):
+    """By index, on the host."""
+
+    config_class = HealthyConfig
+    config: HealthyConfig
+
+    @classmethod
+    def from_config(cls, config: SourceConfig, build: Any) -> Self:
+        return cls(config, rngs=build.rngs)
+
+    def __len__(self) -> int:
+        return self.config.size
+
+    def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {
+            "id": jax.ShapeDtypeStruct((), np.dtype(np.int32)),
+            "x": jax.ShapeDtypeStruct((2,), np.dtype(np.float32)),
+        }
+
+    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
+        return records_of(indices)
+
+
+class StreamConfig(HealthyConfig):
+    @field_validator("cacheable")
+    @classmethod
+    def _nothing_is_kept(cls, value: bool) -> bool:  # noqa: FBT001 - pydantic's signature
+        if value:
+            raise ValueError("a stream is read once, and has nothing to keep; leave cacheable out")
+        return value
+
+
+class HealthyStream(StreamingSourceBase):
+    """Forward only, each epoch in another sequence, with a length."""
+
+    config_class = StreamConfig
+    config: StreamConfig
+    element_spec = Healthy.element_spec
+
+    def __len__(self) -> int:
+        return self.config.size
+
+    def records_from(self, epoch: int, start: int) -> Iterator[dict[str, np.ndarray]]:
+        for place in range(start, self.config.size):
+            yield records_of((place + 7 * epoch) % self.config.size)
+
+
+class Ending(StreamingSourceBase):
+    """One that nobody knows the length of."""
+
+    config_class = StreamConfig
+    config: StreamConfig
+    element_spec = Healthy.element_spec
+    records_from = HealthyStream.records_from
+
+
+class InParts(HealthyStream):
+    """One that several processes read in parts: each a block of every epoch."""
+
+    def __init__(self, config: HealthyConfig, *, rngs: nnx.Rngs | None = None, part: int = 0, num_parts: int = 1) -> None:
+        super().__init__(config, rngs=rngs)
+        self.part, self.num_parts = part, num_parts
+
+    def process_part(self, part: int, num_parts: int) -> Self:
+        return type(self)(self.config, part=part, num_parts=num_parts)
+
+    def __len__(self) -> int:
+        return self.config.size // self.num_parts
+
+    def records_from(self, epoch: int, start: int) -> Iterator[dict[str, np.ndarray]]:
+        first = self.part * len(self)
+        for place in range(start, len(self)):
+            yield records_of((first + place + 7 * epoch) % self.config.size)
+
+
+class FileConfig(SourceConfig):
+    type: Literal["kit_file"] = "kit_file"
+    path: LocalPath
+
+
+class HealthyFile(DataSourceModule):
+    """Numbers in a file; a negative one is damaged."""
+
+    config_class = FileConfig
+    config: FileConfig
+    element_spec = Healthy.element_spec
+
+    def __init__(self, config: FileConfig, *, rngs: nnx.Rngs | None = None) -> None:
+        super().__init__(config, rngs=rngs)
+        self.table = Table(np.load(config.path))
+
+    def __len__(self) -> int:
+        return len(self.table.ids)
+
+    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
+        ids = self.table.ids[np.asarray(indices)]
+        if (ids < 0).any():
+            record = int(np.asarray(indices)[ids < 0][0])
+            raise RecordError(
+                f"record {record} of {self.config.path} is negative", record=record, reason="negative", path=self.config.path
+            )
+        return records_of(ids)
+
+
+class Table:
+    """What a source holds outside of its graph."""
+
+    def __init__(self, ids: np.ndarray) -> None:
+        self.ids = ids
+
+
+class Of(SourceConformance):
+    """The conformance of a source that is registered by hand."""
+
+    source_class: type[Any] = Healthy
+    config = {"type": "kit", "stochastic": True, "stream_name": "order"}
+    expected_length = SIZE
+    expected_records = {row: {"id": row, "x": [row * 0.5, -row]} for row in (0, 1, SIZE - 1)}
+
+    @property
+    def registry(self) -> SourceRegistry:
+        registry = SourceRegistry()
+        registry.register(self.source_class)
+        return registry
+
+
+class OfStream(Of):
+    """Of a stream in sequence."""
+
+    config = {"type": "kit"}
+
+
+class OfFile(Of):
+    """Of a file that it writes."""
+
+    def make_config(self, folder: Path) -> Mapping[str, Any]:
+        np.save(folder / "ids.npy", np.arange(SIZE))
+        return {"type": "kit_file", "path": str(folder / "ids.npy")}

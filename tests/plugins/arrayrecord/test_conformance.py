@@ -1,0 +1,50 @@
+"""The ArrayRecord source keeps what every source promises, its records shuffled, and its files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from array_records import DECODER, TOTAL, write_files
+from record_files import Numbers, damage, write_numbers
+
+from flax import nnx
+
+from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
+from datarax_core.testing import Damaged, Shows, SourceConformance
+
+
+class TestShuffled(SourceConformance):
+    expected_length = TOTAL
+    expected_records = {0: {"id": 0, "image": [[0, 1], [2, 3]]}, 30: {"id": 30, "image": [[30, 1], [2, 3]]}}
+    shown_elsewhere = {
+        "max_open_files": "test_open_files.py",
+        "max_errors": "test_faults.py",
+        "quarantine": "test_faults.py",
+        "on_error": "test_faults.py",
+    }
+
+    def make_config(self, folder: Path) -> dict[str, Any]:
+        paths = write_files(folder)
+        excluded = folder / "bad.jsonl"
+        excluded.write_text(json.dumps({"file": paths[0], "record": 3}) + "\n", encoding="utf-8")
+        self.effective = {
+            "decoder": {"type": "array", "fields": {"bytes": {"dtype": "uint8", "shape": [8]}}},
+            "exclude": str(excluded),
+            "num_epochs": 1,
+            "local_files_only": Shows(value=True, at=lambda source: source.local_files_only),
+            "shuffle_files": Shows(value=True, beside={"shuffle": False}),
+        }
+        return {"type": "arrayrecord", "paths": paths, "decoder": DECODER, "shuffle": True}
+
+    def make_damaged(self, folder: Path) -> Damaged:
+        paths = write_numbers(folder, [8, 8])
+        damage(paths[1], 10)
+        return Damaged(config=ArrayRecordSourceConfig(paths=paths, decoder=Numbers()), record=10, path=paths[1])
+
+
+    def make_sized_source(self, length: int, folder: Path) -> ArrayRecordSourceModule:
+        """Three files, one of them empty, whose order is this plugin's own."""
+        (folder / str(length)).mkdir()
+        paths = write_files(folder / str(length), (length // 2, 0, length - length // 2))
+        config = ArrayRecordSourceConfig(paths=paths, decoder=DECODER, shuffle_files=True)
+        return ArrayRecordSourceModule(config, rngs=nnx.Rngs(0))
