@@ -19,11 +19,17 @@ class MistakePromises:
         subject.require_indexed()
         source, length = subject.source, subject.records
         for index in (length, -length - 1):
-            for way, read in ((f"source[{index}]", source.__getitem__), ("source.__getitems__", lambda i: source.__getitems__([0, i]))):
+            for way, read in (
+                (f"source[{index}]", source.__getitem__),
+                ("source.__getitems__", lambda i: source.__getitems__([0, i])),
+            ):
                 try:
                     read(index)
                 except IndexError as error:
-                    require(str(index) in str(error), f"the error of {subject.title} for record {index} does not name it: {error}")
+                    require(
+                        str(index) in str(error),
+                        f"the error of {subject.title} for record {index} does not name it: {error}",
+                    )
                 else:
                     broken(
                         f"{subject.title} has {length} records, and promises an IndexError for others, but {way} gave one for {index}; "
@@ -32,7 +38,10 @@ class MistakePromises:
 
     def test_a_missing_path_is_named(self, subject: Subject) -> None:
         """A path that is not there is an error that names it, when the source is built."""
-        named = {name: paths for name, value in subject.fields.items() if (paths := missing_paths(value))}
+        fields = {
+            name: value for name, value in subject.fields.items() if name != "type"
+        }  # which a folder may be called like
+        named = {name: paths for name, value in fields.items() if (paths := missing_paths(value))}
         if not named:
             not_claimed("the config under test names no path that exists")
         for field, paths in named.items():
@@ -41,7 +50,10 @@ class MistakePromises:
             try:
                 subject.build(config=config)
             except (OSError, DataraxError) as error:
-                require(path in str(error), f"the error of {subject.title} for a missing {field} does not name {path!r}: {error}")
+                require(
+                    path in str(error),
+                    f"the error of {subject.title} for a missing {field} does not name {path!r}: {error}",
+                )
             else:
                 broken(
                     f"{subject.title} promises to name a path that is not there, but was built with {field}={path!r}; look at it when "
@@ -56,7 +68,9 @@ class MistakePromises:
         source = subject.build(config=subject.validated(damaged.config))
         error = _error_of(source, damaged.record)
         if error is None:
-            broken(f"{source.title} promises an error for a record that is damaged, but read record {damaged.record} as if it were whole")
+            broken(
+                f"{source.title} promises an error for a record that is damaged, but read record {damaged.record} as if it were whole"
+            )
         said = "\n".join([str(error), *getattr(error, "__notes__", ())])
         wanted = [f"{damaged.record}", *([] if damaged.path is None else [str(damaged.path)])]
         unsaid = [each for each in wanted if each not in said]

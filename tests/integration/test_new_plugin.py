@@ -126,7 +126,7 @@ def test_a_folder_to_write_into_has_to_be_there(tmp_path: Path) -> None:
     assert message == f"there is no folder {tmp_path}/no/such to write acme-new into; make it first"
 
 
-@pytest.mark.usefixtures("ordinary_user")
+@pytest.mark.usefixtures("shared_folder", "ordinary_user")
 def test_a_folder_that_may_not_be_written_to_is_named(shared_folder: Path) -> None:
     with pytest.raises(
         PermissionError, match=f"{shared_folder} cannot be written to: permission denied; write elsewhere"
