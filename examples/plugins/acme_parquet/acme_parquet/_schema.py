@@ -87,7 +87,8 @@ def _dtype(kind: pa.DataType) -> str | None:
     if types.is_boolean(kind):
         return "bool"
     if types.is_integer(kind) or types.is_floating(kind):
-        return str(np.dtype(kind.to_pandas_dtype()))
+        word = "float" if types.is_floating(kind) else "uint" if types.is_unsigned_integer(kind) else "int"
+        return f"{word}{kind.bit_width}"
     if types.is_date(kind):
         return "datetime64[D]" if types.is_date32(kind) else "datetime64[ms]"
     if types.is_timestamp(kind):  # with a time zone or without: the instant, in UTC

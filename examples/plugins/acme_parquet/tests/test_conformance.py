@@ -26,10 +26,7 @@ class TestAcmeParquet(SourceConformance):
     expected_length = 300
     expected_records = {row: {"x": row, "pixels": [row % 256] * 3} for row in (0, 64, 299)}
     effective = {"columns": ("x", "name"), "fill_null": Shows(value={"x": -1}, at=lambda source: source.fingerprint())}
-    shown_elsewhere = {
-        "cache_bytes": "test_reading.py::test_as_many_row_groups_are_kept_as_the_limit_allows",
-        "stochastic": "test_reading.py::test_a_source_with_a_random_stream_shuffles_once_it_is_told_to",
-    }
+    shown_elsewhere = {"cache_bytes": "test_reading.py::test_as_many_row_groups_are_kept_as_the_limit_allows"}
 
     def make_config(self, folder: Path) -> dict[str, Any]:
         path = write(folder / "rows.parquet")

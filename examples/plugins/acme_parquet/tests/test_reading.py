@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pyarrow as pa
 import pytest
 from flax import nnx
 
 from acme_parquet import AcmeParquet, AcmeParquetConfig
+from acme_parquet._columns import Column
 from acme_parquet._files import ParquetFile
 from datarax_core import DataFileError, Pipeline
 
@@ -33,7 +35,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 COLUMNS = {
     "int8": (pa.array([-1, 2], pa.int8()), "int8", [-1, 2]),
     "uint64": (pa.array([1, 2**64 - 1], pa.uint64()), "uint64", [1, 2**64 - 1]),
-    "float16": (pa.array([0.5, -2.0], pa.float16()), "float16", [0.5, -2.0]),
+    "float16": (pa.array(np.array([0.5, -2.0], np.float16)), "float16", [0.5, -2.0]),
     "bool": (pa.array([True, False]), "bool", [True, False]),
     "list": (pa.array([[1, 2], [3, 4]], pa.list_(pa.int16(), 2)), "int16", [[1, 2], [3, 4]]),
     "lists": (
@@ -94,7 +96,7 @@ def test_a_source_with_a_random_stream_shuffles_once_it_is_told_to(write: Write)
         (pa.array([True, None, False]), True, [True, True, False]),
         (pa.array([0.5, None, 2.0], pa.float32()), 1, [0.5, 1.0, 2.0]),
         (pa.array(["a", None, "c"]), "", ["a", "", "c"]),
-        (pa.array([[1, 2], None, [3, None]], pa.list_(pa.int8(), 2)), 0, [[1, 2], [0, 0], [3, 0]]),
+        (pa.array([[1, 2], [None, None], [3, None]], pa.list_(pa.int8(), 2)), 0, [[1, 2], [0, 0], [3, 0]]),
     ],
     ids=["integers", "bools", "floats", "text", "lists"],
 )
@@ -103,6 +105,16 @@ def test_what_fill_null_says_stands_in_for_a_null(column: Any, fill: Any, expect
     batch = source.get_batch_at(0, 3)["x"]
     assert batch.tolist() == expected
     assert batch.dtype == source.element_spec()["x"].dtype
+
+
+def test_a_list_that_is_null_is_null_as_a_whole() -> None:
+    lists = pa.array([[9, 9], [1, 2], None, [3, 4]], pa.list_(pa.int8(), 2))
+    spec = jax.ShapeDtypeStruct((2,), np.dtype(np.int8))
+    cut = pa.chunked_array([lists.slice(1), lists.slice(0, 1)])
+    assert Column.of(cut, spec, 0).values.tolist() == [[1, 2], [0, 0], [3, 4], [9, 9]]
+    unfilled = Column.of(cut, spec, None)
+    assert unfilled.nulls is not None
+    assert unfilled.nulls.tolist() == [False, True, False, False]
 
 
 # -- files --------------------------------------------------------------------------------------------------------------
