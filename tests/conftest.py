@@ -89,6 +89,7 @@ class Site:
         code: str | None = None,
         version: str = "1.0",
         requires: tuple[str, ...] = (),
+        group: str = "datarax.sources",
     ) -> None:
         """A distribution whose package, named like it, holds ``code`` (None leaves the package out)."""
         package = dist.replace("-", "_")
@@ -98,7 +99,7 @@ class Site:
         lines += [f"Requires-Dist: {line}" for line in requires]
         (info / "METADATA").write_text("\n".join([*lines, "", ""]))
         entries = [f"{name} = {target}" for name, target in sources.items()]
-        (info / "entry_points.txt").write_text("\n".join(["[datarax.sources]", *entries, ""]))
+        (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *entries, ""]))
         if code is not None:
             self.packages.add(package)
             (self.folder / package).mkdir(exist_ok=True)

@@ -19,7 +19,19 @@ from .options import DEBUG, Debug, Version
 from .output import complain, own_stdout
 from .progress import INTERRUPTED
 
-COMMANDS: Final = ("sources", "decoders", "plugins", "plan", "run", "verify", "convert", "new")
+COMMANDS: Final = (
+    "sources",
+    "decoders",
+    "plugins",
+    "check",
+    "peek",
+    "plan",
+    "run",
+    "bench",
+    "verify",
+    "convert",
+    "new",
+)
 """In the order of the help: what is installed, configs, data, authors."""
 
 
@@ -90,9 +102,7 @@ def _message(failure: BaseException) -> str | None:
     return blamed(failure)
 
 
-app = typer.Typer(
-    cls=_Group, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
-)
+app = typer.Typer(cls=_Group, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 @app.callback()

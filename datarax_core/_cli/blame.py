@@ -13,7 +13,7 @@ def blamed(failure: BaseException) -> str | None:
 
     It is the plugin of the innermost frame that lies in the package of any, in the failure itself or in what caused it.
     """
-    plugins = {package_of(entry): entry for kind in KINDS for entry in installed(kind.group)}
+    plugins = {_package_of(entry): entry for kind in KINDS for entry in installed(kind.group)}
     for error in _causes(failure):
         for frame, line in reversed(list(walk_tb(error.__traceback__))):
             module = frame.f_globals.get("__name__") or ""
@@ -23,7 +23,7 @@ def blamed(failure: BaseException) -> str | None:
     return None
 
 
-def package_of(entry: Installed) -> str:
+def _package_of(entry: Installed) -> str:
     """The package that a plugin is imported from."""
     return entry.target.partition(":")[0].partition(".")[0].strip()
 

@@ -1,11 +1,13 @@
 """Arguments and options that commands share."""
 
+import math
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from .completion import config_files
 from .output import say
 
 DEBUG: Final = "datarax.debug"
@@ -23,6 +25,13 @@ def _print_version(value: bool) -> None:  # noqa: FBT001 - typer's signature
         raise typer.Exit
 
 
+def finite(value: float) -> float:
+    """For seconds: refuses what is no number, and what never ends."""
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no number of seconds.")
+    return value
+
+
 Debug = Annotated[
     bool, typer.Option("--debug", callback=_remember_debug, is_eager=True, help="Show the traceback of a mistake.")
 ]
@@ -30,4 +39,7 @@ Version = Annotated[
     bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Config = Annotated[Path, typer.Argument(help="The pipeline's config: YAML, TOML or JSON.", metavar="CONFIG")]
+Config = Annotated[
+    Path,
+    typer.Argument(help="The pipeline's config: YAML, TOML or JSON.", metavar="CONFIG", autocompletion=config_files),
+]

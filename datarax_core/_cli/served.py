@@ -52,6 +52,18 @@ class Served:
         since = self._since_first()
         return f"{since['records'] / self._seconds:,.0f} records/s, {since['bytes'] / 1e6 / self._seconds:,.1f} MB/s"
 
+    def as_dict(self) -> dict[str, Any]:
+        """Counts, seconds and speeds by name; speeds are of what came after the first batch."""
+        told = {**self._stats, "seconds": self._ended - self._began}
+        if not self.batches:
+            return told
+        told["seconds_first_batch"] = self._first_at - self._began
+        if self.batches > 1:
+            since = self._since_first()
+            told["records_per_second"] = since["records"] / self._seconds
+            told["megabytes_per_second"] = since["bytes"] / 1e6 / self._seconds
+        return told
+
     def __str__(self) -> str:
         stats = self._stats
         total = (

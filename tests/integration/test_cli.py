@@ -221,17 +221,6 @@ def test_debug_shows_the_traceback_of_a_mistake(args: list[str], tmp_path: Path)
     assert "datarax_core.errors.ConfigError: nix.yaml: no such file" in done.stderr
 
 
-def test_a_bug_shows_its_traceback(site: "Site", tmp_path: Path) -> None:
-    site.install_working("acme-bug", "acme_bug")
-    code = site.folder / "acme_bug" / "__init__.py"
-    code.write_text(code.read_text().replace('return {"x": np.asarray', 'return {"x": self.oops or np.asarray'))
-    (tmp_path / "bug.yaml").write_text("batch_size: 2\nsource: {type: acme_bug}\n")
-    done = _run(DRX, "run", "bug.yaml", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "AttributeError" in done.stderr
-    assert "Traceback" in done.stderr
-
-
 @pytest.mark.parametrize("option", ["--epochs", "--limit"])
 def test_counts_below_one_are_refused(option: str, config: Path) -> None:
     done = _run(DRX, "run", str(config), option, "0")

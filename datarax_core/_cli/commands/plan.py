@@ -1,11 +1,36 @@
 """``drx plan``."""
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from datarax_core._cli.opening import open_pipeline
-from datarax_core._cli.options import Config, Debug
-from datarax_core._cli.output import say
+from datarax_core._cli.options import Config, Debug, Json
+from datarax_core._cli.output import say, say_json
 from datarax_core.config import load_config
 
+if TYPE_CHECKING:
+    from datarax_core.pipeline import Pipeline
 
-def plan(config: Config, *, _debug: Debug = False) -> None:
+
+def plan(config: Config, *, as_json: Json = False, _debug: Debug = False) -> None:
     """Say what a config will serve, and of a mixture how much of each child; reads no record."""
-    say(open_pipeline(config, load_config(config))[0].plan())
+    pipeline, fields = open_pipeline(config, load_config(config))
+    say_json(_as_dict(config, pipeline, fields)) if as_json else say(pipeline.plan())
+
+
+def _as_dict(config: Path, pipeline: "Pipeline", fields: dict[str, str]) -> dict[str, Any]:
+    """Counts that nobody can tell, of an endless run or of a stream without a length, are None."""
+    source, rule = pipeline.source, pipeline.rule
+    length = source.epoch_length
+    run_length = rule.run_length(length)
+    return {
+        "config": str(config),
+        "plan": pipeline.plan(),
+        "fields": fields,
+        "batch_size": rule.batch_size,
+        "num_epochs": rule.num_epochs,
+        "records_per_epoch": length,
+        "records": run_length,
+        "batches": None if length is None else rule.num_batches(length),
+        **({} if run_length is None else source.stats_at(run_length)),
+    }

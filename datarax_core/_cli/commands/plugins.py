@@ -2,27 +2,29 @@
 
 from dataclasses import asdict
 from itertools import groupby
-from typing import Any
 
-from datarax_core._cli.kinds import KINDS, described
+from datarax_core._cli.findings import Finding, installed_plugins
 from datarax_core._cli.listing import print_table
 from datarax_core._cli.options import Debug, Json
 from datarax_core._cli.output import say, say_json
 
+_TOLD = ("kind", "name", "status", "target", "problem")  # what is known without an import
+
 
 def plugins(*, as_json: Json = False, _debug: Debug = False) -> None:
     """List all that is installed, by distribution: sources, stages, decoders, hooks. Imports none of them."""
-    rows = [{"kind": kind.word, **asdict(info)} for kind in KINDS for info in described(kind)]
-    rows.sort(key=lambda row: (row["distribution"], row["version"]))  # within one by kind and name, as they were
+    found = installed_plugins()
     if as_json:
-        say_json(_by_distribution(rows))
-    elif rows:
-        columns = ["distribution", "version", "kind", "name", "status"] + ["detail"] * any(r["detail"] for r in rows)
-        print_table(columns, [tuple(row[column] for column in columns) for row in rows])
+        distributions = groupby(found, key=lambda plugin: (plugin.distribution, plugin.version))
+        say_json([_distribution(*named, list(of_it)) for named, of_it in distributions])
+    elif found:
+        columns = ["distribution", "version", "kind", "name", "status"] + ["detail"] * any(p.problem for p in found)
+        rows = [(p.distribution, p.version, p.kind, p.name, p.status, p.problem)[: len(columns)] for p in found]
+        print_table(columns, rows)
     else:
         say("no plugins are installed; pip install datarax-memory, or another one")
 
 
-def _by_distribution(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    grouped = groupby(rows, key=lambda row: (row.pop("distribution"), row.pop("version")))
-    return [{"distribution": name, "version": version, "plugins": list(of_it)} for (name, version), of_it in grouped]
+def _distribution(name: str, version: str, plugins: list[Finding]) -> dict[str, object]:
+    told = [{key: value for key, value in asdict(plugin).items() if key in _TOLD} for plugin in plugins]
+    return {"distribution": name, "version": version, "plugins": told}

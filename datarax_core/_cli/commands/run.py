@@ -1,13 +1,12 @@
 """``drx run``."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from datarax_core._cli.opening import open_pipeline
-from datarax_core._cli.options import Config, Debug
-from datarax_core._cli.output import say
+from datarax_core._cli.options import Config, Debug, Json
+from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import INTERRUPTED, interrupts, progress
 from datarax_core._cli.served import Served, aligned
 from datarax_core.config import load_config
@@ -21,34 +20,37 @@ def run(
     *,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs to serve, instead of the config's.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many batches.")] = None,
+    as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
     """Serve the batches of a config, and say how fast they come and what waits for them."""
-    if not _serve(config, epochs=epochs, limit=limit):
+    loaded = load_config(config)
+    if epochs is not None:
+        loaded = loaded.model_copy(update={"num_epochs": epochs})
+    pipeline, fields = open_pipeline(config, loaded)
+    head = None if as_json else f"{pipeline.explain()}\n\n{aligned(fields)}\n"
+    served, finished = _served(pipeline, limit, head)
+    if as_json:
+        explained = {"config": str(config), "explain": pipeline.explain(), "fields": fields, "finished": finished}
+        say_json({**explained, **served.as_dict()})
+    else:
+        say(f"{'' if finished else 'interrupted: '}{served}")
+    if not finished:
         raise typer.Exit(INTERRUPTED)
 
 
-def _serve(path: Path, *, epochs: int | None, limit: int | None) -> bool:
-    """Print what the pipeline is and what its records look like, serve its batches, and print a summary.
-
-    Returns:
-        False if the user interrupted it, which stops it early but prints the summary all the same.
-    """
-    config = load_config(path)
-    if epochs is not None:
-        config = config.model_copy(update={"num_epochs": epochs})
-    pipeline, fields = open_pipeline(path, config)
-    served = Served(pipeline)
-    finished = True
+def _served(pipeline: "Pipeline", limit: int | None, head: str | None) -> tuple[Served, bool]:
+    """What was served once ``head`` was printed; False if the user interrupted it, which ends it early."""
+    served, finished = Served(pipeline), True
     try:
         with interrupts() as raise_lost, progress(_num_batches(pipeline, limit), "batches") as show:
-            say(f"{pipeline.explain()}\n\n{aligned(fields)}\n")
+            if head is not None:
+                say(head)
             served.run(limit, lambda: show(served.batches, served.speed), raise_lost)
     except KeyboardInterrupt:
         finished = False
     served.stop()
-    say(f"{'' if finished else 'interrupted: '}{served}")
-    return finished
+    return served, finished
 
 
 def _num_batches(pipeline: "Pipeline", limit: int | None) -> int | None:

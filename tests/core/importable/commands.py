@@ -7,6 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from typer.testing import CliRunner, Result
+
+from datarax_core._cli.app import app
+
 DRX = [str(Path(sys.executable).with_name("drx"))]
 MODULE = [sys.executable, "-W", "error", "-m", "datarax_core"]
 
@@ -16,6 +20,11 @@ def run(command: Sequence[str], *args: str, cwd: Path | None = None) -> subproce
     return subprocess.run(  # noqa: S603 - our own command
         [*command, *args], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
     )
+
+
+def invoke(*args: str) -> Result:
+    """``drx`` in this process, which has loaded what it needs: for what has no need of one of its own."""
+    return CliRunner().invoke(app, args, prog_name="drx")
 
 
 def fails(command: Sequence[str], *args: str, cwd: Path | None = None) -> str:

@@ -1,0 +1,116 @@
+"""``drx bench``."""
+
+from typing import Annotated, Any
+
+import typer
+
+from datarax_core._cli.opening import mistakes, open_pipeline, open_source
+from datarax_core._cli.options import Config, Debug, Json, finite
+from datarax_core._cli.output import say, say_json
+from datarax_core._cli.progress import interrupts, progress
+from datarax_core._cli.served import aligned
+from datarax_core._cli.timing import Spread, Timed, timed
+from datarax_core.config import load_config
+from datarax_core.errors import ConfigError
+
+
+def bench(
+    config: Config,
+    *,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, callback=finite, help="How long to serve batches, all repeats together.")
+    ] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="How often to measure.")] = 5,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """Measure how fast a config serves its batches, against its source alone, and where the time goes.
+
+    Epoch follows epoch for as long as it is measured. After each repeat the same records are read by a second source of the
+    same config, batch by batch on the host, in this process: what that reaches is what the pipeline could. Nothing is done
+    with the batches. The first batch, which compiles, is told apart.
+    """
+    loaded = load_config(config).model_copy(update={"num_epochs": None})
+    pipeline, _ = open_pipeline(config, loaded)
+    alone = open_source(config, loaded)
+    with interrupts() as raise_lost, progress(repeats, "repeats") as show, mistakes(config):
+
+        def note(done: int) -> None:
+            raise_lost()
+            show(done, "")
+
+        found = timed(pipeline, alone, seconds=seconds, repeats=repeats, note=note)
+    if not found.repeats:
+        raise ConfigError(f"{config}: the source ends before anything can be measured; it needs more records than that")
+    if as_json:
+        say_json({"config": str(config), **_as_dict(found, loaded.batch_size)})
+    else:
+        say(f"{pipeline.explain()}\n\n{_told(found, repeats)}")
+
+
+def _as_dict(found: Timed, batch_size: int) -> dict[str, Any]:
+    def spread(values: Spread, scale: float = 1.0) -> dict[str, float]:
+        return {"median": values.median * scale, "min": values.low * scale, "max": values.high * scale}
+
+    megabytes = found.record_bytes / 1e6
+    return {
+        "batch_size": batch_size,
+        "repeats": len(found.repeats),
+        "batches_per_repeat": found.batches,
+        "seconds_first_batch": found.first_batch,
+        "records_per_second": spread(found.pipeline),
+        "megabytes_per_second": spread(found.pipeline, megabytes),
+        "source_records_per_second": spread(found.source),
+        "source_megabytes_per_second": spread(found.source, megabytes),
+        "ratio": spread(found.ratio),
+        "noise": max(found.pipeline.noise, found.source.noise),
+        "share_of_time": {name.removeprefix("seconds_"): share for name, share in found.where.items()},
+    }
+
+
+def _told(found: Timed, wanted: int) -> str:
+    megabytes = found.record_bytes / 1e6
+    speeds = {
+        name: f"{speed.median:>13,.0f} records/s {speed.median * megabytes:>11,.1f} MB/s   "
+        f"{speed.low:,.0f} .. {speed.high:,.0f} records/s"
+        for name, speed in {"pipeline": found.pipeline, "source alone": found.source}.items()
+    }
+    ratio = found.ratio
+    speeds["ratio"] = f"{ratio.median:>13.2f}{'':>28}   {ratio.low:.2f} .. {ratio.high:.2f}"
+    where = {f"  {_PLACES[name]}": f"{share:4.0%}" for name, share in found.where.items()}
+    measured = f"{len(found.repeats)} repeat{'' if len(found.repeats) == 1 else 's'} of {found.batches:,} batches"
+    early = "" if len(found.repeats) == wanted else f", {wanted} were wanted, but the source ended"
+    return "\n".join(
+        [
+            f"first batch: {found.first_batch:.2f} s, compiling included; it is not counted below",
+            f"{measured}{early}; the median, and the lowest and the highest:\n",
+            aligned(speeds),
+            "\nof the pipeline's time:",
+            aligned(where),
+            f"\n{_noise(found)}",
+        ]
+    )
+
+
+_PLACES = {
+    "seconds_waiting": "waiting for data",
+    "seconds_in_source": "in source, in the background where batches are read ahead",
+    "seconds_in_transfer": "in transfer, likewise",
+    "seconds_in_stages": "in stages: to dispatch them, which run on",
+}
+
+
+def _noise(found: Timed) -> str:
+    """What the figures do not tell."""
+    if len(found.repeats) == 1:
+        return "one repeat tells nothing of noise; take more"
+    noise = max(found.pipeline.noise, found.source.noise)
+    verdict = (
+        "whether the pipeline or the source alone is faster cannot be told from this run"
+        if found.ratio.low <= 1 <= found.ratio.high
+        else f"that the pipeline is {'slower' if found.ratio.high < 1 else 'faster'} than the source alone is no noise"
+    )
+    return (
+        f"noise: the repeats of one thing lie up to {noise:.0%} of the median apart; a difference between two runs that is "
+        f"smaller than that says nothing; {verdict}"
+    )

@@ -1,0 +1,98 @@
+"""``drx check``."""
+
+import os
+import platform
+import warnings
+from contextlib import suppress
+from dataclasses import asdict
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from datarax_core._catalog import Catalog, Kind
+from datarax_core._cli.completion import plugin_names
+from datarax_core._cli.doctor import examined
+from datarax_core._cli.findings import Finding, installed_plugins
+from datarax_core._cli.kinds import KINDS
+from datarax_core._cli.listing import print_table
+from datarax_core._cli.options import Debug, Json, finite
+from datarax_core._cli.output import say, say_json
+from datarax_core._cli.progress import progress
+from datarax_core._cli.traps import Advice, advice
+
+
+def check(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A plugin or a distribution; everything if left out.", autocompletion=plugin_names),
+    ] = None,
+    *,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, callback=finite, metavar="SECONDS", help="How long an import may take.")
+    ] = 60,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """Import what is installed, say what is wrong with it and what to do; fail if something is.
+
+    Each distribution is imported in a process of its own: what hangs, exits or crashes there ends that one alone. Told
+    besides: how long the import took beyond what core imports itself, the packages that took most of it, and what is
+    known to go wrong in an environment like this one.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        plugins = installed_plugins()
+    damaged = sorted({str(warning.message) for warning in caught})
+    chosen = plugins if name is None else _named(name, plugins)
+    processes = max(1, (os.cpu_count() or 1) // 2)  # a core each and one to spare, or they would time each other
+    with progress(len(chosen), "plugins") as show:
+        found = examined(chosen, timeout=timeout, processes=processes, note=lambda done: show(done, ""))
+    told = [Advice(trap="metadata", text=text, is_problem=True) for text in damaged] + advice(found, plugins)
+    problems = list(dict.fromkeys(one.problem for one in found if one.is_problem))
+    problems += [one.text for one in told if one.is_problem]
+    if as_json:
+        plugins_told = [{**asdict(finding), "is_problem": finding.is_problem} for finding in found]
+        say_json(
+            {"versions": _versions(), "plugins": plugins_told, "advice": list(map(asdict, told)), "problems": problems}
+        )
+    else:
+        _print(found, told, problems)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _named(name: str, plugins: list[Finding]) -> list[Finding]:
+    chosen = [plugin for plugin in plugins if name in (plugin.name, plugin.distribution)]
+    if not chosen:
+        homes = {known: home for kind in KINDS for known, home in kind.homes.items()}
+        names = sorted({plugin.name for plugin in plugins})
+        raise Catalog(Kind(word="plugin", group="", homes=homes)).unknown(name, names)
+    return chosen
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in "datarax-core", "jax", "flax", "numpy":
+        with suppress(metadata.PackageNotFoundError):  # what lacks it is told of below
+            versions[name] = metadata.version(name)
+    return versions
+
+
+def _print(found: list[Finding], told: list[Advice], problems: list[str]) -> None:
+    say(", ".join(f"{name} {version}" for name, version in _versions().items()) + "\n")
+    if found:
+        print_table(["distribution", "version", "kind", "name", "status", "import", "of which"], list(map(_row, found)))
+    disabled = [f"off: {finding.problem}" for finding in found if finding.status == "disabled"]
+    others = [f"advice: {one.text}" for one in told if not one.is_problem]
+    for line in [*(f"problem: {problem}" for problem in problems), *disabled, *others]:
+        say(f"\n{line}")
+    counted = f"{len(found)} plugin{'' if len(found) == 1 else 's'}"
+    say(f"\n{counted}, {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")
+
+
+def _row(finding: Finding) -> tuple[str, ...]:
+    seconds = "" if finding.seconds is None else f"{finding.seconds:.2f} s"
+    imports = ", ".join(f"{name} {spent:.2f} s" for name, spent in finding.imports.items())
+    place = finding.distribution, finding.version, finding.kind, finding.name
+    return (*place, finding.status, seconds, imports)

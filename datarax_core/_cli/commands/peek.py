@@ -1,0 +1,133 @@
+"""``drx peek``."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from datarax_core._cli.opening import open_pipeline
+from datarax_core._cli.options import Config, Debug, Json
+from datarax_core._cli.output import say, say_json
+from datarax_core._cli.pictures import IMAGES, draw, require_matplotlib
+from datarax_core._cli.served import aligned
+from datarax_core._cli.summaries import Summary, first_values, summary_of
+from datarax_core.config import load_config
+
+if TYPE_CHECKING:
+    from datarax_core.pipeline import Pipeline
+
+_DRAWN = 4096  # records, of fields that are no images
+
+
+def peek(
+    config: Config,
+    *,
+    batches: Annotated[int, typer.Option(min=1, help="Batches to look at, from the first.")] = 1,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw images as a grid, numbers as histograms, text as a table.")
+    ] = None,
+    as_json: Json = False,
+    _debug: Debug = False,
+) -> None:
+    """Show what a config serves: what a record looks like, the first batch, and what each field holds.
+
+    Batches are those that a loop serves, after all stages, in the order that it serves them. Records that only complete a last
+    batch are left out. --png needs matplotlib: pip install 'datarax-core[peek]'.
+    """
+    if png is not None:
+        require_matplotlib()
+    loaded = load_config(config)
+    pipeline, fields = open_pipeline(config, loaded)
+    seen = _Seen()
+    for columns in _columns(pipeline, batches):
+        seen.add(columns)
+    if as_json:
+        say_json({"config": str(config), **seen.as_dict(fields), **_by_child(pipeline), "notes": _notes(pipeline)})
+    else:
+        _print(seen, pipeline, fields)
+    if png is not None:
+        draw(png, seen.columns(), f"{config.name}: {seen.records:,} records")
+
+
+class _Seen:
+    """What was seen of the batches: a summary of each field, the first batch, and enough records to draw."""
+
+    def __init__(self) -> None:
+        self.batches = self.records = 0
+        self.first: dict[str, np.ndarray] = {}
+        self._summaries: dict[str, Summary] = {}
+        self._kept: dict[str, np.ndarray] = {}
+
+    def add(self, columns: dict[str, np.ndarray]) -> None:
+        """Take in a batch."""
+        records = len(next(iter(columns.values())))
+        self.batches += 1
+        self.records += records
+        self.first = self.first or columns
+        for name, column in columns.items():
+            self._summaries.setdefault(name, summary_of(column.dtype)).add(column)
+            kept, most = self._kept.get(name, column[:0]), _DRAWN if column.ndim < 3 else IMAGES
+            self._kept[name] = np.concatenate([kept, column[: most - len(kept)]])
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """The first records, to draw."""
+        return self._kept
+
+    def as_dict(self, fields: dict[str, str]) -> dict[str, Any]:
+        """What was seen of the fields, whose specs are given."""
+        known = {name: summary.as_dict() for name, summary in self._summaries.items()}
+        first = {name: first_values(column) for name, column in self.first.items()}
+        told = {name: {"spec": spec, **known.get(name, {}), "first": first.get(name)} for name, spec in fields.items()}
+        return {"batches": self.batches, "records": self.records, "fields": told}
+
+    def described(self) -> dict[str, str]:
+        """What each field holds."""
+        return {name: str(summary) for name, summary in self._summaries.items()}
+
+
+def _columns(pipeline: "Pipeline", batches: int) -> Iterator[dict[str, np.ndarray]]:
+    """The fields of the first batches by name, without records that only complete one."""
+    from datarax_core.spec import named_fields  # noqa: PLC0415 - the pipeline has loaded JAX by now
+
+    mask = pipeline.rule.pad_last
+    for batch in islice(pipeline, batches):
+        columns = {name: np.asarray(leaf) for name, leaf in named_fields(batch).items()}
+        real = columns.pop(mask) if mask is not None else None
+        yield columns if real is None else {name: column[real] for name, column in columns.items()}
+
+
+def _print(seen: _Seen, pipeline: "Pipeline", fields: dict[str, str]) -> None:
+    say(f"{pipeline!r}\n\na record:\n{aligned(fields)}\n")
+    if not seen.batches:
+        say("no batch is served: the source ends before its first record")
+        return
+    first = {name: first_values(column) for name, column in seen.first.items()}
+    say(f"the first of {len(next(iter(seen.first.values()))):,} records of the first batch:\n{aligned(first)}\n")
+    counted = f"{seen.batches:,} batch{'' if seen.batches == 1 else 'es'}, {seen.records:,} records"
+    say(f"{counted}:\n{aligned(seen.described())}")
+    for name, count in _by_child(pipeline).get("records_by_child", {}).items():
+        say(f"records of {name}: {count:,}")
+    for note in _notes(pipeline):
+        say(f"\n{note}")
+
+
+def _by_child(pipeline: "Pipeline") -> dict[str, dict[str, int]]:
+    """Of a mixture, how many records each child gave."""
+    stats = pipeline.stats()
+    return {"records_by_child": stats["records_by_child"]} if "records_by_child" in stats else {}
+
+
+def _notes(pipeline: "Pipeline") -> list[str]:
+    """What may surprise of the records."""
+    from datarax_core.spec import describe, device_spec  # noqa: PLC0415 - the pipeline has loaded JAX by now
+
+    stored = pipeline.source.element_spec()
+    kept, narrowed = describe(stored), describe(device_spec(stored))
+    fields = [f"{name} ({spec} as {narrowed[name]})" for name, spec in kept.items() if narrowed[name] != spec]
+    if not fields:
+        return []
+    because = "because JAX's x64 mode is off; a value that does not fit is refused, and JAX_ENABLE_X64=1 keeps all 64"
+    return [f"64-bit fields are served in 32 bits, {because}: {', '.join(fields)}"]

@@ -1,0 +1,46 @@
+"""What a shell offers behind a command, told by metadata and folders alone: nothing is imported while somebody types."""
+
+from pathlib import Path
+from typing import Final
+
+_CONFIGS: Final = (".yaml", ".yml", ".toml", ".json")
+
+
+def config_files(incomplete: str) -> list[str]:
+    """Files that may be configs, and folders to look for them in."""
+    folder = incomplete[: incomplete.rfind("/") + 1]
+    try:
+        found = sorted(Path(folder or ".").iterdir())
+    except OSError:
+        return []
+    names = [
+        f"{folder}{path.name}{'/' if path.is_dir() else ''}"
+        for path in found
+        if path.suffix.lower() in _CONFIGS or path.is_dir()
+    ]
+    is_hidden = incomplete.removeprefix(folder).startswith(".")
+    return [name for name in names if name.startswith(incomplete) and (is_hidden or name[len(folder)] != ".")]
+
+
+def source_names(incomplete: str) -> list[str]:
+    """Types of sources."""
+    return _names("datarax.sources", incomplete=incomplete)
+
+
+def decoder_names(incomplete: str) -> list[str]:
+    """Types of decoders."""
+    return _names("datarax.decoders", incomplete=incomplete)
+
+
+def plugin_names(incomplete: str) -> list[str]:
+    """Names of plugins of all kinds, and their distributions."""
+    groups = "datarax.sources", "datarax.stages", "datarax.decoders", "datarax.hooks"
+    return _names(*groups, incomplete=incomplete, with_distributions=True)
+
+
+def _names(*groups: str, incomplete: str, with_distributions: bool = False) -> list[str]:
+    from datarax_core._discovery import installed  # noqa: PLC0415 - commands that complete nothing need none of it
+
+    found = [entry for group in groups for entry in installed(group)]
+    names = {entry.name for entry in found} | ({entry.dist for entry in found} if with_distributions else set())
+    return sorted(name for name in names if name.startswith(incomplete))

@@ -1,0 +1,157 @@
+"""Records as a picture: images as a grid, numbers as histograms, text as a table."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from datarax_core.errors import DataraxError
+
+from .summaries import shortened
+
+IMAGES: Final = 32
+"""Images of a field that are drawn."""
+
+_COLUMNS: Final = 8
+_TEXTS: Final = 12
+_BINS: Final = 40
+_SMALLEST: Final = 6  # pixels a side; what is smaller is a matrix
+_INCHES: Final = 1.4  # an image, or a sixth of a histogram
+
+
+def require_matplotlib() -> None:
+    """Refuse to draw where nothing is installed to draw with.
+
+    Raises:
+        DataraxError: Matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl  # noqa: F401, PLC0415 - an extra, and half a second
+    except ImportError as missing:
+        raise DataraxError(
+            "--png draws with matplotlib, which is not installed; pip install 'datarax-core[peek]'"
+        ) from missing
+
+
+def draw(path: Path, columns: Mapping[str, np.ndarray], title: str) -> None:
+    """Write a PNG of some records.
+
+    Args:
+        path: Of the file.
+        columns: Fields by name, rows records. Of images the first `IMAGES` are drawn, of everything else all.
+        title: Stands above.
+
+    Raises:
+        DataraxError: There is no record.
+    """
+    if not any(map(len, columns.values())):
+        raise DataraxError(f"{path}: not drawn, because no record is served")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - as above; no window is needed
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    images = {name: as_images(column) for name, column in columns.items()}
+    grids = {name: grid for name, grid in images.items() if grid is not None}
+    numbers = {name: column for name, column in columns.items() if name not in grids and _is_numeric(column)}
+    others = {name: column for name, column in columns.items() if name not in grids and name not in numbers}
+    labels = next((column for column in columns.values() if column.ndim == 1 and column.dtype.kind in "biuU"), None)
+    parts: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = [
+        (_rows(len(grid)) * _INCHES + 0.4, _draw_grid, (grid, labels, name)) for name, grid in grids.items()
+    ]
+    if numbers:
+        parts.append((math.ceil(len(numbers) / 3) * 2.4 + 0.4, _draw_histograms, (numbers,)))
+    if others:
+        parts.append((_TEXTS * 0.3 + 0.4, _draw_table, (others,)))
+    figure = Figure(figsize=(_COLUMNS * _INCHES, sum(height for height, _, _ in parts) + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    places = figure.subfigures(len(parts), 1, squeeze=False, height_ratios=[height for height, _, _ in parts])
+    for (place,), (_, draw_part, arguments) in zip(places, parts, strict=True):
+        draw_part(place, *arguments)
+    figure.savefig(path, format="png")
+
+
+def as_images(column: np.ndarray) -> "np.ndarray | None":
+    """A column of images as (k, height, width) or (k, height, width, 3 or 4) with values from 0 to 1; None if it is none.
+
+    Channels may come first or last; of two channels or more than four the first is shown. Floats that leave the range from 0
+    to 1, and integers of more than a byte, are scaled by the range of the whole column.
+    """
+    if column.dtype.kind not in "buif" and not _is_float(column):
+        return None
+    if column.ndim == 4 and column.shape[1] in (1, 3, 4) and column.shape[3] not in (1, 3, 4):
+        column = np.moveaxis(column, 1, 3)
+    is_image = column.ndim in (3, 4) and min(column.shape[1:3]) >= _SMALLEST
+    if not is_image or (column.ndim == 4 and column.shape[3] > 16) or not len(column):
+        return None
+    if column.ndim == 4 and column.shape[3] not in (3, 4):
+        column = column[..., 0]
+    return _from_0_to_1(column[:IMAGES])
+
+
+def _from_0_to_1(images: np.ndarray) -> np.ndarray:
+    if images.dtype == np.uint8:
+        return images / np.float32(255)
+    values = images.astype(np.float32)
+    finite = values[np.isfinite(values)]
+    least, most = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    if least < 0 or most > 1:
+        return np.clip(np.nan_to_num((values - least) / max(most - least, 1e-30)), 0, 1)
+    return np.clip(np.nan_to_num(values), 0, 1)
+
+
+def _is_float(column: np.ndarray) -> bool:
+    return column.dtype.kind == "f" or (column.dtype.kind == "V" and np.can_cast(column.dtype, np.float64))
+
+
+def _is_numeric(column: np.ndarray) -> bool:
+    return column.dtype.kind in "biu" or _is_float(column)
+
+
+def _rows(images: int) -> int:
+    return -(-images // _COLUMNS)
+
+
+def _draw_grid(place: Any, images: np.ndarray, labels: "np.ndarray | None", name: str) -> None:
+    place.suptitle(name, fontsize="medium")
+    all_axes = place.subplots(_rows(len(images)), _COLUMNS, squeeze=False).reshape(-1)
+    for axes in all_axes:
+        axes.set_axis_off()
+    for number, (axes, image) in enumerate(zip(all_axes, images, strict=False)):
+        axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        if labels is not None:
+            axes.set_title(_plain(labels[number], 16), fontsize="small")
+
+
+def _draw_histograms(place: Any, numbers: Mapping[str, np.ndarray]) -> None:
+    columns = min(len(numbers), 3)
+    all_axes = place.subplots(math.ceil(len(numbers) / columns), columns, squeeze=False).reshape(-1)
+    for axes in all_axes[len(numbers) :]:
+        axes.set_axis_off()
+    for axes, (name, column) in zip(all_axes, numbers.items(), strict=False):
+        axes.set_title(name, fontsize="medium")
+        values = column.reshape(-1)
+        distinct, counts = np.unique(values, return_counts=True)
+        if not _is_float(column) and len(distinct) <= _BINS:
+            axes.bar([str(value) for value in distinct], counts)
+            axes.tick_params(axis="x", labelrotation=90 if len(distinct) > 12 else 0)
+        else:
+            finite = values.astype(np.float64)
+            axes.hist(finite[np.isfinite(finite)], bins=_BINS)
+
+
+def _draw_table(place: Any, others: Mapping[str, np.ndarray]) -> None:
+    axes = place.subplots()
+    axes.set_axis_off()
+    rows = list(zip(*(column[:_TEXTS].tolist() for column in others.values()), strict=True))
+    cells = [[_plain(value, 120 // len(others)) for value in row] for row in rows]
+    if cells:
+        axes.table(cells, colLabels=list(others), cellLoc="left", loc="upper center")
+
+
+def _plain(value: Any, width: int) -> str:
+    """As the picture shows it: one line, and no mathematics where the text has dollar signs."""
+    text = value if isinstance(value, str) else shortened(value)
+    line = " ".join(text.split())
+    return (line if len(line) <= width else line[: width - 3] + "...").replace("$", r"\$")

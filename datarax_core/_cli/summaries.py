@@ -1,0 +1,202 @@
+"""What a field holds, told from the batches that were seen of it: one pass, and little memory however many there are."""
+
+import math
+from collections import Counter
+from itertools import accumulate
+from typing import Any, Final
+
+import numpy as np
+
+_DISTINCT: Final = 1000  # values that are told apart; of more it is only known that there are more
+_WIDTH: Final = 100  # characters of values in a line
+_SHOWN: Final = 40  # characters of a text
+
+
+def summary_of(dtype: np.dtype[Any]) -> "Summary":
+    """An empty summary of a field of this dtype."""
+    if dtype.kind in "mM":
+        return Times()
+    return Numbers() if np.can_cast(dtype, np.complex128, "same_kind") else Objects()
+
+
+class Summary:
+    """What all have: how many records there were, and of fields of one value a record, which values."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.values: Counter[Any] = Counter()
+        self.has_more = False
+
+    def add(self, column: np.ndarray) -> None:
+        """Take in the field of a batch, rows its records."""
+        self.records += len(column)
+        self._take(column)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All that is known, by name; what is not known is left out."""
+        distinct = {} if not self.values or self.has_more else {"distinct": len(self.values), "counts": self._counts()}
+        return {"records": self.records, **self._facts(), **distinct}
+
+    def __str__(self) -> str:
+        told = self._told()
+        if self.has_more:
+            told.append(f"more than {_DISTINCT:,} distinct")
+        elif self.values:
+            counts = self._counts()
+            common = counts if max(counts.values()) > 1 else {}  # where each occurs once, none is common
+            texts = [f"{value} ({count:,})" for value, count in common.items()]
+            told.append(f"{len(self.values):,} distinct" + (f": {_joined(texts)}" if texts else ""))
+        return "; ".join(told)
+
+    def _take(self, column: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def _facts(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _told(self) -> list[str]:
+        raise NotImplementedError
+
+    def _count(self, values: "Counter[Any]") -> None:
+        if not self.has_more:
+            self.values += values
+            self.has_more = len(self.values) > _DISTINCT
+
+    def _counts(self) -> dict[str, int]:
+        """How often each value occurs, the most frequent first and equally frequent ones sorted."""
+        ordered = sorted(self.values.items(), key=lambda item: (-item[1], type(item[0]).__name__, item[0]))
+        counts: Counter[str] = Counter()
+        for value, count in ordered:
+            counts[shortened(value)] += count
+        return counts
+
+
+class Numbers(Summary):
+    """Numbers and booleans: range, mean and standard deviation of those that are finite, and how many are not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = self.nan = self.infinite = 0
+        self._finite = 0
+        self._least: Any = None
+        self._most: Any = None
+        self._mean = self._squares = 0.0
+
+    def _take(self, column: np.ndarray) -> None:
+        self.numbers += column.size
+        values = np.abs(column) if column.dtype.kind == "c" else column
+        if values.dtype.kind in "biu":
+            if column.ndim == 1:
+                self._count(
+                    Counter(dict(zip(*(part.tolist() for part in np.unique(values, return_counts=True)), strict=True)))
+                )
+        else:
+            values = values.astype(np.float64)
+            self.nan += int(np.isnan(values).sum())
+            self.infinite += int(np.isinf(values).sum())
+            values = values[np.isfinite(values)]
+        if values.size:
+            self._merge(values)
+
+    def _merge(self, values: np.ndarray) -> None:
+        """Chan, Golub and LeVeque's update of a mean and a sum of squares by those of another part (1983)."""
+        least, most = values.min().item(), values.max().item()
+        self._least = least if self._least is None else min(self._least, least)
+        self._most = most if self._most is None else max(self._most, most)
+        with np.errstate(over="ignore", invalid="ignore"):  # of numbers near the largest, which have no deviation
+            numbers = values.astype(np.float64)
+            mean, count = float(numbers.mean()), numbers.size
+            squares = float(((numbers - mean) ** 2).sum())
+        total, distance = self._finite + count, mean - self._mean
+        self._squares += squares + distance * distance * self._finite * count / total
+        self._mean += distance * count / total
+        self._finite = total
+
+    def _facts(self) -> dict[str, Any]:
+        facts = {"nan": self.nan / max(self.numbers, 1), "infinite": self.infinite / max(self.numbers, 1)}
+        if not self._finite:
+            return facts
+        std = math.sqrt(self._squares / self._finite)
+        return {"min": self._least, "max": self._most, "mean": self._mean, "std": std, **facts}
+
+    def _told(self) -> list[str]:
+        facts = self._facts()
+        told = [f"{share:.2%} {word}" for word in ("nan", "infinite") if (share := facts[word])]
+        if "min" not in facts:
+            return told or ["no values"]
+        return [f"{facts['min']:.6g} .. {facts['max']:.6g}, mean {facts['mean']:.6g}, std {facts['std']:.6g}", *told]
+
+
+class Objects(Summary):
+    """Text and bytes: how long they are. Of other objects, of which types."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lengths = Numbers()
+        self._types: Counter[str] = Counter()
+
+    def _take(self, column: np.ndarray) -> None:
+        values = column.reshape(-1).tolist()
+        self._types += Counter(type(value).__name__ for value in values)
+        lengths = [len(value) for value in values if isinstance(value, str | bytes)]
+        self._lengths.add(np.array(lengths, np.int64).reshape(-1, 1))
+        if column.ndim == 1 and len(lengths) == len(values):
+            self._count(Counter(values))
+
+    def _facts(self) -> dict[str, Any]:
+        lengths = {f"length_{name}": value for name, value in self._lengths._facts().items() if name in _OF_LENGTHS}  # noqa: SLF001 - of this module
+        return {"types": dict(self._types), **lengths}
+
+    def _told(self) -> list[str]:
+        facts = self._facts()
+        if "length_min" not in facts:
+            return [", ".join(f"{name} ({count:,})" for name, count in self._types.items()) or "no values"]
+        return [f"lengths {facts['length_min']} .. {facts['length_max']}, mean {facts['length_mean']:.4g}"]
+
+
+class Times(Summary):
+    """Dates and spans of time: the first and the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ends: list[Any] = []
+
+    def _take(self, column: np.ndarray) -> None:
+        known = column[~np.isnat(column)]
+        if known.size:
+            ends = [*self._ends, known.min(), known.max()]
+            self._ends = [min(ends), max(ends)]
+
+    def _facts(self) -> dict[str, Any]:
+        return {name: str(end) for name, end in zip(("min", "max"), self._ends, strict=False)}
+
+    def _told(self) -> list[str]:
+        return [" .. ".join(map(str, self._ends)) or "no values"]
+
+
+_OF_LENGTHS: Final = ("min", "max", "mean")
+
+
+def shortened(value: Any) -> str:
+    """A value on one line: numbers as they are, text in quotes and cut where it is long."""
+    if not isinstance(value, str | bytes):
+        return f"{value:.6g}" if isinstance(value, float) else str(value)
+    cut = value[:_SHOWN]
+    return repr(cut) + ("..." if len(cut) < len(value) else "")
+
+
+def first_values(column: np.ndarray) -> str:
+    """The first values of a field: of some records where each has one, else of the first record."""
+    several = column.ndim == 1
+    values = column if several else column[:1].reshape(-1)
+    shown = _joined([shortened(value) for value in values[: _WIDTH // 2].tolist()], more=len(values) > _WIDTH // 2)
+    return shown if several else f"[{shown}]"
+
+
+def _joined(texts: list[str], *, more: bool = False) -> str:
+    """As many as fit a line."""
+    fitting = [
+        text for text, end in zip(texts, accumulate(len(text) + 2 for text in texts), strict=True) if end <= _WIDTH
+    ]
+    shown = fitting or texts[:1]
+    return ", ".join([*shown, "..."] if more or len(shown) < len(texts) else shown)

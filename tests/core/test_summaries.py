@@ -1,0 +1,103 @@
+"""What `drx peek` says of a field: held against NumPy on all batches at once, however they are cut."""
+
+import json
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from datarax_core._cli.summaries import Summary, first_values, summary_of
+
+
+def summarised(values: Any, cuts: list[int] | None = None) -> Summary:
+    column = np.asarray(values)
+    summary = summary_of(column.dtype)
+    for part in np.split(column, sorted(cuts or [])):
+        summary.add(part)
+    return summary
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    column=hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=3, max_side=12), elements=st.floats(width=32)),
+    cuts=st.lists(st.integers(0, 12), max_size=3),
+)
+def test_numbers_are_told_as_numpy_computes_them(column: np.ndarray, cuts: list[int]) -> None:
+    told = summarised(column, cuts).as_dict()
+    finite = column[np.isfinite(column)].astype(np.float64)
+    assert told["records"] == len(column)
+    assert math.isclose(told["nan"], np.isnan(column).mean())
+    assert math.isclose(told["infinite"], np.isinf(column).mean())
+    assert ("min" in told) == bool(finite.size)
+    if finite.size:
+        assert (told["min"], told["max"]) == (finite.min(), finite.max())
+        scale = max(abs(told["min"]), abs(told["max"]))
+        assert math.isclose(told["mean"], finite.mean(), abs_tol=1e-9 * scale)
+        assert math.isclose(told["std"], finite.std(), rel_tol=1e-6, abs_tol=1e-7 * scale)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            np.array([3, 1, 3, 2**40]),
+            "1 .. 1.09951e+12, mean 2.74878e+11, std 4.76103e+11; 3 distinct: 3 (2), 1 (1), 1099511627776 (1)",
+        ),
+        (np.array([True, False, True]), "0 .. 1, mean 0.666667, std 0.471405; 2 distinct: True (2), False (1)"),
+        (np.array([1.0, np.nan, np.inf, 2.0]), "1 .. 2, mean 1.5, std 0.5; 25.00% nan; 25.00% infinite"),
+        (np.array([np.nan, np.nan], np.float32), "100.00% nan"),
+        (np.zeros((0, 3), np.float32), "no values"),
+        (np.array([3 + 4j]), "5 .. 5, mean 5, std 0"),
+        (np.asarray(jnp.array([1.5, 2.5], jnp.bfloat16)), "1.5 .. 2.5, mean 2, std 0.5"),
+        (np.array([[1, 2], [3, 4]], np.uint8), "1 .. 4, mean 2.5, std 1.11803"),
+        (np.arange(5), "0 .. 4, mean 2, std 1.41421; 5 distinct"),
+        (np.arange(1001), "0 .. 1000, mean 500, std 288.964; more than 1,000 distinct"),
+        (np.array(["b", "a", "b", "ccc"]), "lengths 1 .. 3, mean 1.5; 3 distinct: 'b' (2), 'a' (1), 'ccc' (1)"),
+        (np.array([b"", b"xy"], object), "lengths 0 .. 2, mean 1; 2 distinct"),
+        (np.array(["a", b"a", "a"], object), "lengths 1 .. 1, mean 1; 2 distinct: 'a' (2), b'a' (1)"),
+        (np.array([None, {}, None], object), "NoneType (2), dict (1)"),
+        (np.array(["2024-02-01", "NaT", "2023-01-01"], "M8[D]"), "2023-01-01 .. 2024-02-01"),
+        (np.array(["NaT"], "m8[s]"), "no values"),
+    ],
+    ids=lambda value: str(value.dtype) if isinstance(value, np.ndarray) else "",
+)
+def test_a_field_is_told_in_a_line(values: np.ndarray, told: str) -> None:
+    assert str(summarised(values)) == told
+    assert str(summarised(values, [len(values) // 2])) == told
+
+
+def test_many_values_are_counted_exactly_up_to_a_thousand() -> None:
+    labels = np.random.default_rng(0).integers(0, 1000, 20_000)
+    told = summarised(labels, [7, 5000]).as_dict()
+    assert told["distinct"] == 1000
+    assert {int(label): count for label, count in told["counts"].items()} == dict(
+        zip(*(part.tolist() for part in np.unique(labels, return_counts=True)), strict=True)
+    )
+    assert "counts" not in summarised(np.arange(1001)).as_dict()
+
+
+def test_numbers_near_the_largest_have_a_range_and_no_warning() -> None:
+    told = summarised(np.array([1e308, -1e308, 1e308])).as_dict()
+    assert (told["min"], told["max"]) == (-1e308, 1e308)
+    json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    ("column", "shown"),
+    [
+        (np.arange(3), "0, 1, 2"),
+        (np.arange(12).reshape(2, 6) / 2, "[0, 0.5, 1, 1.5, 2, 2.5]"),
+        (np.array(["x" * 50, "y"]), f"'{'x' * 40}'..., 'y'"),
+        (np.array(["z" * 40] * 9), ", ".join([f"'{'z' * 40}'"] * 2) + ", ..."),
+        (np.arange(1000, 1100), ", ".join(map(str, range(1000, 1016))) + ", ..."),
+        (np.zeros((0, 2)), "[]"),
+    ],
+    ids=["few", "matrix", "long text", "many texts", "many", "none"],
+)
+def test_first_values_fit_a_line(column: np.ndarray, shown: str) -> None:
+    assert first_values(column) == shown

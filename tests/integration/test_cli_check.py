@@ -1,0 +1,161 @@
+"""``drx check`` on what third parties ship: each way to be broken is told, with what to do, and none breaks the doctor."""
+
+import json
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from commands import DRX, invoke, run
+
+if TYPE_CHECKING:
+    from conftest import Site
+
+HOOKS, DECODERS = "datarax.hooks", "datarax.decoders"
+OURS = "datarax-arrayrecord,datarax-memory,datarax-mix"  # which would be imported as well, and take their time
+FAULT = "this is a fault of {} or of its installation"
+
+
+@pytest.fixture
+def others_only(monkeypatch: pytest.MonkeyPatch, site: "Site") -> "Site":
+    """A site of third parties, the first party switched off."""
+    monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", OURS)
+    return site
+
+
+def check(*args: str, code: int) -> dict[str, Any]:
+    """What ``drx check`` tells programs, by the name of the plugin."""
+    done = run(DRX, "check", *args, "--json")
+    assert done.returncode == code, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def test_the_first_party_is_well() -> None:
+    told = check("datarax-memory", code=0)
+    (memory,) = told["plugins"]
+    assert (memory["name"], memory["status"], memory["problem"]) == ("memory", "ok", "")
+    assert 0 < memory["seconds"] < 60
+    assert told["problems"] == []
+    assert told["versions"]["datarax-core"] == metadata.version("datarax-core")
+
+
+def test_whatever_a_plugin_does_on_import_is_told_and_ends_nothing_but_its_process(others_only: "Site") -> None:
+    site = others_only
+    site.install("acme-dies", {"dies": "acme_dies:H"}, code="import os\nprint('bye')\nos._exit(0)", group=HOOKS)
+    site.install("acme-dumps", {"dumps": "acme_dumps:H"}, code="import os\nos.abort()", group=HOOKS)
+    site.install("acme-exits", {"exits": "acme_exits:H"}, code="raise SystemExit('no GPU')", group=HOOKS)
+    site.install("acme-fine", {"fine": "acme_fine:H"}, code="print('{}')\nH = 1", group=HOOKS)
+    site.install("acme-less", {"less": "acme_less:H"}, code="", group=HOOKS)
+    strange = "class Strange(BaseException): pass\nraise Strange('boo')"
+    site.install("acme-strange", {"strange": "acme_strange:H"}, code=strange, group=HOOKS)
+    site.install("acme-wrong", {"wrong": "acme_wrong:D"}, code="D = 3", group=DECODERS)
+    told = check(code=1)
+    found = {plugin["name"]: (plugin["status"], plugin["problem"]) for plugin in told["plugins"]}
+    fault = {name: FAULT.format(f"acme-{name}") for name in found}
+    assert {name: found[name] for name in ("dies", "dumps", "exits", "fine", "less", "strange", "wrong")} == {
+        "dies": (
+            "died",
+            "the import of hook 'dies' (acme-dies 1.0) ended the interpreter with exit code 0, after it printed 'bye'; "
+            + fault["dies"],
+        ),
+        "dumps": (
+            "died",
+            "the import of hook 'dumps' (acme-dumps 1.0) crashed the interpreter (SIGABRT) in acme_dumps/__init__.py, line 2; "
+            + fault["dumps"],
+        ),
+        "exits": (
+            "broken",
+            "hook 'exits' (acme-exits 1.0) failed to import acme_exits:H: exited with 'no GPU'; " + fault["exits"],
+        ),
+        "fine": ("ok", ""),
+        "less": (
+            "broken",
+            "hook 'less' (acme-less 1.0) failed to import acme_less:H: "
+            "AttributeError: module 'acme_less' has no attribute 'H'; " + fault["less"],
+        ),
+        "strange": ("broken", "hook 'strange' (acme-strange 1.0) raised Strange: boo; " + fault["strange"]),
+        "wrong": (
+            "contract",
+            "decoder 'wrong' (acme-wrong 1.0) is no decoder: it is int 3, not a class; name the decoder class instead",
+        ),
+    }
+    assert found["memory"][0] == "disabled"
+    assert set(told["problems"]) == {problem for status, problem in found.values() if status not in ("ok", "disabled")}
+
+
+def test_a_plugin_that_hangs_is_stopped_and_those_behind_it_are_imported(others_only: "Site") -> None:
+    hang = "import time\nif __name__ == 'acme_slow.b': time.sleep(1000)\nH = 1"
+    targets = {"a": "acme_slow:H", "b": "acme_slow.b:H", "c": "acme_slow:H"}
+    others_only.install("acme-slow", targets, code=hang, group=HOOKS)
+    (others_only.folder / "acme_slow" / "b.py").write_text(hang)
+    told = check("acme-slow", "--timeout", "8", code=1)
+    assert [(plugin["name"], plugin["status"]) for plugin in told["plugins"]] == [
+        ("a", "ok"),
+        ("b", "hung"),
+        ("c", "ok"),
+    ]
+    (problem,) = told["problems"]
+    assert problem == (
+        "the import of hook 'b' (acme-slow 1.0) did not end within 8 s and was stopped; if it is only slow, give it longer by "
+        "--timeout, else this is a fault of acme-slow"
+    )
+
+
+def test_an_import_that_pulls_in_a_heavy_package_is_told_with_its_time(others_only: "Site") -> None:
+    others_only.install("acme-heavy", {"heavy": "acme_heavy:H"}, code="import tensorflow\nH = 1", group=HOOKS)
+    busy = "import time\nend = time.monotonic() + 0.2\nwhile time.monotonic() < end: pass"
+    (others_only.folder / "tensorflow.py").write_text(busy)
+    told = check("acme-heavy", code=0)
+    (heavy,) = told["plugins"]
+    assert list(heavy["imports"]) == ["tensorflow"]
+    assert 0.2 <= heavy["imports"]["tensorflow"] <= heavy["seconds"]
+    assert [one["trap"] for one in told["advice"]] == ["tensorflow"]
+
+
+def test_what_metadata_tell_is_told_without_an_import_and_in_words(others_only: "Site") -> None:
+    site = others_only
+    site.install("acme-needy", {"needy": "acme_needy:H"}, code="H = 1", requires=("acme-absent[big]>=2",), group=HOOKS)
+    site.install("acme-one", {"shared": "acme_one:H"}, code="import os\nos.abort()", group=HOOKS)
+    site.install("bolt-two", {"shared": "bolt_two:H"}, code="import os\nos.abort()", group=HOOKS)
+    done = run(DRX, "check")
+    assert done.returncode == 1
+    lines = done.stdout.splitlines()
+    assert (
+        "problem: acme-needy 1.0 needs acme-absent[big]>=2, which this environment does not satisfy; "
+        "pip install 'acme-absent[big]>=2'" in lines
+    )
+    (clash,) = [line for line in lines if line.startswith("problem: hook 'shared' is provided by ")]
+    assert clash.endswith("uninstall one, or set DATARAX_DISABLE_PLUGINS to the distribution that you do not want")
+    assert "off: source 'memory' is disabled by DATARAX_DISABLE_PLUGINS=datarax-memory" in lines
+    assert lines[-1].endswith(" plugins, 2 problems")
+
+
+def test_a_name_that_nothing_has_is_told_with_what_is_meant() -> None:
+    done = invoke("check", "memry")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("unknown plugin 'memry'; did you mean 'memory'? (installed: ")
+    assert "plugin 'tfds_eager' is not installed; pip install datarax-tfds" in invoke("check", "tfds_eager").stderr
+
+
+def test_damaged_metadata_are_a_problem(others_only: "Site") -> None:
+    info = others_only.folder / "acme_torn-1.0.dist-info"
+    info.mkdir()
+    (info / "entry_points.txt").write_text("[datarax.hooks]\ntorn = acme_torn:H\n")
+    others_only.install("acme-fine", {"fine": "acme_fine:H"}, code="H = 1", group=HOOKS)
+    done = invoke("check", "fine")
+    assert done.exit_code == 1
+    assert "problem: " in done.stdout
+    assert "a distribution with datarax.hooks has damaged metadata; what it provides is missing" in done.stdout
+
+
+def test_all_kinds_are_listed_by_distribution(site: "Site") -> None:
+    site.install("acme-all", {"h": "acme_all:H"}, group=HOOKS, requires=("acme-absent",))
+    lines = [line.split(maxsplit=5) for line in invoke("plugins").stdout.splitlines()]
+    assert lines[0] == ["distribution", "version", "kind", "name", "status", "detail"]
+    assert lines[1][:5] == ["acme-all", "1.0", "hook", "h", "unmet"]
+    assert ["datarax-memory", metadata.version("datarax-memory"), "source", "memory", "ready"] in lines
+    listed = json.loads(invoke("plugins", "--json").stdout)
+    assert listed[0]["distribution"] == "acme-all"
+    assert listed[0]["plugins"][0]["problem"].startswith("acme-all 1.0 needs acme-absent")
+    (arrayrecord,) = [one for one in listed if one["distribution"] == "datarax-arrayrecord"]
+    assert {plugin["kind"] for plugin in arrayrecord["plugins"]} == {"source", "decoder"}

@@ -1,0 +1,124 @@
+"""``drx peek``: what a record is, the first batch and what fields hold, of every kind of source."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from commands import DRX, invoke, run
+from installed_sources import install_stream
+
+if TYPE_CHECKING:
+    from conftest import Site
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A config of 10 records of every kind of field, in batches of 4, the last of them completed."""
+    np.savez(
+        tmp_path / "data.npz",
+        image=RANDOM.integers(0, 256, (10, 8, 8), np.uint8),
+        label=np.arange(10) % 3,
+        score=np.where(np.arange(10) == 4, np.nan, 0.5).astype(np.float32),
+        text=np.array([f"text {i}" for i in range(10)]),
+    )
+    path = tmp_path / "train.yaml"
+    path.write_text("batch_size: 4\npad_last: valid\nsource: {type: memory, path: data.npz}\n")
+    return path
+
+
+def peeked(*args: str) -> dict[str, Any]:
+    done = invoke("peek", *args, "--json")
+    assert done.exit_code == 0, done.output
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def test_a_config_is_peeked_at(config: Path) -> None:
+    done = invoke("peek", str(config))
+    assert done.exit_code == 0, done.output
+    head, record, first, held, note = done.stdout.strip().split("\n\n")
+    assert head.startswith("Pipeline(MemorySource: 10 records in sequence; ")
+    assert record.splitlines() == [
+        "a record:",
+        "image  uint8[8, 8]",
+        "label  int32[]",
+        "score  float32[]",
+        "text   <U6[]",
+        "valid  bool[]",
+    ]
+    assert first.splitlines()[0] == "the first of 4 records of the first batch:"
+    assert first.splitlines()[2:] == [
+        "label  0, 1, 2, 0",
+        "score  0.5, 0.5, 0.5, 0.5",
+        "text   'text 0', 'text 1', 'text 2', 'text 3'",
+    ]
+    assert held.splitlines()[0] == "1 batch, 4 records:"
+    assert "label  0 .. 2, mean 0.75, std 0.829156; 3 distinct: 0 (2), 1 (1), 2 (1)" in held.splitlines()
+    assert note.startswith("64-bit fields are served in 32 bits, because JAX's x64 mode is off; ")
+    assert note.endswith(": label (int64[] as int32[])")
+
+
+def test_statistics_are_of_as_many_batches_as_are_wanted_and_of_real_records(config: Path) -> None:
+    told = peeked(str(config), "--batches", "100")
+    assert (told["batches"], told["records"]) == (3, 10)
+    label, score = told["fields"]["label"], told["fields"]["score"]
+    assert (label["min"], label["max"], label["counts"]) == (0, 2, {"0": 4, "1": 3, "2": 3})
+    assert (score["nan"], score["min"], score["std"]) == (0.1, 0.5, 0.0)
+    assert told["fields"]["text"] == {
+        "spec": "<U6[]",
+        "records": 10,
+        "types": {"str": 10},
+        "length_min": 6,
+        "length_max": 6,
+        "length_mean": 6.0,
+        "distinct": 10,
+        "counts": {f"'text {i}'": 1 for i in range(10)},
+        "first": "'text 0', 'text 1', 'text 2', 'text 3'",
+    }
+    assert told["fields"]["valid"] == {"spec": "bool[]", "first": None}
+
+
+def test_of_a_mixture_the_records_of_each_child_are_told(config: Path) -> None:
+    child = "{type: memory, path: data.npz}"
+    config.write_text(f"batch_size: 4\nsource: {{type: mix, weights: [3, 1], sources: [{child}, {child}]}}\n")
+    assert sorted(peeked(str(config), "--batches", "2")["records_by_child"].values()) == [2, 6]
+    assert "records of " in invoke("peek", str(config)).stdout
+
+
+def test_a_stream_is_peeked_at_until_it_ends(site: "Site", tmp_path: Path) -> None:
+    install_stream(site, end="5")
+    config = tmp_path / "train.yaml"
+    config.write_text("batch_size: 2\nsource: {type: acme_stream}\n")
+    told = json.loads(run(DRX, "peek", str(config), "--batches", "9", "--json").stdout)
+    assert (told["batches"], told["records"], told["fields"]["label"]["max"]) == (3, 5, 4)
+
+
+def test_that_nothing_is_served_is_told(site: "Site", tmp_path: Path) -> None:
+    install_stream(site, end="0")
+    config = tmp_path / "train.yaml"
+    config.write_text("batch_size: 2\nsource: {type: acme_stream}\n")
+    done = run(DRX, "peek", str(config), "--png", "x.png", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.endswith("\nno batch is served: the source ends before its first record\n")
+    assert done.stderr == "x.png: not drawn, because no record is served\n"
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_a_picture_is_drawn(config: Path, tmp_path: Path) -> None:
+    assert peeked(str(config), "--batches", "3", "--png", str(tmp_path / "x.png"))["records"] == 10
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_a_picture_is_refused_with_what_to_install(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as Python has it where a package is not to be found
+    done = invoke("peek", str(config), "--png", str(tmp_path / "x.png"))
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert done.stderr == ("--png draws with matplotlib, which is not installed; pip install 'datarax-core[peek]'\n")
