@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .cache import Cache
     from .capabilities import Access, Capabilities
     from .columns import Columns, columns_of
+    from .compatibility import API_VERSION
     from .config import (
         AnySource,
         DataraxModuleConfig,
@@ -36,12 +37,15 @@ if TYPE_CHECKING:
         PluginIncompatibleError,
         PluginLoadError,
         PluginNotFoundError,
+        PluginWarning,
         RecordError,
         SpecError,
         StateError,
         WorkerError,
     )
     from .graph import Graph
+    from .hooks import HookRegistry, Hooks, default_hooks, record_failed
+    from .hookspecs import hookimpl
     from .local_files import LocalFilesOnlyMixin
     from .metadata import MetadataManager, RecordMetadata
     from .module import DataraxModule, StructuralModule
@@ -61,6 +65,7 @@ _HOMES = {
     "capabilities": ("Access", "Capabilities"),
     "cache": ("Cache",),
     "columns": ("Columns", "columns_of"),
+    "compatibility": ("API_VERSION",),
     "config": (
         "AnySource",
         "DataraxModuleConfig",
@@ -85,12 +90,15 @@ _HOMES = {
         "PluginIncompatibleError",
         "PluginLoadError",
         "PluginNotFoundError",
+        "PluginWarning",
         "RecordError",
         "SpecError",
         "StateError",
         "WorkerError",
     ),
     "graph": ("Graph",),
+    "hooks": ("HookRegistry", "Hooks", "default_hooks", "record_failed"),
+    "hookspecs": ("hookimpl",),
     "local_files": ("LocalFilesOnlyMixin",),
     "metadata": ("MetadataManager", "RecordMetadata"),
     "module": ("DataraxModule", "StructuralModule"),
@@ -107,6 +115,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "API_VERSION",
     "Access",
     "AnyDecoder",
     "AnySource",
@@ -123,6 +132,8 @@ __all__ = [
     "DecoderRegistry",
     "EagerSourceBase",
     "Graph",
+    "HookRegistry",
+    "Hooks",
     "LocalFilesOnlyMixin",
     "LocalPath",
     "MergeFields",
@@ -138,6 +149,7 @@ __all__ = [
     "PluginIncompatibleError",
     "PluginLoadError",
     "PluginNotFoundError",
+    "PluginWarning",
     "Rebatch",
     "RecordError",
     "RecordMetadata",
@@ -158,9 +170,12 @@ __all__ = [
     "aligned_empty",
     "build_source",
     "columns_of",
+    "default_hooks",
     "from_sequence",
+    "hookimpl",
     "load_config",
     "prefetch_to_device",
+    "record_failed",
 ]
 
 

@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from .source import DataSourceModule
 
 
+def declared_name(loaded: object) -> str | None:
+    """What a class gives as its registered name: the default of its ``type``, or of that of its config; None if nothing."""
+    fields = getattr(getattr(loaded, "config_class", loaded), "model_fields", None)
+    default = getattr(fields.get("type"), "default", None) if isinstance(fields, dict) else None
+    return default if isinstance(default, str) else None
+
+
 def check_source(loaded: object, name: str | None, origin: str) -> "type[DataSourceModule]":
     """``loaded``, if it is a source for ``name`` (None takes the name that its config gives).
 

@@ -2,14 +2,17 @@
 
 import operator
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from weakref import ref
 
 import jax
 import numpy as np
 from flax import nnx
 
+from ._events import Events
 from ._host_calls import HostRecords
 from ._layout import DEFAULT, Layout
 from ._modules import Split
@@ -20,30 +23,51 @@ from ._randomness import RecordNames
 from ._stats import Stats
 from ._streams import StreamReader
 from ._workers import Workers
+from .hooks import Hooks
 from .source import DataSourceModule
 from .spec import Batch, split_beside
+
+if TYPE_CHECKING:
+    from ._iterator import BatchIterator
 
 _NAMED: Final = 12  # records of a batch that an error lists
 
 
 @dataclass(eq=False)
 class HostParts:
-    """What a pipeline holds on the host, outside of its graph: counts, and what reads for it."""
+    """What a pipeline holds on the host, outside of its graph: counts, what it told, and what reads for it."""
 
+    events: Events
+    hooks: Hooks = field(init=False)
     stats: Stats = field(default_factory=Stats)
     stream: StreamReader | None = None
     workers: Workers | None = None
     step_route: "Route | None" = None
+    loop: "ref[BatchIterator] | None" = None
+
+    def __post_init__(self) -> None:
+        self.hooks = self.events.hooks
 
     @classmethod
     def of(cls, plan: Plan) -> "HostParts":
         """Those of a new pipeline."""
+        events = Events(plan.epoch_length)
         if plan.source.access != "stream":
-            return cls()
-        return cls(stream=StreamReader(plan.source, plan.rule, 1 if plan.part is None else plan.part[1]))
+            return cls(events)
+        return cls(events, stream=StreamReader(plan.source, plan.rule, 1 if plan.part is None else plan.part[1]))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(HostParts()), "stream": self.stream}  # a pickle or deep copy makes its own of the rest
+    def twin(self, source: DataSourceModule) -> "HostParts":
+        """Those of a twin of the pipeline, over ``source``."""
+        return HostParts(copy(self.events), stream=None if self.stream is None else self.stream.twin(source))
+
+    def end(self) -> None:
+        """Let go of what can be made again."""
+        if self.workers is not None:
+            self.workers.close()
+        self.workers = self.step_route = self.loop = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HostParts, (self.events, Stats(), self.stream)  # a pickle or deep copy makes its own of the rest
 
 
 class Prepared(NamedTuple):

@@ -11,6 +11,7 @@ from ._batch_rule import seed_number
 from ._config_errors import plugin_cause, problems
 from .config import AnySource, SourceConfig
 from .errors import ConfigError
+from .hooks import default_hooks
 from .registry import SourceRegistry, given_or_default
 from .source import DataSourceModule
 
@@ -27,6 +28,8 @@ class SourceBuilder:
     def __init__(self, registry: SourceRegistry, seed: int) -> None:
         self.rngs = nnx.Rngs(seed)
         self._registry = registry
+        self._hooks = default_hooks()
+        self._hooks.load_installed()
         self._seed = seed
         self._built = 0
 
@@ -37,9 +40,14 @@ class SourceBuilder:
             self.rngs = nnx.Rngs(jax.random.fold_in(jax.random.key(self._seed), self._built))
         self._built += 1
         try:
-            return self._registry.get(config.type).from_config(config, self)
+            return self._hooks.create_source(config, self)
         finally:
             self.rngs = outer
+
+    def from_class(self, config: SourceConfig) -> DataSourceModule:
+        """The source that the class behind the config's ``type`` makes of it: what there is if no hook makes another."""
+        source: DataSourceModule = self._registry.get(config.type).from_config(config, self)
+        return source
 
 
 def build_source(

@@ -209,7 +209,7 @@ def _source(value: Any, info: ValidationInfo) -> SourceConfig:
         raise plugin_error(f"a source is a mapping with a `type`, such as {{type: memory}}, not {value!r:.80}")
     registry = (info.context or {}).get("registry") or default_registry()
     config_type: type[SourceConfig] = named_by_type(value, registry.config_type, "source", "memory")
-    return config_type.model_validate(dict(value), context=info.context)
+    return config_type.model_validate(under_its_own_name(value, config_type), context=info.context)
 
 
 def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: str, example: str) -> T:
@@ -226,6 +226,11 @@ def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: s
         return look_up(name)
     except PluginError as error:
         raise at_type(str(error), name, error) from error
+
+
+def under_its_own_name(value: Mapping[str, Any], model: type[FrozenConfig]) -> dict[str, Any]:
+    """The mapping that selected a model, with the model's own name for the ``type``, which may have been an alias."""
+    return {**value, "type": model.model_fields["type"].default}
 
 
 AnySource = Annotated[SerializeAsAny[SourceConfig], PlainValidator(_source)]

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, InstanceOf, SerializeAsAny, Validat
 from ._catalog import Kind
 from ._config_errors import plugin_error
 from ._contract import check_decoder
-from .config import FrozenConfig, Name, named_by_type
+from .config import FrozenConfig, Name, named_by_type, under_its_own_name
 from .registry import PluginRegistry
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _decoder(value: Any, info: ValidationInfo) -> Any:
         )
     registry = (info.context or {}).get("decoders") or default_decoders()
     decoder = named_by_type(value, registry.get, "decoder", "array")
-    return decoder.model_validate(dict(value), context=info.context)
+    return decoder.model_validate(under_its_own_name(value, decoder), context=info.context)
 
 
 AnyDecoder = Annotated[SerializeAsAny[InstanceOf[Decoder]], BeforeValidator(_decoder)]

@@ -3,11 +3,11 @@
 ::
 
     DataraxError
-    ├── PluginError                    what a config names cannot be used; ``kind`` is "source" or "decoder", ``name`` its name
+    ├── PluginError                    a plugin cannot be used; ``kind`` is "source", "decoder", ..., ``name`` its name
     │   ├── PluginNotFoundError        nothing installed provides it
     │   ├── PluginDisabledError        installed, but switched off in this process
     │   ├── PluginConflictError        several distributions provide it; none is picked
-    │   ├── PluginIncompatibleError    its distribution needs another datarax-core
+    │   ├── PluginIncompatibleError    it was written for another datarax-core
     │   ├── PluginLoadError            its code failed to import; ``__cause__`` says why
     │   └── PluginContractError        its code imported, but is not what it is named as
     ├── ConfigError                    a config cannot be read, or is invalid; every problem with its place  (ValueError)
@@ -17,6 +17,8 @@
     ├── NarrowingError                 a 64-bit value does not fit the 32 bits that a device keeps           (ValueError)
     ├── StateError                     a saved state belongs to another stream; all that differs is named    (ValueError)
     └── WorkerError                    a worker process ended while records were read in it; it can be started again
+
+A plugin that cannot be used is left out with a `PluginWarning`, as long as nobody asks for it by name.
 
 Each class is one thing that a reader can act on, and each message says what to do next. None of them is a ``KeyError``:
 code that looks something up under ``except KeyError`` must never swallow one. A plain mistake in a call (a batch size of
@@ -31,7 +33,7 @@ class DataraxError(Exception):
 
 
 class PluginError(DataraxError):
-    """What a config names cannot be used. ``kind`` says what it is, "source" or "decoder", and ``name`` its name."""
+    """A plugin cannot be used. ``kind`` says what it is, such as "source" or "hook plugin", and ``name`` its name."""
 
     def __init__(self, kind: str, name: str, message: str) -> None:
         super().__init__(message)
@@ -55,7 +57,7 @@ class PluginConflictError(PluginError):
 
 
 class PluginIncompatibleError(PluginError):
-    """The distribution that provides the name was built for another datarax-core."""
+    """What provides the name was written for another datarax-core."""
 
 
 class PluginLoadError(PluginError):
@@ -112,6 +114,13 @@ class StateError(DataraxError, ValueError):
 
 class WorkerError(DataraxError):
     """A worker process ended by itself, or was killed. The next batch starts new ones."""
+
+
+class PluginWarning(UserWarning):
+    """A plugin was left out, or is used by a name of old; the message says which, why, and what to do.
+
+    ``DATARAX_STRICT_PLUGINS=1`` makes an error of the first. The second goes away when the config says the new name.
+    """
 
 
 def _again(cls: type[RecordError], message: str, fields: dict[str, Any]) -> RecordError:
