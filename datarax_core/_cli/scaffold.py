@@ -5,7 +5,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib import metadata, resources, util
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from datarax_core.compatibility import API_VERSION
 from datarax_core.errors import PluginConflictError, PluginError
 from datarax_core.registry import SourceRegistry
 
@@ -122,7 +123,7 @@ def _class_name(distribution: str) -> str:
 
 def _files(names: Names) -> Iterator[tuple[str, str]]:
     """The files of a plugin by their path in it."""
-    values: Mapping[str, str] = {**names._asdict(), "core_bounds": _core_bounds()}
+    values = {**names._asdict(), "core_bounds": _core_bounds(), "api_version": API_VERSION}
     for path, template in _templates():
         place = path.replace("package/", f"{names.package}/").replace("gitignore", ".gitignore")
         yield place, Template(template).substitute(values)
