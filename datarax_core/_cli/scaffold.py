@@ -2,7 +2,6 @@
 
 import keyword
 import re
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -73,21 +72,17 @@ def write_plugin(names: Names, out: Path) -> list[str]:
         raise FileNotFoundError(f"there is no folder {parent} to write {out.name} into; make it first")
     files = dict(_files(names))
     try:
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=parent))
+        unfinished = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=parent)
     except PermissionError as error:
         raise PermissionError(
             f"{parent} cannot be written to: permission denied; write elsewhere with --out"
         ) from error
-    try:
+    with unfinished as folder:
         for path, text in files.items():
-            file = unfinished / path
+            file = Path(folder, out.name, path)
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
-        unfinished.chmod(0o755)  # temporary folders are their owner's alone
-        unfinished.rename(out)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+        Path(folder, out.name).rename(out)
     return sorted(files)
 
 

@@ -48,6 +48,6 @@ def third_parties(made_once: "MadeOnce", built: dict[str, Built]) -> Path:
         assert written.returncode == 0, written.stderr
         plugins = build([Project(folder / name) for name in ("acme-parquet", "acme-new")], folder).values()
         tests = [requirement for plugin in plugins for requirement in plugin.test_requirements()]
-        environment(folder / "env", [built[CORE], *plugins], also=tests)
+        environment(folder / "env", [each.wheel for each in (built[CORE], *plugins)], also=tests)
 
     return made_once("third parties", make)

@@ -61,7 +61,7 @@ def test_a_new_plugin_is_these_files(tmp_path: Path) -> None:
     assert settings["project"]["entry-points"]["datarax.sources"] == {"acme_new": "acme_new:AcmeNew"}
     assert "datarax-core>=0.1,<0.2" in settings["project"]["dependencies"]
     assert "license" not in settings["project"]
-    assert folder.stat().st_mode & 0o777 == 0o755
+    assert folder.stat().st_mode == (folder / "tests").stat().st_mode
 
 
 def test_a_new_plugin_is_written_where_it_is_wanted(tmp_path: Path) -> None:

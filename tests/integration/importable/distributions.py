@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from environments import environment, pip, requirements_of, run, said_by
 from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -114,11 +115,11 @@ class Built(Project):
     @cached_property
     def installed_as(self) -> metadata.Distribution:
         """What the wheel says of itself."""
-        return metadata.PathDistribution(zipfile.Path(self.wheel, f"{self.stem}.dist-info/"))
+        return said_by(self.wheel)
 
     def requires(self) -> list[Requirement]:
         """What the wheel needs, extras included."""
-        return list(map(Requirement, self.installed_as.requires or ()))
+        return requirements_of(self.installed_as)
 
 
 def projects() -> list[Project]:
@@ -164,9 +165,7 @@ def prove(folder: Path, built: Sequence[Built]) -> Path:
     Raises:
         AssertionError: They do not; says what went wrong.
     """
-    from environments import environment, pip, run  # noqa: PLC0415 - which needs what is defined here
-
-    commands = environment(folder, built)
+    commands = environment(folder, [each.wheel for each in built])
     listed = json.loads(run(commands / "drx", "sources", "--json", cwd=folder).stdout)
     expected = [
         (entry.name, "ready", each.name, each.table["version"])
@@ -217,21 +216,17 @@ def _build(wanted: Sequence[tuple[str, Path, Path]]) -> None:
 def _of_contents(built: Built) -> Iterator[str]:
     """Files that are missing, or that nobody put there."""
     package = built.package_files()
-    scripts = bool(built.installed_as.entry_points)
-    info = ["METADATA", "WHEEL", "RECORD", *["entry_points.txt"] * scripts]
-    info += [f"licenses/{name}" for name in ("LICENSE",) if (built.folder / name).exists()]
-    yield from _differences(
-        "wheel",
-        set(zipfile.ZipFile(built.wheel).namelist()),
-        {*package, *(f"{built.stem}.dist-info/{f}" for f in info)},
-    )
+    info = {
+        f"{built.stem}.dist-info/{name}"
+        for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
+    }
+    yield from _differences("wheel", set(zipfile.ZipFile(built.wheel).namelist()), package | info)
     around = {name for name in ("LICENSE", "README.md", "CHANGELOG.md") if (built.folder / name).exists()}
     with tarfile.open(built.sdist) as archive:
         names = {name.removeprefix(f"{built.stem}/") for name in archive.getnames()} - {
             ".gitignore"
         }  # hatchling's doing
-    tests = {name for name in names if name.startswith("tests/")} if built.folder.parent != ROOT / "plugins" else set()
-    yield from _differences("sdist", names - tests, {*package, *around, "PKG-INFO", "pyproject.toml"})
+    yield from _differences("sdist", names, package | around | {"PKG-INFO", "pyproject.toml"})
 
 
 def _differences(kind: str, found: set[str], expected: set[str]) -> Iterator[str]:
@@ -253,8 +248,11 @@ def _of_metadata(built: Built) -> Iterator[str]:
     if (parsed.description or "").strip() != readme or parsed.description_content_type != "text/markdown":
         yield "the description is not README.md as Markdown"
     table = built.table
-    if not parsed.license_expression and "license" in table:
-        yield "the license is no SPDX expression"
+    said = parsed.name, str(parsed.version), str(parsed.requires_python), parsed.license_expression
+    if set(said) != {built.name, table["version"], table["requires-python"], "MIT"}:
+        yield f"it says {said} of itself"
+    if built.installed_as.read_text("licenses/LICENSE") != (ROOT / "LICENSE").read_text(encoding="utf-8"):
+        yield "its license is not that of the tree"
     required = {requirement for requirement in built.requires() if requirement.marker is None}
     if required != set(map(Requirement, table["dependencies"])) or not required:
         yield f"it requires {sorted(map(str, required))}, not what pyproject.toml says"

@@ -7,33 +7,49 @@ import os
 import subprocess
 import sys
 import venv
+import zipfile
 from collections.abc import Iterable, Sequence
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
 
-from distributions import Built
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 
-def environment(folder: Path, built: Sequence[Built], also: Iterable[Requirement] = ()) -> Path:
-    """The folder of commands of a new environment that holds these distributions and what they require.
+def environment(folder: Path, wheels: Sequence[Path], also: Iterable[Requirement] = ()) -> Path:
+    """The folder of commands of a new environment that holds these wheels and what they require.
 
     Args:
         folder: Where it is made.
-        built: What is installed, from its wheels.
-        also: What is wanted besides; extras of ``built`` among it.
+        wheels: What is installed.
+        also: What is wanted besides; extras of the wheels among it.
     """
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/*/site-packages")
-    ours = {each.name: each for each in built}
-    wanted = _needs(chain(also, *(each.requires() for each in built)), "")
-    for name, extra in [(name, extra) for name, extra in wanted if name in ours and extra]:
-        wanted |= _needs(ours[name].requires(), extra)
-    _link({(name, extra) for name, extra in wanted if name not in ours}, site, seen={(name, "") for name in ours})
-    pip("--python", folder / "bin/python", "install", "--no-deps", "--no-index", *(each.wheel for each in built))
+    requires = {name_of(wheel): requirements_of(said_by(wheel)) for wheel in wheels}
+    wanted = _needs(chain(also, *requires.values()), "")
+    for name, extra in [(name, extra) for name, extra in wanted if name in requires and extra]:
+        wanted |= _needs(requires[name], extra)
+    _link({pair for pair in wanted if pair[0] not in requires}, site, seen={(name, "") for name in requires})
+    pip("--python", folder / "bin/python", "install", "--no-deps", "--no-index", *wheels)
     return folder / "bin"
+
+
+def name_of(wheel: Path) -> str:
+    """The name of its distribution."""
+    return canonicalize_name(wheel.name.partition("-")[0])
+
+
+def said_by(wheel: Path) -> metadata.Distribution:
+    """What a wheel says of itself."""
+    stem = "-".join(wheel.name.split("-")[:2])
+    return metadata.PathDistribution(zipfile.Path(wheel, f"{stem}.dist-info/"))
+
+
+def requirements_of(distribution: metadata.Distribution) -> list[Requirement]:
+    """What a distribution needs, extras included."""
+    return list(map(Requirement, distribution.requires or ()))
 
 
 def pip(*arguments: str | Path) -> str:
@@ -65,7 +81,7 @@ def _link(wanted: set[tuple[str, str]], folder: Path, *, seen: set[tuple[str, st
         for top in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
             if not (folder / top).exists():
                 (folder / top).symlink_to(str(found.locate_file(top)))
-        waiting |= _needs(map(Requirement, found.requires or ()), pair[1])
+        waiting |= _needs(requirements_of(found), pair[1])
 
 
 def _needs(requirements: Iterable[Requirement], extra: str) -> set[tuple[str, str]]:
