@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from datarax_core.config import (
+    Count,
     Flag,
     LocalPath,
     Name,
@@ -36,6 +37,10 @@ class AcmeParquetConfig(SourceConfig):
     )
     shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
         default=False, description="Serve each epoch in a shuffled order of all rows."
+    )
+    shuffle_window: Count | None = Field(
+        default=None,
+        description="With shuffle: row groups are shuffled, and rows among so many of them; null is among all rows.",
     )
     fill_null: dict[Name, StrictBool | StrictInt | StrictFloat | StrictStr] = Field(
         default_factory=dict, description="What stands in for a null, by column; elsewhere a null is an error."
@@ -67,6 +72,13 @@ class AcmeParquetConfig(SourceConfig):
     def _columns_are_named_once(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if twice := [name for name, times in Counter(value or ()).items() if times > 1]:
             raise ValueError(f"column {twice[0]!r} is named more than once; name each column once")
+        return value
+
+    @field_validator("shuffle_window")
+    @classmethod
+    def _only_with_shuffle(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("shuffle") is False:
+            raise ValueError(f"shuffle_window={value} has no use without shuffle=True; set that, or leave it out")
         return value
 
     @field_validator("cache_bytes")

@@ -50,6 +50,12 @@ class RowGroups:
         """Rows in all of them."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
+    @property
+    def num_rows_of_each(self) -> np.ndarray:
+        """int64 (groups,): how many each has; none for empty ones."""
+        rows: np.ndarray = np.diff(self._ends, prepend=0)
+        return rows
+
     def take(self, records: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
         """Write the columns of ``records`` into the rows of ``out``. Each row group is looked at once.
 

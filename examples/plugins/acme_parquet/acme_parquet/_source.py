@@ -9,11 +9,13 @@ import numpy as np
 from flax import nnx
 
 from datarax_core import DataSourceModule, SourceConfig, aligned_empty
-from datarax_core.indices import record_numbers
+from datarax_core.indices import as_integer, record_numbers
+from datarax_core.order import key_words
 from datarax_core.spec import Batch
 
 from ._config import AcmeParquetConfig
 from ._files import ParquetFile
+from ._order import WindowedOrder
 from ._paths import data_files
 from ._row_groups import RowGroups
 from ._schema import require_fill, spec_of
@@ -23,7 +25,8 @@ class AcmeParquet(DataSourceModule):
     """The rows of Parquet files as records, their columns as fields.
 
     Rows are decoded a row group at a time. Reading in sequence decodes each row group once an epoch; a shuffled batch touches
-    about as many row groups as it has records, and decodes those that are not kept: see ``cache_bytes`` and ``cacheable``.
+    about as many row groups as it has records, and decodes those that are not kept: see ``cache_bytes``, ``cacheable`` and
+    ``shuffle_window``.
 
     Args:
         config: Its settings.
@@ -65,9 +68,26 @@ class AcmeParquet(DataSourceModule):
         self._opened.row_groups.take(records, batch)
         return batch
 
+    def record_indices_at(self, start: int | jax.Array, size: int, key: Any = None) -> Any:
+        """The records at positions ``start .. start + size``; see `DataSourceModule.record_indices_at`."""
+        window = self.config.shuffle_window
+        if window is None or not self.is_random_order or key is None:
+            return super().record_indices_at(start, size, key)
+        super().record_indices_at(start, 0, key)  # refuses what is no position, and no key
+        order, words = WindowedOrder(self._opened.row_groups.num_rows_of_each, window), key_words(key)
+        if not isinstance(start, jax.core.Tracer) and not isinstance(key, jax.core.Tracer):
+            return order.record_indices(as_integer("a position", start), size, np.asarray(words))
+
+        def on_host(start: Any, words: Any) -> np.ndarray:
+            return order.record_indices(int(start), size, np.asarray(words)).astype(np.int32)
+
+        shape = jax.ShapeDtypeStruct((size,), np.dtype(np.int32))
+        return jax.pure_callback(on_host, shape, start, words, vmap_method="sequential")
+
     def fingerprint(self) -> dict[str, Any]:
         """That of every source, with what tells these files from others: a state of those is refused."""
-        return {**super().fingerprint(), **self._opened.fingerprint()}
+        window = self.config.shuffle_window if self.is_random_order else None
+        return {**super().fingerprint(), **self._opened.fingerprint(), "shuffle_window": window}
 
     def fetch(self, indices: Any) -> Batch:
         """`get_records`; with ``cacheable`` from memory, to which all rows go of a row group that is decoded for some."""

@@ -39,6 +39,8 @@ def open_source(paths: Any, **fields: Any) -> AcmeParquet:
         ({"paths": ()}, "paths\n.* at least 1 item"),
         ({"paths": "gs://bucket/a.parquet"}, "'gs://bucket/a.parquet' is not on this machine"),
         ({"columns": ("a", "b", "a")}, "column 'a' is named more than once"),
+        ({"shuffle_window": 100}, "shuffle_window=100 has no use without shuffle=True"),
+        ({"shuffle_window": 0, "shuffle": True}, "shuffle_window\n.* greater than or equal to 1"),
         ({"cache_bytes": -1}, "cache_bytes\n.* greater than or equal to 0"),
         ({"cache_bytes": 1, "cacheable": True}, "leaves cache_bytes nothing to limit"),
         ({"fill_null": {"x": None}}, "fill_null.x"),

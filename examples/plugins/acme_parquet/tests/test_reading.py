@@ -214,3 +214,42 @@ def test_a_cacheable_source_decodes_each_row_group_once_for_all_epochs(
     source.reset_cache()
     with pytest.raises(DataFileError, match="is gone"):
         source.fetch(np.arange(100))
+
+
+# -- order --------------------------------------------------------------------------------------------------------------
+
+
+def order_of(source: AcmeParquet, start: int = 0, size: int | None = None) -> list[int]:
+    indices = source.record_indices_at(start, len(source) if size is None else size, source.order_words())
+    return np.asarray(indices).tolist()
+
+
+@pytest.mark.parametrize("window", [1, 7, 25, 50, 99, 100, 1000])
+def test_an_epoch_in_windows_is_a_permutation_and_each_another_one(write: Write, window: int) -> None:
+    paths = [write({"x": range(70)}, "a.parquet", rows=16), write({"x": range(30)}, "b.parquet", rows=9)]
+    source = open_source(paths, shuffle=True, shuffle_window=window)
+    epochs = [order_of(source, 100 * epoch) for epoch in range(4)]
+    assert [sorted(epoch) for epoch in epochs] == 4 * [list(range(100))]
+    assert len(set(map(tuple, epochs))) == 4
+    assert order_of(source, 33, 250) == [index for epoch in epochs for index in epoch][33:283]
+
+
+def test_a_window_decodes_each_row_group_once_an_epoch(write: Write, reads: list[int]) -> None:
+    source = open_source(
+        write({"x": range(1000)}, rows=10), shuffle=True, shuffle_window=50, cache_bytes=7 * 80, columns=("x",)
+    )
+    served = [x for _ in range(100) for x in source.get_batch(10)["x"].tolist()]
+    assert sorted(served) == list(range(1000))
+    assert sorted(reads) == list(range(100)) != reads
+    inside = [abs(served.index(x) - served.index(x + 1)) for x in range(0, 1000, 10)]
+    assert np.mean(inside) > 10  # rows that were neighbours are not
+
+
+def test_compiled_code_is_served_the_same_order(write: Write) -> None:
+    source = open_source(write({"x": range(100)}), shuffle=True, shuffle_window=30)
+    other = open_source(write({"x": range(100)}, "b.parquet", rows=33), shuffle=True, shuffle_window=30)
+    for each in (source, other):
+        words = each.order_words()
+        compiled = jax.jit(lambda start, each=each, words=words: each.get_batch_at(start, 40, words)["x"])
+        assert compiled(80).tolist() == order_of(each, 80, 40)
+    assert order_of(source) != order_of(other)
