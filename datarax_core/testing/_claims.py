@@ -3,9 +3,10 @@
 import jax
 import numpy as np
 
-from ..errors import DataraxError
-from ..order import DEVICE_LIMIT
-from ..spec import device_spec, spec_of
+from datarax_core.errors import DataraxError
+from datarax_core.order import DEVICE_LIMIT
+from datarax_core.spec import device_spec, spec_of
+
 from ._subject import BATCH, Subject
 from ._verdict import require
 
@@ -39,13 +40,18 @@ class ClaimPromises:
             return
         require(
             subject.deviation(_RESTORED, found),
-            f"{subject.title} claims less than it does: set_state() resumes it exactly, but its capabilities say resumable=False, so "
-            "that nothing is read ahead, and a pipeline over it has no state",
+            f"{subject.title} claims less than it does: set_state() resumes it exactly, but its capabilities say "
+            "resumable=False, so that nothing is read ahead, and a pipeline over it has no state",
         )
 
     def test_it_claims_that_it_can_be_traced(self, subject: Subject) -> None:
         """``traceable`` is not False where `get_records` takes traced indices: compiled code then reads it without the host."""
-        if subject.source.access != "host" or subject.source.traceable or subject.beside or subject.records > DEVICE_LIMIT:
+        if (
+            subject.source.access != "host"
+            or subject.source.traceable
+            or subject.beside
+            or subject.records > DEVICE_LIMIT
+        ):
             return
         indices = jax.ShapeDtypeStruct((BATCH,), np.dtype(np.int32))
         try:
@@ -55,8 +61,8 @@ class ClaimPromises:
         asks_the_host = "callback" in str(program)
         require(
             asks_the_host or spec_of(traced) != device_spec(subject.source.element_spec()),
-            f"{subject.title} claims less than it does: get_records() takes traced indices, but traceable is False, so that compiled "
-            "code asks the host for its records; say `traceable = True`",
+            f"{subject.title} claims less than it does: get_records() takes traced indices, but traceable is False, so that "
+            "compiled code asks the host for its records; say `traceable = True`",
         )
 
     def test_it_claims_epochs_of_every_record_once(self, subject: Subject) -> None:
@@ -67,6 +73,6 @@ class ClaimPromises:
         epochs = [np.sort(subject.indices(epoch * length, length)) for epoch in range(3)]
         require(
             any(not np.array_equal(epoch, np.arange(subject.records)) for epoch in epochs),
-            f"{type(subject.author).__name__} claims less than {subject.title} does: its epochs serve every record once, but "
-            "every_record_once is False; leave that out",
+            f"{type(subject.author).__name__} claims less than {subject.title} does: its epochs serve every record once, "
+            "but every_record_once is False; leave that out",
         )

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..spec import Batch, fits_device, named_fields
+from datarax_core.spec import Batch, fits_device, named_fields
 
 
 def rows_of(batch: Batch) -> int:
@@ -49,7 +49,9 @@ def _in_field(name: str, expected: Any, found: Any) -> str:
     for row in np.ndindex(wanted.shape[:1]):
         if not _same(wanted[row], given[row]):
             return f"field {name!r} of row {row[0]} is {given[row]!r:.60} where {wanted[row]!r:.60} is expected"
-    return "" if wanted.shape or _same(wanted[()], given[()]) else f"field {name!r} is {given!r:.60}, not {wanted!r:.60}"
+    return (
+        "" if wanted.shape or _same(wanted[()], given[()]) else f"field {name!r} is {given!r:.60}, not {wanted!r:.60}"
+    )
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -7,8 +7,9 @@ from typing import Any, Final
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
-from ..config import SourceConfig
-from ..errors import DataraxError
+from datarax_core.config import SourceConfig
+from datarax_core.errors import DataraxError
+
 from ._effects import Shows, seen_of, trials
 from ._schema import schema_of
 from ._subject import Subject
@@ -27,8 +28,8 @@ class ConfigPromises:
         except ValidationError as refused:
             require(
                 _UNKNOWN in str(refused),
-                f"{_title(subject)} refuses an unknown option, but its error does not name it: {refused}. Derive your config "
-                "from SourceConfig, and leave its validators be",
+                f"{_title(subject)} refuses an unknown option, but its error does not name it: {refused}. Derive your "
+                "config from SourceConfig, and leave its validators be",
             )
         else:
             broken(
@@ -41,19 +42,23 @@ class ConfigPromises:
         reports = [report for field in _fields(subject) if (report := _without_effect(subject, field))]
         require(
             not reports,
-            f"{_title(subject)} promises to ignore no option: " + "; ".join(reports) + ". Make them change what the source "
+            f"{_title(subject)} promises to ignore no option: "
+            + "; ".join(reports)
+            + ". Make them change what the source "
             "does, refuse what cannot work, or take them out; what the kit cannot guess is declared in "
-            "`effective = {field: value}`, or with `Shows`, and what is seen by a test of yours alone in `shown_elsewhere`",
+            "`effective = {field: value}`, or with `Shows`, and what is seen by a test of yours alone in "
+            "`shown_elsewhere`",
         )
 
     def test_a_config_never_changes(self, subject: Subject) -> None:
         """It is part of what the stream is a function of."""
-        config = subject.config.model_copy()
         try:
-            config.type = subject.config.type
+            setattr(subject.config.model_copy(), "type", subject.config.type)  # noqa: B010 - type checkers know better
         except ValidationError:
             return
-        broken(f'{_title(subject)} promises never to change, but took a new `type`; leave it frozen, as SourceConfig is')
+        broken(
+            f"{_title(subject)} promises never to change, but took a new `type`; leave it frozen, as SourceConfig is"
+        )
 
     def test_a_config_survives_json(self, subject: Subject) -> None:
         """What is written to a file is read back equal."""
@@ -63,7 +68,10 @@ class ConfigPromises:
         require(
             again == subject.config,
             f"{_title(subject)} promises to be the same after JSON, but {', '.join(differing) or 'it'} came back different: "
-            + "; ".join(f"{name}={getattr(subject.config, name)!r:.60} as {getattr(again, name)!r:.60}" for name in differing)
+            ""
+            + "; ".join(
+                f"{name}={getattr(subject.config, name)!r:.60} as {getattr(again, name)!r:.60}" for name in differing
+            )
             + ". A validator has to take what it returns, and return it as it is",
         )
 
@@ -112,7 +120,9 @@ def _fields(subject: Subject) -> list[str]:
     known = set(type(subject.config).model_fields)
     author = subject.author
     if unknown := sorted({*author.effective, *author.shown_elsewhere} - known):
-        broken(f"{_title(subject)} has no field {', '.join(map(repr, unknown))}, which effective or shown_elsewhere names")
+        broken(
+            f"{_title(subject)} has no field {', '.join(map(repr, unknown))}, which effective or shown_elsewhere names"
+        )
     return sorted(known - {"type", *author.shown_elsewhere})
 
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from ..build import build_source
-from ..config import SourceConfig
-from ..registry import SourceRegistry, default_registry
-from ..source import DataSourceModule
+from datarax_core.build import build_source
+from datarax_core.config import SourceConfig
+from datarax_core.registry import SourceRegistry, default_registry
+from datarax_core.source import DataSourceModule
+
 from ._effects import Shows
 from ._subject import Subject
+from ._verdict import broken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +61,9 @@ class Declarations:
     def make_config(self, folder: Path) -> Mapping[str, Any] | SourceConfig:  # noqa: ARG002 - what an author needs
         """The config of the source under test; files that it names are written to ``folder``. Asked for once a class."""
         if self.config is None:
-            pytest.fail(
+            broken(
                 f'{type(self).__name__} says of no source how it is made; give it config = {{"type": ...}}, or define '
-                "make_config(self, folder)",
-                pytrace=False,
+                "make_config(self, folder)"
             )
         return self.config
 
@@ -92,7 +93,8 @@ class Declarations:
         stash = request.node.parent.stash
         if _SUBJECT not in stash:
             stash[_SUBJECT] = Subject(self, tmp_path_factory.mktemp(type(self).__name__, numbered=True))
-        return stash[_SUBJECT]
+        made: Subject = stash[_SUBJECT]
+        return made
 
 
 _SUBJECT = pytest.StashKey[Subject]()

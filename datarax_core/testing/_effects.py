@@ -12,8 +12,9 @@ from unittest.mock import patch
 import jax
 import numpy as np
 
-from ..source import DataSourceModule
-from ..spec import describe
+from datarax_core.source import DataSourceModule
+from datarax_core.spec import describe
+
 from ._subject import batches
 
 if TYPE_CHECKING:

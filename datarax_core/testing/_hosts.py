@@ -12,10 +12,11 @@ import jax
 import numpy as np
 import pytest
 
-from .._batch_rule import BatchRule
-from .._streams import StreamReader
-from ..source import DataSourceModule
-from ..spec import Batch
+from datarax_core._batch_rule import BatchRule
+from datarax_core._streams import StreamReader
+from datarax_core.source import DataSourceModule
+from datarax_core.spec import Batch
+
 from ._compare import difference, joined, part, rows_of
 from ._subject import Subject
 from ._verdict import not_claimed, require
@@ -86,19 +87,22 @@ class HostPromises:
             text = next(filter(None, parts), "")
             require(
                 not text,
-                f"{subject.title} promises {count} hosts disjoint rows that make up each batch, but at position {position} one of "
-                f"them read other records: {text}. Let records be a function of their index, and streams of their position",
+                f"{subject.title} promises {count} hosts disjoint rows that make up each batch, but at position {position} "
+                f"one of them read other records: {text}. Let records be a function of their index, and streams of their "
+                "position",
             )
 
     def _parts_make_up_an_epoch(self, subject: Subject, hosts: list["Host"]) -> None:
         lengths = [host.source.epoch_length or 0 for host in hosts]
-        seen = Counter(_told_apart(joined(host.source.get_batch(length) for host, length in zip(hosts, lengths, strict=True))))
+        seen = Counter(
+            _told_apart(joined(host.source.get_batch(length) for host, length in zip(hosts, lengths, strict=True)))
+        )
         wanted = Counter(_told_apart(subject.build().get_batch(subject.length or sum(lengths))))
         require(
             not seen - wanted and len(set(lengths)) == 1 and sum(lengths) > (subject.length or 0) - len(hosts),
             f"{subject.title} promises {len(hosts)} hosts disjoint parts of one length that make up an epoch, but they have "
-            f"{lengths} records, {(seen - wanted).total()} of which others have too, or no epoch has; cut process_part(part, num_parts) "
-            "out of the one order",
+            f"{lengths} records, {(seen - wanted).total()} of which others have too, or no epoch has; cut "
+            "process_part(part, num_parts) out of the one order",
         )
 
     def test_shards_are_disjoint_and_complete(self, subject: Subject) -> None:
@@ -127,7 +131,7 @@ class HostPromises:
 _SHARD_ROUTES: Final[dict[str, Any]] = {
     "get_batch_at()": lambda source, length: source.get_batch_at(0, length, source.order_words()),
     "get_batch()": lambda source, length: source.get_batch(length),
-    "a loop": lambda source, length: jax.tree.map(lambda *values: np.stack(values), *source),
+    "a loop": lambda source, _length: jax.tree.map(lambda *values: np.stack(values), *source),
 }
 
 

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 import pytest
 
-from ..source import DataSourceModule
-from ..spec import Batch
+from datarax_core.source import DataSourceModule
+from datarax_core.spec import Batch
+
 from ._compare import difference, joined
 from ._subject import BATCH, Subject, batches
 from ._verdict import broken, require
@@ -41,8 +42,9 @@ class IsolationPromises:
             require(attempts, f"{subject.title} cannot be read: {cause}")
         require(
             not attempts,
-            f"{subject.title} promises to be read without a network, but tried to reach {', '.join(dict.fromkeys(attempts))}; look on "
-            "this machine first, and go out only where the config asks for it",
+            f"{subject.title} promises to be read without a network, but tried to reach "
+            f"{', '.join(dict.fromkeys(attempts))}; look on this machine first, and go out only where the config asks for "
+            "it",
         )
 
     def test_it_pickles_where_it_stands(self, subject: Subject) -> None:
@@ -53,11 +55,13 @@ class IsolationPromises:
             content = pickle.dumps(source)
         except Exception as cause:  # noqa: BLE001 - a pickle may fail in any way
             broken(
-                f"{subject.title} promises to pickle, for worker processes, but it does not: {type(cause).__name__}: {cause}. Leave "
-                "what cannot in another process out of __getstate__, and open it when it is first needed"
+                f"{subject.title} promises to pickle, for worker processes, but it does not: {type(cause).__name__}: "
+                f"{cause}. Leave what cannot in another process out of __getstate__, and open it when it is first needed"
             )
         twin: DataSourceModule = pickle.loads(content)  # noqa: S301 - was made here
-        subject.require_served(BATCH, twin.get_batch(BATCH), "what a pickle made of the source", "Let the pickle hold where it stands")
+        subject.require_served(
+            BATCH, twin.get_batch(BATCH), "what a pickle made of the source", "Let the pickle hold where it stands"
+        )
 
     def test_it_is_read_by_a_spawned_process(self, subject: Subject, another_process: ProcessPoolExecutor) -> None:
         """A worker process that is sent a pickle reads the same records."""
@@ -69,7 +73,9 @@ class IsolationPromises:
                 f"{subject.title} promises to be read by a process that was sent a pickle of it, but there it fails: "
                 f"{type(cause).__name__}: {cause}. Let the pickle hold all that it takes to open the data again"
             )
-        subject.require_served(0, found, "a spawned process", "Let the pickle hold all that it takes to open the data again")
+        subject.require_served(
+            0, found, "a spawned process", "Let the pickle hold all that it takes to open the data again"
+        )
 
     @pytest.fixture
     def another_process(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ProcessPoolExecutor:
@@ -94,8 +100,8 @@ class IsolationPromises:
                 text = difference(subject.source.fetch(indices), batch)
                 require(
                     not text,
-                    f"{subject.title} promises to be read by several threads at once, but then gave other records than were asked "
-                    f"for: {text}. Keep what a read needs in local variables, or hold a lock",
+                    f"{subject.title} promises to be read by several threads at once, but then gave other records than were "
+                    f"asked for: {text}. Keep what a read needs in local variables, or hold a lock",
                 )
 
     def test_another_thread_reads_it(self, subject: Subject) -> None:
@@ -106,8 +112,8 @@ class IsolationPromises:
                 found = pool.submit(_read, source, BATCH).result()
             except Exception as cause:  # noqa: BLE001 - of the source, on the other thread
                 broken(
-                    f"{subject.title} promises to be read by a background thread, but there it fails: {type(cause).__name__}: "
-                    f"{cause}. Open what belongs to one thread on the thread that reads"
+                    f"{subject.title} promises to be read by a background thread, but there it fails: "
+                    f"{type(cause).__name__}: {cause}. Open what belongs to one thread on the thread that reads"
                 )
         subject.require_served(0, found, "another thread", "Open what belongs to one thread on the thread that reads")
 
@@ -142,5 +148,3 @@ def _switching_often() -> Iterator[None]:
         yield
     finally:
         sys.setswitchinterval(interval)
-
-

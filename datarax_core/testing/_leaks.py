@@ -1,16 +1,19 @@
 """Promises about what is left behind: no memory, no open files, no threads."""
 
+import functools
 import gc
 import math
 import os
 import threading
 import tracemalloc
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import jax
 
-from ..source import DataSourceModule
+from datarax_core.source import DataSourceModule
+
 from ._subject import BATCH, Subject, batches
 from ._verdict import not_claimed, require
 
@@ -27,7 +30,9 @@ class LeakPromises:
 
     def test_memory_is_flat_over_epochs(self, subject: Subject) -> None:
         """What was read is not kept, unless the config says ``cacheable``; nor is anything else that grows."""
-        record = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in jax.tree.leaves(subject.source.element_spec()))
+        record = sum(
+            leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in jax.tree.leaves(subject.source.element_spec())
+        )
         epochs = max(_EPOCHS, _SERVED // (max(record, 1) * _in_epoch(subject)))
         first, source = subject.build(), subject.build()
         for _ in range(epochs + 1):
@@ -43,36 +48,37 @@ class LeakPromises:
             tracemalloc.stop()
         require(
             grown <= _GROWTH,
-            f"{subject.title} promises memory that is flat over epochs, but {epochs} more of them left {grown} bytes behind, where "
-            f"{_GROWTH} are plenty; keep nothing of what was read",
+            f"{subject.title} promises memory that is flat over epochs, but {epochs} more of them left {grown} bytes "
+            f"behind, where {_GROWTH} are plenty; keep nothing of what was read",
         )
 
     def test_no_file_stays_open(self, subject: Subject) -> None:
         """What a source opened is closed when it is dropped."""
         if not _DESCRIPTORS.exists():
             not_claimed(f"open files are listed in {_DESCRIPTORS}, which this system does not have")
-        subject.build()  # what is opened once a process is open by now
-        gc.collect()
-        before = _open_files()
-        _build_read_and_drop(subject)
-        left = {number: name for number, name in _open_files().items() if before.get(number) != name}
+        left = _left_by(subject).files
         require(
             not left,
-            f"{subject.title} promises to leave no file open, but after it was dropped there are {', '.join(left.values())}; close them "
-            "in close(), which is called where it exists, or let what holds them be dropped with the source",
+            f"{subject.title} promises to leave no file open, but after it was dropped there are {', '.join(left)}; close "
+            "them in close(), which is called where it exists, or let what holds them be dropped with the source",
         )
 
     def test_no_thread_is_left(self, subject: Subject) -> None:
         """What a source started ends when it is dropped."""
-        subject.build()
-        before = set(threading.enumerate())
-        _build_read_and_drop(subject)
-        left = [thread for thread in set(threading.enumerate()) - before if _still_runs(thread)]
+        left = [thread.name for thread in _left_by(subject).threads if _still_runs(thread)]
         require(
             not left,
-            f"{subject.title} promises to leave no thread behind, but after it was dropped there are "
-            f"{', '.join(thread.name for thread in left)}; end them in close(), which is called where it exists, or by weakref.finalize",
+            f"{subject.title} promises to leave no thread behind, but after it was dropped there are {', '.join(left)}; end "
+            "them in close(), which is called where it exists, or by weakref.finalize",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is there after a source was dropped, and was not before it was built."""
+
+    files: list[str]
+    threads: set[threading.Thread]
 
 
 _DESCRIPTORS: Final = Path("/dev/fd")
@@ -94,21 +100,30 @@ def _traced() -> int:
     return tracemalloc.get_traced_memory()[0]
 
 
-def _build_read_and_drop(subject: Subject) -> None:
-    source = subject.build()
+@functools.lru_cache(maxsize=1)  # for both tests: the collection of garbage takes longer than all else
+def _left_by(subject: Subject) -> Left:
+    subject.build()  # what is opened or started once a process is there by now
+    files, threads = _open_files(), set(threading.enumerate())
+    _read_and_drop(subject.build())
+    gc.collect()
+    left = [name for number, name in _open_files().items() if files.get(number) != name]
+    return Left(left, set(threading.enumerate()) - threads)
+
+
+def _read_and_drop(source: DataSourceModule) -> None:
     for _ in batches(source, 2 * BATCH):
         pass
     close = getattr(source, "close", None)
     if close is not None:
         close()
-    del source, close
-    gc.collect()
 
 
 def _open_files() -> dict[int, str]:
     """What is behind each open file descriptor."""
+    if not _DESCRIPTORS.exists():
+        return {}
     found = {}
-    for name in os.listdir(_DESCRIPTORS):
+    for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208 - numbers, not paths
         try:
             status = os.fstat(int(name))
         except OSError:  # that of the listing itself

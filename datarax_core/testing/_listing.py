@@ -33,7 +33,8 @@ class ListingPromises:
         report = _report(subject)
         ((status, target, detail),) = report["facts"]
         require(
-            status == "ready", f"source {subject.config.type!r} is listed as {status}: {detail}. Mend that, and reinstall it"
+            status == "ready",
+            f"source {subject.config.type!r} is listed as {status}: {detail}. Mend that, and reinstall it",
         )
         package = target.partition(":")[0].partition(".")[0]
         require(
@@ -48,8 +49,8 @@ class ListingPromises:
         found = sorted(set(heavy) & set(_report(subject)["imported"]))
         require(
             not found,
-            f"importing source {subject.config.type!r} imports {', '.join(found)}, which everybody pays for who names it in a "
-            "config; import it in the function that needs it",
+            f"importing source {subject.config.type!r} imports {', '.join(found)}, which everybody pays for who names it in "
+            "a config; import it in the function that needs it",
         )
 
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataraxError
-from ..source import DataSourceModule
+from datarax_core.errors import DataraxError
+from datarax_core.source import DataSourceModule
+
 from ._effects import missing_paths
 from ._subject import Subject
 from ._verdict import broken, not_claimed, require
@@ -32,16 +33,13 @@ class MistakePromises:
                     )
                 else:
                     broken(
-                        f"{subject.title} has {length} records, and promises an IndexError for others, but {way} gave one for {index}; "
-                        "leave __getitem__ and __getitems__ to the base class, or refuse it"
+                        f"{subject.title} has {length} records, and promises an IndexError for others, but {way} gave one "
+                        f"for {index}; leave __getitem__ and __getitems__ to the base class, or refuse it"
                     )
 
     def test_a_missing_path_is_named(self, subject: Subject) -> None:
         """A path that is not there is an error that names it, when the source is built."""
-        fields = {
-            name: value for name, value in subject.fields.items() if name != "type"
-        }  # which a folder may be called like
-        named = {name: paths for name, value in fields.items() if (paths := missing_paths(value))}
+        named = {name: paths for name, value in subject.fields.items() if (paths := missing_paths(value))}
         if not named:
             not_claimed("the config under test names no path that exists")
         for field, paths in named.items():
@@ -56,8 +54,8 @@ class MistakePromises:
                 )
             else:
                 broken(
-                    f"{subject.title} promises to name a path that is not there, but was built with {field}={path!r}; look at it when "
-                    "the source is built, and raise FileNotFoundError"
+                    f"{subject.title} promises to name a path that is not there, but was built with {field}={path!r}; look "
+                    "at it when the source is built, and raise FileNotFoundError"
                 )
 
     def test_a_damaged_record_is_named(self, subject: Subject) -> None:
@@ -69,7 +67,8 @@ class MistakePromises:
         error = _error_of(source, damaged.record)
         if error is None:
             broken(
-                f"{source.title} promises an error for a record that is damaged, but read record {damaged.record} as if it were whole"
+                f"{source.title} promises an error for a record that is damaged, but read record {damaged.record} as if it "
+                "were whole"
             )
         said = "\n".join([str(error), *getattr(error, "__notes__", ())])
         wanted = [f"{damaged.record}", *([] if damaged.path is None else [str(damaged.path)])]
@@ -82,7 +81,8 @@ class MistakePromises:
         other = (damaged.record + 1) % source.num_records
         require(
             _error_of(source, other) is None,
-            f"{source.title} promises to read on after a record that is damaged, but then record {other} failed too: {_error_of(source, other)}",
+            f"{source.title} promises to read on after a record that is damaged, but then record {other} failed too: "
+            f"{_error_of(source, other)}",
         )
 
 

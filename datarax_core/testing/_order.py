@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from ..order import key_words
-from ..source import DataSourceModule
+from datarax_core.order import key_words
+from datarax_core.source import DataSourceModule
+
 from ._compare import difference, part, rows_of
 from ._subject import BATCH, Subject
 from ._verdict import not_claimed, require
@@ -29,8 +30,8 @@ class OrderPromises:
         require(
             not text and source.cursor.position == before + BATCH,
             f"{subject.title} promises get_batch_at() to be stateless, but after two calls of it the source stands at "
-            f"{source.cursor.position - BATCH}, not {before}, or serves other records: {text or 'not yet'}. Compute everything "
-            "from start, size and key",
+            f"{source.cursor.position - BATCH}, not {before}, or serves other records: {text or 'not yet'}. Compute "
+            "everything from start, size and key",
         )
 
     def test_a_batch_has_the_size_that_was_asked_for(self, subject: Subject) -> None:
@@ -41,8 +42,8 @@ class OrderPromises:
             rows = rows_of(subject.source.get_batch_at(0, size, subject.source.order_words()))
             require(
                 rows == size,
-                f"{subject.title} promises batches of the size asked for, but get_batch_at(0, {size}) has {rows} records; go on "
-                "with the next epoch",
+                f"{subject.title} promises batches of the size asked for, but get_batch_at(0, {size}) has {rows} records; "
+                "go on with the next epoch",
             )
 
     def test_positions_go_on_epoch_after_epoch(self, subject: Subject) -> None:
@@ -53,13 +54,15 @@ class OrderPromises:
             not_claimed(f"{subject.title} has too many records to look at an epoch as a whole; give it fewer")
         for start in (max(0, length - 3), 2 * length, _FAR):
             epoch, offset = divmod(start, length)
-            several = [_indices(subject, (epoch + number) * length, length) for number in range(-(-(offset + 7) // length))]
+            several = [
+                _indices(subject, (epoch + number) * length, length) for number in range(-(-(offset + 7) // length))
+            ]
             wanted, found = np.concatenate(several)[offset : offset + 7], _indices(subject, start, 7)
             require(
                 np.array_equal(found, wanted) and found.min() >= 0 and found.max() < subject.records,
                 f"{subject.title} promises an endless order, but the records at positions {start} to {start + 6} are "
-                f"{found.tolist()}, where {wanted.tolist()} are expected: what its epoch of {length} has left, and the head of the "
-                "next. Write record_indices_at() by `Order`, and take positions of any size",
+                f"{found.tolist()}, where {wanted.tolist()} are expected: what its epoch of {length} has left, and the head "
+                "of the next. Write record_indices_at() by `Order`, and take positions of any size",
             )
 
     def test_a_range_is_the_same_however_it_is_cut(self, subject: Subject) -> None:
@@ -73,7 +76,8 @@ class OrderPromises:
             require(
                 not at.size,
                 f"{subject.title} promises one sequence however it is cut, but in pieces of {size} another record stands at "
-                f"position {at[:1]}, than in one piece; let the record depend on the position alone, not on where a call begins",
+                f"position {at[:1]}, than in one piece; let the record depend on the position alone, not on where a call "
+                "begins",
             )
 
     def test_an_order_is_a_function_of_its_key(self, subject: Subject) -> None:
@@ -91,8 +95,8 @@ class OrderPromises:
         for way, found in ways.items():
             require(
                 np.array_equal(first, np.asarray(found)),
-                f"{subject.title} promises its order to be a function of the key, but {way} it is another one; take "
-                "nothing else into it, and keys by datarax_core.order.key_words",
+                f"{subject.title} promises its order to be a function of the key, but {way} it is another one; take nothing "
+                "else into it, and keys by datarax_core.order.key_words",
             )
 
     def test_another_key_is_another_order(self, subject: Subject) -> None:
@@ -100,11 +104,13 @@ class OrderPromises:
         subject.require_shuffled()
         subject.require_indexed()
         size = min(_epoch(subject), 300)
-        orders = {tuple(np.asarray(subject.source.record_indices_at(0, size, jax.random.key(k))).tolist()) for k in range(8)}
+        orders = {
+            tuple(np.asarray(subject.source.record_indices_at(0, size, jax.random.key(k))).tolist()) for k in range(8)
+        }
         require(
             len(orders) > 4 or subject.records < 4,
-            f"{subject.title} promises another order for another key, but 8 keys gave {len(orders)}; draw the order from the "
-            "key that is passed",
+            f"{subject.title} promises another order for another key, but 8 keys gave {len(orders)}; draw the order from "
+            "the key that is passed",
         )
 
     def test_another_seed_is_another_order(self, subject: Subject) -> None:
@@ -118,8 +124,8 @@ class OrderPromises:
         )
         require(
             len(set(served)) > 2 or (subject.length or 4) < 4,
-            f"{subject.title} promises another order for another seed, but seeds 0 to 3 gave {len(set(served))}; hand the rngs "
-            "on to super().__init__",
+            f"{subject.title} promises another order for another seed, but seeds 0 to 3 gave {len(set(served))}; hand the "
+            "rngs on to super().__init__",
         )
 
     def test_an_epoch_serves_every_record_once(self, subject: Subject) -> None:
@@ -135,8 +141,8 @@ class OrderPromises:
             require(*_permutation(epoch, length, f"epoch {number} of {subject.title}", among=subject.records))
         require(
             not subject.is_shuffled or length < 8 or len({epoch.tobytes() for epoch in epochs}) == 3,
-            f"{subject.title} promises a new order in each epoch, but its first three are not different; fold the epoch into "
-            "the key",
+            f"{subject.title} promises a new order in each epoch, but its first three are not different; fold the epoch "
+            "into the key",
         )
 
     @pytest.mark.parametrize("length", [1, 2, 65_537])
@@ -146,9 +152,13 @@ class OrderPromises:
         source = subject.author.make_sized_source(length, subject.folder)
         if source is None:
             not_claimed("make_sized_source() is not defined; an order that is the core's own is proven already")
-        epochs = [np.asarray(source.record_indices_at(epoch * length, length, source.order_words())) for epoch in range(2)]
+        epochs = [
+            np.asarray(source.record_indices_at(epoch * length, length, source.order_words())) for epoch in range(2)
+        ]
         for number, epoch in enumerate(epochs):
-            require(*_permutation(epoch, length, f"epoch {number} of {source.title} with {length} records", among=length))
+            require(
+                *_permutation(epoch, length, f"epoch {number} of {source.title} with {length} records", among=length)
+            )
 
 
 def _epoch(subject: Subject) -> int:
@@ -172,6 +182,7 @@ def _permutation(epoch: np.ndarray, length: int, title: str, *, among: int) -> t
     counts = np.bincount(epoch.clip(0, among - 1), minlength=among)
     inside = bool(((epoch >= 0) & (epoch < among)).all())
     return inside and len(epoch) == length and int(counts.max()) == 1, (
-        f"{title} promises every record once, but {int((counts > 1).sum())} come twice and more, and {among - int((counts > 0).sum())} "
-        "never; shuffle by `Order`, which is a permutation at every length, or say every_record_once = False"
+        f"{title} promises every record once, but {int((counts > 1).sum())} come twice and more, and "
+        f"{among - int((counts > 0).sum())} never; shuffle by `Order`, which is a permutation at every length, or say "
+        "every_record_once = False"
     )

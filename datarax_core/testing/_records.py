@@ -6,7 +6,8 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-from ..spec import Batch, ElementSpec, device_spec, fits_device, named_fields
+from datarax_core.spec import Batch, ElementSpec, device_spec, fits_device, named_fields
+
 from ._compare import difference, part, stacked
 from ._subject import BATCH, Subject, batches
 from ._verdict import not_claimed, require
@@ -24,14 +25,15 @@ class RecordPromises:
         length, expected = len(subject.source), subject.author.expected_length  # type: ignore[arg-type]  # it says so
         require(
             expected is None or length == expected,
-            f"{subject.title} has {length} records by len(), where expected_length is {expected}; mend __len__, or what you expect",
+            f"{subject.title} has {length} records by len(), where expected_length is {expected}; mend __len__, or what you "
+            "expect",
         )
 
     def test_records_are_the_expected_ones(self, subject: Subject) -> None:
         """``source[i]`` is what its author expects; of a stream, its i-th record is."""
         if not subject.author.expected_records:
             not_claimed("expected_records names no record")
-        form = jax.tree.structure(subject.source.element_spec())
+        form: Any = jax.tree.structure(subject.source.element_spec())
         for index, expected in subject.author.expected_records.items():
             values = form.unflatten(map(np.asarray, form.flatten_up_to(expected)))  # a list may be a value
             found = part(subject.served, index) if subject.is_stream else subject.source[index]
@@ -52,10 +54,12 @@ class RecordPromises:
         )
         require(
             not wrong,
-            f"{subject.title} promises by element_spec() what its records are, but {wrong}. Make the spec say what they are, or "
-            "convert them to it",
+            f"{subject.title} promises by element_spec() what its records are, but {wrong}. Make the spec say what they "
+            "are, or convert them to it",
         )
-        require(source.element_spec() == spec, f"{subject.title} gives another element_spec() after reading; give the same")
+        require(
+            source.element_spec() == spec, f"{subject.title} gives another element_spec() after reading; give the same"
+        )
 
     def test_a_batch_is_its_records_in_the_order_asked_for(self, subject: Subject) -> None:
         """``get_records(indices)`` has a row for each index, in that order, whatever the order, and some of them twice."""
@@ -122,7 +126,10 @@ def _untrue(spec: ElementSpec, batch: Batch, where: str) -> str:
     for name, leaf in wanted.items():
         column = np.asarray(found[name])
         dtypes = {leaf.dtype, device_spec(leaf).dtype}
-        is_dtype = column.dtype in dtypes if fits_device(leaf.dtype) else column.dtype.kind in (leaf.dtype.kind, "O", "U", "S")
+        is_dtype = (
+            column.dtype in dtypes if fits_device(leaf.dtype) else column.dtype.kind in (leaf.dtype.kind, "O", "U", "S")
+        )
         if column.shape[1:] != leaf.shape or not is_dtype:
-            return f"field {name!r} is {column.dtype}{list(column.shape[1:])} {where}, where it says {leaf.dtype}{list(leaf.shape)}"
+            is_ = f"{column.dtype}{list(column.shape[1:])}"
+            return f"field {name!r} is {is_} {where}, where it says {leaf.dtype}{list(leaf.shape)}"
     return ""

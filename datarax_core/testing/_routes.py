@@ -1,16 +1,17 @@
 """Promises about the routes: whichever way a source is read, it is the same records in the same order."""
 
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from flax import nnx
 
-from ..errors import SpecError
-from ..pipeline import Pipeline
+from datarax_core.errors import SpecError
+from datarax_core.pipeline import Pipeline
+
 from ._compare import joined, stacked
 from ._subject import BATCH, Subject, batches
-from ._verdict import broken, not_claimed
+from ._verdict import broken, not_claimed, require
 
 _ODD = 5
 
@@ -97,13 +98,22 @@ def _full_batches(subject: Subject) -> int:
 def _compiled(subject: Subject) -> Pipeline:
     """A pipeline for compiled code; of a stream, or of text, there is none."""
     subject.require_indexed()
-    pipeline = _pipeline(subject)
-    if not subject.beside:
-        return pipeline
+    if subject.beside:
+        _see_refused(subject)
+    return _pipeline(subject)
+
+
+def _see_refused(subject: Subject) -> NoReturn:
     try:
-        pipeline.scan(_batch, length=1)
+        _pipeline(subject).scan(_batch, length=1)
     except SpecError as refusal:
-        if all(name in str(refusal) for name in subject.beside):
-            not_claimed(f"{subject.title} has fields that no device has, and compiled code refuses them by name")
-        broken(f"{subject.title} has the fields {subject.beside}, which no device has, but compiled code refuses it so: {refusal}")
-    broken(f"{subject.title} has the fields {subject.beside}, which no device has, but compiled code takes it; leave fetch_traced be")
+        require(
+            all(name in str(refusal) for name in subject.beside),
+            f"{subject.title} has the fields {', '.join(subject.beside)}, which no device has, but compiled code refuses them "
+            f"without their names: {refusal}. Leave fetch_traced() to the base class",
+        )
+        not_claimed(f"{subject.title} has fields that no device has, and compiled code refuses them by name")
+    broken(
+        f"{subject.title} has the fields {', '.join(subject.beside)}, which no device has, but compiled code takes them; leave "
+        "fetch_traced() to the base class"
+    )

@@ -5,9 +5,9 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticOmit, core_schema
 
-from ..config import SourceConfig
-from ..decoders import Decoder
-from ..registry import SourceRegistry
+from datarax_core.config import SourceConfig
+from datarax_core.decoders import Decoder
+from datarax_core.registry import SourceRegistry
 
 
 class _WithoutCode(GenerateJsonSchema):
@@ -17,7 +17,9 @@ class _WithoutCode(GenerateJsonSchema):
         raise PydanticOmit
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        return {} if issubclass(schema["cls"], Decoder) else super().model_schema(schema)  # of what is installed, one each
+        return (
+            {} if issubclass(schema["cls"], Decoder) else super().model_schema(schema)
+        )  # of what is installed, one each
 
 
 def schema_of(registry: SourceRegistry, config: SourceConfig) -> dict[str, Any]:

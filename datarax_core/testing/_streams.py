@@ -19,8 +19,8 @@ class StreamPromises:
             subject.require_served(0, found, by, "Keep what is left of what was read for the next batch")
             require(
                 rows_of(found) == subject.stretch,
-                f"{subject.title} promises the same records however it is cut, but in batches of {size} it has {rows_of(found)}, where "
-                f"in one piece it has {subject.stretch}",
+                f"{subject.title} promises the same records however it is cut, but in batches of {size} it has "
+                f"{rows_of(found)}, where in one piece it has {subject.stretch}",
             )
 
     def test_skipping_is_reading(self, subject: Subject) -> None:
@@ -30,7 +30,12 @@ class StreamPromises:
         source.skip(_SIZES[1])
         source.skip(BATCH)
         at = _SIZES[1] + BATCH
-        subject.require_served(at, source.get_batch(_SIZES[1]), f"the stream, after skip() of {at} records,", "Skip as many as are asked for")
+        subject.require_served(
+            at,
+            source.get_batch(_SIZES[1]),
+            f"the stream, after skip() of {at} records,",
+            "Skip as many as are asked for",
+        )
 
     def test_the_end_is_the_end(self, subject: Subject) -> None:
         """A stream with a length goes on with its next epoch; one without may end, and then stays so until ``reset()``."""
@@ -39,8 +44,8 @@ class StreamPromises:
         if subject.length is not None:
             require(
                 not has_ended,
-                f"{subject.title} says by len() that an epoch has {subject.length} records, and promises to go on with the next, but "
-                f"ended after {subject.stretch}; go on, or define no __len__",
+                f"{subject.title} says by len() that an epoch has {subject.length} records, and promises to go on with the "
+                f"next, but ended after {subject.stretch}; go on, or define no __len__",
             )
         if not has_ended:
             return

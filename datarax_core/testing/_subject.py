@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from pydantic import TypeAdapter
 
-from ..config import AnySource, SourceConfig
-from ..source import DataSourceModule
-from ..spec import Batch, split_beside
+from datarax_core.config import AnySource, SourceConfig
+from datarax_core.source import DataSourceModule
+from datarax_core.spec import Batch, split_beside
+
 from ._compare import difference, joined, part, rows_of
 from ._verdict import not_claimed, require
 
@@ -149,8 +150,8 @@ class Subject:
         text = self.deviation(start, found)
         require(
             not text,
-            f"{self.title} promises one order in all routes, but {by} served other records from position {start} on: {text}. "
-            f"{remedy}",
+            f"{self.title} promises one order in all routes, but {by} served other records from position {start} on: "
+            f"{text}. {remedy}",
         )
 
 

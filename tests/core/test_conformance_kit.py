@@ -4,14 +4,17 @@ import inspect
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
+from textwrap import dedent
 from typing import Any
 
 import pytest
 from kit_sources import broken_life, broken_order, broken_records, healthy
 from kit_sources import conformances as made
 
+from datarax_core import SourceRegistry
 from datarax_core.testing import SourceConformance
+from datarax_core.testing._subject import Subject
 
 CAUGHT_BY = {
     "test_an_unknown_option_is_refused": [broken_records.Forgiving],
@@ -46,7 +49,7 @@ CAUGHT_BY = {
     "test_get_batch_at_serves_its_order": [broken_order.Blockwise],
     "test_a_pipeline_s_loop_serves_its_order": [broken_order.SequentialAhead],
     "test_a_pipeline_s_steps_serve_its_order": [broken_order.SequentialSteps],
-    "test_compiled_steps_serve_its_order": [broken_order.KnowsTracedKeysOnly],
+    "test_compiled_steps_serve_its_order": [broken_order.SequentialInTraces],
     "test_get_batch_at_can_be_compiled": [broken_order.KnowsNoTracedKeys],
     "test_a_scan_serves_its_order": [broken_order.WrongOnTheHost],
     "test_hosts_share_every_batch": [broken_order.SameParts],
@@ -76,7 +79,6 @@ BESIDES = {
     broken_order.SequentialAhead: {"test_a_pipeline_resumes_exactly"},  # in a loop
     broken_order.WrongOnTheHost: {"test_compiled_steps_serve_its_order", "test_get_batch_at_can_be_compiled"},
     broken_life.CountsItsOwn: {"test_a_state_is_that_of_any_number_of_hosts"},  # which read by pipelines
-    broken_life.BoundToAThread: {"test_threads_read_it_at_once"},
 }
 """What else has to notice: where a promise is broken for two of them in one way."""
 
@@ -95,8 +97,7 @@ SLOW = {
 class Recorder:
     """Runs what is worth running, and notes what failed."""
 
-    def __init__(self, sources: set[type[Any]]) -> None:
-        self.sources = sources
+    def __init__(self) -> None:
         self.failed: dict[str, set[str]] = defaultdict(set)
         self.messages: dict[tuple[str, str], str] = {}
         self.ran: set[str] = set()
@@ -106,8 +107,8 @@ class Recorder:
 
     def _is_worth(self, item: Any) -> bool:
         source, test = item.cls.source_class, item.originalname
-        wanted = {name for name, sources in CAUGHT_BY.items() if source in sources} | BESIDES.get(source, set())
-        return source in self.sources and (test not in SLOW or not wanted or test in wanted)
+        wanted = expected_of(source)
+        return test not in SLOW or not wanted or test in wanted
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         source, test = report.nodeid.split("::")[1:]
@@ -120,10 +121,21 @@ class Recorder:
 
 def verdicts_of(sources: set[type[Any]]) -> Recorder:
     """What pytest says of these sources, run in this process."""
-    recorder = Recorder(sources)
-    quiet = ["-p", "no:cacheprovider", "-p", "no:faulthandler", "-p", "no:xdist", "-q", "--no-header", "--tb=short"]
-    config = ["-c", os.devnull, "--rootdir", str(Path(made.__file__).parent), "--import-mode=importlib", "-W", "error"]
-    pytest.main([made.__file__, *quiet, *config], plugins=[recorder])
+    recorder = Recorder()
+    unused = [f"no:{name}" for name in ("cacheprovider", "faulthandler", "hypothesispytest", "xdist")]
+    options = [
+        "-q",
+        "--no-header",
+        "--no-summary",
+        "--tb=short",
+        "--import-mode=importlib",
+        "-W",
+        "error",
+        "-c",
+        os.devnull,
+    ]
+    classes = [f"{made.__file__}::Test{source.__name__}" for source in made.OFS if source in sources]
+    pytest.main([*classes, *options, *(part for name in unused for part in ("-p", name))], plugins=[recorder])
     return recorder
 
 
@@ -134,6 +146,7 @@ def expected_of(source: type[Any]) -> set[str]:
 @pytest.fixture
 def _nothing_left() -> Iterator[None]:
     """Ends what sources leave behind on purpose."""
+    broken_life.STOP.clear()
     yield
     broken_life.STOP.set()
     while broken_life.OPENED:
@@ -159,3 +172,54 @@ def test_each_broken_source_is_caught_by_what_is_meant_for_it_and_by_nothing_els
     surprises = {key: text for key, text in verdicts.messages.items() if key[1] not in expected[key[0]]}
     assert found == expected, "\n\n".join(f"{key}: {text}" for key, text in surprises.items())
     assert verdicts.ran
+
+
+INSTALLED = """
+    import {imported}
+    from kit_sources.healthy import Healthy, HealthyConfig
+
+
+    class Config(HealthyConfig):
+        type: Literal["{name}"] = "{name}"
+
+
+    class Source(Healthy):
+        config_class = Config
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "test", "message"),
+    [
+        ("light", None, ""),
+        (
+            "early",
+            "test_listing_does_not_import_it",
+            "listing source 'early' is promised to import nothing of it, but it imported 'acme_early'",
+        ),
+        ("heavy", "test_importing_it_is_light", "importing source 'heavy' imports torch, which everybody pays for"),
+    ],
+)
+def test_an_installed_source_is_listed_and_imported_at_no_cost(
+    site: Any, name: str, test: str | None, message: str
+) -> None:
+    code = f"from typing import Literal\n{dedent(INSTALLED)}".format(
+        name=name, imported="torch" if name == "heavy" else "sys"
+    )
+    site.install(f"acme-{name}", {name: f"acme_{name}:Source"}, code=code)
+    (site.folder / "torch.py").write_text("")
+    if name == "early":
+        (site.folder / "sitecustomize.py").write_text("import acme_early")
+
+    class Conformance(SourceConformance):
+        config = {"type": name}
+        registry = SourceRegistry.from_environment()
+
+    author = Conformance()
+    for each in sorted(OF_INSTALLED):
+        run = partial(getattr(author, each), Subject(author, site.folder))
+        if each == test:
+            with pytest.raises(pytest.fail.Exception, match=message):
+                run()
+        else:
+            run()

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from array_records import DECODER, TOTAL, write_files
-from record_files import Numbers, damage, write_numbers
-
 from flax import nnx
+from record_files import Numbers, damage, write_numbers
 
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
 from datarax_core.testing import Damaged, Shows, SourceConformance
@@ -40,7 +39,6 @@ class TestShuffled(SourceConformance):
         paths = write_numbers(folder, [8, 8])
         damage(paths[1], 10)
         return Damaged(config=ArrayRecordSourceConfig(paths=paths, decoder=Numbers()), record=10, path=paths[1])
-
 
     def make_sized_source(self, length: int, folder: Path) -> ArrayRecordSourceModule:
         """Three files, one of them empty, whose order is this plugin's own."""

@@ -4,9 +4,11 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
+from flax import nnx
 
 from .healthy import Healthy, HealthyStream, Of, OfStream, Table
 
@@ -24,7 +26,9 @@ class HeavyState(Healthy):
     def set_state(self, state: Any) -> None:
         if isinstance(state, dict) and state.get("order") != self.permutation:
             raise ValueError(f"the order of the state is {state.get('order')!r:.80}")
-        super().set_state({name: value for name, value in state.items() if name != "order"} if isinstance(state, dict) else state)
+        super().set_state(
+            {name: value for name, value in state.items() if name != "order"} if isinstance(state, dict) else state
+        )
 
 
 class Rounding(Healthy):
@@ -91,26 +95,18 @@ class PhonesHome(Healthy):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        try:
+        with suppress(OSError):
             socket.create_connection(("127.0.0.1", 9), timeout=1).close()
-        except OSError:
-            pass
 
 
 class Forgetful(Healthy):
     """Is a new one after a pickle."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return type(self), (self.config,), {}
+        return type(self), (self.config,)
 
     def __init__(self, config: Any, *, rngs: Any = None) -> None:
-        super().__init__(config, rngs=rngs if rngs is not None else self._usual_rngs())
-
-    @staticmethod
-    def _usual_rngs() -> Any:
-        from flax import nnx
-
-        return nnx.Rngs(0)
+        super().__init__(config, rngs=rngs or nnx.Rngs(0))
 
 
 _TABLES: Final[dict[int, np.ndarray]] = {}
@@ -128,8 +124,11 @@ class ByTable(Healthy):
         return super().get_records(_TABLES[self.number][np.asarray(indices)])
 
 
+_TWO_THREADS: Final = threading.Barrier(2)
+
+
 class SharesScratch(Healthy):
-    """Notes what it reads where every thread does."""
+    """Notes what it reads where every thread does, and has two of them meet there."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -137,9 +136,11 @@ class SharesScratch(Healthy):
 
     def get_records(self, indices: Any) -> dict[str, np.ndarray]:
         self.scratch.ids = np.asarray(indices)
-        sum(range(3000))  # another thread may have its turn by now
-        for _ in range(3000):
-            pass
+        if threading.current_thread().name.startswith("ThreadPoolExecutor"):
+            try:
+                _TWO_THREADS.wait(0.2)
+            except threading.BrokenBarrierError:  # there is but one
+                _TWO_THREADS.reset()
         return super().get_records(self.scratch.ids)
 
 
@@ -150,10 +151,10 @@ class BoundToAThread(Healthy):
         super().__init__(*arguments, **named)
         self.thread = threading.get_ident()
 
-    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
+    def get_batch(self, batch_size: int) -> Any:
         if threading.get_ident() != self.thread:
             raise RuntimeError("objects created in a thread can only be used in that same thread")
-        return super().get_records(indices)
+        return super().get_batch(batch_size)
 
 
 # -- what is left -----------------------------------------------------------------------------------------------------------

@@ -127,7 +127,8 @@ class Blockwise(Healthy):
     """Starts batches at multiples of their size."""
 
     def get_batch_at(self, start: Any, size: int, key: Any = None) -> Any:
-        return super().get_batch_at(start if is_traced(start) else start // size * size, size, key)
+        cut = not is_traced(start) and size == BATCH
+        return super().get_batch_at(start // size * size if cut else start, size, key)
 
 
 class SequentialAhead(Healthy):
@@ -152,15 +153,15 @@ class SequentialSteps(Healthy):
         return super(SequentialSteps, source).order_window(size)
 
 
-class KnowsTracedKeysOnly(Healthy):
-    """In compiled code, shuffles by keys that are traced, and by no other."""
+class SequentialInTraces(Healthy):
+    """Is in sequence in compiled code that it is an argument of."""
 
     def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
-        return super().record_indices_at(start, size, key) if is_traced(key) or not is_traced(start) else in_sequence(self, start, size)
+        return in_sequence(self, start, size) if self.cursor.is_traced else super().record_indices_at(start, size, key)
 
 
 class KnowsNoTracedKeys(Healthy):
-    """In compiled code, shuffles by keys that are not traced, and by no other."""
+    """Shuffles by keys that are not traced, and by no other."""
 
     def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
         return in_sequence(self, start, size) if is_traced(key) else super().record_indices_at(start, size, key)
@@ -248,7 +249,7 @@ class Reviving(Ending):
 OFS = {
     Seeking: Of, Short: Of, Wraps32: Of, OneByOne: Of, TypedKeys: Of, HalfKeys: Of, Unseeded: Of, Repeating: Of,
     NoBijection: OfSizes, LoopsInSequence: Of, DropsTheTail: Of, Blockwise: Of, SequentialAhead: Of, SequentialSteps: Of,
-    KnowsTracedKeysOnly: Of, KnowsNoTracedKeys: Of, WrongOnTheHost: Of,
+    SequentialInTraces: Of, KnowsNoTracedKeys: Of, WrongOnTheHost: Of,
     SameParts: OfStream, HalfSharded: OfShards, PartsInAll: OfStream, InPairs: OfStream, SkipsShort: OfStream,
     Reviving: OfStream,
 }  # fmt: skip

@@ -108,7 +108,7 @@ class Deduplicating(Healthy):
 
     def get_records(self, indices: Any) -> dict[str, np.ndarray]:
         rows = np.asarray(indices)
-        again = np.append(False, rows[1:] == rows[:-1])  # noqa: FBT003 - a NumPy value
+        again = np.append(False, rows[1:] == rows[:-1])
         batch = super().get_records(rows)
         return {**batch, "id": np.where(again, 0, batch["id"]).astype(np.int32)}
 

@@ -1,8 +1,8 @@
 """The test classes of all of these sources: what the kit's own tests run pytest on, which does not look for them here."""
 
 from . import broken_life, broken_order, broken_records
-from .healthy import Ending, Healthy, HealthyFile, HealthyStream, InParts, Of, OfFile, OfStream
 from .broken_records import OfDamaged
+from .healthy import Ending, Healthy, HealthyFile, HealthyStream, InParts, Of, OfStream
 
 
 class Sequential(Healthy):
