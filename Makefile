@@ -1,4 +1,4 @@
-# demo, test, check, bench: each makes the environment it needs, in .venv, and does nothing twice.
+# demo, test, check, docs, bench: each makes the environment it needs, in .venv, and does nothing twice.
 # What is installed there is brought up to date when a pyproject.toml has changed since.
 
 PYTHON ?= python3
@@ -10,7 +10,7 @@ TESTS  ?= tests
 EXAMPLES ?= 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test proof check lint types templates contracts bench format test-lowest wheels clean
+.PHONY: help demo test proof check lint types templates contracts docs bench format test-lowest wheels clean
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:  ## list the targets
@@ -41,6 +41,9 @@ templates: $(VENV)/.check  # what `drx new` writes is as clean as what it is wri
 
 contracts: $(VENV)/.check
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.test  ## put the help of the commands into docs/command-line.md
+	$(BIN)/python docs/command_line.py
 
 bench: $(VENV)/.demo  ## measure against references in the same run, as ratios
 	$(BIN)/python benchmarks/run.py

@@ -92,15 +92,12 @@ class _Process:
 
     def wait(self) -> tuple[list[Finding], list[Finding]]:
         """(what it found, the plugins that it did not get to)."""
-        ending = ""
         try:
-            code = self._child.wait(max(0.0, self._until - monotonic()))
+            status, ending = "died", _ending(self._child.wait(max(0.0, self._until - monotonic())))
         except subprocess.TimeoutExpired:
-            ending = f"did not end within {self._timeout:g} s and was stopped"
-        else:
-            ending = _ending(code)
+            status, ending = "hung", f"did not end within {self._timeout:g} s and was stopped"
         try:
-            return self._read("hung" if self._child.returncode is None else "died", ending)
+            return self._read(status, ending)
         finally:
             self.end()
 
@@ -122,10 +119,8 @@ class _Process:
             if result is None and (number or results):
                 left.append(plugin)
             elif result is None or "seconds" not in result:
-                problem = (
-                    f"the import of {plugin.title} {ending}{_place(printed, plugin.package)}{_last_words(parts[-1])}; "
-                )
-                problem += _remedy(plugin, status)
+                what = f"{ending}{_place(printed, plugin.package)}{_last_words(parts[-1])}"
+                problem = f"the import of {plugin.title} {what}; {_remedy(plugin, status)}"
                 found.append(replace(plugin, status=status, problem=problem))
             else:
                 found.append(_with_result(plugin, result, parts[2 * number + 1] if len(parts) > 2 * number + 1 else ""))

@@ -17,6 +17,7 @@ IMAGES: Final = 32
 _COLUMNS: Final = 8
 _TEXTS: Final = 12
 _BINS: Final = 40
+_LARGEST: Final = 1e300  # of a histogram, whose range has to be a number
 _SMALLEST: Final = 6  # pixels a side; what is smaller is a matrix
 _INCHES: Final = 1.4  # an image, or a sixth of a histogram
 
@@ -97,7 +98,8 @@ def _from_0_to_1(images: np.ndarray) -> np.ndarray:
     finite = values[np.isfinite(values)]
     least, most = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     if least < 0 or most > 1:
-        return np.clip(np.nan_to_num((values - least) / max(most - least, 1e-30)), 0, 1)
+        with np.errstate(over="ignore", invalid="ignore"):  # of a range that no float32 has
+            values = np.asarray((values - least) / max(most - least, 1e-30))
     return np.clip(np.nan_to_num(values), 0, 1)
 
 
@@ -138,7 +140,7 @@ def _draw_histograms(place: Any, numbers: Mapping[str, np.ndarray]) -> None:
             axes.tick_params(axis="x", labelrotation=90 if len(distinct) > 12 else 0)
         else:
             finite = values.astype(np.float64)
-            axes.hist(finite[np.isfinite(finite)], bins=_BINS)
+            axes.hist(np.clip(finite[np.isfinite(finite)], -_LARGEST, _LARGEST), bins=_BINS)
 
 
 def _draw_table(place: Any, others: Mapping[str, np.ndarray]) -> None:

@@ -1,6 +1,7 @@
 """What a command that takes long shows meanwhile, and how it is interrupted."""
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,8 +35,15 @@ def progress(total: int | None, unit: str) -> Iterator[Show]:
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], None]]:
-    """Yields what raises an interrupt that was lost: the interpreter drops those that arrive in a destructor or callback."""
-    before, interrupted = signal.getsignal(signal.SIGINT), threading.Event()
+    """Yields what raises an interrupt that was lost: the interpreter drops those that arrive in a destructor or callback.
+
+    It complains of them, with a traceback, which nobody needs who is told of the interrupt.
+    """
+    before, interrupted, complain = signal.getsignal(signal.SIGINT), threading.Event(), sys.unraisablehook
+
+    def complain_of_others(dropped: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            complain(dropped)
 
     def note(number: int, frame: Any) -> None:
         interrupted.set()
@@ -49,7 +57,9 @@ def interrupts() -> Iterator[Callable[[], None]]:
         yield raise_lost
         return
     signal.signal(signal.SIGINT, note)
+    sys.unraisablehook = complain_of_others
     try:
         yield raise_lost
     finally:
+        sys.unraisablehook = complain
         signal.signal(signal.SIGINT, before)

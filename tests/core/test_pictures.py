@@ -46,16 +46,24 @@ def test_bytes_keep_their_brightness_and_what_leaves_0_to_1_is_scaled() -> None:
 
 
 def test_images_that_are_not_finite_are_drawn_all_the_same() -> None:
-    images = as_images(np.full((2, 8, 8), np.nan, np.float32))
-    assert images is not None
-    assert np.isfinite(images).all()
+    for value in np.nan, np.inf, -np.inf:
+        pixels = np.full((2, 8, 8), value, np.float32)
+        pixels[1, :4] = 3e38, -3e38, 0, 1, 2, 3, 4, 5
+        images = as_images(pixels)
+        assert images is not None
+        assert ((images >= 0) & (images <= 1)).all()
 
 
 @pytest.mark.parametrize(
     "columns",
     [
         {"image": RANDOM.integers(0, 256, (9, 8, 8, 3), np.uint8), "label": np.arange(9)},
-        {"x": RANDOM.normal(size=(9, 3)), "y": np.array([np.nan] * 9), "z": np.arange(9), "w": np.arange(1000)},
+        {
+            "x": RANDOM.normal(size=(9, 3)),
+            "y": np.array([np.nan, 1e308, -1e308] * 3),
+            "z": np.arange(9),
+            "w": np.arange(1000),
+        },
         {"text": np.array(["$x^2$ and\n" * 50, "", "Grüße"], object), "day": np.array(["2024-01-01"] * 3, "M8[D]")},
         {"raw": np.array([b"\xff\x00", b""], object), "meta": np.array([None, {"a": 1}], object)},
     ],

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import signal
 import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ from commands import DRX, invoke, run
 from datarax_core._cli import opening
 from datarax_core._cli.app import COMMANDS
 from datarax_core._cli.blame import blamed
+from datarax_core._cli.progress import interrupts
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -196,3 +199,29 @@ def test_an_interrupt_ends_a_command_with_130(site: "Site") -> None:
     assert done.returncode == 130
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_that_the_interpreter_drops_is_raised_later_and_without_a_complaint(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Dropping:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    with interrupts() as raise_lost:
+        Dropping()  # deleted at once
+        with pytest.raises(KeyboardInterrupt):
+            raise_lost()
+    assert capsys.readouterr().err == ""
+
+
+def test_what_else_a_destructor_raises_is_complained_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __del__(self) -> None:
+            raise OSError("closed twice")
+
+    complaints: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda dropped: complaints.append(str(dropped.exc_value)))
+    with interrupts():
+        Broken()
+    assert complaints == ["closed twice"]
