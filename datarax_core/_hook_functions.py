@@ -24,14 +24,13 @@ Function: TypeAlias = Callable[..., Any]
 
 
 class Implementations:
-    """What pluggy is given for a plugin: its functions, each with a note on whatever it raises."""
+    """What pluggy is given for a plugin, a module or an object: its functions, each with a note on whatever it raises.
+
+    Raises:
+        PluginContractError: It implements no hook, or one that does not exist or cannot be called; says all of it.
+    """
 
     def __init__(self, plugin: object, name: str, origin: str) -> None:
-        """Take the functions of ``plugin``, a module or an object.
-
-        Raises:
-            PluginContractError: It implements no hook, or one that does not exist or cannot be called; says all of it.
-        """
         if isinstance(plugin, type):
             problems = [
                 f"it is the class {plugin.__qualname__}; name a module, or an object such as {plugin.__name__}()"

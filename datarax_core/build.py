@@ -34,15 +34,25 @@ class SourceBuilder:
         self._built = 0
 
     def __call__(self, config: SourceConfig) -> DataSourceModule:
-        """The source of one config, and first those that it nests."""
+        """The source of one config, and first those that it nests; as ``datarax_create_source`` makes them.
+
+        Raises:
+            TypeError: What an implementation of the hook returned is no source.
+        """
         outer = self.rngs
         if self._built:
             self.rngs = nnx.Rngs(jax.random.fold_in(jax.random.key(self._seed), self._built))
         self._built += 1
         try:
-            return self._hooks.create_source(config, self)
+            source = self._hooks.call.datarax_create_source(config=config, build=self)
         finally:
             self.rngs = outer
+        if not isinstance(source, DataSourceModule):
+            raise TypeError(
+                f"datarax_create_source gave {source!r:.80} for the source {config.type!r}; an implementation returns a source "
+                "or None, and a wrapper what its `yield` gives"
+            )
+        return source
 
     def from_class(self, config: SourceConfig) -> DataSourceModule:
         """The source that the class behind the config's ``type`` makes of it: what there is if no hook makes another."""

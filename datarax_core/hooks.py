@@ -3,7 +3,7 @@
 import atexit
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakValueDictionary
@@ -13,8 +13,8 @@ import pluggy
 from ._catalog import Kind
 from ._hook_functions import Implementations
 from ._strictness import leave_out
-from .compatibility import BY_HAND
-from .errors import PluginDisabledError, PluginError, PluginLoadError
+from .compatibility import BY_HAND, check_api_version
+from .errors import PluginConflictError, PluginDisabledError, PluginError, PluginLoadError
 from .hookspecs import PROJECT, HookSpecs, hookimpl
 from .registry import PluginListing, SourceRegistry, default_registry
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline
     from .source import DataSourceModule
 
+_WORD: Final = "hook plugin"
 _CORE: Final = "datarax-core"
 _ANSWERS: Final = ("raise", "substitute", None)
 
@@ -32,7 +33,7 @@ _ANSWERS: Final = ("raise", "substitute", None)
 class HookRegistry(PluginListing[object]):
     """The installed hook plugins, modules or objects; see `PluginListing`. `Hooks` calls them."""
 
-    kind = Kind(word="hook plugin", group="datarax.hooks", homes={})
+    kind = Kind(word=_WORD, group="datarax.hooks", homes={})
     _example = "progress"
 
     def _checked(self, loaded: object, name: str | None, origin: str) -> object:
@@ -72,14 +73,10 @@ class Hooks:
         """
         if self._is_loaded and allow is None:
             return
-        with self._lock:
+        with self._lock:  # who comes second waits for the first, but a plugin that builds a pipeline as it is imported
             if self._is_loaded and allow is not None:
-                raise RuntimeError(
-                    "hook plugins are loaded already; allow some of them before the first pipeline is built"
-                )
-            if (
-                self._is_loaded or self._is_loading
-            ):  # by another thread; or by a plugin that builds one as it is imported
+                raise RuntimeError("hook plugins are loaded; allow some of them before the first pipeline is built")
+            if self._is_loaded or self._is_loading:
                 return
             self._is_loading = True
             try:
@@ -93,7 +90,8 @@ class Hooks:
 
         Raises:
             PluginContractError: It implements no hook, or one that does not exist or cannot be called.
-            ValueError: It, or another one of that name, is registered already.
+            PluginConflictError: It, or another one of that name, is registered already.
+            PluginIncompatibleError: It says that it is written for another core.
         """
         own = getattr(plugin, "__name__", type(plugin).__name__)
         free = (f"{own} {number}" if number else own for number in range(len(self._implementations) + 1))
@@ -123,26 +121,11 @@ class Hooks:
         """Whether anybody implements ``hook``, besides core itself."""
         return any(impl.plugin_name != _CORE for impl in getattr(self._manager.hook, hook).get_hookimpls())
 
-    def create_source(self, config: "SourceConfig", build: "SourceBuilder") -> "DataSourceModule":
-        """The source of a config, as ``datarax_create_source`` makes it.
-
-        Raises:
-            TypeError: What an implementation returned is no source.
-        """
-        from .source import DataSourceModule  # noqa: PLC0415 - listing hooks loads no JAX
-
-        source = self.call.datarax_create_source(config=config, build=build)
-        if not isinstance(source, DataSourceModule):
-            raise TypeError(
-                f"datarax_create_source gave {source!r:.80} for the source {config.type!r}; an implementation returns a source "
-                "or None, and a wrapper what its `yield` gives"
-            )
-        return source
-
     def close_pipelines(self) -> None:
-        """Close whatever is open; at the end of the process, say."""
-        for pipeline in list(self.open_pipelines.values()):
-            pipeline.close()
+        """Close whatever is open, as at the end of the process; one that fails to be closed keeps no other open."""
+        with ExitStack() as stack:
+            for pipeline in list(self.open_pipelines.values()):
+                stack.callback(pipeline.close)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
@@ -158,9 +141,11 @@ class Hooks:
                 leave_out(error, "none of its hooks is called")
 
     def _add(self, plugin: object, name: str, origin: str) -> None:
+        check_api_version(plugin, _WORD, name, origin)
         implementations = Implementations(plugin, name, origin)
         if id(plugin) in self._implementations or self._manager.has_plugin(name):
-            raise ValueError(f"hook plugin {name!r} ({origin}) is registered already; unregister it first")
+            message = f"hook plugin {name!r} ({origin}) or one of its name is registered already; unregister that first"
+            raise PluginConflictError(_WORD, name, message)
         try:
             self._manager.register(implementations, name)
         except Exception as cause:  # of its datarax_register_sources: the boundary to code of others
@@ -168,7 +153,7 @@ class Hooks:
             if origin == BY_HAND:
                 raise
             message = f"hook plugin {name!r} ({origin}) failed to register its sources: {type(cause).__name__}: {cause}"
-            raise PluginLoadError("hook plugin", name, message) from cause
+            raise PluginLoadError(_WORD, name, message) from cause
         self._implementations[id(plugin)] = plugin, implementations
         self._look_who_listens()
 

@@ -178,7 +178,7 @@ def test_hooks_are_allowed_before_they_are_loaded(site: "Site") -> None:
     hooks = Hooks(SourceRegistry())
     hooks.load_installed(allow=["acme-fine"])
     assert hooks.hears_batches
-    with pytest.raises(RuntimeError, match=r"^hook plugins are loaded already; allow some of them before the first"):
+    with pytest.raises(RuntimeError, match=r"^hook plugins are loaded; allow some of them before the first"):
         hooks.load_installed(allow=[])
 
 
@@ -312,16 +312,37 @@ def test_a_plugin_is_registered_once_and_unregistered_once() -> None:
     hooks = Hooks(SourceRegistry())
     plugin = _Namespace("@hookimpl\ndef datarax_batch_ready(): pass")
     hooks.register(plugin)
-    with pytest.raises(
-        ValueError, match=r"^hook plugin '_Namespace 1' \(registered by hand\) is registered already; unreg"
-    ):
+    message = (
+        r"^hook plugin '{}' \(registered by hand\) or one of its name is registered already; unregister that first$"
+    )
+    with pytest.raises(PluginConflictError, match=message.format("_Namespace 1")):
         hooks.register(plugin)
-    with pytest.raises(ValueError, match=r"^hook plugin '_Namespace' \(registered by hand\) is registered already"):
+    with pytest.raises(PluginConflictError, match=message.format("_Namespace")):
         hooks.register(_Namespace("@hookimpl\ndef datarax_batch_ready(): pass"), "_Namespace")
     hooks.unregister(plugin)
     assert not hooks.hears_batches
     with pytest.raises(ValueError, match=r"is not registered, and so cannot be unregistered$"):
         hooks.unregister(plugin)
+
+
+def test_an_installed_one_whose_name_is_taken_by_hand_is_left_out(site: "Site") -> None:
+    _install(site, "acme-fine")
+    hooks = Hooks(SourceRegistry())
+    hooks.register(_Namespace("@hookimpl\ndef datarax_batch_ready(): pass"), "acme_fine")
+    with pytest.warns(
+        PluginWarning, match=r"^hook plugin 'acme_fine' \(acme-fine 1\.0\) or one of its name is registered"
+    ):
+        hooks.load_installed()
+    _tell(hooks)
+    assert _heard("acme-fine") == []
+
+
+def test_one_that_is_written_for_another_core_is_refused_by_hand_as_well() -> None:
+    plugin = _Namespace("API_VERSION = 9\n@hookimpl\ndef datarax_batch_ready(): pass")
+    with pytest.raises(
+        PluginIncompatibleError, match=r"^hook plugin 'mine' \(registered by hand\) is written for version 9 of"
+    ):
+        Hooks(SourceRegistry()).register(plugin, "mine")
 
 
 # -- strict -------------------------------------------------------------------------------------------------------------

@@ -291,6 +291,26 @@ def test_whatever_is_open_is_closed_at_the_end(make_source: MakeSource, diary: D
     del loop
 
 
+def test_one_that_fails_to_be_closed_keeps_no_other_open(make_source: MakeSource, diary: Diary) -> None:
+    class Fails:
+        @hookimpl(trylast=True)
+        def datarax_pipeline_closed(self, pipeline: Pipeline) -> None:
+            raise OSError(f"no room for the log of {pipeline.source.title}")
+
+    pipelines = [Pipeline(source=make_source(8, name=name), batch_size=4) for name in ("a", "b")]
+    for pipeline in pipelines:
+        pipeline.step()
+    diary.read()
+    with (
+        default_hooks().registered(Fails()),
+        pytest.raises(OSError, match="no room for the log of EagerSourceBase 'a'"),
+    ):
+        default_hooks().close_pipelines()
+    assert diary.read() == ["closed at 4", "closed at 4"]
+    default_hooks().close_pipelines()
+    assert diary.read() == []
+
+
 # -- streams ------------------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ README = ROOT / "README.md"
 PAGES = {
     "README.md": 3,
     "docs/pipeline.md": 8,
+    "docs/plugins.md": 10,
     "plugins/arrayrecord/README.md": 4,
     "plugins/memory/README.md": 5,
     "plugins/mix/README.md": 5,
