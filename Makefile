@@ -3,14 +3,14 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
-BIN    := $(VENV)/bin
+BIN    := $(abspath $(VENV))/bin
 METADATA := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 PLUGINS  := $(patsubst %,-e %,$(wildcard plugins/*))
 TESTS  ?= tests
 EXAMPLES ?= 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test proof check lint types contracts docs bench format test-lowest clean
+.PHONY: help demo test proof check lint types templates contracts docs bench format test-lowest wheels clean
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:  ## list the targets
@@ -25,7 +25,7 @@ test: $(VENV)/.test  ## all tests
 proof: $(VENV)/.test  ## search for a counterexample to the invariant: EXAMPLES cases, other ones every time
 	DATARAX_PROOF_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/core/test_invariant.py
 
-check: lint types contracts test  ## what CI runs: lint, types, import contracts, tests
+check: lint types templates contracts test  ## what CI runs: lint, types, templates, import contracts, tests
 
 lint: $(VENV)/.check
 	$(BIN)/ruff check
@@ -33,6 +33,11 @@ lint: $(VENV)/.check
 
 types: $(VENV)/.check
 	$(BIN)/mypy
+
+templates: $(VENV)/.check  # what `drx new` writes is as clean as what it is written from
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(BIN)/drx new acme-new --out "$$folder/new" > "$$folder/said" && \
+	cd "$$folder/new" && $(BIN)/ruff check . && $(BIN)/ruff format --check . && \
+	cd $(CURDIR) && $(BIN)/mypy "$$folder/new/acme_new" "$$folder/new/tests"
 
 contracts: $(VENV)/.check
 	$(BIN)/lint-imports
@@ -49,6 +54,9 @@ format: $(VENV)/.check  ## rewrite the code as the formatter wants it
 
 test-lowest:  ## all tests with the oldest versions that the pyproject files allow
 	$(PYTHON) tests/lowest.py .venv-lowest -n auto --dist worksteal
+
+wheels: $(VENV)/.test  ## build the distributions into dist/, and try each set of them in an environment of its own
+	$(BIN)/python tests/integration/importable/distributions.py dist
 
 clean:  ## remove environments, caches and outputs
 	rm -rf .venv .venv-lowest examples/digits/out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

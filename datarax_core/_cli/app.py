@@ -22,7 +22,7 @@ from .progress import INTERRUPTED
 COMMANDS: Final = (
     *("sources", "stages", "decoders", "plugins", "describe", "check"),
     *("validate", "schema", "peek", "plan", "run", "bench"),
-    *("verify", "convert"),
+    *("verify", "convert", "new"),
 )
 """In the order of the help: what is installed, configs, data, authors."""
 

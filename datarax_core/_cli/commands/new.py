@@ -1,0 +1,30 @@
+"""``drx new``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from datarax_core._cli.options import Debug
+from datarax_core._cli.output import say
+from datarax_core._cli.scaffold import names_of, write_plugin
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="Of the distribution, such as acme-parquet.", metavar="NAME")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder to write.", show_default="the name, here")
+    ] = None,
+    _debug: Debug = False,
+) -> None:
+    """Write a plugin with a source of your own: one that installs, works and passes the conformance tests as it stands.
+
+    What it is made of says where your own code goes; docs/write-a-source.md walks through one that is finished.
+    """
+    names = names_of(name)
+    folder = Path(name) if out is None else out
+    files = write_plugin(names, folder)
+    say("\n".join(f"{folder / file}" for file in files))
+    say(f"\nnext:\n\n  cd {folder}\n  pip install -e . --group test\n  pytest\n  drx sources")
+    say(f"\nthen put your records into {names.package}/_source.py, and choose a license in pyproject.toml")

@@ -1,0 +1,143 @@
+"""A new plugin: its name checked, its files filled in from the templates, all of them written or none."""
+
+import keyword
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata, resources, util
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from string import Template
+from typing import Final, NamedTuple
+
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from datarax_core.compatibility import API_VERSION
+from datarax_core.errors import PluginConflictError, PluginError
+from datarax_core.registry import SourceRegistry
+
+CORE: Final = "datarax-core"
+
+_TEMPLATE: Final = ".template"
+_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_FOLDERS: Final = frozenset({"build", "dist", "docs", "test", "tests"})
+
+
+class Names(NamedTuple):
+    """What a plugin is called: in a requirement, in a config, in an import, in its code."""
+
+    distribution: str
+    type: str
+    package: str
+    cls: str
+
+
+def names_of(name: str) -> Names:
+    """The names of a new plugin called ``name``.
+
+    Raises:
+        PluginError: No distribution, or no package, can have that name.
+        PluginConflictError: Somebody has it already.
+    """
+    distribution = canonicalize_name(name)
+    package = distribution.replace("-", "_")
+    if not _NAME.fullmatch(distribution):
+        raise _refused(name, "a distribution's name has letters, digits and single hyphens, as in acme-parquet")
+    if distribution != name:
+        raise _refused(name, f"write {distribution}, as it will be called wherever it is installed")
+    if not package.isidentifier() or keyword.iskeyword(package):
+        raise _refused(name, f"its package would be {package}, which Python cannot import; begin with another word")
+    if package in _FOLDERS:
+        raise _refused(name, f"a project has a folder {package} for other things; put a word of your own before it")
+    if taken := _taken(distribution, package):
+        raise PluginConflictError(
+            "source", name, f"{name!r} cannot be the name of a plugin: {taken}; choose another, such as acme-{name}"
+        )
+    return Names(distribution, package, package, _class_name(distribution))
+
+
+def write_plugin(names: Names, out: Path) -> list[str]:
+    """Write the plugin to the new folder ``out``, and give the names of its files. It is there whole, or not at all.
+
+    Raises:
+        FileExistsError: There is something by that name.
+        FileNotFoundError, PermissionError: The folder around it is not there, or cannot be written to.
+    """
+    if out.exists() or out.is_symlink():
+        raise FileExistsError(f"{out} is there already; move it away, or write elsewhere with --out")
+    parent = out.absolute().parent
+    if not parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {parent} to write {out.name} into; make it first")
+    files = dict(_files(names))
+    try:
+        unfinished = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=parent)
+    except PermissionError as error:
+        raise PermissionError(
+            f"{parent} cannot be written to: permission denied; write elsewhere with --out"
+        ) from error
+    with unfinished as folder:
+        for path, text in files.items():
+            file = Path(folder, out.name, path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        Path(folder, out.name).rename(out)
+    return sorted(files)
+
+
+def _refused(name: str, reason: str) -> PluginError:
+    return PluginError("source", name, f"{name!r} cannot be the name of a plugin: {reason}")
+
+
+def _taken(distribution: str, package: str) -> str:
+    """Who has the name already; empty if nobody has."""
+    homes = SourceRegistry.kind.homes
+    if distribution in {CORE, *homes.values()}:
+        return f"{distribution} is a distribution of this project"
+    if package in homes:
+        return f"the type {package!r} belongs to {homes[package]}"
+    if package in sys.stdlib_module_names:
+        return f"its package would hide the module {package} of Python's own library"
+    for info in SourceRegistry.from_environment().describe():
+        if info.name == package:
+            return f"the type {package!r} is taken by {info.target} ({info.origin})"
+    try:
+        return f"{distribution} {metadata.version(distribution)} is installed"
+    except metadata.PackageNotFoundError:
+        found = util.find_spec(package)
+    return "" if found is None else f"its package would hide the one at {found.origin or 'that name'}"
+
+
+def _class_name(distribution: str) -> str:
+    """In camel case; with a word more where the code of the plugin means something else by that name."""
+    name = "".join(word.capitalize() for word in distribution.split("-"))
+    used = {word for _, template in _templates() for word in re.findall(r"\b[A-Z]\w*", template)}
+    return f"{name}Source" if {name, f"{name}Config"} & used else name
+
+
+def _files(names: Names) -> Iterator[tuple[str, str]]:
+    """The files of a plugin by their path in it."""
+    values = {**names._asdict(), "core_bounds": _core_bounds(), "api_version": API_VERSION}
+    for path, template in _templates():
+        place = path.replace("package/", f"{names.package}/").replace("gitignore", ".gitignore")
+        yield place, Template(template).substitute(values)
+
+
+def _templates() -> Iterator[tuple[str, str]]:
+    """Path and text of each template; its path is that of the file, but for the name of the package and a leading dot."""
+    yield from _below(resources.files(__package__) / "templates" / "plugin", "")
+
+
+def _below(folder: Traversable, path: str) -> Iterator[tuple[str, str]]:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _below(entry, f"{path}{entry.name}/")
+        elif entry.name.endswith((_TEMPLATE, "py.typed")):
+            yield f"{path}{entry.name.removesuffix(_TEMPLATE)}", entry.read_text(encoding="utf-8")
+
+
+def _core_bounds() -> str:
+    """The minor version of the core that is here, and no other."""
+    major, minor = Version(metadata.version(CORE)).release[:2]
+    return f">={major}.{minor},<{major}.{minor + 1}"
