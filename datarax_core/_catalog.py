@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from ._discovery import CORE, GROUPS, Environment, Installed
 from ._diversion import stdout_to_stderr
 from ._strictness import is_strict, leave_out
+from ._suggestions import did_you_mean
 from .errors import (
     PluginConflictError,
     PluginDisabledError,
@@ -199,9 +200,7 @@ class Catalog:
             if word in known or canonicalize_name(word) in known:
                 continue
             message = f"`allow` names {word!r}, which is no installed plugin, and no distribution of any"
-            for close in difflib.get_close_matches(word, known, n=1):
-                message += f"; did you mean {close!r}?"
-            leave_out(PluginNotFoundError(self.kind.word, word, message))
+            leave_out(PluginNotFoundError(self.kind.word, word, message + did_you_mean(word, known)))
 
     def _require_usable(self) -> None:
         """Refuse an environment in which a plugin that is not disabled cannot be used."""

@@ -1,12 +1,12 @@
 """The functions of a hook plugin: held against the specification before any is called, and named in what they raise."""
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Generator, Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import Any, Final, TypeAlias
 
+from ._suggestions import did_you_mean
 from .errors import PluginContractError
 from .hookspecs import PROJECT, HookSpecs, hookimpl
 
@@ -80,7 +80,7 @@ def _problems(attribute: str, implementation: tuple[Function, dict[str, Any]]) -
     hook = _hook_of(attribute, options)
     if hook not in HOOKS:
         if not options["optionalhook"]:
-            yield f"there is no hook {hook!r}" + _meant(hook, HOOKS, f" (hooks: {', '.join(HOOKS)})")
+            yield f"there is no hook {hook!r}" + (did_you_mean(hook, HOOKS) or f" (hooks: {', '.join(HOOKS)})")
         return
     if options["hookwrapper"]:
         yield f"{hook} is an old-style hookwrapper; write @hookimpl(wrapper=True), and `return (yield)` in it"
@@ -96,16 +96,11 @@ def _problems(attribute: str, implementation: tuple[Function, dict[str, Any]]) -
             yield f"{hook} has the argument `{parameter}`; name those you need, of {', '.join(HOOKS[hook])}, without defaults"
         elif parameter.name not in HOOKS[hook]:
             others = f" (it has {', '.join(HOOKS[hook])})"
-            yield f"{hook} has no argument {parameter.name!r}" + _meant(parameter.name, HOOKS[hook], others)
+            yield f"{hook} has no argument {parameter.name!r}" + (did_you_mean(parameter.name, HOOKS[hook]) or others)
 
 
 def _hook_of(attribute: str, options: Mapping[str, Any]) -> str:
     return str(options["specname"] or attribute)
-
-
-def _meant(word: str, known: Any, otherwise: str) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else otherwise
 
 
 def _noted(function: Function, note: str) -> Function:

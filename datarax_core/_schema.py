@@ -45,7 +45,9 @@ def schema_of(config: type[FrozenConfig], kinds: Mapping[str, Kind]) -> tuple[di
         members = {}
         for name in kind.registry.names():
             try:
-                members[name] = model_schema(kind.config_of(name), f"{word}.{name}")
+                own = kind.registry.canonical_name(name)
+                schema = model_schema(kind.config_of(own), f"{word}.{name}")
+                members[name] = schema if own == name else _alias(schema, own, name)
             except PluginDisabledError:  # somebody wanted that
                 continue
             except PluginError as broken:
@@ -69,6 +71,12 @@ def model_schema(model: type[FrozenConfig], name: str) -> dict[str, Any]:
     inner = schema.pop("$defs", {})
     tidy: dict[str, Any] = _tidy(schema)
     return {**tidy, "$defs": {f"{name}.{key}": _tidy(value) for key, value in inner.items()}} if inner else tidy
+
+
+def _alias(schema: dict[str, Any], own: str, name: str) -> dict[str, Any]:
+    """The schema of a config that is called ``own``, under a name of old."""
+    old = {"const": name, "deprecated": True, "description": f"Now called {own!r}."}
+    return {**schema, "description": f"Now called {own!r}.", "properties": {**schema["properties"], "type": old}}
 
 
 def first_paragraph(model: type) -> str:

@@ -4,6 +4,7 @@ import inspect
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
+import jsonschema
 import pytest
 
 import datarax_core
@@ -84,6 +85,18 @@ def test_a_config_may_say_the_old_name_at_any_depth_and_holds_the_new_one() -> N
         assert type(source.inner.inner) is type(source)
         again = PipelineConfig.model_validate_json(config.model_dump_json(), context={"registry": registry})
     assert again.source.type == "acme_new"
+
+
+@pytest.mark.usefixtures("renamed")
+def test_the_schema_takes_either_name_and_says_which_is_the_new_one() -> None:
+    registry = SourceRegistry.from_environment()
+    with warnings.catch_warnings(action="error"):
+        schema = registry.json_schema()
+    valid = jsonschema.Draft202012Validator(schema)
+    for name in NAMES:
+        assert valid.is_valid({"source": {"type": name, "inner": {"type": "acme_old"}}, "batch_size": 2})
+    assert not valid.is_valid({"source": {"type": "acme_old", "innner": None}, "batch_size": 2})
+    assert schema["$defs"]["source.acme_old"]["properties"]["type"]["description"] == "Now called 'acme_new'."
 
 
 @pytest.mark.usefixtures("renamed")

@@ -19,6 +19,7 @@ from datarax_core.build import build_source
 from datarax_core.config import parse_config
 from datarax_core.hooks import Hooks
 from datarax_core.registry import SourceRegistry
+from datarax_core.spec import field_of
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -179,6 +180,12 @@ def bad_record(world: World) -> None:
 )
 def taken_name(world: World) -> None:
     Pipeline(source=world.make_source(10), batch_size=4, pad_last="id").step()
+
+
+@entry(errors.StageError, r"the records have no field 'lable'; did you mean 'label'\? \(fields: image, label\)")
+def misspelt_field(world: World) -> None:
+    columns = {"image": np.zeros((4, 2), np.uint8), "label": np.zeros(4, np.int32)}
+    field_of(world.make_source(columns).element_spec(), "lable")
 
 
 @entry(

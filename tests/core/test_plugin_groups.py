@@ -8,6 +8,7 @@ import pytest
 
 from datarax_core._catalog import Catalog, Kind
 from datarax_core._discovery import GROUPS
+from datarax_core.decoders import DecoderRegistry
 from datarax_core.errors import (
     ConfigError,
     PluginConflictError,
@@ -18,6 +19,9 @@ from datarax_core.errors import (
     PluginNotFoundError,
     PluginWarning,
 )
+from datarax_core.hooks import HookRegistry
+from datarax_core.registry import PluginListing, SourceRegistry
+from datarax_core.stages import StageRegistry
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -86,6 +90,14 @@ def test_a_clash_is_nobody_s_and_breaks_no_other(site: "Site", kind: Kind, monke
     assert catalog.load("acme_fine")
     monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "acme-one,acme-squatter")
     assert Catalog.from_environment(kind).load("shared")
+
+
+def test_each_group_has_its_registry_and_all_share_the_code() -> None:
+    registries: list[type[PluginListing[Any]]] = [SourceRegistry, StageRegistry, DecoderRegistry, HookRegistry]
+    assert tuple(registry.kind.group for registry in registries) == GROUPS
+    for registry in registries:
+        described = registry.from_environment(allow=[]).describe()
+        assert {info.status for info in described} <= {"disabled"}
 
 
 # -- the allowlist ------------------------------------------------------------------------------------------------------
