@@ -1,7 +1,7 @@
 """What a class must have to be a source, a stage or a decoder: checked once, when it is first used."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from .errors import PluginContractError
@@ -32,11 +32,7 @@ def check_source(loaded: object, name: str | None, origin: str) -> "type[DataSou
     else:
         checks = _base_problems(loaded, DataSourceModule), _config_problems(loaded, name), _build_problems(loaded)
         problems = [problem for check in checks for problem in check]
-    if problems:
-        label = repr(name) if name else getattr(loaded, "__qualname__", repr(loaded))
-        raise PluginContractError(
-            "source", name or label, f"source {label} ({origin}) is no source: " + "; ".join(problems)
-        )
+    _refuse("source", loaded, name, origin, problems)
     return cast("type[DataSourceModule]", loaded)
 
 
@@ -48,19 +44,8 @@ def check_decoder(loaded: object, name: str | None, origin: str) -> "type[Decode
     """
     from .decoders import Decoder  # noqa: PLC0415 - decoders imports this module
 
-    if not isinstance(loaded, type):
-        problems = [f"it is {type(loaded).__name__} {loaded!r:.80}, not a class; name the decoder class instead"]
-    elif not issubclass(loaded, Decoder):
-        problems = [f"it does not derive from Decoder; write `class {loaded.__name__}(Decoder):`"]
-    else:
-        problems = [*_name_problems(loaded.__name__, loaded.model_fields["type"].default, name)]
-        if loaded.decode_record is Decoder.decode_record and loaded.decode is Decoder.decode:
-            problems.append("it defines neither decode_record() nor decode(); write one of them")
-    if problems:
-        label = repr(name) if name else getattr(loaded, "__qualname__", repr(loaded))
-        raise PluginContractError(
-            "decoder", name or label, f"decoder {label} ({origin}) is no decoder: " + "; ".join(problems)
-        )
+    problems = _own_config_problems(loaded, Decoder, name, ("decode_record", "decode"))
+    _refuse("decoder", loaded, name, origin, problems)
     return cast("type[Decoder]", loaded)
 
 
@@ -72,20 +57,27 @@ def check_stage(loaded: object, name: str | None, origin: str) -> "type[Stage]":
     """
     from .stages import Stage  # noqa: PLC0415 - stages imports this module
 
-    if not isinstance(loaded, type):
-        problems = [f"it is {type(loaded).__name__} {loaded!r:.80}, not a class; name the stage class instead"]
-    elif not issubclass(loaded, Stage):
-        problems = [f"it does not derive from Stage; write `class {loaded.__name__}(Stage):`"]
-    else:
-        problems = [*_name_problems(loaded.__name__, loaded.model_fields["type"].default, name)]
-        if loaded.__call__ is Stage.__call__ and loaded.build is Stage.build:
-            problems.append("it defines neither __call__() nor build(); write one of them")
-    if problems:
-        label = repr(name) if name else getattr(loaded, "__qualname__", repr(loaded))
-        raise PluginContractError(
-            "stage", name or label, f"stage {label} ({origin}) is no stage: " + "; ".join(problems)
-        )
+    _refuse("stage", loaded, name, origin, _own_config_problems(loaded, Stage, name, ("__call__", "build")))
     return cast("type[Stage]", loaded)
+
+
+def _refuse(kind: str, loaded: object, name: str | None, origin: str, problems: Iterable[str]) -> None:
+    if told := "; ".join(problems):
+        label = repr(name) if name else getattr(loaded, "__qualname__", repr(loaded))
+        raise PluginContractError(kind, name or label, f"{kind} {label} ({origin}) is no {kind}: {told}")
+
+
+def _own_config_problems(loaded: object, base: Any, name: str | None, methods: tuple[str, str]) -> Iterator[str]:
+    """What is wrong with a class that is its own config, and writes one of the methods of ``base``."""
+    word, own = base.__name__.lower(), cast("Any", loaded)
+    if not isinstance(loaded, type):
+        yield f"it is {type(loaded).__name__} {loaded!r:.80}, not a class; name the {word} class instead"
+    elif not issubclass(loaded, base):
+        yield f"it does not derive from {base.__name__}; write `class {loaded.__name__}({base.__name__}):`"
+    else:
+        yield from _name_problems(loaded.__name__, own.model_fields["type"].default, name)
+        if all(getattr(loaded, method) is getattr(base, method) for method in methods):
+            yield f"it defines neither {methods[0]}() nor {methods[1]}(); write one of them"
 
 
 def _base_problems(loaded: type, base: type) -> Iterator[str]:

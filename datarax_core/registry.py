@@ -1,4 +1,4 @@
-"""Which plugins there are, and what stands behind each name: sources here, decoders in `decoders`."""
+"""Which plugins there are, and what stands behind each name: sources here, others in `stages` and `decoders`."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -227,8 +227,8 @@ class SourceRegistry(PluginRegistry["type[DataSourceModule]"]):
     ) -> dict[str, Any]:
         """The JSON Schema (draft 2020-12) of pipeline configs, with every source, stage and decoder that can be used here.
 
-        Imports them all; one that cannot be is left out, and warned of. `datarax_core.decoders` and `datarax_core.stages` say
-        what is installed, if no registries are given.
+        Stages and decoders are those that are installed, unless registries are given. Imports them all; what cannot be used is
+        left out, and warned of.
         """
         from ._pipeline_schema import pipeline_schema  # noqa: PLC0415 - which imports this module
 

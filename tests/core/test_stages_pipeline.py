@@ -23,6 +23,7 @@ from datarax_core import (
     Stage,
     StageError,
     StageRegistry,
+    from_sequence,
     load_config,
 )
 from datarax_core._processes import what_is_run
@@ -202,6 +203,15 @@ def test_the_mask_is_a_field_for_stages_too(make_source: MakeSource) -> None:
     stages = [Cast(field="valid", dtype="float32"), Rescale(field="label", scale=1)]
     pipeline = Pipeline(source=make_source({"label": np.arange(3)}), batch_size=2, stages=stages, pad_last="valid")
     assert [batch["valid"].tolist() for batch in pipeline] == [[True, True], [True, False]]
+
+
+def test_batches_that_are_one_array_have_stages_too() -> None:
+    source = from_sequence([1, 2, 3])
+    stages = [Cast(field="record", dtype="float32", lossy=True), Rescale(field="record", scale=2)]
+    (batch,) = Pipeline(source=source, batch_size=3, stages=stages)
+    assert batch.tolist() == [2.0, 4.0, 6.0]
+    with pytest.raises(SpecError, match="the mask of pad_last needs batches that are dicts of named fields"):
+        Pipeline(source=source, batch_size=2, stages=stages, pad_last="valid")
 
 
 # -- stages with parameters, statistics and randomness --------------------------------------------------------------------

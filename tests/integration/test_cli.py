@@ -187,16 +187,16 @@ def test_a_bad_config_lists_every_problem(config: Path) -> None:
     config.write_text("batchsize: 64\nsource: {type: memry, path: data.npz}\n")
     name = re.escape(str(config))
     assert re.fullmatch(
-        rf"{name}: source\.type: unknown source 'memry'; did you mean 'memory'\?.*\n"
-        rf"{name}: batch_size: this field is required\n"
-        rf"{name}: batchsize: unknown field 'batchsize'; did you mean 'batch_size'\?",
+        rf"{name}:1: batch_size: this field is required\n"
+        rf"{name}:1: batchsize: unknown field 'batchsize'; did you mean 'batch_size'\?\n"
+        rf"{name}:2: source\.type: unknown source 'memry'; did you mean 'memory'\?.*",
         _fails(DRX, "run", str(config)),
     )
 
 
 def test_a_yaml_mistake_has_line_and_column(config: Path) -> None:
     config.write_text("batch_size: 64\nsource: {type: memory\n")
-    assert "train.yaml: line 3, column 1: not valid YAML: " in _fails(DRX, "run", str(config))
+    assert "train.yaml:3:1: not valid YAML: " in _fails(DRX, "run", str(config))
 
 
 def test_missing_data_is_one_clear_message(config: Path) -> None:

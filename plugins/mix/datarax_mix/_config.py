@@ -49,6 +49,11 @@ _NOT_ALL_ZERO: Final = {
 _END: Final = {"anyOf": [{"enum": ["repeat", "drop"]}, {"type": "integer", "minimum": 1}]}
 
 
+_ARE_NAMED: Final = {
+    "anyOf": [having(names=NOT_NULL), having(sources={"type": "object"}), having(weights={"type": "object"})]
+}
+
+
 def _schema(item: Mapping[str, Any], alone: Mapping[str, Any], **rules: Any) -> WithJsonSchema:
     """Something that stands ``alone``, a list, or a mapping whose keys are the names of the children."""
     listed = {"type": "array", "items": item}
@@ -72,11 +77,6 @@ def _at_key(error: ErrorDetails, keys: Sequence[Any]) -> InitErrorDetails:
     custom = PydanticCustomError(code, "{message}", {**error.get("ctx", {}), "message": error["msg"]})
     named = [str(keys[part]) if isinstance(part, int) else part for part in error["loc"][:1]]
     return InitErrorDetails(type=custom, loc=(*named, *error["loc"][1:]), input=error["input"])
-
-
-_ARE_NAMED: Final = {
-    "anyOf": [having(names=NOT_NULL), having(sources={"type": "object"}), having(weights={"type": "object"})]
-}
 
 
 class MixDataSourcesConfig(SourceConfig):
