@@ -5,14 +5,13 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from datarax_core.config import SourceConfig
 from datarax_core.errors import DataraxError
 
 from ._effects import Shows, seen_of, trials
-from ._schema import schema_of
+from ._schema import complaint
 from ._subject import Subject
 from ._verdict import broken, not_claimed, require
 
@@ -77,17 +76,14 @@ class ConfigPromises:
     def test_its_schema_says_what_is_accepted(self, subject: Subject) -> None:
         """JSON Schema, for editors: it accepts the config under test, and no unknown option."""
         fields = _as_json(subject)
-        schema = schema_of(subject.author.registry, subject.config)
-        Draft202012Validator.check_schema(schema)
-        validator: Any = Draft202012Validator(schema)
-        refused = [f"{'.'.join(map(str, error.path))}: {error.message}" for error in validator.iter_errors(fields)]
+        refused = complaint(subject.author.registry, subject.config, fields)
         require(
             not refused,
-            f"the schema of {_title(subject)} refuses a config that works: {'; '.join(refused)}. Give the field a type that "
-            "says what it takes, or pydantic's WithJsonSchema",
+            f"the schema of {_title(subject)} refuses a config that works: {refused}. Give the field a type that says what it "
+            "takes, or pydantic's WithJsonSchema",
         )
         require(
-            not validator.is_valid({**fields, _UNKNOWN: 1}),
+            complaint(subject.author.registry, subject.config, {**fields, _UNKNOWN: 1}),
             f"the schema of {_title(subject)} accepts {_UNKNOWN}=1, which no config does; leave additionalProperties false",
         )
 
