@@ -11,7 +11,7 @@ from datarax_core.config import SourceConfig
 from datarax_core.errors import DataraxError
 
 from ._effects import Shows, seen_of, trials
-from ._schema import complaint
+from ._schema import schema_of
 from ._subject import Subject
 from ._verdict import broken, not_claimed, require
 
@@ -76,14 +76,15 @@ class ConfigPromises:
     def test_its_schema_says_what_is_accepted(self, subject: Subject) -> None:
         """JSON Schema, for editors: it accepts the config under test, and no unknown option."""
         fields = _as_json(subject)
-        refused = complaint(subject.author.registry, subject.config, fields)
+        refusal_of = schema_of(subject.author.registry, subject.config)
+        refused = refusal_of(fields)
         require(
             not refused,
             f"the schema of {_title(subject)} refuses a config that works: {refused}. Give the field a type that says what it "
             "takes, or pydantic's WithJsonSchema",
         )
         require(
-            complaint(subject.author.registry, subject.config, {**fields, _UNKNOWN: 1}),
+            refusal_of({**fields, _UNKNOWN: 1}),
             f"the schema of {_title(subject)} accepts {_UNKNOWN}=1, which no config does; leave additionalProperties false",
         )
 

@@ -1,7 +1,8 @@
 """What the JSON Schema of configs says of one: the registry's, which describes whole pipelines."""
 
+import functools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -14,20 +15,20 @@ from datarax_core.decoders import Decoder
 from datarax_core.registry import SourceRegistry
 
 
-def complaint(registry: SourceRegistry, config: SourceConfig, fields: Mapping[str, Any]) -> str:
-    """Why the schema refuses a source with these fields, with their place; empty if it does not."""
+def schema_of(registry: SourceRegistry, config: SourceConfig) -> Callable[[Mapping[str, Any]], str]:
+    """Says of the fields of a source why the schema refuses them, and where; nothing if it does not."""
     of_pipelines = getattr(registry, "json_schema", None)
     if of_pipelines is None:
-        return _complaint(type(config).model_json_schema(schema_generator=_WithoutCode), dict(fields))
+        return functools.partial(_refusal, type(config).model_json_schema(schema_generator=_WithoutCode))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about plugins that cannot be used, which this one is none of
         schema = of_pipelines()
-    return _complaint(schema, {"source": dict(fields), "batch_size": 1})
+    return lambda fields: _refusal(schema, {"source": dict(fields), "batch_size": 1})
 
 
-def _complaint(schema: dict[str, Any], value: dict[str, Any]) -> str:
+def _refusal(schema: dict[str, Any], value: Mapping[str, Any]) -> str:
     Draft202012Validator.check_schema(schema)
-    error: Any = best_match(Draft202012Validator(schema).iter_errors(value))
+    error: Any = best_match(Draft202012Validator(schema).iter_errors(dict(value)))
     return "" if error is None else f"{'.'.join(map(str, error.absolute_path)) or 'it'}: {error.message}"
 
 

@@ -90,6 +90,7 @@ OF_INSTALLED = {"test_listing_does_not_import_it", "test_importing_it_is_light"}
 """See `test_an_installed_source_is_listed_and_imported_at_no_cost`."""
 
 SLOW = {
+    "test_its_schema_says_what_is_accepted",
     "test_it_is_read_by_a_spawned_process",
     "test_compiled_steps_serve_its_order",
     "test_get_batch_at_can_be_compiled",
