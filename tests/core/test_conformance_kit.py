@@ -90,6 +90,7 @@ OF_INSTALLED = {"test_listing_does_not_import_it", "test_importing_it_is_light"}
 """See `test_an_installed_source_is_listed_and_imported_at_no_cost`."""
 
 SLOW = {
+    "test_its_schema_says_what_is_accepted",
     "test_it_is_read_by_a_spawned_process",
     "test_compiled_steps_serve_its_order",
     "test_get_batch_at_can_be_compiled",
@@ -182,6 +183,51 @@ def test_each_broken_source_is_caught_by_what_is_meant_for_it_and_by_nothing_els
     surprises = {key: text for key, text in verdicts.messages.items() if key[1] not in expected[key[0]]}
     assert found == expected, "\n\n".join(f"{key}: {text}" for key, text in surprises.items())
     assert verdicts.ran
+
+
+class SaysNothing(SourceConformance):
+    pass
+
+
+class NamesNoField(healthy.Of):
+    effective = {"colour": "red"}
+
+
+class DeclaresWhatIsRefused(healthy.Of):
+    effective = {"size": 0}
+
+
+class LabelledConfig(healthy.HealthyConfig):
+    label: str = "none"
+
+
+class Labelled(healthy.Healthy):
+    config_class = LabelledConfig
+
+
+class DeclaresNothing(healthy.Of):
+    source_class = Labelled
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        (
+            SaysNothing,
+            r"SaysNothing says of no source how it is made; give it config = \{\"type\": ...\}, or define make_config",
+        ),
+        (NamesNoField, "HealthyConfig has no field 'colour', which effective or shown_elsewhere names"),
+        (DeclaresWhatIsRefused, r"but size=0, which you say is effective, is refused: .*greater than or equal to 1"),
+        (
+            DeclaresNothing,
+            "LabelledConfig promises to ignore no option, but label has no other value that the kit could try",
+        ),
+    ],
+)
+def test_what_an_author_declares_wrongly_is_told(declared: type[Any], message: str, tmp_path: Path) -> None:
+    author = declared()
+    with pytest.raises(pytest.fail.Exception, match=f"(?s){message}"):
+        author.test_every_option_is_refused_or_has_an_effect(Subject(author, tmp_path))
 
 
 INSTALLED = """
