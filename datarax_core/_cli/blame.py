@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from traceback import walk_tb
 
-from datarax_core._discovery import Installed, installed
+from datarax_core._discovery import Environment, Installed
 
 from .kinds import KINDS
 
@@ -13,7 +13,8 @@ def blamed(failure: BaseException) -> str | None:
 
     It is the plugin of the innermost frame that lies in the package of any, in the failure itself or in what caused it.
     """
-    plugins = {_package_of(entry): entry for kind in KINDS for entry in installed(kind.group)}
+    environment = Environment.now()
+    plugins = {_package_of(entry): entry for kind in KINDS for entry in environment.entries(kind.group)}
     for error in _causes(failure):
         for frame, line in reversed(list(walk_tb(error.__traceback__))):
             module = frame.f_globals.get("__name__") or ""

@@ -39,8 +39,9 @@ def plugin_names(incomplete: str) -> list[str]:
 
 
 def _names(*groups: str, incomplete: str, with_distributions: bool = False) -> list[str]:
-    from datarax_core._discovery import installed  # noqa: PLC0415 - commands that complete nothing need none of it
+    from datarax_core._discovery import Environment  # noqa: PLC0415 - commands that complete nothing need none of it
 
-    found = [entry for group in groups for entry in installed(group)]
+    environment = Environment.now()
+    found = [entry for group in groups for entry in environment.entries(group)]
     names = {entry.name for entry in found} | ({entry.dist for entry in found} if with_distributions else set())
     return sorted(name for name in names if name.startswith(incomplete))

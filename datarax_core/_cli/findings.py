@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from datarax_core._catalog import Catalog, Status
-from datarax_core._discovery import Installed
+from datarax_core._discovery import Environment, Installed
 
 from .kinds import KINDS
 
@@ -60,6 +60,7 @@ def installed_plugins() -> list[Finding]:
 
 
 def _found() -> Iterator[Finding]:
+    environment = Environment.now()
     for kind in KINDS:
         catalog = Catalog.from_environment(kind)
         for entry in catalog.entries():
@@ -71,13 +72,13 @@ def _found() -> Iterator[Finding]:
                 version=entry.version,
                 target=entry.target,
                 status=status,
-                problem=_problem(kind.word, entry, status, detail),
+                problem=_problem(kind.word, entry, status, detail, environment.unmet(entry)),
             )
 
 
-def _problem(kind: str, entry: Installed, status: Status, detail: str) -> str:
+def _problem(kind: str, entry: Installed, status: Status, detail: str, unmet: list[str]) -> str:
     """One sentence that stands alone; of what a distribution lacks, the same for all of its plugins."""
     if status == "unmet":
-        missing = " ".join(f"'{line.partition(';')[0].strip()}'" for line in entry.unmet())
+        missing = " ".join(f"'{line.partition(';')[0].strip()}'" for line in unmet)
         return f"{entry.origin} {detail}, which this environment does not satisfy; pip install {missing}"
     return f"{kind} {entry.name!r} {'is disabled ' if status == 'disabled' else ''}{detail}" if detail else ""
