@@ -1,21 +1,22 @@
 """Promises about the config: nothing in it is ignored, and a file can hold it."""
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from datarax_core.config import SourceConfig
 from datarax_core.errors import DataraxError
 
 from ._effects import Shows, seen_of, trials
-from ._schema import schema_of
+from ._schema import complaint
 from ._subject import Subject
 from ._verdict import broken, not_claimed, require
 
 _UNKNOWN: Final = "no_such_option"
+_SEEN: Final = "seen"
 
 
 class ConfigPromises:
@@ -42,12 +43,9 @@ class ConfigPromises:
         reports = [report for field in _fields(subject) if (report := _without_effect(subject, field))]
         require(
             not reports,
-            f"{_title(subject)} promises to ignore no option: "
-            + "; ".join(reports)
-            + ". Make them change what the source "
-            "does, refuse what cannot work, or take them out; what the kit cannot guess is declared in "
-            "`effective = {field: value}`, or with `Shows`, and what is seen by a test of yours alone in "
-            "`shown_elsewhere`",
+            f"{_title(subject)} promises to ignore no option, but {'; '.join(reports)}. Let each change what the source does, "
+            "refuse what cannot work, or take it out. A value that the kit cannot guess is declared in effective, alone or "
+            "with Shows(value, at=...), and what only a test of yours sees in shown_elsewhere",
         )
 
     def test_a_config_never_changes(self, subject: Subject) -> None:
@@ -78,17 +76,14 @@ class ConfigPromises:
     def test_its_schema_says_what_is_accepted(self, subject: Subject) -> None:
         """JSON Schema, for editors: it accepts the config under test, and no unknown option."""
         fields = _as_json(subject)
-        schema = schema_of(subject.author.registry, subject.config)
-        Draft202012Validator.check_schema(schema)
-        validator: Any = Draft202012Validator(schema)
-        refused = [f"{'.'.join(map(str, error.path))}: {error.message}" for error in validator.iter_errors(fields)]
+        refused = complaint(subject.author.registry, subject.config, fields)
         require(
             not refused,
-            f"the schema of {_title(subject)} refuses a config that works: {'; '.join(refused)}. Give the field a type that "
-            "says what it takes, or pydantic's WithJsonSchema",
+            f"the schema of {_title(subject)} refuses a config that works: {refused}. Give the field a type that says what it "
+            "takes, or pydantic's WithJsonSchema",
         )
         require(
-            not validator.is_valid({**fields, _UNKNOWN: 1}),
+            complaint(subject.author.registry, subject.config, {**fields, _UNKNOWN: 1}),
             f"the schema of {_title(subject)} accepts {_UNKNOWN}=1, which no config does; leave additionalProperties false",
         )
 
@@ -132,7 +127,7 @@ def _without_effect(subject: Subject, field: str) -> str:
     if not tried:
         return f"{field} has no other value that the kit could try"
     outcomes = [_outcome(subject, field, trial) for trial in tried]
-    if any(outcome == "seen" for outcome in outcomes):
+    if _SEEN in outcomes:
         return ""
     if refusal := next((outcome for outcome in outcomes if field in subject.author.effective and outcome), ""):
         return f"{field}={tried[0].value!r:.60}, which you say is effective, is refused: {refusal}"
@@ -141,7 +136,7 @@ def _without_effect(subject: Subject, field: str) -> str:
 
 
 def _outcome(subject: Subject, field: str, trial: Shows) -> str:
-    """``seen`` if the value changes something, the refusal if it is refused, else nothing."""
+    """`_SEEN` if the value changes something, the refusal if it is refused, else nothing."""
     beside = {**subject.fields, **trial.beside}
     try:
         config = subject.validated({**beside, field: trial.value})
@@ -149,7 +144,7 @@ def _outcome(subject: Subject, field: str, trial: Shows) -> str:
         found = seen_of(source, trial.at)
     except (DataraxError, ValueError, TypeError, OSError, NotImplementedError) as refusal:
         return str(refusal) or type(refusal).__name__
-    return "seen" if found != _seen_without(subject, beside, trial) else ""
+    return _SEEN if found != _seen_without(subject, beside, trial) else ""
 
 
 def _seen_without(subject: Subject, beside: dict[str, Any], trial: Shows) -> Any:
@@ -159,4 +154,9 @@ def _seen_without(subject: Subject, beside: dict[str, Any], trial: Shows) -> Any
             return seen_of(subject.build(config=subject.validated(beside)), trial.at)
         except (DataraxError, ValueError, TypeError):
             pass
-    return seen_of(subject.build(), trial.at)
+    return _seen_usually(subject) if trial.at is None else seen_of(subject.build(), trial.at)
+
+
+@functools.lru_cache(maxsize=1)  # for all fields of one source
+def _seen_usually(subject: Subject) -> Any:
+    return seen_of(subject.build(), None)

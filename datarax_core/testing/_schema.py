@@ -1,13 +1,34 @@
-"""The JSON Schema of a config: one place to ask for it."""
+"""What the JSON Schema of configs says of one: the registry's, which describes whole pipelines."""
 
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import PydanticOmit, core_schema
 
 from datarax_core.config import SourceConfig
 from datarax_core.decoders import Decoder
 from datarax_core.registry import SourceRegistry
+
+
+def complaint(registry: SourceRegistry, config: SourceConfig, fields: Mapping[str, Any]) -> str:
+    """Why the schema refuses a source with these fields, with their place; empty if it does not."""
+    of_pipelines = getattr(registry, "json_schema", None)
+    if of_pipelines is None:
+        return _complaint(type(config).model_json_schema(schema_generator=_WithoutCode), dict(fields))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about plugins that cannot be used, which this one is none of
+        schema = of_pipelines()
+    return _complaint(schema, {"source": dict(fields), "batch_size": 1})
+
+
+def _complaint(schema: dict[str, Any], value: dict[str, Any]) -> str:
+    Draft202012Validator.check_schema(schema)
+    error: Any = best_match(Draft202012Validator(schema).iter_errors(value))
+    return "" if error is None else f"{'.'.join(map(str, error.absolute_path)) or 'it'}: {error.message}"
 
 
 class _WithoutCode(GenerateJsonSchema):
@@ -17,15 +38,5 @@ class _WithoutCode(GenerateJsonSchema):
         raise PydanticOmit
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        return (
-            {} if issubclass(schema["cls"], Decoder) else super().model_schema(schema)
-        )  # of what is installed, one each
-
-
-def schema_of(registry: SourceRegistry, config: SourceConfig) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) that a config of this type has to pass: the registry's, or that of its class alone."""
-    of_registry = getattr(registry, "json_schema", None)
-    if of_registry is not None:
-        schema: dict[str, Any] = of_registry()
-        return schema
-    return type(config).model_json_schema(schema_generator=_WithoutCode)
+        # of what is installed, one each
+        return {} if issubclass(schema["cls"], Decoder) else super().model_schema(schema)

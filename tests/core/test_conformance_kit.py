@@ -2,9 +2,11 @@
 
 import inspect
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -15,6 +17,8 @@ from kit_sources import conformances as made
 from datarax_core import SourceRegistry
 from datarax_core.testing import SourceConformance
 from datarax_core.testing._subject import Subject
+
+PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 
 CAUGHT_BY = {
     "test_an_unknown_option_is_refused": [broken_records.Forgiving],
@@ -161,6 +165,12 @@ def test_every_promise_has_a_source_that_breaks_it() -> None:
     assert set(broken) == {*broken_records.OFS, *broken_order.OFS, *broken_life.OFS}
 
 
+def test_the_page_of_the_kit_says_of_each_promise_what_its_test_says() -> None:
+    said = dict(re.findall(r"^- `(test_\w+)`: (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    tests = inspect.getmembers(SourceConformance, lambda value: getattr(value, "__name__", "").startswith("test_"))
+    assert said == {name: inspect.getdoc(test).splitlines()[0] for name, test in tests}
+
+
 @pytest.mark.parametrize("group", [broken_records, broken_order, broken_life, healthy])
 @pytest.mark.usefixtures("_nothing_left")
 def test_each_broken_source_is_caught_by_what_is_meant_for_it_and_by_nothing_else(group: Any) -> None:
@@ -172,6 +182,51 @@ def test_each_broken_source_is_caught_by_what_is_meant_for_it_and_by_nothing_els
     surprises = {key: text for key, text in verdicts.messages.items() if key[1] not in expected[key[0]]}
     assert found == expected, "\n\n".join(f"{key}: {text}" for key, text in surprises.items())
     assert verdicts.ran
+
+
+class SaysNothing(SourceConformance):
+    pass
+
+
+class NamesNoField(healthy.Of):
+    effective = {"colour": "red"}
+
+
+class DeclaresWhatIsRefused(healthy.Of):
+    effective = {"size": 0}
+
+
+class LabelledConfig(healthy.HealthyConfig):
+    label: str = "none"
+
+
+class Labelled(healthy.Healthy):
+    config_class = LabelledConfig
+
+
+class DeclaresNothing(healthy.Of):
+    source_class = Labelled
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        (
+            SaysNothing,
+            r"SaysNothing says of no source how it is made; give it config = \{\"type\": ...\}, or define make_config",
+        ),
+        (NamesNoField, "HealthyConfig has no field 'colour', which effective or shown_elsewhere names"),
+        (DeclaresWhatIsRefused, r"but size=0, which you say is effective, is refused: .*greater than or equal to 1"),
+        (
+            DeclaresNothing,
+            "LabelledConfig promises to ignore no option, but label has no other value that the kit could try",
+        ),
+    ],
+)
+def test_what_an_author_declares_wrongly_is_told(declared: type[Any], message: str, tmp_path: Path) -> None:
+    author = declared()
+    with pytest.raises(pytest.fail.Exception, match=f"(?s){message}"):
+        author.test_every_option_is_refused_or_has_an_effect(Subject(author, tmp_path))
 
 
 INSTALLED = """

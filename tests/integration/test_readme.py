@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = {
     "README.md": 3,
+    "docs/conformance.md": 4,
     "docs/pipeline.md": 8,
     "docs/plugins.md": 10,
     "plugins/arrayrecord/README.md": 4,

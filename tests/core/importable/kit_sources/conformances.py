@@ -2,7 +2,7 @@
 
 from . import broken_life, broken_order, broken_records
 from .broken_records import OfDamaged
-from .healthy import Ending, Healthy, HealthyFile, HealthyStream, InParts, Of, OfStream
+from .healthy import Ending, Healthy, HealthyFile, HealthyStream, InParts, Of, OfStream, OfWords, Worded
 
 
 class Sequential(Healthy):
@@ -14,7 +14,8 @@ class OfSequential(Of):
 
 
 OFS = {
-    Healthy: Of, Sequential: OfSequential, HealthyFile: OfDamaged, HealthyStream: OfStream, Ending: OfStream, InParts: OfStream,
+    Healthy: Of, Sequential: OfSequential, Worded: OfWords, HealthyFile: OfDamaged,
+    HealthyStream: OfStream, Ending: OfStream, InParts: OfStream,
     **broken_records.OFS, **broken_order.OFS, **broken_life.OFS,
 }  # fmt: skip
 

@@ -49,6 +49,17 @@ class Healthy(DataSourceModule):
         return records_of(indices)
 
 
+class Worded(Healthy):
+    """With a field that no device has."""
+
+    def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {**super().element_spec(), "word": jax.ShapeDtypeStruct((), np.dtype(object))}
+
+    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
+        words = np.asarray([f"number {index}" for index in np.asarray(indices)], object)
+        return {**super().get_records(indices), "word": words}
+
+
 class StreamConfig(HealthyConfig):
     @field_validator("cacheable")
     @classmethod
@@ -155,6 +166,10 @@ class Of(SourceConformance):
         registry = SourceRegistry()
         registry.register(self.source_class)
         return registry
+
+
+class OfWords(Of):
+    expected_records = {7: {"id": 7, "x": [3.5, -7.0], "word": "number 7"}}
 
 
 class OfStream(Of):
