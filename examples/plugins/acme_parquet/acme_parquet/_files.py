@@ -95,7 +95,8 @@ class ParquetFile:
 
     def _read(self, row_group: int, columns: Sequence[str]) -> pa.Table:
         with pa.OSFile(self.path) as handle:
-            return pq.ParquetFile(handle, metadata=self.footer).read_row_group(row_group, list(columns))
+            file = pq.ParquetFile(handle, metadata=self.footer, page_checksum_verification=True)
+            return file.read_row_group(row_group, list(columns))
 
     def _can_read(self, row_group: int, column: str) -> bool:
         try:

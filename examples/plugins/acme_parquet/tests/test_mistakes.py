@@ -199,6 +199,18 @@ def test_damage_names_file_row_group_and_column(write: Write) -> None:
     assert refused.value.path == path
 
 
+def test_a_flipped_bit_is_found_where_the_file_has_checksums(write: Write) -> None:
+    options = {"compression": "none", "use_dictionary": False, "write_page_checksum": True}
+    path = write({"x": range(1000, 2000)}, rows=500, **options)
+    damaged = bytearray(Path(path).read_bytes())
+    damaged[damaged.index((1700).to_bytes(8, "little"))] ^= 1
+    Path(path).write_bytes(damaged)
+    source = open_source(path)
+    assert source.get_records(np.arange(500))["x"].tolist() == list(range(1000, 1500))
+    with pytest.raises(DataFileError, match=r"row group 1 cannot be read, column 'x': .*CRC"):
+        source.get_records(np.array([500]))
+
+
 def test_an_index_that_is_no_record_is_refused(write: Write) -> None:
     source = open_source(write({"x": range(30)}), cacheable=True)
     with pytest.raises(IndexError, match=re.escape("record 30 is out of range: AcmeParquet has 30 records")):
