@@ -1,0 +1,5 @@
+"""TensorFlow Datasets for datarax: prepared data sets, eager or streamed, without TensorFlow wherever the files allow it."""
+
+from ._config import TFDSConfig, TFDSEagerConfig, TFDSStreamingConfig
+
+__all__ = ["TFDSConfig", "TFDSEagerConfig", "TFDSStreamingConfig"]
