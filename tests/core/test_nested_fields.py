@@ -85,7 +85,7 @@ def test_a_field_may_not_take_the_place_of_one_that_rides_beside() -> None:
     joined = with_beside(held, beside)
     assert jax.tree.structure(joined) == jax.tree.structure(TREE)
     for taken in ({**held, "about": np.arange(10)}, {**held, "scene": {"text": np.arange(10)}}):
-        with pytest.raises(SpecError, match="cannot be added: the batch has a field '(about|text)' already; choose"):
+        with pytest.raises(SpecError, match=r"cannot be added: the batch has a field '(about|text)' already; choose"):
             with_beside(taken, beside)
     with pytest.raises(SpecError, match="needs batches that are dicts of named fields, not ndarray"):
         with_beside(np.arange(3), beside)
