@@ -3,19 +3,27 @@
 import importlib.util
 import sys
 from importlib import metadata
-from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 NEEDED_PROTOBUF: Final = "6.31.1"
-INSTALL_TENSORFLOW: Final = 'pip install "datarax-tfds[tensorflow]"'
 
 
-class NeedsTensorFlow(ImportError):  # noqa: N818 - it says what is to be done, not what went wrong
+class NeedsTensorFlow(ImportError):  # noqa: N818 - it says what is to be done
     """Only TensorFlow can do it, and TensorFlow is not installed."""
 
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f'{what} needs TensorFlow, which is not installed; pip install "datarax-tfds[tensorflow]"',
+            name="tensorflow",
+        )
+        self.what = what
 
-def tensorflow_datasets() -> ModuleType:
-    """TFDS: half a second on first use, and without TensorFlow.
+    def __reduce__(self) -> tuple[type["NeedsTensorFlow"], tuple[str]]:
+        return type(self), (self.what,)
+
+
+def tensorflow_datasets() -> Any:
+    """The module: half a second on first use, and without TensorFlow.
 
     Raises:
         ImportError: It cannot be imported; says what to install.
@@ -23,9 +31,9 @@ def tensorflow_datasets() -> ModuleType:
     try:
         import tensorflow_datasets as tfds  # noqa: PLC0415 - half a second, for those who open a data set
     except (ImportError, TypeError) as cause:  # a protobuf that is too old raises either
-        raise ImportError(_trouble(cause)) from cause
+        raise ImportError(_trouble(f": {cause}"), name="tensorflow_datasets") from cause
     if not hasattr(tfds, "builder_from_directory"):  # its import failed before, and left an empty module behind
-        raise ImportError(_trouble(None))
+        raise ImportError(_trouble(), name="tensorflow_datasets")
     return tfds
 
 
@@ -35,21 +43,19 @@ def has_tensorflow() -> bool:
 
 
 def require_tensorflow(what: str) -> None:
-    """Refuse to go on without TensorFlow; ``what`` needs it.
+    """Refuse to go on without TensorFlow.
 
     Raises:
-        NeedsTensorFlow: It is not installed.
+        NeedsTensorFlow: It is not installed, and ``what`` needs it.
     """
     if not has_tensorflow():
-        raise NeedsTensorFlow(f"{what} needs TensorFlow, which is not installed; {INSTALL_TENSORFLOW}")
+        raise NeedsTensorFlow(what)
 
 
-def _trouble(cause: BaseException | None) -> str:
-    protobuf = _version("protobuf")
-    said = f": {cause}" if cause is not None else ""
+def _trouble(said: str = "") -> str:
     return (
-        f"tensorflow_datasets {_version('tensorflow-datasets')} cannot be imported beside protobuf {protobuf}{said}; "
-        f'it needs protobuf {NEEDED_PROTOBUF} or newer: pip install "protobuf>={NEEDED_PROTOBUF}"'
+        f"tensorflow_datasets {_version('tensorflow-datasets')} cannot be imported beside protobuf {_version('protobuf')}"
+        f'{said}; it needs protobuf {NEEDED_PROTOBUF} or newer: pip install "protobuf>={NEEDED_PROTOBUF}"'
     )
 
 
