@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
-from ._requirements import NeedsTensorFlow, has_tensorflow
+from ._installed import TensorFlowMissing, has_tensorflow
 
 Backend: TypeAlias = Literal["auto", "array_record", "tfrecord", "tf.data"]
 Reader: TypeAlias = Literal["array_record", "tfrecord", "tf.data"]
@@ -19,7 +19,7 @@ def choose_reader(wanted: Backend, formats: Sequence[str], full_name: str) -> tu
 
     Raises:
         ValueError: ``wanted`` does not read what is on disk.
-        NeedsTensorFlow: Only TensorFlow reads it, and it is not installed.
+        TensorFlowMissing: Only TensorFlow reads it, and it is not installed.
     """
     alone: list[Reader] = [name for name in _ALONE if name in formats]
     if wanted in alone or (wanted == "auto" and alone):
@@ -33,7 +33,7 @@ def choose_reader(wanted: Backend, formats: Sequence[str], full_name: str) -> tu
             f"{' or '.join(map(repr, [*alone, *(['tf.data'] if by_tensorflow else [])]))}"
         )
     if not has_tensorflow():
-        raise NeedsTensorFlow(f"reading the {by_tensorflow[0]} files of {full_name} with tf.data")
+        raise TensorFlowMissing(f"reading the {by_tensorflow[0]} files of {full_name} with tf.data")
     if by_tensorflow[0] == "riegeli" and importlib.util.find_spec("riegeli") is None:
         raise ImportError(f"reading the riegeli files of {full_name} takes the package riegeli, which is not installed")
     return "tf.data", by_tensorflow[0]

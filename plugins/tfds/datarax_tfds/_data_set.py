@@ -13,13 +13,13 @@ from datarax_core.suggestions import did_you_mean
 
 from ._backends import Reader, choose_reader
 from ._config import TFDSConfigBase
-from ._fields import served_fields
 from ._folders import FEATURES, INFO, beside, data_dirs, expected, find, require_whole
+from ._installed import tensorflow_datasets
 from ._known import builder_class, known_names
 from ._names import DataSetName
 from ._parts import FilePart
 from ._preparing import prepare
-from ._requirements import tensorflow_datasets
+from ._served import served_fields
 from ._splits import split_parts
 
 _SHOWN: Final = 5
@@ -165,7 +165,7 @@ def _read_only_builder(folder: Path) -> Any:
         except ValueError as cause:
             raise DataFileError(str(path), f"{path} is damaged: {cause}; prepare the data set again") from cause
     tfds = tensorflow_datasets()
-    from google.protobuf.json_format import ParseError  # noqa: PLC0415 - TFDS has imported it by now
+    from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]  # noqa: PLC0415 - TFDS has it
 
     try:
         return tfds.builder_from_directory(folder)

@@ -9,7 +9,7 @@ from typing import Any
 
 from datarax_core.suggestions import did_you_mean
 
-from ._requirements import tensorflow_datasets
+from ._installed import tensorflow_datasets
 
 
 def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from datarax_core.suggestions import did_you_mean
 
+from ._installed import tensorflow_datasets
 from ._known import builder_class
 from ._names import DataSetName
-from ._requirements import tensorflow_datasets
 
 INFO: Final = "dataset_info.json"
 FEATURES: Final = "features.json"

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ._requirements import tensorflow_datasets
+from ._installed import tensorflow_datasets
 
 
 def builder_class(name: str) -> Any:

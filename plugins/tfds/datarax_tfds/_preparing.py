@@ -17,9 +17,9 @@ from datarax_core.suggestions import did_you_mean
 from ._config import TFDSConfigBase
 from ._download_options import as_arguments
 from ._folders import INCOMPLETE, find
+from ._installed import TensorFlowMissing, require_tensorflow
 from ._known import builder_class, known_names
 from ._names import DataSetName
-from ._requirements import NeedsTensorFlow, require_tensorflow
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def prepare(config: TFDSConfigBase, name: DataSetName, data_dir: Path, hint: str
 
     Raises:
         ValueError: TFDS knows no such data set, config or version, or ``beam_num_workers`` is of no use.
-        NeedsTensorFlow: Only TensorFlow writes it, and it is not installed.
+        TensorFlowMissing: Only TensorFlow writes it, and it is not installed.
         ImportError: It takes Beam, which is not installed.
     """
     builder_type = builder_class(name.name)
@@ -102,7 +102,7 @@ def _generate(config: TFDSConfigBase, builder: Any) -> None:
         builder.download_and_prepare(**arguments)
     except ImportError as cause:
         if (cause.name or "").partition(".")[0] == "tensorflow" or "tensorflow" in str(cause):
-            raise NeedsTensorFlow(f"preparing data set {full_name!r}") from cause
+            raise TensorFlowMissing(f"preparing data set {full_name!r}") from cause
         raise
     except Exception as failed:
         failed.add_note(f"data set {full_name!r} was not in {builder.data_dir}, and TFDS could not prepare it there")

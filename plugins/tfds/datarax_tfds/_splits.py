@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from datarax_core.suggestions import did_you_mean
 
+from ._installed import tensorflow_datasets
 from ._parts import FilePart
-from ._requirements import tensorflow_datasets
 
 _JOINED: Final = re.compile(r"\s*\+\s*")
 _BOUND: Final = r"(?:-?[\d_]+(?:\.\d+)?(?:%|shard)?)?"

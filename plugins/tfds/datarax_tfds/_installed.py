@@ -8,8 +8,8 @@ from typing import Any, Final
 NEEDED_PROTOBUF: Final = "6.31.1"
 
 
-class NeedsTensorFlow(ImportError):  # noqa: N818 - it says what is to be done
-    """Only TensorFlow can do it, and TensorFlow is not installed."""
+class TensorFlowMissing(ImportError):  # noqa: N818 - that is the error
+    """Only TensorFlow does it, and TensorFlow is not installed."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -18,7 +18,7 @@ class NeedsTensorFlow(ImportError):  # noqa: N818 - it says what is to be done
         )
         self.what = what
 
-    def __reduce__(self) -> tuple[type["NeedsTensorFlow"], tuple[str]]:
+    def __reduce__(self) -> tuple[type["TensorFlowMissing"], tuple[str]]:
         return type(self), (self.what,)
 
 
@@ -46,10 +46,10 @@ def require_tensorflow(what: str) -> None:
     """Refuse to go on without TensorFlow.
 
     Raises:
-        NeedsTensorFlow: It is not installed, and ``what`` needs it.
+        TensorFlowMissing: It is not installed, and ``what`` needs it.
     """
     if not has_tensorflow():
-        raise NeedsTensorFlow(what)
+        raise TensorFlowMissing(what)
 
 
 def _trouble(said: str = "") -> str:
