@@ -15,13 +15,13 @@ from ._layout import DEFAULT, Layout
 from ._modules import Split
 from ._narrow import narrow
 from ._plan import Plan
-from ._programs import Step, compiled, with_fields
+from ._programs import Step, compiled
 from ._randomness import RecordNames
 from ._stats import Stats
 from ._streams import StreamReader
 from ._workers import Workers
 from .source import DataSourceModule
-from .spec import Batch, split_beside
+from .spec import Batch, split_beside, with_beside
 
 _NAMED: Final = 12  # records of a batch that an error lists
 
@@ -153,7 +153,7 @@ class Route:
             self._split.write(values)
             self._host.stats.stages += perf_counter() - began
         if prepared.beside:
-            return with_fields(batch, prepared.beside, "text or object fields, which ride beside the batch,")
+            return with_beside(batch, prepared.beside)
         return batch
 
     def _next_of_stream(self, start: int, size: int, turn: int, *, ahead: bool) -> Prepared:

@@ -41,7 +41,7 @@ from .graph import Graph
 from .module import checked_rngs
 from .registry import SourceRegistry
 from .source import DataSourceModule
-from .spec import Batch, ElementSpec, batch_struct, device_spec, named_fields, spec_of, split_beside
+from .spec import Batch, ElementSpec, batch_struct, device_spec, named_fields, spec_of, split_beside, with_beside
 
 
 class Pipeline(nnx.Module):
@@ -256,7 +256,7 @@ class Pipeline(nnx.Module):
 
         shapes = batch_struct(device_spec(spec), self.rule.batch_size)
         made = spec_of(jax.eval_shape(through, stages.read(), shapes, mask))
-        return {**made, **beside} if beside else made
+        return with_beside(made, beside) if beside else made
 
     # -- what it says of itself -----------------------------------------------------------------------------------------
 

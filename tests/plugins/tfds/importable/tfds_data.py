@@ -1,4 +1,4 @@
-"""Real TFDS data sets of real digits, on disk in both formats and several shards. TensorFlow writes them, in a process of its own.
+"""Real TFDS data sets on disk, in both formats and several shards. TensorFlow writes them, in a process of its own.
 
 ``tfds_data.write_all(folder)`` fills ``folder/tfrecord`` and ``folder/array_record``, each a TFDS data_dir with the data sets:
 
@@ -75,7 +75,7 @@ def write_all(folder: Path) -> None:
     subprocess.run([sys.executable, __file__, str(folder)], check=True, capture_output=True)  # noqa: S603
 
 
-def _write(data_dir: Path, file_format: str) -> None:
+def _write(where: tuple[Path, str]) -> None:
     from tensorflow_datasets import features as f  # noqa: PLC0415 - imported by the writing process only
 
     images, labels = digit_images(), digit_labels()
@@ -85,9 +85,9 @@ def _write(data_dir: Path, file_format: str) -> None:
 
     image = f.Image(shape=(8, 8, 1), encoding_format="png")
     raw = f.Tensor(shape=(8, 8, 1), dtype=np.uint8)
-    _store(data_dir, file_format, "digits", {"image": raw, "label": f.Scalar(np.int64)}, digits, ("image", "label"))
+    _store(where, "digits", {"image": raw, "label": f.Scalar(np.int64)}, digits, ("image", "label"))
     png = {"image": image, "label": f.ClassLabel(num_classes=10)}
-    _store(data_dir, file_format, "digits_png", png, digits, ("image", "label"))
+    _store(where, "digits_png", png, digits, ("image", "label"))
     captions = {
         "id": f.Scalar(np.int64),
         "text": f.Text(),
@@ -96,7 +96,7 @@ def _write(data_dir: Path, file_format: str) -> None:
         "image": f.Image(shape=(None, None, 3), encoding_format="png"),
         "boxes": f.Sequence({"x": f.Scalar(np.float32), "tag": f.Text()}),
     }
-    _store(data_dir, file_format, "captions", captions, caption)
+    _store(where, "captions", captions, caption)
     in_each_other = {
         "id": f.Scalar(np.int64),
         "observation": {
@@ -107,18 +107,17 @@ def _write(data_dir: Path, file_format: str) -> None:
         "about": {"text": f.Text(), "weight": f.Scalar(np.float64)},
         "window": f.Sequence(f.Scalar(np.int64), length=3),
     }
-    _store(data_dir, file_format, "nested", in_each_other, nested)
+    _store(where, "nested", in_each_other, nested)
     signal = {
         "signal": f.Tensor(shape=(2,), dtype=np.float32),
         "answer": f.Scalar(np.int64),
         "noise": f.Scalar(np.float32),
     }
-    _store(data_dir, file_format, "pairs", signal, pair, ("signal", "answer"))
+    _store(where, "pairs", signal, pair, ("signal", "answer"))
 
 
 def _store(
-    data_dir: Path,
-    file_format: str,
+    where: tuple[Path, str],
     name: str,
     features: dict[str, Any],
     record: Callable[[int], dict[str, Any]],
@@ -145,14 +144,14 @@ def _store(
         version="1.0.0",
         features=tfds.features.FeaturesDict(features),
         split_datasets={split: [(number, record(number)) for number in those] for split, those in numbers.items()},
-        data_dir=data_dir,
+        data_dir=where[0],
         disable_shuffling=True,
     )
     shards = 3 if name.startswith("digits") else 2
     config = tfds.download.DownloadConfig(num_shards=shards, try_download_gcs=False)
-    builder.download_and_prepare(download_config=config, file_format=file_format)
+    builder.download_and_prepare(download_config=config, file_format=where[1])
 
 
 if __name__ == "__main__":
     for wanted in FORMATS:
-        _write(Path(sys.argv[1], wanted), wanted)
+        _write((Path(sys.argv[1]) / wanted, wanted))
