@@ -10,7 +10,6 @@ from datarax_core.spec import Batch, ElementSpec
 
 from ._tf_graph import SHAPE, VALUES
 
-
 _OBJECT: Final = np.dtype(object)
 
 
@@ -28,8 +27,8 @@ def _spec(info: Any, path: tuple[str, ...], full_name: str) -> Any:
         return {name: _spec(inner, (*path, name), full_name) for name, inner in info.items()}
     if not hasattr(info, "np_dtype"):
         raise ValueError(
-            f"field {'.'.join(path)!r} of {full_name} is a {type(info).__name__}, which tf.data gives no batches of; leave it out "
-            f"with exclude_keys"
+            f"field {'.'.join(path)!r} of {full_name} is a {type(info).__name__}, which tf.data gives no batches of; leave it "
+            "out with exclude_keys"
         )
     dtype = np.dtype(info.np_dtype)
     if None in info.shape:

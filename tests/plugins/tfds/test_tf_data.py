@@ -25,8 +25,8 @@ def make(data_dirs: Path) -> Make:
     """A source over a data set of TFRecord files, on the tf.data backend unless something else is asked for."""
 
     def made(name: str = "nested", *, split: str = "train", seed: int = 0, **options: Any) -> TFDSStreamingSource:
-        settings = {"backend": "tf.data", "data_dir": data_dirs / "tfrecord", **options}
-        config = TFDSStreamingConfig(name=name, split=split, **settings)
+        given = {"backend": "tf.data", "data_dir": data_dirs / "tfrecord", **options}
+        config = TFDSStreamingConfig(name=name, split=split, **given)
         return TFDSStreamingSource(config, rngs=nnx.Rngs(seed))
 
     return made
@@ -110,11 +110,10 @@ def test_records_are_shuffled_among_so_many_as_the_config_says(make: Make) -> No
     assert np.abs(whole - np.arange(NUM_SMALL)).max() > 30
 
 
-def test_the_seed_of_the_config_selects_the_order(make: Make, data_dirs: Path) -> None:
-    settings: dict[str, Any] = {"data_dir": data_dirs / "tfrecord", "backend": "tf.data", "shuffle": True}
+def test_the_seed_of_the_config_selects_the_order(data_dirs: Path) -> None:
+    given: dict[str, Any] = {"data_dir": data_dirs / "tfrecord", "backend": "tf.data", "shuffle": True}
     unseeded = [
-        TFDSStreamingSource(TFDSStreamingConfig(name="nested", split="train", seed=seed, **settings))
-        for seed in (5, 5, 6)
+        TFDSStreamingSource(TFDSStreamingConfig(name="nested", split="train", seed=seed, **given)) for seed in (5, 5, 6)
     ]
     first, again, other = map(ids, unseeded)
     assert first == again != other
@@ -176,7 +175,7 @@ def test_files_before_the_place_are_not_read(make: Make, data_dirs: Path, tmp_pa
 
 def test_a_state_of_another_order_is_refused(make: Make) -> None:
     state = make(shuffle=True, shuffle_buffer_size=7).get_state()
-    with pytest.raises(StateError, match="order was 'files shuffled, and windows of 7, rule 1' and is '.* of 8"):
+    with pytest.raises(StateError, match=r"order was 'files shuffled, and windows of 7, rule 1' and is '.* of 8"):
         make(shuffle=True, shuffle_buffer_size=8).set_state(state)
     with pytest.raises(StateError, match="order was 'files shuffled"):
         make().set_state(state)
@@ -188,14 +187,14 @@ def test_processes_read_disjoint_parts_that_are_all_of_it(make: Make) -> None:
         parts = [source.process_part(part, 4) for part in range(4)]
         served = [ids(part) for part in parts]
         assert [len(part) for part in served] == [15] * 4
-        assert sorted(sum(served, [])) == list(range(NUM_SMALL))
+        assert sorted(np.concatenate(served)) == list(range(NUM_SMALL))
     assert make().process_part(0, 7) is None
 
 
 def test_compiled_code_is_told_that_it_is_a_stream(make: Make) -> None:
     with pytest.raises(NotImplementedError, match="is a stream, which compiled code cannot reach"):
         Pipeline(source=make("digits"), batch_size=4).scan(lambda batch: batch["label"], length=2)
-    with pytest.raises(NotImplementedError, match="has no random access|is a stream without random access"):
+    with pytest.raises(NotImplementedError, match="is a stream without random access"):
         make().get_batch_at(0, 4)
 
 
