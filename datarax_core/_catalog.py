@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from ._discovery import CORE, GROUPS, Environment, Installed
 from ._diversion import stdout_to_stderr
 from ._strictness import is_strict, leave_out
-from ._suggestions import did_you_mean
+from .suggestions import did_you_mean
 from .errors import (
     PluginConflictError,
     PluginDisabledError,

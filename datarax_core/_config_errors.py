@@ -10,8 +10,8 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, P
 
 from ._config_places import Location, Origin
 from ._problem import Problem
-from ._suggestions import did_you_mean
 from .errors import PluginError
+from .suggestions import did_you_mean
 
 
 def plugin_error(message: str, cause: PluginError | None = None) -> PydanticCustomError:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import Any, Final, TypeAlias
 
-from ._suggestions import did_you_mean
+from .suggestions import did_you_mean
 from .errors import PluginContractError
 from .hookspecs import PROJECT, HookSpecs, hookimpl
 

@@ -18,7 +18,7 @@ from ._layout import DEFAULT, Layout
 from ._modules import Split
 from ._narrow import narrow
 from ._plan import Plan
-from ._programs import Step, compiled, with_fields
+from ._programs import Step, compiled
 from ._randomness import RecordNames
 from ._stage_building import passed_beside
 from ._stats import Stats
@@ -26,7 +26,7 @@ from ._streams import StreamReader
 from ._workers import Workers
 from .hooks import Hooks
 from .source import DataSourceModule
-from .spec import Batch, split_beside
+from .spec import Batch, split_beside, with_beside
 
 if TYPE_CHECKING:
     from ._iterator import BatchIterator
@@ -179,7 +179,7 @@ class Route:
             self._split.write(values)
             self._host.stats.stages += perf_counter() - began
         if beside := passed_beside(self._stages, prepared.beside) if prepared.beside else {}:
-            return with_fields(batch, beside, "text or object fields, which ride beside the batch,")
+            return with_beside(batch, beside)
         return batch
 
     def _next_of_stream(self, start: int, size: int, turn: int, *, ahead: bool) -> Prepared:

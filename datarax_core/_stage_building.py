@@ -17,7 +17,7 @@ from ._programs import with_fields
 from .config import PipelineConfig
 from .errors import ConfigError, StageError
 from .source import DataSourceModule
-from .spec import Batch, ElementSpec, batch_struct, device_spec, spec_of, split_beside
+from .spec import Batch, ElementSpec, batch_struct, device_spec, spec_of, split_beside, with_beside
 from .stages import Stage
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ def built_stages(
             built.append(stage)
             continue
         if isinstance(stage, Stage):
-            stage = _built(stage, number, {**inside, **beside} if beside else inside, rngs)  # noqa: PLW2901 - from here on
+            stage = _built(stage, number, with_beside(inside, beside) if beside else inside, rngs)  # noqa: PLW2901 - from here on
         built.append(stage)
         if number < configs[-1]:
             inside, beside = _after(built, inside, rule.batch_size), passed_beside([stage], beside)

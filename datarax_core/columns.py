@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import numpy as np
+from jax.tree_util import tree_leaves_with_path
 
 from ._layout import put
 from ._narrow import narrow_field
@@ -15,10 +16,10 @@ from ._references import read_rows, reference_to
 from ._stacking import Place, stacked
 from .buffers import aligned_empty
 from .errors import SpecError
-from .spec import Batch, ElementSpec, fits_device, require_no_key
+from .spec import Batch, ElementSpec, fits_device, named_fields, require_no_key
 
-Form: TypeAlias = Literal["dict", "tuple", "array"]
-"""How the columns make up a batch: by name, by place in a tuple, or one column that is the batch itself."""
+Form: TypeAlias = Literal["dict", "nested", "tuple", "array"]
+"""How the columns make up a batch: by name, by dotted name in dicts of dicts, by place, or one that is the batch itself."""
 
 
 class Columns:
@@ -31,7 +32,9 @@ class Columns:
 
     def __init__(self, form: Form, columns: Mapping[str, Any]) -> None:
         if form not in get_args(Form):
-            raise ValueError(f"columns make up a batch as a 'dict', a 'tuple' or an 'array', not as {form!r:.80}")
+            raise ValueError(
+                f"columns make up a batch as one of {', '.join(map(repr, get_args(Form)))}, not {form!r:.80}"
+            )
         if not isinstance(columns, Mapping):
             raise TypeError(f"columns are a dict of arrays by name, not {columns!r:.80}; see columns_of for other data")
         self.form: Form = form
@@ -39,6 +42,22 @@ class Columns:
         self.length = len(next(iter(self.columns.values()), ()))
         self._placed: dict[jax.sharding.Sharding | None, tuple[Any, ...]] = {}
         self._are_references = False
+
+    @classmethod
+    def of_tree(cls, tree: Mapping[str, Any]) -> "Columns":
+        """Those of a dict of arrays of one length, or of dicts of such, whose names hold no dots; nothing is copied.
+
+        Raises:
+            ValueError: A name holds a dot, by which the names of nested columns are joined.
+        """
+        fields = named_fields(tree)
+        if not any(isinstance(value, Mapping) for value in tree.values()):
+            return cls("dict", tree)
+        if {tuple(name.split(".")) for name in fields} != {_path_of(path) for path, _ in tree_leaves_with_path(tree)}:
+            raise ValueError(
+                f"names of nested columns hold no dots, by which they are joined: {', '.join(fields)}; rename them"
+            )
+        return cls("nested", fields)
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(Columns(self.form, self.columns))  # a pickle carries the data once; what is placed is placed again
@@ -66,13 +85,13 @@ class Columns:
         return self.arranged({name: _taken(column, indices) for name, column in self._on_host.items()})
 
     def beside(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The columns that no device can hold, at concrete ``indices``."""
+        """The columns that no device can hold, by the names of the columns, at concrete ``indices``."""
         held = set(self.on_device)
         return {name: column[indices] for name, column in self._on_host.items() if name not in held}
 
     def arranged(self, fields: Mapping[str, Any]) -> Any:
-        """One value a column, given by name, as a batch has them: by name, by place, or the one by itself."""
-        return _arranged(self.form, {name: fields[name] for name in self.columns})
+        """One value a column, or only those given by name, as a batch has them: by name, by place, or the one by itself."""
+        return _arranged(self.form, {name: fields[name] for name in self.columns if name in fields})
 
     def placed(
         self, sharding: jax.sharding.Sharding | None = None, *, origin: str = ""
@@ -250,7 +269,24 @@ def _require_alike(elements: list[Any], alike: Callable[[Any], bool], fields: li
 def _arranged(form: Form, columns: dict[str, Any]) -> Any:
     if form == "dict":
         return columns
+    if form == "nested":
+        return _nested(columns)
     return tuple(columns.values()) if form == "tuple" else next(iter(columns.values()))
+
+
+def _path_of(path: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(str(entry.key) for entry in path)
+
+
+def _nested(columns: Mapping[str, Any]) -> dict[str, Any]:
+    batch: dict[str, Any] = {}
+    for name, column in columns.items():
+        *outer, last = name.split(".")
+        place = batch
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = column
+    return batch
 
 
 def _taken(column: np.ndarray, indices: Any) -> np.ndarray:

@@ -45,6 +45,7 @@ from ._problem import Problem
 from .errors import ConfigError
 from .registry import SourceRegistry, default_registry, given_or_default
 from .stages import AnyStage, StageRegistry
+from .suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from .decoders import DecoderRegistry
@@ -163,8 +164,8 @@ class SourceConfigBase(SourceConfig):
         field = "include_keys" if self.include_keys is not None else "exclude_keys"
         if unknown := sorted(given - set(keys)):
             raise ValueError(
-                f"{field} names {', '.join(map(repr, unknown))}, which {self.name!r} does not have; its fields are "
-                f"{', '.join(map(repr, sorted(keys)))}"
+                f"{field} names {', '.join(map(repr, unknown))}, which {self.name!r} does not have"
+                f"{did_you_mean(unknown[0], keys) or ';'} its fields are {', '.join(map(repr, sorted(keys)))}"
             )
         kept = [key for key in keys if (key in given) == (self.include_keys is not None)]
         if not kept:

@@ -72,8 +72,9 @@ class EagerSourceBase(DataSourceModule):
 
     @property
     def data(self) -> Any:
-        """The columns by name."""
-        return self._columns.columns
+        """The columns by name, nested as the records are."""
+        columns = self._columns
+        return columns.arranged(columns.columns) if columns.form == "nested" else columns.columns
 
     @property
     def columns(self) -> Columns:
@@ -166,7 +167,8 @@ class EagerSourceBase(DataSourceModule):
 
     def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The text and object columns at ``indices``."""
-        return self._columns.beside(indices)
+        beside = self._columns.beside(indices)
+        return self._columns.arranged(beside) if self._columns.form == "nested" else beside
 
     def get_elements(self, indices: np.ndarray) -> list[Any]:
         """The records, each by itself, as NumPy values: read-only views of the columns, whatever the placement."""

@@ -35,7 +35,7 @@ from .hooks import default_hooks
 from .module import checked_rngs
 from .registry import SourceRegistry
 from .source import DataSourceModule
-from .spec import Batch, ElementSpec, batch_struct, device_spec, named_fields, spec_of, split_beside
+from .spec import Batch, ElementSpec, batch_struct, device_spec, named_fields, spec_of, split_beside, with_beside
 
 
 class Pipeline(Progress):
@@ -246,7 +246,7 @@ class Pipeline(Progress):
 
         shapes = batch_struct(device_spec(spec), self.rule.batch_size)
         made = spec_of(jax.eval_shape(through, stages.read(), shapes, mask))
-        return {**made, **beside} if beside else made
+        return with_beside(made, beside) if beside else made
 
     # -- what it says of itself -----------------------------------------------------------------------------------------
 

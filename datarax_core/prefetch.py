@@ -1,4 +1,4 @@
-"""Batches of any iterable, placed on the device ahead of their use."""
+"""Work ahead of its use: batches of any iterable placed on the device, and, as `Ahead`, anything at all."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
@@ -9,7 +9,9 @@ import numpy as np
 from ._batch_rule import whole_number
 from ._narrow import narrow
 from ._prefetch import Ahead
-from .spec import Batch, split_beside
+from .spec import Batch, split_beside, with_beside
+
+__all__ = ["Ahead", "DeviceBatches", "prefetch_to_device"]
 
 
 def prefetch_to_device(
@@ -92,7 +94,7 @@ class _Next:
     def __call__(self, _: object = None) -> Batch:
         batch, beside = split_beside(jax.tree.map(_as_array, next(self._batches)))
         placed = jax.block_until_ready(jax.tree.map(self._place, batch, narrow(batch)))
-        return {**placed, **jax.tree.map(np.array, beside)} if beside else placed
+        return with_beside(placed, jax.tree.map(np.array, beside)) if beside else placed
 
     def _place(self, given: Any, narrowed: Any) -> jax.Array:
         if isinstance(given, np.ndarray) and narrowed is given:

@@ -23,7 +23,7 @@ from .capabilities import Access, Capabilities
 from .config import DataraxModuleConfig, SourceConfig, StructuralConfig
 from .errors import SpecError
 from .order import ORDER_RULE, Order, epochs_of
-from .spec import Batch, ElementSpec, check_batch, describe, device_spec, split_beside
+from .spec import Batch, ElementSpec, check_batch, describe, device_spec, named_fields, split_beside
 
 
 class OrderKey(nnx.Variable[Any]):
@@ -231,7 +231,7 @@ class DataSourceModule(Outlook, WholeAccess):
         beside = split_beside(self.element_spec())[1]
         if beside:
             raise SpecError(
-                f"{self.title} has fields that compiled code cannot carry: {', '.join(sorted(beside))}; "
+                f"{self.title} has fields that compiled code cannot carry: {', '.join(sorted(named_fields(beside)))}; "
                 "leave them out, or iterate from Python, where they ride beside the batch; a stage such as "
                 "{type: select, fields: [image, label]} leaves out what it does not name"
             )

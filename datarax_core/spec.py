@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._suggestions import did_you_mean
+from .suggestions import did_you_mean
 from .errors import SpecError, StageError
 
 Batch: TypeAlias = Any
@@ -152,20 +152,55 @@ def check_batch(batch: Batch, spec: ElementSpec, size: int, *, origin: str) -> N
 
 
 def split_beside(batch: Batch) -> tuple[Batch, dict[str, Any]]:
-    """A batch, or a spec, as (what a device can hold, the named fields that ride beside it).
+    """A batch, or a spec, as (what a device can hold, the named fields that ride beside it, nested as the batch is).
 
     Raises:
         SpecError: A beside field has no name of its own to ride under: the batch is not a dict.
     """
     if all(fits_device(leaf.dtype) for leaf in jax.tree.leaves(batch)):
         return batch, {}
-    beside = {name for name, leaf in named_fields(batch).items() if not fits_device(leaf.dtype)}
-    if not isinstance(batch, Mapping) or not beside <= batch.keys():
+    held, beside = _parted(batch)
+    if nameless := [name for name, leaf in named_fields(held).items() if not fits_device(leaf.dtype)]:
         raise SpecError(
-            f"text or object records ({', '.join(sorted(beside))}) need a field name to ride beside the batch under; "
+            f"text or object records ({', '.join(sorted(nameless))}) need a field name to ride beside the batch under; "
             "make each record a dict, such as {'text': record}"
         )
-    return {k: v for k, v in batch.items() if k not in beside}, {k: v for k, v in batch.items() if k in beside}
+    return held, beside
+
+
+def with_beside(batch: Batch, beside: Mapping[str, Any]) -> Batch:
+    """A batch with the fields that `split_beside` took from it, each where it was.
+
+    Raises:
+        SpecError: The batch is no dict, or has a field of that name by now.
+    """
+    what = "text or object fields, which ride beside the batch,"
+    if not isinstance(batch, Mapping):
+        raise SpecError(f"{what} needs batches that are dicts of named fields, not {type(batch).__name__}")
+    joined = dict(batch)
+    for name, fields in beside.items():
+        if name in batch and not (isinstance(fields, Mapping) and isinstance(batch[name], Mapping)):
+            raise SpecError(f"{what} cannot be added: the batch has a field {name!r} already; choose another name")
+        joined[name] = with_beside(batch[name], fields) if name in batch else fields
+    return joined
+
+
+def _parted(batch: Batch) -> tuple[Batch, dict[str, Any]]:
+    """(the batch without its beside fields, those under a name of a dict); a dict of nothing else is left out of the first."""
+    if not isinstance(batch, Mapping):
+        return batch, {}
+    held: dict[str, Any] = {}
+    beside: dict[str, Any] = {}
+    for name, value in batch.items():
+        if hasattr(value, "dtype"):
+            (held if fits_device(value.dtype) else beside)[name] = value
+            continue
+        inner, own = _parted(value)
+        if own:
+            beside[name] = own
+        if inner or not own:
+            held[name] = inner
+    return held, beside
 
 
 def _is_batch_of(leaf: Any, struct: jax.ShapeDtypeStruct, *, size: int) -> bool:

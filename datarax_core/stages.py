@@ -30,8 +30,8 @@ class Stage(FrozenConfig):
     which makes the ``nnx.Module`` that is called in its place.
 
     Fields that no device has (text, bytes, objects) ride beside the batch and are not in what a stage is called with. A stage,
-    or what it builds, that has a method ``beside(fields) -> fields`` says what becomes of them: it is given a dict of them
-    by name, of arrays or of their specs, and gives the dict that the next stage is given.
+    or what it builds, that has a method ``beside(fields) -> fields`` says what becomes of them: it is given a dict of them,
+    nested as the batch is, of arrays or of their specs, and gives the dict that the next stage is given.
     """
 
     type: Name = Field(description="The registered name of the stage.")

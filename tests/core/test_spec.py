@@ -115,7 +115,7 @@ def test_beside_fields_are_split_off_by_name() -> None:
     [
         (np.array(["a", "b"]), "record"),
         ((np.zeros(2), np.array(["a", "b"])), "1"),
-        ({"nested": {"text": np.array(["a", "b"])}}, r"nested\.text"),
+        ({"nested": (np.zeros(2), np.array(["a", "b"]))}, r"nested\.1"),
     ],
 )
 def test_beside_fields_need_a_name_of_their_own(batch: Any, name: str) -> None:

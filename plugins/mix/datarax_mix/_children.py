@@ -13,7 +13,7 @@ from datarax_core.eager import fits_device_memory
 from datarax_core.indices import as_integer, record_numbers
 from datarax_core.order import DEVICE_LIMIT
 from datarax_core.source import DataSourceModule
-from datarax_core.spec import Batch, split_beside
+from datarax_core.spec import Batch, split_beside, with_beside
 from datarax_core.verification import Verified
 
 from ._config import MixDataSourcesConfig
@@ -117,7 +117,7 @@ class Mixed:
         if self.joined is None:
             return mix.children[0].fetch(indices)
         batch, beside = self.joined.fetch(self._numbers(indices), mix.title), self.beside(mix, indices)
-        return {**batch, **beside} if beside else batch
+        return with_beside(batch, beside) if beside else batch
 
     def on_host(self, mix: "MixDataSourcesNode", indices: Any, *, may_compile: bool = True) -> Batch:
         """The records at concrete ``indices``: each child reads its own in one call, which are then put in place."""

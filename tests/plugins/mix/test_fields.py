@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from datarax_core import Pipeline, SpecError, from_sequence
+from datarax_core import Columns, EagerSourceBase, Pipeline, SpecError, StructuralConfig, from_sequence
 from datarax_memory import MemorySource, MemorySourceConfig
 
 
@@ -149,3 +149,19 @@ def test_floats_are_filled_with_what_floats_can_be(mix: Any, value: float) -> No
     made = mix([memory(a=np.arange(2), b=np.zeros(2, np.float32)), memory(a=np.arange(2, 4))], fill={"b": value})
     filled = {row["a"]: row["b"] for row in served(made)}
     assert np.array_equal([filled[2], filled[3]], [value, value], equal_nan=True)
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_nested_records_are_mixed_and_their_text_rides_where_it_stands(mix: Any, placement: Any) -> None:
+    def child(first: int, size: int) -> EagerSourceBase:
+        ids = np.arange(first, first + size, dtype=np.int32)
+        tree = {"at": {"id": ids, "text": np.asarray([f"t{i}" for i in ids], object)}, "double": ids * 2}
+        return EagerSourceBase(StructuralConfig(), Columns.of_tree(tree), placement=placement)
+
+    made = mix([child(0, 6), child(6, 6)])
+    assert made.access == placement
+    batches = list(Pipeline(source=made, batch_size=5))
+    ids = np.concatenate([batch["at"]["id"] for batch in batches])
+    assert sorted(ids.tolist()) == list(range(12))
+    assert [text for batch in batches for text in batch["at"]["text"]] == [f"t{i}" for i in ids]
+    assert np.concatenate([batch["double"] for batch in batches]).tolist() == (ids * 2).tolist()

@@ -1,0 +1,6 @@
+"""TensorFlow Datasets for datarax: prepared data sets, eager or streamed, without TensorFlow wherever the files allow it."""
+
+from ._config import TFDSConfig, TFDSEagerConfig, TFDSStreamingConfig
+from ._streaming import TFDSStreamingSource
+
+__all__ = ["TFDSConfig", "TFDSEagerConfig", "TFDSStreamingConfig", "TFDSStreamingSource"]

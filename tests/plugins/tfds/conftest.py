@@ -1,0 +1,19 @@
+"""The data sets on disk, written once for all tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tfds_data
+
+
+@pytest.fixture(scope="session")
+def data_dirs(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """A folder with a TFDS data_dir for each format: ``tfrecord`` and ``array_record``."""
+    return made_once("tfds", tfds_data.write_all)
+
+
+@pytest.fixture(params=tfds_data.FORMATS)
+def data_dir(data_dirs: Path, request: pytest.FixtureRequest) -> Path:
+    """A TFDS data_dir, of each format in turn; not to be changed."""
+    return data_dirs / str(request.param)
