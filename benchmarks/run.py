@@ -16,6 +16,7 @@ import numpy as np
 import prefetch
 import processes
 import start
+import tfds_decoding
 import workers
 from _measure import report
 
@@ -23,6 +24,7 @@ PARTS = {
     "arrayrecord": arrayrecord,
     "memory": memory_source,
     "decoders": decoders,
+    "tfds_decoding": tfds_decoding,
     "mix": mix,
     "flat": flat,
     "prefetch": prefetch,

@@ -14,7 +14,7 @@ import numpy as np
 
 from ._items import Item, TensorItem, objects, stacked
 from ._numbers import AnyArray, kind_of, numbers_of, put_numbers, varying_numbers
-from ._stored import BYTES, INTEGERS, Features, Missing, Records, several, single
+from ._stored import BYTES, INTEGERS, Features, Missing, Records, require_example, several, single
 from ._undecodable import UndecodableRecord, Unfit
 
 OBJECT: Final = np.dtype(object)
@@ -73,6 +73,7 @@ class Field(ABC):
             return [read(record, key, kind) for record in records.features]
         except Missing:
             if len(records.features) == 1:
+                require_example(records.stored[0])
                 return [absent()]
             return [self._values(read, records.only(row), kind, absent)[0] for row in range(len(records.features))]
 

@@ -9,7 +9,7 @@ import numpy as np
 from ._fields import OBJECT, Field
 from ._items import Item, objects, stacked
 from ._numbers import AnyArray, kind_of, numbers_of
-from ._stored import BYTES, INTEGERS, Features, Missing, Records, several, single
+from ._stored import BYTES, INTEGERS, Features, Missing, Records, require_example, several, single
 from ._undecodable import Unfit
 
 _INT64 = np.dtype(np.int64)
@@ -28,6 +28,8 @@ class RaggedField(Field):
     def fill(self, records: Records, out: AnyArray) -> None:
         """See `Field`."""
         for row, record in enumerate(records.features):
+            if not record[f"{self.key}/ragged_flat_values"]:
+                require_example(records.stored[row])
             nested = self._nested(self._flat(record), self._lengths(record))
             if self.is_varying:
                 out[row] = nested

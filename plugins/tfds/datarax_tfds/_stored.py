@@ -91,7 +91,7 @@ def several(record: Features, key: str, kind: int) -> list[bytes]:
         raise Unfit(f"{len(stored)} bytes that are no feature") from error
     found = feature.WhichOneof("kind")
     if found is None:
-        raise Missing
+        raise Unfit(f"{len(stored)} bytes that are no feature") if stored else Missing
     if found != _LISTS[kind]:
         raise Unfit(next(word for tag, word in _WORDS.items() if _LISTS[tag] == found))
     values = getattr(feature, found)
@@ -117,6 +117,22 @@ def _varint(number: int) -> bytes:
         number >>= 7
     written.append(number)
     return bytes(written)
+
+
+def require_example(record: bytes | memoryview) -> None:
+    """Refuse a record that only looked like one because features that nobody asked for are not looked into.
+
+    For where something is missing: it may be there, damaged.
+
+    Raises:
+        Unfit: By protobuf's usual schema it is no Example.
+    """
+    from tensorflow_datasets.proto import tf_example_pb2  # noqa: PLC0415 - the plugin's import does not load TFDS
+
+    try:
+        tf_example_pb2.Example.FromString(record)
+    except DecodeError:
+        raise Unfit("no value, in a record that is damaged,") from None
 
 
 def _pieces(numbers: Any, kind: int) -> list[bytes]:
