@@ -15,7 +15,7 @@ import numpy as np
 from ._items import Item, TensorItem, objects, stacked
 from ._numbers import AnyArray, kind_of, numbers_of, put_numbers, varying_numbers
 from ._stored import BYTES, INTEGERS, Features, Missing, Records, require_example, several, single
-from ._undecodable import UndecodableRecord, Unfit
+from ._undecodable import UndecodableRecord, Unfit, counted
 
 OBJECT: Final = np.dtype(object)
 _INT32: Final = np.dtype(np.int32)
@@ -181,7 +181,7 @@ class SequenceField(Field):
         rows = self._values(several, records, BYTES, list if length is None else _nothing)
         for values in rows:
             if length not in (None, len(values)):
-                raise Unfit(f"{len(values)} values")
+                raise Unfit(counted(len(values), "value"))
         if self.is_varying:
             for row, values in enumerate(rows):
                 out[row] = stacked(self.item, values)
@@ -215,4 +215,4 @@ def _reshaped(values: AnyArray, shape: Shape) -> AnyArray:
     try:
         return values.reshape(sizes)
     except ValueError:
-        raise Unfit(f"{len(values)} values") from None
+        raise Unfit(counted(len(values), "value")) from None

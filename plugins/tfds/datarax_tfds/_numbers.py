@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._stored import FLOATS, INTEGERS
-from ._undecodable import Unfit
+from ._undecodable import Unfit, counted
 
 AnyArray: TypeAlias = np.ndarray[Any, Any]
 
@@ -34,7 +34,7 @@ def put_numbers(packed: Sequence[bytes], out: AnyArray) -> None:
     for chunk in _chunks(packed):
         values, ends = _unpacked(chunk, out.dtype)
         if not (ends == np.arange(1, len(chunk) + 1) * size).all():
-            raise Unfit(f"{ends[0]} values")
+            raise Unfit(counted(ends[0], "value"))
         out[row : row + len(chunk)] = values.reshape(len(chunk), size)
         row += len(chunk)
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, Self, TypeAlias
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]  # no stubs
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # likewise
 
-from ._undecodable import UndecodableRecord, Unfit
+from ._undecodable import UndecodableRecord, Unfit, counted
 
 Features: TypeAlias = Mapping[str, bytes]
 """The features of one record by key, each as it is stored; one that is not there is empty."""
@@ -70,7 +70,7 @@ def single(record: Features, key: str, kind: int) -> bytes:
     values = several(record, key, kind)
     if kind == BYTES:
         if len(values) != 1:
-            raise Unfit(f"{len(values)} values")
+            raise Unfit(counted(len(values), "value"))
         return values[0]
     if any(len(piece) % 4 if kind == FLOATS else piece[-1:] > b"\x7f" for piece in values):
         raise Unfit(f"{_WORDS[kind]} in pieces that end within one")

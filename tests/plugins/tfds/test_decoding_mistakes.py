@@ -33,7 +33,7 @@ MISTAKES: dict[str, tuple[Any, Any, list[Any] | dict[str, list[Any]], str]] = {
     # the feature, what is stored right, what is stored wrong, and what is said of it
     "missing": (f.Tensor(shape=(2,), dtype=np.int32), [1, 2], {}, "has no value where int32[2] is expected"),
     "no text": (f.Text(), [b"x"], {}, "has no value where bytes[] is expected"),
-    "few numbers": (f.Tensor(shape=(2,), dtype=np.int32), [1, 2], [1], "has 1 values where int32[2] is expected"),
+    "few numbers": (f.Tensor(shape=(2,), dtype=np.int32), [1, 2], [1], "has 1 value where int32[2] is expected"),
     "no numbers": (f.Scalar(np.float32, optional=True), [1.0], [], "has integers where float32[] is expected"),
     "many numbers": (f.Scalar(np.float32), [1.0], [1.0, 2.0], "has 2 values where float32[] is expected"),
     "no unit": (
@@ -47,7 +47,7 @@ MISTAKES: dict[str, tuple[Any, Any, list[Any] | dict[str, list[Any]], str]] = {
     "bytes": (f.Scalar(np.int64), [1], [b"x"], "has bytes where int64[] is expected"),
     "no bytes": (f.Text(), [b"x"], [1], "has integers where bytes[] is expected"),
     "several texts": (f.Text(), [b"x"], [b"x", b"y"], "has 2 values where bytes[] is expected"),
-    "few texts": (f.Sequence(f.Text(), length=2), [b"x", b"y"], [b"x"], "has 1 values where bytes[2] is expected"),
+    "few texts": (f.Sequence(f.Text(), length=2), [b"x", b"y"], [b"x"], "has 1 value where bytes[2] is expected"),
     "too great": (f.Scalar(np.uint8), [255], [256], "has the value 256 where uint8[] is expected"),
     "too small": (
         f.Tensor(shape=(2,), dtype=np.uint16),
@@ -121,7 +121,7 @@ MISTAKES: dict[str, tuple[Any, Any, list[Any] | dict[str, list[Any]], str]] = {
         f.Sequence(f.Image(shape=(4, 4, 3)), length=2),
         [PNG, PNG],
         [PNG],
-        "has 1 values where uint8[2, 4, 4, 3] is expected",
+        "has 1 value where uint8[2, 4, 4, 3] is expected",
     ),
     "no image": (
         f.Image(),
