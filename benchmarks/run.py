@@ -18,6 +18,7 @@ import prefetch
 import processes
 import registry
 import start
+import tfds_decoding
 import workers
 from _measure import report
 
@@ -25,6 +26,7 @@ PARTS = {
     "arrayrecord": arrayrecord,
     "memory": memory_source,
     "decoders": decoders,
+    "tfds_decoding": tfds_decoding,
     "mix": mix,
     "flat": flat,
     "prefetch": prefetch,

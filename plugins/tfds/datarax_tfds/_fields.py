@@ -12,10 +12,10 @@ from typing import Any, Final, TypeAlias, TypeVar
 import jax
 import numpy as np
 
-from ._items import Item, TensorItem, objects, put_all, stacked
+from ._items import Item, TensorItem, objects, stacked
 from ._numbers import AnyArray, kind_of, numbers_of, put_numbers, varying_numbers
-from ._stored import BYTES, INTEGERS, Features, Missing, Records, several, single
-from ._undecodable import UndecodableRecord, Unfit
+from ._stored import BYTES, INTEGERS, Features, Missing, Records, require_example, several, single
+from ._undecodable import UndecodableRecord, Unfit, counted
 
 OBJECT: Final = np.dtype(object)
 _INT32: Final = np.dtype(np.int32)
@@ -73,6 +73,7 @@ class Field(ABC):
             return [read(record, key, kind) for record in records.features]
         except Missing:
             if len(records.features) == 1:
+                require_example(records.stored[0])
                 return [absent()]
             return [self._values(read, records.only(row), kind, absent)[0] for row in range(len(records.features))]
 
@@ -89,7 +90,7 @@ def fill_field(field: Field, records: Records, out: AnyArray) -> None:
         for row in range(len(records.features)):
             try:
                 field.fill(records.only(row), out[row : row + 1])
-            except Unfit as error:  # noqa: PERF203 - of one record that is looked for
+            except Unfit as error:
                 reason = f"field {field.name!r} has {error} where {field} is expected"
                 raise UndecodableRecord(row, field.name, reason) from error.__cause__
         raise
@@ -147,7 +148,7 @@ class BytesField(Field):
     def _absent(self) -> list[bytes]:
         if self.default is not None:
             return [str(value).encode() for value in np.asarray(self.default).reshape(-1)]
-        return [] if self.is_varying else _nothing()  # type: ignore[no-any-return]  # it raises
+        return [] if self.is_varying else _nothing()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,9 +161,12 @@ class ItemField(Field):
         """See `Field`."""
         if self.default is not None:
             for row, value in enumerate(self._values(_optional, records, BYTES, _nothing)):
-                out[row] = self.default if value is None else self.item.new(value)
+                if value is None:
+                    out[row] = self.default
+                else:
+                    self.item.fill([value], out[row : row + 1])
             return
-        put_all(self.item, self._values(single, records, BYTES, _nothing), out)
+        self.item.fill(self._values(single, records, BYTES, _nothing), out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,12 +181,12 @@ class SequenceField(Field):
         rows = self._values(several, records, BYTES, list if length is None else _nothing)
         for values in rows:
             if length not in (None, len(values)):
-                raise Unfit(f"{len(values)} values")
+                raise Unfit(counted(len(values), "value"))
         if self.is_varying:
             for row, values in enumerate(rows):
                 out[row] = stacked(self.item, values)
         else:
-            put_all(self.item, [value for values in rows for value in values], out.reshape(-1, *out.shape[2:]))
+            self.item.fill([value for values in rows for value in values], out.reshape(-1, *out.shape[2:]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +206,7 @@ class DynamicField(Field):
             is_rank = len(sizes) == len(self.shape) and min(sizes) >= 0
             if not is_rank or any(size not in (None, found) for size, found in zip(self.shape, sizes, strict=True)):
                 raise Unfit(f"the shape {sizes}")
-            out[row] = self.item._replace(shape=tuple(sizes)).new(value)
+            out[row] = self.item._replace(shape=tuple(sizes)).array(value)
 
 
 def _reshaped(values: AnyArray, shape: Shape) -> AnyArray:
@@ -211,4 +215,4 @@ def _reshaped(values: AnyArray, shape: Shape) -> AnyArray:
     try:
         return values.reshape(sizes)
     except ValueError:
-        raise Unfit(f"{len(values)} values") from None
+        raise Unfit(counted(len(values), "value")) from None

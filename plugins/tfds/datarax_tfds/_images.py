@@ -1,7 +1,7 @@
-"""Encoded images as arrays of the declared size, channels and dtype: what TFDS makes of them with TensorFlow, to the pixel for PNG.
+"""Encoded images as arrays of the declared size, channels and dtype: what TFDS makes of them, to the pixel for PNG.
 
-JPEG is decoded by libjpeg-turbo's accurate transform, as by Pillow and OpenCV; TensorFlow takes the quick one, which differs by
-a few levels.
+JPEG is decoded by libjpeg-turbo's accurate transform, as by Pillow and OpenCV; TensorFlow takes the quick one, which differs
+by a few levels.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from ._bmp import bmp_decode
 from ._numbers import AnyArray
+from ._spread import spread
 from ._undecodable import Unfit
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
@@ -26,23 +28,25 @@ class ImageItem(NamedTuple):
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
 
-    def put_rows(self, encoded: Sequence[bytes], out: AnyArray) -> None:
-        """See `Item`."""
-        for row, value in enumerate(encoded):
-            self._put(value, out[row])
+    def fill(self, encoded: Sequence[bytes], out: AnyArray) -> None:
+        """See `Item`; spread over the cores, if there is much to decode."""
+        put = self._put_new if None in self.shape else self._put
+        spread(lambda start, stop: put(encoded[start:stop], out[start:stop]), len(encoded), size=sum(map(len, encoded)))
 
-    def _put(self, encoded: bytes, out: AnyArray) -> None:
+    def _put(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         pixels = out.view(np.uint8) if self.dtype == np.float32 else out  # TFDS stores the four bytes as RGBA
-        decode = _decoder_of(encoded)
-        try:
-            decode(encoded, out=pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        except Exception:  # noqa: BLE001 - codecs raise what they like; the next look says what is wrong
-            pixels[...] = self._fitted(encoded)
+        targets = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+        for row, value in enumerate(encoded):
+            decode = _decoder_of(value)
+            try:
+                decode(value, out=targets[row])
+            except Exception:  # noqa: BLE001 - codecs raise what they like; the next look says what is wrong
+                pixels[row] = self._fitted(value)
 
-    def new(self, encoded: bytes) -> AnyArray:
-        """See `Item`."""
-        pixels = self._fitted(encoded)
-        return pixels.view(np.float32) if self.dtype == np.float32 else np.ascontiguousarray(pixels)
+    def _put_new(self, encoded: Sequence[bytes], out: AnyArray) -> None:
+        for row, value in enumerate(encoded):
+            pixels = np.ascontiguousarray(self._fitted(value))
+            out[row] = pixels.view(np.float32) if self.dtype == np.float32 else pixels
 
     def _fitted(self, encoded: bytes) -> AnyArray:
         """The pixels, with channels and dtype as declared."""
@@ -73,7 +77,7 @@ def _decoder_of(encoded: bytes) -> Callable[..., AnyArray]:
         _require_end(encoded)
         return codecs.jpeg8_decode  # type: ignore[no-any-return]  # likewise
     if encoded.startswith(b"BM"):
-        return codecs.bmp_decode  # type: ignore[no-any-return]  # likewise
+        return bmp_decode
     if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
         return codecs.webp_decode  # type: ignore[no-any-return]  # likewise
     found = "a GIF" if encoded.startswith(b"GIF8") else f"the bytes {encoded[:8]!r}"
@@ -84,10 +88,8 @@ def _decoded(encoded: bytes, channels: int | None) -> AnyArray:
     """(height, width, channels), as the file has them, but of a JPEG, which is converted as it is decoded."""
     decode = _decoder_of(encoded)
     try:
-        if encoded.startswith(_JPEG) and channels == 1:
-            pixels = decode(encoded, outcolorspace="GRAYSCALE")
-        else:
-            pixels = decode(encoded)
+        options = {"outcolorspace": "GRAYSCALE"} if encoded.startswith(_JPEG) and channels == 1 else {}
+        pixels = decode(encoded, **options)
     except Exception as error:  # codecs raise what they like
         raise Unfit(f"an image that cannot be decoded ({type(error).__name__}: {error})") from error
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
