@@ -1,6 +1,5 @@
 """Validation errors in words: what is unknown gets a suggestion, and every problem its place."""
 
-import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -8,6 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError
 
 from .errors import PluginError
+from .suggestions import did_you_mean
 
 
 def plugin_error(message: str, cause: PluginError | None = None) -> PydanticCustomError:
@@ -45,9 +45,7 @@ def problems(invalid: ValidationError, origin: str) -> Iterator[str]:
 
 def _unknown_field(error: ErrorDetails, known: list[str]) -> InitErrorDetails:
     name = error["loc"][-1]
-    message = f"unknown field {name!r}"
-    close = difflib.get_close_matches(str(name), known, n=1)
-    message += f"; did you mean {close[0]!r}?" if close else f" (fields: {', '.join(known)})"
+    message = f"unknown field {name!r}" + (did_you_mean(str(name), known) or f" (fields: {', '.join(known)})")
     reworded = PydanticCustomError("unknown_field", "{message}", {"message": message})
     return InitErrorDetails(type=reworded, loc=error["loc"], input=error["input"])
 

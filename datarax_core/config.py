@@ -32,6 +32,7 @@ from ._config_files import read_config_file
 from ._values import same, stable_hash
 from .errors import ConfigError, PluginError
 from .registry import SourceRegistry, default_registry, given_or_default
+from .suggestions import did_you_mean
 
 
 def _as_int(value: Any) -> Any:
@@ -191,8 +192,8 @@ class SourceConfigBase(SourceConfig):
         field = "include_keys" if self.include_keys is not None else "exclude_keys"
         if unknown := sorted(given - set(keys)):
             raise ValueError(
-                f"{field} names {', '.join(map(repr, unknown))}, which {self.name!r} does not have; its fields are "
-                f"{', '.join(map(repr, sorted(keys)))}"
+                f"{field} names {', '.join(map(repr, unknown))}, which {self.name!r} does not have"
+                f"{did_you_mean(unknown[0], keys) or ';'} its fields are {', '.join(map(repr, sorted(keys)))}"
             )
         kept = [key for key in keys if (key in given) == (self.include_keys is not None)]
         if not kept:

@@ -23,9 +23,14 @@ class LocalFilesOnlyMixin:
             )
         if not self.local_files_only:
             return
-        missing = [str(path) for path in expected_paths if not Path(path).exists()]
+        missing = [path for path in expected_paths if not Path(path).exists()]
         if missing:
-            raise FileNotFoundError(
-                f"data set {dataset_name!r} is not on this machine and local_files_only=True forbids fetching it; "
-                f"missing: {', '.join(missing)}"
-            )
+            raise not_on_this_machine(dataset_name, missing)
+
+
+def not_on_this_machine(dataset_name: str, missing: Iterable[str | PathLike[str]], hint: str = "") -> FileNotFoundError:
+    """The error of a data set that is not there, where ``local_files_only`` forbids fetching it; ``hint`` says what is."""
+    return FileNotFoundError(
+        f"data set {dataset_name!r} is not on this machine and local_files_only=True forbids fetching it; "
+        f"missing: {', '.join(map(str, missing))}{hint}"
+    )

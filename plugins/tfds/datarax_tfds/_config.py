@@ -1,28 +1,68 @@
 """What can be set on a TFDS source."""
 
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from datarax_core.config import (
     Count,
     Flag,
+    LocalPath,
+    Name,
     NonNegative,
     SourceConfigBase,
     require_stochastic,
     shuffling_is_stochastic,
 )
 
+from ._backends import Backend
+from ._download_options import checked_options
+from ._names import DataSetName
+from ._splits import require_form, split_text
+
 DEFAULT_SEED: Final = 42
 
-Backend: TypeAlias = Literal["auto", "array_record", "tfrecord", "tf.data"]
+
+def _of_data_set(value: str) -> str:
+    DataSetName.of(value)
+    return value
+
+
+def _of_split(value: str) -> str:
+    require_form(value)
+    return value
+
+
+def _on_this_machine(value: str) -> str:
+    if "://" in value:
+        raise ValueError(
+            f"{value!r} is elsewhere, but the files are read in place; copy the data set to this machine first"
+        )
+    return value
 
 
 class TFDSConfigBase(SourceConfigBase):
     """What the sources have in common."""
 
+    name: Annotated[Name, AfterValidator(_of_data_set)] = Field(
+        description="The data set: name, name/config, name:1.0.0 or name/config:1.0.0."
+    )
+    split: Annotated[Name, BeforeValidator(split_text), AfterValidator(_of_split)] = Field(
+        description="The records: train, train[:200], train[10%:], train+test, all, even_splits('train', n=3)[0]."
+    )
+    data_dir: Annotated[LocalPath, AfterValidator(_on_this_machine)] | None = Field(
+        default=None, description="The folder of prepared data sets; null is TFDS's own."
+    )
     try_gcs: Flag = Field(
-        default=False, description="Fetch the prepared data set from Google's bucket, if it is there."
+        default=False, description="Fetch the prepared data set from Google's bucket, if it is not on disk, but there."
     )
     shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
         default=False, description="Serve the records of each epoch in a shuffled order."
@@ -35,23 +75,62 @@ class TFDSConfigBase(SourceConfigBase):
     as_supervised: Flag = Field(
         default=False, description="Serve the data set's (input, target) pair as the fields image and label."
     )
-    download_and_prepare_kwargs: dict[str, Any] | None = Field(
+    download_and_prepare_kwargs: Annotated[dict[str, Any], AfterValidator(checked_options)] | None = Field(
         default=None, description="Arguments of TFDS's download_and_prepare, if the data set has to be prepared."
     )
     beam_num_workers: Count | None = Field(
         default=None,
         description="Workers of the Beam pipeline by which the data set is prepared, if it is one of those.",
     )
-    local_files_only: Flag = Field(default=False, description="Never download or prepare anything.")
     backend: Backend = Field(
         default="auto",
         description="What reads the files: auto takes what the format allows without TensorFlow, else tf.data.",
     )
+    local_files_only: Flag = Field(default=False, description="Never download or prepare anything.")
 
     @model_validator(mode="before")
     @classmethod
     def _shuffling_is_stochastic(cls, values: Any) -> Any:
         return shuffling_is_stochastic(values, "shuffle")
+
+    @field_serializer("include_keys", "exclude_keys")
+    def _in_order(self, keys: frozenset[str] | None) -> list[str] | None:
+        """Sorted, so that a config is written to the same text by every process."""
+        return None if keys is None else sorted(keys)
+
+    @field_validator("as_supervised")
+    @classmethod
+    def _pair_or_keys(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+        filters = [name for name in ("include_keys", "exclude_keys") if info.data.get(name) is not None]
+        if value and filters:
+            raise ValueError(
+                f"as_supervised serves the two fields of the data set's pair, which leaves nothing to {filters[0]}; "
+                "give one of them"
+            )
+        return value
+
+    @field_validator("beam_num_workers")
+    @classmethod
+    def _one_pipeline(cls, value: int | None, info: ValidationInfo) -> int | None:
+        options = info.data.get("download_and_prepare_kwargs") or {}
+        if value is not None and "beam_options" in options.get("download_config", {}):
+            raise ValueError("the beam_options of download_config set the number of workers already; give one of them")
+        return value
+
+    @field_validator("backend")
+    @classmethod
+    def _writes_what_it_reads(cls, value: Backend, info: ValidationInfo) -> Backend:
+        file_format = (info.data.get("download_and_prepare_kwargs") or {}).get("file_format")
+        written = "tfrecord" if info.data.get("try_gcs") else file_format
+        reads = {
+            "array_record": ("array_record",),
+            "tfrecord": ("tfrecord",),
+            "tf.data": ("tfrecord", "parquet", "riegeli"),
+        }
+        if written is not None and written not in reads.get(value, (written,)):
+            by = "the bucket of try_gcs has" if info.data.get("try_gcs") else "download_and_prepare_kwargs writes"
+            raise ValueError(f"{by} {written} files, which backend {value!r} does not read; leave one of them out")
+        return value
 
     @field_validator("local_files_only")
     @classmethod

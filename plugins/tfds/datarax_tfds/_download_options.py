@@ -1,0 +1,95 @@
+"""Arguments of TFDS's ``download_and_prepare``, checked where a config is built, so that files can hold them."""
+
+import dataclasses
+import enum
+import inspect
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from datarax_core.suggestions import did_you_mean
+
+from ._installed import tensorflow_datasets
+
+
+def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same arguments as plain values; ``download_config`` as a mapping of what differs from TFDS's defaults.
+
+    Raises:
+        ValueError: TFDS takes no such argument, or it would have no effect.
+    """
+    options = {str(name): _plain(value) for name, value in given.items()}
+    _require_known(options, inspect.signature(_prepare()).parameters, "an argument of download_and_prepare", {"self"})
+    config, permissions = options.get("download_config"), options.get("permissions")
+    if config is not None:
+        kind = _download_config()
+        names = [field.name for field in dataclasses.fields(kind)]
+        options["download_config"] = config = _mapping(config, kind, "download_config")
+        _require_known(config, names, "a field of download_config")
+        _require_effect(config)
+    if permissions is not None:
+        options["permissions"] = _mapping(permissions, _permissions(), "permissions")
+        names = [field.name for field in dataclasses.fields(_permissions())]
+        _require_known(options["permissions"], names, "a field of permissions")
+    if "file_format" in options:
+        tensorflow_datasets().core.file_adapters.FileFormat.from_value(options["file_format"])
+    return options
+
+
+def as_arguments(options: Mapping[str, Any], **download_config: Any) -> dict[str, Any]:
+    """Checked options as TFDS takes them, with further fields of its ``DownloadConfig``."""
+    arguments = dict(options)
+    fields = {**arguments.get("download_config", {}), **download_config}
+    if isinstance(stats := fields.get("compute_stats"), str):
+        fields["compute_stats"] = tensorflow_datasets().download.ComputeStatsMode(stats)
+    arguments["download_config"] = _download_config()(**fields)
+    if "permissions" in arguments:
+        arguments["permissions"] = _permissions()(**arguments["permissions"])
+    return arguments
+
+
+def _require_known(given: Mapping[str, Any], known: Iterable[str], what: str, hidden: Iterable[str] = ()) -> None:
+    names = [name for name in known if name not in hidden]
+    for name in given:
+        if name not in names:
+            which = did_you_mean(name, names) or f"; there are {', '.join(names)}"
+            raise ValueError(f"{name!r} is not {what}{which}")
+
+
+def _require_effect(config: Mapping[str, Any]) -> None:
+    reuse = tensorflow_datasets().GenerateMode.REUSE_DATASET_IF_EXISTS
+    if config.get("download_mode", reuse) != reuse:
+        raise ValueError(
+            f"download_config has download_mode {config['download_mode']!r}, but a data set that is on disk is read as it "
+            "is; delete its folder to prepare it anew"
+        )
+    if "try_download_gcs" in config:
+        raise ValueError("download_config has try_download_gcs, which TFDS ignores; set the config's try_gcs instead")
+
+
+def _mapping(value: Any, kind: type, name: str) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {str(field): _plain(content) for field, content in value.items()}
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is a mapping, or TFDS's {kind.__name__}, not {value!r:.80}")  # noqa: TRY004 - pydantic's
+    changed = (field for field in dataclasses.fields(kind) if getattr(value, field.name) != field.default)
+    return {field.name: _plain(getattr(value, field.name)) for field in changed}
+
+
+def _plain(value: Any) -> Any:
+    """Paths as texts, and members of enumerations as their values, as a file would hold them."""
+    if isinstance(value, enum.Enum):
+        return value.value
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _prepare() -> Any:
+    return tensorflow_datasets().core.DatasetBuilder.download_and_prepare
+
+
+def _download_config() -> Any:
+    return tensorflow_datasets().download.DownloadConfig
+
+
+def _permissions() -> Any:
+    return tensorflow_datasets().core.utils.file_utils.Permissions

@@ -1,0 +1,137 @@
+"""Encoded images as arrays of the declared size, channels and dtype: what TFDS makes of them with TensorFlow, to the pixel for PNG.
+
+JPEG is decoded by libjpeg-turbo's accurate transform, as by Pillow and OpenCV; TensorFlow takes the quick one, which differs by
+a few levels.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from ._numbers import AnyArray
+from ._undecodable import Unfit
+
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_JPEG: Final = b"\xff\xd8\xff"
+_END_OF_JPEG, _SCAN_OF_JPEG = b"\xff\xd9", b"\xff\xda"
+_COLOR_TYPE: Final = 25  # where a PNG says which channels it has
+_NO_ALPHA: Final = (0, 2)
+
+
+class ImageItem(NamedTuple):
+    """Images of one declaration: ``shape`` is (height, width, channels), None where any will do."""
+
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+    def put(self, encoded: bytes, out: AnyArray) -> None:
+        """Fill an array of the declared shape.
+
+        Raises:
+            Unfit: It is no image, or another one.
+        """
+        pixels = out.view(np.uint8) if self.dtype == np.float32 else out  # TFDS stores the four bytes as RGBA
+        decode = _decoder_of(encoded)
+        try:
+            decode(encoded, out=pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        except Exception:  # noqa: BLE001 - codecs raise what they like; the next look says what is wrong
+            pixels[...] = self._fitted(encoded)
+
+    def new(self, encoded: bytes) -> AnyArray:
+        """The image as an array of its own.
+
+        Raises:
+            Unfit: As above.
+        """
+        pixels = self._fitted(encoded)
+        return pixels.view(np.float32) if self.dtype == np.float32 else np.ascontiguousarray(pixels)
+
+    def _fitted(self, encoded: bytes) -> AnyArray:
+        """The pixels, with channels and dtype as declared."""
+        dtype = np.dtype(np.uint8) if self.dtype == np.float32 else self.dtype
+        channels = 4 if self.dtype == np.float32 else self.shape[-1]
+        pixels = _with_channels(_decoded(encoded, channels), channels or _own_channels(encoded))
+        if pixels.dtype != dtype:
+            if not encoded.startswith(_PNG):
+                raise Unfit(f"an image of {pixels.dtype}")
+            pixels = (pixels >> 8).astype(np.uint8) if dtype == np.uint8 else pixels.astype(np.uint16) * np.uint16(257)
+        if any(wanted not in (None, found) for wanted, found in zip(self.shape[:2], pixels.shape, strict=False)):
+            raise Unfit(f"an image of {pixels.shape[0]} x {pixels.shape[1]} pixels")
+        return pixels
+
+
+@cache
+def _codecs() -> Any:
+    import imagecodecs  # noqa: PLC0415 - loads dozens of libraries on the way; only where there are images
+
+    return imagecodecs
+
+
+def _decoder_of(encoded: bytes) -> Callable[..., AnyArray]:
+    codecs = _codecs()
+    if encoded.startswith(_PNG):
+        return codecs.png_decode  # type: ignore[no-any-return]  # no types
+    if encoded.startswith(_JPEG):
+        _require_end(encoded)
+        return codecs.jpeg8_decode  # type: ignore[no-any-return]  # likewise
+    if encoded.startswith(b"BM"):
+        return codecs.bmp_decode  # type: ignore[no-any-return]  # likewise
+    if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
+        return codecs.webp_decode  # type: ignore[no-any-return]  # likewise
+    found = "a GIF" if encoded.startswith(b"GIF8") else f"the bytes {encoded[:8]!r}"
+    raise Unfit(f"{found} instead of an image as PNG, JPEG, BMP or WebP")
+
+
+def _decoded(encoded: bytes, channels: int | None) -> AnyArray:
+    """(height, width, channels), as the file has them, but of a JPEG, which is converted as it is decoded."""
+    decode = _decoder_of(encoded)
+    try:
+        if encoded.startswith(_JPEG) and channels == 1:
+            pixels = decode(encoded, outcolorspace="GRAYSCALE")
+        else:
+            pixels = decode(encoded)
+    except Exception as error:  # codecs raise what they like
+        raise Unfit(f"an image that cannot be decoded ({type(error).__name__}: {error})") from error
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    if encoded.startswith(_JPEG) and pixels.shape[-1] == 4:
+        pixels = _from_cmyk(pixels)
+    return pixels
+
+
+def _require_end(encoded: bytes) -> None:
+    """A JPEG that is cut off decodes to an image with grey at its end, without an error."""
+    if encoded.endswith(_END_OF_JPEG):
+        return
+    if encoded.rfind(_END_OF_JPEG) < encoded.rfind(_SCAN_OF_JPEG):
+        raise Unfit(f"a JPEG that is cut off after {len(encoded)} bytes")
+
+
+def _from_cmyk(pixels: AnyArray) -> AnyArray:
+    """RGB of inks as Adobe writes them, inverted."""
+    inks = pixels.astype(np.uint16)
+    return (inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8)
+
+
+def _own_channels(encoded: bytes) -> int | None:
+    """Channels of an image of which any may come; None for all: a transparent color of a PNG makes no channel."""
+    if encoded.startswith(_PNG) and encoded[_COLOR_TYPE] in _NO_ALPHA:
+        return 1 if encoded[_COLOR_TYPE] == 0 else 3
+    return None
+
+
+def _with_channels(pixels: AnyArray, channels: int | None) -> AnyArray:
+    """Grey is repeated, alpha left out or added; colors become no grey, for which there are many ways."""
+    found = pixels.shape[-1]
+    if channels in (None, found):
+        return pixels
+    colors = pixels[..., :-1] if found in (2, 4) else pixels
+    if channels in (3, 4) and colors.shape[-1] == 1:
+        colors = np.repeat(colors, 3, axis=-1)
+    if channels == colors.shape[-1]:
+        return colors
+    if channels == colors.shape[-1] + 1:
+        opaque = np.full((*pixels.shape[:2], 1), np.iinfo(pixels.dtype).max, pixels.dtype)
+        return np.concatenate([colors, pixels[..., -1:] if found in (2, 4) else opaque], axis=-1)
+    raise Unfit(f"an image of {found} channel{'s'[: found > 1]}")

@@ -1,0 +1,156 @@
+"""Preparing a data set that is not on disk: by TFDS, or from Google's bucket; one process at a time."""
+
+import fcntl
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from datarax_core.suggestions import did_you_mean
+
+from ._config import TFDSConfigBase
+from ._download_options import as_arguments
+from ._folders import INCOMPLETE, find
+from ._installed import TensorFlowMissing, require_tensorflow
+from ._known import builder_class, known_names
+from ._names import DataSetName
+
+_log = logging.getLogger(__name__)
+
+
+def prepare(config: TFDSConfigBase, name: DataSetName, data_dir: Path, hint: str) -> Path:
+    """The folder of a data set that was not on disk, prepared there. Processes that ask at the same time wait for one.
+
+    ArrayRecord files are written, which takes TensorFlow only where images are encoded, unless ``backend``, or
+    ``file_format`` of ``download_and_prepare_kwargs``, asks for others.
+
+    Args:
+        config: What is asked for.
+        name: Its name, in parts.
+        data_dir: Where data sets lie.
+        hint: What there is in its place, for messages.
+
+    Raises:
+        ValueError: TFDS knows no such data set, config or version, or ``beam_num_workers`` is of no use.
+        TensorFlowMissing: Only TensorFlow writes it, and it is not installed.
+        ImportError: It takes Beam, which is not installed.
+    """
+    builder_type = builder_class(name.name)
+    if builder_type is None:
+        hint = (
+            hint
+            or did_you_mean(name.name.lower(), known_names([data_dir]), count=3)
+            or f"; the data_dir {data_dir} has no such folder"
+        )
+        raise ValueError(f"there is no data set {str(name)!r}, neither on this machine nor among those of TFDS{hint}")
+    with _alone(data_dir / builder_type.name):
+        if (folder := find(name, [data_dir])) is not None:
+            return folder  # another process has prepared it
+        builder = _builder(builder_type, name, data_dir)
+        folder = Path(builder.data_dir)
+        _log.info("data set %s is not in %s; preparing it there", builder.info.full_name, data_dir)
+        if not (config.try_gcs and _fetched(builder.info.full_name, folder)):
+            _generate(config, builder)
+    return folder
+
+
+def _builder(builder_type: Any, name: DataSetName, data_dir: Path) -> Any:
+    configs = [config.name for config in builder_type.BUILDER_CONFIGS]
+    if name.config is not None and name.config not in configs:
+        has = f"; its configs are {', '.join(configs[:10])}" if configs else "; it has none"
+        raise ValueError(
+            f"data set {name.name!r} has no config {name.config!r}{did_you_mean(name.config, configs) or has}"
+        )
+    try:
+        return builder_type(data_dir=data_dir, config=name.config, version=name.version)
+    except AssertionError as cause:  # as TFDS tells that there is no such version
+        raise ValueError(f"data set {str(name)!r} cannot be prepared: {cause}") from cause
+
+
+def _fetched(full_name: str, folder: Path) -> bool:
+    """Whether the folder was filled from the bucket; it is there in whole or not at all."""
+    from ._bucket import fetch  # noqa: PLC0415 - requests takes 0.1 s to import
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=INCOMPLETE, suffix=f"_{folder.name}", dir=folder.parent))
+    try:
+        if not fetch(full_name, partial):
+            return False
+        partial.chmod(0o755)  # mkdtemp's are for their owner alone
+        partial.rename(folder)
+        return True
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _generate(config: TFDSConfigBase, builder: Any) -> None:
+    options = config.download_and_prepare_kwargs or {}
+    wanted = "tfrecord" if config.backend in ("tfrecord", "tf.data") else "array_record"
+    file_format = options.get("file_format", wanted)
+    full_name = builder.info.full_name
+    if file_format == "tfrecord":
+        require_tensorflow(f"writing data set {full_name!r} as TFRecord files")
+    beam = {} if config.beam_num_workers is None else {"beam_options": _beam_options(config.beam_num_workers, builder)}
+    arguments = as_arguments({**options, "file_format": file_format}, try_download_gcs=False, **beam)
+    try:
+        builder.download_and_prepare(**arguments)
+    except ImportError as cause:
+        if (cause.name or "").partition(".")[0] == "tensorflow" or "tensorflow" in str(cause):
+            raise TensorFlowMissing(f"preparing data set {full_name!r}") from cause
+        raise
+    except Exception as failed:
+        failed.add_note(f"data set {full_name!r} was not in {builder.data_dir}, and TFDS could not prepare it there")
+        raise
+
+
+def _beam_options(workers: int, builder: Any) -> Any:
+    """The options of a Beam pipeline with so many workers, for the runners that know the number by one name or another."""
+    if not _uses_beam(type(builder)):
+        raise ValueError(
+            f"beam_num_workers={workers} has no use for data set {builder.info.full_name!r}, which TFDS prepares without Beam; "
+            "leave it out"
+        )
+    if importlib.util.find_spec("apache_beam") is None:
+        raise ImportError(
+            f"preparing data set {builder.info.full_name!r} takes Beam, which is not installed; pip install apache-beam"
+        )
+    from apache_beam.options.pipeline_options import PipelineOptions  # noqa: PLC0415 - seconds, for those who want it
+
+    mode = "in_memory" if workers == 1 else "multi_processing"
+    return PipelineOptions(
+        flags=[], num_workers=workers, direct_num_workers=workers, direct_running_mode=mode, save_main_session=True
+    )
+
+
+def _uses_beam(builder_type: Any) -> bool:
+    """Whether a builder generates by Beam: it derives from TFDS's class that does, or a function of it names Beam."""
+    own = (kind for kind in builder_type.__mro__ if not kind.__module__.startswith("tensorflow_datasets.core."))
+    code = (value.__code__ for kind in own for value in vars(kind).values() if hasattr(value, "__code__"))
+    return "BeamBasedBuilder" in {kind.__name__ for kind in builder_type.__mro__} or any(map(_names_beam, code))
+
+
+def _names_beam(code: CodeType) -> bool:
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    names = {*code.co_names, *code.co_varnames, *code.co_freevars}
+    return bool(names & {"beam", "apache_beam"}) or any(map(_names_beam, inner))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While no other process of this machine, and of others where the file system tells them, is in here with ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as cause:  # some network file systems lock no folders
+            _log.info("cannot lock %s: %s", folder, cause)
+        yield
+    finally:
+        os.close(handle)  # which lets go of the lock
