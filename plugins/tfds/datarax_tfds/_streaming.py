@@ -1,38 +1,24 @@
 """The streaming source: one class to its users, and behind it one for each way that files are read."""
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from flax import nnx
 
 from datarax_core.config import SourceConfig
 
+from ._backends import Reader
 from ._config import TFDSStreamingConfig
-from ._data_set import DataSet, Reader
-from ._source import TFDSSourceBase, reads_alike, require_config
-
-if TYPE_CHECKING:
-    from ._records import Records
-
-
-class Opened:
-    """The data set of a source, and its records where they can be reached by index. Shared by copies; outside of every graph."""
-
-    def __init__(self, config: TFDSStreamingConfig, title: str) -> None:
-        self.config = config
-        self.data_set = DataSet.open(config, title)
-        self.records: Records | None = None
-        if self.data_set.backend != "tf.data":
-            from ._records import Records  # noqa: PLC0415 - the readers of files, for those who read by index
-
-            self.records = Records(self.data_set, title)
+from ._data_set import DataSet
+from ._opening import Opened
+from ._source import TFDSSourceBase, require_config
 
 
 class TFDSStreamingSource(TFDSSourceBase):
     """A split of a prepared data set, its records read as they are asked for.
 
     Where the format of the files gives random access, it is an indexed source: records of any index, all of them shuffled,
-    sharded, and resumed in O(1), without TensorFlow. On the ``tf.data`` backend it is a stream, resumed exactly too. Which one it
-    is shows in `access`; either is an instance of this class, which is not to be derived from.
+    sharded, and resumed in O(1), without TensorFlow. On the ``tf.data`` backend it is a stream, resumed exactly too. Which
+    one it is shows in `access`; either is an instance of this class, which is not to be derived from.
 
     Args:
         config: Its settings.
@@ -43,7 +29,7 @@ class TFDSStreamingSource(TFDSSourceBase):
 
     Raises:
         TypeError: ``config`` is of another class.
-        Whatever `DataSet.open` and `Records` raise of a data set that cannot be read.
+        Whatever `Opened` raises of a data set that cannot be read.
     """
 
     config_class: ClassVar[type[SourceConfig]] = TFDSStreamingConfig
@@ -67,7 +53,7 @@ class TFDSStreamingSource(TFDSSourceBase):
             )
         title = "TFDSStreamingSource" + (f" {name!r}" if isinstance(name, str) and name else "")
         require_config(config, TFDSStreamingConfig, title)
-        if opened is None or not reads_alike(config, opened.config):
+        if opened is None or not opened.fits(config):
             opened = Opened(config, title)
         made = object.__new__(_class_of(opened.data_set.backend))
         object.__setattr__(made, "_opened", opened)  # its constructor is called next, with what was given here
