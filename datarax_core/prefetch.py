@@ -1,4 +1,4 @@
-"""Batches of any iterable, placed on the device ahead of their use."""
+"""Work ahead of its use: batches of any iterable placed on the device, and, as `Ahead`, anything at all."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
@@ -10,6 +10,8 @@ from ._batch_rule import whole_number
 from ._narrow import narrow
 from ._prefetch import Ahead
 from .spec import Batch, split_beside, with_beside
+
+__all__ = ["Ahead", "DeviceBatches", "prefetch_to_device"]
 
 
 def prefetch_to_device(

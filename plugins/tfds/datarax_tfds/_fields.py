@@ -7,19 +7,20 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import jax
 import numpy as np
 
-from ._items import Item, TensorItem, objects, stacked
-from ._numbers import AnyArray, kind_of, put_numbers, varying_numbers
-from ._stored import Features, Missing, Records, bytes_value, bytes_values, packed_reader
+from ._items import Item, TensorItem, objects, put_all, stacked
+from ._numbers import AnyArray, kind_of, numbers_of, put_numbers, varying_numbers
+from ._stored import BYTES, INTEGERS, Features, Missing, Records, several, single
 from ._undecodable import UndecodableRecord, Unfit
 
 OBJECT: Final = np.dtype(object)
+_INT32: Final = np.dtype(np.int32)
 
-Shape = tuple[int | None, ...]
+Shape: TypeAlias = tuple[int | None, ...]
 _Value = TypeVar("_Value")
 
 
@@ -64,20 +65,16 @@ class Field(ABC):
         return f"{'bytes' if self.is_text else self.dtype.name}[{sizes}]"
 
     def _values(
-        self, read: Callable[[Features, str], _Value], records: Records, absent: Callable[[], _Value]
+        self, read: Callable[[Features, str, int], _Value], records: Records, kind: int, absent: Callable[[], _Value]
     ) -> list[_Value]:
-        """The stored values of each record; ``absent()`` for those without, or its error."""
+        """The stored values of each record; ``absent()`` for those that do not have the feature, or its error."""
         key = self.key
         try:
-            return [read(record, key) for record in records.features]
+            return [read(record, key, kind) for record in records.features]
         except Missing:
-            return [self._value(read, record, absent) for record in records.features]
-
-    def _value(self, read: Callable[[Features, str], _Value], record: Features, absent: Callable[[], _Value]) -> _Value:
-        try:
-            return read(record, self.key)
-        except Missing:
-            return absent()
+            if len(records.features) == 1:
+                return [absent()]
+            return [self._values(read, records.only(row), kind, absent)[0] for row in range(len(records.features))]
 
 
 def fill_field(field: Field, records: Records, out: AnyArray) -> None:
@@ -102,34 +99,37 @@ def _nothing() -> Any:
     raise Unfit("no value")
 
 
+def _optional(record: Features, key: str, kind: int) -> bytes | None:
+    """As `single`; None if the record does not have the feature."""
+    try:
+        return single(record, key, kind)
+    except Missing:
+        return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class NumberField(Field):
     """Numbers, as many as the shape says or, where one size is not declared, any that fill it."""
 
     def fill(self, records: Records, out: AnyArray) -> None:
         """See `Field`."""
-        read = packed_reader(kind_of(self.dtype))
+        kind = kind_of(self.dtype)
         if self.is_varying:
-            packed = self._values(read, records, bytes)  # TFDS takes what is missing as empty
-            sizes = [-1 if size is None else size for size in self.shape]
-            unit = math.prod(size for size in self.shape if size is not None)
+            packed = self._values(single, records, kind, bytes)  # TFDS takes what is missing as empty
             for row, numbers in enumerate(varying_numbers(packed, self.dtype)):
-                if not unit or len(numbers) % unit:
-                    raise Unfit(f"{len(numbers)} values")
-                out[row] = numbers.reshape(sizes)
+                out[row] = _reshaped(numbers, self.shape)
         elif self.default is None:
-            put_numbers(self._values(read, records, _nothing), out.reshape(len(out), -1) if out.size else out)
+            _put(self._values(single, records, kind, _nothing), out)
         else:
-            self._fill_optional(read, records, out)
+            for row, numbers in enumerate(self._values(_optional, records, kind, _nothing)):
+                if numbers is None:
+                    out[row] = self.default
+                else:
+                    _put([numbers], out[row : row + 1])
 
-    def _fill_optional(self, read: Callable[[Features, str], bytes], records: Records, out: AnyArray) -> None:
-        for row, record in enumerate(records.features):
-            try:
-                packed = read(record, self.key)
-            except Missing:
-                out[row] = self.default
-            else:
-                put_numbers([packed], out[row].reshape(1, -1))
+
+def _put(packed: list[bytes], out: AnyArray) -> None:
+    put_numbers(packed, out.reshape(len(out), math.prod(out.shape[1:])))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,21 +139,14 @@ class BytesField(Field):
     def fill(self, records: Records, out: AnyArray) -> None:
         """See `Field`."""
         if self.shape == ():
-            absent = _nothing if self.default is None else lambda: self.default
-            out[:] = self._values(bytes_value, records, absent)
+            out[:] = self._values(single, records, BYTES, _nothing if self.default is None else lambda: self.default)
             return
-        for row, values in enumerate(self._values(bytes_values, records, self._absent)):
-            cells = objects(values)
-            if self.is_varying:
-                out[row] = _reshaped(cells, self.shape)
-            elif len(values) == math.prod(self.shape):  # type: ignore[arg-type]  # it is fixed
-                out[row] = cells.reshape(self.shape)  # type: ignore[arg-type]  # likewise
-            else:
-                raise Unfit(f"{len(values)} values")
+        for row, values in enumerate(self._values(several, records, BYTES, self._absent)):
+            out[row] = _reshaped(objects(values), self.shape)
 
     def _absent(self) -> list[bytes]:
         if self.default is not None:
-            return list(np.asarray(self.default, object).reshape(-1))
+            return [str(value).encode() for value in np.asarray(self.default).reshape(-1)]
         return [] if self.is_varying else _nothing()  # type: ignore[no-any-return]  # it raises
 
 
@@ -165,15 +158,11 @@ class ItemField(Field):
 
     def fill(self, records: Records, out: AnyArray) -> None:
         """See `Field`."""
-        item = self.item
-        absent = _nothing if self.default is None else bytes
-        for row, value in enumerate(self._values(bytes_value, records, absent)):
-            if not value and self.default is not None:
-                out[row] = self.default
-            elif self.is_varying:
-                out[row] = item.new(value)
-            else:
-                item.put(value, out[row])
+        if self.default is not None:
+            for row, value in enumerate(self._values(_optional, records, BYTES, _nothing)):
+                out[row] = self.default if value is None else self.item.new(value)
+            return
+        put_all(self.item, self._values(single, records, BYTES, _nothing), out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,15 +173,16 @@ class SequenceField(Field):
 
     def fill(self, records: Records, out: AnyArray) -> None:
         """See `Field`."""
-        absent = list if self.shape[0] is None else _nothing
-        for row, values in enumerate(self._values(bytes_values, records, absent)):
-            if self.shape[0] not in (None, len(values)):
+        length = self.shape[0]
+        rows = self._values(several, records, BYTES, list if length is None else _nothing)
+        for values in rows:
+            if length not in (None, len(values)):
                 raise Unfit(f"{len(values)} values")
-            if self.is_varying:
+        if self.is_varying:
+            for row, values in enumerate(rows):
                 out[row] = stacked(self.item, values)
-            else:
-                for place, value in enumerate(values):
-                    self.item.put(value, out[row, place])
+        else:
+            put_all(self.item, [value for values in rows for value in values], out.reshape(-1, *out.shape[2:]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,21 +193,22 @@ class DynamicField(Field):
 
     def fill(self, records: Records, out: AnyArray) -> None:
         """See `Field`."""
-        read_shape = packed_reader("int64_list")
         for row, record in enumerate(records.features):
             try:
-                value = bytes_value(record, f"{self.key}/value")
-                sizes = next(varying_numbers([read_shape(record, f"{self.key}/shape")], np.dtype(np.int32))).tolist()
+                value = single(record, f"{self.key}/value", BYTES)
+                sizes = numbers_of(single(record, f"{self.key}/shape", INTEGERS), _INT32).tolist()
             except Missing:
                 raise Unfit("no value") from None
-            fits = len(sizes) == len(self.shape) and min(sizes, default=0) >= 0
-            if not fits or any(size not in (None, found) for size, found in zip(self.shape, sizes, strict=True)):
+            is_rank = len(sizes) == len(self.shape) and min(sizes) >= 0
+            if not is_rank or any(size not in (None, found) for size, found in zip(self.shape, sizes, strict=True)):
                 raise Unfit(f"the shape {sizes}")
-            out[row] = self.item.new(value, tuple(sizes))
+            out[row] = self.item._replace(shape=tuple(sizes)).new(value)
 
 
-def _reshaped(cells: AnyArray, shape: Shape) -> AnyArray:
+def _reshaped(values: AnyArray, shape: Shape) -> AnyArray:
+    """The values in this shape; one size may be any."""
+    sizes = [-1 if size is None else size for size in shape]
     try:
-        return cells.reshape([-1 if size is None else size for size in shape])
+        return values.reshape(sizes)
     except ValueError:
-        raise Unfit(f"{len(cells)} values") from None
+        raise Unfit(f"{len(values)} values") from None

@@ -4,7 +4,7 @@ JPEG is decoded by libjpeg-turbo's accurate transform, as by Pillow and OpenCV; 
 a few levels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final, NamedTuple
 
@@ -26,12 +26,12 @@ class ImageItem(NamedTuple):
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
 
-    def put(self, encoded: bytes, out: AnyArray) -> None:
-        """Fill an array of the declared shape.
+    def put_rows(self, encoded: Sequence[bytes], out: AnyArray) -> None:
+        """See `Item`."""
+        for row, value in enumerate(encoded):
+            self._put(value, out[row])
 
-        Raises:
-            Unfit: It is no image, or another one.
-        """
+    def _put(self, encoded: bytes, out: AnyArray) -> None:
         pixels = out.view(np.uint8) if self.dtype == np.float32 else out  # TFDS stores the four bytes as RGBA
         decode = _decoder_of(encoded)
         try:
@@ -40,11 +40,7 @@ class ImageItem(NamedTuple):
             pixels[...] = self._fitted(encoded)
 
     def new(self, encoded: bytes) -> AnyArray:
-        """The image as an array of its own.
-
-        Raises:
-            Unfit: As above.
-        """
+        """See `Item`."""
         pixels = self._fitted(encoded)
         return pixels.view(np.float32) if self.dtype == np.float32 else np.ascontiguousarray(pixels)
 

@@ -1,7 +1,7 @@
 """What one stored value of bytes becomes: an array of a declared shape and dtype."""
 
-import math
 import zlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,8 +21,8 @@ class Item(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the arrays."""
 
-    def put(self, encoded: bytes, out: AnyArray) -> None:
-        """Fill an array of the declared shape, contiguous."""
+    def put_rows(self, encoded: Sequence[bytes], out: AnyArray) -> None:
+        """Fill the rows of a contiguous array, each of the declared shape."""
 
     def new(self, encoded: bytes) -> AnyArray:
         """The value as an array of its own."""
@@ -35,21 +35,22 @@ class TensorItem(NamedTuple):
     dtype: np.dtype[Any]
     is_deflated: bool = False
 
-    def put(self, encoded: bytes, out: AnyArray) -> None:
+    def put_rows(self, encoded: Sequence[bytes], out: AnyArray) -> None:
+        """See `Item`."""
+        memory = out.reshape(-1).view(np.uint8).data
+        size, start = memory.nbytes // max(1, len(encoded)), 0
+        for value in encoded:
+            raw = self._raw(value)
+            if len(raw) != size:
+                raise Unfit(f"{len(raw)} bytes")
+            memory[start : start + size] = raw
+            start += size
+        self._check(out.reshape(-1).view(np.uint8))
+
+    def new(self, encoded: bytes) -> AnyArray:
         """See `Item`."""
         raw = self._raw(encoded)
-        if len(raw) != out.nbytes:
-            raise Unfit(f"{len(raw)} bytes")
-        memory = out.reshape(-1).view(np.uint8)
-        memory[:] = np.frombuffer(raw, np.uint8)
-        self._check(memory)
-
-    def new(self, encoded: bytes, shape: tuple[int | None, ...] | None = None) -> AnyArray:
-        """See `Item`; of another shape, if one is given."""
-        raw = self._raw(encoded)
-        sizes = [-1 if size is None else size for size in (self.shape if shape is None else shape)]
-        if len(raw) % self.dtype.itemsize:
-            raise Unfit(f"{len(raw)} bytes")
+        sizes = [-1 if size is None else size for size in self.shape]
         self._check(np.frombuffer(raw, np.uint8))
         try:
             return np.frombuffer(raw, self.dtype).reshape(sizes).copy()
@@ -69,24 +70,25 @@ class TensorItem(NamedTuple):
             raise Unfit(f"the byte {memory.max()}, which is no bool")
 
 
-def is_fixed(shape: tuple[int | None, ...]) -> bool:
-    """Whether every size is declared."""
-    return None not in shape
+def put_all(item: Item, encoded: Sequence[bytes], out: AnyArray) -> None:
+    """Fill the rows of ``out``, of the declared shape or, if that varies, objects."""
+    if None not in item.shape:
+        item.put_rows(encoded, out)
+        return
+    for row, value in enumerate(encoded):
+        out[row] = item.new(value)
 
 
 def stacked(item: Item, values: list[bytes]) -> AnyArray:
     """The items of a sequence as one array; as an array of arrays, where they differ in shape."""
-    if is_fixed(item.shape):
-        whole = np.empty((len(values), *item.shape), item.dtype)  # type: ignore[arg-type]  # it is fixed
-        for place, value in enumerate(values):
-            item.put(value, whole[place])
+    if None not in item.shape:
+        whole = np.empty((len(values), *item.shape), item.dtype)  # type: ignore[arg-type]  # all are declared
+        item.put_rows(values, whole)
         return whole
     arrays = [item.new(value) for value in values]
-    if len({array.shape for array in arrays}) == 1:
-        return np.stack(arrays)
     if not arrays:
         return np.empty((0, *(size or 0 for size in item.shape)), item.dtype)
-    return objects(arrays)
+    return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else objects(arrays)
 
 
 def objects(values: list[Any]) -> AnyArray:
@@ -95,8 +97,3 @@ def objects(values: list[Any]) -> AnyArray:
     for place, value in enumerate(values):  # an assignment in one would look into arrays
         cells[place] = value
     return cells
-
-
-def size_of(shape: tuple[int, ...]) -> int:
-    """How many values."""
-    return math.prod(shape)

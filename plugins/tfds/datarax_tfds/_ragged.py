@@ -8,9 +8,11 @@ import numpy as np
 
 from ._fields import OBJECT, Field
 from ._items import Item, objects, stacked
-from ._numbers import AnyArray, kind_of, varying_numbers
-from ._stored import Features, Missing, Records, bytes_values, packed_reader
+from ._numbers import AnyArray, kind_of, numbers_of
+from ._stored import BYTES, INTEGERS, Features, Missing, Records, several, single
 from ._undecodable import Unfit
+
+_INT64 = np.dtype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,34 +35,25 @@ class RaggedField(Field):
                 out[row] = np.asarray(nested, self.dtype).reshape(out[row].shape)
 
     def _flat(self, record: Features) -> AnyArray:
+        """The values of all rows; TFDS takes what is missing as empty."""
         key = f"{self.key}/ragged_flat_values"
-        if self.item is not None or self.dtype == OBJECT:
-            try:
-                values = bytes_values(record, key)
-            except Missing:
-                values = []
-            return objects(values) if self.item is None else stacked(self.item, values)
+        if self.item is None and self.dtype != OBJECT:
+            numbers = numbers_of(_numbers(record, key, kind_of(self.dtype)), self.dtype)
+            return _in_units(numbers, self.shape[self.levels :])
         try:
-            packed = packed_reader(kind_of(self.dtype))(record, key)
+            values = several(record, key, BYTES)
         except Missing:
-            packed = b""
-        numbers = next(varying_numbers([packed], self.dtype))
-        inner = self.shape[self.levels :]
-        try:
-            return numbers.reshape(-1, *inner) if len(numbers) or 0 not in inner else numbers.reshape(0, *inner)  # type: ignore[arg-type]  # sizes within a tensor are declared
-        except ValueError:
-            raise Unfit(f"{len(numbers)} values") from None
+            values = []
+        return (
+            _in_units(objects(values), self.shape[self.levels :]) if self.item is None else stacked(self.item, values)
+        )
 
     def _lengths(self, record: Features) -> list[list[int]]:
         """Of each level but the outermost, how many values or rows each of its rows has."""
         lengths = []
-        for level in range(self.levels - 1):
-            try:
-                packed = packed_reader("int64_list")(record, f"{self.key}/ragged_row_lengths_{level}")
-            except Missing:
-                packed = b""
-            of_level: list[int] = next(varying_numbers([packed], np.dtype(np.int64))).tolist()
-            declared = self.shape[level + 1]
+        for level, declared in enumerate(self.shape[1 : self.levels]):
+            packed = _numbers(record, f"{self.key}/ragged_row_lengths_{level}", INTEGERS)
+            of_level: list[int] = numbers_of(packed, _INT64).tolist()
             if any(length < 0 or declared not in (None, length) for length in of_level):
                 raise Unfit(f"rows of {of_level} values")
             lengths.append(of_level)
@@ -71,8 +64,23 @@ class RaggedField(Field):
         for of_level in reversed(lengths):
             ends = np.cumsum([0, *of_level]).tolist()
             if ends[-1] != len(values):
-                raise Unfit(f"{len(values)} values where its rows have {ends[-1]}")
+                raise Unfit(f"{len(values)} values in rows of {ends[-1]}")
             values = [values[start:end] for start, end in pairwise(ends)]
         if self.shape[0] not in (None, len(values)):
             raise Unfit(f"{len(values)} rows")
-        return list(values)
+        return values  # type: ignore[no-any-return]  # a list, of which there is one level at least
+
+
+def _numbers(record: Features, key: str, kind: int) -> bytes:
+    try:
+        return single(record, key, kind)
+    except Missing:
+        return b""
+
+
+def _in_units(values: AnyArray, shape: tuple[int | None, ...]) -> AnyArray:
+    """The values as arrays of a shape that is declared."""
+    try:
+        return values.reshape(-1, *shape) if len(values) else values.reshape(0, *shape)  # type: ignore[arg-type]  # it is
+    except ValueError:
+        raise Unfit(f"{len(values)} values") from None

@@ -52,20 +52,13 @@ class RecordFiles:
         try:
             return self._files.read(indices)
         except UnreadableError as error:
-            raise self.record_error(int(indices[error.row]), f"cannot be read: {error.reason}", error.reason) from (
+            raise self._bad(int(indices[error.row]), f"cannot be read: {error.reason}", error.reason) from (
                 error.__cause__ or error
             )
 
-    def record_error(self, index: int, trouble: str, reason: str) -> RecordError:
-        """What is raised about the record at ``index``: its number, its file, and the ``trouble`` with it."""
-        path, row = self.place(index)
-        return RecordError(
-            f"record {row} of {path} {trouble} (record {index} of {self._title})",
-            record=index,
-            reason=reason,
-            path=path,
-            row=row,
-        )
+    def undecodable(self, index: int, reason: str) -> RecordError:
+        """What is to be raised of the record at ``index``, which was read, and is not what it should be."""
+        return self._bad(index, f"cannot be decoded: {reason}", reason)
 
     def place(self, index: int) -> tuple[str, int]:
         """(path, number of the record in that file) of the record at ``index``."""
@@ -95,3 +88,13 @@ class RecordFiles:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _bad(self, index: int, trouble: str, reason: str) -> RecordError:
+        path, row = self.place(index)
+        return RecordError(
+            f"record {row} of {path} {trouble} (record {index} of {self._title})",
+            record=index,
+            reason=reason,
+            path=path,
+            row=row,
+        )

@@ -1,0 +1,86 @@
+"""The streaming source: one class to its users, and behind it one for each way that files are read."""
+
+from typing import Any, ClassVar, Self
+
+from flax import nnx
+
+from datarax_core.config import SourceConfig
+
+from ._backends import Reader
+from ._config import TFDSStreamingConfig
+from ._data_set import DataSet
+from ._opening import Opened
+from ._source import TFDSSourceBase, require_config
+
+
+class TFDSStreamingSource(TFDSSourceBase):
+    """A split of a prepared data set, its records read as they are asked for.
+
+    Where the format of the files gives random access, it is an indexed source: records of any index, all of them shuffled,
+    sharded, and resumed in O(1), without TensorFlow. On the ``tf.data`` backend it is a stream, resumed exactly too. Which
+    one it is shows in `access`; either is an instance of this class, which is not to be derived from.
+
+    Args:
+        config: Its settings.
+        opened: What another source of this class has opened; given by `copy`.
+        rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``. None are those of
+            ``nnx.Rngs(config.seed)``.
+        name: What errors call this source.
+
+    Raises:
+        TypeError: ``config`` is of another class.
+        Whatever `Opened` raises of a data set that cannot be read.
+    """
+
+    config_class: ClassVar[type[SourceConfig]] = TFDSStreamingConfig
+    config: TFDSStreamingConfig
+
+    def __new__(
+        cls,
+        config: TFDSStreamingConfig | None = None,
+        opened: Opened | None = None,
+        *,
+        rngs: nnx.Rngs | None = None,  # noqa: ARG004 - for the constructor
+        name: str | None = None,
+    ) -> Self:
+        """An instance of the class that reads the files that the config names."""
+        if config is None:  # a pickle, which brings what it has
+            return object.__new__(cls)
+        if not cls.__module__.startswith(f"{__package__}."):
+            raise TypeError(
+                f"{cls.__name__} derives from TFDSStreamingSource, whose instances are of the class that can read the files; "
+                "hold such a source in yours instead"
+            )
+        title = "TFDSStreamingSource" + (f" {name!r}" if isinstance(name, str) and name else "")
+        require_config(config, TFDSStreamingConfig, title)
+        if opened is None or not opened.fits(config):
+            opened = Opened(config, title)
+        made = object.__new__(_class_of(opened.data_set.backend))
+        object.__setattr__(made, "_opened", opened)  # its constructor is called next, with what was given here
+        return made  # type: ignore[return-value]  # it is a subclass of this class, as the docstring says
+
+    _opened: Opened
+
+    @property
+    def title(self) -> str:
+        """Class and name, as errors give it."""
+        return "TFDSStreamingSource" + (f" {self.name!r}" if self.name else "")
+
+    @property
+    def data_set(self) -> DataSet:
+        """The data set on disk."""
+        return self._opened.data_set
+
+    def constructor_data(self) -> tuple[Any, ...]:
+        """The data set and its open files, which copies share."""
+        return (self._opened,)
+
+
+def _class_of(backend: Reader) -> type[TFDSStreamingSource]:
+    if backend == "tf.data":
+        from ._tf_data_stream import TFDataStream  # noqa: PLC0415 - needs this module
+
+        return TFDataStream
+    from ._record_stream import RecordStream  # noqa: PLC0415 - likewise
+
+    return RecordStream
