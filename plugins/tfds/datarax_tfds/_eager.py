@@ -1,12 +1,11 @@
 """The eager source."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import jax
 import numpy as np
 from flax import nnx
 
-from datarax_core.blocks import BlockSize
 from datarax_core.buffers import aligned_empty
 from datarax_core.columns import Columns
 from datarax_core.config import SourceConfig
@@ -19,6 +18,10 @@ from ._memory import array_bytes, host_memory, in_words
 from ._opening import Opened
 from ._records import Records
 from ._source import TFDSSourceBase, own_streams, require_config
+
+_BLOCK_BYTES: Final = 1 << 20
+_BLOCK_RECORDS: Final = 1024
+"""What is read at once, at most."""
 
 
 class Loaded:
@@ -106,17 +109,16 @@ def _columns_of(opened: Opened, title: str) -> Columns:
         return columns_by_tensorflow(opened.data_set, title)
     require_arrays(opened.data_set, records.decoder.varying, title)
     require_memory(opened.data_set, records.spec, title)
-    return Columns.of_tree(_read(records))
+    return Columns.of_tree(_read(opened, records))
 
 
-def _read(records: Records) -> dict[str, Any]:
-    total = records.files.num_records
+def _read(opened: Opened, records: Records) -> dict[str, Any]:
+    """The arrays, filled with blocks of records that are small beside them."""
+    total = opened.data_set.num_records
+    block = max(1, min(_BLOCK_RECORDS, _BLOCK_BYTES * total // max(opened.data_set.num_bytes, 1)))
     columns = jax.tree.map(lambda leaf: _column(total, leaf), records.decoder.spec)
-    size, first = BlockSize(), 0
-    while first < total:
-        indices = np.arange(first, min(first + size.records, total))
-        size.note(len(indices), records.fill(indices, columns, first))
-        first += len(indices)
+    for first in range(0, total, block):
+        records.fill(np.arange(first, min(first + block, total)), columns, first)
     return records.served(columns)
 
 
