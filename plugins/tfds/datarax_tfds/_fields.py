@@ -89,7 +89,7 @@ def fill_field(field: Field, records: Records, out: AnyArray) -> None:
         for row in range(len(records.features)):
             try:
                 field.fill(records.only(row), out[row : row + 1])
-            except Unfit as error:  # noqa: PERF203 - of one record that is looked for
+            except Unfit as error:
                 reason = f"field {field.name!r} has {error} where {field} is expected"
                 raise UndecodableRecord(row, field.name, reason) from error.__cause__
         raise

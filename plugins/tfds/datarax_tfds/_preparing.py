@@ -17,7 +17,7 @@ from datarax_core.suggestions import did_you_mean
 from ._config import TFDSConfigBase
 from ._download_options import as_arguments
 from ._folders import INCOMPLETE, find
-from ._installed import TensorFlowMissing, require_tensorflow
+from ._installed import TensorFlowMissing, has_tensorflow, require_tensorflow
 from ._known import builder_class, known_names
 from ._names import DataSetName
 
@@ -96,36 +96,43 @@ def _generate(config: TFDSConfigBase, builder: Any) -> None:
     full_name = builder.info.full_name
     if file_format == "tfrecord":
         require_tensorflow(f"writing data set {full_name!r} as TFRecord files")
-    beam = {} if config.beam_num_workers is None else {"beam_options": _beam_options(config.beam_num_workers, builder)}
+    beam = _beam_options(config.beam_num_workers, builder)
     arguments = as_arguments({**options, "file_format": file_format}, try_download_gcs=False, **beam)
     try:
         builder.download_and_prepare(**arguments)
-    except ImportError as cause:
-        if (cause.name or "").partition(".")[0] == "tensorflow" or "tensorflow" in str(cause):
-            raise TensorFlowMissing(f"preparing data set {full_name!r}") from cause
-        raise
     except Exception as failed:
+        if _is_about_tensorflow(failed):
+            raise TensorFlowMissing(f"preparing data set {full_name!r}") from failed
         failed.add_note(f"data set {full_name!r} was not in {builder.data_dir}, and TFDS could not prepare it there")
         raise
 
 
-def _beam_options(workers: int, builder: Any) -> Any:
-    """The options of a Beam pipeline with so many workers, for the runners that know the number by one name or another."""
+def _is_about_tensorflow(failed: Exception) -> bool:
+    """Whether TensorFlow is what was missing; TFDS wraps the error in one that says which feature was encoded."""
+    return "No module named 'tensorflow'" in str(failed) and not has_tensorflow()
+
+
+def _beam_options(workers: int | None, builder: Any) -> dict[str, Any]:
+    """The part of a ``DownloadConfig`` that asks for so many workers, under the names by which Beam's runners know it."""
+    full_name = builder.info.full_name
     if not _uses_beam(type(builder)):
+        if workers is None:
+            return {}
         raise ValueError(
-            f"beam_num_workers={workers} has no use for data set {builder.info.full_name!r}, which TFDS prepares without Beam; "
-            "leave it out"
+            f"beam_num_workers={workers} has no use for data set {full_name!r}, which TFDS prepares without Beam; leave it out"
         )
     if importlib.util.find_spec("apache_beam") is None:
         raise ImportError(
-            f"preparing data set {builder.info.full_name!r} takes Beam, which is not installed; pip install apache-beam"
+            f"preparing data set {full_name!r} takes Beam, which is not installed; pip install apache-beam"
         )
+    if workers is None:
+        return {}
     from apache_beam.options.pipeline_options import PipelineOptions  # noqa: PLC0415 - seconds, for those who want it
 
     mode = "in_memory" if workers == 1 else "multi_processing"
-    return PipelineOptions(
-        flags=[], num_workers=workers, direct_num_workers=workers, direct_running_mode=mode, save_main_session=True
-    )
+    return {
+        "beam_options": PipelineOptions([], num_workers=workers, direct_num_workers=workers, direct_running_mode=mode)
+    }
 
 
 def _uses_beam(builder_type: Any) -> bool:

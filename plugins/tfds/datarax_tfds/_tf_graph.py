@@ -2,8 +2,8 @@
 
 Nothing in it is tuned while it runs. Records are shuffled in windows, undecoded: the order of an epoch is that of its files,
 shuffled, in which every ``window`` records in turn are shuffled among one another. Unlike the sliding buffer of
-``tf.data.Dataset.shuffle``, a window is known by its number, so that a place is reached by skipping whole files, then the records
-of a file before the window, and then those of the window.
+``tf.data.Dataset.shuffle``, a window is known by its number, so that a place is reached by skipping whole files, then the
+records of a file before the window, and then those of the window.
 """
 
 import os

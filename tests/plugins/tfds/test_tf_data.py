@@ -1,0 +1,240 @@
+"""The tf.data backend: the same records as without TensorFlow, in an order that can be entered anywhere."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tfds_data import NUM_SMALL, SPLITS
+
+from datarax_core import Pipeline, RecordError, StateError
+from datarax_tfds import TFDSStreamingConfig, TFDSStreamingSource
+
+Make = Callable[..., TFDSStreamingSource]
+
+
+@pytest.fixture(scope="module")
+def make(data_dirs: Path) -> Make:
+    """A source over a data set of TFRecord files, on the tf.data backend unless something else is asked for."""
+
+    def made(name: str = "nested", *, split: str = "train", seed: int = 0, **options: Any) -> TFDSStreamingSource:
+        given = {"backend": "tf.data", "data_dir": data_dirs / "tfrecord", **options}
+        config = TFDSStreamingConfig(name=name, split=split, **given)
+        return TFDSStreamingSource(config, rngs=nnx.Rngs(seed))
+
+    return made
+
+
+def ids(source: Any, size: int = 16, **options: Any) -> list[int]:
+    """The field ``id`` of one loop over a pipeline."""
+    return np.concatenate([batch["id"] for batch in Pipeline(source=source, batch_size=size, **options)]).tolist()
+
+
+def alike(ours: Any, theirs: Any) -> bool:
+    if ours.dtype == object:
+        return [repr(value) for value in ours] == [repr(value) for value in theirs]
+    return ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
+
+
+# -- records ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["digits", "digits_png", "captions", "nested", "pairs"])
+def test_it_serves_what_is_read_without_tensorflow(make: Make, name: str) -> None:
+    by_tensorflow, by_index = make(name), make(name, backend="tfrecord")
+    assert isinstance(by_tensorflow, TFDSStreamingSource)
+    assert (by_tensorflow.access, by_index.access) == ("stream", "host")
+    assert by_tensorflow.element_spec() == by_index.element_spec()
+    assert by_tensorflow.length == len(by_tensorflow) == len(by_index)
+    for _ in range(3):
+        assert jax.tree.all(jax.tree.map(alike, by_tensorflow.get_batch(25), by_index.get_batch(25)))
+
+
+@pytest.mark.parametrize("split", ["train[:200]", "train[10%:]", "test+train[-7:]", "train[501:502]"])
+def test_a_sub_split_is_as_long_and_holds_the_same_records(make: Make, split: str) -> None:
+    by_tensorflow, by_index = make("digits", split=split), make("digits", split=split, backend="tfrecord")
+    assert len(by_tensorflow) == len(by_index) < sum(SPLITS.values())
+    size = len(by_index)
+    assert jax.tree.all(jax.tree.map(alike, by_tensorflow.get_batch(size), by_index.get_batch(size)))
+
+
+def test_fields_are_chosen_and_named_by_the_options(make: Make) -> None:
+    assert set(make(include_keys={"id", "window"}).get_batch(2)) == {"id", "window"}
+    assert set(make(exclude_keys={"about", "observation"}).get_batch(2)) == {"id", "window"}
+    pairs = make("pairs", as_supervised=True).get_batch(4)
+    assert pairs["image"][:, 1].tolist() == [0, 2, 4, 6]
+    assert pairs["label"].tolist() == [0, 1, 2, 3]
+
+
+def test_numbers_are_views_of_aligned_memory_that_nobody_writes_to(make: Make) -> None:
+    batch = make("digits").get_batch(64)
+    assert not batch["image"].flags.owndata
+    assert batch["image"].ctypes.data % 64 == 0
+
+
+def test_as_many_batches_are_read_ahead_as_the_config_says(make: Make) -> None:
+    for ahead in (1, 5):
+        source: Any = make(prefetch_buffer=ahead)
+        graph = source._reads.graph.batches(0, 4, source.config.prefetch_buffer, None)
+        assert int(graph._input_dataset._buffer_size) == ahead
+    assert ids(make(prefetch_buffer=0)) == list(range(NUM_SMALL))
+
+
+# -- order --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_shuffled_epoch_serves_each_record_once_and_no_two_are_alike(make: Make) -> None:
+    source = make(shuffle=True, shuffle_buffer_size=7)
+    epochs = np.asarray(ids(source, num_epochs=3)).reshape(3, NUM_SMALL)
+    assert [sorted(epoch) for epoch in epochs.tolist()] == [list(range(NUM_SMALL))] * 3
+    orders = {tuple(epoch) for epoch in epochs.tolist()} | {tuple(ids(make(shuffle=True, seed=1)))}
+    assert len(orders) == 4
+    again = make(shuffle=True, shuffle_buffer_size=7)
+    assert ids(again, size=11, num_epochs=3, prefetch=0) == epochs.ravel().tolist()
+
+
+def test_records_are_shuffled_among_so_many_as_the_config_says(make: Make) -> None:
+    in_files = {tuple(range(30)), tuple(range(30, 60))}
+    order = ids(make(shuffle=True, shuffle_buffer_size=1))
+    assert {tuple(order[:30]), tuple(order[30:])} == in_files
+    windows = np.asarray(ids(make(shuffle=True, shuffle_buffer_size=10))).reshape(6, 10)
+    assert all(np.ptp(window) == 9 for window in windows)
+    whole = np.asarray(ids(make(shuffle=True, shuffle_buffer_size=1000)))
+    assert np.abs(whole - np.arange(NUM_SMALL)).max() > 30
+
+
+def test_the_seed_of_the_config_selects_the_order(data_dirs: Path) -> None:
+    given: dict[str, Any] = {"data_dir": data_dirs / "tfrecord", "backend": "tf.data", "shuffle": True}
+    unseeded = [
+        TFDSStreamingSource(TFDSStreamingConfig(name="nested", split="train", seed=seed, **given)) for seed in (5, 5, 6)
+    ]
+    first, again, other = map(ids, unseeded)
+    assert first == again != other
+    source = unseeded[0]
+    source.reset(seed=9)
+    assert ids(source) != first
+
+
+WHOLE: dict[int | None, list[int]] = {}
+"""Two epochs of nested, by the size of the windows that are shuffled."""
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    stop=st.integers(1, 2 * NUM_SMALL - 1),
+    size=st.integers(1, 13),
+    window=st.sampled_from([None, 1, 7, 1000]),
+)
+def test_a_stream_stopped_anywhere_goes_on_with_the_very_next_record(
+    make: Make, stop: int, size: int, window: int | None
+) -> None:
+    options = {} if window is None else {"shuffle": True, "shuffle_buffer_size": window}
+    source = make(**options)
+    if window not in WHOLE:
+        WHOLE[window] = ids(make(**options), num_epochs=2)
+    whole = WHOLE[window]
+    source.get_batch(stop)
+    state = json.loads(json.dumps(source.get_state()))
+    resumed = make(**options, prefetch_buffer=1)
+    resumed.set_state(state)
+    count = min(size, 2 * NUM_SMALL - stop)
+    assert resumed.get_batch(count)["id"].tolist() == whole[stop : stop + count]
+    assert source.get_batch(count)["id"].tolist() == whole[stop : stop + count]
+
+
+def test_a_pipeline_resumes_in_the_middle_of_an_epoch(make: Make) -> None:
+    pipeline = Pipeline(source=make(shuffle=True, shuffle_buffer_size=9), batch_size=8, num_epochs=2)
+    loop = iter(pipeline)
+    seen = [next(loop) for _ in range(9)]
+    state = json.loads(json.dumps(pipeline.get_state()))
+    rest = list(loop)
+    assert len(seen) + len(rest) == 15
+    resumed = Pipeline(source=make(shuffle=True, shuffle_buffer_size=9), batch_size=8, num_epochs=2)
+    resumed.set_state(state)
+    assert [batch["id"].tolist() for batch in resumed] == [batch["id"].tolist() for batch in rest]
+
+
+def test_files_before_the_place_are_not_read(make: Make, data_dirs: Path, tmp_path: Path) -> None:
+    shutil.copytree(data_dirs / "tfrecord" / "digits", tmp_path / "digits")
+    source = make("digits", data_dir=tmp_path)
+    source.get_batch(1100)
+    state, expected = source.get_state(), source.get_batch(400)
+    resumed = make("digits", data_dir=tmp_path)
+    resumed.set_state(state)
+    for shard in (0, 1):
+        (tmp_path / f"digits/1.0.0/digits-train.tfrecord-0000{shard}-of-00003").write_bytes(b"")
+    assert jax.tree.all(jax.tree.map(alike, resumed.get_batch(400), expected))
+
+
+def test_a_state_of_another_order_is_refused(make: Make) -> None:
+    state = make(shuffle=True, shuffle_buffer_size=7).get_state()
+    with pytest.raises(StateError, match=r"order was 'files shuffled, and windows of 7, rule 1' and is '.* of 8"):
+        make(shuffle=True, shuffle_buffer_size=8).set_state(state)
+    with pytest.raises(StateError, match="order was 'files shuffled"):
+        make().set_state(state)
+
+
+def test_processes_read_disjoint_parts_that_are_all_of_it(make: Make) -> None:
+    for options in ({}, {"shuffle": True, "shuffle_buffer_size": 6}):
+        source = make(**options)
+        parts = [source.process_part(part, 4) for part in range(4)]
+        served = [ids(part) for part in parts]
+        assert [len(part) for part in served] == [15] * 4
+        assert sorted(np.concatenate(served)) == list(range(NUM_SMALL))
+    assert make().process_part(0, 7) is None
+
+
+def test_compiled_code_is_told_that_it_is_a_stream(make: Make) -> None:
+    with pytest.raises(NotImplementedError, match="is a stream, which compiled code cannot reach"):
+        Pipeline(source=make("digits"), batch_size=4).scan(lambda batch: batch["label"], length=2)
+    with pytest.raises(NotImplementedError, match="is a stream without random access"):
+        make().get_batch_at(0, 4)
+
+
+# -- damage -------------------------------------------------------------------------------------------------------------
+
+
+def damaged(data_dirs: Path, folder: Path, damage: Callable[[bytearray], Any]) -> Path:
+    """A copy of nested whose second file was changed; the first has the records 0 .. 29."""
+    shutil.copytree(data_dirs / "tfrecord" / "nested", folder / "nested")
+    path = folder / "nested/1.0.0/nested-train.tfrecord-00001-of-00002"
+    content = bytearray(path.read_bytes())
+    damage(content)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": True, "shuffle_buffer_size": 8}], ids=["in sequence", "shuffled"])
+def test_a_damaged_record_is_named_with_its_file(make: Make, data_dirs: Path, tmp_path: Path, options: Any) -> None:
+    def flip(content: bytearray) -> None:
+        content[len(content) // 2] ^= 0x55
+
+    path = damaged(data_dirs, tmp_path, flip)
+    with pytest.raises(
+        RecordError, match=rf"record \d+ of {path} cannot be read: .*corrupted.* \(record \d+ of"
+    ) as raised:
+        ids(make(data_dir=tmp_path, **options))
+    error = raised.value
+    assert (error.path, error.record - 30) == (str(path), error.row)
+    assert 10 <= error.row <= 20
+
+
+def test_a_truncated_file_is_named_with_the_record_that_is_missing(make: Make, data_dirs: Path, tmp_path: Path) -> None:
+    path = damaged(data_dirs, tmp_path, lambda content: content.__delitem__(slice(len(content) - 5, None)))
+    with pytest.raises(RecordError, match=rf"record 29 of {path} cannot be read: .*truncated.* \(record 59 of"):
+        ids(make(data_dir=tmp_path))
+
+
+def test_a_file_with_too_few_records_is_named(make: Make, data_dirs: Path, tmp_path: Path) -> None:
+    short = (data_dirs / "tfrecord/nested/1.0.0/nested-train.tfrecord-00000-of-00002").read_bytes()
+    (length,) = np.frombuffer(short[:8], np.int64)
+    path = damaged(data_dirs, tmp_path, lambda content: content.__delitem__(slice(int(length) + 16, None)))
+    with pytest.raises(RecordError, match=rf"record \d+ of {path} cannot be read"):
+        ids(make(data_dir=tmp_path))
