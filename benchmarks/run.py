@@ -16,6 +16,7 @@ import numpy as np
 import prefetch
 import processes
 import start
+import tfds
 import workers
 from _measure import report
 
@@ -24,6 +25,7 @@ PARTS = {
     "memory": memory_source,
     "decoders": decoders,
     "mix": mix,
+    "tfds": tfds,
     "flat": flat,
     "prefetch": prefetch,
     "start": start,

@@ -1,12 +1,11 @@
 """The eager source."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import jax
 import numpy as np
 from flax import nnx
 
-from datarax_core.blocks import BlockSize
 from datarax_core.buffers import aligned_empty
 from datarax_core.columns import Columns
 from datarax_core.config import SourceConfig
@@ -16,24 +15,23 @@ from datarax_core.spec import ElementSpec, named_fields
 from ._config import TFDSEagerConfig
 from ._data_set import DataSet
 from ._memory import array_bytes, host_memory, in_words
-from ._opening import Opened
+from ._opening import Opened, reads_alike
 from ._records import Records
 from ._source import TFDSSourceBase, own_streams, require_config
+from ._streaming import TFDSStreamingSource, stream_of
+
+_BLOCK_BYTES: Final = 1 << 20
+_BLOCK_RECORDS: Final = 1024
+"""What is read at once, at most."""
 
 
 class Loaded:
     """A data set and all its records as columns. Shared by copies; outside of every graph."""
 
     def __init__(self, config: TFDSEagerConfig, title: str) -> None:
-        self._opened = Opened(config, title)
-        self.data_set = self._opened.data_set
-        self.columns = _columns_of(self._opened, title)
-        if self._opened.records is not None:
-            self._opened.records.files.close()
-
-    def fits(self, config: TFDSEagerConfig) -> bool:
-        """Whether a source with this config serves the same records."""
-        return self._opened.fits(config)
+        opened = Opened(config, title)
+        self.config, self.data_set = config, opened.data_set
+        self.columns = _columns_of(opened, title)
 
 
 class TFDSEagerSource(TFDSSourceBase, EagerSourceBase):
@@ -69,7 +67,7 @@ class TFDSEagerSource(TFDSSourceBase, EagerSourceBase):
     ) -> None:
         title = type(self).__name__ + (f" {name!r}" if name else "")
         require_config(config, TFDSEagerConfig, title)
-        self._loaded = loaded if loaded is not None and loaded.fits(config) else Loaded(config, title)
+        self._loaded = loaded if loaded is not None and reads_alike(config, loaded.config) else Loaded(config, title)
         super().__init__(
             config,
             self._loaded.columns,
@@ -99,25 +97,46 @@ def _columns_of(opened: Opened, title: str) -> Columns:
     Raises:
         ValueError: They are no arrays, or too large.
     """
-    records = opened.records
-    if records is None:
-        from ._tf_data_stream import columns_by_tensorflow  # noqa: PLC0415 - for those who read with TensorFlow
+    data_set, records = opened.data_set, opened.records
+    if records is not None:
+        _require_arrays(data_set, records.decoder.varying, title)
+        _require_memory(data_set, records.spec, title)
+        return Columns.of_tree(_by_index(data_set, records))
+    stream = stream_of(opened)
+    _require_arrays(data_set, _varying_fields(data_set), title)
+    _require_memory(data_set, stream.element_spec(), title)
+    return Columns.of_tree(_by_stream(stream))
 
-        return columns_by_tensorflow(opened.data_set, title)
-    require_arrays(opened.data_set, records.decoder.varying, title)
-    require_memory(opened.data_set, records.spec, title)
-    return Columns.of_tree(_read(records))
 
-
-def _read(records: Records) -> dict[str, Any]:
-    total = records.files.num_records
+def _by_index(data_set: DataSet, records: Records) -> dict[str, Any]:
+    """The arrays, filled with blocks of records that are small beside them."""
+    total = data_set.num_records
+    block = max(1, min(_BLOCK_RECORDS, _BLOCK_BYTES * total // max(data_set.num_bytes, 1)))
     columns = jax.tree.map(lambda leaf: _column(total, leaf), records.decoder.spec)
-    size, first = BlockSize(), 0
-    while first < total:
-        indices = np.arange(first, min(first + size.records, total))
-        size.note(len(indices), records.fill(indices, columns, first))
-        first += len(indices)
+    for first in range(0, total, block):
+        records.fill(np.arange(first, min(first + block, total)), columns, first)
     return records.served(columns)
+
+
+def _by_stream(stream: TFDSStreamingSource) -> dict[str, Any]:
+    """The arrays, filled with the batches of a stream."""
+    total, first = len(stream), 0
+    columns = jax.tree.map(lambda leaf: _column(total, leaf), stream.element_spec())
+    while first < total:
+        batch = stream.read_batch(min(_BLOCK_RECORDS, total - first))
+        first = _written(columns, batch, first)
+    return columns  # type: ignore[no-any-return]  # as the element spec is a dict
+
+
+def _written(columns: Any, batch: Any, first: int) -> int:
+    """Where the rows end that the batch has filled from row ``first`` on."""
+    size = len(jax.tree.leaves(batch)[0])
+
+    def put(column: np.ndarray, rows: np.ndarray) -> None:
+        column[first : first + size] = rows
+
+    jax.tree.map(put, columns, batch)
+    return first + size
 
 
 def _column(length: int, struct: jax.ShapeDtypeStruct) -> np.ndarray:
@@ -125,7 +144,15 @@ def _column(length: int, struct: jax.ShapeDtypeStruct) -> np.ndarray:
     return np.empty(shape, object) if struct.dtype.hasobject else aligned_empty(shape, struct.dtype)
 
 
-def require_arrays(data_set: DataSet, varying: dict[str, str], title: str) -> None:
+def _varying_fields(data_set: DataSet) -> dict[str, str]:
+    """The fields whose shape varies from record to record, each with what the data set declares of it."""
+    infos = {name: data_set.features[name].get_tensor_info() for name in data_set.kept}
+    leaves = jax.tree_util.tree_flatten_with_path(infos)[0]
+    named = {jax.tree_util.keystr(path, simple=True, separator="."): info for path, info in leaves}
+    return {name: f"{info.np_dtype}{list(info.shape)}" for name, info in named.items() if None in info.shape}
+
+
+def _require_arrays(data_set: DataSet, varying: dict[str, str], title: str) -> None:
     """Refuse fields that make no column.
 
     Args:
@@ -150,7 +177,7 @@ def require_arrays(data_set: DataSet, varying: dict[str, str], title: str) -> No
     )
 
 
-def require_memory(data_set: DataSet, spec: ElementSpec, title: str) -> None:
+def _require_memory(data_set: DataSet, spec: ElementSpec, title: str) -> None:
     """Refuse what is larger than the memory, before any of it is read.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import jax
 import numpy as np
 
-from ._items import Item, TensorItem, objects, put_all, stacked
+from ._items import Item, TensorItem, objects, stacked
 from ._numbers import AnyArray, kind_of, numbers_of, put_numbers, varying_numbers
 from ._stored import BYTES, INTEGERS, Features, Missing, Records, several, single
 from ._undecodable import UndecodableRecord, Unfit
@@ -160,9 +160,12 @@ class ItemField(Field):
         """See `Field`."""
         if self.default is not None:
             for row, value in enumerate(self._values(_optional, records, BYTES, _nothing)):
-                out[row] = self.default if value is None else self.item.new(value)
+                if value is None:
+                    out[row] = self.default
+                else:
+                    self.item.fill([value], out[row : row + 1])
             return
-        put_all(self.item, self._values(single, records, BYTES, _nothing), out)
+        self.item.fill(self._values(single, records, BYTES, _nothing), out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +185,7 @@ class SequenceField(Field):
             for row, values in enumerate(rows):
                 out[row] = stacked(self.item, values)
         else:
-            put_all(self.item, [value for values in rows for value in values], out.reshape(-1, *out.shape[2:]))
+            self.item.fill([value for values in rows for value in values], out.reshape(-1, *out.shape[2:]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +205,9 @@ class DynamicField(Field):
             is_rank = len(sizes) == len(self.shape) and min(sizes) >= 0
             if not is_rank or any(size not in (None, found) for size, found in zip(self.shape, sizes, strict=True)):
                 raise Unfit(f"the shape {sizes}")
-            out[row] = self.item._replace(shape=tuple(sizes)).new(value)
+            cell = np.empty((1, *sizes), self.dtype)
+            self.item._replace(shape=tuple(sizes)).fill([value], cell)
+            out[row] = cell[0]
 
 
 def _reshaped(values: AnyArray, shape: Shape) -> AnyArray:

@@ -1,7 +1,7 @@
 """Encoded images as arrays of the declared size, channels and dtype: what TFDS makes of them with TensorFlow, to the pixel for PNG.
 
-JPEG is decoded by libjpeg-turbo's accurate transform, as by Pillow and OpenCV; TensorFlow takes the quick one, which differs by
-a few levels.
+JPEG is decoded by libjpeg-turbo's accurate transform, as by Pillow and OpenCV; TensorFlow takes the quick one, which differs
+by a few levels.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from ._numbers import AnyArray
+from ._spread import spread
 from ._undecodable import Unfit
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
@@ -26,10 +27,18 @@ class ImageItem(NamedTuple):
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
 
-    def put_rows(self, encoded: Sequence[bytes], out: AnyArray) -> None:
-        """See `Item`."""
-        for row, value in enumerate(encoded):
-            self._put(value, out[row])
+    def fill(self, encoded: Sequence[bytes], out: AnyArray) -> None:
+        """See `Item`; spread over the cores, if there is much to decode."""
+        is_varying = None in self.shape
+
+        def work(start: int, stop: int) -> None:
+            for row in range(start, stop):
+                if is_varying:
+                    out[row] = self._new(encoded[row])
+                else:
+                    self._put(encoded[row], out[row])
+
+        spread(work, len(encoded), size=sum(map(len, encoded)))
 
     def _put(self, encoded: bytes, out: AnyArray) -> None:
         pixels = out.view(np.uint8) if self.dtype == np.float32 else out  # TFDS stores the four bytes as RGBA
@@ -39,10 +48,9 @@ class ImageItem(NamedTuple):
         except Exception:  # noqa: BLE001 - codecs raise what they like; the next look says what is wrong
             pixels[...] = self._fitted(encoded)
 
-    def new(self, encoded: bytes) -> AnyArray:
-        """See `Item`."""
-        pixels = self._fitted(encoded)
-        return pixels.view(np.float32) if self.dtype == np.float32 else np.ascontiguousarray(pixels)
+    def _new(self, encoded: bytes) -> AnyArray:
+        pixels = np.ascontiguousarray(self._fitted(encoded))
+        return pixels.view(np.float32) if self.dtype == np.float32 else pixels
 
     def _fitted(self, encoded: bytes) -> AnyArray:
         """The pixels, with channels and dtype as declared."""
@@ -84,10 +92,8 @@ def _decoded(encoded: bytes, channels: int | None) -> AnyArray:
     """(height, width, channels), as the file has them, but of a JPEG, which is converted as it is decoded."""
     decode = _decoder_of(encoded)
     try:
-        if encoded.startswith(_JPEG) and channels == 1:
-            pixels = decode(encoded, outcolorspace="GRAYSCALE")
-        else:
-            pixels = decode(encoded)
+        options = {"outcolorspace": "GRAYSCALE"} if encoded.startswith(_JPEG) and channels == 1 else {}
+        pixels = decode(encoded, **options)
     except Exception as error:  # codecs raise what they like
         raise Unfit(f"an image that cannot be decoded ({type(error).__name__}: {error})") from error
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]

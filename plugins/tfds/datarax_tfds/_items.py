@@ -11,7 +11,7 @@ from ._undecodable import Unfit
 
 
 class Item(Protocol):
-    """What takes a value of bytes to an array. Both ways raise `Unfit` for bytes that are no such array."""
+    """What takes values of bytes to arrays."""
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -21,11 +21,12 @@ class Item(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the arrays."""
 
-    def put_rows(self, encoded: Sequence[bytes], out: AnyArray) -> None:
-        """Fill the rows of a contiguous array, each of the declared shape."""
+    def fill(self, encoded: Sequence[bytes], out: AnyArray) -> None:
+        """Fill the rows of a contiguous array of the declared shape; or, if that varies, of objects, with an array each.
 
-    def new(self, encoded: bytes) -> AnyArray:
-        """The value as an array of its own."""
+        Raises:
+            Unfit: Bytes are no such array.
+        """
 
 
 class TensorItem(NamedTuple):
@@ -35,25 +36,30 @@ class TensorItem(NamedTuple):
     dtype: np.dtype[Any]
     is_deflated: bool = False
 
-    def put_rows(self, encoded: Sequence[bytes], out: AnyArray) -> None:
+    def fill(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         """See `Item`."""
-        memory = out.reshape(-1).view(np.uint8).data
-        size, start = memory.nbytes // max(1, len(encoded)), 0
+        if None in self.shape:
+            for row, value in enumerate(encoded):
+                out[row] = self._new(value)
+        else:
+            self._copy(encoded, out.reshape(-1).view(np.uint8))
+
+    def _copy(self, encoded: Sequence[bytes], out: AnyArray) -> None:
+        memory = out.data
+        size, start = out.size // max(1, len(encoded)), 0
         for value in encoded:
             raw = self._raw(value)
             if len(raw) != size:
                 raise Unfit(f"{len(raw)} bytes")
             memory[start : start + size] = raw
             start += size
-        self._check(out.reshape(-1).view(np.uint8))
+        self._check(out)
 
-    def new(self, encoded: bytes) -> AnyArray:
-        """See `Item`."""
+    def _new(self, encoded: bytes) -> AnyArray:
         raw = self._raw(encoded)
-        sizes = [-1 if size is None else size for size in self.shape]
         self._check(np.frombuffer(raw, np.uint8))
         try:
-            return np.frombuffer(raw, self.dtype).reshape(sizes).copy()
+            return np.frombuffer(raw, self.dtype).reshape([-1 if size is None else size for size in self.shape]).copy()
         except ValueError:
             raise Unfit(f"{len(raw)} bytes") from None
 
@@ -65,33 +71,25 @@ class TensorItem(NamedTuple):
         except zlib.error as error:
             raise Unfit(f"bytes that do not inflate ({error})") from error
 
-    def _check(self, memory: AnyArray) -> None:
-        if self.dtype == np.bool_ and memory.size and memory.max() > 1:
-            raise Unfit(f"the byte {memory.max()}, which is no bool")
+    def _check(self, raw: AnyArray) -> None:
+        if self.dtype == np.bool_ and raw.size and raw.max() > 1:
+            raise Unfit(f"the byte {raw.max()}, which is no bool")
 
 
-def put_all(item: Item, encoded: Sequence[bytes], out: AnyArray) -> None:
-    """Fill the rows of ``out``, of the declared shape or, if that varies, objects."""
-    if None not in item.shape:
-        item.put_rows(encoded, out)
-        return
-    for row, value in enumerate(encoded):
-        out[row] = item.new(value)
-
-
-def stacked(item: Item, values: list[bytes]) -> AnyArray:
+def stacked(item: Item, encoded: Sequence[bytes]) -> AnyArray:
     """The items of a sequence as one array; as an array of arrays, where they differ in shape."""
     if None not in item.shape:
-        whole = np.empty((len(values), *item.shape), item.dtype)  # type: ignore[arg-type]  # all are declared
-        item.put_rows(values, whole)
+        whole = np.empty((len(encoded), *item.shape), item.dtype)  # type: ignore[arg-type]  # all are declared
+        item.fill(encoded, whole)
         return whole
-    arrays = [item.new(value) for value in values]
-    if not arrays:
+    arrays = np.empty(len(encoded), object)
+    item.fill(encoded, arrays)
+    if not encoded:
         return np.empty((0, *(size or 0 for size in item.shape)), item.dtype)
-    return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else objects(arrays)
+    return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays
 
 
-def objects(values: list[Any]) -> AnyArray:
+def objects(values: Sequence[Any]) -> AnyArray:
     """An array of these objects, whatever they are."""
     cells = np.empty(len(values), object)
     for place, value in enumerate(values):  # an assignment in one would look into arrays

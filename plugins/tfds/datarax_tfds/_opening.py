@@ -31,9 +31,10 @@ class Opened:
                 raise
             self.data_set = DataSet.open(config.model_copy(update={"backend": "tf.data"}), title)
 
-    def fits(self, config: TFDSConfigBase) -> bool:
-        """Whether a source with this config serves the same records with the same fields, read in the same way."""
-        return all(getattr(config, field) == getattr(self.config, field) for field in _OF_DATA)
+
+def reads_alike(config: TFDSConfigBase, other: TFDSConfigBase) -> bool:
+    """Whether two configs name the same records with the same fields, read in the same way."""
+    return all(getattr(config, field) == getattr(other, field) for field in _OF_DATA)
 
 
 _OF_DATA = (

@@ -48,8 +48,8 @@ class Records:
         except UndecodableRecord as error:
             raise self.files.undecodable(int(indices[error.row]), error.reason) from error
 
-    def fill(self, indices: np.ndarray, columns: Mapping[str, Any], first_row: int) -> int:
-        """Write the records at ``indices`` into arrays, named as the data set names its fields; gives how many bytes were read.
+    def fill(self, indices: np.ndarray, columns: Mapping[str, Any], first_row: int) -> None:
+        """Write the records at ``indices`` into arrays, named as the data set names its fields.
 
         Raises:
             RecordError, DataFileError: As above.
@@ -59,7 +59,6 @@ class Records:
             self.decoder.decode_into(stored, columns, first_row)
         except UndecodableRecord as error:
             raise self.files.undecodable(int(indices[error.row]), error.reason) from error
-        return sum(map(len, stored))
 
     def served(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Fields by the names by which they are served, of fields by the names of the data set."""

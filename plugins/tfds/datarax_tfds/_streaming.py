@@ -1,16 +1,18 @@
 """The streaming source: one class to its users, and behind it one for each way that files are read."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 from flax import nnx
 
 from datarax_core.config import SourceConfig
 
 from ._backends import Reader
-from ._config import TFDSStreamingConfig
+from ._config import TFDSConfigBase, TFDSStreamingConfig
 from ._data_set import DataSet
-from ._opening import Opened
+from ._opening import Opened, reads_alike
 from ._source import TFDSSourceBase, require_config
+
+_OF_ORDER: Final = {"type", "shuffle", "seed", "stochastic", "stream_name"}
 
 
 class TFDSStreamingSource(TFDSSourceBase):
@@ -53,7 +55,7 @@ class TFDSStreamingSource(TFDSSourceBase):
             )
         title = "TFDSStreamingSource" + (f" {name!r}" if isinstance(name, str) and name else "")
         require_config(config, TFDSStreamingConfig, title)
-        if opened is None or not opened.fits(config):
+        if opened is None or not reads_alike(config, opened.config):
             opened = Opened(config, title)
         made = object.__new__(_class_of(opened.data_set.backend))
         object.__setattr__(made, "_opened", opened)  # its constructor is called next, with what was given here
@@ -74,6 +76,13 @@ class TFDSStreamingSource(TFDSSourceBase):
     def constructor_data(self) -> tuple[Any, ...]:
         """The data set and its open files, which copies share."""
         return (self._opened,)
+
+
+def stream_of(opened: Opened) -> TFDSStreamingSource:
+    """A source over what another one has opened, its records in the order of their index."""
+    shared = TFDSConfigBase.model_fields.keys() & opened.config.model_fields_set
+    options = {field: getattr(opened.config, field) for field in shared - _OF_ORDER}
+    return TFDSStreamingSource(TFDSStreamingConfig(**options), opened)
 
 
 def _class_of(backend: Reader) -> type[TFDSStreamingSource]:
