@@ -14,12 +14,15 @@ from typing import Any
 
 from datarax_core.suggestions import did_you_mean
 
+from ._backends import Backend
 from ._config import TFDSConfigBase
+from ._decoding import FeatureDecoder
 from ._download_options import as_arguments
 from ._folders import INCOMPLETE, find
 from ._installed import TensorFlowMissing, has_tensorflow, require_tensorflow
 from ._known import builder_class, known_names
 from ._names import DataSetName
+from ._requirements import NeedsTensorFlow
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +30,8 @@ _log = logging.getLogger(__name__)
 def prepare(config: TFDSConfigBase, name: DataSetName, data_dir: Path, hint: str) -> Path:
     """The folder of a data set that was not on disk, prepared there. Processes that ask at the same time wait for one.
 
-    ArrayRecord files are written, which takes TensorFlow only where images are encoded, unless ``backend``, or
-    ``file_format`` of ``download_and_prepare_kwargs``, asks for others.
+    ArrayRecord files are written, which takes TensorFlow only where images are encoded, unless only TensorFlow decodes a field,
+    or ``backend``, or ``file_format`` of ``download_and_prepare_kwargs``, asks for others.
 
     Args:
         config: What is asked for.
@@ -90,10 +93,8 @@ def _fetched(full_name: str, folder: Path) -> bool:
 
 
 def _generate(config: TFDSConfigBase, builder: Any) -> None:
-    options = config.download_and_prepare_kwargs or {}
-    wanted = "tfrecord" if config.backend in ("tfrecord", "tf.data") else "array_record"
-    file_format = options.get("file_format", wanted)
-    full_name = builder.info.full_name
+    options, full_name = config.download_and_prepare_kwargs or {}, builder.info.full_name
+    file_format = options.get("file_format") or _format_for(config.backend, builder.info.features)
     if file_format == "tfrecord":
         require_tensorflow(f"writing data set {full_name!r} as TFRecord files")
     beam = _beam_options(config.beam_num_workers, builder)
@@ -105,6 +106,17 @@ def _generate(config: TFDSConfigBase, builder: Any) -> None:
             raise TensorFlowMissing(f"preparing data set {full_name!r}") from failed
         failed.add_note(f"data set {full_name!r} was not in {builder.data_dir}, and TFDS could not prepare it there")
         raise
+
+
+def _format_for(backend: Backend, features: Any) -> str:
+    """What the backend reads; where it is not said, ArrayRecord, unless only TensorFlow decodes what is in it."""
+    if backend != "auto":
+        return "array_record" if backend == "array_record" else "tfrecord"
+    try:
+        FeatureDecoder(features, list(features.keys()))
+    except NeedsTensorFlow:
+        return "tfrecord"
+    return "array_record"
 
 
 def _is_about_tensorflow(failed: Exception) -> bool:
