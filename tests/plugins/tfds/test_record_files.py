@@ -210,7 +210,7 @@ def test_every_byte_of_a_record_is_verified(tmp_path: Path, place: int) -> None:
     path = write(tmp_path / "x", _of(0))
     files = opened(whole(path, COUNT))
     flip(path, begin_of(_of(0), 51 if place < 0 else 50) + place)
-    with pytest.raises(RecordError, match="record 50 of .* cannot be read: its "):
+    with pytest.raises(RecordError, match=r"record 50 of .* cannot be read: its "):
         files.read(np.asarray([50]))
 
 

@@ -156,7 +156,7 @@ def unreadable(shared_folder: Path) -> Path:
 
 @pytest.mark.usefixtures("unreadable", "ordinary_user")  # in this order
 def test_a_file_that_may_not_be_read_is_named(unreadable: Path) -> None:
-    with pytest.raises(PermissionError, match="permission denied: .*x; make the file readable for this user"):
+    with pytest.raises(PermissionError, match=r"permission denied: .*x; make the file readable for this user"):
         opened(whole(unreadable, 1))
 
 
@@ -242,6 +242,6 @@ def test_a_stale_index_is_found_out_by_the_checksums(tmp_path: Path) -> None:
     files = opened(whole(path, len(FEW)))
     assert files.read(np.asarray([2])) == [FEW[2]]
     with pytest.raises(
-        RecordError, match="record 0 of .*x cannot be read: its length does not have the checksum, or the"
+        RecordError, match=r"record 0 of .*x cannot be read: its length does not have the checksum, or the"
     ):
         files.read(np.asarray([2, 0]))
