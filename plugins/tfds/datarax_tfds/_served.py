@@ -18,10 +18,8 @@ def served_fields(
     Raises:
         ValueError: A key is unknown, or none is left; the data set has no fields, or no (input, target) pair.
     """
-    if not isinstance(
-        features, tensorflow_datasets().features.FeaturesDict
-    ):  # others have its methods, of what they hold
-        raise ValueError(
+    if not isinstance(features, tensorflow_datasets().features.FeaturesDict):
+        raise ValueError(  # noqa: TRY004 - it is the data set that has another type
             f"the records of {full_name} are of {type(features).__name__}, without names for their fields; only data sets "
             "whose features are a FeaturesDict are served"
         )
