@@ -32,7 +32,7 @@ class FeatureDecoder:
     """
 
     def __init__(self, features: Any, kept: Sequence[str]) -> None:
-        self._fields = fields_of(features, {name: features[name] for name in kept})
+        self._fields = fields_of(features, kept)
 
     @property
     def spec(self) -> ElementSpec:

@@ -147,7 +147,7 @@ class BytesField(Field):
     def _absent(self) -> list[bytes]:
         if self.default is not None:
             return [str(value).encode() for value in np.asarray(self.default).reshape(-1)]
-        return [] if self.is_varying else _nothing()  # type: ignore[no-any-return]  # it raises
+        return [] if self.is_varying else _nothing()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,9 +205,7 @@ class DynamicField(Field):
             is_rank = len(sizes) == len(self.shape) and min(sizes) >= 0
             if not is_rank or any(size not in (None, found) for size, found in zip(self.shape, sizes, strict=True)):
                 raise Unfit(f"the shape {sizes}")
-            cell = np.empty((1, *sizes), self.dtype)
-            self.item._replace(shape=tuple(sizes)).fill([value], cell)
-            out[row] = cell[0]
+            out[row] = self.item._replace(shape=tuple(sizes)).array(value)
 
 
 def _reshaped(values: AnyArray, shape: Shape) -> AnyArray:

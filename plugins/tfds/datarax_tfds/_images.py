@@ -1,4 +1,4 @@
-"""Encoded images as arrays of the declared size, channels and dtype: what TFDS makes of them with TensorFlow, to the pixel for PNG.
+"""Encoded images as arrays of the declared size, channels and dtype: what TFDS makes of them, to the pixel for PNG.
 
 JPEG is decoded by libjpeg-turbo's accurate transform, as by Pillow and OpenCV; TensorFlow takes the quick one, which differs
 by a few levels.

@@ -40,9 +40,18 @@ class TensorItem(NamedTuple):
         """See `Item`."""
         if None in self.shape:
             for row, value in enumerate(encoded):
-                out[row] = self._new(value)
+                out[row] = self.array(value)
         else:
             self._copy(encoded, out.reshape(-1).view(np.uint8))
+
+    def array(self, encoded: bytes) -> AnyArray:
+        """The tensor of one value, as an array of its own; raises as `fill` does."""
+        raw = self._raw(encoded)
+        self._check(np.frombuffer(raw, np.uint8))
+        try:
+            return np.frombuffer(raw, self.dtype).reshape([-1 if size is None else size for size in self.shape]).copy()
+        except ValueError:
+            raise Unfit(f"{len(raw)} bytes") from None
 
     def _copy(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         memory = out.data
@@ -55,14 +64,6 @@ class TensorItem(NamedTuple):
             start += size
         self._check(out)
 
-    def _new(self, encoded: bytes) -> AnyArray:
-        raw = self._raw(encoded)
-        self._check(np.frombuffer(raw, np.uint8))
-        try:
-            return np.frombuffer(raw, self.dtype).reshape([-1 if size is None else size for size in self.shape]).copy()
-        except ValueError:
-            raise Unfit(f"{len(raw)} bytes") from None
-
     def _raw(self, encoded: bytes) -> bytes:
         if not self.is_deflated:
             return encoded
@@ -73,20 +74,20 @@ class TensorItem(NamedTuple):
 
     def _check(self, raw: AnyArray) -> None:
         if self.dtype == np.bool_ and raw.size and raw.max() > 1:
-            raise Unfit(f"the byte {raw.max()}, which is no bool")
+            raise Unfit(f"the byte {raw.max()}")
 
 
 def stacked(item: Item, encoded: Sequence[bytes]) -> AnyArray:
     """The items of a sequence as one array; as an array of arrays, where they differ in shape."""
     if None not in item.shape:
-        whole = np.empty((len(encoded), *item.shape), item.dtype)  # type: ignore[arg-type]  # all are declared
+        whole = np.empty((len(encoded), *item.shape), item.dtype)  # type: ignore[type-var]  # all are declared
         item.fill(encoded, whole)
         return whole
     arrays = np.empty(len(encoded), object)
     item.fill(encoded, arrays)
     if not encoded:
         return np.empty((0, *(size or 0 for size in item.shape)), item.dtype)
-    return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else arrays
+    return np.stack(list(arrays)) if len({array.shape for array in arrays}) == 1 else arrays
 
 
 def objects(values: Sequence[Any]) -> AnyArray:

@@ -81,6 +81,6 @@ def _numbers(record: Features, key: str, kind: int) -> bytes:
 def _in_units(values: AnyArray, shape: tuple[int | None, ...]) -> AnyArray:
     """The values as arrays of a shape that is declared."""
     try:
-        return values.reshape(-1, *shape) if len(values) else values.reshape(0, *shape)  # type: ignore[arg-type]  # it is
+        return values.reshape(-1, *shape) if len(values) else values.reshape(0, *shape)
     except ValueError:
         raise Unfit(f"{len(values)} values") from None

@@ -164,7 +164,7 @@ def _message_classes() -> tuple[Any, Any]:
     return tuple(
         message_factory.GetMessageClass(pool.FindMessageTypeByName(f"datarax.{name}"))
         for name in ("Example", "Feature")
-    )  # type: ignore[return-value]  # two
+    )
 
 
 _Example, _Feature = _message_classes()

@@ -1,10 +1,22 @@
 """The data sets on disk, written once for all tests."""
 
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tfds_data
+import tfds_zoo
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where indices are kept while tests run, which is not the user's own cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATARAX_CACHE_DIR", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +29,10 @@ def data_dirs(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
 def data_dir(data_dirs: Path, request: pytest.FixtureRequest) -> Path:
     """A TFDS data_dir, of each format in turn; not to be changed."""
     return data_dirs / str(request.param)
+
+
+@pytest.fixture(scope="session")
+def zoo(made_once: Callable[[str, Callable[[Path], None]], Path]) -> dict[str, Any]:
+    """What TFDS makes of records of every kind of feature: see ``tfds_zoo``."""
+    cages: dict[str, Any] = pickle.loads((made_once("tfds_zoo", tfds_zoo.write) / "zoo.pickle").read_bytes())  # noqa: S301
+    return cages

@@ -1,0 +1,50 @@
+"""Records by hand, and batches compared with what TFDS gives."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
+from tensorflow_datasets.proto import tf_example_pb2
+
+
+def example(**features: list[Any]) -> bytes:
+    """The Example of these features, named with ``__`` for a slash: lists of bytes, of floats or of integers."""
+    made = tf_example_pb2.Example()
+    for name, values in features.items():
+        feature = made.features.feature[name.replace("__", "/")]
+        first = values[0] if values else 0
+        kind = "bytes_list" if isinstance(first, bytes) else "float_list" if isinstance(first, float) else "int64_list"
+        getattr(feature, kind).SetInParent()
+        getattr(feature, kind).value.extend(values)
+    return bytes(made.SerializeToString(deterministic=True))
+
+
+def stored(data_dir: Path, name: str, split: str = "train") -> list[bytes]:
+    """The records of a data set that ``tfds_data`` wrote as ArrayRecord."""
+    records: list[bytes] = []
+    for path in sorted((data_dir / name / "1.0.0").glob(f"*-{split}.*")):
+        reader = ArrayRecordReader(str(path))
+        records += reader.read_all()
+        reader.close()
+    return records
+
+
+def row_of(column: Any, row: int) -> Any:
+    """One record of a batch."""
+    return {name: row_of(inner, row) for name, inner in column.items()} if isinstance(column, dict) else column[row]
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    """Whether values are equal, NaNs and signs of zero too, whatever holds them: arrays, lists, Python's own."""
+    if isinstance(theirs, dict):
+        return isinstance(ours, dict) and ours.keys() == theirs.keys() and all(same(ours[k], theirs[k]) for k in theirs)
+    return repr(_plain(ours)) == repr(_plain(theirs))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return value.tolist()
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(inner) for inner in value]
+    return value.item() if isinstance(value, np.generic) else value
