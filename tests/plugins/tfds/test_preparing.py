@@ -85,6 +85,14 @@ def test_a_failure_says_what_was_to_be_prepared(tmp_path: Path) -> None:
     assert list((tmp_path / "made_to_fail").iterdir()) == []
 
 
+def test_fields_that_it_will_not_have_are_refused_before_it_is_prepared(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"include_keys names 'numbr', .* does not have; did you mean 'number'\?"):
+        opened(tmp_path, include_keys=["numbr"])
+    with pytest.raises(ValueError, match=r"as_supervised has no use for made_numbers/1\.2\.0"):
+        opened(tmp_path, as_supervised=True)
+    assert list((tmp_path / "made_numbers").iterdir()) == []
+
+
 def test_workers_of_beam_are_refused_for_a_builder_that_uses_none(tmp_path: Path) -> None:
     match = r"beam_num_workers=2 has no use for data set 'made_numbers/1\.2\.0', which TFDS prepares without Beam"
     with pytest.raises(ValueError, match=match):
