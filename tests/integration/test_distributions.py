@@ -12,7 +12,7 @@ import tarfile
 import tomllib
 import venv
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import chain
@@ -21,15 +21,38 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tfds_data
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
-CORE, MEMORY = "datarax-core", "datarax-memory"
+CORE, MEMORY, TFDS = "datarax-core", "datarax-memory", "datarax-tfds"
 SETTINGS = [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]
 BUILD_SDIST = "import sys; from hatchling.build import build_sdist; build_sdist(sys.argv[1])"
 IMPORT = "import datarax_core, datarax_memory; print(datarax_core.__file__, datarax_memory.__file__)"
+WITHOUT_TENSORFLOW = """
+import importlib.util, json, logging, sys, tempfile
+logging.disable()
+import datarax_tfds
+assert importlib.util.find_spec("tensorflow") is None
+assert "tensorflow_datasets" not in sys.modules
+from datarax_core import Pipeline
+from datarax_tfds import TFDSEagerConfig, TFDSEagerSource, TFDSStreamingConfig, TFDSStreamingSource, from_tfds
+import tfds_made
+def told(data_dir, scratch):
+    eager = TFDSEagerSource(TFDSEagerConfig(name="digits_png", split="train", data_dir=data_dir))
+    stream = TFDSStreamingSource(TFDSStreamingConfig(name="captions", split="train[10%:]", data_dir=data_dir))
+    labels = sum(batch["label"].sum().item() for batch in Pipeline(source=eager, batch_size=100))
+    texts = [text.decode() for batch in Pipeline(source=stream, batch_size=10) for text in batch["text"]]
+    made = from_tfds("made_numbers", "train", data_dir=scratch)
+    try:
+        from_tfds("made_images", "train", data_dir=scratch)
+    except ImportError as error:
+        return [eager.get_dataset_info()["full_name"], labels, texts[0], len(texts), len(made), str(error)]
+with tempfile.TemporaryDirectory() as scratch:
+    print(*(json.dumps(told(folder, f"{scratch}/{n}")) for n, folder in enumerate(sys.argv[1:])), sep="\\n")
+"""
 ITERATE = "from datarax_core import Pipeline; print([b['x'].tolist() for b in Pipeline.from_config('train.yaml')])"
 
 
@@ -158,6 +181,25 @@ def test_the_core_alone_says_what_to_install(built: dict[str, Built], config: Pa
     ran = _run(core_alone / "drx", "run", config, cwd=config.parent, exits=1)
     assert ran.stdout == ""
     assert ran.stderr == f"{config}: source.type: source 'memory' is not installed; pip install datarax-memory\n"
+
+
+def test_data_sets_of_tfds_are_prepared_and_read_without_tensorflow(
+    built: dict[str, Built], made_once: Callable[[str, Callable[[Path], None]], Path], tmp_path: Path
+) -> None:
+    bare = _environment(tmp_path / "environment", [built[CORE], built[TFDS]])
+    data_dirs, importable = made_once("tfds", tfds_data.write_all), str(Path(tfds_data.__file__).parent)
+    code = f"import sys; sys.path.append({importable!r})\n{WITHOUT_TENSORFLOW}"
+    folders = [data_dirs / file_format for file_format in tfds_data.FORMATS]
+    ran = _run(bare / "python", "-c", code, *folders, cwd=tmp_path).stdout
+    for line in ran.splitlines()[-len(folders) :]:
+        name, labels, text, length, made, wants = json.loads(line)
+        assert (name, labels, length, made) == ("digits_png/1.0.0", tfds_data.digit_labels()[:1500].sum(), 54, 40)
+        assert text == tfds_data.caption(6)["text"]
+        assert wants.startswith(
+            "preparing data set 'made_images/1.0.0' needs TensorFlow, which is not installed; pip install"
+        )
+    assert "tfds_streaming  ready   datarax-tfds" in _run(bare / "drx", "sources", cwd=tmp_path).stdout
+    assert _pip("--python", bare / "python", "check") == "No broken requirements found.\n"
 
 
 def _environment(folder: Path, projects: list[Built]) -> Path:

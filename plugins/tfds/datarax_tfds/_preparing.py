@@ -14,12 +14,16 @@ from typing import Any
 
 from datarax_core.suggestions import did_you_mean
 
+from ._backends import Backend
 from ._config import TFDSConfigBase
+from ._decoding import FeatureDecoder
 from ._download_options import as_arguments
 from ._folders import INCOMPLETE, find
-from ._installed import TensorFlowMissing, has_tensorflow, require_tensorflow
+from ._installed import TensorFlowMissing, require_tensorflow
 from ._known import builder_class, known_names
 from ._names import DataSetName
+from ._requirements import NeedsTensorFlow
+from ._served import served_fields
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +31,8 @@ _log = logging.getLogger(__name__)
 def prepare(config: TFDSConfigBase, name: DataSetName, data_dir: Path, hint: str) -> Path:
     """The folder of a data set that was not on disk, prepared there. Processes that ask at the same time wait for one.
 
-    ArrayRecord files are written, which takes TensorFlow only where images are encoded, unless ``backend``, or
-    ``file_format`` of ``download_and_prepare_kwargs``, asks for others.
+    ArrayRecord files are written, which takes TensorFlow only where images are encoded, unless only TensorFlow decodes a field,
+    or ``backend``, or ``file_format`` of ``download_and_prepare_kwargs``, asks for others.
 
     Args:
         config: What is asked for.
@@ -37,7 +41,7 @@ def prepare(config: TFDSConfigBase, name: DataSetName, data_dir: Path, hint: str
         hint: What there is in its place, for messages.
 
     Raises:
-        ValueError: TFDS knows no such data set, config or version, or ``beam_num_workers`` is of no use.
+        ValueError: TFDS knows no such data set, config, version or field, or ``beam_num_workers`` is of no use.
         TensorFlowMissing: Only TensorFlow writes it, and it is not installed.
         ImportError: It takes Beam, which is not installed.
     """
@@ -54,8 +58,10 @@ def prepare(config: TFDSConfigBase, name: DataSetName, data_dir: Path, hint: str
             return folder  # another process has prepared it
         builder = _builder(builder_type, name, data_dir)
         folder = Path(builder.data_dir)
-        _log.info("data set %s is not in %s; preparing it there", builder.info.full_name, data_dir)
-        if not (config.try_gcs and _fetched(builder.info.full_name, folder)):
+        info = builder.info
+        served_fields(config, info.features, info.supervised_keys, info.full_name)  # before what may take hours
+        _log.info("data set %s is not in %s; preparing it there", info.full_name, data_dir)
+        if not (config.try_gcs and _fetched(info.full_name, folder)):
             _generate(config, builder)
     return folder
 
@@ -90,10 +96,8 @@ def _fetched(full_name: str, folder: Path) -> bool:
 
 
 def _generate(config: TFDSConfigBase, builder: Any) -> None:
-    options = config.download_and_prepare_kwargs or {}
-    wanted = "tfrecord" if config.backend in ("tfrecord", "tf.data") else "array_record"
-    file_format = options.get("file_format", wanted)
-    full_name = builder.info.full_name
+    options, full_name = config.download_and_prepare_kwargs or {}, builder.info.full_name
+    file_format = options.get("file_format") or _format_for(config.backend, builder.info.features)
     if file_format == "tfrecord":
         require_tensorflow(f"writing data set {full_name!r} as TFRecord files")
     beam = _beam_options(config.beam_num_workers, builder)
@@ -101,15 +105,32 @@ def _generate(config: TFDSConfigBase, builder: Any) -> None:
     try:
         builder.download_and_prepare(**arguments)
     except Exception as failed:
-        if _is_about_tensorflow(failed):
+        if _is_without("tensorflow", failed):
             raise TensorFlowMissing(f"preparing data set {full_name!r}") from failed
+        if _is_without("apache_beam", failed):
+            raise _beam_missing(full_name) from failed
         failed.add_note(f"data set {full_name!r} was not in {builder.data_dir}, and TFDS could not prepare it there")
         raise
 
 
-def _is_about_tensorflow(failed: Exception) -> bool:
-    """Whether TensorFlow is what was missing; TFDS wraps the error in one that says which feature was encoded."""
-    return "No module named 'tensorflow'" in str(failed) and not has_tensorflow()
+def _format_for(backend: Backend, features: Any) -> str:
+    """What the backend reads; where it is not said, ArrayRecord, unless only TensorFlow decodes what is in it."""
+    if backend != "auto":
+        return "array_record" if backend == "array_record" else "tfrecord"
+    try:
+        FeatureDecoder(features, list(features.keys()))
+    except NeedsTensorFlow:
+        return "tfrecord"
+    return "array_record"
+
+
+def _is_without(module: str, failed: Exception) -> bool:
+    """Whether a module is what was missing; TFDS wraps the error in one that says which feature was encoded."""
+    return f"No module named '{module}'" in str(failed) and importlib.util.find_spec(module) is None
+
+
+def _beam_missing(full_name: str) -> ImportError:
+    return ImportError(f"preparing data set {full_name!r} takes Beam, which is not installed; pip install apache-beam")
 
 
 def _beam_options(workers: int | None, builder: Any) -> dict[str, Any]:
@@ -121,12 +142,10 @@ def _beam_options(workers: int | None, builder: Any) -> dict[str, Any]:
         raise ValueError(
             f"beam_num_workers={workers} has no use for data set {full_name!r}, which TFDS prepares without Beam; leave it out"
         )
-    if importlib.util.find_spec("apache_beam") is None:
-        raise ImportError(
-            f"preparing data set {full_name!r} takes Beam, which is not installed; pip install apache-beam"
-        )
     if workers is None:
         return {}
+    if importlib.util.find_spec("apache_beam") is None:
+        raise _beam_missing(full_name)
     from apache_beam.options.pipeline_options import PipelineOptions  # noqa: PLC0415 - seconds, for those who want it
 
     mode = "in_memory" if workers == 1 else "multi_processing"

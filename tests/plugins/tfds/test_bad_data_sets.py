@@ -34,6 +34,7 @@ NOT_HERE = [
         "mnist",
         r"data set 'mnist' is not on this machine and local_files_only=True .*; missing: .*/tfrecord/mnist/3\.0\.1",
     ),
+    ("qm9", r"data set 'qm9' is not on this machine .*/tfrecord/qm9"),  # TFDS's code imports what is not installed
     ("mnsit", r"missing: .*/tfrecord/mnsit; did you mean 'mnist' or"),
     ("digit", r"data set 'digit' .*/tfrecord/digit; did you mean 'digits' or 'digits_png'\?"),
     ("digits:2.0.0", r"data set 'digits:2\.0\.0' .*/tfrecord/digits/2\.0\.0; there are the versions 1\.0\.0"),
@@ -96,7 +97,11 @@ FIELDS: list[tuple[str, dict[str, Any], str]] = [
         {"include_keys": ["imag"]},
         r"include_keys names 'imag', which 'digits' does not have; did you mean 'image'\?",
     ),
-    ("digits", {"exclude_keys": ["x"]}, r"exclude_keys names 'x', .* does not have; its fields are 'image', 'label'"),
+    (
+        "digits",
+        {"exclude_keys": ["x"]},
+        r"exclude_keys names 'x', .* does not have \(its fields are 'image', 'label'\)",
+    ),
     ("digits", {"exclude_keys": ["image", "label"]}, r"exclude_keys leaves no field of 'digits'; its fields are"),
     (
         "captions",
@@ -280,9 +285,9 @@ OLD_PROTOBUF = """
 import sys
 import google.protobuf
 import google.protobuf.runtime_version as runtime
+from datarax_tfds._installed import tensorflow_datasets
 google.protobuf.__version__ = "5.29.5"
 runtime.MAJOR, runtime.MINOR, runtime.PATCH = 5, 29, 5
-from datarax_tfds._installed import tensorflow_datasets
 for _ in range(2):  # the first attempt leaves an empty module behind
     try:
         tensorflow_datasets()

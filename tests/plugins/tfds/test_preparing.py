@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 import tfds_made
 
-from datarax_tfds import TFDSStreamingConfig, _bucket
+from datarax_tfds import TFDSStreamingConfig, TFDSStreamingSource, _bucket, from_tfds
 from datarax_tfds._data_set import DataSet
+from datarax_tfds._requirements import NeedsTensorFlow
 
 
 def opened(data_dir: Path, name: str = "made_numbers", **options: Any) -> DataSet:
@@ -36,9 +38,21 @@ def test_what_is_there_is_not_prepared_again(tmp_path: Path) -> None:
     assert {part.path: Path(part.path).stat().st_mtime_ns for part in opened(tmp_path, try_gcs=True).parts} == files
 
 
-@pytest.mark.parametrize("backend", ["tfrecord", "tf.data"])
-def test_it_is_prepared_as_the_backend_reads_it(tmp_path: Path, backend: str) -> None:
-    assert opened(tmp_path, backend=backend).file_format == "tfrecord"
+def test_it_is_prepared_as_what_will_read_it_can(tmp_path: Path) -> None:
+    for backend in ("tfrecord", "tf.data"):
+        assert opened(tmp_path / backend, backend=backend).file_format == "tfrecord"
+    assert opened(tmp_path, "made_for_tensor_flow").file_format == "tfrecord"
+    source = TFDSStreamingSource(TFDSStreamingConfig(name="made_for_tensor_flow", split="train", data_dir=tmp_path))
+    assert source.data_set.backend == "tf.data"
+    assert sorted(np.asarray(source.get_batch(tfds_made.NUM_RECORDS)["number"])) == list(range(1, 41))
+
+
+def test_files_that_tensorflow_does_not_read_with_fields_that_nothing_else_decodes_say_so(tmp_path: Path) -> None:
+    array_record = {"file_format": "array_record"}
+    opened(tmp_path, "made_for_tensor_flow", download_and_prepare_kwargs=array_record)
+    match = r"field 'number' is decoded by TensorFlow only(.|\n)*tf\.data reads no array_record files: prepare .* as TFRecord"
+    with pytest.raises(NeedsTensorFlow, match=match):
+        from_tfds("made_for_tensor_flow", "train", data_dir=tmp_path)
 
 
 def test_it_is_prepared_as_the_arguments_of_download_and_prepare_say(tmp_path: Path) -> None:
@@ -69,6 +83,14 @@ def test_a_failure_says_what_was_to_be_prepared(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=match):
         opened(tmp_path, "made_to_fail")
     assert list((tmp_path / "made_to_fail").iterdir()) == []
+
+
+def test_fields_that_it_will_not_have_are_refused_before_it_is_prepared(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"include_keys names 'numbr', .* does not have; did you mean 'number'\?"):
+        opened(tmp_path, include_keys=["numbr"])
+    with pytest.raises(ValueError, match=r"as_supervised has no use for made_numbers/1\.2\.0"):
+        opened(tmp_path, as_supervised=True)
+    assert list((tmp_path / "made_numbers").iterdir()) == []
 
 
 def test_workers_of_beam_are_refused_for_a_builder_that_uses_none(tmp_path: Path) -> None:

@@ -42,6 +42,40 @@ class MadeImages(MadeNumbers):
             yield number, {"image": np.full((2, 2, 1), number, np.uint8)}
 
 
+class ByTensorFlowAlone(tfds.features.FeatureConnector):  # type: ignore[misc]  # likewise
+    """A number that has no decoder but TensorFlow's."""
+
+    def get_tensor_info(self) -> Any:
+        return tfds.features.TensorInfo(shape=(), dtype=np.int64)
+
+    def encode_example(self, example_data: int) -> int:
+        return example_data
+
+    def decode_example(self, tfexample_data: Any) -> Any:
+        return tfexample_data + 1
+
+    @classmethod
+    def from_json_content(cls, value: Any) -> "ByTensorFlowAlone":
+        del value
+        return cls()
+
+    def to_json_content(self) -> dict[str, Any]:
+        return {}
+
+
+class MadeForTensorFlow(MadeNumbers):
+    """Numbers that only TensorFlow decodes."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> Any:
+        return self.dataset_info_from_features({"number": ByTensorFlowAlone()})
+
+    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for number in range(NUM_RECORDS):
+            yield number, {"number": number}
+
+
 class MadeToFail(MadeNumbers):
     """Fails after some records."""
 
