@@ -129,7 +129,7 @@ def _open_among(paths: list[str]) -> int:
 
 
 def test_files_pickle_and_are_opened_anew(files: RecordFiles, paths: list[str]) -> None:
-    again = pickle.loads(pickle.dumps(files))
+    again = pickle.loads(pickle.dumps(files))  # noqa: S301
     files.close()
     assert _open_among(paths) == 0
     assert again.read(np.asarray([899, 4])) == [RECORDS[899], RECORDS[4]]
