@@ -59,6 +59,15 @@ def _on_this_machine(value: str) -> str:
     return value
 
 
+def _of_tf_data(value: int | None, info: ValidationInfo) -> int | None:
+    backend = info.data.get("backend")
+    if value is not None and backend in ("array_record", "tfrecord"):
+        raise ValueError(
+            f"backend {backend!r} has random access and shuffles all records, without a buffer; leave shuffle_buffer_size out"
+        )
+    return value
+
+
 class TFDSConfigBase(SourceConfigBase):
     """What the sources have in common."""
 
@@ -175,7 +184,9 @@ class TFDSStreamingConfig(TFDSConfigBase):
     """Settings of a `TFDSStreamingSource`."""
 
     type: Literal["tfds_streaming"] = "tfds_streaming"
-    shuffle_buffer_size: Count = Field(default=1000, description=_SHUFFLE_BUFFER)
+    shuffle_buffer_size: Annotated[Count, AfterValidator(_of_tf_data)] = Field(
+        default=1000, description=_SHUFFLE_BUFFER
+    )
     prefetch_buffer: NonNegative = Field(default=2, description=_PREFETCH)
 
 
@@ -186,7 +197,9 @@ class TFDSConfig(TFDSConfigBase):
     placement: Placement | None = Field(
         default=None, description="Where the records of an eager source lie; makes it eager."
     )
-    shuffle_buffer_size: Count | None = Field(default=None, description=f"{_SHUFFLE_BUFFER} Makes it streaming.")
+    shuffle_buffer_size: Annotated[Count | None, AfterValidator(_of_tf_data)] = Field(
+        default=None, description=f"{_SHUFFLE_BUFFER} Makes it streaming."
+    )
     prefetch_buffer: NonNegative | None = Field(default=None, description=f"{_PREFETCH} Makes it streaming.")
 
     @model_validator(mode="after")

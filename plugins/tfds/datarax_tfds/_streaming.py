@@ -31,6 +31,7 @@ class TFDSStreamingSource(TFDSSourceBase):
 
     Raises:
         TypeError: ``config`` is of another class.
+        ValueError: ``cacheable``, where TensorFlow reads the files.
         Whatever `Opened` raises of a data set that cannot be read.
     """
 
@@ -57,6 +58,11 @@ class TFDSStreamingSource(TFDSSourceBase):
         require_config(config, TFDSStreamingConfig, title)
         if opened is None or not reads_alike(config, opened.config):
             opened = Opened(config, title)
+        if config.cacheable and opened.data_set.backend == "tf.data":
+            raise ValueError(
+                f"{title} reads {opened.data_set.full_name} by tf.data, forward only, which keeps no records: cacheable has no "
+                "use; leave it out, or load the data set with TFDSEagerSource"
+            )
         made = object.__new__(_class_of(opened.data_set.backend))
         object.__setattr__(made, "_opened", opened)  # its constructor is called next, with what was given here
         return made  # type: ignore[return-value]  # it is a subclass of this class, as the docstring says

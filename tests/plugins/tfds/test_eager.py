@@ -15,8 +15,8 @@ from tfds_data import FORMATS, NUM_SMALL, SPLITS, caption, digit_images, digit_l
 from tfrecords import flip
 
 from datarax_core import Pipeline, RecordError, SpecError
-from datarax_core.build import build_source
 from datarax_core.buffers import ALIGNMENT
+from datarax_core.build import build_source
 from datarax_memory import MemorySource, MemorySourceConfig
 from datarax_tfds import TFDSEagerConfig, TFDSEagerSource, _eager
 
@@ -194,9 +194,9 @@ def test_a_source_is_built_from_a_config(data_dirs: Path) -> None:
 @pytest.mark.parametrize("backend", ["tfrecord", "tf.data"])
 def test_fields_whose_shape_varies_are_refused_by_name(make_tfrecord: Make, backend: str) -> None:
     text = (
-        r"TFDSEagerSource cannot hold fields of captions/1\.0\.0 whose shape varies from record to record: 'boxes\.tag' \(.+\), "
-        r"'boxes\.x' \(float32\[.+\]\), 'image' \(uint8\[.+, .+, 3\]\), 'numbers' \(int32\[.+\]\), 'words' \(.+\); leave them out "
-        r"with exclude_keys=\['boxes', 'image', 'numbers', 'words'\], or stream them with TFDSStreamingSource, in a stage"
+        r"TFDSEagerSource cannot hold fields of captions/1\.0\.0 whose shape varies from record to record: "
+        r"'boxes\.tag' \(.+\), 'boxes\.x' \(float32\[.+\]\), 'image' \(uint8\[.+, .+, 3\]\), 'numbers' \(int32\[.+\]\), 'words' \(.+\); "
+        r"leave them out with exclude_keys=\['boxes', 'image', 'numbers', 'words'\], or stream them with TFDSStreamingSource, in a stage"
     )
     with pytest.raises(ValueError, match=text):
         make_tfrecord("captions", backend=backend)
@@ -207,8 +207,9 @@ def test_what_is_larger_than_the_memory_is_refused_before_it_is_read(
 ) -> None:
     monkeypatch.setattr(_eager, "host_memory", lambda: 100_000)
     text = (
-        r"TFDSEagerSource would take 105\.5 KiB for the 1500 records of digits_png/1\.0\.0 \(image, label\), and this machine has "
-        r"97\.7 KiB of memory; take a part of the split, such as split='train\[:10%\]', leave fields out, or stream it with TFDS"
+        r"TFDSEagerSource would take 105\.5 KiB for the 1500 records of digits_png/1\.0\.0 \(image, label\), and this "
+        r"machine has "
+        r"97\.7 KiB of memory; take a part of the split, such as split='train\[:10%\]', leave fields out, or stream it"
     )
     with pytest.raises(ValueError, match=text):
         make()

@@ -54,7 +54,7 @@ EVERYTHING: dict[str, Any] = {
     "seed": 7,
     "try_gcs": True,
     "beam_num_workers": 4,
-    "backend": "tfrecord",
+    "backend": "tf.data",
     "shuffle_buffer_size": 10,
     "prefetch_buffer": 0,
 }

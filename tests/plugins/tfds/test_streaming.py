@@ -19,13 +19,14 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from pydantic import ValidationError
 from tfds_data import FORMATS, NUM_SMALL, SPLITS, caption, digit_images, digit_labels, nested, pair
 from tfrecords import flip, opened, whole, write
 
 from datarax_core import DataFileError, Pipeline, RecordError, StateError
 from datarax_core.build import build_source
 from datarax_core.spec import spec_of
-from datarax_tfds import TFDSStreamingConfig, TFDSStreamingSource
+from datarax_tfds import TFDSConfig, TFDSStreamingConfig, TFDSStreamingSource
 
 Make = Callable[..., Any]
 
@@ -403,6 +404,24 @@ def test_a_class_of_a_user_s_own_is_told_to_hold_a_source(data_dirs: Path) -> No
         TypeError, match="Mine derives from TFDSStreamingSource, whose instances are of the class that can"
     ):
         Mine(config)
+
+
+def test_tf_data_keeps_no_records(data_dirs: Path) -> None:
+    options = {"data_dir": data_dirs / "tfrecord", "backend": "tf.data", "cacheable": True}
+    config = TFDSStreamingConfig(name="digits", split="train", **options)
+    with pytest.raises(
+        ValueError, match=r"digits/1\.0\.0 by tf\.data, forward only, which keeps no records: cacheable has no use"
+    ):
+        TFDSStreamingSource(config)
+
+
+@pytest.mark.parametrize("config_class", [TFDSStreamingConfig, TFDSConfig])
+@pytest.mark.parametrize("backend", FORMATS)
+def test_a_shuffle_buffer_is_refused_where_there_is_none(config_class: Any, backend: str) -> None:
+    text = f"shuffle_buffer_size\n.*backend '{backend}' has random access and shuffles all records, without a buffer; leave"
+    with pytest.raises(ValidationError, match=text):
+        config_class(name="digits", split="train", backend=backend, shuffle_buffer_size=500)
+    config_class(name="digits", split="train", backend="tf.data", shuffle_buffer_size=500)
 
 
 def test_another_config_is_refused() -> None:
