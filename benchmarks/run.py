@@ -18,6 +18,7 @@ import prefetch
 import processes
 import registry
 import start
+import tfds
 import tfds_decoding
 import workers
 from _measure import report
@@ -28,6 +29,7 @@ PARTS = {
     "decoders": decoders,
     "tfds_decoding": tfds_decoding,
     "mix": mix,
+    "tfds": tfds,
     "flat": flat,
     "prefetch": prefetch,
     "start": start,

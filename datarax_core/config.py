@@ -165,7 +165,7 @@ class SourceConfigBase(SourceConfig):
         if unknown := sorted(given - set(keys)):
             raise ValueError(
                 f"{field} names {', '.join(map(repr, unknown))}, which {self.name!r} does not have"
-                f"{did_you_mean(unknown[0], keys) or ';'} its fields are {', '.join(map(repr, sorted(keys)))}"
+                f"{did_you_mean(unknown[0], keys)} (its fields are {', '.join(map(repr, sorted(keys)))})"
             )
         kept = [key for key in keys if (key in given) == (self.include_keys is not None)]
         if not kept:

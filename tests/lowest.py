@@ -7,32 +7,34 @@ import subprocess
 import sys
 import tomllib
 import venv
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pip._vendor.packaging.requirements import Requirement  # every environment that runs this has pip
+from pip._vendor.packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 
 
-def floors() -> Iterator[str]:
-    """Every requirement of the tree at its oldest version, such as ``jax==0.8.0``."""
+def floors() -> list[str]:
+    """Every requirement of the tree at its oldest version, such as ``jax==0.8.0``; the newest of these where several differ."""
+    oldest: dict[str, Version] = {}
     for file in [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]:
         metadata = tomllib.loads(file.read_text(encoding="utf-8"))
         groups: dict[str, list[Any]] = metadata.get("dependency-groups", {})
         wanted = [*metadata["project"]["dependencies"], *groups.get("demo", []), *groups.get("test", [])]
         for requirement in map(Requirement, filter(lambda entry: isinstance(entry, str), wanted)):
             if not requirement.name.startswith("datarax-"):
-                lowest = min(s.version for s in requirement.specifier if s.operator == ">=")
-                yield f"{requirement.name}=={lowest}"
+                lowest = min(Version(s.version) for s in requirement.specifier if s.operator == ">=")
+                oldest[requirement.name] = max(lowest, oldest.get(requirement.name, lowest))
+    return [f"{name}=={version}" for name, version in sorted(oldest.items())]
 
 
 def main(folder: str, *pytest_arguments: str) -> int:
     """Install, say what is installed, test."""
     venv.create(folder, with_pip=True, clear=True)
     python = Path(folder, "bin", "python")
-    pins = sorted(set(floors()))
+    pins = floors()
     plugins = [part for plugin in sorted(ROOT.glob("plugins/*")) for part in ("-e", str(plugin))]
     subprocess.run([python, "-m", "pip", "install", "--quiet", *pins, "-e", str(ROOT), *plugins], check=True)  # noqa: S603
     print("tested with", ", ".join(pins), flush=True)  # noqa: T201 - a command's output

@@ -21,14 +21,14 @@ _AT_ONCE: Final = 8
 _log = logging.getLogger(__name__)
 
 
-def fetch(full_name: str, folder: Path, host: str = HOST) -> bool:
+def fetch(full_name: str, folder: Path) -> bool:
     """Fill ``folder`` with the files of ``name/config/version`` from the bucket; False, and why in the log, if it lacks them.
 
     Raises:
         OSError: The bucket has the data set, but a file of it did not arrive whole.
     """
     try:
-        files = {entry["name"].rpartition("/")[2]: entry for entry in _listed(f"datasets/{full_name}/", host)}
+        files = {entry["name"].rpartition("/")[2]: entry for entry in _listed(f"datasets/{full_name}/")}
     except (requests.RequestException, ValueError) as cause:
         _log.warning("try_gcs: %s cannot be looked for in the bucket %s: %s", full_name, _BUCKET, cause)
         return False
@@ -41,14 +41,13 @@ def fetch(full_name: str, folder: Path, host: str = HOST) -> bool:
     return True
 
 
-def _listed(prefix: str, host: str) -> Iterator[dict[str, Any]]:
+def _listed(prefix: str) -> Iterator[dict[str, Any]]:
     """The objects directly below a folder of the bucket."""
     page: str | None = ""
     while page is not None:
         query = {"prefix": prefix, "delimiter": "/", "fields": "nextPageToken,items(name,mediaLink,md5Hash)"}
-        answer = requests.get(
-            f"{host}/storage/v1/b/{_BUCKET}/o", params=query | ({"pageToken": page} if page else {}), timeout=_TIMEOUT
-        )
+        asked = {**query, "pageToken": page} if page else query
+        answer = requests.get(f"{HOST}/storage/v1/b/{_BUCKET}/o", params=asked, timeout=_TIMEOUT)
         answer.raise_for_status()
         content = answer.json()
         yield from content.get("items", [])

@@ -1,6 +1,7 @@
 """What can be set on a TFDS source."""
 
-from typing import Annotated, Any, Final, Literal
+import os
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -28,7 +29,12 @@ from ._download_options import checked_options
 from ._names import DataSetName
 from ._splits import require_form, split_text
 
+Placement: TypeAlias = Literal["auto", "device", "host"]
+
 DEFAULT_SEED: Final = 42
+
+_SHUFFLE_BUFFER: Final = "Records among which tf.data shuffles; where there is random access, all are shuffled."
+_PREFETCH: Final = "Batches that are read ahead: so many, never tuned."
 
 
 def _of_data_set(value: str) -> str:
@@ -41,10 +47,23 @@ def _of_split(value: str) -> str:
     return value
 
 
+def _at_home(value: Any) -> Any:
+    return os.path.expanduser(value) if isinstance(value, str | os.PathLike) else value  # noqa: PTH111 - it may be an address
+
+
 def _on_this_machine(value: str) -> str:
     if "://" in value:
         raise ValueError(
             f"{value!r} is elsewhere, but the files are read in place; copy the data set to this machine first"
+        )
+    return value
+
+
+def _of_tf_data(value: int | None, info: ValidationInfo) -> int | None:
+    backend = info.data.get("backend")
+    if value is not None and backend in ("array_record", "tfrecord"):
+        raise ValueError(
+            f"backend {backend!r} has random access and shuffles all records, without a buffer; leave shuffle_buffer_size out"
         )
     return value
 
@@ -58,8 +77,8 @@ class TFDSConfigBase(SourceConfigBase):
     split: Annotated[Name, BeforeValidator(split_text), AfterValidator(_of_split)] = Field(
         description="The records: train, train[:200], train[10%:], train+test, all, even_splits('train', n=3)[0]."
     )
-    data_dir: Annotated[LocalPath, AfterValidator(_on_this_machine)] | None = Field(
-        default=None, description="The folder of prepared data sets; null is TFDS's own."
+    data_dir: Annotated[LocalPath, BeforeValidator(_at_home), AfterValidator(_on_this_machine)] | None = Field(
+        default=None, description="The folder of prepared data sets, ~ for your own; null is TFDS's."
     )
     try_gcs: Flag = Field(
         default=False, description="Fetch the prepared data set from Google's bucket, if it is not on disk, but there."
@@ -149,26 +168,51 @@ class TFDSEagerConfig(TFDSConfigBase):
     """Settings of a `TFDSEagerSource`."""
 
     type: Literal["tfds_eager"] = "tfds_eager"
-    placement: Literal["auto", "device", "host"] = Field(
+    placement: Placement = Field(
         default="auto", description="Where the records lie: on the device if they fit, or on the host."
     )
 
+    @field_validator("cacheable")
+    @classmethod
+    def _nothing_to_keep(cls, value: bool) -> bool:  # noqa: FBT001 - pydantic's signature
+        if value:
+            raise ValueError("an eager source has read everything when it is built; cacheable has no use; leave it out")
+        return value
 
-class _StreamingOptions(TFDSConfigBase):
-    shuffle_buffer_size: Count = Field(
-        default=1000,
-        description="Records among which tf.data shuffles; where there is random access, all are shuffled.",
-    )
-    prefetch_buffer: NonNegative = Field(default=2, description="Batches that are read ahead: so many, never tuned.")
 
-
-class TFDSStreamingConfig(_StreamingOptions):
+class TFDSStreamingConfig(TFDSConfigBase):
     """Settings of a `TFDSStreamingSource`."""
 
     type: Literal["tfds_streaming"] = "tfds_streaming"
+    shuffle_buffer_size: Annotated[Count, AfterValidator(_of_tf_data)] = Field(
+        default=1000, description=_SHUFFLE_BUFFER
+    )
+    prefetch_buffer: NonNegative = Field(default=2, description=_PREFETCH)
 
 
-class TFDSConfig(_StreamingOptions):
-    """Settings of a source that is eager or streaming, as the size of the split and the machine's memory allow."""
+class TFDSConfig(TFDSConfigBase):
+    """Settings of a source that is eager or streaming, as the split, the machine's memory and these options say."""
 
     type: Literal["tfds"] = "tfds"
+    placement: Placement | None = Field(
+        default=None, description="Where the records of an eager source lie; makes it eager."
+    )
+    shuffle_buffer_size: Annotated[Count | None, AfterValidator(_of_tf_data)] = Field(
+        default=None, description=f"{_SHUFFLE_BUFFER} Makes it streaming."
+    )
+    prefetch_buffer: NonNegative | None = Field(default=None, description=f"{_PREFETCH} Makes it streaming.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        streaming = self.streaming_options()
+        if self.placement is not None and streaming:
+            raise ValueError(
+                f"placement is an option of eager sources, {streaming[0]} of streaming ones; leave one of them out, so that it "
+                "is known which one is meant"
+            )
+        return self
+
+    def streaming_options(self) -> list[str]:
+        """The options, among those that are set, which only a streaming source has."""
+        buffers = [name for name in ("shuffle_buffer_size", "prefetch_buffer") if getattr(self, name) is not None]
+        return [*buffers, *(["cacheable"] if self.cacheable else [])]

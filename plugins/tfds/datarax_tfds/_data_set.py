@@ -15,7 +15,7 @@ from ._backends import Reader, choose_reader
 from ._config import TFDSConfigBase
 from ._folders import FEATURES, INFO, beside, data_dirs, expected, find, require_whole
 from ._installed import tensorflow_datasets
-from ._known import builder_class, known_names
+from ._known import known_names
 from ._names import DataSetName
 from ._parts import FilePart
 from ._preparing import prepare
@@ -149,10 +149,9 @@ def _folder(config: TFDSConfigBase, name: DataSetName) -> Path:
         return folder
     hint = beside(name, dirs[0])
     if config.local_files_only:
-        close = hint or (
-            "" if builder_class(name.name) else did_you_mean(name.name.lower(), known_names(dirs), count=3)
-        )
-        raise not_on_this_machine(str(name), [expected(name, path) for path in dirs], close)
+        known = known_names(dirs)
+        hint = hint or ("" if name.name in known else did_you_mean(name.name.lower(), known, count=3))
+        raise not_on_this_machine(str(name), [expected(name, path) for path in dirs], hint)
     default = Path(tensorflow_datasets().core.constants.DATA_DIR).expanduser().absolute()
     return prepare(config, name, dirs[0] if config.data_dir else default, hint)
 

@@ -20,17 +20,14 @@ def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     options = {str(name): _plain(value) for name, value in given.items()}
     _require_known(options, inspect.signature(_prepare()).parameters, "an argument of download_and_prepare", {"self"})
-    config, permissions = options.get("download_config"), options.get("permissions")
-    if config is not None:
-        kind = _download_config()
-        names = [field.name for field in dataclasses.fields(kind)]
-        options["download_config"] = config = _mapping(config, kind, "download_config")
-        _require_known(config, names, "a field of download_config")
+    if "permissions" in options:
+        raise ValueError(
+            "permissions are ignored by TFDS: files are written as the umask of the process says; set that"
+        )
+    if (config := options.get("download_config")) is not None:
+        options["download_config"] = config = _mapping(config)
+        _require_known(config, [field.name for field in _config_fields()], "a field of download_config")
         _require_effect(config)
-    if permissions is not None:
-        options["permissions"] = _mapping(permissions, _permissions(), "permissions")
-        names = [field.name for field in dataclasses.fields(_permissions())]
-        _require_known(options["permissions"], names, "a field of permissions")
     if "file_format" in options:
         tensorflow_datasets().core.file_adapters.FileFormat.from_value(options["file_format"])
     return options
@@ -42,10 +39,7 @@ def as_arguments(options: Mapping[str, Any], **download_config: Any) -> dict[str
     fields = {**arguments.get("download_config", {}), **download_config}
     if isinstance(stats := fields.get("compute_stats"), str):
         fields["compute_stats"] = tensorflow_datasets().download.ComputeStatsMode(stats)
-    arguments["download_config"] = _download_config()(**fields)
-    if "permissions" in arguments:
-        arguments["permissions"] = _permissions()(**arguments["permissions"])
-    return arguments
+    return {**arguments, "download_config": _download_config()(**fields)}
 
 
 def _require_known(given: Mapping[str, Any], known: Iterable[str], what: str, hidden: Iterable[str] = ()) -> None:
@@ -67,13 +61,13 @@ def _require_effect(config: Mapping[str, Any]) -> None:
         raise ValueError("download_config has try_download_gcs, which TFDS ignores; set the config's try_gcs instead")
 
 
-def _mapping(value: Any, kind: type, name: str) -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        return {str(field): _plain(content) for field, content in value.items()}
-    if not isinstance(value, kind):
-        raise ValueError(f"{name} is a mapping, or TFDS's {kind.__name__}, not {value!r:.80}")  # noqa: TRY004 - pydantic's
-    changed = (field for field in dataclasses.fields(kind) if getattr(value, field.name) != field.default)
-    return {field.name: _plain(getattr(value, field.name)) for field in changed}
+def _mapping(config: Any) -> dict[str, Any]:
+    if isinstance(config, Mapping):
+        return {str(field): _plain(content) for field, content in config.items()}
+    if not isinstance(config, _download_config()):
+        raise ValueError(f"download_config is a mapping, or TFDS's DownloadConfig, not {config!r:.80}")  # noqa: TRY004 - pydantic's
+    values = {field: getattr(config, field.name) for field in _config_fields()}
+    return {field.name: _plain(value) for field, value in values.items() if value != field.default}
 
 
 def _plain(value: Any) -> Any:
@@ -91,5 +85,5 @@ def _download_config() -> Any:
     return tensorflow_datasets().download.DownloadConfig
 
 
-def _permissions() -> Any:
-    return tensorflow_datasets().core.utils.file_utils.Permissions
+def _config_fields() -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(_download_config())

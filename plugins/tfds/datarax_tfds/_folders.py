@@ -9,7 +9,7 @@ from typing import Any, Final
 from datarax_core.suggestions import did_you_mean
 
 from ._installed import tensorflow_datasets
-from ._known import builder_class
+from ._known import importable_builder_class
 from ._names import DataSetName
 
 INFO: Final = "dataset_info.json"
@@ -20,7 +20,7 @@ INCOMPLETE: Final = "incomplete."
 def data_dirs(given: str | None) -> list[Path]:
     """The folders of data sets: the one that is given, or else TFDS's own."""
     listed = tensorflow_datasets().core.utils.file_utils.list_data_dirs(given)
-    return [Path(os.path.abspath(os.path.expanduser(folder))) for folder in listed]  # noqa: PTH100, PTH111 - no links resolved
+    return [Path(os.path.abspath(folder)) for folder in listed]  # noqa: PTH100 - links stay as they are
 
 
 def find(name: DataSetName, dirs: Iterable[Path]) -> Path | None:
@@ -41,7 +41,7 @@ def find(name: DataSetName, dirs: Iterable[Path]) -> Path | None:
 
 def expected(name: DataSetName, data_dir: Path) -> Path:
     """The folder in which a data set would be, as exactly as its name and TFDS's code say."""
-    builder = builder_class(name.name)
+    builder = importable_builder_class(name.name)
     base = _base(name, data_dir)
     version = name.version
     if builder is not None:
@@ -113,7 +113,7 @@ def _default_config(name: DataSetName, base: Path) -> str:
     default = (
         json.loads(metadata.read_text(encoding="utf-8")).get("default_config_name") if metadata.is_file() else None
     )
-    if default is None and (builder := builder_class(name.name)) is not None:
+    if default is None and (builder := importable_builder_class(name.name)) is not None:
         default = getattr(builder.default_builder_config, "name", None)
     if default is not None:
         return str(default)

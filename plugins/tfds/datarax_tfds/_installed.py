@@ -2,10 +2,12 @@
 
 import importlib.util
 import sys
-from importlib import metadata
+from importlib import import_module
 from typing import Any, Final
 
-NEEDED_PROTOBUF: Final = "6.31.1"
+from packaging.version import Version
+
+_NEEDED_PROTOBUF: Final = "6.31.1"
 
 
 class TensorFlowMissing(ImportError):  # noqa: N818 - that is the error
@@ -30,10 +32,14 @@ def tensorflow_datasets() -> Any:
     """
     try:
         import tensorflow_datasets as tfds  # noqa: PLC0415 - half a second, for those who open a data set
-    except (ImportError, TypeError) as cause:  # a protobuf that is too old raises either
-        raise ImportError(_trouble(f": {cause}"), name="tensorflow_datasets") from cause
-    if not hasattr(tfds, "builder_from_directory"):  # its import failed before, and left an empty module behind
-        raise ImportError(_trouble(), name="tensorflow_datasets")
+
+        if not hasattr(
+            tfds, "builder_from_directory"
+        ):  # it logs why its import fails, and leaves a module without names
+            import_module("tensorflow_datasets.public_api")
+            raise ImportError("a module of it failed before")  # noqa: TRY301 - what is told below
+    except Exception as cause:  # a broken installation fails in any way it likes
+        raise ImportError(_trouble(cause), name="tensorflow_datasets") from cause
     return tfds
 
 
@@ -52,15 +58,12 @@ def require_tensorflow(what: str) -> None:
         raise TensorFlowMissing(what)
 
 
-def _trouble(said: str = "") -> str:
-    return (
-        f"tensorflow_datasets {_version('tensorflow-datasets')} cannot be imported beside protobuf {_version('protobuf')}"
-        f'{said}; it needs protobuf {NEEDED_PROTOBUF} or newer: pip install "protobuf>={NEEDED_PROTOBUF}"'
-    )
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
+def _trouble(cause: Exception) -> str:
+    message = f"tensorflow_datasets cannot be imported: {cause}"
+    protobuf = import_module("google.protobuf").__version__
+    if Version(protobuf) < Version(_NEEDED_PROTOBUF):
+        message += (
+            f"; protobuf {protobuf} is installed, which is too old for it, though it does not say so: "
+            f'pip install "protobuf>={_NEEDED_PROTOBUF}"'
+        )
+    return message

@@ -8,11 +8,23 @@ from ._installed import tensorflow_datasets
 
 
 def builder_class(name: str) -> Any:
-    """The class by which TFDS prepares a data set; None if it knows none of that name. Touches no network."""
+    """The class by which TFDS prepares a data set; None if it knows none of that name. Touches no network.
+
+    Raises:
+        ImportError: Its module imports what is not installed.
+    """
     core = tensorflow_datasets().core
     try:
         return core.registered.imported_builder_cls(core.naming.camelcase_to_snakecase(name))
     except core.registered.DatasetNotFoundError:
+        return None
+
+
+def importable_builder_class(name: str) -> Any:
+    """That class, or None as well where its module imports what is not installed: for those who need not have it."""
+    try:
+        return builder_class(name)
+    except ImportError:
         return None
 
 

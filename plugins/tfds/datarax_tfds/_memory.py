@@ -22,7 +22,7 @@ def host_memory() -> int:
 def array_bytes(spec: ElementSpec, num_records: int, stored_bytes: int) -> int:
     """Bytes of the arrays of so many records; text and bytes among them count as they are stored, at most ``stored_bytes``."""
     fields = named_fields(spec).values()
-    numbers = sum(math.prod(field.shape) * field.dtype.itemsize for field in fields)
+    numbers: int = sum(math.prod(field.shape) * field.dtype.itemsize for field in fields)
     has_objects = any(field.dtype.hasobject for field in fields)
     return numbers * num_records + (stored_bytes if has_objects else 0)
 

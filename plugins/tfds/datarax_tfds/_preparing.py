@@ -14,12 +14,16 @@ from typing import Any
 
 from datarax_core.suggestions import did_you_mean
 
+from ._backends import Backend
 from ._config import TFDSConfigBase
+from ._decoding import FeatureDecoder
 from ._download_options import as_arguments
 from ._folders import INCOMPLETE, find
 from ._installed import TensorFlowMissing, require_tensorflow
 from ._known import builder_class, known_names
 from ._names import DataSetName
+from ._requirements import NeedsTensorFlow
+from ._served import served_fields
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +31,8 @@ _log = logging.getLogger(__name__)
 def prepare(config: TFDSConfigBase, name: DataSetName, data_dir: Path, hint: str) -> Path:
     """The folder of a data set that was not on disk, prepared there. Processes that ask at the same time wait for one.
 
-    ArrayRecord files are written, which takes TensorFlow only where images are encoded, unless ``backend``, or
-    ``file_format`` of ``download_and_prepare_kwargs``, asks for others.
+    ArrayRecord files are written, which takes TensorFlow only where images are encoded, unless only TensorFlow decodes a field,
+    or ``backend``, or ``file_format`` of ``download_and_prepare_kwargs``, asks for others.
 
     Args:
         config: What is asked for.
@@ -37,7 +41,7 @@ def prepare(config: TFDSConfigBase, name: DataSetName, data_dir: Path, hint: str
         hint: What there is in its place, for messages.
 
     Raises:
-        ValueError: TFDS knows no such data set, config or version, or ``beam_num_workers`` is of no use.
+        ValueError: TFDS knows no such data set, config, version or field, or ``beam_num_workers`` is of no use.
         TensorFlowMissing: Only TensorFlow writes it, and it is not installed.
         ImportError: It takes Beam, which is not installed.
     """
@@ -54,8 +58,10 @@ def prepare(config: TFDSConfigBase, name: DataSetName, data_dir: Path, hint: str
             return folder  # another process has prepared it
         builder = _builder(builder_type, name, data_dir)
         folder = Path(builder.data_dir)
-        _log.info("data set %s is not in %s; preparing it there", builder.info.full_name, data_dir)
-        if not (config.try_gcs and _fetched(builder.info.full_name, folder)):
+        info = builder.info
+        served_fields(config, info.features, info.supervised_keys, info.full_name)  # before what may take hours
+        _log.info("data set %s is not in %s; preparing it there", info.full_name, data_dir)
+        if not (config.try_gcs and _fetched(info.full_name, folder)):
             _generate(config, builder)
     return folder
 
@@ -90,42 +96,62 @@ def _fetched(full_name: str, folder: Path) -> bool:
 
 
 def _generate(config: TFDSConfigBase, builder: Any) -> None:
-    options = config.download_and_prepare_kwargs or {}
-    wanted = "tfrecord" if config.backend in ("tfrecord", "tf.data") else "array_record"
-    file_format = options.get("file_format", wanted)
-    full_name = builder.info.full_name
+    options, full_name = config.download_and_prepare_kwargs or {}, builder.info.full_name
+    file_format = options.get("file_format") or _format_for(config.backend, builder.info.features)
     if file_format == "tfrecord":
         require_tensorflow(f"writing data set {full_name!r} as TFRecord files")
-    beam = {} if config.beam_num_workers is None else {"beam_options": _beam_options(config.beam_num_workers, builder)}
+    beam = _beam_options(config.beam_num_workers, builder)
     arguments = as_arguments({**options, "file_format": file_format}, try_download_gcs=False, **beam)
     try:
         builder.download_and_prepare(**arguments)
-    except ImportError as cause:
-        if (cause.name or "").partition(".")[0] == "tensorflow" or "tensorflow" in str(cause):
-            raise TensorFlowMissing(f"preparing data set {full_name!r}") from cause
-        raise
     except Exception as failed:
+        if _is_without("tensorflow", failed):
+            raise TensorFlowMissing(f"preparing data set {full_name!r}") from failed
+        if _is_without("apache_beam", failed):
+            raise _beam_missing(full_name) from failed
         failed.add_note(f"data set {full_name!r} was not in {builder.data_dir}, and TFDS could not prepare it there")
         raise
 
 
-def _beam_options(workers: int, builder: Any) -> Any:
-    """The options of a Beam pipeline with so many workers, for the runners that know the number by one name or another."""
+def _format_for(backend: Backend, features: Any) -> str:
+    """What the backend reads; where it is not said, ArrayRecord, unless only TensorFlow decodes what is in it."""
+    if backend != "auto":
+        return "array_record" if backend == "array_record" else "tfrecord"
+    try:
+        FeatureDecoder(features, list(features.keys()))
+    except NeedsTensorFlow:
+        return "tfrecord"
+    return "array_record"
+
+
+def _is_without(module: str, failed: Exception) -> bool:
+    """Whether a module is what was missing; TFDS wraps the error in one that says which feature was encoded."""
+    return f"No module named '{module}'" in str(failed) and importlib.util.find_spec(module) is None
+
+
+def _beam_missing(full_name: str) -> ImportError:
+    return ImportError(f"preparing data set {full_name!r} takes Beam, which is not installed; pip install apache-beam")
+
+
+def _beam_options(workers: int | None, builder: Any) -> dict[str, Any]:
+    """The part of a ``DownloadConfig`` that asks for so many workers, under the names by which Beam's runners know it."""
+    full_name = builder.info.full_name
     if not _uses_beam(type(builder)):
+        if workers is None:
+            return {}
         raise ValueError(
-            f"beam_num_workers={workers} has no use for data set {builder.info.full_name!r}, which TFDS prepares without Beam; "
-            "leave it out"
+            f"beam_num_workers={workers} has no use for data set {full_name!r}, which TFDS prepares without Beam; leave it out"
         )
+    if workers is None:
+        return {}
     if importlib.util.find_spec("apache_beam") is None:
-        raise ImportError(
-            f"preparing data set {builder.info.full_name!r} takes Beam, which is not installed; pip install apache-beam"
-        )
+        raise _beam_missing(full_name)
     from apache_beam.options.pipeline_options import PipelineOptions  # noqa: PLC0415 - seconds, for those who want it
 
     mode = "in_memory" if workers == 1 else "multi_processing"
-    return PipelineOptions(
-        flags=[], num_workers=workers, direct_num_workers=workers, direct_running_mode=mode, save_main_session=True
-    )
+    return {
+        "beam_options": PipelineOptions([], num_workers=workers, direct_num_workers=workers, direct_running_mode=mode)
+    }
 
 
 def _uses_beam(builder_type: Any) -> bool:

@@ -1,7 +1,7 @@
 """What a loop over a source asks for next, read on a thread while it does something else."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import jax
 import numpy as np
@@ -11,6 +11,11 @@ from datarax_core.spec import Batch
 
 if TYPE_CHECKING:
     from ._record_stream import RecordStream
+
+_POSITIONS: Final = 4096
+"""Of the order, that are computed at once."""
+
+_NO_RECORDS: Final = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -35,7 +40,8 @@ class ReadAhead:
 
     def __init__(self, depth: int) -> None:
         self._depth = depth
-        self._window: Any = None
+        self._order = _NO_RECORDS
+        self._order_start = 0
         self._words: Any = None
         self._end = -1
         self._ahead: Ahead[Batch] | None = None
@@ -48,11 +54,11 @@ class ReadAhead:
     def next(self, source: "RecordStream", start: int, size: int, *, stop: int | None) -> Batch:
         """The records at ``start .. start + size`` of the source's own order; nothing is read from ``stop`` on."""
         words = source.order_words()
-        if self._window is None or words is not self._words:
+        if words is not self._words:
             self.close()
-            self._window, self._words = source.order_window(size), words
+            self._words = words
         is_loop = start == self._end and self._depth > 0
-        batch = self._taken(source, start, size, stop) if is_loop else source.fetch(self._window.take(start, size))
+        batch = self._taken(source, start, size, stop) if is_loop else source.fetch(self._records(source, start, size))
         self._end = start + size
         return batch
 
@@ -73,7 +79,7 @@ class ReadAhead:
         if self._ahead is not None:
             self._ahead.close()
         self._ahead = None
-        self._window, self._elements, self._end = None, [], -1
+        self._order, self._elements, self._end = _NO_RECORDS, [], -1
 
     def _taken(self, source: "RecordStream", start: int, size: int, stop: int | None) -> Batch:
         if self._ahead is None:
@@ -98,8 +104,16 @@ class ReadAhead:
             cache.keep(request.indices, batch)
         return cache.take(request.records)
 
+    def _records(self, source: "RecordStream", start: int, size: int) -> np.ndarray:
+        """The record indices at ``start .. start + size`` of the order, of which a stretch is held."""
+        at = start - self._order_start
+        if not 0 <= at <= len(self._order) - size:
+            self._order = np.asarray(source.record_indices_at(start, max(size, _POSITIONS), self._words))
+            self._order_start, at = start, 0
+        return self._order[at : at + size]
+
     def _announce(self, source: "RecordStream", start: int, size: int) -> _Request:
-        records = self._window.take(start, size)
+        records = self._records(source, start, size)
         cache = source.record_cache()
         request = _Request(start, size, records, records if cache is None else cache.missing(records))
         assert self._ahead is not None  # noqa: S101 - who calls this has just made it

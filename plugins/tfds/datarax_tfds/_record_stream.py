@@ -3,7 +3,6 @@
 from types import TracebackType
 from typing import Any, Self
 
-import jax
 import numpy as np
 from flax import nnx
 
@@ -12,10 +11,11 @@ from datarax_core.order import Order
 from datarax_core.spec import Batch, ElementSpec
 
 from ._config import TFDSStreamingConfig
+from ._opening import Opened
 from ._read_ahead import ReadAhead
 from ._records import Records
 from ._source import own_streams
-from ._streaming import Opened, TFDSStreamingSource
+from ._streaming import TFDSStreamingSource
 
 
 class RecordStream(TFDSStreamingSource):

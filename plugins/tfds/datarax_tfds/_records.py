@@ -21,14 +21,19 @@ class Records:
         title: What errors call the source.
 
     Raises:
+        NeedsTensorFlow: See `FeatureDecoder`.
         FileNotFoundError, PermissionError, DataFileError: See `RecordFiles`.
     """
 
     def __init__(self, data_set: DataSet, title: str) -> None:
+        if data_set.backend == "tf.data":
+            raise ValueError(f"{title} is read by tf.data, which has no random access")
+        self.decoder = FeatureDecoder(
+            data_set.features, data_set.kept
+        )  # first: what cannot be decoded need not be read
         self.files = RecordFiles(data_set.parts, data_set.backend, title)
-        self._decoder = FeatureDecoder(data_set.features, data_set.kept)
         self._fields = data_set.fields
-        self.spec: ElementSpec = self._served(self._decoder.spec)
+        self.spec: ElementSpec = self.served(self.decoder.spec)
 
     def batch(self, indices: np.ndarray) -> Batch:
         """The records at int64 (k,) ``indices`` as a batch of new arrays.
@@ -39,22 +44,22 @@ class Records:
         """
         stored = self.files.read(indices)
         try:
-            return self._served(self._decoder.decode(stored))
+            return self.served(self.decoder.decode(stored))
         except UndecodableRecord as error:
             raise self.files.undecodable(int(indices[error.row]), error.reason) from error
 
-    def fill(self, indices: np.ndarray, columns: Mapping[str, Any], first_row: int) -> int:
-        """Write the records at ``indices`` into arrays, by the names of the data set; gives the bytes they have in the files.
+    def fill(self, indices: np.ndarray, columns: Mapping[str, Any], first_row: int) -> None:
+        """Write the records at ``indices`` into arrays, named as the data set names its fields.
 
         Raises:
             RecordError, DataFileError: As above.
         """
         stored = self.files.read(indices)
         try:
-            self._decoder.decode_into(stored, columns, first_row)
+            self.decoder.decode_into(stored, columns, first_row)
         except UndecodableRecord as error:
             raise self.files.undecodable(int(indices[error.row]), error.reason) from error
-        return sum(map(len, stored))
 
-    def _served(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+    def served(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields by the names by which they are served, of fields by the names of the data set."""
         return {name: stored[key] for name, key in self._fields}

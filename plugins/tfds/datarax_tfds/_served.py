@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ._config import TFDSConfigBase
+from ._installed import tensorflow_datasets
 
 SUPERVISED: Final = ("image", "label")
 """The names by which an (input, target) pair is served."""
@@ -17,8 +18,8 @@ def served_fields(
     Raises:
         ValueError: A key is unknown, or none is left; the data set has no fields, or no (input, target) pair.
     """
-    if not hasattr(features, "keys"):
-        raise ValueError(
+    if not isinstance(features, tensorflow_datasets().features.FeaturesDict):
+        raise ValueError(  # noqa: TRY004 - it is the data set that has another type
             f"the records of {full_name} are of {type(features).__name__}, without names for their fields; only data sets "
             "whose features are a FeaturesDict are served"
         )

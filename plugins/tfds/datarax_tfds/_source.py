@@ -13,23 +13,9 @@ from datarax_core.source import DataSourceModule
 from ._config import DEFAULT_SEED, TFDSConfigBase
 from ._data_set import DataSet
 
-_OF_DATA = (
-    "name",
-    "split",
-    "data_dir",
-    "include_keys",
-    "exclude_keys",
-    "as_supervised",
-    "backend",
-    "try_gcs",
-    "download_and_prepare_kwargs",
-    "beam_num_workers",
-    "local_files_only",
-)
-
 
 class TFDSSourceBase(LocalFilesOnlyMixin, DataSourceModule):
-    """A source over a split of a prepared data set. A subclass has `_data_set` from the start of its constructor on."""
+    """A source over a split of a prepared data set. A subclass has `data_set` from the start of its constructor on."""
 
     config_class: ClassVar[type[SourceConfig]]
     config: TFDSConfigBase
@@ -100,8 +86,3 @@ def require_config(config: Any, expected: type[TFDSConfigBase], title: str) -> N
 def own_streams(config: TFDSConfigBase, rngs: nnx.Rngs | None) -> nnx.Rngs | None:
     """The random streams that were given; where a source shuffles and was given none, those of the config's seed."""
     return nnx.Rngs(config.seed) if rngs is None and config.stochastic else rngs
-
-
-def reads_alike(config: TFDSConfigBase, other: TFDSConfigBase) -> bool:
-    """Whether two configs name the same records with the same fields, read in the same way."""
-    return all(getattr(config, field) == getattr(other, field) for field in _OF_DATA)

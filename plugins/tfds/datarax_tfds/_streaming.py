@@ -1,38 +1,26 @@
 """The streaming source: one class to its users, and behind it one for each way that files are read."""
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 from flax import nnx
 
 from datarax_core.config import SourceConfig
 
-from ._config import TFDSStreamingConfig
-from ._data_set import DataSet, Reader
-from ._source import TFDSSourceBase, reads_alike, require_config
+from ._backends import Reader
+from ._config import TFDSConfigBase, TFDSStreamingConfig
+from ._data_set import DataSet
+from ._opening import Opened, reads_alike
+from ._source import TFDSSourceBase, require_config
 
-if TYPE_CHECKING:
-    from ._records import Records
-
-
-class Opened:
-    """The data set of a source, and its records where they can be reached by index. Shared by copies; outside of every graph."""
-
-    def __init__(self, config: TFDSStreamingConfig, title: str) -> None:
-        self.config = config
-        self.data_set = DataSet.open(config, title)
-        self.records: Records | None = None
-        if self.data_set.backend != "tf.data":
-            from ._records import Records  # noqa: PLC0415 - the readers of files, for those who read by index
-
-            self.records = Records(self.data_set, title)
+_OF_ORDER: Final = {"type", "shuffle", "seed", "stochastic", "stream_name"}
 
 
 class TFDSStreamingSource(TFDSSourceBase):
     """A split of a prepared data set, its records read as they are asked for.
 
     Where the format of the files gives random access, it is an indexed source: records of any index, all of them shuffled,
-    sharded, and resumed in O(1), without TensorFlow. On the ``tf.data`` backend it is a stream, resumed exactly too. Which one it
-    is shows in `access`; either is an instance of this class, which is not to be derived from.
+    sharded, and resumed in O(1), without TensorFlow. On the ``tf.data`` backend it is a stream, resumed exactly too. Which
+    one it is shows in `access`; either is an instance of this class, which is not to be derived from.
 
     Args:
         config: Its settings.
@@ -43,7 +31,8 @@ class TFDSStreamingSource(TFDSSourceBase):
 
     Raises:
         TypeError: ``config`` is of another class.
-        Whatever `DataSet.open` and `Records` raise of a data set that cannot be read.
+        ValueError: ``cacheable``, where TensorFlow reads the files.
+        Whatever `Opened` raises of a data set that cannot be read.
     """
 
     config_class: ClassVar[type[SourceConfig]] = TFDSStreamingConfig
@@ -69,6 +58,11 @@ class TFDSStreamingSource(TFDSSourceBase):
         require_config(config, TFDSStreamingConfig, title)
         if opened is None or not reads_alike(config, opened.config):
             opened = Opened(config, title)
+        if config.cacheable and opened.data_set.backend == "tf.data":
+            raise ValueError(
+                f"{title} reads {opened.data_set.full_name} by tf.data, forward only, which keeps no records: cacheable has no "
+                "use; leave it out, or load the data set with TFDSEagerSource"
+            )
         made = object.__new__(_class_of(opened.data_set.backend))
         object.__setattr__(made, "_opened", opened)  # its constructor is called next, with what was given here
         return made  # type: ignore[return-value]  # it is a subclass of this class, as the docstring says
@@ -88,6 +82,13 @@ class TFDSStreamingSource(TFDSSourceBase):
     def constructor_data(self) -> tuple[Any, ...]:
         """The data set and its open files, which copies share."""
         return (self._opened,)
+
+
+def stream_of(opened: Opened) -> TFDSStreamingSource:
+    """A source over what another one has opened, its records in the order of their index."""
+    shared = TFDSConfigBase.model_fields.keys() & opened.config.model_fields_set
+    options = {field: getattr(opened.config, field) for field in shared - _OF_ORDER}
+    return TFDSStreamingSource(TFDSStreamingConfig(**options), opened)
 
 
 def _class_of(backend: Reader) -> type[TFDSStreamingSource]:

@@ -15,10 +15,11 @@ from datarax_core.streaming import StreamingSourceBase
 
 from ._config import TFDSStreamingConfig
 from ._file_table import FileTable
+from ._opening import Opened
 from ._parts import FilePart
 from ._record_files import RecordFiles
 from ._source import own_streams
-from ._streaming import Opened, TFDSStreamingSource
+from ._streaming import TFDSStreamingSource
 from ._tf_graph import Graph, Shuffle, tensorflow
 from ._tf_values import as_numpy, spec_of_features
 

@@ -1,13 +1,22 @@
 """The data sets on disk, written once for all tests."""
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tfds_data
 import tfds_zoo
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where indices are kept while tests run, which is not the user's own cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATARAX_CACHE_DIR", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")
