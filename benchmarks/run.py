@@ -17,6 +17,7 @@ import prefetch
 import processes
 import start
 import tfds
+import tfds_decoding
 import workers
 from _measure import report
 
@@ -24,6 +25,7 @@ PARTS = {
     "arrayrecord": arrayrecord,
     "memory": memory_source,
     "decoders": decoders,
+    "tfds_decoding": tfds_decoding,
     "mix": mix,
     "tfds": tfds,
     "flat": flat,

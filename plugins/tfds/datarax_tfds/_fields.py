@@ -14,8 +14,8 @@ import numpy as np
 
 from ._items import Item, TensorItem, objects, stacked
 from ._numbers import AnyArray, kind_of, numbers_of, put_numbers, varying_numbers
-from ._stored import BYTES, INTEGERS, Features, Missing, Records, several, single
-from ._undecodable import UndecodableRecord, Unfit
+from ._stored import BYTES, INTEGERS, Features, Missing, Records, require_example, several, single
+from ._undecodable import UndecodableRecord, Unfit, counted
 
 OBJECT: Final = np.dtype(object)
 _INT32: Final = np.dtype(np.int32)
@@ -73,6 +73,7 @@ class Field(ABC):
             return [read(record, key, kind) for record in records.features]
         except Missing:
             if len(records.features) == 1:
+                require_example(records.stored[0])
                 return [absent()]
             return [self._values(read, records.only(row), kind, absent)[0] for row in range(len(records.features))]
 
@@ -180,7 +181,7 @@ class SequenceField(Field):
         rows = self._values(several, records, BYTES, list if length is None else _nothing)
         for values in rows:
             if length not in (None, len(values)):
-                raise Unfit(f"{len(values)} values")
+                raise Unfit(counted(len(values), "value"))
         if self.is_varying:
             for row, values in enumerate(rows):
                 out[row] = stacked(self.item, values)
@@ -214,4 +215,4 @@ def _reshaped(values: AnyArray, shape: Shape) -> AnyArray:
     try:
         return values.reshape(sizes)
     except ValueError:
-        raise Unfit(f"{len(values)} values") from None
+        raise Unfit(counted(len(values), "value")) from None

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from ._bmp import bmp_decode
 from ._numbers import AnyArray
 from ._spread import spread
 from ._undecodable import Unfit
@@ -29,28 +30,23 @@ class ImageItem(NamedTuple):
 
     def fill(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         """See `Item`; spread over the cores, if there is much to decode."""
-        is_varying = None in self.shape
+        put = self._put_new if None in self.shape else self._put
+        spread(lambda start, stop: put(encoded[start:stop], out[start:stop]), len(encoded), size=sum(map(len, encoded)))
 
-        def work(start: int, stop: int) -> None:
-            for row in range(start, stop):
-                if is_varying:
-                    out[row] = self._new(encoded[row])
-                else:
-                    self._put(encoded[row], out[row])
-
-        spread(work, len(encoded), size=sum(map(len, encoded)))
-
-    def _put(self, encoded: bytes, out: AnyArray) -> None:
+    def _put(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         pixels = out.view(np.uint8) if self.dtype == np.float32 else out  # TFDS stores the four bytes as RGBA
-        decode = _decoder_of(encoded)
-        try:
-            decode(encoded, out=pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-        except Exception:  # noqa: BLE001 - codecs raise what they like; the next look says what is wrong
-            pixels[...] = self._fitted(encoded)
+        targets = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+        for row, value in enumerate(encoded):
+            decode = _decoder_of(value)
+            try:
+                decode(value, out=targets[row])
+            except Exception:  # noqa: BLE001 - codecs raise what they like; the next look says what is wrong
+                pixels[row] = self._fitted(value)
 
-    def _new(self, encoded: bytes) -> AnyArray:
-        pixels = np.ascontiguousarray(self._fitted(encoded))
-        return pixels.view(np.float32) if self.dtype == np.float32 else pixels
+    def _put_new(self, encoded: Sequence[bytes], out: AnyArray) -> None:
+        for row, value in enumerate(encoded):
+            pixels = np.ascontiguousarray(self._fitted(value))
+            out[row] = pixels.view(np.float32) if self.dtype == np.float32 else pixels
 
     def _fitted(self, encoded: bytes) -> AnyArray:
         """The pixels, with channels and dtype as declared."""
@@ -81,7 +77,7 @@ def _decoder_of(encoded: bytes) -> Callable[..., AnyArray]:
         _require_end(encoded)
         return codecs.jpeg8_decode  # type: ignore[no-any-return]  # likewise
     if encoded.startswith(b"BM"):
-        return codecs.bmp_decode  # type: ignore[no-any-return]  # likewise
+        return bmp_decode
     if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
         return codecs.webp_decode  # type: ignore[no-any-return]  # likewise
     found = "a GIF" if encoded.startswith(b"GIF8") else f"the bytes {encoded[:8]!r}"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ._numbers import AnyArray
-from ._undecodable import Unfit
+from ._undecodable import Unfit, counted
 
 
 class Item(Protocol):
@@ -51,7 +51,7 @@ class TensorItem(NamedTuple):
         try:
             return np.frombuffer(raw, self.dtype).reshape([-1 if size is None else size for size in self.shape]).copy()
         except ValueError:
-            raise Unfit(f"{len(raw)} bytes") from None
+            raise Unfit(counted(len(raw), "byte")) from None
 
     def _copy(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         memory = out.data
@@ -59,7 +59,7 @@ class TensorItem(NamedTuple):
         for value in encoded:
             raw = self._raw(value)
             if len(raw) != size:
-                raise Unfit(f"{len(raw)} bytes")
+                raise Unfit(counted(len(raw), "byte"))
             memory[start : start + size] = raw
             start += size
         self._check(out)

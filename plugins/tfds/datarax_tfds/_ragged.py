@@ -9,8 +9,8 @@ import numpy as np
 from ._fields import OBJECT, Field
 from ._items import Item, objects, stacked
 from ._numbers import AnyArray, kind_of, numbers_of
-from ._stored import BYTES, INTEGERS, Features, Missing, Records, several, single
-from ._undecodable import Unfit
+from ._stored import BYTES, INTEGERS, Features, Missing, Records, require_example, several, single
+from ._undecodable import Unfit, counted
 
 _INT64 = np.dtype(np.int64)
 
@@ -28,6 +28,8 @@ class RaggedField(Field):
     def fill(self, records: Records, out: AnyArray) -> None:
         """See `Field`."""
         for row, record in enumerate(records.features):
+            if not record[f"{self.key}/ragged_flat_values"]:
+                require_example(records.stored[row])
             nested = self._nested(self._flat(record), self._lengths(record))
             if self.is_varying:
                 out[row] = nested
@@ -67,7 +69,7 @@ class RaggedField(Field):
                 raise Unfit(f"{len(values)} values in rows of {ends[-1]}")
             values = [values[start:end] for start, end in pairwise(ends)]
         if self.shape[0] not in (None, len(values)):
-            raise Unfit(f"{len(values)} rows")
+            raise Unfit(counted(len(values), "row"))
         return values  # type: ignore[no-any-return]  # a list, of which there is one level at least
 
 
@@ -83,4 +85,4 @@ def _in_units(values: AnyArray, shape: tuple[int | None, ...]) -> AnyArray:
     try:
         return values.reshape(-1, *shape) if len(values) else values.reshape(0, *shape)
     except ValueError:
-        raise Unfit(f"{len(values)} values") from None
+        raise Unfit(counted(len(values), "value")) from None

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, Self, TypeAlias
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]  # no stubs
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # likewise
 
-from ._undecodable import UndecodableRecord, Unfit
+from ._undecodable import UndecodableRecord, Unfit, counted
 
 Features: TypeAlias = Mapping[str, bytes]
 """The features of one record by key, each as it is stored; one that is not there is empty."""
@@ -70,7 +70,7 @@ def single(record: Features, key: str, kind: int) -> bytes:
     values = several(record, key, kind)
     if kind == BYTES:
         if len(values) != 1:
-            raise Unfit(f"{len(values)} values")
+            raise Unfit(counted(len(values), "value"))
         return values[0]
     if any(len(piece) % 4 if kind == FLOATS else piece[-1:] > b"\x7f" for piece in values):
         raise Unfit(f"{_WORDS[kind]} in pieces that end within one")
@@ -91,7 +91,7 @@ def several(record: Features, key: str, kind: int) -> list[bytes]:
         raise Unfit(f"{len(stored)} bytes that are no feature") from error
     found = feature.WhichOneof("kind")
     if found is None:
-        raise Missing
+        raise Unfit(f"{len(stored)} bytes that are no feature") if stored else Missing
     if found != _LISTS[kind]:
         raise Unfit(next(word for tag, word in _WORDS.items() if _LISTS[tag] == found))
     values = getattr(feature, found)
@@ -117,6 +117,22 @@ def _varint(number: int) -> bytes:
         number >>= 7
     written.append(number)
     return bytes(written)
+
+
+def require_example(record: bytes | memoryview) -> None:
+    """Refuse a record that only looked like one because features that nobody asked for are not looked into.
+
+    For where something is missing: it may be there, damaged.
+
+    Raises:
+        Unfit: By protobuf's usual schema it is no Example.
+    """
+    from tensorflow_datasets.proto import tf_example_pb2  # noqa: PLC0415 - the plugin's import does not load TFDS
+
+    try:
+        tf_example_pb2.Example.FromString(record)
+    except DecodeError:
+        raise Unfit("no value, in a record that is damaged,") from None
 
 
 def _pieces(numbers: Any, kind: int) -> list[bytes]:

@@ -18,3 +18,8 @@ class UndecodableRecord(ValueError):  # noqa: N818 - whoever reads knows the fil
 
 class Unfit(ValueError):  # noqa: N818 - likewise: of one value, whose row and field the caller knows
     """A stored value is not as declared; the text is what was found, such as "3 values"."""
+
+
+def counted(count: int, word: str) -> str:
+    """The count with its word: "1 value", "3 values"."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

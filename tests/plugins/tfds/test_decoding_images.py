@@ -31,7 +31,7 @@ def decoded(encoded: bytes, shape: tuple[int | None, ...], dtype: str) -> Any:
 @pytest.mark.parametrize("channels", [0, 1, 3, 4])
 @pytest.mark.parametrize("name", tfds_zoo.pictures())
 def test_pixels_are_those_of_tensorflow(zoo: dict[str, Any], name: str, channels: int, dtype: str) -> None:
-    encoded, expected = tfds_zoo.pictures()[name], zoo["pictures"][name, channels, dtype]
+    encoded, expected = tfds_zoo.pictures()[name], zoo["pictures"].get((name, channels, dtype))
     fixed = ((32, 48) if "jpeg" in name else (5, 7)) + (channels,)
     for shape in ((None, None, channels), fixed) if channels else ((None, None, None),):
         if _is_refused(name, channels, dtype):
@@ -61,6 +61,20 @@ def test_webp_is_read(shape: tuple[int | None, ...]) -> None:
 def test_jpegs_with_bytes_behind_their_end_are_whole() -> None:
     jpeg = imagecodecs.jpeg8_encode(tfds_zoo.pixels(16, 16, 3))
     assert np.array_equal(decoded(jpeg + bytes(10), (16, 16, 3), "uint8"), imagecodecs.jpeg8_decode(jpeg))
+
+
+@pytest.mark.parametrize("name", [*tfds_zoo.pictures(), "webp"])
+def test_a_damaged_head_is_an_error_or_an_image(name: str) -> None:
+    whole = imagecodecs.webp_encode(tfds_zoo.pixels(9, 9, 3)) if name == "webp" else tfds_zoo.pictures()[name]
+    rng, refused = np.random.default_rng(0), 0
+    for place in range(min(len(whole), 64)):
+        for value in rng.integers(0, 256, 4).tolist():
+            damaged = whole[:place] + bytes([value]) + whole[place + 1 :]
+            try:
+                assert decoded(damaged, (None, None, 3), "uint8").shape[-1] == 3
+            except UndecodableRecord:
+                refused += 1
+    assert refused
 
 
 # -- many at once -------------------------------------------------------------------------------------------------------------
