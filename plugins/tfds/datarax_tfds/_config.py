@@ -1,5 +1,6 @@
 """What can be set on a TFDS source."""
 
+import os
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import (
@@ -28,6 +29,8 @@ from ._download_options import checked_options
 from ._names import DataSetName
 from ._splits import require_form, split_text
 
+Placement: TypeAlias = Literal["auto", "device", "host"]
+
 DEFAULT_SEED: Final = 42
 
 _SHUFFLE_BUFFER: Final = "Records among which tf.data shuffles; where there is random access, all are shuffled."
@@ -44,15 +47,16 @@ def _of_split(value: str) -> str:
     return value
 
 
+def _at_home(value: Any) -> Any:
+    return os.path.expanduser(value) if isinstance(value, str | os.PathLike) else value  # noqa: PTH111 - it may be an address
+
+
 def _on_this_machine(value: str) -> str:
     if "://" in value:
         raise ValueError(
             f"{value!r} is elsewhere, but the files are read in place; copy the data set to this machine first"
         )
     return value
-
-
-Placement: TypeAlias = Literal["auto", "device", "host"]
 
 
 def _of_tf_data(value: int | None, info: ValidationInfo) -> int | None:
@@ -73,8 +77,8 @@ class TFDSConfigBase(SourceConfigBase):
     split: Annotated[Name, BeforeValidator(split_text), AfterValidator(_of_split)] = Field(
         description="The records: train, train[:200], train[10%:], train+test, all, even_splits('train', n=3)[0]."
     )
-    data_dir: Annotated[LocalPath, AfterValidator(_on_this_machine)] | None = Field(
-        default=None, description="The folder of prepared data sets; null is TFDS's own."
+    data_dir: Annotated[LocalPath, BeforeValidator(_at_home), AfterValidator(_on_this_machine)] | None = Field(
+        default=None, description="The folder of prepared data sets, ~ for your own; null is TFDS's."
     )
     try_gcs: Flag = Field(
         default=False, description="Fetch the prepared data set from Google's bucket, if it is not on disk, but there."

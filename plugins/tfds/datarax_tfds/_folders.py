@@ -20,7 +20,7 @@ INCOMPLETE: Final = "incomplete."
 def data_dirs(given: str | None) -> list[Path]:
     """The folders of data sets: the one that is given, or else TFDS's own."""
     listed = tensorflow_datasets().core.utils.file_utils.list_data_dirs(given)
-    return [Path(os.path.abspath(os.path.expanduser(folder))) for folder in listed]  # noqa: PTH100, PTH111 - no links resolved
+    return [Path(os.path.abspath(folder)) for folder in listed]  # noqa: PTH100 - links stay as they are
 
 
 def find(name: DataSetName, dirs: Iterable[Path]) -> Path | None:

@@ -12,7 +12,7 @@ from ._installed import tensorflow_datasets
 from ._parts import FilePart
 
 _JOINED: Final = re.compile(r"\s*\+\s*")
-_BOUND: Final = r"(?:-?[\d_]+(?:\.\d+)?(?:%|shard)?)?"
+_BOUND: Final = r"(?:-?\d+(?:_\d+)*(?:\.\d+)?(?:%|shard)?)?"
 _SLICED: Final = re.compile(rf"(?P<split>[\w-]+)(?:\[(?P<start>{_BOUND})(?P<colon>:(?P<stop>{_BOUND}))?\])?")
 _FORMS: Final = "write train, train[:200], train[10%:90%], train[-2shard:], all, or several joined by +"
 _EVENLY: Final = "even_splits("

@@ -5,11 +5,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tfds_made
 
 from datarax_core.errors import DataFileError
 from datarax_tfds import TFDSStreamingConfig
@@ -34,6 +34,8 @@ NOT_HERE = [
         "mnist",
         r"data set 'mnist' is not on this machine and local_files_only=True .*; missing: .*/tfrecord/mnist/3\.0\.1",
     ),
+    ("glue", r"data set 'glue' .*; missing: .*/tfrecord/glue/cola/2\.0\.0"),  # its default config
+    ("glue/sst2:2.0.0", r"data set 'glue/sst2:2\.0\.0' .*; missing: .*/tfrecord/glue/sst2/2\.0\.0"),
     ("qm9", r"data set 'qm9' is not on this machine .*/tfrecord/qm9"),  # TFDS's code imports what is not installed
     ("mnsit", r"missing: .*/tfrecord/mnsit; did you mean 'mnist' or"),
     ("digit", r"data set 'digit' .*/tfrecord/digit; did you mean 'digits' or 'digits_png'\?"),
@@ -262,18 +264,10 @@ def test_a_backend_that_does_not_fit_the_files_is_refused(backend: Any, formats:
         choose_reader(backend, formats, "d/1.0.0")
 
 
-class _Hidden(PathFinder):
-    """As where TensorFlow is not installed."""
-
-    @classmethod
-    def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> Any:
-        return None if fullname == "tensorflow" else super().find_spec(fullname, path, target)
-
-
 def test_a_format_that_only_tensorflow_reads_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_reader("auto", ["parquet"], "d/1.0.0") == ("tf.data", "parquet")
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [_Hidden])
+    monkeypatch.setattr(sys, "meta_path", [tfds_made.NotInstalled("tensorflow")])
     match = (
         r"reading the parquet files of d/1\.0\.0 .* needs TensorFlow, .*; pip install \"datarax-tfds\[tensorflow\]\""
     )

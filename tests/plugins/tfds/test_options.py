@@ -54,7 +54,7 @@ EVERYTHING: dict[str, Any] = {
     "seed": 7,
     "try_gcs": True,
     "beam_num_workers": 4,
-    "backend": "tfrecord",
+    "backend": "tf.data",
     "shuffle_buffer_size": 10,
     "prefetch_buffer": 0,
 }
@@ -79,6 +79,16 @@ def test_a_data_dir_is_relative_to_the_config_file(tmp_path: Any) -> None:
     source = {"type": "tfds_eager", "name": "mnist", "split": "train", "data_dir": "data"}
     path.write_text(yaml.safe_dump({"batch_size": 4, "source": source}))
     assert load_config(path).source == TFDSEagerConfig(name="mnist", split="train", data_dir=tmp_path / "data")
+
+
+def test_a_data_dir_may_be_in_the_home_folder(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "train.yaml"
+    path.write_text("batch_size: 4\nsource: {type: tfds, name: mnist, split: train, data_dir: ~/data}\n")
+    source: Any = load_config(path).source
+    assert (
+        source.data_dir == TFDSConfig(name="mnist", split="train", data_dir="~/data").data_dir == str(tmp_path / "data")
+    )
 
 
 BAD: list[tuple[dict[str, Any], str]] = [

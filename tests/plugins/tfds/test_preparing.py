@@ -99,6 +99,17 @@ def test_workers_of_beam_are_refused_for_a_builder_that_uses_none(tmp_path: Path
         opened(tmp_path, beam_num_workers=2)
 
 
+@pytest.mark.parametrize("workers", [None, 2])
+def test_beam_is_named_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int | None
+) -> None:
+    opened(tmp_path)  # which imports what preparing takes
+    monkeypatch.setattr(sys, "meta_path", [tfds_made.NotInstalled("apache_beam")])
+    match = r"preparing data set 'made_by_beam/1\.0\.0' takes Beam, which is not installed; pip install apache-beam"
+    with pytest.raises(ImportError, match=match):
+        opened(tmp_path, "made_by_beam", beam_num_workers=workers)
+
+
 class Bucket(BaseHTTPRequestHandler):
     """What Google's bucket answers: the list of its objects in pages, and their content."""
 

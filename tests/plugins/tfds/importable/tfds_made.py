@@ -1,6 +1,7 @@
 """Data sets that TFDS can prepare without a download. Importing this registers them, and imports TFDS, but no TensorFlow."""
 
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from typing import Any, ClassVar
 
 import numpy as np
@@ -106,3 +107,13 @@ class MadeByBeam(tfds.core.BeamBasedBuilder, MadeNumbers):  # type: ignore[misc]
     def _generate_examples(self) -> Any:
         beam = tfds.core.lazy_imports.apache_beam
         return beam.Create([(number, {"number": number, "text": ""}) for number in range(NUM_RECORDS)])
+
+
+class NotInstalled:
+    """For ``sys.meta_path``: as where a module is not installed."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        return None if fullname == self._module else PathFinder.find_spec(fullname, path, target)
