@@ -6,7 +6,6 @@ nothing where they are neighbours, which are read in one call.
 """
 
 import os
-import struct
 from typing import Final
 
 import google_crc32c
@@ -20,8 +19,7 @@ from ._tfrecord_index import HEADER, OVERHEAD, record_offsets
 from ._unreadable import UnreadableError
 
 _FOOTER: Final = OVERHEAD - HEADER
-_HEADER_AT: Final = struct.Struct("<QI").unpack_from
-_FOOTER_AT: Final = struct.Struct("<I").unpack_from
+_HEADER: Final = np.dtype([("length", "<u8"), ("checksum", "<u4")])
 _RUN_BYTES: Final = 1 << 20
 """Neighbours are read together up to the next multiple of this in their file."""
 
@@ -112,35 +110,33 @@ class _Found:
         self._begins: list[int] = begins.tolist()
         self._ends: list[int] = ends.tolist()
         self._lengths = ends - begins - OVERHEAD
-        self._headers: list[tuple[int, int]] = []
-        self._footers: list[int] = []
+        self._headers: list[bytes] = []
+        self._footers: list[bytes] = []
         self._checksums: list[int] = []
 
     def take(self, first: int, last: int, buffer: bytes, base: int) -> None:
         """Note the records ``first .. last`` of the call, in the order of the files, which ``buffer`` has from ``base`` on."""
-        if len(buffer) < self._ends[last - 1] - base:  # the file became shorter this moment
-            buffer += bytes(self._ends[last - 1] - base - len(buffer))
+        missing = self._ends[last - 1] - base - len(buffer)
+        buffer += bytes(max(missing, 0))  # where the file became shorter this moment; else nothing, which copies nothing
+        checksum = google_crc32c.value
         for number in range(first, last):
             begin, end = self._begins[number] - base, self._ends[number] - base
-            record = buffer[begin + HEADER : end - _FOOTER]
+            content = begin + HEADER, end - _FOOTER
+            record = buffer[content[0] : content[1]]
             self.records[self._order[number]] = record
-            self._headers.append(_HEADER_AT(buffer, begin))
-            self._footers.append(_FOOTER_AT(buffer, end - _FOOTER)[0])
-            self._checksums.append(google_crc32c.value(record))
+            self._headers.append(buffer[begin : content[0]])
+            self._footers.append(buffer[content[1] : end])
+            self._checksums.append(checksum(record))
 
     def first_wrong(self) -> tuple[int, str] | None:
         """(its place in the call, what is wrong with it) of a record that is not as its checksums say."""
-        headers = np.asarray(self._headers, np.uint64)
-        is_elsewhere = (headers[:, 0] != self._lengths.astype(np.uint64)) | (
-            headers[:, 1] != length_checksums(self._lengths)
-        )
-        is_damaged = masked(np.asarray(self._checksums, np.uint32)) != np.asarray(self._footers, np.uint32)
-        wrong = is_elsewhere | is_damaged
+        headers = np.frombuffer(b"".join(self._headers), _HEADER)
+        footers = np.frombuffer(b"".join(self._footers), "<u4")
+        is_elsewhere = (headers["length"] != self._lengths) | (headers["checksum"] != length_checksums(self._lengths))
+        wrong = is_elsewhere | (masked(np.asarray(self._checksums, np.uint32)) != footers)
         if not wrong.any():
             return None
         first = int(np.argmax(wrong))
         if is_elsewhere[first]:
-            return self._order[
-                first
-            ], "its length does not have the checksum, or the value, that the index of its file has"
+            return self._order[first], "its length does not have the checksum, or the value, that the index of its file has"
         return self._order[first], "its content does not have the checksum that is stored with it"
