@@ -15,7 +15,6 @@ from packaging.utils import canonicalize_name
 from ._discovery import CORE, GROUPS, Environment, Installed
 from ._diversion import stdout_to_stderr
 from ._strictness import is_strict, leave_out
-from .suggestions import did_you_mean
 from .errors import (
     PluginConflictError,
     PluginDisabledError,
@@ -23,6 +22,7 @@ from .errors import (
     PluginLoadError,
     PluginNotFoundError,
 )
+from .suggestions import did_you_mean
 
 DISABLE_VARIABLE: Final = "DATARAX_DISABLE_PLUGINS"
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import Any, Final, TypeAlias
 
-from .suggestions import did_you_mean
 from .errors import PluginContractError
 from .hookspecs import PROJECT, HookSpecs, hookimpl
+from .suggestions import did_you_mean
 
 _MARK: Final = f"{PROJECT}_impl"
 _PREFIX: Final = f"{PROJECT}_"

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .suggestions import did_you_mean
 from .errors import SpecError, StageError
+from .suggestions import did_you_mean
 
 Batch: TypeAlias = Any
 """A pytree of arrays with one leading dimension, usually a dict of named fields."""

@@ -18,9 +18,9 @@ from datarax_core._config_base import FrozenConfig
 from datarax_core._examples import example_of
 from datarax_core._schema import model_schema
 from datarax_core._schema_words import in_words
-from datarax_core.suggestions import did_you_mean
 from datarax_core.errors import PluginNotFoundError
 from datarax_core.registry import SourceRegistry
+from datarax_core.suggestions import did_you_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
