@@ -180,13 +180,13 @@ class Catalog:
         enabled = self._enabled(name)
         home = self.kind.homes.get(name)
         strangers = sorted({entry.dist for entry in enabled if home and entry.dist != home})
+        if len(enabled) < 2 and not strangers:
+            return ""
         provided = "is provided by " + _list(f"{entry.origin} ({entry.target})" for entry in enabled)
         if strangers:
             remedy = f"uninstall {_list(strangers)}, or set {DISABLE_VARIABLE}={','.join(strangers)}"
             return f"{provided}, but that name belongs to {home}; {remedy}"
-        if len(enabled) > 1:
-            return f"{provided}; uninstall one, or set {DISABLE_VARIABLE} to the distribution that you do not want"
-        return ""
+        return f"{provided}; uninstall one, or set {DISABLE_VARIABLE} to the distribution that you do not want"
 
     # -- what is wrong with an environment ------------------------------------------------------------------------------
 

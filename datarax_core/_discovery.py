@@ -23,6 +23,9 @@ CORE: Final = "datarax-core"
 
 GROUPS: Final = ("datarax.sources", "datarax.stages", "datarax.decoders", "datarax.hooks")
 
+_FIELDS: Final = ("Name:", "Version:", "Requires-Dist:")
+"""How the lines of metadata begin that matter here."""
+
 _PLAIN: Final = re.compile(r"([\w.-]+) *(?:\(([^;@\[]*)\)|([^;@\[(]*))")
 """A requirement without marker, extras and address."""
 
@@ -153,7 +156,9 @@ def _fields(dist: metadata.Distribution) -> list[tuple[str, str]]:
         declared = [("Name", dist.metadata["Name"]), ("Version", dist.metadata["Version"])]
         return declared + [("Requires-Dist", line) for line in dist.requires or ()]
     head = text.partition("\n\n")[0].splitlines()
-    return [(key, value.strip()) for key, _, value in (line.partition(":") for line in head)]
+    return [
+        (key, value.strip()) for key, _, value in (line.partition(":") for line in head if line.startswith(_FIELDS))
+    ]
 
 
 def _text(dist: metadata.Distribution, name: str) -> str | None:
