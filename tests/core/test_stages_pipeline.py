@@ -13,6 +13,7 @@ from flax import nnx
 from datarax_core import (
     Cache,
     Cast,
+    Columns,
     ConfigError,
     OneHot,
     Pipeline,
@@ -173,8 +174,8 @@ def test_text_that_is_left_is_refused_in_compiled_routes(make_source: MakeSource
         ([*STAGES, Select(fields=("image", "label"))], r"^stages\[4\]\.fields\[1\]: the records have no field 'label'"),
         ([lambda batch: {"x": batch["label"]}, Cast(field="label", dtype="int32")], r"^stages\[1\]\.field: .*'label'"),
         ([Select(fields=("image",)), Rename(fields={"text": "x"})], r"^stages\[1\]\.fields\.text: .* no field 'text'"),
-        ([Rename(fields={"text": "a.b"})],
-         r"^stages\[0\]\.fields\.text: 'text' rides beside the batch, at the top of it; 'a\.b' would be inside of 'a'"),
+        ([Rename(fields={"text": "image.b"})],
+         r"^stages\[0\]\.fields\.text: 'image' is a field, which 'b' cannot be put into"),
         ([Rename(fields={"text": "image"})], r"^stages\[0\]\.fields\.text: the name 'image' is taken"),
         ([Cast(field="text", dtype="int8")],
          r"^stages\[0\]\.field: field 'text' is <U8, which rides beside the batch: no device has it, and no stage is"),
@@ -316,3 +317,25 @@ def test_a_stage_that_cannot_work_is_told_with_its_line(registries: dict[str, An
         Pipeline.from_config(
             load_config(path, **registries), registries["registry"], stages=[OneHot(field="label", classes=3)]
         )
+
+
+NESTED = {"id": np.arange(6), "at": {"x": np.arange(6.0), "text": np.array([f"t{i}" for i in range(6)])}}
+
+
+@pytest.mark.parametrize(
+    ("stages", "fields"),
+    [
+        ([Select(fields=("at",))], {"at": {"x", "text"}}),
+        ([Select(fields=("at.text", "id"))], {"id": None, "at": {"text"}}),
+        ([Rename(fields={"at": "here"})], {"id": None, "here": {"x", "text"}}),
+        ([Rename(fields={"at.text": "words", "id": "at.id"})], {"words": None, "at": {"x", "id"}}),
+        ([Rename(fields={"at": "a"}), Select(fields=("a.text",))], {"a": {"text"}}),
+    ],
+)
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_names_reach_nested_fields_that_ride_beside_the_batch_too(
+    make_source: MakeSource, placement: str, stages: list[Any], fields: dict[str, Any]
+) -> None:
+    pipeline = Pipeline(source=make_source(Columns.of_tree(NESTED), placement=placement), stages=stages, batch_size=3)
+    for tree in (next(iter(pipeline)), pipeline.element_spec()):
+        assert {name: set(value) if isinstance(value, dict) else None for name, value in tree.items()} == fields
