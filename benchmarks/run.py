@@ -9,12 +9,14 @@ import arrayrecord
 import decoders
 import flat
 import footprint
+import hooks
 import jax
 import memory_source
 import mix
 import numpy as np
 import prefetch
 import processes
+import registry
 import start
 import workers
 from _measure import report
@@ -30,6 +32,8 @@ PARTS = {
     "workers": workers,
     "processes": processes,
     "footprint": footprint,
+    "registry": registry,
+    "hooks": hooks,
 }
 
 

@@ -7,11 +7,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._stages import Cast, OneHot, Rename, Rescale, Select
     from .buffers import aligned_empty
     from .build import build_source
     from .cache import Cache
     from .capabilities import Access, Capabilities
     from .columns import Columns, columns_of
+    from .compatibility import API_VERSION
     from .config import (
         AnySource,
         DataraxModuleConfig,
@@ -36,12 +38,16 @@ if TYPE_CHECKING:
         PluginIncompatibleError,
         PluginLoadError,
         PluginNotFoundError,
+        PluginWarning,
         RecordError,
         SpecError,
+        StageError,
         StateError,
         WorkerError,
     )
     from .graph import Graph
+    from .hooks import HookRegistry, Hooks, default_hooks, record_failed
+    from .hookspecs import hookimpl
     from .local_files import LocalFilesOnlyMixin
     from .metadata import MetadataManager, RecordMetadata
     from .module import DataraxModule, StructuralModule
@@ -52,15 +58,18 @@ if TYPE_CHECKING:
     from .registry import SourceInfo, SourceRegistry
     from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
     from .source import DataSourceModule
+    from .stages import AnyStage, Stage, StageRegistry
     from .streaming import StreamingSourceBase
     from .subset import Subset
 
 _HOMES = {
+    "_stages": ("Cast", "OneHot", "Rename", "Rescale", "Select"),
     "buffers": ("aligned_empty",),
     "build": ("build_source",),
     "capabilities": ("Access", "Capabilities"),
     "cache": ("Cache",),
     "columns": ("Columns", "columns_of"),
+    "compatibility": ("API_VERSION",),
     "config": (
         "AnySource",
         "DataraxModuleConfig",
@@ -85,12 +94,16 @@ _HOMES = {
         "PluginIncompatibleError",
         "PluginLoadError",
         "PluginNotFoundError",
+        "PluginWarning",
         "RecordError",
         "SpecError",
+        "StageError",
         "StateError",
         "WorkerError",
     ),
     "graph": ("Graph",),
+    "hooks": ("HookRegistry", "Hooks", "default_hooks", "record_failed"),
+    "hookspecs": ("hookimpl",),
     "local_files": ("LocalFilesOnlyMixin",),
     "metadata": ("MetadataManager", "RecordMetadata"),
     "module": ("DataraxModule", "StructuralModule"),
@@ -101,17 +114,21 @@ _HOMES = {
     "registry": ("SourceInfo", "SourceRegistry"),
     "sequence": ("SequenceSource", "SequenceSourceConfig", "from_sequence"),
     "source": ("DataSourceModule",),
+    "stages": ("AnyStage", "Stage", "StageRegistry"),
     "subset": ("Subset",),
     "streaming": ("StreamingSourceBase",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "API_VERSION",
     "Access",
     "AnyDecoder",
     "AnySource",
+    "AnyStage",
     "Cache",
     "Capabilities",
+    "Cast",
     "Columns",
     "ConfigError",
     "DataFileError",
@@ -123,11 +140,14 @@ __all__ = [
     "DecoderRegistry",
     "EagerSourceBase",
     "Graph",
+    "HookRegistry",
+    "Hooks",
     "LocalFilesOnlyMixin",
     "LocalPath",
     "MergeFields",
     "MetadataManager",
     "NarrowingError",
+    "OneHot",
     "Order",
     "Pipeline",
     "PipelineConfig",
@@ -138,9 +158,13 @@ __all__ = [
     "PluginIncompatibleError",
     "PluginLoadError",
     "PluginNotFoundError",
+    "PluginWarning",
     "Rebatch",
     "RecordError",
     "RecordMetadata",
+    "Rename",
+    "Rescale",
+    "Select",
     "SequenceSource",
     "SequenceSourceConfig",
     "SourceConfig",
@@ -149,6 +173,9 @@ __all__ = [
     "SourceRegistry",
     "SpecError",
     "SplitField",
+    "Stage",
+    "StageError",
+    "StageRegistry",
     "StateError",
     "StreamingSourceBase",
     "StructuralConfig",
@@ -158,9 +185,12 @@ __all__ = [
     "aligned_empty",
     "build_source",
     "columns_of",
+    "default_hooks",
     "from_sequence",
+    "hookimpl",
     "load_config",
     "prefetch_to_device",
+    "record_failed",
 ]
 
 

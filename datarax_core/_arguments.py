@@ -23,9 +23,14 @@ def require_stages(stages: Any) -> None:
     if callable(stages) or not isinstance(stages, Sequence):
         raise TypeError(f"stages is a list of callables, not {type(stages).__name__}")
     for number, stage in enumerate(stages):
-        if not callable(stage):
-            raise TypeError(f"stage {number} is not callable: {stage!r}; a stage takes a batch and returns one")
-        require_hash(stage, f"stage {number}")
+        require_stage(stage, f"stage {number}")
+
+
+def require_stage(stage: Any, what: str) -> None:
+    """Refuse what is not callable, or cannot be looked up."""
+    if not callable(stage):
+        raise TypeError(f"{what} is not callable: {stage!r}; a stage takes a batch and returns one")
+    require_hash(stage, what)
 
 
 def require_batches(plan: Plan) -> None:

@@ -1,12 +1,15 @@
 """Validation errors in words: what is unknown gets a suggestion, and every problem its place."""
 
-import difflib
-from collections.abc import Iterable, Iterator
-from typing import Any
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, PydanticKnownError
 
+from ._config_places import Location, Origin
+from ._problem import Problem
+from ._suggestions import did_you_mean
 from .errors import PluginError
 
 
@@ -37,17 +40,22 @@ def suggesting(invalid: ValidationError, fields: Iterable[str]) -> ValidationErr
     return ValidationError.from_exception_data(invalid.title, details)
 
 
-def problems(invalid: ValidationError, origin: str) -> Iterator[str]:
-    """One line for each error: ``train.yaml: source.sources[1].paths: message``."""
+def problems(invalid: ValidationError, given: Any, origin: Origin) -> list[Problem]:
+    """What is wrong with the config ``given``, by the lines of its file; a value that fits nothing of several is told once."""
+    found: dict[Location, list[ErrorDetails]] = {}
     for error in invalid.errors(include_url=False):
-        yield ": ".join(filter(None, [origin, _place(error["loc"]), _message(error)]))
+        found.setdefault(_location(error, given), []).append(error)
+    for location, errors in list(found.items()):  # one of several things that the value was held to be says more
+        if any(other[: len(location)] == location != other for other in found) and all(map(_is_about_kind, errors)):
+            del found[location]
+    listed = [origin.problem(location, _message(errors)) for location, errors in found.items()]
+    return sorted(listed, key=lambda problem: problem.line or 0)
 
 
 def _unknown_field(error: ErrorDetails, known: list[str]) -> InitErrorDetails:
     name = error["loc"][-1]
     message = f"unknown field {name!r}"
-    close = difflib.get_close_matches(str(name), known, n=1)
-    message += f"; did you mean {close[0]!r}?" if close else f" (fields: {', '.join(known)})"
+    message += did_you_mean(str(name), known) or f" (fields: {', '.join(known)})"
     reworded = PydanticCustomError("unknown_field", "{message}", {"message": message})
     return InitErrorDetails(type=reworded, loc=error["loc"], input=error["input"])
 
@@ -72,17 +80,63 @@ def _is_pydantic_own(error: ErrorDetails) -> bool:
     return True
 
 
-def _place(location: tuple[int | str, ...]) -> str:
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return "".join(parts).removeprefix(".")
+def _location(error: ErrorDetails, given: Any) -> Location:
+    """Where the value is in what was given: pydantic adds which of several things it was held to be."""
+    kept: list[int | str] = []
+    *outer, last = error["loc"] or (None,)
+    for part in error["loc"]:
+        is_held = isinstance(given, Mapping | list | tuple) and _holds(given, part)
+        if is_held or isinstance(given, BaseModel):
+            given = getattr(given, str(part), None) if isinstance(given, BaseModel) else given[part]
+            kept.append(part)
+        elif isinstance(given, Mapping) and part is last and len(kept) <= len(outer) and _is_lacking(error, given):
+            kept.append(part)
+    return tuple(kept)
 
 
-def _message(error: ErrorDetails) -> str:
-    message = error["msg"]
+def _holds(given: Any, part: int | str) -> bool:
+    if isinstance(given, Mapping):
+        return part in given
+    return isinstance(part, int) and part < len(given)
+
+
+def _is_lacking(error: ErrorDetails, given: Mapping[Any, Any]) -> bool:
+    """Whether an error in a mapping is about a key that it has not, rather than about the mapping."""
+    return error["type"] == "missing" or error["input"] is not given
+
+
+def _message(errors: Sequence[ErrorDetails]) -> str:
+    """What is wrong with one value, which may have been held to be several things."""
+    own = [error for error in errors if _is_about_kind(error)]
+    if len(own) < len(errors):
+        return next(_told(error) for error in errors if error not in own)
+    expected = list(dict.fromkeys(_in_words(error["msg"]) for error in own))
+    others = (message.removeprefix("should be ") for message in expected[1:])
+    return f"{', or '.join([expected[0], *others])}, not {shown(own[0]['input'])}"
+
+
+def _is_about_kind(error: ErrorDetails) -> bool:
+    return _is_pydantic_own(error) and error["type"] not in ("missing", "value_error")
+
+
+def _told(error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return "this field is required"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    if not _is_pydantic_own(error):
-        return message
-    return f"{message.removeprefix('Input ')}, not {error['input']!r:.80}"
+    return error["msg"]
+
+
+def _in_words(message: str) -> str:
+    return message.removeprefix("Input ").replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: cut short, however large it is."""
+    return f"{_SHORT.repr(value):.80}"
+
+
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = 20
+_SHORT.maxstring = _SHORT.maxother = 80

@@ -2,21 +2,28 @@
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, NamedTuple
 
+from ._config_places import Place, in_json, in_toml, in_yaml, repeated_in_json
+from ._problem import Problem
 from .errors import ConfigError
-
-if TYPE_CHECKING:
-    import yaml
 
 _SUFFIXES: Final = ".yaml, .yml, .toml or .json"
 
 
-def read_config_file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The mapping that a config file holds.
+class ConfigFile(NamedTuple):
+    """What a config file holds, and where."""
+
+    mapping: dict[str, Any]
+    top: Place
+
+
+def read_config_file(path: str | os.PathLike[str]) -> ConfigFile:
+    """The mapping that a config file holds, and the places of its values.
 
     Raises:
         ConfigError: It cannot be read, does not parse (line and column), names a key twice, or holds no mapping.
@@ -25,94 +32,99 @@ def read_config_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     text = _text(path)
     parse = _PARSERS.get(path.suffix.lower())
     if parse is None:
-        raise ConfigError(f"{path}: the suffix {path.suffix!r} says no known format; name the file {_SUFFIXES}")
+        raise _error(path, f"the suffix {path.suffix!r} says no known format; name the file {_SUFFIXES}")
     try:
-        config = parse(text, path) if text.strip() else None
+        config, top = parse(text, path) if text.strip() else (None, Place(1))
     except RecursionError as cause:
-        raise ConfigError(f"{path}: nested too deeply to be a config") from cause
+        raise _error(path, "nested too deeply to be a config") from cause
     if config is None or config == {}:
-        raise ConfigError(f"{path}: the file is empty; a pipeline config has a source and a batch_size")
+        raise _error(path, "the file is empty; a pipeline config has a source and a batch_size")
     if not isinstance(config, Mapping):
-        raise ConfigError(
-            f"{path}: the top level is a {type(config).__name__}, not a mapping; write fields such as batch_size: 128"
+        raise _error(
+            path, f"the top level is a {type(config).__name__}, not a mapping; write fields such as batch_size: 128"
         )
-    return dict(config)
+    return ConfigFile(dict(config), top)
+
+
+def _error(path: Path, message: str, line: int | None = None, column: int | None = None) -> ConfigError:
+    return ConfigError.of([Problem(file=str(path), line=line, column=column, message=message)])
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as cause:
-        raise ConfigError(f"{path}: no such file; check the path and the working folder {Path.cwd()}") from cause
+        raise _error(path, f"no such file; check the path and the working folder {Path.cwd()}") from cause
     except IsADirectoryError as cause:
-        raise ConfigError(f"{path}: is a folder; name the config file in it") from cause
+        raise _error(path, "is a folder; name the config file in it") from cause
     except PermissionError as cause:
-        raise ConfigError(f"{path}: permission denied; make the file readable for this user") from cause
+        raise _error(path, "permission denied; make the file readable for this user") from cause
     except OSError as cause:
-        raise ConfigError(f"{path}: cannot be read: {cause.strerror}") from cause
+        raise _error(path, f"cannot be read: {cause.strerror}") from cause
     except UnicodeDecodeError as cause:
-        raise ConfigError(f"{path}: byte {cause.start} is not UTF-8; save the file as UTF-8 text") from cause
+        raise _error(path, f"byte {cause.start} is not UTF-8; save the file as UTF-8 text") from cause
 
 
-def _json(text: str, path: Path) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        mapping: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in mapping:
-                raise ConfigError(f"{path}: the key {key!r} is given twice in one object; keep one")
-            mapping[key] = value
+def _json(text: str, path: Path) -> tuple[Any, Place]:
+    is_repeated = False
+
+    def pairs_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal is_repeated
+        mapping = dict(pairs)
+        is_repeated |= len(mapping) < len(pairs)
         return mapping
 
+    def refuse(constant: str) -> float:
+        raise ValueError(f"{constant} is no number in JSON")
+
     try:
-        return json.loads(text, object_pairs_hook=unique)
+        config = json.loads(text, object_pairs_hook=pairs_of, parse_constant=refuse)
     except json.JSONDecodeError as cause:
-        raise _syntax_error(path, "JSON", cause.lineno, cause.colno, cause.msg) from cause
+        raise _error(path, f"not valid JSON: {cause.msg}", cause.lineno, cause.colno) from cause
+    except ValueError as cause:  # an integer of thousands of digits
+        raise _error(path, f"not valid JSON: {cause}") from cause
+    if is_repeated and (found := repeated_in_json(text)):
+        key, line = found
+        raise _error(path, f"the key {key!r} is given twice in one object; keep one", line)
+    if isinstance(config, dict):
+        config.pop("$schema", None)  # for editors: JSON has no comments that could say it
+    return config, in_json(text)
 
 
-def _toml(text: str, path: Path) -> Any:
+def _toml(text: str, path: Path) -> tuple[Any, Place]:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as cause:  # its message ends with the line and column
-        raise ConfigError(f"{path}: not valid TOML: {cause}") from cause
+        config = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as cause:
+        message = str(cause)
+        found = re.search(r" \(at line (\d+), column (\d+)\)$", message)
+        line, column = (int(found[1]), int(found[2])) if found else (text.count("\n") + 1, None)
+        message = re.sub(r" \(at [^()]*\)$", "", message)
+        raise _error(path, f"not valid TOML: {message}", line, column) from cause
+    except ValueError as cause:  # an integer of thousands of digits; a date such as 2024-13-01
+        raise _error(path, f"not valid TOML: {cause}") from cause
+    top = Place(1, lambda: in_toml(text).inner())
+    return config, top
 
 
-def _yaml(text: str, path: Path) -> Any:
+def _yaml(text: str, path: Path) -> tuple[Any, Place]:
     import yaml  # noqa: PLC0415 - 20 ms that only YAML files pay
 
-    class UniqueKeyLoader(yaml.SafeLoader):
-        """``yaml.safe_load``, which takes the last of two equal keys without a word, but for that."""
-
-        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
-            _refuse_repeated_key(node, path)
-            return super().construct_mapping(node, deep=deep)
+    from ._yaml import RefusedError, read_yaml  # noqa: PLC0415 - likewise
 
     try:
-        return yaml.load(text, UniqueKeyLoader)  # noqa: S506 - derives from SafeLoader
+        config, node = read_yaml(text)
+    except RefusedError as cause:
+        raise _error(path, str(cause), cause.line, cause.column) from cause
     except yaml.MarkedYAMLError as cause:
         mark = cause.problem_mark or cause.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise _syntax_error(path, "YAML", line, column, cause.problem or str(cause)) from cause
-    except (yaml.YAMLError, ValueError) as cause:  # control characters; a date such as 2024-13-01
-        raise ConfigError(f"{path}: not valid YAML: {cause}") from cause
+        raise _error(path, f"not valid YAML: {cause.problem or cause}", line, column) from cause
+    except (yaml.YAMLError, ValueError) as cause:  # control characters; an integer of thousands of digits
+        raise _error(path, f"not valid YAML: {cause}") from cause
+    return config, Place(1) if node is None else in_yaml(node)
 
 
-def _refuse_repeated_key(node: "yaml.MappingNode", path: Path) -> None:
-    seen: set[tuple[str, str]] = set()
-    for key, _ in node.value:
-        if key.id != "scalar" or key.tag == "tag:yaml.org,2002:merge":
-            continue
-        if (key.tag, key.value) in seen:
-            mark = key.start_mark
-            place = f"line {mark.line + 1}, column {mark.column + 1}"
-            raise ConfigError(f"{path}: {place}: the key {key.value!r} is given twice in one mapping; keep one")
-        seen.add((key.tag, key.value))
-
-
-def _syntax_error(path: Path, language: str, line: int, column: int, problem: str) -> ConfigError:
-    return ConfigError(f"{path}: line {line}, column {column}: not valid {language}: {problem}")
-
-
-_PARSERS: Final[Mapping[str, Callable[[str, Path], Any]]] = {
+_PARSERS: Final[Mapping[str, Callable[[str, Path], tuple[Any, Place]]]] = {
     ".yaml": _yaml,
     ".yml": _yaml,
     ".toml": _toml,

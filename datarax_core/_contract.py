@@ -1,4 +1,4 @@
-"""What a class must have to be a source, or a decoder: checked once, when it is first used."""
+"""What a class must have to be a source, a stage or a decoder: checked once, when it is first used."""
 
 import inspect
 from collections.abc import Iterator
@@ -9,6 +9,14 @@ from .errors import PluginContractError
 if TYPE_CHECKING:
     from .decoders import Decoder
     from .source import DataSourceModule
+    from .stages import Stage
+
+
+def declared_name(loaded: object) -> str | None:
+    """What a class gives as its registered name: the default of its ``type``, or of that of its config; None if nothing."""
+    fields = getattr(getattr(loaded, "config_class", loaded), "model_fields", None)
+    default = getattr(fields.get("type"), "default", None) if isinstance(fields, dict) else None
+    return default if isinstance(default, str) else None
 
 
 def check_source(loaded: object, name: str | None, origin: str) -> "type[DataSourceModule]":
@@ -54,6 +62,30 @@ def check_decoder(loaded: object, name: str | None, origin: str) -> "type[Decode
             "decoder", name or label, f"decoder {label} ({origin}) is no decoder: " + "; ".join(problems)
         )
     return cast("type[Decoder]", loaded)
+
+
+def check_stage(loaded: object, name: str | None, origin: str) -> "type[Stage]":
+    """``loaded``, if it is a stage for ``name`` (None takes the name that its ``type`` gives).
+
+    Raises:
+        PluginContractError: All that is missing, and what to write.
+    """
+    from .stages import Stage  # noqa: PLC0415 - stages imports this module
+
+    if not isinstance(loaded, type):
+        problems = [f"it is {type(loaded).__name__} {loaded!r:.80}, not a class; name the stage class instead"]
+    elif not issubclass(loaded, Stage):
+        problems = [f"it does not derive from Stage; write `class {loaded.__name__}(Stage):`"]
+    else:
+        problems = [*_name_problems(loaded.__name__, loaded.model_fields["type"].default, name)]
+        if loaded.__call__ is Stage.__call__ and loaded.build is Stage.build:
+            problems.append("it defines neither __call__() nor build(); write one of them")
+    if problems:
+        label = repr(name) if name else getattr(loaded, "__qualname__", repr(loaded))
+        raise PluginContractError(
+            "stage", name or label, f"stage {label} ({origin}) is no stage: " + "; ".join(problems)
+        )
+    return cast("type[Stage]", loaded)
 
 
 def _base_problems(loaded: type, base: type) -> Iterator[str]:

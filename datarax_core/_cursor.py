@@ -73,12 +73,16 @@ class Cursor(nnx.Module):
         jax.lax.cond(offset > limit, lambda: jax.debug.callback(_refuse_overflow, offset), lambda: None)
         self.offset.set_raw_value(offset + np.int32(size))
 
+    def begins_anew(self, *, is_over: bool) -> bool:
+        """Whether `begin_run` starts a new run, or goes on with the one under way."""
+        return not self._run.resumed or is_over
+
     def begin_run(self, epoch_length: int | None, *, is_over: bool) -> int:
         """Start a new run, or go on with a restored one that is not over; gives the number that its iterator goes by.
 
         A new run starts at the next epoch that nothing was served of yet.
         """
-        if not self._run.resumed or is_over:
+        if self.begins_anew(is_over=is_over):
             if epoch_length is not None:
                 self.move(-(-self.position // epoch_length) * epoch_length)
             self._run.start = self.position

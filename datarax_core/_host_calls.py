@@ -11,7 +11,7 @@ import numpy as np
 
 from ._host_errors import noting
 from ._narrow import narrow
-from .spec import Batch, batch_struct, device_spec
+from .spec import Batch, ElementSpec, batch_struct, device_spec, split_beside
 
 if TYPE_CHECKING:
     from .source import DataSourceModule
@@ -34,13 +34,8 @@ class HostRecords:
 
     @classmethod
     def of(cls, source: "DataSourceModule") -> tuple[Self, np.ndarray]:
-        """What reads this source, and its number.
-
-        Raises:
-            SpecError: It has fields that compiled code cannot carry.
-        """
-        source.require_no_beside()
-        leaves, treedef = jax.tree.flatten(device_spec(source.element_spec()))
+        """What reads this source, fields that compiled code cannot carry left out, and its number."""
+        leaves, treedef = jax.tree.flatten(_carried(source))
         if source not in _number_of:
             number = _number_of[source] = next(_numbers) % 2**31
             _sources[number] = source
@@ -57,11 +52,9 @@ class HostRecords:
 def records_by_callback(source: "DataSourceModule", indices: jax.Array) -> Batch:
     """The records of this very source at traced ``indices``, for a trace that nobody shares.
 
-    Raises:
-        SpecError: It has fields that compiled code cannot carry.
+    Fields that compiled code cannot carry are left out.
     """
-    source.require_no_beside()
-    shapes = batch_struct(device_spec(source.element_spec()), indices.shape[0])
+    shapes = batch_struct(_carried(source), indices.shape[0])
     return jax.pure_callback(lambda rows: _read(source, rows), shapes, indices, vmap_method="sequential")
 
 
@@ -71,4 +64,9 @@ def _read(source: "DataSourceModule", indices: Any) -> Batch:
 
 def _narrowed(source: "DataSourceModule", indices: np.ndarray) -> Batch:
     with source.callback_lock:
-        return narrow(source.fetch_on_host(indices), records=indices, origin=source.title)
+        batch, _ = split_beside(source.fetch_on_host(indices))
+        return narrow(batch, records=indices, origin=source.title)
+
+
+def _carried(source: "DataSourceModule") -> ElementSpec:
+    return device_spec(split_beside(source.element_spec())[0])

@@ -4,13 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import RLock
 from time import perf_counter
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from ._batch_rule import BatchRule
 from ._pace import Pace
 from ._prefetch import Ahead
 from ._routes import Prepared, Route
 from .spec import Batch
+
+
+class GiveBack(Protocol):
+    """Says that a loop is over: because the run is, or because nobody wants more of it."""
+
+    def __call__(self, *, is_exhausted: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,7 @@ class Ticket:
     end: int | None
     hand_over: Callable[[Batch, int, Prepared, float], Batch]
     move_past: Callable[[int, Prepared], None]
+    give_back: GiveBack
 
 
 class BatchIterator:
@@ -40,6 +47,7 @@ class BatchIterator:
         self._announced_to = 0
         self._may_start_over = True
         self._turn = RLock()
+        self._is_over = False
 
     def __iter__(self) -> Self:
         return self
@@ -53,18 +61,31 @@ class BatchIterator:
         if not self._ticket.is_current():
             self.close()
             raise RuntimeError(
-                "this loop is over: the pipeline was iterated anew, reset or restored since it began; use the newer iterator"
+                "this loop is over: the pipeline was iterated anew, reset, restored or closed since it began; "
+                "use the newer iterator"
             )
+        if self._is_over:
+            raise StopIteration
         position = self._ticket.position()
         prepared = self._next_prepared(position)
         if prepared is None:
-            self.close()
+            self._is_over = True
+            self._end_thread()
+            self._ticket.give_back(is_exhausted=True)
             raise StopIteration
         self._may_start_over = False
         return self._ticket.hand_over(self._route.finish(prepared), position, prepared, began)
 
     def close(self) -> None:
         """End the background thread, if there is one; what it read ahead and was not served is read again next time."""
+        self._end_thread()
+        self._ticket.give_back(is_exhausted=False)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_ticket"):
+            self._ticket.give_back(is_exhausted=False)
+
+    def _end_thread(self) -> None:
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None

@@ -8,6 +8,7 @@ from flax import nnx
 
 from ._randomness import RecordNames, told
 from ._record_table import RecordTable, tables_in
+from .stages import Stage
 
 Values = list[Any]
 
@@ -71,9 +72,12 @@ class Split:
             variable.set_raw_value(value)
 
 
-def apply_stages(stages: Sequence[Any], batch: Any, keyed: RecordNames | None = None) -> Any:
-    """The batch after every stage; see `told` for what else they get. An error says in which stage it arose."""
-    for number, stage in enumerate(stages):
+def apply_stages(stages: Sequence[Any], batch: Any, keyed: RecordNames | None = None, *, first: int = 0) -> Any:
+    """The batch after every stage; see `told` for what else they get. An error says in which stage it arose.
+
+    ``first`` is the number of the first of them.
+    """
+    for number, stage in enumerate(stages, first):
         try:
             batch = stage(batch, *told(stage, number, keyed))
         except StopIteration as error:  # a loop would take it for its own end
@@ -102,7 +106,9 @@ def require_hash(stage: Any, what: str) -> None:
 
 
 def stage_name(stage: Any) -> str:
-    """What errors call a stage: its name, or its class."""
+    """What errors call a stage: its name in a config, its name, or its class."""
+    if isinstance(stage, Stage):
+        return stage.type
     return getattr(stage, "name", None) or getattr(stage, "__name__", None) or type(stage).__name__
 
 

@@ -1,15 +1,18 @@
 """How batches are made from positions: gathered by the compiled step, or read by the host and handed to it."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from weakref import ref
 
 import jax
 import numpy as np
 from flax import nnx
 
+from ._events import Events
 from ._host_calls import HostRecords
 from ._layout import DEFAULT, Layout
 from ._modules import Split
@@ -17,33 +20,55 @@ from ._narrow import narrow
 from ._plan import Plan
 from ._programs import Step, compiled, with_fields
 from ._randomness import RecordNames
+from ._stage_building import passed_beside
 from ._stats import Stats
 from ._streams import StreamReader
 from ._workers import Workers
+from .hooks import Hooks
 from .source import DataSourceModule
 from .spec import Batch, split_beside
+
+if TYPE_CHECKING:
+    from ._iterator import BatchIterator
 
 _NAMED: Final = 12  # records of a batch that an error lists
 
 
 @dataclass(eq=False)
 class HostParts:
-    """What a pipeline holds on the host, outside of its graph: counts, and what reads for it."""
+    """What a pipeline holds on the host, outside of its graph: counts, what it told, and what reads for it."""
 
+    events: Events
+    hooks: Hooks = field(init=False)
     stats: Stats = field(default_factory=Stats)
     stream: StreamReader | None = None
     workers: Workers | None = None
     step_route: "Route | None" = None
+    loop: "ref[BatchIterator] | None" = None
+
+    def __post_init__(self) -> None:
+        self.hooks = self.events.hooks
 
     @classmethod
     def of(cls, plan: Plan) -> "HostParts":
         """Those of a new pipeline."""
+        events = Events(plan.epoch_length)
         if plan.source.access != "stream":
-            return cls()
-        return cls(stream=StreamReader(plan.source, plan.rule, 1 if plan.part is None else plan.part[1]))
+            return cls(events)
+        return cls(events, stream=StreamReader(plan.source, plan.rule, 1 if plan.part is None else plan.part[1]))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(HostParts()), "stream": self.stream}  # a pickle or deep copy makes its own of the rest
+    def twin(self, source: DataSourceModule) -> "HostParts":
+        """Those of a twin of the pipeline, over ``source``."""
+        return HostParts(copy(self.events), stream=None if self.stream is None else self.stream.twin(source))
+
+    def end(self) -> None:
+        """Let go of what can be made again."""
+        if self.workers is not None:
+            self.workers.close()
+        self.workers = self.step_route = self.loop = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HostParts, (self.events, Stats(), self.stream)  # a pickle or deep copy makes its own of the rest
 
 
 class Prepared(NamedTuple):
@@ -81,7 +106,8 @@ class Route:
         if source.access == "device":
             gather, self._arrays = source.compiled_records(plan.layout.data_sharding)
         self._is_gathered = gather is not None
-        self._has_beside = bool(split_beside(source.element_spec())[1])
+        beside = passed_beside(self._stages, split_beside(source.element_spec())[1])
+        self._has_beside = bool(beside)
         self._is_plain = gather is None and not self._stages and plan.rule.pad_last is None
         self._run = compiled(Step(gather, self._split.structure, plan.rule.pad_last, plan.layout))
         self._is_loop = is_loop
@@ -152,8 +178,8 @@ class Route:
             batch, values = self._run(self._split.read(), batch, prepared.rows, prepared.mask, prepared.keyed)
             self._split.write(values)
             self._host.stats.stages += perf_counter() - began
-        if prepared.beside:
-            return with_fields(batch, prepared.beside, "text or object fields, which ride beside the batch,")
+        if beside := passed_beside(self._stages, prepared.beside) if prepared.beside else {}:
+            return with_fields(batch, beside, "text or object fields, which ride beside the batch,")
         return batch
 
     def _next_of_stream(self, start: int, size: int, turn: int, *, ahead: bool) -> Prepared:
@@ -205,16 +231,30 @@ def _named(indices: np.ndarray) -> str:
     return f"records {shown}{', ...' if len(indices) > _NAMED else ''}"
 
 
+def require_carried(source: DataSourceModule, stages: Sequence[Any]) -> None:
+    """Refuse to compile a pipeline whole if a field that no device has would be in its batches.
+
+    Raises:
+        SpecError: Names the fields.
+    """
+    if passed_beside(stages, split_beside(source.element_spec())[1]):
+        source.require_no_beside()
+
+
 def scan_reader(source: DataSourceModule, layout: Layout) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
-    """(gather, arrays) for traced indices: the source's own, or a callback to the host."""
-    _, beside = split_beside(source.element_spec())
-    if source.access == "device" and not beside:
+    """(gather, arrays) for traced indices: the source's own, or a callback to the host. See `require_carried`."""
+    if source.access == "device":
         return source.compiled_records(layout.data_sharding)
     return HostRecords.of(source)
 
 
 def traced_records(source: DataSourceModule, layout: Layout, indices: jax.Array) -> Batch:
-    """The records at traced ``indices`` in anybody's trace, who may hand in the source, but not its data."""
+    """The records at traced ``indices`` in anybody's trace, who may hand in the source, but not its data.
+
+    See `require_carried`.
+    """
+    if split_beside(source.element_spec())[1]:
+        return layout.gathered(lambda _, own: source.fetch_by_callback(own), (), indices)
     if source.access == "device" and layout.data_sharding is not None:
         graphdef, state = nnx.split(source)
         return layout.gathered(_FetchOverMesh(graphdef), state, indices)  # a map over devices cannot close over tracers

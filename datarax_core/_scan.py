@@ -13,7 +13,7 @@ from ._modules import Split
 from ._permutation import DEVICE_LIMIT
 from ._plan import Plan
 from ._programs import Scan, compiled
-from ._routes import scan_reader
+from ._routes import require_carried, scan_reader
 
 _AT_ONCE: Final = 1 << 24  # records that one compiled program serves: 64 MiB of indices; a longer scan is run in parts
 
@@ -35,6 +35,7 @@ class ScanInParts:
         size, has_carry = self._plan.rule.batch_size, init_carry is not None
         at_once = max(1, _AT_ONCE // size)
         split = Split((self._plan.stages, tuple(modules)))
+        require_carried(self._plan.source, self._plan.stages)
         gather, arrays = scan_reader(self._plan.source, self._plan.layout)
         run = compiled(Scan(gather, split.structure, self._plan.rule.pad_last, step_fn, has_carry, self._plan.layout))
         carry, outs, on_host = init_carry, [], self._plan.source.access == "host"

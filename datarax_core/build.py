@@ -9,8 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from ._batch_rule import seed_number
 from ._config_errors import plugin_cause, problems
+from ._config_places import Origin
 from .config import AnySource, SourceConfig
 from .errors import ConfigError
+from .hooks import default_hooks
 from .registry import SourceRegistry, given_or_default
 from .source import DataSourceModule
 
@@ -27,19 +29,36 @@ class SourceBuilder:
     def __init__(self, registry: SourceRegistry, seed: int) -> None:
         self.rngs = nnx.Rngs(seed)
         self._registry = registry
+        self._hooks = default_hooks()
+        self._hooks.load_installed()
         self._seed = seed
         self._built = 0
 
     def __call__(self, config: SourceConfig) -> DataSourceModule:
-        """The source of one config, and first those that it nests."""
+        """The source of one config, and first those that it nests; as ``datarax_create_source`` makes them.
+
+        Raises:
+            TypeError: What an implementation of the hook returned is no source.
+        """
         outer = self.rngs
         if self._built:
             self.rngs = nnx.Rngs(jax.random.fold_in(jax.random.key(self._seed), self._built))
         self._built += 1
         try:
-            return self._registry.get(config.type).from_config(config, self)
+            source = self._hooks.call.datarax_create_source(config=config, build=self)
         finally:
             self.rngs = outer
+        if not isinstance(source, DataSourceModule):
+            raise TypeError(
+                f"datarax_create_source gave {source!r:.80} for the source {config.type!r}; an implementation returns a source "
+                "or None, and a wrapper what its `yield` gives"
+            )
+        return source
+
+    def from_class(self, config: SourceConfig) -> DataSourceModule:
+        """The source that the class behind the config's ``type`` makes of it: what there is if no hook makes another."""
+        source: DataSourceModule = self._registry.get(config.type).from_config(config, self)
+        return source
 
 
 def build_source(
@@ -56,5 +75,5 @@ def build_source(
         valid: SourceConfig = _ANY_SOURCE.validate_python(config, context={"registry": registry})
     except ValidationError as invalid:
         invalid.__cause__ = plugin_cause(invalid)
-        raise ConfigError("\n".join(problems(invalid, "source"))) from invalid
+        raise ConfigError.of(problems(invalid, config, Origin("source"))) from invalid
     return SourceBuilder(registry, seed)(valid)

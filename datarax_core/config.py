@@ -3,93 +3,94 @@
 A value that cannot work is refused here, with its field named; nothing that a config accepts is ignored later.
 """
 
-import operator
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     PlainValidator,
+    PrivateAttr,
     SerializeAsAny,
-    StrictBool,
-    StrictInt,
-    StringConstraints,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
-from pydantic.functional_validators import ModelWrapValidatorHandler
 
-from ._config_errors import at_type, plugin_cause, plugin_error, problems, suggesting
+from ._config_base import (
+    NOT_NULL,
+    Count,
+    Flag,
+    FrozenConfig,
+    Integer,
+    LocalPath,
+    Name,
+    NonNegative,
+    Real,
+    having,
+    named_by_type,
+    never,
+    only_if,
+    plugin_config,
+    plugin_schema,
+)
+from ._config_errors import plugin_cause, problems
 from ._config_files import read_config_file
-from ._values import same, stable_hash
-from .errors import ConfigError, PluginError
+from ._config_places import Origin
+from ._problem import Problem
+from .errors import ConfigError
 from .registry import SourceRegistry, default_registry, given_or_default
+from .stages import AnyStage, StageRegistry
 
+if TYPE_CHECKING:
+    from .decoders import DecoderRegistry
 
-def _as_int(value: Any) -> Any:
-    """NumPy's integers as Python's; a bool is none, and neither is 4.0."""
-    return operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
-
-
-def _as_text(value: Any) -> Any:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-def _beside_config_file(value: str, info: ValidationInfo) -> str:
-    base = (info.context or {}).get("base")
-    return value if base is None or "://" in value else str(Path(base, value))
-
-
-T = TypeVar("T")
+__all__ = [
+    "NOT_NULL",
+    "AnySource",
+    "Count",
+    "DataraxModuleConfig",
+    "Flag",
+    "FrozenConfig",
+    "Integer",
+    "LocalPath",
+    "Name",
+    "NonNegative",
+    "PipelineConfig",
+    "Real",
+    "SourceConfig",
+    "SourceConfigBase",
+    "StructuralConfig",
+    "given_or",
+    "having",
+    "load_config",
+    "named_by_type",
+    "never",
+    "only_if",
+    "parse_config",
+    "plugin_schema",
+    "require_stochastic",
+    "shuffling_is_stochastic",
+    "stream_rules",
+]
 
 SHUFFLE_STREAM: Final = "shuffle"
 """The random stream that shuffles are drawn from, unless a config names another."""
 
-Flag = StrictBool
-"""True or False; not 1, not "yes"."""
 
-Integer = Annotated[StrictInt, BeforeValidator(_as_int)]
-"""A whole number; not 4.0, not "4", not True."""
-
-Count = Annotated[Integer, Field(ge=1)]
-"""A whole number from 1."""
-
-NonNegative = Annotated[Integer, Field(ge=0)]
-"""A whole number from 0."""
-
-Name = Annotated[str, StringConstraints(min_length=1)]
-"""A text that is not empty."""
-
-LocalPath = Annotated[Name, BeforeValidator(_as_text), AfterValidator(_beside_config_file)]
-"""A file or folder. A relative one in a config file is relative to that file; nothing in it is expanded."""
-
-
-class FrozenConfig(BaseModel):
-    """What every config has: immutable, unknown fields refused, comparable and hashable whatever it holds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _suggest_fields(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            return handler(value)
-        except ValidationError as invalid:
-            raise suggesting(invalid, cls.model_fields) from None
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (type(self) is type(other) and same(self.__dict__, other.__dict__))
-
-    def __hash__(self) -> int:
-        return hash((type(self), stable_hash(self.__dict__)))
+def stream_rules(*flags: str) -> list[dict[str, Any]]:
+    """The `FrozenConfig.schema_rules` of ``stochastic``, ``stream_name``, and flags of `shuffling_is_stochastic`."""
+    flagged = [having(**{flag: {"const": True}}) for flag in flags]
+    stochastic = having(stochastic={"const": True})
+    unflagged = [{"not": {"anyOf": flagged}}] if flagged else []
+    return [
+        only_if({"anyOf": [stochastic, *flagged]}, stream_name=NOT_NULL),
+        {"if": {"allOf": [stochastic, *unflagged]}, "then": having(stream_name=NOT_NULL)},
+        *(never(stochastic={"const": False}, **{flag: {"const": True}}) for flag in flags),
+    ]
 
 
 class DataraxModuleConfig(FrozenConfig):
@@ -125,6 +126,8 @@ class StructuralConfig(DataraxModuleConfig):
     stochastic: Flag = Field(default=False, description="Whether random numbers are drawn.")
     stream_name: Name | None = Field(default=None, validate_default=True, description="The random stream to draw from.")
 
+    schema_rules: ClassVar[Sequence[Mapping[str, Any]]] = stream_rules()
+
     @field_validator("stream_name")
     @classmethod
     def _stream_if_stochastic(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -150,7 +153,13 @@ def shuffling_is_stochastic(values: Any, *flags: str) -> Any:
     is_set = isinstance(values, dict) and any(values.get(flag) is True for flag in flags)
     if not is_set or values.get("stochastic", True) is not True:
         return values
-    return {"stochastic": True, **values, "stream_name": values.get("stream_name") or SHUFFLE_STREAM}
+    return {"stochastic": True, **values, "stream_name": given_or(values, "stream_name", SHUFFLE_STREAM)}
+
+
+def given_or(values: Mapping[str, Any], field: str, default: Any) -> Any:
+    """What a config is made of as a field; ``default`` if that is null or left out."""
+    value = values.get(field)
+    return default if value is None else value
 
 
 def require_stochastic(value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
@@ -172,6 +181,8 @@ class SourceConfigBase(SourceConfig):
         default=None, min_length=1, description="The fields to keep; null keeps all."
     )
     exclude_keys: frozenset[str] | None = Field(default=None, description="The fields to leave out.")
+
+    schema_rules: ClassVar = (*stream_rules(), never(include_keys=NOT_NULL, exclude_keys=NOT_NULL))
 
     @field_validator("exclude_keys")
     @classmethod
@@ -203,37 +214,16 @@ class SourceConfigBase(SourceConfig):
 
 
 def _source(value: Any, info: ValidationInfo) -> SourceConfig:
-    if isinstance(value, SourceConfig):
-        return value
-    if not isinstance(value, Mapping):
-        raise plugin_error(f"a source is a mapping with a `type`, such as {{type: memory}}, not {value!r:.80}")
     registry = (info.context or {}).get("registry") or default_registry()
-    config_type: type[SourceConfig] = named_by_type(value, registry.config_type, "source", "memory")
-    return config_type.model_validate(dict(value), context=info.context)
+    return plugin_config(value, info, base=SourceConfig, look_up=registry.config_type, word="source", example="memory")
 
 
-def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: str, example: str) -> T:
-    """What ``look_up`` gives for the ``type`` of a mapping; for validators of fields that take plugins.
-
-    Raises:
-        ValidationError: There is no ``type``, or it names no plugin that can be used; placed at that key.
-    """
-    name = value.get("type")
-    if not isinstance(name, str):
-        given = f"is {name!r:.80}" if "type" in value else "is missing"
-        raise at_type(f"the {word}'s `type` {given}; name an installed {word}, such as {example}", value)
-    try:
-        return look_up(name)
-    except PluginError as error:
-        raise at_type(str(error), name, error) from error
-
-
-AnySource = Annotated[SerializeAsAny[SourceConfig], PlainValidator(_source)]
+AnySource = Annotated[SerializeAsAny[SourceConfig], PlainValidator(_source), WithJsonSchema(plugin_schema("source"))]
 """A field that takes any installed source, as a config or as a mapping with its ``type``; mixtures nest with it."""
 
 
 class PipelineConfig(FrozenConfig):
-    """A source, and how its records become batches."""
+    """A source, how its records become batches, and what is made of those."""
 
     source: AnySource = Field(description="Where the records come from.")
     batch_size: Count = Field(description="Records in a batch.")
@@ -246,6 +236,11 @@ class PipelineConfig(FrozenConfig):
         default=None,
         description="Complete the last batch, and add a boolean field of this name, true for real records.",
     )
+    stages: tuple[AnyStage, ...] = Field(default=(), description="What is made of each batch, one stage after another.")
+
+    schema_rules: ClassVar = (never(drop_last={"const": True}, pad_last=NOT_NULL),)
+
+    _origin: Origin = PrivateAttr(default_factory=Origin)
 
     @field_validator("pad_last")
     @classmethod
@@ -254,45 +249,72 @@ class PipelineConfig(FrozenConfig):
             raise ValueError("drop_last and pad_last exclude each other; the last batch is left out or completed")
         return value
 
+    def problem(self, place: tuple[int | str, ...], message: str) -> Problem:
+        """A problem with the value at ``place``, such as ``("stages", 1, "field")``, with the line of its file."""
+        return self._origin.problem(place, message)
+
 
 def parse_config(
     mapping: Mapping[str, Any],
     *,
     registry: SourceRegistry | None = None,
+    stage_registry: StageRegistry | None = None,
+    decoder_registry: "DecoderRegistry | None" = None,
     base: str | os.PathLike[str] | None = None,
-    origin: str = "config",
+    origin: str | Origin = "config",
 ) -> PipelineConfig:
     """The pipeline config that a mapping describes.
 
     Args:
         mapping: Fields of `PipelineConfig`; ``source`` is a mapping with a ``type``, or a config.
         registry: Where names of sources are looked up; by default in what is installed.
+        stage_registry: Where names of stages are looked up; likewise.
+        decoder_registry: Where names of decoders are looked up; likewise.
         base: The folder that relative paths are relative to; None leaves them as they are.
         origin: What messages call the mapping, such as the name of its file.
 
     Raises:
-        ConfigError: Every problem, one a line, with its place: ``train.yaml: source.sources[1].paths: ...``.
+        ConfigError: Every problem, one a line, with its place: ``train.yaml:7: source.sources[1].paths: ...``.
     """
+    origin = Origin(origin) if isinstance(origin, str) else origin
     if not isinstance(mapping, Mapping):
-        raise ConfigError(f"{origin}: a pipeline config is a mapping of its fields, not {type(mapping).__name__}")
-    context = {"registry": given_or_default(registry), "base": base}
+        message = f"a pipeline config is a mapping of its fields, not {type(mapping).__name__}"
+        raise ConfigError.of([origin.problem((), message)])
+    registries = {"registry": given_or_default(registry), "stages": stage_registry, "decoders": decoder_registry}
     try:
-        return PipelineConfig.model_validate(dict(mapping), context=context)
+        config = PipelineConfig.model_validate(dict(mapping), context=registries | {"base": base})
     except ValidationError as invalid:
         invalid.__cause__ = plugin_cause(invalid)
-        raise ConfigError("\n".join(problems(invalid, origin))) from invalid
+        raise ConfigError.of(problems(invalid, mapping, origin)) from invalid
+    except RecursionError as cause:
+        raise ConfigError.of([origin.problem((), "nested too deeply to be a config")]) from cause
+    config._origin = origin  # noqa: SLF001 - of its own class
+    return config
 
 
-def load_config(path: str | os.PathLike[str], registry: SourceRegistry | None = None) -> PipelineConfig:
+def load_config(
+    path: str | os.PathLike[str],
+    registry: SourceRegistry | None = None,
+    *,
+    stage_registry: StageRegistry | None = None,
+    decoder_registry: "DecoderRegistry | None" = None,
+) -> PipelineConfig:
     """The pipeline config in a ``.yaml``, ``.toml`` or ``.json`` file; relative paths in it are relative to its folder.
 
     Raises:
-        ConfigError: The file cannot be read, or is invalid; every problem with its place.
+        ConfigError: The file cannot be read, or is invalid; every problem with its line and place.
         TypeError: ``path`` is no path.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(
             f"a config is the path of a file, such as 'train.yaml', not {path!r:.80}; Pipeline.from_config takes mappings too"
         )
-    mapping = read_config_file(path)
-    return parse_config(mapping, registry=registry, base=Path(path).absolute().parent, origin=os.fspath(path))
+    found = read_config_file(path)
+    return parse_config(
+        found.mapping,
+        registry=registry,
+        stage_registry=stage_registry,
+        decoder_registry=decoder_registry,
+        base=Path(path).absolute().parent,
+        origin=Origin(os.fspath(path), found.top),
+    )

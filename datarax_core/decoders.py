@@ -4,12 +4,20 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, InstanceOf, SerializeAsAny, ValidationInfo, field_serializer
+from pydantic import (
+    BeforeValidator,
+    Field,
+    InstanceOf,
+    SerializeAsAny,
+    ValidationInfo,
+    WithJsonSchema,
+    field_serializer,
+)
 
 from ._catalog import Kind
-from ._config_errors import plugin_error
+from ._config_base import FrozenConfig, Name, plugin_config, plugin_schema
+from ._config_errors import plugin_error, shown
 from ._contract import check_decoder
-from .config import FrozenConfig, Name, named_by_type
 from .registry import PluginRegistry
 
 if TYPE_CHECKING:
@@ -112,22 +120,21 @@ def default_decoders() -> DecoderRegistry:
 
 
 def _decoder(value: Any, info: ValidationInfo) -> Any:
-    if isinstance(value, Decoder):
-        return value
     if isinstance(value, str):
         value = {"type": value}
-    if not isinstance(value, Mapping):
-        if callable(value):
-            return FunctionDecoder(function=value)
+    if callable(value) and not isinstance(value, Decoder):
+        return FunctionDecoder(function=value)
+    if not isinstance(value, Mapping | Decoder):
         raise plugin_error(
-            f"a decoder is a name, such as 'raw', or a mapping with a `type`, or in Python a function, not {value!r:.80}"
+            f"a decoder is a name, such as 'raw', or a mapping with a `type`, or in Python a function, not {shown(value)}"
         )
     registry = (info.context or {}).get("decoders") or default_decoders()
-    decoder = named_by_type(value, registry.get, "decoder", "array")
-    return decoder.model_validate(dict(value), context=info.context)
+    return plugin_config(value, info, base=Decoder, look_up=registry.get, word="decoder", example="array")
 
 
-AnyDecoder = Annotated[SerializeAsAny[InstanceOf[Decoder]], BeforeValidator(_decoder)]
+AnyDecoder = Annotated[
+    SerializeAsAny[InstanceOf[Decoder]], BeforeValidator(_decoder), WithJsonSchema(plugin_schema("decoder"))
+]
 """A field that takes any installed decoder: as it is, by name, as a mapping with its ``type``, or a function of Python's."""
 
 

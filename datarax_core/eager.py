@@ -147,7 +147,10 @@ class EagerSourceBase(DataSourceModule):
 
     def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:
         """See `DataSourceModule.fetch_traced`; over a mesh the host reads, since a trace cannot close over its arrays."""
-        return self.fetch_by_callback(indices) if over_mesh else super().fetch_traced(indices)
+        if not over_mesh:
+            return super().fetch_traced(indices)
+        self.require_no_beside()
+        return self.fetch_by_callback(indices)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
         """The records at ``indices`` by NumPy, whatever the placement."""

@@ -3,27 +3,33 @@
 ::
 
     DataraxError
-    ├── PluginError                    what a config names cannot be used; ``kind`` is "source" or "decoder", ``name`` its name
+    ├── PluginError                    a plugin cannot be used; ``kind``, such as "source", and ``name`` say which
     │   ├── PluginNotFoundError        nothing installed provides it
     │   ├── PluginDisabledError        installed, but switched off in this process
     │   ├── PluginConflictError        several distributions provide it; none is picked
-    │   ├── PluginIncompatibleError    its distribution needs another datarax-core
+    │   ├── PluginIncompatibleError    it was written for another datarax-core
     │   ├── PluginLoadError            its code failed to import; ``__cause__`` says why
     │   └── PluginContractError        its code imported, but is not what it is named as
     ├── ConfigError                    a config cannot be read, or is invalid; every problem with its place  (ValueError)
     ├── DataFileError                  a file of records is damaged, foreign, or changed while it was read       (ValueError)
     ├── RecordError                    one record cannot be read or decoded; says which, in which file           (ValueError)
     ├── SpecError                      records differ from the element spec, or cannot be batched            (ValueError)
+    │   └── StageError                 a stage cannot work on the records where it stands; says which option (ValueError)
     ├── NarrowingError                 a 64-bit value does not fit the 32 bits that a device keeps           (ValueError)
     ├── StateError                     a saved state belongs to another stream; all that differs is named    (ValueError)
     └── WorkerError                    a worker process ended while records were read in it; it can be started again
+
+A plugin that cannot be used is left out with a `PluginWarning`, as long as nobody asks for it by name.
 
 Each class is one thing that a reader can act on, and each message says what to do next. None of them is a ``KeyError``:
 code that looks something up under ``except KeyError`` must never swallow one. A plain mistake in a call (a batch size of
 0, a string where arrays belong) is a plain ``ValueError`` or ``TypeError``.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Self
+
+from ._problem import Problem
 
 
 class DataraxError(Exception):
@@ -31,7 +37,7 @@ class DataraxError(Exception):
 
 
 class PluginError(DataraxError):
-    """What a config names cannot be used. ``kind`` says what it is, "source" or "decoder", and ``name`` its name."""
+    """A plugin cannot be used. ``kind`` says what it is, such as "source" or "hook plugin", and ``name`` its name."""
 
     def __init__(self, kind: str, name: str, message: str) -> None:
         super().__init__(message)
@@ -55,7 +61,7 @@ class PluginConflictError(PluginError):
 
 
 class PluginIncompatibleError(PluginError):
-    """The distribution that provides the name was built for another datarax-core."""
+    """What provides the name was written for another datarax-core."""
 
 
 class PluginLoadError(PluginError):
@@ -67,7 +73,17 @@ class PluginContractError(PluginError):
 
 
 class ConfigError(DataraxError, ValueError):
-    """A config cannot be read or is invalid. The message lists every problem with its place."""
+    """A config cannot be read or is invalid. The message lists every problem with its place; ``problems`` has them apart."""
+
+    problems: tuple[Problem, ...] = ()
+
+    @classmethod
+    def of(cls, problems: Iterable[Problem]) -> Self:
+        """The error that lists these, one a line."""
+        listed = tuple(problems)
+        error = cls("\n".join(map(str, listed)))
+        error.problems = listed
+        return error
 
 
 class DataFileError(DataraxError, ValueError):
@@ -102,6 +118,14 @@ class SpecError(DataraxError, ValueError):
     """Records differ from the element spec, from one another, or cannot be batched."""
 
 
+class StageError(SpecError):
+    """A stage cannot work on the records where it stands. ``option`` is which of its options is at fault, as a location."""
+
+    def __init__(self, message: str, option: tuple[int | str, ...] = ()) -> None:
+        super().__init__(message)
+        self.option = option
+
+
 class NarrowingError(DataraxError, ValueError):
     """A 64-bit value does not fit the 32 bits that a device keeps while JAX's x64 mode is off."""
 
@@ -112,6 +136,13 @@ class StateError(DataraxError, ValueError):
 
 class WorkerError(DataraxError):
     """A worker process ended by itself, or was killed. The next batch starts new ones."""
+
+
+class PluginWarning(UserWarning):
+    """A plugin was left out, or is used by a name of old; the message says which, why, and what to do.
+
+    ``DATARAX_STRICT_PLUGINS=1`` makes an error of the first. The second goes away when the config says the new name.
+    """
 
 
 def _again(cls: type[RecordError], message: str, fields: dict[str, Any]) -> RecordError:

@@ -15,36 +15,30 @@ from ._arguments import require_batches, require_source, require_stages
 from ._batch_rule import BatchRule, whole_number
 from ._cursor import Cursor
 from ._explain import explain, plan_of, summary
-from ._iterator import BatchIterator, Ticket
+from ._iterator import BatchIterator
 from ._layout import layout_of
 from ._modules import Split, apply_stages
 from ._plan import Plan
-from ._processes import part_of, require_agreement, require_on_all, what_is_run
+from ._processes import part_of, require_agreement, what_is_run
 from ._programs import served, staged
+from ._progress import Progress
 from ._randomness import StageKeys
-from ._routes import HostParts, Prepared, Route, traced_records
+from ._routes import HostParts, Route, require_carried, traced_records
 from ._scan import ScanInParts
-from ._state import (
-    checked_variables,
-    require_dict,
-    require_keys,
-    require_position,
-    require_same,
-    variable_state,
-    write_variables,
-)
+from ._stage_building import built_stages, passed_beside, placing_stages_of
 from ._workers import Workers
 from .build import build_source
-from .cache import check_record_stages, renew_caches
+from .cache import check_record_stages
 from .config import PipelineConfig, load_config, parse_config
 from .graph import Graph
+from .hooks import default_hooks
 from .module import checked_rngs
 from .registry import SourceRegistry
 from .source import DataSourceModule
 from .spec import Batch, ElementSpec, batch_struct, device_spec, named_fields, spec_of, split_beside
 
 
-class Pipeline(nnx.Module):
+class Pipeline(Progress):
     """Batches of a source's records, through stages, in the source's one order.
 
     Iteration, `step` and `scan` serve the same records in the same order from one position, which all of them move. Epoch
@@ -55,7 +49,7 @@ class Pipeline(nnx.Module):
         stages: Callables ``batch -> batch``, run compiled. One that says ``stochastic = True`` is called with ``(batch,
             keys)``, one key a record, folded from stage, epoch and record index. One that says ``takes_record_indices =
             True`` is called with the records' indices, int32 (k,), as its last argument. An ``nnx.Module`` may hold parameters
-            and statistics: what it writes to its variables is kept.
+            and statistics: what it writes to its variables is kept. A `Stage`, as configs name them, is built here.
         batch_size: Records in a batch.
         rngs: Random streams of the pipeline; saved with its state.
         num_epochs: Epochs in a loop; None is endless.
@@ -88,14 +82,16 @@ class Pipeline(nnx.Module):
         workers: int = 0,
         sharding: jax.sharding.Sharding | None = None,
     ) -> None:
+        default_hooks().load_installed()
         require_source(source)
         require_stages(stages)
-        check_record_stages(stages, source)
         self.rule = BatchRule(batch_size, num_epochs, drop_last, pad_last)
+        self.rngs = checked_rngs(rngs, "a pipeline")
+        stages = built_stages(stages, source, self.rule, self.rngs)
+        check_record_stages(stages, source)
         self._layout = layout_of(sharding)
         self.source, self._part = part_of(source, self._layout)
-        self.stages = nnx.List(list(stages))
-        self.rngs = checked_rngs(rngs, "a pipeline")
+        self.stages = nnx.List(stages)
         self.prefetch = whole_number("prefetch", prefetch, at_least=0)
         self.workers = whole_number("workers", workers, at_least=0)
         self.cursor = Cursor()
@@ -117,26 +113,24 @@ class Pipeline(nnx.Module):
     ) -> Self:
         """The pipeline that a file (YAML, TOML, JSON) or mapping describes, with ``stages`` and ``sharding`` made in Python.
 
+        ``stages`` come behind those of the config.
+
         Raises:
-            ConfigError: The config is invalid; every problem with its place.
+            ConfigError: The config is invalid, every problem with its place; or a stage of it cannot work on the records.
             PluginError: The source it names cannot be used; the subclass says why.
         """
+        default_hooks().load_installed()  # they may register the source that is named
         if isinstance(config, Mapping):
             config = parse_config(config, registry=registry)
         elif not isinstance(config, PipelineConfig):
             config = load_config(config, registry)
-        return cls(
-            source=build_source(config.source, registry, seed=config.seed),
-            stages=stages,
-            batch_size=config.batch_size,
-            rngs=nnx.Rngs(config.seed),
-            num_epochs=config.num_epochs,
-            drop_last=config.drop_last,
-            pad_last=config.pad_last,
-            prefetch=config.prefetch,
-            workers=config.workers,
-            sharding=sharding,
+        require_stages(stages)
+        options = config.model_dump(
+            include={"batch_size", "num_epochs", "drop_last", "pad_last", "prefetch", "workers"}
         )
+        source, rngs = build_source(config.source, registry, seed=config.seed), nnx.Rngs(config.seed)
+        with placing_stages_of(config):
+            return cls(source=source, stages=[*config.stages, *stages], rngs=rngs, sharding=sharding, **options)
 
     @classmethod
     def from_dag(
@@ -165,15 +159,7 @@ class Pipeline(nnx.Module):
         `set_state` or `reset` came between.
         """
         self._require_no_trace("iterate")
-        epoch_length = self._plan().epoch_length
-        run_length = self.rule.run_length(epoch_length)
-        left = None if run_length is None else self.cursor.run_start + run_length - self.cursor.position
-        run = self.cursor.begin_run(epoch_length, is_over=not self.rule.next_size(left))
-        end = None if run_length is None else self.cursor.run_start + run_length
-        ticket = Ticket(
-            lambda: self.cursor.is_current(run), lambda: self.cursor.position, end, self._hand_over, self._move_past
-        )
-        return BatchIterator(self._make_route(is_loop=True), self.rule, ticket, prefetch=self.prefetch)
+        return self._begin_run()
 
     def __len__(self) -> int:
         """Batches in one run."""
@@ -199,9 +185,12 @@ class Pipeline(nnx.Module):
         size = self.rule.batch_size
         if self.cursor.is_traced:
             return self._traced_step(size)
-        began, position, route = perf_counter(), self.cursor.position, self._host.step_route
+        began, host, position = perf_counter(), self._host, self.cursor.position
+        if position >= host.events.due:
+            host.events.catch_up(self, position)
+        route = host.step_route
         if route is None or not route.serves(self.source, tuple(self.stages)):
-            route = self._host.step_route = self._make_route(is_loop=False)
+            route = host.step_route = self._make_route(is_loop=False)
         try:
             prepared = route.prepare((position, size, route.version()))
             if prepared.size < size and self.rule.drop_last:
@@ -209,6 +198,7 @@ class Pipeline(nnx.Module):
                 raise StopIteration  # noqa: TRY301 - as if the stream had ended there
             batch = route.finish(prepared)
         except StopIteration:
+            host.events.end_stream(self, self.cursor.position)
             raise RuntimeError(f"{self.source.title} has ended; reset() the pipeline to start it over") from None
         return self._hand_over(batch, position, prepared, began)
 
@@ -233,11 +223,12 @@ class Pipeline(nnx.Module):
                 f"{self.source.title} is a stream, which compiled code cannot reach; iterate the pipeline, or call step()"
             )
         length = whole_number("length", length, at_least=1)
-        start, size = self.cursor.position, self.rule.batch_size
+        start, size = self._standing(), self.rule.batch_size
         scan = ScanInParts(self._plan())
         result = scan(step_fn, length=length, modules=modules, init_carry=init_carry, start=start)
         self.cursor.move(start + length * size)
         self.source.note_served(length)
+        self._standing()
         return result
 
     def __call__(self, batch: Batch) -> Batch:
@@ -247,6 +238,7 @@ class Pipeline(nnx.Module):
     def element_spec(self) -> ElementSpec:
         """What one record of a served batch looks like; stages are traced, no record is read."""
         spec, beside = split_beside(self.source.element_spec())
+        beside = passed_beside(self.stages, beside)
         stages = Split(tuple(self.stages))
         mask = None if self.rule.pad_last is None else jax.ShapeDtypeStruct((self.rule.batch_size,), jnp.bool_)
         keyed = self._stage_keys.names(self.source, 0, np.zeros(self.rule.batch_size, np.int64))
@@ -284,70 +276,6 @@ class Pipeline(nnx.Module):
         substituted = {"records_substituted": self.source.get_operation_stats()["skipped_count"]}
         return self._host.stats.as_dict(record_bytes) | substituted | self.source.stats_at(self.cursor.position)
 
-    # -- progress -------------------------------------------------------------------------------------------------------
-
-    def clone(self) -> Self:
-        """An independent twin: its own position, variables and random streams; data that never changes is shared."""
-        twin = nnx.clone(self)
-        twin.cursor.renew()
-        twin.source = twin.source.clone()
-        renew_caches(twin.stages)
-        stream = None if self._host.stream is None else self._host.stream.twin(twin.source)
-        twin._host = HostParts(stream=stream)  # noqa: SLF001 - of this class
-        return twin
-
-    def reset(self) -> None:
-        """Back to the first position; what stages learned stays, and random streams go on."""
-        if self._host.stream is not None:
-            self._host.stream.rewind(0)
-        self.cursor.restore(0, 0)
-
-    def get_state(self) -> dict[str, Any]:
-        """Where the stream stands: JSON-able, about a kilobyte, no data. Valid between any two batches, on any process.
-
-        The state of a source that is read forward only is in it, as it stood behind the batch that was served last.
-        Parameters and statistics of stages are not in it: save ``nnx.state(pipeline.stages)`` beside your model.
-        """
-        stream = {} if self._host.stream is None else {"stream": self._host.stream.get_state()}
-        return {
-            "position": self.cursor.position,
-            "run_start": self.cursor.run_start,
-            "rngs": variable_state(self, nnx.RngState),
-            "fingerprint": self._plan().fingerprint(),
-            **stream,
-        }
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Stand where a state was saved: the next batch is the one that would have come then.
-
-        The next loop goes on with the run that the state was saved in; a state saved at the end of a run is followed by
-        the next run, as a second loop would have been.
-
-        Raises:
-            TypeError: ``state`` is not a dict.
-            StateError: It was saved by another stream; everything that differs is named, and nothing is changed.
-        """
-        require_on_all(lambda: self._checked_place(state), self._layout)
-        position, run_start = require_position(state, self.source.title)
-        variables = checked_variables(self, state["rngs"], nnx.RngState)
-        if self._host.stream is not None:
-            self._host.stream.set_state(state["stream"])
-        write_variables(self, variables, nnx.RngState)
-        self.cursor.restore(position, run_start)
-
-    def _checked_place(self, state: Any) -> dict[str, Any]:
-        """Position and run start of a state that is one of this stream; else raise what `set_state` raises."""
-        title, stream = f"the pipeline over {self.source.title}", self._host.stream
-        require_dict(state, title)
-        keys = {"position", "run_start", "rngs", "fingerprint"}
-        require_keys(state, keys if stream is None else keys | {"stream"}, title)
-        require_same(state["fingerprint"], self._plan().fingerprint(), title)
-        position, run_start = require_position(state, title)
-        checked_variables(self, state["rngs"], nnx.RngState)
-        if stream is not None:
-            stream.require_state(state["stream"], position)
-        return {"position": position, "run_start": run_start}
-
     # -- inside ---------------------------------------------------------------------------------------------------------
 
     def _plan(self) -> Plan:
@@ -370,23 +298,12 @@ class Pipeline(nnx.Module):
             self._host.workers = Workers(self.source, self.workers, batch_size=own, ahead=self.prefetch)
         return Route(self._plan(), self._host, is_loop=is_loop)
 
-    def _hand_over(self, batch: Batch, position: int, prepared: Prepared, began: float) -> Batch:
-        """Move the position, now that the batch is ready, and count it."""
-        self._move_past(position, prepared)
-        self.source.note_served(1)
-        self._host.stats.add_batch(prepared.size, perf_counter() - began)
-        return batch
-
-    def _move_past(self, position: int, prepared: Prepared) -> None:
-        self.cursor.move(position + prepared.size)
-        if self._host.stream is not None:
-            self._host.stream.hand_over(position + prepared.size, prepared.behind)
-
     def _traced_step(self, size: int) -> Batch:
         if self.source.access == "stream":
             raise NotImplementedError(
                 f"{self.source.title} is a stream, which compiled code cannot reach; call step() outside of it"
             )
+        require_carried(self.source, self.stages)
         indices = self.source.record_indices_at(self.cursor.here, size, self.source.order_words())
         mask = None if self.rule.pad_last is None else jnp.ones(size, jnp.bool_)
         keyed = self._stage_keys.names(self.source, self.cursor.here, indices)
@@ -394,7 +311,3 @@ class Pipeline(nnx.Module):
         batch = served(self.stages, batch, self.rule.pad_last, mask, keyed, layout=self._layout)
         self.cursor.advance(size)
         return batch
-
-    def _require_no_trace(self, what: str) -> None:
-        if self.cursor.is_traced:
-            raise RuntimeError(f"cannot {what} a pipeline inside a compiled function; call pipeline.step() there")

@@ -1,17 +1,21 @@
 """Which plugins there are, and what stands behind each name: sources here, decoders in `decoders`."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeAlias, TypeVar
 
 from ._catalog import Catalog, Kind, Status
-from ._contract import check_source
-from .errors import PluginConflictError
+from ._contract import check_source, declared_name
+from .compatibility import BY_HAND, check_api_version
+from .errors import PluginConflictError, PluginWarning
 
 if TYPE_CHECKING:
     from .config import SourceConfig
+    from .decoders import DecoderRegistry
     from .source import DataSourceModule
+    from .stages import StageRegistry
 
 _FIRST_PARTY: Final[Mapping[str, str]] = {
     "arrayrecord": "datarax-arrayrecord",
@@ -22,14 +26,13 @@ _FIRST_PARTY: Final[Mapping[str, str]] = {
     "tfds_streaming": "datarax-tfds",
 }
 
-_BY_HAND: Final = "registered by hand"
-
+P = TypeVar("P")
 T = TypeVar("T", bound=type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginInfo:
-    """What is known of a plugin without importing it. ``detail`` says why it is not ready, and is empty if it is."""
+    """What is known of a plugin without importing it. ``detail`` says why it is not ready, or how else it is named."""
 
     name: str
     status: Status
@@ -47,62 +50,117 @@ class PluginInfo:
 SourceInfo: TypeAlias = PluginInfo
 
 
-class PluginRegistry(Generic[T]):
-    """Names and the classes behind them; a plugin is imported when one of its names is first used.
+class PluginListing(Generic[P]):
+    """Names, and the objects behind them; a plugin is imported when one of its names is first used.
 
-    A registry made without a catalog is empty, for tests and for services that register what they allow.
+    A listing made without a catalog is empty.
     """
 
     kind: ClassVar[Kind]
 
     def __init__(self, catalog: Catalog | None = None) -> None:
         self._catalog = catalog or Catalog(self.kind)
-        self._loaded: dict[str, T] = {}
-        self._by_hand: dict[str, T] = {}
+        self._loaded: dict[str, P] = {}
+        self._renamed: dict[str, str] = {}
 
     @classmethod
-    def from_environment(cls) -> Self:
-        """What is installed here, less what ``DATARAX_DISABLE_PLUGINS`` switches off. Imports no plugin."""
-        return cls(Catalog.from_environment(cls.kind))
+    def from_environment(cls, allow: Iterable[str] | None = None) -> Self:
+        """What is installed here, less what ``DATARAX_DISABLE_PLUGINS`` switches off. Imports no plugin.
+
+        Args:
+            allow: For services: names, and distributions, that may be used; all others are disabled. None allows all.
+
+        Raises:
+            TypeError: ``allow`` is no list of names.
+            PluginError: ``DATARAX_STRICT_PLUGINS=1`` is set, and a plugin that is not disabled cannot be used.
+        """
+        return cls(Catalog.from_environment(cls.kind, allow))
 
     def names(self) -> list[str]:
         """Every name that is installed or registered, usable or not, sorted."""
-        return sorted({*self._catalog.names(), *self._by_hand})
+        return self._catalog.names()
 
     def describe(self) -> list[PluginInfo]:
         """Status and origin of every plugin, sorted by name. Imports none of them."""
-        infos = [_by_hand_info(name, plugin) for name, plugin in self._by_hand.items()]
-        for entry in self._catalog.entries():
-            status, detail = self._catalog.status(entry)
-            infos.append(
-                PluginInfo(
-                    name=entry.name,
-                    status=status,
-                    distribution=entry.dist,
-                    version=entry.version,
-                    target=entry.target,
-                    detail=detail,
-                )
-            )
-        return sorted(infos, key=lambda info: (info.name, info.origin))
+        return sorted(self._infos(), key=lambda info: (info.name, info.origin))
 
-    def get(self, name: str) -> T:
-        """The class behind ``name``, held against the contract of its kind.
+    def get(self, name: str) -> P:
+        """The object behind ``name``, held against the contract of its kind. A name of old warns with the new one.
 
         Raises:
             PluginError: The subclass says why it cannot be used, and the message what to do.
             TypeError: The name is no text.
         """
+        own = self.canonical_name(name)
+        if own != name:
+            message = f"{self.kind.word} {name!r} is now called {own!r}, says {self.origin(name)}; write {own!r}"
+            warnings.warn(PluginWarning(message), stacklevel=2)
+        return self._found(own)
+
+    def canonical_name(self, name: str) -> str:
+        """The name that the object behind ``name`` gives itself: another one for an alias. Raises what `get` raises."""
         if not isinstance(name, str):
             raise TypeError(f"the name of a {self.kind.word} is text, such as {self._example!r}, not {name!r:.80}")
-        if name in self._by_hand:
-            return self._by_hand[name]
+        self._found(name)
+        return self._renamed.get(name, name)
+
+    def origin(self, name: str) -> str:
+        """Distribution and version of the one plugin behind ``name``; raises what `get` raises before it imports."""
+        return self._catalog.select(name).origin
+
+    # -- inside ---------------------------------------------------------------------------------------------------------
+
+    def _infos(self) -> Iterator[PluginInfo]:
+        for entry in self._catalog.entries():
+            status, detail = self._catalog.status(entry)
+            yield PluginInfo(
+                name=entry.name,
+                status=status,
+                distribution=entry.dist,
+                version=entry.version,
+                target=entry.target,
+                detail=detail,
+            )
+
+    def _knows(self, name: str) -> bool:
+        return name in self._catalog
+
+    def _found(self, name: str) -> P:
         if name not in self._loaded:
-            if name not in self._catalog.names():
+            if not self._knows(name):
                 raise self._catalog.unknown(name, self.names())
-            loaded = self._catalog.load(name)
-            self._loaded[name] = self._checked(loaded, name, self._catalog.select(name).origin)
+            self._loaded[name] = self._load(name)
         return self._loaded[name]
+
+    def _load(self, name: str) -> P:
+        loaded, entry = self._catalog.load(name), self._catalog.select(name)
+        own = declared_name(loaded)
+        if own in self._catalog.also_named(entry):
+            self._renamed[name] = own
+            return self._found(own)
+        check_api_version(loaded, self.kind.word, name, entry.origin)
+        return self._checked(loaded, name, entry.origin)
+
+    _example: ClassVar[str]
+
+    def _checked(self, loaded: object, name: str | None, origin: str) -> P:
+        """What was loaded, held against the contract; ``name`` is that of its entry point, if it has one."""
+        raise NotImplementedError
+
+
+class PluginRegistry(PluginListing[T]):
+    """Names and the classes behind them; see `PluginListing`. Classes can be registered by hand as well.
+
+    A registry made without a catalog is empty, for tests and for services that register what they allow.
+    """
+
+    def __init__(self, catalog: Catalog | None = None) -> None:
+        super().__init__(catalog)
+        self._by_hand: dict[str, T] = {}
+
+    def names(self) -> list[str]:
+        """Every name that is installed or registered, usable or not, sorted."""
+        return sorted({*super().names(), *self._by_hand})
 
     def register(self, plugin: T) -> T:
         """Add a class without installing it, named by the default of its config's ``type``; usable as a decorator.
@@ -111,7 +169,8 @@ class PluginRegistry(Generic[T]):
             PluginContractError: It is not what the registry holds.
             PluginConflictError: The name is taken, or belongs to a first-party distribution.
         """
-        name = self._name_of(self._checked(plugin, None, _BY_HAND))
+        check_api_version(plugin, self.kind.word, declared_name(plugin) or _target(plugin), BY_HAND)
+        name = self._name_of(self._checked(plugin, None, BY_HAND))
         if holder := self._holder(name, plugin):
             raise PluginConflictError(
                 self.kind.word,
@@ -122,17 +181,23 @@ class PluginRegistry(Generic[T]):
         self._by_hand[name] = plugin
         return plugin
 
-    # -- what differs from kind to kind ---------------------------------------------------------------------------------
+    # -- inside ---------------------------------------------------------------------------------------------------------
 
-    _example: ClassVar[str]
     _named_in: ClassVar[str] = "it"
-
-    def _checked(self, loaded: object, name: str | None, origin: str) -> T:
-        """What was loaded, held against the contract; ``name`` is that of its entry point, if it has one."""
-        raise NotImplementedError
 
     def _name_of(self, plugin: T) -> str:
         raise NotImplementedError
+
+    def _infos(self) -> Iterator[PluginInfo]:
+        yield from super()._infos()
+        for name, plugin in self._by_hand.items():
+            yield PluginInfo(name=name, status="ready", distribution=BY_HAND, version="", target=_target(plugin))
+
+    def _knows(self, name: str) -> bool:
+        return name in self._by_hand or super()._knows(name)
+
+    def _found(self, name: str) -> T:
+        return self._by_hand[name] if name in self._by_hand else super()._found(name)
 
     def _holder(self, name: str, plugin: T) -> str:
         """Who has the name already; empty if nobody has."""
@@ -157,6 +222,21 @@ class SourceRegistry(PluginRegistry["type[DataSourceModule]"]):
         config_class: type[SourceConfig] = self.get(name).config_class
         return config_class
 
+    def json_schema(
+        self, *, stage_registry: "StageRegistry | None" = None, decoder_registry: "DecoderRegistry | None" = None
+    ) -> dict[str, Any]:
+        """The JSON Schema (draft 2020-12) of pipeline configs, with every source, stage and decoder that can be used here.
+
+        Imports them all; one that cannot be is left out, and warned of. `datarax_core.decoders` and `datarax_core.stages` say
+        what is installed, if no registries are given.
+        """
+        from ._pipeline_schema import pipeline_schema  # noqa: PLC0415 - which imports this module
+
+        schema, notes = pipeline_schema(self, stage_registry, decoder_registry)
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+        return schema
+
     def _checked(self, loaded: object, name: str | None, origin: str) -> "type[DataSourceModule]":
         return check_source(loaded, name, origin)
 
@@ -165,10 +245,21 @@ class SourceRegistry(PluginRegistry["type[DataSourceModule]"]):
         return name
 
 
+class _InstalledSources(SourceRegistry):
+    """What is installed; a name that no entry point has may be one that a hook plugin registers, and these are loaded then."""
+
+    def _found(self, name: str) -> "type[DataSourceModule]":
+        if not self._knows(name):
+            from .hooks import default_hooks  # noqa: PLC0415 - imports pluggy, and the hook plugins
+
+            default_hooks().load_installed()
+        return super()._found(name)
+
+
 @cache
 def default_registry() -> SourceRegistry:
-    """The registry that is used where none is given: the environment, read once in a process."""
-    return SourceRegistry.from_environment()
+    """The registry that is used where none is given: the environment, read once in a process, and what hooks register."""
+    return _InstalledSources.from_environment()
 
 
 def given_or_default(registry: SourceRegistry | None) -> SourceRegistry:
@@ -182,9 +273,5 @@ def given_or_default(registry: SourceRegistry | None) -> SourceRegistry:
     return default_registry() if registry is None else registry
 
 
-def _by_hand_info(name: str, plugin: type) -> PluginInfo:
-    return PluginInfo(name=name, status="ready", distribution=_BY_HAND, version="", target=_target(plugin))
-
-
 def _target(plugin: Any) -> str:
-    return f"{plugin.__module__}:{plugin.__qualname__}"
+    return f"{plugin.__module__}:{plugin.__qualname__}" if isinstance(plugin, type) else repr(plugin)

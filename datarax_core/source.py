@@ -207,13 +207,14 @@ class DataSourceModule(Outlook, WholeAccess):
 
         ``over_mesh`` says that the trace runs on devices other than those that data was placed on.
         """
-        if self.access == "device":
-            self.require_no_beside()
-            return self._checked_records(indices)
-        return self.fetch_by_callback(indices)
+        self.require_no_beside()
+        return self._checked_records(indices) if self.access == "device" else self.fetch_by_callback(indices)
 
     def fetch_by_callback(self, indices: jax.Array) -> Batch:
-        """`fetch` under a trace by way of the host, which `fetch_on_host` is called on as the program runs."""
+        """The records under a trace by way of the host, which `fetch_on_host` is called on as the program runs.
+
+        Fields that no device has are left out.
+        """
         return records_by_callback(self, indices)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
@@ -231,7 +232,8 @@ class DataSourceModule(Outlook, WholeAccess):
         if beside:
             raise SpecError(
                 f"{self.title} has fields that compiled code cannot carry: {', '.join(sorted(beside))}; "
-                "leave them out, or iterate from Python, where they ride beside the batch"
+                "leave them out, or iterate from Python, where they ride beside the batch; a stage such as "
+                "{type: select, fields: [image, label]} leaves out what it does not name"
             )
 
     def compiled_records(

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .errors import SpecError
+from ._suggestions import did_you_mean
+from .errors import SpecError, StageError
 
 Batch: TypeAlias = Any
 """A pytree of arrays with one leading dimension, usually a dict of named fields."""
@@ -71,6 +72,35 @@ def named_fields(tree: Any) -> dict[str, Any]:
     """The leaves of a batch or spec by dotted name; a tree that is one leaf has the name ``record``."""
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path, simple=True, separator=".") or "record": leaf for path, leaf in leaves}
+
+
+def field_of(spec: ElementSpec, name: str, option: str = "field") -> jax.ShapeDtypeStruct:
+    """The field of a spec that is called ``name``; for stages that have one in ``option``, when they are built.
+
+    Raises:
+        StageError: There is none; says which is meant perhaps. Or it rides beside the batch, where no stage is called with it.
+    """
+    fields = named_fields(spec)
+    if name not in fields:
+        raise no_such_field(spec, name, (option,))
+    struct: jax.ShapeDtypeStruct = fields[name]
+    if not fits_device(struct.dtype):
+        raise StageError(
+            f"field {name!r} is {struct.dtype}, which rides beside the batch: no device has it, and no stage is called with it",
+            (option,),
+        )
+    return struct
+
+
+def no_such_field(batch: Batch, name: str, option: tuple[int | str, ...]) -> StageError:
+    """The error that a batch, or spec, has no field ``name``, or two of them."""
+    names = list(named_fields(batch))
+    if inner := [other for other in names if other.startswith(f"{name}.")]:
+        return StageError(f"{name!r} is a dict of fields; name one of them, such as {inner[0]!r}", option)
+    if name in names:
+        return StageError(f"two fields are called {name!r}, one by a dot in its key; rename it in the source", option)
+    hint = did_you_mean(name, names)
+    return StageError(f"the records have no field {name!r}{hint} (fields: {', '.join(names) or 'none'})", option)
 
 
 def nbytes_of(batch: Batch) -> int:

@@ -120,6 +120,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.syspath_prepend(made.folder)
     monkeypatch.setenv("PYTHONPATH", str(made.folder))
     monkeypatch.delenv("DATARAX_DISABLE_PLUGINS", raising=False)
+    monkeypatch.delenv("DATARAX_STRICT_PLUGINS", raising=False)
     yield made
     for package in made.packages:
         sys.modules.pop(package, None)

@@ -19,7 +19,11 @@ from .options import DEBUG, Debug, Version
 from .output import complain, own_stdout
 from .progress import INTERRUPTED
 
-COMMANDS: Final = ("sources", "decoders", "plugins", "check", "peek", "plan", "run", "bench", "verify", "convert")
+COMMANDS: Final = (
+    *("sources", "stages", "decoders", "plugins", "describe", "check"),
+    *("validate", "schema", "plan", "peek", "run", "bench"),
+    *("verify", "convert"),
+)
 """In the order of the help: what is installed, configs, data, authors."""
 
 

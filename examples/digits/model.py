@@ -11,7 +11,7 @@ Batch = dict[str, jax.Array]
 
 
 class Classifier(nnx.Module):
-    """(batch, 8, 8) uint8 images from 0 to 16 -> (batch, 10) logits."""
+    """(batch, 8, 8) images from 0 to 1 -> (batch, 10) logits."""
 
     def __init__(self, *, rngs: nnx.Rngs) -> None:
         self.first = nnx.Conv(1, 16, kernel_size=(3, 3), rngs=rngs)
@@ -21,8 +21,8 @@ class Classifier(nnx.Module):
 
     def __call__(self, images: jax.Array) -> jax.Array:
         """Logits of each class."""
-        x = images[..., None].astype(jnp.float32) / 16
-        x = nnx.max_pool(nnx.relu(self.second(nnx.relu(self.first(x)))), (2, 2), (2, 2))
+        x = nnx.relu(self.second(nnx.relu(self.first(images[..., None]))))
+        x = nnx.max_pool(x, (2, 2), (2, 2))
         return self.logits(nnx.relu(self.hidden(x.reshape(len(x), -1))))
 
 

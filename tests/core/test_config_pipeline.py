@@ -90,9 +90,10 @@ def test_a_source_field_outside_of_a_pipeline_works_too(registry: SourceRegistry
         ({"type": "tfds"}, r"source\.type: source 'tfds' is not installed; pip install datarax-tfds"),
         ({"paths": ["a"]}, r"source\.type: the source's `type` is missing; name an installed source, such as memory"),
         ({"type": 3}, r"source\.type: the source's `type` is 3; name an installed source, such as memory"),
+        ({"type": "os:system"}, r"source\.type: unknown source 'os:system' \(installed: blend, files\)"),
         ("files", r"source: a source is a mapping with a `type`, such as \{type: memory\}, not 'files'"),
         ({"type": "files"}, r"source\.paths: this field is required"),
-        ({"type": "files", "paths": "a"}, r"source\.paths: should be a valid tuple, not 'a'"),
+        ({"type": "files", "paths": "a"}, r"source\.paths: should be a list, not 'a'"),
         ({"type": "files", "paths": [3]}, r"source\.paths\[0\]: should be a valid string, not 3"),
         ({"type": "files", "paths": [""]}, r"source\.paths\[0\]: String should have at least 1 character, not ''"),
         (FILES | {"path": "x"}, r"source\.path: unknown field 'path'; did you mean 'paths'\?"),
@@ -152,6 +153,9 @@ def test_the_cause_survives_at_any_depth(registry: SourceRegistry) -> None:
          r"pad_last: drop_last and pad_last exclude each other; the last batch is left out or completed"),
         ({"pad_last": ""}, r"pad_last: String should have at least 1 character, not ''"),
         ({"pad_last": True}, r"pad_last: should be a valid string, not True"),
+        ({"stages": {"type": "cast"}}, r"stages: should be a list, not \{'type': 'cast'\}"),
+        ({"batch_size": [[[[[[0]]]]]]}, r"batch_size: should be a valid integer, not \[\[\[\[\.\.\.\]\]\]\]"),
+        ({"batch_size": "x" * 10**6}, r"batch_size: should be a valid integer, not 'x{30,}\.\.\.x{30,}'"),
         ({"batchsize": 3}, r"batchsize: unknown field 'batchsize'; did you mean 'batch_size'\?"),
     ],
 )  # fmt: skip
@@ -231,6 +235,6 @@ def test_a_bad_file_is_named_in_every_line(registry: SourceRegistry, tmp_path: P
     with pytest.raises(ConfigError) as caught:
         load_config(path, registry)
     assert str(caught.value).splitlines() == [
-        f"{path}: source.paths: this field is required",
-        f"{path}: batch_size: should be greater than or equal to 1, not 0",
+        f"{path}:1: batch_size: should be greater than or equal to 1, not 0",
+        f"{path}:2: source.paths: this field is required",
     ]

@@ -9,7 +9,11 @@ import pytest
 
 from datarax_core import errors
 
-CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls.__module__ == errors.__name__]
+CLASSES = [
+    cls
+    for _, cls in inspect.getmembers(errors, inspect.isclass)
+    if cls.__module__ == errors.__name__ and not issubclass(cls, Warning)
+]
 
 
 def _make(cls: type[Exception]) -> Exception:

@@ -244,12 +244,14 @@ def test_what_is_no_state_is_refused_and_nothing_is_changed(
 def test_a_loop_ends_when_its_pipeline_is_restored_or_reset(make_source: MakeSource) -> None:
     pipeline = make_pipeline(make_source)
     message = (
-        "this loop is over: the pipeline was iterated anew, reset or restored since it began; use the newer iterator"
+        "this loop is over: the pipeline was iterated anew, reset, restored or closed since it began; "
+        "use the newer iterator"
     )
     interventions: list[Callable[[], object]] = [
         pipeline.reset,
         lambda: pipeline.set_state(pipeline.get_state()),
         lambda: iter(pipeline),
+        pipeline.close,
     ]
     for intervene in interventions:
         iterator = iter(pipeline)

@@ -127,7 +127,9 @@ def test_a_second_loop_ends_the_first(streams: Streams) -> None:
     old = iter(pipeline)
     next(old)
     new = iter(pipeline)
-    with pytest.raises(RuntimeError, match=r"^this loop is over: the pipeline was iterated anew, reset or restored"):
+    with pytest.raises(
+        RuntimeError, match=r"^this loop is over: the pipeline was iterated anew, reset, restored or closed"
+    ):
         next(old)
     assert ids([next(new)]) == [[100, 101, 102, 103]]
 

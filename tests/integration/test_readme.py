@@ -10,7 +10,9 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = {
     "README.md": 3,
+    "docs/configs.md": 8,
     "docs/pipeline.md": 8,
+    "docs/plugins.md": 10,
     "plugins/arrayrecord/README.md": 4,
     "plugins/memory/README.md": 5,
     "plugins/mix/README.md": 5,

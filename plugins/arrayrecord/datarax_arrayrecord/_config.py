@@ -1,18 +1,24 @@
 """What can be set on an ArrayRecord source."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from datarax_core.config import (
+    NOT_NULL,
     Count,
     Flag,
     Integer,
     LocalPath,
     NonNegative,
+    Real,
     SourceConfig,
+    having,
+    never,
+    only_if,
     require_stochastic,
     shuffling_is_stochastic,
+    stream_rules,
 )
 from datarax_core.decoders import AnyDecoder
 
@@ -20,14 +26,28 @@ from ._paths import is_remote
 
 DEFAULT_SEED: Final = 42
 
+_ONE_OR_MORE: Final = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "string", "minLength": 1},
+            {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+        ]
+    }
+)
+_REMOTE: Final = {"type": "string", "pattern": "://"}
+_SUBSTITUTING: Final = having(on_error={"const": "substitute"})
+
 
 class ArrayRecordSourceConfig(SourceConfig):
     """Settings of an `ArrayRecordSourceModule`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"type": "arrayrecord", "paths": "data/train-*.array_record", "shuffle": True}]}
+    )
+
     type: Literal["arrayrecord"] = "arrayrecord"
-    paths: tuple[LocalPath, ...] | None = Field(
+    paths: Annotated[tuple[LocalPath, ...], Field(min_length=1), _ONE_OR_MORE] | None = Field(
         default=None,
-        min_length=1,
         description="Files, folders, globs, or all shards of a data set: name@8, name-?????-of-?????.",
     )
     decoder: AnyDecoder | None = Field(
@@ -45,15 +65,20 @@ class ArrayRecordSourceConfig(SourceConfig):
         le=2**32 - 1,
         description="Selects another shuffle than the random streams alone do; without random streams, the shuffle itself.",
     )
-    num_epochs: Integer = Field(default=-1, description="Epochs in a loop over the elements; -1 is endless.")
+    num_epochs: Integer = Field(
+        default=-1,
+        json_schema_extra={"minimum": -1, "not": {"const": 0}},
+        description="Epochs in a loop over the elements; -1 is endless.",
+    )
     local_files_only: Flag = Field(default=False, description="Refuse addresses such as gs://..., before any attempt.")
     on_error: Literal["raise", "substitute"] = Field(
         default="raise",
         description="Whether a record that cannot be read or decoded is an error, or the next one is served in its place.",
     )
-    max_errors: Integer | float | None = Field(
+    max_errors: Integer | Real | None = Field(
         default=None,
         validate_default=True,
+        json_schema_extra={"minimum": 0, "if": {"minimum": 1}, "then": {"type": ["integer", "null"]}},
         description="With substitute: the number, or below 1 the share, of bad records that is put up with; null is any.",
     )
     quarantine: LocalPath | None = Field(
@@ -63,6 +88,15 @@ class ArrayRecordSourceConfig(SourceConfig):
         default=None, description="A list of records that are never served, as quarantine and drx verify write it."
     )
     max_open_files: Count = Field(default=256, description="Files that stay open between batches.")
+
+    schema_rules: ClassVar = (
+        *stream_rules("shuffle", "shuffle_files"),
+        never(shuffle={"const": True}, shuffle_files={"const": True}),
+        only_if(_SUBSTITUTING, max_errors=NOT_NULL),
+        only_if(_SUBSTITUTING, quarantine=NOT_NULL),
+        never(local_files_only={"const": True}, paths=_REMOTE),
+        never(local_files_only={"const": True}, paths={"contains": _REMOTE, "type": "array"}),
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -12,7 +12,9 @@ from typing import Any, Final
 import numpy as np
 
 from datarax_core.errors import ConfigError, RecordError
+from datarax_core.hooks import record_failed
 from datarax_core.quarantine import append_to_quarantine
+from datarax_core.source import DataSourceModule
 
 from ._files import FileTable
 
@@ -59,7 +61,7 @@ class Substitutes:
         self._length = length
         self._instead: dict[int, int] = {}
         self._noted: set[tuple[str, int]] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a hook may read other records
 
     def __getstate__(self) -> dict[str, Any]:
         return {"policy": self._policy, "length": self._length}
@@ -74,11 +76,11 @@ class Substitutes:
         instead = self._instead
         return np.asarray([instead.get(record, record) for record in records.tolist()], np.int64)
 
-    def find(self, record: int, read: Callable[[int], Any]) -> tuple[int, Any]:
+    def find(self, record: int, read: Callable[[int], Any], source: DataSourceModule) -> tuple[int, Any]:
         """(the first record from ``record`` on that can be read, around the end if need be; what ``read`` gives of it).
 
         Raises:
-            RecordError: There are more bad records than the policy puts up with, or no other kind.
+            RecordError: There are more bad records than the policy puts up with, or no other kind; or a hook says so.
         """
         bad: list[int] = []
         cause: RecordError | None = None
@@ -89,7 +91,7 @@ class Substitutes:
             try:
                 found = read(candidate)
             except RecordError as error:
-                self._note(error)
+                self._note(error, source)
                 bad.append(candidate)
                 cause = error
                 if len(bad) == _IN_A_ROW:
@@ -104,8 +106,8 @@ class Substitutes:
             reason="no record can be read",
         ) from cause
 
-    def _note(self, error: RecordError) -> None:
-        """Take note of a bad record, if it is the first time that it is met."""
+    def _note(self, error: RecordError, source: DataSourceModule) -> None:
+        """Take note of a bad record, and tell the hooks, if it is the first time that it is met."""
         key = (error.path or "", error.record if error.row is None else error.row)
         with self._lock:
             if key in self._noted:
@@ -120,11 +122,19 @@ class Substitutes:
                     path=error.path,
                     row=error.row,
                 ) from error
-            if self._policy.quarantine is None:
-                warnings.warn(f"{error}; the next one is served in its place (on_error='substitute')", stacklevel=2)
-            else:
-                append_to_quarantine(self._policy.quarantine, [error])
             self._noted.add(key)
+            try:
+                self._tell(error, source)
+            except BaseException:
+                self._noted.discard(key)  # likewise
+                raise
+
+    def _tell(self, error: RecordError, source: DataSourceModule) -> None:
+        record_failed(source, error.record, error)
+        if self._policy.quarantine is None:
+            warnings.warn(f"{error}; the next one is served in its place (on_error='substitute')", stacklevel=2)
+        else:
+            append_to_quarantine(self._policy.quarantine, [error])
 
 
 def excluded_records(path: str, table: FileTable) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from datarax_core.decoders import Decoder
 from datarax_core.errors import DataFileError, RecordError
+from datarax_core.source import DataSourceModule
 from datarax_core.spec import Batch, ElementSpec, check_batch
 from datarax_core.verification import Verified, reason_of, verified
 
@@ -47,26 +48,28 @@ class Records:
         files = np.searchsorted(self.table.ends, self.excluded, side="right")
         return self.table.counts - np.bincount(files, minlength=len(self.table.counts))
 
-    def spec(self, title: str) -> ElementSpec:
-        """What one record looks like: as the decoder says, or as the first record does.
+    def spec(self, source: DataSourceModule) -> ElementSpec:
+        """What one record looks like: as the decoder says, or as the first record does. ``source`` is who asks, here as below.
 
         Raises:
             ValueError: There is no record to tell.
             RecordError: The first one cannot be read.
         """
         if self._spec is None:
-            self.require_records(title)
-            read: Callable[[int], ElementSpec] = lambda record: self._one(record, self.decoder.spec_from, title)  # noqa: E731
-            self._spec = read(0) if self._substitutes is None else self._substitutes.find(0, read)[1]
+            self.require_records(source)
+            read: Callable[[int], ElementSpec] = lambda record: self._one(record, self.decoder.spec_from, source)  # noqa: E731
+            self._spec = read(0) if self._substitutes is None else self._substitutes.find(0, read, source)[1]
         return self._spec
 
-    def require_records(self, title: str) -> None:
+    def require_records(self, source: DataSourceModule) -> None:
         """Refuse to serve nothing."""
         if not self.length:
             kept = f", all of whose {self.table.num_records} records are excluded" if len(self.excluded) else ""
-            raise ValueError(f"{title} is empty: its {len(self.table.paths)} files hold no records to serve{kept}")
+            raise ValueError(
+                f"{source.title} is empty: its {len(self.table.paths)} files hold no records to serve{kept}"
+            )
 
-    def bytes_of(self, indices: np.ndarray, title: str) -> tuple[list[bytes], int]:
+    def bytes_of(self, indices: np.ndarray, source: DataSourceModule) -> tuple[list[bytes], int]:
         """(the records as they are stored, how many of them stand in for others).
 
         Raises:
@@ -75,32 +78,32 @@ class Records:
         """
         if not len(indices):
             return [], 0
-        return self._read(indices, title, lambda records: records, lambda parts: [part[0] for part in parts])
+        return self._read(indices, source, lambda records: records, lambda parts: [part[0] for part in parts])
 
-    def batch_of(self, indices: np.ndarray, title: str) -> tuple[Batch, int]:
+    def batch_of(self, indices: np.ndarray, source: DataSourceModule) -> tuple[Batch, int]:
         """(the records as a batch, how many of them stand in for others).
 
         Raises:
             RecordError: One of them cannot be read or decoded; says which, where and why.
             DataFileError: A file changed since the source was built.
         """
-        spec = self.spec(title)
+        spec = self.spec(source)
         if not len(indices):  # which no decoder is asked for
             return jax.tree.map(lambda leaf: np.empty((0, *leaf.shape), leaf.dtype), spec), 0
         return self._read(
             indices,
-            title,
+            source,
             lambda records: self.decoder.decode(records, spec),
             lambda parts: jax.tree.map(lambda *rows: np.concatenate(rows), *parts),
         )
 
-    def verified(self, indices: np.ndarray, title: str) -> Verified:
+    def verified(self, indices: np.ndarray, source: DataSourceModule) -> Verified:
         """Which of the records cannot be read or decoded, whatever the policy says.
 
         Raises:
             DataFileError: A file changed since the source was built.
         """
-        known = self._first_good_spec(title)
+        known = self._first_good_spec(source)
 
         def decode(records: list[bytes]) -> Batch:
             spec = self.decoder.spec_from(records[0]) if known is None else known
@@ -110,15 +113,19 @@ class Records:
 
         def read(some: np.ndarray) -> Batch:
             if len(some) == 1:
-                return self._one(int(some[0]), lambda record: decode([record]), title)
+                return self._one(int(some[0]), lambda record: decode([record]), source)
             return decode(self._stored(some))
 
-        return verified(read, indices, title)
+        return verified(read, indices, source.title)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
     def _read(
-        self, indices: np.ndarray, title: str, decode: Callable[[list[bytes]], Any], join: Callable[[list[Any]], Any]
+        self,
+        indices: np.ndarray,
+        source: DataSourceModule,
+        decode: Callable[[list[bytes]], Any],
+        join: Callable[[list[Any]], Any],
     ) -> tuple[Any, int]:
         """What ``decode`` makes of the records; if that fails, of one record after the other, and ``join`` of all."""
         wanted = indices if self._substitutes is None else self._substitutes.applied(indices)
@@ -127,48 +134,50 @@ class Records:
         except DataFileError:
             raise
         except Exception:  # noqa: BLE001 - the boundary to decoders of others, which fail in any way they like
-            found, substituted = self._one_by_one(indices, title, lambda record: decode([record]))
+            found, substituted = self._one_by_one(indices, source, lambda record: decode([record]))
             return join(found), substituted
 
-    def _first_good_spec(self, title: str) -> ElementSpec | None:
+    def _first_good_spec(self, source: DataSourceModule) -> ElementSpec | None:
         """The spec, also where the first records cannot be read; None if no record can. Not the one that is served by."""
         if self._good_spec is None:
             self._good_spec = (self._spec,)
             for index in range(self.length if self._spec is None else 0):
                 with contextlib.suppress(RecordError):
-                    self._good_spec = (self._one(index, self.decoder.spec_from, title),)
+                    self._good_spec = (self._one(index, self.decoder.spec_from, source),)
                     break
         return self._good_spec[0]
 
-    def _one_by_one(self, indices: np.ndarray, title: str, decode: Callable[[bytes], Any]) -> tuple[list[Any], int]:
+    def _one_by_one(
+        self, indices: np.ndarray, source: DataSourceModule, decode: Callable[[bytes], Any]
+    ) -> tuple[list[Any], int]:
         found, substituted = [], 0
         for index in indices.tolist():
             if self._substitutes is None:
-                found.append(self._one(index, decode, title))
+                found.append(self._one(index, decode, source))
                 continue
-            served, value = self._substitutes.find(index, lambda record: self._one(record, decode, title))
+            served, value = self._substitutes.find(index, lambda record: self._one(record, decode, source), source)
             substituted += served != index
             found.append(value)
         return found, substituted
 
-    def _one(self, index: int, decode: Callable[[bytes], Any], title: str) -> Any:
+    def _one(self, index: int, decode: Callable[[bytes], Any], source: DataSourceModule) -> Any:
         """One record by itself, to say what is wrong with it."""
         try:
             (record,) = self._stored(np.asarray([index]))
         except ReadError as error:
-            raise self._bad(index, f"cannot be read: {error}", str(error), title) from error.__cause__
+            raise self._bad(index, f"cannot be read: {error}", str(error), source) from error.__cause__
         try:
             return decode(record)
         except Exception as error:  # as above
             reason = reason_of(error)
             trouble = f"cannot be decoded as {self.decoder.type!r}: {reason}"
-            raise self._bad(index, trouble, reason, title) from error
+            raise self._bad(index, trouble, reason, source) from error
 
-    def _bad(self, index: int, trouble: str, reason: str, title: str) -> RecordError:
+    def _bad(self, index: int, trouble: str, reason: str, source: DataSourceModule) -> RecordError:
         file, row = self.table.place(int(self._in_files(np.asarray([index]))[0]))
         path = self.table.paths[file]
         return RecordError(
-            f"record {row} of {path} {trouble} (record {index} of {title})",
+            f"record {row} of {path} {trouble} (record {index} of {source.title})",
             record=index,
             reason=reason,
             path=path,

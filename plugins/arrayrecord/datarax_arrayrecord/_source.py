@@ -118,7 +118,7 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
             ValueError: There are no records.
             RecordError: The first one cannot be read or decoded.
         """
-        return self._opened.records.spec(self.title)
+        return self._opened.records.spec(self)
 
     # -- records --------------------------------------------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
                 only if there are more of them than ``max_errors``.
             DataFileError: A file changed since the source was built.
         """
-        batch, substituted = self._opened.records.batch_of(self._record_numbers(indices), self.title)
+        batch, substituted = self._opened.records.batch_of(self._record_numbers(indices), self)
         self.note_substituted(substituted)
         return batch
 
@@ -223,7 +223,7 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
 
     def verify_records(self, indices: np.ndarray) -> Verified:
         """See `DataSourceModule.verify_records`: strict also with ``on_error="substitute"``."""
-        return self._opened.records.verified(self._record_numbers(indices), self.title)
+        return self._opened.records.verified(self._record_numbers(indices), self)
 
     @classmethod
     def write_records(
@@ -282,7 +282,7 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
     def _undecoded(self, indices: np.ndarray) -> list[bytes]:
         if self.config.cacheable:
             return list(self.fetch(self._record_numbers(indices))[FIELD])
-        stored, substituted = self._opened.records.bytes_of(self._record_numbers(indices), self.title)
+        stored, substituted = self._opened.records.bytes_of(self._record_numbers(indices), self)
         self.note_substituted(substituted)
         return stored
 
@@ -291,7 +291,7 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         return record_numbers(indices, self.total_records, self.title).astype(np.int64, copy=False)  # uint8 would wrap
 
     def _require_records(self) -> None:
-        self._opened.records.require_records(self.title)
+        self._opened.records.require_records(self)
 
     def _drawn_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
         if self.config.seed == DEFAULT_SEED or rngs is None:

@@ -1,22 +1,31 @@
 """What can be set on a memory source."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from datarax_core.config import (
+    NOT_NULL,
     Count,
     Flag,
     LocalPath,
     NonNegative,
     SourceConfig,
+    having,
     require_stochastic,
     shuffling_is_stochastic,
+    stream_rules,
 )
+
+_ONE_SHARD: Final = {"properties": {"shard_id": {"maximum": 0}}}
 
 
 class MemorySourceConfig(SourceConfig):
     """Settings of a `MemorySource`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"type": "memory", "path": "train.npz", "shuffle": True}]}
+    )
 
     type: Literal["memory"] = "memory"
     shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
@@ -41,6 +50,11 @@ class MemorySourceConfig(SourceConfig):
     )
     placement: Literal["auto", "device", "host"] = Field(
         default="auto", description="Where batches are gathered: on the device if the data fits there, or on the host."
+    )
+
+    schema_rules: ClassVar = (
+        *stream_rules("shuffle"),
+        {"if": having(num_workers={"minimum": 2}), "then": having(shard_id=NOT_NULL), "else": _ONE_SHARD},
     )
 
     @model_validator(mode="before")

@@ -2,20 +2,33 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
+    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
     WrapValidator,
     field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from datarax_core.config import AnySource, Count, Name, SourceConfig
+from datarax_core.config import (
+    NOT_NULL,
+    AnySource,
+    Count,
+    Name,
+    SourceConfig,
+    given_or,
+    having,
+    never,
+    only_if,
+    plugin_schema,
+)
 
 from ._fractions import LARGEST, normalised
 from ._timeline import Stop
@@ -26,6 +39,21 @@ AtEnd = Literal["repeat", "drop"] | Count
 """What a child does at the end of its epoch: begin the next one, or drop out; a number is how many epochs it serves first."""
 
 Real = Annotated[float, Field(strict=True)]
+
+_SHARE: Final = {"type": "number", "minimum": 0}
+_NOT_ALL_ZERO: Final = {
+    "contains": {"exclusiveMinimum": 0},
+    "if": {"type": "object"},
+    "then": {"not": {"additionalProperties": {"const": 0}}},
+}
+_END: Final = {"anyOf": [{"enum": ["repeat", "drop"]}, {"type": "integer", "minimum": 1}]}
+
+
+def _schema(item: Mapping[str, Any], alone: Mapping[str, Any], **rules: Any) -> WithJsonSchema:
+    """Something that stands ``alone``, a list, or a mapping whose keys are the names of the children."""
+    listed = {"type": "array", "items": item}
+    named = {"type": "object", "propertyNames": {"minLength": 1}, "additionalProperties": item}
+    return WithJsonSchema({"anyOf": [alone, listed, named], **rules})
 
 
 def _by_key(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -46,17 +74,49 @@ def _at_key(error: ErrorDetails, keys: Sequence[Any]) -> InitErrorDetails:
     return InitErrorDetails(type=custom, loc=(*named, *error["loc"][1:]), input=error["input"])
 
 
+_ARE_NAMED: Final = {
+    "anyOf": [having(names=NOT_NULL), having(sources={"type": "object"}), having(weights={"type": "object"})]
+}
+
+
 class MixDataSourcesConfig(SourceConfig):
     """Settings of a `MixDataSourcesNode`.
 
     ``sources``, ``weights`` and ``at_end`` may be mappings whose keys are the names of the children.
     """
 
-    type: Literal["mix"] = "mix"
-    names: tuple[Name, ...] | None = Field(default=None, description="What the children are called; else 0, 1, ...")
-    sources: Annotated[tuple[AnySource, ...] | None, Field(min_length=1), WrapValidator(_by_key)] = Field(
-        default=None, description="The children, in a config that is built as a whole."
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "mix",
+                    "weights": {"digits": 0.7, "letters": 0.3},
+                    "sources": {
+                        "digits": {"type": "memory", "path": "digits.npz", "shuffle": True},
+                        "letters": {"type": "memory", "path": "letters.npz", "shuffle": True},
+                    },
+                },
+                {"type": "mix", "num_sources": 2, "weights": [0.7, 0.3]},
+            ]
+        }
     )
+
+    type: Literal["mix"] = "mix"
+    names: Annotated[tuple[Name, ...], Field(json_schema_extra={"uniqueItems": True})] | None = Field(
+        default=None, description="What the children are called; else 0, 1, ..."
+    )
+    sources: Annotated[
+        tuple[AnySource, ...] | None,
+        Field(min_length=1),
+        WrapValidator(_by_key),
+        _schema(
+            plugin_schema("source"),
+            {"type": "null"},
+            minItems=1,
+            minProperties=1,
+            propertyNames={"not": {"const": "type"}},
+        ),
+    ] = Field(default=None, description="The children, in a config that is built as a whole.")
     num_sources: Count | None = Field(
         default=None, validate_default=True, description="Number of children; counted where sources are given."
     )
@@ -66,7 +126,7 @@ class MixDataSourcesConfig(SourceConfig):
         allow_inf_nan=False,
         description="Weights from the children's numbers of records, raised to 1 / temperature.",
     )
-    weights: tuple[Real, ...] | None = Field(
+    weights: Annotated[tuple[Real, ...] | None, _schema(_SHARE, {"type": "null"}, **_NOT_ALL_ZERO)] = Field(
         default=None, validate_default=True, description="A share for each child; kept normalised. 0 means never."
     )
     sampling: Literal["proportional", "categorical"] = Field(
@@ -77,13 +137,26 @@ class MixDataSourcesConfig(SourceConfig):
         description="What ends an epoch: as many records as the children have, the first child that is exhausted, or that "
         "all children were served in full.",
     )
-    at_end: AtEnd | tuple[AtEnd, ...] = Field(
+    at_end: Annotated[AtEnd | tuple[AtEnd, ...], _schema(_END, _END)] = Field(
         default="repeat",
         description="What a child does at its end, for all or for each: repeat, drop, or epochs to serve.",
     )
     fill: dict[Name, Any] = Field(default={}, description="Values for fields that some children do not have.")
     source_field: Name | None = Field(
         default=None, description="Add an int32 field of this name to each record: the number of its child."
+    )
+
+    schema_rules: ClassVar = (
+        {"anyOf": [having(sources=NOT_NULL), having(num_sources=NOT_NULL)]},
+        {"oneOf": [having(weights=NOT_NULL), having(temperature=NOT_NULL)]},
+        never(stochastic={"const": False}),
+        never(names=NOT_NULL, sources={"type": "object"}),
+        only_if(_ARE_NAMED, weights={"type": "object"}),
+        only_if(_ARE_NAMED, at_end={"type": "object"}),
+        {
+            "if": having(sampling={"const": "categorical"}),
+            "then": {"properties": {"stop": {"const": "total"}, "at_end": {"const": "repeat"}}},
+        },
     )
 
     @model_validator(mode="before")
@@ -102,7 +175,7 @@ class MixDataSourcesConfig(SourceConfig):
             if isinstance(given := values.get(field), Mapping):
                 values[field] = _by_name(field, given, values.get("names"))
         if values.get("stochastic", True) is True:
-            values = {"stochastic": True, **values, "stream_name": values.get("stream_name") or MIX_STREAM}
+            values = {"stochastic": True, **values, "stream_name": given_or(values, "stream_name", MIX_STREAM)}
         return values
 
     @field_validator("stochastic")

@@ -256,9 +256,9 @@ class MixDataSourcesNode(StreamAccess):
 
     def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:
         """See `DataSourceModule.fetch_traced`."""
+        self.require_no_beside()
         if self.access != "device" or over_mesh:
             return self.fetch_by_callback(indices)
-        self.require_no_beside()
         joined = self.joined
         return self.children[0].fetch_traced(indices) if joined is None else joined.traced(indices, self.title)
 

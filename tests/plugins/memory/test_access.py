@@ -202,7 +202,9 @@ def test_a_loop_that_another_one_overtook_says_so(between: Callable[[MemorySourc
     loop = iter(source)
     next(loop)
     between(source)
-    with pytest.raises(RuntimeError, match="this loop is over: MemorySource was iterated anew, reset or restored"):
+    with pytest.raises(
+        RuntimeError, match="this loop is over: MemorySource was iterated anew, reset, restored or closed"
+    ):
         next(loop)
 
 

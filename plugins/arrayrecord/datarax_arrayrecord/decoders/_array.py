@@ -1,17 +1,17 @@
 """Records of one fixed layout: fields side by side, without padding, little-endian."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from datarax_core.buffers import aligned_empty
 from datarax_core.decoders import Decoder
 from datarax_core.spec import Batch, ElementSpec
 
-from ._dtypes import AnyArray, invalid_byte, is_number, little_endian, name_of
-from ._fields import LARGEST, ArrayField, columns_of, flat, nested, require_names
+from ._dtypes import FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, little_endian, name_of
+from ._fields import DECLARED, LARGEST, ArrayField, columns_of, flat, nested, require_names
 
 _CHUNK: Final = 1 << 19
 """Bytes that are joined at a time: few enough to be in the processor's cache still when they are copied to their columns."""
@@ -21,6 +21,8 @@ _WORDS: Final = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 class PackedField(ArrayField):
     """A field of numbers, bools, or bytes of a fixed length (S8)."""
+
+    schema_rules: ClassVar = dtype_rules(NUMBERS, FIXED_BYTES)
 
     @field_validator("dtype")
     @classmethod
@@ -40,8 +42,21 @@ class ArrayDecoder(Decoder):
     The order of ``fields`` is the order in the record, so it counts when decoders are compared.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "array",
+                    "fields": {"image": {"dtype": "uint8", "shape": [28, 28]}, "label": {"dtype": "int32"}},
+                }
+            ]
+        }
+    )
+
     type: Literal["array"] = "array"
-    fields: dict[str, PackedField] = Field(description="The fields of a record in their order: name, dtype and shape.")
+    fields: dict[str, PackedField] = Field(
+        json_schema_extra=DECLARED, description="The fields of a record in their order: name, dtype and shape."
+    )
 
     @field_validator("fields")
     @classmethod

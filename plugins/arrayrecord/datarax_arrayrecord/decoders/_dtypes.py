@@ -13,6 +13,18 @@ from datarax_core.spec import fits_device
 _SHORT: Final = re.compile(r"[<=|]?[biufcSU]\d+|\?")
 """NumPy's short names: those that say a width, and not big-endian."""
 
+NUMBERS: Final = (
+    r"\?|[<=|]?(b1|[iu][1248]|f[248]|c8|c16)|bool|u?int(1|2|4|8|16|32|64)"
+    r"|float(16|32|64)|bfloat16|float[468]_e\w+|complex(64|128)"
+)
+"""For JSON Schema, the names of dtypes of numbers and bools."""
+
+FIXED_BYTES: Final = r"[<=|]?S0*[1-9]\d*"
+"""Likewise, of bytes of a fixed length."""
+
+DATES_AND_TEXT: Final = r"[<=|]?U0*[1-9]\d*|object|(datetime|timedelta)64(\[\d*[A-Za-z]+\])?"
+"""Likewise, of dates, and of text."""
+
 AnyArray: TypeAlias = np.ndarray[Any, Any]
 
 
@@ -36,6 +48,11 @@ def _named(value: Any) -> str:
 
 DTypeName = Annotated[str, BeforeValidator(_named)]
 """A field that takes a dtype, by a name or as NumPy has it, and keeps its name; byte order is not part of it."""
+
+
+def dtype_rules(*patterns: str) -> tuple[dict[str, Any], ...]:
+    """The ``schema_rules`` of a config whose ``dtype`` has one of these names."""
+    return ({"properties": {"dtype": {"pattern": f"^({'|'.join(patterns)})$"}}},)
 
 
 def name_of(dtype: np.dtype[Any]) -> str:

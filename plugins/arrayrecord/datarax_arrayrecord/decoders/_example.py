@@ -1,22 +1,22 @@
 """Records that are tf.train.Examples, without TensorFlow."""
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from datarax_core.decoders import Decoder
 from datarax_core.spec import Batch, ElementSpec
 
-from ._dtypes import AnyArray, DTypeName, is_number, limits, little_endian
+from ._dtypes import NUMBERS, AnyArray, DTypeName, dtype_rules, is_number, limits, little_endian
 from ._example_defaults import array_of, plain
 from ._example_rows import columns, features_of
 from ._example_values import Wanted
 from ._example_wire import BYTES, FLOATS, INTEGERS, Payload, record_of, varint, written
-from ._fields import LARGEST, ArrayField, columns_of, flat, nested, require_names
+from ._fields import DECLARED, LARGEST, ArrayField, columns_of, flat, nested, require_names
 
 _TEXT: Final = ("bytes", "str")
 _OBJECT: Final = np.dtype(object)
@@ -29,6 +29,8 @@ def _text_by_name(value: Any) -> Any:
 
 class ExampleField(ArrayField):
     """A feature: numbers or bools as an array of them; ``bytes`` or ``str`` as objects, of which [] is one."""
+
+    schema_rules: ClassVar = dtype_rules(NUMBERS, *_TEXT)
 
     dtype: Annotated[Literal["bytes", "str"] | DTypeName, BeforeValidator(_text_by_name)] = Field(
         description="Its dtype, such as uint8 or float32; bytes or str for a bytes_list as it is."
@@ -77,9 +79,21 @@ class ExampleDecoder(Decoder):
     Records that share one layout are decoded together, without a message for each.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "example",
+                    "fields": {"image": {"dtype": "uint8", "shape": [28, 28]}, "label": {"dtype": "int32"}},
+                }
+            ]
+        }
+    )
+
     type: Literal["example"] = "example"
     fields: dict[str, ExampleField] | None = Field(
         default=None,
+        json_schema_extra=DECLARED,
         description="The features to decode: name, dtype, shape, default; all of the first record if null.",
     )
 

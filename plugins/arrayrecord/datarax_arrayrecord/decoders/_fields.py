@@ -20,6 +20,10 @@ LARGEST: Final = 2**31 - 1
 """Bytes that a record can have, in ArrayRecord files and in protobuf."""
 
 
+DECLARED: Final[dict[str, Any]] = {"minProperties": 1, "propertyNames": {"pattern": r"^[^.]+(\.[^.]+)*$"}}
+"""JSON Schema of fields that are declared: at least one, and each with a name that `require_names` takes by itself."""
+
+
 class ArrayField(FrozenConfig):
     """The dtype of a field, and its shape in one record."""
 

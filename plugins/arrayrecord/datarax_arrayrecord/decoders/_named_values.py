@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import jax
 import numpy as np
@@ -11,14 +11,16 @@ from pydantic import Field, field_validator
 from datarax_core.decoders import Decoder, stack_values
 from datarax_core.spec import Batch, ElementSpec
 
-from ._dtypes import AnyArray, invalid_byte, is_number, name_of
-from ._fields import LARGEST, ArrayField, flat, nested, require_names
+from ._dtypes import DATES_AND_TEXT, FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, name_of
+from ._fields import DECLARED, LARGEST, ArrayField, flat, nested, require_names
 
 _OBJECT: Final = np.dtype(object)
 
 
 class ValueField(ArrayField):
     """A field of numbers or bools, of text or bytes as objects, of text or bytes of a fixed width (U8, S8), or of dates."""
+
+    schema_rules: ClassVar = dtype_rules(NUMBERS, FIXED_BYTES, DATES_AND_TEXT)
 
     @field_validator("dtype")
     @classmethod
@@ -33,7 +35,9 @@ class NamedValuesDecoder(Decoder):
     """Records that hold a value for each name. A subclass says how one is read, `named_values`, and written."""
 
     fields: dict[str, ValueField] | None = Field(
-        default=None, description="The fields to decode: name, dtype and shape; all that the first record has if null."
+        default=None,
+        json_schema_extra=DECLARED,
+        description="The fields to decode: name, dtype and shape; all that the first record has if null.",
     )
 
     @field_validator("fields")

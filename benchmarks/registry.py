@@ -1,0 +1,91 @@
+"""What plugins cost that nobody uses, and a config that nests."""
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from _measure import Row, seconds
+
+DISTRIBUTIONS, RUNS = 150, 7
+NEEDED = {"datarax-core": "0.1.0", "numpy": "2.4.0", "packaging": "26.0", "rich": "14.0"}
+LISTING = """
+import json, os, sys, time
+from datarax_core.registry import SourceRegistry
+sys.path[:] = [os.environ["PYTHONPATH"], *[path for path in sys.path if not path.endswith("site-packages")]]
+began = time.process_time()
+infos = SourceRegistry.from_environment().describe()
+print(json.dumps([time.process_time() - began, len(infos)]))
+"""
+
+
+def rows() -> list[Row]:
+    """CPU seconds, which neighbours disturb less, against the limits: listing, the command, and a nested config."""
+    with tempfile.TemporaryDirectory() as folder:
+        _install(Path(folder))
+        return [_listing(folder), _command(folder), _config()]
+
+
+def _install(folder: Path) -> None:
+    """Distributions as pip leaves them; what they name does not exist, so that whoever imports it fails."""
+    for name, version in NEEDED.items():
+        info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n\n")
+    for number in range(DISTRIBUTIONS - len(NEEDED)):
+        info = folder / f"acme_{number}-1.0.dist-info"
+        info.mkdir()
+        lines = ["datarax-core", f"numpy>=1.{number}", "packaging", "rich", "pytest>=8; extra == 'test'"]
+        requires = "\n".join(f"Requires-Dist: {line}" for line in lines)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme-{number}\nVersion: 1.0\n{requires}\n\n")
+        (info / "entry_points.txt").write_text(f"[datarax.sources]\nacme_{number} = acme_{number}:Source\n")
+
+
+def _environment(folder: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": folder}
+
+
+def _listing(folder: str) -> Row:
+    times = []
+    for _ in range(RUNS):
+        command = [sys.executable, "-c", LISTING]
+        done = subprocess.run(command, env=_environment(folder), capture_output=True, check=True, text=True)  # noqa: S603
+        took, found = json.loads(done.stdout)
+        if found != DISTRIBUTIONS - len(NEEDED):
+            raise AssertionError(f"{found} sources were found")
+        times.append(took)
+    return _limit(f"{DISTRIBUTIONS} distributions: describe(), imports not counted", min(times), 0.010)
+
+
+def _command(folder: str) -> Row:
+    command = [str(Path(sys.executable).with_name("drx")), "sources"]
+    times = []
+    for _ in range(RUNS):
+        began = _seconds_of_children()
+        subprocess.run(command, env=_environment(folder), capture_output=True, check=True)  # noqa: S603 - our own
+        times.append(_seconds_of_children() - began)
+    return _limit(f"{DISTRIBUTIONS} more than there are: drx sources, the whole process", statistics.median(times), 0.5)
+
+
+def _seconds_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _config() -> Row:
+    from datarax_core.config import parse_config
+
+    leaf = {"type": "memory", "path": "digits.npz", "shuffle": True}
+    mix = {"type": "mix", "weights": [0.7, 0.3], "sources": [leaf, leaf]}
+    config = {"source": {"type": "mix", "weights": [1, 1], "sources": [mix, mix]}, "batch_size": 128}
+    parse_config(config)  # imports the plugins
+    times = [seconds(lambda: parse_config(config)) for _ in range(101)]
+    return _limit("a mix of two mixes, validated", statistics.median(times), 0.001)
+
+
+def _limit(what: str, took: float, limit: float) -> Row:
+    return Row(what, f"{limit * 1e3:g} ms", f"{took * 1e3:.2f} ms", took / limit, 1.0, "at most")

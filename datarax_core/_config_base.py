@@ -1,0 +1,158 @@
+"""What configs are made of: immutable models, the types of their fields, and plugins chosen by their ``type``."""
+
+import operator
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic.functional_validators import ModelWrapValidatorHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from ._config_errors import at_type, plugin_error, shown, suggesting
+from ._values import same, stable_hash
+from .errors import PluginError
+
+T = TypeVar("T")
+
+PLUGIN_KIND: Final = "x-datarax-plugin"
+"""The keyword by which a JSON Schema says that plugins of a kind belong there."""
+
+
+def _as_int(value: Any) -> Any:
+    """NumPy's integers as Python's; a bool is none, and neither is 4.0."""
+    return operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
+
+
+def _as_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _beside_config_file(value: str, info: ValidationInfo) -> str:
+    base = (info.context or {}).get("base")
+    return value if base is None or "://" in value else str(Path(base, value))
+
+
+Flag = StrictBool
+"""True or False; not 1, not "yes"."""
+
+Integer = Annotated[StrictInt, BeforeValidator(_as_int)]
+"""A whole number; not 4.0, not "4", not True."""
+
+Count = Annotated[StrictInt, Field(ge=1), BeforeValidator(_as_int)]
+"""A whole number from 1."""
+
+NonNegative = Annotated[StrictInt, Field(ge=0), BeforeValidator(_as_int)]
+"""A whole number from 0."""
+
+Name = Annotated[str, StringConstraints(min_length=1)]
+"""A text that is not empty."""
+
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""A finite number; not "0.5", not True."""
+
+LocalPath = Annotated[Name, BeforeValidator(_as_text), AfterValidator(_beside_config_file)]
+"""A file or folder. A relative one in a config file is relative to that file; nothing in it is expanded."""
+
+
+class FrozenConfig(BaseModel):
+    """What every config has: immutable, unknown fields refused, comparable and hashable whatever it holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    schema_rules: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    """What JSON Schema can say of checks that look at several fields, such as `never`; for editors, and for `drx schema`."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _suggest_fields(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(value)
+        except ValidationError as invalid:
+            raise suggesting(invalid, cls.model_fields) from None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core)
+        if cls.schema_rules:
+            handler.resolve_ref_schema(schema)["allOf"] = [dict(rule) for rule in cls.schema_rules]
+        return schema
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (type(self) is type(other) and same(self.__dict__, other.__dict__))
+
+    def __hash__(self) -> int:
+        return hash((type(self), stable_hash(self.__dict__)))
+
+
+NOT_NULL: Final[Mapping[str, Any]] = {"not": {"type": "null"}}
+"""JSON Schema for a value that is given, and is not null."""
+
+
+def having(**values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON Schema for a config whose fields are all given and like these; for `FrozenConfig.schema_rules`."""
+    return {"properties": {name: dict(value) for name, value in values.items()}, "required": list(values)}
+
+
+def never(**values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON Schema for a config whose fields are not all like these, such as ``never(drop_last=..., pad_last=NOT_NULL)``."""
+    return {"not": having(**values)}
+
+
+def only_if(condition: Mapping[str, Any], **values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON Schema for a config whose fields are all like these only where another schema holds."""
+    return {"if": having(**values), "then": dict(condition)}
+
+
+def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: str, example: str) -> T:
+    """What ``look_up`` gives for the ``type`` of a mapping; for validators of fields that take plugins.
+
+    Raises:
+        ValidationError: There is no ``type``, or it names no plugin that can be used; placed at that key.
+    """
+    name = value.get("type")
+    if not isinstance(name, str):
+        given = f"is {shown(name)}" if "type" in value else "is missing"
+        raise at_type(f"the {word}'s `type` {given}; name an installed {word}, such as {example}", name)
+    try:
+        return look_up(name)
+    except PluginError as error:
+        raise at_type(str(error), name, error) from error
+
+
+def plugin_config(
+    value: Any, info: ValidationInfo, *, base: type[T], look_up: Callable[[str], type[Any]], word: str, example: str
+) -> T:
+    """For validators of fields that take plugins: a ``base`` as it is, or the one that a mapping with a ``type`` makes.
+
+    Raises:
+        PydanticCustomError, ValidationError: It is neither, or invalid.
+    """
+    if isinstance(value, base):
+        return value
+    if not isinstance(value, Mapping):
+        raise plugin_error(f"a {word} is a mapping with a `type`, such as {{type: {example}}}, not {shown(value)}")
+    model = named_by_type(value, look_up, word, example)
+    # under its own name: the one that was written may be an alias
+    config: T = model.model_validate({**value, "type": model.model_fields["type"].default}, context=info.context)
+    return config
+
+
+def plugin_schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema of a plugin of a kind, such as "source"; in the schema of all, those that are installed replace it."""
+    return {"type": "object", "required": ["type"], PLUGIN_KIND: kind}

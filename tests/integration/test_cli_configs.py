@@ -1,0 +1,203 @@
+"""``drx stages``, ``validate``, ``schema`` and ``describe``, as users run them."""
+
+import json
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+import yaml
+from commands import DRX, MODULE, fails, run
+
+from datarax_core._cli.description import as_text, described
+from datarax_core.config import parse_config
+from datarax_core.decoders import default_decoders
+from datarax_core.errors import PluginLoadError, PluginNotFoundError
+from datarax_core.registry import default_registry
+from datarax_core.stages import default_stages
+
+if TYPE_CHECKING:
+    from conftest import Site
+
+LOUD = """
+print("hello from the plugin")
+from typing import Literal
+from datarax_core import Stage
+class Made(Stage):
+    '''What it does.'''
+    type: Literal["acme_loud"] = "acme_loud"
+    strength: float
+    def __call__(self, batch): return batch
+"""
+GOOD = "batch_size: 4\nsource: {type: memory, path: data.npz}\n"
+BAD = "batch_size: 0\nsource: {type: memory, pth: data.npz}\nstages:\n  - type: acme_loud\n"
+
+
+def _install_loud(site: "Site") -> None:
+    site.install("acme-loud", {}, code=LOUD)
+    entry = "[datarax.stages]\nacme_loud = acme_loud:Made\n"
+    (site.folder / "acme_loud-1.0.dist-info" / "entry_points.txt").write_text(entry)
+
+
+def test_stages_are_listed_as_sources_are() -> None:
+    lines = [line.split() for line in run(DRX, "stages").stdout.splitlines()]
+    version = metadata.version("datarax-core")
+    assert lines[0] == ["name", "status", "distribution", "version"]
+    assert [name for name, *_ in lines[1:]] == ["cast", "one_hot", "rename", "rescale", "select"]
+    assert all(line == ["ready", "datarax-core", version] for _, *line in lines[1:])
+
+
+# -- drx validate ---------------------------------------------------------------------------------------------------------
+
+
+def test_all_problems_of_all_files_are_told(site: "Site", tmp_path: Path) -> None:
+    _install_loud(site)
+    for name, text in {"good.yaml": GOOD, "bad.yaml": BAD, "cut.json": '{"a": 1,\n'}.items():
+        (tmp_path / name).write_text(text)
+    done = run(MODULE, "validate", "bad.yaml", "good.yaml", "cut.json", "none.toml", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == "good.yaml: valid\n"
+    assert done.stderr.splitlines() == [
+        "hello from the plugin",
+        "bad.yaml:1: batch_size: should be greater than or equal to 1, not 0",
+        "bad.yaml:2: source.pth: unknown field 'pth'; did you mean 'path'?",
+        "bad.yaml:4: stages[0].strength: this field is required",
+        "cut.json:2:1: not valid JSON: Expecting property name enclosed in double quotes",
+        f"none.toml: no such file; check the path and the working folder {tmp_path}",
+    ]
+
+
+def test_problems_as_json(site: "Site", tmp_path: Path) -> None:
+    _install_loud(site)
+    (tmp_path / "good.yaml").write_text(GOOD)
+    (tmp_path / "bad.yaml").write_text(BAD)
+    done = run(DRX, "validate", "--json", "good.yaml", "bad.yaml", cwd=tmp_path)
+    good, bad = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert good == {"file": "good.yaml", "valid": True, "problems": []}
+    assert (bad["file"], bad["valid"], len(bad["problems"])) == ("bad.yaml", False, 3)
+    message = "unknown field 'pth'; did you mean 'path'?"
+    assert bad["problems"][1] == {"message": message, "line": 2, "column": None, "place": "source.pth"}
+
+
+def test_valid_configs_are_a_success(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(GOOD)
+    done = run(DRX, "validate", "good.yaml", "good.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "good.yaml: valid\n", "")
+    assert run(DRX, "validate").returncode == 2
+
+
+# -- drx schema -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_schema_is_printed_whatever_plugins_print(site: "Site") -> None:
+    _install_loud(site)
+    site.install("acme-bad", {"acme_bad": "acme_bad:Source"}, code="1 / 0")
+    done = run(DRX, "schema")
+    assert done.returncode == 0
+    schema = json.loads(done.stdout)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert "stage.acme_loud" in schema["$defs"]
+    first, second = done.stderr.splitlines()
+    assert first == "hello from the plugin"
+    assert second.startswith(
+        "left out: source 'acme_bad' (acme-bad 1.0) failed to import acme_bad:Source: ZeroDivisionError"
+    )
+
+
+def test_the_schema_is_written_for_editors(tmp_path: Path) -> None:
+    done = run(DRX, "schema", "--out", "drx.schema.json", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "\n# yaml-language-server: $schema=drx.schema.json\n" in done.stdout
+    schema = json.loads((tmp_path / "drx.schema.json").read_text())
+    assert {"source.memory", "source.mix", "source.arrayrecord", "decoder.array"} <= set(schema["$defs"])
+    assert "nowhere/a.json: No such file or directory" in fails(DRX, "schema", "--out", "nowhere/a.json", cwd=tmp_path)
+
+
+# -- drx describe ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_stage_is_described_with_fields_and_an_example() -> None:
+    done = run(DRX, "describe", "one_hot")
+    assert done.returncode == 0
+    version = metadata.version("datarax-core")
+    first, _, doc, *_ = done.stdout.splitlines()
+    assert first == f"stage one_hot  (datarax-core {version}, datarax_core._stages:OneHot)"
+    assert doc.startswith("A field of class numbers, from 0")
+    assert "  classes  integer from 1; required\n           How many classes there are.\n" in done.stdout
+    assert '  dtype    one of float32, float16, bfloat16, float64; default "float32"\n' in done.stdout
+    example = done.stdout.split("\nexample\n")[1]
+    assert yaml.safe_load(example) == {"stages": [{"type": "one_hot", "field": "label", "classes": 10}]}
+
+
+def _described(name: str) -> list[dict[str, Any]]:
+    return [asdict(description) for description in described(name)]
+
+
+NAMES = [name for registry in (default_registry(), default_stages(), default_decoders()) for name in registry.names()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_example_is_a_valid_config(name: str) -> None:
+    (found,) = _described(name)
+    source = {"type": "memory"} if found["kind"] == "stage" else {"type": "arrayrecord"}
+    whole = {"batch_size": 1, "source": source}
+    example = found["example"]
+    if found["kind"] == "decoder":
+        whole["source"] |= example
+    config = parse_config(whole if found["kind"] == "decoder" else whole | example)
+    assert config.batch_size
+    for field in found["fields"]:
+        assert field["description"], field
+        assert "anything" not in field["type"], field
+
+
+MADE_UP = """
+from typing import Any, Literal
+from pydantic import Field
+from datarax_core import AnySource, DataSourceModule, SourceConfig
+from datarax_core.config import Count, FrozenConfig, Real
+class Part(FrozenConfig):
+    size: Count = Field(description="How large it is.")
+class Config(SourceConfig):
+    type: Literal["acme"] = "acme"
+    inner: AnySource = Field(description="What is wrapped.")
+    parts: tuple[Part, ...] = Field(min_length=2, description="Its parts.")
+    shares: dict[str, Real]
+    kind: Literal["round", "square"]
+    level: Real = Field(gt=2)
+    word: str = Field(examples=["given"])
+    flag: bool
+class Source(DataSourceModule):
+    config_class = Config
+"""
+
+
+def test_an_example_is_made_up_where_the_author_gives_none(site: "Site") -> None:
+    site.install("acme", {"acme": "acme:Source", "acme_bad": "acme:Nothing"}, code=MADE_UP)
+    text = "\n".join(map(as_text, described("acme")))
+    assert "  parts              list of Part; required\n                     Its parts.\n" in text
+    assert "Part\n  size  integer from 1; required\n        How large it is.\n" in text
+    (found,) = _described("acme")
+    source = found["example"]["source"]
+    assert source | {"inner": None} == {
+        "type": "acme", "inner": None, "parts": [{"size": 1}] * 2, "shares": {"name": 1.0}, "kind": "round", "level": 3.0,
+        "word": "given", "flag": True,
+    }  # fmt: skip
+    assert source["inner"]["type"] in default_registry().names()
+    with pytest.raises(PluginLoadError, match=r"source 'acme_bad' .* failed to import acme:Nothing"):
+        list(described("acme_bad"))
+
+
+def test_a_name_that_nothing_has_is_told_with_what_is_meant(site: "Site") -> None:  # noqa: ARG001 - and nothing more
+    with pytest.raises(
+        PluginNotFoundError, match=r"^no source, stage or decoder is called 'memry'; did you mean 'memory'\?"
+    ):
+        list(described("memry"))
+    with pytest.raises(
+        PluginNotFoundError, match=r"^no source, stage or decoder is called 'qqq'; drx sources, drx stages"
+    ):
+        list(described("qqq"))
+    assert fails(DRX, "describe", "tfdss").startswith("no source, stage or decoder is called 'tfdss'")

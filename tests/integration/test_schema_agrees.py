@@ -1,0 +1,207 @@
+"""The schema of everything that is installed takes what validation takes: a corpus, and what hypothesis makes of it."""
+
+import copy
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datarax_core.config import parse_config
+from datarax_core.errors import ConfigError
+from datarax_core.registry import SourceRegistry
+
+ARRAY = {"type": "array", "fields": {"x": {"dtype": "int32", "shape": [2]}, "y.z": {"dtype": "S4"}}}
+EXAMPLE = {"type": "example", "fields": {"a": {"dtype": "str", "default": "x"}, "b": {"dtype": "uint8", "shape": [1]}}}
+FILES = {"type": "arrayrecord", "paths": ["a", "b"], "on_error": "substitute", "max_errors": 0.5, "quarantine": "q"}
+NAMED = {
+    "type": "mix",
+    "weights": {"a": 1, "b": 0},
+    "sources": {"a": {"type": "memory"}, "b": {**FILES, "decoder": ARRAY}},
+}
+STAGES: list[dict[str, Any]] = [
+    {"type": "rescale", "field": "x", "scale": [1.5, 2], "offset": 1, "dtype": "float16"},
+    {"type": "cast", "field": "x", "dtype": "int8", "lossy": True},
+    {"type": "select", "fields": ["a", "b"]},
+    {"type": "rename", "fields": {"a": "b", "c": "d.e"}},
+    {"type": "one_hot", "field": "c", "classes": 3},
+]
+GOOD: list[dict[str, Any]] = [
+    {"batch_size": 3, "source": {"type": "memory", "path": "x", "shuffle": True, "stream_name": "s"}},
+    {"batch_size": 3, "pad_last": "valid", "num_epochs": None, "source": {"type": "memory", "num_workers": 2, "shard_id": 1}},
+    {"batch_size": 3, "seed": 4, "source": {"type": "mix", "weights": [1, 2.5], "at_end": ["drop", 2],
+                                            "sources": [{"type": "memory", "path": "a"}, NAMED]}},
+    {"batch_size": 3, "source": {"type": "arrayrecord", "paths": "x", "decoder": "npz", "num_epochs": 3,
+                                 "local_files_only": True}, "stages": STAGES},
+    {"batch_size": 3, "source": {"type": "mix", "num_sources": 2, "temperature": 0.5, "sampling": "categorical",
+                                 "names": ["a", "b"], "fill": {"x": 1}, "source_field": "s"}},
+    {"batch_size": 3, "source": {"type": "arrayrecord", "shuffle_files": True, "decoder": EXAMPLE}},
+    {"batch_size": 3, "source": {"type": "arrayrecord", "decoder": {"type": "msgpack", "fields": None}}},
+    {"batch_size": 3, "source": {"type": "arrayrecord", "decoder": {"type": "npz", "fields": {"d": {"dtype": "object"}}}}},
+]  # fmt: skip
+
+VALUES = [None, True, False, 0, 1, 2, -1, 0.5, "", "x", "a.b", "valid", "memory", "raw", "array", "int32", "<i4", "U8", "S0",
+          "datetime64[D]", "int33", [], ["a"], ["a", "a"], [1], [0, 0], [1, 2.5], {}, {"type": "memory"}, {"a": 1}, {"a": "b"},
+          {"type": "nix"}, {"type": "raw"}, ["s3://b/c"], "s3://x", -5, 2**32]  # fmt: skip
+FIELDS = ["batch_size", "seed", "num_epochs", "drop_last", "pad_last", "stochastic", "stream_name", "shuffle", "shuffle_files",
+          "cacheable", "batch_stats_fn", "precomputed_stats", "shard_id", "num_workers", "paths", "decoder", "max_errors",
+          "quarantine", "on_error", "local_files_only", "weights", "temperature", "names", "sampling", "stop", "at_end", "fill",
+          "source_field", "lossy", "dtype", "scale", "nix", "sources", "num_sources", "shape", "default"]  # fmt: skip
+
+# what only validation can say: how two values compare
+UNSAYABLE = re.compile(
+    r"has \d+ entries for \d+ children|shard_id=.* is out of range: num_workers=[2-9]|the children differ in"
+    r"|num_sources=\d+ differs from|which fill gives a value to|a default of|the default .* (has shape|is no|is out of range)"
+    r"|has \d+ bytes|is a field, and with|is renamed to what it is called already|two fields are renamed to"
+)
+
+
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(SourceRegistry.from_environment().json_schema())
+
+
+@pytest.fixture
+def validator() -> jsonschema.Draft202012Validator:
+    return _validator()
+
+
+def _refusal(config: dict[str, Any]) -> str:
+    try:
+        parse_config(config)
+    except ConfigError as refused:
+        return str(refused)
+    return ""
+
+
+@pytest.mark.parametrize("config", GOOD)
+def test_good_configs_are_good_to_both(validator: jsonschema.Draft202012Validator, config: dict[str, Any]) -> None:
+    assert not _refusal(config)
+    assert [error.message for error in validator.iter_errors(config)] == []
+
+
+@pytest.mark.parametrize(
+    ("number", "change"),
+    [
+        (0, {"stream_name": ""}),
+        (0, {"shuffle": False}),
+        (0, {"stochastic": False}),
+        (0, {"num_workers": 2}),
+        (0, {"shard_id": 1}),
+        (1, {"shard_id": None}),
+        (2, {"sources": []}),
+        (2, {"weights": [0, 0]}),
+        (2, {"weights": [-1, 1]}),
+        (2, {"weights": None}),
+        (2, {"temperature": 1}),
+        (2, {"stochastic": False}),
+        (2, {"sampling": "categorical"}),
+        (2, {"at_end": {"a": "drop", "b": 1}}),
+        (2, {"at_end": ["drop", 0]}),
+        (3, {"paths": []}),
+        (3, {"paths": "gs://x"}),
+        (3, {"paths": ["x", "gs://x"]}),
+        (3, {"num_epochs": 0}),
+        (3, {"max_errors": 1}),
+        (3, {"quarantine": "x"}),
+        (3, {"on_error": "substitute", "max_errors": 1.5}),
+        (3, {"on_error": "substitute", "max_errors": True}),
+        (3, {"on_error": "substitute", "max_errors": "0.5"}),
+        (3, {"shuffle": True, "shuffle_files": True}),
+        (3, {"decoder": "array"}),
+        (3, {"decoder": {"type": "array", "fields": {}}}),
+        (3, {"decoder": {"type": "array", "fields": {"a..b": {"dtype": "int8"}}}}),
+        (3, {"decoder": {"type": "array", "fields": {"a": {"dtype": "U8"}}}}),
+        (3, {"decoder": {"type": "array", "fields": {"a": {"dtype": "int8", "shape": [-1]}}}}),
+        (3, {"decoder": {"type": "npz", "fields": {"a": {"dtype": "S0"}}}}),
+        (4, {"names": ["a", "a"]}),
+        (4, {"num_sources": None}),
+        (4, {"temperature": 0}),
+    ],
+)
+def test_bad_configs_are_bad_to_both(
+    validator: jsonschema.Draft202012Validator, number: int, change: dict[str, Any]
+) -> None:
+    config = {**GOOD[number], "source": {**GOOD[number]["source"], **change}}
+    assert _refusal(config)
+    assert not validator.is_valid(config)
+
+
+@pytest.mark.parametrize(
+    ("place", "change"),
+    [
+        (0, {"scale": 0}),
+        (0, {"scale": []}),
+        (0, {"dtype": "int8"}),
+        (1, {"lossy": 1}),
+        (1, {"dtype": "bool"}),
+        (2, {"fields": []}),
+        (2, {"fields": ["a", "a"]}),
+        (3, {"fields": {}}),
+        (3, {"fields": {"a": "b..c"}}),
+        (4, {"classes": 0}),
+        (4, {"field": None}),
+    ],
+)
+def test_bad_stages_are_bad_to_both(
+    validator: jsonschema.Draft202012Validator, place: int, change: dict[str, Any]
+) -> None:
+    stages = copy.deepcopy(STAGES)
+    stages[place] |= change
+    config = {**GOOD[3], "stages": stages}
+    assert _refusal(config)
+    assert not validator.is_valid(config)
+
+
+def test_a_whole_number_with_a_point_is_what_a_schema_cannot_tell(validator: jsonschema.Draft202012Validator) -> None:
+    config = {**GOOD[0], "batch_size": 4.0}
+    assert validator.is_valid(config)
+    assert _refusal(config) == "config: batch_size: should be a valid integer, not 4.0"
+
+
+Edit = tuple[int, str, str, Any]
+EDITS = st.tuples(
+    st.integers(0, 200), st.sampled_from(["set", "drop", "add"]), st.sampled_from(FIELDS), st.sampled_from(VALUES)
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(config=st.sampled_from(GOOD), edits=st.lists(EDITS, min_size=1, max_size=2))
+def test_what_is_made_of_good_configs_is_the_same_to_both(config: dict[str, Any], edits: list[Edit]) -> None:
+    edited = copy.deepcopy(config)
+    for edit in edits:
+        _apply(edited, edit)
+    refusal = _refusal(edited)
+    if refusal and all(map(UNSAYABLE.search, refusal.splitlines())):
+        return
+    errors = [error.message for error in _validator().iter_errors(edited)]
+    assert bool(errors) == bool(refusal), (refusal, errors)
+
+
+def _apply(config: Any, edit: Edit) -> None:
+    number, action, field, value = edit
+    paths = list(_paths(config))
+    *outer, last = paths[number % len(paths)]
+    holder = config
+    for key in outer:
+        holder = holder[key]
+    if action == "drop":
+        holder.pop(last)
+    elif action == "add" and isinstance(holder[last], dict):
+        holder[last][field] = copy.deepcopy(value)
+    else:
+        holder[last] = copy.deepcopy(value)
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    keys: Any = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for key in keys:
+        yield (*path, key)
+        yield from _paths(value[key], (*path, key))
+    if not path and not value:
+        value["batch_size"] = 1  # an edit before dropped all there was
+        yield ("batch_size",)
