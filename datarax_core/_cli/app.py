@@ -21,7 +21,7 @@ from .progress import INTERRUPTED
 
 COMMANDS: Final = (
     *("sources", "stages", "decoders", "plugins", "describe", "check"),
-    *("validate", "schema", "peek", "plan", "run", "bench"),
+    *("validate", "schema", "plan", "peek", "run", "bench"),
     *("verify", "convert", "new"),
 )
 """In the order of the help: what is installed, configs, data, authors."""

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from traceback import walk_tb
+from typing import Final
 
-from datarax_core._discovery import Environment, Installed
+from datarax_core._discovery import GROUPS, Environment, Installed
 
-from .kinds import KINDS
+_OURS: Final = "datarax_core"  # which brings stages, but is no plugin
 
 
 def blamed(failure: BaseException) -> str | None:
@@ -14,11 +15,12 @@ def blamed(failure: BaseException) -> str | None:
     It is the plugin of the innermost frame that lies in the package of any, in the failure itself or in what caused it.
     """
     environment = Environment.now()
-    plugins = {_package_of(entry): entry for kind in KINDS for entry in environment.entries(kind.group)}
+    plugins = {_package_of(entry): entry for group in GROUPS for entry in environment.entries(group)}
     for error in _causes(failure):
         for frame, line in reversed(list(walk_tb(error.__traceback__))):
             module = frame.f_globals.get("__name__") or ""
-            plugin = plugins.get(module.partition(".")[0])
+            package = module.partition(".")[0]
+            plugin = plugins.get(package) if package != _OURS else None
             if plugin is not None:
                 return _message(failure, plugin, f"{module}, line {line}")
     return None

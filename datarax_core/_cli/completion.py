@@ -24,24 +24,29 @@ def config_files(incomplete: str) -> list[str]:
 
 def source_names(incomplete: str) -> list[str]:
     """Types of sources."""
-    return _names("datarax.sources", incomplete=incomplete)
+    return _names(incomplete, "datarax.sources")
 
 
 def decoder_names(incomplete: str) -> list[str]:
     """Types of decoders."""
-    return _names("datarax.decoders", incomplete=incomplete)
+    return _names(incomplete, "datarax.decoders")
+
+
+def configurable_names(incomplete: str) -> list[str]:
+    """Types of sources, stages and decoders."""
+    return _names(incomplete, "datarax.sources", "datarax.stages", "datarax.decoders")
 
 
 def plugin_names(incomplete: str) -> list[str]:
     """Names of plugins of all kinds, and their distributions."""
-    groups = "datarax.sources", "datarax.stages", "datarax.decoders", "datarax.hooks"
-    return _names(*groups, incomplete=incomplete, with_distributions=True)
+    return _names(incomplete, with_distributions=True)
 
 
-def _names(*groups: str, incomplete: str, with_distributions: bool = False) -> list[str]:
-    from datarax_core._discovery import Environment  # noqa: PLC0415 - commands that complete nothing need none of it
+def _names(incomplete: str, *groups: str, with_distributions: bool = False) -> list[str]:
+    """Of plugins of all groups, unless some are given."""
+    from datarax_core._discovery import GROUPS, Environment  # noqa: PLC0415 - who completes nothing needs none of it
 
     environment = Environment.now()
-    found = [entry for group in groups for entry in environment.entries(group)]
+    found = [entry for group in groups or GROUPS for entry in environment.entries(group)]
     names = {entry.name for entry in found} | ({entry.dist for entry in found} if with_distributions else set())
     return sorted(name for name in names if name.startswith(incomplete))

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from datarax_core._catalog import Catalog, Status
-from datarax_core._discovery import Environment, Installed
+from datarax_core._catalog import Catalog
+from datarax_core._discovery import Environment
 
-from .kinds import KINDS
+from .kinds import REGISTRIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,24 +61,22 @@ def installed_plugins() -> list[Finding]:
 
 def _found() -> Iterator[Finding]:
     environment = Environment.now()
-    for kind in KINDS:
-        catalog = Catalog.from_environment(kind)
+    for word, registry in REGISTRIES.items():
+        catalog = Catalog.from_environment(registry.kind)
         for entry in catalog.entries():
             status, detail = catalog.status(entry)
+            problem = "" if status == "ready" else f"{word} {entry.name!r} {detail}"
+            if status == "disabled":
+                problem = f"{word} {entry.name!r} is disabled {detail}"
+            elif status == "unmet":  # the same sentence for all plugins of a distribution
+                missing = " ".join(f"'{line.partition(';')[0].strip()}'" for line in environment.unmet(entry))
+                problem = f"{entry.origin} {detail}, which this environment does not satisfy; pip install {missing}"
             yield Finding(
-                kind=kind.word,
+                kind=word,
                 name=entry.name,
                 distribution=entry.dist,
                 version=entry.version,
                 target=entry.target,
                 status=status,
-                problem=_problem(kind.word, entry, status, detail, environment.unmet(entry)),
+                problem=problem,
             )
-
-
-def _problem(kind: str, entry: Installed, status: Status, detail: str, unmet: list[str]) -> str:
-    """One sentence that stands alone; of what a distribution lacks, the same for all of its plugins."""
-    if status == "unmet":
-        missing = " ".join(f"'{line.partition(';')[0].strip()}'" for line in unmet)
-        return f"{entry.origin} {detail}, which this environment does not satisfy; pip install {missing}"
-    return f"{kind} {entry.name!r} {'is disabled ' if status == 'disabled' else ''}{detail}" if detail else ""

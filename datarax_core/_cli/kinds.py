@@ -2,19 +2,15 @@
 
 from typing import Any, Final
 
-from datarax_core._catalog import Catalog, Kind
 from datarax_core.decoders import DecoderRegistry
 from datarax_core.hooks import HookRegistry
-from datarax_core.registry import PluginInfo, PluginRegistry, SourceRegistry
+from datarax_core.registry import PluginListing, PluginRegistry, SourceRegistry
 from datarax_core.stages import StageRegistry
 
-REGISTRIES: Final[tuple[type[PluginRegistry[Any]], ...]] = (SourceRegistry, StageRegistry, DecoderRegistry)
-"""Of the kinds whose plugins are classes that a config can name."""
+CONFIGURABLE: Final[tuple[type[PluginRegistry[Any]], ...]] = (SourceRegistry, StageRegistry, DecoderRegistry)
+"""Those that a config can name."""
 
-KINDS: Final = (*(registry.kind for registry in REGISTRIES), HookRegistry.kind)
-"""All of them."""
+_ALL: Final[tuple[type[PluginListing[Any]], ...]] = (*CONFIGURABLE, HookRegistry)
 
-
-def described(kind: Kind) -> list[PluginInfo]:
-    """Status and origin of every plugin of a kind, sorted by name. Imports none of them."""
-    return PluginRegistry[Any](Catalog.from_environment(kind)).describe()
+REGISTRIES: Final = {registry.kind.word: registry for registry in _ALL}
+"""What lists and loads the plugins of a kind, by the word for it."""

@@ -3,12 +3,12 @@
 from dataclasses import asdict
 from typing import Any
 
-from datarax_core.registry import PluginInfo, PluginRegistry
+from datarax_core.registry import PluginInfo, PluginListing
 
 from .output import say, say_json, stdout
 
 
-def list_plugins(registry: PluginRegistry[Any], *, as_json: bool, install: str) -> None:
+def list_plugins(registry: PluginListing[Any], *, as_json: bool, install: str) -> None:
     """Print what a registry knows, a line each; where nothing is installed, say what to ``install``."""
     infos = registry.describe()
     if as_json:

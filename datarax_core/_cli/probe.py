@@ -8,6 +8,7 @@ stderr that begin with `MARK`, the interpreter says what was imported for it.
 import json
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from time import perf_counter
 from typing import Any, Final
@@ -45,16 +46,11 @@ def _imported(kind: str, name: str) -> dict[str, Any]:
     return {"seconds": seconds, **problem}
 
 
-def _loader(kind: str, name: str) -> Any:
-    from datarax_core._catalog import Catalog  # noqa: PLC0415 - so that the import of this module is nobody's
+def _loader(kind: str, name: str) -> Callable[[], object]:
+    from .kinds import REGISTRIES  # noqa: PLC0415 - whoever asks for the names of this module needs none of it
 
-    from .kinds import KINDS, REGISTRIES  # noqa: PLC0415
-
-    for registry in REGISTRIES:
-        if registry.kind.word == kind:
-            return lambda: registry.from_environment().get(name)
-    group = next(known for known in KINDS if known.word == kind)
-    return lambda: Catalog.from_environment(group).load(name)
+    registry = REGISTRIES[kind].from_environment()
+    return lambda: registry.get(name)
 
 
 def _mark() -> None:

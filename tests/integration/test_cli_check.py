@@ -12,6 +12,17 @@ if TYPE_CHECKING:
 
 HOOKS, DECODERS = "datarax.hooks", "datarax.decoders"
 OURS = "datarax-arrayrecord,datarax-memory,datarax-mix"  # which would be imported as well, and take their time
+HOOK = """
+from datarax_core.hookspecs import hookimpl
+
+
+class Listener:
+    @hookimpl
+    def datarax_pipeline_opened(self, pipeline): ...
+
+
+H = Listener()
+"""
 FAULT = "this is a fault of {} or of its installation"
 
 
@@ -44,7 +55,7 @@ def test_whatever_a_plugin_does_on_import_is_told_and_ends_nothing_but_its_proce
     site.install("acme-dies", {"dies": "acme_dies:H"}, code="import os\nprint('bye')\nos._exit(0)", group=HOOKS)
     site.install("acme-dumps", {"dumps": "acme_dumps:H"}, code="import os\nos.abort()", group=HOOKS)
     site.install("acme-exits", {"exits": "acme_exits:H"}, code="raise SystemExit('no GPU')", group=HOOKS)
-    site.install("acme-fine", {"fine": "acme_fine:H"}, code="print('{}')\nH = 1", group=HOOKS)
+    site.install("acme-fine", {"fine": "acme_fine:H"}, code=f"print('{{}}')\n{HOOK}", group=HOOKS)
     site.install("acme-less", {"less": "acme_less:H"}, code="", group=HOOKS)
     strange = "class Strange(BaseException): pass\nraise Strange('boo')"
     site.install("acme-strange", {"strange": "acme_strange:H"}, code=strange, group=HOOKS)
@@ -55,25 +66,30 @@ def test_whatever_a_plugin_does_on_import_is_told_and_ends_nothing_but_its_proce
     assert {name: found[name] for name in ("dies", "dumps", "exits", "fine", "less", "strange", "wrong")} == {
         "dies": (
             "died",
-            "the import of hook 'dies' (acme-dies 1.0) ended the interpreter with exit code 0, after it printed 'bye'; "
+            "the import of hook plugin 'dies' (acme-dies 1.0) ended the interpreter with exit code 0, after it printed 'bye'; "
             + fault["dies"],
         ),
         "dumps": (
             "died",
-            "the import of hook 'dumps' (acme-dumps 1.0) crashed the interpreter (SIGABRT) in acme_dumps/__init__.py, line 2; "
-            + fault["dumps"],
+            "the import of hook plugin 'dumps' (acme-dumps 1.0) crashed the interpreter (SIGABRT) in acme_dumps/__init__.py, "
+            "line 2; " + fault["dumps"],
         ),
         "exits": (
             "broken",
-            "hook 'exits' (acme-exits 1.0) failed to import acme_exits:H: exited with 'no GPU'; " + fault["exits"],
+            "hook plugin 'exits' (acme-exits 1.0) failed to import acme_exits:H: exited with 'no GPU'; "
+            + fault["exits"],
         ),
         "fine": ("ok", ""),
         "less": (
             "broken",
-            "hook 'less' (acme-less 1.0) failed to import acme_less:H: "
+            "hook plugin 'less' (acme-less 1.0) failed to import acme_less:H: "
             "AttributeError: module 'acme_less' has no attribute 'H'; " + fault["less"],
         ),
-        "strange": ("broken", "hook 'strange' (acme-strange 1.0) raised Strange: boo; " + fault["strange"]),
+        "strange": (
+            "broken",
+            "hook plugin 'strange' (acme-strange 1.0) failed to import acme_strange:H: Strange: boo; "
+            + fault["strange"],
+        ),
         "wrong": (
             "contract",
             "decoder 'wrong' (acme-wrong 1.0) is no decoder: it is int 3, not a class; name the decoder class instead",
@@ -84,7 +100,7 @@ def test_whatever_a_plugin_does_on_import_is_told_and_ends_nothing_but_its_proce
 
 
 def test_a_plugin_that_hangs_is_stopped_and_those_behind_it_are_imported(others_only: "Site") -> None:
-    hang = "import time\nif __name__ == 'acme_slow.b': time.sleep(1000)\nH = 1"
+    hang = f"import time\nif __name__ == 'acme_slow.b': time.sleep(1000)\n{HOOK}"
     targets = {"a": "acme_slow:H", "b": "acme_slow.b:H", "c": "acme_slow:H"}
     others_only.install("acme-slow", targets, code=hang, group=HOOKS)
     (others_only.folder / "acme_slow" / "b.py").write_text(hang)
@@ -96,13 +112,13 @@ def test_a_plugin_that_hangs_is_stopped_and_those_behind_it_are_imported(others_
     ]
     (problem,) = told["problems"]
     assert problem == (
-        "the import of hook 'b' (acme-slow 1.0) did not end within 8 s and was stopped; if it is only slow, give it longer by "
-        "--timeout, else this is a fault of acme-slow"
+        "the import of hook plugin 'b' (acme-slow 1.0) did not end within 8 s and was stopped; if it is only slow, give it "
+        "longer by --timeout, else this is a fault of acme-slow"
     )
 
 
 def test_an_import_that_pulls_in_a_heavy_package_is_told_with_its_time(others_only: "Site") -> None:
-    others_only.install("acme-heavy", {"heavy": "acme_heavy:H"}, code="import tensorflow\nH = 1", group=HOOKS)
+    others_only.install("acme-heavy", {"heavy": "acme_heavy:H"}, code=f"import tensorflow\n{HOOK}", group=HOOKS)
     busy = "import time\nend = time.monotonic() + 0.2\nwhile time.monotonic() < end: pass"
     (others_only.folder / "tensorflow.py").write_text(busy)
     told = check("acme-heavy", code=0)
@@ -114,7 +130,7 @@ def test_an_import_that_pulls_in_a_heavy_package_is_told_with_its_time(others_on
 
 def test_what_metadata_tell_is_told_without_an_import_and_in_words(others_only: "Site") -> None:
     site = others_only
-    site.install("acme-needy", {"needy": "acme_needy:H"}, code="H = 1", requires=("acme-absent[big]>=2",), group=HOOKS)
+    site.install("acme-needy", {"needy": "acme_needy:H"}, code=HOOK, requires=("acme-absent[big]>=2",), group=HOOKS)
     site.install("acme-one", {"shared": "acme_one:H"}, code="import os\nos.abort()", group=HOOKS)
     site.install("bolt-two", {"shared": "bolt_two:H"}, code="import os\nos.abort()", group=HOOKS)
     done = run(DRX, "check")
@@ -124,9 +140,9 @@ def test_what_metadata_tell_is_told_without_an_import_and_in_words(others_only: 
         "problem: acme-needy 1.0 needs acme-absent[big]>=2, which this environment does not satisfy; "
         "pip install 'acme-absent[big]>=2'" in lines
     )
-    (clash,) = [line for line in lines if line.startswith("problem: hook 'shared' is provided by ")]
+    (clash,) = [line for line in lines if line.startswith("problem: hook plugin 'shared' is provided by ")]
     assert clash.endswith("uninstall one, or set DATARAX_DISABLE_PLUGINS to the distribution that you do not want")
-    assert "off: source 'memory' is disabled by DATARAX_DISABLE_PLUGINS=datarax-memory" in lines
+    assert "off: source 'memory' is disabled by DATARAX_DISABLE_PLUGINS=datarax-memory; " in done.stdout
     assert lines[-1].endswith(" plugins, 2 problems")
 
 
@@ -141,7 +157,7 @@ def test_damaged_metadata_are_a_problem(others_only: "Site") -> None:
     info = others_only.folder / "acme_torn-1.0.dist-info"
     info.mkdir()
     (info / "entry_points.txt").write_text("[datarax.hooks]\ntorn = acme_torn:H\n")
-    others_only.install("acme-fine", {"fine": "acme_fine:H"}, code="H = 1", group=HOOKS)
+    others_only.install("acme-fine", {"fine": "acme_fine:H"}, code=HOOK, group=HOOKS)
     done = invoke("check", "fine")
     assert done.exit_code == 1
     assert "problem: " in done.stdout
@@ -150,9 +166,9 @@ def test_damaged_metadata_are_a_problem(others_only: "Site") -> None:
 
 def test_all_kinds_are_listed_by_distribution(site: "Site") -> None:
     site.install("acme-all", {"h": "acme_all:H"}, group=HOOKS, requires=("acme-absent",))
-    lines = [line.split(maxsplit=5) for line in invoke("plugins").stdout.splitlines()]
+    lines = [line.split(maxsplit=6) for line in invoke("plugins").stdout.splitlines()]
     assert lines[0] == ["distribution", "version", "kind", "name", "status", "detail"]
-    assert lines[1][:5] == ["acme-all", "1.0", "hook", "h", "unmet"]
+    assert lines[1][:5] == ["acme-all", "1.0", "hook", "plugin", "h"]
     assert ["datarax-memory", metadata.version("datarax-memory"), "source", "memory", "ready"] in lines
     listed = json.loads(invoke("plugins", "--json").stdout)
     assert listed[0]["distribution"] == "acme-all"

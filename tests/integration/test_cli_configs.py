@@ -1,6 +1,7 @@
 """``drx stages``, ``validate``, ``schema`` and ``describe``, as users run them."""
 
 import json
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import pytest
 import yaml
 from commands import DRX, MODULE, fails, run
 
-from datarax_core._cli.commands.describe import describe
+from datarax_core._cli.description import as_text, described
 from datarax_core.config import parse_config
 from datarax_core.decoders import default_decoders
 from datarax_core.errors import PluginLoadError, PluginNotFoundError
@@ -131,26 +132,24 @@ def test_a_stage_is_described_with_fields_and_an_example() -> None:
     assert yaml.safe_load(example) == {"stages": [{"type": "one_hot", "field": "label", "classes": 10}]}
 
 
-def _described(name: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    describe(name, as_json=True)
-    printed: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
-    return printed
+def _described(name: str) -> list[dict[str, Any]]:
+    return [asdict(description) for description in described(name)]
 
 
 NAMES = [name for registry in (default_registry(), default_stages(), default_decoders()) for name in registry.names()]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_example_is_a_valid_config(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    (described,) = _described(name, capsys)
-    source = {"type": "memory"} if described["kind"] == "stage" else {"type": "arrayrecord"}
+def test_every_example_is_a_valid_config(name: str) -> None:
+    (found,) = _described(name)
+    source = {"type": "memory"} if found["kind"] == "stage" else {"type": "arrayrecord"}
     whole = {"batch_size": 1, "source": source}
-    example = described["example"]
-    if described["kind"] == "decoder":
+    example = found["example"]
+    if found["kind"] == "decoder":
         whole["source"] |= example
-    config = parse_config(whole if described["kind"] == "decoder" else whole | example)
+    config = parse_config(whole if found["kind"] == "decoder" else whole | example)
     assert config.batch_size
-    for field in described["fields"]:
+    for field in found["fields"]:
         assert field["description"], field
         assert "anything" not in field["type"], field
 
@@ -176,30 +175,29 @@ class Source(DataSourceModule):
 """
 
 
-def test_an_example_is_made_up_where_the_author_gives_none(site: "Site", capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_example_is_made_up_where_the_author_gives_none(site: "Site") -> None:
     site.install("acme", {"acme": "acme:Source", "acme_bad": "acme:Nothing"}, code=MADE_UP)
-    describe("acme")
-    text = capsys.readouterr().out
+    text = "\n".join(map(as_text, described("acme")))
     assert "  parts              list of Part; required\n                     Its parts.\n" in text
     assert "Part\n  size  integer from 1; required\n        How large it is.\n" in text
-    (described,) = _described("acme", capsys)
-    source = described["example"]["source"]
+    (found,) = _described("acme")
+    source = found["example"]["source"]
     assert source | {"inner": None} == {
         "type": "acme", "inner": None, "parts": [{"size": 1}] * 2, "shares": {"name": 1.0}, "kind": "round", "level": 3.0,
         "word": "given", "flag": True,
     }  # fmt: skip
     assert source["inner"]["type"] in default_registry().names()
     with pytest.raises(PluginLoadError, match=r"source 'acme_bad' .* failed to import acme:Nothing"):
-        describe("acme_bad")
+        list(described("acme_bad"))
 
 
 def test_a_name_that_nothing_has_is_told_with_what_is_meant(site: "Site") -> None:  # noqa: ARG001 - and nothing more
     with pytest.raises(
         PluginNotFoundError, match=r"^no source, stage or decoder is called 'memry'; did you mean 'memory'\?"
     ):
-        describe("memry")
+        list(described("memry"))
     with pytest.raises(
         PluginNotFoundError, match=r"^no source, stage or decoder is called 'qqq'; drx sources, drx stages"
     ):
-        describe("qqq")
+        list(described("qqq"))
     assert fails(DRX, "describe", "tfdss").startswith("no source, stage or decoder is called 'tfdss'")

@@ -14,12 +14,13 @@ from datarax_core._catalog import Catalog, Kind
 from datarax_core._cli.completion import plugin_names
 from datarax_core._cli.doctor import examined
 from datarax_core._cli.findings import Finding, installed_plugins
-from datarax_core._cli.kinds import KINDS
+from datarax_core._cli.kinds import REGISTRIES
 from datarax_core._cli.listing import print_table
 from datarax_core._cli.options import Debug, Json, finite
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import progress
 from datarax_core._cli.traps import Advice, advice
+from datarax_core._strictness import STRICT_VARIABLE
 
 
 def check(
@@ -40,6 +41,7 @@ def check(
     besides: how long the import took beyond what core imports itself, the packages that took most of it, and what is
     known to go wrong in an environment like this one.
     """
+    os.environ.pop(STRICT_VARIABLE, None)  # whatever is wrong is told, instead of the first of it
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         plugins = installed_plugins()
@@ -65,7 +67,7 @@ def check(
 def _named(name: str, plugins: list[Finding]) -> list[Finding]:
     chosen = [plugin for plugin in plugins if name in (plugin.name, plugin.distribution)]
     if not chosen:
-        homes = {known: home for kind in KINDS for known, home in kind.homes.items()}
+        homes = {known: home for registry in REGISTRIES.values() for known, home in registry.kind.homes.items()}
         names = sorted({plugin.name for plugin in plugins})
         raise Catalog(Kind(word="plugin", group="", homes=homes)).unknown(name, names)
     return chosen

@@ -1,150 +1,30 @@
-"""``drx describe``: what can be set on a source, a stage or a decoder, and a config that shows it."""
+"""``drx describe``."""
 
-import inspect
-import json
-import re
-import textwrap
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
-from datarax_core._cli.completion import plugin_names
-from datarax_core._cli.kinds import REGISTRIES
+from datarax_core._cli.completion import configurable_names
+from datarax_core._cli.description import as_text, described
 from datarax_core._cli.options import Debug, Json
 from datarax_core._cli.output import say, say_json
-from datarax_core._config_base import FrozenConfig
-from datarax_core._examples import example_of
-from datarax_core._schema import model_schema
-from datarax_core._schema_words import in_words
-from datarax_core.errors import PluginNotFoundError
-from datarax_core.registry import SourceRegistry
-from datarax_core.suggestions import did_you_mean
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
-    """A field of a config: its type in words, and its default as JSON has it; None where it is required."""
-
-    name: str
-    type: str
-    required: bool
-    default: Any
-    description: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """What is known of a plugin's config. ``parts`` are the fields of configs that it holds, by their names."""
-
-    kind: str
-    name: str
-    distribution: str
-    version: str
-    target: str
-    doc: str
-    fields: list[Field]
-    parts: dict[str, list[Field]]
-    example: dict[str, Any] | None
 
 
 def describe(
     name: Annotated[
         str,
-        typer.Argument(help="A source, a stage or a decoder.", metavar="NAME", autocompletion=plugin_names),
+        typer.Argument(
+            help="The name of a source, a stage or a decoder.", metavar="NAME", autocompletion=configurable_names
+        ),
     ],
     *,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
     """Say what can be set on a source, stage or decoder: fields, types, defaults, and an example."""
-    found = list(_described(name))
+    found = list(described(name))
     if as_json:
         say_json([asdict(description) for description in found])
     else:
-        say("\n\n".join(map(_as_text, found)))
-
-
-def _described(name: str) -> Iterator[Description]:
-    registries = [registry.from_environment() for registry in REGISTRIES]
-    having = [registry for registry in registries if name in registry.names() or name in registry.kind.homes]
-    if not having:
-        names = sorted({other for registry in registries for other in registry.names()})
-        raise PluginNotFoundError(
-            "plugin",
-            name,
-            f"no source, stage or decoder is called {name!r}{did_you_mean(name, names) or ';'} drx sources, drx stages and drx "
-            "decoders list what is installed",
-        )
-    for registry in having:
-        plugin = registry.get(name)
-        config = registry.config_type(name) if isinstance(registry, SourceRegistry) else plugin
-        info = next(info for info in registry.describe() if info.name == name and info.status == "ready")
-        yield _description(registry.kind.word, name, plugin, config, info)
-
-
-def _description(kind: str, name: str, plugin: type, config: type[FrozenConfig], info: Any) -> Description:
-    schema = model_schema(config, name)
-    inner = {key.removeprefix(f"{name}."): part for key, part in schema.get("$defs", {}).items()}
-    own = list(dict.fromkeys(field for cls in config.__mro__ for field in vars(cls).get("__annotations__", ())))
-    fields = sorted(_fields(schema), key=lambda field: own.index(field.name) if field.name in own else len(own))
-    return Description(
-        kind=kind,
-        name=name,
-        distribution=info.distribution,
-        version=info.version,
-        target=info.target,
-        doc=_prose(plugin.__doc__ or config.__doc__ or ""),
-        fields=fields,
-        parts={key: list(_fields(part)) for key, part in inner.items()},
-        example=example_of(kind, name, config),
-    )
-
-
-def _prose(docstring: str) -> str:
-    """What a docstring says before it comes to arguments and errors, which are those of Python."""
-    return re.split(
-        r"^(?:Args|Attributes|Raises|Returns):$", inspect.cleandoc(docstring), maxsplit=1, flags=re.MULTILINE
-    )[0].strip()
-
-
-def _fields(schema: dict[str, Any]) -> Iterator[Field]:
-    required = schema.get("required", ())
-    for name, value in schema.get("properties", {}).items():
-        if name != "type" or "const" not in value:
-            yield Field(
-                name=name,
-                type=in_words(value),
-                required=name in required,
-                default=value.get("default"),
-                description=value.get("description", ""),
-            )
-
-
-def _as_text(described: Description) -> str:
-    import yaml  # noqa: PLC0415 - only text needs it
-
-    origin = f"{described.distribution} {described.version}".rstrip()
-    blocks = [f"{described.kind} {described.name}  ({origin}, {described.target})\n\n{described.doc}"]
-    tables = {"fields": described.fields, **described.parts}
-    blocks += [f"{title}\n{_table(fields)}" for title, fields in tables.items() if fields]
-    if described.example is None:
-        blocks.append("no example: its author gives none, and none can be made up from its fields")
-    else:
-        example = yaml.safe_dump(described.example, sort_keys=False, default_flow_style=None, width=100)
-        blocks.append(f"example\n{textwrap.indent(example.rstrip(), '  ')}")
-    return "\n\n".join(blocks)
-
-
-def _table(fields: list[Field]) -> str:
-    width = max(len(field.name) for field in fields)
-    blank = " " * (width + 4)
-    lines = []
-    for field in fields:
-        given = "required" if field.required else f"default {json.dumps(field.default)}"
-        lines += textwrap.wrap(
-            f"{field.type}; {given}", 120, initial_indent=f"  {field.name:<{width}}  ", subsequent_indent=blank
-        )
-        lines += textwrap.wrap(field.description, 120, initial_indent=blank, subsequent_indent=blank)
-    return "\n".join(lines)
+        say("\n\n".join(map(as_text, found)))

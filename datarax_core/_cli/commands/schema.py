@@ -1,4 +1,4 @@
-"""``drx schema``: the JSON Schema of everything that is installed, for editors."""
+"""``drx schema``."""
 
 import json
 from pathlib import Path
@@ -18,8 +18,8 @@ def schema(
     _debug: Debug = False,
 ) -> None:
     """Write the JSON Schema of configs, with all that is installed, for completion in editors."""
-    found, notes = pipeline_schema(default_registry())
-    text = json.dumps(found, indent=2)
+    made, notes = pipeline_schema(default_registry())
+    text = json.dumps(made, indent=2)
     if out is None:
         say(text)
     else:

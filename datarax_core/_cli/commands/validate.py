@@ -1,4 +1,4 @@
-"""``drx validate``: everything that is wrong with config files, all at once."""
+"""``drx validate``."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -31,17 +31,9 @@ def validate(
     if as_json:
         say_json([_as_dict(path, problems) for path, problems in found.items()])
     else:
-        for path, problems in found.items():
-            for problem in problems:
-                complain(str(problem))
-            if not problems:
-                say(f"{path}: valid")
+        _print(found)
     if any(found.values()):
         raise typer.Exit(1)
-
-
-def _as_dict(path: Path, problems: Sequence[Problem]) -> dict[str, object]:
-    return {"file": str(path), "valid": not problems, "problems": [_plain(problem) for problem in problems]}
 
 
 def _problems(path: Path) -> Sequence[Problem]:
@@ -52,5 +44,14 @@ def _problems(path: Path) -> Sequence[Problem]:
     return ()
 
 
-def _plain(problem: Problem) -> dict[str, object]:
-    return {name: value for name, value in asdict(problem).items() if name != "file"}
+def _as_dict(path: Path, problems: Sequence[Problem]) -> dict[str, object]:
+    plain = [{name: value for name, value in asdict(problem).items() if name != "file"} for problem in problems]
+    return {"file": str(path), "valid": not problems, "problems": plain}
+
+
+def _print(found: dict[Path, Sequence[Problem]]) -> None:
+    for path, problems in found.items():
+        if not problems:
+            say(f"{path}: valid")
+        for problem in problems:
+            complain(str(problem))
