@@ -5,27 +5,9 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator
-<<<<<<<< HEAD:datarax_core/_cli/commands/describe.py
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
-========
 from dataclasses import dataclass
 from typing import Any
->>>>>>>> cli-merged:datarax_core/_cli/description.py
 
-from datarax_core._config_base import FrozenConfig
-from datarax_core._examples import example_of
-from datarax_core._schema import model_schema
-from datarax_core._schema_words import in_words
-from datarax_core.suggestions import did_you_mean
-from datarax_core.errors import PluginNotFoundError
-from datarax_core.registry import SourceRegistry
-
-<<<<<<<< HEAD:datarax_core/_cli/commands/describe.py
-from datarax_core._cli.completion import plugin_names
-from datarax_core._cli.kinds import REGISTRIES
-from datarax_core._cli.options import Debug, Json
-from datarax_core._cli.output import say, say_json
 from datarax_core._config_base import FrozenConfig
 from datarax_core._examples import example_of
 from datarax_core._schema import model_schema
@@ -33,9 +15,8 @@ from datarax_core._schema_words import in_words
 from datarax_core.errors import PluginNotFoundError
 from datarax_core.registry import SourceRegistry
 from datarax_core.suggestions import did_you_mean
-========
+
 from .kinds import CONFIGURABLE
->>>>>>>> cli-merged:datarax_core/_cli/description.py
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,27 +45,6 @@ class Description:
     example: dict[str, Any] | None
 
 
-<<<<<<<< HEAD:datarax_core/_cli/commands/describe.py
-def describe(
-    name: Annotated[
-        str,
-        typer.Argument(help="A source, a stage or a decoder.", metavar="NAME", autocompletion=plugin_names),
-    ],
-    *,
-    as_json: Json = False,
-    _debug: Debug = False,
-) -> None:
-    """Say what can be set on a source, stage or decoder: fields, types, defaults, and an example."""
-    found = list(_described(name))
-    if as_json:
-        say_json([asdict(description) for description in found])
-    else:
-        say("\n\n".join(map(_as_text, found)))
-
-
-def _described(name: str) -> Iterator[Description]:
-    registries = [registry.from_environment() for registry in REGISTRIES]
-========
 def described(name: str) -> Iterator[Description]:
     """What is behind a name, of whichever kind; if there are several, each.
 
@@ -92,7 +52,6 @@ def described(name: str) -> Iterator[Description]:
         PluginError: Nothing usable is.
     """
     registries = [registry.from_environment() for registry in CONFIGURABLE]
->>>>>>>> cli-merged:datarax_core/_cli/description.py
     having = [registry for registry in registries if name in registry.names() or name in registry.kind.homes]
     if not having:
         names = sorted({other for registry in registries for other in registry.names()})
