@@ -1,29 +1,28 @@
 """A stage of names in two parts: one for the compiled step, and one for the fields that ride beside the batch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
 from datarax_core.spec import Batch
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WithBeside:
-    """``stage`` for the batch; and of what rides beside it, that which is ``kept``, as (old name, new name)."""
+    """``inside`` for the batch, and ``outside`` for the dict of what rides beside it."""
 
     name: str
-    stage: Callable[[Batch], Batch]
-    kept: tuple[tuple[str, str], ...]
+    inside: Callable[[Batch], Batch]
+    outside: Callable[[Batch], Batch]
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch after the stage."""
-        return self.stage(batch)
+        return self.inside(batch)
 
-    def beside(self, fields: Mapping[str, T]) -> dict[str, T]:
+    def beside(self, fields: dict[str, Any]) -> dict[str, Any]:
         """What rides beside it then."""
-        return {new: fields[old] for old, new in self.kept}
+        passed: dict[str, Any] = self.outside(fields)
+        return passed
 
 
 def unchanged(batch: Batch) -> Batch:

@@ -12,7 +12,7 @@ from datarax_core.spec import Batch, ElementSpec, split_beside
 from datarax_core.stages import Stage
 
 from ._beside import WithBeside, unchanged
-from ._fields import at, path_of, put, without
+from ._fields import at, has, path_of, put, without
 
 NewName = Annotated[str, StringConstraints(pattern=r"^[^.]+(\.[^.]+)*$")]
 """A name with text on both sides of each dot."""
@@ -45,21 +45,19 @@ class Rename(Stage):
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
         """The stage in two parts, for the batch and for what rides beside it."""
         self(spec)
-        beside = split_beside(spec)[1]
+        inside, beside = split_beside(spec)
         for old, new in self.fields.items():
             if old in beside and "." in new:
                 raise StageError(
                     f"{old!r} rides beside the batch, at the top of it; {new!r} would be inside of {new.partition('.')[0]!r}",
                     ("fields", old),
                 )
-        if not beside:
-            return self
-        inside = {old: new for old, new in self.fields.items() if old not in beside}
-        return WithBeside(
-            name=self.type,
-            stage=self.model_copy(update={"fields": inside}) if inside else unchanged,
-            kept=tuple((name, self.fields.get(name, name)) for name in beside),
-        )
+        return WithBeside(name=self.type, inside=self._of(inside), outside=self._of(beside)) if beside else self
+
+    def _of(self, part: Batch) -> Callable[..., Batch]:
+        """The stage for a part of the records."""
+        names = {old: new for old, new in self.fields.items() if has(part, old)}
+        return self.model_copy(update={"fields": names}) if names else unchanged
 
     def __call__(self, batch: Batch) -> dict[Any, Any]:
         """The batch, its fields renamed."""

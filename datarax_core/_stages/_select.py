@@ -11,7 +11,7 @@ from datarax_core.spec import Batch, ElementSpec, split_beside
 from datarax_core.stages import Stage
 
 from ._beside import WithBeside, nothing
-from ._fields import at, path_of
+from ._fields import at, has, path_of
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -37,15 +37,13 @@ class Select(Stage):
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
         """The stage in two parts, for the batch and for what rides beside it."""
         self(spec)
-        beside = split_beside(spec)[1]
-        if not beside:
-            return self
-        inside = tuple(name for name in self.fields if name not in beside)
-        return WithBeside(
-            name=self.type,
-            stage=self.model_copy(update={"fields": inside}) if inside else nothing,
-            kept=tuple((name, name) for name in self.fields if name in beside),
-        )
+        inside, beside = split_beside(spec)
+        return WithBeside(name=self.type, inside=self._of(inside), outside=self._of(beside)) if beside else self
+
+    def _of(self, part: Batch) -> Callable[..., Batch]:
+        """The stage for a part of the records."""
+        names = tuple(name for name in self.fields if has(part, name))
+        return self.model_copy(update={"fields": names}) if names else nothing
 
     def __call__(self, batch: Batch) -> dict[Any, Any]:
         """The batch of these fields alone."""
