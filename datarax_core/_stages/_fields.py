@@ -29,6 +29,11 @@ def changed(batch: Batch, name: str, change: Callable[[Any], jax.Array]) -> Batc
     return jax.tree.unflatten(form, arrays)
 
 
+def has(batch: Batch, name: str) -> bool:
+    """Whether there is a field, or a dict of fields, that is called ``name``."""
+    return isinstance(batch, Mapping) and any(True for _ in _paths(batch, name))
+
+
 def path_of(batch: Batch, name: str, option: Option) -> Path:
     """Where the field ``name`` is in nested dicts, or the dict of fields that is called so.
 
