@@ -87,6 +87,13 @@ class ResetsNothing(Healthy):
             super().reset(seed)
 
 
+class ResetsToItsOwn(Healthy):
+    """Keeps its order whatever seed a reset names."""
+
+    def reset(self, seed: int | None = None) -> None:  # noqa: ARG002 - not looking at it is the point
+        super().reset()
+
+
 # -- processes and threads --------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +209,7 @@ class LeavesAThread(Healthy):
 
 OFS = {
     HeavyState: Of, Rounding: Of, Consuming: Of, CountsItsOwn: OfStream, Trusting: Of, ResetsNothing: Of,
+    ResetsToItsOwn: Of,
     PhonesHome: Of, Forgetful: Of, ByTable: Of, SharesScratch: Of, BoundToAThread: Of,
     Hoarding: Of, LeavesOpen: Of, LeavesAThread: Of,
 }  # fmt: skip
