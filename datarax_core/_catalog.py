@@ -168,7 +168,8 @@ class Catalog:
     def _disabled_by(self, entry: Installed) -> str:
         """What switches the entry off, and how to switch it on; empty if nothing does."""
         dists = {word for word in self._disabled if canonicalize_name(word) == entry.dist}
-        if words := sorted(dists | ({"all", entry.name} & self._disabled)):
+        every = {"all"} if entry.dist != CORE else set()  # what core brings is no plugin of others
+        if words := sorted(dists | ((every | {entry.name}) & self._disabled)):
             return f"by {DISABLE_VARIABLE}={','.join(words)}; take that out of the variable to use it"
         allowed = self._allowed
         if allowed is None or any(word == entry.name or canonicalize_name(word) == entry.dist for word in allowed):

@@ -48,11 +48,6 @@ def path_of(batch: Batch, name: str, option: Option) -> Path:
     return paths[0]
 
 
-def has(batch: Batch, name: str) -> bool:
-    """Whether there is a field, or a dict of fields, that is called so."""
-    return isinstance(batch, Mapping) and any(True for _ in _paths(batch, name))
-
-
 def at(batch: Batch, path: Path) -> Any:
     """What is there."""
     for key in path:

@@ -201,3 +201,12 @@ def test_any_other_strictness_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("DATARAX_STRICT_PLUGINS", "yes")
     with pytest.raises(ConfigError, match=r"^DATARAX_STRICT_PLUGINS is 1, or else 0, empty or not set; not 'yes'$"):
         Catalog.from_environment(Kind(word="source", group="datarax.none", homes={}))
+
+
+def test_what_core_brings_is_no_plugin_that_all_would_switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "all")
+    assert {info.status for info in SourceRegistry.from_environment().describe()} == {"disabled"}
+    assert {info.status for info in StageRegistry.from_environment().describe()} == {"ready"}
+    monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "cast")
+    stages = {info.name: info.status for info in StageRegistry.from_environment().describe()}
+    assert (stages["cast"], stages["rename"]) == ("disabled", "ready")
