@@ -11,7 +11,8 @@ Reader: TypeAlias = Literal["array_record", "tfrecord", "tf.data"]
 
 _ALONE: Final[tuple[Reader, ...]] = ("array_record", "tfrecord")
 """The formats that are read without TensorFlow, the faster first; each reader is named by its format."""
-_BY_TENSORFLOW: Final = ("tfrecord", "parquet", "riegeli")
+_BY_TENSORFLOW: Final = ("tfrecord", "parquet", "riegeli", "array_record")
+"""The formats whose records tf.data can be given; those of ArrayRecord files are read by us, and decoded by it."""
 
 
 def choose_reader(wanted: Backend, formats: Sequence[str], full_name: str) -> tuple[Reader, str]:

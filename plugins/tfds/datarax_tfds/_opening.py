@@ -29,18 +29,7 @@ class Opened:
             if config.backend != "auto" or not has_tensorflow():
                 need.add_note(f"while {title} was opened, with backend={config.backend!r}")
                 raise
-            self.data_set = self._by_tensorflow(need, title)
-
-    def _by_tensorflow(self, need: NeedsTensorFlow, title: str) -> DataSet:
-        """The data set as ``tf.data`` reads it; where that reads none of its files, there is no way to meet the need."""
-        try:
-            return DataSet.open(self.config.model_copy(update={"backend": "tf.data"}), title)
-        except ValueError:
-            file_format = self.data_set.file_format
-            need.add_note(
-                f"tf.data reads no {file_format} files: prepare {self.data_set.full_name} as TFRecord, or leave it out"
-            )
-            raise need from None
+            self.data_set = DataSet.open(config.model_copy(update={"backend": "tf.data"}), title)
 
 
 def reads_alike(config: TFDSConfigBase, other: TFDSConfigBase) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from datarax_core.errors import RecordError
 from datarax_core.order import Order
 
 from ._parts import FilePart
@@ -94,11 +95,13 @@ class Graph:
         for part in _behind(parts, start):
             number = part.start
             try:
-                for record in self._read([part]):
+                for record in self._one_by_one(part):
                     self.features.deserialize_example(record)
                     number += 1
-            except (tf.errors.OpError, OSError, ValueError):
+            except (tf.errors.OpError, OSError):
                 return part, number
+            except RecordError as error:  # of `read_blocks`, which knows it
+                return part, number if error.row is None else error.row
             if number < part.stop:
                 return part, number
         return None
@@ -118,6 +121,11 @@ class Graph:
             return {VALUES: tf.reshape(value, [-1]), SHAPE: tf.shape(value)}
 
         return tf.nest.map_structure(packed, self.features.deserialize_example(record))
+
+    def _one_by_one(self, part: FilePart) -> Iterator[Any]:
+        if self.read_blocks is None:
+            return iter(self._read([part]))
+        return (record for block in self.read_blocks([part]) for record in block)
 
     def _read(self, parts: Sequence[FilePart]) -> Any:
         """The records of the parts, undecoded, one by one."""

@@ -247,8 +247,8 @@ READERS: list[tuple[Any, list[str], str]] = [
     ),
     (
         "tf.data",
-        ["array_record"],
-        r"backend 'tf\.data' does not read .* are array_record; leave backend out, or name 'array_rec",
+        ["bagz"],
+        r"backend 'tf\.data' does not read the files of d/1\.0\.0, which are bagz; leave backend out",
     ),
     (
         "tfrecord",
@@ -266,6 +266,7 @@ def test_a_backend_that_does_not_fit_the_files_is_refused(backend: Any, formats:
 
 def test_a_format_that_only_tensorflow_reads_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_reader("auto", ["parquet"], "d/1.0.0") == ("tf.data", "parquet")
+    assert choose_reader("tf.data", ["array_record"], "d/1.0.0") == ("tf.data", "array_record")
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
     monkeypatch.setattr(sys, "meta_path", [tfds_made.NotInstalled("tensorflow")])
     match = (

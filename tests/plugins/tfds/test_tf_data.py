@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tfds_data import NUM_SMALL, SPLITS
+from tfds_data import FORMATS, NUM_SMALL, SPLITS
 
 from datarax_core import Pipeline, RecordError, StateError
 from datarax_tfds import TFDSStreamingConfig, TFDSStreamingSource
@@ -46,9 +46,11 @@ def alike(ours: Any, theirs: Any) -> bool:
 # -- records ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("file_format", FORMATS)
 @pytest.mark.parametrize("name", ["digits", "digits_png", "captions", "nested", "pairs"])
-def test_it_serves_what_is_read_without_tensorflow(make: Make, name: str) -> None:
-    by_tensorflow, by_index = make(name), make(name, backend="tfrecord")
+def test_it_serves_what_is_read_without_tensorflow(make: Make, data_dirs: Path, name: str, file_format: str) -> None:
+    data_dir = data_dirs / file_format
+    by_tensorflow, by_index = make(name, data_dir=data_dir), make(name, data_dir=data_dir, backend=file_format)
     assert isinstance(by_tensorflow, TFDSStreamingSource)
     assert (by_tensorflow.access, by_index.access) == ("stream", "host")
     assert by_tensorflow.element_spec() == by_index.element_spec()
@@ -238,3 +240,18 @@ def test_a_file_with_too_few_records_is_named(make: Make, data_dirs: Path, tmp_p
     path = damaged(data_dirs, tmp_path, lambda content: content.__delitem__(slice(int(length) + 16, None)))
     with pytest.raises(RecordError, match=rf"record \d+ of {path} cannot be read"):
         ids(make(data_dir=tmp_path))
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": True, "shuffle_buffer_size": 8}], ids=["in sequence", "shuffled"])
+def test_a_damaged_array_record_is_named_with_its_file(
+    make: Make, data_dirs: Path, tmp_path: Path, options: Any
+) -> None:
+    shutil.copytree(data_dirs / "array_record" / "nested", tmp_path / "nested")
+    path = tmp_path / "nested/1.0.0/nested-train.array_record-00001-of-00002"
+    content = bytearray(path.read_bytes())
+    place = content.index(b"record 41")  # uncompressed or not, a byte of its chunk
+    content[place] ^= 0x55
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match=rf"record \d+ of {path} cannot be read: .* \(record \d+ of") as raised:
+        ids(make(data_dir=tmp_path, **options))
+    assert raised.value.path == str(path)
