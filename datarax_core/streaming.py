@@ -33,6 +33,10 @@ class StreamingSourceBase(DataSourceModule):
 
     def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
         super().__init__(config, rngs=rngs, name=name)
+        if config.cacheable:
+            raise ValueError(
+                f"{self.title} is read forward only and keeps no records, which leaves cacheable nothing to do; leave it out"
+            )
         self._stream = _HostParts()
 
     # -- what an author writes ------------------------------------------------------------------------------------------
