@@ -47,12 +47,8 @@ def prepare(config: TFDSConfigBase, name: DataSetName, data_dir: Path, hint: str
     """
     builder_type = builder_class(name.name)
     if builder_type is None:
-        hint = (
-            hint
-            or did_you_mean(name.name.lower(), known_names([data_dir]), count=3)
-            or f"; the data_dir {data_dir} has no such folder"
-        )
-        raise ValueError(f"there is no data set {str(name)!r}, neither on this machine nor among those of TFDS{hint}")
+        hint = hint or did_you_mean(name.name.lower(), known_names([data_dir]), count=3)
+        raise ValueError(f"there is no data set {str(name)!r}, neither in {data_dir} nor among those of TFDS{hint}")
     with _alone(data_dir / builder_type.name):
         if (folder := find(name, [data_dir])) is not None:
             return folder  # another process has prepared it

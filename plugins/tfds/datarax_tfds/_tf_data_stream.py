@@ -129,6 +129,7 @@ class TFDataStream(TFDSStreamingSource, StreamingSourceBase):
     def _renew_host_state(self) -> None:
         super()._renew_host_state()
         self._reads = copy.copy(self._reads)
+        self._reads.graph = copy.copy(self._reads.graph)
 
 
 class _Reads:

@@ -36,25 +36,48 @@ class Shuffle:
         order = Order(len(parts)).record_indices(self.epoch * len(parts), len(parts), self.words)
         return [parts[int(index)] for index in order]
 
-    def within_windows(self, first: int, num_records: int) -> Iterator[np.ndarray]:
-        """int64 (window,), the last one shorter: the places in each window from number ``first`` on, in their order."""
+    def within_windows(self, start: int, num_records: int) -> Iterator[np.ndarray]:
+        """int64 (n,): the places in the window of the ``start``-th record of those from it on, then in each further window."""
         windows = -(-num_records // self.window)
+        first, skipped = divmod(start, self.window)
         for number in range(first, windows):
             size = min(self.window, num_records - number * self.window)
-            start = (self.epoch * windows + number) * size
-            yield np.asarray(Order(size).record_indices(start, size, self.words))
+            begin = (self.epoch * windows + number) * size
+            yield np.asarray(Order(size).record_indices(begin, size, self.words))[skipped:]
+            skipped = 0
 
 
-@dataclass(frozen=True, slots=True)
 class Graph:
-    """Which files hold the records, and what they are decoded to."""
+    """Which files hold the records, and what they are decoded to; for one reader at a time.
 
-    parts: tuple[FilePart, ...]
-    file_format: str
-    features: Any
-    """A TFDS feature: that of the fields which are served."""
-    read_blocks: Callable[[Sequence[FilePart]], Iterator[list[Any]]] | None = None
-    """Reads undecoded records by the hundred, where no graph reads the format; None takes TFDS's own reader."""
+    TensorFlow keeps what it was ever given of graphs. So there is one for each size of batches, which asks where to begin when
+    it is iterated.
+
+    Args:
+        parts: The records of an epoch.
+        file_format: That of their files.
+        features: A TFDS feature: that of the fields which are served.
+        read_blocks: Reads undecoded records by the hundred, where no graph reads the format; None takes TFDS's own reader.
+    """
+
+    def __init__(
+        self,
+        parts: tuple[FilePart, ...],
+        file_format: str,
+        features: Any,
+        read_blocks: Callable[[Sequence[FilePart]], Iterator[list[Any]]] | None = None,
+    ) -> None:
+        self.parts = parts
+        self.features = features
+        self._file_format = file_format
+        self._read_blocks = read_blocks
+        self._start, self._shuffle = 0, None
+        self._made: dict[tuple[int, int, int], Any] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_made": {}}  # a pickle, and a copy, makes its own
+
+    _shuffle: Shuffle | None
 
     @property
     def num_records(self) -> int:
@@ -62,27 +85,15 @@ class Graph:
         return sum(part.num_records for part in self.parts)
 
     def batches(self, start: int, batch_size: int, prefetch: int, shuffle: Shuffle | None) -> Any:
-        """A ``tf.data.Dataset`` of decoded batches of the records from the ``start``-th of an epoch on.
+        """A ``tf.data.Dataset`` of decoded batches of the records from the ``start``-th of an epoch on, to be iterated now.
 
         Fields of varying shape are dicts of flat ``values`` (ragged) and of their ``shape``.
         """
-        tf, workers = tensorflow(), os.cpu_count() or 1
-        records = self.undecoded(start, shuffle).map(self._decoded, num_parallel_calls=workers, deterministic=True)
-        batches = records.ragged_batch(batch_size) if self._has_varying else records.batch(batch_size)
-        return (batches.prefetch(prefetch) if prefetch else batches).with_options(_options(tf, workers))
-
-    def undecoded(self, start: int, shuffle: Shuffle | None) -> Any:
-        """The same before it is decoded: records as they stand in the files, one by one."""
-        tf = tensorflow()
-        if shuffle is None:
-            return self._read(_behind(self.parts, start))
-        (first, within), total = divmod(start, shuffle.window), self.num_records
-        windows = self._read(_behind(shuffle.of_files(self.parts), first * shuffle.window)).batch(shuffle.window)
-        places = tf.data.Dataset.from_generator(
-            lambda: shuffle.within_windows(first, total), output_signature=tf.TensorSpec((None,), tf.int64)
-        )
-        shuffled = tf.data.Dataset.zip((windows, places)).map(tf.gather)
-        return shuffled.prefetch(1).unbatch().skip(within)
+        self._start, self._shuffle = start, shuffle
+        made = batch_size, prefetch, 0 if shuffle is None else shuffle.window
+        if made not in self._made:
+            self._made[made] = self._batches(*made)
+        return self._made[made]
 
     def fault(self, start: int, shuffle: Shuffle | None) -> tuple[FilePart, int] | None:
         """(part, record of its file) that cannot be read or decoded, the first one behind the ``start``-th of an epoch.
@@ -108,9 +119,55 @@ class Graph:
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
-    @property
-    def _has_varying(self) -> bool:
-        return any(not _is_fixed(info) for info in tensorflow().nest.flatten(self.features.get_tensor_info()))
+    def _batches(self, batch_size: int, prefetch: int, window: int) -> Any:
+        tf, workers = tensorflow(), os.cpu_count() or 1
+        records = self._shuffled(tf, window) if window else self._stored(self._wanted_parts)
+        decoded = records.map(self._decoded, num_parallel_calls=workers, deterministic=True)
+        has_varying = any(None in info.shape for info in tf.nest.flatten(self.features.get_tensor_info()))
+        batches = decoded.ragged_batch(batch_size) if has_varying else decoded.batch(batch_size)
+        return (batches.prefetch(prefetch) if prefetch else batches).with_options(_options(tf, workers))
+
+    def _shuffled(self, tf: Any, window: int) -> Any:
+        """Undecoded records, one by one, each window among itself."""
+        windows = self._stored(self._wanted_parts).batch(window)
+        places = tf.data.Dataset.from_generator(
+            self._wanted_places, output_signature=tf.TensorSpec((None,), tf.int64)
+        )
+        return tf.data.Dataset.zip((windows, places)).map(tf.gather).prefetch(1).unbatch()
+
+    def _wanted_parts(self) -> Iterator[FilePart]:
+        """What is read from where the epoch begins; of shuffled ones from the window on in which that is."""
+        if self._shuffle is None:
+            yield from _behind(self.parts, self._start)
+        else:
+            start = self._start - self._start % self._shuffle.window
+            yield from _behind(self._shuffle.of_files(self.parts), start)
+
+    def _wanted_places(self) -> Iterator[np.ndarray]:
+        if self._shuffle is not None:
+            yield from self._shuffle.within_windows(self._start, self.num_records)
+
+    def _stored(self, parts: Callable[[], Iterator[FilePart]]) -> Any:
+        """The records of the parts, undecoded, one by one."""
+        tf, read = tensorflow(), self._read_blocks
+        if read is not None:
+            blocks = tf.data.Dataset.from_generator(
+                lambda: read(list(parts())), output_signature=tf.TensorSpec((None,), tf.string)
+            )
+            return blocks.unbatch()
+        from tensorflow_datasets.core import file_adapters  # noqa: PLC0415 - imports much, as tensorflow() does
+
+        adapter = file_adapters.ADAPTER_FOR_FORMAT[file_adapters.FileFormat(self._file_format)]
+        files = tf.data.Dataset.from_generator(
+            lambda: ((part.path, part.start, part.num_records) for part in parts()),
+            output_signature=tuple(tf.TensorSpec((), dtype) for dtype in (tf.string, tf.int64, tf.int64)),
+        )
+        return files.flat_map(lambda path, start, count: adapter.make_tf_data(path).skip(start).take(count))
+
+    def _one_by_one(self, part: FilePart) -> Iterator[Any]:
+        if self._read_blocks is None:
+            return iter(self._stored(lambda: iter([part])))
+        return (record for block in self._read_blocks([part]) for record in block)
 
     def _decoded(self, record: Any) -> Any:
         tf = tensorflow()
@@ -121,29 +178,6 @@ class Graph:
             return {VALUES: tf.reshape(value, [-1]), SHAPE: tf.shape(value)}
 
         return tf.nest.map_structure(packed, self.features.deserialize_example(record))
-
-    def _one_by_one(self, part: FilePart) -> Iterator[Any]:
-        if self.read_blocks is None:
-            return iter(self._read([part]))
-        return (record for block in self.read_blocks([part]) for record in block)
-
-    def _read(self, parts: Sequence[FilePart]) -> Any:
-        """The records of the parts, undecoded, one by one."""
-        tf = tensorflow()
-        if self.read_blocks is not None:
-            read = self.read_blocks
-            blocks = tf.data.Dataset.from_generator(
-                lambda: read(parts), output_signature=tf.TensorSpec((None,), tf.string)
-            )
-            return blocks.unbatch()
-        from tensorflow_datasets.core import file_adapters  # noqa: PLC0415 - imports much, as tensorflow() does
-
-        adapter = file_adapters.ADAPTER_FOR_FORMAT[file_adapters.FileFormat(self.file_format)]
-        paths = np.array([part.path for part in parts], np.str_)
-        starts = np.array([part.start for part in parts], np.int64)
-        counts = np.array([part.num_records for part in parts], np.int64)
-        files = tf.data.Dataset.from_tensor_slices((paths, starts, counts))
-        return files.flat_map(lambda path, start, count: adapter.make_tf_data(path).skip(start).take(count))
 
 
 def tensorflow() -> Any:
@@ -166,10 +200,6 @@ def _behind(parts: Sequence[FilePart], start: int) -> list[FilePart]:
         if skipped < part.num_records:
             left.append(replace(part, start=part.start + skipped))
     return left
-
-
-def _is_fixed(info: Any) -> bool:
-    return None not in info.shape
 
 
 def _options(tf: Any, workers: int) -> Any:

@@ -1,0 +1,83 @@
+"""The TFDS sources keep what every source promises: loaded whole, read by index, and forward only by tf.data."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tfds_data
+
+from datarax_core.testing import Damaged, Shows, SourceConformance
+
+
+class OfPairs(SourceConformance):
+    """What the sources have in common: the data set of pairs, as TFRecord files."""
+
+    type: str
+    data_dirs: Path
+    expected_length = tfds_data.NUM_SMALL
+    expected_records = {7: {"signal": [7, 14], "answer": 2, "noise": 7}}
+    shown_elsewhere = {
+        "try_gcs": "test_preparing.py",
+        "download_and_prepare_kwargs": "test_preparing.py",
+        "beam_num_workers": "test_preparing.py",
+        "local_files_only": "test_bad_data_sets.py",
+    }
+    common = {
+        "name": "digits",
+        "include_keys": ["noise"],
+        "exclude_keys": ["noise"],
+        "split": "train[:40]",
+    }
+
+    @pytest.fixture(autouse=True)
+    def _written(self, data_dirs: Path) -> None:
+        type(self).data_dirs = data_dirs
+
+    def make_config(self, folder: Path) -> dict[str, Any]:
+        shutil.copytree(self.data_dirs / "tfrecord/digits", folder / "other/pairs")  # another data set of that name
+        self.effective = {**self.common, **self.own()}
+        return {
+            "type": self.type,
+            "name": "pairs",
+            "split": "train",
+            "data_dir": str(self.data_dirs / "tfrecord"),
+            "shuffle": True,
+        }
+
+    def own(self) -> dict[str, Any]:
+        return {"data_dir": Shows(value=str(self.data_dirs / "array_record"), at=lambda source: source.data_set.folder)}
+
+    def damaged(self, folder: Path, **options: Any) -> Damaged:
+        shutil.copytree(self.data_dirs / "tfrecord/pairs", folder / "pairs")
+        path = folder / "pairs/1.0.0/pairs-train.tfrecord-00000-of-00002"
+        content = bytearray(path.read_bytes())
+        content[len(content) * 10 // 30 + 40] ^= 0x55
+        path.write_bytes(content)
+        return Damaged(
+            config={"type": self.type, "name": "pairs", "split": "train", "data_dir": str(folder), **options},
+            record=10,
+            path=path,
+        )
+
+
+class TestEager(OfPairs):
+    type = "tfds_eager"
+
+
+class TestByIndex(OfPairs):
+    type = "tfds_streaming"
+
+    def make_damaged(self, folder: Path) -> Damaged:
+        return self.damaged(folder)
+
+
+class TestForwardOnly(OfPairs):
+    type = "tfds_streaming"
+    expected_records = {}  # its records have no index, and it is shuffled
+
+    def make_config(self, folder: Path) -> dict[str, Any]:
+        return {**super().make_config(folder), "backend": "tf.data", "shuffle_buffer_size": 10}
+
+
+del OfPairs
