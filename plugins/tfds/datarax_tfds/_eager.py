@@ -20,9 +20,13 @@ from ._records import Records
 from ._source import TFDSSourceBase, own_streams, require_config
 from ._streaming import TFDSStreamingSource, stream_of
 
-_BLOCK_BYTES: Final = 1 << 20
-_BLOCK_RECORDS: Final = 1024
-"""What is read at once, at most."""
+_BLOCKS: Final = 16
+_BLOCK_RECORDS: Final = 64
+_BLOCK_BYTES: Final = 1 << 22
+"""A data set is read in so many blocks, but in none with fewer records, and in none that has more bytes in the files."""
+
+_STREAM_BATCH: Final = 256
+"""Records in a batch of TensorFlow's."""
 
 
 class Loaded:
@@ -111,7 +115,8 @@ def _columns_of(opened: Opened, title: str) -> Columns:
 def _by_index(data_set: DataSet, records: Records) -> dict[str, Any]:
     """The arrays, filled with blocks of records that are small beside them."""
     total = data_set.num_records
-    block = max(1, min(_BLOCK_RECORDS, _BLOCK_BYTES * total // max(data_set.num_bytes, 1)))
+    fitting = _BLOCK_BYTES * total // max(data_set.num_bytes, 1)
+    block = max(1, min(max(total // _BLOCKS, _BLOCK_RECORDS), fitting))
     columns = jax.tree.map(lambda leaf: _column(total, leaf), records.decoder.spec)
     for first in range(0, total, block):
         records.fill(np.arange(first, min(first + block, total)), columns, first)
@@ -123,7 +128,7 @@ def _by_stream(stream: TFDSStreamingSource) -> dict[str, Any]:
     total, first = len(stream), 0
     columns = jax.tree.map(lambda leaf: _column(total, leaf), stream.element_spec())
     while first < total:
-        batch = stream.read_batch(min(_BLOCK_RECORDS, total - first))
+        batch = stream.read_batch(min(_STREAM_BATCH, total - first))
         first = _written(columns, batch, first)
     return columns  # type: ignore[no-any-return]  # as the element spec is a dict
 

@@ -117,7 +117,8 @@ class _Found:
     def take(self, first: int, last: int, buffer: bytes, base: int) -> None:
         """Note the records ``first .. last`` of the call, in the order of the files, which ``buffer`` has from ``base`` on."""
         missing = self._ends[last - 1] - base - len(buffer)
-        buffer += bytes(max(missing, 0))  # where the file became shorter this moment; else nothing, which copies nothing
+        if missing > 0:  # the file became shorter this moment
+            buffer += bytes(missing)
         checksum = google_crc32c.value
         for number in range(first, last):
             begin, end = self._begins[number] - base, self._ends[number] - base
@@ -138,5 +139,7 @@ class _Found:
             return None
         first = int(np.argmax(wrong))
         if is_elsewhere[first]:
-            return self._order[first], "its length does not have the checksum, or the value, that the index of its file has"
+            return self._order[
+                first
+            ], "its length does not have the checksum, or the value, that the index of its file has"
         return self._order[first], "its content does not have the checksum that is stored with it"

@@ -195,8 +195,9 @@ def test_a_source_is_built_from_a_config(data_dirs: Path) -> None:
 def test_fields_whose_shape_varies_are_refused_by_name(make_tfrecord: Make, backend: str) -> None:
     text = (
         r"TFDSEagerSource cannot hold fields of captions/1\.0\.0 whose shape varies from record to record: "
-        r"'boxes\.tag' \(.+\), 'boxes\.x' \(float32\[.+\]\), 'image' \(uint8\[.+, .+, 3\]\), 'numbers' \(int32\[.+\]\), 'words' \(.+\); "
-        r"leave them out with exclude_keys=\['boxes', 'image', 'numbers', 'words'\], or stream them with TFDSStreamingSource, in a stage"
+        r"'boxes\.tag' \(.+\), 'boxes\.x' \(float32\[.+\]\), 'image' \(uint8\[.+, .+, 3\]\), 'numbers' \(int32\[.+\]\), "
+        r"'words' \(.+\); leave them out with exclude_keys=\['boxes', 'image', 'numbers', 'words'\], or stream them with "
+        "TFDSStreamingSource, in a stage"
     )
     with pytest.raises(ValueError, match=text):
         make_tfrecord("captions", backend=backend)
