@@ -10,6 +10,7 @@ from datarax_core.buffers import aligned_empty
 from datarax_core.columns import Columns
 from datarax_core.config import SourceConfig
 from datarax_core.eager import EagerSourceBase
+from datarax_core.prefetch import Ahead
 from datarax_core.spec import ElementSpec, named_fields
 
 from ._config import TFDSEagerConfig
@@ -20,7 +21,7 @@ from ._records import Records
 from ._source import TFDSSourceBase, own_streams, require_config
 from ._streaming import TFDSStreamingSource, stream_of
 
-_BLOCKS: Final = 16
+_BLOCKS: Final = 32
 _BLOCK_RECORDS: Final = 64
 _BLOCK_BYTES: Final = 1 << 22
 """A data set is read in so many blocks, but in none with fewer records, and in none that has more bytes in the files."""
@@ -116,10 +117,17 @@ def _by_index(data_set: DataSet, records: Records) -> dict[str, Any]:
     """The arrays, filled with blocks of records that are small beside them."""
     total = data_set.num_records
     fitting = _BLOCK_BYTES * total // max(data_set.num_bytes, 1)
-    block = max(1, min(max(total // _BLOCKS, _BLOCK_RECORDS), fitting))
+    size = max(1, min(max(total // _BLOCKS, _BLOCK_RECORDS), fitting))
+    blocks = [np.arange(first, min(first + size, total)) for first in range(0, total, size)]
     columns = jax.tree.map(lambda leaf: _column(total, leaf), records.decoder.spec)
-    for first in range(0, total, block):
-        records.fill(np.arange(first, min(first + block, total)), columns, first)
+    ahead = Ahead(records.files.read, name="tfds")
+    try:
+        for number, block in enumerate(blocks):
+            for announced in blocks[number + len(ahead) : number + 2]:  # this one, and the next one meanwhile
+                ahead.announce(announced)
+            records.fill(block, ahead.take(), columns)
+    finally:
+        ahead.close()
     return records.served(columns)
 
 
