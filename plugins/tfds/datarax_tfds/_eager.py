@@ -10,6 +10,7 @@ from datarax_core.buffers import aligned_empty
 from datarax_core.columns import Columns
 from datarax_core.config import SourceConfig
 from datarax_core.eager import EagerSourceBase
+from datarax_core.prefetch import Ahead
 from datarax_core.spec import ElementSpec, named_fields
 
 from ._config import TFDSEagerConfig
@@ -20,9 +21,13 @@ from ._records import Records
 from ._source import TFDSSourceBase, own_streams, require_config
 from ._streaming import TFDSStreamingSource, stream_of
 
-_BLOCK_BYTES: Final = 1 << 20
-_BLOCK_RECORDS: Final = 1024
-"""What is read at once, at most."""
+_BLOCKS: Final = 32
+_BLOCK_RECORDS: Final = 64
+_BLOCK_BYTES: Final = 1 << 22
+"""A data set is read in so many blocks, but in none with fewer records, and in none that has more bytes in the files."""
+
+_STREAM_BATCH: Final = 256
+"""Records in a batch of TensorFlow's."""
 
 
 class Loaded:
@@ -111,10 +116,18 @@ def _columns_of(opened: Opened, title: str) -> Columns:
 def _by_index(data_set: DataSet, records: Records) -> dict[str, Any]:
     """The arrays, filled with blocks of records that are small beside them."""
     total = data_set.num_records
-    block = max(1, min(_BLOCK_RECORDS, _BLOCK_BYTES * total // max(data_set.num_bytes, 1)))
+    fitting = _BLOCK_BYTES * total // max(data_set.num_bytes, 1)
+    size = max(1, min(max(total // _BLOCKS, _BLOCK_RECORDS), fitting))
+    blocks = [np.arange(first, min(first + size, total)) for first in range(0, total, size)]
     columns = jax.tree.map(lambda leaf: _column(total, leaf), records.decoder.spec)
-    for first in range(0, total, block):
-        records.fill(np.arange(first, min(first + block, total)), columns, first)
+    ahead = Ahead(records.files.read, name="tfds")
+    try:
+        for number, block in enumerate(blocks):
+            for announced in blocks[number + len(ahead) : number + 2]:  # this one, and the next one meanwhile
+                ahead.announce(announced)
+            records.fill(block, ahead.take(), columns)
+    finally:
+        ahead.close()
     return records.served(columns)
 
 
@@ -123,7 +136,7 @@ def _by_stream(stream: TFDSStreamingSource) -> dict[str, Any]:
     total, first = len(stream), 0
     columns = jax.tree.map(lambda leaf: _column(total, leaf), stream.element_spec())
     while first < total:
-        batch = stream.read_batch(min(_BLOCK_RECORDS, total - first))
+        batch = stream.read_batch(min(_STREAM_BATCH, total - first))
         first = _written(columns, batch, first)
     return columns  # type: ignore[no-any-return]  # as the element spec is a dict
 

@@ -1,6 +1,6 @@
 """The records of a split that can be reached by index: read from its files, decoded as one batch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,15 +48,19 @@ class Records:
         except UndecodableRecord as error:
             raise self.files.undecodable(int(indices[error.row]), error.reason) from error
 
-    def fill(self, indices: np.ndarray, columns: Mapping[str, Any], first_row: int) -> None:
-        """Write the records at ``indices`` into arrays, named as the data set names its fields.
+    def fill(self, indices: np.ndarray, stored: Sequence[bytes], columns: Mapping[str, Any]) -> None:
+        """Write the records at ``indices``, neighbours as `RecordFiles.read` gives them, into whole columns.
+
+        Args:
+            indices: int64 (k,), each one more than the one before.
+            stored: Their bytes.
+            columns: An array of all records for each field, by the names of the data set.
 
         Raises:
-            RecordError, DataFileError: As above.
+            RecordError: One of them cannot be decoded.
         """
-        stored = self.files.read(indices)
         try:
-            self.decoder.decode_into(stored, columns, first_row)
+            self.decoder.decode_into(stored, columns, int(indices[0]))
         except UndecodableRecord as error:
             raise self.files.undecodable(int(indices[error.row]), error.reason) from error
 

@@ -117,9 +117,8 @@ class _Found:
     def take(self, first: int, last: int, buffer: bytes, base: int) -> None:
         """Note the records ``first .. last`` of the call, in the order of the files, which ``buffer`` has from ``base`` on."""
         missing = self._ends[last - 1] - base - len(buffer)
-        buffer += bytes(
-            max(missing, 0)
-        )  # where the file became shorter this moment; else nothing, which copies nothing
+        if missing > 0:  # the file became shorter this moment
+            buffer += bytes(missing)
         checksum = google_crc32c.value
         for number in range(first, last):
             begin, end = self._begins[number] - base, self._ends[number] - base
