@@ -42,13 +42,17 @@ def prepare(config: TFDSConfigBase, name: DataSetName, data_dir: Path, hint: str
 
     Raises:
         ValueError: TFDS knows no such data set, config, version or field, or ``beam_num_workers`` is of no use.
+        FileNotFoundError: So, and there is no ``data_dir`` either.
         TensorFlowMissing: Only TensorFlow writes it, and it is not installed.
         ImportError: It takes Beam, which is not installed.
     """
     builder_type = builder_class(name.name)
     if builder_type is None:
         hint = hint or did_you_mean(name.name.lower(), known_names([data_dir]), count=3)
-        raise ValueError(f"there is no data set {str(name)!r}, neither in {data_dir} nor among those of TFDS{hint}")
+        message = f"there is no data set {str(name)!r}, neither in {data_dir} nor among those of TFDS{hint}"
+        if not data_dir.exists():
+            raise FileNotFoundError(f"no such folder: {data_dir}; {message}")
+        raise ValueError(message)
     with _alone(data_dir / builder_type.name):
         if (folder := find(name, [data_dir])) is not None:
             return folder  # another process has prepared it

@@ -21,6 +21,7 @@ from ._parts import FilePart
 
 VALUES: Final = "values"
 SHAPE: Final = "shape"
+_PLACES_AT_ONCE: Final = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,19 @@ class Shuffle:
 
     def within_windows(self, start: int, num_records: int) -> Iterator[np.ndarray]:
         """int64 (n,): the places in the window of the ``start``-th record of those from it on, then in each further window."""
-        windows = -(-num_records // self.window)
-        first, skipped = divmod(start, self.window)
-        for number in range(first, windows):
-            size = min(self.window, num_records - number * self.window)
-            begin = (self.epoch * windows + number) * size
-            yield np.asarray(Order(size).record_indices(begin, size, self.words))[skipped:]
-            skipped = 0
+        whole, rest = divmod(num_records, self.window)
+        before = self.epoch * (whole + (rest > 0))
+        (first, skipped), at_once = divmod(start, self.window), max(1, _PLACES_AT_ONCE // self.window)
+        for begin in range(first, whole, at_once):
+            for places in self._windows(before + begin, min(at_once, whole - begin), self.window):
+                yield places[skipped:]
+                skipped = 0
+        if rest:
+            yield from (places[skipped:] for places in self._windows(before + whole, 1, rest))
+
+    def _windows(self, number: int, count: int, size: int) -> np.ndarray:
+        """int64 (count, size): the places in ``count`` windows, which are epochs of an order of their own."""
+        return np.asarray(Order(size).record_indices(number * size, count * size, self.words)).reshape(count, size)
 
 
 class Graph:
@@ -130,9 +137,7 @@ class Graph:
     def _shuffled(self, tf: Any, window: int) -> Any:
         """Undecoded records, one by one, each window among itself."""
         windows = self._stored(self._wanted_parts).batch(window)
-        places = tf.data.Dataset.from_generator(
-            self._wanted_places, output_signature=tf.TensorSpec((None,), tf.int64)
-        )
+        places = tf.data.Dataset.from_generator(self._wanted_places, output_signature=tf.TensorSpec((None,), tf.int64))
         return tf.data.Dataset.zip((windows, places)).map(tf.gather).prefetch(1).unbatch()
 
     def _wanted_parts(self) -> Iterator[FilePart]:

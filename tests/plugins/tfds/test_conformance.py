@@ -46,7 +46,10 @@ class OfPairs(SourceConformance):
         }
 
     def own(self) -> dict[str, Any]:
-        return {"data_dir": Shows(value=str(self.data_dirs / "array_record"), at=lambda source: source.data_set.folder)}
+        return {
+            "data_dir": Shows(value=str(self.data_dirs / "array_record"), at=lambda source: source.data_set.folder),
+            "backend": Shows(value="tf.data", at=lambda source: source.data_set.backend),
+        }
 
     def damaged(self, folder: Path, **options: Any) -> Damaged:
         shutil.copytree(self.data_dirs / "tfrecord/pairs", folder / "pairs")
@@ -75,6 +78,13 @@ class TestByIndex(OfPairs):
 class TestForwardOnly(OfPairs):
     type = "tfds_streaming"
     expected_records = {}  # its records have no index, and it is shuffled
+    shown_elsewhere = {
+        **OfPairs.shown_elsewhere,
+        "prefetch_buffer": "test_tf_data.py::test_as_many_batches_are_read_ahead_as_the_config_says",
+    }
+
+    def own(self) -> dict[str, Any]:
+        return {**super().own(), "backend": Shows(value="auto", at=lambda source: source.data_set.backend)}
 
     def make_config(self, folder: Path) -> dict[str, Any]:
         return {**super().make_config(folder), "backend": "tf.data", "shuffle_buffer_size": 10}
