@@ -33,7 +33,7 @@ class Columns:
     def __init__(self, form: Form, columns: Mapping[str, Any]) -> None:
         if form not in get_args(Form):
             raise ValueError(
-                f"columns make up a batch as one of {', '.join(map(repr, get_args(Form)))}, not {form!r:.80}"
+                f"columns make up a batch as a 'dict', 'nested' dicts, a 'tuple' or an 'array', not as {form!r:.80}"
             )
         if not isinstance(columns, Mapping):
             raise TypeError(f"columns are a dict of arrays by name, not {columns!r:.80}; see columns_of for other data")

@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,7 @@ _MOST: Final = 600  # records in what counts as an epoch here
 _GROWTH: Final = 24 * 1024
 _SERVED: Final = 48 * 1024  # bytes of records, at least, of which nothing may be kept
 _AT_ONCE: Final = 64
+_TURNS: Final = 2
 _SECONDS: Final = 10.0
 
 
@@ -41,12 +43,14 @@ class LeakPromises:
             tracemalloc.start()
             try:
                 _epoch(source, subject)
-                before = _traced()
-                for _ in range(epochs):
-                    _epoch(source, subject)
-                grown = _traced() - before
+                there = [_traced()]
+                for _ in range(_TURNS):
+                    for _ in range(epochs):
+                        _epoch(source, subject)
+                    there.append(_traced())
             finally:
                 tracemalloc.stop()
+        grown = min(after - before for before, after in pairwise(there))  # what has a bound reaches it in one of them
         require(
             grown <= _GROWTH,
             f"{subject.title} promises memory that is flat over epochs, but {epochs} more of them left {grown} bytes "

@@ -162,7 +162,8 @@ def test_a_placement_that_does_not_exist_is_refused(placement: Any) -> None:
 def test_a_form_of_columns_that_does_not_exist_is_refused() -> None:
     form: Any = "list"
     with pytest.raises(
-        ValueError, match=r"^columns make up a batch as a 'dict', a 'tuple' or an 'array', not as 'list'$"
+        ValueError,
+        match=r"^columns make up a batch as a 'dict', 'nested' dicts, a 'tuple' or an 'array', not as 'list'$",
     ):
         Columns(form, {})
 

@@ -150,7 +150,6 @@ def test_a_name_that_nothing_has_is_told_with_what_is_meant() -> None:
     done = invoke("check", "memry")
     assert done.exit_code == 1
     assert done.stderr.startswith("unknown plugin 'memry'; did you mean 'memory'? (installed: ")
-    assert "plugin 'tfds_eager' is not installed; pip install datarax-tfds" in invoke("check", "tfds_eager").stderr
 
 
 def test_damaged_metadata_are_a_problem(others_only: "Site") -> None:

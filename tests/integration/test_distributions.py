@@ -79,7 +79,7 @@ def test_the_core_alone_says_what_to_install(proven: Proven, config: Path) -> No
     assert listed == "no sources are installed; pip install datarax-memory, or another plugin\n"
     ran = run(commands / "drx", "run", config, cwd=config.parent, exits=1)
     assert ran.stdout == ""
-    assert ran.stderr == f"{config}: source.type: source 'memory' is not installed; pip install datarax-memory\n"
+    assert ran.stderr == f"{config}:2: source.type: source 'memory' is not installed; pip install datarax-memory\n"
 
 
 def _copy_of_memory(folder: Path) -> Project:

@@ -203,7 +203,7 @@ def test_a_loop_that_another_one_overtook_says_so(between: Callable[[MemorySourc
     next(loop)
     between(source)
     with pytest.raises(
-        RuntimeError, match="this loop is over: MemorySource was iterated anew, reset, restored or closed"
+        RuntimeError, match="this loop is over: MemorySource was iterated anew, reset or restored since"
     ):
         next(loop)
 

@@ -70,6 +70,14 @@ class TestEager(OfPairs):
 
 class TestByIndex(OfPairs):
     type = "tfds_streaming"
+    shown_elsewhere = {
+        **OfPairs.shown_elsewhere,
+        "prefetch_buffer": "test_streaming.py::test_so_many_batches_are_read_ahead_as_the_config_says",
+    }
+
+    def own(self) -> dict[str, Any]:
+        refused = Shows(value=7, beside={"backend": "tf.data"}, at=lambda source: source.fingerprint()["order"])
+        return {**super().own(), "shuffle_buffer_size": refused}
 
     def make_damaged(self, folder: Path) -> Damaged:
         return self.damaged(folder)

@@ -1,6 +1,7 @@
 """Encoded images: the pixels that TensorFlow gives, whatever the file holds and the feature declares; and many at once."""
 
-import os
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -133,15 +134,22 @@ def test_an_error_of_a_thread_is_raised_and_the_threads_end() -> None:
     assert threading.active_count() == before
 
 
-def test_a_child_of_a_fork_decodes_as_well() -> None:
-    _spread_once()
-    child = os.fork()
-    if not child:
-        os._exit(0 if _spread_once() == 100 else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+FORKS = """
+import os
+from datarax_tfds._spread import spread
 
-
-def _spread_once() -> int:
-    done: list[int] = []
+def spread_once():
+    done = []
     spread(lambda start, stop: done.extend(range(start, stop)), 100, size=1 << 20)
     return len(done)
+
+spread_once()
+child = os.fork()
+if not child:
+    os._exit(0 if spread_once() == 100 else 1)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_child_of_a_fork_decodes_as_well() -> None:
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS], check=True, timeout=60)  # noqa: S603

@@ -47,12 +47,15 @@ def test_it_is_prepared_as_what_will_read_it_can(tmp_path: Path) -> None:
     assert sorted(np.asarray(source.get_batch(tfds_made.NUM_RECORDS)["number"])) == list(range(1, 41))
 
 
-def test_files_that_tensorflow_does_not_read_with_fields_that_nothing_else_decodes_say_so(tmp_path: Path) -> None:
+def test_fields_that_only_tensorflow_decodes_are_decoded_by_it_whatever_the_files_are(tmp_path: Path) -> None:
     array_record = {"file_format": "array_record"}
     opened(tmp_path, "made_for_tensor_flow", download_and_prepare_kwargs=array_record)
-    match = r"field 'number' is decoded by TensorFlow only(.|\n)*tf\.data reads no array_record files: prepare .* as TFRecord"
-    with pytest.raises(NeedsTensorFlow, match=match):
-        from_tfds("made_for_tensor_flow", "train", data_dir=tmp_path)
+    source = from_tfds("made_for_tensor_flow", "train", data_dir=tmp_path)
+    assert (source.data_set.file_format, source.data_set.backend) == ("array_record", "tf.data")
+    assert sorted(np.asarray(source.get_batch(tfds_made.NUM_RECORDS)["number"])) == list(range(1, 41))
+    config = TFDSStreamingConfig(name="made_for_tensor_flow", split="train", data_dir=tmp_path, backend="array_record")
+    with pytest.raises(NeedsTensorFlow, match="field 'number' is decoded by TensorFlow only"):
+        TFDSStreamingSource(config)
 
 
 def test_it_is_prepared_as_the_arguments_of_download_and_prepare_say(tmp_path: Path) -> None:
