@@ -37,7 +37,7 @@ class LeakPromises:
         """What was read is not kept, unless the config says ``cacheable``; nor is anything else that grows."""
         epochs = _epochs_that_tell(subject)
         first, source = subject.build(), subject.build()
-        for _ in range(epochs + 1):
+        for _ in range(_TURNS * epochs + 1):
             _epoch(first, subject)  # what is computed once for all sources is kept by now
         with _what_is_there_left_alone():
             tracemalloc.start()
