@@ -31,6 +31,7 @@ def rows() -> list[Row]:
             found += _eager(folder, kind)
         for kind in KINDS:
             found += _streams(folder, kind)
+        found += [_by_tensorflow(folder, kind) for kind in KINDS]
         for kind in KINDS:
             found.append(_iteration(folder, kind))
         for size in RECORD_BYTES:
@@ -115,7 +116,7 @@ def _iteration(folder: str, kind: str) -> Row:
 def _streams(folder: str, kind: str) -> Iterator[Row]:
     data_dir = _data_dir(folder, "tfrecord")
     for cached, target in ((False, 2.5), (True, 1.0)):
-        with _TFData(data_dir, kind, cached=cached) as reference:
+        with _Process("tf.data", data_dir, kind, str(cached)) as reference:
             what = "second epoch, cacheable: against tf.data's, autocached" if cached else "against tf.data's batches"
             yield against(
                 reference.epoch,
@@ -127,10 +128,24 @@ def _streams(folder: str, kind: str) -> Iterator[Row]:
             )
 
 
-def _stream(data_dir: str, kind: str, *, cacheable: bool) -> Callable[[], None]:
+def _by_tensorflow(folder: str, kind: str) -> Row:
+    """Our source on the backend tf.data, against bare tf.data: each in a process of its own."""
+    data_dir = _data_dir(folder, "tfrecord")
+    with _Process("tf.data", data_dir, kind, "False") as reference, _Process("ours", data_dir, kind) as ours:
+        return against(
+            reference.epoch,
+            ours.epoch,
+            records=RECORDS // BATCH * BATCH,
+            what=f"stream, {kind}, backend tf.data: against bare tf.data",
+            target=0.9,
+            runs=9,
+        )
+
+
+def _stream(data_dir: str, kind: str, **options: Any) -> Callable[[], None]:
     from datarax_tfds import TFDSStreamingConfig, TFDSStreamingSource
 
-    config = TFDSStreamingConfig(name=kind, split="train", data_dir=data_dir, cacheable=cacheable)
+    config = TFDSStreamingConfig(name=kind, split="train", data_dir=data_dir, **options)
     source = TFDSStreamingSource(config)
 
     def epoch() -> None:
@@ -141,13 +156,16 @@ def _stream(data_dir: str, kind: str, *, cacheable: bool) -> Callable[[], None]:
     return epoch
 
 
-class _TFData:
-    """A process in which tf.data reads an epoch whenever it is told to."""
+class _Process:
+    """A process of this file that reads an epoch whenever it is told to."""
 
-    def __init__(self, data_dir: str, kind: str, *, cached: bool) -> None:
-        command = [sys.executable, __file__, "tf.data", data_dir, kind, str(cached)]
+    def __init__(self, *command: str) -> None:
         self._process = subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [sys.executable, __file__, *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
 
     def __enter__(self) -> Self:
@@ -173,6 +191,13 @@ def _serve_tf_data(data_dir: str, kind: str, cached: str) -> None:
     batches = builder.as_dataset(split="train", read_config=config).batch(BATCH, drop_remainder=True).prefetch(2)
     for _ in sys.stdin:
         deque(tfds.as_numpy(batches), maxlen=0)
+        print(flush=True)
+
+
+def _serve_ours(data_dir: str, kind: str) -> None:
+    epoch = _stream(data_dir, kind, backend="tf.data")
+    for _ in sys.stdin:
+        epoch()
         print(flush=True)
 
 
@@ -288,4 +313,4 @@ def _store(data_dir: str, name: str, file_format: str, image: Any, pictures: np.
 
 
 if __name__ == "__main__":
-    {"write": _write, "tf.data": _serve_tf_data, "load": _measure_load}[sys.argv[1]](*sys.argv[2:])
+    {"write": _write, "tf.data": _serve_tf_data, "ours": _serve_ours, "load": _measure_load}[sys.argv[1]](*sys.argv[2:])

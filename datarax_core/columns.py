@@ -16,7 +16,7 @@ from ._references import read_rows, reference_to
 from ._stacking import Place, stacked
 from .buffers import aligned_empty
 from .errors import SpecError
-from .spec import Batch, ElementSpec, fits_device, named_fields, require_no_key
+from .spec import Batch, ElementSpec, fits_device, named_fields, nested_fields, require_no_key
 
 Form: TypeAlias = Literal["dict", "nested", "tuple", "array"]
 """How the columns make up a batch: by name, by dotted name in dicts of dicts, by place, or one that is the batch itself."""
@@ -270,23 +270,12 @@ def _arranged(form: Form, columns: dict[str, Any]) -> Any:
     if form == "dict":
         return columns
     if form == "nested":
-        return _nested(columns)
+        return nested_fields(columns)
     return tuple(columns.values()) if form == "tuple" else next(iter(columns.values()))
 
 
 def _path_of(path: tuple[Any, ...]) -> tuple[str, ...]:
     return tuple(str(entry.key) for entry in path)
-
-
-def _nested(columns: Mapping[str, Any]) -> dict[str, Any]:
-    batch: dict[str, Any] = {}
-    for name, column in columns.items():
-        *outer, last = name.split(".")
-        place = batch
-        for key in outer:
-            place = place.setdefault(key, {})
-        place[last] = column
-    return batch
 
 
 def _taken(column: np.ndarray, indices: Any) -> np.ndarray:

@@ -103,6 +103,20 @@ def no_such_field(batch: Batch, name: str, option: tuple[int | str, ...]) -> Sta
     return StageError(f"the records have no field {name!r}{hint} (fields: {', '.join(names) or 'none'})", option)
 
 
+def nested_fields(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted name as the nested dicts that the dots speak of."""
+    if not any("." in name for name in named):
+        return dict(named)
+    tree: dict[str, Any] = {}
+    for name, value in named.items():
+        *outer, last = name.split(".")
+        place = tree
+        for key in outer:
+            place = place.setdefault(key, {})
+        place[last] = value
+    return tree
+
+
 def nbytes_of(batch: Batch) -> int:
     """Bytes of all columns, text and bytes among objects counted by their length."""
     return sum(map(_nbytes, jax.tree.leaves(batch)))

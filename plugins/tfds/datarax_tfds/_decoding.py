@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from datarax_core.buffers import aligned_empty
-from datarax_core.spec import Batch, ElementSpec
+from datarax_core.spec import Batch, ElementSpec, nested_fields
 
 from ._declarations import fields_of
 from ._fields import OBJECT, fill_field
@@ -37,7 +37,7 @@ class FeatureDecoder:
     @property
     def spec(self) -> ElementSpec:
         """What one record looks like, from the declarations alone."""
-        return _nested({field.name: field.struct for field in self._fields})
+        return nested_fields({field.name: field.struct for field in self._fields})
 
     @property
     def text(self) -> dict[str, str]:
@@ -57,7 +57,7 @@ class FeatureDecoder:
         """
         columns = {field.name: _column(field.struct, len(records)) for field in self._fields}
         self._fill(records, columns)
-        return _nested(columns)
+        return nested_fields(columns)
 
     def decode_into(self, records: Sequence[bytes | memoryview], out: Batch, first_row: int) -> None:
         """Fill the rows from ``first_row`` on of the arrays of a batch.
@@ -77,17 +77,6 @@ class FeatureDecoder:
 def _column(struct: Any, count: int) -> AnyArray:
     shape = (count, *struct.shape)
     return np.empty(shape, object) if struct.dtype == OBJECT else aligned_empty(shape, struct.dtype)
-
-
-def _nested(named: Mapping[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name, leaf in named.items():
-        *parents, last = name.split(".")
-        inner = tree
-        for parent in parents:
-            inner = inner.setdefault(parent, {})
-        inner[last] = leaf
-    return tree
 
 
 def _at(tree: Any, name: str) -> Any:

@@ -4,34 +4,18 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from flax import nnx
 
 from datarax_core.indices import record_numbers
 from datarax_core.order import Order
 from datarax_core.spec import Batch, ElementSpec
 
-from ._config import TFDSStreamingConfig
-from ._opening import Opened
 from ._read_ahead import ReadAhead
 from ._records import Records
-from ._source import own_streams
 from ._streaming import TFDSStreamingSource
 
 
 class RecordStream(TFDSStreamingSource):
     """See `TFDSStreamingSource`."""
-
-    def __init__(
-        self,
-        config: TFDSStreamingConfig,
-        opened: Opened | None = None,  # noqa: ARG002 - `__new__` has looked at it
-        *,
-        rngs: nnx.Rngs | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(config, rngs=own_streams(config, rngs), name=name)
-        self.set_random_order(config.shuffle)
-        self._loop = ReadAhead(config.prefetch_buffer)
 
     @property
     def records(self) -> Records:
@@ -124,13 +108,16 @@ class RecordStream(TFDSStreamingSource):
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
+    def _begin(self) -> None:
+        self._loop = ReadAhead(self.config.prefetch_buffer)
+
     def _next(self, size: int, *, stop: int | None = None) -> Batch:
         """The records at the position where this source stands, in its own order; ``stop`` is where its loop ends."""
         return self._loop.next(self, self.cursor.position, size, stop=stop)
 
     def _renew_host_state(self) -> None:
         super()._renew_host_state()
-        self._loop = ReadAhead(self.config.prefetch_buffer)
+        self._begin()
 
     def _drop_host_state(self) -> None:
         super()._drop_host_state()

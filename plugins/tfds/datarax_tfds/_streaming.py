@@ -10,7 +10,7 @@ from ._backends import Reader
 from ._config import TFDSConfigBase, TFDSStreamingConfig
 from ._data_set import DataSet
 from ._opening import Opened, reads_alike
-from ._source import TFDSSourceBase, require_config
+from ._source import TFDSSourceBase, own_streams, require_config
 
 _OF_ORDER: Final = {"type", "shuffle", "seed", "stochastic", "stream_name"}
 
@@ -68,6 +68,22 @@ class TFDSStreamingSource(TFDSSourceBase):
         return made  # type: ignore[return-value]  # it is a subclass of this class, as the docstring says
 
     _opened: Opened
+
+    def __init__(
+        self,
+        config: TFDSStreamingConfig,
+        opened: Opened | None = None,  # noqa: ARG002 - `__new__` has looked at it
+        *,
+        rngs: nnx.Rngs | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(config, rngs=own_streams(config, rngs), name=name)
+        self.set_random_order(config.shuffle)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make what reads, which is on the host only."""
+        raise NotImplementedError
 
     @property
     def title(self) -> str:

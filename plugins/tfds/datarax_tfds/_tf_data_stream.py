@@ -7,18 +7,15 @@ from typing import Any, Final, Self
 
 import jax
 import numpy as np
-from flax import nnx
 
 from datarax_core.errors import RecordError
 from datarax_core.spec import Batch, ElementSpec
 from datarax_core.streaming import StreamingSourceBase
 
-from ._config import TFDSStreamingConfig
 from ._file_table import FileTable
 from ._opening import Opened
 from ._parts import FilePart
 from ._record_files import RecordFiles
-from ._source import own_streams
 from ._streaming import TFDSStreamingSource
 from ._tf_graph import Graph, Shuffle, tensorflow
 from ._tf_values import as_numpy, spec_of_features
@@ -29,18 +26,6 @@ _AT_ONCE: Final = 256
 
 class TFDataStream(TFDSStreamingSource, StreamingSourceBase):
     """See `TFDSStreamingSource`."""
-
-    def __init__(
-        self,
-        config: TFDSStreamingConfig,
-        opened: Opened | None = None,  # noqa: ARG002 - `__new__` has looked at it
-        *,
-        rngs: nnx.Rngs | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(config, rngs=own_streams(config, rngs), name=name)
-        self.set_random_order(config.shuffle)
-        self._reads = _Reads(self._opened, self.title)
 
     def element_spec(self) -> ElementSpec:
         """What one record looks like, by the declarations of the data set."""
@@ -94,6 +79,9 @@ class TFDataStream(TFDSStreamingSource, StreamingSourceBase):
         return {**own, **self._reads.table.fingerprint()}
 
     # -- inside ---------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._reads = _Reads(self._opened, self.title)
 
     def _with_key_of(self, other: "TFDataStream") -> Self:
         if self.order_key is not None and other.order_key is not None:

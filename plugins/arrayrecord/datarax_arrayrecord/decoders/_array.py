@@ -8,10 +8,10 @@ from pydantic import ConfigDict, Field, field_validator
 
 from datarax_core.buffers import aligned_empty
 from datarax_core.decoders import Decoder
-from datarax_core.spec import Batch, ElementSpec
+from datarax_core.spec import Batch, ElementSpec, nested_fields
 
 from ._dtypes import FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, little_endian, name_of
-from ._fields import DECLARED, LARGEST, ArrayField, columns_of, flat, nested, require_names
+from ._fields import DECLARED, LARGEST, ArrayField, columns_of, flat, require_names
 
 _CHUNK: Final = 1 << 19
 """Bytes that are joined at a time: few enough to be in the processor's cache still when they are copied to their columns."""
@@ -74,7 +74,7 @@ class ArrayDecoder(Decoder):
 
     def element_spec(self) -> ElementSpec:
         """The fields."""
-        return nested({name: field.struct for name, field in self.fields.items()})
+        return nested_fields({name: field.struct for name, field in self.fields.items()})
 
     def decode(self, records: Sequence[bytes], spec: ElementSpec) -> Batch:  # noqa: ARG002 - the fields say as much
         """The fields as columns, each in memory that a device can take over.
@@ -101,7 +101,7 @@ class ArrayDecoder(Decoder):
         for name, column in columns.items():
             if wrong := invalid_byte(column):
                 raise ValueError(f"field {name!r} is {self.fields[name]}, and {wrong}")
-        return nested(columns)
+        return nested_fields(columns)
 
     def encode(self, batch: Batch) -> list[bytes]:
         """The fields of each row, packed.

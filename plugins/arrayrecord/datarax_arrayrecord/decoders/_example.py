@@ -9,14 +9,14 @@ import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from datarax_core.decoders import Decoder
-from datarax_core.spec import Batch, ElementSpec
+from datarax_core.spec import Batch, ElementSpec, nested_fields
 
 from ._dtypes import NUMBERS, AnyArray, DTypeName, dtype_rules, is_number, limits, little_endian
 from ._example_defaults import array_of, plain
 from ._example_rows import columns, features_of
 from ._example_values import Wanted
 from ._example_wire import BYTES, FLOATS, INTEGERS, Payload, record_of, varint, written
-from ._fields import DECLARED, LARGEST, ArrayField, columns_of, flat, nested, require_names
+from ._fields import DECLARED, LARGEST, ArrayField, columns_of, flat, require_names
 
 _TEXT: Final = ("bytes", "str")
 _OBJECT: Final = np.dtype(object)
@@ -112,7 +112,9 @@ class ExampleDecoder(Decoder):
 
     def element_spec(self) -> ElementSpec | None:
         """The fields; None if they are not declared."""
-        return None if self.fields is None else nested({name: field.struct for name, field in self.fields.items()})
+        return (
+            None if self.fields is None else nested_fields({name: field.struct for name, field in self.fields.items()})
+        )
 
     def spec_from(self, record: bytes) -> ElementSpec:
         """The features of the record.
@@ -126,7 +128,7 @@ class ExampleDecoder(Decoder):
         if not features:
             raise ValueError("the record has no features, as one tf.train.Example that is empty, or something else")
         require_names(features)
-        return nested({name: _struct_of(kind, payload) for name, (kind, payload) in features.items()})
+        return nested_fields({name: _struct_of(kind, payload) for name, (kind, payload) in features.items()})
 
     def decode(self, records: Sequence[bytes], spec: ElementSpec) -> Batch:
         """The fields as columns; of numbers, in memory that a device can take over.
@@ -134,7 +136,7 @@ class ExampleDecoder(Decoder):
         Raises:
             ValueError: A record is no Example, or a feature is missing or not as declared; names the feature.
         """
-        return nested(columns(records, list(self._wanted(spec))))
+        return nested_fields(columns(records, list(self._wanted(spec))))
 
     def encode(self, batch: Batch) -> list[bytes]:
         """An Example of each row.

@@ -67,20 +67,6 @@ def require_names(names: Iterable[str]) -> None:
                 raise ValueError(f"{outer!r} is a field, and with {name!r} a dict of fields too; rename one of them")
 
 
-def nested(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted name as the nested dicts that the dots speak of."""
-    if not any("." in name for name in fields):
-        return dict(fields)
-    tree: dict[str, Any] = {}
-    for name, value in fields.items():
-        *outer, last = name.split(".")
-        inner = tree
-        for step in outer:
-            inner = inner.setdefault(step, {})
-        inner[last] = value
-    return tree
-
-
 def flat(tree: Any, what: str, at: str = "") -> dict[str, Any]:
     """The leaves of nested dicts by dotted name; ``what`` is the tree in errors.
 

@@ -11,10 +11,10 @@ import msgpack  # type: ignore[import-untyped]  # it has no stubs
 import numpy as np
 
 from datarax_core.buffers import aligned_empty
-from datarax_core.spec import Batch
+from datarax_core.spec import Batch, nested_fields
 
 from ._dtypes import AnyArray, is_number, little_endian, native
-from ._fields import columns_of, flat, nested
+from ._fields import columns_of, flat
 from ._named_values import NamedValuesDecoder, ValueField
 
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3  # flax.serialization's extension types
@@ -94,7 +94,7 @@ class MsgpackDecoder(NamedValuesDecoder):
             if len(lengths := {column.shape[:1] for column in columns.values()}) > 1 or () in lengths:
                 raise ValueError(f"{_WHO} writes fields of one length, not {', '.join(map(str, sorted(lengths)))}")
         rows = zip(*(_values(name, column) for name, column in columns.items()), strict=True)
-        return [msgpack.packb(nested(dict(zip(columns, row, strict=True))), use_bin_type=True) for row in rows]
+        return [msgpack.packb(nested_fields(dict(zip(columns, row, strict=True))), use_bin_type=True) for row in rows]
 
 
 def _resolved(value: Any) -> Any:

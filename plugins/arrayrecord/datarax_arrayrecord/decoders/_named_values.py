@@ -9,10 +9,10 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from datarax_core.decoders import Decoder, stack_values
-from datarax_core.spec import Batch, ElementSpec
+from datarax_core.spec import Batch, ElementSpec, nested_fields
 
 from ._dtypes import DATES_AND_TEXT, FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, name_of
-from ._fields import DECLARED, LARGEST, ArrayField, flat, nested, require_names
+from ._fields import DECLARED, LARGEST, ArrayField, flat, require_names
 
 _OBJECT: Final = np.dtype(object)
 
@@ -71,7 +71,9 @@ class NamedValuesDecoder(Decoder):
 
     def element_spec(self) -> ElementSpec | None:
         """The fields; None if they are not declared."""
-        return None if self.fields is None else nested({name: field.struct for name, field in self.fields.items()})
+        return (
+            None if self.fields is None else nested_fields({name: field.struct for name, field in self.fields.items()})
+        )
 
     def decode_record(self, record: bytes) -> Any:
         """The values of one record."""
@@ -96,7 +98,7 @@ class NamedValuesDecoder(Decoder):
         else:
             values = [self.stored_values(record) for record in records]
             columns = {name: self._column(name, field, values) for name, field in self.fields.items()}
-            batch = nested(columns)
+            batch = nested_fields(columns)
         for name, column in flat(batch, "the record").items():
             if wrong := invalid_byte(column):
                 raise ValueError(f"field {name!r} is {column.dtype}{list(column.shape[1:])}, and {wrong}")

@@ -11,10 +11,10 @@ import numpy as np
 from pydantic import Field
 
 from datarax_core.config import Flag
-from datarax_core.spec import Batch
+from datarax_core.spec import Batch, nested_fields
 
 from ._dtypes import AnyArray, is_number, little_endian, native
-from ._fields import LARGEST, columns_of, nested, require_names
+from ._fields import LARGEST, columns_of, require_names
 from ._named_values import NamedValuesDecoder, ValueField
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can hold: the same record has the same bytes
@@ -53,7 +53,7 @@ class NpzDecoder(NamedValuesDecoder):
         ) as error:
             raise ValueError(f"the record is no .npz file: {error}") from error
         require_names(arrays)
-        return nested(arrays)
+        return nested_fields(arrays)
 
     def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyArray:  # noqa: ARG002 - as declared
         """V1 and V2 as the dtype of that size which is declared."""
