@@ -6,6 +6,7 @@ shuffled, in which every ``window`` records in turn are shuffled among one anoth
 records of a file before the window, and then those of the window.
 """
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,6 @@ from ._parts import FilePart
 
 VALUES: Final = "values"
 SHAPE: Final = "shape"
-_PLACES_AT_ONCE: Final = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +37,19 @@ class Shuffle:
         order = Order(len(parts)).record_indices(self.epoch * len(parts), len(parts), self.words)
         return [parts[int(index)] for index in order]
 
-    def within_windows(self, start: int, num_records: int) -> Iterator[np.ndarray]:
-        """int64 (n,): the places in the window of the ``start``-th record of those from it on, then in each further window."""
-        whole, rest = divmod(num_records, self.window)
-        before = self.epoch * (whole + (rest > 0))
-        (first, skipped), at_once = divmod(start, self.window), max(1, _PLACES_AT_ONCE // self.window)
-        for begin in range(first, whole, at_once):
-            for places in self._windows(before + begin, min(at_once, whole - begin), self.window):
-                yield places[skipped:]
-                skipped = 0
-        if rest:
-            yield from (places[skipped:] for places in self._windows(before + whole, 1, rest))
-
-    def _windows(self, number: int, count: int, size: int) -> np.ndarray:
-        """int64 (count, size): the places in ``count`` windows, which are epochs of an order of their own."""
-        return np.asarray(Order(size).record_indices(number * size, count * size, self.words)).reshape(count, size)
+    @property
+    def seed(self) -> int:
+        """64 bits, of which each window of the epoch draws its own order."""
+        digest = hashlib.sha256(self.words.tobytes() + self.epoch.to_bytes(8, "little")).digest()
+        return int.from_bytes(digest[:8], "little", signed=True)
 
 
 class Graph:
     """Which files hold the records, and what they are decoded to; for one reader at a time.
 
-    TensorFlow keeps what it was ever given of graphs. So there is one for each size of batches, which asks where to begin when
-    it is iterated.
+    TensorFlow keeps what it was ever given of graphs. So there is one for each size of batches, which reads where to begin from
+    variables when it is iterated. It calls no Python, whose threads would not be TensorFlow's to start and end; but for
+    ``read_blocks``.
 
     Args:
         parts: The records of an epoch.
@@ -78,13 +69,10 @@ class Graph:
         self.features = features
         self._file_format = file_format
         self._read_blocks = read_blocks
-        self._start, self._shuffle = 0, None
-        self._made: dict[tuple[int, int, int], Any] = {}
+        self._made: dict[tuple[int, int, int], tuple[Any, _Begin]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_made": {}}  # a pickle, and a copy, makes its own
-
-    _shuffle: Shuffle | None
 
     @property
     def num_records(self) -> int:
@@ -96,11 +84,18 @@ class Graph:
 
         Fields of varying shape are dicts of flat ``values`` (ragged) and of their ``shape``.
         """
-        self._start, self._shuffle = start, shuffle
         made = batch_size, prefetch, 0 if shuffle is None else shuffle.window
         if made not in self._made:
-            self._made[made] = self._batches(*made)
-        return self._made[made]
+            begin = _Begin()
+            self._made[made] = self._batches(begin, *made), begin
+        batches, begin = self._made[made]
+        if shuffle is None:
+            begin.at(_behind(self.parts, start))
+        else:
+            number, within = divmod(start, shuffle.window)
+            parts = _behind(shuffle.of_files(self.parts), number * shuffle.window)
+            begin.at(parts, seed=shuffle.seed, window=number, skipped=within)
+        return batches
 
     def fault(self, start: int, shuffle: Shuffle | None) -> tuple[FilePart, int] | None:
         """(part, record of its file) that cannot be read or decoded, the first one behind the ``start``-th of an epoch.
@@ -126,52 +121,49 @@ class Graph:
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
-    def _batches(self, batch_size: int, prefetch: int, window: int) -> Any:
+    def _batches(self, begin: "_Begin", batch_size: int, prefetch: int, window: int) -> Any:
         tf, workers = tensorflow(), os.cpu_count() or 1
-        records = self._shuffled(tf, window) if window else self._stored(self._wanted_parts)
+        records = tf.data.Dataset.range(1).flat_map(lambda _: self._undecoded(begin, window))
         decoded = records.map(self._decoded, num_parallel_calls=workers, deterministic=True)
         has_varying = any(None in info.shape for info in tf.nest.flatten(self.features.get_tensor_info()))
         batches = decoded.ragged_batch(batch_size) if has_varying else decoded.batch(batch_size)
         return (batches.prefetch(prefetch) if prefetch else batches).with_options(_options(tf, workers))
 
-    def _shuffled(self, tf: Any, window: int) -> Any:
-        """Undecoded records, one by one, each window among itself."""
-        windows = self._stored(self._wanted_parts).batch(window)
-        places = tf.data.Dataset.from_generator(self._wanted_places, output_signature=tf.TensorSpec((None,), tf.int64))
-        return tf.data.Dataset.zip((windows, places)).map(tf.gather).prefetch(1).unbatch()
+    def _undecoded(self, begin: "_Begin", window: int) -> Any:
+        """The records from where an epoch begins, as they stand in the files, one by one; shuffled within each window."""
+        tf = tensorflow()
+        stored = self._stored(begin)
+        if not window:
+            return stored
+        seed, first, skipped = (variable.read_value() for variable in (begin.seed, begin.window, begin.skipped))
 
-    def _wanted_parts(self) -> Iterator[FilePart]:
-        """What is read from where the epoch begins; of shuffled ones from the window on in which that is."""
-        if self._shuffle is None:
-            yield from _behind(self.parts, self._start)
-        else:
-            start = self._start - self._start % self._shuffle.window
-            yield from _behind(self._shuffle.of_files(self.parts), start)
+        def shuffled(number: Any, records: Any) -> Any:
+            drawn = tf.random.stateless_uniform(
+                tf.shape(records), tf.stack([seed, number]), None, None, dtype=tf.int64, alg="philox"
+            )
+            return tf.gather(records, tf.argsort(drawn, stable=True))
 
-    def _wanted_places(self) -> Iterator[np.ndarray]:
-        if self._shuffle is not None:
-            yield from self._shuffle.within_windows(self._start, self.num_records)
+        return stored.batch(window).enumerate(first).map(shuffled).prefetch(1).unbatch().skip(skipped)
 
-    def _stored(self, parts: Callable[[], Iterator[FilePart]]) -> Any:
+    def _stored(self, begin: "_Begin") -> Any:
         """The records of the parts, undecoded, one by one."""
         tf, read = tensorflow(), self._read_blocks
         if read is not None:
             blocks = tf.data.Dataset.from_generator(
-                lambda: read(list(parts())), output_signature=tf.TensorSpec((None,), tf.string)
+                lambda: read(begin.parts), output_signature=tf.TensorSpec((None,), tf.string)
             )
             return blocks.unbatch()
         from tensorflow_datasets.core import file_adapters  # noqa: PLC0415 - imports much, as tensorflow() does
 
         adapter = file_adapters.ADAPTER_FOR_FORMAT[file_adapters.FileFormat(self._file_format)]
-        files = tf.data.Dataset.from_generator(
-            lambda: ((part.path, part.start, part.num_records) for part in parts()),
-            output_signature=tuple(tf.TensorSpec((), dtype) for dtype in (tf.string, tf.int64, tf.int64)),
-        )
+        files = tf.data.Dataset.from_tensor_slices(tuple(variable.read_value() for variable in begin.files))
         return files.flat_map(lambda path, start, count: adapter.make_tf_data(path).skip(start).take(count))
 
     def _one_by_one(self, part: FilePart) -> Iterator[Any]:
         if self._read_blocks is None:
-            return iter(self._stored(lambda: iter([part])))
+            begin = _Begin()
+            begin.at([part])
+            return iter(self._stored(begin))
         return (record for block in self._read_blocks([part]) for record in block)
 
     def _decoded(self, record: Any) -> Any:
@@ -183,6 +175,36 @@ class Graph:
             return {VALUES: tf.reshape(value, [-1]), SHAPE: tf.shape(value)}
 
         return tf.nest.map_structure(packed, self.features.deserialize_example(record))
+
+
+class _Begin:
+    """Where a graph begins to read when it is iterated next: variables that it reads then."""
+
+    def __init__(self) -> None:
+        tf = tensorflow()
+
+        def variable(value: Any, dtype: Any, shape: Any) -> Any:
+            with tf.device("CPU"):
+                return tf.Variable(value, dtype=dtype, shape=shape, trainable=False)
+
+        self.parts: Sequence[FilePart] = ()
+        self.files = (
+            variable([""], tf.string, (None,)),
+            variable([0], tf.int64, (None,)),
+            variable([0], tf.int64, (None,)),
+        )
+        self.seed, self.window, self.skipped = (variable(0, tf.int64, ()) for _ in range(3))
+
+    def at(self, parts: Sequence[FilePart], *, seed: int = 0, window: int = 0, skipped: int = 0) -> None:
+        """Begin with these parts; if they are shuffled, at the ``skipped``-th place in the window of that number."""
+        self.parts = parts
+        paths, starts, counts = self.files
+        paths.assign([part.path for part in parts])
+        starts.assign([part.start for part in parts])
+        counts.assign([part.num_records for part in parts])
+        self.seed.assign(seed)
+        self.window.assign(window)
+        self.skipped.assign(skipped)
 
 
 def tensorflow() -> Any:
