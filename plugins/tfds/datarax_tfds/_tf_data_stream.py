@@ -33,10 +33,11 @@ class TFDataStream(TFDSStreamingSource, StreamingSourceBase):
 
     def read_batch(self, batch_size: int) -> Batch:
         """See `StreamingSourceBase.read_batch`; the graph makes batches of this size from its next start on."""
-        if isinstance(batch_size, int | np.integer) and batch_size > self._reads.size:
-            self._stream.close()
-        if self._stream.reading is None and batch_size:
-            self._reads.size = batch_size
+        if isinstance(batch_size, int | np.integer) and batch_size > 0:  # what is none is refused below
+            if batch_size > self._reads.size:
+                self._stream.close()
+            if self._stream.reading is None:
+                self._reads.size = int(batch_size)
         return super().read_batch(batch_size)
 
     def batches_from(self, epoch: int, start: int) -> Iterator[Batch]:
@@ -52,7 +53,7 @@ class TFDataStream(TFDSStreamingSource, StreamingSourceBase):
         shuffle = None if words is None else Shuffle(np.asarray(words), epoch, self.config.shuffle_buffer_size)
         served, failure = start, None
         try:
-            for batch in graph.batches(start, int(self._reads.size), self.config.prefetch_buffer, shuffle):
+            for batch in graph.batches(start, self._reads.size, self.config.prefetch_buffer, shuffle):
                 arrays = as_numpy(batch, self._reads.spec)
                 yield self._served(arrays)
                 served += len(jax.tree.leaves(arrays)[0])

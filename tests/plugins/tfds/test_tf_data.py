@@ -81,6 +81,16 @@ def test_numbers_are_views_of_aligned_memory_that_nobody_writes_to(make: Make) -
     assert batch["image"].ctypes.data % 64 == 0
 
 
+def test_batches_of_any_size_follow_one_another(make: Make) -> None:
+    source = make()
+    for size in (0, -1, "4", None):
+        with pytest.raises((TypeError, ValueError), match="batch_size is"):
+            source.get_batch(size)  # type: ignore[arg-type]
+    sizes = (3, 20, 1, 40, 7, 60)
+    served = np.concatenate([source.get_batch(size)["id"] for size in sizes])
+    assert served.tolist() == [index % NUM_SMALL for index in range(sum(sizes))]
+
+
 def test_as_many_batches_are_read_ahead_as_the_config_says(make: Make) -> None:
     for ahead in (1, 5):
         source: Any = make(prefetch_buffer=ahead)
