@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -123,11 +124,10 @@ class Substitutes:
                     row=error.row,
                 ) from error
             self._noted.add(key)
-            try:
+            with ExitStack() as undo:
+                undo.callback(self._noted.discard, key)  # likewise, if a hook objects
                 self._tell(error, source)
-            except BaseException:
-                self._noted.discard(key)  # likewise
-                raise
+                undo.pop_all()
 
     def _tell(self, error: RecordError, source: DataSourceModule) -> None:
         record_failed(source, error.record, error)

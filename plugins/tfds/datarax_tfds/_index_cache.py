@@ -80,9 +80,8 @@ def _write(kept: Path, stamp: Stamp, offsets: np.ndarray) -> None:
                 file.write(offsets.data)
                 file.close()
                 os.replace(file.name, kept)  # noqa: PTH105 - both are names
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+            finally:
+                Path(file.name).unlink(missing_ok=True)  # it is not there any more, unless something went wrong
     except OSError as error:
         _say_once(str(kept.parent), error.strerror or str(error))
 

@@ -90,12 +90,9 @@ def _offsets_of(path: str, stamp: Stamp) -> np.ndarray:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             offsets = record_offsets(path, descriptor, stamp.size)
-        except BaseException:
-            stamp.require_same(path)  # if it changed, that is what went wrong
-            raise
         finally:
             os.close(descriptor)
-        stamp.require_same(path)
+            stamp.require_same(path)  # if it changed, that is what went wrong, if anything did
         return offsets
 
     return kept_offsets(path, stamp, find)
