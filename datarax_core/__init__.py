@@ -7,25 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._stages import Cast, OneHot, Rename, Rescale, Select
-    from .buffers import aligned_empty
-    from .build import build_source
-    from .cache import Cache
-    from .capabilities import Access, Capabilities
-    from .columns import Columns, columns_of
-    from .compatibility import API_VERSION
-    from .config import (
-        AnySource,
-        DataraxModuleConfig,
-        LocalPath,
-        PipelineConfig,
-        SourceConfig,
-        SourceConfigBase,
-        StructuralConfig,
-        load_config,
-    )
-    from .decoders import AnyDecoder, Decoder, DecoderRegistry
-    from .eager import EagerSourceBase
+    from .config.base import LocalPath
+    from .config.models import DataraxModuleConfig, SourceConfig, SourceConfigBase, StructuralConfig
+    from .devices.prefetch import prefetch_to_device
     from .errors import (
         ConfigError,
         DataFileError,
@@ -45,43 +29,42 @@ if TYPE_CHECKING:
         StateError,
         WorkerError,
     )
-    from .graph import Graph
-    from .hooks import HookRegistry, Hooks, default_hooks, record_failed
-    from .hookspecs import hookimpl
-    from .local_files import LocalFilesOnlyMixin
-    from .metadata import MetadataManager, RecordMetadata
-    from .module import DataraxModule, StructuralModule
-    from .nodes import MergeFields, Rebatch, SplitField
-    from .order import Order
-    from .pipeline import Pipeline
-    from .prefetch import prefetch_to_device
-    from .registry import SourceInfo, SourceRegistry
-    from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
-    from .source import DataSourceModule
-    from .stages import AnyStage, Stage, StageRegistry
-    from .streaming import StreamingSourceBase
-    from .subset import Subset
+    from .order.order import Order
+    from .pipeline.build import build_source
+    from .pipeline.pipeline import Pipeline
+    from .plugins.contract import API_VERSION
+    from .plugins.hooks import HookRegistry, Hooks
+    from .plugins.hookspecs import hookimpl
+    from .plugins.listing import SourceInfo
+    from .records.narrowing import aligned_empty
+    from .registry.decoders import AnyDecoder, Decoder, DecoderRegistry
+    from .registry.pipeline_config import AnySource, PipelineConfig, load_config
+    from .registry.sources import SourceRegistry, default_hooks, record_failed
+    from .registry.stages import AnyStage, Stage, StageRegistry
+    from .sources.access import Access, Capabilities
+    from .sources.columns import Columns, columns_of
+    from .sources.eager import EagerSourceBase
+    from .sources.local_files import LocalFilesOnlyMixin
+    from .sources.metadata import MetadataManager, RecordMetadata
+    from .sources.module import DataraxModule, StructuralModule
+    from .sources.sequence import SequenceSource, SequenceSourceConfig, from_sequence
+    from .sources.source import DataSourceModule
+    from .sources.streaming import StreamingSourceBase
+    from .sources.subset import Subset
+    from .stages.cache import Cache
+    from .stages.fields import Rename, Select
+    from .stages.graph import Graph, MergeFields, Rebatch, SplitField
+    from .stages.numeric import Cast, OneHot, Rescale
 
 _HOMES = {
-    "_stages": ("Cast", "OneHot", "Rename", "Rescale", "Select"),
-    "buffers": ("aligned_empty",),
-    "build": ("build_source",),
-    "capabilities": ("Access", "Capabilities"),
-    "cache": ("Cache",),
-    "columns": ("Columns", "columns_of"),
-    "compatibility": ("API_VERSION",),
-    "config": (
-        "AnySource",
+    "config.base": ("LocalPath",),
+    "config.models": (
         "DataraxModuleConfig",
-        "LocalPath",
-        "PipelineConfig",
         "SourceConfig",
         "SourceConfigBase",
         "StructuralConfig",
-        "load_config",
     ),
-    "decoders": ("AnyDecoder", "Decoder", "DecoderRegistry"),
-    "eager": ("EagerSourceBase",),
+    "devices.prefetch": ("prefetch_to_device",),
     "errors": (
         "ConfigError",
         "DataFileError",
@@ -101,22 +84,79 @@ _HOMES = {
         "StateError",
         "WorkerError",
     ),
-    "graph": ("Graph",),
-    "hooks": ("HookRegistry", "Hooks", "default_hooks", "record_failed"),
-    "hookspecs": ("hookimpl",),
-    "local_files": ("LocalFilesOnlyMixin",),
-    "metadata": ("MetadataManager", "RecordMetadata"),
-    "module": ("DataraxModule", "StructuralModule"),
-    "nodes": ("MergeFields", "Rebatch", "SplitField"),
-    "order": ("Order",),
-    "pipeline": ("Pipeline",),
-    "prefetch": ("prefetch_to_device",),
-    "registry": ("SourceInfo", "SourceRegistry"),
-    "sequence": ("SequenceSource", "SequenceSourceConfig", "from_sequence"),
-    "source": ("DataSourceModule",),
-    "stages": ("AnyStage", "Stage", "StageRegistry"),
-    "subset": ("Subset",),
-    "streaming": ("StreamingSourceBase",),
+    "order.order": ("Order",),
+    "pipeline.build": ("build_source",),
+    "pipeline.pipeline": ("Pipeline",),
+    "plugins.contract": ("API_VERSION",),
+    "plugins.hooks": (
+        "HookRegistry",
+        "Hooks",
+    ),
+    "plugins.hookspecs": ("hookimpl",),
+    "plugins.listing": ("SourceInfo",),
+    "records.narrowing": ("aligned_empty",),
+    "registry.decoders": (
+        "AnyDecoder",
+        "Decoder",
+        "DecoderRegistry",
+    ),
+    "registry.pipeline_config": (
+        "AnySource",
+        "PipelineConfig",
+        "load_config",
+    ),
+    "registry.sources": (
+        "SourceRegistry",
+        "default_hooks",
+        "record_failed",
+    ),
+    "registry.stages": (
+        "AnyStage",
+        "Stage",
+        "StageRegistry",
+    ),
+    "sources.access": (
+        "Access",
+        "Capabilities",
+    ),
+    "sources.columns": (
+        "Columns",
+        "columns_of",
+    ),
+    "sources.eager": ("EagerSourceBase",),
+    "sources.local_files": ("LocalFilesOnlyMixin",),
+    "sources.metadata": (
+        "MetadataManager",
+        "RecordMetadata",
+    ),
+    "sources.module": (
+        "DataraxModule",
+        "StructuralModule",
+    ),
+    "sources.sequence": (
+        "SequenceSource",
+        "SequenceSourceConfig",
+        "from_sequence",
+    ),
+    "sources.source": ("DataSourceModule",),
+    "sources.streaming": ("StreamingSourceBase",),
+    "sources.subset": ("Subset",),
+    "stages.cache": ("Cache",),
+    "stages.fields": (
+        "Rename",
+        "Select",
+    ),
+    "stages.graph": (
+        "Graph",
+        "MergeFields",
+        "Rebatch",
+        "SplitField",
+    ),
+    "stages.numeric": (
+        "Cast",
+        "OneHot",
+        "Rescale",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

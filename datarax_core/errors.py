@@ -26,10 +26,28 @@ code that looks something up under ``except KeyError`` must never swallow one. A
 0, a string where arrays belong) is a plain ``ValueError`` or ``TypeError``.
 """
 
+import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Self
 
-from ._problem import Problem
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What is wrong with a config, and where: ``train.yaml:7: source.sources[1].paths: this field is required``.
+
+    ``file`` is empty for what is in no file, ``line`` None where it is not known, and ``place`` empty for the file as a whole.
+    """
+
+    message: str
+    file: str = ""
+    line: int | None = None
+    column: int | None = None
+    place: str = ""
+
+    def __str__(self) -> str:
+        spot = ":".join(str(part) for part in (self.file, self.line, self.column) if part)
+        return ": ".join(filter(None, [spot, self.place, self.message]))
 
 
 class DataraxError(Exception):
@@ -147,3 +165,9 @@ class PluginWarning(UserWarning):
 
 def _again(cls: type[RecordError], message: str, fields: dict[str, Any]) -> RecordError:
     return cls(message, **fields)
+
+
+def did_you_mean(name: str, known: Iterable[str], *, count: int = 1) -> str:
+    """``; did you mean 'train'?``, or nothing if no known name is close: for the middle or the end of a message."""
+    close = difflib.get_close_matches(name, list(known), n=count)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

@@ -21,8 +21,8 @@ WORKING = """
     import jax
     import numpy as np
 
-    from datarax_core.config import SourceConfig
-    from datarax_core.source import DataSourceModule
+    from datarax_core.config.models import SourceConfig
+    from datarax_core.sources.source import DataSourceModule
 
 
     class {cls}Config(SourceConfig):

@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from datarax_core._config_base import FrozenConfig
-from datarax_core._examples import example_of
-from datarax_core._schema import model_schema
-from datarax_core._schema_words import in_words
-from datarax_core.errors import PluginNotFoundError
-from datarax_core.registry import SourceRegistry
-from datarax_core.suggestions import did_you_mean
+from datarax_core._cli.examples import example_of, in_words
+from datarax_core.config.base import FrozenConfig
+from datarax_core.errors import PluginNotFoundError, did_you_mean
+from datarax_core.registry.schema import model_schema
+from datarax_core.registry.sources import SourceRegistry
 
 from .kinds import CONFIGURABLE
 

@@ -2,10 +2,11 @@
 
 from typing import Any, Final
 
-from datarax_core.decoders import DecoderRegistry
-from datarax_core.hooks import HookRegistry
-from datarax_core.registry import PluginListing, PluginRegistry, SourceRegistry
-from datarax_core.stages import StageRegistry
+from datarax_core.plugins.hooks import HookRegistry
+from datarax_core.plugins.listing import PluginListing, PluginRegistry
+from datarax_core.registry.decoders import DecoderRegistry
+from datarax_core.registry.sources import SourceRegistry
+from datarax_core.registry.stages import StageRegistry
 
 CONFIGURABLE: Final[tuple[type[PluginRegistry[Any]], ...]] = (SourceRegistry, StageRegistry, DecoderRegistry)
 """Those that a config can name."""

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datarax_core.config import PipelineConfig
 from datarax_core.errors import ConfigError, DataraxError
+from datarax_core.registry.pipeline_config import PipelineConfig
 
 if TYPE_CHECKING:
-    from datarax_core.pipeline import Pipeline
-    from datarax_core.source import DataSourceModule
+    from datarax_core.pipeline.pipeline import Pipeline
+    from datarax_core.sources.source import DataSourceModule
 
 
 def open_source(path: Path, config: PipelineConfig) -> "DataSourceModule":
@@ -19,7 +19,7 @@ def open_source(path: Path, config: PipelineConfig) -> "DataSourceModule":
     Raises:
         DataraxError, OSError: The data that it names cannot be used.
     """
-    from datarax_core.build import build_source  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
+    from datarax_core.pipeline.build import build_source  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
 
     with mistakes(path):
         return build_source(config.source.model_copy(update={"cacheable": False}), seed=config.seed)
@@ -31,8 +31,8 @@ def open_pipeline(path: Path, config: PipelineConfig) -> "tuple[Pipeline, dict[s
     Raises:
         DataraxError, OSError: The data that it names cannot be used.
     """
-    from datarax_core.pipeline import Pipeline  # noqa: PLC0415 - as above
-    from datarax_core.spec import describe  # noqa: PLC0415
+    from datarax_core.pipeline.pipeline import Pipeline  # noqa: PLC0415 - as above
+    from datarax_core.records.spec import describe  # noqa: PLC0415
 
     with mistakes(path):
         pipeline = Pipeline.from_config(config)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from datarax_core.pipeline import Pipeline
+    from datarax_core.pipeline.pipeline import Pipeline
 
 _REFRESH_SECONDS: Final = 0.1
 _SECONDS: Final = "seconds_"  # how the names of times begin in `Pipeline.stats`

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from datarax_core.pipeline import Pipeline
-    from datarax_core.source import DataSourceModule
+    from datarax_core.pipeline.pipeline import Pipeline
+    from datarax_core.sources.source import DataSourceModule
 
 _PILOT_SECONDS: Final = 0.2
 _FEWEST: Final = 5  # batches in a repeat

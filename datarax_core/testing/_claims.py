@@ -4,8 +4,8 @@ import jax
 import numpy as np
 
 from datarax_core.errors import DataraxError
-from datarax_core.order import DEVICE_LIMIT
-from datarax_core.spec import device_spec, spec_of
+from datarax_core.order.permutation import DEVICE_LIMIT
+from datarax_core.records.spec import device_spec, spec_of
 
 from ._subject import BATCH, Subject
 from ._verdict import require

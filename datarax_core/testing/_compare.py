@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from datarax_core.spec import Batch, fits_device, named_fields
+from datarax_core.records.spec import Batch, fits_device, named_fields
 
 
 def rows_of(batch: Batch) -> int:

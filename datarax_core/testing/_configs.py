@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from datarax_core.config import SourceConfig
+from datarax_core.config.models import SourceConfig
 from datarax_core.errors import DataraxError
 
 from ._effects import Shows, seen_of, trials

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from datarax_core.build import build_source
-from datarax_core.config import SourceConfig
-from datarax_core.registry import SourceRegistry, default_registry
-from datarax_core.source import DataSourceModule
+from datarax_core.config.models import SourceConfig
+from datarax_core.pipeline.build import build_source
+from datarax_core.registry.sources import SourceRegistry, default_registry
+from datarax_core.sources.source import DataSourceModule
 
 from ._effects import Shows
 from ._subject import Subject

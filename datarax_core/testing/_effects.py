@@ -12,8 +12,8 @@ from unittest.mock import patch
 import jax
 import numpy as np
 
-from datarax_core.source import DataSourceModule
-from datarax_core.spec import describe
+from datarax_core.records.spec import describe
+from datarax_core.sources.source import DataSourceModule
 
 from ._subject import batches
 

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 import pytest
 
-from datarax_core._batch_rule import BatchRule
-from datarax_core._streams import StreamReader
-from datarax_core.source import DataSourceModule
-from datarax_core.spec import Batch
+from datarax_core.pipeline.definition import BatchRule
+from datarax_core.pipeline.stream_reader import StreamReader
+from datarax_core.records.spec import Batch
+from datarax_core.sources.source import DataSourceModule
 
 from ._compare import difference, joined, part, rows_of
 from ._subject import Subject

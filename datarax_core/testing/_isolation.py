@@ -13,8 +13,8 @@ import jax
 import numpy as np
 import pytest
 
-from datarax_core.source import DataSourceModule
-from datarax_core.spec import Batch
+from datarax_core.records.spec import Batch
+from datarax_core.sources.source import DataSourceModule
 
 from ._compare import difference, joined
 from ._subject import BATCH, Subject, batches

@@ -15,7 +15,7 @@ from typing import Final
 
 import jax
 
-from datarax_core.source import DataSourceModule
+from datarax_core.sources.source import DataSourceModule
 
 from ._subject import BATCH, Subject, batches
 from ._verdict import not_claimed, require

@@ -14,7 +14,7 @@ _HEAVY: Final = ("tensorflow", "torch", "tensorflow_datasets")
 
 _REPORT: Final = """
 import json, sys
-from datarax_core.registry import SourceRegistry
+from datarax_core.registry.sources import SourceRegistry
 name = sys.argv[1]
 registry = SourceRegistry.from_environment()
 found = [info for info in registry.describe() if info.name == name]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from datarax_core.errors import DataraxError
-from datarax_core.source import DataSourceModule
+from datarax_core.sources.source import DataSourceModule
 
 from ._effects import missing_paths
 from ._subject import Subject

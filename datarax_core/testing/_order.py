@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from datarax_core.order import key_words
-from datarax_core.source import DataSourceModule
+from datarax_core.order.permutation import key_words
+from datarax_core.sources.source import DataSourceModule
 
 from ._compare import difference, part, rows_of
 from ._subject import BATCH, Subject

@@ -6,7 +6,7 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-from datarax_core.spec import Batch, ElementSpec, device_spec, fits_device, named_fields
+from datarax_core.records.spec import Batch, ElementSpec, device_spec, fits_device, named_fields
 
 from ._compare import difference, part, stacked
 from ._subject import BATCH, Subject, batches

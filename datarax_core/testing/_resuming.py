@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from flax import nnx
 
-from datarax_core.pipeline import Pipeline
-from datarax_core.source import DataSourceModule
+from datarax_core.pipeline.pipeline import Pipeline
+from datarax_core.sources.source import DataSourceModule
 
 from ._compare import difference, joined, rows_of
 from ._hosts import HOSTS, ROWS, hosts_of

@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 
 from datarax_core.errors import SpecError
-from datarax_core.pipeline import Pipeline
+from datarax_core.pipeline.pipeline import Pipeline
 
 from ._compare import joined, stacked
 from ._subject import BATCH, Subject, batches

@@ -7,7 +7,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from datarax_core.registry import SourceRegistry
+from datarax_core.registry.sources import SourceRegistry
 
 
 def schema_of(registry: SourceRegistry) -> Callable[[Mapping[str, Any]], str]:

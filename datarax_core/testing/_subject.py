@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from pydantic import TypeAdapter
 
-from datarax_core.config import AnySource, SourceConfig
-from datarax_core.source import DataSourceModule
-from datarax_core.spec import Batch, split_beside
+from datarax_core.config.models import SourceConfig
+from datarax_core.records.spec import Batch, split_beside
+from datarax_core.registry.pipeline_config import AnySource
+from datarax_core.sources.source import DataSourceModule
 
 from ._compare import difference, joined, part, rows_of
 from ._verdict import not_claimed, require

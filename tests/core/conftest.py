@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from datarax_core import Columns, DataSourceModule, EagerSourceBase, Order, StructuralConfig, _pace, columns_of
-from datarax_core.eager import Placement
+from datarax_core import Columns, DataSourceModule, EagerSourceBase, Order, StructuralConfig, columns_of
+from datarax_core.pipeline import loop as _pace
+from datarax_core.sources.eager import Placement
 
 
 def source_config(*, shuffle: bool = False, cacheable: bool = False) -> StructuralConfig:

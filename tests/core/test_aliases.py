@@ -8,13 +8,14 @@ import jsonschema
 import pytest
 
 import datarax_core
-from datarax_core import PipelineConfig, SourceConfig, compatibility
-from datarax_core.build import build_source
-from datarax_core.config import parse_config
-from datarax_core.decoders import AnyDecoder, Decoder, DecoderRegistry
+from datarax_core import PipelineConfig, SourceConfig
 from datarax_core.errors import PluginContractError, PluginDisabledError, PluginIncompatibleError, PluginWarning
-from datarax_core.registry import SourceRegistry
-from datarax_core.source import DataSourceModule
+from datarax_core.pipeline.build import build_source
+from datarax_core.plugins import contract as compatibility
+from datarax_core.registry.decoders import AnyDecoder, Decoder, DecoderRegistry
+from datarax_core.registry.pipeline_config import parse_config
+from datarax_core.registry.sources import SourceRegistry
+from datarax_core.sources.source import DataSourceModule
 
 if TYPE_CHECKING:
     from conftest import Site

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from datarax_core.config import DataraxModuleConfig, SourceConfig, SourceConfigBase, StructuralConfig
+from datarax_core.config.models import DataraxModuleConfig, SourceConfig, SourceConfigBase, StructuralConfig
 
 
 def test_defaults_are_what_users_know() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from datarax_core._config_files import read_config_file
+from datarax_core.config.files import read_config_file
 from datarax_core.errors import ConfigError
 
 EXPECTED = {"batch_size": 128, "source": {"type": "memory", "path": "digits.npz", "shuffle": True}}

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from datarax_core.config import AnySource, LocalPath, PipelineConfig, SourceConfig, load_config, parse_config
+from datarax_core.config.base import LocalPath
+from datarax_core.config.models import SourceConfig
 from datarax_core.errors import ConfigError, PluginLoadError, PluginNotFoundError
-from datarax_core.registry import SourceRegistry
-from datarax_core.source import DataSourceModule
+from datarax_core.registry.pipeline_config import AnySource, PipelineConfig, load_config, parse_config
+from datarax_core.registry.sources import SourceRegistry
+from datarax_core.sources.source import DataSourceModule
 
 if TYPE_CHECKING:
     from conftest import Site

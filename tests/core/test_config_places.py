@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from datarax_core.config import AnySource, Count, LocalPath, Real, SourceConfig, load_config, parse_config
-from datarax_core.decoders import AnyDecoder, Decoder, DecoderRegistry
+from datarax_core.config.base import Count, LocalPath, Real
+from datarax_core.config.models import SourceConfig
 from datarax_core.errors import ConfigError
-from datarax_core.registry import SourceRegistry
-from datarax_core.source import DataSourceModule
-from datarax_core.stages import Stage, StageRegistry
+from datarax_core.registry.decoders import AnyDecoder, Decoder, DecoderRegistry
+from datarax_core.registry.pipeline_config import AnySource, load_config, parse_config
+from datarax_core.registry.sources import SourceRegistry
+from datarax_core.registry.stages import Stage, StageRegistry
+from datarax_core.sources.source import DataSourceModule
 
 
 class Packed(Decoder):

@@ -12,15 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from datarax_core.config import Count, FrozenConfig
-from datarax_core.decoders import (
-    AnyDecoder,
-    Decoder,
-    DecoderRegistry,
-    FunctionDecoder,
-    default_decoders,
-    stack_values,
-)
+from datarax_core.config.base import Count, FrozenConfig
 from datarax_core.errors import (
     PluginConflictError,
     PluginContractError,
@@ -28,13 +20,21 @@ from datarax_core.errors import (
     PluginNotFoundError,
     SpecError,
 )
+from datarax_core.registry.decoders import (
+    AnyDecoder,
+    Decoder,
+    DecoderRegistry,
+    FunctionDecoder,
+    default_decoders,
+    stack_values,
+)
 
 if TYPE_CHECKING:
     from conftest import Site
 
 WORKING = """
 from typing import Literal
-from datarax_core.decoders import Decoder
+from datarax_core.registry.decoders import Decoder
 class Made(Decoder):
     type: Literal["acme"] = "acme"
     def decode_record(self, record): return {"n": len(record)}
@@ -86,7 +86,7 @@ def test_an_installed_decoder_is_found_by_its_name_and_loaded_when_it_is_used(si
 
 def test_configs_and_their_decoders_are_read_without_jax() -> None:
     script = (
-        "import sys, datarax_core.decoders as d; d.default_decoders().names();"
+        "import sys, datarax_core.registry.decoders as d; d.default_decoders().names();"
         "print([m for m in ('jax', 'numpy', 'datarax_arrayrecord') if m in sys.modules])"
     )
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout  # noqa: S603

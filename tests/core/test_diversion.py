@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from datarax_core._diversion import Diversion
+from datarax_core.plugins.contract import Diversion
 
 
 def test_what_is_printed_inside_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

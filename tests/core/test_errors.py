@@ -12,7 +12,7 @@ from datarax_core import errors
 CLASSES = [
     cls
     for _, cls in inspect.getmembers(errors, inspect.isclass)
-    if cls.__module__ == errors.__name__ and not issubclass(cls, Warning)
+    if cls.__module__ == errors.__name__ and issubclass(cls, Exception) and not issubclass(cls, Warning)
 ]
 
 

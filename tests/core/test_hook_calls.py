@@ -6,8 +6,8 @@ from typing import Any, Literal
 import pytest
 
 from datarax_core import AnySource, DataSourceModule, RecordError, SourceConfig, build_source, default_hooks, hookimpl
-from datarax_core.hooks import Hooks, record_failed
-from datarax_core.registry import SourceRegistry
+from datarax_core.plugins.hooks import Hooks
+from datarax_core.registry.sources import SourceRegistry, record_failed
 
 
 class LeafConfig(SourceConfig):

@@ -17,8 +17,8 @@ from datarax_core.errors import (
     PluginNotFoundError,
     PluginWarning,
 )
-from datarax_core.hooks import HookRegistry, Hooks
-from datarax_core.registry import SourceRegistry
+from datarax_core.plugins.hooks import HookRegistry, Hooks
+from datarax_core.registry.sources import SourceRegistry
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -213,7 +213,7 @@ def test_the_first_pipeline_loads_hooks_and_a_name_that_only_they_know_does(site
         import sys
         import datarax_core
         from datarax_core import SourceRegistry, load_config
-        from datarax_core.config import parse_config
+        from datarax_core.registry.pipeline_config import parse_config
         SourceRegistry.from_environment().describe()
         assert "pluggy" not in sys.modules
         config = parse_config({"source": {"type": "acme_extra"}, "batch_size": 2})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datarax_core import DataSourceModule, NarrowingError, StructuralConfig
-from datarax_core._host_errors import raising_noted
+from datarax_core.devices.callbacks import raising_noted
 
 
 class Failing(DataSourceModule):

@@ -20,7 +20,8 @@ from flax import nnx
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from datarax_core import Order, Pipeline, _pace, columns_of
+from datarax_core import Order, Pipeline, columns_of
+from datarax_core.pipeline import loop as _pace
 
 EXAMPLES = int(os.environ.get("DATARAX_PROOF_EXAMPLES", "0"))
 LENGTHS, SIZES, EPOCHS = [10, 300], [1, 4, 32], [1, 2, None]  # few: cases share programs; 300 is past the sorted orders

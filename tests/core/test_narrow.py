@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datarax_core import DataraxError, NarrowingError, SpecError, _narrow
-from datarax_core._narrow import narrow
+from datarax_core import DataraxError, NarrowingError, SpecError
+from datarax_core.records import narrowing as _narrow
+from datarax_core.records.narrowing import narrow
 
 LARGEST = float(np.finfo(np.float32).max)
 HALFWAY = LARGEST + 2.0**103  # the first double that float32 rounds to infinity

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datarax_core import Columns, DataSourceModule, Pipeline, SpecError, StructuralConfig, prefetch_to_device
-from datarax_core.spec import split_beside, with_beside
+from datarax_core.records.spec import split_beside, with_beside
 
 MakeSource = Callable[..., Any]
 TREE = {

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from datarax_core import Pipeline, build_source
-from datarax_core.config import parse_config
+from datarax_core.registry.pipeline_config import parse_config
 from datarax_memory import MemorySource, MemorySourceConfig
 
 

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.extend.random import threefry_2x32
 
-from datarax_core import _permutation as permutation
-from datarax_core._window import Window
-from datarax_core.order import HOST_LIMIT, ORDER_RULE, Order
+from datarax_core.order import permutation
+from datarax_core.order.order import HOST_LIMIT, ORDER_RULE, Order, Window
 
 KEY = jax.random.key(20_251)
 AROUND_POWERS = sorted({2**k + d for k in range(23) for d in (-1, 0, 1)} - {0})

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from datarax_core._permutation import SORTED_UP_TO, round_keys, shuffle, sorted_order
-from datarax_core.order import Order
+from datarax_core.order.order import Order
+from datarax_core.order.permutation import SORTED_UP_TO, round_keys, shuffle, sorted_order
 
 ALPHA = 1e-4
 LENGTHS = {256: 1024, 257: 1024, 1000: 512, 50_000: 32, 65_536: 32, 65_537: 32, 2**20 + 1: 4}  # length: keys pooled

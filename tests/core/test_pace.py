@@ -2,7 +2,7 @@
 
 import pytest
 
-from datarax_core._pace import WORTH_A_THREAD, Pace
+from datarax_core.pipeline.loop import WORTH_A_THREAD, Pace
 
 QUICK, SLOW, VERY_SLOW = WORTH_A_THREAD / 2, WORTH_A_THREAD * 2, 2e-3
 

@@ -10,8 +10,9 @@ import optax
 import pytest
 from flax import nnx
 
-from datarax_core import EagerSourceBase, Pipeline, _routes
-from datarax_core import _scan as scan_module
+from datarax_core import EagerSourceBase, Pipeline
+from datarax_core.pipeline import programs as scan_module
+from datarax_core.pipeline import route as _routes
 
 MakeSource = Callable[..., Any]
 TRACES: list[str] = []

@@ -6,9 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from datarax_core._catalog import Catalog, Kind
-from datarax_core._discovery import GROUPS
-from datarax_core.decoders import DecoderRegistry
 from datarax_core.errors import (
     ConfigError,
     PluginConflictError,
@@ -19,9 +16,13 @@ from datarax_core.errors import (
     PluginNotFoundError,
     PluginWarning,
 )
-from datarax_core.hooks import HookRegistry
-from datarax_core.registry import PluginListing, SourceRegistry
-from datarax_core.stages import StageRegistry
+from datarax_core.plugins.catalog import Catalog, Kind
+from datarax_core.plugins.discovery import GROUPS
+from datarax_core.plugins.hooks import HookRegistry
+from datarax_core.plugins.listing import PluginListing
+from datarax_core.registry.decoders import DecoderRegistry
+from datarax_core.registry.sources import SourceRegistry
+from datarax_core.registry.stages import StageRegistry
 
 if TYPE_CHECKING:
     from conftest import Site

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from datarax_core import DataSourceModule, Pipeline, SourceConfig, _pace
-from datarax_core._prefetch import Ahead
+from datarax_core import DataSourceModule, Pipeline, SourceConfig
+from datarax_core.background import Ahead
+from datarax_core.pipeline import loop as _pace
 
 pytestmark = pytest.mark.usefixtures("threads_end")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from datarax_core.config import SourceConfig
+from datarax_core.config.models import SourceConfig
 from datarax_core.errors import (
     PluginConflictError,
     PluginContractError,
@@ -17,8 +17,9 @@ from datarax_core.errors import (
     PluginError,
     PluginNotFoundError,
 )
-from datarax_core.registry import SourceInfo, SourceRegistry, default_registry
-from datarax_core.source import DataSourceModule
+from datarax_core.plugins.listing import SourceInfo
+from datarax_core.registry.sources import SourceRegistry, default_registry
+from datarax_core.sources.source import DataSourceModule
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -56,7 +57,7 @@ def test_listing_imports_no_plugin_and_no_jax(site: "Site") -> None:
     site.install("acme-gone", {"acme_gone": "acme_gone:Source"})
     script = """
         import json, sys
-        from datarax_core.registry import SourceRegistry
+        from datarax_core.registry.sources import SourceRegistry
         listed = {info.name: info.status for info in SourceRegistry.from_environment().describe()}
         heavy = [m for m in ("jax", "flax", "numpy", "pydantic", "acme_loud", "datarax_memory") if m in sys.modules]
         print(json.dumps([listed, heavy]))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from datarax_core.errors import PluginContractError, PluginIncompatibleError, PluginLoadError
-from datarax_core.registry import SourceRegistry
+from datarax_core.registry.sources import SourceRegistry
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -139,7 +139,9 @@ def test_an_interrupt_during_an_import_is_no_fault_of_the_plugin(site: "Site") -
 
 # -- the contract -------------------------------------------------------------------------------------------------------
 
-PREFIX = "from datarax_core.source import DataSourceModule\nfrom datarax_core.config import SourceConfig\n"
+PREFIX = (
+    "from datarax_core.sources.source import DataSourceModule\nfrom datarax_core.config.models import SourceConfig\n"
+)
 CONFIG = "class C(SourceConfig):\n    type: str = 'acme_odd'\n"
 
 

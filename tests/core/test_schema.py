@@ -8,24 +8,14 @@ import jsonschema
 import pytest
 from pydantic import ConfigDict, Field, PlainValidator
 
-from datarax_core.config import (
-    NOT_NULL,
-    AnySource,
-    Count,
-    Integer,
-    LocalPath,
-    Real,
-    SourceConfig,
-    SourceConfigBase,
-    never,
-    only_if,
-    parse_config,
-)
-from datarax_core.decoders import AnyDecoder, Decoder, DecoderRegistry
+from datarax_core.config.base import NOT_NULL, Count, Integer, LocalPath, Real, never, only_if
+from datarax_core.config.models import SourceConfig, SourceConfigBase
 from datarax_core.errors import ConfigError
-from datarax_core.registry import SourceRegistry
-from datarax_core.source import DataSourceModule
-from datarax_core.stages import AnyStage, Stage, StageRegistry
+from datarax_core.registry.decoders import AnyDecoder, Decoder, DecoderRegistry
+from datarax_core.registry.pipeline_config import AnySource, parse_config
+from datarax_core.registry.sources import SourceRegistry
+from datarax_core.registry.stages import AnyStage, Stage, StageRegistry
+from datarax_core.sources.source import DataSourceModule
 
 if TYPE_CHECKING:
     from conftest import Site

@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from datarax_core import Pipeline
-from datarax_core._layout import layout_of
+from datarax_core.devices.layout import layout_of
 
 OVER_DEVICES = Path(__file__).with_name("over_devices.py")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datarax_core import SpecError
-from datarax_core.spec import (
+from datarax_core.records.spec import (
     batch_struct,
     check_batch,
     describe,

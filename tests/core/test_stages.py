@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from datarax_core import Cast, OneHot, Rename, Rescale, Select, Stage, StageRegistry
-from datarax_core.config import Count, FrozenConfig
+from datarax_core.config.base import Count, FrozenConfig
 from datarax_core.errors import PluginConflictError, PluginContractError, PluginNotFoundError, SpecError, StageError
-from datarax_core.stages import AnyStage, default_stages
+from datarax_core.registry.stages import AnyStage, default_stages
 
 if TYPE_CHECKING:
     from conftest import Site

@@ -27,10 +27,12 @@ from datarax_core import (
     from_sequence,
     load_config,
 )
-from datarax_core._processes import what_is_run
-from datarax_core.config import Count, SourceConfig, parse_config
-from datarax_core.eager import EagerSourceBase
-from datarax_core.registry import SourceRegistry
+from datarax_core.config.base import Count
+from datarax_core.config.models import SourceConfig
+from datarax_core.pipeline.multihost import what_is_run
+from datarax_core.registry.pipeline_config import parse_config
+from datarax_core.registry.sources import SourceRegistry
+from datarax_core.sources.eager import EagerSourceBase
 
 MakeSource = Callable[..., Any]
 PLACEMENTS = ["device", "host"]

@@ -13,12 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datarax_core import DataFileError, DataSourceModule, RecordError, SpecError, StreamingSourceBase, StructuralConfig
-from datarax_core.blocks import record_blocks, verified_blocks
-from datarax_core.columns import columns_of
-from datarax_core.eager import EagerSourceBase
-from datarax_core.quarantine import append_to_quarantine
-from datarax_core.spec import nbytes_of
-from datarax_core.verification import Verified
+from datarax_core.records.spec import nbytes_of
+from datarax_core.sources.blocks import record_blocks, verified_blocks
+from datarax_core.sources.columns import columns_of
+from datarax_core.sources.eager import EagerSourceBase
+from datarax_core.sources.verification import Verified, append_to_quarantine
 
 
 class Numbers(DataSourceModule):

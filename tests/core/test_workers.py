@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from datarax_core import SpecError, WorkerError
-from datarax_core._workers import Workers
+from datarax_core.workers.pool import Workers
 
 HERE = Path(__file__).parent / "importable"
 ROWS = 32
@@ -302,7 +302,7 @@ import os, sys
 sys.path.insert(0, {here!r})
 import numpy as np
 from worker_sources import Records, HANGS
-from datarax_core._workers import Workers
+from datarax_core.workers.pool import Workers
 """
 OF_MAIN = """
 class Mine(Records):

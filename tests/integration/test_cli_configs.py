@@ -12,11 +12,11 @@ import yaml
 from commands import DRX, MODULE, fails, run
 
 from datarax_core._cli.description import as_text, described
-from datarax_core.config import parse_config
-from datarax_core.decoders import default_decoders
 from datarax_core.errors import PluginLoadError, PluginNotFoundError
-from datarax_core.registry import default_registry
-from datarax_core.stages import default_stages
+from datarax_core.registry.decoders import default_decoders
+from datarax_core.registry.pipeline_config import parse_config
+from datarax_core.registry.sources import default_registry
+from datarax_core.registry.stages import default_stages
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -124,7 +124,7 @@ def test_a_stage_is_described_with_fields_and_an_example() -> None:
     assert done.returncode == 0
     version = metadata.version("datarax-core")
     first, _, doc, *_ = done.stdout.splitlines()
-    assert first == f"stage one_hot  (datarax-core {version}, datarax_core._stages:OneHot)"
+    assert first == f"stage one_hot  (datarax-core {version}, datarax_core.stages.numeric:OneHot)"
     assert doc.startswith("A field of class numbers, from 0")
     assert "  classes  integer from 1; required\n           How many classes there are.\n" in done.stdout
     assert '  dtype    one of float32, float16, bfloat16, float64; default "float32"\n' in done.stdout
@@ -158,7 +158,7 @@ MADE_UP = """
 from typing import Any, Literal
 from pydantic import Field
 from datarax_core import AnySource, DataSourceModule, SourceConfig
-from datarax_core.config import Count, FrozenConfig, Real
+from datarax_core.config.base import Count, FrozenConfig, Real
 class Part(FrozenConfig):
     size: Count = Field(description="How large it is.")
 class Config(SourceConfig):

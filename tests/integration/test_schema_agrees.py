@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datarax_core.config import parse_config
 from datarax_core.errors import ConfigError
-from datarax_core.registry import SourceRegistry
+from datarax_core.registry.pipeline_config import parse_config
+from datarax_core.registry.sources import SourceRegistry
 
 ARRAY = {"type": "array", "fields": {"x": {"dtype": "int32", "shape": [2]}, "y.z": {"dtype": "S4"}}}
 EXAMPLE = {"type": "example", "fields": {"a": {"dtype": "str", "default": "x"}, "b": {"dtype": "uint8", "shape": [1]}}}

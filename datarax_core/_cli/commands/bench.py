@@ -10,8 +10,8 @@ from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import interrupts, progress
 from datarax_core._cli.served import aligned
 from datarax_core._cli.timing import Spread, Timed, timed
-from datarax_core.config import load_config
 from datarax_core.errors import ConfigError
+from datarax_core.registry.pipeline_config import load_config
 
 
 def bench(

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from datarax_core._catalog import Catalog, Kind
 from datarax_core._cli.completion import plugin_names
 from datarax_core._cli.doctor import examined
 from datarax_core._cli.findings import Finding, installed_plugins
@@ -20,7 +19,8 @@ from datarax_core._cli.options import Debug, Json, finite
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import progress
 from datarax_core._cli.traps import Advice, advice
-from datarax_core._strictness import STRICT_VARIABLE
+from datarax_core.plugins.catalog import Catalog, Kind
+from datarax_core.plugins.contract import STRICT_VARIABLE
 
 
 def check(

@@ -12,12 +12,12 @@ from datarax_core._cli.opening import mistakes, open_source
 from datarax_core._cli.options import Config, Debug, Json
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import interrupts, progress
-from datarax_core.config import load_config
-from datarax_core.registry import SourceRegistry
-from datarax_core.writing import Written
+from datarax_core.registry.pipeline_config import load_config
+from datarax_core.registry.sources import SourceRegistry
+from datarax_core.sources.source import Written
 
 if TYPE_CHECKING:
-    from datarax_core.source import DataSourceModule
+    from datarax_core.sources.source import DataSourceModule
 
 
 def convert(

@@ -14,10 +14,10 @@ from datarax_core._cli.output import say, say_json
 from datarax_core._cli.pictures import IMAGES, draw, require_matplotlib
 from datarax_core._cli.served import aligned
 from datarax_core._cli.summaries import Summary, first_values, summary_of
-from datarax_core.config import load_config
+from datarax_core.registry.pipeline_config import load_config
 
 if TYPE_CHECKING:
-    from datarax_core.pipeline import Pipeline
+    from datarax_core.pipeline.pipeline import Pipeline
 
 _DRAWN = 4096  # records, of fields that are no images
 
@@ -90,7 +90,7 @@ class _Seen:
 
 def _columns(pipeline: "Pipeline", batches: int) -> Iterator[dict[str, np.ndarray]]:
     """The fields of the first batches by name, without records that only complete one."""
-    from datarax_core.spec import named_fields  # noqa: PLC0415 - the pipeline has loaded JAX by now
+    from datarax_core.records.spec import named_fields  # noqa: PLC0415 - the pipeline has loaded JAX by now
 
     mask = pipeline.rule.pad_last
     for batch in islice(pipeline, batches):
@@ -122,7 +122,7 @@ def _by_child(pipeline: "Pipeline") -> dict[str, dict[str, int]]:
 
 def _notes(pipeline: "Pipeline") -> list[str]:
     """What may surprise of the records."""
-    from datarax_core.spec import describe, device_spec  # noqa: PLC0415 - the pipeline has loaded JAX by now
+    from datarax_core.records.spec import describe, device_spec  # noqa: PLC0415 - the pipeline has loaded JAX by now
 
     stored = pipeline.source.element_spec()
     kept, narrowed = describe(stored), describe(device_spec(stored))

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 from datarax_core._cli.opening import open_pipeline
 from datarax_core._cli.options import Config, Debug, Json
 from datarax_core._cli.output import say, say_json
-from datarax_core.config import load_config
+from datarax_core.registry.pipeline_config import load_config
 
 if TYPE_CHECKING:
-    from datarax_core.pipeline import Pipeline
+    from datarax_core.pipeline.pipeline import Pipeline
 
 
 def plan(config: Config, *, as_json: Json = False, _debug: Debug = False) -> None:

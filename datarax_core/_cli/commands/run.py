@@ -9,10 +9,10 @@ from datarax_core._cli.options import Config, Debug, Json
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import INTERRUPTED, interrupts, progress
 from datarax_core._cli.served import Served, aligned
-from datarax_core.config import load_config
+from datarax_core.registry.pipeline_config import load_config
 
 if TYPE_CHECKING:
-    from datarax_core.pipeline import Pipeline
+    from datarax_core.pipeline.pipeline import Pipeline
 
 
 def run(

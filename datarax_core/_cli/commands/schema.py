@@ -8,8 +8,8 @@ import typer
 
 from datarax_core._cli.options import Debug
 from datarax_core._cli.output import complain, say
-from datarax_core._pipeline_schema import pipeline_schema
-from datarax_core.registry import default_registry
+from datarax_core.registry.pipeline_config import pipeline_schema
+from datarax_core.registry.sources import default_registry
 
 
 def schema(

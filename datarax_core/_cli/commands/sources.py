@@ -2,7 +2,7 @@
 
 from datarax_core._cli.listing import list_plugins
 from datarax_core._cli.options import Debug, Json
-from datarax_core.registry import SourceRegistry
+from datarax_core.registry.sources import SourceRegistry
 
 
 def sources(*, as_json: Json = False, _debug: Debug = False) -> None:

@@ -2,7 +2,7 @@
 
 from datarax_core._cli.listing import list_plugins
 from datarax_core._cli.options import Debug, Json
-from datarax_core.stages import StageRegistry
+from datarax_core.registry.stages import StageRegistry
 
 
 def stages(*, as_json: Json = False, _debug: Debug = False) -> None:

@@ -10,9 +10,8 @@ import typer
 from datarax_core._cli.completion import config_files
 from datarax_core._cli.options import Debug, Json
 from datarax_core._cli.output import complain, say, say_json
-from datarax_core._problem import Problem
-from datarax_core.config import load_config
-from datarax_core.errors import ConfigError
+from datarax_core.errors import ConfigError, Problem
+from datarax_core.registry.pipeline_config import load_config
 
 
 def validate(

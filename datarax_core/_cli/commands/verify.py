@@ -10,12 +10,12 @@ from datarax_core._cli.opening import open_source
 from datarax_core._cli.options import Config, Debug, Json
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import interrupts, progress
-from datarax_core.config import load_config
-from datarax_core.quarantine import append_to_quarantine
+from datarax_core.registry.pipeline_config import load_config
+from datarax_core.sources.verification import append_to_quarantine
 
 if TYPE_CHECKING:
     from datarax_core.errors import RecordError
-    from datarax_core.verification import Verified
+    from datarax_core.sources.verification import Verified
 
 
 def verify(
@@ -35,7 +35,7 @@ def verify(
     The list is JSON lines of file, record and cause. A source that takes such a list as 'exclude' never serves those records.
     """
     source = open_source(config, load_config(config))
-    from datarax_core.blocks import verified_blocks  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
+    from datarax_core.sources.blocks import verified_blocks  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
 
     found = _Found(config.with_suffix(".quarantine.jsonl") if quarantine is None else quarantine, print_bad=not as_json)
     total = source.epoch_length if source.access == "stream" else source.num_records

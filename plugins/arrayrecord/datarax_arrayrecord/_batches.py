@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from datarax_core.blocks import BlockSize, record_blocks
-from datarax_core.columns import columns_of
 from datarax_core.errors import SpecError
-from datarax_core.source import DataSourceModule
-from datarax_core.spec import Batch, ElementSpec, differences, named_fields, nbytes_of, spec_of
+from datarax_core.records.spec import Batch, ElementSpec, differences, named_fields, nbytes_of, spec_of
+from datarax_core.sources.blocks import BlockSize, record_blocks
+from datarax_core.sources.columns import columns_of
+from datarax_core.sources.source import DataSourceModule
 
 
 class Blocks(NamedTuple):

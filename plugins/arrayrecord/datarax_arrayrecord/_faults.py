@@ -13,9 +13,9 @@ from typing import Any, Final
 import numpy as np
 
 from datarax_core.errors import ConfigError, RecordError
-from datarax_core.hooks import record_failed
-from datarax_core.quarantine import append_to_quarantine
-from datarax_core.source import DataSourceModule
+from datarax_core.registry.sources import record_failed
+from datarax_core.sources.source import DataSourceModule
+from datarax_core.sources.verification import append_to_quarantine
 
 from ._files import FileTable
 

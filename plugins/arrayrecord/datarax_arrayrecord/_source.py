@@ -9,16 +9,14 @@ import jax
 import numpy as np
 from flax import nnx
 
-from datarax_core.config import SourceConfig
-from datarax_core.decoders import Decoder
+from datarax_core.config.models import SourceConfig
 from datarax_core.errors import ConfigError
-from datarax_core.indices import record_numbers
-from datarax_core.local_files import LocalFilesOnlyMixin
-from datarax_core.order import Order
-from datarax_core.source import DataSourceModule
-from datarax_core.spec import Batch, ElementSpec
-from datarax_core.verification import Verified
-from datarax_core.writing import Written
+from datarax_core.order.order import Order, record_numbers
+from datarax_core.records.spec import Batch, ElementSpec
+from datarax_core.registry.decoders import Decoder
+from datarax_core.sources.local_files import LocalFilesOnlyMixin
+from datarax_core.sources.source import DataSourceModule, Written
+from datarax_core.sources.verification import Verified
 
 from ._config import DEFAULT_SEED, ArrayRecordSourceConfig
 from ._file_order import FileOrder

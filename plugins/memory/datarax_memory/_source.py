@@ -8,13 +8,13 @@ import jax
 import numpy as np
 from flax import nnx
 
-from datarax_core.config import DataraxModuleConfig, SourceConfig
-from datarax_core.eager import EagerSourceBase
+from datarax_core.config.models import DataraxModuleConfig, SourceConfig
 from datarax_core.errors import ConfigError, StateError
-from datarax_core.metadata import MetadataManager, RecordMetadata
-from datarax_core.order import Order
-from datarax_core.source import DataSourceModule
-from datarax_core.spec import Batch
+from datarax_core.order.order import Order
+from datarax_core.records.spec import Batch
+from datarax_core.sources.eager import EagerSourceBase
+from datarax_core.sources.metadata import MetadataManager, RecordMetadata
+from datarax_core.sources.source import DataSourceModule
 
 from ._config import MemorySourceConfig
 from ._kept_batches import KeptBatches

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from datarax_core.capabilities import Access
-from datarax_core.eager import fits_device_memory
-from datarax_core.indices import as_integer, record_numbers
-from datarax_core.order import DEVICE_LIMIT
-from datarax_core.source import DataSourceModule
-from datarax_core.spec import Batch, split_beside, with_beside
-from datarax_core.verification import Verified
+from datarax_core.order.order import as_integer, record_numbers
+from datarax_core.order.permutation import DEVICE_LIMIT
+from datarax_core.records.spec import Batch, split_beside, with_beside
+from datarax_core.sources.access import Access
+from datarax_core.sources.eager import fits_device_memory
+from datarax_core.sources.source import DataSourceModule
+from datarax_core.sources.verification import Verified
 
 from ._config import MixDataSourcesConfig
 from ._fields import Fields

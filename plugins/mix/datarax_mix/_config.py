@@ -17,18 +17,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from datarax_core.config import (
-    NOT_NULL,
-    AnySource,
-    Count,
-    Name,
-    SourceConfig,
-    given_or,
-    having,
-    never,
-    only_if,
-    plugin_schema,
-)
+from datarax_core.config.base import NOT_NULL, Count, Name, having, never, only_if, plugin_schema
+from datarax_core.config.models import SourceConfig, given_or
+from datarax_core.registry.pipeline_config import AnySource
 
 from ._fractions import LARGEST, normalised
 from ._timeline import Stop

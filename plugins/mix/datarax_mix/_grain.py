@@ -7,7 +7,7 @@ import grain
 import numpy as np
 from grain.transforms import DatasetSelectionMap
 
-from datarax_core.source import DataSourceModule
+from datarax_core.sources.source import DataSourceModule
 
 from ._order import Drawn, child_keys
 

@@ -13,12 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from datarax_core.buffers import aligned_empty
-from datarax_core.columns import Columns, Gather
-from datarax_core.eager import EagerSourceBase
-from datarax_core.source import DataSourceModule
-from datarax_core.spec import Batch, ElementSpec, named_fields, split_beside
-from datarax_core.subset import Subset
+from datarax_core.records.narrowing import aligned_empty
+from datarax_core.records.spec import Batch, ElementSpec, named_fields, split_beside
+from datarax_core.sources.columns import Columns, Gather
+from datarax_core.sources.eager import EagerSourceBase
+from datarax_core.sources.source import DataSourceModule
+from datarax_core.sources.subset import Subset
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from datarax_core.buffers import aligned_empty
-from datarax_core.spec import Batch, ElementSpec
+from datarax_core.records.narrowing import aligned_empty
+from datarax_core.records.spec import Batch, ElementSpec
 
 
 def in_place(parts: Iterable[tuple[np.ndarray, Batch]], size: int, spec: ElementSpec) -> Batch:

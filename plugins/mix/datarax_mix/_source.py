@@ -7,13 +7,14 @@ import jax
 import numpy as np
 from flax import nnx
 
-from datarax_core.capabilities import Access, Capabilities
-from datarax_core.config import SourceConfig
+from datarax_core.config.models import SourceConfig
 from datarax_core.errors import ConfigError
-from datarax_core.order import Order, key_words
-from datarax_core.source import DataSourceModule
-from datarax_core.spec import Batch, ElementSpec
-from datarax_core.verification import Verified
+from datarax_core.order.order import Order
+from datarax_core.order.permutation import key_words
+from datarax_core.records.spec import Batch, ElementSpec
+from datarax_core.sources.access import Access, Capabilities
+from datarax_core.sources.source import DataSourceModule
+from datarax_core.sources.verification import Verified
 
 from ._children import Mixed, checked_children, fingerprint_of
 from ._config import MixDataSourcesConfig

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from datarax_core.errors import DataFileError
-from datarax_core.local_files import not_on_this_machine
-from datarax_core.suggestions import did_you_mean
+from datarax_core.errors import DataFileError, did_you_mean
+from datarax_core.sources.local_files import not_on_this_machine
 
 from ._backends import Reader, choose_reader
 from ._config import TFDSConfigBase

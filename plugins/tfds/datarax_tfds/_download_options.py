@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from datarax_core.suggestions import did_you_mean
+from datarax_core.errors import did_you_mean
 
 from ._installed import tensorflow_datasets
 

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 from flax import nnx
 
-from datarax_core.buffers import aligned_empty
-from datarax_core.columns import Columns
-from datarax_core.config import SourceConfig
-from datarax_core.eager import EagerSourceBase
-from datarax_core.prefetch import Ahead
-from datarax_core.spec import ElementSpec, named_fields
+from datarax_core.background import Ahead
+from datarax_core.config.models import SourceConfig
+from datarax_core.records.narrowing import aligned_empty
+from datarax_core.records.spec import ElementSpec, named_fields
+from datarax_core.sources.columns import Columns
+from datarax_core.sources.eager import EagerSourceBase
 
 from ._config import TFDSEagerConfig
 from ._data_set import DataSet

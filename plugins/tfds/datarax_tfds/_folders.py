@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from datarax_core.suggestions import did_you_mean
+from datarax_core.errors import did_you_mean
 
 from ._installed import tensorflow_datasets
 from ._known import importable_builder_class

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from datarax_core.suggestions import did_you_mean
+from datarax_core.errors import did_you_mean
 
 from ._backends import Backend
 from ._config import TFDSConfigBase

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 import jax
 import numpy as np
 
-from datarax_core.prefetch import Ahead
-from datarax_core.spec import Batch
+from datarax_core.background import Ahead
+from datarax_core.records.spec import Batch
 
 if TYPE_CHECKING:
     from ._record_stream import RecordStream

@@ -6,9 +6,9 @@ import jax
 import numpy as np
 from flax import nnx
 
-from datarax_core.config import SourceConfig
-from datarax_core.local_files import LocalFilesOnlyMixin
-from datarax_core.source import DataSourceModule
+from datarax_core.config.models import SourceConfig
+from datarax_core.sources.local_files import LocalFilesOnlyMixin
+from datarax_core.sources.source import DataSourceModule
 
 from ._config import DEFAULT_SEED, TFDSConfigBase
 from ._data_set import DataSet

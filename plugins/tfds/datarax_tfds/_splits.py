@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any, Final
 
-from datarax_core.suggestions import did_you_mean
+from datarax_core.errors import did_you_mean
 
 from ._installed import tensorflow_datasets
 from ._parts import FilePart

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from datarax_core.errors import RecordError
-from datarax_core.spec import Batch, ElementSpec
-from datarax_core.streaming import StreamingSourceBase
+from datarax_core.records.spec import Batch, ElementSpec
+from datarax_core.sources.streaming import StreamingSourceBase
 
 from ._file_table import FileTable
 from ._opening import Opened

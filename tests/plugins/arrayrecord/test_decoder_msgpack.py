@@ -10,7 +10,7 @@ from batches import DTYPES, assert_same
 from flax import serialization
 
 from datarax_arrayrecord.decoders import MsgpackDecoder
-from datarax_core.spec import spec_of
+from datarax_core.records.spec import spec_of
 
 
 def read(*records: bytes, **fields: Any) -> Any:

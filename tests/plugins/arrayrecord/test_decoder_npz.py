@@ -11,7 +11,7 @@ import pytest
 from batches import assert_same
 
 from datarax_arrayrecord.decoders import NpzDecoder
-from datarax_core.spec import spec_of
+from datarax_core.records.spec import spec_of
 
 BATCH = {"x": np.arange(12, dtype=np.float32).reshape(2, 2, 3), "y": np.array([True, False])}
 

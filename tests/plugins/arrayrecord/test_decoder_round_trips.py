@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datarax_arrayrecord.decoders import ArrayDecoder, ExampleDecoder, MsgpackDecoder, NpzDecoder
-from datarax_core.decoders import Decoder, default_decoders
-from datarax_core.spec import spec_of
+from datarax_core.records.spec import spec_of
+from datarax_core.registry.decoders import Decoder, default_decoders
 
 CLASSES: list[type[Decoder]] = [ArrayDecoder, ExampleDecoder, MsgpackDecoder, NpzDecoder]
 NAMES = ["array", "example", "msgpack", "npz"]

@@ -15,7 +15,7 @@ from record_files import Numbers, Stubborn, damage, ids, source_of, write_number
 
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
 from datarax_core import Pipeline, RecordError
-from datarax_core.quarantine import append_to_quarantine
+from datarax_core.sources.verification import append_to_quarantine
 
 COUNTS = [30, 0, 41, 9]
 LENGTH = sum(COUNTS)

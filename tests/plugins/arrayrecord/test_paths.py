@@ -12,7 +12,7 @@ from record_files import Numbers, ids, record, source_of, write, write_numbers
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
 from datarax_arrayrecord._paths import data_files, shard_path, without_shard
 from datarax_core import ConfigError, DataFileError, build_source
-from datarax_core.config import load_config
+from datarax_core.registry.pipeline_config import load_config
 
 
 @pytest.fixture

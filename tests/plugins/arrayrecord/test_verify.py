@@ -12,7 +12,7 @@ from array_records import TOTAL, source_of, write_files
 import datarax_arrayrecord
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
 from datarax_core import DataFileError, RecordError
-from datarax_core.blocks import verified_blocks
+from datarax_core.sources.blocks import verified_blocks
 
 BAD = (0, 7, 39)
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from datarax_core import Pipeline, eager
-from datarax_core.blocks import record_blocks, verified_blocks
-from datarax_core.source import DataSourceModule
+from datarax_core import Pipeline
+from datarax_core.sources import eager
+from datarax_core.sources.blocks import record_blocks, verified_blocks
+from datarax_core.sources.source import DataSourceModule
 from datarax_memory import MemorySource, MemorySourceConfig
 
 MILLION = 1_000_000

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tfds_records import example, row_of, same, stored
 
-from datarax_core.spec import describe, named_fields
+from datarax_core.records.spec import describe, named_fields
 from datarax_tfds._decoding import FeatureDecoder
 
 f = tfds.features

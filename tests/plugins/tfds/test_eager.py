@@ -15,8 +15,8 @@ from tfds_data import FORMATS, NUM_SMALL, SPLITS, caption, digit_images, digit_l
 from tfrecords import flip
 
 from datarax_core import Pipeline, RecordError, SpecError
-from datarax_core.buffers import ALIGNMENT
-from datarax_core.build import build_source
+from datarax_core.pipeline.build import build_source
+from datarax_core.records.narrowing import ALIGNMENT
 from datarax_memory import MemorySource, MemorySourceConfig
 from datarax_tfds import TFDSEagerConfig, TFDSEagerSource, _eager
 

@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 import yaml
 from pydantic import ValidationError
 
-from datarax_core.config import load_config
+from datarax_core.registry.pipeline_config import load_config
 from datarax_tfds import TFDSConfig, TFDSEagerConfig, TFDSStreamingConfig
 
 CONFIGS = [TFDSConfig, TFDSEagerConfig, TFDSStreamingConfig]

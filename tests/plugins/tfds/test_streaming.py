@@ -21,8 +21,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tfds_data import FORMATS, NUM_SMALL, SPLITS, caption, digit_images, digit_labels, nested, pair
 
 from datarax_core import Pipeline, StateError
-from datarax_core.build import build_source
-from datarax_core.spec import spec_of
+from datarax_core.pipeline.build import build_source
+from datarax_core.records.spec import spec_of
 from datarax_tfds import TFDSStreamingConfig, TFDSStreamingSource
 
 Make = Callable[..., Any]

@@ -9,9 +9,9 @@ import numpy as np
 from flax import nnx
 
 from datarax_core import DataSourceModule, SourceConfig, aligned_empty
-from datarax_core.indices import as_integer, record_numbers
-from datarax_core.order import key_words
-from datarax_core.spec import Batch
+from datarax_core.order.order import as_integer, record_numbers
+from datarax_core.order.permutation import key_words
+from datarax_core.records.spec import Batch
 
 from ._config import AcmeParquetConfig
 from ._files import ParquetFile

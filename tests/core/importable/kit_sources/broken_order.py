@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from datarax_core import Order
-from datarax_core.config import Count, NonNegative
-from datarax_core.order import key_words
+from datarax_core.config.base import Count, NonNegative
+from datarax_core.order.permutation import key_words
 from datarax_core.testing import Shows
 
 from .healthy import Ending, Healthy, HealthyConfig, HealthyStream, InParts, Of, OfStream

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, model_validator
 
 from datarax_core import Capabilities
-from datarax_core.config import Count, Flag
+from datarax_core.config.base import Count, Flag
 from datarax_core.testing import Damaged
 
 from .healthy import SIZE, FileConfig, Healthy, HealthyConfig, HealthyFile, Of, OfFile, Table, records_of

@@ -10,7 +10,7 @@ from flax import nnx
 from pydantic import field_validator
 
 from datarax_core import DataSourceModule, LocalPath, RecordError, SourceConfig, SourceRegistry, StreamingSourceBase
-from datarax_core.config import Count
+from datarax_core.config.base import Count
 from datarax_core.testing import SourceConformance
 
 SIZE = 40

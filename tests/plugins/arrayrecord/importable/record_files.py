@@ -13,7 +13,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
-from datarax_core.decoders import Decoder
+from datarax_core.registry.decoders import Decoder
 
 LAYOUT = np.dtype([("id", "<i4"), ("x", "<f4", (3,))])
 SPEC = {"id": jax.ShapeDtypeStruct((), np.dtype(np.int32)), "x": jax.ShapeDtypeStruct((3,), np.dtype(np.float32))}

@@ -1,0 +1,145 @@
+"""The configs that modules and sources derive theirs from, and what those that shuffle have in common."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Final, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from datarax_core.errors import did_you_mean
+
+from .base import NOT_NULL, Flag, FrozenConfig, LocalPath, Name, having, never, only_if
+
+SHUFFLE_STREAM: Final = "shuffle"
+"""The random stream that shuffles are drawn from, unless a config names another."""
+
+
+def shuffling_is_stochastic(values: Any, *flags: str) -> Any:
+    """For a validator before all others: what a config is made of, made stochastic if one of its ``flags`` is set.
+
+    The random stream is ``shuffle``, unless another one is named. See `require_stochastic` for the flags themselves.
+    """
+    is_set = isinstance(values, dict) and any(values.get(flag) is True for flag in flags)
+    if not is_set or values.get("stochastic", True) is not True:
+        return values
+    return {"stochastic": True, **values, "stream_name": given_or(values, "stream_name", SHUFFLE_STREAM)}
+
+
+def given_or(values: Mapping[str, Any], field: str, default: Any) -> Any:
+    """What a config is made of as a field; ``default`` if that is null or left out."""
+    value = values.get(field)
+    return default if value is None else value
+
+
+def require_stochastic(value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+    """For the validator of a flag that shuffles: refuse it where the config says ``stochastic=False``."""
+    if value and info.data.get("stochastic") is False:
+        raise ValueError(
+            f"{info.field_name}=True draws random numbers, which stochastic=False forbids; leave stochastic out"
+        )
+    return value
+
+
+def stream_rules(*flags: str) -> list[dict[str, Any]]:
+    """The `FrozenConfig.schema_rules` of ``stochastic``, ``stream_name``, and flags of `shuffling_is_stochastic`."""
+    flagged = [having(**{flag: {"const": True}}) for flag in flags]
+    stochastic = having(stochastic={"const": True})
+    unflagged = [{"not": {"anyOf": flagged}}] if flagged else []
+    return [
+        only_if({"anyOf": [stochastic, *flagged]}, stream_name=NOT_NULL),
+        {"if": {"allOf": [stochastic, *unflagged]}, "then": having(stream_name=NOT_NULL)},
+        *(never(stochastic={"const": False}, **{flag: {"const": True}}) for flag in flags),
+    ]
+
+
+class DataraxModuleConfig(FrozenConfig):
+    """Options of every module.
+
+    A subclass that comes with a ``__post_init__`` keeps it: it runs once the fields are valid, and a ``ValueError``
+    that it raises is a validation error like any other.
+    """
+
+    cacheable: Flag = Field(default=False, description="Keep what was computed once, until reset_cache().")
+    batch_stats_fn: Callable[..., Any] | None = Field(default=None, description="Computes the statistics of a batch.")
+    precomputed_stats: dict[str, Any] | None = Field(default=None, description="Statistics known beforehand.")
+
+    @field_validator("precomputed_stats")
+    @classmethod
+    def _one_kind_of_statistics(cls, value: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        if value is not None and info.data.get("batch_stats_fn") is not None:
+            raise ValueError("batch_stats_fn and precomputed_stats exclude each other; give one of them")
+        return value
+
+    @model_validator(mode="after")
+    def _run_post_init(self) -> Self:
+        self.__post_init__()
+        return self
+
+    def __post_init__(self) -> None:
+        """Checks of a subclass that are not validators."""
+
+
+class StructuralConfig(DataraxModuleConfig):
+    """Options of modules that may draw random numbers."""
+
+    stochastic: Flag = Field(default=False, description="Whether random numbers are drawn.")
+    stream_name: Name | None = Field(default=None, validate_default=True, description="The random stream to draw from.")
+
+    schema_rules: ClassVar[Sequence[Mapping[str, Any]]] = stream_rules()
+
+    @field_validator("stream_name")
+    @classmethod
+    def _stream_if_stochastic(cls, value: str | None, info: ValidationInfo) -> str | None:
+        stochastic = info.data.get("stochastic")
+        if stochastic is True and value is None:
+            raise ValueError('stochastic=True needs a stream_name, such as stream_name="shuffle"')
+        if stochastic is False and value is not None:
+            raise ValueError(f"stream_name={value!r} has no use without stochastic=True; set that, or leave it out")
+        return value
+
+
+class SourceConfig(StructuralConfig):
+    """Options of a source. Each source's config gives ``type`` its registered name as default."""
+
+    type: Name = Field(description="The registered name of the source.")
+
+
+class SourceConfigBase(SourceConfig):
+    """Options of a source over a named, split data set, such as those that TFDS prepares."""
+
+    name: Name = Field(description="The data set.")
+    split: Name = Field(description="The split of it, such as train.")
+    data_dir: LocalPath | None = Field(default=None, description="The folder of prepared data sets.")
+    include_keys: frozenset[str] | None = Field(
+        default=None, min_length=1, description="The fields to keep; null keeps all."
+    )
+    exclude_keys: frozenset[str] | None = Field(default=None, description="The fields to leave out.")
+
+    schema_rules: ClassVar = (*stream_rules(), never(include_keys=NOT_NULL, exclude_keys=NOT_NULL))
+
+    @field_validator("exclude_keys")
+    @classmethod
+    def _include_or_exclude(cls, value: frozenset[str] | None, info: ValidationInfo) -> frozenset[str] | None:
+        if value is not None and info.data.get("include_keys") is not None:
+            raise ValueError("include_keys and exclude_keys exclude each other; give one of them")
+        return value
+
+    def kept_keys(self, keys: Iterable[str]) -> list[str]:
+        """Those of a data set's ``keys`` that ``include_keys`` or ``exclude_keys`` leave, in their order.
+
+        Raises:
+            ValueError: A key that is named there does not exist, or none is left.
+        """
+        keys = list(keys)
+        given = self.include_keys if self.include_keys is not None else self.exclude_keys or frozenset()
+        field = "include_keys" if self.include_keys is not None else "exclude_keys"
+        if unknown := sorted(given - set(keys)):
+            raise ValueError(
+                f"{field} names {', '.join(map(repr, unknown))}, which {self.name!r} does not have"
+                f"{did_you_mean(unknown[0], keys)} (its fields are {', '.join(map(repr, sorted(keys)))})"
+            )
+        kept = [key for key in keys if (key in given) == (self.include_keys is not None)]
+        if not kept:
+            raise ValueError(
+                f"{field} leaves no field of {self.name!r}; its fields are {', '.join(map(repr, sorted(keys)))}"
+            )
+        return kept

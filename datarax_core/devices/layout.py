@@ -1,0 +1,328 @@
+"""How batches lie on devices: which of their rows this process reads, and how those become global arrays."""
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+
+from datarax_core.records.spec import Batch, ElementSpec, batch_struct, named_fields
+
+Gather: TypeAlias = Callable[[Any, Any], Batch]
+
+
+class Layout(Protocol):
+    """What a pipeline asks of its devices. Hashable: a part of what its compiled programs are found by."""
+
+    @property
+    def data_sharding(self) -> Sharding | None:
+        """How the records of a device source are placed, so that every device gathers its rows from memory of its own."""
+
+    @property
+    def num_processes(self) -> int:
+        """How many processes hold a part of each batch."""
+
+    def check(self, spec: ElementSpec, batch_size: int, last_size: int) -> None:
+        """Refuse batches that do not divide; ``last_size`` is 0 if all are full."""
+
+    def rows_here(self, size: int) -> np.ndarray | None:
+        """int64: the rows of a batch of ``size`` that this process reads; None for all of them."""
+
+    def part_here(self) -> tuple[int, int] | None:
+        """(k, n): this process reads the k-th of n blocks that each batch is cut into; None if it is not cut so."""
+
+    def place(self, batch: Batch, size: int) -> Batch:
+        """The batch on the devices, from the rows that this process read of ``size``."""
+
+    def gathered(self, gather: Gather, arrays: Any, indices: jax.Array) -> Batch:
+        """Traced: ``gather(arrays, indices)``, each device its own rows."""
+
+    def by_row(self, values: Any) -> Any:
+        """Traced: arrays with one value a row, laid like the rows."""
+
+    def laid(self, batch: Batch, size: int) -> Batch:
+        """Traced: the batch as it is served; leaves whose leading dimension is not ``size`` are left to the compiler."""
+
+
+@dataclass(frozen=True, slots=True)
+class OneDevice:
+    """Batches on one device: the default one, or the one that is given."""
+
+    data_sharding: SingleDeviceSharding | None = None
+    num_processes: int = 1
+
+    def check(self, spec: ElementSpec, batch_size: int, last_size: int) -> None:
+        """Nothing needs to divide."""
+
+    def rows_here(self, size: int) -> None:
+        """All rows."""
+
+    def part_here(self) -> tuple[int, int]:
+        """The one part."""
+        return 0, 1
+
+    def place(self, batch: Batch, size: int) -> Batch:  # noqa: ARG002 - of the protocol
+        """See `Layout`."""
+        return jax.device_put(batch, self.data_sharding)
+
+    def gathered(self, gather: Gather, arrays: Any, indices: jax.Array) -> Batch:
+        """See `Layout`."""
+        return gather(arrays, indices)
+
+    def by_row(self, values: Any) -> Any:
+        """See `Layout`."""
+        return values
+
+    def laid(self, batch: Batch, size: int) -> Batch:  # noqa: ARG002 - of the protocol
+        """See `Layout`."""
+        return batch
+
+
+@dataclass(frozen=True)
+class OverMesh:
+    """Batches over a mesh of devices, of one process or many. A field of fewer dimensions than the spec takes its head."""
+
+    sharding: NamedSharding
+
+    @property
+    def data_sharding(self) -> NamedSharding:
+        """A copy on every device."""
+        return self._sharding_of(PartitionSpec())
+
+    @functools.cached_property
+    def num_processes(self) -> int:
+        """See `Layout`."""
+        return len(_processes(self.sharding))
+
+    @functools.cached_property
+    def num_shards(self) -> int:
+        """How many parts the leading dimension is cut into."""
+        return math.prod(self.sharding.mesh.shape[axis] for axis in self._axes)
+
+    def check(self, spec: ElementSpec, batch_size: int, last_size: int) -> None:
+        """See `Layout`.
+
+        Raises:
+            ValueError: Names the batch size, or the field and its dimension, with the number of shards.
+        """
+        shards = f"the {self.num_shards} shards of its axis {'x'.join(map(str, self._axes))!r}"
+        if over := batch_size % self.num_shards:
+            near = " or ".join(str(size) for size in (batch_size - over, batch_size - over + self.num_shards) if size)
+            raise ValueError(
+                f"batch_size={batch_size} does not divide over {shards} in sharding={self.sharding}; take {near}"
+            )
+        if last_size % self.num_shards:
+            raise ValueError(
+                f"the last batch of a run has {last_size} records, which do not divide over {shards}; pass drop_last=True, "
+                "or pad_last='valid', which completes it and says which records are real"
+            )
+        for name, leaf in named_fields(batch_struct(spec, batch_size)).items():
+            try:
+                self._for_shape(leaf.shape).shard_shape(leaf.shape)
+            except ValueError as cause:
+                raise ValueError(
+                    f"field {name!r} of shape {list(leaf.shape)} cannot be laid out by {self.sharding.spec} over the mesh "
+                    f"{dict(self.sharding.mesh.shape)}: {cause}"
+                ) from cause
+
+    def rows_here(self, size: int) -> np.ndarray | None:
+        """See `Layout`.
+
+        Raises:
+            ValueError: A stream ended with a batch that does not divide.
+        """
+        if size % self.num_shards:
+            self.check({}, self.num_shards, size)
+        return None if self.sharding.is_fully_addressable else _rows_of(self._rows, size, jax.process_index())
+
+    def part_here(self) -> tuple[int, int] | None:
+        """See `Layout`."""
+        parts = sorted({tuple(_rows_of(self._rows, self.num_shards, process)) for process in _processes(self.sharding)})
+        blocks = np.arange(self.num_shards).reshape(len(parts), -1) if self.num_shards % len(parts) == 0 else None
+        if blocks is None or parts != [tuple(block) for block in blocks.tolist()]:
+            return None
+        return parts.index(tuple(_rows_of(self._rows, self.num_shards, jax.process_index()))), len(parts)
+
+    def place(self, batch: Batch, size: int) -> Batch:
+        """See `Layout`."""
+        if self.sharding.is_fully_addressable:
+            return jax.device_put(batch, jax.tree.map(lambda leaf: self._for_shape(leaf.shape), batch))
+
+        def assembled(own: Any) -> Any:
+            shape = (size, *own.shape[1:])
+            return jax.make_array_from_process_local_data(self._for_shape(shape), np.asarray(own), shape)
+
+        return jax.tree.map(assembled, batch)
+
+    def gathered(self, gather: Gather, arrays: Any, indices: jax.Array) -> Batch:
+        """See `Layout`. A manual map over the devices: nothing is left to the partitioner, and nothing is communicated."""
+        leading = self._rows.spec
+        spread = jax.shard_map(
+            gather,
+            mesh=self.sharding.mesh,
+            in_specs=(PartitionSpec(), leading),
+            out_specs=leading,
+            check_vma=False,
+        )
+        return spread(arrays, self.by_row(indices))
+
+    def by_row(self, values: Any) -> Any:
+        """See `Layout`."""
+        return jax.tree.map(lambda value: self._constrained(value, self._rows), values)
+
+    def laid(self, batch: Batch, size: int) -> Batch:
+        """See `Layout`."""
+        return jax.tree.map(
+            lambda leaf: (
+                self._constrained(leaf, self._for_shape(leaf.shape)) if leaf.ndim and leaf.shape[0] == size else leaf
+            ),
+            batch,
+        )
+
+    @property
+    def _axes(self) -> tuple[Any, ...]:
+        leading = self.sharding.spec[0] if len(self.sharding.spec) else None
+        return leading if isinstance(leading, tuple) else () if leading is None else (leading,)
+
+    @functools.cached_property
+    def _rows(self) -> NamedSharding:
+        return self._sharding_of(PartitionSpec(*self.sharding.spec[:1]))
+
+    @functools.cached_property
+    def _is_explicit(self) -> bool:
+        return any(kind == AxisType.Explicit for kind in self.sharding.mesh.axis_types)
+
+    def _sharding_of(self, spec: PartitionSpec) -> NamedSharding:
+        return NamedSharding(self.sharding.mesh, spec, memory_kind=self.sharding.memory_kind)
+
+    def _for_shape(self, shape: tuple[int, ...]) -> NamedSharding:
+        return self._by_rank[min(len(shape), len(self.sharding.spec))]
+
+    @functools.cached_property
+    def _by_rank(self) -> list[NamedSharding]:
+        return [
+            self._sharding_of(PartitionSpec(*self.sharding.spec[:rank])) for rank in range(len(self.sharding.spec) + 1)
+        ]
+
+    def _constrained(self, value: Any, sharding: NamedSharding) -> Any:
+        # on a mesh of explicit axes a constraint only asserts what the type says already
+        if self._is_explicit:
+            return jax.sharding.reshard(value, sharding)
+        return jax.lax.with_sharding_constraint(value, sharding)
+
+
+DEFAULT: Final[Layout] = OneDevice()
+
+_EXPLICIT_AXES: Final = (0, 10)  # the first jax whose random numbers follow them without a mesh set around the program
+
+
+def layout_of(sharding: Any) -> Layout:
+    """The layout that a pipeline's ``sharding`` asks for.
+
+    Raises:
+        TypeError: It is no sharding of a kind that can be laid out by fields.
+        ValueError: This process has none of its devices, or its spec leaves the leading dimension open.
+    """
+    if sharding is None:
+        return DEFAULT
+    is_abstract = isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, AbstractMesh)
+    if is_abstract or not isinstance(sharding, NamedSharding | SingleDeviceSharding):
+        raise TypeError(
+            "sharding is a jax.sharding.NamedSharding, such as NamedSharding(jax.make_mesh((4,), ('data',)), "
+            f"PartitionSpec('data')), or a SingleDeviceSharding, not {sharding!r:.80}"
+        )
+    if not sharding.addressable_devices:
+        raise ValueError(
+            f"process {jax.process_index()} has none of the devices of sharding={sharding}; every process that builds the "
+            "pipeline needs one, so make the mesh of jax.devices()"
+        )
+    if isinstance(sharding, SingleDeviceSharding):
+        return OneDevice(sharding)
+    if PartitionSpec.UNCONSTRAINED in tuple(sharding.spec):
+        raise ValueError(f"sharding={sharding} leaves a dimension unconstrained; name its axis, or None")
+    if AxisType.Explicit in sharding.mesh.axis_types and jax.__version_info__ < _EXPLICIT_AXES:
+        raise ValueError(
+            f"jax {jax.__version__} loses the axes of an explicit mesh inside of compiled code; make the mesh with "
+            "axis_types=(AxisType.Auto, ...), or take jax 0.10 or newer"
+        )
+    return OverMesh(sharding)
+
+
+def put(arrays: Any, sharding: Sharding | None) -> Any:
+    """A pytree of arrays that every process has whole, placed as ``sharding`` says; of None on the default device."""
+    if sharding is None or sharding.is_fully_addressable:
+        return jax.device_put(arrays, sharding)
+
+    def spread(leaf: Any) -> Any:
+        if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(spread(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        return jax.make_array_from_process_local_data(sharding, np.asarray(leaf), np.shape(leaf))
+
+    return jax.tree.map(spread, arrays)
+
+
+class PlacedOnce:
+    """Arrays where shardings want them, each placed once for as long as it is the same array."""
+
+    def __init__(self) -> None:
+        self._held: dict[Sharding, list[tuple[Any, Any]]] = {}
+
+    def put(self, arrays: Any, sharding: Sharding) -> Any:
+        """`put`, or what it gave before."""
+        leaves, form = jax.tree.flatten(arrays)
+        held = self._held.get(sharding, [])
+        known = held if len(held) == len(leaves) else [(None, None)] * len(leaves)
+        placed = [
+            (leaf, copy if leaf is own else put(leaf, sharding))
+            for leaf, (own, copy) in zip(leaves, known, strict=True)
+        ]
+        self._held[sharding] = placed
+        return jax.tree.unflatten(form, [copy for _, copy in placed])
+
+
+@functools.lru_cache(maxsize=256)
+def _rows_of(rows: NamedSharding, size: int, process: int) -> np.ndarray:
+    spans = {
+        (span.start or 0, size if span.stop is None else span.stop)
+        for device, (span,) in rows.devices_indices_map((size,)).items()
+        if _process(device) == process
+    }
+    found = np.concatenate([np.arange(*span) for span in sorted(spans)])
+    found.flags.writeable = False
+    return found
+
+
+def _processes(sharding: Sharding) -> set[int]:
+    return {_process(device) for device in sharding.device_set}
+
+
+def _process(device: Any) -> int:
+    index: int = device.process_index
+    return index
+
+
+def reference_to(array: Any) -> Any:
+    """A ``jax.Ref`` that holds a copy of the array, and outlives the trace in which it is made."""
+    with jax.core.eval_context():  # ensure_compile_time_eval would make a tracer of it under jax.grad and jax.vmap
+        return jax.new_ref(array)
+
+
+# By way of the whole array, which a compiled function does not copy: ``ref[indices]`` is taken apart into an index for each
+# number of each row (0.8.1 to 0.10.2 at least). Compiled on their own, because outside of a program it would be copied.
+
+
+@jax.jit
+def read_rows(reference: Any, indices: Any) -> Any:
+    """The rows (k, ...) at int (k,) ``indices``, all of which must be in range; O(k)."""
+    return reference[...].at[indices].get(mode="promise_in_bounds")
+
+
+@jax.jit
+def write_rows(reference: Any, indices: Any, rows: Any) -> None:
+    """Put rows in place at ``indices``; O(k), if they were made of what was read before: else XLA may copy all of it."""
+    reference[...] = reference[...].at[indices].set(rows, mode="promise_in_bounds")

@@ -1,0 +1,1 @@
+"""The order of records: positions of an endless stream to record indices, by arithmetic alone."""

@@ -1,0 +1,280 @@
+"""Which record stands at a position of an endless stream: epochs, shuffles and shards as integer arithmetic.
+
+O(1) a record in time and memory, with nothing to store and nothing to checkpoint; the same rule runs on NumPy and under
+``jax.jit``, equal to the bit. The shuffle itself is in `permutation`.
+"""
+
+import functools
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from datarax_core.background import Ahead
+
+from .permutation import BLOCK, DEVICE_LIMIT, SORTED_UP_TO, Integers, key_words, round_keys, shuffle, sorted_order
+
+
+def seed_number(seed: Any) -> int:
+    """The seed; JAX would take larger ones modulo 2**32, and with them the same stream for two seeds."""
+    number = whole_number("seed", seed, at_least=0)
+    if number >= 2**32:
+        raise ValueError(f"seed is less than 2**32, not {seed!r}; larger ones would give the stream of another seed")
+    return number
+
+
+def whole_number(field: str, value: Any, *, at_least: int, hint: str = "") -> int:
+    """The number; refused are smaller ones (``ValueError``), and what is no integer, also 4.0 and True (``TypeError``)."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{field} is an integer, not {value!r}{hint}")
+    if value < at_least:
+        raise ValueError(f"{field} is at least {at_least}, not {value!r}{hint}")
+    return int(value)
+
+
+_EPOCHS_HELD: Final = 16
+
+
+class Window:
+    """Record indices at O(1) a record, however large the epoch. Bounded, and never part of a state.
+
+    Args:
+        compute: The records at positions ``(start, size)``.
+        capacity: How many positions are held; a request for more is computed and not held.
+        background: Whether a stream that outlasts the first stretch has the next one computed on a thread, while one is
+            served. The thread ends when the window is dropped.
+    """
+
+    def __init__(self, compute: Callable[[int, int], np.ndarray], *, capacity: int, background: bool = False) -> None:
+        self._compute = compute
+        self._capacity = capacity
+        self._background = background
+        self._start = 0
+        self._held = np.empty(0, np.int64)
+        self._ahead: Ahead[np.ndarray] | None = None
+
+    def take(self, start: int, size: int) -> np.ndarray:
+        """int64 (size,): the records at ``start .. start + size``; a read-only view."""
+        at = start - self._start
+        if 0 <= at <= len(self._held) - size:
+            return self._held[at : at + size]
+        if size > self._capacity:
+            return _read_only(self._compute(start, size))
+        is_first = not len(self._held)
+        self._held, self._start = _read_only(self._stretch(start)), start
+        if self._background and not is_first:
+            self._begin(start + self._capacity // max(size, 1) * size)
+        return self._held[:size]
+
+    def _stretch(self, start: int) -> np.ndarray:
+        if self._ahead is not None and self._ahead.first == start:
+            return self._ahead.take()
+        return self._compute(start, self._capacity)
+
+    def _begin(self, start: int) -> None:
+        """Have the stretch from ``start`` on computed; it is what batches of one size ask for next."""
+        if self._ahead is None:
+            compute, capacity = self._compute, self._capacity
+            self._ahead = Ahead(lambda begin: compute(begin, capacity), name="order")
+        self._ahead.forget()
+        self._ahead.announce(start)
+
+
+def stretch_of(epoch: int, batch: int, *, at_most: int) -> int:
+    """How many positions to hold: whole epochs, but no more than a loop may want soon, or an even part of a long one.
+
+    So the last stretch of a loop does not reach far past its end.
+    """
+    held = max(batch, min(at_most, _EPOCHS_HELD * epoch))
+    wanted = held // epoch * epoch or -(-epoch // -(-epoch // held))
+    return -(-wanted // batch) * batch
+
+
+def _read_only(indices: np.ndarray) -> np.ndarray:
+    indices.flags.writeable = False
+    return indices
+
+
+def record_numbers(indices: Any, length: int, title: str) -> np.ndarray:
+    """Concrete record indices as an int array (k,); none at all are an empty one.
+
+    Raises:
+        TypeError: They are no integers, or no array of one axis.
+        IndexError: One of them is no record of the ``length`` that ``title`` has.
+    """
+    numbers = np.asarray(indices)
+    if numbers.shape == (0,):
+        return numbers.astype(np.int64)
+    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
+        raise TypeError(f"records of {title} are named by integers, such as np.array([0, 5]), not {indices!r:.80}")
+    if numbers.min() < 0 or numbers.max() >= length:
+        wrong = numbers[(numbers < 0) | (numbers >= length)][0]
+        raise IndexError(f"record {wrong} is out of range: {title} has {length} records")
+    return numbers
+
+
+def as_integer(field: str, value: Any) -> int:
+    """The integer that ``value`` is, of Python, NumPy or JAX.
+
+    Raises:
+        TypeError: It is none.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{field} is an integer, not {value!r:.80}") from None
+
+
+ORDER_RULE: Final = 1
+"""Version of the arithmetic. It is part of every saved state: a new rule is a new order."""
+
+HOST_LIMIT: Final = 2**63 - 1
+
+_EPOCHS_SHARED: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The order of an endless stream over ``length`` records, epoch after epoch.
+
+    With ``num_shards`` > 1 it is the part of that order that shard ``shard`` serves: positions ``shard``, ``shard +
+    num_shards``, ... of each epoch, so that shards are disjoint and together complete.
+    """
+
+    length: int
+    shard: int = 0
+    num_shards: int = 1
+
+    def __post_init__(self) -> None:
+        for field in ("length", "shard", "num_shards"):  # NumPy's integers would lack the methods of Python's
+            object.__setattr__(self, field, as_integer(field, getattr(self, field)))
+        if not 1 <= self.length <= HOST_LIMIT:
+            raise ValueError(f"an order needs 1 to 2**63 - 1 records, not {self.length!r}")
+        if not 0 <= self.shard < self.num_shards:
+            raise ValueError(f"shard {self.shard!r} is not one of 0 .. {self.num_shards - 1}; number shards from 0")
+        if self.shard >= self.length:
+            raise ValueError(f"shard {self.shard} of {self.num_shards} is empty: there are {self.length} records only")
+
+    @property
+    def epoch_length(self) -> int:
+        """Records in one epoch of this shard."""
+        return -(-(self.length - self.shard) // self.num_shards)
+
+    def record_indices(self, start: int | jax.Array, size: int, key: jax.Array | np.ndarray | None = None) -> Integers:
+        """The records at positions ``start .. start + size``.
+
+        Args:
+            start: First position, 0 or more. A Python integer may be any size as long as its epoch has 64 bits; a traced
+                one must stay under 2**31.
+            size: How many positions.
+            key: PRNG key (typed, or its uint32 words) that selects the shuffle; None for records in sequence.
+
+        Returns:
+            int64 (size,) NumPy array, or int32 (size,) JAX array if ``start`` or ``key`` is traced. O(size) time and memory.
+
+        Raises:
+            TypeError: ``start`` or ``size`` is no integer.
+            ValueError: ``start`` or ``size`` is negative, or a traced order is asked for more than 2**31 - 1 records.
+        """
+        size = whole_number("size", size, at_least=0)
+        if isinstance(start, jax.core.Tracer):
+            if not jnp.issubdtype(start.dtype, np.integer):
+                raise TypeError(f"a position is an integer, not {start.dtype}")
+            wide = start if start.dtype.itemsize >= 4 else start.astype(np.int32)
+            return self._on_device(wide, size, key)
+        start = as_integer("a position", start)
+        if start < 0:
+            raise ValueError(f"position {start} is before the start of the stream; positions count from 0")
+        return (self._on_device if isinstance(key, jax.core.Tracer) else self._on_host)(start, size, key)
+
+    def _on_host(self, start: int, size: int, key: jax.Array | np.ndarray | None) -> np.ndarray:
+        epoch, offset = divmod(start, self.epoch_length)
+        if key is None:
+            # uint64: offset + size may pass 2**63
+            rows = np.uint64(offset) + np.arange(size, dtype=np.uint64)
+            return (rows % np.uint64(self.epoch_length)).astype(np.int64) * self.num_shards + self.shard
+        keys = _keys_of(np.asarray(key_words(key)), epoch, self._epochs_in(offset, size))
+        if self.epoch_length > BLOCK:
+            return self._epoch_by_epoch(offset, size, keys)
+        passed, rows = np.divmod(offset + np.arange(size), self.epoch_length)
+        positions = rows * self.num_shards + self.shard
+        if self.length <= SORTED_UP_TO:
+            return np.asarray(sorted_order(self.length, keys)[passed, positions])
+        return np.asarray(shuffle(positions, self.length, keys[passed].T if len(keys) > 1 else keys[0]))
+
+    def _epoch_by_epoch(self, offset: int, size: int, keys: np.ndarray) -> np.ndarray:
+        """The same for long epochs: one key for many positions, which costs a third less than a key for each."""
+        indices = np.empty(size, np.int64)
+        done = 0
+        for epoch_keys in keys:
+            span = min(self.epoch_length - offset, size - done)
+            positions = np.arange(offset, offset + span, dtype=np.int64) * self.num_shards + self.shard
+            indices[done : done + span] = shuffle(positions, self.length, epoch_keys)
+            done, offset = done + span, 0
+        return indices
+
+    def _epochs_in(self, offset: int, size: int) -> int:
+        return max(offset + size - 1, 0) // self.epoch_length + 1
+
+    def _on_device(self, start: int | jax.Array, size: int, key: jax.Array | np.ndarray | None) -> Integers:
+        if self.length > DEVICE_LIMIT:
+            raise ValueError(
+                f"{self.length} records are more than the {DEVICE_LIMIT} that 32-bit positions under jit can address; "
+                "iterate from Python, where positions are 64-bit"
+            )
+        length = np.uint32(self.epoch_length)
+        low, high, offset = _located(start, self.epoch_length)
+        rows = offset + jnp.arange(size, dtype=np.uint32)
+        spanned = 2 if size <= self.epoch_length else (size - 1) // self.epoch_length + 2
+        passed = (rows >= length).astype(np.uint32) if spanned == 2 else rows // length
+        positions = (rows - passed * length) * np.uint32(self.num_shards) + np.uint32(self.shard)
+        if key is None:
+            return positions.astype(np.int32)
+        ahead = jnp.arange(spanned, dtype=np.uint32)
+        epochs = low + ahead
+        keys = round_keys(key_words(key), epochs, high + (epochs < low).astype(np.uint32))  # a sum that wraps carries
+        if self.length <= SORTED_UP_TO:
+            return sorted_order(self.length, keys)[passed, positions].astype(np.int32)
+        row_keys = jnp.where(passed[None] == 0, keys[0][:, None], keys[1][:, None]) if spanned == 2 else keys[passed].T
+        return shuffle(positions, self.length, row_keys).astype(np.int32)
+
+
+def epochs_of(start: int | jax.Array, size: int, epoch_length: int) -> Integers:
+    """int (size,): the epoch of each of the positions ``start .. start + size``; of a Python integer, one of any size."""
+    if not isinstance(start, int):
+        return (start + jnp.arange(size)) // epoch_length
+    epoch, offset = divmod(start, epoch_length)
+    return epoch + (offset + np.arange(size)) // epoch_length
+
+
+def _located(start: int | jax.Array, epoch_length: int) -> tuple[Integers, Integers, Integers]:
+    """uint32 (low word of the epoch, its high word, position in it) of a position, traced or not."""
+    if isinstance(start, int):
+        epoch, rest = divmod(start, epoch_length)
+        return np.uint32(epoch & 0xFFFFFFFF), np.uint32(epoch >> 32), np.uint32(rest)
+    epochs, rests = jnp.divmod(start, start.dtype.type(epoch_length))
+    high = (epochs >> 32).astype(np.uint32) if start.dtype.itemsize == 8 else np.uint32(0)
+    return epochs.astype(np.uint32), high, rests.astype(np.uint32)
+
+
+def _keys_of(words: np.ndarray, first: int, count: int) -> np.ndarray:
+    """The round keys of ``count`` epochs; of one or two, which many stretches share, held: they cost 0.3 ms."""
+    if count > _EPOCHS_SHARED:
+        return np.asarray(round_keys(words, *_epoch_words(first, count)))
+    return np.concatenate([_held_keys(words.tobytes(), epoch) for epoch in range(first, first + count)])
+
+
+@functools.lru_cache(maxsize=4096)
+def _held_keys(words: bytes, epoch: int) -> np.ndarray:
+    keys: np.ndarray = round_keys(np.frombuffer(words, np.uint32), *_epoch_words(epoch, 1))
+    keys.flags.writeable = False
+    return keys
+
+
+def _epoch_words(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    epochs = np.uint64(first) + np.arange(count, dtype=np.uint64)
+    return (epochs & np.uint64(0xFFFFFFFF)).astype(np.uint32), (epochs >> np.uint64(32)).astype(np.uint32)

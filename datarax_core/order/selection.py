@@ -1,0 +1,150 @@
+"""Which records a part of a source has: a range of its indices, or of a fixed shuffle of them, cut by named shares."""
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import accumulate
+from typing import Any, Final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .order import ORDER_RULE
+from .permutation import SORTED_UP_TO, Integers, round_keys, shuffle, sorted_order
+
+_ROUNDING: Final = 1e-12  # by how much shares such as 0.7, 0.2 and 0.1 may miss 1
+
+
+def cut(shares: Mapping[str, float], length: int, title: str) -> dict[str, range]:
+    """Disjoint ranges of ``length`` places, one after another as they are named; together all of them if shares sum to 1.
+
+    Args:
+        shares: Floats are parts of one, integers are numbers of records.
+        length: How many places there are.
+        title: What errors call the source.
+
+    Raises:
+        TypeError: A share is no number, or shares of both kinds are mixed.
+        ValueError: There are no shares, one is out of range or leaves a part empty, or they sum to more than there is.
+    """
+    if not shares:
+        raise ValueError(f"a split of {title} needs a share for each part, such as split(train=0.9, test=0.1)")
+    kinds = {_is_count(name, share, title) for name, share in shares.items()}
+    if len(kinds) > 1:
+        listed = ", ".join(f"{name}={share!r}" for name, share in shares.items())
+        raise TypeError(
+            f"the shares of a split of {title} are all parts of one (floats) or all numbers of records (integers), not both: "
+            f"{listed}"
+        )
+    ends = _ends_of_counts(shares, length, title) if kinds == {True} else _ends_of_parts(shares, length, title)
+    parts = {name: range(start, end) for name, start, end in zip(shares, [0, *ends], ends, strict=False)}
+    if empty := next((name for name, part in parts.items() if not part), None):
+        raise ValueError(
+            f"part {empty!r} of {title} would be empty: {shares[empty]!r} of {length} records is none of them; give it more"
+        )
+    return parts
+
+
+def _is_count(name: str, share: object, title: str) -> bool:
+    is_count = isinstance(share, int | np.integer) and not isinstance(share, bool)
+    if not is_count and not isinstance(share, float | np.floating):
+        raise TypeError(f"share {name}={share!r} of {title} is no number; give a part of one, or a number of records")
+    if is_count and share < 1:  # type: ignore[operator]  # a number, as was just seen
+        raise ValueError(f"share {name}={share!r} of {title} is out of range: a number of records is at least 1")
+    if not is_count and not 0 < share <= 1:  # type: ignore[operator]  # likewise
+        raise ValueError(f"share {name}={share!r} of {title} is out of range: a part of one is more than 0, at most 1")
+    return is_count
+
+
+def _ends_of_counts(shares: Mapping[str, float], length: int, title: str) -> list[int]:
+    ends = list(accumulate(map(int, shares.values())))
+    if ends[-1] > length:
+        raise ValueError(f"the parts of {title} have {ends[-1]} records together, and there are {length}; ask for less")
+    return ends
+
+
+def _ends_of_parts(shares: Mapping[str, float], length: int, title: str) -> list[int]:
+    parts = list(map(float, shares.values()))
+    sums = [math.fsum(parts[: count + 1]) for count in range(len(parts))]
+    if sums[-1] > 1 + _ROUNDING:
+        raise ValueError(f"the shares of {title} sum to {sums[-1]!r}, which is more than 1; make them smaller")
+    # a fraction: the product of a float and a large length would be off by some records
+    return [length if total > 1 - _ROUNDING else round(Fraction(total) * length) for total in sums]
+
+
+_SPLIT_WORDS: Final = (0x73706C69, 0x74)  # "split": four words, where the key of an order has two
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A fixed set of the record indices of a source that has ``population`` records, in a fixed sequence.
+
+    Record i of the subset is record ``rows[i]`` of its parent; with a ``seed``, the record at place ``rows[i]`` of the
+    shuffle that the seed selects.
+    """
+
+    population: int
+    rows: range
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.rows:  # one form for one set; a step that is never taken might be larger than an index
+            step = self.rows.step if len(self.rows) > 1 else 1
+            rows = range(self.rows.start, self.rows[-1] + (1 if step > 0 else -1), step)
+            object.__setattr__(self, "rows", rows)
+
+    def __str__(self) -> str:
+        """``[10:20]`` or ``[0:90] of 100 shuffled with seed 0``: the parts of a split differ in nothing else."""
+        rows = self.rows
+        stop = "" if rows.stop < 0 else rows.stop
+        text = f"[{rows.start}:{stop}]" if rows.step == 1 else f"[{rows.start}:{stop}:{rows.step}]"
+        return text if self.seed is None else f"{text} of {self.population} shuffled with seed {self.seed}"
+
+    def fingerprint(self) -> str:
+        """What a saved state must find again."""
+        return str(self) if self.seed is None else f"{self}, rule {ORDER_RULE}"
+
+    def parent_indices(self, indices: Integers) -> Integers:
+        """int64 (k,): the parent's record indices for concrete ones of the subset, all of them in range."""
+        rows = np.asarray(indices, np.int64) * self.rows.step + self.rows.start
+        return rows if self.seed is None else _permuted(rows, self.population, split_keys(self.seed))
+
+    def traced(self) -> tuple["TracedSelection", tuple[Any, ...]]:
+        """(function of arguments and traced indices, its arguments): selections of one kind share the function."""
+        bounds = np.asarray([self.rows.start, self.rows.step], np.int32)
+        if self.seed is None:
+            return TracedSelection(None), (bounds, None)
+        return TracedSelection(self.population), (bounds, split_keys(self.seed))
+
+
+@dataclass(frozen=True)
+class TracedSelection:
+    """`Selection.parent_indices` in compiled code. What differs between parts of one source is an argument, not in here."""
+
+    population: int | None
+
+    def __call__(self, arguments: tuple[Any, ...], indices: jax.Array) -> jax.Array:
+        """int32 (k,): the parent's record indices."""
+        bounds, keys = arguments
+        rows: jax.Array = indices.astype(np.int32) * bounds[1] + bounds[0]
+        return (
+            rows
+            if self.population is None
+            else jnp.asarray(_permuted(rows, self.population, jnp.asarray(keys)), np.int32)
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def split_keys(seed: int) -> np.ndarray:
+    """uint32 (1, 2 * ROUNDS): the round keys of a split, apart from those of every order."""
+    words = np.asarray([seed, 0, *_SPLIT_WORDS], np.uint32)
+    keys: np.ndarray = round_keys(words, np.zeros(1, np.uint32), np.zeros(1, np.uint32))
+    keys.flags.writeable = False
+    return keys
+
+
+def _permuted(rows: Integers, length: int, keys: Integers) -> Integers:
+    return sorted_order(length, keys)[0, rows] if length <= SORTED_UP_TO else shuffle(rows, length, keys[0])

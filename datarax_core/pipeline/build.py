@@ -1,0 +1,98 @@
+"""Sources from configs: names resolved by the registry, random streams derived from one seed."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+from flax import nnx
+from pydantic import TypeAdapter, ValidationError
+
+from datarax_core.config.files import Origin
+from datarax_core.config.messages import plugin_cause, problems
+from datarax_core.config.models import SourceConfig
+from datarax_core.errors import ConfigError
+from datarax_core.order.order import seed_number
+from datarax_core.registry.pipeline_config import AnySource, PipelineConfig
+from datarax_core.registry.sources import SourceRegistry, default_hooks, given_or_default
+from datarax_core.sources.source import DataSourceModule
+from datarax_core.stages.build import PlacedStageError
+
+
+@contextmanager
+def placing_stages_of(config: PipelineConfig) -> Iterator[None]:
+    """A stage of the config that is refused in the block is told with its line.
+
+    Raises:
+        ConfigError: It cannot work on the records.
+    """
+    try:
+        yield
+    except PlacedStageError as refused:
+        if refused.number >= len(config.stages):  # one of those that were made in Python
+            raise
+        place = ("stages", refused.number, *refused.option)
+        raise ConfigError.of([config.problem(place, refused.reason)]) from refused
+
+
+_ANY_SOURCE: TypeAdapter[SourceConfig] = TypeAdapter(AnySource)
+
+
+class SourceBuilder:
+    """Builds a source and, through it, the sources that its config nests.
+
+    Each source finds its random streams in `rngs`: those of ``nnx.Rngs(seed)`` for the outermost, so that a config and the
+    same source built in Python serve one stream; for the others streams folded from the seed and their place in the config.
+    """
+
+    def __init__(self, registry: SourceRegistry, seed: int) -> None:
+        self.rngs = nnx.Rngs(seed)
+        self._registry = registry
+        self._hooks = default_hooks()
+        self._hooks.load_installed()
+        self._seed = seed
+        self._built = 0
+
+    def __call__(self, config: SourceConfig) -> DataSourceModule:
+        """The source of one config, and first those that it nests; as ``datarax_create_source`` makes them.
+
+        Raises:
+            TypeError: What an implementation of the hook returned is no source.
+        """
+        outer = self.rngs
+        if self._built:
+            self.rngs = nnx.Rngs(jax.random.fold_in(jax.random.key(self._seed), self._built))
+        self._built += 1
+        try:
+            source = self._hooks.call.datarax_create_source(config=config, build=self)
+        finally:
+            self.rngs = outer
+        if not isinstance(source, DataSourceModule):
+            raise TypeError(
+                f"datarax_create_source gave {source!r:.80} for the source {config.type!r}; an implementation returns a source "
+                "or None, and a wrapper what its `yield` gives"
+            )
+        return source
+
+    def from_class(self, config: SourceConfig) -> DataSourceModule:
+        """The source that the class behind the config's ``type`` makes of it: what there is if no hook makes another."""
+        source: DataSourceModule = self._registry.get(config.type).from_config(config, self)
+        return source
+
+
+def build_source(
+    config: SourceConfig | Mapping[str, Any], registry: SourceRegistry | None = None, *, seed: int = 0
+) -> DataSourceModule:
+    """The source that a config describes.
+
+    Raises:
+        ConfigError: The mapping is invalid; every problem with its place.
+        PluginError: The source it names cannot be used; the subclass says why.
+    """
+    registry, seed = given_or_default(registry), seed_number(seed)
+    try:
+        valid: SourceConfig = _ANY_SOURCE.validate_python(config, context={"registry": registry})
+    except ValidationError as invalid:
+        invalid.__cause__ = plugin_cause(invalid)
+        raise ConfigError.of(problems(invalid, config, Origin("source"))) from invalid
+    return SourceBuilder(registry, seed)(valid)

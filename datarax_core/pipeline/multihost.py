@@ -1,0 +1,97 @@
+"""One pipeline on several processes: whether they agree on what it is, and which part of a stream each reads."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding
+
+from datarax_core.devices.layout import Layout
+from datarax_core.registry.stages import Stage
+from datarax_core.sources.source import DataSourceModule
+from datarax_core.stages.apply import stage_name
+from datarax_core.stages.fields import WithBeside
+
+
+def part_of(source: DataSourceModule, layout: Layout) -> tuple[DataSourceModule, tuple[int, int] | None]:
+    """(the source that this process reads, its (part, num_parts)): a stream that can be split is; None if not."""
+    if source.access != "stream" or layout.num_processes == 1:
+        return source, None
+    part = layout.part_here()
+    if part is None or part[1] == 1 or (split := source.process_part(*part)) is None:
+        return source, None
+    return split, part
+
+
+def what_is_run(source: DataSourceModule, stages: Any, sharding: Any) -> dict[str, Any]:
+    """What processes must have alike so that they run the same programs on the same devices; nothing of it is in a state."""
+    are_configs = Stage | WithBeside
+    titles = [repr(stage) if isinstance(stage, are_configs) else stage_name(stage) for stage in stages]
+    names = {"stages": titles, "access": source.access}
+    if not isinstance(sharding, NamedSharding):
+        return names
+    devices = [device.id for device in sharding.mesh.devices.flat]
+    return {**names, "sharding": f"{sharding.spec} over {dict(sharding.mesh.shape)} of devices {devices}"}
+
+
+def require_agreement(facts: dict[str, Any], layout: Layout) -> None:
+    """Compare what the processes of a pipeline must have alike. A collective, if there are several.
+
+    Raises:
+        ValueError: Names each fact that differs, and its value on every process.
+    """
+    if layout.num_processes == 1 or layout.num_processes != jax.process_count():
+        return
+    texts = {name: json.dumps(fact, sort_keys=True, default=str) for name, fact in facts.items()}
+    everywhere = [json.loads(text) for text in _gathered(json.dumps(texts))]
+    if differing := _differing(everywhere):
+        raise ValueError(
+            f"the processes of this pipeline do not agree: {'; '.join(differing)}. Build it from the same config, data and "
+            "seed, and restore it from the same state, on all of them"
+        )
+
+
+def require_on_all(check: Callable[[], dict[str, Any]], layout: Layout) -> None:
+    """Run a check that gives facts for `require_agreement`; where it raises on one process, all are refused.
+
+    Raises:
+        ValueError: As `require_agreement`, or another process was refused.
+        Whatever the check raised here.
+    """
+    try:
+        facts, refusal = {"refused": None, **check()}, None
+    except Exception as error:  # noqa: BLE001 - the others wait for what became of it here
+        facts, refusal = {"refused": str(error)}, error
+    try:
+        require_agreement(facts, layout)
+    except ValueError as disagreement:
+        raise refusal or disagreement from None
+    if refusal is not None:
+        raise refusal
+
+
+def _differing(everywhere: list[dict[str, str]]) -> list[str]:
+    shared = set.intersection(*map(set, everywhere))
+    differing = [name for name in sorted(shared) if len({facts[name] for facts in everywhere}) > 1]
+    names = differing or sorted(set.union(*map(set, everywhere)) - shared)
+    sentences = []
+    for name in names:
+        holders: dict[str, list[str]] = {}
+        for process, facts in enumerate(everywhere):
+            holders.setdefault(facts.get(name, "missing"), []).append(str(process))
+        listed = (f"{value:.200} on process {', '.join(processes)}" for value, processes in holders.items())
+        sentences.append(f"{name} is {' and '.join(listed)}")
+    return sentences
+
+
+def _gathered(text: str) -> list[str]:
+    """The texts of all processes, by the index of the process."""
+    content = np.frombuffer(text.encode(), np.uint8)
+    lengths = np.asarray(multihost_utils.process_allgather(np.array([content.size], np.int32))).ravel()
+    padded = np.zeros(int(lengths.max()), np.uint8)
+    padded[: content.size] = content
+    rows = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(lengths), -1)
+    return [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]

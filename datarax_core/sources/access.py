@@ -1,0 +1,321 @@
+"""The stateless half of a source: records by index, and record indices by position."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import jax
+import numpy as np
+from flax import nnx
+
+from datarax_core.config.models import SourceConfig, StructuralConfig
+from datarax_core.devices.callbacks import records_by_callback
+from datarax_core.devices.layout import PlacedOnce
+from datarax_core.errors import SpecError
+from datarax_core.order.order import Order, Window, epochs_of, stretch_of, whole_number
+from datarax_core.order.permutation import key_words
+from datarax_core.records.spec import Batch, ElementSpec, check_batch, device_spec, named_fields, split_beside
+
+from .columns import RecordCache
+from .module import StructuralModule
+
+
+class SourceParts:
+    """What a source holds on the host to save work; outside of its graph, and in no state."""
+
+    def __init__(self) -> None:
+        self.cache: RecordCache | None = None
+        self.spec: ElementSpec | None = None
+        self.placed = PlacedOnce()
+        self.callback = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SourceParts, ()  # a pickle carries no work that can be done again
+
+
+@dataclass(frozen=True, slots=True)
+class MergedRecords:
+    """The records of a source taken apart by ``nnx.split``; held against its element spec while they are traced."""
+
+    graphdef: Any
+
+    def __call__(self, state: Any, indices: jax.Array) -> Batch:
+        """Return the records at traced int (k,) ``indices``."""
+        source = nnx.merge(self.graphdef, state)
+        source._host = SourceParts()  # noqa: SLF001 - of its class, here and below
+        batch: Batch = source._checked_records(indices)  # noqa: SLF001
+        return batch
+
+
+Access: TypeAlias = Literal["device", "host", "stream"]
+"""By compiled code, by the host at concrete indices, or forward only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a source can do, for whoever has to choose: an overview of `access`, ``len()`` and resuming."""
+
+    random_access: bool
+    batched_reads: bool
+    traceable: bool
+    resumable: bool
+    sized: bool
+
+
+class OrderKey(nnx.Variable[Any]):
+    """uint32 (w,): the words of the key that a source's shuffle is drawn from."""
+
+
+class RecordAccess(StructuralModule):
+    """Records by index, and indices by position: what of a source does not depend on where it stands.
+
+    `DataSourceModule` adds a position that moves.
+    """
+
+    config_class: ClassVar[type[SourceConfig]]
+    """The config that ``type:`` in a file selects; its ``type`` field defaults to the registered name."""
+
+    traceable: ClassVar[bool] = False
+    """Whether `get_records` takes traced indices: True for a source whose records live on the device."""
+
+    positions_ahead: int = 1 << 14
+    """How many record indices of the order are computed at once, and held: in a millisecond, 128 KiB."""
+
+    def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
+        super().__init__(config, rngs=rngs, name=name)
+        words = self._first_key(rngs)
+        self.order_key = None if words is None else OrderKey(words)
+        self.is_random_order = self.stochastic
+        self._host = SourceParts()
+
+    # -- what an author writes -----------------------------------------------------------------------------------------------
+
+    def element_spec(self) -> ElementSpec:
+        """Pytree of ``jax.ShapeDtypeStruct`` for one record; never reads the whole data set."""
+        raise NotImplementedError(
+            f"{type(self).__name__} does not define element_spec(); return a jax.ShapeDtypeStruct for each field of a record"
+        )
+
+    def get_records(self, indices: Any) -> Batch:
+        """The records at int (k,) ``indices`` as a batch, rows in that order. Stateless."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no random access: it does not define get_records(); read it with get_batch()"
+        )
+
+    def record_indices_at(self, start: int | jax.Array, size: int, key: Any = None) -> Any:
+        """int (size,): the records at positions ``start .. start + size`` of the order that ``key`` selects.
+
+        In sequence, or the core's shuffle if `is_random_order`; epoch after epoch, without end. See `Order.record_indices`.
+
+        Raises:
+            ValueError: The order is random and ``key`` is None.
+        """
+        self._require_random_access()
+        if self.is_random_order and key is None:
+            raise ValueError(
+                f"{self.title} is shuffled: pass the key that selects the order, such as jax.random.key(0), "
+                "or source.order_words() for the source's own"
+            )
+        return self.order().record_indices(start, size, key if self.is_random_order else None)
+
+    # -- what it holds, in which order ---------------------------------------------------------------------------------------
+
+    @property
+    def access(self) -> Access:
+        """How records are reached: by compiled code, by the host, or forward only."""
+        if type(self).get_records is RecordAccess.get_records:
+            return "stream"
+        return "device" if self.traceable else "host"
+
+    def order(self) -> Order:
+        """The positions this source serves, as arithmetic."""
+        return Order(self._length())
+
+    @property
+    def epoch_length(self) -> int | None:
+        """Records in one epoch of what this source serves; None for a stream without a length."""
+        if self.access == "stream":
+            return len(self) if hasattr(type(self), "__len__") else None  # type: ignore[arg-type]  # was just seen
+        return self.order().epoch_length
+
+    @property
+    def num_records(self) -> int:
+        """How many record indices there are: ``len(self)``, unless an epoch is not each record once."""
+        return self._length()
+
+    def epochs_at(self, start: int | jax.Array, size: int) -> Any:
+        """int (size,): which epoch serves the records at positions ``start .. start + size``.
+
+        Epoch and record index together name one serving of a record: what random stages make of it depends on these.
+        """
+        return epochs_of(start, size, self.epoch_length or 1)
+
+    def order_words(self) -> Any:
+        """The key of this source's own order as uint32 words; None for records in sequence."""
+        return self.order_key.get_raw_value() if self.is_random_order and self.order_key is not None else None
+
+    def set_random_order(self, enabled: bool) -> None:  # noqa: FBT001 - the signature that users know
+        """Serve records shuffled, or in sequence; the position stays.
+
+        Raises:
+            TypeError: ``enabled`` is not True or False.
+            ValueError: There is no random stream to shuffle with.
+        """
+        if not isinstance(enabled, bool | np.bool_):
+            raise TypeError(f"the order of {self.title} is random or not: True or False, not {enabled!r:.80}")
+        if enabled and self.order_key is None:
+            raise ValueError(
+                f"{self.title} cannot shuffle: it was built without a random stream; build it as stochastic"
+            )
+        self.is_random_order = bool(enabled)
+
+    def order_window(self, size: int, *, background: bool = False) -> Window:
+        """This source's own order for concrete positions, held a stretch of at least ``size`` at a time; for one thread."""
+        words = self.order_words()
+
+        def compute(start: int, count: int) -> np.ndarray:
+            return np.array(self.record_indices_at(start, count, words))
+
+        capacity = stretch_of(self.epoch_length or 1, size, at_most=self.positions_ahead)
+        return Window(compute, capacity=capacity, background=background)
+
+    @property
+    def order_title(self) -> str:
+        """What reports call the order: ``shuffled`` or ``in sequence``, and which shard of it."""
+        order = self.order()
+        shard = f", shard {order.shard} of {order.num_shards}" if order.num_shards > 1 else ""
+        return f"{'shuffled' if self.is_random_order else 'in sequence'}{shard}"
+
+    def plan(self, num_epochs: int | None = 1) -> str:
+        """What a run of ``num_epochs`` epochs (None is endless) serves."""
+        length = self.epoch_length
+        if length is None:
+            return f"{self.title}: a stream without a length; it is read until it ends"
+        kind = "as they come" if self.access == "stream" else self.order_title
+        epochs = "without end" if num_epochs is None else f"{num_epochs} epoch{'s' if num_epochs > 1 else ''}"
+        total = "" if num_epochs is None else f", {length * num_epochs:,} records in all"
+        return f"{self.title}: {length:,} records an epoch, {kind}; {epochs}{total}"
+
+    def stats_at(self, position: int) -> dict[str, Any]:  # noqa: ARG002 - what a subclass needs
+        """What is known of the records before ``position``, for `Pipeline.stats`; of a mixture, the counts by child."""
+        return {}
+
+    # -- records -------------------------------------------------------------------------------------------------------------
+
+    def fetch(self, indices: np.ndarray) -> Batch:
+        """`get_records`, checked against the element spec, and through the cache if the config says ``cacheable``."""
+        cache = self.record_cache()
+        return self._checked_records(indices) if cache is None else cache.fetch(indices, self._checked_records)
+
+    def record_cache(self) -> RecordCache | None:
+        """Where records that were read once are kept; None if the config does not say ``cacheable``."""
+        if self.config.cacheable and self._host.cache is None:
+            self._host.cache = RecordCache(self.num_records, self.element_spec())
+        return self._host.cache
+
+    def reset_cache(self) -> None:
+        """Drop the records kept for ``cacheable``; the next fetch reads them again."""
+        self._host.cache = None
+
+    def get_batch_at(self, start: int | jax.Array, size: int, key: Any = None) -> Batch:
+        """The records at positions ``start .. start + size``: stateless, and traceable in ``start`` and ``key``.
+
+        Under a trace a source that only the host can read is reached by a callback, and fields that no device has are
+        refused by name.
+
+        Raises:
+            TypeError, ValueError: ``size`` is not a whole number from 1, or ``start`` is negative.
+        """
+        indices = self.record_indices_at(start, whole_number("size", size, at_least=1), key)
+        return self.fetch_traced(indices) if isinstance(indices, jax.core.Tracer) else self.fetch(indices)
+
+    def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:  # noqa: ARG002 - what a subclass needs
+        """`fetch` under a trace: device dtypes, fields that no device has refused by name.
+
+        ``over_mesh`` says that the trace runs on devices other than those that data was placed on.
+        """
+        self.require_no_beside()
+        return self._checked_records(indices) if self.access == "device" else self.fetch_by_callback(indices)
+
+    def fetch_by_callback(self, indices: jax.Array) -> Batch:
+        """The records under a trace by way of the host, which `fetch_on_host` is called on as the program runs.
+
+        Fields that no device has are left out.
+        """
+        return records_by_callback(self, indices)
+
+    def fetch_on_host(self, indices: np.ndarray) -> Batch:
+        """`fetch` without compiled code, which a callback from compiled code must not run."""
+        return self.fetch(indices)
+
+    @property
+    def callback_lock(self) -> threading.Lock:
+        """Held while the host answers compiled code: the devices of a mesh ask at once, and authors read without locks."""
+        return self._host.callback
+
+    def require_no_beside(self) -> None:
+        """Refuse compiled code if there are fields that no device has."""
+        beside = split_beside(self.element_spec())[1]
+        if beside:
+            raise SpecError(
+                f"{self.title} has fields that compiled code cannot carry: {', '.join(sorted(named_fields(beside)))}; "
+                "leave them out, or iterate from Python, where they ride beside the batch; a stage such as "
+                "{type: select, fields: [image, label]} leaves out what it does not name"
+            )
+
+    def compiled_records(
+        self, sharding: jax.sharding.Sharding | None = None
+    ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
+        """(function of arrays and indices, the arrays): how a compiled step reads this *device* source.
+
+        The arrays are the step's arguments, never constants in it; the function is hashable, so that equal pipelines share
+        one program. ``sharding`` puts a copy of them on every device that it names; None leaves them where they are.
+        """
+        graphdef, state = nnx.split(self.bare())
+        return MergedRecords(graphdef), state if sharding is None else self._host.placed.put(state, sharding)
+
+    def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ARG002 - what a subclass needs
+        """The fields of a *device* source that no device has, at concrete ``indices``."""
+        return {}
+
+    # -- inside --------------------------------------------------------------------------------------------------------------
+
+    def _length(self) -> int:
+        if not hasattr(type(self), "__len__"):
+            raise TypeError(f"{self.title} has no length: it does not define __len__()")
+        return len(self)  # type: ignore[arg-type]  # defined by the subclass, as was just seen
+
+    def _require_random_access(self) -> None:
+        if self.access == "stream":
+            raise NotImplementedError(
+                f"{type(self).__name__} is a stream without random access; read it with get_batch()"
+            )
+
+    def _checked_records(self, indices: Any) -> Batch:
+        if self._host.spec is None:
+            self._host.spec = self.element_spec()
+        try:
+            batch, spec = self.get_records(indices), self._host.spec
+        except StopIteration as error:  # a loop would take it for its own end
+            raise RuntimeError(f"{self.title} raised StopIteration for records that its length says it has") from error
+        if isinstance(indices, jax.core.Tracer):
+            spec = split_beside(spec)[0]
+        check_batch(batch, device_spec(spec) if self.access == "device" else spec, len(indices), origin=self.title)
+        return batch
+
+    def _first_key(self, rngs: nnx.Rngs | None) -> np.ndarray | None:
+        return self._drawn_key(rngs) if self.stochastic else None
+
+    def _drawn_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
+        if rngs is self.rngs:  # others are nnx.Rngs(seed), which have every stream
+            self.ensure_rng_streams([self.stream_name or "default"])
+        return np.asarray(key_words(rngs[self.stream_name or "default"]()))  # type: ignore[index]  # checked above
+
+    def _renew_host_state(self) -> None:
+        super()._renew_host_state()
+        self._host = SourceParts()
+
+    def _drop_host_state(self) -> None:
+        super()._drop_host_state()
+        del self._host

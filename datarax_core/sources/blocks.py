@@ -1,0 +1,115 @@
+"""All records of a source once, some megabytes at a time: what files are written from, and how data is checked."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import jax
+import numpy as np
+
+from datarax_core.errors import DataFileError, RecordError, SpecError
+from datarax_core.records.spec import Batch, nbytes_of
+
+from .source import DataSourceModule
+from .verification import Verified, reason_of
+
+_BYTES: Final = 1 << 23
+
+_FIRST: Final = 32
+
+_GROWTH: Final = 8
+
+_LARGEST: Final = 4096
+
+
+class BlockSize:
+    """How many records to read at once: few at first, then what makes eight megabytes of records like those before."""
+
+    def __init__(self) -> None:
+        self.records = _FIRST
+
+    def note(self, records: int, nbytes: int) -> None:
+        """Learn from a block how large records are."""
+        fitting = _BYTES * records // max(nbytes, 1)
+        self.records = max(1, min(fitting, self.records * _GROWTH, _LARGEST))
+
+
+def record_blocks(source: DataSourceModule) -> Iterator[Batch]:
+    """Every record once, in the order of the record indices, as NumPy batches with the dtypes that are stored.
+
+    A stream is reset, and gives one epoch in the order that it serves; one whose length nobody knows, until it ends.
+
+    Raises:
+        SpecError: A stream has another number of records than it says.
+    """
+    return _of_stream(source) if source.access == "stream" else _of_indexed(source)
+
+
+def verified_blocks(source: DataSourceModule) -> Iterator[Verified]:
+    """Every record read once for no other reason than to see whether it can be; see `DataSourceModule.verify_records`.
+
+    Of a stream, which cannot go on behind a record that fails, that is the last one.
+
+    Raises:
+        DataFileError: A whole file is damaged, or changed meanwhile.
+    """
+    return _verified_stream(source) if source.access == "stream" else _verified_indexed(source)
+
+
+def _of_indexed(source: DataSourceModule) -> Iterator[Batch]:
+    size, start, length = BlockSize(), 0, source.num_records
+    while start < length:
+        stop = min(start + size.records, length)
+        batch = _on_host(source.fetch_on_host(np.arange(start, stop)))
+        yield batch
+        size.note(stop - start, nbytes_of(batch))
+        start = stop
+
+
+def _of_stream(source: DataSourceModule) -> Iterator[Batch]:
+    source.reset()
+    size, read, length = BlockSize(), 0, source.epoch_length
+    while length is None or read < length:
+        try:
+            batch = _on_host(source.read_batch(size.records if length is None else min(size.records, length - read)))
+        except StopIteration:
+            break
+        rows = len(jax.tree.leaves(batch)[0])
+        yield batch
+        size.note(rows, nbytes_of(batch))
+        read += rows
+    if length is not None and read != length:
+        raise SpecError(f"{source.title} ended after {read} records, where __len__() says {length}")
+
+
+def _on_host(batch: Batch) -> Batch:
+    return jax.tree.map(np.asarray, batch)
+
+
+def _verified_indexed(source: DataSourceModule) -> Iterator[Verified]:
+    size, start, length = BlockSize(), 0, source.num_records
+    while start < length:
+        stop = min(start + size.records, length)
+        part = source.verify_records(np.arange(start, stop))
+        yield part
+        if good := part.records - len(part.errors):
+            size.note(good, part.nbytes)
+        start = stop
+
+
+def _verified_stream(source: DataSourceModule) -> Iterator[Verified]:
+    blocks, read = record_blocks(source), 0
+    while True:
+        try:
+            block = next(blocks, None)
+        except DataFileError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the boundary to sources of others, which fail in any way they like
+            reason = reason_of(error)
+            message = f"{source.title} cannot be read on behind {read} records: {reason}"
+            yield Verified(1, 0, (RecordError(message, record=read, reason=reason),))
+            return
+        if block is None:
+            return
+        rows = len(jax.tree.leaves(block)[0])
+        yield Verified(rows, nbytes_of(block))
+        read += rows

@@ -1,0 +1,339 @@
+"""Records held as columns: the caller's arrays on the host, placed on a device once if compiled code needs them there."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import jax
+import numpy as np
+from jax.tree_util import tree_leaves_with_path
+
+from datarax_core.devices.layout import put, read_rows, reference_to
+from datarax_core.errors import SpecError
+from datarax_core.order.permutation import DEVICE_LIMIT
+from datarax_core.records.narrowing import aligned_empty, narrow_field
+from datarax_core.records.spec import Batch, ElementSpec, fits_device, named_fields, nested_fields, require_no_key
+from datarax_core.records.stacking import Place, stacked
+
+
+class RecordCache:
+    """Whole columns, filled as records are first asked for.
+
+    Memory: the records that were touched, up to all of them (pages of a column that nobody touched cost nothing).
+    """
+
+    def __init__(self, length: int, spec: ElementSpec) -> None:
+        self._columns = jax.tree.map(lambda leaf: np.empty((length, *leaf.shape), leaf.dtype), spec)
+        self._present = np.zeros(length, np.bool_)
+
+    def fetch(self, indices: np.ndarray, read: Callable[[np.ndarray], Batch]) -> Batch:
+        """The records at ``indices``; those not kept yet are read first, each of them once."""
+        missing = self.missing(indices)
+        if missing.size:
+            self.keep(missing, read(missing))
+        return self.take(indices)
+
+    def missing(self, indices: np.ndarray) -> np.ndarray:
+        """Those of ``indices`` that are not kept yet, each of them once."""
+        return np.unique(indices[~self._present[indices]])
+
+    def keep(self, indices: np.ndarray, batch: Batch) -> None:
+        """Keep the records at ``indices``, which are the rows of ``batch``."""
+        jax.tree.map(lambda column, rows: _put(column, indices, rows), self._columns, batch)
+        self._present[indices] = True
+
+    def take(self, indices: np.ndarray) -> Batch:
+        """The records at ``indices``, all of which are kept."""
+        return jax.tree.map(lambda column: column[indices], self._columns)
+
+
+def _put(column: np.ndarray, indices: np.ndarray, rows: Any) -> None:
+    column[indices] = np.asarray(rows)
+
+
+Form: TypeAlias = Literal["dict", "nested", "tuple", "array"]
+"""How the columns make up a batch: by name, by dotted name in dicts of dicts, by place, or one that is the batch itself."""
+
+
+class Columns:
+    """The columns of a data set, all of one length.
+
+    Compared by identity, and outside of every module's graph: neither ``nnx.jit`` nor a checkpoint sees the data. Nothing
+    is copied on the host; `placed` makes the one copy on the device, once for all who use these columns (and none where
+    the device can use the host's memory, as a CPU does if the array is aligned to 64 bytes).
+    """
+
+    def __init__(self, form: Form, columns: Mapping[str, Any]) -> None:
+        if form not in get_args(Form):
+            raise ValueError(
+                f"columns make up a batch as a 'dict', 'nested' dicts, a 'tuple' or an 'array', not as {form!r:.80}"
+            )
+        if not isinstance(columns, Mapping):
+            raise TypeError(f"columns are a dict of arrays by name, not {columns!r:.80}; see columns_of for other data")
+        self.form: Form = form
+        self.columns = dict(columns)
+        self.length = len(next(iter(self.columns.values()), ()))
+        self._placed: dict[jax.sharding.Sharding | None, tuple[Any, ...]] = {}
+        self._are_references = False
+
+    @classmethod
+    def of_tree(cls, tree: Mapping[str, Any]) -> "Columns":
+        """Those of a dict of arrays of one length, or of dicts of such, whose names hold no dots; nothing is copied.
+
+        Raises:
+            ValueError: A name holds a dot, by which the names of nested columns are joined.
+        """
+        fields = named_fields(tree)
+        if not any(isinstance(value, Mapping) for value in tree.values()):
+            return cls("dict", tree)
+        if {tuple(name.split(".")) for name in fields} != {_path_of(path) for path, _ in tree_leaves_with_path(tree)}:
+            raise ValueError(
+                f"names of nested columns hold no dots, by which they are joined: {', '.join(fields)}; rename them"
+            )
+        return cls("nested", fields)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(Columns(self.form, self.columns))  # a pickle carries the data once; what is placed is placed again
+
+    @functools.cached_property
+    def _on_host(self) -> dict[str, np.ndarray]:
+        return {name: _read_only(column) for name, column in self.columns.items()}
+
+    @property
+    def on_device(self) -> tuple[str, ...]:
+        """Names of the columns that a device can hold; the others ride beside."""
+        return tuple(name for name, column in self.columns.items() if fits_device(column.dtype))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all columns, as they are stored."""
+        return sum(column.nbytes for column in self.columns.values())
+
+    def spec(self) -> ElementSpec:
+        """The element spec, with the dtypes as stored."""
+        return self.arranged({n: jax.ShapeDtypeStruct(c.shape[1:], c.dtype) for n, c in self.columns.items()})
+
+    def rows(self, indices: Any) -> Batch:
+        """The records at concrete ``indices`` as new NumPy arrays, or the one at an index as read-only views."""
+        return self.arranged({name: _taken(column, indices) for name, column in self._on_host.items()})
+
+    def beside(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns that no device can hold, by the names of the columns, at concrete ``indices``."""
+        held = set(self.on_device)
+        return {name: column[indices] for name, column in self._on_host.items() if name not in held}
+
+    def arranged(self, fields: Mapping[str, Any]) -> Any:
+        """One value a column, or only those given by name, as a batch has them: by name, by place, or the one by itself."""
+        return _arranged(self.form, {name: fields[name] for name in self.columns if name in fields})
+
+    def placed(
+        self, sharding: jax.sharding.Sharding | None = None, *, origin: str = ""
+    ) -> tuple["Gather", tuple[Any, ...]]:
+        """(function of arrays and indices, arrays on the device): what a compiled program takes as its arguments.
+
+        ``sharding`` puts a copy on every device that it names, in place of the default one.
+
+        Raises:
+            NarrowingError: A 64-bit value does not fit 32 bits; names field, record and ``origin``, the source's title.
+        """
+        names = self.on_device
+        if sharding not in self._placed:
+            if self.length > DEVICE_LIMIT:
+                raise ValueError(
+                    f"{self.length} records are more than the {DEVICE_LIMIT} that a device addresses; use placement='host'"
+                )
+            with jax.core.eval_context():
+                narrowed = (
+                    narrow_field(name, _whole(self.columns[name]), records=range(self.length), origin=origin)
+                    for name in names
+                )
+                self._placed[sharding] = tuple(_place(array, sharding) for array in narrowed)
+        by_reference = self._are_references and sharding is None
+        return Gather(self.form, names, by_reference), self._placed[sharding]
+
+    def traced_rows(self, indices: jax.Array, origin: str = "") -> Batch:
+        """The records at traced ``indices``, in anybody's trace.
+
+        A closed-over array would be written into the program as a constant (minutes to compile, a second copy in memory), and
+        one that is passed through ``nnx.jit`` in a variable is copied at every call. A ``jax.Ref`` is neither: programs
+        reach it by reference. Reading through it costs compiled loops a fifth of their speed, so columns become
+        references when a foreign trace first asks.
+        """
+        gather, arrays = self.placed(origin=origin)
+        if not self._are_references:
+            self._placed[None] = arrays = tuple(map(reference_to, arrays))
+            self._are_references = True
+            gather = Gather(gather.form, gather.names, by_reference=True)
+        return gather(arrays, indices)
+
+
+@dataclass(frozen=True, slots=True)
+class Gather:
+    """Rows of placed columns, inside a compiled program. Hashable: programs over like columns are one program."""
+
+    form: Form
+    names: tuple[str, ...]
+    by_reference: bool
+
+    def __call__(self, arrays: tuple[Any, ...], indices: jax.Array) -> Batch:
+        """The batch of the records at ``indices``, all of which must be in range."""
+        take: Callable[[Any], jax.Array] = (
+            functools.partial(read_rows, indices=indices)
+            if self.by_reference
+            else lambda array: array.at[indices].get(mode="promise_in_bounds")
+        )
+        return _arranged(self.form, dict(zip(self.names, map(take, arrays), strict=True)))
+
+    def whole(self, arrays: tuple[Any, ...]) -> Batch:
+        """The placed columns themselves, arranged as a batch of all records."""
+        read = [array[...] for array in arrays] if self.by_reference else arrays
+        return _arranged(self.form, dict(zip(self.names, read, strict=True)))
+
+
+def columns_of(data: Any, title: str) -> Columns:
+    """Columns of a dict of arrays (not copied), or of a sequence of elements (stacked).
+
+    Raises:
+        TypeError: ``data`` is a string, an iterator, a nested dict, or nothing that holds records.
+        ValueError: Columns are scalars or differ in length; names each with its length.
+        SpecError: Elements differ from the first one, or have dtypes that no one dtype holds; names the element.
+    """
+    if isinstance(data, Mapping):
+        return _from_mapping(data, title)
+    if isinstance(data, str | bytes | bytearray):
+        raise TypeError(f"{title} was given a {type(data).__name__}; pass a dict of arrays or a list of elements")
+    if isinstance(data, Iterator):
+        raise TypeError(f"{title} was given a {type(data).__name__}, which can be read only once; pass list(...) of it")
+    if isinstance(data, np.ndarray | jax.Array):
+        return Columns("array", {"record": _column("record", data, title)})
+    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+        raise TypeError(f"{title} needs a dict of arrays or a list of elements, not {type(data).__name__}")
+    return _from_elements(_elements(data, title), title)
+
+
+def _elements(data: Any, title: str) -> list[Any]:
+    try:
+        return [data[index] for index in range(len(data))]
+    except (KeyError, IndexError, TypeError) as cause:
+        raise TypeError(
+            f"{title} was given a {type(data).__name__}, which has no elements 0 .. {len(data) - 1}; pass a dict of arrays "
+            "or a list of elements"
+        ) from cause
+
+
+def _from_mapping(data: Mapping[str, Any], title: str) -> Columns:
+    _require_text(data, title)
+    columns = {name: _column(name, values, title) for name, values in data.items()}
+    lengths = {name: len(column) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+        raise ValueError(
+            f"the columns of {title} differ in length: {listed}; each record needs a value in every column"
+        )
+    return Columns("dict", columns)
+
+
+def _require_text(names: Iterable[Any], title: str) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"the fields of {title} have names, which are text, not {name!r}")
+
+
+def _column(name: str, values: Any, title: str) -> Any:
+    if isinstance(values, Mapping):
+        raise TypeError(
+            f"column {name!r} of {title} is a dict; columns are arrays, so give each of its entries a name of its own, "
+            f"such as {name + '_' + str(next(iter(values), 'x'))!r}"
+        )
+    require_no_key(f"column {name!r} of {title}", values)
+    if isinstance(values, list | tuple) and values and not isinstance(values[0], Mapping):
+        return stacked(values, Place(name, title))
+    if not isinstance(values, np.ndarray | jax.Array):
+        try:
+            values = np.asarray(values)
+        except ValueError as ragged:
+            raise ValueError(f"column {name!r} of {title} is no array: {ragged}") from ragged
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(
+            f"column {name!r} of {title} is masked, and its mask would be lost; fill it: array.filled(value)"
+        )
+    if values.ndim == 0 and values.dtype == object:
+        raise TypeError(
+            f"column {name!r} of {title} is a {type(values.item()).__name__}; a column is an array, or a list with one value "
+            "for each record"
+        )
+    if values.ndim == 0:
+        raise ValueError(f"column {name!r} of {title} is the scalar {values!r}; a column has one value for each record")
+    return values
+
+
+def _from_elements(elements: list[Any], title: str) -> Columns:
+    if not elements:
+        return Columns("dict", {})
+    first = elements[0]
+    if isinstance(first, Mapping | tuple) and not first:
+        raise TypeError(f"the elements of {title} are empty, like {first!r}; each needs a field at least")
+    if isinstance(first, Mapping):
+        names = list(first)
+        _require_text(names, title)
+        _require_alike(elements, lambda e: isinstance(e, Mapping) and e.keys() == first.keys(), names, title)
+        return Columns("dict", {n: _field(n, [e[n] for e in elements], title) for n in names})
+    if isinstance(first, tuple):
+        places = range(len(first))
+        _require_alike(elements, lambda e: isinstance(e, tuple) and len(e) == len(first), list(places), title)
+        return Columns("tuple", {str(i): _field(str(i), [e[i] for e in elements], title) for i in places})
+    return Columns("array", {"record": _field("record", elements, title)})
+
+
+def _field(name: str, values: list[Any], title: str) -> np.ndarray:
+    if isinstance(values[0], Mapping):
+        raise TypeError(
+            f"field {name!r} of the elements of {title} is a dict; elements are flat, so give its entries names"
+        )
+    return stacked(values, Place(name, title))
+
+
+def _require_alike(elements: list[Any], alike: Callable[[Any], bool], fields: list[Any], title: str) -> None:
+    for index, element in enumerate(elements):
+        if not alike(element):
+            raise SpecError(f"element {index} of {title} is not like element 0, which has {fields}: {element!r:.80}")
+
+
+def _arranged(form: Form, columns: dict[str, Any]) -> Any:
+    if form == "dict":
+        return columns
+    if form == "nested":
+        return nested_fields(columns)
+    return tuple(columns.values()) if form == "tuple" else next(iter(columns.values()))
+
+
+def _path_of(path: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(str(entry.key) for entry in path)
+
+
+def _taken(column: np.ndarray, indices: Any) -> np.ndarray:
+    """The rows at ``indices``, which are in range, in memory that a device can take over; a view for a single index."""
+    if np.ndim(indices) != 1 or column.dtype.hasobject:
+        taken: np.ndarray = column[indices]
+        return taken
+    # mode: "raise" would fill a buffer first, and copy it
+    return np.take(
+        column, indices, axis=0, out=aligned_empty((len(indices), *column.shape[1:]), column.dtype), mode="clip"
+    )
+
+
+def _whole(column: Any) -> Any:
+    """The column as an array: one that is put together when it is asked for is asked now, and not kept."""
+    return column if isinstance(column, np.ndarray | jax.Array) else np.asarray(column)
+
+
+def _read_only(column: Any) -> np.ndarray:
+    """A view through which nobody changes the caller's array: records served one at a time are views of it in turn."""
+    view = np.asarray(column).view()
+    view.flags.writeable = False
+    return view
+
+
+def _place(array: Any, sharding: jax.sharding.Sharding | None) -> Any:
+    return array if sharding is None and isinstance(array, jax.Array) else put(array, sharding)

@@ -1,0 +1,269 @@
+"""Sources that hold all their records as arrays."""
+
+import functools
+import os
+import zlib
+from dataclasses import replace
+from typing import Any, Final, Literal, Self, TypeAlias, get_args
+
+import jax
+import numpy as np
+from flax import nnx
+
+from datarax_core.config.models import DataraxModuleConfig, StructuralConfig
+from datarax_core.errors import SpecError
+from datarax_core.order.order import Order, record_numbers
+from datarax_core.records.spec import Batch, ElementSpec
+
+from .access import Access
+from .columns import Columns, Gather
+from .source import DataSourceModule
+from .verification import Verified, verified
+
+Placement: TypeAlias = Literal["auto", "device", "host"]
+
+_SHARE_OF_HOST: Final = 4  # on a CPU "auto" copies to the device what is at most this part of the machine's memory
+
+_SAMPLED_RECORDS: Final = 16
+
+
+class EagerSourceBase(DataSourceModule):
+    """A source over columns: random access at the speed of a gather, on the device or on the host.
+
+    Args:
+        config: Its settings.
+        columns: The records.
+        order: Which of them are served, in the sense of shards; all if None.
+        shuffle: Whether they are served shuffled; needs a stochastic config.
+        placement: ``"device"``: placed there once, gathered by compiled code. ``"host"``: gathered by NumPy, each batch
+            transferred. ``"auto"``: the device if they fit (half of an accelerator's memory, a quarter of a CPU's), else
+            the host.
+        rngs: Random streams.
+        name: What errors call it.
+
+    Raises:
+        TypeError: ``columns`` or ``order`` is of another kind.
+        ValueError: ``placement`` is none of the three, or there is no random stream to shuffle with.
+    """
+
+    traceable = True
+
+    def __init__(
+        self,
+        config: StructuralConfig,
+        columns: Columns,
+        *,
+        order: Order | None = None,
+        shuffle: bool = False,
+        placement: Placement = "auto",
+        rngs: nnx.Rngs | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(config, rngs=rngs, name=name)
+        if not isinstance(columns, Columns):
+            raise TypeError(f"{self.title} takes Columns, as columns_of(data, title) makes them, not {columns!r:.80}")
+        if not isinstance(order, Order | None):
+            raise TypeError(f"{self.title} takes an Order, or None to serve all records, not {order!r:.80}")
+        if placement not in get_args(Placement):
+            raise ValueError(f"{self.title} has placement {placement!r:.80}, which is none of 'auto', 'device', 'host'")
+        self._columns = columns
+        self._order = order
+        self.set_random_order(shuffle)
+        self.placement: Placement = placement
+
+    @property
+    def data(self) -> Any:
+        """The columns by name, nested as the records are."""
+        columns = self._columns
+        return columns.arranged(columns.columns) if columns.form == "nested" else columns.columns
+
+    @property
+    def columns(self) -> Columns:
+        """The records, as columns."""
+        return self._columns
+
+    @property
+    def length(self) -> int:
+        """Number of records."""
+        return self._columns.length
+
+    @property
+    def index(self) -> int:
+        """How many records of the current epoch were served."""
+        return self.cursor.position % self.order().epoch_length if self.length else 0
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs were served in full."""
+        return self.cursor.position // self.order().epoch_length if self.length else 0
+
+    @property
+    def access(self) -> Access:
+        """``"device"`` or ``"host"``, as ``placement`` says or, for ``"auto"``, as the memory allows."""
+        if self.placement == "auto":
+            return "device" if fits_device_memory(self._columns.nbytes) else "host"
+        return self.placement
+
+    def __len__(self) -> int:
+        return self._columns.length
+
+    def order(self) -> Order:
+        """The positions this source serves, as arithmetic."""
+        self._require_records()
+        return self._order or Order(self.length)
+
+    def element_spec(self) -> ElementSpec:
+        """One record, with the dtypes as stored.
+
+        Raises:
+            ValueError: There are no records.
+        """
+        self._require_records()
+        return self._columns.spec()
+
+    def get_records(self, indices: Any) -> Batch:
+        """The records at ``indices``: JAX arrays from the device, or NumPy arrays (copies) from the host.
+
+        Raises:
+            TypeError: Concrete indices are no integer array (k,).
+            IndexError: One of them is out of range.
+            NarrowingError: On the device, a 64-bit value does not fit 32 bits.
+            SpecError: The indices are traced, and there are fields that no device has; names them.
+        """
+        self._require_records()
+        if isinstance(indices, jax.core.Tracer):
+            self._require_device_fields("compiled code cannot carry")
+            return self._columns.traced_rows(indices, self.title)
+        indices = record_numbers(indices, self.length, self.title)
+        if self.access == "host":
+            return self._columns.rows(indices)
+        gather, arrays = self._columns.placed(origin=self.title)
+        beside = self._columns.beside(indices)
+        if not beside:
+            return _gathered(gather, arrays, indices)
+        return self._columns.arranged(_gathered(replace(gather, form="dict"), arrays, indices) | beside)
+
+    def fetch(self, indices: Any) -> Batch:
+        """`get_records`: there is nothing to keep that is not in memory already."""
+        return self.get_records(indices)
+
+    def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:
+        """See `DataSourceModule.fetch_traced`; over a mesh the host reads, since a trace cannot close over its arrays."""
+        if not over_mesh:
+            return super().fetch_traced(indices)
+        self.require_no_beside()
+        return self.fetch_by_callback(indices)
+
+    def fetch_on_host(self, indices: np.ndarray) -> Batch:
+        """The records at ``indices`` by NumPy, whatever the placement."""
+        return self._columns.rows(indices)
+
+    def verify_records(self, indices: np.ndarray) -> Verified:
+        """See `DataSourceModule.verify_records`: by NumPy, so that records in mapped files are really read."""
+        return verified(self.fetch_on_host, np.asarray(indices), self.title)
+
+    def compiled_records(self, sharding: jax.sharding.Sharding | None = None) -> tuple[Gather, tuple[Any, ...]]:
+        """The gather and the placed columns; see `DataSourceModule.compiled_records`."""
+        return self._columns.placed(sharding, origin=self.title)
+
+    def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """The text and object columns at ``indices``."""
+        beside = self._columns.beside(indices)
+        return self._columns.arranged(beside) if self._columns.form == "nested" else beside
+
+    def get_elements(self, indices: np.ndarray) -> list[Any]:
+        """The records, each by itself, as NumPy values: read-only views of the columns, whatever the placement."""
+        return [self._columns.rows(index) for index in indices]
+
+    def get_batch(self, batch_size: int, key: Any = None) -> Batch:
+        """The next batch of this source's own order; with ``key``, statelessly the first batch of the order it selects."""
+        if key is not None:
+            return self.get_batch_at(0, batch_size, key)
+        return super().get_batch(batch_size)
+
+    def get_dataset_info(self) -> dict[str, Any]:
+        """Name, number of records, bytes and element spec."""
+        return {
+            "name": self.name or type(self).__name__,
+            "num_records": self.length,
+            "nbytes": self._columns.nbytes,
+            "element_spec": self.element_spec(),
+        }
+
+    def collect_to_array(self, sharding: jax.sharding.Sharding | None = None) -> Batch:
+        """All records, in the order of their index, on the device: for training that is staged there.
+
+        Cost: the columns once on the device; where they are placed already and ``sharding`` is None, nothing.
+
+        Raises:
+            ValueError: There are no records.
+            SpecError: There are fields that no device has; names them.
+            TypeError: ``sharding`` is no sharding.
+        """
+        self._require_records()
+        self._require_device_fields("no device has")
+        gather, arrays = self._columns.placed(origin=self.title)
+        if not isinstance(sharding, jax.sharding.Sharding | jax.Device | None):
+            raise TypeError(f"sharding is a jax.sharding.Sharding, or None for one device, not {sharding!r:.80}")
+        whole = gather.whole(arrays)
+        return whole if sharding is None else jax.device_put(whole, sharding)
+
+    def copy(
+        self, *, config: DataraxModuleConfig | None = None, rngs: nnx.Rngs | None = None, name: str | None = None
+    ) -> Self:
+        """See `DataSourceModule.copy`; the shard, the placement and whether it is shuffled are those of this source."""
+        twin = super().copy(config=config, rngs=rngs, name=name)
+        if (
+            type(self).__init__ is EagerSourceBase.__init__
+        ):  # a subclass with a constructor of its own passes them there
+            twin._order, twin.placement = self._order, self.placement  # noqa: SLF001 - of this class
+            twin.is_random_order = self.is_random_order and twin.order_key is not None
+        return twin
+
+    def fingerprint(self) -> dict[str, Any]:
+        """That of every source, with the shard and a digest of sixteen records spread over the data set."""
+        order = self.order()
+        rows = self._columns.rows(np.linspace(0, self.length - 1, _SAMPLED_RECORDS).astype(np.int64))
+        return {
+            **super().fingerprint(),
+            "shard": [order.shard, order.num_shards],
+            "sample": f"{_digest(rows):08x}",
+        }
+
+    def constructor_data(self) -> tuple[Any, ...]:
+        """The columns."""
+        return (self._columns,)
+
+    def _require_records(self) -> None:
+        if not self._columns.length:
+            raise ValueError(f"{self.title} is empty: it has no records to serve")
+
+    def _require_device_fields(self, trouble: str) -> None:
+        beside = sorted(self._columns.columns.keys() - set(self._columns.on_device))
+        if beside:
+            raise SpecError(
+                f"{self.title} has fields that {trouble}: {', '.join(beside)}; leave them out, or use get_batch()"
+            )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _gathered(gather: Gather, arrays: tuple[Any, ...], indices: Any) -> Batch:
+    return gather(arrays, indices)
+
+
+def fits_device_memory(nbytes: int) -> bool:
+    """Whether a data set is placed on the device where nobody says: half of an accelerator's memory, a quarter of a CPU's."""
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return nbytes * jax.local_device_count() * _SHARE_OF_HOST <= memory  # over a mesh each has a copy
+    stats = device.memory_stats() or {}
+    return bool(nbytes * 2 <= stats.get("bytes_limit", nbytes * 2))
+
+
+def _digest(rows: Batch) -> int:
+    crc = 0
+    for leaf in jax.tree.leaves(rows):
+        content = repr(leaf.tolist()).encode() if leaf.dtype.hasobject else np.ascontiguousarray(leaf).tobytes()
+        crc = zlib.crc32(content, crc)
+    return crc

@@ -1,0 +1,226 @@
+"""Anything with ``len()`` and an index as a source: lists, Grain's ``MapDataset``, PyTorch's and Hugging Face's data sets."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final
+
+import jax
+import numpy as np
+from flax import nnx
+from pydantic import AfterValidator, Field, model_validator
+
+from datarax_core.config.base import Flag
+from datarax_core.config.models import StructuralConfig, require_stochastic, shuffling_is_stochastic
+from datarax_core.errors import SpecError
+from datarax_core.order.order import seed_number
+from datarax_core.records.elements import element_spec_of, stacked
+from datarax_core.records.spec import Batch, ElementSpec
+
+from .source import DataSourceModule
+
+_ABSURD: Final = 2**40  # more records than any data set has: `repeat()` without an end is behind it
+
+
+class SequenceSourceConfig(StructuralConfig):
+    """Settings of a `SequenceSource`."""
+
+    shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
+        default=False, description="Serve each epoch in a shuffled order; makes the source stochastic."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shuffling_is_stochastic(cls, values: Any) -> Any:
+        return shuffling_is_stochastic(values, "shuffle")
+
+
+class SequenceSource(DataSourceModule):
+    """The records of somebody else's data set, read on the host as they are asked for.
+
+    A batch is read in one call where the data set offers that (``__getitems__``, or Grain's `MapDataset`), else one by one.
+    Dicts and tuples, nested or not, are structure; every other value is a field, as NumPy makes an array of it: Python's
+    integers int64, floats float64, text and bytes objects.
+
+    Args:
+        config: Its settings; with ``cacheable``, each record is read once.
+        data: Has a length and gives the element at each index. Not copied, and read from one background thread.
+        element_spec: What one record looks like; by default, what the first one looks like, which is read for it.
+        rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``.
+        name: What errors call this source.
+
+    Raises:
+        TypeError: ``data`` is no such data set.
+        ValueError: It has no end.
+    """
+
+    config: SequenceSourceConfig
+
+    def __init__(
+        self,
+        config: SequenceSourceConfig,
+        data: Any,
+        *,
+        element_spec: ElementSpec | None = None,
+        rngs: nnx.Rngs | None = None,
+        name: str | None = None,
+    ) -> None:
+        if not isinstance(config, SequenceSourceConfig):
+            raise TypeError(f"{type(self).__name__} needs a SequenceSourceConfig, not {config!r:.80}")
+        super().__init__(config, rngs=rngs, name=name)
+        self.set_random_order(config.shuffle)
+        self._elements = data if isinstance(data, _Elements) else _Elements(data, element_spec, self.title)
+
+    @property
+    def data(self) -> Any:
+        """The data set, as it was given."""
+        return self._elements.data
+
+    @property
+    def length(self) -> int:
+        """Number of records."""
+        return self._elements.length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def element_spec(self) -> ElementSpec:
+        """What one record looks like, as was said or as the first one does.
+
+        Raises:
+            ValueError: There is no first one.
+        """
+        return self._elements.spec(self.title)
+
+    def get_records(self, indices: Any) -> Batch:
+        """The records at concrete ``indices`` as NumPy arrays.
+
+        Raises:
+            IndexError: An index is out of range.
+            SpecError: A record is None, or not like the element spec; names record and field.
+            Exception: Whatever the data set raises, with a note that names the record.
+        """
+        indices = np.asarray(indices)
+        outside = (indices < 0) | (indices >= self.length)  # which some data sets would take modulo their length
+        if outside.any():
+            raise IndexError(f"record {indices[outside][0]} is out of range: {self.title} has {self.length} records")
+        spec = self.element_spec()
+        elements = self._elements.read(indices, self.title)
+        return stacked(elements, spec, lambda row: f"record {indices[row]} of {self.title}")
+
+    def constructor_data(self) -> tuple[Any, ...]:
+        """The data set, with how it is read and its element spec."""
+        return (self._elements,)
+
+
+def from_sequence(
+    data: Any,
+    *,
+    shuffle: bool = False,
+    seed: int = 0,
+    element_spec: ElementSpec | None = None,
+    name: str | None = None,
+) -> SequenceSource:
+    """A source over a data set that has a length and an index; see `SequenceSource`.
+
+    With ``shuffle``, the order of each epoch is drawn from ``seed``.
+    """
+    config = SequenceSourceConfig(shuffle=shuffle)
+    return SequenceSource(config, data, element_spec=element_spec, rngs=nnx.Rngs(seed_number(seed)), name=name)
+
+
+class _Elements:
+    """A data set and how it is read; shared by the copies of a source, and outside of every graph."""
+
+    def __init__(self, data: Any, spec: ElementSpec | None, title: str) -> None:
+        self.data = data
+        self.length = _length(data, title)
+        self._spec = None if spec is None else _checked_spec(spec, title)
+
+    def spec(self, title: str) -> ElementSpec:
+        if self._spec is None:
+            if not self.length:
+                raise ValueError(f"{title} is empty: it has no record that says what records look like")
+            self._spec = element_spec_of(self._read_one(0, title), f"record 0 of {title}")
+        return self._spec
+
+    def read(self, indices: np.ndarray, title: str) -> Sequence[Any]:
+        """The elements at ``indices``; an error of the data set's says at which of them."""
+        rows: list[int] = indices.tolist()
+        read_batch = _batched(self.data)
+        if read_batch is None:
+            return [self._read_one(row, title) for row in rows]
+        try:
+            elements = read_batch(rows)
+        except Exception as error:
+            culprit = next((row for row in rows if self._fails(row)), None)
+            where = f"one of the records {rows!r:.80}" if culprit is None else f"record {culprit}"
+            error.add_note(f"while {title} read {where} of its {type(self.data).__name__}")
+            raise
+        if isinstance(elements, Mapping) or len(elements) != len(rows):
+            raise SpecError(
+                f"{title} asked its {type(self.data).__name__} for {len(rows)} elements in one call and was given "
+                f"{type(elements).__name__} of {len(elements)}; __getitems__ returns a list with one element for each index"
+            )
+        return elements  # type: ignore[no-any-return]  # as was just seen, as far as it can be
+
+    def _read_one(self, index: int, title: str) -> Any:
+        try:
+            return self.data[index]
+        except Exception as error:
+            error.add_note(f"while {title} read record {index} of its {type(self.data).__name__}")
+            raise
+
+    def _fails(self, index: int) -> bool:
+        try:
+            self.data[index]
+        except Exception:  # noqa: BLE001 - which one it is does not matter: the first error is on its way
+            return True
+        return False
+
+
+def _length(data: Any, title: str) -> int:
+    hint = "pass a list, or a data set that has len() and gives the element at each index 0, 1, ..."
+    if isinstance(data, str | bytes | bytearray | Mapping):
+        raise TypeError(f"{title} was given a {type(data).__name__}; {hint}")
+    if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
+        raise TypeError(f"{title} was given a {type(data).__name__}, which has no len() or no index; {hint}")
+    length = len(data)
+    if _is_endless(data, length):
+        raise ValueError(
+            f"{title} was given a {type(data).__name__} without an end; leave out its repeat(): a pipeline repeats, with "
+            "num_epochs=None without end"
+        )
+    return length
+
+
+def _is_endless(data: Any, length: int) -> bool:
+    """Whether it is one of Grain's that repeats for ever, or batches or the like of one: their lengths are not real."""
+    if length >= sys.maxsize:
+        return True
+    return length > _ABSURD and any(_is_endless(parent, len(parent)) for parent in _grain_parents(data))
+
+
+def _grain_parents(data: Any) -> Sequence[Any]:
+    return getattr(data, "parents", ()) if _is_map_dataset(data) else ()
+
+
+def _is_map_dataset(data: Any) -> bool:
+    """Told by name, so that Grain need not be there."""
+    return any(cls.__name__ == "MapDataset" and cls.__module__.startswith("grain.") for cls in type(data).__mro__)
+
+
+def _batched(data: Any) -> Callable[[list[int]], Any] | None:
+    """How a data set reads many elements at once, if it does.
+
+    ``_getitems`` is Grain's name for it; what other classes may mean by a private name is not known.
+    """
+    name = "_getitems" if _is_map_dataset(data) else "__getitems__"
+    read = getattr(data, name, None)
+    return read if callable(read) else None
+
+
+def _checked_spec(spec: ElementSpec, title: str) -> ElementSpec:
+    leaves = jax.tree.leaves(spec)
+    if not leaves or not all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
+        raise TypeError(f"the element_spec of {title} has a jax.ShapeDtypeStruct for each field, not {spec!r:.80}")
+    return spec

@@ -1,0 +1,256 @@
+"""Where something stands, and how that is saved: a position, variables as plain JSON, checks that name what differs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from datarax_core.devices.layout import put
+from datarax_core.errors import StateError
+from datarax_core.order.order import HOST_LIMIT
+from datarax_core.order.permutation import DEVICE_LIMIT
+
+
+class _Run:
+    """The pass that is under way: where it began, and which of its iterators is the current one."""
+
+    def __init__(self) -> None:
+        self.start = 0
+        self.resumed = True  # the next loop goes on from the position as it is: at the very start, and after a restore
+        self.number = 0
+
+
+class Cursor(nnx.Module):
+    """A position that compiled code can advance: ``base`` is part of the program, ``offset`` is a variable in it."""
+
+    def __init__(self) -> None:
+        self.base = 0
+        self.offset = nnx.Variable(np.zeros((), np.int32))
+        self._run = _Run()
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether a trace is under way in which this cursor is an argument."""
+        return isinstance(self.offset.get_raw_value(), jax.core.Tracer)
+
+    @property
+    def position(self) -> int:
+        """Records served since the start of the stream."""
+        return self.base + int(self.offset.get_raw_value())
+
+    @property
+    def run_start(self) -> int:
+        """The position at which the run under way began."""
+        return self._run.start
+
+    def move(self, position: int) -> None:
+        """Stand at ``position``. Compiled code is traced again once in 2**31 records, when ``base`` moves."""
+        if not 0 <= position - self.base <= DEVICE_LIMIT:
+            self.base = 0 if position <= DEVICE_LIMIT else position
+        self.offset.set_raw_value(np.asarray(position - self.base, np.int32))
+
+    @property
+    def here(self) -> Any:
+        """The position: an integer, or under a trace an int32 array.
+
+        Raises:
+            ValueError: Under a trace, the position is past what 32 bits can address.
+        """
+        if not self.is_traced:
+            return self.position
+        if self.base:
+            raise ValueError(
+                f"the stream stands past position {self.base}, which 32-bit positions under jit cannot address; "
+                "iterate from Python, or reset()"
+            )
+        return self.offset.get_raw_value()
+
+    def advance(self, size: int) -> None:
+        """Move on by ``size``; under a trace the last position that 32 bits can address is checked as the program runs."""
+        if not self.is_traced:
+            self.move(self.position + size)
+            return
+        offset = self.here
+        limit = DEVICE_LIMIT - size
+        jax.lax.cond(offset > limit, lambda: jax.debug.callback(_refuse_overflow, offset), lambda: None)
+        self.offset.set_raw_value(offset + np.int32(size))
+
+    def begins_anew(self, *, is_over: bool) -> bool:
+        """Whether `begin_run` starts a new run, or goes on with the one under way."""
+        return not self._run.resumed or is_over
+
+    def begin_run(self, epoch_length: int | None, *, is_over: bool) -> int:
+        """Start a new run, or go on with a restored one that is not over; gives the number that its iterator goes by.
+
+        A new run starts at the next epoch that nothing was served of yet.
+        """
+        if self.begins_anew(is_over=is_over):
+            if epoch_length is not None:
+                self.move(-(-self.position // epoch_length) * epoch_length)
+            self._run.start = self.position
+        self._run.resumed = False
+        self._run.number += 1
+        return self._run.number
+
+    def is_current(self, run: int) -> bool:
+        """Whether the run with this number is still the one under way."""
+        return self._run.number == run
+
+    def restore(self, position: int, run_start: int) -> None:
+        """Stand where a saved state says; the next loop goes on with its run, and iterators from before end."""
+        self.move(position)
+        self._run.start, self._run.resumed = run_start, True
+        self._run.number += 1
+
+    def renew(self) -> None:
+        """Give this copy of a cursor a run of its own."""
+        run, self._run = self._run, _Run()
+        self._run.start, self._run.resumed = run.start, run.resumed
+
+    def drop_run(self) -> None:
+        """Leave nothing here but the position."""
+        del self._run
+
+
+def _refuse_overflow(offset: Any) -> None:
+    raise OverflowError(
+        f"position {int(offset)} is the last that 32-bit positions under jit can address; iterate from Python, or reset()"
+    )
+
+
+def require_dict(state: Any, title: str) -> None:
+    """Raise the ``TypeError`` that every ``set_state`` gives for a state that is no dict."""
+    if not isinstance(state, dict):
+        raise TypeError(f"the state of {title} is a dict, as get_state() gives it, not {type(state).__name__}")
+
+
+def variables_of(module: Any, kind: type[nnx.Variable[Any]] = nnx.Variable) -> dict[str, nnx.Variable[Any]]:
+    """Every variable of a kind by dotted name, shared ones once."""
+    return {".".join(map(str, path)): node for path, node in nnx.iter_graph(module) if isinstance(node, kind)}
+
+
+def variable_state(module: Any, kind: type[nnx.Variable[Any]] = nnx.Variable) -> dict[str, Any]:
+    """The values of `variables_of`: keys as lists of words, scalars as Python numbers, arrays as NumPy arrays."""
+    return {name: _encoded(variable.get_raw_value()) for name, variable in variables_of(module, kind).items()}
+
+
+def restore_variables(module: Any, state: dict[str, Any], kind: type[nnx.Variable[Any]] = nnx.Variable) -> None:
+    """Give every variable the value that `variable_state` noted; all is checked before any is changed.
+
+    Raises:
+        StateError: Names every key that is missing or unknown, or whose value does not fit.
+    """
+    write_variables(module, checked_variables(module, state, kind), kind)
+
+
+def checked_variables(
+    module: Any, state: dict[str, Any], kind: type[nnx.Variable[Any]] = nnx.Variable
+) -> dict[str, Any]:
+    """The values that `restore_variables` gives, or its refusal; nothing is changed."""
+    if not isinstance(state, dict):
+        raise StateError(
+            f"the variables of {type(module).__name__} in the state are a dict, not {type(state).__name__}"
+        )
+    variables = variables_of(module, kind)
+    wrong = [f"{name!r} is missing" for name in variables.keys() - state.keys()]
+    wrong += [f"{name!r} is unknown" for name in state.keys() - variables.keys()]
+    values = {}
+    for name in variables.keys() & state.keys():
+        own = variables[name].get_raw_value()
+        try:
+            expected, given = np.shape(_encoded(own)), np.shape(state[name])
+            if expected == given:
+                values[name] = _decoded(state[name], own)
+            else:
+                wrong.append(f"{name!r} has shape {list(given)} where {list(expected)} is expected")
+        except (OverflowError, TypeError, ValueError):
+            wrong.append(f"{name!r} cannot be {state[name]!r:.40}")
+    if wrong:
+        raise StateError(f"the state does not fit {type(module).__name__}: {', '.join(sorted(wrong))}")
+    return values
+
+
+def write_variables(module: Any, values: dict[str, Any], kind: type[nnx.Variable[Any]] = nnx.Variable) -> None:
+    """Give the variables of a kind these values, by dotted name."""
+    for name, variable in variables_of(module, kind).items():
+        variable.set_raw_value(values[name])
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return np.asarray(jax.random.key_data(value)).tolist()
+    array = np.asarray(value)
+    return array.item() if not array.ndim else array
+
+
+def _decoded(value: Any, like: Any) -> Any:
+    if isinstance(like, jax.Array) and jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jnp.asarray(exact(value, np.dtype(np.uint32))), impl=jax.random.key_impl(like))
+    if not hasattr(like, "dtype"):  # a variable may hold a number or text of Python's
+        if type(given := plain(value)) is not type(like):
+            raise TypeError(f"{value!r:.40} is no {type(like).__name__}")
+        return given
+    array = exact(value, like.dtype)
+    if not isinstance(like, jax.Array):
+        return array
+    return put(array, like.sharding) if like.committed else jnp.asarray(array)  # what was free to move stays so
+
+
+def exact(value: Any, dtype: np.dtype[Any]) -> np.ndarray:
+    """The value in this dtype; an integer that it does not hold is refused, where NumPy would wrap it or cut it off."""
+    array = np.asarray(value, dtype)
+    if dtype.kind in "iub" and not np.array_equal(array, np.asarray(value)):
+        raise ValueError(f"{value!r:.40} is no {dtype}")
+    return array
+
+
+def require_keys(state: dict[str, Any], keys: set[str], title: str) -> None:
+    """Raise the `StateError` that names every key a state lacks or has too many."""
+    wrong = [f"{k!r} is missing" for k in sorted(keys - state.keys())]
+    wrong += [f"{k!r} is unknown" for k in sorted(state.keys() - keys)]
+    if wrong:
+        raise StateError(f"this is no state of {title}: {', '.join(wrong)}")
+
+
+def require_position(state: dict[str, Any], title: str) -> tuple[int, int]:
+    """(position, run start) of a state.
+
+    Raises:
+        StateError: Names the place in the stream, if that is one where no pipeline or source can stand.
+    """
+    position, run_start = plain(state["position"]), plain(state["run_start"])
+    if not (is_count(position) and is_count(run_start) and run_start <= position):
+        raise StateError(
+            f"the state of {title} stands at no place: position is {position!r} and run_start is {run_start!r}, where integers "
+            "with 0 <= run_start <= position < 2**63 are expected"
+        )
+    return position, run_start
+
+
+def is_count(value: Any) -> bool:
+    """Whether this is a number that something was counted to: an integer from 0 that 64 bits hold."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= HOST_LIMIT
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's own types, whatever a serializer made of it: tuples and arrays as lists, scalars as Python's."""
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return np.asarray(value).tolist()
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def require_same(saved: dict[str, Any], own: dict[str, Any], title: str) -> None:
+    """Raise the `StateError` that names every entry in which two fingerprints differ; see `plain` for what is no difference."""
+    saved, own = plain(saved), plain(own)
+    keys = sorted(saved.keys() | own.keys()) if isinstance(saved, dict) else []
+    wrong = [f"{k} was {saved.get(k)!r} and is {own.get(k)!r}" for k in keys if saved.get(k) != own.get(k)]
+    if wrong or not keys:
+        raise StateError(
+            f"the state is of another stream than {title}: {'; '.join(wrong) or 'it has no fingerprint'}; "
+            "restore it into what saved it, or start anew with reset()"
+        )

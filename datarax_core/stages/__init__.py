@@ -1,0 +1,1 @@
+"""Stages: what is made of each batch, in compiled code."""

@@ -1,0 +1,270 @@
+"""Stages that change the numbers of a field: `cast`, `one_hot` and `rescale`."""
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from pydantic import AfterValidator, ConfigDict, Field
+
+from datarax_core.config.base import Count, Flag, Name, Real
+from datarax_core.errors import StageError
+from datarax_core.records.spec import Batch, ElementSpec
+from datarax_core.registry.stages import Stage
+
+from .fields import changed, field_of
+
+FloatName: TypeAlias = Literal["float32", "float16", "bfloat16", "float64"]
+"""The dtypes of numbers with a fraction."""
+
+NumberName: TypeAlias = Literal[FloatName, "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+"""The dtypes that a field can be cast to."""
+
+
+def on_device(name: str) -> np.dtype[Any]:
+    """The dtype of this name.
+
+    Raises:
+        StageError: It has 64 bits, and JAX keeps 32.
+    """
+    dtype: np.dtype[Any] = jnp.dtype(name)
+    if (kept := jax.dtypes.canonicalize_dtype(dtype)) != dtype:
+        raise StageError(
+            f"{name} is kept by a device only with JAX_ENABLE_X64=1, and becomes {kept} without it; choose that, or set it",
+            ("dtype",),
+        )
+    return dtype
+
+
+def require_real(field: str, dtype: Any) -> None:
+    """Refuse what is neither a real number nor a bool.
+
+    Raises:
+        StageError: It is complex.
+    """
+    if jnp.issubdtype(dtype, np.complexfloating):
+        raise StageError(f"field {field!r} is {dtype}; take real numbers of it in a stage of your own", ("field",))
+
+
+def is_integer(dtype: Any) -> bool:
+    """Whether it is a dtype of integers; bool is none."""
+    return bool(jnp.issubdtype(dtype, np.integer))
+
+
+def is_float(dtype: Any) -> bool:
+    """Whether it is a dtype of real numbers with a fraction."""
+    return bool(jnp.issubdtype(dtype, np.floating))
+
+
+def limits(dtype: Any) -> tuple[float, float]:
+    """The least and the greatest finite value; integers as Python's, which are exact."""
+    if dtype == np.bool_:
+        return 0, 1
+    if is_integer(dtype):
+        info = jnp.iinfo(dtype)  # type: ignore[no-untyped-call]  # its stubs leave the types out
+        return int(info.min), int(info.max)
+    greatest = float(_float_info(dtype).max)
+    return -greatest, greatest
+
+
+def holds(to: Any, dtype: Any) -> bool:
+    """Whether every value of ``dtype`` is one of ``to``."""
+    (least, greatest), (lowest, highest) = limits(dtype), limits(to)
+    if is_float(dtype):
+        own, other = _float_info(dtype), _float_info(to) if is_float(to) else None
+        return other is not None and other.nmant >= own.nmant and highest >= greatest and other.minexp <= own.minexp
+    if is_float(to):  # of integers, all up to this are held, and then every second one
+        return max(-least, greatest) <= 2 ** (_float_info(to).nmant + 1) and greatest <= highest
+    return lowest <= least and greatest <= highest
+
+
+def _float_info(dtype: Any) -> Any:
+    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]  # as above
+
+
+class Cast(Stage):
+    """A field in another dtype, each value unchanged.
+
+    A dtype that does not hold every value of the field's own is refused when the pipeline is built: an integer is never
+    wrapped around, nor a fraction cut off. With ``lossy``, a value that it does not hold becomes the nearest one that it does
+    (of two that are equally near, the even one; what is out of range, the end of the range; infinity stays one in a float;
+    not a number becomes 0 in an integer).
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "cast", "field": "label", "dtype": "int32"}]})
+
+    type: Literal["cast"] = "cast"
+    field: Name = Field(description="The field, by dotted name.")
+    dtype: NumberName = Field(description="What it becomes.")
+    lossy: Flag = Field(default=False, description="Take the nearest value where the dtype does not hold a value.")
+
+    def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
+        """The stage itself, held against the records."""
+        self._require(field_of(spec, self.field))
+        return self
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch with the field cast."""
+        return changed(batch, self.field, self._cast)
+
+    def _cast(self, array: Any) -> jax.Array:
+        array = jnp.asarray(array)
+        self._require(array)
+        dtype = on_device(self.dtype)
+        return array.astype(dtype) if holds(dtype, array.dtype) else _nearest(array, dtype)
+
+    def _require(self, field: Any) -> None:
+        require_real(self.field, field.dtype)
+        if self.lossy or holds(on_device(self.dtype), field.dtype):
+            return
+        least, greatest = limits(field.dtype)
+        values = "fractions" if is_float(field.dtype) else f"integers from {least:g} to {greatest:g}"
+        raise StageError(
+            f"field {self.field!r} is {field.dtype}, and {self.dtype} does not hold all its values, {values}; choose a dtype "
+            "that does, or set lossy to take the nearest ones",
+            ("dtype",),
+        )
+
+
+def _nearest(array: jax.Array, dtype: Any) -> jax.Array:
+    (least, greatest), (lowest, highest) = limits(array.dtype), limits(dtype)
+    if not is_float(array.dtype):
+        return jnp.clip(array, max(int(lowest), int(least)), min(int(highest), int(greatest))).astype(dtype)
+    if is_integer(dtype):
+        rounded = jnp.round(array)
+        above, below = rounded >= float(highest), rounded <= float(lowest)
+        inside = jnp.where(above | below | jnp.isnan(rounded), 0, rounded).astype(dtype)
+        return jnp.where(above, jnp.asarray(highest, dtype), jnp.where(below, jnp.asarray(lowest, dtype), inside))
+    bounded = jnp.clip(array, max(lowest, least), min(highest, greatest))
+    return jnp.where(jnp.isinf(array), array, bounded).astype(dtype)
+
+
+class OneHot(Stage):
+    """A field of class numbers, from 0, as rows of zeros with a one in the place of the class, on a last axis of its own.
+
+    A number that is none of the classes makes a row that is not a number throughout: compiled code cannot raise an error, and
+    no loss hides that.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "one_hot", "field": "label", "classes": 10}]})
+
+    type: Literal["one_hot"] = "one_hot"
+    field: Name = Field(description="The field, by dotted name.")
+    classes: Count = Field(description="How many classes there are.")
+    dtype: FloatName = Field(default="float32", description="What the rows are of.")
+
+    def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
+        """The stage itself, held against the records."""
+        self._require(field_of(spec, self.field).dtype)
+        return self
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch with the classes as rows."""
+        return changed(batch, self.field, self._rows)
+
+    def _rows(self, labels: Any) -> jax.Array:
+        labels = jnp.asarray(labels)
+        self._require(labels.dtype)
+        is_class = (labels >= 0) & (labels < self.classes)
+        rows = jax.nn.one_hot(labels, self.classes, dtype=on_device(self.dtype))
+        return jnp.where(is_class[..., None], rows, jnp.nan)
+
+    def _require(self, dtype: Any) -> None:
+        on_device(self.dtype)
+        if not is_integer(dtype):
+            raise StageError(f"field {self.field!r} is {dtype}; classes are integers from 0", ("field",))
+
+
+def _not_zero(value: float) -> float:
+    if value == 0:
+        raise ValueError("a scale of 0 makes all values one; give another, or leave the field out with a select stage")
+    return value
+
+
+Scale = Annotated[Real, AfterValidator(_not_zero), Field(json_schema_extra={"not": {"const": 0}})]
+
+
+class Rescale(Stage):
+    """A field as ``field * scale + offset``, in floats; gradients flow through it.
+
+    It is computed in float32, or float64 where that is the dtype, and then rounded to the dtype. A dtype that has not the range
+    of the field's own floats, or of what its integers become, is refused when the pipeline is built: nothing overflows
+    but floats that ``scale`` takes there.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"type": "rescale", "field": "image", "scale": 0.00392156862745098}]}
+    )
+
+    type: Literal["rescale"] = "rescale"
+    field: Name = Field(description="The field, by dotted name.")
+    scale: Scale | Annotated[tuple[Scale, ...], Field(min_length=1)] = Field(
+        description="What it is multiplied by; a list has a number for each place on the last axis, such as each channel."
+    )
+    offset: Real | Annotated[tuple[Real, ...], Field(min_length=1)] = Field(
+        default=0.0, description="What is added then; a list as with scale."
+    )
+    dtype: FloatName = Field(default="float32", description="What it becomes.")
+
+    def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
+        """The stage itself, held against the records."""
+        struct = field_of(spec, self.field)
+        self._require(struct.dtype, struct.shape)
+        return self
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch with the field rescaled."""
+        return changed(batch, self.field, self._rescaled)
+
+    def _rescaled(self, array: Any) -> jax.Array:
+        array = jnp.asarray(array)
+        self._require(array.dtype, array.shape[1:])
+        dtype = on_device(self.dtype)
+        wide = _computed_in(dtype)
+        scaled: jax.Array = array.astype(wide) * jnp.asarray(self.scale, wide) + jnp.asarray(self.offset, wide)
+        return scaled.astype(dtype)
+
+    def _require(self, dtype: Any, shape: tuple[int, ...]) -> None:
+        require_real(self.field, dtype)
+        to = on_device(self.dtype)
+        numbers = {"scale": np.atleast_1d(self.scale), "offset": np.atleast_1d(self.offset)}
+        for option, given in numbers.items():
+            self._require_numbers(option, given, shape, to)
+        highest = limits(to)[1]
+        if is_float(dtype):
+            if limits(dtype)[1] > highest:
+                raise StageError(
+                    f"field {self.field!r} is {dtype}, and {self.dtype} has a smaller range, up to {highest:g}; rescale to "
+                    f"{dtype}, and cast that with lossy",
+                    ("dtype",),
+                )
+            return
+        ends = np.array(limits(dtype), np.float64)[:, None] * numbers["scale"] + numbers["offset"]
+        if (largest := float(np.abs(ends).max())) > highest:
+            raise StageError(
+                f"field {self.field!r} is {dtype}, whose values become as large as {largest:g}, and {self.dtype} holds no more "
+                f"than {highest:g}; choose a smaller scale or another dtype",
+                ("dtype",),
+            )
+
+    def _require_numbers(self, option: str, given: np.ndarray, shape: tuple[int, ...], to: np.dtype[Any]) -> None:
+        if isinstance(getattr(self, option), tuple) and shape[-1:] != given.shape:
+            raise StageError(
+                f"{given.size} numbers are given, and field {self.field!r} of shape {list(shape)} has "
+                f"{shape[-1] if shape else 'no'} places on its last axis; give one number for each, or one for all",
+                (option,),
+            )
+        with np.errstate(over="ignore", under="ignore"):
+            kept = given.astype(_computed_in(to))
+        for wanted, number in zip(given.tolist(), kept.tolist(), strict=True):
+            if not math.isfinite(number) or (wanted and not number):
+                raise StageError(
+                    f"{wanted!r} becomes {number!r} in {_computed_in(to)}; write another number", (option,)
+                )
+
+
+def _computed_in(dtype: Any) -> np.dtype[Any]:
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)

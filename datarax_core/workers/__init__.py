@@ -1,0 +1,1 @@
+"""Worker processes that read records for a pipeline."""
