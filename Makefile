@@ -23,7 +23,7 @@ test: $(VENV)/.test  ## all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
 
 proof: $(VENV)/.test  ## search for a counterexample to the invariant: EXAMPLES cases, other ones every time
-	DATARAX_PROOF_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/core/test_invariant.py
+	DATARAX_PROOF_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/core/pipeline/test_invariant.py
 
 check: lint types templates contracts test  ## what CI runs: lint, types, templates, import contracts, tests
 

@@ -71,7 +71,7 @@ def _served(source: ArrayRecordSourceModule) -> Callable[[], object]:
 
 def _random(paths: list[str], what: str) -> Iterator[Row]:
     source = _source(paths, shuffle=True)
-    order = np.asarray(source.record_indices_at(0, BATCH * BATCHES, source.order_words())).reshape(BATCHES, BATCH)
+    order = np.asarray(source.record_indices_at(0, BATCH * BATCHES, source.order_key_data())).reshape(BATCHES, BATCH)
     work = _by_file(paths, order)
     name = min(BARE, key=lambda name: _best(lambda: BARE[name](work)))
     yield against(

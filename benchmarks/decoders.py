@@ -8,7 +8,7 @@ import numpy as np
 from _measure import Row, against
 
 from datarax_arrayrecord.decoders import ArrayDecoder, ExampleDecoder, MsgpackDecoder, _example_wire
-from datarax_core.registry.decoders import Decoder
+from datarax_core.registry import Decoder
 
 RECORDS, CALLS = 256, 3
 IMAGE = {"dtype": "uint8", "shape": [32, 32, 3]}

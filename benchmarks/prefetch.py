@@ -61,7 +61,7 @@ def _overhead() -> Row:
     pipeline = Pipeline(
         source=source, stages=[lambda b: {"x": jnp.tanh(b["x"]) @ jnp.ones((256, 256))}], batch_size=BATCH
     )
-    order = np.asarray(source.record_indices_at(0, len(source), source.order_words()))
+    order = np.asarray(source.record_indices_at(0, len(source), source.order_key_data()))
 
     def bare() -> None:
         for start in range(0, len(order), BATCH):

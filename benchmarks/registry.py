@@ -15,7 +15,7 @@ DISTRIBUTIONS, RUNS = 150, 7
 NEEDED = {"datarax-core": "0.1.0", "numpy": "2.4.0", "packaging": "26.0", "rich": "14.0"}
 LISTING = """
 import json, os, sys, time
-from datarax_core.registry.sources import SourceRegistry
+from datarax_core.registry import SourceRegistry
 sys.path[:] = [os.environ["PYTHONPATH"], *[path for path in sys.path if not path.endswith("site-packages")]]
 began = time.process_time()
 infos = SourceRegistry.from_environment().describe()
@@ -77,7 +77,7 @@ def _seconds_of_children() -> float:
 
 
 def _config() -> Row:
-    from datarax_core.registry.pipeline_config import parse_config
+    from datarax_core.registry import parse_config
 
     leaf = {"type": "memory", "path": "digits.npz", "shuffle": True}
     mix = {"type": "mix", "weights": [0.7, 0.3], "sources": [leaf, leaf]}

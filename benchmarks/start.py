@@ -7,7 +7,7 @@ from _measure import Row, seconds
 from flax import nnx
 
 from datarax_core import Pipeline
-from datarax_core.sources.eager import Placement
+from datarax_core.sources import Placement
 from datarax_memory import MemorySource, MemorySourceConfig
 
 SIZES = {"loop": 64, "step": 65, "scan": 66}  # so that no route has a program compiled by another

@@ -13,7 +13,7 @@ import numpy as np
 from _measure import Row, against, seconds
 
 from datarax_core import DataSourceModule, SourceConfig
-from datarax_core.workers.pool import Workers
+from datarax_core.workers import Workers
 
 WORKERS, BATCH, BATCHES, AHEAD, RUNS = 2, 256, 40, 4, 7
 KB_3, KB_40 = 3072, 40_960

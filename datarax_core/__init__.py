@@ -3,243 +3,134 @@
 Names are imported when they are first used: configs, errors and the registry work without loading JAX.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .faces import lazy_face
+from .moved import forward_core
 
 if TYPE_CHECKING:
-    from .config.base import LocalPath
-    from .config.models import DataraxModuleConfig, SourceConfig, SourceConfigBase, StructuralConfig
-    from .devices.prefetch import prefetch_to_device
-    from .errors import (
-        ConfigError,
-        DataFileError,
-        DataraxError,
-        NarrowingError,
-        PluginConflictError,
-        PluginContractError,
-        PluginDisabledError,
-        PluginError,
-        PluginIncompatibleError,
-        PluginLoadError,
-        PluginNotFoundError,
-        PluginWarning,
-        RecordError,
-        SpecError,
-        StageError,
-        StateError,
-        WorkerError,
-    )
-    from .order.order import Order
-    from .pipeline.build import build_source
-    from .pipeline.pipeline import Pipeline
-    from .plugins.contract import API_VERSION
-    from .plugins.hooks import HookRegistry, Hooks
-    from .plugins.hookspecs import hookimpl
-    from .plugins.listing import SourceInfo
-    from .records.narrowing import aligned_empty
-    from .registry.decoders import AnyDecoder, Decoder, DecoderRegistry
-    from .registry.pipeline_config import AnySource, PipelineConfig, load_config
-    from .registry.sources import SourceRegistry, default_hooks, record_failed
-    from .registry.stages import AnyStage, Stage, StageRegistry
-    from .sources.access import Access, Capabilities
-    from .sources.columns import Columns, columns_of
-    from .sources.eager import EagerSourceBase
-    from .sources.local_files import LocalFilesOnlyMixin
-    from .sources.metadata import MetadataManager, RecordMetadata
-    from .sources.module import DataraxModule, StructuralModule
-    from .sources.sequence import SequenceSource, SequenceSourceConfig, from_sequence
-    from .sources.source import DataSourceModule
-    from .sources.streaming import StreamingSourceBase
-    from .sources.subset import Subset
-    from .stages.cache import Cache
-    from .stages.fields import Rename, Select
-    from .stages.graph import Graph, MergeFields, Rebatch, SplitField
-    from .stages.numeric import Cast, OneHot, Rescale
+    from .config.base import LocalPath as LocalPath
+    from .config.models import DataraxModuleConfig as DataraxModuleConfig
+    from .config.models import SourceConfig as SourceConfig
+    from .config.models import SourceConfigBase as SourceConfigBase
+    from .config.models import StructuralConfig as StructuralConfig
+    from .devices.prefetch import prefetch_to_device as prefetch_to_device
+    from .errors import ConfigError as ConfigError
+    from .errors import DataFileError as DataFileError
+    from .errors import DataraxError as DataraxError
+    from .errors import NarrowingError as NarrowingError
+    from .errors import PluginConflictError as PluginConflictError
+    from .errors import PluginContractError as PluginContractError
+    from .errors import PluginDisabledError as PluginDisabledError
+    from .errors import PluginError as PluginError
+    from .errors import PluginIncompatibleError as PluginIncompatibleError
+    from .errors import PluginLoadError as PluginLoadError
+    from .errors import PluginNotFoundError as PluginNotFoundError
+    from .errors import PluginWarning as PluginWarning
+    from .errors import RecordError as RecordError
+    from .errors import SpecError as SpecError
+    from .errors import StageError as StageError
+    from .errors import StateError as StateError
+    from .errors import WorkerError as WorkerError
+    from .extensions.contract import API_VERSION as API_VERSION
+    from .extensions.hooks import HookRegistry as HookRegistry
+    from .extensions.hooks import Hooks as Hooks
+    from .extensions.hookspecs import hookimpl as hookimpl
+    from .extensions.listing import SourceInfo as SourceInfo
+    from .order.order import Order as Order
+    from .pipeline.build import build_source as build_source
+    from .pipeline.pipeline import Pipeline as Pipeline
+    from .records.narrowing import aligned_empty as aligned_empty
+    from .registry.decoders import AnyDecoder as AnyDecoder
+    from .registry.decoders import Decoder as Decoder
+    from .registry.decoders import DecoderRegistry as DecoderRegistry
+    from .registry.pipeline_config import AnySource as AnySource
+    from .registry.pipeline_config import PipelineConfig as PipelineConfig
+    from .registry.pipeline_config import load_config as load_config
+    from .registry.sources import SourceRegistry as SourceRegistry
+    from .registry.sources import default_hooks as default_hooks
+    from .registry.sources import record_failed as record_failed
+    from .registry.stages import AnyStage as AnyStage
+    from .registry.stages import Stage as Stage
+    from .registry.stages import StageRegistry as StageRegistry
+    from .sources.access import Access as Access
+    from .sources.access import Capabilities as Capabilities
+    from .sources.columns import Columns as Columns
+    from .sources.columns import columns_of as columns_of
+    from .sources.eager import EagerSourceBase as EagerSourceBase
+    from .sources.local_files import LocalFilesOnlyMixin as LocalFilesOnlyMixin
+    from .sources.metadata import MetadataManager as MetadataManager
+    from .sources.metadata import RecordMetadata as RecordMetadata
+    from .sources.module import DataraxModule as DataraxModule
+    from .sources.module import StructuralModule as StructuralModule
+    from .sources.sequence import SequenceSource as SequenceSource
+    from .sources.sequence import SequenceSourceConfig as SequenceSourceConfig
+    from .sources.sequence import from_sequence as from_sequence
+    from .sources.source import DataSourceModule as DataSourceModule
+    from .sources.streaming import StreamingSourceBase as StreamingSourceBase
+    from .sources.subset import Subset as Subset
+    from .stages.cache import Cache as Cache
+    from .stages.fields import Rename as Rename
+    from .stages.fields import Select as Select
+    from .stages.graph import Graph as Graph
+    from .stages.graph import MergeFields as MergeFields
+    from .stages.graph import Rebatch as Rebatch
+    from .stages.graph import SplitField as SplitField
+    from .stages.numeric import Cast as Cast
+    from .stages.numeric import OneHot as OneHot
+    from .stages.numeric import Rescale as Rescale
 
-_HOMES = {
-    "config.base": ("LocalPath",),
-    "config.models": (
-        "DataraxModuleConfig",
-        "SourceConfig",
-        "SourceConfigBase",
-        "StructuralConfig",
-    ),
-    "devices.prefetch": ("prefetch_to_device",),
-    "errors": (
-        "ConfigError",
-        "DataFileError",
-        "DataraxError",
-        "NarrowingError",
-        "PluginConflictError",
-        "PluginContractError",
-        "PluginDisabledError",
-        "PluginError",
-        "PluginIncompatibleError",
-        "PluginLoadError",
-        "PluginNotFoundError",
-        "PluginWarning",
-        "RecordError",
-        "SpecError",
-        "StageError",
-        "StateError",
-        "WorkerError",
-    ),
-    "order.order": ("Order",),
-    "pipeline.build": ("build_source",),
-    "pipeline.pipeline": ("Pipeline",),
-    "plugins.contract": ("API_VERSION",),
-    "plugins.hooks": (
-        "HookRegistry",
-        "Hooks",
-    ),
-    "plugins.hookspecs": ("hookimpl",),
-    "plugins.listing": ("SourceInfo",),
-    "records.narrowing": ("aligned_empty",),
-    "registry.decoders": (
-        "AnyDecoder",
-        "Decoder",
-        "DecoderRegistry",
-    ),
-    "registry.pipeline_config": (
-        "AnySource",
-        "PipelineConfig",
-        "load_config",
-    ),
-    "registry.sources": (
-        "SourceRegistry",
-        "default_hooks",
-        "record_failed",
-    ),
-    "registry.stages": (
-        "AnyStage",
-        "Stage",
-        "StageRegistry",
-    ),
-    "sources.access": (
-        "Access",
-        "Capabilities",
-    ),
-    "sources.columns": (
-        "Columns",
-        "columns_of",
-    ),
-    "sources.eager": ("EagerSourceBase",),
-    "sources.local_files": ("LocalFilesOnlyMixin",),
-    "sources.metadata": (
-        "MetadataManager",
-        "RecordMetadata",
-    ),
-    "sources.module": (
-        "DataraxModule",
-        "StructuralModule",
-    ),
-    "sources.sequence": (
-        "SequenceSource",
-        "SequenceSourceConfig",
-        "from_sequence",
-    ),
-    "sources.source": ("DataSourceModule",),
-    "sources.streaming": ("StreamingSourceBase",),
-    "sources.subset": ("Subset",),
-    "stages.cache": ("Cache",),
-    "stages.fields": (
-        "Rename",
-        "Select",
-    ),
-    "stages.graph": (
-        "Graph",
-        "MergeFields",
-        "Rebatch",
-        "SplitField",
-    ),
-    "stages.numeric": (
-        "Cast",
-        "OneHot",
-        "Rescale",
-    ),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = [
-    "API_VERSION",
-    "Access",
-    "AnyDecoder",
-    "AnySource",
-    "AnyStage",
-    "Cache",
-    "Capabilities",
-    "Cast",
-    "Columns",
-    "ConfigError",
-    "DataFileError",
-    "DataSourceModule",
-    "DataraxError",
-    "DataraxModule",
-    "DataraxModuleConfig",
-    "Decoder",
-    "DecoderRegistry",
-    "EagerSourceBase",
-    "Graph",
-    "HookRegistry",
-    "Hooks",
-    "LocalFilesOnlyMixin",
-    "LocalPath",
-    "MergeFields",
-    "MetadataManager",
-    "NarrowingError",
-    "OneHot",
-    "Order",
-    "Pipeline",
-    "PipelineConfig",
-    "PluginConflictError",
-    "PluginContractError",
-    "PluginDisabledError",
-    "PluginError",
-    "PluginIncompatibleError",
-    "PluginLoadError",
-    "PluginNotFoundError",
-    "PluginWarning",
-    "Rebatch",
-    "RecordError",
-    "RecordMetadata",
-    "Rename",
-    "Rescale",
-    "Select",
-    "SequenceSource",
-    "SequenceSourceConfig",
-    "SourceConfig",
-    "SourceConfigBase",
-    "SourceInfo",
-    "SourceRegistry",
-    "SpecError",
-    "SplitField",
-    "Stage",
-    "StageError",
-    "StageRegistry",
-    "StateError",
-    "StreamingSourceBase",
-    "StructuralConfig",
-    "StructuralModule",
-    "Subset",
-    "WorkerError",
-    "aligned_empty",
-    "build_source",
-    "columns_of",
-    "default_hooks",
-    "from_sequence",
-    "hookimpl",
-    "load_config",
-    "prefetch_to_device",
-    "record_failed",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_face(
+    __name__,
+    {
+        "config.base": ("LocalPath",),
+        "config.models": ("DataraxModuleConfig", "SourceConfig", "SourceConfigBase", "StructuralConfig"),
+        "devices.prefetch": ("prefetch_to_device",),
+        "errors": (
+            "ConfigError",
+            "DataFileError",
+            "DataraxError",
+            "NarrowingError",
+            "PluginConflictError",
+            "PluginContractError",
+            "PluginDisabledError",
+            "PluginError",
+            "PluginIncompatibleError",
+            "PluginLoadError",
+            "PluginNotFoundError",
+            "PluginWarning",
+            "RecordError",
+            "SpecError",
+            "StageError",
+            "StateError",
+            "WorkerError",
+        ),
+        "extensions.contract": ("API_VERSION",),
+        "extensions.hooks": ("HookRegistry", "Hooks"),
+        "extensions.hookspecs": ("hookimpl",),
+        "extensions.listing": ("SourceInfo",),
+        "order.order": ("Order",),
+        "pipeline.build": ("build_source",),
+        "pipeline.pipeline": ("Pipeline",),
+        "records.narrowing": ("aligned_empty",),
+        "registry.decoders": ("AnyDecoder", "Decoder", "DecoderRegistry"),
+        "registry.pipeline_config": ("AnySource", "PipelineConfig", "load_config"),
+        "registry.sources": ("SourceRegistry", "default_hooks", "record_failed"),
+        "registry.stages": ("AnyStage", "Stage", "StageRegistry"),
+        "sources.access": ("Access", "Capabilities"),
+        "sources.columns": ("Columns", "columns_of"),
+        "sources.eager": ("EagerSourceBase",),
+        "sources.local_files": ("LocalFilesOnlyMixin",),
+        "sources.metadata": ("MetadataManager", "RecordMetadata"),
+        "sources.module": ("DataraxModule", "StructuralModule"),
+        "sources.sequence": ("SequenceSource", "SequenceSourceConfig", "from_sequence"),
+        "sources.source": ("DataSourceModule",),
+        "sources.streaming": ("StreamingSourceBase",),
+        "sources.subset": ("Subset",),
+        "stages.cache": ("Cache",),
+        "stages.fields": ("Rename", "Select"),
+        "stages.graph": ("Graph", "MergeFields", "Rebatch", "SplitField"),
+        "stages.numeric": ("Cast", "OneHot", "Rescale"),
+    },
+)
+forward_core()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from traceback import walk_tb
 from typing import Final
 
-from datarax_core.plugins.discovery import GROUPS, Environment, Installed
+from datarax_core.extensions.discovery import GROUPS, Environment, Installed
 
 _OURS: Final = "datarax_core"  # which brings stages, but is no plugin
 

@@ -44,7 +44,7 @@ def plugin_names(incomplete: str) -> list[str]:
 
 def _names(incomplete: str, *groups: str, with_distributions: bool = False) -> list[str]:
     """Of plugins of all groups, unless some are given."""
-    from datarax_core.plugins.discovery import GROUPS, Environment  # noqa: PLC0415 - who completes nothing needs none of it
+    from datarax_core.extensions.discovery import GROUPS, Environment  # noqa: PLC0415 - who completes nothing needs none of it
 
     environment = Environment.now()
     found = [entry for group in groups or GROUPS for entry in environment.entries(group)]

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from datarax_core.plugins.catalog import Catalog
-from datarax_core.plugins.discovery import Environment
+from datarax_core.extensions.catalog import Catalog
+from datarax_core.extensions.discovery import Environment
 
 from .kinds import REGISTRIES
 

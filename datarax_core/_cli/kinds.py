@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from datarax_core.plugins.hooks import HookRegistry
-from datarax_core.plugins.listing import PluginListing, PluginRegistry
+from datarax_core.extensions.hooks import HookRegistry
+from datarax_core.extensions.listing import PluginListing, PluginRegistry
 from datarax_core.registry.decoders import DecoderRegistry
 from datarax_core.registry.sources import SourceRegistry
 from datarax_core.registry.stages import StageRegistry

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from datarax_core.plugins.listing import PluginInfo, PluginListing
+from datarax_core.extensions.listing import PluginInfo, PluginListing
 
 from .output import say, say_json, stdout
 

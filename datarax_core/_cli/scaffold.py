@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from datarax_core.errors import PluginConflictError, PluginError
-from datarax_core.plugins.contract import API_VERSION
+from datarax_core.extensions.contract import API_VERSION
 from datarax_core.registry.sources import SourceRegistry
 
 CORE: Final = "datarax-core"

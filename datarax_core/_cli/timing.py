@@ -154,7 +154,7 @@ class _Reading:
         self._is_stream = source.access == "stream"
         self._at = 0
         if not self._is_stream:
-            self._window = source.order_window(batch_size)
+            self._window = source.order_reader(batch_size)
             self._read(0, batch_size)  # files are opened, and the first stretch of the order is computed
 
     def seconds(self, start: int, records: int) -> float:

@@ -13,7 +13,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from datarax_core.plugins.catalog import DISABLE_VARIABLE
+from datarax_core.extensions.catalog import DISABLE_VARIABLE
 
 from .findings import Finding
 

@@ -1,1 +1,61 @@
-"""Configs: immutable, validated when they are built, read from files with the place of every value."""
+"""Configs: immutable pydantic models, the field types that they are made of, and config files.
+
+A file is read with the line of every value, so that each mistake is reported at its place. Imports `errors`, and pydantic and
+PyYAML; never JAX.
+"""
+
+from datarax_core.moved import forward_names
+
+from .base import (
+    NOT_NULL,
+    Count,
+    Flag,
+    FrozenConfig,
+    Integer,
+    LocalPath,
+    Name,
+    NonNegative,
+    Real,
+    having,
+    never,
+    only_if,
+    plugin_schema,
+)
+from .models import (
+    DataraxModuleConfig,
+    SourceConfig,
+    SourceConfigBase,
+    StructuralConfig,
+    given_or,
+    require_stochastic,
+    shuffling_is_stochastic,
+    stream_rules,
+)
+
+__all__ = [
+    "NOT_NULL",
+    "Count",
+    "DataraxModuleConfig",
+    "Flag",
+    "FrozenConfig",
+    "Integer",
+    "LocalPath",
+    "Name",
+    "NonNegative",
+    "Real",
+    "SourceConfig",
+    "SourceConfigBase",
+    "StructuralConfig",
+    "given_or",
+    "having",
+    "never",
+    "only_if",
+    "plugin_schema",
+    "require_stochastic",
+    "shuffling_is_stochastic",
+    "stream_rules",
+]
+
+__getattr__ = forward_names(
+    __name__, dict.fromkeys(("AnySource", "PipelineConfig", "load_config", "parse_config"), "datarax_core.registry")
+)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from datarax_core.records.narrowing import narrow
-from datarax_core.records.spec import Batch, ElementSpec, batch_struct, device_spec, split_beside
+from datarax_core.records.spec import Batch, ElementSpec, batch_struct, device_spec, split_host_fields
 
 T = TypeVar("T")
 
@@ -121,9 +121,9 @@ def _read(source: HostReader, indices: Any) -> Batch:
 
 def _narrowed(source: HostReader, indices: np.ndarray) -> Batch:
     with source.callback_lock:
-        batch, _ = split_beside(source.fetch_on_host(indices))
+        batch, _ = split_host_fields(source.fetch_on_host(indices))
         return narrow(batch, records=indices, origin=source.title)
 
 
 def _carried(source: HostReader) -> ElementSpec:
-    return device_spec(split_beside(source.element_spec())[0])
+    return device_spec(split_host_fields(source.element_spec())[0])

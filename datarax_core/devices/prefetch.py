@@ -9,7 +9,7 @@ import numpy as np
 from datarax_core.background import Ahead
 from datarax_core.order.order import whole_number
 from datarax_core.records.narrowing import narrow
-from datarax_core.records.spec import Batch, split_beside, with_beside
+from datarax_core.records.spec import Batch, split_host_fields, with_host_fields
 
 
 def prefetch_to_device(
@@ -90,9 +90,9 @@ class _Next:
         self._sharding = sharding
 
     def __call__(self, _: object = None) -> Batch:
-        batch, beside = split_beside(jax.tree.map(_as_array, next(self._batches)))
+        batch, host_fields = split_host_fields(jax.tree.map(_as_array, next(self._batches)))
         placed = jax.block_until_ready(jax.tree.map(self._place, batch, narrow(batch)))
-        return with_beside(placed, jax.tree.map(np.array, beside)) if beside else placed
+        return with_host_fields(placed, jax.tree.map(np.array, host_fields)) if host_fields else placed
 
     def _place(self, given: Any, narrowed: Any) -> jax.Array:
         if isinstance(given, np.ndarray) and narrowed is given:

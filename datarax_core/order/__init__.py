@@ -1,1 +1,19 @@
-"""The order of records: positions of an endless stream to record indices, by arithmetic alone."""
+"""Orders: integer arithmetic from positions of an endless stream to record indices.
+
+Each rule has one implementation that runs on NumPy and under ``jax.jit``, equal to the bit. Imports `errors` and `background`.
+"""
+
+from .order import HOST_LIMIT, ORDER_RULE, Order, as_integer, epochs_of, record_numbers
+from .permutation import DEVICE_LIMIT, fold_in, key_data
+
+__all__ = [
+    "DEVICE_LIMIT",
+    "HOST_LIMIT",
+    "ORDER_RULE",
+    "Order",
+    "as_integer",
+    "epochs_of",
+    "fold_in",
+    "key_data",
+    "record_numbers",
+]

@@ -16,7 +16,7 @@ import numpy as np
 
 from datarax_core.background import Ahead
 
-from .permutation import BLOCK, DEVICE_LIMIT, SORTED_UP_TO, Integers, key_words, round_keys, shuffle, sorted_order
+from .permutation import BLOCK, DEVICE_LIMIT, SORTED_UP_TO, Integers, key_data, round_keys, shuffle, sorted_order
 
 
 def seed_number(seed: Any) -> int:
@@ -39,7 +39,7 @@ def whole_number(field: str, value: Any, *, at_least: int, hint: str = "") -> in
 _EPOCHS_HELD: Final = 16
 
 
-class Window:
+class OrderReader:
     """Record indices at O(1) a record, however large the epoch. Bounded, and never part of a state.
 
     Args:
@@ -84,7 +84,7 @@ class Window:
         self._ahead.announce(start)
 
 
-def stretch_of(epoch: int, batch: int, *, at_most: int) -> int:
+def chunk_size_of(epoch: int, batch: int, *, at_most: int) -> int:
     """How many positions to hold: whole epochs, but no more than a loop may want soon, or an even part of a long one.
 
     So the last stretch of a loop does not reach far past its end.
@@ -197,7 +197,7 @@ class Order:
             # uint64: offset + size may pass 2**63
             rows = np.uint64(offset) + np.arange(size, dtype=np.uint64)
             return (rows % np.uint64(self.epoch_length)).astype(np.int64) * self.num_shards + self.shard
-        keys = _keys_of(np.asarray(key_words(key)), epoch, self._epochs_in(offset, size))
+        keys = _keys_of(np.asarray(key_data(key)), epoch, self._epochs_in(offset, size))
         if self.epoch_length > BLOCK:
             return self._epoch_by_epoch(offset, size, keys)
         passed, rows = np.divmod(offset + np.arange(size), self.epoch_length)
@@ -236,7 +236,7 @@ class Order:
             return positions.astype(np.int32)
         ahead = jnp.arange(spanned, dtype=np.uint32)
         epochs = low + ahead
-        keys = round_keys(key_words(key), epochs, high + (epochs < low).astype(np.uint32))  # a sum that wraps carries
+        keys = round_keys(key_data(key), epochs, high + (epochs < low).astype(np.uint32))  # a sum that wraps carries
         if self.length <= SORTED_UP_TO:
             return sorted_order(self.length, keys)[passed, positions].astype(np.int32)
         row_keys = jnp.where(passed[None] == 0, keys[0][:, None], keys[1][:, None]) if spanned == 2 else keys[passed].T

@@ -99,7 +99,7 @@ def fold_in(words: Integers, low: Integers, high: Integers = 0) -> Integers:
     return xp.stack(_threefry(*key, xp.broadcast_to(xp.asarray(high, np.uint32), low.shape), low))
 
 
-def key_words(key: jax.Array | np.ndarray) -> Integers:
+def key_data(key: jax.Array | np.ndarray) -> Integers:
     """uint32 (w,): the words of a PRNG key, given as a typed key or as the words themselves."""
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         with jax.ensure_compile_time_eval():  # a key that a trace closes over has its words now

@@ -8,7 +8,7 @@ import numpy as np
 
 from datarax_core.devices.layout import Layout
 from datarax_core.order.order import whole_number
-from datarax_core.records.spec import device_spec, split_beside, with_fields
+from datarax_core.records.spec import device_spec, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.randomness import StageKeys
 
@@ -74,7 +74,7 @@ class BatchRule:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class Definition:
     """What routes, programs and `Pipeline.explain` go by.
 
     ``part`` is (k, n) where this process reads the k-th of n parts of a stream that was split, else None.
@@ -113,7 +113,7 @@ def require_source(source: Any) -> None:
         )
 
 
-def require_batches(plan: Plan) -> None:
+def require_batches(plan: Definition) -> None:
     """Refuse what leaves no batch, cannot be laid out, or reads in a way that the source has no use for."""
     source, rule, length = plan.source, plan.rule, plan.epoch_length
     spec = source.element_spec()
@@ -134,4 +134,4 @@ def require_batches(plan: Plan) -> None:
             f"workers={plan.workers} read records for a source on the host, but {source.title} is "
             f"{'a stream, which only one can read' if source.access == 'stream' else 'on the device'}"
         )
-    plan.layout.check(device_spec(split_beside(spec)[0]), rule.batch_size, rule.last_size(length))
+    plan.layout.check(device_spec(split_host_fields(spec)[0]), rule.batch_size, rule.last_size(length))

@@ -7,23 +7,23 @@ from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import stage_name
 from datarax_core.stages.cache import describe_caches
 
-from .definition import BatchRule, Plan
+from .definition import BatchRule, Definition
 
 
-def summary(plan: Plan) -> str:
+def summary(plan: Definition) -> str:
     """One line: source and order, stages, batch rule."""
     names = ", ".join(map(stage_name, plan.stages)) or "none"
     return f"Pipeline({plan.source.title}: {_records(plan.source)}; stages: {names}; {_rule(plan.rule)})"
 
 
-def explain(plan: Plan) -> str:
+def explain(plan: Definition) -> str:
     """The route of a loop over the pipeline, in sentences."""
     routes = {"device": _device_route, "host": _host_route, "stream": _stream_route}
     lines = [*routes[plan.source.access](plan), *_devices(plan), *describe_caches(plan.stages)]
     return "\n".join([summary(plan), *lines])
 
 
-def plan_of(plan: Plan) -> str:
+def plan_of(plan: Definition) -> str:
     """What a run of the pipeline will serve, in words; nothing is read."""
     rule, length = plan.rule, plan.epoch_length
     batches = None if length is None else rule.num_batches(length)
@@ -38,13 +38,13 @@ def _records(source: DataSourceModule) -> str:
     return f"{source.epoch_length} records {source.order_title}"
 
 
-def _device_route(plan: Plan) -> Iterator[str]:
+def _device_route(plan: Definition) -> Iterator[str]:
     stages = f"the {len(plan.stages)} stages" if len(plan.stages) > 1 else "the stage" if plan.stages else "no stages"
     yield f"device route: {plan.source.title} is traceable: one compiled step gathers a batch and runs {stages}."
     yield "Steps are dispatched without waiting for them; nothing is read ahead on a thread."
 
 
-def _host_route(plan: Plan) -> Iterator[str]:
+def _host_route(plan: Definition) -> Iterator[str]:
     title = plan.source.title
     yield f"host route: {title} reads records at concrete indices; each batch is then placed on the device{_then(plan)}."
     yield _ahead(plan)
@@ -58,7 +58,7 @@ def _host_route(plan: Plan) -> Iterator[str]:
         yield "if it is Python that decodes, workers=2 reads in processes of their own."
 
 
-def _stream_route(plan: Plan) -> Iterator[str]:
+def _stream_route(plan: Definition) -> Iterator[str]:
     title = plan.source.title
     yield f"stream route: {title} is read forward only; each batch is then placed on the device{_then(plan)}."
     if plan.source.capabilities.resumable:
@@ -71,7 +71,7 @@ def _stream_route(plan: Plan) -> Iterator[str]:
     yield "Compiled code cannot reach it: scan(), and step() under jit, need random access."
 
 
-def _ahead(plan: Plan) -> str:
+def _ahead(plan: Definition) -> str:
     if not plan.prefetch:
         return "Nothing is read ahead: prefetch=0; with prefetch=2, reading would overlap with the work of the loop."
     return (
@@ -80,11 +80,11 @@ def _ahead(plan: Plan) -> str:
     )
 
 
-def _then(plan: Plan) -> str:
+def _then(plan: Definition) -> str:
     return ", where one compiled step runs the stages" if plan.stages else ""
 
 
-def _devices(plan: Plan) -> Iterator[str]:
+def _devices(plan: Definition) -> Iterator[str]:
     if plan.layout == DEFAULT:
         return
     yield f"Batches are laid out by {getattr(plan.layout, 'sharding', plan.layout.data_sharding)}."

@@ -23,7 +23,7 @@ _ASKED: Final = 3  # batches; the quickest of them tells, since any may have met
 _AHEAD_AT_FIRST, _AHEAD_AT_MOST, _GROWTH = 64, 4096, 4
 
 
-class Pace:
+class PrefetchDecision:
     """Decides from the batches that a loop reads itself. Those read on a thread do not tell: they wait for the loop, too.
 
     So while reading is slow, the loop reads ahead for 64 batches, and then some itself to see whether it still is; then for
@@ -83,7 +83,7 @@ class BatchIterator:
         self._rule = rule
         self._ticket = ticket
         self._prefetch = prefetch if route.may_read_ahead else 0
-        self._pace = Pace()
+        self._pace = PrefetchDecision()
         self._ahead: Ahead[Prepared] | None = None
         self._announced_to = 0
         self._may_start_over = True

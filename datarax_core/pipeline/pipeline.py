@@ -18,11 +18,11 @@ from datarax_core.records.spec import (
     ElementSpec,
     batch_struct,
     device_spec,
+    host_fields_after,
     named_fields,
-    passed_beside,
     spec_of,
-    split_beside,
-    with_beside,
+    split_host_fields,
+    with_host_fields,
 )
 from datarax_core.registry.pipeline_config import PipelineConfig, load_config, parse_config
 from datarax_core.registry.sources import SourceRegistry, default_hooks
@@ -37,7 +37,7 @@ from datarax_core.stages.randomness import StageKeys
 from datarax_core.workers.pool import Workers
 
 from .build import build_source, placing_stages_of
-from .definition import BatchRule, Plan, require_batches, require_source
+from .definition import BatchRule, Definition, require_batches, require_source
 from .explain import explain, plan_of, summary
 from .loop import BatchIterator
 from .multihost import part_of, require_agreement, what_is_run
@@ -104,7 +104,7 @@ class Pipeline(Progress):
         self.workers = whole_number("workers", workers, at_least=0)
         self.cursor = Cursor()
         self._stage_keys = StageKeys(stages, self.rngs)
-        plan = self._plan()
+        plan = self._definition()
         self._host = HostParts.of(plan)
         shared = what_is_run(source, stages, sharding) | {"num_epochs": num_epochs, "epoch": plan.epoch_length}
         require_agreement(shared | source.fingerprint() | plan.rule_fingerprint(), self._layout)
@@ -169,7 +169,7 @@ class Pipeline(Progress):
 
     def __len__(self) -> int:
         """Batches in one run."""
-        epoch_length = self._plan().epoch_length
+        epoch_length = self._definition().epoch_length
         if epoch_length is None:
             raise TypeError(f"a pipeline over {self.source.title} has no length: it is a stream without one")
         batches = self.rule.num_batches(epoch_length)
@@ -230,7 +230,7 @@ class Pipeline(Progress):
             )
         length = whole_number("length", length, at_least=1)
         start, size = self._standing(), self.rule.batch_size
-        scan = ScanInParts(self._plan())
+        scan = ScanInParts(self._definition())
         result = scan(step_fn, length=length, modules=modules, init_carry=init_carry, start=start)
         self.cursor.move(start + length * size)
         self.source.note_served(length)
@@ -243,31 +243,31 @@ class Pipeline(Progress):
 
     def element_spec(self) -> ElementSpec:
         """What one record of a served batch looks like; stages are traced, no record is read."""
-        spec, beside = split_beside(self.source.element_spec())
-        beside = passed_beside(self.stages, beside)
+        spec, host_fields = split_host_fields(self.source.element_spec())
+        host_fields = host_fields_after(self.stages, host_fields)
         stages = Split(tuple(self.stages))
         mask = None if self.rule.pad_last is None else jax.ShapeDtypeStruct((self.rule.batch_size,), jnp.bool_)
-        keyed = self._stage_keys.names(self.source, 0, np.zeros(self.rule.batch_size, np.int64))
+        record_ids = self._stage_keys.record_ids(self.source, 0, np.zeros(self.rule.batch_size, np.int64))
 
         def through(values: Any, batch: Batch, mask: Any) -> Batch:
-            return staged(stages.structure.merge(values), batch, self.rule.pad_last, mask, keyed)
+            return staged(stages.structure.merge(values), batch, self.rule.pad_last, mask, record_ids)
 
         shapes = batch_struct(device_spec(spec), self.rule.batch_size)
         made = spec_of(jax.eval_shape(through, stages.read(), shapes, mask))
-        return with_beside(made, beside) if beside else made
+        return with_host_fields(made, host_fields) if host_fields else made
 
     # -- what it says of itself -----------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return summary(self._plan())
+        return summary(self._definition())
 
     def explain(self) -> str:
         """The route that a loop takes and why, and what would make it faster."""
-        return explain(self._plan())
+        return explain(self._definition())
 
     def plan(self) -> str:
         """What a run will serve: batches, records and epochs, of each child of a mixture; nothing is read."""
-        return plan_of(self._plan())
+        return plan_of(self._definition())
 
     def stats(self) -> dict[str, Any]:
         """What was served one by one since the pipeline was built: batches, records, bytes, and where the seconds went.
@@ -284,8 +284,8 @@ class Pipeline(Progress):
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
-    def _plan(self) -> Plan:
-        return Plan(
+    def _definition(self) -> Definition:
+        return Definition(
             source=self.source,
             stages=tuple(self.stages),
             rule=self.rule,
@@ -303,7 +303,7 @@ class Pipeline(Progress):
             own = size if here is None else len(here)
             self._host.workers = Workers(self.source, self.workers, batch_size=own, ahead=self.prefetch)
         host = self._host
-        return Route(self._plan(), host.stream, host.workers, host.stats, is_loop=is_loop)
+        return Route(self._definition(), host.stream, host.workers, host.stats, is_loop=is_loop)
 
     def _traced_step(self, size: int) -> Batch:
         if self.source.access == "stream":
@@ -311,10 +311,10 @@ class Pipeline(Progress):
                 f"{self.source.title} is a stream, which compiled code cannot reach; call step() outside of it"
             )
         require_carried(self.source, self.stages)
-        indices = self.source.record_indices_at(self.cursor.here, size, self.source.order_words())
+        indices = self.source.record_indices_at(self.cursor.here, size, self.source.order_key_data())
         mask = None if self.rule.pad_last is None else jnp.ones(size, jnp.bool_)
-        keyed = self._stage_keys.names(self.source, self.cursor.here, indices)
+        record_ids = self._stage_keys.record_ids(self.source, self.cursor.here, indices)
         batch = traced_records(self.source, self._layout, indices)
-        batch = served(self.stages, batch, self.rule.pad_last, mask, keyed, layout=self._layout)
+        batch = served(self.stages, batch, self.rule.pad_last, mask, record_ids, layout=self._layout)
         self.cursor.advance(size)
         return batch

@@ -15,11 +15,11 @@ from datarax_core.devices.callbacks import HostRecords, raising_noted
 from datarax_core.devices.layout import Layout
 from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT
-from datarax_core.records.spec import Batch, passed_beside, split_beside, with_fields
+from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import Split, Structure, Values, apply_stages
 
-from .definition import Plan
+from .definition import Definition
 
 
 def regrouped(mask: Any, batch: Mapping[str, Any], field: str) -> Any:
@@ -45,11 +45,11 @@ class Step:
     mask_field: str | None
     layout: Layout
 
-    def __call__(self, values: Values, source: Any, indices: Any, mask: Any, keyed: Any) -> tuple[Batch, Values]:
+    def __call__(self, values: Values, source: Any, indices: Any, mask: Any, record_ids: Any) -> tuple[Batch, Values]:
         """(batch, new values of the stages' variables); ``source`` is arrays to gather from, or the batch as fetched."""
         stages = self.stages.merge(values)
         batch = source if self.gather is None else self.layout.gathered(self.gather, source, indices)
-        batch = served(stages, batch, self.mask_field, mask, keyed, layout=self.layout)
+        batch = served(stages, batch, self.mask_field, mask, record_ids, layout=self.layout)
         return batch, self.stages.values(stages)
 
 
@@ -64,17 +64,19 @@ class Scan:
     has_carry: bool
     layout: Layout
 
-    def __call__(self, values: Values, arrays: Any, indices: Any, keyed: Any, carry: Any) -> tuple[Values, Any, Any]:
-        """(new values, last carry, stacked outputs) of one step for each row of ``indices``; ``keyed`` names its records."""
+    def __call__(
+        self, values: Values, arrays: Any, indices: Any, record_ids: Any, carry: Any
+    ) -> tuple[Values, Any, Any]:
+        """(new values, last carry, stacked outputs) of one step for each row of ``indices``."""
         mask = None if self.mask_field is None else np.ones(indices.shape[1], np.bool_)
-        words, parts = (None, None) if keyed is None else (keyed[0], keyed[1:])
+        words, parts = (None, None) if record_ids is None else (record_ids[0], record_ids[1:])
 
         def body(state: tuple[Values, Any], x: Any) -> tuple[tuple[Values, Any], Any]:
             (values, carry), (rows, names) = state, x
             stages, modules = self.modules.merge(values)
             batch = self.layout.gathered(self.gather, arrays, rows)
-            keyed = None if names is None else (words, *names)
-            batch = served(stages, batch, self.mask_field, mask, keyed, layout=self.layout)
+            record_ids = None if names is None else (words, *names)
+            batch = served(stages, batch, self.mask_field, mask, record_ids, layout=self.layout)
             if self.has_carry:
                 carry, out = self.step_fn(carry, *modules, batch)
             else:
@@ -97,20 +99,20 @@ def compiled(program: Step | Scan) -> Callable[..., Any]:
 _shared = functools.lru_cache(maxsize=256)(jax.jit)
 
 
-def served(stages: Any, batch: Batch, mask_field: str | None, mask: Any, keyed: Any, *, layout: Layout) -> Batch:
+def served(stages: Any, batch: Batch, mask_field: str | None, mask: Any, record_ids: Any, *, layout: Layout) -> Batch:
     """The batch after its stages, laid over the devices, as all that goes into the stages is."""
     rows = [leaf.shape[0] for leaf in jax.tree.leaves(batch)]
-    if keyed is not None:
-        keyed = (keyed[0], *layout.by_row(keyed[1:]))
-    batch = staged(stages, batch, mask_field, layout.by_row(mask), keyed)
+    if record_ids is not None:
+        record_ids = (record_ids[0], *layout.by_row(record_ids[1:]))
+    batch = staged(stages, batch, mask_field, layout.by_row(mask), record_ids)
     return layout.laid(batch, rows[0]) if rows else batch
 
 
-def staged(stages: Any, batch: Batch, mask_field: str | None, mask: Any, keyed: Any) -> Batch:
+def staged(stages: Any, batch: Batch, mask_field: str | None, mask: Any, record_ids: Any) -> Batch:
     """The batch after its stages. A mask goes in beside the other fields, and comes out even if a stage leaves it out."""
     if mask_field is None:
-        return apply_stages(stages, batch, keyed)
-    batch = apply_stages(stages, with_fields(batch, {mask_field: mask}, "the mask of pad_last"), keyed)
+        return apply_stages(stages, batch, record_ids)
+    batch = apply_stages(stages, with_fields(batch, {mask_field: mask}, "the mask of pad_last"), record_ids)
     if not isinstance(batch, Mapping):
         raise SpecError(
             f"pad_last={mask_field!r} adds a field to each batch, but the stages make a {type(batch).__name__}"
@@ -124,8 +126,8 @@ def require_carried(source: DataSourceModule, stages: Sequence[Any]) -> None:
     Raises:
         SpecError: Names the fields.
     """
-    if passed_beside(stages, split_beside(source.element_spec())[1]):
-        source.require_no_beside()
+    if host_fields_after(stages, split_host_fields(source.element_spec())[1]):
+        source.require_no_host_fields()
 
 
 def scan_reader(source: DataSourceModule, layout: Layout) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
@@ -140,7 +142,7 @@ def traced_records(source: DataSourceModule, layout: Layout, indices: jax.Array)
 
     See `require_carried`.
     """
-    if split_beside(source.element_spec())[1]:
+    if split_host_fields(source.element_spec())[1]:
         return layout.gathered(lambda _, own: source.fetch_by_callback(own), (), indices)
     if source.access == "device" and layout.data_sharding is not None:
         graphdef, state = nnx.split(source)
@@ -163,8 +165,8 @@ _AT_ONCE: Final = 1 << 24  # records that one compiled program serves: 64 MiB of
 class ScanInParts:
     """What `Pipeline.scan` does from a position on; it moves nothing."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Definition) -> None:
+        self._definition = plan
 
     def __call__(
         self, step_fn: Callable[..., Any], *, length: int, modules: Sequence[Any], init_carry: Any, start: int
@@ -174,17 +176,19 @@ class ScanInParts:
             raise TypeError(f"step_fn is a function of modules and a batch, not {step_fn!r:.80}")
         if isinstance(modules, str) or not isinstance(modules, Sequence):
             raise TypeError(f"modules is a tuple of modules, such as (model, optimizer), not {type(modules).__name__}")
-        size, has_carry = self._plan.rule.batch_size, init_carry is not None
+        size, has_carry = self._definition.rule.batch_size, init_carry is not None
         at_once = max(1, _AT_ONCE // size)
-        split = Split((self._plan.stages, tuple(modules)))
-        require_carried(self._plan.source, self._plan.stages)
-        gather, arrays = scan_reader(self._plan.source, self._plan.layout)
-        run = compiled(Scan(gather, split.structure, self._plan.rule.pad_last, step_fn, has_carry, self._plan.layout))
-        carry, outs, on_host = init_carry, [], self._plan.source.access == "host"
+        split = Split((self._definition.stages, tuple(modules)))
+        require_carried(self._definition.source, self._definition.stages)
+        gather, arrays = scan_reader(self._definition.source, self._definition.layout)
+        run = compiled(
+            Scan(gather, split.structure, self._definition.rule.pad_last, step_fn, has_carry, self._definition.layout)
+        )
+        carry, outs, on_host = init_carry, [], self._definition.source.access == "host"
         for done in range(0, length, at_once):
             rows = self._indices(start + done * size, min(at_once, length - done))
-            keyed = self._plan.randomness.names(self._plan.source, start + done * size, rows)
-            arguments = (split.read(), arrays, self._on_its_device(rows), keyed, carry)
+            record_ids = self._definition.randomness.record_ids(self._definition.source, start + done * size, rows)
+            arguments = (split.read(), arrays, self._on_its_device(rows), record_ids, carry)
             # what the host raises while it reads is raised as it is, for which the program is waited for
             values, carry, out = raising_noted(run, *arguments) if on_host else run(*arguments)
             split.write(values)
@@ -194,14 +198,14 @@ class ScanInParts:
 
     def _on_its_device(self, rows: np.ndarray) -> Any:
         """Where the program runs, if that is one device: a callback to the host brings nothing that would say so."""
-        sharding = self._plan.layout.data_sharding
+        sharding = self._definition.layout.data_sharding
         return jax.device_put(rows, sharding) if isinstance(sharding, SingleDeviceSharding) else rows
 
     def _indices(self, start: int, steps: int) -> np.ndarray:
-        if self._plan.source.num_records > DEVICE_LIMIT:
-            title = self._plan.source.title
+        if self._definition.source.num_records > DEVICE_LIMIT:
+            title = self._definition.source.title
             raise ValueError(f"scan addresses at most {DEVICE_LIMIT} records; {title} has more: iterate instead")
-        indices = self._plan.source.record_indices_at(
-            start, steps * self._plan.rule.batch_size, self._plan.source.order_words()
+        indices = self._definition.source.record_indices_at(
+            start, steps * self._definition.rule.batch_size, self._definition.source.order_key_data()
         )
-        return np.asarray(indices, np.int32).reshape(steps, self._plan.rule.batch_size)
+        return np.asarray(indices, np.int32).reshape(steps, self._definition.rule.batch_size)

@@ -9,8 +9,8 @@ from weakref import ref
 from flax import nnx
 
 from datarax_core.devices.layout import Layout
-from datarax_core.plugins.hooks import Hooks
-from datarax_core.plugins.hookspecs import ServingPipeline
+from datarax_core.extensions.hooks import Hooks
+from datarax_core.extensions.hookspecs import ServingPipeline
 from datarax_core.records.spec import Batch
 from datarax_core.registry.sources import default_hooks
 from datarax_core.sources.source import DataSourceModule
@@ -27,7 +27,7 @@ from datarax_core.sources.state import (
 from datarax_core.stages.cache import renew_caches
 from datarax_core.workers.pool import Workers
 
-from .definition import BatchRule, Plan
+from .definition import BatchRule, Definition
 from .loop import BatchIterator, Ticket
 from .multihost import require_on_all
 from .route import Prepared, Route, Stats
@@ -138,7 +138,7 @@ class HostParts:
         self.hooks = self.events.hooks
 
     @classmethod
-    def of(cls, plan: Plan) -> "HostParts":
+    def of(cls, plan: Definition) -> "HostParts":
         """Those of a new pipeline."""
         events = Events(plan.epoch_length)
         if plan.source.access != "stream":
@@ -212,7 +212,7 @@ class Progress(nnx.Module):
             "position": self.cursor.position,
             "run_start": self.cursor.run_start,
             "rngs": variable_state(self, nnx.RngState),
-            "fingerprint": self._plan().fingerprint(),
+            "fingerprint": self._definition().fingerprint(),
             **stream,
         }
 
@@ -241,7 +241,7 @@ class Progress(nnx.Module):
         require_dict(state, title)
         keys = {"position", "run_start", "rngs", "fingerprint"}
         require_keys(state, keys if stream is None else keys | {"stream"}, title)
-        require_same(state["fingerprint"], self._plan().fingerprint(), title)
+        require_same(state["fingerprint"], self._definition().fingerprint(), title)
         position, run_start = require_position(state, title)
         checked_variables(self, state["rngs"], nnx.RngState)
         if stream is not None:
@@ -252,7 +252,7 @@ class Progress(nnx.Module):
 
     def _begin_run(self) -> BatchIterator:
         """The loop that goes on from where the pipeline stands, or begins the next run."""
-        epoch_length, position = self._plan().epoch_length, self.cursor.position
+        epoch_length, position = self._definition().epoch_length, self.cursor.position
         run_length = self.rule.run_length(epoch_length)
         left = None if run_length is None else self.cursor.run_start + run_length - position
         is_over = not self.rule.next_size(left)
@@ -337,7 +337,7 @@ class Progress(nnx.Module):
 
     # -- what a pipeline knows of itself --------------------------------------------------------------------------------
 
-    def _plan(self) -> Plan:
+    def _definition(self) -> Definition:
         raise NotImplementedError
 
     def _make_route(self, *, is_loop: bool) -> Route:

@@ -12,13 +12,13 @@ from flax import nnx
 
 from datarax_core.devices.layout import DEFAULT
 from datarax_core.records.narrowing import narrow
-from datarax_core.records.spec import Batch, passed_beside, split_beside, with_beside
+from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_host_fields
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import Split
-from datarax_core.stages.randomness import RecordNames
+from datarax_core.stages.randomness import RecordIds
 from datarax_core.workers.pool import Workers
 
-from .definition import Plan
+from .definition import Definition
 from .programs import Step, compiled
 from .stream_reader import StreamReader
 
@@ -67,9 +67,9 @@ class Prepared(NamedTuple):
     size: int
     content: Any
     rows: np.ndarray | None = None
-    keyed: RecordNames | None = None
+    record_ids: RecordIds | None = None
     mask: np.ndarray | None = None
-    beside: dict[str, Any] | None = None
+    host_fields: dict[str, Any] | None = None
     behind: Any = None
     """The state of a stream behind this batch."""
     seconds: float = 0.0
@@ -84,7 +84,7 @@ class Route:
     """
 
     def __init__(
-        self, plan: Plan, stream: StreamReader | None, workers: Workers | None, stats: Stats, *, is_loop: bool
+        self, plan: Definition, stream: StreamReader | None, workers: Workers | None, stats: Stats, *, is_loop: bool
     ) -> None:
         source = plan.source
         self._source = source
@@ -100,8 +100,8 @@ class Route:
         if source.access == "device":
             gather, self._arrays = source.compiled_records(plan.layout.data_sharding)
         self._is_gathered = gather is not None
-        beside = passed_beside(self._stages, split_beside(source.element_spec())[1])
-        self._has_beside = bool(beside)
+        host_fields = host_fields_after(self._stages, split_host_fields(source.element_spec())[1])
+        self._has_host_fields = bool(host_fields)
         self._is_plain = gather is None and not self._stages and plan.rule.pad_last is None
         self._run = compiled(Step(gather, self._split.structure, plan.rule.pad_last, plan.layout))
         self._is_loop = is_loop
@@ -121,7 +121,7 @@ class Route:
         """A number for what is read now: it moves on when the source is seeded or shuffled anew, or another route reads."""
         if self._stream is not None:
             return self._stream.claim(self)
-        if self._source.order_words() is not self._words:
+        if self._source.order_key_data() is not self._words:
             self._version += 1
             self._open_order()
         return self._version
@@ -143,18 +143,18 @@ class Route:
             return self._next_of_stream(*wanted, ahead=ahead)
         start, size, _ = wanted
         indices, mask = self._rule.padded(self._window.take(start, size))
-        keyed = self._randomness.names(self._source, start, indices)
+        record_ids = self._randomness.record_ids(self._source, start, indices)
         here = self._layout.rows_here(len(indices))
         own = indices if here is None else indices[here]
         if self._is_gathered:
-            beside = self._source.beside_records(own) if self._has_beside else {}
-            return Prepared(size, self._arrays, indices, keyed, mask, beside)
+            host_fields = self._source.host_field_records(own) if self._has_host_fields else {}
+            return Prepared(size, self._arrays, indices, record_ids, mask, host_fields)
         fetch = self._source.fetch if self._workers is None else self._workers.fetch
         began = perf_counter()
         try:
             batch = fetch(own)
             read = perf_counter()
-            batch, beside = self._handed(batch, len(indices), own, ahead=ahead)
+            batch, host_fields = self._handed(batch, len(indices), own, ahead=ahead)
         except Exception as error:
             error.add_note(
                 f"while {self._source.title} read the records at positions {start} to {start + size - 1}: {_named(own)}"
@@ -162,18 +162,18 @@ class Route:
             raise
         ended = perf_counter()
         self._stats.add_reading(source=read - began, transfer=ended - read)
-        return Prepared(size, batch, None, keyed, mask, beside, seconds=ended - began)
+        return Prepared(size, batch, None, record_ids, mask, host_fields, seconds=ended - began)
 
     def finish(self, prepared: Prepared) -> Batch:
         """The batch after its stages, whose variables are written."""
         batch = prepared.content
         if not self._is_plain:
             began = perf_counter()
-            batch, values = self._run(self._split.read(), batch, prepared.rows, prepared.mask, prepared.keyed)
+            batch, values = self._run(self._split.read(), batch, prepared.rows, prepared.mask, prepared.record_ids)
             self._split.write(values)
             self._stats.stages += perf_counter() - began
-        if beside := passed_beside(self._stages, prepared.beside) if prepared.beside else {}:
-            return with_beside(batch, beside)
+        if host_fields := host_fields_after(self._stages, prepared.host_fields) if prepared.host_fields else {}:
+            return with_host_fields(batch, host_fields)
         return batch
 
     def _next_of_stream(self, start: int, size: int, turn: int, *, ahead: bool) -> Prepared:
@@ -187,7 +187,7 @@ class Route:
                 return Prepared(size, None, behind=behind)  # nobody is handed it, and it need not divide
             rows, mask = stream.padded(size)
             own = stream.own(rows, self._layout.rows_here(len(rows)))
-            batch, beside = self._handed(jax.tree.map(lambda leaf: leaf[own], batch), len(rows), None, ahead=ahead)
+            batch, host_fields = self._handed(jax.tree.map(lambda leaf: leaf[own], batch), len(rows), None, ahead=ahead)
         except StopIteration:
             raise
         except Exception as error:
@@ -195,8 +195,8 @@ class Route:
             raise
         ended = perf_counter()
         self._stats.add_reading(source=read - began, transfer=ended - read)
-        keyed = self._randomness.names_in_stream(self._source, start, rows, stream.num_parts)
-        return Prepared(size, batch, None, keyed, mask, beside, behind, ended - began)
+        record_ids = self._randomness.stream_record_ids(self._source, start, rows, stream.num_parts)
+        return Prepared(size, batch, None, record_ids, mask, host_fields, behind, ended - began)
 
     def _handed(
         self, batch: Batch, size: int, records: np.ndarray | None, *, ahead: bool
@@ -205,16 +205,16 @@ class Route:
 
         What is not read ahead goes into the compiled step as it is, which is the shortest way onto the default device.
         """
-        batch, beside = split_beside(batch)
+        batch, host_fields = split_host_fields(batch)
         batch = narrow(batch, records=records, origin=self._source.title)
         if ahead or self._is_plain or self._layout != DEFAULT:
             batch = self._layout.place(batch, size)
-        return batch, beside
+        return batch, host_fields
 
     def _open_order(self) -> None:
         if self._stream is None:
-            self._words = self._source.order_words()
-            self._window = self._source.order_window(self._rule.batch_size, background=self._is_loop)
+            self._words = self._source.order_key_data()
+            self._window = self._source.order_reader(self._rule.batch_size, background=self._is_loop)
 
     _arrays: Any = None
     _version: int = 0

@@ -1,1 +1,43 @@
-"""What records look like on the host: element specs, and values and batches held against them."""
+"""Records on the host: element specs, batches checked against them, and Python values stacked to arrays.
+
+Imports `errors`.
+"""
+
+from .narrowing import ALIGNMENT, aligned_empty
+from .spec import (
+    Batch,
+    ElementSpec,
+    batch_struct,
+    check_batch,
+    describe,
+    device_spec,
+    differences,
+    fits_device,
+    named_fields,
+    nbytes_of,
+    nested_fields,
+    require_no_key,
+    spec_of,
+    split_host_fields,
+    with_host_fields,
+)
+
+__all__ = [
+    "ALIGNMENT",
+    "Batch",
+    "ElementSpec",
+    "aligned_empty",
+    "batch_struct",
+    "check_batch",
+    "describe",
+    "device_spec",
+    "differences",
+    "fits_device",
+    "named_fields",
+    "nbytes_of",
+    "nested_fields",
+    "require_no_key",
+    "spec_of",
+    "split_host_fields",
+    "with_host_fields",
+]

@@ -135,7 +135,7 @@ def check_batch(batch: Batch, spec: ElementSpec, size: int, *, origin: str) -> N
         raise SpecError(f"{origin} gave a batch that its element_spec() does not describe: {'; '.join(wrong)}")
 
 
-def split_beside(batch: Batch) -> tuple[Batch, dict[str, Any]]:
+def split_host_fields(batch: Batch) -> tuple[Batch, dict[str, Any]]:
     """A batch, or a spec, as (what a device can hold, the named fields that ride beside it, nested as the batch is).
 
     Raises:
@@ -143,17 +143,17 @@ def split_beside(batch: Batch) -> tuple[Batch, dict[str, Any]]:
     """
     if all(fits_device(leaf.dtype) for leaf in jax.tree.leaves(batch)):
         return batch, {}
-    held, beside = _parted(batch)
+    held, host_fields = _parted(batch)
     if nameless := [name for name, leaf in named_fields(held).items() if not fits_device(leaf.dtype)]:
         raise SpecError(
             f"text or object records ({', '.join(sorted(nameless))}) need a field name to ride beside the batch under; "
             "make each record a dict, such as {'text': record}"
         )
-    return held, beside
+    return held, host_fields
 
 
-def with_beside(batch: Batch, beside: Mapping[str, Any]) -> Batch:
-    """A batch with the fields that `split_beside` took from it, each where it was.
+def with_host_fields(batch: Batch, host_fields: Mapping[str, Any]) -> Batch:
+    """A batch with the fields that `split_host_fields` took from it, each where it was.
 
     Raises:
         SpecError: The batch is no dict, or has a field of that name by now.
@@ -162,10 +162,10 @@ def with_beside(batch: Batch, beside: Mapping[str, Any]) -> Batch:
     if not isinstance(batch, Mapping):
         raise SpecError(f"{what} needs batches that are dicts of named fields, not {type(batch).__name__}")
     joined = dict(batch)
-    for name, fields in beside.items():
+    for name, fields in host_fields.items():
         if name in batch and not (isinstance(fields, Mapping) and isinstance(batch[name], Mapping)):
             raise SpecError(f"{what} cannot be added: the batch has a field {name!r} already; choose another name")
-        joined[name] = with_beside(batch[name], fields) if name in batch else fields
+        joined[name] = with_host_fields(batch[name], fields) if name in batch else fields
     return joined
 
 
@@ -174,17 +174,17 @@ def _parted(batch: Batch) -> tuple[Batch, dict[str, Any]]:
     if not isinstance(batch, Mapping):
         return batch, {}
     held: dict[str, Any] = {}
-    beside: dict[str, Any] = {}
+    host_fields: dict[str, Any] = {}
     for name, value in batch.items():
         if hasattr(value, "dtype"):
-            (held if fits_device(value.dtype) else beside)[name] = value
+            (held if fits_device(value.dtype) else host_fields)[name] = value
             continue
         inner, own = _parted(value)
         if own:
-            beside[name] = own
+            host_fields[name] = own
         if inner or not own:
             held[name] = inner
-    return held, beside
+    return held, host_fields
 
 
 def _is_batch_of(leaf: Any, struct: jax.ShapeDtypeStruct, *, size: int) -> bool:
@@ -217,10 +217,10 @@ def with_fields(batch: Batch, fields: Mapping[str, Any], what: str) -> Batch:
 T = TypeVar("T")
 
 
-def passed_beside(stages: Sequence[Any], fields: Mapping[str, T]) -> dict[str, T]:
+def host_fields_after(stages: Sequence[Any], fields: Mapping[str, T]) -> dict[str, T]:
     """What rides beside a batch after these stages: arrays, or their specs."""
     passed = dict(fields)
     for stage in stages:
-        if (beside := getattr(stage, "beside", None)) is not None:
-            passed = beside(passed)
+        if (host_fields := getattr(stage, "host_fields", None)) is not None:
+            passed = host_fields(passed)
     return passed

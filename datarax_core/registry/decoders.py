@@ -16,9 +16,9 @@ from pydantic import (
 
 from datarax_core.config.base import FrozenConfig, Name, plugin_config, plugin_schema
 from datarax_core.config.messages import plugin_error, shown
-from datarax_core.plugins.catalog import Kind
-from datarax_core.plugins.contract import _own_config_problems, _refuse
-from datarax_core.plugins.listing import PluginRegistry
+from datarax_core.extensions.catalog import Kind
+from datarax_core.extensions.contract import _own_config_problems, _refuse
+from datarax_core.extensions.listing import PluginRegistry
 
 if TYPE_CHECKING:
     from datarax_core.records.spec import Batch, ElementSpec

@@ -19,7 +19,7 @@ from pydantic_core import core_schema
 
 from datarax_core.config.base import PLUGIN_KIND, FrozenConfig
 from datarax_core.errors import PluginDisabledError, PluginError
-from datarax_core.plugins.listing import PluginRegistry
+from datarax_core.extensions.listing import PluginRegistry
 
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 

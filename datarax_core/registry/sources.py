@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from datarax_core.plugins.catalog import Kind
-from datarax_core.plugins.contract import _name_problems, _refuse
-from datarax_core.plugins.listing import PluginRegistry
+from datarax_core.extensions.catalog import Kind
+from datarax_core.extensions.contract import _name_problems, _refuse
+from datarax_core.extensions.listing import PluginRegistry
 
 if TYPE_CHECKING:
     from datarax_core.config.models import SourceConfig
     from datarax_core.errors import RecordError
-    from datarax_core.plugins.hooks import Hooks
+    from datarax_core.extensions.hooks import Hooks
     from datarax_core.sources.source import DataSourceModule
 
     from .decoders import DecoderRegistry
@@ -146,7 +146,7 @@ _ANSWERS: Final = ("raise", "substitute", None)
 @cache
 def default_hooks() -> "Hooks":
     """The hooks of this process, which every pipeline calls."""
-    from datarax_core.plugins.hooks import Hooks  # noqa: PLC0415 - pluggy, which listing does not need
+    from datarax_core.extensions.hooks import Hooks  # noqa: PLC0415 - pluggy, which listing does not need
 
     hooks = Hooks(default_registry())
     atexit.register(hooks.close_pipelines)

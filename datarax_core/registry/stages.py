@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 from pydantic import Field, PlainValidator, SerializeAsAny, ValidationInfo, WithJsonSchema
 
 from datarax_core.config.base import FrozenConfig, Name, plugin_config, plugin_schema
-from datarax_core.plugins.catalog import Kind
-from datarax_core.plugins.contract import _own_config_problems, _refuse
-from datarax_core.plugins.listing import PluginRegistry
+from datarax_core.extensions.catalog import Kind
+from datarax_core.extensions.contract import _own_config_problems, _refuse
+from datarax_core.extensions.listing import PluginRegistry
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -41,7 +41,7 @@ class Stage(FrozenConfig):
     which makes the ``nnx.Module`` that is called in its place.
 
     Fields that no device has (text, bytes, objects) ride beside the batch and are not in what a stage is called with. A stage,
-    or what it builds, that has a method ``beside(fields) -> fields`` says what becomes of them: it is given a dict of them,
+    or what it builds, that has a method ``host_fields(fields) -> fields`` says what becomes of them: given a dict of them,
     nested as the batch is, of arrays or of their specs, and gives the dict that the next stage is given.
     """
 

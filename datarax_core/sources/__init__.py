@@ -1,3 +1,53 @@
-"""Sources: what holds records, and the bases that authors derive theirs from."""
+"""Sources: the protocol that every source implements, and base classes to derive sources from.
 
-from . import subset as _subset  # noqa: F401 - it completes `DataSourceModule`, whose parts are subsets
+A source knows only its records and their order; epochs, batches and devices belong to the pipeline. Imports `devices`,
+`config`, `order` and `records`.
+"""
+
+from .access import Access, Capabilities, OrderKey
+from .blocks import BlockSize, record_blocks, verified_blocks
+from .columns import Columns, Form, Gather, columns_of
+from .eager import EagerSourceBase, Placement, fits_device_memory
+from .local_files import LocalFilesOnlyMixin, not_on_this_machine
+from .metadata import MetadataManager, RecordMetadata
+from .module import DataraxModule, Ledger, StructuralModule, checked_rngs
+from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
+from .source import DataSourceModule, Written
+from .streaming import StreamingSourceBase
+from .subset import Subset
+from .verification import Verified, append_to_quarantine, reason_of, verified
+
+__all__ = [
+    "Access",
+    "BlockSize",
+    "Capabilities",
+    "Columns",
+    "DataSourceModule",
+    "DataraxModule",
+    "EagerSourceBase",
+    "Form",
+    "Gather",
+    "Ledger",
+    "LocalFilesOnlyMixin",
+    "MetadataManager",
+    "OrderKey",
+    "Placement",
+    "RecordMetadata",
+    "SequenceSource",
+    "SequenceSourceConfig",
+    "StreamingSourceBase",
+    "StructuralModule",
+    "Subset",
+    "Verified",
+    "Written",
+    "append_to_quarantine",
+    "checked_rngs",
+    "columns_of",
+    "fits_device_memory",
+    "from_sequence",
+    "not_on_this_machine",
+    "reason_of",
+    "record_blocks",
+    "verified",
+    "verified_blocks",
+]

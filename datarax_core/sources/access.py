@@ -13,9 +13,9 @@ from datarax_core.config.models import SourceConfig, StructuralConfig
 from datarax_core.devices.callbacks import records_by_callback
 from datarax_core.devices.layout import PlacedOnce
 from datarax_core.errors import SpecError
-from datarax_core.order.order import Order, Window, epochs_of, stretch_of, whole_number
-from datarax_core.order.permutation import key_words
-from datarax_core.records.spec import Batch, ElementSpec, check_batch, device_spec, named_fields, split_beside
+from datarax_core.order.order import Order, OrderReader, chunk_size_of, epochs_of, whole_number
+from datarax_core.order.permutation import key_data
+from datarax_core.records.spec import Batch, ElementSpec, check_batch, device_spec, named_fields, split_host_fields
 
 from .columns import RecordCache
 from .module import StructuralModule
@@ -151,7 +151,7 @@ class RecordAccess(StructuralModule):
         """
         return epochs_of(start, size, self.epoch_length or 1)
 
-    def order_words(self) -> Any:
+    def order_key_data(self) -> Any:
         """The key of this source's own order as uint32 words; None for records in sequence."""
         return self.order_key.get_raw_value() if self.is_random_order and self.order_key is not None else None
 
@@ -170,15 +170,15 @@ class RecordAccess(StructuralModule):
             )
         self.is_random_order = bool(enabled)
 
-    def order_window(self, size: int, *, background: bool = False) -> Window:
+    def order_reader(self, size: int, *, background: bool = False) -> OrderReader:
         """This source's own order for concrete positions, held a stretch of at least ``size`` at a time; for one thread."""
-        words = self.order_words()
+        words = self.order_key_data()
 
         def compute(start: int, count: int) -> np.ndarray:
             return np.array(self.record_indices_at(start, count, words))
 
-        capacity = stretch_of(self.epoch_length or 1, size, at_most=self.positions_ahead)
-        return Window(compute, capacity=capacity, background=background)
+        capacity = chunk_size_of(self.epoch_length or 1, size, at_most=self.positions_ahead)
+        return OrderReader(compute, capacity=capacity, background=background)
 
     @property
     def order_title(self) -> str:
@@ -235,7 +235,7 @@ class RecordAccess(StructuralModule):
 
         ``over_mesh`` says that the trace runs on devices other than those that data was placed on.
         """
-        self.require_no_beside()
+        self.require_no_host_fields()
         return self._checked_records(indices) if self.access == "device" else self.fetch_by_callback(indices)
 
     def fetch_by_callback(self, indices: jax.Array) -> Batch:
@@ -254,12 +254,12 @@ class RecordAccess(StructuralModule):
         """Held while the host answers compiled code: the devices of a mesh ask at once, and authors read without locks."""
         return self._host.callback
 
-    def require_no_beside(self) -> None:
+    def require_no_host_fields(self) -> None:
         """Refuse compiled code if there are fields that no device has."""
-        beside = split_beside(self.element_spec())[1]
-        if beside:
+        host_fields = split_host_fields(self.element_spec())[1]
+        if host_fields:
             raise SpecError(
-                f"{self.title} has fields that compiled code cannot carry: {', '.join(sorted(named_fields(beside)))}; "
+                f"{self.title} has fields that compiled code cannot carry: {', '.join(sorted(named_fields(host_fields)))}; "
                 "leave them out, or iterate from Python, where they ride beside the batch; a stage such as "
                 "{type: select, fields: [image, label]} leaves out what it does not name"
             )
@@ -275,7 +275,7 @@ class RecordAccess(StructuralModule):
         graphdef, state = nnx.split(self.bare())
         return MergedRecords(graphdef), state if sharding is None else self._host.placed.put(state, sharding)
 
-    def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ARG002 - what a subclass needs
+    def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ARG002 - what a subclass needs
         """The fields of a *device* source that no device has, at concrete ``indices``."""
         return {}
 
@@ -300,7 +300,7 @@ class RecordAccess(StructuralModule):
         except StopIteration as error:  # a loop would take it for its own end
             raise RuntimeError(f"{self.title} raised StopIteration for records that its length says it has") from error
         if isinstance(indices, jax.core.Tracer):
-            spec = split_beside(spec)[0]
+            spec = split_host_fields(spec)[0]
         check_batch(batch, device_spec(spec) if self.access == "device" else spec, len(indices), origin=self.title)
         return batch
 
@@ -310,7 +310,7 @@ class RecordAccess(StructuralModule):
     def _drawn_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
         if rngs is self.rngs:  # others are nnx.Rngs(seed), which have every stream
             self.ensure_rng_streams([self.stream_name or "default"])
-        return np.asarray(key_words(rngs[self.stream_name or "default"]()))  # type: ignore[index]  # checked above
+        return np.asarray(key_data(rngs[self.stream_name or "default"]()))  # type: ignore[index]  # checked above
 
     def _renew_host_state(self) -> None:
         super()._renew_host_state()

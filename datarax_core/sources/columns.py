@@ -118,7 +118,7 @@ class Columns:
         """The records at concrete ``indices`` as new NumPy arrays, or the one at an index as read-only views."""
         return self.arranged({name: _taken(column, indices) for name, column in self._on_host.items()})
 
-    def beside(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    def host_fields(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The columns that no device can hold, by the names of the columns, at concrete ``indices``."""
         held = set(self.on_device)
         return {name: column[indices] for name, column in self._on_host.items() if name not in held}

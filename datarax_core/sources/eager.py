@@ -138,10 +138,10 @@ class EagerSourceBase(DataSourceModule):
         if self.access == "host":
             return self._columns.rows(indices)
         gather, arrays = self._columns.placed(origin=self.title)
-        beside = self._columns.beside(indices)
-        if not beside:
+        host_fields = self._columns.host_fields(indices)
+        if not host_fields:
             return _gathered(gather, arrays, indices)
-        return self._columns.arranged(_gathered(replace(gather, form="dict"), arrays, indices) | beside)
+        return self._columns.arranged(_gathered(replace(gather, form="dict"), arrays, indices) | host_fields)
 
     def fetch(self, indices: Any) -> Batch:
         """`get_records`: there is nothing to keep that is not in memory already."""
@@ -151,7 +151,7 @@ class EagerSourceBase(DataSourceModule):
         """See `DataSourceModule.fetch_traced`; over a mesh the host reads, since a trace cannot close over its arrays."""
         if not over_mesh:
             return super().fetch_traced(indices)
-        self.require_no_beside()
+        self.require_no_host_fields()
         return self.fetch_by_callback(indices)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
@@ -166,10 +166,10 @@ class EagerSourceBase(DataSourceModule):
         """The gather and the placed columns; see `DataSourceModule.compiled_records`."""
         return self._columns.placed(sharding, origin=self.title)
 
-    def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The text and object columns at ``indices``."""
-        beside = self._columns.beside(indices)
-        return self._columns.arranged(beside) if self._columns.form == "nested" else beside
+        host_fields = self._columns.host_fields(indices)
+        return self._columns.arranged(host_fields) if self._columns.form == "nested" else host_fields
 
     def get_elements(self, indices: np.ndarray) -> list[Any]:
         """The records, each by itself, as NumPy values: read-only views of the columns, whatever the placement."""
@@ -239,10 +239,10 @@ class EagerSourceBase(DataSourceModule):
             raise ValueError(f"{self.title} is empty: it has no records to serve")
 
     def _require_device_fields(self, trouble: str) -> None:
-        beside = sorted(self._columns.columns.keys() - set(self._columns.on_device))
-        if beside:
+        host_fields = sorted(self._columns.columns.keys() - set(self._columns.on_device))
+        if host_fields:
             raise SpecError(
-                f"{self.title} has fields that {trouble}: {', '.join(beside)}; leave them out, or use get_batch()"
+                f"{self.title} has fields that {trouble}: {', '.join(host_fields)}; leave them out, or use get_batch()"
             )
 
 

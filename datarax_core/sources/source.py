@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from datarax_core.config.models import DataraxModuleConfig, SourceConfig, StructuralConfig
-from datarax_core.order.order import ORDER_RULE, Window, seed_number, whole_number
+from datarax_core.order.order import ORDER_RULE, OrderReader, seed_number, whole_number
 from datarax_core.order.selection import cut
 from datarax_core.records.spec import Batch, describe
 
@@ -24,14 +24,14 @@ class ElementBlock:
     def __init__(self) -> None:
         self._elements: list[Any] = []
         self._start = 0
-        self._window: Window | None = None
+        self._window: OrderReader | None = None
         self._words: Any = None
 
     def at(self, source: "DataSourceModule", position: int, size: int) -> Any:
         """The element at ``position``; ``size`` of them are fetched if it is not among those held."""
-        words = source.order_words()
+        words = source.order_key_data()
         if self._window is None or self._words is not words:
-            self._window, self._words, self._elements = source.order_window(size), words, []
+            self._window, self._words, self._elements = source.order_reader(size), words, []
         if not 0 <= position - self._start < len(self._elements):
             indices: np.ndarray = self._window.take(position, size)
             self._elements, self._start = source.get_elements(indices), position
@@ -142,7 +142,7 @@ class DataSourceModule(RecordAccess):
         """The next ``batch_size`` records of this source's own order; the one method that a stream must write."""
         self._require_random_access()
         batch_size = whole_number("batch_size", batch_size, at_least=1)
-        batch = self.get_batch_at(self.cursor.here, batch_size, self.order_words())
+        batch = self.get_batch_at(self.cursor.here, batch_size, self.order_key_data())
         self.cursor.advance(batch_size)
         self.note_served(1)
         return batch
@@ -322,7 +322,7 @@ class DataSourceModule(RecordAccess):
 
     def fingerprint(self) -> dict[str, Any]:
         """What a saved state must find again, as JSON: class, length, element spec, order and its key."""
-        words = self.order_words()
+        words = self.order_key_data()
         is_stream = self.access == "stream"
         return {
             "source": type(self).__name__,

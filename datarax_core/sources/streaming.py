@@ -28,7 +28,7 @@ class StreamingSourceBase(DataSourceModule):
     one. Without it an epoch ends where its records end: `get_batch` gives what is left, and after that raises
     ``StopIteration`` until `reset` or a loop begins a new one.
 
-    What is read has to be a function of epoch, start and `order_words`, and of nothing else. Then a state is a few numbers,
+    What is read has to be a function of epoch, start and `order_key_data`, and of nothing else. Then a state is a few numbers,
     and resuming is exact, at the cost of what it takes to come to the start.
     """
 
@@ -45,7 +45,7 @@ class StreamingSourceBase(DataSourceModule):
     def records_from(self, epoch: int, start: int) -> Iterator[Any]:
         """The records of an epoch, from the ``start``-th on, each a pytree of NumPy values as `element_spec` says.
 
-        A shuffled source draws the order of an epoch from `order_words` and ``epoch``.
+        A shuffled source draws the order of an epoch from `order_key_data` and ``epoch``.
         """
         raise NotImplementedError(
             f"{type(self).__name__} does not define records_from(); yield the records of an epoch from `start` on, or "
@@ -181,7 +181,7 @@ class StreamingSourceBase(DataSourceModule):
 
     def _reading(self, place: StreamPlace) -> EpochReading:
         """What goes on reading at ``place``: opened anew unless the last read ended there, in the same order."""
-        words, last = self.order_words(), self._stream.reading
+        words, last = self.order_key_data(), self._stream.reading
         if last is None or not last.stands_at(place, words):
             self._stream.close()
             spec = self.element_spec()

@@ -166,9 +166,9 @@ class Subset(DataSourceModule):
         select, arguments = self._selection.traced()
         return SelectedRecords(select, read), (arrays, arguments)
 
-    def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The parent's."""
-        return self.parent.beside_records(self.parent_indices(indices))
+        return self.parent.host_field_records(self.parent_indices(indices))
 
     def reset_cache(self) -> None:
         """Drop the records kept here, and those that the parent keeps for all its subsets."""

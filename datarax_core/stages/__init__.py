@@ -1,1 +1,34 @@
-"""Stages: what is made of each batch, in compiled code."""
+"""Stages: functions of a batch, run in compiled code, and the random keys that they are called with.
+
+Imports `registry`, for the stages that a config names, and what is below it.
+"""
+
+from datarax_core.moved import forward_names
+
+from .cache import Cache, check_record_stages, describe_caches, renew_caches
+from .fields import Rename, Select, field_of, no_such_field
+from .graph import SOURCE, Graph, MergeFields, Rebatch, SplitField
+from .numeric import Cast, OneHot, Rescale
+
+__all__ = [
+    "SOURCE",
+    "Cache",
+    "Cast",
+    "Graph",
+    "MergeFields",
+    "OneHot",
+    "Rebatch",
+    "Rename",
+    "Rescale",
+    "Select",
+    "SplitField",
+    "check_record_stages",
+    "describe_caches",
+    "field_of",
+    "no_such_field",
+    "renew_caches",
+]
+
+__getattr__ = forward_names(
+    __name__, dict.fromkeys(("AnyStage", "Stage", "StageRegistry", "default_stages"), "datarax_core.registry")
+)

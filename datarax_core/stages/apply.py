@@ -8,7 +8,7 @@ from flax import nnx
 
 from datarax_core.registry.stages import Stage
 
-from .randomness import RecordNames, told
+from .randomness import RecordIds, stage_arguments
 from .record_table import RecordTable, tables_in
 
 Values = list[Any]
@@ -73,14 +73,14 @@ class Split:
             variable.set_raw_value(value)
 
 
-def apply_stages(stages: Sequence[Any], batch: Any, keyed: RecordNames | None = None, *, first: int = 0) -> Any:
-    """The batch after every stage; see `told` for what else they get. An error says in which stage it arose.
+def apply_stages(stages: Sequence[Any], batch: Any, record_ids: RecordIds | None = None, *, first: int = 0) -> Any:
+    """The batch after every stage; see `stage_arguments` for what else they get. An error says in which stage it arose.
 
     ``first`` is the number of the first of them.
     """
     for number, stage in enumerate(stages, first):
         try:
-            batch = stage(batch, *told(stage, number, keyed))
+            batch = stage(batch, *stage_arguments(stage, number, record_ids))
         except StopIteration as error:  # a loop would take it for its own end
             raise RuntimeError(f"stage {number} ({stage_name(stage)}) of the pipeline raised StopIteration") from error
         except Exception as error:

@@ -15,11 +15,11 @@ from datarax_core.records.spec import (
     ElementSpec,
     batch_struct,
     device_spec,
-    passed_beside,
+    host_fields_after,
     spec_of,
-    split_beside,
-    with_beside,
+    split_host_fields,
     with_fields,
+    with_host_fields,
 )
 from datarax_core.registry.stages import Stage
 from datarax_core.sources.source import DataSourceModule
@@ -62,7 +62,7 @@ def built_stages(
     if not configs:
         return list(stages)
     built: list[Callable[..., Batch]] = []
-    inside, beside = split_beside(source.element_spec())
+    inside, host_fields = split_host_fields(source.element_spec())
     inside = device_spec(inside)
     if mask_field is not None:
         inside = with_fields(inside, {mask_field: _MASK}, "the mask of pad_last")
@@ -71,10 +71,10 @@ def built_stages(
             built.append(stage)
             continue
         if isinstance(stage, Stage):
-            stage = _built(stage, number, with_beside(inside, beside) if beside else inside, rngs)  # noqa: PLW2901 - from here on
+            stage = _built(stage, number, with_host_fields(inside, host_fields) if host_fields else inside, rngs)  # noqa: PLW2901 - from here on
         built.append(stage)
         if number < configs[-1]:
-            inside, beside = _after(built, inside, batch_size), passed_beside([stage], beside)
+            inside, host_fields = _after(built, inside, batch_size), host_fields_after([stage], host_fields)
     return built
 
 

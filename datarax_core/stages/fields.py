@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from datarax_core.config.base import Name
 from datarax_core.errors import StageError, did_you_mean
-from datarax_core.records.spec import Batch, ElementSpec, fits_device, named_fields, split_beside
+from datarax_core.records.spec import Batch, ElementSpec, fits_device, named_fields, split_host_fields
 from datarax_core.registry.stages import Stage
 
 
@@ -55,7 +55,7 @@ class WithBeside:
         """The batch after the stage."""
         return self.stage(batch)
 
-    def beside(self, fields: Any) -> dict[str, Any]:
+    def host_fields(self, fields: Any) -> dict[str, Any]:
         """What rides beside it then."""
         return self.aside(fields)
 
@@ -184,8 +184,8 @@ class Rename(Stage):
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
         """The stage in two parts, for the batch and for what rides beside it."""
         self(spec)
-        held, beside = split_beside(spec)
-        return WithBeside(name=self.type, stage=self._for(held), aside=self._for(beside)) if beside else self
+        held, host_fields = split_host_fields(spec)
+        return WithBeside(name=self.type, stage=self._for(held), aside=self._for(host_fields)) if host_fields else self
 
     def _for(self, part: Batch) -> Callable[..., Batch]:
         """The stage for batches that have these of the fields."""
@@ -231,8 +231,8 @@ class Select(Stage):
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
         """The stage in two parts, for the batch and for what rides beside it."""
         self(spec)
-        held, beside = split_beside(spec)
-        return WithBeside(name=self.type, stage=self._for(held), aside=self._for(beside)) if beside else self
+        held, host_fields = split_host_fields(spec)
+        return WithBeside(name=self.type, stage=self._for(held), aside=self._for(host_fields)) if host_fields else self
 
     def _for(self, part: Batch) -> Callable[..., Batch]:
         """The stage for batches that have these of the fields."""

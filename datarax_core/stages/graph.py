@@ -49,9 +49,9 @@ class Graph(nnx.Module):
         """The nodes in the order in which they run."""
         return f"graph of {', '.join(self.order)}"
 
-    def __call__(self, batch: Batch, *told: Any) -> Batch:
-        """What the sink makes of the batch; ``told`` are keys if a node is stochastic, then indices if one takes them."""
-        keys = told[0] if self.stochastic and told else None
+    def __call__(self, batch: Batch, *stage_arguments: Any) -> Batch:
+        """What the sink makes of the batch; ``stage_arguments``: keys if a node is stochastic, then indices."""
+        keys = stage_arguments[0] if self.stochastic and stage_arguments else None
         results: dict[str, Any] = {SOURCE: batch}
         for name, inputs in self.inputs:
             node = self.nodes[name]
@@ -59,7 +59,7 @@ class Graph(nnx.Module):
             if is_stochastic(node):
                 arguments.append(_node_keys(keys, name))
             if takes_record_indices(node):
-                arguments.append(_node_indices(told, name))
+                arguments.append(_node_indices(stage_arguments, name))
             try:
                 results[name] = node(*arguments)
             except Exception as error:
@@ -75,10 +75,10 @@ def _node_keys(keys: jax.Array | None, name: str) -> jax.Array:
     return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
 
 
-def _node_indices(told: Sequence[Any], name: str) -> jax.Array:
-    if not told:
+def _node_indices(stage_arguments: Sequence[Any], name: str) -> jax.Array:
+    if not stage_arguments:
         raise ValueError(f"node {name!r} takes record indices and has them from the pipeline; iterate that")
-    indices: jax.Array = told[-1]
+    indices: jax.Array = stage_arguments[-1]
     return indices
 
 

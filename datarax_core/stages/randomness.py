@@ -11,7 +11,7 @@ from flax import nnx
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.sources.source import DataSourceModule
 
-RecordNames: TypeAlias = tuple[Any, ...]
+RecordIds: TypeAlias = tuple[Any, ...]
 """(words of the pipeline's key or None, then uint32 (k,) arrays that together name each record's epoch and index)."""
 
 
@@ -31,14 +31,14 @@ class StageKeys(nnx.Module):
         # bits, not the key itself: a source built with equal streams draws that key for its order
         drawn = jax.random.bits(rngs.stages(), (2,), np.uint32) if stochastic and rngs is not None else None
         self.words = None if drawn is None else StageKey(np.asarray(drawn))
-        self.are_names_wanted = drawn is not None or any(map(takes_record_indices, stages))
+        self.needs_record_ids = drawn is not None or any(map(takes_record_indices, stages))
 
-    def names(self, source: DataSourceModule, start: Any, indices: Any) -> RecordNames | None:
+    def record_ids(self, source: DataSourceModule, start: Any, indices: Any) -> RecordIds | None:
         """What `record_keys` and `record_indices` need for the records ``indices`` at positions from ``start`` on.
 
         None if no stage asks for keys or indices.
         """
-        if not self.are_names_wanted:
+        if not self.needs_record_ids:
             return None
         words = None if self.words is None else self.words.get_raw_value()
         epochs = (
@@ -49,9 +49,9 @@ class StageKeys(nnx.Module):
         epochs = epochs.reshape(indices.shape)
         return _names(source, words, epochs, indices.astype(np.int64))
 
-    def names_in_stream(
+    def stream_record_ids(
         self, source: DataSourceModule, start: int, rows: np.ndarray, num_parts: int = 1
-    ) -> RecordNames | None:
+    ) -> RecordIds | None:
         """`names` for ``rows`` of a stream's batch from ``start`` on: its records are called by their place in the epoch.
 
         In a stream of several parts that is the place in the part, and which part it is: the same at any batch size.
@@ -73,7 +73,7 @@ class StageKeys(nnx.Module):
         return {} if self.words is None else {"stages_seed": np.asarray(self.words.get_raw_value()).tolist()}
 
 
-def _names(source: DataSourceModule, words: Any, epochs: np.ndarray, indices: np.ndarray) -> RecordNames:
+def _names(source: DataSourceModule, words: Any, epochs: np.ndarray, indices: np.ndarray) -> RecordIds:
     low = (indices & 0xFFFFFFFF).astype(np.uint32)
     if _is_addressed_by_32_bits(source):
         return words, epochs.astype(np.uint32), low
@@ -96,13 +96,13 @@ def takes_record_indices(stage: Any) -> bool:
     return getattr(stage, "takes_record_indices", False) is True
 
 
-def told(stage: Any, number: int, names: RecordNames | None) -> tuple[Any, ...]:
+def stage_arguments(stage: Any, number: int, names: RecordIds | None) -> tuple[Any, ...]:
     """What a stage is called with behind the batch: keys (k,) if it is stochastic, then int32 (k,) indices if it asks."""
     keys = (record_keys(names, number),) if is_stochastic(stage) else ()
     return (*keys, record_indices(names)) if takes_record_indices(stage) else keys
 
 
-def record_keys(names: RecordNames | None, stage: int) -> jax.Array:
+def record_keys(names: RecordIds | None, stage: int) -> jax.Array:
     """Keys (k,) of the records for one stage: the pipeline's key, with stage, epoch and record index folded in."""
     if names is None or names[0] is None:
         raise ValueError(
@@ -120,7 +120,7 @@ def record_keys(names: RecordNames | None, stage: int) -> jax.Array:
     return jax.vmap(fold)(*parts)
 
 
-def record_indices(names: RecordNames | None) -> Any:
+def record_indices(names: RecordIds | None) -> Any:
     """The indices of the records, int32 (k,); of a source that has no more than fit."""
     if names is None:
         raise ValueError(

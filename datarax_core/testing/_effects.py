@@ -124,7 +124,7 @@ def _order(source: DataSourceModule) -> Any:
     if source.access == "stream":
         return None
     length = min(2 * (source.epoch_length or 1), _POSITIONS)
-    return np.asarray(source.record_indices_at(0, length, source.order_words()))
+    return np.asarray(source.record_indices_at(0, length, source.order_key_data()))
 
 
 def _records(source: DataSourceModule) -> Any:

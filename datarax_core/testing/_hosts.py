@@ -44,7 +44,7 @@ class Host:
         """Its rows of the next batch."""
         rows = np.array_split(np.arange(ROWS), self.of)[self.number]
         if self._stream is None:
-            cursor, words = self.source.cursor, self.source.order_words()
+            cursor, words = self.source.cursor, self.source.order_key_data()
             indices = np.asarray(self.source.record_indices_at(cursor.position, ROWS, words))
             cursor.move(cursor.position + ROWS)
             return self.source.fetch(indices[rows])
@@ -129,7 +129,7 @@ class HostPromises:
 
 
 _SHARD_ROUTES: Final[dict[str, Any]] = {
-    "get_batch_at()": lambda source, length: source.get_batch_at(0, length, source.order_words()),
+    "get_batch_at()": lambda source, length: source.get_batch_at(0, length, source.order_key_data()),
     "get_batch()": lambda source, length: source.get_batch(length),
     "a loop": lambda source, _length: jax.tree.map(lambda *values: np.stack(values), *source),
 }

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from datarax_core.order.permutation import key_words
+from datarax_core.order.permutation import key_data
 from datarax_core.sources.source import DataSourceModule
 
 from ._compare import difference, part, rows_of
@@ -23,7 +23,7 @@ class OrderPromises:
     def test_get_batch_at_is_stateless(self, subject: Subject) -> None:
         """It moves nothing: neither where the source stands, nor what it serves next."""
         subject.require_indexed()
-        source, words = subject.build(), subject.source.order_words()
+        source, words = subject.build(), subject.source.order_key_data()
         before = source.cursor.position
         first, again = (source.get_batch_at(3, BATCH, words) for _ in range(2))
         text = difference(first, again) or difference(part(subject.served, slice(BATCH)), source.get_batch(BATCH))
@@ -39,7 +39,7 @@ class OrderPromises:
         subject.require_indexed()
         length = min(_epoch(subject), 256)
         for size in (1, BATCH, length, 2 * length + 1):
-            rows = rows_of(subject.source.get_batch_at(0, size, subject.source.order_words()))
+            rows = rows_of(subject.source.get_batch_at(0, size, subject.source.order_key_data()))
             require(
                 rows == size,
                 f"{subject.title} promises batches of the size asked for, but get_batch_at(0, {size}) has {rows} records; "
@@ -88,7 +88,7 @@ class OrderPromises:
         source, other = subject.source, subject.build(seed=1)
         ways: dict[str, Any] = {
             "called again": source.record_indices_at(0, size, key),
-            "given the words of the key": source.record_indices_at(0, size, np.asarray(key_words(key))),
+            "given the words of the key": source.record_indices_at(0, size, np.asarray(key_data(key))),
             "asked of another source of this config": other.record_indices_at(0, size, key),
         }
         first = np.asarray(source.record_indices_at(0, size, key))
@@ -153,7 +153,7 @@ class OrderPromises:
         if source is None:
             not_claimed("make_sized_source() is not defined; an order that is the core's own is proven already")
         epochs = [
-            np.asarray(source.record_indices_at(epoch * length, length, source.order_words())) for epoch in range(2)
+            np.asarray(source.record_indices_at(epoch * length, length, source.order_key_data())) for epoch in range(2)
         ]
         for number, epoch in enumerate(epochs):
             require(
@@ -174,7 +174,7 @@ def _head(source: DataSourceModule, subject: Subject) -> bytes:
     if subject.is_stream:
         batch = source.get_batch(min(subject.stretch, 64))
         return b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(batch))
-    return np.asarray(source.record_indices_at(0, min(_epoch(subject), 64), source.order_words())).tobytes()
+    return np.asarray(source.record_indices_at(0, min(_epoch(subject), 64), source.order_key_data())).tobytes()
 
 
 def _permutation(epoch: np.ndarray, length: int, title: str, *, among: int) -> tuple[bool, str]:

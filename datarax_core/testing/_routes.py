@@ -33,7 +33,7 @@ class RoutePromises:
         """``source.get_batch_at(start, size, key)``, at odd places."""
         subject.require_indexed()
         for start in range(_ODD, subject.stretch - BATCH, BATCH + 2):
-            found = subject.source.get_batch_at(start, BATCH, subject.source.order_words())
+            found = subject.source.get_batch_at(start, BATCH, subject.source.order_key_data())
             subject.require_served(start, found, "get_batch_at()", "let it be get_records(record_indices_at(...))")
 
     def test_a_pipeline_s_loop_serves_its_order(self, subject: Subject) -> None:
@@ -64,7 +64,7 @@ class RoutePromises:
         source = _compiled(subject).source
         jitted = jax.jit(lambda start, key: source.get_batch_at(start, _ODD, key))
         for start in range(1, subject.stretch - _ODD, BATCH + 2):
-            found = jitted(start, source.order_words())
+            found = jitted(start, source.order_key_data())
             subject.require_served(start, found, "get_batch_at() under jax.jit", _TRACED)
 
     def test_a_scan_serves_its_order(self, subject: Subject) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from datarax_core.config.models import SourceConfig
-from datarax_core.records.spec import Batch, split_beside
+from datarax_core.records.spec import Batch, split_host_fields
 from datarax_core.registry.pipeline_config import AnySource
 from datarax_core.sources.source import DataSourceModule
 
@@ -82,12 +82,12 @@ class Subject:
     @property
     def is_shuffled(self) -> bool:
         """Whether a key decides its order."""
-        return self.source.order_words() is not None
+        return self.source.order_key_data() is not None
 
     @property
     def beside(self) -> list[str]:
         """The fields that no device has."""
-        return sorted(split_beside(self.source.element_spec())[1])
+        return sorted(split_host_fields(self.source.element_spec())[1])
 
     @functools.cached_property
     def length(self) -> int | None:
@@ -123,7 +123,7 @@ class Subject:
 
     def indices(self, start: int, size: int) -> np.ndarray:
         """The records at positions of its own order, in one call."""
-        return np.asarray(self.source.record_indices_at(start, size, self.source.order_words()))
+        return np.asarray(self.source.record_indices_at(start, size, self.source.order_key_data()))
 
     @property
     def stretch(self) -> int:

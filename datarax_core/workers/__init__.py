@@ -1,1 +1,10 @@
-"""Worker processes that read records for a pipeline."""
+"""Worker processes that read a source's records for a pipeline.
+
+Batches come back through shared memory. Imports `sources`, and what is below it.
+"""
+
+from .pool import Workers
+
+__all__ = [
+    "Workers",
+]

@@ -14,8 +14,8 @@ import pytest
 from worker_sources import EXITS, Records
 
 from datarax_core import Pipeline, errors
+from datarax_core.extensions.hooks import Hooks
 from datarax_core.pipeline.build import build_source
-from datarax_core.plugins.hooks import Hooks
 from datarax_core.registry.pipeline_config import parse_config
 from datarax_core.registry.sources import SourceRegistry
 from datarax_core.stages.fields import field_of

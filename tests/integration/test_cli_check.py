@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 HOOKS, DECODERS = "datarax.hooks", "datarax.decoders"
 OURS = "datarax-arrayrecord,datarax-memory,datarax-mix"  # which would be imported as well, and take their time
 HOOK = """
-from datarax_core.plugins.hookspecs import hookimpl
+from datarax_core.extensions.hookspecs import hookimpl
 
 
 class Listener:

@@ -19,8 +19,8 @@ from datarax_core._cli.options import Debug, Json, finite
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import progress
 from datarax_core._cli.traps import Advice, advice
-from datarax_core.plugins.catalog import Catalog, Kind
-from datarax_core.plugins.contract import STRICT_VARIABLE
+from datarax_core.extensions.catalog import Catalog, Kind
+from datarax_core.extensions.contract import STRICT_VARIABLE
 
 
 def check(

@@ -7,10 +7,8 @@ import jax
 import numpy as np
 
 from datarax_core.errors import SpecError
-from datarax_core.records.spec import Batch, ElementSpec, differences, named_fields, nbytes_of, spec_of
-from datarax_core.sources.blocks import BlockSize, record_blocks
-from datarax_core.sources.columns import columns_of
-from datarax_core.sources.source import DataSourceModule
+from datarax_core.records import Batch, ElementSpec, differences, named_fields, nbytes_of, spec_of
+from datarax_core.sources import BlockSize, DataSourceModule, columns_of, record_blocks
 
 
 class Blocks(NamedTuple):

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
-from datarax_core.config.base import (
+from datarax_core.config import (
     NOT_NULL,
     Count,
     Flag,
@@ -12,12 +12,15 @@ from datarax_core.config.base import (
     LocalPath,
     NonNegative,
     Real,
+    SourceConfig,
     having,
     never,
     only_if,
+    require_stochastic,
+    shuffling_is_stochastic,
+    stream_rules,
 )
-from datarax_core.config.models import SourceConfig, require_stochastic, shuffling_is_stochastic, stream_rules
-from datarax_core.registry.decoders import AnyDecoder
+from datarax_core.registry import AnyDecoder
 
 from ._paths import is_remote
 

@@ -13,9 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from datarax_core.errors import ConfigError, RecordError
-from datarax_core.registry.sources import record_failed
-from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.verification import append_to_quarantine
+from datarax_core.registry import record_failed
+from datarax_core.sources import DataSourceModule, append_to_quarantine
 
 from ._files import FileTable
 

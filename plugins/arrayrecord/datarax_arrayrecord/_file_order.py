@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from datarax_core.order.order import Order, as_integer
+from datarax_core.order import Order, as_integer
 
 DEVICE_LIMIT = 2**31 - 1
 

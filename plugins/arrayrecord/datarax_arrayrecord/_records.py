@@ -8,10 +8,9 @@ import jax
 import numpy as np
 
 from datarax_core.errors import DataFileError, RecordError
-from datarax_core.records.spec import Batch, ElementSpec, check_batch
-from datarax_core.registry.decoders import Decoder
-from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.verification import Verified, reason_of, verified
+from datarax_core.records import Batch, ElementSpec, check_batch
+from datarax_core.registry import Decoder
+from datarax_core.sources import DataSourceModule, Verified, reason_of, verified
 
 from ._faults import Policy, Substitutes, excluded_records
 from ._files import FileTable

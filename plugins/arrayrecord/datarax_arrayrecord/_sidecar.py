@@ -8,8 +8,8 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from datarax_core.errors import ConfigError
-from datarax_core.records.spec import ElementSpec, describe
-from datarax_core.registry.decoders import AnyDecoder, Decoder
+from datarax_core.records import ElementSpec, describe
+from datarax_core.registry import AnyDecoder, Decoder
 
 from ._paths import is_remote, without_shard
 

@@ -9,14 +9,12 @@ import jax
 import numpy as np
 from flax import nnx
 
-from datarax_core.config.models import SourceConfig
+from datarax_core.config import SourceConfig
 from datarax_core.errors import ConfigError
-from datarax_core.order.order import Order, record_numbers
-from datarax_core.records.spec import Batch, ElementSpec
-from datarax_core.registry.decoders import Decoder
-from datarax_core.sources.local_files import LocalFilesOnlyMixin
-from datarax_core.sources.source import DataSourceModule, Written
-from datarax_core.sources.verification import Verified
+from datarax_core.order import Order, record_numbers
+from datarax_core.records import Batch, ElementSpec
+from datarax_core.registry import Decoder
+from datarax_core.sources import DataSourceModule, LocalFilesOnlyMixin, Verified, Written
 
 from ._config import DEFAULT_SEED, ArrayRecordSourceConfig
 from ._file_order import FileOrder
@@ -210,7 +208,7 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         if not self.is_random_order:
             return None
         epoch = self.current_epoch * self.total_records
-        return np.asarray(self.record_indices_at(epoch, self.total_records, self.order_words()))
+        return np.asarray(self.record_indices_at(epoch, self.total_records, self.order_key_data()))
 
     def reset(self, seed: int | None = None) -> None:
         """Back to the first epoch; with ``seed``, of the order that building with ``nnx.Rngs(seed)`` gives."""

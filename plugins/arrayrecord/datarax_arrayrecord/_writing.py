@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from datarax_core.order.order import as_integer
-from datarax_core.records.spec import Batch, fits_device, named_fields, spec_of
-from datarax_core.registry.decoders import AnyDecoder, Decoder, default_decoders
-from datarax_core.sources.source import Written
+from datarax_core.order import as_integer
+from datarax_core.records import Batch, fits_device, named_fields, spec_of
+from datarax_core.registry import AnyDecoder, Decoder, default_decoders
+from datarax_core.sources import Written
 
 from ._batches import blocks_of
 from ._config import ArrayRecordSourceConfig

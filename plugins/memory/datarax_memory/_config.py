@@ -4,8 +4,18 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from datarax_core.config.base import NOT_NULL, Count, Flag, LocalPath, NonNegative, having
-from datarax_core.config.models import SourceConfig, require_stochastic, shuffling_is_stochastic, stream_rules
+from datarax_core.config import (
+    NOT_NULL,
+    Count,
+    Flag,
+    LocalPath,
+    NonNegative,
+    SourceConfig,
+    having,
+    require_stochastic,
+    shuffling_is_stochastic,
+    stream_rules,
+)
 
 _ONE_SHARD: Final = {"properties": {"shard_id": {"maximum": 0}}}
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from datarax_core.records.spec import Batch
+from datarax_core.records import Batch
 
 
 class KeptBatches:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from datarax_core.sources.columns import Columns, columns_of
+from datarax_core.sources import Columns, columns_of
 
 from ._config import MemorySourceConfig
 from ._files import load_columns

@@ -8,13 +8,11 @@ import jax
 import numpy as np
 from flax import nnx
 
-from datarax_core.config.models import DataraxModuleConfig, SourceConfig
+from datarax_core.config import DataraxModuleConfig, SourceConfig
 from datarax_core.errors import ConfigError, StateError
-from datarax_core.order.order import Order
-from datarax_core.records.spec import Batch
-from datarax_core.sources.eager import EagerSourceBase
-from datarax_core.sources.metadata import MetadataManager, RecordMetadata
-from datarax_core.sources.source import DataSourceModule
+from datarax_core.order import Order
+from datarax_core.records import Batch
+from datarax_core.sources import DataSourceModule, EagerSourceBase, MetadataManager, RecordMetadata
 
 from ._config import MemorySourceConfig
 from ._kept_batches import KeptBatches
@@ -131,7 +129,7 @@ class MemorySource(EagerSourceBase):
             TypeError, ValueError: ``batch_size`` is not a whole number from 1.
         """
         manager = self._require_metadata()
-        start, words = (self.cursor.position, self.order_words()) if key is None else (0, key)
+        start, words = (self.cursor.position, self.order_key_data()) if key is None else (0, key)
         batch = self.get_batch(batch_size, key)
         indices = np.asarray(self.record_indices_at(start, batch_size, words)).tolist()
         epochs = [(start + row) // self.order().epoch_length for row in range(batch_size)]

@@ -8,13 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from datarax_core.order.order import as_integer, record_numbers
-from datarax_core.order.permutation import DEVICE_LIMIT
-from datarax_core.records.spec import Batch, split_beside, with_beside
-from datarax_core.sources.access import Access
-from datarax_core.sources.eager import fits_device_memory
-from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.verification import Verified
+from datarax_core.order import DEVICE_LIMIT, as_integer, record_numbers
+from datarax_core.records import Batch, split_host_fields, with_host_fields
+from datarax_core.sources import Access, DataSourceModule, Verified, fits_device_memory
 
 from ._config import MixDataSourcesConfig
 from ._fields import Fields
@@ -116,8 +112,8 @@ class Mixed:
         """The records at concrete ``indices``, gathered on the device; text and objects by the host."""
         if self.joined is None:
             return mix.children[0].fetch(indices)
-        batch, beside = self.joined.fetch(self._numbers(indices), mix.title), self.beside(mix, indices)
-        return with_beside(batch, beside) if beside else batch
+        batch, host_fields = self.joined.fetch(self._numbers(indices), mix.title), self.host_fields(mix, indices)
+        return with_host_fields(batch, host_fields) if host_fields else batch
 
     def on_host(self, mix: "MixDataSourcesNode", indices: Any, *, may_compile: bool = True) -> Batch:
         """The records at concrete ``indices``: each child reads its own in one call, which are then put in place."""
@@ -128,18 +124,18 @@ class Mixed:
         )
         return in_place(parts, len(indices), self.fields.spec)
 
-    def beside(self, mix: "MixDataSourcesNode", indices: Any) -> dict[str, np.ndarray]:
+    def host_fields(self, mix: "MixDataSourcesNode", indices: Any) -> dict[str, np.ndarray]:
         """The text and object fields of children on the device, at concrete ``indices``."""
-        structs = split_beside(self.fields.spec)[1]
+        structs = split_host_fields(self.fields.spec)[1]
         if not structs:
             return {}
         indices = self._numbers(indices)
         parts = []
         for child, rows, own in self._by_child(indices):
-            found = self.fields.completed(child, mix.children[child].beside_records(own), len(rows))
+            found = self.fields.completed(child, mix.children[child].host_field_records(own), len(rows))
             parts.append((rows, {name: found[name] for name in structs}))
-        beside: dict[str, np.ndarray] = in_place(parts, len(indices), structs)
-        return beside
+        host_fields: dict[str, np.ndarray] = in_place(parts, len(indices), structs)
+        return host_fields
 
     def elements(self, children: Children, indices: Any) -> list[Any]:
         """The records at concrete ``indices``, each by itself."""
@@ -156,7 +152,7 @@ class Mixed:
 
     def read(self, mix: Any, position: int, size: int) -> tuple[Batch, int]:
         """(the next records of a mixture with streams, how many): ``size``, or what is left of it."""
-        keys = child_keys(np.asarray(mix.order_words()), len(mix.children))
+        keys = child_keys(np.asarray(mix.order_key_data()), len(mix.children))
 
         def read_own(child: int, first: int, count: int) -> Batch:
             own = np.asarray(mix.children[child].record_indices_at(first, count, keys[child]), np.int64)

@@ -17,9 +17,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from datarax_core.config.base import NOT_NULL, Count, Name, having, never, only_if, plugin_schema
-from datarax_core.config.models import SourceConfig, given_or
-from datarax_core.registry.pipeline_config import AnySource
+from datarax_core.config import NOT_NULL, Count, Name, SourceConfig, given_or, having, never, only_if, plugin_schema
+from datarax_core.registry import AnySource
 
 from ._fractions import LARGEST, normalised
 from ._timeline import Stop

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from datarax_core.errors import SpecError
-from datarax_core.records.spec import ElementSpec, differences
+from datarax_core.records import ElementSpec, differences
 
 _NUMBER = jax.ShapeDtypeStruct((), np.dtype(np.int32))
 

@@ -7,7 +7,7 @@ import grain
 import numpy as np
 from grain.transforms import DatasetSelectionMap
 
-from datarax_core.sources.source import DataSourceModule
+from datarax_core.sources import DataSourceModule
 
 from ._order import Drawn, child_keys
 
@@ -22,9 +22,9 @@ def iter_dataset(mix: "MixDataSourcesNode", num_epochs: int | None) -> grain.Ite
     """See `MixDataSourcesNode.to_grain_iter_dataset`."""
     length = _ENDLESS if num_epochs is None else (mix.epoch_length or 0) * num_epochs
     if isinstance(mix.mixing, Drawn):
-        data = grain.MapDataset.source(_InOrder(mix, mix.order_words(), length))
+        data = grain.MapDataset.source(_InOrder(mix, mix.order_key_data(), length))
     else:
-        keys = child_keys(np.asarray(mix.order_words()), len(mix.children))
+        keys = child_keys(np.asarray(mix.order_key_data()), len(mix.children))
         parents = [grain.MapDataset.source(_Child(mix, number, keys[number])) for number in range(len(mix.children))]
         data = grain.MapDataset.select_from_datasets(parents, _Selection(mix, length))
     return data.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))

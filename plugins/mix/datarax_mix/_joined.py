@@ -13,12 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from datarax_core.records.narrowing import aligned_empty
-from datarax_core.records.spec import Batch, ElementSpec, named_fields, split_beside
-from datarax_core.sources.columns import Columns, Gather
-from datarax_core.sources.eager import EagerSourceBase
-from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.subset import Subset
+from datarax_core.records import Batch, ElementSpec, aligned_empty, named_fields, split_host_fields
+from datarax_core.sources import Columns, DataSourceModule, EagerSourceBase, Gather, Subset
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +69,7 @@ class Joined:
     """The table of all records, and how compiled code reads it."""
 
     def __init__(self, parts: Sequence[Part], spec: ElementSpec) -> None:
-        placed = split_beside(spec)[0]
+        placed = split_host_fields(spec)[0]
         self._form = jax.tree.structure(placed)
         fields = named_fields(placed)
         self.columns = Columns("tuple", {name: JoinedColumn(name, struct, parts) for name, struct in fields.items()})

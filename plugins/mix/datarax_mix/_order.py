@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from datarax_core.order.permutation import DEVICE_LIMIT, fold_in
-from datarax_core.sources.source import DataSourceModule
+from datarax_core.order import DEVICE_LIMIT, fold_in
+from datarax_core.sources import DataSourceModule
 
 from ._timeline import TIMELINE_RULE, Timeline
 

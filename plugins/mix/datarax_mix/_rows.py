@@ -6,8 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from datarax_core.records.narrowing import aligned_empty
-from datarax_core.records.spec import Batch, ElementSpec
+from datarax_core.records import Batch, ElementSpec, aligned_empty
 
 
 def in_place(parts: Iterable[tuple[np.ndarray, Batch]], size: int, spec: ElementSpec) -> Batch:

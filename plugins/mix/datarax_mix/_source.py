@@ -7,14 +7,11 @@ import jax
 import numpy as np
 from flax import nnx
 
-from datarax_core.config.models import SourceConfig
+from datarax_core.config import SourceConfig
 from datarax_core.errors import ConfigError
-from datarax_core.order.order import Order
-from datarax_core.order.permutation import key_words
-from datarax_core.records.spec import Batch, ElementSpec
-from datarax_core.sources.access import Access, Capabilities
-from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.verification import Verified
+from datarax_core.order import Order, key_data
+from datarax_core.records import Batch, ElementSpec
+from datarax_core.sources import Access, Capabilities, DataSourceModule, Verified
 
 from ._children import Mixed, checked_children, fingerprint_of
 from ._config import MixDataSourcesConfig
@@ -203,7 +200,7 @@ class MixDataSourcesNode(StreamAccess):
                 f"{self.title} draws the orders of its children from a key: pass one, such as jax.random.key(0), or "
                 "source.order_words() for its own"
             )
-        return self._mixed.record_indices(self.children, start, size, key_words(key))
+        return self._mixed.record_indices(self.children, start, size, key_data(key))
 
     def epochs_at(self, start: int | jax.Array, size: int) -> Any:
         """int (size,): the epochs of their children that the records at these positions are served in."""
@@ -222,7 +219,7 @@ class MixDataSourcesNode(StreamAccess):
 
     def counts_at(self, position: int) -> dict[str, int]:
         """How many of the records before ``position`` are of each child, by name."""
-        counts = self.mixing.counts(self.children, position, self.order_words())
+        counts = self.mixing.counts(self.children, position, self.order_key_data())
         return dict(zip(self.names, map(int, counts), strict=True))
 
     def stats_at(self, position: int) -> dict[str, Any]:
@@ -257,7 +254,7 @@ class MixDataSourcesNode(StreamAccess):
 
     def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:
         """See `DataSourceModule.fetch_traced`."""
-        self.require_no_beside()
+        self.require_no_host_fields()
         if self.access != "device" or over_mesh:
             return self.fetch_by_callback(indices)
         joined = self.joined
@@ -270,9 +267,9 @@ class MixDataSourcesNode(StreamAccess):
         joined = self.joined
         return self.children[0].compiled_records(sharding) if joined is None else joined.compiled(sharding, self.title)
 
-    def beside_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """The text and object fields at concrete ``indices``."""
-        return self._mixed.beside(self, indices)
+        return self._mixed.host_fields(self, indices)
 
     def get_elements(self, indices: np.ndarray) -> list[Any]:
         """The records, each by itself, as its child gives it, with the fields that are added."""

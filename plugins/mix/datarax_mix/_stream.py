@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from datarax_core.errors import StateError
-from datarax_core.records.spec import Batch
-from datarax_core.sources.source import DataSourceModule
+from datarax_core.records import Batch
+from datarax_core.sources import DataSourceModule
 
 from ._order import Children, by_child
 from ._timeline import Timeline

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 
 from datarax_core.errors import StateError
-from datarax_core.order.order import HOST_LIMIT
-from datarax_core.records.spec import Batch
-from datarax_core.sources.source import DataSourceModule
+from datarax_core.order import HOST_LIMIT
+from datarax_core.records import Batch
+from datarax_core.sources import DataSourceModule
 
 from ._stream import begin_anew, start_over, streams_of
 

@@ -7,10 +7,9 @@ from typing import Any, ClassVar, Final, TypeVar
 import numpy as np
 from flax import nnx
 
-from datarax_core.config.models import SourceConfig
-from datarax_core.records.spec import named_fields
-from datarax_core.sources.eager import fits_device_memory
-from datarax_core.sources.source import DataSourceModule
+from datarax_core.config import SourceConfig
+from datarax_core.records import named_fields
+from datarax_core.sources import DataSourceModule, fits_device_memory
 
 from ._config import TFDSConfig, TFDSEagerConfig, TFDSStreamingConfig
 from ._eager import TFDSEagerSource

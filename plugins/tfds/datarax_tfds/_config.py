@@ -13,8 +13,16 @@ from pydantic import (
     model_validator,
 )
 
-from datarax_core.config.base import Count, Flag, LocalPath, Name, NonNegative
-from datarax_core.config.models import SourceConfigBase, require_stochastic, shuffling_is_stochastic
+from datarax_core.config import (
+    Count,
+    Flag,
+    LocalPath,
+    Name,
+    NonNegative,
+    SourceConfigBase,
+    require_stochastic,
+    shuffling_is_stochastic,
+)
 
 from ._backends import Backend
 from ._download_options import checked_options

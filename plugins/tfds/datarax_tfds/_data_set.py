@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from datarax_core.errors import DataFileError, did_you_mean
-from datarax_core.sources.local_files import not_on_this_machine
+from datarax_core.sources import not_on_this_machine
 
 from ._backends import Reader, choose_reader
 from ._config import TFDSConfigBase
-from ._folders import FEATURES, INFO, beside, data_dirs, expected, find, require_whole
+from ._folders import FEATURES, INFO, data_dirs, expected, find, host_fields, require_whole
 from ._installed import tensorflow_datasets
 from ._known import known_names
 from ._names import DataSetName
@@ -146,7 +146,7 @@ def _folder(config: TFDSConfigBase, name: DataSetName) -> Path:
     dirs = data_dirs(config.data_dir)
     if (folder := find(name, dirs)) is not None:
         return folder
-    hint = beside(name, dirs[0])
+    hint = host_fields(name, dirs[0])
     if config.local_files_only:
         known = known_names(dirs)
         hint = hint or ("" if name.name in known else did_you_mean(name.name.lower(), known, count=3))

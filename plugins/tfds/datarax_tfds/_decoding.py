@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from datarax_core.records.narrowing import aligned_empty
-from datarax_core.records.spec import Batch, ElementSpec, nested_fields
+from datarax_core.records import Batch, ElementSpec, aligned_empty, nested_fields
 
 from ._declarations import fields_of
 from ._fields import OBJECT, fill_field

@@ -7,11 +7,9 @@ import numpy as np
 from flax import nnx
 
 from datarax_core.background import Ahead
-from datarax_core.config.models import SourceConfig
-from datarax_core.records.narrowing import aligned_empty
-from datarax_core.records.spec import ElementSpec, named_fields
-from datarax_core.sources.columns import Columns
-from datarax_core.sources.eager import EagerSourceBase
+from datarax_core.config import SourceConfig
+from datarax_core.records import ElementSpec, aligned_empty, named_fields
+from datarax_core.sources import Columns, EagerSourceBase
 
 from ._config import TFDSEagerConfig
 from ._data_set import DataSet

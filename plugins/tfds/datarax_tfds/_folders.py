@@ -55,7 +55,7 @@ def expected(name: DataSetName, data_dir: Path) -> Path:
     return base / version if version else base
 
 
-def beside(name: DataSetName, data_dir: Path) -> str:
+def host_fields(name: DataSetName, data_dir: Path) -> str:
     """What there is in place of a data set that is not there, as the end of a sentence; nothing if there is nothing."""
     base = _base(name, data_dir)
     if left := sorted(path.name for path in _folders(base) if path.name.startswith(INCOMPLETE)):

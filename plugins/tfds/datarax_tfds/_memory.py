@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from datarax_core.records.spec import ElementSpec, named_fields
+from datarax_core.records import ElementSpec, named_fields
 
 _LIMITS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 """What a container may use, where it has a limit: by the two versions of Linux's control groups."""

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from datarax_core.background import Ahead
-from datarax_core.records.spec import Batch
+from datarax_core.records import Batch
 
 if TYPE_CHECKING:
     from ._record_stream import RecordStream
@@ -53,7 +53,7 @@ class ReadAhead:
 
     def next(self, source: "RecordStream", start: int, size: int, *, stop: int | None) -> Batch:
         """The records at ``start .. start + size`` of the source's own order; nothing is read from ``stop`` on."""
-        words = source.order_words()
+        words = source.order_key_data()
         if words is not self._words:
             self.close()
             self._words = words
@@ -65,7 +65,7 @@ class ReadAhead:
     def element(self, source: "RecordStream", position: int) -> Any:
         """The element at ``position`` of the source's own order, if it is among those held; else None."""
         place = position - self._start
-        is_held = 0 <= place < len(self._elements) and source.order_words() is self._words
+        is_held = 0 <= place < len(self._elements) and source.order_key_data() is self._words
         return self._elements[place] if is_held else None
 
     def hold(self, start: int, batch: Batch) -> None:

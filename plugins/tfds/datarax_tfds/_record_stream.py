@@ -5,8 +5,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from datarax_core.order.order import Order, record_numbers
-from datarax_core.records.spec import Batch, ElementSpec
+from datarax_core.order import Order, record_numbers
+from datarax_core.records import Batch, ElementSpec
 
 from ._read_ahead import ReadAhead
 from ._records import Records

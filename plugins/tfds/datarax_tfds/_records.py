@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from datarax_core.records.spec import Batch, ElementSpec
+from datarax_core.records import Batch, ElementSpec
 
 from ._data_set import DataSet
 from ._decoding import FeatureDecoder

@@ -6,9 +6,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from datarax_core.config.models import SourceConfig
-from datarax_core.sources.local_files import LocalFilesOnlyMixin
-from datarax_core.sources.source import DataSourceModule
+from datarax_core.config import SourceConfig
+from datarax_core.sources import DataSourceModule, LocalFilesOnlyMixin
 
 from ._config import DEFAULT_SEED, TFDSConfigBase
 from ._data_set import DataSet

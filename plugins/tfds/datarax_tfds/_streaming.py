@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Final, Self
 
 from flax import nnx
 
-from datarax_core.config.models import SourceConfig
+from datarax_core.config import SourceConfig
 
 from ._backends import Reader
 from ._config import TFDSConfigBase, TFDSStreamingConfig

@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from datarax_core.errors import RecordError
-from datarax_core.records.spec import Batch, ElementSpec
-from datarax_core.sources.streaming import StreamingSourceBase
+from datarax_core.records import Batch, ElementSpec
+from datarax_core.sources import StreamingSourceBase
 
 from ._file_table import FileTable
 from ._opening import Opened
@@ -49,7 +49,7 @@ class TFDataStream(TFDSStreamingSource, StreamingSourceBase):
         Raises:
             RecordError: A record cannot be read or decoded, or is not there; names file, record and cause.
         """
-        words, graph = self.order_words(), self._reads.graph
+        words, graph = self.order_key_data(), self._reads.graph
         shuffle = None if words is None else Shuffle(np.asarray(words), epoch, self.config.shuffle_buffer_size)
         served, failure = start, None
         try:
@@ -75,7 +75,7 @@ class TFDataStream(TFDSStreamingSource, StreamingSourceBase):
     def fingerprint(self) -> dict[str, Any]:
         """See `TFDSSourceBase.fingerprint`; with the files, and how many records are shuffled among one another."""
         own = super().fingerprint()
-        if self.order_words() is not None:
+        if self.order_key_data() is not None:
             own["order"] = f"files shuffled, and windows of {self.config.shuffle_buffer_size}, rule 1"
         return {**own, **self._reads.table.fingerprint()}
 

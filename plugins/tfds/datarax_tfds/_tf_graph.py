@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from datarax_core.errors import RecordError
-from datarax_core.order.order import Order
+from datarax_core.order import Order
 
 from ._parts import FilePart
 

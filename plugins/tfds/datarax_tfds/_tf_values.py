@@ -6,7 +6,7 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-from datarax_core.records.spec import Batch, ElementSpec
+from datarax_core.records import Batch, ElementSpec
 
 from ._tf_graph import SHAPE, VALUES
 

@@ -144,7 +144,7 @@ EMPTY = r"ArrayRecordSourceModule 'train' is empty: its 2 files hold no records 
 @pytest.mark.parametrize(
     "read",
     [
-        lambda source: source.get_batch_at(0, 2, source.order_words()),
+        lambda source: source.get_batch_at(0, 2, source.order_key_data()),
         lambda source: source.get_batch(2),
         lambda source: next(iter(source)),
         lambda source: Pipeline(source=source, batch_size=2),

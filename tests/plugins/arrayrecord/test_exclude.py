@@ -42,7 +42,7 @@ def test_indices_close_up(tmp_path: Path, files: list[str]) -> None:
 def test_whole_files_and_everything(tmp_path: Path, files: list[str]) -> None:
     whole = exclude(tmp_path / "bad", *((files[2], row) for row in range(4)))
     source = source_of(files, exclude=whole, shuffle_files=True, rngs=nnx.Rngs(0))
-    epoch = ids(source.get_batch_at(0, 11, source.order_words()))
+    epoch = ids(source.get_batch_at(0, 11, source.order_key_data()))
     assert epoch in ([*range(6), *range(10, 15)], [*range(10, 15), *range(6)])
     everything = exclude(
         tmp_path / "all", *((file, row) for file, n in zip(files, (6, 0, 4, 5), strict=True) for row in range(n))

@@ -57,7 +57,7 @@ def open_source(files: list[str], tmp_path: Path) -> Callable[..., ArrayRecordSo
 
 def order_of(source: ArrayRecordSourceModule, count: int, start: int = 0) -> list[int]:
     """What a source ought to serve at the first positions."""
-    rows = np.asarray(source.record_indices_at(start, count, source.order_words()))
+    rows = np.asarray(source.record_indices_at(start, count, source.order_key_data()))
     return [instead(row) for row in rows.tolist()]
 
 
@@ -67,13 +67,13 @@ def listed(path: Path) -> list[tuple[str, int]]:
 
 ROUTES: dict[str, Callable[[ArrayRecordSourceModule, int], list[int]]] = {
     "get_records": lambda source, count: ids(
-        source.get_records(source.record_indices_at(0, count, source.order_words()))
+        source.get_records(source.record_indices_at(0, count, source.order_key_data()))
     ),
-    "get_batch_at": lambda source, count: ids(source.get_batch_at(0, count, source.order_words())),
+    "get_batch_at": lambda source, count: ids(source.get_batch_at(0, count, source.order_key_data())),
     "get_batch": lambda source, count: [number for _ in range(count // 10) for number in ids(source.get_batch(10))],
     "elements": lambda source, count: [int(element["id"]) for _, element in zip(range(count), source, strict=False)],
     "traced": lambda source, count: ids(
-        jax.jit(lambda start: source.get_batch_at(start, count, source.order_words()))(0)
+        jax.jit(lambda start: source.get_batch_at(start, count, source.order_key_data()))(0)
     ),
     "loop": lambda source, count: _looped(source, count, prefetch=2),
     "loop without prefetch": lambda source, count: _looped(source, count, prefetch=0),
@@ -166,7 +166,7 @@ def test_a_source_that_keeps_its_records_keeps_the_replacement(open_source: Call
     assert [number for batch in pipeline for number in ids(batch)] == order_of(source, 2 * LENGTH)
     assert pipeline.stats()["records_substituted"] >= len(BAD)
     source.reset_cache()
-    assert ids(source.get_batch_at(0, LENGTH, source.order_words())) == order_of(source, LENGTH)
+    assert ids(source.get_batch_at(0, LENGTH, source.order_key_data())) == order_of(source, LENGTH)
 
 
 def test_parts_of_a_source_hold_what_the_source_holds(open_source: Callable[..., Any]) -> None:

@@ -59,4 +59,4 @@ def test_positions_that_are_none(
 ) -> None:
     source = source_of(write_numbers(tmp_path, [4, 6]), rngs=nnx.Rngs(0), **config)
     with pytest.raises(kind, match=told):
-        source.get_batch_at(*where, source.order_words())
+        source.get_batch_at(*where, source.order_key_data())

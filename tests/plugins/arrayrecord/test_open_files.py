@@ -106,7 +106,7 @@ def test_copies_share_open_files_and_nothing_that_moves(tmp_path: Path, files: l
         assert open_below(tmp_path) == 0
     clone = source.clone()
     assert ids(clone.get_batch(7)) == ids(source.get_batch(7))
-    assert ids(source.copy().get_batch(7)) == ids(source.get_batch_at(0, 7, source.order_words()))
+    assert ids(source.copy().get_batch(7)) == ids(source.get_batch_at(0, 7, source.order_key_data()))
 
 
 def test_many_files_read_from_front_to_back_hold_little(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_pickle_opens_the_files_anew(tmp_path: Path, files: list[str]) -> None
     for twin in (pickle.loads(pickle.dumps(source)), copy.deepcopy(source)):  # noqa: S301 - its own
         source.close()
         assert open_below(tmp_path) == 0
-        assert ids(twin.get_batch(11)) == ids(source.get_batch_at(11, 11, source.order_words()))
+        assert ids(twin.get_batch(11)) == ids(source.get_batch_at(11, 11, source.order_key_data()))
         assert twin.get_state()["fingerprint"] == source.get_state()["fingerprint"]
         twin.close()
     assert len(pickle.dumps(source)) < 20_000
@@ -314,7 +314,7 @@ def read_by(request: pytest.FixtureRequest) -> Callable[[Any, int], list[int]]:
             return [number for _ in range(count // 10) for number in ids(pipeline.step())]
         if request.param == "scan":
             return np.asarray(pipeline.scan(lambda batch: batch["id"], length=count // 10)).ravel().tolist()
-        compiled = jax.jit(lambda start: source.get_batch_at(start, 10, source.order_words()))
+        compiled = jax.jit(lambda start: source.get_batch_at(start, 10, source.order_key_data()))
         return [number for start in range(0, count, 10) for number in ids(compiled(start))]
 
     return read
@@ -326,7 +326,7 @@ def test_every_route_serves_the_order_of_the_source(
 ) -> None:
     flags = {} if order == "sequential" else {order: True}
     source = source_of(files, max_open_files=3, rngs=nnx.Rngs(1), **flags)
-    expected = np.asarray(source.record_indices_at(0, 500, source.order_words())).tolist()
+    expected = np.asarray(source.record_indices_at(0, 500, source.order_key_data())).tolist()
     assert read_by(source, 500) == expected
 
 

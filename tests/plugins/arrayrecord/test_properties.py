@@ -161,7 +161,7 @@ def test_files_written_in_groups_are_read_like_others_after_a_warning(tmp_path: 
         source = source_of(files, rngs=nnx.Rngs(0), **flags)
     assert len(warned) == 1
     assert "write them with the option group_size:1, as datarax_arrayrecord.write does" in str(warned[0].message)
-    words = source.order_words()
+    words = source.order_key_data()
     for start, size in ((0, 83), (3, 40), (60, 60), (5, 1)):
         assert ids(source.get_batch_at(start, size, words)) == ids(expected.get_batch_at(start, size, words))
 

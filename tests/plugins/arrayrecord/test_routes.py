@@ -38,7 +38,7 @@ class TestOneOrder:
     def test_every_route_serves_the_same_records(self, source: ArrayRecordSourceModule) -> None:
         whole = ids(Pipeline(source=source.copy(), batch_size=10, num_epochs=2))
         assert sorted(whole[:TOTAL]) == sorted(whole[TOTAL:]) == list(range(TOTAL))
-        key = source.order_words()
+        key = source.order_key_data()
         assert ids([source.get_batch_at(0, 2 * TOTAL, key)]) == whole
         assert ids(source.get_batch_at(start, 8, key) for start in range(0, 80, 8)) == whole
         assert ids(source.copy().get_batch(8) for _ in range(1)) == whole[:8]
@@ -54,7 +54,7 @@ class TestOneOrder:
 
     def test_a_batch_is_traceable_in_start_and_key(self, source: ArrayRecordSourceModule) -> None:
         at = jax.jit(lambda start, key: source.get_batch_at(start, 30, key))
-        key = source.order_words()
+        key = source.order_key_data()
         for start in (0, 7, TOTAL - 1, 3 * TOTAL + 5):
             given = (start, key if key is not None else np.zeros(2, np.uint32))
             jax.tree.map(np.testing.assert_array_equal, at(*given), source.get_batch_at(start, 30, key))
@@ -91,7 +91,7 @@ class TestShuffledFiles:
         blocks = ([*range(7)], [*range(7, 27)], [*range(27, 40)])
         orders = set()
         for epoch in range(12):
-            served = np.asarray(source.record_indices_at(epoch * TOTAL, TOTAL, source.order_words())).tolist()
+            served = np.asarray(source.record_indices_at(epoch * TOTAL, TOTAL, source.order_key_data())).tolist()
             order = tuple(sorted(range(3), key=lambda block: served.index(blocks[block][0])))
             assert served == [record for block in order for record in blocks[block]]
             orders.add(order)
@@ -105,7 +105,7 @@ class TestShuffledFiles:
 class TestSeeds:
     def order(self, files: list[str], rngs: nnx.Rngs | None = None, **fields: Any) -> list[int]:
         source = source_of(files, shuffle=True, rngs=rngs, **fields)
-        return ids([source.get_batch_at(0, TOTAL, source.order_words())])
+        return ids([source.get_batch_at(0, TOTAL, source.order_key_data())])
 
     def test_streams_and_seed_both_select_the_order(self, files: list[str]) -> None:
         orders = [
@@ -191,7 +191,7 @@ class TestBytes:
         source = ArrayRecordSourceModule(ArrayRecordSourceConfig(shuffle=True), files, rngs=nnx.Rngs(0))
         decoded = source_of(files, shuffle=True, rngs=nnx.Rngs(0))
         numbers = ids([decoded.get_batch(TOTAL)])
-        assert source.get_batch_at(0, TOTAL, source.order_words()) == [*map(record_of, numbers)]
+        assert source.get_batch_at(0, TOTAL, source.order_key_data()) == [*map(record_of, numbers)]
 
     def test_a_traced_start_or_key_is_refused(self, files: list[str]) -> None:
         source = ArrayRecordSourceModule(ArrayRecordSourceConfig(), files)

@@ -33,7 +33,9 @@ def joined(batches: Iterator[Any]) -> list[int]:
 
 def epochs_of(source: MemorySource, count: int) -> list[int]:
     """The stream of a source as its order says it is: what every route must serve."""
-    return np.asarray(source.record_indices_at(0, count * source.order().epoch_length, source.order_words())).tolist()
+    return np.asarray(
+        source.record_indices_at(0, count * source.order().epoch_length, source.order_key_data())
+    ).tolist()
 
 
 def by_elements(source: MemorySource) -> list[int]:
@@ -45,7 +47,7 @@ def by_batches(source: MemorySource) -> list[int]:
 
 
 def by_stateless_batches(source: MemorySource) -> list[int]:
-    return joined(source.get_batch_at(start, 2, source.order_words()) for start in range(0, 2 * N, 2))
+    return joined(source.get_batch_at(start, 2, source.order_key_data()) for start in range(0, 2 * N, 2))
 
 
 def by_traced_batches(source: MemorySource) -> list[int]:
@@ -53,7 +55,7 @@ def by_traced_batches(source: MemorySource) -> list[int]:
         return source.get_batch_at(start, 2, key)
 
     compiled = jax.jit(read)
-    return joined(compiled(start, source.order_words()) for start in range(0, 2 * N, 2))
+    return joined(compiled(start, source.order_key_data()) for start in range(0, 2 * N, 2))
 
 
 def by_jitted_source(source: MemorySource) -> list[int]:
@@ -110,7 +112,7 @@ def test_every_route_serves_the_one_order(
 def test_batches_of_any_sizes_are_one_stream(length: int, sizes: list[int], *, shuffle: bool) -> None:
     source = memory(length=length, shuffle=shuffle, placement="host")
     served = joined(source.get_batch(size) for size in sizes)
-    assert served == np.asarray(source.record_indices_at(0, sum(sizes), source.order_words())).tolist()
+    assert served == np.asarray(source.record_indices_at(0, sum(sizes), source.order_key_data())).tolist()
     assert (source.epoch, source.index) == divmod(sum(sizes), length)
 
 
@@ -256,7 +258,7 @@ def test_reset_with_a_seed_is_the_order_of_a_source_built_with_it() -> None:
 
 def test_the_random_order_can_be_switched_off_and_on() -> None:
     source = memory(shuffle=True, prefetch_size=8)
-    shuffled = ids(source.get_batch_at(0, N, source.order_words()))
+    shuffled = ids(source.get_batch_at(0, N, source.order_key_data()))
     source.set_random_order(False)
     assert not source.is_random_order
     assert [int(element["id"]) for element in source] == list(range(N))
@@ -304,7 +306,7 @@ def test_a_pickle_goes_on_in_another_process_and_carries_the_data_once() -> None
     config = MemorySourceConfig(shuffle=True, cache_size=2, track_metadata=True)
     source = MemorySource(config, data, rngs=nnx.Rngs(0))
     source.get_batch_with_metadata(4)
-    jax.jit(lambda start: source.get_batch_at(start, 2, source.order_words()))(0)
+    jax.jit(lambda start: source.get_batch_at(start, 2, source.order_key_data()))(0)
     pickled = pickle.dumps(source)
     assert len(pickled) < 1.2 * data["image"].nbytes
     twin = pickle.loads(pickled)  # noqa: S301 - from the line above

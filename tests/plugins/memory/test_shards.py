@@ -28,7 +28,7 @@ def whole(length: int = N, *, shuffle: bool = True, epochs: int = 1) -> list[lis
     """The epochs of the unsharded source, each as its order says."""
     source = MemorySource(MemorySourceConfig(shuffle=shuffle), {"id": np.arange(length)}, rngs=nnx.Rngs(0))
     return [
-        np.asarray(source.record_indices_at(epoch * length, length, source.order_words())).tolist()
+        np.asarray(source.record_indices_at(epoch * length, length, source.order_key_data())).tolist()
         for epoch in range(epochs)
     ]
 
@@ -45,17 +45,17 @@ def by_batches(source: MemorySource, count: int) -> list[int]:
 
 
 def by_stateless_batches(source: MemorySource, count: int) -> list[int]:
-    return np.asarray(source.get_batch_at(0, count, source.order_words())["id"]).tolist()
+    return np.asarray(source.get_batch_at(0, count, source.order_key_data())["id"]).tolist()
 
 
 def by_keyed_batches(source: MemorySource, count: int) -> list[int]:
-    words = source.order_words()
+    words = source.order_key_data()
     return by_batches(source, count) if words is None else np.asarray(source.get_batch(count, words)["id"]).tolist()
 
 
 def by_traced_batches(source: MemorySource, count: int) -> list[int]:
     compiled = jax.jit(lambda start, key: source.get_batch_at(start, count, key)["id"])
-    return np.asarray(compiled(0, source.order_words())).tolist()
+    return np.asarray(compiled(0, source.order_key_data())).tolist()
 
 
 def by_iteration(source: MemorySource, count: int) -> list[int]:

@@ -187,15 +187,15 @@ def test_slices_and_orders_are_asked_of_the_children(child: Any, mix: Any) -> No
 def test_positions_count_from_0(child: Any, mix: Any, start: Any, error: type[Exception], match: str) -> None:
     made = mix([child(0, 9), child(1, 9)])
     with pytest.raises(error, match=match):
-        made.get_batch_at(start, 5, made.order_words())
+        made.get_batch_at(start, 5, made.order_key_data())
 
 
 def test_under_jit_positions_have_32_bits(child: Any, mix: Any) -> None:
     made = mix([child(0, 9), child(1, 9)])
     with pytest.raises(ValueError, match="position 4294967296 is past what 32-bit positions under jit can address"):
-        jax.jit(lambda key: made.record_indices_at(2**32, 5, key))(made.order_words())
+        jax.jit(lambda key: made.record_indices_at(2**32, 5, key))(made.order_key_data())
     with pytest.raises(TypeError, match="a position is an integer, not float32"):
-        jax.jit(lambda start: made.record_indices_at(start, 5, made.order_words()))(np.float32(1))
+        jax.jit(lambda start: made.record_indices_at(start, 5, made.order_key_data()))(np.float32(1))
 
 
 def test_an_error_names_the_child(child: Any, mix: Any) -> None:

@@ -52,7 +52,7 @@ def test_a_mixture_in_it_is_drawn_from_by_its_own_weights(child: Any, mix: Any) 
 
 def test_counts_are_those_of_what_was_served(child: Any, mix: Any) -> None:
     made = mix([child(0, 50), child(1, 80)], (0.2, 0.8), sampling="categorical")
-    drawn = made.record_indices_at(0, 1000, made.order_words())
+    drawn = made.record_indices_at(0, 1000, made.order_key_data())
     for position in (1000, 10, 400):
         assert made.counts_at(position) == {
             "0": int((drawn[:position] < 50).sum()),

@@ -31,7 +31,7 @@ def nested(child: Any, mix: Any, kind: str) -> MixDataSourcesNode:
 
 def differing_routes(made: MixDataSourcesNode, starts: list[int], size: int) -> dict[tuple[int, str], list[int]]:
     """What is served of ``size`` records from each start on by ways that differ from ``get_batch_at``; none should."""
-    words, pipeline = made.order_words(), Pipeline(source=made, batch_size=size)
+    words, pipeline = made.order_key_data(), Pipeline(source=made, batch_size=size)
     traced_start = jax.jit(lambda start, key: made.get_batch_at(start, size, key)["id"])
     traced_step = nnx.jit(lambda pipeline: pipeline.step()["id"])
 
@@ -110,7 +110,7 @@ def test_slicing_does_not_matter_and_no_record_repeats_within_its_child_s_epoch(
     child: Any, mix: Any, children: list[tuple[int, float]], start: int, data: st.DataObject
 ) -> None:
     made = mix([child(n, length) for n, (length, _) in enumerate(children)], [weight for _, weight in children])
-    words, size = made.order_words(), 1000
+    words, size = made.order_key_data(), 1000
     whole = made.record_indices_at(start, size, words)
     cuts = sorted({0, size, *data.draw(st.lists(st.integers(0, size), max_size=4))})
     parts = [made.record_indices_at(start + a, b - a, words) for a, b in pairwise(cuts) if b > a]
@@ -126,7 +126,7 @@ def test_slicing_does_not_matter_and_no_record_repeats_within_its_child_s_epoch(
 
 def test_every_epoch_of_a_child_is_complete(child: Any, mix: Any) -> None:
     made = nested(child, mix, "host")
-    words = made.order_words()
+    words = made.order_key_data()
     served: Counter[tuple[int, int]] = Counter()
     indices, epochs = made.record_indices_at(0, 20_000, words), made.epochs_at(0, 20_000)
     for epoch, index in zip(epochs.tolist(), indices.tolist(), strict=True):
@@ -141,8 +141,8 @@ def test_every_epoch_of_a_child_is_complete(child: Any, mix: Any) -> None:
 def test_a_child_is_served_in_its_own_order_with_the_key_of_its_place(child: Any, mix: Any) -> None:
     first, second = child(0, 50), child(1, 70, shuffle=False)
     made = mix([first, second], (0.5, 0.5))
-    served = made.record_indices_at(0, 100, made.order_words())
-    key = jax.random.fold_in(jax.random.wrap_key_data(made.order_words()), 0)
+    served = made.record_indices_at(0, 100, made.order_key_data())
+    key = jax.random.fold_in(jax.random.wrap_key_data(made.order_key_data()), 0)
     assert [r for r in served if r < 50] == first.record_indices_at(0, 50, key).tolist()
     assert [r - 50 for r in served if r >= 50] == list(range(50))
 
@@ -158,7 +158,7 @@ def test_another_seed_is_another_order_of_the_same_schedule(child: Any, mix: Any
 
 def test_two_like_children_are_shuffled_differently(child: Any, mix: Any) -> None:
     made = mix([child(0, 60), child(0, 60)])
-    indices = made.record_indices_at(0, 120, made.order_words())
+    indices = made.record_indices_at(0, 120, made.order_key_data())
     assert [i for i in indices if i < 60] != [i - 60 for i in indices if i >= 60]
 
 
@@ -255,7 +255,7 @@ def test_children_of_very_different_sizes_and_weights_stay_exact(child: Any, mix
     for epochs in (1, 7, 10**6):
         assert made.counts_at(epochs * 10**6) == {"0": epochs, "1": epochs * 999_999}
     position = made.timeline.position_after(0, 10**6 - 2) - 1
-    assert made.record_indices_at(position, 1, made.order_words())[0] < 3
+    assert made.record_indices_at(position, 1, made.order_key_data())[0] < 3
     assert made.epochs_at(position, 1).tolist() == [(10**6 - 3) // 3]
 
 

@@ -44,7 +44,7 @@ def test_a_stream_child_makes_the_mixture_a_stream(child: Any, mix: Any) -> None
     for deeper in (mix([made, child(3, 5)]), mix([mix([made, child(3, 5)]), child(4, 6)])):
         assert deeper.access == "stream"
     with pytest.raises(NotImplementedError, match="is a stream without random access"):
-        made.record_indices_at(0, 5, made.order_words())
+        made.record_indices_at(0, 5, made.order_key_data())
     with pytest.raises(NotImplementedError, match="is a stream without random access"):
         made.to_grain_iter_dataset()
 

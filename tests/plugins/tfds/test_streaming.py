@@ -138,7 +138,7 @@ def test_every_way_to_read_serves_the_same_order(make: Make) -> None:
     def source() -> Any:
         return make(split="train[:230]", shuffle=True, rngs=nnx.Rngs(3))
 
-    epoch = np.concatenate([source().get_batch_at(0, 230, source().order_words())["image"]])
+    epoch = np.concatenate([source().get_batch_at(0, 230, source().order_key_data())["image"]])
     elements = np.stack([element["image"] for element in source()])
     batches = [batch["image"] for batch in Pipeline(source=source(), batch_size=64)]
     one = source()

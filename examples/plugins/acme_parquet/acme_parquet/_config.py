@@ -15,8 +15,16 @@ from pydantic import (
     model_validator,
 )
 
-from datarax_core.config.base import Count, Flag, LocalPath, Name, NonNegative
-from datarax_core.config.models import SourceConfig, require_stochastic, shuffling_is_stochastic
+from datarax_core.config import (
+    Count,
+    Flag,
+    LocalPath,
+    Name,
+    NonNegative,
+    SourceConfig,
+    require_stochastic,
+    shuffling_is_stochastic,
+)
 
 
 class AcmeParquetConfig(SourceConfig):

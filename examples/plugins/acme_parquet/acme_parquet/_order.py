@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datarax_core.order.order import Order
-from datarax_core.order.permutation import fold_in
+from datarax_core.order import Order, fold_in
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -9,9 +9,8 @@ import numpy as np
 from flax import nnx
 
 from datarax_core import DataSourceModule, SourceConfig, aligned_empty
-from datarax_core.order.order import as_integer, record_numbers
-from datarax_core.order.permutation import key_words
-from datarax_core.records.spec import Batch
+from datarax_core.order import as_integer, key_data, record_numbers
+from datarax_core.records import Batch
 
 from ._config import AcmeParquetConfig
 from ._files import ParquetFile
@@ -74,7 +73,7 @@ class AcmeParquet(DataSourceModule):
         if window is None or not self.is_random_order or key is None:
             return super().record_indices_at(start, size, key)
         super().record_indices_at(start, 0, key)  # refuses what is no position, and no key
-        order, words = WindowedOrder(self._opened.row_groups.num_rows_of_each, window), key_words(key)
+        order, words = WindowedOrder(self._opened.row_groups.num_rows_of_each, window), key_data(key)
         if not isinstance(start, jax.core.Tracer) and not isinstance(key, jax.core.Tracer):
             return order.record_indices(as_integer("a position", start), size, np.asarray(words))
 

@@ -220,7 +220,7 @@ def test_a_cacheable_source_decodes_each_row_group_once_for_all_epochs(
 
 
 def order_of(source: AcmeParquet, start: int = 0, size: int | None = None) -> list[int]:
-    indices = source.record_indices_at(start, len(source) if size is None else size, source.order_words())
+    indices = source.record_indices_at(start, len(source) if size is None else size, source.order_key_data())
     return np.asarray(indices).tolist()
 
 
@@ -249,7 +249,7 @@ def test_compiled_code_is_served_the_same_order(write: Write) -> None:
     source = open_source(write({"x": range(100)}), shuffle=True, shuffle_window=30)
     other = open_source(write({"x": range(100)}, "b.parquet", rows=33), shuffle=True, shuffle_window=30)
     for each in (source, other):
-        words = each.order_words()
+        words = each.order_key_data()
         compiled = jax.jit(lambda start, each=each, words=words: each.get_batch_at(start, 40, words)["x"])
         assert compiled(80).tolist() == order_of(each, 80, 40)
     assert order_of(source) != order_of(other)

@@ -6,9 +6,8 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
 import numpy as np
 from pydantic import ConfigDict, Field, field_validator
 
-from datarax_core.records.narrowing import aligned_empty
-from datarax_core.records.spec import Batch, ElementSpec, nested_fields
-from datarax_core.registry.decoders import Decoder
+from datarax_core.records import Batch, ElementSpec, aligned_empty, nested_fields
+from datarax_core.registry import Decoder
 
 from ._dtypes import FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, little_endian, name_of
 from ._fields import DECLARED, LARGEST, ArrayField, columns_of, flat, require_names

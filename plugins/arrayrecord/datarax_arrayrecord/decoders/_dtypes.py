@@ -8,7 +8,7 @@ import jax.numpy as jnp  # and NumPy knows the names bfloat16, float8_e4m3fn, in
 import numpy as np
 from pydantic import BeforeValidator
 
-from datarax_core.records.spec import fits_device
+from datarax_core.records import fits_device
 
 _SHORT: Final = re.compile(r"[<=|]?[biufcSU]\d+|\?")
 """NumPy's short names: those that say a width, and not big-endian."""

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from datarax_core.records.spec import Batch, ElementSpec, nested_fields
-from datarax_core.registry.decoders import Decoder
+from datarax_core.records import Batch, ElementSpec, nested_fields
+from datarax_core.registry import Decoder
 
 from ._dtypes import NUMBERS, AnyArray, DTypeName, dtype_rules, is_number, limits, little_endian
 from ._example_defaults import array_of, plain

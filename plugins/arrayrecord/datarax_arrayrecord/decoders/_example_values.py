@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax.numpy as jnp
 import numpy as np
 
-from datarax_core.records.narrowing import aligned_empty
+from datarax_core.records import aligned_empty
 
 from ._dtypes import AnyArray, invalid_byte, limits
 from ._example_wire import BYTES, FLOATS, LISTS, Payload

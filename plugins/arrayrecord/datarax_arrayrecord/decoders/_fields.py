@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from pydantic import Field
 
-from datarax_core.config.base import FrozenConfig, NonNegative
-from datarax_core.records.spec import Batch, ElementSpec
+from datarax_core.config import FrozenConfig, NonNegative
+from datarax_core.records import Batch, ElementSpec
 
 from ._dtypes import AnyArray, DTypeName, native
 

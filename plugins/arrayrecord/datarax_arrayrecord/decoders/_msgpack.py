@@ -10,8 +10,7 @@ import jax
 import msgpack  # type: ignore[import-untyped]  # it has no stubs
 import numpy as np
 
-from datarax_core.records.narrowing import aligned_empty
-from datarax_core.records.spec import Batch, nested_fields
+from datarax_core.records import Batch, aligned_empty, nested_fields
 
 from ._dtypes import AnyArray, is_number, little_endian, native
 from ._fields import columns_of, flat

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from pydantic import Field, field_validator
 
-from datarax_core.records.spec import Batch, ElementSpec, nested_fields
-from datarax_core.registry.decoders import Decoder, stack_values
+from datarax_core.records import Batch, ElementSpec, nested_fields
+from datarax_core.registry import Decoder, stack_values
 
 from ._dtypes import DATES_AND_TEXT, FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, name_of
 from ._fields import DECLARED, LARGEST, ArrayField, flat, require_names

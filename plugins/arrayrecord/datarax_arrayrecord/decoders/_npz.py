@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 import numpy as np
 from pydantic import Field
 
-from datarax_core.config.base import Flag
-from datarax_core.records.spec import Batch, nested_fields
+from datarax_core.config import Flag
+from datarax_core.records import Batch, nested_fields
 
 from ._dtypes import AnyArray, is_number, little_endian, native
 from ._fields import LARGEST, columns_of, require_names

@@ -6,8 +6,8 @@ from typing import Literal
 import jax
 import numpy as np
 
-from datarax_core.records.spec import Batch, ElementSpec, named_fields
-from datarax_core.registry.decoders import Decoder
+from datarax_core.records import Batch, ElementSpec, named_fields
+from datarax_core.registry import Decoder
 
 FIELD = "record"
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from datarax_core import Order
 from datarax_core.config.base import Count, NonNegative
-from datarax_core.order.permutation import key_words
+from datarax_core.order.permutation import key_data
 from datarax_core.testing import Shows
 
 from .healthy import Ending, Healthy, HealthyConfig, HealthyStream, InParts, Of, OfStream
@@ -72,7 +72,7 @@ class HalfKeys(Healthy):
     """Draws its order from half of the key."""
 
     def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
-        words = key_words(key)
+        words = key_data(key)
         return super().record_indices_at(start, size, (jnp if is_traced(words) else np).stack([words[0], words[0]]))
 
 
@@ -134,23 +134,23 @@ class Blockwise(Healthy):
 class SequentialAhead(Healthy):
     """Reads ahead in sequence."""
 
-    def order_window(self, size: int, *, background: bool = False) -> Any:
+    def order_reader(self, size: int, *, background: bool = False) -> Any:
         source = self
         if background:
             source = self.copy()
             source.set_random_order(False)
-        return super(SequentialAhead, source).order_window(size)
+        return super(SequentialAhead, source).order_reader(size)
 
 
 class SequentialSteps(Healthy):
     """Steps in sequence."""
 
-    def order_window(self, size: int, *, background: bool = False) -> Any:
+    def order_reader(self, size: int, *, background: bool = False) -> Any:
         source = self
         if not background and size == BATCH:
             source = self.copy()
             source.set_random_order(False)
-        return super(SequentialSteps, source).order_window(size)
+        return super(SequentialSteps, source).order_reader(size)
 
 
 class SequentialInTraces(Healthy):

@@ -1,0 +1,125 @@
+"""Module paths of earlier releases: imports of them work, and pickles that name them load.
+
+Version 0.1.0 had one module for each of these paths; the packages of core took their places.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, Final
+
+_MODULES: Final = {
+    "_batch_rule": "pipeline.definition order.order",
+    "_config_places": "config.files",
+    "_cursor": "sources.state",
+    "_events": "pipeline.progress",
+    "_layout": "devices.layout",
+    "_randomness": "stages.randomness",
+    "_routes": "pipeline.route pipeline.progress",
+    "_selection": "order.selection sources.subset",
+    "_source_parts": "sources.access",
+    "_stages._cast": "stages.numeric",
+    "_stages._one_hot": "stages.numeric",
+    "_stages._rename": "stages.fields",
+    "_stages._rescale": "stages.numeric",
+    "_stages._select": "stages.fields",
+    "_stats": "pipeline.route",
+    "blocks": "sources.blocks",
+    "buffers": "records.narrowing",
+    "build": "pipeline.build",
+    "cache": "stages.cache",
+    "capabilities": "sources.access",
+    "columns": "sources.columns",
+    "compatibility": "extensions.contract",
+    "decoders": "registry.decoders records.elements",
+    "eager": "sources.eager",
+    "graph": "stages.graph",
+    "hooks": "extensions.hooks registry.sources",
+    "hookspecs": "extensions.hookspecs",
+    "indices": "order.order",
+    "local_files": "sources.local_files",
+    "metadata": "sources.metadata",
+    "module": "sources.module",
+    "nodes": "stages.graph",
+    "prefetch": "devices.prefetch",
+    "quarantine": "sources.verification",
+    "sequence": "sources.sequence",
+    "source": "sources.source sources.access",
+    "spec": "records.spec stages.fields",
+    "streaming": "sources.streaming",
+    "subset": "sources.subset",
+    "suggestions": "errors",
+    "verification": "sources.verification",
+    "writing": "sources.source",
+    "_stages": "stages.fields stages.numeric",
+}
+"""For each old path, the modules in which its names are looked up; all of them below ``datarax_core``."""
+
+
+def forward_core() -> None:
+    """Make the modules of core importable by the paths they had in version 0.1.0."""
+    below = "datarax_core."
+    forward_modules({below + old: " ".join(below + new for new in homes.split()) for old, homes in _MODULES.items()})
+
+
+def forward_modules(moved: Mapping[str, str]) -> None:
+    """Make modules importable by the paths they had in an earlier release.
+
+    Args:
+        moved: For each old path, the new paths in which its names are looked up, separated by spaces. Importing an old path
+            whose last part does not begin with an underscore warns with ``DeprecationWarning``; the others stand in pickles.
+    """
+    sys.meta_path.append(_MovedModules(moved))
+
+
+class _MovedModules:
+    """Finder and loader of modules that stand in for moved ones; asked only after every other finder found nothing."""
+
+    def __init__(self, moved: Mapping[str, str]) -> None:
+        self._moved = {old: new.split() for old, new in moved.items()}
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:  # noqa: ARG002
+        """Return a spec for a moved module; None for every other name."""
+        if name not in self._moved:
+            return None
+        is_package = any(old.startswith(f"{name}.") for old in self._moved)
+        return ModuleSpec(name, self, is_package=is_package)  # type: ignore[arg-type]  # importlib.abc is slow to import
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return a module whose attributes are those of the modules that took its place."""
+        homes = self._moved[spec.name]
+        if not spec.name.rpartition(".")[2].startswith("_"):
+            faces = " or ".join(dict.fromkeys(".".join(home.split(".")[:2]) for home in homes))
+            warnings.warn(f"{spec.name} was moved: import from {faces}", DeprecationWarning, stacklevel=2)
+        module = ModuleType(spec.name, f"Stand-in for a module that was moved to {', '.join(homes)}.")
+
+        def get(name: str) -> Any:
+            for home in homes:
+                if hasattr(found := import_module(home), name):
+                    return getattr(found, name)
+            raise AttributeError(f"module {spec.name!r} has no attribute {name!r}; it was moved to {', '.join(homes)}")
+
+        module.__getattr__ = get  # type: ignore[method-assign]
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Do nothing: the module is complete."""
+
+
+def forward_names(package: str, moved: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a package from which names have moved to others.
+
+    Args:
+        package: Name of the package, its ``__name__``.
+        moved: For each name that an earlier release had there, the package that has it now.
+    """
+
+    def get(name: str) -> Any:
+        if name not in moved:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(moved[name]), name)
+
+    return get

@@ -1,0 +1,204 @@
+"""A name of old goes on working, and says what the new one is; a plugin says which contract it was written for."""
+
+import inspect
+import warnings
+from typing import TYPE_CHECKING, Any, Literal
+
+import jsonschema
+import pytest
+
+import datarax_core
+from datarax_core import PipelineConfig, SourceConfig
+from datarax_core.errors import PluginContractError, PluginDisabledError, PluginIncompatibleError, PluginWarning
+from datarax_core.extensions import contract as compatibility
+from datarax_core.pipeline.build import build_source
+from datarax_core.registry.decoders import AnyDecoder, Decoder, DecoderRegistry
+from datarax_core.registry.pipeline_config import parse_config
+from datarax_core.registry.sources import SourceRegistry
+from datarax_core.sources.source import DataSourceModule
+
+if TYPE_CHECKING:
+    from conftest import Site
+
+RENAMED = """
+    from typing import Literal
+
+    from datarax_core import AnySource, DataSourceModule, SourceConfig
+
+    class Config(SourceConfig):
+        type: Literal["acme_new"] = "acme_new"
+        inner: AnySource | None = None
+
+    class Source(DataSourceModule):
+        config_class = Config
+
+        @classmethod
+        def from_config(cls, config, build):
+            source = cls(config)
+            source.inner = config.inner and build(config.inner)
+            return source
+"""
+NAMES = {"acme_new": "acme_named:Source", "acme_old": "acme_named:Source"}
+WARNING = r"^source 'acme_old' is now called 'acme_new', says acme-named 2\.0; write 'acme_new'$"
+
+
+@pytest.fixture
+def renamed(site: "Site") -> "Site":
+    site.install("acme-named", NAMES, code=RENAMED, version="2.0")
+    return site
+
+
+# -- aliases ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("renamed")
+def test_a_name_of_old_is_the_same_class_and_warns() -> None:
+    registry = SourceRegistry.from_environment()
+    with pytest.warns(PluginWarning, match=WARNING):
+        old = registry.get("acme_old")
+    with warnings.catch_warnings(action="error"):
+        assert registry.get("acme_new") is old
+        assert registry.canonical_name("acme_old") == registry.canonical_name("acme_new") == "acme_new"
+    with pytest.warns(PluginWarning, match=WARNING):
+        assert registry.config_type("acme_old") is old.config_class
+
+
+@pytest.mark.usefixtures("renamed")
+def test_listing_tells_that_two_names_are_one() -> None:
+    infos = SourceRegistry.from_environment().describe()
+    details = {info.name: (info.status, info.detail) for info in infos if "acme" in info.name}
+    assert details == {
+        "acme_new": ("ready", "also named 'acme_old'"),
+        "acme_old": ("ready", "also named 'acme_new'"),
+    }
+
+
+@pytest.mark.usefixtures("renamed")
+def test_a_config_may_say_the_old_name_at_any_depth_and_holds_the_new_one() -> None:
+    registry = SourceRegistry.from_environment()
+    mapping = {"type": "acme_new", "inner": {"type": "acme_old", "inner": {"type": "acme_old"}}}
+    with pytest.warns(PluginWarning, match=WARNING):
+        config = parse_config({"source": mapping, "batch_size": 2}, registry=registry)
+    new = {"type": "acme_new", "inner": {"type": "acme_new", "inner": {"type": "acme_new"}}}
+    with warnings.catch_warnings(action="error"):
+        assert config == parse_config({"source": new, "batch_size": 2}, registry=registry)
+        source: Any = build_source(config.source, registry)
+        assert type(source.inner.inner) is type(source)
+        again = PipelineConfig.model_validate_json(config.model_dump_json(), context={"registry": registry})
+    assert again.source.type == "acme_new"
+
+
+@pytest.mark.usefixtures("renamed")
+def test_the_schema_takes_either_name_and_says_which_is_the_new_one() -> None:
+    registry = SourceRegistry.from_environment()
+    with warnings.catch_warnings(action="error"):
+        schema = registry.json_schema()
+    valid = jsonschema.Draft202012Validator(schema)
+    for name in NAMES:
+        assert valid.is_valid({"source": {"type": name, "inner": {"type": "acme_old"}}, "batch_size": 2})
+    assert not valid.is_valid({"source": {"type": "acme_old", "innner": None}, "batch_size": 2})
+    assert schema["$defs"]["source.acme_old"]["properties"]["type"]["description"] == "Now called 'acme_new'."
+
+
+@pytest.mark.usefixtures("renamed")
+def test_an_alias_goes_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "acme_new")
+    with pytest.raises(PluginDisabledError, match=r"^source 'acme_new' \(acme-named 2\.0\) is disabled"):
+        SourceRegistry.from_environment().get("acme_old")
+
+
+def test_a_second_name_for_another_object_is_no_alias(site: "Site") -> None:
+    code = RENAMED + "\n    class Other(Source): pass\n"
+    site.install("acme-named", NAMES | {"acme_other": "acme_named:Other"}, code=code)
+    with pytest.raises(
+        PluginContractError, match=r"Config\.type defaults to 'acme_new', but the entry point is named 'acme_o"
+    ):
+        SourceRegistry.from_environment().get("acme_other")
+
+
+def test_a_decoder_may_be_renamed_as_well(site: "Site") -> None:
+    code = """
+        from typing import Literal
+        from datarax_core import Decoder
+
+        class Made(Decoder):
+            type: Literal["acme_new"] = "acme_new"
+            def decode_record(self, record): return record
+    """
+    targets = {"acme_new": "acme_decodes:Made", "acme_old": "acme_decodes:Made"}
+    site.install("acme-decodes", targets, code=code, group="datarax.decoders")
+    registry = DecoderRegistry.from_environment()
+
+    class Config(SourceConfig):
+        type: Literal["reads"] = "reads"
+        decoder: AnyDecoder
+
+    with pytest.warns(
+        PluginWarning, match=r"^decoder 'acme_old' is now called 'acme_new', says acme-decodes 1\.0; write"
+    ):
+        config = Config.model_validate({"decoder": "acme_old"}, context={"decoders": registry})
+    assert isinstance(config.decoder, Decoder)
+    assert config.decoder.type == "acme_new"
+
+
+# -- the version of the contract ----------------------------------------------------------------------------------------
+
+
+def _source_of(version: object) -> type[DataSourceModule]:
+    class Config(SourceConfig):
+        type: Literal["dated"] = "dated"
+
+    class Dated(DataSourceModule):
+        config_class = Config
+
+    if version is not None:
+        Dated.API_VERSION = version  # type: ignore[attr-defined]  # as an author writes it in the class
+    return Dated
+
+
+@pytest.mark.parametrize("version", [None, 4, 5])
+def test_the_last_two_versions_are_accepted_and_silence_is_the_current_one(
+    monkeypatch: pytest.MonkeyPatch, version: int | None
+) -> None:
+    monkeypatch.setattr(compatibility, "API_VERSION", 5)
+    assert SourceRegistry().register(_source_of(version))
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (3, r"is written for version 3 of the plugin API, and this datarax-core has 4 and 5; upgrade acme-dated$"),
+        (6, r"is written for version 6 of the plugin API, and this datarax-core has 4 and 5; upgrade datarax-core$"),
+    ],
+)
+def test_other_versions_say_which_side_to_upgrade(
+    site: "Site", monkeypatch: pytest.MonkeyPatch, version: int, message: str
+) -> None:
+    code = f"class Source:\n    API_VERSION = {version}"
+    site.install("acme-dated", {"acme_dated": "acme_dated:Source"}, code=code)
+    monkeypatch.setattr(compatibility, "API_VERSION", 5)
+    with pytest.raises(PluginIncompatibleError, match=rf"^source 'acme_dated' \(acme-dated 1\.0\) {message}"):
+        SourceRegistry.from_environment().get("acme_dated")
+
+
+def test_by_hand_it_is_the_code_that_is_upgraded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compatibility, "API_VERSION", 5)
+    message = r"^source 'dated' \(registered by hand\) is written for version 2 .* has 4 and 5; upgrade it$"
+    with pytest.raises(PluginIncompatibleError, match=message):
+        SourceRegistry().register(_source_of(2))
+
+
+@pytest.mark.parametrize("version", ["1", 1.0, True, 0, -1])
+def test_a_version_is_a_whole_number(version: object) -> None:
+    message = (
+        rf"^source 'dated' \(registered by hand\) has API_VERSION {version!r}; it is a whole number from 1, such as 1$"
+    )
+    with pytest.raises(PluginContractError, match=message):
+        SourceRegistry().register(_source_of(version))
+
+
+def test_core_s_own_classes_say_none_which_a_plugin_would_inherit() -> None:
+    for name in datarax_core.__all__:
+        value = getattr(datarax_core, name)
+        assert not (inspect.isclass(value) and hasattr(value, "API_VERSION")), name
+    assert datarax_core.API_VERSION == 1

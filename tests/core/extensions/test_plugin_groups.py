@@ -1,0 +1,213 @@
+"""Whatever is wrong with one plugin, it is listed with the others, imported by nobody, and breaks none; in every group."""
+
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from datarax_core.errors import (
+    ConfigError,
+    PluginConflictError,
+    PluginDisabledError,
+    PluginError,
+    PluginIncompatibleError,
+    PluginLoadError,
+    PluginNotFoundError,
+    PluginWarning,
+)
+from datarax_core.extensions.catalog import Catalog, Kind
+from datarax_core.extensions.discovery import GROUPS
+from datarax_core.extensions.hooks import HookRegistry
+from datarax_core.extensions.listing import PluginListing
+from datarax_core.registry.decoders import DecoderRegistry
+from datarax_core.registry.sources import SourceRegistry
+from datarax_core.registry.stages import StageRegistry
+
+if TYPE_CHECKING:
+    from conftest import Site
+
+FAULTS: dict[str, tuple[dict[str, Any], str, type[PluginError] | None, str]] = {
+    "raises": ({"code": "1 / 0"}, "ready", PluginLoadError, "ZeroDivisionError: division by zero; this is a fault"),
+    "exits": ({"code": "raise SystemExit(3)"}, "ready", PluginLoadError, r"exited with 3; this is a fault of acme-bad"),
+    "panics": ({"code": "class Panic(BaseException): pass\nraise Panic('in Rust')"}, "ready", PluginLoadError,
+               "Panic: in Rust"),
+    "prints": ({"code": "print('hello')\nclass Thing: pass"}, "ready", None, ""),
+    "hangs": ({"code": "import threading; threading.Event().wait(0.1)\nclass Thing: pass"}, "ready", None, ""),
+    "lacks": ({"code": "x = 1"}, "ready", PluginLoadError, "AttributeError: module 'acme_bad' has no attribute 'Thing'"),
+    "gone": ({"code": None}, "ready", PluginLoadError, "ModuleNotFoundError: No module named 'acme_bad'"),
+    "garbled": ({"target": "no target at all:"}, "ready", PluginLoadError, "failed to import no target at all:"),
+    "newer": ({"requires": ("datarax-core>=99",)}, "unmet", PluginIncompatibleError, "needs datarax-core>=99, and"),
+    "needy": ({"code": "import acme_absent", "requires": ("acme-absent>=2",)}, "unmet", PluginLoadError,
+              "acme-bad needs acme-absent>=2, which this environment does not satisfy"),
+}  # fmt: skip
+
+
+@pytest.fixture(params=GROUPS)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    group: str = request.param
+    return Kind(word=group.removeprefix("datarax.").removesuffix("s"), group=group, homes={"home_name": "datarax-home"})
+
+
+def _install(site: "Site", kind: Kind, dist: str, **options: Any) -> None:
+    package = dist.replace("-", "_")
+    options = {"code": "class Thing: pass", "target": f"{package}:Thing", "name": package, **options}
+    site.install(dist, {options.pop("name"): options.pop("target")}, group=kind.group, **options)
+
+
+def _statuses(kind: Kind) -> dict[str, str]:
+    catalog = Catalog.from_environment(kind)
+    return {entry.origin: catalog.status(entry)[0] for entry in catalog.entries() if "acme" in entry.dist}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_its_own(site: "Site", kind: Kind, fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options, status, error, message = FAULTS[fault]
+    _install(site, kind, "acme-bad", **options)
+    _install(site, kind, "acme-fine")
+    assert _statuses(kind) == {"acme-bad 1.0": status, "acme-fine 1.0": "ready"}
+    assert not {"acme_bad", "acme_fine"} & sys.modules.keys()
+    catalog = Catalog.from_environment(kind)
+    if error is None:
+        assert isinstance(catalog.load("acme_bad"), type)
+    else:
+        with pytest.raises(error, match=rf"^{kind.word} 'acme_bad' \(acme-bad 1\.0\) .*{message}"):
+            catalog.load("acme_bad")
+    assert isinstance(catalog.load("acme_fine"), type)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_clash_is_nobody_s_and_breaks_no_other(site: "Site", kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    _install(site, kind, "acme-one", name="shared")
+    _install(site, kind, "acme-two", name="shared")
+    _install(site, kind, "acme-fine")
+    _install(site, kind, "acme-squatter", name="home_name")
+    expected = {"acme-one 1.0": "conflict", "acme-two 1.0": "conflict", "acme-fine 1.0": "ready"}
+    assert _statuses(kind) == expected | {"acme-squatter 1.0": "conflict"}
+    catalog = Catalog.from_environment(kind)
+    for name, why in {"shared": "uninstall one, or set", "home_name": "but that name belongs to datarax-home"}.items():
+        with pytest.raises(PluginConflictError, match=why):
+            catalog.load(name)
+    assert catalog.load("acme_fine")
+    monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "acme-one,acme-squatter")
+    assert Catalog.from_environment(kind).load("shared")
+
+
+def test_each_group_has_its_registry_and_all_share_the_code() -> None:
+    registries: list[type[PluginListing[Any]]] = [SourceRegistry, StageRegistry, DecoderRegistry, HookRegistry]
+    assert tuple(registry.kind.group for registry in registries) == GROUPS
+    for registry in registries:
+        described = registry.from_environment(allow=[]).describe()
+        assert {info.status for info in described} <= {"disabled"}
+
+
+# -- the allowlist ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_allowed_is_disabled_and_says_what_to_add(site: "Site", kind: Kind) -> None:
+    _install(site, kind, "acme-one")
+    _install(site, kind, "acme-two")
+    _install(site, kind, "acme-three")
+    catalog = Catalog.from_environment(kind, allow=["acme_one", "Acme_Two"])
+    statuses = {entry.name: catalog.status(entry) for entry in catalog.entries() if "acme" in entry.dist}
+    reason = "by the allowlist of this process; add 'acme_three' or 'acme-three' to `allow` to use it"
+    assert statuses == {"acme_one": ("ready", ""), "acme_two": ("ready", ""), "acme_three": ("disabled", reason)}
+    assert catalog.load("acme_one")
+    assert catalog.load("acme_two")
+    message = rf"^{kind.word} 'acme_three' \(acme-three 1\.0\) is disabled {reason}$"
+    with pytest.raises(PluginDisabledError, match=message):
+        catalog.load("acme_three")
+
+
+def test_allowing_one_side_of_a_conflict_settles_it(site: "Site", kind: Kind) -> None:
+    _install(site, kind, "acme-one", name="shared")
+    _install(site, kind, "acme-two", name="shared")
+    assert Catalog.from_environment(kind, allow=["acme-two"]).select("shared").dist == "acme-two"
+
+
+def test_what_is_allowed_and_disabled_is_disabled(site: "Site", kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    _install(site, kind, "acme-one")
+    monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "acme_one")
+    with pytest.raises(
+        PluginDisabledError, match=r"by DATARAX_DISABLE_PLUGINS=acme_one; take that out of the variable"
+    ):
+        Catalog.from_environment(kind, allow=["acme_one"]).load("acme_one")
+
+
+def test_a_word_that_allows_nothing_is_warned_of(site: "Site", kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    _install(site, kind, "acme-one")
+    other = Kind(word="other", group=next(group for group in GROUPS if group != kind.group), homes={})
+    _install(site, other, "acme-elsewhere", name="elsewhere")
+    with warnings.catch_warnings(action="error"):
+        Catalog.from_environment(kind, allow=["acme_one", "elsewhere", "acme.elsewhere"])
+    message = (
+        r"^`allow` names 'acme_onne', which is no installed plugin, and no distribution of any; did you mean 'acme_one'"
+    )
+    with pytest.warns(PluginWarning, match=message):
+        Catalog.from_environment(kind, allow=["acme_onne", "acme-elsewhere"])
+    monkeypatch.setenv("DATARAX_STRICT_PLUGINS", "1")
+    with pytest.raises(PluginNotFoundError, match=message):
+        Catalog.from_environment(kind, allow=["acme_onne"])
+
+
+@pytest.mark.parametrize("allow", ["memory", 3, [b"memory"], ["memory", None]])
+def test_an_allowlist_is_a_list_of_names(allow: Any) -> None:
+    message = r"^`allow` lists names of plugins or of their distributions, such as \['memory', 'datarax-mix'\], not "
+    with pytest.raises(TypeError, match=message):
+        Catalog.from_environment(Kind(word="source", group=GROUPS[0], homes={}), allow=allow)
+
+
+# -- strict -------------------------------------------------------------------------------------------------------------
+
+
+UNUSABLE: list[tuple[dict[str, Any], type[PluginError], str]] = [
+    ({"name": "home_name"}, PluginConflictError, r"'home_name' is provided by acme-one 1\.0 .* belongs to datarax-home"),
+    ({"requires": ("datarax-core<0.0.1",)}, PluginIncompatibleError, r"'acme_one' .* needs datarax-core<0\.0\.1, and"),
+    ({"requires": ("acme-absent", "acme-gone")}, PluginLoadError,
+     r"'acme_one' \(acme-one 1\.0\) needs acme-absent, acme-gone, which this environment does not satisfy"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNUSABLE, ids=["conflict", "core", "unmet"])
+def test_a_strict_process_refuses_what_cannot_be_used(
+    site: "Site", kind: Kind, case: tuple[dict[str, Any], type[PluginError], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, error, message = case
+    _install(site, kind, "acme-one", **options)
+    Catalog.from_environment(kind)
+    monkeypatch.setenv("DATARAX_STRICT_PLUGINS", "1")
+    with pytest.raises(error, match=message):
+        Catalog.from_environment(kind)
+    monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "acme-one")
+    Catalog.from_environment(kind)
+
+
+def test_a_strict_process_refuses_damaged_metadata(site: "Site", kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    _install(site, kind, "acme-half")
+    (site.folder / "acme_half-1.0.dist-info" / "METADATA").unlink()
+    monkeypatch.setenv("DATARAX_STRICT_PLUGINS", "1")
+    with pytest.raises(
+        PluginLoadError, match=rf"^{site.folder}.*: a distribution with {kind.group} has damaged metadata$"
+    ):
+        Catalog.from_environment(kind)
+
+
+@pytest.mark.parametrize("word", ["", "0", " 1 "])
+def test_strictness_is_on_or_off(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    monkeypatch.setenv("DATARAX_STRICT_PLUGINS", word)
+    Catalog.from_environment(Kind(word="source", group="datarax.none", homes={}))
+
+
+def test_any_other_strictness_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATARAX_STRICT_PLUGINS", "yes")
+    with pytest.raises(ConfigError, match=r"^DATARAX_STRICT_PLUGINS is 1, or else 0, empty or not set; not 'yes'$"):
+        Catalog.from_environment(Kind(word="source", group="datarax.none", homes={}))
+
+
+def test_what_core_brings_is_no_plugin_that_all_would_switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "all")
+    assert {info.status for info in SourceRegistry.from_environment().describe()} == {"disabled"}
+    assert {info.status for info in StageRegistry.from_environment().describe()} == {"ready"}
+    monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "cast")
+    stages = {info.name: info.status for info in StageRegistry.from_environment().describe()}
+    assert (stages["cast"], stages["rename"]) == ("disabled", "ready")

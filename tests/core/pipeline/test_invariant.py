@@ -1,0 +1,293 @@
+"""The proof: the stream of global batches is the same for the same config and seed, however it is served and stopped.
+
+Hypothesis draws a config, and processes that follow one another, each restored from the state that the one before left
+between two batches, each with another source on the same records, another prefetch depth and other routes. What they serve
+together is held against `reference`. ``make proof EXAMPLES=5000`` draws that many cases, other ones every time.
+"""
+
+import functools
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from datarax_core import Order, Pipeline, columns_of
+from datarax_core.pipeline import loop as _pace
+
+EXAMPLES = int(os.environ.get("DATARAX_PROOF_EXAMPLES", "0"))
+LENGTHS, SIZES, EPOCHS = [10, 300], [1, 4, 32], [1, 2, None]  # few: cases share programs; 300 is past the sorted orders
+MASK = "valid"
+
+Batch = Any
+MakeSource = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What decides the stream: the config and the seed."""
+
+    family: str
+    length: int
+    size: int
+    epochs: int | None = 1
+    last: str = "short"  # or "drop", "pad"
+    shuffle: bool = True
+    seed: int = 0
+    shard: tuple[int, int] = (0, 1)
+
+    @property
+    def epoch_length(self) -> int:
+        return len(range(self.shard[0], self.length, self.shard[1]))
+
+
+@dataclass(frozen=True)
+class Host:
+    """What must not matter: one process of a run, up to the batch it is stopped at."""
+
+    routes: tuple[str, ...]
+    access: str = "host"
+    prefetch: int = 2
+    is_slow: bool = True  # reading, so that it is worth a thread
+
+
+# -- the reference ------------------------------------------------------------------------------------------------------
+
+
+def reference(case: Case, ends_with_run: list[bool]) -> Iterator[tuple[int, int]]:
+    """(position, records) of each batch: epochs laid end to end, cut; loops end with their run, all else goes on."""
+    run = math.inf if case.epochs is None else case.epochs * case.epoch_length
+    position = run_start = 0
+    for is_loop in ends_with_run:
+        left = run_start + run - position if is_loop else math.inf
+        if left < (case.size if case.last == "drop" else 1):  # the run is over: the next one starts with a whole epoch
+            position = run_start = -(-position // case.epoch_length) * case.epoch_length
+            left = run
+        records = int(min(case.size, left))
+        yield position, records
+        position += records
+
+
+class Expected:
+    """The values at a position: the record, and what the stages make of it with a key folded by hand."""
+
+    def __init__(self, case: Case, words: Any) -> None:
+        self._case, self._words = case, words
+        self._stage_words = jax.random.bits(nnx.Rngs(case.seed).stages(), (2,), np.uint32)
+        self.epoch = functools.cache(self._epoch)
+
+    def _epoch(self, epoch: int) -> list[int]:
+        whole = Order(self._case.length).record_indices(epoch * self._case.length, self._case.length, self._words)
+        assert sorted(whole.tolist()) == list(range(self._case.length))
+        shard, num_shards = self._case.shard
+        return whole.tolist()[shard::num_shards]
+
+    def batch(self, position: int, records: int) -> dict[str, list[Any]]:
+        places = [divmod(at, self._case.epoch_length) for at in range(position, position + records)]
+        rows = [(epoch, self.epoch(epoch)[row]) for epoch, row in places]
+        found = {
+            "id": [record for _, record in rows],
+            "x": [[record * 1.0, record * 2.0 + 2.0] for _, record in rows],
+            "bits": [int(bits_by_hand(self._stage_words, epoch, record)) for epoch, record in rows],
+        }
+        if self._case.last != "pad":
+            return found
+        return {**found, MASK: [row < records for row in range(self._case.size)]}
+
+
+@jax.jit
+def bits_by_hand(words: jax.Array, epoch: int, record: int) -> jax.Array:
+    stage = 1
+    key = jax.random.wrap_key_data(words)
+    for number in (stage, epoch, record):
+        key = jax.random.fold_in(key, number)
+    return jax.random.bits(key, (), np.uint32)
+
+
+# -- what serves it -----------------------------------------------------------------------------------------------------
+
+
+def doubled(batch: Batch) -> Batch:
+    return {**batch, "x": batch["x"] * 2}
+
+
+class Bits(nnx.Module):
+    """A stage with a key for each record."""
+
+    stochastic = True
+
+    def __call__(self, batch: Batch, keys: jax.Array) -> Batch:
+        return {**batch, "bits": jax.vmap(lambda key: jax.random.bits(key, (), np.uint32))(keys)}
+
+
+STAGES = doubled, Bits()
+
+
+@dataclass
+class Serving:
+    """A pipeline and the loop over it that is open, if one is."""
+
+    pipeline: Pipeline
+    loop: Any = field(default=None)
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way to take batches. Only a loop ends with its run."""
+
+    take: Callable[[Serving], list[Batch]]
+    batches: int = 1
+    is_loop: bool = False
+    compiles_anew: tuple[str, ...] = ()  # for each new pipeline over a source with one of these accesses
+
+
+def from_loop(serving: Serving) -> list[Batch]:
+    """The next batch of the loop that is open, or of the one after it."""
+    for _ in range(2):
+        serving.loop = serving.loop or iter(serving.pipeline)
+        for batch in serving.loop:
+            return [batch]
+        serving.loop = None
+    raise AssertionError("a run without a batch")
+
+
+def everything(batch: Batch) -> Batch:
+    return batch
+
+
+def from_scan(serving: Serving, length: int = 2) -> list[Batch]:
+    stacked = jax.tree.map(np.asarray, serving.pipeline.scan(everything, length=length))
+    return [jax.tree.map(lambda leaf, step=step: leaf[step], stacked) for step in range(length)]
+
+
+step_under_jit = nnx.jit(lambda pipeline: pipeline.step())
+
+ROUTES = {
+    "loop": Route(from_loop, is_loop=True),
+    "step": Route(lambda serving: [serving.pipeline.step()]),
+    "scan": Route(from_scan, batches=2),
+    "step under jit": Route(lambda serving: [step_under_jit(serving.pipeline)], compiles_anew=("host", "device")),
+}
+
+COLUMNS = {
+    length: columns_of(
+        {"id": (ids := np.arange(length, dtype=np.int32)), "x": np.stack([ids * 0.5, ids + 1.0], 1).astype(np.float32)},
+        "the proof's data",
+    )
+    for length in LENGTHS
+}
+FAMILIES = {"eager": ("device", "host"), "third party's host": ("host",), "third party's device": ("device",)}
+"""Kinds of sources, and the accesses by which each serves one stream."""
+
+
+def make_served(case: Case, host: Host, make: dict[str, MakeSource]) -> Serving:
+    options: dict[str, Any] = {"shuffle": case.shuffle, "seed": case.seed}
+    if case.family == "eager":
+        source = make["eager"](COLUMNS[case.length], placement=host.access, shard=case.shard, **options)
+    else:
+        source = make[case.family](case.length, **options)
+    return Serving(
+        Pipeline(
+            source=source,
+            stages=STAGES,
+            batch_size=case.size,
+            rngs=nnx.Rngs(case.seed),
+            num_epochs=case.epochs,
+            drop_last=case.last == "drop",
+            pad_last=MASK if case.last == "pad" else None,
+            prefetch=host.prefetch,
+        )
+    )
+
+
+# -- the proof ----------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    family = draw(st.sampled_from(list(FAMILIES)))
+    shards = [(0, 1), (0, 3), (2, 3)] if family == "eager" else [(0, 1)]
+    case = Case(
+        family=family,
+        length=draw(st.sampled_from(LENGTHS)),
+        size=draw(st.sampled_from(SIZES)),
+        epochs=draw(st.sampled_from(EPOCHS)),
+        last=draw(st.sampled_from(["short", "drop", "pad"])),
+        shuffle=draw(st.booleans()),
+        seed=draw(st.integers(0, 2**32 - 1)),
+        shard=draw(st.sampled_from(shards)),
+    )
+    has_no_batch = case.last == "drop" and case.epochs is not None and case.epochs * case.epoch_length < case.size
+    return replace(case, last="short") if has_no_batch else case
+
+
+@st.composite
+def plans(draw: st.DrawFn, family: str) -> list[Host]:
+    """Processes. Routes that compile for each of them are drawn in one plan of eight: they take a second."""
+    may_compile, plan = draw(st.integers(0, 7)) == 5, []
+    for _ in range(draw(st.integers(1, 4))):
+        access = draw(st.sampled_from(FAMILIES[family]))
+        routes = [name for name, route in ROUTES.items() if may_compile or access not in route.compiles_anew]
+        plan.append(
+            Host(
+                routes=tuple(draw(st.lists(st.sampled_from(routes), min_size=1, max_size=6))),
+                access=access,
+                prefetch=draw(st.sampled_from([0, 1, 2, 5])),
+                is_slow=draw(st.booleans()),
+            )
+        )
+    return plan
+
+
+ALL = ("loop", "step", "scan", "step under jit", "loop", "step under jit", "scan", "step", "loop")
+DRAWN = cases().flatmap(lambda case: st.tuples(st.just(case), plans(case.family)))
+
+
+@settings(max_examples=EXAMPLES or 60, deadline=None, derandomize=not EXAMPLES, print_blob=True)
+@given(drawn=DRAWN)
+@example(drawn=(Case("eager", 10, 4, epochs=3, last="pad", shard=(2, 3)), [Host(ALL, "device")]))
+@example(drawn=(Case("third party's host", 300, 32, epochs=None), [Host(ALL)]))
+@example(drawn=(Case("third party's device", 10, 4, epochs=2, last="drop"), [Host(ALL, "device")]))
+def test_the_stream_is_a_pure_function_of_config_seed_and_position(
+    make_source: MakeSource,
+    make_host_source: MakeSource,
+    make_device_source: MakeSource,
+    drawn: tuple[Case, list[Host]],
+) -> None:
+    make = {"eager": make_source, "third party's host": make_host_source, "third party's device": make_device_source}
+    case, plan = drawn
+    routes = [ROUTES[name] for host in plan for name in host.routes]
+    batches = reference(case, [route.is_loop for route in routes for _ in range(route.batches)])
+    expected, state = None, None
+    for host in plan:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_pace, "WORTH_A_THREAD", -1.0 if host.is_slow else math.inf)
+            serving = make_served(case, host, make)
+            expected = expected or Expected(case, serving.pipeline.source.order_key_data())
+            if state is not None:
+                serving.pipeline.set_state(json.loads(state))
+            for name in host.routes:
+                for batch in ROUTES[name].take(serving):
+                    position, records = next(batches)
+                    hold(batch, expected.batch(position, records), records)
+                state = json.dumps(serving.pipeline.get_state())
+                assert serving.pipeline.cursor.position == position + records
+
+
+def hold(batch: Batch, expected: dict[str, list[Any]], records: int) -> None:
+    """Hold a batch against what is expected of its ``records`` real records."""
+    assert batch.keys() == expected.keys()
+    for name, values in expected.items():
+        found = np.asarray(batch[name])
+        assert len(found) == len(expected.get(MASK, expected["id"])), name
+        assert found[: len(values)].tolist() == values, name
+    padding = np.asarray(batch["id"])[records:]
+    assert padding.tolist() == [expected["id"][-1]] * len(padding)

@@ -1,0 +1,125 @@
+"""Element specs: derived, described, compared with every difference named, and held against batches."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from datarax_core import SpecError
+from datarax_core.records.spec import (
+    batch_struct,
+    check_batch,
+    describe,
+    device_spec,
+    differences,
+    fits_device,
+    named_fields,
+    spec_of,
+    split_host_fields,
+)
+
+BATCH = {"id": np.zeros(3, np.int64), "image": np.zeros((3, 28, 28), np.uint8), "text": np.array(["a", "bc", "def"])}
+
+
+def struct(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+SPEC = {"id": struct(np.int64), "image": struct(np.uint8, 28, 28), "text": struct(np.dtype("<U3"))}
+
+
+def test_the_spec_of_a_batch_leaves_out_the_leading_dimension() -> None:
+    assert spec_of(BATCH) == SPEC
+    assert spec_of((np.zeros((2, 5), np.float32), jnp.zeros(2))) == (struct(np.float32, 5), struct(np.float32))
+    assert batch_struct(SPEC, 3)["image"] == struct(np.uint8, 3, 28, 28)
+
+
+def test_a_spec_is_described_field_by_field() -> None:
+    assert describe(SPEC) == {"id": "int64[]", "image": "uint8[28, 28]", "text": "<U3[]"}
+    nested = {"a": {"b": struct(np.int8)}, "pair": (struct(np.bool_), struct(np.float32, 2))}
+    assert describe(nested) == {"a.b": "int8[]", "pair.0": "bool[]", "pair.1": "float32[2]"}
+    assert list(named_fields(struct(np.int8))) == ["record"]
+
+
+def test_a_device_holds_32_bits_and_leaves_beside_fields_alone() -> None:
+    spec = {
+        "i": struct(np.int64, 2), "u": struct(np.uint64), "f": struct(np.float64), "c": struct(np.complex128),
+        "b": struct(np.bool_), "half": struct(np.float16), "bf": struct(jnp.bfloat16), "text": struct(np.dtype("S4")),
+    }  # fmt: skip
+    assert describe(device_spec(spec)) == {
+        "i": "int32[2]", "u": "uint32[]", "f": "float32[]", "c": "complex64[]",
+        "b": "bool[]", "half": "float16[]", "bf": "bfloat16[]", "text": "|S4[]",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint64", "float16", "float64", "complex64", jnp.bfloat16, jnp.int4])
+def test_numbers_fit_a_device(dtype: Any) -> None:
+    assert fits_device(np.dtype(dtype))
+
+
+@pytest.mark.parametrize(
+    "dtype", ["<U3", "S1", "O", "datetime64[s]", "timedelta64[ns]", "longdouble", "clongdouble", "V4"]
+)
+def test_text_dates_objects_and_long_doubles_do_not(dtype: str) -> None:
+    assert not fits_device(np.dtype(dtype))
+
+
+def test_specs_that_agree_have_no_differences() -> None:
+    assert differences(SPEC, spec_of(BATCH)) == []
+
+
+def test_every_field_that_differs_is_named() -> None:
+    found = {"id": struct(np.int32), "image": struct(np.uint8, 28, 27), "extra": struct(np.bool_)}
+    assert differences(SPEC, found) == [
+        "field 'extra' (bool[]) is not expected",
+        "field 'id' is int32[] where int64[] is expected",
+        "field 'image' is uint8[28, 27] where uint8[28, 28] is expected",
+        "field 'text' (<U3[]) is missing",
+    ]
+
+
+def test_a_batch_that_fits_its_spec_passes() -> None:
+    check_batch(BATCH, SPEC, 3, origin="the source")
+    check_batch(jnp.zeros((2, 5)), struct(np.float32, 5), 2, origin="the source")
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (BATCH | {"id": [0, 1, 2]}, r"field 'id\.0' is a int, not an array; field 'id\.1' is a int"),
+        (BATCH | {"id": np.zeros(2), "text": np.zeros(())}, "field 'id' has 2 rows where 3 were asked for; field 'text' has"),
+        (BATCH | {"id": np.zeros(3)}, r"field 'id' is float64\[\] where int64\[\] is expected"),
+        ({"image": BATCH["image"]}, r"field 'id' \(int64\[\]\) is missing; field 'text' \(<U3\[\]\) is missing"),
+        (BATCH["image"], r"field 'id' \(int64\[\]\) is missing; .*field 'record' \(uint8\[28, 28\]\) is not expected"),
+    ],
+)  # fmt: skip
+def test_a_batch_that_does_not_fit_is_refused_with_its_origin(batch: Any, message: str) -> None:
+    origin = r"^source 'digits' gave a batch that its element_spec\(\) does not describe: "
+    with pytest.raises(SpecError, match=origin + message):
+        check_batch(batch, SPEC, 3, origin="source 'digits'")
+
+
+def test_beside_fields_are_split_off_by_name() -> None:
+    held, beside = split_host_fields(BATCH)
+    assert (set(held), set(beside)) == ({"id", "image"}, {"text"})
+    plain = {"id": BATCH["id"]}
+    assert split_host_fields(plain) == (plain, {})
+    spec, beside = split_host_fields(SPEC)
+    assert (set(spec), beside) == ({"id", "image"}, {"text": SPEC["text"]})
+
+
+@pytest.mark.parametrize(
+    ("batch", "name"),
+    [
+        (np.array(["a", "b"]), "record"),
+        ((np.zeros(2), np.array(["a", "b"])), "1"),
+        ({"nested": (np.zeros(2), np.array(["a", "b"]))}, r"nested\.1"),
+    ],
+)
+def test_beside_fields_need_a_name_of_their_own(batch: Any, name: str) -> None:
+    with pytest.raises(
+        SpecError, match=rf"text or object records \({name}\) need a field name to ride beside the batch"
+    ):
+        split_host_fields(batch)

@@ -1,0 +1,281 @@
+"""The conformance kit itself: for each of its tests there are sources that break the promise, and it alone notices."""
+
+import inspect
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from kit_sources import broken_life, broken_order, broken_records, healthy
+from kit_sources import conformances as made
+
+from datarax_core import SourceRegistry
+from datarax_core.testing import SourceConformance
+from datarax_core.testing._subject import Subject
+
+PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
+
+CAUGHT_BY = {
+    "test_an_unknown_option_is_refused": [broken_records.Forgiving],
+    "test_every_option_is_refused_or_has_an_effect": [broken_records.Ignoring],
+    "test_a_config_never_changes": [broken_records.Changeable],
+    "test_a_config_survives_json": [broken_records.Scaled],
+    "test_its_schema_says_what_is_accepted": [broken_records.ByText],
+    "test_length_is_the_expected_one": [broken_records.OneShort],
+    "test_records_are_the_expected_ones": [broken_records.Swapped],
+    "test_the_element_spec_is_true": [broken_records.WideElements],
+    "test_a_batch_is_its_records_in_the_order_asked_for": [broken_records.Deduplicating],
+    "test_a_record_by_itself_is_its_row_of_a_batch": [broken_records.CountsForward],
+    "test_a_batch_that_was_given_away_is_left_alone": [broken_records.Reusing],
+    "test_an_index_out_of_range_is_named": [broken_records.Wrapping],
+    "test_a_missing_path_is_named": [broken_records.TakesNothing],
+    "test_a_damaged_record_is_named": [broken_records.Vague],
+    "test_it_claims_a_length_that_it_has": [broken_records.Lengthless],
+    "test_it_claims_the_states_that_it_has": [broken_records.Stateless],
+    "test_it_claims_that_it_can_be_traced": [broken_records.SecretlyTraceable],
+    "test_it_claims_epochs_of_every_record_once": [broken_records.Modest],
+    "test_get_batch_at_is_stateless": [broken_order.Seeking],
+    "test_a_batch_has_the_size_that_was_asked_for": [broken_order.Short],
+    "test_positions_go_on_epoch_after_epoch": [broken_order.Wraps32],
+    "test_a_range_is_the_same_however_it_is_cut": [broken_order.OneByOne],
+    "test_an_order_is_a_function_of_its_key": [broken_order.TypedKeys],
+    "test_another_key_is_another_order": [broken_order.HalfKeys],
+    "test_another_seed_is_another_order": [broken_order.Unseeded],
+    "test_an_epoch_serves_every_record_once": [broken_order.Repeating],
+    "test_an_order_is_a_permutation_at_every_length": [broken_order.NoBijection],
+    "test_a_loop_over_it_serves_its_order": [broken_order.LoopsInSequence],
+    "test_get_batch_serves_its_order": [broken_order.DropsTheTail],
+    "test_get_batch_at_serves_its_order": [broken_order.Blockwise],
+    "test_a_pipeline_s_loop_serves_its_order": [broken_order.SequentialAhead],
+    "test_a_pipeline_s_steps_serve_its_order": [broken_order.SequentialSteps],
+    "test_compiled_steps_serve_its_order": [broken_order.SequentialInTraces],
+    "test_get_batch_at_can_be_compiled": [broken_order.KnowsNoTracedKeys],
+    "test_a_scan_serves_its_order": [broken_order.WrongOnTheHost],
+    "test_hosts_share_every_batch": [broken_order.SameParts],
+    "test_shards_are_disjoint_and_complete": [broken_order.HalfSharded],
+    "test_batches_of_any_size_are_the_same_records": [broken_order.InPairs],
+    "test_skipping_is_reading": [broken_order.SkipsShort],
+    "test_the_end_is_the_end": [broken_order.Reviving],
+    "test_a_state_is_a_little_json": [broken_life.HeavyState],
+    "test_a_state_resumes_exactly_at_every_step": [broken_life.Rounding],
+    "test_a_state_can_be_restored_twice": [broken_life.Consuming],
+    "test_a_pipeline_resumes_exactly": [broken_life.CountsItsOwn],
+    "test_a_state_is_that_of_any_number_of_hosts": [broken_order.PartsInAll],
+    "test_a_foreign_state_is_refused": [broken_life.Trusting],
+    "test_reset_starts_over": [broken_life.ResetsNothing, broken_life.ResetsToItsOwn],
+    "test_it_works_without_a_network": [broken_life.PhonesHome],
+    "test_it_pickles_where_it_stands": [broken_life.Forgetful],
+    "test_it_is_read_by_a_spawned_process": [broken_life.ByTable],
+    "test_threads_read_it_at_once": [broken_life.SharesScratch],
+    "test_another_thread_reads_it": [broken_life.BoundToAThread],
+    "test_memory_is_flat_over_epochs": [broken_life.Hoarding],
+    "test_no_file_stays_open": [broken_life.LeavesOpen],
+    "test_no_thread_is_left": [broken_life.LeavesAThread],
+}
+"""Promise, and the sources that break it."""
+
+BESIDES = {
+    broken_order.SequentialAhead: {"test_a_pipeline_resumes_exactly"},  # in a loop
+    broken_order.WrongOnTheHost: {"test_compiled_steps_serve_its_order", "test_get_batch_at_can_be_compiled"},
+    broken_life.CountsItsOwn: {"test_a_state_is_that_of_any_number_of_hosts"},  # which read by pipelines
+}
+"""What else has to notice: where a promise is broken for two of them in one way."""
+
+OF_INSTALLED = {"test_listing_does_not_import_it", "test_importing_it_is_light"}
+"""See `test_an_installed_source_is_listed_and_imported_at_no_cost`."""
+
+SLOW = {
+    "test_its_schema_says_what_is_accepted",
+    "test_it_is_read_by_a_spawned_process",
+    "test_compiled_steps_serve_its_order",
+    "test_get_batch_at_can_be_compiled",
+    "test_memory_is_flat_over_epochs",
+}
+"""Run for the sources that break them, and for healthy ones."""
+
+
+class Recorder:
+    """Runs what is worth running, and notes what failed."""
+
+    def __init__(self) -> None:
+        self.failed: dict[str, set[str]] = defaultdict(set)
+        self.messages: dict[tuple[str, str], str] = {}
+        self.ran: set[str] = set()
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = [item for item in items if self._is_worth(item)]
+
+    def _is_worth(self, item: Any) -> bool:
+        source, test = item.cls.source_class, item.originalname
+        wanted = expected_of(source)
+        return test not in SLOW or not wanted or test in wanted
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        source, test = report.nodeid.split("::")[1:]
+        name = test.partition("[")[0]
+        self.ran.add(name)
+        if report.failed:
+            self.failed[source].add(name)
+            self.messages[source, name] = report.longreprtext
+
+
+def verdicts_of(sources: set[type[Any]]) -> Recorder:
+    """What pytest says of these sources, run in this process."""
+    recorder = Recorder()
+    unused = [f"no:{name}" for name in ("cacheprovider", "faulthandler", "hypothesispytest", "xdist")]
+    options = [
+        "-q",
+        "--no-header",
+        "--no-summary",
+        "--tb=short",
+        "--import-mode=importlib",
+        "-W",
+        "error",
+        "-c",
+        os.devnull,
+    ]
+    classes = [f"{made.__file__}::Test{source.__name__}" for source in made.OFS if source in sources]
+    pytest.main([*classes, *options, *(part for name in unused for part in ("-p", name))], plugins=[recorder])
+    return recorder
+
+
+def expected_of(source: type[Any]) -> set[str]:
+    return {name for name, sources in CAUGHT_BY.items() if source in sources} | BESIDES.get(source, set())
+
+
+@pytest.fixture
+def _nothing_left() -> Iterator[None]:
+    """Ends what sources leave behind on purpose."""
+    broken_life.STOP.clear()
+    yield
+    broken_life.STOP.set()
+    while broken_life.OPENED:
+        os.close(broken_life.OPENED.pop())
+
+
+def test_every_promise_has_a_source_that_breaks_it() -> None:
+    promises = {name for name, _ in inspect.getmembers(SourceConformance) if name.startswith("test_")}
+    assert promises == CAUGHT_BY.keys() | OF_INSTALLED
+    broken = [source for sources in CAUGHT_BY.values() for source in sources]
+    assert len(broken) == len(set(broken))
+    assert set(broken) == {*broken_records.OFS, *broken_order.OFS, *broken_life.OFS}
+
+
+def test_the_page_of_the_kit_says_of_each_promise_what_its_test_says() -> None:
+    said = dict(re.findall(r"^- `(test_\w+)`: (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    tests = inspect.getmembers(SourceConformance, lambda value: getattr(value, "__name__", "").startswith("test_"))
+    assert said == {name: inspect.getdoc(test).splitlines()[0] for name, test in tests}
+
+
+@pytest.mark.parametrize("group", [broken_records, broken_order, broken_life, healthy])
+@pytest.mark.usefixtures("_nothing_left")
+def test_each_broken_source_is_caught_by_what_is_meant_for_it_and_by_nothing_else(group: Any) -> None:
+    broken = {source for sources in CAUGHT_BY.values() for source in sources}
+    sources = {source for source in made.OFS if source in getattr(group, "OFS", set(made.OFS) - broken)}
+    verdicts = verdicts_of(sources)
+    expected = {f"Test{source.__name__}": expected_of(source) for source in sources}
+    found = {name: verdicts.failed[name] for name in expected}
+    surprises = {key: text for key, text in verdicts.messages.items() if key[1] not in expected[key[0]]}
+    assert found == expected, "\n\n".join(f"{key}: {text}" for key, text in surprises.items())
+    assert verdicts.ran
+
+
+class SaysNothing(SourceConformance):
+    pass
+
+
+class NamesNoField(healthy.Of):
+    effective = {"colour": "red"}
+
+
+class DeclaresWhatIsRefused(healthy.Of):
+    effective = {"size": 0}
+
+
+class LabelledConfig(healthy.HealthyConfig):
+    label: str = "none"
+
+
+class Labelled(healthy.Healthy):
+    config_class = LabelledConfig
+
+
+class DeclaresNothing(healthy.Of):
+    source_class = Labelled
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        (
+            SaysNothing,
+            r"SaysNothing says of no source how it is made; give it config = \{\"type\": ...\}, or define make_config",
+        ),
+        (NamesNoField, "HealthyConfig has no field 'colour', which effective or shown_elsewhere names"),
+        (DeclaresWhatIsRefused, r"but size=0, which you say is effective, is refused: .*greater than or equal to 1"),
+        (
+            DeclaresNothing,
+            "LabelledConfig promises to ignore no option, but label has no other value that the kit could try",
+        ),
+    ],
+)
+def test_what_an_author_declares_wrongly_is_told(declared: type[Any], message: str, tmp_path: Path) -> None:
+    author = declared()
+    with pytest.raises(pytest.fail.Exception, match=f"(?s){message}"):
+        author.test_every_option_is_refused_or_has_an_effect(Subject(author, tmp_path))
+
+
+INSTALLED = """
+    import {imported}
+    from kit_sources.healthy import Healthy, HealthyConfig
+
+
+    class Config(HealthyConfig):
+        type: Literal["{name}"] = "{name}"
+
+
+    class Source(Healthy):
+        config_class = Config
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "test", "message"),
+    [
+        ("light", None, ""),
+        (
+            "early",
+            "test_listing_does_not_import_it",
+            "listing source 'early' is promised to import nothing of it, but it imported 'acme_early'",
+        ),
+        ("heavy", "test_importing_it_is_light", "importing source 'heavy' imports torch, which everybody pays for"),
+    ],
+)
+def test_an_installed_source_is_listed_and_imported_at_no_cost(
+    site: Any, name: str, test: str | None, message: str
+) -> None:
+    code = f"from typing import Literal\n{dedent(INSTALLED)}".format(
+        name=name, imported="torch" if name == "heavy" else "sys"
+    )
+    site.install(f"acme-{name}", {name: f"acme_{name}:Source"}, code=code)
+    (site.folder / "torch.py").write_text("")
+    if name == "early":
+        (site.folder / "sitecustomize.py").write_text("import acme_early")
+
+    class Conformance(SourceConformance):
+        config = {"type": name}
+        registry = SourceRegistry.from_environment()
+
+    author = Conformance()
+    for each in sorted(OF_INSTALLED):
+        run = partial(getattr(author, each), Subject(author, site.folder))
+        if each == test:
+            with pytest.raises(pytest.fail.Exception, match=message):
+                run()
+        else:
+            run()

@@ -1,0 +1,47 @@
+"""Pickles and states that an earlier release wrote, whose classes stood in other modules, load and go on as they did."""
+
+import base64
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import old_pickles
+import pytest
+
+WRITTEN = json.loads(Path(old_pickles.__file__).with_suffix(".json").read_text())
+
+
+@pytest.mark.filterwarnings("ignore:datarax_core.*was moved:DeprecationWarning")
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_an_earlier_release_pickled_goes_on_as_it_did(name: str) -> None:
+    entry: dict[str, Any] = WRITTEN[name]
+    restored = pickle.loads(base64.b64decode(entry["pickle"]))  # noqa: S301 - our own file
+    assert json.loads(json.dumps(old_pickles.SEEN[name](restored))) == entry["seen"]
+
+
+def test_every_kind_of_subject_was_written() -> None:
+    assert set(WRITTEN) == set(old_pickles.SEEN)
+
+
+@pytest.mark.parametrize(
+    ("old", "name", "face"),
+    [("source", "DataSourceModule", "sources"), ("spec", "spec_of", "records"), ("blocks", "record_blocks", "sources")],
+)
+def test_a_module_of_old_imports_with_a_warning_that_names_the_new_one(old: str, name: str, face: str) -> None:
+    import importlib  # noqa: PLC0415
+    import sys  # noqa: PLC0415
+
+    sys.modules.pop(f"datarax_core.{old}", None)
+    with pytest.warns(DeprecationWarning, match=rf"^datarax_core\.{old} was moved: import from datarax_core\.{face}"):
+        module = importlib.import_module(f"datarax_core.{old}")
+    assert getattr(module, name) is getattr(importlib.import_module(f"datarax_core.{face}"), name)
+
+
+def test_names_that_left_a_package_are_found_where_they_were() -> None:
+    from datarax_core import config, registry, stages  # noqa: PLC0415
+
+    assert config.load_config is registry.load_config
+    assert stages.Stage is registry.Stage
+    with pytest.raises(AttributeError, match=r"^module 'datarax_core\.config' has no attribute 'loads'$"):
+        config.loads  # noqa: B018
