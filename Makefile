@@ -42,8 +42,9 @@ templates: $(VENV)/.check  # what `drx new` writes is as clean as what it is wri
 contracts: $(VENV)/.check
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.test  ## put the help of the commands into docs/command-line.md
+docs: $(VENV)/.test  ## put the help of the commands and the tree of modules into the pages that show them
 	$(BIN)/python docs/command_line.py
+	$(BIN)/python docs/architecture.py
 
 bench: $(VENV)/.demo  ## measure against references in the same run, as ratios
 	$(BIN)/python benchmarks/run.py
