@@ -15,7 +15,6 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from datarax_core.errors import PluginConflictError, PluginError
-from datarax_core.extensions.contract import API_VERSION
 from datarax_core.registry.sources import SourceRegistry
 
 CORE: Final = "datarax-core"
@@ -118,7 +117,7 @@ def _class_name(distribution: str) -> str:
 
 def _files(names: Names) -> Iterator[tuple[str, str]]:
     """The files of a plugin by their path in it."""
-    values = {**names._asdict(), "core_bounds": _core_bounds(), "api_version": API_VERSION}
+    values = {**names._asdict(), "core_bounds": _core_bounds()}
     for path, template in _templates():
         place = path.replace("package/", f"{names.package}/").replace("gitignore", ".gitignore")
         yield place, Template(template).substitute(values)

@@ -11,8 +11,6 @@ from datarax_core.faces import lazy_face
 
 if TYPE_CHECKING:
     from .contract import API_VERSION as API_VERSION
-    from .contract import BY_HAND as BY_HAND
-    from .contract import check_api_version as check_api_version
     from .hooks import HookRegistry as HookRegistry
     from .hooks import Hooks as Hooks
     from .hookspecs import PROJECT as PROJECT
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_face(
     __name__,
     {
-        "contract": ("API_VERSION", "BY_HAND", "check_api_version"),
+        "contract": ("API_VERSION",),
         "hooks": ("HookRegistry", "Hooks"),
         "hookspecs": ("HookSpecs", "PROJECT", "hookimpl", "hookspec"),
         "listing": ("PluginInfo", "PluginListing", "PluginRegistry", "SourceInfo"),

@@ -22,7 +22,7 @@ from datarax_core.errors import (
 )
 
 from .catalog import Kind
-from .contract import BY_HAND, check_api_version, leave_out
+from .contract import BY_HAND, leave_out
 from .hookspecs import PROJECT, Builder, HookSpecs, Registrar, ServingPipeline, hookimpl
 from .listing import PluginListing
 
@@ -240,7 +240,6 @@ class Hooks:
         Raises:
             PluginContractError: It implements no hook, or one that does not exist or cannot be called.
             PluginConflictError: It, or another one of that name, is registered already.
-            PluginIncompatibleError: It says that it is written for another core.
         """
         own = getattr(plugin, "__name__", type(plugin).__name__)
         free = (f"{own} {number}" if number else own for number in range(len(self._implementations) + 1))
@@ -290,7 +289,6 @@ class Hooks:
                 leave_out(error, "none of its hooks is called")
 
     def _add(self, plugin: object, name: str, origin: str) -> None:
-        check_api_version(plugin, _WORD, name, origin)
         implementations = Implementations(plugin, name, origin)
         if id(plugin) in self._implementations or self._manager.has_plugin(name):
             message = f"hook plugin {name!r} ({origin}) or one of its name is registered already; unregister that first"

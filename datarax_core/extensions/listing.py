@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 from datarax_core.errors import PluginConflictError, PluginWarning
 
 from .catalog import Catalog, Kind, Status
-from .contract import BY_HAND, check_api_version, declared_name
+from .contract import BY_HAND, declared_name
 
 P = TypeVar("P")
 
@@ -123,7 +123,6 @@ class PluginListing(Generic[P]):
         if own in self._catalog.also_named(entry):
             self._renamed[name] = own
             return self._found(own)
-        check_api_version(loaded, self.kind.word, name, entry.origin)
         return self._checked(loaded, name, entry.origin)
 
     _example: ClassVar[str]
@@ -154,7 +153,6 @@ class PluginRegistry(PluginListing[T]):
             PluginContractError: It is not what the registry holds.
             PluginConflictError: The name is taken, or belongs to a first-party distribution.
         """
-        check_api_version(plugin, self.kind.word, declared_name(plugin) or _target(plugin), BY_HAND)
         name = self._name_of(self._checked(plugin, None, BY_HAND))
         if holder := self._holder(name, plugin):
             raise PluginConflictError(

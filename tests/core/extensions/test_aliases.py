@@ -1,16 +1,15 @@
-"""A name of old goes on working, and says what the new one is; a plugin says which contract it was written for."""
+"""A name of old goes on working, and says what the new one is; the version that plugins declared is not read."""
 
 import inspect
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import jsonschema
 import pytest
 
 import datarax_core
 from datarax_core import PipelineConfig, SourceConfig
-from datarax_core.errors import PluginContractError, PluginDisabledError, PluginIncompatibleError, PluginWarning
-from datarax_core.extensions import contract as compatibility
+from datarax_core.errors import PluginContractError, PluginDisabledError, PluginWarning
 from datarax_core.pipeline.build import build_source
 from datarax_core.registry.decoders import AnyDecoder, Decoder, DecoderRegistry
 from datarax_core.registry.pipeline_config import parse_config
@@ -141,64 +140,33 @@ def test_a_decoder_may_be_renamed_as_well(site: "Site") -> None:
     assert config.decoder.type == "acme_new"
 
 
-# -- the version of the contract ----------------------------------------------------------------------------------------
+# -- the version that plugins of earlier releases declare ------------------------------------------------------------------
 
 
-def _source_of(version: object) -> type[DataSourceModule]:
+@pytest.mark.parametrize("version", [1, 9, "1", None])
+def test_a_source_that_declares_a_version_loads_whatever_it_says(site: "Site", version: object) -> None:
+    code = f"{RENAMED}\n        API_VERSION = {version!r}\n"
+    site.install("acme-named", NAMES, code=code)
+    source: Any = SourceRegistry.from_environment().get("acme_new")
+    assert version == source.API_VERSION
+
+
+def test_a_class_registered_by_hand_may_declare_a_version() -> None:
     class Config(SourceConfig):
         type: Literal["dated"] = "dated"
 
     class Dated(DataSourceModule):
+        API_VERSION: ClassVar[int] = 9
         config_class = Config
 
-    if version is not None:
-        Dated.API_VERSION = version  # type: ignore[attr-defined]  # as an author writes it in the class
-    return Dated
+    assert SourceRegistry().register(Dated) is Dated
 
 
-@pytest.mark.parametrize("version", [None, 4, 5])
-def test_the_last_two_versions_are_accepted_and_silence_is_the_current_one(
-    monkeypatch: pytest.MonkeyPatch, version: int | None
-) -> None:
-    monkeypatch.setattr(compatibility, "API_VERSION", 5)
-    assert SourceRegistry().register(_source_of(version))
-
-
-@pytest.mark.parametrize(
-    ("version", "message"),
-    [
-        (3, r"is written for version 3 of the plugin API, and this datarax-core has 4 and 5; upgrade acme-dated$"),
-        (6, r"is written for version 6 of the plugin API, and this datarax-core has 4 and 5; upgrade datarax-core$"),
-    ],
-)
-def test_other_versions_say_which_side_to_upgrade(
-    site: "Site", monkeypatch: pytest.MonkeyPatch, version: int, message: str
-) -> None:
-    code = f"class Source:\n    API_VERSION = {version}"
-    site.install("acme-dated", {"acme_dated": "acme_dated:Source"}, code=code)
-    monkeypatch.setattr(compatibility, "API_VERSION", 5)
-    with pytest.raises(PluginIncompatibleError, match=rf"^source 'acme_dated' \(acme-dated 1\.0\) {message}"):
-        SourceRegistry.from_environment().get("acme_dated")
-
-
-def test_by_hand_it_is_the_code_that_is_upgraded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compatibility, "API_VERSION", 5)
-    message = r"^source 'dated' \(registered by hand\) is written for version 2 .* has 4 and 5; upgrade it$"
-    with pytest.raises(PluginIncompatibleError, match=message):
-        SourceRegistry().register(_source_of(2))
-
-
-@pytest.mark.parametrize("version", ["1", 1.0, True, 0, -1])
-def test_a_version_is_a_whole_number(version: object) -> None:
-    message = (
-        rf"^source 'dated' \(registered by hand\) has API_VERSION {version!r}; it is a whole number from 1, such as 1$"
-    )
-    with pytest.raises(PluginContractError, match=message):
-        SourceRegistry().register(_source_of(version))
+def test_the_name_is_still_importable() -> None:
+    assert datarax_core.API_VERSION == datarax_core.extensions.API_VERSION == 1
 
 
 def test_core_s_own_classes_say_none_which_a_plugin_would_inherit() -> None:
     for name in datarax_core.__all__:
         value = getattr(datarax_core, name)
         assert not (inspect.isclass(value) and hasattr(value, "API_VERSION")), name
-    assert datarax_core.API_VERSION == 1

@@ -38,7 +38,6 @@ class AcmeParquet(DataSourceModule):
         ConfigError: A column that was asked for is not there, cannot be served, or cannot be filled with what was given.
     """
 
-    API_VERSION: ClassVar[int] = 1
     config_class: ClassVar[type[SourceConfig]] = AcmeParquetConfig
     config: AcmeParquetConfig
 
