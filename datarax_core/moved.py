@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, Final
 
 _MODULES: Final = {
-    "_batch_rule": "pipeline.definition order.order",
+    "_batch_rule": "pipeline.definition order.numbers",
     "_config_places": "config.files",
     "_cursor": "sources.state",
     "_events": "pipeline.progress",
@@ -39,7 +39,7 @@ _MODULES: Final = {
     "graph": "stages.graph",
     "hooks": "extensions.hooks registry.sources",
     "hookspecs": "extensions.hookspecs",
-    "indices": "order.order",
+    "indices": "order.numbers",
     "local_files": "sources.local_files",
     "metadata": "sources.metadata",
     "module": "sources.module",

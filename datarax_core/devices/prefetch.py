@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from datarax_core.background import Ahead
-from datarax_core.order.order import whole_number
+from datarax_core.order.numbers import whole_number
 from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import Batch, split_host_fields, with_host_fields
 

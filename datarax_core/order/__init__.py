@@ -3,7 +3,8 @@
 Each rule has one implementation that runs on NumPy and under ``jax.jit``, equal to the bit. Imports `errors` and `background`.
 """
 
-from .order import HOST_LIMIT, ORDER_RULE, Order, as_integer, epochs_of, record_numbers
+from .numbers import as_integer, record_numbers
+from .order import HOST_LIMIT, ORDER_RULE, Order, epochs_of
 from .permutation import DEVICE_LIMIT, fold_in, key_data
 
 __all__ = [

@@ -5,129 +5,15 @@ O(1) a record in time and memory, with nothing to store and nothing to checkpoin
 """
 
 import functools
-import operator
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from datarax_core.background import Ahead
-
+from .numbers import as_integer, whole_number
 from .permutation import BLOCK, DEVICE_LIMIT, SORTED_UP_TO, Integers, key_data, round_keys, shuffle, sorted_order
-
-
-def seed_number(seed: Any) -> int:
-    """The seed; JAX would take larger ones modulo 2**32, and with them the same stream for two seeds."""
-    number = whole_number("seed", seed, at_least=0)
-    if number >= 2**32:
-        raise ValueError(f"seed is less than 2**32, not {seed!r}; larger ones would give the stream of another seed")
-    return number
-
-
-def whole_number(field: str, value: Any, *, at_least: int, hint: str = "") -> int:
-    """The number; refused are smaller ones (``ValueError``), and what is no integer, also 4.0 and True (``TypeError``)."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{field} is an integer, not {value!r}{hint}")
-    if value < at_least:
-        raise ValueError(f"{field} is at least {at_least}, not {value!r}{hint}")
-    return int(value)
-
-
-_EPOCHS_HELD: Final = 16
-
-
-class OrderReader:
-    """Record indices at O(1) a record, however large the epoch. Bounded, and never part of a state.
-
-    Args:
-        compute: The records at positions ``(start, size)``.
-        capacity: How many positions are held; a request for more is computed and not held.
-        background: Whether a stream that outlasts the first stretch has the next one computed on a thread, while one is
-            served. The thread ends when the window is dropped.
-    """
-
-    def __init__(self, compute: Callable[[int, int], np.ndarray], *, capacity: int, background: bool = False) -> None:
-        self._compute = compute
-        self._capacity = capacity
-        self._background = background
-        self._start = 0
-        self._held = np.empty(0, np.int64)
-        self._ahead: Ahead[np.ndarray] | None = None
-
-    def take(self, start: int, size: int) -> np.ndarray:
-        """int64 (size,): the records at ``start .. start + size``; a read-only view."""
-        at = start - self._start
-        if 0 <= at <= len(self._held) - size:
-            return self._held[at : at + size]
-        if size > self._capacity:
-            return _read_only(self._compute(start, size))
-        is_first = not len(self._held)
-        self._held, self._start = _read_only(self._stretch(start)), start
-        if self._background and not is_first:
-            self._begin(start + self._capacity // max(size, 1) * size)
-        return self._held[:size]
-
-    def _stretch(self, start: int) -> np.ndarray:
-        if self._ahead is not None and self._ahead.first == start:
-            return self._ahead.take()
-        return self._compute(start, self._capacity)
-
-    def _begin(self, start: int) -> None:
-        """Have the stretch from ``start`` on computed; it is what batches of one size ask for next."""
-        if self._ahead is None:
-            compute, capacity = self._compute, self._capacity
-            self._ahead = Ahead(lambda begin: compute(begin, capacity), name="order")
-        self._ahead.forget()
-        self._ahead.announce(start)
-
-
-def chunk_size_of(epoch: int, batch: int, *, at_most: int) -> int:
-    """How many positions to hold: whole epochs, but no more than a loop may want soon, or an even part of a long one.
-
-    So the last stretch of a loop does not reach far past its end.
-    """
-    held = max(batch, min(at_most, _EPOCHS_HELD * epoch))
-    wanted = held // epoch * epoch or -(-epoch // -(-epoch // held))
-    return -(-wanted // batch) * batch
-
-
-def _read_only(indices: np.ndarray) -> np.ndarray:
-    indices.flags.writeable = False
-    return indices
-
-
-def record_numbers(indices: Any, length: int, title: str) -> np.ndarray:
-    """Concrete record indices as an int array (k,); none at all are an empty one.
-
-    Raises:
-        TypeError: They are no integers, or no array of one axis.
-        IndexError: One of them is no record of the ``length`` that ``title`` has.
-    """
-    numbers = np.asarray(indices)
-    if numbers.shape == (0,):
-        return numbers.astype(np.int64)
-    if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
-        raise TypeError(f"records of {title} are named by integers, such as np.array([0, 5]), not {indices!r:.80}")
-    if numbers.min() < 0 or numbers.max() >= length:
-        wrong = numbers[(numbers < 0) | (numbers >= length)][0]
-        raise IndexError(f"record {wrong} is out of range: {title} has {length} records")
-    return numbers
-
-
-def as_integer(field: str, value: Any) -> int:
-    """The integer that ``value`` is, of Python, NumPy or JAX.
-
-    Raises:
-        TypeError: It is none.
-    """
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{field} is an integer, not {value!r:.80}") from None
-
 
 ORDER_RULE: Final = 1
 """Version of the arithmetic. It is part of every saved state: a new rule is a new order."""

@@ -12,7 +12,7 @@ from datarax_core.config.files import Origin
 from datarax_core.config.messages import plugin_cause, problems
 from datarax_core.config.models import SourceConfig
 from datarax_core.errors import ConfigError
-from datarax_core.order.order import seed_number
+from datarax_core.order.numbers import seed_number
 from datarax_core.registry.pipeline_config import AnySource, PipelineConfig
 from datarax_core.registry.sources import SourceRegistry, default_hooks, given_or_default
 from datarax_core.sources.source import DataSourceModule

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from datarax_core.devices.layout import Layout
-from datarax_core.order.order import whole_number
+from datarax_core.order.numbers import whole_number
 from datarax_core.records.spec import device_spec, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.randomness import StageKeys

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from datarax_core.devices.layout import layout_of
-from datarax_core.order.order import whole_number
+from datarax_core.order.numbers import whole_number
 from datarax_core.records.spec import (
     Batch,
     ElementSpec,

@@ -13,8 +13,10 @@ from datarax_core.config.models import SourceConfig, StructuralConfig
 from datarax_core.devices.callbacks import records_by_callback
 from datarax_core.devices.layout import PlacedOnce
 from datarax_core.errors import SpecError
-from datarax_core.order.order import Order, OrderReader, chunk_size_of, epochs_of, whole_number
+from datarax_core.order.numbers import whole_number
+from datarax_core.order.order import Order, epochs_of
 from datarax_core.order.permutation import key_data
+from datarax_core.order.reader import OrderReader, chunk_size_of
 from datarax_core.records.spec import Batch, ElementSpec, check_batch, device_spec, named_fields, split_host_fields
 
 from .columns import RecordCache

@@ -12,7 +12,8 @@ from flax import nnx
 
 from datarax_core.config.models import DataraxModuleConfig, StructuralConfig
 from datarax_core.errors import SpecError
-from datarax_core.order.order import Order, record_numbers
+from datarax_core.order.numbers import record_numbers
+from datarax_core.order.order import Order
 from datarax_core.records.spec import Batch, ElementSpec
 
 from .access import Access

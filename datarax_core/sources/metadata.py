@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from datarax_core.errors import StateError
-from datarax_core.order.order import whole_number
+from datarax_core.order.numbers import whole_number
 
 from .module import checked_rngs
 from .state import exact, is_count, plain, require_dict, require_keys

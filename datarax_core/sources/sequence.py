@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from datarax_core.config.base import Flag
 from datarax_core.config.models import StructuralConfig, require_stochastic, shuffling_is_stochastic
 from datarax_core.errors import SpecError
-from datarax_core.order.order import seed_number
+from datarax_core.order.numbers import seed_number
 from datarax_core.records.elements import element_spec_of, stacked
 from datarax_core.records.spec import Batch, ElementSpec
 

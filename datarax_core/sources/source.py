@@ -9,7 +9,9 @@ import numpy as np
 from flax import nnx
 
 from datarax_core.config.models import DataraxModuleConfig, SourceConfig, StructuralConfig
-from datarax_core.order.order import ORDER_RULE, OrderReader, seed_number, whole_number
+from datarax_core.order.numbers import seed_number, whole_number
+from datarax_core.order.order import ORDER_RULE
+from datarax_core.order.reader import OrderReader
 from datarax_core.order.selection import cut
 from datarax_core.records.spec import Batch, describe
 

@@ -10,7 +10,7 @@ from flax import nnx
 
 from datarax_core.config.models import StructuralConfig
 from datarax_core.errors import SpecError, StateError
-from datarax_core.order.order import whole_number
+from datarax_core.order.numbers import whole_number
 from datarax_core.records.spec import Batch
 
 from .epoch_reader import EpochReading, StreamPlace

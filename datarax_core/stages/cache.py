@@ -11,7 +11,7 @@ from flax import nnx
 from flax.errors import TraceContextError
 
 from datarax_core.errors import SpecError
-from datarax_core.order.order import whole_number
+from datarax_core.order.numbers import whole_number
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.spec import Batch, named_fields
 from datarax_core.sources.source import DataSourceModule

@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 
 from datarax_core.errors import SpecError
-from datarax_core.order.order import whole_number
+from datarax_core.order.numbers import whole_number
 from datarax_core.records.spec import Batch, named_fields
 
 from .apply import require_hash, stage_name

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from datarax_core.order.order import whole_number
+from datarax_core.order.numbers import whole_number
 from datarax_core.records.spec import Batch
 from datarax_core.sources.columns import RecordCache
 from datarax_core.sources.source import DataSourceModule

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from jax.extend.random import threefry_2x32
 
 from datarax_core.order import permutation
-from datarax_core.order.order import HOST_LIMIT, ORDER_RULE, Order, OrderReader
+from datarax_core.order.order import HOST_LIMIT, ORDER_RULE, Order
+from datarax_core.order.reader import OrderReader
 
 KEY = jax.random.key(20_251)
 AROUND_POWERS = sorted({2**k + d for k in range(23) for d in (-1, 0, 1)} - {0})

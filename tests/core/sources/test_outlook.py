@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from datarax_core import Pipeline, columns_of
 from datarax_core._cli.app import app
-from datarax_core.order.order import chunk_size_of, epochs_of
+from datarax_core.order.order import epochs_of
 from datarax_core.order.permutation import fold_in
+from datarax_core.order.reader import chunk_size_of
 
 
 def test_a_plan_of_any_source(make_source: Any, make_host_source: Any, streams: Any) -> None:
