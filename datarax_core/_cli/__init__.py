@@ -1,5 +1,5 @@
-"""``drx``: the commands, one module each in `commands`, and what they share.
+"""The ``drx`` command: one module for each command in `commands`, and modules that commands share.
 
-`app` finds a command by its module and imports no other one; a module imports what its command needs, and JAX only when it
-runs. So a command costs what it uses: listing loads neither JAX nor a plugin.
+`app` finds a command by the name of its module, and imports that module alone. A module imports JAX only while its command
+runs. So a command costs only the modules it uses: listing plugins loads neither JAX nor a plugin.
 """

@@ -1,8 +1,8 @@
-"""The command line as a whole: which commands there are, and how they end.
+"""The command line: the table of commands, and the messages and exit codes with which commands end.
 
-A mistake of the user is one message on stderr and exit code 1. So is what a plugin raises that is none of our errors: the
-message names the plugin, whose authors want the traceback that ``--debug`` adds. Anything else that fails is a bug of ours,
-and shows its traceback always.
+A user's mistake is one message on stderr and exit code 1. An error that a plugin raises, and that is not one of datarax's own
+errors, is one message too: it names the plugin, and ``--debug`` adds the traceback for the plugin's authors. Any other failure
+is a bug of datarax, and always shows its traceback.
 """
 
 import functools
@@ -24,11 +24,11 @@ COMMANDS: Final = (
     *("validate", "schema", "plan", "peek", "run", "bench"),
     *("verify", "convert", "new"),
 )
-"""In the order of the help: what is installed, configs, data, authors."""
+"""Names of the commands in the order of the help: about installed plugins, configs, data, and for authors."""
 
 
 class _Commands(Mapping[str, Any]):
-    """The commands by name, each imported and built when it is asked for."""
+    """Commands by name; each is imported and built on first use."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in COMMANDS:
@@ -46,7 +46,7 @@ class _Commands(Mapping[str, Any]):
 
 
 class _Group(TyperGroup):
-    """Turns what goes wrong in a command, whichever it is, into one message."""
+    """Group of commands that reports any failure of a command as one message."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -58,11 +58,7 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (
-            typer.Exit,
-            typer.Abort,
-            BrokenPipeError,
-        ):  # of the last: the reader of our output went away, as head does
+        except (typer.Exit, typer.Abort, BrokenPipeError):  # BrokenPipeError: the reader of the output ended, as `head` does
             raise
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
@@ -84,12 +80,12 @@ def _with_own_stdout(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def _message(failure: BaseException) -> str | None:
-    """What to tell the user; None for a bug of ours."""
+    """Return the message for the user; None for a bug of datarax."""
     if isinstance(failure, OSError) and failure.filename is not None and failure.strerror is not None:
         return f"{failure.filename}: {failure.strerror}"
     if isinstance(failure, DataraxError | OSError):
         return str(failure) or repr(failure)
-    from .blame import blamed  # noqa: PLC0415 - looks at what is installed, which is needed here alone
+    from .blame import blamed  # noqa: PLC0415 - reads the metadata of installed distributions, which only this case needs
 
     return blamed(failure)
 

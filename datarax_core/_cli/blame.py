@@ -1,4 +1,4 @@
-"""Whose bug a failure is that nobody raised on purpose."""
+"""Attribution of unexpected failures: the plugin whose code was running."""
 
 from collections.abc import Iterator
 from traceback import walk_tb
@@ -6,13 +6,13 @@ from typing import Final
 
 from datarax_core.extensions.discovery import GROUPS, Environment, Installed
 
-_OURS: Final = "datarax_core"  # which brings stages, but is no plugin
+_OURS: Final = "datarax_core"  # it provides stages by entry points, but is not a plugin
 
 
 def blamed(failure: BaseException) -> str | None:
-    """A message that names the plugin that was running when it failed, and where; None if no plugin was.
+    """Return a message that names the plugin in whose code ``failure`` was raised, with module and line; None if there is none.
 
-    It is the plugin of the innermost frame that lies in the package of any, in the failure itself or in what caused it.
+    The innermost frame that lies in the package of a plugin decides, in the traceback of ``failure`` or of its causes.
     """
     environment = Environment.now()
     plugins = {_package_of(entry): entry for group in GROUPS for entry in environment.entries(group)}
@@ -27,7 +27,7 @@ def blamed(failure: BaseException) -> str | None:
 
 
 def _package_of(entry: Installed) -> str:
-    """The package that a plugin is imported from."""
+    """Return the top-level package that a plugin is imported from."""
     return entry.target.partition(":")[0].partition(".")[0].strip()
 
 

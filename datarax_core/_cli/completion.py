@@ -1,4 +1,4 @@
-"""What a shell offers behind a command, told by metadata and folders alone: nothing is imported while somebody types."""
+"""Shell completion from metadata and folders alone: no plugin is imported while the user types."""
 
 from pathlib import Path
 from typing import Final
@@ -7,7 +7,7 @@ _CONFIGS: Final = (".yaml", ".yml", ".toml", ".json")
 
 
 def config_files(incomplete: str) -> list[str]:
-    """Files that may be configs, and folders to look for them in."""
+    """Return the config files and the folders whose names begin with ``incomplete``."""
     folder = incomplete[: incomplete.rfind("/") + 1]
     try:
         found = sorted(Path(folder or ".").iterdir())
@@ -23,28 +23,28 @@ def config_files(incomplete: str) -> list[str]:
 
 
 def source_names(incomplete: str) -> list[str]:
-    """Types of sources."""
+    """Return the types of sources that begin with ``incomplete``."""
     return _names(incomplete, "datarax.sources")
 
 
 def decoder_names(incomplete: str) -> list[str]:
-    """Types of decoders."""
+    """Return the types of decoders that begin with ``incomplete``."""
     return _names(incomplete, "datarax.decoders")
 
 
 def configurable_names(incomplete: str) -> list[str]:
-    """Types of sources, stages and decoders."""
+    """Return the types of sources, stages and decoders that begin with ``incomplete``."""
     return _names(incomplete, "datarax.sources", "datarax.stages", "datarax.decoders")
 
 
 def plugin_names(incomplete: str) -> list[str]:
-    """Names of plugins of all kinds, and their distributions."""
+    """Return the names of all plugins and of their distributions that begin with ``incomplete``."""
     return _names(incomplete, with_distributions=True)
 
 
 def _names(incomplete: str, *groups: str, with_distributions: bool = False) -> list[str]:
-    """Of plugins of all groups, unless some are given."""
-    from datarax_core.extensions.discovery import GROUPS, Environment  # noqa: PLC0415 - who completes nothing needs none of it
+    """Return the names of plugins of the entry-point groups ``groups``, or of all groups if none is given."""
+    from datarax_core.extensions.discovery import GROUPS, Environment  # noqa: PLC0415 - only completion needs it
 
     environment = Environment.now()
     found = [entry for group in groups or GROUPS for entry in environment.entries(group)]

@@ -1,4 +1,4 @@
-"""What can be set on a source, a stage or a decoder, and a config that shows it."""
+"""Descriptions of sources, stages and decoders: the fields of their configs, and an example."""
 
 import inspect
 import json
@@ -19,7 +19,7 @@ from .kinds import CONFIGURABLE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """A field of a config: its type in words, and its default as JSON has it; None where it is required."""
+    """Field of a config: its type in words, and its default as JSON holds it; ``default`` is None for a required field."""
 
     name: str
     type: str
@@ -30,7 +30,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """What is known of a plugin's config. ``parts`` are the fields of configs that it holds, by their names."""
+    """Description of a plugin's config. ``parts`` holds the fields of nested configs, by the names of these configs."""
 
     kind: str
     name: str
@@ -44,10 +44,10 @@ class Description:
 
 
 def described(name: str) -> Iterator[Description]:
-    """What is behind a name, of whichever kind; if there are several, each.
+    """Yield the description of each source, stage and decoder called ``name``.
 
     Raises:
-        PluginError: Nothing usable is.
+        PluginError: No usable plugin has the name.
     """
     registries = [registry.from_environment() for registry in CONFIGURABLE]
     having = [registry for registry in registries if name in registry.names() or name in registry.kind.homes]
@@ -85,7 +85,7 @@ def _description(kind: str, name: str, plugin: type, config: type[FrozenConfig],
 
 
 def _prose(docstring: str) -> str:
-    """What a docstring says before it comes to arguments and errors, which are those of Python."""
+    """Return a docstring without its sections on arguments and errors, which concern Python code only."""
     return re.split(
         r"^(?:Args|Attributes|Raises|Returns):$", inspect.cleandoc(docstring), maxsplit=1, flags=re.MULTILINE
     )[0].strip()
@@ -105,7 +105,7 @@ def _fields(schema: dict[str, Any]) -> Iterator[Field]:
 
 
 def as_text(described: Description) -> str:
-    """For people: prose, tables and an example."""
+    """Return the description as text for people: prose, tables of fields, and an example."""
     import yaml  # noqa: PLC0415 - only text needs it
 
     origin = f"{described.distribution} {described.version}".rstrip()

@@ -1,4 +1,4 @@
-"""Imports plugins to see whether they can be, each distribution in a process of its own that is let go whatever happens."""
+"""Trial imports of plugins, each distribution in a process of its own, which ends whatever the plugin does."""
 
 import json
 import os
@@ -22,27 +22,27 @@ from .findings import Finding
 HEAVY: Final = frozenset(
     {"datasets", "flax", "grain", "jax", "keras", "pandas", "pyarrow", "tensorflow", "tensorflow_datasets", "torch"}
 )
-"""Packages that are told of however quickly they were imported."""
+"""Packages that are reported however quickly they were imported."""
 
-_SLOW: Final = 0.1  # seconds from which the import of any package is told of
+_SLOW: Final = 0.1  # seconds from which on the import of any package is reported
 _IMPORTED: Final = re.compile(r"import time: +\d+ \| +(\d+) \| *(\w+)$", re.MULTILINE)
-_CRASH: Final = "Fatal Python error"  # how the interpreter's last words begin
-_LAST_LINES: Final = 3  # of what a plugin printed before it ended the process
+_CRASH: Final = "Fatal Python error"  # the beginning of the report that faulthandler prints
+_LAST_LINES: Final = 3  # lines reported of the output that a plugin printed before it ended the process
 _STATUS: Final = {"PluginContractError": "contract", "PluginIncompatibleError": "unmet", "PluginLoadError": "broken"}
 
 
 def examined(
     plugins: Iterable[Finding], *, timeout: float, processes: int, note: Callable[[int], None]
 ) -> list[Finding]:
-    """What came of importing the plugins, in their order.
+    """Import the plugins and return the findings, in the order of ``plugins``.
 
-    A process imports those of one distribution. If one of them hangs, or ends the process, the others go on in another.
+    One process imports the plugins of one distribution. If a plugin hangs or ends its process, another one imports the rest.
 
     Args:
-        plugins: By distribution.
+        plugins: Plugins, sorted by distribution.
         timeout: Seconds that a process may take.
-        processes: How many may run at once.
-        note: Is told how many are done, now and then.
+        processes: Number of processes that may run at once.
+        note: Called every now and then with the number of plugins done.
     """
     plugins = list(plugins)
     found: dict[str, Finding] = {plugin.label + plugin.distribution: plugin for plugin in plugins}
@@ -67,12 +67,12 @@ def examined(
 
 
 def _needs_jax(plugin: Finding) -> bool:
-    """Those that do not are imported first, so that it shows if they import it all the same."""
+    """Return whether plugins of this kind need JAX; the others are imported first, so that an import of JAX by them shows."""
     return plugin.kind in probe.NEED_JAX
 
 
 class _Process:
-    """One that imports plugins of a distribution. What it prints goes to files: pipes could be held open by its children."""
+    """Process that imports the plugins of a distribution. Its output goes to files: its children could hold pipes open."""
 
     def __init__(self, plugins: list[Finding], timeout: float) -> None:
         self._plugins = plugins
@@ -91,7 +91,7 @@ class _Process:
         self._until = monotonic() + timeout
 
     def wait(self) -> tuple[list[Finding], list[Finding]]:
-        """(what it found, the plugins that it did not get to)."""
+        """Wait for the process, and return its findings and the plugins that it did not reach."""
         try:
             status, ending = "died", _ending(self._child.wait(max(0.0, self._until - monotonic())))
         except subprocess.TimeoutExpired:
@@ -102,7 +102,7 @@ class _Process:
             self.end()
 
     def end(self) -> None:
-        """Stop it and whatever it started."""
+        """Stop the process and all processes that it started."""
         with suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGKILL)
         self._child.wait()
@@ -142,13 +142,13 @@ def _remedy(plugin: Finding, status: str) -> str:
 def _parsed(line: str) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads(line)
-    except ValueError:  # it was ended while it wrote
+    except ValueError:  # the process was ended while it wrote the line
         return {}
     return result
 
 
 def _place(printed: str, package: str) -> str:
-    """Where in its package a plugin crashed, as the interpreter's last words tell."""
+    """Return the place in ``package`` where the interpreter crashed, by faulthandler's report; empty if it names none."""
     _, crashed, stack = printed.partition(_CRASH)
     frame = re.search(rf'File "[^"]*\b({re.escape(package)}\b[^"]*)", line (\d+)', stack)
     return f" in {frame[1]}, line {frame[2]}" if crashed and frame else ""

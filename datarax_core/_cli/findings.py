@@ -1,4 +1,4 @@
-"""What is known of installed plugins: from their metadata at first, and then from importing them."""
+"""Findings about installed plugins: from their metadata, completed by trial imports."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ from .kinds import REGISTRIES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A plugin, and what is wrong with it.
+    """Finding about one plugin.
 
-    ``status`` is ready, which is ok once it was imported; or disabled, conflict, unmet, broken, contract, hung or died, of
-    which ``problem`` says more, and what to do. ``seconds`` is how long the import took beyond what core imports itself, and
+    ``status`` is ready before and ok after a successful import; or disabled, conflict, unmet, broken, contract, hung or died.
+    ``problem`` says why and what to do. ``seconds`` is the duration of the import beyond the imports of core itself, and
     ``imports`` holds the packages that took most of it, with their seconds.
     """
 
@@ -30,17 +30,17 @@ class Finding:
 
     @property
     def is_problem(self) -> bool:
-        """Whether there is something to mend."""
+        """Whether the user has to mend the plugin or its installation."""
         return self.status not in ("ready", "ok", "disabled")
 
     @property
     def may_import(self) -> bool:
-        """Whether to try; also one that lacks something may be able to do without."""
+        """Whether to try the import; a plugin with an unmet requirement may still work without it."""
         return self.status in ("ready", "unmet")
 
     @property
     def title(self) -> str:
-        """What sentences call it: ``source 'memory' (datarax-memory 0.1.0)``."""
+        """Name for sentences: ``source 'memory' (datarax-memory 0.1.0)``."""
         return f"{self.kind} {self.name!r} ({self.distribution} {self.version})"
 
     @property
@@ -50,12 +50,12 @@ class Finding:
 
     @property
     def package(self) -> str:
-        """The package that it is imported from."""
+        """Top-level package that the plugin is imported from."""
         return self.target.partition(":")[0].partition(".")[0].strip()
 
 
 def installed_plugins() -> list[Finding]:
-    """Every plugin, by distribution; imports none of them."""
+    """Return a finding for every installed plugin, sorted by distribution; imports none of them."""
     return sorted(_found(), key=lambda finding: (finding.distribution, finding.version))
 
 
@@ -68,7 +68,7 @@ def _found() -> Iterator[Finding]:
             problem = "" if status == "ready" else f"{word} {entry.name!r} {detail}"
             if status == "disabled":
                 problem = f"{word} {entry.name!r} is disabled {detail}"
-            elif status == "unmet":  # the same sentence for all plugins of a distribution
+            elif status == "unmet":  # one sentence for all plugins of a distribution, so that it is reported once
                 missing = " ".join(f"'{line.partition(';')[0].strip()}'" for line in environment.unmet(entry))
                 problem = f"{entry.origin} {detail}, which this environment does not satisfy; pip install {missing}"
             yield Finding(

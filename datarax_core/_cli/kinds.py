@@ -1,4 +1,4 @@
-"""The kinds of plugins that there are."""
+"""Registries of all kinds of plugins."""
 
 from typing import Any, Final
 
@@ -9,9 +9,9 @@ from datarax_core.registry.sources import SourceRegistry
 from datarax_core.registry.stages import StageRegistry
 
 CONFIGURABLE: Final[tuple[type[PluginRegistry[Any]], ...]] = (SourceRegistry, StageRegistry, DecoderRegistry)
-"""Those that a config can name."""
+"""Registries of plugins that a config can name."""
 
 _ALL: Final[tuple[type[PluginListing[Any]], ...]] = (*CONFIGURABLE, HookRegistry)
 
 REGISTRIES: Final = {registry.kind.word: registry for registry in _ALL}
-"""What lists and loads the plugins of a kind, by the word for it."""
+"""For the name of each kind of plugin, the registry that lists and loads plugins of that kind."""

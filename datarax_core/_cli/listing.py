@@ -1,4 +1,4 @@
-"""Lists of plugins, as tables and as JSON."""
+"""Lists of plugins, printed as tables or JSON."""
 
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +9,7 @@ from .output import say, say_json, stdout
 
 
 def list_plugins(registry: PluginListing[Any], *, as_json: bool, install: str) -> None:
-    """Print what a registry knows, a line each; where nothing is installed, say what to ``install``."""
+    """Print a line for each plugin of a registry; if there is none, name the distribution to ``install``."""
     infos = registry.describe()
     if as_json:
         say_json([asdict(info) for info in infos])
@@ -20,8 +20,8 @@ def list_plugins(registry: PluginListing[Any], *, as_json: bool, install: str) -
 
 
 def print_table(columns: list[str], rows: list[tuple[str, ...]]) -> None:
-    """Print a table; only its last column is folded where the terminal is narrow."""
-    from rich.console import Console  # noqa: PLC0415 - JSON needs none of it
+    """Print a table; a narrow terminal folds its last column only."""
+    from rich.console import Console  # noqa: PLC0415 - JSON output does not need it
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -34,7 +34,7 @@ def print_table(columns: list[str], rows: list[tuple[str, ...]]) -> None:
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
-        say(line.rstrip())  # rich pads the last column as well
+        say(line.rstrip())  # rich pads the last column
 
 
 def _columns(infos: list[PluginInfo]) -> tuple[list[str], list[tuple[str, ...]]]:

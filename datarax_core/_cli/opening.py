@@ -1,4 +1,4 @@
-"""The source of a config, and its pipeline, as commands use them."""
+"""Sources and pipelines of config files, opened for commands."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 def open_source(path: Path, config: PipelineConfig) -> "DataSourceModule":
-    """The source of a config in a file; nothing that it reads is kept.
+    """Return the source of the config in the file ``path``; it caches no records.
 
     Raises:
-        DataraxError, OSError: The data that it names cannot be used.
+        DataraxError, OSError: The data that the config names cannot be used.
     """
-    from datarax_core.pipeline.build import build_source  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
+    from datarax_core.pipeline.build import build_source  # noqa: PLC0415 - loads JAX, and an invalid config is reported before
 
     with mistakes(path):
         return build_source(config.source.model_copy(update={"cacheable": False}), seed=config.seed)
 
 
 def open_pipeline(path: Path, config: PipelineConfig) -> "tuple[Pipeline, dict[str, str]]":
-    """The pipeline of a config in a file, and its element spec as text.
+    """Return the pipeline of the config in the file ``path``, and its element spec as text.
 
     Raises:
-        DataraxError, OSError: The data that it names cannot be used.
+        DataraxError, OSError: The data that the config names cannot be used.
     """
-    from datarax_core.pipeline.pipeline import Pipeline  # noqa: PLC0415 - as above
+    from datarax_core.pipeline.pipeline import Pipeline  # noqa: PLC0415 - loads JAX
     from datarax_core.records.spec import describe  # noqa: PLC0415
 
     with mistakes(path):
@@ -41,7 +41,7 @@ def open_pipeline(path: Path, config: PipelineConfig) -> "tuple[Pipeline, dict[s
 
 @contextmanager
 def mistakes(path: Path) -> Iterator[None]:
-    """What refuses its data in the block is a mistake of the user, in the config ``path``."""
+    """Report a ValueError or NotImplementedError of the block as a `ConfigError` of the config ``path``."""
     try:
         yield
     except DataraxError:

@@ -1,4 +1,4 @@
-"""Arguments and options that commands share."""
+"""Arguments and options that several commands share."""
 
 import math
 from importlib import metadata
@@ -11,7 +11,7 @@ from .completion import config_files
 from .output import say
 
 DEBUG: Final = "datarax.debug"
-"""Where a context notes that the traceback of a mistake is wanted."""
+"""Key in the command's context under which ``--debug`` is noted."""
 
 
 def _remember_debug(ctx: typer.Context, value: bool) -> None:  # noqa: FBT001 - typer's signature
@@ -26,7 +26,7 @@ def _print_version(value: bool) -> None:  # noqa: FBT001 - typer's signature
 
 
 def finite(value: float) -> float:
-    """For seconds: refuses what is no number, and what never ends."""
+    """Return a number of seconds; refuse NaN and infinity."""
     if not math.isfinite(value):
         raise typer.BadParameter(f"{value} is no number of seconds.")
     return value

@@ -1,4 +1,4 @@
-"""What a command says: on stdout, where what plugins print does not go, so that it stays JSON if JSON was asked for."""
+"""Output of commands on stdout; output that plugins print is diverted to stderr, so that ``--json`` prints only JSON."""
 
 import json
 import math
@@ -16,7 +16,7 @@ _STDOUT: Final[ContextVar[TextIO]] = ContextVar("stdout")
 
 @contextmanager
 def own_stdout() -> Iterator[None]:
-    """While the block runs stdout is ours alone: whoever else prints, in Python, C or a process of its own, does on stderr."""
+    """Reserve stdout for `say` in the block: all other output, from Python, C or child processes, goes to stderr."""
     sys.stdout.flush()
     with _duplicate(sys.stdout) as stdout, redirect_stdout(sys.stderr):
         token = _STDOUT.set(stdout)
@@ -27,31 +27,31 @@ def own_stdout() -> Iterator[None]:
 
 
 def stdout() -> TextIO:
-    """Where a command says what it has to say."""
+    """Return the stream to which a command prints."""
     return _STDOUT.get(sys.stdout)
 
 
 def say(text: str) -> None:
-    """Print a text, as stdout can show it."""
-    typer.echo(text, file=stdout())  # noqa: TID251 - here and below is where it is done
+    """Print a text on stdout; characters that its encoding lacks are escaped."""
+    typer.echo(text, file=stdout())  # noqa: TID251 - the one place that prints to stdout
 
 
 def complain(text: str) -> None:
     """Print a text on stderr."""
-    typer.echo(text, err=True)  # noqa: TID251
+    typer.echo(text, err=True)  # noqa: TID251 - the one place that prints to stderr
 
 
 def say_json(value: Any) -> None:
-    """Print a value as JSON. Numbers that JSON has not, NaN and the infinities, become null."""
+    """Print a value as JSON. NaN and infinities, which JSON lacks, become null."""
     say(json.dumps(_finite(value), indent=2, allow_nan=False, default=str))
 
 
 @contextmanager
 def _duplicate(stream: TextIO) -> Iterator[TextIO]:
-    """The stream; if it is the process's own stdout, under another number, and its own leads to stderr meanwhile."""
+    """Yield ``stream``; if it is file descriptor 1, yield a duplicate of it, and point descriptor 1 to stderr meanwhile."""
     try:
         is_own = stream.fileno() == 1 and os.fstat(2) is not None
-    except (OSError, ValueError):  # no file, as in tests, or no stderr
+    except (OSError, ValueError):  # stdout is not a file, as in tests, or there is no stderr
         is_own = False
     if not is_own:
         yield stream
@@ -62,7 +62,7 @@ def _duplicate(stream: TextIO) -> Iterator[TextIO]:
     try:
         yield ours
     finally:
-        with suppress(BrokenPipeError):  # who read it is gone, and that was noticed before
+        with suppress(BrokenPipeError):  # its reader has ended, and an earlier write has reported that
             ours.close()
         os.dup2(number, 1)
         os.close(number)

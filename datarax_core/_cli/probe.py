@@ -1,8 +1,8 @@
-"""Run as a script by `doctor`: imports plugins, in a process that they may hang, end or crash.
+"""Script of the process in which `doctor` imports plugins; a plugin may hang, end or crash it.
 
-``python -X importtime -m datarax_core._cli.probe RESULTS SOURCE:memory DECODER:raw ...`` writes two lines of JSON to the file
-RESULTS for each plugin, one before and one after, so that it is known which one was the last. Between a plugin's two lines on
-stderr that begin with `MARK`, the interpreter says what was imported for it.
+``python -X importtime -m datarax_core._cli.probe RESULTS source:memory decoder:raw ...`` writes two lines of JSON to the file
+RESULTS for each plugin, one before its import and one after, so that the file shows which plugin was the last. On stderr,
+the interpreter's report of the imports for a plugin stands between two lines `MARK`.
 """
 
 import json
@@ -19,27 +19,27 @@ NEED_JAX: Final = ("source", "stage")
 
 
 def main(results: str, *labels: str) -> None:
-    """Import the plugins that ``labels``, ``kind:name``, stand for."""
+    """Import the plugins with the ``labels`` (each ``kind:name``), and append the results to the file ``results``."""
     with open(results, "a", encoding="utf-8", buffering=1) as file:  # noqa: PTH123 - a line at once
         for label in labels:
             kind, _, name = label.partition(":")
             file.write(json.dumps({"label": label}) + "\n")
             file.write(json.dumps({"label": label, **_imported(kind, name)}) + "\n")
     sys.stderr.flush()
-    os._exit(0)  # threads that a plugin started are not waited for
+    os._exit(0)  # without waiting for threads that a plugin started
 
 
 def _imported(kind: str, name: str) -> dict[str, Any]:
-    """How long the import took, beyond what core imports itself for this kind of plugin; and what is wrong, if anything."""
+    """Return the seconds of the import, without core's own imports for this kind of plugin, and the error, if there is one."""
     load = _loader(kind, name)
     if kind in NEED_JAX:
-        import_module("datarax_core.source")
+        import_module("datarax_core.sources")
     problem: dict[str, Any] = {}
     _mark()
     began = perf_counter()
     try:
         load()
-    except BaseException as error:  # noqa: BLE001 - the boundary to code of others: whatever it raises is the result
+    except BaseException as error:  # noqa: BLE001 - the boundary to a plugin's code: any error is the result
         problem = {"error": type(error).__name__, "text": str(error)}
     seconds = perf_counter() - began
     _mark()
@@ -47,7 +47,7 @@ def _imported(kind: str, name: str) -> dict[str, Any]:
 
 
 def _loader(kind: str, name: str) -> Callable[[], object]:
-    from .kinds import REGISTRIES  # noqa: PLC0415 - whoever asks for the names of this module needs none of it
+    from .kinds import REGISTRIES  # noqa: PLC0415 - `doctor` imports this module for its constants only
 
     registry = REGISTRIES[kind].from_environment()
     return lambda: registry.get(name)

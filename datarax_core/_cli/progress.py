@@ -1,4 +1,4 @@
-"""What a command that takes long shows meanwhile, and how it is interrupted."""
+"""Progress bars of commands, and interrupts that are not lost."""
 
 import signal
 import sys
@@ -8,21 +8,21 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 INTERRUPTED: Final = 130
-"""The exit code of a command that was interrupted."""
+"""Exit code of a command that was interrupted."""
 
 Show = Callable[[int, str], None]
-"""Takes how much is done, and how fast that goes in words."""
+"""Function that takes the number of units done and the speed as text."""
 
 
 @contextmanager
 def progress(total: int | None, unit: str) -> Iterator[Show]:
-    """A bar on stderr while the block runs, where that is a terminal; yields what brings it up to date.
+    """Show a progress bar on stderr during the block, if stderr is a terminal; yield the function that updates it.
 
     Args:
-        total: How much there is to do; None if nobody can say.
-        unit: What of.
+        total: Number of units to do; None if it is unknown.
+        unit: Name of a unit.
     """
-    from rich.console import Console  # noqa: PLC0415 - listing needs none of it
+    from rich.console import Console  # noqa: PLC0415 - listing does not need it
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
     console = Console(stderr=True)
@@ -35,9 +35,10 @@ def progress(total: int | None, unit: str) -> Iterator[Show]:
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], None]]:
-    """Yields what raises an interrupt that was lost: the interpreter drops those that arrive in a destructor or callback.
+    """Yield a function that raises KeyboardInterrupt if an interrupt came and was lost.
 
-    It complains of them, with a traceback, which nobody needs who is told of the interrupt.
+    The interpreter drops an interrupt that arrives in a destructor or callback, and prints a traceback; that traceback is
+    suppressed during the block, since the interrupt is reported by the command.
     """
     before, interrupted, complain = signal.getsignal(signal.SIGINT), threading.Event(), sys.unraisablehook
 
@@ -53,7 +54,7 @@ def interrupts() -> Iterator[Callable[[], None]]:
         if interrupted.is_set():
             raise KeyboardInterrupt
 
-    if before is not signal.default_int_handler:  # ignored, as under nohup, or somebody else's
+    if before is not signal.default_int_handler:  # SIGINT is ignored, as under nohup, or handled by the caller
         yield raise_lost
         return
     signal.signal(signal.SIGINT, note)

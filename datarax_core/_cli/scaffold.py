@@ -1,4 +1,4 @@
-"""A new plugin: its name checked, its files filled in from the templates, all of them written or none."""
+"""Scaffold of a new plugin: checks its name, fills in the templates, and writes all files or none."""
 
 import keyword
 import re
@@ -25,7 +25,7 @@ _FOLDERS: Final = frozenset({"build", "dist", "docs", "test", "tests"})
 
 
 class Names(NamedTuple):
-    """What a plugin is called: in a requirement, in a config, in an import, in its code."""
+    """Names of a plugin: of its distribution, of its ``type`` in configs, of its package, and of its class."""
 
     distribution: str
     type: str
@@ -34,11 +34,11 @@ class Names(NamedTuple):
 
 
 def names_of(name: str) -> Names:
-    """The names of a new plugin called ``name``.
+    """Return the names of a new plugin called ``name``.
 
     Raises:
-        PluginError: No distribution, or no package, can have that name.
-        PluginConflictError: Somebody has it already.
+        PluginError: The name is not valid for a distribution or a package.
+        PluginConflictError: The name is taken.
     """
     distribution = canonicalize_name(name)
     package = distribution.replace("-", "_")
@@ -58,11 +58,11 @@ def names_of(name: str) -> Names:
 
 
 def write_plugin(names: Names, out: Path) -> list[str]:
-    """Write the plugin to the new folder ``out``, and give the names of its files. It is there whole, or not at all.
+    """Write the plugin to the new folder ``out``, and return the names of its files. The folder is written whole or not at all.
 
     Raises:
-        FileExistsError: There is something by that name.
-        FileNotFoundError, PermissionError: The folder around it is not there, or cannot be written to.
+        FileExistsError: ``out`` exists.
+        FileNotFoundError, PermissionError: The folder around ``out`` does not exist, or cannot be written to.
     """
     if out.exists() or out.is_symlink():
         raise FileExistsError(f"{out} is there already; move it away, or write elsewhere with --out")
@@ -90,7 +90,7 @@ def _refused(name: str, reason: str) -> PluginError:
 
 
 def _taken(distribution: str, package: str) -> str:
-    """Who has the name already; empty if nobody has."""
+    """Return a sentence that names the owner of the name; empty if it is free."""
     homes = SourceRegistry.kind.homes
     if distribution in {CORE, *homes.values()}:
         return f"{distribution} is a distribution of this project"
@@ -109,14 +109,14 @@ def _taken(distribution: str, package: str) -> str:
 
 
 def _class_name(distribution: str) -> str:
-    """In camel case; with a word more where the code of the plugin means something else by that name."""
+    """Return the name in camel case, with ``Source`` added if the templates use that name for something else."""
     name = "".join(word.capitalize() for word in distribution.split("-"))
     used = {word for _, template in _templates() for word in re.findall(r"\b[A-Z]\w*", template)}
     return f"{name}Source" if {name, f"{name}Config"} & used else name
 
 
 def _files(names: Names) -> Iterator[tuple[str, str]]:
-    """The files of a plugin by their path in it."""
+    """Yield path and text of each file of the plugin."""
     values = {**names._asdict(), "core_bounds": _core_bounds()}
     for path, template in _templates():
         place = path.replace("package/", f"{names.package}/").replace("gitignore", ".gitignore")
@@ -124,7 +124,7 @@ def _files(names: Names) -> Iterator[tuple[str, str]]:
 
 
 def _templates() -> Iterator[tuple[str, str]]:
-    """Path and text of each template; its path is that of the file, but for the name of the package and a leading dot."""
+    """Yield path and text of each template; the path is that of the file, but for the package's name and a leading dot."""
     yield from _below(resources.files(__package__) / "templates" / "plugin", "")
 
 
@@ -137,6 +137,6 @@ def _below(folder: Traversable, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _core_bounds() -> str:
-    """The minor version of the core that is here, and no other."""
+    """Return the version specifier that allows the minor version of the installed core only."""
     major, minor = Version(metadata.version(CORE)).release[:2]
     return f">={major}.{minor},<{major}.{minor + 1}"

@@ -1,4 +1,4 @@
-"""How fast a pipeline serves its batches, and where the time goes."""
+"""Measurement of a pipeline's run for ``drx run``: records a second, and where the time goes."""
 
 import itertools
 import time
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from datarax_core.pipeline.pipeline import Pipeline
 
 _REFRESH_SECONDS: Final = 0.1
-_SECONDS: Final = "seconds_"  # how the names of times begin in `Pipeline.stats`
+_SECONDS: Final = "seconds_"  # prefix of the names of durations in `Pipeline.stats`
 
 
 class Served:
-    """What a pipeline counted while it was looped over, held against the clock; the first batch, which compiles, apart."""
+    """Counts and durations of one run of a pipeline; the first batch, which includes compiling, is counted separately."""
 
     def __init__(self, pipeline: "Pipeline") -> None:
         self._pipeline = pipeline
@@ -22,11 +22,11 @@ class Served:
 
     @property
     def batches(self) -> int:
-        """Batches served so far."""
+        """Number of batches served so far."""
         return int(self._stats["batches"])
 
     def run(self, limit: int | None, refresh: Callable[[], None], each: Callable[[], None]) -> None:
-        """Serve the batches of one run, ``limit`` at most; call ``refresh`` every now and then, ``each`` after each."""
+        """Serve the batches of one run, at most ``limit``; call ``each`` after each batch, ``refresh`` every now and then."""
         import jax  # noqa: PLC0415
 
         self._began = shown = time.perf_counter()
@@ -43,26 +43,26 @@ class Served:
         jax.block_until_ready(last)  # batches are computed asynchronously, in order: the last one is ready when all are
 
     def stop(self) -> None:
-        """Look at the counts, and at the clock."""
+        """Read the pipeline's counts and the clock."""
         self._stats, self._ended = self._pipeline.stats(), time.perf_counter()
 
     @property
     def speed(self) -> str:
-        """Records and megabytes a second since the first batch."""
+        """Records and megabytes a second since the first batch, as text."""
         since = self._since_first()
         return f"{since['records'] / self._seconds:,.0f} records/s, {since['bytes'] / 1e6 / self._seconds:,.1f} MB/s"
 
     def as_dict(self) -> dict[str, Any]:
-        """Counts, seconds and speeds by name; speeds are of what came after the first batch."""
-        told = {**self._stats, "seconds": self._ended - self._began}
+        """Return counts, seconds and speeds by name; speeds leave out the first batch."""
+        measured = {**self._stats, "seconds": self._ended - self._began}
         if not self.batches:
-            return told
-        told["seconds_first_batch"] = self._first_at - self._began
+            return measured
+        measured["seconds_first_batch"] = self._first_at - self._began
         if self.batches > 1:
             since = self._since_first()
-            told["records_per_second"] = since["records"] / self._seconds
-            told["megabytes_per_second"] = since["bytes"] / 1e6 / self._seconds
-        return told
+            measured["records_per_second"] = since["records"] / self._seconds
+            measured["megabytes_per_second"] = since["bytes"] / 1e6 / self._seconds
+        return measured
 
     def __str__(self) -> str:
         stats = self._stats
@@ -93,6 +93,6 @@ class Served:
 
 
 def aligned(rows: dict[str, str]) -> str:
-    """Lines of names and texts, the texts below one another."""
+    """Return lines of names and texts, the texts aligned in one column."""
     width = max(map(len, rows), default=0)
     return "\n".join(f"{name:<{width}}  {text}" for name, text in rows.items())
