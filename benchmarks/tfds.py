@@ -206,8 +206,8 @@ def _serve_ours(data_dir: str, kind: str) -> None:
 
 def _index(path: Path, size: int) -> Iterator[Row]:
     """A gigabyte of records of one size: its index, found and found again."""
-    from datarax_tfds._parts import FilePart
-    from datarax_tfds._record_files import RecordFiles
+    from datarax_tfds.files import RecordFiles
+    from datarax_tfds.splits import FilePart
 
     records = _write_records(path, size)
     part = FilePart(str(path), 0, records, records)

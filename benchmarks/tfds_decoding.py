@@ -10,7 +10,7 @@ from sklearn.datasets import load_sample_image
 from tensorflow_datasets import features as f
 from tensorflow_datasets.proto import tf_example_pb2
 
-from datarax_tfds._decoding import FeatureDecoder
+from datarax_tfds.features import FeatureDecoder
 
 RECORDS, LARGE_RECORDS = 256, 32
 

@@ -13,9 +13,8 @@ import tfds_made
 
 from datarax_core.errors import DataFileError
 from datarax_tfds import TFDSStreamingConfig
-from datarax_tfds._backends import choose_reader
-from datarax_tfds._data_set import DataSet
-from datarax_tfds._installed import TensorFlowMissing
+from datarax_tfds.backends import TensorFlowMissing, choose_reader
+from datarax_tfds.dataset import DataSet
 
 
 def opened(data_dir: Path, name: str = "digits", split: str = "train", **options: Any) -> DataSet:
@@ -280,7 +279,7 @@ OLD_PROTOBUF = """
 import sys
 import google.protobuf
 import google.protobuf.runtime_version as runtime
-from datarax_tfds._installed import tensorflow_datasets
+from datarax_tfds.backends import tensorflow_datasets
 google.protobuf.__version__ = "5.29.5"
 runtime.MAJOR, runtime.MINOR, runtime.PATCH = 5, 29, 5
 for _ in range(2):  # the first attempt leaves an empty module behind

@@ -10,7 +10,7 @@ import pytest
 import tfds_data
 
 from datarax_tfds import TFDSEagerConfig, TFDSStreamingConfig
-from datarax_tfds._data_set import DataSet
+from datarax_tfds.dataset import DataSet
 
 
 def opened(data_dir: Path, name: str = "digits", split: str = "train", **options: Any) -> DataSet:

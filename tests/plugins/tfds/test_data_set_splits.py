@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datarax_tfds import TFDSStreamingConfig
-from datarax_tfds._data_set import DataSet
-from datarax_tfds._parts import FilePart
+from datarax_tfds.dataset import DataSet
+from datarax_tfds.splits import FilePart
 
 Stretches = list[tuple[str, int, int]]
 

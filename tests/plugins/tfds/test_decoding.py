@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as hnp
 from tfds_records import example, row_of, same, stored
 
 from datarax_core.records.spec import describe, named_fields
-from datarax_tfds._decoding import FeatureDecoder
+from datarax_tfds.features import FeatureDecoder
 
 f = tfds.features
 ANIMALS = tfds_zoo.animals()
@@ -227,11 +227,11 @@ def test_threads_share_a_decoder(data_dirs: Path) -> None:
 def test_neither_import_nor_decoding_loads_tensorflow(data_dirs: Path) -> None:
     record = stored(data_dirs / "array_record", "captions")[0]
     code = f"""
-import sys, datarax_tfds, datarax_tfds._decoding
+import sys, datarax_tfds, datarax_tfds.features
 assert not {{"tensorflow", "tensorflow_datasets"}} & sys.modules.keys()
 import tensorflow_datasets as tfds
 features = tfds.builder_from_directory({str(data_dirs / "array_record" / "captions" / "1.0.0")!r}).info.features
-datarax_tfds._decoding.FeatureDecoder(features, list(features)).decode([{record!r}])
+datarax_tfds.features.FeatureDecoder(features, list(features)).decode([{record!r}])
 assert "tensorflow" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603

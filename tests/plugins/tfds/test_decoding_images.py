@@ -12,10 +12,8 @@ import tensorflow_datasets as tfds
 import tfds_zoo
 from tfds_records import example
 
-from datarax_tfds import _spread
-from datarax_tfds._decoding import FeatureDecoder
-from datarax_tfds._spread import spread
-from datarax_tfds._undecodable import UndecodableRecord
+from datarax_tfds.features import FeatureDecoder, UndecodableRecord, images
+from datarax_tfds.features.images import spread
 
 f = tfds.features
 
@@ -83,8 +81,8 @@ def test_a_damaged_head_is_an_error_or_an_image(name: str) -> None:
 
 @pytest.fixture
 def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_spread, "_cores", lambda: 4)
-    monkeypatch.setattr(_spread, "_SHARE", 1000)
+    monkeypatch.setattr(images, "_cores", lambda: 4)
+    monkeypatch.setattr(images, "_SHARE", 1000)
 
 
 @pytest.mark.usefixtures("many_cores")
@@ -136,7 +134,7 @@ def test_an_error_of_a_thread_is_raised_and_the_threads_end() -> None:
 
 FORKS = """
 import os
-from datarax_tfds._spread import spread
+from datarax_tfds.features.images import spread
 
 def spread_once():
     done = []

@@ -15,9 +15,8 @@ import tensorflow_datasets as tfds
 import tfds_zoo
 from tfds_records import example, row_of, same, stored
 
-from datarax_tfds._decoding import FeatureDecoder
-from datarax_tfds._requirements import NeedsTensorFlow
-from datarax_tfds._undecodable import UndecodableRecord
+from datarax_tfds.backends import NeedsTensorFlow
+from datarax_tfds.features import FeatureDecoder, UndecodableRecord
 
 f = tfds.features
 

@@ -18,7 +18,8 @@ from datarax_core import Pipeline, RecordError, SpecError
 from datarax_core.pipeline.build import build_source
 from datarax_core.records.narrowing import ALIGNMENT
 from datarax_memory import MemorySource, MemorySourceConfig
-from datarax_tfds import TFDSEagerConfig, TFDSEagerSource, _eager
+from datarax_tfds import TFDSEagerConfig, TFDSEagerSource
+from datarax_tfds.sources import eager
 
 Make = Callable[..., TFDSEagerSource]
 
@@ -206,7 +207,7 @@ def test_fields_whose_shape_varies_are_refused_by_name(make_tfrecord: Make, back
 def test_what_is_larger_than_the_memory_is_refused_before_it_is_read(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_eager, "host_memory", lambda: 100_000)
+    monkeypatch.setattr(eager, "host_memory", lambda: 100_000)
     text = (
         r"TFDSEagerSource would take 105\.5 KiB for the 1500 records of digits_png/1\.0\.0 \(image, label\), and this "
         r"machine has "

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 import tfds_made
 
-from datarax_tfds import TFDSStreamingConfig, TFDSStreamingSource, _bucket, from_tfds
-from datarax_tfds._data_set import DataSet
-from datarax_tfds._requirements import NeedsTensorFlow
+from datarax_tfds import TFDSStreamingConfig, TFDSStreamingSource, from_tfds
+from datarax_tfds.backends import NeedsTensorFlow
+from datarax_tfds.dataset import DataSet
+from datarax_tfds.dataset import bucket as bucket_module
 
 
 def opened(data_dir: Path, name: str = "made_numbers", **options: Any) -> DataSet:
@@ -158,7 +159,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Buc
     with ThreadingHTTPServer(("127.0.0.1", 0), serving) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        monkeypatch.setattr(_bucket, "HOST", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(bucket_module, "HOST", f"http://127.0.0.1:{server.server_port}")
         yield serving
         server.shutdown()
         thread.join()
@@ -199,7 +200,7 @@ def blocked(*arguments, **_):
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = blocked
 import datarax_tfds
 assert not {"tensorflow", "tensorflow_datasets", "requests"} & sys.modules.keys()
-from datarax_tfds._data_set import DataSet
+from datarax_tfds.dataset import DataSet
 from datarax_tfds import TFDSStreamingConfig
 
 def opened(name, **options):

@@ -17,9 +17,8 @@ from tfds_data import FORMATS
 from tfrecords import begin_of, contents, flip, opened, whole, write
 
 from datarax_core import DataFileError, RecordError
-from datarax_tfds import _array_record_files, _descriptors
-from datarax_tfds._parts import FilePart
-from datarax_tfds._record_files import RecordFiles
+from datarax_tfds.files import RecordFiles, array_record, tfrecord
+from datarax_tfds.splits import FilePart
 
 COUNT, SHARDS = 300, 3
 RECORDS = contents(COUNT * SHARDS, size=400)
@@ -112,8 +111,8 @@ def test_many_threads_read_at_once(files: RecordFiles) -> None:
 
 
 def test_few_files_stay_open(paths: list[str], file_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_descriptors, "_MAX_OPEN", 1)
-    monkeypatch.setattr(_array_record_files, "_MAX_IDLE", 1)
+    monkeypatch.setattr(tfrecord, "_MAX_OPEN", 1)
+    monkeypatch.setattr(array_record, "_MAX_IDLE", 1)
     files = opened(*(whole(path, COUNT) for path in paths), file_format=file_format)
     for _ in range(2):
         assert files.read(np.arange(0, 900, 7)) == RECORDS[::7]

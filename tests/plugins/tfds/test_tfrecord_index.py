@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tfrecords import begin_of, contents, flip, opened, record, whole, write
 
 from datarax_core import DataFileError, RecordError
-from datarax_tfds import _index_cache
-from datarax_tfds._checksums import length_checksums
+from datarax_tfds.files import tfrecord_index
+from datarax_tfds.files.tfrecord_index import length_checksums
 
 FEW = contents(12)
 
@@ -57,7 +57,7 @@ def test_checksums_of_many_lengths_are_those_of_each(lengths: list[int]) -> None
 
 
 def _stored_checksum(length: int) -> int:
-    crc: int = _index_cache.google_crc32c.value(struct.pack("<Q", length))
+    crc: int = tfrecord_index.google_crc32c.value(struct.pack("<Q", length))
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -219,7 +219,7 @@ def test_a_cache_that_cannot_be_written_is_said_once_and_done_without(
 def test_the_cache_is_the_user_s_own_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATARAX_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "/nowhere/cache")
-    assert _index_cache.cache_folder().parts[-2:] == ("datarax", "tfrecord")
+    assert tfrecord_index.cache_folder().parts[-2:] == ("datarax", "tfrecord")
 
 
 def test_many_may_find_the_same_index_at_once(tmp_path: Path, cache: Path) -> None:

@@ -238,7 +238,7 @@ def _write(folder: Path) -> None:
 
 
 def _cage(name: str, animal: Animal) -> dict[str, Any]:
-    from datarax_tfds._decoding import FeatureDecoder  # noqa: PLC0415 - likewise
+    from datarax_tfds.features import FeatureDecoder  # noqa: PLC0415 - likewise
 
     features = features_of(animal)
     records = [features.serialize_example({"it": value, "also": 3}) for value in animal.values]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import google_crc32c
 
-from datarax_tfds._parts import FilePart
-from datarax_tfds._record_files import RecordFiles
+from datarax_tfds.files import RecordFiles
+from datarax_tfds.splits import FilePart
 
 
 def record(content: bytes) -> bytes:

@@ -1,0 +1,218 @@
+"""What can be set on a TFDS source."""
+
+import os
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from datarax_core.config import (
+    Count,
+    Flag,
+    LocalPath,
+    Name,
+    NonNegative,
+    SourceConfigBase,
+    require_stochastic,
+    shuffling_is_stochastic,
+)
+
+from .backends import Backend
+from .download_options import checked_options
+from .names import DataSetName
+from .splits import require_form, split_text
+
+Placement: TypeAlias = Literal["auto", "device", "host"]
+
+DEFAULT_SEED: Final = 42
+
+_SHUFFLE_BUFFER: Final = "Records among which tf.data shuffles; where there is random access, all are shuffled."
+_PREFETCH: Final = "Batches that are read ahead: so many, never tuned."
+
+
+def _of_data_set(value: str) -> str:
+    DataSetName.of(value)
+    return value
+
+
+def _of_split(value: str) -> str:
+    require_form(value)
+    return value
+
+
+def _at_home(value: Any) -> Any:
+    return os.path.expanduser(value) if isinstance(value, str | os.PathLike) else value  # noqa: PTH111 - it may be an address
+
+
+def _on_this_machine(value: str) -> str:
+    if "://" in value:
+        raise ValueError(
+            f"{value!r} is elsewhere, but the files are read in place; copy the data set to this machine first"
+        )
+    return value
+
+
+def _of_tf_data(value: int | None, info: ValidationInfo) -> int | None:
+    backend = info.data.get("backend")
+    if value is not None and backend in ("array_record", "tfrecord"):
+        raise ValueError(
+            f"backend {backend!r} has random access and shuffles all records, without a buffer; leave shuffle_buffer_size out"
+        )
+    return value
+
+
+class TFDSConfigBase(SourceConfigBase):
+    """What the sources have in common."""
+
+    name: Annotated[Name, AfterValidator(_of_data_set)] = Field(
+        description="The data set: name, name/config, name:1.0.0 or name/config:1.0.0."
+    )
+    split: Annotated[Name, BeforeValidator(split_text), AfterValidator(_of_split)] = Field(
+        description="The records: train, train[:200], train[10%:], train+test, all, even_splits('train', n=3)[0]."
+    )
+    data_dir: Annotated[LocalPath, BeforeValidator(_at_home), AfterValidator(_on_this_machine)] | None = Field(
+        default=None, description="The folder of prepared data sets, ~ for your own; null is TFDS's."
+    )
+    try_gcs: Flag = Field(
+        default=False, description="Fetch the prepared data set from Google's bucket, if it is not on disk, but there."
+    )
+    shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
+        default=False, description="Serve the records of each epoch in a shuffled order."
+    )
+    seed: NonNegative = Field(
+        default=DEFAULT_SEED,
+        le=2**32 - 1,
+        description="Selects another shuffle than the random streams alone do; without random streams, the shuffle itself.",
+    )
+    as_supervised: Flag = Field(
+        default=False, description="Serve the data set's (input, target) pair as the fields image and label."
+    )
+    download_and_prepare_kwargs: Annotated[dict[str, Any], AfterValidator(checked_options)] | None = Field(
+        default=None, description="Arguments of TFDS's download_and_prepare, if the data set has to be prepared."
+    )
+    beam_num_workers: Count | None = Field(
+        default=None,
+        description="Workers of the Beam pipeline by which the data set is prepared, if it is one of those.",
+    )
+    backend: Backend = Field(
+        default="auto",
+        description="What reads the files: auto takes what the format allows without TensorFlow, else tf.data.",
+    )
+    local_files_only: Flag = Field(default=False, description="Never download or prepare anything.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shuffling_is_stochastic(cls, values: Any) -> Any:
+        return shuffling_is_stochastic(values, "shuffle")
+
+    @field_serializer("include_keys", "exclude_keys")
+    def _in_order(self, keys: frozenset[str] | None) -> list[str] | None:
+        """Sorted, so that a config is written to the same text by every process."""
+        return None if keys is None else sorted(keys)
+
+    @field_validator("as_supervised")
+    @classmethod
+    def _pair_or_keys(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+        filters = [name for name in ("include_keys", "exclude_keys") if info.data.get(name) is not None]
+        if value and filters:
+            raise ValueError(
+                f"as_supervised serves the two fields of the data set's pair, which leaves nothing to {filters[0]}; "
+                "give one of them"
+            )
+        return value
+
+    @field_validator("beam_num_workers")
+    @classmethod
+    def _one_pipeline(cls, value: int | None, info: ValidationInfo) -> int | None:
+        options = info.data.get("download_and_prepare_kwargs") or {}
+        if value is not None and "beam_options" in options.get("download_config", {}):
+            raise ValueError("the beam_options of download_config set the number of workers already; give one of them")
+        return value
+
+    @field_validator("backend")
+    @classmethod
+    def _writes_what_it_reads(cls, value: Backend, info: ValidationInfo) -> Backend:
+        file_format = (info.data.get("download_and_prepare_kwargs") or {}).get("file_format")
+        written = "tfrecord" if info.data.get("try_gcs") else file_format
+        reads = {
+            "array_record": ("array_record",),
+            "tfrecord": ("tfrecord",),
+            "tf.data": ("tfrecord", "parquet", "riegeli"),
+        }
+        if written is not None and written not in reads.get(value, (written,)):
+            by = "the bucket of try_gcs has" if info.data.get("try_gcs") else "download_and_prepare_kwargs writes"
+            raise ValueError(f"{by} {written} files, which backend {value!r} does not read; leave one of them out")
+        return value
+
+    @field_validator("local_files_only")
+    @classmethod
+    def _nothing_to_prepare(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+        useless = [
+            name for name in ("try_gcs", "download_and_prepare_kwargs", "beam_num_workers") if info.data.get(name)
+        ]
+        if value and useless:
+            raise ValueError(
+                f"{useless[0]} has no use with local_files_only=True, which forbids to prepare anything; set one of them"
+            )
+        return value
+
+
+class TFDSEagerConfig(TFDSConfigBase):
+    """Settings of a `TFDSEagerSource`."""
+
+    type: Literal["tfds_eager"] = "tfds_eager"
+    placement: Placement = Field(
+        default="auto", description="Where the records lie: on the device if they fit, or on the host."
+    )
+
+    @field_validator("cacheable")
+    @classmethod
+    def _nothing_to_keep(cls, value: bool) -> bool:  # noqa: FBT001 - pydantic's signature
+        if value:
+            raise ValueError("an eager source has read everything when it is built; cacheable has no use; leave it out")
+        return value
+
+
+class TFDSStreamingConfig(TFDSConfigBase):
+    """Settings of a `TFDSStreamingSource`."""
+
+    type: Literal["tfds_streaming"] = "tfds_streaming"
+    shuffle_buffer_size: Annotated[Count, AfterValidator(_of_tf_data)] = Field(
+        default=1000, description=_SHUFFLE_BUFFER
+    )
+    prefetch_buffer: NonNegative = Field(default=2, description=_PREFETCH)
+
+
+class TFDSConfig(TFDSConfigBase):
+    """Settings of a source that is eager or streaming, as the split, the machine's memory and these options say."""
+
+    type: Literal["tfds"] = "tfds"
+    placement: Placement | None = Field(
+        default=None, description="Where the records of an eager source lie; makes it eager."
+    )
+    shuffle_buffer_size: Annotated[Count | None, AfterValidator(_of_tf_data)] = Field(
+        default=None, description=f"{_SHUFFLE_BUFFER} Makes it streaming."
+    )
+    prefetch_buffer: NonNegative | None = Field(default=None, description=f"{_PREFETCH} Makes it streaming.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        streaming = self.streaming_options()
+        if self.placement is not None and streaming:
+            raise ValueError(
+                f"placement is an option of eager sources, {streaming[0]} of streaming ones; leave one of them out, so that it "
+                "is known which one is meant"
+            )
+        return self
+
+    def streaming_options(self) -> list[str]:
+        """The options, among those that are set, which only a streaming source has."""
+        buffers = [name for name in ("shuffle_buffer_size", "prefetch_buffer") if getattr(self, name) is not None]
+        return [*buffers, *(["cacheable"] if self.cacheable else [])]

@@ -1,0 +1,192 @@
+"""A prepared data set on disk, described: which records of which files a split is, and what their fields are."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+from datarax_core.errors import DataFileError, did_you_mean
+from datarax_core.sources import not_on_this_machine
+from datarax_tfds.backends import Reader, choose_reader, tensorflow_datasets
+from datarax_tfds.config import TFDSConfigBase
+from datarax_tfds.names import DataSetName, known_names
+from datarax_tfds.splits import FilePart, split_parts
+
+from .folders import FEATURES, INFO, data_dirs, expected, find, host_fields, require_whole
+from .prepare import prepare
+from .served_fields import served_fields
+
+_SHOWN: Final = 5
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A split of a prepared data set: a value that can be pickled and compared, and holds no open file.
+
+    `open` reads two small JSON files and lists one folder.
+    """
+
+    name: str
+    """As asked for."""
+    full_name: str
+    """Name, config and version as prepared, such as ``mnist/3.0.1``."""
+    split: str
+    """As asked for, such as ``train[:200]``."""
+    folder: str
+    """Where the files lie."""
+    file_format: str
+    """That of the files that are read: ``array_record``, ``tfrecord``, or one that only TensorFlow reads."""
+    backend: Reader
+    """What reads the files: as asked for or, where the config says ``auto``, as the files allow."""
+    fields: tuple[tuple[str, str], ...]
+    """Each field that is served: the name it is served by, and its name in the data set."""
+    supervised_keys: tuple[str, str] | None
+    """The names, in the data set, of what is served as ``image`` and ``label``; None unless ``as_supervised``."""
+    parts: tuple[FilePart, ...]
+    """The records of the split, in the order of their index."""
+    num_bytes: int
+    """Bytes of the split's records in the files; of a file that is in the split in part, its share."""
+    features: Any = field(compare=False, repr=False)
+    """TFDS's FeaturesDict of all fields of the data set."""
+
+    @classmethod
+    def open(cls, config: TFDSConfigBase, title: str) -> Self:
+        """The data set that a config names; prepared first if it is not on disk and the config allows it.
+
+        Never imports TensorFlow, and touches no network, if the data set is on disk.
+
+        Raises:
+            FileNotFoundError: It is not on disk and ``local_files_only``, or only in part.
+            ValueError: There is no such data set, split or field, or the backend does not fit the files.
+            DataFileError: One of the files that describe it is damaged.
+            ImportError: TFDS cannot be imported, or only TensorFlow can read or prepare it and is not installed.
+        """
+        try:
+            return cls._open(config)
+        except (ValueError, ImportError, OSError) as error:
+            error.add_note(f"while {title} was opened")
+            raise
+
+    @classmethod
+    def _open(cls, config: TFDSConfigBase) -> Self:
+        name = DataSetName.of(config.name)
+        folder = _folder(config, name)
+        require_whole(folder, name)
+        info = _read_only_builder(folder).info
+        formats = [found.value for found in info.available_file_formats()]
+        backend, file_format = choose_reader(config.backend, sorted(formats), info.full_name)
+        _read_as(info, file_format)
+        fields = served_fields(config, info.features, info.supervised_keys, info.full_name)
+        parts = split_parts(info.splits, config.split, info.full_name)
+        sizes = _require_files({part.path for part in parts}, folder, info.full_name)
+        return cls(
+            name=config.name,
+            full_name=info.full_name,
+            split=config.split,
+            folder=str(folder),
+            file_format=file_format,
+            backend=backend,
+            fields=fields,
+            supervised_keys=(fields[0][1], fields[1][1]) if config.as_supervised else None,
+            parts=parts,
+            num_bytes=sum(sizes[part.path] * part.num_records // part.records_in_file for part in parts),
+            features=info.features,
+        )
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The names, in the data set, of the fields that are served; each once."""
+        return tuple(dict.fromkeys(stored for _, stored in self.fields))
+
+    @property
+    def num_records(self) -> int:
+        """Records of the split."""
+        return sum(part.num_records for part in self.parts)
+
+    def builder(self) -> Any:
+        """TFDS's builder over the folder, which reads `file_format` and never prepares."""
+        builder = _read_only_builder(Path(self.folder))
+        _read_as(builder.info, self.file_format)
+        return builder
+
+    def info(self) -> dict[str, Any]:
+        """What the data set says of itself, as JSON would have it: name, description, citation, splits, features, files."""
+        info = self.builder().info
+        splits = {
+            name: {"num_records": split.num_examples, "num_bytes": int(split.num_bytes), "num_files": split.num_shards}
+            for name, split in info.splits.items()
+        }
+        return {
+            "name": info.name,
+            "full_name": info.full_name,
+            "config": info.config_name or None,
+            "version": str(info.version),
+            "description": info.description,
+            "homepage": info.homepage,
+            "citation": info.citation,
+            "splits": splits,
+            "features": repr(info.features),
+            "supervised_keys": _jsonable(info.supervised_keys),
+            "file_format": self.file_format,
+            "folder": self.folder,
+            "split": self.split,
+            "num_records": self.num_records,
+            "num_bytes": self.num_bytes,
+            "backend": self.backend,
+        }
+
+
+def _folder(config: TFDSConfigBase, name: DataSetName) -> Path:
+    """Where the data set lies, at the latest when this returns."""
+    dirs = data_dirs(config.data_dir)
+    if (folder := find(name, dirs)) is not None:
+        return folder
+    hint = host_fields(name, dirs[0])
+    if config.local_files_only:
+        known = known_names(dirs)
+        hint = hint or ("" if name.name in known else did_you_mean(name.name.lower(), known, count=3))
+        raise not_on_this_machine(str(name), [expected(name, path) for path in dirs], hint)
+    default = Path(tensorflow_datasets().core.constants.DATA_DIR).expanduser().absolute()
+    return prepare(config, name, dirs[0] if config.data_dir else default, hint)
+
+
+def _read_only_builder(folder: Path) -> Any:
+    for file in (INFO, FEATURES):
+        path = folder / file
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as cause:
+            raise DataFileError(str(path), f"{path} is damaged: {cause}; prepare the data set again") from cause
+    tfds = tensorflow_datasets()
+    from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]  # noqa: PLC0415 - TFDS has it
+
+    try:
+        return tfds.builder_from_directory(folder)
+    except (ValueError, KeyError, TypeError, ParseError) as cause:
+        raise DataFileError(str(folder), f"TFDS cannot read what {folder} says of its data set: {cause}") from cause
+
+
+def _read_as(info: Any, file_format: str) -> None:
+    """Let a data set that is on disk in several formats name the files of this one."""
+    if info.file_format.value != file_format:
+        info.set_file_format(file_format, override=True, override_if_initialized=True)
+
+
+def _require_files(paths: Iterable[str], folder: Path, full_name: str) -> dict[str, int]:
+    """The size of each file; refuses a data set of which some are missing."""
+    with os.scandir(folder) as entries:
+        sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    names = {path: os.path.basename(path) for path in paths}  # noqa: PTH119 - a thousand of them
+    if missing := sorted(name for name in names.values() if name not in sizes):
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise FileNotFoundError(
+            f"data set {full_name!r} is in part in {folder}: of the {len(names)} files of the split, "
+            f"{', '.join(missing[:_SHOWN])}{more} missing; fetch them again, or delete the folder and prepare it again"
+        )
+    return {path: sizes[name] for path, name in names.items()}
+
+
+def _jsonable(keys: Any) -> Any:
+    return json.loads(json.dumps(keys))

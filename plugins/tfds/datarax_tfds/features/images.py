@@ -1,0 +1,216 @@
+"""Encoded images as arrays of the declared size, channels and dtype: what TFDS makes of them, to the pixel for PNG.
+
+JPEG is decoded by libjpeg-turbo's accurate transform, as by Pillow and OpenCV; TensorFlow takes the quick one, which differs
+by a few levels.
+"""
+
+import os
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from .numbers import AnyArray
+from .stored import Unfit
+
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_JPEG: Final = b"\xff\xd8\xff"
+_END_OF_JPEG, _SCAN_OF_JPEG = b"\xff\xd9", b"\xff\xda"
+_COLOR_TYPE: Final = 25  # where a PNG says which channels it has
+_NO_ALPHA: Final = (0, 2)
+
+
+class ImageItem(NamedTuple):
+    """Images of one declaration: ``shape`` is (height, width, channels), None where any will do."""
+
+    shape: tuple[int | None, ...]
+    dtype: np.dtype[Any]
+
+    def fill(self, encoded: Sequence[bytes], out: AnyArray) -> None:
+        """See `Item`; spread over the cores, if there is much to decode."""
+        put = self._put_new if None in self.shape else self._put
+        spread(lambda start, stop: put(encoded[start:stop], out[start:stop]), len(encoded), size=sum(map(len, encoded)))
+
+    def _put(self, encoded: Sequence[bytes], out: AnyArray) -> None:
+        pixels = out.view(np.uint8) if self.dtype == np.float32 else out  # TFDS stores the four bytes as RGBA
+        targets = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+        for row, value in enumerate(encoded):
+            decode = _decoder_of(value)
+            try:
+                decode(value, out=targets[row])
+            except Exception:  # noqa: BLE001 - codecs raise what they like; the next look says what is wrong
+                pixels[row] = self._fitted(value)
+
+    def _put_new(self, encoded: Sequence[bytes], out: AnyArray) -> None:
+        for row, value in enumerate(encoded):
+            pixels = np.ascontiguousarray(self._fitted(value))
+            out[row] = pixels.view(np.float32) if self.dtype == np.float32 else pixels
+
+    def _fitted(self, encoded: bytes) -> AnyArray:
+        """The pixels, with channels and dtype as declared."""
+        dtype = np.dtype(np.uint8) if self.dtype == np.float32 else self.dtype
+        channels = 4 if self.dtype == np.float32 else self.shape[-1]
+        pixels = _with_channels(_decoded(encoded, channels), channels or _own_channels(encoded))
+        if pixels.dtype != dtype:
+            if not encoded.startswith(_PNG):
+                raise Unfit(f"an image of {pixels.dtype}")
+            pixels = (pixels >> 8).astype(np.uint8) if dtype == np.uint8 else pixels.astype(np.uint16) * np.uint16(257)
+        if any(wanted not in (None, found) for wanted, found in zip(self.shape[:2], pixels.shape, strict=False)):
+            raise Unfit(f"an image of {pixels.shape[0]} x {pixels.shape[1]} pixels")
+        return pixels
+
+
+@cache
+def _codecs() -> Any:
+    import imagecodecs  # noqa: PLC0415 - loads dozens of libraries on the way; only where there are images
+
+    return imagecodecs
+
+
+def _decoder_of(encoded: bytes) -> Callable[..., AnyArray]:
+    codecs = _codecs()
+    if encoded.startswith(_PNG):
+        return codecs.png_decode  # type: ignore[no-any-return]  # no types
+    if encoded.startswith(_JPEG):
+        _require_end(encoded)
+        return codecs.jpeg8_decode  # type: ignore[no-any-return]  # likewise
+    if encoded.startswith(b"BM"):
+        return bmp_decode
+    if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
+        return codecs.webp_decode  # type: ignore[no-any-return]  # likewise
+    found = "a GIF" if encoded.startswith(b"GIF8") else f"the bytes {encoded[:8]!r}"
+    raise Unfit(f"{found} instead of an image as PNG, JPEG, BMP or WebP")
+
+
+def _decoded(encoded: bytes, channels: int | None) -> AnyArray:
+    """(height, width, channels), as the file has them, but of a JPEG, which is converted as it is decoded."""
+    decode = _decoder_of(encoded)
+    try:
+        options = {"outcolorspace": "GRAYSCALE"} if encoded.startswith(_JPEG) and channels == 1 else {}
+        pixels = decode(encoded, **options)
+    except Exception as error:  # codecs raise what they like
+        raise Unfit(f"an image that cannot be decoded ({type(error).__name__}: {error})") from error
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    if encoded.startswith(_JPEG) and pixels.shape[-1] == 4:
+        pixels = _from_cmyk(pixels)
+    return pixels
+
+
+def _require_end(encoded: bytes) -> None:
+    """A JPEG that is cut off decodes to an image with grey at its end, without an error."""
+    if encoded.endswith(_END_OF_JPEG):
+        return
+    if encoded.rfind(_END_OF_JPEG) < encoded.rfind(_SCAN_OF_JPEG):
+        raise Unfit(f"a JPEG that is cut off after {len(encoded)} bytes")
+
+
+def _from_cmyk(pixels: AnyArray) -> AnyArray:
+    """RGB of inks as Adobe writes them, inverted."""
+    inks = pixels.astype(np.uint16)
+    return (inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8)
+
+
+def _own_channels(encoded: bytes) -> int | None:
+    """Channels of an image of which any may come; None for all: a transparent color of a PNG makes no channel."""
+    if encoded.startswith(_PNG) and encoded[_COLOR_TYPE] in _NO_ALPHA:
+        return 1 if encoded[_COLOR_TYPE] == 0 else 3
+    return None
+
+
+def _with_channels(pixels: AnyArray, channels: int | None) -> AnyArray:
+    """Grey is repeated, alpha left out or added; colors become no grey, for which there are many ways."""
+    found = pixels.shape[-1]
+    if channels in (None, found):
+        return pixels
+    colors = pixels[..., :-1] if found in (2, 4) else pixels
+    if channels in (3, 4) and colors.shape[-1] == 1:
+        colors = np.repeat(colors, 3, axis=-1)
+    if channels == colors.shape[-1]:
+        return colors
+    if channels == colors.shape[-1] + 1:
+        opaque = np.full((*pixels.shape[:2], 1), np.iinfo(pixels.dtype).max, pixels.dtype)
+        return np.concatenate([colors, pixels[..., -1:] if found in (2, 4) else opaque], axis=-1)
+    raise Unfit(f"an image of {found} channel{'s'[: found > 1]}")
+
+
+_HEADER: Final = 54  # bytes
+_CHANNELS: Final = {8: 1, 24: 3, 32: 4}
+
+
+def bmp_decode(encoded: bytes, out: AnyArray | None = None) -> AnyArray:
+    """(height, width, channels), colors as RGB or RGBA; (height, width) of grey.
+
+    Raises:
+        ValueError: It is no such image, or not as ``out``.
+    """
+    if len(encoded) < _HEADER:
+        raise ValueError(f"a header of {len(encoded)} bytes")
+    (start,) = struct.unpack_from("<I", encoded, 10)
+    width, height = struct.unpack_from("<ii", encoded, 18)
+    bits, compression = struct.unpack_from("<HI", encoded, 28)
+    if bits not in _CHANNELS or compression or width <= 0 or not height:
+        raise ValueError(f"{width} x {height} pixels of {bits} bits, compression {compression}")
+    channels, rows = _CHANNELS[bits], abs(height)
+    row_size = -(-width * channels // 4) * 4
+    if start < _HEADER or start + rows * row_size > len(encoded):
+        raise ValueError(f"{len(encoded)} bytes for {width} x {height} pixels of {bits} bits")
+    stored: np.ndarray[Any, Any] = np.frombuffer(encoded, np.uint8, rows * row_size, start).reshape(rows, row_size)
+    pixels = stored[:, : width * channels].reshape(rows, width, channels)[:: -1 if height > 0 else 1]
+    pixels = pixels[..., [2, 1, 0, 3][:channels]] if channels > 1 else pixels[..., 0]
+    if out is None:
+        return pixels
+    if (out.shape, out.dtype) != (pixels.shape, pixels.dtype):
+        raise ValueError(f"an image of the shape {pixels.shape} for {out.dtype} of the shape {out.shape}")
+    out[...] = pixels
+    return out
+
+
+_SHARE: Final = 1 << 17
+"""Encoded bytes that are worth a thread: about 1.5 ms of decoding, PNG and JPEG alike; a thread starts in 0.1 to 1."""
+
+_PIECES: Final = 8
+"""Pieces for each thread: those that are soon done take more."""
+
+
+def spread(work: Callable[[int, int], None], count: int, *, size: int) -> None:
+    """Call ``work(start, stop)`` for all of ``count`` rows, whose encoded bytes are ``size``, in as many threads as pays.
+
+    For work that releases the GIL. The threads are started here, and have ended when this returns: nothing is left for an
+    exit or a fork to trip over. An error of any is raised here, and keeps the others from further rows.
+    """
+    threads = min(_cores(), count, size // _SHARE)
+    if threads < 2:
+        work(0, count)
+        return
+    step = -(-count // (threads * _PIECES))
+    starts = list(range(0, count, step))
+    starts.reverse()  # they are taken from the end, which is one operation
+    errors: list[BaseException] = []
+
+    def take() -> None:
+        try:
+            while starts:
+                start = starts.pop()
+                work(start, min(start + step, count))
+        except IndexError:  # another took the last one
+            return
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that asked
+            errors.append(error)
+            starts.clear()
+
+    helpers = [threading.Thread(target=take, name="datarax-decode", daemon=True) for _ in range(threads - 1)]
+    for helper in helpers:
+        helper.start()
+    take()
+    for helper in helpers:
+        helper.join()
+    if errors:
+        raise errors[0]
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

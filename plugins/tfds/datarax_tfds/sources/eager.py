@@ -1,0 +1,202 @@
+"""The eager source."""
+
+from typing import Any, ClassVar, Final
+
+import jax
+import numpy as np
+from flax import nnx
+
+from datarax_core.background import Ahead
+from datarax_core.config import SourceConfig
+from datarax_core.records import ElementSpec, aligned_empty, named_fields
+from datarax_core.sources import Columns, EagerSourceBase
+from datarax_tfds.config import TFDSEagerConfig
+from datarax_tfds.dataset.data_set import DataSet
+
+from .base import TFDSSourceBase, own_streams, require_config
+from .opened import Opened, Records, array_bytes, host_memory, in_words, reads_alike
+from .streaming import TFDSStreamingSource, stream_of
+
+_BLOCKS: Final = 32
+_BLOCK_RECORDS: Final = 64
+_BLOCK_BYTES: Final = 1 << 22
+"""A data set is read in so many blocks, but in none with fewer records, and in none that has more bytes in the files."""
+
+_STREAM_BATCH: Final = 256
+"""Records in a batch of TensorFlow's."""
+
+
+class Loaded:
+    """A data set and all its records as columns. Shared by copies; outside of every graph."""
+
+    def __init__(self, config: TFDSEagerConfig, title: str) -> None:
+        opened = Opened(config, title)
+        self.config, self.data_set = config, opened.data_set
+        self.columns = _columns_of(opened, title)
+
+
+class TFDSEagerSource(TFDSSourceBase, EagerSourceBase):
+    """A split of a prepared data set, read once and held in memory: from then on a memory source in every respect.
+
+    Each field is one array, allocated once and filled a batch at a time: time is linear in the number of records, and the
+    memory that it takes is that of the arrays. Text rides beside batches.
+
+    Args:
+        config: Its settings.
+        loaded: What another source of this class has loaded; given by `copy`.
+        rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``. None are those of
+            ``nnx.Rngs(config.seed)``.
+        name: What errors call this source.
+
+    Raises:
+        TypeError: ``config`` is of another class.
+        ValueError: Fields vary in shape from record to record, or all of it is larger than the memory.
+        RecordError: A record cannot be read or decoded; names file, record and cause.
+        Whatever `Opened` raises of a data set that cannot be read.
+    """
+
+    config_class: ClassVar[type[SourceConfig]] = TFDSEagerConfig
+    config: TFDSEagerConfig
+
+    def __init__(
+        self,
+        config: TFDSEagerConfig,
+        loaded: Loaded | None = None,
+        *,
+        rngs: nnx.Rngs | None = None,
+        name: str | None = None,
+    ) -> None:
+        title = type(self).__name__ + (f" {name!r}" if name else "")
+        require_config(config, TFDSEagerConfig, title)
+        self._loaded = loaded if loaded is not None and reads_alike(config, loaded.config) else Loaded(config, title)
+        super().__init__(
+            config,
+            self._loaded.columns,
+            shuffle=config.shuffle,
+            placement=config.placement,
+            rngs=own_streams(config, rngs),
+            name=name,
+        )
+
+    @property
+    def data_set(self) -> DataSet:
+        """The data set on disk."""
+        return self._loaded.data_set
+
+    def get_dataset_info(self) -> dict[str, Any]:
+        """What the data set says of itself, with the records that are served, their bytes in memory, and their element spec."""
+        return {**super().get_dataset_info(), "nbytes": self.columns.nbytes}
+
+    def constructor_data(self) -> tuple[Any, ...]:
+        """The data set and its columns."""
+        return (self._loaded,)
+
+
+def _columns_of(opened: Opened, title: str) -> Columns:
+    """All records of a data set.
+
+    Raises:
+        ValueError: They are no arrays, or too large.
+    """
+    data_set, records = opened.data_set, opened.records
+    if records is not None:
+        _require_arrays(data_set, records.decoder.varying, title)
+        _require_memory(data_set, records.spec, title)
+        return Columns.of_tree(_by_index(data_set, records))
+    stream = stream_of(opened)
+    _require_arrays(data_set, _varying_fields(data_set), title)
+    _require_memory(data_set, stream.element_spec(), title)
+    return Columns.of_tree(_by_stream(stream))
+
+
+def _by_index(data_set: DataSet, records: Records) -> dict[str, Any]:
+    """The arrays, filled with blocks of records that are small beside them."""
+    total = data_set.num_records
+    fitting = _BLOCK_BYTES * total // max(data_set.num_bytes, 1)
+    size = max(1, min(max(total // _BLOCKS, _BLOCK_RECORDS), fitting))
+    blocks = [np.arange(first, min(first + size, total)) for first in range(0, total, size)]
+    columns = jax.tree.map(lambda leaf: _column(total, leaf), records.decoder.spec)
+    ahead = Ahead(records.files.read, name="tfds")
+    try:
+        for number, block in enumerate(blocks):
+            for announced in blocks[number + len(ahead) : number + 2]:  # this one, and the next one meanwhile
+                ahead.announce(announced)
+            records.fill(block, ahead.take(), columns)
+    finally:
+        ahead.close()
+    return records.served(columns)
+
+
+def _by_stream(stream: TFDSStreamingSource) -> dict[str, Any]:
+    """The arrays, filled with the batches of a stream."""
+    total, first = len(stream), 0
+    columns = jax.tree.map(lambda leaf: _column(total, leaf), stream.element_spec())
+    while first < total:
+        batch = stream.read_batch(min(_STREAM_BATCH, total - first))
+        first = _written(columns, batch, first)
+    return columns  # type: ignore[no-any-return]  # as the element spec is a dict
+
+
+def _written(columns: Any, batch: Any, first: int) -> int:
+    """Where the rows end that the batch has filled from row ``first`` on."""
+    size = len(jax.tree.leaves(batch)[0])
+
+    def put(column: np.ndarray, rows: np.ndarray) -> None:
+        column[first : first + size] = rows
+
+    jax.tree.map(put, columns, batch)
+    return first + size
+
+
+def _column(length: int, struct: jax.ShapeDtypeStruct) -> np.ndarray:
+    shape = (length, *struct.shape)
+    return np.empty(shape, object) if struct.dtype.hasobject else aligned_empty(shape, struct.dtype)
+
+
+def _varying_fields(data_set: DataSet) -> dict[str, str]:
+    """The fields whose shape varies from record to record, each with what the data set declares of it."""
+    infos = {name: data_set.features[name].get_tensor_info() for name in data_set.kept}
+    leaves = jax.tree_util.tree_flatten_with_path(infos)[0]
+    named = {jax.tree_util.keystr(path, simple=True, separator="."): info for path, info in leaves}
+    return {name: f"{info.np_dtype}{list(info.shape)}" for name, info in named.items() if None in info.shape}
+
+
+def _require_arrays(data_set: DataSet, varying: dict[str, str], title: str) -> None:
+    """Refuse fields that make no column.
+
+    Args:
+        data_set: Whose they are.
+        varying: The fields whose shape varies from record to record, each with what is declared of it.
+        title: What errors call the source.
+
+    Raises:
+        ValueError: There are such fields; names each, and what to do.
+    """
+    if not varying:
+        return
+    served = {key: name for name, key in data_set.fields}
+    listed = ", ".join(f"{name!r} ({declared})" for name, declared in varying.items())
+    top = sorted({name.split(".")[0] for name in varying})
+    remedy = f"leave them out with exclude_keys={top!r}, or"
+    if data_set.supervised_keys is not None:
+        remedy = f"the pair has them as {', '.join(served[name] for name in top)};"
+    raise ValueError(
+        f"{title} cannot hold fields of {data_set.full_name} whose shape varies from record to record: {listed}; {remedy} "
+        "stream them with TFDSStreamingSource, in a stage that brings them to one shape"
+    )
+
+
+def _require_memory(data_set: DataSet, spec: ElementSpec, title: str) -> None:
+    """Refuse what is larger than the memory, before any of it is read.
+
+    Raises:
+        ValueError: It is; says how large both are.
+    """
+    needed, there = array_bytes(spec, data_set.num_records, data_set.num_bytes), host_memory()
+    if needed > there:
+        fields = named_fields(spec)
+        raise ValueError(
+            f"{title} would take {in_words(needed)} for the {data_set.num_records} records of {data_set.full_name} "
+            f"({', '.join(fields)}), and this machine has {in_words(there)} of memory; take a part of the split, such as "
+            f"split={data_set.split.split('[')[0] + '[:10%]'!r}, leave fields out, or stream it with TFDSStreamingSource"
+        )

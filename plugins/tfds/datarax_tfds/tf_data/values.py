@@ -1,0 +1,67 @@
+"""Batches of ``tf.data`` as NumPy has them: one operation a field, nothing copied that has one shape."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import jax
+import numpy as np
+
+from datarax_core.records import Batch, ElementSpec
+
+from .graph import SHAPE, VALUES
+
+_OBJECT: Final = np.dtype(object)
+
+
+def spec_of_features(features: Any, full_name: str) -> ElementSpec:
+    """What one record looks like, as TFDS declares its features; as `FeatureDecoder.spec` says it of those that it decodes.
+
+    Raises:
+        ValueError: A field is a data set of its own, which no batch holds.
+    """
+    return _spec(features.get_tensor_info(), (), full_name)
+
+
+def _spec(info: Any, path: tuple[str, ...], full_name: str) -> Any:
+    if isinstance(info, Mapping):
+        return {name: _spec(inner, (*path, name), full_name) for name, inner in info.items()}
+    if not hasattr(info, "np_dtype"):
+        raise ValueError(
+            f"field {'.'.join(path)!r} of {full_name} is a {type(info).__name__}, which tf.data gives no batches of; leave it "
+            "out with exclude_keys"
+        )
+    dtype = np.dtype(info.np_dtype)
+    if None in info.shape:
+        return jax.ShapeDtypeStruct((), _OBJECT)
+    return jax.ShapeDtypeStruct(tuple(info.shape), _OBJECT if dtype.kind in "SUO" else dtype)
+
+
+def as_numpy(batch: Any, spec: ElementSpec) -> Batch:
+    """A batch of a `Graph` as arrays that ``spec`` describes; numbers are views of TensorFlow's memory, aligned to 64 bytes.
+
+    Text and other strings are objects, ``bytes``; fields of varying shape are objects that are arrays.
+    """
+    if isinstance(spec, Mapping):
+        return {name: as_numpy(batch[name], inner) for name, inner in spec.items()}
+    if isinstance(batch, Mapping):
+        return _varying(batch[VALUES], np.asarray(batch[SHAPE]))
+    if hasattr(batch, "row_splits"):
+        return _objects([_nested(row) for row in batch])
+    return np.asarray(batch)
+
+
+def _varying(values: Any, shapes: np.ndarray) -> np.ndarray:
+    flat, ends = np.asarray(values.values), np.asarray(values.row_splits)
+    rows = zip(ends[:-1], ends[1:], shapes, strict=True)
+    return _objects([flat[start:end].reshape(shape) for start, end, shape in rows])
+
+
+def _nested(row: Any) -> Any:
+    return [_nested(inner) for inner in row] if hasattr(row, "row_splits") else as_numpy(row, None)
+
+
+def _objects(values: list[Any]) -> np.ndarray:
+    objects = np.empty(len(values), object)
+    for row, value in enumerate(values):  # a list of arrays of one shape would make an array of them
+        objects[row] = value
+    return objects
