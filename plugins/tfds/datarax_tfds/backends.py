@@ -1,4 +1,7 @@
-"""What reads the files of a data set: the format on disk decides, and whether TensorFlow is installed."""
+"""Choice of the reader of a data set, by the formats of its files on disk and by whether TensorFlow is installed.
+
+`tensorflow_datasets` imports that package when a data set is opened, not when this plugin is imported.
+"""
 
 import importlib.util
 import sys
@@ -11,29 +14,33 @@ from packaging.version import Version
 Backend: TypeAlias = Literal["auto", "array_record", "tfrecord", "tf.data"]
 Reader: TypeAlias = Literal["array_record", "tfrecord", "tf.data"]
 
-_ALONE: Final[tuple[Reader, ...]] = ("array_record", "tfrecord")
-"""The formats that are read without TensorFlow, the faster first; each reader is named by its format."""
+_WITHOUT_TENSORFLOW: Final[tuple[Reader, ...]] = ("array_record", "tfrecord")
+"""Formats that are read without TensorFlow, the fastest first; each reader has the name of its format."""
+
 _BY_TENSORFLOW: Final = ("tfrecord", "parquet", "riegeli", "array_record")
-"""The formats whose records tf.data can be given; those of ArrayRecord files are read by us, and decoded by it."""
+"""Formats whose records ``tf.data`` can decode; this plugin itself reads the records of ArrayRecord files for it."""
+
+_NEEDED_PROTOBUF: Final = "6.31.1"
 
 
 def choose_reader(wanted: Backend, formats: Sequence[str], full_name: str) -> tuple[Reader, str]:
-    """What reads a data set, and which of its ``formats`` on disk.
+    """Return the reader of a data set, and the format that it reads among the ``formats`` on disk.
 
     Raises:
-        ValueError: ``wanted`` does not read what is on disk.
-        TensorFlowMissing: Only TensorFlow reads it, and it is not installed.
+        ValueError: The backend ``wanted`` reads none of the formats.
+        TensorFlowMissing: Only TensorFlow reads them, and it is not installed.
+        ImportError: The files are riegeli files, and the package riegeli is not installed.
     """
-    alone: list[Reader] = [name for name in _ALONE if name in formats]
-    if wanted in alone or (wanted == "auto" and alone):
-        reader = alone[0] if wanted == "auto" else next(name for name in alone if name == wanted)
+    readable: list[Reader] = [name for name in _WITHOUT_TENSORFLOW if name in formats]
+    if wanted in readable or (wanted == "auto" and readable):
+        reader = readable[0] if wanted == "auto" else next(name for name in readable if name == wanted)
         return reader, reader
-    there = " and ".join(formats)
+    on_disk = " and ".join(formats)
     by_tensorflow = [name for name in _BY_TENSORFLOW if name in formats]
-    if wanted in _ALONE or not by_tensorflow:
+    if wanted in _WITHOUT_TENSORFLOW or not by_tensorflow:
         raise ValueError(
-            f"backend {wanted!r} does not read the files of {full_name}, which are {there}; leave backend out, or name "
-            f"{' or '.join(map(repr, [*alone, *(['tf.data'] if by_tensorflow else [])]))}"
+            f"backend {wanted!r} does not read the files of {full_name}, which are {on_disk}; leave backend out, or name "
+            f"{' or '.join(map(repr, [*readable, *(['tf.data'] if by_tensorflow else [])]))}"
         )
     if not has_tensorflow():
         raise TensorFlowMissing(f"reading the {by_tensorflow[0]} files of {full_name} with tf.data")
@@ -42,8 +49,8 @@ def choose_reader(wanted: Backend, formats: Sequence[str], full_name: str) -> tu
     return "tf.data", by_tensorflow[0]
 
 
-class NeedsTensorFlow(ValueError):  # noqa: N818 - it is a need, which another backend meets, rather than an error
-    """Only TensorFlow decodes a feature. ``field`` is its dotted name, ``reason`` says what it is."""
+class NeedsTensorFlow(ValueError):  # noqa: N818 - the name says which need another backend may meet
+    """Error of a feature that only TensorFlow decodes. ``field`` is its dotted name, ``reason`` describes the feature."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(
@@ -56,11 +63,8 @@ class NeedsTensorFlow(ValueError):  # noqa: N818 - it is a need, which another b
         return type(self), (self.field, self.reason)
 
 
-_NEEDED_PROTOBUF: Final = "6.31.1"
-
-
-class TensorFlowMissing(ImportError):  # noqa: N818 - that is the error
-    """Only TensorFlow does it, and TensorFlow is not installed."""
+class TensorFlowMissing(ImportError):  # noqa: N818 - the name says what is wrong
+    """Error of a task that needs TensorFlow, where TensorFlow is not installed. ``what`` names the task."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -73,41 +77,40 @@ class TensorFlowMissing(ImportError):  # noqa: N818 - that is the error
         return type(self), (self.what,)
 
 
-def tensorflow_datasets() -> Any:
-    """The module: half a second on first use, and without TensorFlow.
-
-    Raises:
-        ImportError: It cannot be imported; says what to install.
-    """
-    try:
-        import tensorflow_datasets as tfds  # noqa: PLC0415 - half a second, for those who open a data set
-
-        if not hasattr(
-            tfds, "builder_from_directory"
-        ):  # it logs why its import fails, and leaves a module without names
-            import_module("tensorflow_datasets.public_api")
-            raise ImportError("a module of it failed before")  # noqa: TRY301 - what is told below
-    except Exception as cause:  # a broken installation fails in any way it likes
-        raise ImportError(_trouble(cause), name="tensorflow_datasets") from cause
-    return tfds
-
-
 def has_tensorflow() -> bool:
-    """Whether TensorFlow is installed; looks for it without importing it."""
+    """Return whether TensorFlow is installed, without importing it."""
     return "tensorflow" in sys.modules or importlib.util.find_spec("tensorflow") is not None
 
 
 def require_tensorflow(what: str) -> None:
-    """Refuse to go on without TensorFlow.
+    """Raise if TensorFlow is not installed.
 
     Raises:
-        TensorFlowMissing: It is not installed, and ``what`` needs it.
+        TensorFlowMissing: TensorFlow is not installed; the message says that ``what`` needs it.
     """
     if not has_tensorflow():
         raise TensorFlowMissing(what)
 
 
-def _trouble(cause: Exception) -> str:
+def tensorflow_datasets() -> Any:
+    """Return the module tensorflow_datasets. The first import takes half a second, and does not import TensorFlow.
+
+    Raises:
+        ImportError: The module cannot be imported; the message says what to install.
+    """
+    try:
+        import tensorflow_datasets as tfds  # noqa: PLC0415 - half a second, only for those who open a data set
+
+        # If an import inside it fails, tensorflow_datasets logs why and leaves a module without names.
+        if not hasattr(tfds, "builder_from_directory"):
+            import_module("tensorflow_datasets.public_api")
+            raise ImportError("a module of it failed before")  # noqa: TRY301 - handled with every other failure below
+    except Exception as cause:  # a broken installation may raise any error
+        raise ImportError(_import_trouble(cause), name="tensorflow_datasets") from cause
+    return tfds
+
+
+def _import_trouble(cause: Exception) -> str:
     message = f"tensorflow_datasets cannot be imported: {cause}"
     protobuf = import_module("google.protobuf").__version__
     if Version(protobuf) < Version(_NEEDED_PROTOBUF):

@@ -1,4 +1,4 @@
-"""What can be set on a TFDS source."""
+"""Configs of the TFDS sources."""
 
 import os
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
@@ -47,8 +47,8 @@ def _of_split(value: str) -> str:
     return value
 
 
-def _at_home(value: Any) -> Any:
-    return os.path.expanduser(value) if isinstance(value, str | os.PathLike) else value  # noqa: PTH111 - it may be an address
+def _expanded(value: Any) -> Any:
+    return os.path.expanduser(value) if isinstance(value, str | os.PathLike) else value  # noqa: PTH111 - a Path would damage an address such as gs://
 
 
 def _on_this_machine(value: str) -> str:
@@ -69,7 +69,7 @@ def _of_tf_data(value: int | None, info: ValidationInfo) -> int | None:
 
 
 class TFDSConfigBase(SourceConfigBase):
-    """What the sources have in common."""
+    """Settings that all TFDS sources share."""
 
     name: Annotated[Name, AfterValidator(_of_data_set)] = Field(
         description="The data set: name, name/config, name:1.0.0 or name/config:1.0.0."
@@ -77,7 +77,7 @@ class TFDSConfigBase(SourceConfigBase):
     split: Annotated[Name, BeforeValidator(split_text), AfterValidator(_of_split)] = Field(
         description="The records: train, train[:200], train[10%:], train+test, all, even_splits('train', n=3)[0]."
     )
-    data_dir: Annotated[LocalPath, BeforeValidator(_at_home), AfterValidator(_on_this_machine)] | None = Field(
+    data_dir: Annotated[LocalPath, BeforeValidator(_expanded), AfterValidator(_on_this_machine)] | None = Field(
         default=None, description="The folder of prepared data sets, ~ for your own; null is TFDS's."
     )
     try_gcs: Flag = Field(
@@ -114,7 +114,7 @@ class TFDSConfigBase(SourceConfigBase):
 
     @field_serializer("include_keys", "exclude_keys")
     def _in_order(self, keys: frozenset[str] | None) -> list[str] | None:
-        """Sorted, so that a config is written to the same text by every process."""
+        """Sort the keys, so that every process writes the same text for a config."""
         return None if keys is None else sorted(keys)
 
     @field_validator("as_supervised")
@@ -191,7 +191,7 @@ class TFDSStreamingConfig(TFDSConfigBase):
 
 
 class TFDSConfig(TFDSConfigBase):
-    """Settings of a source that is eager or streaming, as the split, the machine's memory and these options say."""
+    """Settings of a source that is eager or streaming: the split, the machine's memory and these options decide."""
 
     type: Literal["tfds"] = "tfds"
     placement: Placement | None = Field(
@@ -213,6 +213,6 @@ class TFDSConfig(TFDSConfigBase):
         return self
 
     def streaming_options(self) -> list[str]:
-        """The options, among those that are set, which only a streaming source has."""
+        """Return the names of the options that are set and that only a streaming source has."""
         buffers = [name for name in ("shuffle_buffer_size", "prefetch_buffer") if getattr(self, name) is not None]
         return [*buffers, *(["cacheable"] if self.cacheable else [])]

@@ -1,4 +1,4 @@
-"""Arguments of TFDS's ``download_and_prepare``, checked where a config is built, so that files can hold them."""
+"""Arguments of TFDS's ``download_and_prepare``: checked when a config is built, in a form that config files can hold."""
 
 import dataclasses
 import enum
@@ -13,10 +13,10 @@ from .backends import tensorflow_datasets
 
 
 def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The same arguments as plain values; ``download_config`` as a mapping of what differs from TFDS's defaults.
+    """Return the arguments as plain values; ``download_config`` as a mapping of the fields that differ from TFDS's defaults.
 
     Raises:
-        ValueError: TFDS takes no such argument, or it would have no effect.
+        ValueError: TFDS takes no such argument, or the argument would have no effect.
     """
     options = {str(name): _plain(value) for name, value in given.items()}
     _require_known(options, inspect.signature(_prepare()).parameters, "an argument of download_and_prepare", {"self"})
@@ -34,7 +34,7 @@ def checked_options(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_arguments(options: Mapping[str, Any], **download_config: Any) -> dict[str, Any]:
-    """Checked options as TFDS takes them, with further fields of its ``DownloadConfig``."""
+    """Return checked options in the form that TFDS takes, with further fields of its ``DownloadConfig``."""
     arguments = dict(options)
     fields = {**arguments.get("download_config", {}), **download_config}
     if isinstance(stats := fields.get("compute_stats"), str):
@@ -71,7 +71,7 @@ def _mapping(config: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Paths as texts, and members of enumerations as their values, as a file would hold them."""
+    """Return a value as a config file holds it: a path as text, a member of an enumeration as its value."""
     if isinstance(value, enum.Enum):
         return value.value
     return os.fspath(value) if isinstance(value, os.PathLike) else value

@@ -1,4 +1,7 @@
-"""How a data set is asked for: ``digits``, ``digits/config``, ``digits:1.0.0``, and the full names that TFDS prints."""
+"""Names of data sets: ``digits``, ``digits/config``, ``digits:1.0.0``, and the full names that TFDS prints.
+
+Also the names that TFDS itself knows, and the class that prepares each of these data sets.
+"""
 
 import re
 from collections.abc import Iterable
@@ -17,7 +20,7 @@ _FORMS: Final = "a name is digits, digits/config, digits:1.0.0 or digits/config:
 
 @dataclass(frozen=True, slots=True)
 class DataSetName:
-    """The parts of a name; ``version`` may hold ``*`` for any number."""
+    """The name of a data set in parts; a number of ``version`` may be ``*``, which stands for any number."""
 
     name: str
     config: str | None = None
@@ -25,10 +28,10 @@ class DataSetName:
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """The parts of a text.
+        """Parse a name.
 
         Raises:
-            ValueError: It is no name of a data set; says what is wrong with it.
+            ValueError: The text is no name of a data set; the message says what is wrong with it.
         """
         match = _NAME.fullmatch(text)
         if match is None:
@@ -58,10 +61,10 @@ def _trouble(text: str) -> str:
 
 
 def builder_class(name: str) -> Any:
-    """The class by which TFDS prepares a data set; None if it knows none of that name. Touches no network.
+    """Return the TFDS class that prepares a data set; None if TFDS has none of this name. Touches no network.
 
     Raises:
-        ImportError: Its module imports what is not installed.
+        ImportError: The module of the class imports a package that is not installed.
     """
     core = tensorflow_datasets().core
     try:
@@ -71,7 +74,7 @@ def builder_class(name: str) -> Any:
 
 
 def importable_builder_class(name: str) -> Any:
-    """That class, or None as well where its module imports what is not installed: for those who need not have it."""
+    """Return `builder_class`; None also if the module of the class imports a package that is not installed."""
     try:
         return builder_class(name)
     except ImportError:
@@ -79,7 +82,7 @@ def importable_builder_class(name: str) -> Any:
 
 
 def known_names(dirs: Iterable[Path]) -> list[str]:
-    """The data sets that TFDS can prepare, and the folders of ``dirs``; without network, in about 0.3 s."""
+    """Return the sorted names of data sets that TFDS can prepare and of the folders in ``dirs``. No network; about 0.3 s."""
     on_disk = {path.name for folder in dirs if folder.is_dir() for path in folder.iterdir() if path.is_dir()}
     registered = tensorflow_datasets().core.registered.list_imported_builders()
     return sorted({*registered, *on_disk} - {"downloads"})

@@ -1,4 +1,4 @@
-"""The records of a split such as ``train[:200]+test[10%:]``, by TFDS's own arithmetic."""
+"""Splits such as ``train[:200]+test[10%:]``: their form, and the parts of files that they are, by TFDS's own arithmetic."""
 
 import ast
 import re
@@ -11,24 +11,7 @@ from datarax_core.errors import did_you_mean
 from .backends import tensorflow_datasets
 
 FileFormat: TypeAlias = Literal["array_record", "tfrecord"]
-"""The formats that are read without TensorFlow."""
-
-
-@dataclass(frozen=True, slots=True)
-class FilePart:
-    """The records ``start .. stop`` of a file; the records of a split are those of its parts, one part behind another."""
-
-    path: str
-    start: int
-    stop: int
-    records_in_file: int
-    """How many records the data set says the file has; what is on disk is held against it."""
-
-    @property
-    def num_records(self) -> int:
-        """Records of this part."""
-        return self.stop - self.start
-
+"""Formats of files that are read without TensorFlow."""
 
 _JOINED: Final = re.compile(r"\s*\+\s*")
 _BOUND: Final = r"(?:-?\d+(?:_\d+)*(?:\.\d+)?(?:%|shard)?)?"
@@ -37,11 +20,29 @@ _FORMS: Final = "write train, train[:200], train[10%:90%], train[-2shard:], all,
 _EVENLY: Final = "even_splits("
 
 
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """The records ``start .. stop`` of a file; the records of a split are the records of its parts, one part after another."""
+
+    path: str
+    start: int
+    stop: int
+    records_in_file: int
+    """Records that the file should have, as the data set describes it; readers check the file against this number."""
+
+    @property
+    def num_records(self) -> int:
+        """Number of records of this part."""
+        return self.stop - self.start
+
+
 def split_text(value: Any) -> Any:
-    """The text that means the same split as TFDS's own objects, ``tfds.even_splits(...)[k]`` among them; texts as they are.
+    """Return a split as text: TFDS's split objects, such as ``tfds.even_splits(...)[k]``, are written out; text is unchanged.
+
+    Any other value is returned unchanged, for the config to refuse.
 
     Raises:
-        ValueError: It is such an object, but no text says what it does.
+        ValueError: The value is a split object of TFDS that no text can express.
     """
     if isinstance(value, str):
         return str(value)
@@ -65,13 +66,13 @@ def split_text(value: Any) -> Any:
 
 
 def require_form(text: str) -> None:
-    """Refuse a text that is no split of any data set.
+    """Raise if a text cannot be a split of any data set.
 
     Raises:
-        ValueError: Says what is wrong with it.
+        ValueError: The text has no valid form; the message says what is wrong with it.
     """
     if text.startswith(_EVENLY):
-        require_form(_evenly(text).split)
+        require_form(_even_split(text).split)
         return
     for piece in _JOINED.split(text):
         match = _SLICED.fullmatch(piece)
@@ -89,15 +90,15 @@ def require_form(text: str) -> None:
 
 
 def split_parts(splits: Mapping[str, Any], text: str, full_name: str) -> tuple[FilePart, ...]:
-    """The records of a split, in the order in which TFDS counts them; one part for each file, or stretch of one.
+    """Return the parts of files that make up a split, in the order in which TFDS counts their records.
 
     Args:
-        splits: Of TFDS's ``DatasetInfo``.
-        text: Such as ``train[:200]``.
-        full_name: Of the data set, for messages.
+        splits: The splits of TFDS's ``DatasetInfo``, by name.
+        text: The split, such as ``train[:200]``.
+        full_name: Name of the data set, for messages.
 
     Raises:
-        ValueError: There is no such split, the slice goes beyond its records, or it, or one that it joins, has none.
+        ValueError: There is no such split, a slice goes beyond its records, or the split or a slice of it is empty.
     """
     pieces = [text] if text.startswith(_EVENLY) else _JOINED.split(text)
     for piece in pieces:
@@ -108,24 +109,26 @@ def split_parts(splits: Mapping[str, Any], text: str, full_name: str) -> tuple[F
 def _piece_parts(splits: Mapping[str, Any], piece: str, text: str, full_name: str) -> tuple[FilePart, ...]:
     whole = f"split {piece!r}" if piece == text else f"{piece!r}, in the split {text!r},"
     try:
-        found = splits[_asked(piece)].file_instructions
+        found = splits[_tfds_split(piece)].file_instructions
     except ValueError as beyond:
         raise ValueError(f"{whole} goes beyond the records of {full_name}: {described(splits)}") from beyond
     parts = tuple(FilePart(str(f.filename), f.skip, f.skip + f.take, f.examples_in_shard) for f in found)
-    if not parts or any(part.num_records <= 0 for part in parts):  # TFDS takes less than none, if from is beyond to
+    if not parts or any(
+        part.num_records <= 0 for part in parts
+    ):  # TFDS counts fewer than 0 records if `from` is beyond `to`
         raise ValueError(f"{whole} of {full_name} has no records: {described(splits)}")
     return parts
 
 
 def described(splits: Mapping[str, Any]) -> str:
-    """``train has 1500 records, test 297``."""
+    """Return the splits with their sizes as text: ``train has 1500 records, test has 297``."""
     counts = [f"{name} has {split.num_examples}" for name, split in splits.items()]
     return ", ".join([f"{counts[0]} records", *counts[1:]]) if counts else "it has no splits"
 
 
 def _require_name(splits: Mapping[str, Any], piece: str, full_name: str) -> None:
     if piece.startswith(_EVENLY):
-        for inner in _JOINED.split(_evenly(piece).split):
+        for inner in _JOINED.split(_even_split(piece).split):
             _require_name(splits, inner, full_name)
         return
     name = piece.partition("[")[0]
@@ -135,7 +138,7 @@ def _require_name(splits: Mapping[str, Any], piece: str, full_name: str) -> None
 
 def _require_bounds(piece: str, start: str, stop: str) -> None:
     units = {re.sub(r"[-\d_.]", "", bound) for bound in (start, stop) if bound.strip("-0_")}
-    if len(units) > 1:  # TFDS would take both in the unit of the first that has one
+    if len(units) > 1:  # TFDS would read both in the unit of the first bound that has one
         raise ValueError(
             f"{piece!r:.200} counts its two ends in different units; write both in records, in %, or in shards"
         )
@@ -148,23 +151,27 @@ def _require_bounds(piece: str, start: str, stop: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Even:
+class _EvenSplit:
+    """One of ``count`` equal parts of a split; ``drop`` leaves out the records that do not divide."""
+
     split: str
     count: int
     number: int
     drop: bool
 
 
-def _asked(piece: str) -> Any:
-    """What TFDS takes: its own object for an even split, else the text."""
+def _tfds_split(piece: str) -> Any:
+    """Return a split in the form that TFDS takes: its own object for an even split, else the text."""
     if not piece.startswith(_EVENLY):
         return piece
-    even = _evenly(piece)
-    return tensorflow_datasets().even_splits(_asked(even.split), n=even.count, drop_remainder=even.drop)[even.number]
+    even = _even_split(piece)
+    return tensorflow_datasets().even_splits(_tfds_split(even.split), n=even.count, drop_remainder=even.drop)[
+        even.number
+    ]
 
 
-def _evenly(text: str) -> _Even:
-    """The arguments of ``even_splits('train', n=3)[0]``."""
+def _even_split(text: str) -> _EvenSplit:
+    """Parse ``even_splits('train', n=3)[0]``."""
     wrong = ValueError(f"{text!r:.200} is no even split; write even_splits('train', n=3)[0]")
     try:
         call, index = text.removeprefix(_EVENLY).rpartition(")[")[::2]
@@ -174,7 +181,7 @@ def _evenly(text: str) -> _Even:
         number = ast.literal_eval(index.removesuffix("]"))
     except (SyntaxError, ValueError, AttributeError) as cause:
         raise wrong from cause
-    even = _Even(split, given.pop("n", None), number, given.pop("drop_remainder", False))
+    even = _EvenSplit(split, given.pop("n", None), number, given.pop("drop_remainder", False))
     if given or [type(value) for value in astuple(even)] != [str, int, int, bool]:
         raise wrong
     if not 0 <= even.number < even.count:

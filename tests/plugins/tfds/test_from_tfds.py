@@ -19,9 +19,9 @@ from datarax_tfds import (
     TFDSSource,
     TFDSStreamingConfig,
     TFDSStreamingSource,
-    _choosing,
     from_tfds,
 )
+from datarax_tfds.sources import choosing
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_what_fits_into_memory_is_eager(data_dir: Path, said: pytest.LogCaptureF
 def test_what_does_not_fit_into_memory_streams(
     data_dirs: Path, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(_choosing, "host_memory", lambda: 100_000)  # bytes; a machine so small is hard to come by
+    monkeypatch.setattr(choosing, "host_memory", lambda: 100_000)  # bytes; a machine so small is hard to come by
     keys = {"exclude_keys": ["image", "numbers", "words", "boxes"]} if name == "captions" else {}
     split = "+".join(["train"] * 20)
     source = from_tfds(name, split, data_dir=data_dirs / "tfrecord", **keys)
@@ -57,7 +57,7 @@ def test_what_does_not_fit_into_memory_streams(
 def test_what_does_not_fit_the_device_streams(
     data_dirs: Path, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_choosing, "fits_device_memory", lambda nbytes: nbytes < 100_000)
+    monkeypatch.setattr(choosing, "fits_device_memory", lambda nbytes: nbytes < 100_000)
     assert isinstance(from_tfds("digits", "train", data_dir=data_dirs / "array_record"), TFDSStreamingSource)
     assert said.messages[-1].endswith(
         "streaming, because its 1,500 records take 105.5 KiB, more than may lie on the device"
