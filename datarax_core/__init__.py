@@ -70,15 +70,15 @@ if TYPE_CHECKING:
     from .sources.streaming import StreamingSourceBase as StreamingSourceBase
     from .sources.subset import Subset as Subset
     from .stages.cache import Cache as Cache
+    from .stages.fields import MergeFields as MergeFields
     from .stages.fields import Rename as Rename
     from .stages.fields import Select as Select
+    from .stages.fields import SplitField as SplitField
     from .stages.graph import Graph as Graph
-    from .stages.graph import MergeFields as MergeFields
-    from .stages.graph import Rebatch as Rebatch
-    from .stages.graph import SplitField as SplitField
     from .stages.numeric import Cast as Cast
     from .stages.numeric import OneHot as OneHot
     from .stages.numeric import Rescale as Rescale
+    from .stages.rebatch import Rebatch as Rebatch
 
 __getattr__, __dir__, __all__ = lazy_face(
     __name__,
@@ -128,9 +128,10 @@ __getattr__, __dir__, __all__ = lazy_face(
         "sources.streaming": ("StreamingSourceBase",),
         "sources.subset": ("Subset",),
         "stages.cache": ("Cache",),
-        "stages.fields": ("Rename", "Select"),
-        "stages.graph": ("Graph", "MergeFields", "Rebatch", "SplitField"),
+        "stages.fields": ("MergeFields", "Rename", "Select", "SplitField"),
+        "stages.graph": ("Graph",),
         "stages.numeric": ("Cast", "OneHot", "Rescale"),
+        "stages.rebatch": ("Rebatch",),
     },
 )
 forward_core()

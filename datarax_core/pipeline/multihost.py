@@ -13,7 +13,7 @@ from datarax_core.devices.layout import Layout
 from datarax_core.registry.stages import Stage
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import stage_name
-from datarax_core.stages.fields import WithBeside
+from datarax_core.stages.fields import StageWithHostFields
 
 
 def part_of(source: DataSourceModule, layout: Layout) -> tuple[DataSourceModule, tuple[int, int] | None]:
@@ -28,7 +28,7 @@ def part_of(source: DataSourceModule, layout: Layout) -> tuple[DataSourceModule,
 
 def what_is_run(source: DataSourceModule, stages: Any, sharding: Any) -> dict[str, Any]:
     """What processes must have alike so that they run the same programs on the same devices; nothing of it is in a state."""
-    are_configs = Stage | WithBeside
+    are_configs = Stage | StageWithHostFields
     titles = [repr(stage) if isinstance(stage, are_configs) else stage_name(stage) for stage in stages]
     names = {"stages": titles, "access": source.access}
     if not isinstance(sharding, NamedSharding):

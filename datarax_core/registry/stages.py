@@ -56,7 +56,7 @@ class Stage(FrozenConfig):
             rngs: Random streams of the stage's own, folded from those of the pipeline and its place.
 
         Raises:
-            ValueError: The stage cannot work on such records; see `datarax_core.stages.fields.field_of` for a field it needs.
+            ValueError: The stage cannot work on such records; see `datarax_core.stages.field_of` for a field it needs.
         """
         return self
 

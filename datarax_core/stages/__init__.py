@@ -6,9 +6,11 @@ Imports `registry`, for the stages that a config names, and what is below it.
 from datarax_core.moved import forward_names
 
 from .cache import Cache, check_record_stages, describe_caches, renew_caches
-from .fields import Rename, Select, field_of, no_such_field
-from .graph import SOURCE, Graph, MergeFields, Rebatch, SplitField
+from .field_paths import field_of, no_such_field
+from .fields import MergeFields, Rename, Select, SplitField
+from .graph import SOURCE, Graph
 from .numeric import Cast, OneHot, Rescale
+from .rebatch import Rebatch
 
 __all__ = [
     "SOURCE",

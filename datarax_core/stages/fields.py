@@ -1,156 +1,120 @@
-"""Stages that choose and name fields: `rename` and `select`; and fields of a batch by dotted name."""
+"""Stages that choose, name and join the fields of a batch: `Select`, `SplitField`, `MergeFields` and `Rename`."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal
 
-import jax
 from flax import nnx
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from datarax_core.config.base import Name
-from datarax_core.errors import StageError, did_you_mean
-from datarax_core.records.spec import Batch, ElementSpec, fits_device, named_fields, split_host_fields
+from datarax_core.errors import SpecError, StageError
+from datarax_core.records.spec import Batch, ElementSpec, split_host_fields
 from datarax_core.registry.stages import Stage
 
+from .field_paths import has_field, path_of, value_at, with_new_field, with_value_at, without_path
 
-def field_of(spec: ElementSpec, name: str, option: str = "field") -> jax.ShapeDtypeStruct:
-    """The field of a spec that is called ``name``; for stages that have one in ``option``, when they are built.
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise ValueError(f"the field {twice[0]!r} is named twice; name it once")
+    return names
+
+
+class Select(Stage):
+    """Stage that keeps the named fields and drops all others; the name of a dict of fields keeps all fields in it.
+
+    Host fields (text, bytes, objects) are kept or dropped by the same names. A pipeline that drops all of them can be
+    compiled whole.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "select", "fields": ["image", "label"]}]})
+
+    type: Literal["select"] = "select"
+    fields: Annotated[tuple[Name, ...], AfterValidator(_each_once)] = Field(
+        min_length=1, json_schema_extra={"uniqueItems": True}, description="The fields to keep, by dotted name."
+    )
+
+    def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
+        """Return the stage, in two parts if the records have host fields."""
+        self(spec)
+        return _in_two_parts(self, spec, self._for_fields_of)
+
+    def _for_fields_of(self, part: Batch) -> Callable[..., Batch]:
+        names = tuple(name for name in self.fields if has_field(part, name))
+        return self.model_copy(update={"fields": names}) if names else empty_batch
+
+    def __call__(self, batch: Batch) -> dict[Any, Any]:
+        """Return the batch of the named fields alone."""
+        return _selected(batch, self.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitField:
+    """Node that keeps the named fields, in the order of their names here: `Select` for graphs, without a config.
+
+    Each `SplitField` begins a branch of a graph; `MergeFields` joins branches. Host fields never enter a graph.
+
+    Args:
+        fields: Names of fields, as in `Select`; a single name may be given as text.
 
     Raises:
-        StageError: There is none; says which is meant perhaps. Or it rides beside the batch, where no stage is called with it.
+        TypeError, ValueError: ``fields`` is no sequence of names, is empty, or has a name twice.
     """
-    fields = named_fields(spec)
-    if name not in fields:
-        raise no_such_field(spec, name, (option,))
-    struct: jax.ShapeDtypeStruct = fields[name]
-    if not fits_device(struct.dtype):
-        raise StageError(
-            f"field {name!r} is {struct.dtype}, which rides beside the batch: no device has it, and no stage is called with it",
-            (option,),
-        )
-    return struct
+
+    fields: Sequence[str]
+
+    def __post_init__(self) -> None:
+        fields = (self.fields,) if isinstance(self.fields, str) else self.fields
+        if not isinstance(fields, Sequence) or not all(isinstance(name, str) for name in fields):
+            raise TypeError(f"SplitField takes a list of field names, such as ['image', 'label'], not {self.fields!r}")
+        if not fields:
+            raise ValueError("SplitField was given no field, and would leave an empty batch; name one at least")
+        object.__setattr__(self, "fields", _each_once(tuple(fields)))
+
+    def __call__(self, batch: Batch) -> dict[Any, Any]:
+        """Return the batch of the named fields alone.
+
+        Raises:
+            StageError: The batch is no dict, or has no such field; the message lists the fields that it has.
+        """
+        return _selected(batch, self.fields)
 
 
-def no_such_field(batch: Batch, name: str, option: tuple[int | str, ...]) -> StageError:
-    """The error that a batch, or spec, has no field ``name``, or two of them."""
-    names = list(named_fields(batch))
-    if inner := [other for other in names if other.startswith(f"{name}.")]:
-        return StageError(f"{name!r} is a dict of fields; name one of them, such as {inner[0]!r}", option)
-    if name in names:
-        return StageError(f"two fields are called {name!r}, one by a dot in its key; rename it in the source", option)
-    hint = did_you_mean(name, names)
-    return StageError(f"the records have no field {name!r}{hint} (fields: {', '.join(names) or 'none'})", option)
+def _selected(batch: Batch, names: Sequence[str]) -> dict[Any, Any]:
+    selected: dict[Any, Any] = {}
+    for number, name in enumerate(names):
+        path = path_of(batch, name, ("fields", number))
+        selected = with_value_at(selected, path, value_at(batch, path))
+    return selected
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WithBeside:
-    """``stage`` for the batch, and ``aside`` for the dict of what rides beside it."""
+@dataclass(frozen=True, slots=True)
+class MergeFields:
+    """Node that joins the fields of several batches in one; a graph needs an edge to the node from each of them."""
 
-    name: str
-    stage: Callable[[Batch], Batch]
-    aside: Callable[[Any], dict[str, Any]]
+    def __call__(self, *batches: Batch) -> dict[str, Any]:
+        """Return one batch with the fields of all batches, in their order.
 
-    def __call__(self, batch: Batch) -> Batch:
-        """The batch after the stage."""
-        return self.stage(batch)
-
-    def host_fields(self, fields: Any) -> dict[str, Any]:
-        """What rides beside it then."""
-        return self.aside(fields)
-
-
-def unchanged(batch: Batch) -> Batch:
-    """The batch."""
-    return batch
-
-
-def nothing(batch: Batch) -> Batch:  # noqa: ARG001 - a stage
-    """A batch without fields."""
-    return {}
-
-
-Path: TypeAlias = tuple[Any, ...]
-"""Keys of dicts, from the outside in."""
-
-Option: TypeAlias = tuple[int | str, ...]
-
-
-def changed(batch: Batch, name: str, change: Callable[[Any], jax.Array]) -> Batch:
-    """The batch with another array as the field ``name``.
-
-    Raises:
-        StageError: It has no such field.
-    """
-    leaves, form = jax.tree_util.tree_flatten_with_path(batch)
-    found = [number for number, (path, _) in enumerate(leaves) if _dotted(path) == name]
-    arrays = [leaf for _, leaf in leaves]
-    if len(found) != 1:
-        raise no_such_field(batch, name, ("field",))
-    arrays[found[0]] = change(arrays[found[0]])
-    return jax.tree.unflatten(form, arrays)
-
-
-def has(batch: Batch, name: str) -> bool:
-    """Whether there is a field, or a dict of fields, that is called ``name``."""
-    return isinstance(batch, Mapping) and any(True for _ in _paths(batch, name))
-
-
-def path_of(batch: Batch, name: str, option: Option) -> Path:
-    """Where the field ``name`` is in nested dicts, or the dict of fields that is called so.
-
-    Raises:
-        StageError: It is nowhere, or at two places, or the batch is no dict.
-    """
-    if not isinstance(batch, Mapping):
-        raise StageError(f"the batch is a {type(batch).__name__}, not a dict of named fields", option)
-    paths = list(_paths(batch, name))
-    if len(paths) != 1:
-        raise no_such_field(batch, name, option)
-    return paths[0]
-
-
-def at(batch: Batch, path: Path) -> Any:
-    """What is there."""
-    for key in path:
-        batch = batch[key]
-    return batch
-
-
-def without(batch: Batch, path: Path) -> dict[Any, Any]:
-    """The batch without what is there, and without the dicts that this leaves empty."""
-    key, *inner = path
-    rest = without(batch[key], tuple(inner)) if inner else {}
-    return {name: rest if name == key else value for name, value in batch.items() if name != key or rest}
-
-
-def put(batch: Batch, name: str, value: Any, option: Option) -> dict[Any, Any]:
-    """The batch with a value under a name, whose dots lead into nested dicts.
-
-    Raises:
-        StageError: The name is taken.
-    """
-    key, _, inner = name.partition(".")
-    if not inner:
-        if key in batch:
-            raise StageError(f"the name {name!r} is taken by another field; choose one that is free", option)
-        return {**batch, key: value}
-    held = batch.get(key, {})
-    if not isinstance(held, Mapping):
-        raise StageError(f"{key!r} is a field, which {inner!r} cannot be put into; choose another name", option)
-    return {**batch, key: put(held, inner, value, option)}
-
-
-def _paths(batch: Mapping[Any, Any], name: str) -> Iterator[Path]:
-    for key, value in batch.items():
-        if str(key) == name:
-            yield (key,)
-        elif isinstance(value, Mapping) and name.startswith(f"{key}."):
-            yield from ((key, *path) for path in _paths(value, name.removeprefix(f"{key}.")))
-
-
-def _dotted(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".") or "record"
+        Raises:
+            SpecError: A batch is no dict, or two batches have the same field. The message gives the number of the batch,
+                counted in the order of the edges into the node.
+        """
+        merged: dict[str, Any] = {}
+        number_of: dict[str, int] = {}
+        for number, batch in enumerate(batches):
+            if not isinstance(batch, Mapping):
+                raise SpecError(
+                    f"MergeFields needs input {number} to be a dict of named fields, not {type(batch).__name__}"
+                )
+            if taken := [name for name in batch if name in merged]:
+                raise SpecError(
+                    f"MergeFields: input {number} has the field {taken[0]!r}, and so has input {number_of[taken[0]]}; leave it "
+                    "out of one of them with SplitField, or give it another name"
+                )
+            merged.update(batch)
+            number_of.update(dict.fromkeys(batch, number))
+        return merged
 
 
 NewName = Annotated[str, StringConstraints(pattern=r"^[^.]+(\.[^.]+)*$")]
@@ -168,10 +132,10 @@ def _names_differ(fields: dict[str, str]) -> dict[str, str]:
 
 
 class Rename(Stage):
-    """Fields under other names; the others as they are. All at once, so that two can change places.
+    """Stage that gives fields other names, all at once, so that two fields can change places; other fields stay.
 
-    A dot leads into a nested dict, in the old and in the new name. Fields that ride beside the batch (text, objects) are
-    renamed as the others are.
+    A dot leads into a nested dict, in the old and in the new name. Host fields (text, bytes, objects) are renamed by the same
+    rule.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"type": "rename", "fields": {"img": "image"}}]})
@@ -182,73 +146,66 @@ class Rename(Stage):
     )
 
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
-        """The stage in two parts, for the batch and for what rides beside it."""
+        """Return the stage, in two parts if the records have host fields."""
         self(spec)
-        held, host_fields = split_host_fields(spec)
-        return WithBeside(name=self.type, stage=self._for(held), aside=self._for(host_fields)) if host_fields else self
+        return _in_two_parts(self, spec, self._for_fields_of)
 
-    def _for(self, part: Batch) -> Callable[..., Batch]:
-        """The stage for batches that have these of the fields."""
-        names = {old: new for old, new in self.fields.items() if has(part, old)}
+    def _for_fields_of(self, part: Batch) -> Callable[..., Batch]:
+        names = {old: new for old, new in self.fields.items() if has_field(part, old)}
         return self.model_copy(update={"fields": names}) if names else unchanged
 
     def __call__(self, batch: Batch) -> dict[Any, Any]:
-        """The batch, its fields renamed."""
+        """Return the batch with its fields renamed."""
         paths = {old: path_of(batch, old, ("fields", old)) for old in self.fields}
-        values = {old: at(batch, path) for old, path in paths.items()}
+        values = {old: value_at(batch, path) for old, path in paths.items()}
         for old, path in paths.items():
             if any(path != other and path[: len(other)] == other for other in paths.values()):
                 raise StageError(
                     f"{old!r} is in a dict that is renamed as a whole; rename one of them", ("fields", old)
                 )
-            batch = without(batch, path)
+            batch = without_path(batch, path)
         for old, new in self.fields.items():
-            batch = put(batch, new, values[old], ("fields", old))
+            batch = with_new_field(batch, new, values[old], ("fields", old))
         renamed: dict[Any, Any] = batch
         return renamed
 
 
-def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
-        raise ValueError(f"the field {twice[0]!r} is named twice; name it once")
-    return names
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageWithHostFields:
+    """Stage in two parts: ``stage`` runs on the batch in compiled code, ``on_host_fields`` on the dict of host fields."""
+
+    name: str
+    stage: Callable[[Batch], Batch]
+    on_host_fields: Callable[[Any], dict[str, Any]]
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Return the batch after the stage."""
+        return self.stage(batch)
+
+    def host_fields(self, fields: Any) -> dict[str, Any]:
+        """Return the host fields after the stage."""
+        return self.on_host_fields(fields)
 
 
-class Select(Stage):
-    """The fields that are named, and no others; of a dict of fields, all that are in it.
-
-    Fields that ride beside the batch (text, objects) are kept or left out as the others are. A pipeline that leaves them all
-    out can be compiled whole.
-    """
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "select", "fields": ["image", "label"]}]})
-
-    type: Literal["select"] = "select"
-    fields: Annotated[tuple[Name, ...], AfterValidator(_each_once)] = Field(
-        min_length=1, json_schema_extra={"uniqueItems": True}, description="The fields to keep, by dotted name."
-    )
-
-    def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
-        """The stage in two parts, for the batch and for what rides beside it."""
-        self(spec)
-        held, host_fields = split_host_fields(spec)
-        return WithBeside(name=self.type, stage=self._for(held), aside=self._for(host_fields)) if host_fields else self
-
-    def _for(self, part: Batch) -> Callable[..., Batch]:
-        """The stage for batches that have these of the fields."""
-        names = tuple(name for name in self.fields if has(part, name))
-        return self.model_copy(update={"fields": names}) if names else nothing
-
-    def __call__(self, batch: Batch) -> dict[Any, Any]:
-        """The batch of these fields alone."""
-        selected: dict[Any, Any] = {}
-        for number, name in enumerate(self.fields):
-            path = path_of(batch, name, ("fields", number))
-            selected = put_at(selected, path, at(batch, path))
-        return selected
+def unchanged(batch: Batch) -> Batch:
+    """Return the batch as it is."""
+    return batch
 
 
-def put_at(batch: dict[Any, Any], path: tuple[Any, ...], value: Any) -> dict[Any, Any]:
-    """The batch with a value there; what was selected before with all that it holds, or a part of it, stays one."""
-    key, *inner = path
-    return {**batch, key: put_at(batch.get(key, {}), tuple(inner), value) if inner else value}
+def empty_batch(batch: Batch) -> Batch:  # noqa: ARG001 - a stage
+    """Return a batch without fields."""
+    return {}
+
+
+WithBeside: Final = StageWithHostFields  # names in pickles of pipelines that version 0.1.0 wrote
+nothing: Final = empty_batch
+
+
+def _in_two_parts(
+    stage: Stage, spec: ElementSpec, for_fields_of: Callable[[ElementSpec], Callable[..., Batch]]
+) -> Callable[..., Batch]:
+    """Return ``stage`` itself for a spec without host fields, else its device part and its host part as one stage."""
+    on_device, on_host = split_host_fields(spec)
+    if not on_host:
+        return stage
+    return StageWithHostFields(name=stage.type, stage=for_fields_of(on_device), on_host_fields=for_fields_of(on_host))

@@ -15,7 +15,7 @@ from datarax_core.errors import StageError
 from datarax_core.records.spec import Batch, ElementSpec
 from datarax_core.registry.stages import Stage
 
-from .fields import changed, field_of
+from .field_paths import change_field, field_of
 
 FloatName: TypeAlias = Literal["float32", "float16", "bfloat16", "float64"]
 """The dtypes of numbers with a fraction."""
@@ -108,7 +108,7 @@ class Cast(Stage):
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch with the field cast."""
-        return changed(batch, self.field, self._cast)
+        return change_field(batch, self.field, self._cast)
 
     def _cast(self, array: Any) -> jax.Array:
         array = jnp.asarray(array)
@@ -163,7 +163,7 @@ class OneHot(Stage):
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch with the classes as rows."""
-        return changed(batch, self.field, self._rows)
+        return change_field(batch, self.field, self._rows)
 
     def _rows(self, labels: Any) -> jax.Array:
         labels = jnp.asarray(labels)
@@ -217,7 +217,7 @@ class Rescale(Stage):
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch with the field rescaled."""
-        return changed(batch, self.field, self._rescaled)
+        return change_field(batch, self.field, self._rescaled)
 
     def _rescaled(self, array: Any) -> jax.Array:
         array = jnp.asarray(array)

@@ -18,7 +18,7 @@ from datarax_core.extensions.hooks import Hooks
 from datarax_core.pipeline.build import build_source
 from datarax_core.registry.pipeline_config import parse_config
 from datarax_core.registry.sources import SourceRegistry
-from datarax_core.stages.fields import field_of
+from datarax_core.stages.field_paths import field_of
 from datarax_core.workers.pool import Workers
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datarax_core import MergeFields, Pipeline, Rebatch, SpecError, SplitField
+from datarax_core import MergeFields, Pipeline, Rebatch, Select, SpecError, SplitField
 
 MakeSource = Callable[..., Any]
 
@@ -153,12 +153,21 @@ def test_fields_come_in_the_order_in_which_they_were_named() -> None:
 
 def test_an_unknown_field_is_refused_with_what_there_is(make_source: MakeSource) -> None:
     pipeline = Pipeline(source=make_source(10), stages=[SplitField(["image", "id", "label"])], batch_size=5)
-    with pytest.raises(SpecError, match=r"^SplitField: the batch has no field 'image', 'label'; it has 'id', 'x'"):
+    with pytest.raises(SpecError, match=r"^the records have no field 'image' \(fields: id, x\)\n") as refused:
         next(iter(pipeline))
+    assert "in stage 0 (SplitField) of the pipeline" in refused.value.__notes__
+
+
+@pytest.mark.parametrize("names", [["pose"], ["id", "pose.left"], ["pose.right", "pose.left"], ["pose.left", "pose"]])
+def test_split_field_keeps_the_fields_that_select_keeps(names: list[str]) -> None:
+    batch = {"id": 1, "pose": {"left": 2, "right": 3}, "x": 4}
+    kept, selected = SplitField(names)(batch), Select(fields=tuple(names))(batch)
+    assert kept == selected
+    assert list(kept) == list(selected)
 
 
 def test_batches_without_names_are_refused() -> None:
-    with pytest.raises(SpecError, match=r"^SplitField needs a batch to be a dict of named fields, not tuple$"):
+    with pytest.raises(SpecError, match=r"^the batch is a tuple, not a dict of named fields$"):
         SplitField("x")((1, 2))
     with pytest.raises(SpecError, match=r"^MergeFields needs input 1 to be a dict of named fields, not list$"):
         MergeFields()({"x": 1}, [2])
@@ -183,7 +192,7 @@ def test_a_field_that_two_inputs_have_is_refused_with_both(make_source: MakeSour
     ("fields", "kind", "message"),
     [
         ([], ValueError, r"^SplitField was given no field, and would leave an empty batch; name one at least$"),
-        (["a", "b", "a"], ValueError, r"^SplitField was given the field 'a' twice; name each once$"),
+        (["a", "b", "a"], ValueError, r"^the field 'a' is named twice; name it once$"),
         ([1], TypeError, r"^SplitField takes a list of field names, such as \['image', 'label'\], not \[1\]$"),
         (3, TypeError, r"^SplitField takes a list of field names, such as \['image', 'label'\], not 3$"),
     ],

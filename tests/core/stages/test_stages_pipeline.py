@@ -180,7 +180,7 @@ def test_text_that_is_left_is_refused_in_compiled_routes(make_source: MakeSource
          r"^stages\[0\]\.fields\.text: 'image' is a field, which 'b' cannot be put into"),
         ([Rename(fields={"text": "image"})], r"^stages\[0\]\.fields\.text: the name 'image' is taken"),
         ([Cast(field="text", dtype="int8")],
-         r"^stages\[0\]\.field: field 'text' is <U8, which rides beside the batch: no device has it, and no stage is"),
+         r"^stages\[0\]\.field: field 'text' is <U8, which no device has: it stays on the host, and no stage is"),
         ([Encode(field="x")], r"^stages\[0\]: the field is missing"),
     ],
 )  # fmt: skip
