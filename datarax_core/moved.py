@@ -60,6 +60,13 @@ _MODULES: Final = {
 }
 """For each old path, the modules in which its names are looked up; all of them below ``datarax_core``."""
 
+_RENAMED: Final = {
+    "datarax_core._cursor._Run": "RunState",
+    "datarax_core._source_parts.SourceParts": "SavedWork",
+    "datarax_core.streaming._HostParts": "StreamState",
+}
+"""New names of classes that pickles name."""
+
 
 def forward_core() -> None:
     """Make the modules of core importable by the paths they had in version 0.1.0."""
@@ -99,6 +106,7 @@ class _MovedModules:
         module = ModuleType(spec.name, f"Stand-in for a module that was moved to {', '.join(homes)}.")
 
         def get(name: str) -> Any:
+            name = _RENAMED.get(f"{spec.name}.{name}", name)
             for home in homes:
                 if hasattr(found := import_module(home), name):
                     return getattr(found, name)

@@ -8,6 +8,7 @@ from .access import Access, Capabilities, OrderKey
 from .blocks import BlockSize, record_blocks, verified_blocks
 from .columns import Columns, Form, Gather, columns_of
 from .eager import EagerSourceBase, Placement, fits_device_memory
+from .host_state import HostState
 from .local_files import LocalFilesOnlyMixin, not_on_this_machine
 from .metadata import MetadataManager, RecordMetadata
 from .module import DataraxModule, Ledger, StructuralModule, checked_rngs
@@ -27,6 +28,7 @@ __all__ = [
     "EagerSourceBase",
     "Form",
     "Gather",
+    "HostState",
     "Ledger",
     "LocalFilesOnlyMixin",
     "MetadataManager",

@@ -20,20 +20,18 @@ from datarax_core.order.reader import OrderReader, chunk_size_of
 from datarax_core.records.spec import Batch, ElementSpec, check_batch, device_spec, named_fields, split_host_fields
 
 from .columns import RecordCache
+from .host_state import HostState
 from .module import StructuralModule
 
 
-class SourceParts:
-    """What a source holds on the host to save work; outside of its graph, and in no state."""
+class SavedWork(HostState):
+    """Results that a source keeps so that the same work is not done twice; clones and pickles start without them."""
 
     def __init__(self) -> None:
         self.cache: RecordCache | None = None
         self.spec: ElementSpec | None = None
         self.placed = PlacedOnce()
         self.callback = threading.Lock()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return SourceParts, ()  # a pickle carries no work that can be done again
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class MergedRecords:
     def __call__(self, state: Any, indices: jax.Array) -> Batch:
         """Return the records at traced int (k,) ``indices``."""
         source = nnx.merge(self.graphdef, state)
-        source._host = SourceParts()  # noqa: SLF001 - of its class, here and below
+        source._saved_work = SavedWork()  # noqa: SLF001 - of its class, here and below
         batch: Batch = source._checked_records(indices)  # noqa: SLF001
         return batch
 
@@ -89,7 +87,7 @@ class RecordAccess(StructuralModule):
         words = self._first_key(rngs)
         self.order_key = None if words is None else OrderKey(words)
         self.is_random_order = self.stochastic
-        self._host = SourceParts()
+        self._saved_work = SavedWork()
 
     # -- what an author writes -----------------------------------------------------------------------------------------------
 
@@ -212,13 +210,13 @@ class RecordAccess(StructuralModule):
 
     def record_cache(self) -> RecordCache | None:
         """Where records that were read once are kept; None if the config does not say ``cacheable``."""
-        if self.config.cacheable and self._host.cache is None:
-            self._host.cache = RecordCache(self.num_records, self.element_spec())
-        return self._host.cache
+        if self.config.cacheable and self._saved_work.cache is None:
+            self._saved_work.cache = RecordCache(self.num_records, self.element_spec())
+        return self._saved_work.cache
 
     def reset_cache(self) -> None:
         """Drop the records kept for ``cacheable``; the next fetch reads them again."""
-        self._host.cache = None
+        self._saved_work.cache = None
 
     def get_batch_at(self, start: int | jax.Array, size: int, key: Any = None) -> Batch:
         """The records at positions ``start .. start + size``: stateless, and traceable in ``start`` and ``key``.
@@ -254,7 +252,7 @@ class RecordAccess(StructuralModule):
     @property
     def callback_lock(self) -> threading.Lock:
         """Held while the host answers compiled code: the devices of a mesh ask at once, and authors read without locks."""
-        return self._host.callback
+        return self._saved_work.callback
 
     def require_no_host_fields(self) -> None:
         """Refuse compiled code if there are fields that no device has."""
@@ -275,13 +273,19 @@ class RecordAccess(StructuralModule):
         one program. ``sharding`` puts a copy of them on every device that it names; None leaves them where they are.
         """
         graphdef, state = nnx.split(self.bare())
-        return MergedRecords(graphdef), state if sharding is None else self._host.placed.put(state, sharding)
+        return MergedRecords(graphdef), state if sharding is None else self._saved_work.placed.put(state, sharding)
 
     def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ARG002 - what a subclass needs
         """The fields of a *device* source that no device has, at concrete ``indices``."""
         return {}
 
     # -- inside --------------------------------------------------------------------------------------------------------------
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # nnx leaves it without types
+        if "_host" in vars(self):  # the name that pickles of version 0.1.0 have
+            delattr(self, "_host")
+            self._saved_work = SavedWork()
 
     def _length(self) -> int:
         if not hasattr(type(self), "__len__"):
@@ -295,10 +299,10 @@ class RecordAccess(StructuralModule):
             )
 
     def _checked_records(self, indices: Any) -> Batch:
-        if self._host.spec is None:
-            self._host.spec = self.element_spec()
+        if self._saved_work.spec is None:
+            self._saved_work.spec = self.element_spec()
         try:
-            batch, spec = self.get_records(indices), self._host.spec
+            batch, spec = self.get_records(indices), self._saved_work.spec
         except StopIteration as error:  # a loop would take it for its own end
             raise RuntimeError(f"{self.title} raised StopIteration for records that its length says it has") from error
         if isinstance(indices, jax.core.Tracer):
@@ -313,11 +317,3 @@ class RecordAccess(StructuralModule):
         if rngs is self.rngs:  # others are nnx.Rngs(seed), which have every stream
             self.ensure_rng_streams([self.stream_name or "default"])
         return np.asarray(key_data(rngs[self.stream_name or "default"]()))  # type: ignore[index]  # checked above
-
-    def _renew_host_state(self) -> None:
-        super()._renew_host_state()
-        self._host = SourceParts()
-
-    def _drop_host_state(self) -> None:
-        super()._drop_host_state()
-        del self._host

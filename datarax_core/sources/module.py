@@ -1,28 +1,29 @@
 """What every part of a pipeline is: a Flax NNX module with a validated config, a name, random streams and statistics."""
 
-import copy
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Self
 
 from flax import nnx
 
 from datarax_core.config.models import DataraxModuleConfig, StructuralConfig
 
+from .host_state import HostState, drop_host_states, renew_host_states
 from .state import require_dict, restore_variables, variable_state
 
 
-class Ledger:
-    """What a module notes about itself on the host.
+@dataclass(eq=False)
+class Ledger(HostState):
+    """Counts and statistics of a module; a clone starts with those of the original."""
 
-    It stands outside of the module's graph (compared by identity), so that a count that moves on does not make
-    ``nnx.jit`` compile again.
-    """
+    applied: int = 0
+    skipped: int = 0
+    statistics: Any = None
+    statistics_were_reset: bool = False
 
-    def __init__(self) -> None:
-        self.applied = 0
-        self.skipped = 0
-        self.statistics: Any = None
-        self.statistics_were_reset = False
+    def constructor_data(self) -> tuple[Any, ...]:
+        """Return the counts and statistics."""
+        return self.applied, self.skipped, self.statistics, self.statistics_were_reset
 
 
 def checked_rngs(rngs: nnx.Rngs | None, title: str) -> nnx.Rngs | None:
@@ -68,6 +69,7 @@ class DataraxModule(nnx.Module):
     def clone(self) -> Self:
         """An independent twin: its own variables, counters and statistics; data that never changes is shared."""
         twin = nnx.clone(self)
+        renew_host_states(twin)
         for _, node in nnx.iter_graph(twin):
             if isinstance(node, DataraxModule):
                 node._renew_host_state()  # noqa: SLF001 - of this class
@@ -91,16 +93,17 @@ class DataraxModule(nnx.Module):
     def bare(self) -> Self:
         """A twin for compiled code, without what is on the host only: modules that are alike have equal bare graphs."""
         twin = nnx.clone(self)
+        drop_host_states(twin)
         for _, node in nnx.iter_graph(twin):
             if isinstance(node, DataraxModule):
                 node._drop_host_state()  # noqa: SLF001 - of this class
         return twin
 
     def _renew_host_state(self) -> None:
-        self._ledger = copy.copy(self._ledger)
+        """Do nothing; plugins that do not use `HostState` yet override this."""
 
     def _drop_host_state(self) -> None:
-        del self._ledger
+        """Do nothing; plugins that do not use `HostState` yet override this."""
 
     # -- state ----------------------------------------------------------------------------------------------------------
 

@@ -16,26 +16,27 @@ from datarax_core.order.selection import cut
 from datarax_core.records.spec import Batch, describe
 
 from .access import Capabilities, RecordAccess
+from .host_state import HostState
 from .state import Cursor, require_dict, require_keys, require_position, require_same, restore_variables, variable_state
 from .verification import Verified, verified
 
 
-class ElementBlock:
-    """The elements fetched last, and the stretch of the order they are of: work saved, in no state and no pickle."""
+class ElementBlock(HostState):
+    """The elements that a loop fetched last, with the positions they are at; clones and pickles start without them."""
 
     def __init__(self) -> None:
         self._elements: list[Any] = []
         self._start = 0
-        self._window: OrderReader | None = None
-        self._words: Any = None
+        self._reader: OrderReader | None = None
+        self._key_data: Any = None
 
     def at(self, source: "DataSourceModule", position: int, size: int) -> Any:
         """The element at ``position``; ``size`` of them are fetched if it is not among those held."""
-        words = source.order_key_data()
-        if self._window is None or self._words is not words:
-            self._window, self._words, self._elements = source.order_reader(size), words, []
+        key_data = source.order_key_data()
+        if self._reader is None or self._key_data is not key_data:
+            self._reader, self._key_data, self._elements = source.order_reader(size), key_data, []
         if not 0 <= position - self._start < len(self._elements):
-            indices: np.ndarray = self._window.take(position, size)
+            indices: np.ndarray = self._reader.take(position, size)
             self._elements, self._start = source.get_elements(indices), position
         return self._elements[position - self._start]
 
@@ -43,8 +44,10 @@ class ElementBlock:
         """The elements fetched and not asked for again yet, by position."""
         return dict(enumerate(self._elements, self._start))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(ElementBlock())
+    def __setstate__(
+        self, state: dict[str, Any]
+    ) -> None:  # only pickles of version 0.1.0 hold a dict, of an empty block
+        vars(self).update(vars(ElementBlock()))
 
 
 class ElementLoop:
@@ -366,13 +369,3 @@ class DataSourceModule(RecordAccess):
     def _reseed(self, seed: int) -> None:
         if self.order_key is not None:
             self.order_key.set_raw_value(self._drawn_key(nnx.Rngs(seed)))
-
-    def _renew_host_state(self) -> None:
-        super()._renew_host_state()
-        self._block = ElementBlock()
-        self.cursor.renew()
-
-    def _drop_host_state(self) -> None:
-        super()._drop_host_state()
-        del self._block
-        self.cursor.drop_run()

@@ -1,6 +1,7 @@
 """Where something stands, and how that is saved: a position, variables as plain JSON, checks that name what differs."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -13,14 +14,25 @@ from datarax_core.errors import StateError
 from datarax_core.order.order import HOST_LIMIT
 from datarax_core.order.permutation import DEVICE_LIMIT
 
+from .host_state import HostState
 
-class _Run:
-    """The pass that is under way: where it began, and which of its iterators is the current one."""
 
-    def __init__(self) -> None:
-        self.start = 0
-        self.resumed = True  # the next loop goes on from the position as it is: at the very start, and after a restore
-        self.number = 0
+@dataclass(eq=False)
+class RunState(HostState):
+    """The run (one loop over the stream) that is under way."""
+
+    start: int = 0
+    """The position at which the run began."""
+
+    resumed: bool = True
+    """Whether the next loop continues the run: True at the very start, and after a restore."""
+
+    number: int = 0
+    """Identifies the current iterator; a new number ends the iterators before it."""
+
+    def constructor_data(self) -> tuple[Any, ...]:
+        """Return the run: a clone is in the midst of the same one."""
+        return self.start, self.resumed, self.number
 
 
 class Cursor(nnx.Module):
@@ -29,7 +41,7 @@ class Cursor(nnx.Module):
     def __init__(self) -> None:
         self.base = 0
         self.offset = nnx.Variable(np.zeros((), np.int32))
-        self._run = _Run()
+        self._run = RunState()
 
     @property
     def is_traced(self) -> bool:
@@ -106,13 +118,8 @@ class Cursor(nnx.Module):
         self._run.number += 1
 
     def renew(self) -> None:
-        """Give this copy of a cursor a run of its own."""
-        run, self._run = self._run, _Run()
-        self._run.start, self._run.resumed = run.start, run.resumed
-
-    def drop_run(self) -> None:
-        """Leave nothing here but the position."""
-        del self._run
+        """Give this clone of a cursor a run of its own; `DataraxModule.clone` does so by itself."""
+        self._run = self._run.renewed()
 
 
 def _refuse_overflow(offset: Any) -> None:

@@ -1,7 +1,7 @@
 """Sources that are read forward only: what a stream over files, sockets or generators stands on."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from datarax_core.order.numbers import whole_number
 from datarax_core.records.spec import Batch
 
 from .epoch_reader import EpochReading, StreamPlace
+from .host_state import HostState
 from .source import DataSourceModule
 from .state import require_dict, require_keys, require_same, restore_variables, variable_state
 
@@ -38,7 +39,7 @@ class StreamingSourceBase(DataSourceModule):
             raise ValueError(
                 f"{self.title} is read forward only and keeps no records, which leaves cacheable nothing to do; leave it out"
             )
-        self._stream = _HostParts()
+        self._stream = StreamState()
 
     # -- what an author writes ------------------------------------------------------------------------------------------
 
@@ -196,41 +197,40 @@ class StreamingSourceBase(DataSourceModule):
             self._stream.reading = last
         return last
 
-    def _renew_host_state(self) -> None:
-        super()._renew_host_state()
-        self._stream = self._stream.renewed()
 
+@dataclass(eq=False)
+class StreamState(HostState):
+    """The place of a stream and its open reader; a clone stands at the same place and opens a reader of its own."""
 
-class _HostParts:
-    """Where a stream stands, and what reads it; outside of its graph."""
+    place: StreamPlace = field(default_factory=StreamPlace)
+    """The next record."""
 
-    def __init__(self) -> None:
-        self.place = StreamPlace()
-        self.reading: EpochReading | None = None
-        self._is_resumed = True  # the next loop goes on from here: at the very start, and after a restore
+    is_resumed: bool = True
+    """Whether the next loop goes on from `place`: True at the very start, and after a restore."""
+
+    reading: EpochReading | None = None
+    """The open reader; None if the next read opens one."""
+
+    def constructor_data(self) -> tuple[Any, ...]:
+        """Return `place` and `is_resumed`."""
+        return self.place, self.is_resumed
+
+    def __setstate__(self, state: dict[str, Any]) -> None:  # only pickles of version 0.1.0 hold a dict
+        self.place, self.is_resumed, self.reading = state["place"], state["_is_resumed"], None
 
     def begin_run(self) -> None:
         """Have the next element be the first of a new run, or of what a restored one has left."""
-        if not self._is_resumed or self.place.run_is_over:
+        if not self.is_resumed or self.place.run_is_over:
             self.place = self.place.next_run()
-        self._is_resumed = False
+        self.is_resumed = False
 
     def stand_at(self, place: StreamPlace) -> None:
         """Forget what is under way."""
         self.close()
-        self.place, self._is_resumed = place, True
+        self.place, self.is_resumed = place, True
 
     def close(self) -> None:
         """End what reads; files and generators behind it are closed."""
         if self.reading is not None:
             self.reading.close()
             self.reading = None
-
-    def renewed(self) -> "_HostParts":
-        """For a copy, which reads by itself."""
-        twin = _HostParts()
-        twin.place, twin._is_resumed = self.place, self._is_resumed
-        return twin
-
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"reading": None}
