@@ -3,6 +3,8 @@
 Imports `errors`.
 """
 
+from .dtypes import fits_device, limits, require_no_key
+from .elements import batch_of, element_spec_of
 from .narrowing import ALIGNMENT, aligned_empty
 from .spec import (
     Batch,
@@ -12,11 +14,9 @@ from .spec import (
     describe,
     device_spec,
     differences,
-    fits_device,
     named_fields,
     nbytes_of,
     nested_fields,
-    require_no_key,
     spec_of,
     split_host_fields,
     with_host_fields,
@@ -27,12 +27,15 @@ __all__ = [
     "Batch",
     "ElementSpec",
     "aligned_empty",
+    "batch_of",
     "batch_struct",
     "check_batch",
     "describe",
     "device_spec",
     "differences",
+    "element_spec_of",
     "fits_device",
+    "limits",
     "named_fields",
     "nbytes_of",
     "nested_fields",

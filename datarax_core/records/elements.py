@@ -1,7 +1,7 @@
-"""Elements that somebody else's data set gives, one by one, as batches that an element spec describes.
+"""Batches and element specs of single elements, as data sets of other libraries and decoders give them.
 
-Dicts and tuples are structure, nested as they may be. Everything else is a field: what NumPy makes of it. Text and bytes,
-whose NumPy dtypes would depend on the longest, are kept as objects.
+Dicts and tuples, nested to any depth, are structure. Every other value is a field: the array that NumPy makes of it. Text
+and bytes are kept as objects, since their NumPy dtypes would depend on the longest value.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,15 @@ from .spec import Batch, ElementSpec, differences
 _OBJECT = np.dtype(object)
 
 _PLAIN = (bool, int, float, complex, list)
-"""What has no dtype of its own."""
+"""Types of values that have no dtype of their own, and take that of the element spec."""
 
 
 def element_spec_of(element: Any, origin: str) -> ElementSpec:
-    """The element spec of records of which this is one; errors call it ``origin``.
+    """Return the element spec of a data set from one of its elements; errors call the element ``origin``.
 
     Raises:
-        SpecError: There is nothing in it, or a field is None or no array; names the field.
+        SpecError: The element is empty, or a field is None or no array; names the field.
+        TypeError: A field is a masked array.
     """
     fields = _fields(element, origin)
     if not jax.tree.leaves(fields):
@@ -33,18 +34,24 @@ def element_spec_of(element: Any, origin: str) -> ElementSpec:
     return _spec_of(fields)
 
 
-def stacked(elements: Sequence[Any], spec: ElementSpec, origin_of: Callable[[int], str]) -> Batch:
-    """The elements as a batch; ``origin_of`` says what errors call the one in a row.
+def batch_of(elements: Sequence[Any], spec: ElementSpec, origin_of: Callable[[int], str]) -> Batch:
+    """Return elements as a batch of NumPy arrays that ``spec`` describes, one row an element.
 
-    Numbers and lists, which have no dtype of their own, take the spec's if their values fit it; arrays must have it.
+    Python's numbers, and lists of them, take the dtype of the spec if their values fit it; arrays must have it. Cost: about
+    0.1 us a number or text, a microsecond an array; more if an element holds anything else.
+
+    Args:
+        elements: Pytrees of values of one structure.
+        spec: The element spec of all of them.
+        origin_of: From a row to the name of its element in errors.
 
     Raises:
-        SpecError: An element is not like the spec; names the record, the field, what is expected and what was found.
+        SpecError: An element is not as the spec says; names the record, the field, what is expected and what was found.
     """
     try:
-        return _alike(elements, spec)
-    except _UnlikeError:
-        pass  # something that is to be looked at one by one, to be fitted or to be named
+        return _uniform_batch(elements, spec)
+    except _NotUniformError:
+        pass  # convert the elements one by one, and raise for the one that does not fit
     structs, form = jax.tree.flatten(spec)
     columns = [_column(len(elements), struct) for struct in structs]
     for row, element in enumerate(elements):
@@ -60,25 +67,33 @@ def stacked(elements: Sequence[Any], spec: ElementSpec, origin_of: Callable[[int
     return batch
 
 
-class _UnlikeError(Exception):
-    """Not every element has the structure, and the plain values of just the dtypes, that `_alike` is quick with."""
+class _NotUniformError(Exception):
+    """`_uniform_batch` cannot stack the elements: their structures, types or dtypes differ, or a value needs conversion."""
 
 
-def _alike(elements: Sequence[Any], spec: ElementSpec) -> Batch:
-    """The batch, column by column, of elements that are all alike; nothing is made for each field of each."""
+def _uniform_batch(elements: Sequence[Any], spec: ElementSpec) -> Batch:
+    """Return the batch of elements that have one structure and the dtypes of the spec, column by column.
+
+    This is the fast path: it makes no object for each field of each element.
+
+    Raises:
+        _NotUniformError: The elements need the slow path.
+    """
     if type(spec) is dict:
         if not all(type(element) is dict and len(element) == len(spec) for element in elements):
-            raise _UnlikeError
+            raise _NotUniformError
         try:
-            return {name: _alike([element[name] for element in elements], part) for name, part in spec.items()}
+            return {name: _uniform_batch([element[name] for element in elements], part) for name, part in spec.items()}
         except KeyError as missing:
-            raise _UnlikeError from missing
+            raise _NotUniformError from missing
     if type(spec) is tuple:
         if not all(type(element) is tuple and len(element) == len(spec) for element in elements):
-            raise _UnlikeError
-        return tuple(_alike(column, part) for column, part in zip(zip(*elements, strict=True), spec, strict=True))
+            raise _NotUniformError
+        return tuple(
+            _uniform_batch(column, part) for column, part in zip(zip(*elements, strict=True), spec, strict=True)
+        )
     if not isinstance(spec, jax.ShapeDtypeStruct):
-        raise _UnlikeError
+        raise _NotUniformError
     return _column_of(elements, spec)
 
 
@@ -87,22 +102,22 @@ def _column_of(values: Sequence[Any], struct: jax.ShapeDtypeStruct) -> np.ndarra
     column = _column(len(values), struct)
     if kinds == {np.ndarray}:
         if not all(value.dtype == struct.dtype and value.shape == struct.shape for value in values):
-            raise _UnlikeError
+            raise _NotUniformError
         for row, value in enumerate(values):
             column[row] = value
     elif struct.shape or len(kinds) != 1:
-        raise _UnlikeError
+        raise _NotUniformError
     elif _is_of(kind := kinds.pop(), struct.dtype):
         column[:] = values
     elif (kind is int and struct.dtype.kind in "iu") or (kind is float and struct.dtype.kind == "f"):
         _fill(column, values, kind)
     else:
-        raise _UnlikeError
+        raise _NotUniformError
     return column
 
 
 def _is_of(kind: type, dtype: np.dtype[Any]) -> bool:
-    """Whether every value of the type is of the dtype."""
+    """Return whether every value of the type has the dtype."""
     if kind in (str, bytes):
         return dtype == _OBJECT
     return kind is bool if dtype == np.bool_ else issubclass(kind, np.generic) and np.dtype(kind) == dtype
@@ -112,27 +127,27 @@ def _fill(column: np.ndarray, numbers: Sequence[Any], kind: type) -> None:
     try:
         array = np.array(numbers, np.int64 if kind is int else np.float64)
     except OverflowError as too_large:
-        raise _UnlikeError from too_large
+        raise _NotUniformError from too_large
     with np.errstate(all="ignore"):
         column[:] = array
     if not _is_kept(array, column):
-        raise _UnlikeError
+        raise _NotUniformError
 
 
 def _column(count: int, struct: jax.ShapeDtypeStruct) -> np.ndarray:
-    """A column to be filled; of numbers, in memory that a device can take over."""
+    """Return an unfilled column; columns of numbers lie in memory that a CPU device takes over."""
     shape = (count, *struct.shape)
     return np.empty(shape, struct.dtype) if struct.dtype.hasobject else aligned_empty(shape, struct.dtype)
 
 
 def _is_kept(given: np.ndarray, fitted: np.ndarray) -> bool:
-    """Whether integers are the same as before, and finite numbers still finite."""
+    """Return whether a conversion kept every integer unchanged and every finite number finite."""
     same = fitted == given if fitted.dtype.kind in "iu" else np.isfinite(fitted) == np.isfinite(given)
     return bool(np.all(same))
 
 
 class _Field:
-    """A value that is a leaf whatever JAX would make of it, and what errors call it."""
+    """A value of an element with its name in errors. JAX sees one leaf, also where the value is a list."""
 
     __slots__ = ("name", "origin", "value")
 
@@ -140,9 +155,9 @@ class _Field:
         self.value, self.name, self.origin = value, name, origin
 
     def array(self) -> np.ndarray:
-        """What NumPy makes of the value; text and bytes as objects."""
+        """Return the value as an array; text and bytes as objects."""
         if isinstance(self.value, str | bytes):
-            array = np.empty((), object)  # NumPy would make bytes of it that lose their trailing zeros
+            array = np.empty((), object)  # NumPy's dtypes of bytes drop trailing zeros
             array[()] = self.value
             return array
         if isinstance(self.value, np.ma.MaskedArray):
@@ -160,7 +175,7 @@ class _Field:
         return array.astype(object)
 
     def _texts(self, kind: type) -> np.ndarray:
-        """A list of text, or of bytes, as objects; not by way of NumPy's dtypes, which make text of numbers among them."""
+        """Return a list of text, or of bytes, as objects; with NumPy's dtypes, numbers among them would become text."""
         array = np.array(self.value, object)
         for item in array.flat:
             if not isinstance(item, kind):
@@ -171,7 +186,7 @@ class _Field:
         return array
 
     def like(self, struct: jax.ShapeDtypeStruct) -> np.ndarray:
-        """The same, in the dtype of the spec."""
+        """Return the value as an array of the shape and dtype of ``struct``; raise if it has others and cannot be converted."""
         array = self.array()
         if array.shape == struct.shape:
             if array.dtype == struct.dtype:
@@ -199,7 +214,7 @@ class _Field:
 
 
 def _fields(element: Any, origin: str, name: str = "") -> Any:
-    """The element with each value in a `_Field`."""
+    """Return the element with each value in a `_Field`, named by its dotted path; ``name`` is the path of the element."""
     at = f"{name}." if name else ""
     if isinstance(element, Mapping):
         if odd := [key for key in element if not isinstance(key, str)]:

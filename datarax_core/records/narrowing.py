@@ -1,4 +1,7 @@
-"""Checked narrowing of 64-bit fields: JAX keeps 32 bits unless x64 is on, and narrows without a word."""
+"""Host arrays as devices keep them: 64-bit fields narrowed with a check, and memory that a CPU device takes over.
+
+JAX keeps 32 bits unless x64 is on, and narrows without an error, whatever the values.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,7 +12,11 @@ import numpy as np
 
 from datarax_core.errors import NarrowingError, SpecError
 
-from .spec import Batch, fits_device, named_fields
+from .dtypes import fits_device, limits
+from .spec import Batch, named_fields
+
+ALIGNMENT: Final = 64
+"""Bytes. On a CPU, JAX takes over an array that starts at a multiple of this, and copies any other."""
 
 _CHUNK_BYTES = 1 << 24
 
@@ -17,14 +24,14 @@ _WIDE_BYTES = 8
 
 
 def narrow(batch: Batch, *, records: Sequence[int] | np.ndarray | None = None, origin: str = "") -> Batch:
-    """The batch with each NumPy leaf in the dtype that a device will hold; leaves that need no change are not copied.
+    """Return a batch with each NumPy leaf in the dtype that a device keeps; leaves that need no change are not copied.
 
     Cost: one pass over the 64-bit fields, none over the others.
 
     Args:
         batch: NumPy or JAX arrays.
-        records: The record index of each row, for messages; None if the rows are nobody's records.
-        origin: The title of the source that the records are of.
+        records: The record index of each row, for messages; None if the rows are no records of a source.
+        origin: The title of the source of the records, for messages.
 
     Raises:
         NarrowingError: A value does not fit; names field, origin, record (or row) and value.
@@ -40,7 +47,7 @@ def narrow(batch: Batch, *, records: Sequence[int] | np.ndarray | None = None, o
 
 
 def narrow_field(name: str, array: Any, *, records: Sequence[int] | np.ndarray | None = None, origin: str = "") -> Any:
-    """One field of `narrow`."""
+    """Return one field as `narrow` does; ``name`` is the name of the field in errors."""
     if not fits_device(array.dtype):
         raise SpecError(f"field {name!r} is {array.dtype}, which no device has; drop it, or iterate from Python")
     if not array.dtype.isnative:
@@ -49,39 +56,20 @@ def narrow_field(name: str, array: Any, *, records: Sequence[int] | np.ndarray |
     if array.dtype == dtype or isinstance(array, jax.Array):
         return array
     for start, chunk in _chunks(array):
-        if (bad := _unfit(chunk, dtype)) is not None:
-            place = np.unravel_index(bad, chunk.shape)
-            row = start + (int(place[0]) if chunk.ndim else 0)
+        if (flat := _first_unfit(chunk, dtype)) is not None:
+            index = np.unravel_index(flat, chunk.shape)
+            row = start + (int(index[0]) if chunk.ndim else 0)
             which = f"row {row}" if records is None else f"record {int(records[row])}"
             raise NarrowingError(
-                f"field {name!r}{origin and f' of {origin}'} is {array.dtype} and {chunk[place].item()} ({which}) does not "
+                f"field {name!r}{origin and f' of {origin}'} is {array.dtype} and {chunk[index].item()} ({which}) does not "
                 f"fit {dtype}, which is what a device keeps; convert the field, or run with JAX_ENABLE_X64=1"
             )
-    with np.errstate(under="ignore"):  # a float too small for 32 bits is rounded to what is nearest, like any other
+    with np.errstate(under="ignore"):  # floats too small for 32 bits are rounded to the nearest, as all floats are
         return array.astype(dtype)
 
 
-def _unfit(chunk: np.ndarray, dtype: np.dtype[Any]) -> int | None:
-    """Flat index of the first value that ``dtype`` cannot hold, or None."""
-    if not chunk.size:
-        return None
-    if np.issubdtype(dtype, np.integer):
-        limits = np.iinfo(dtype)
-        if chunk.min() >= limits.min and chunk.max() <= limits.max:
-            return None
-        return int(np.argmax((chunk < limits.min) | (chunk > limits.max)))
-    parts = [chunk.real, chunk.imag] if np.iscomplexobj(chunk) else [chunk]
-    for part in parts:
-        # the double that is nearest to float32's largest would still round to it: compare what the cast gives
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            overflown = np.isfinite(part) & ~np.isfinite(part.astype(np.float32))
-        if overflown.any():
-            return int(np.argmax(overflown))
-    return None
-
-
 def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, rows): pieces of some megabytes, so that a check of a memory-mapped field stays small."""
+    """Yield (first row, rows): pieces of some megabytes, so that checking a memory-mapped field takes little memory."""
     if not array.ndim:
         yield 0, array
         return
@@ -90,12 +78,27 @@ def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield start, array[start : start + rows]
 
 
-ALIGNMENT: Final = 64
-"""Bytes. On a CPU, JAX takes over an array that starts at a multiple of this, and copies any other."""
+def _first_unfit(chunk: np.ndarray, dtype: np.dtype[Any]) -> int | None:
+    """Return the flat index of the first value that ``dtype`` cannot hold, or None."""
+    if not chunk.size:
+        return None
+    if np.issubdtype(dtype, np.integer):
+        least, greatest = limits(dtype)
+        if chunk.min() >= least and chunk.max() <= greatest:
+            return None
+        return int(np.argmax((chunk < least) | (chunk > greatest)))
+    parts = [chunk.real, chunk.imag] if np.iscomplexobj(chunk) else [chunk]
+    for part in parts:
+        # The limit of float32 does not decide: doubles slightly above it round to it. Compare the result of the cast.
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            overflown = np.isfinite(part) & ~np.isfinite(part.astype(np.float32))
+        if overflown.any():
+            return int(np.argmax(overflown))
+    return None
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """A new array, not filled, which `jax.device_put` takes over without a copy on a CPU: write to it only before that."""
+    """Return a new, unfilled array that `jax.device_put` takes over without a copy on a CPU; write to it only before that."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
     memory = np.empty(size + ALIGNMENT, np.uint8)

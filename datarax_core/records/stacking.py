@@ -1,7 +1,8 @@
-"""One array of many values: what NumPy would change on the way there without a word is refused, by element.
+"""Stacking of Python and NumPy values to one array, without the silent conversions of NumPy.
 
-NumPy makes text of a number beside text, a number of a bool, floats of two integers of different sign, and forgets the
-zero bytes that a text ends with. Integers beside floats become floats here too, but only where that changes none of them.
+Among values of several types, NumPy turns a number into text if there is text, a bool into a number, and integers of
+different sign into floats; and it drops the zero bytes at the end of a text. Here such values are refused with the element
+that has them. Integers among floats become floats here too, but only if that changes none of them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,34 +13,38 @@ import numpy as np
 
 from datarax_core.errors import SpecError
 
-from .spec import fits_device, require_no_key
+from .dtypes import fits_device, require_no_key
 
 _DTYPES: Final = {kind: np.dtype(kind) for kind in (bool, float, complex, str, bytes)}
 
 _INT64: Final = np.dtype(np.int64)
 
-_EXACT: Final = 2**53  # up to here float64 holds every integer
+_EXACT: Final = 2**53  # float64 holds every integer up to this
 
-_CALLED: Final = {"U": "text", "S": "bytes", "O": "an object"}
+_WORDS: Final = {"U": "text", "S": "bytes", "O": "an object"}
 
 
-class Place(NamedTuple):
-    """Where values stand, for messages: in a field of the elements of what has a title."""
+class ValuePath(NamedTuple):
+    """The path to stacked values, for error messages: a field of the elements of a data set."""
 
-    name: str
+    field: str
+    """The name of the field."""
+
     title: str
+    """The title of the data set, such as a source's."""
+
     first: int = 0
-    """The element that the first value is of."""
+    """The index of the element that has the first value."""
 
     per_element: int = 1
-    """How many of the values each element has: more where they are the items of lists."""
+    """The number of consecutive values of one element: more than 1 for the items of lists."""
 
     def of(self, index: int) -> str:
-        """The value at ``index``, in words."""
-        return f"{self._item(index)}field {self.name!r} of {self._element(index)} of {self.title}"
+        """Return the full path of the value at ``index``, in words."""
+        return f"{self._item(index)}field {self.field!r} of {self._element(index)} of {self.title}"
 
-    def other(self, index: int) -> str:
-        """The same, where `of` said the rest already."""
+    def short(self, index: int) -> str:
+        """Return the path of another value in a sentence that has the full path of one: without field and title."""
         return f"{self._item(index)}{self._element(index)}"
 
     def _item(self, index: int) -> str:
@@ -49,82 +54,82 @@ class Place(NamedTuple):
         return f"element {self.first + index // self.per_element}"
 
 
-def stacked(values: Sequence[Any], place: Place) -> np.ndarray:
-    """Values, one an element, as one array; lists among them are arrays by the same rule.
+def array_of(values: Sequence[Any], path: ValuePath) -> np.ndarray:
+    """Stack values, one for each element, to one array; lists among the values become arrays by the same rules.
 
-    Cost: 0.1 us a number or text, half of one where kinds are mixed; a microsecond an array, and its bytes once.
+    Cost: 0.1 us a number or text if all have one type, 0.5 us if not; a microsecond an array, and one copy of its bytes.
 
     Raises:
-        SpecError: Values differ in shape, or have dtypes that no one dtype holds unchanged; names the element and both.
+        SpecError: Values differ in shape, or no dtype holds all of them unchanged; names two elements that conflict.
         TypeError: A value is a masked array, or holds PRNG keys.
     """
     kinds = set(map(type, values))
     if all(map(_is_scalar, kinds)):
-        return _of_scalars(values, kinds, place)
+        return _of_scalars(values, kinds, path)
     if kinds <= {list, tuple}:
-        return _of_lists(values, place)
-    return _of_arrays([_as_array(value, place, index) for index, value in enumerate(values)], place)
+        return _of_lists(values, path)
+    return _of_arrays([_as_array(value, path, index) for index, value in enumerate(values)], path)
 
 
 def _is_scalar(kind: type) -> bool:
-    """Whether values of this type are one number or text each, whose dtype the type tells."""
+    """Return whether each value of this type is a single number or text whose dtype follows from the type."""
     if issubclass(kind, np.generic):
         return issubclass(kind, np.number | np.bool_ | np.character) and not issubclass(kind, np.timedelta64)
     return kind is int or kind in _DTYPES
 
 
-def _of_lists(values: Sequence[Any], place: Place) -> np.ndarray:
-    _require_alike([(len(value),) for value in values], place)
+def _of_lists(values: Sequence[Any], path: ValuePath) -> np.ndarray:
+    _require_one_shape([(len(value),) for value in values], path)
     items = list(chain.from_iterable(values))
     if not items:
         return np.stack(list(map(np.asarray, values)))
-    inner = place._replace(per_element=place.per_element * len(values[0]))
-    array = stacked(items, inner)
+    inner = path._replace(per_element=path.per_element * len(values[0]))
+    array = array_of(items, inner)
     return array.reshape(len(values), len(values[0]), *array.shape[1:])
 
 
-def _as_array(value: Any, place: Place, index: int) -> np.ndarray:
-    require_no_key(place.of(index), value)
+def _as_array(value: Any, path: ValuePath, index: int) -> np.ndarray:
+    require_no_key(path.of(index), value)
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{place.of(index)} is masked, and its mask would be lost; fill it: array.filled(value)")
+        raise TypeError(f"{path.of(index)} is masked, and its mask would be lost; fill it: array.filled(value)")
     if isinstance(value, list | tuple) and value:
-        return stacked(value, Place(place.name, place.title, place.first + index // place.per_element, len(value)))
+        return array_of(value, ValuePath(path.field, path.title, path.first + index // path.per_element, len(value)))
     return np.asarray(value)
 
 
-def _of_arrays(arrays: list[np.ndarray], place: Place) -> np.ndarray:
-    _require_alike([array.shape for array in arrays], place)
+def _of_arrays(arrays: list[np.ndarray], path: ValuePath) -> np.ndarray:
+    _require_one_shape([array.shape for array in arrays], path)
     dtypes = [array.dtype for array in arrays]
     if len(set(dtypes)) > 1:
-        dtype = _common_dtype(dtypes, place)
+        dtype = _common_dtype(dtypes, path)
         integers = ((index, array) for index, array in enumerate(arrays) if array.dtype.kind in "iu")
-        _require_exact(((index, number) for index, array in integers for number in _large(array)), dtype, place)
+        _require_exact(((index, number) for index, array in integers for number in _large(array)), dtype, path)
         arrays = [array.astype(dtype, copy=False) for array in arrays]
     return np.stack(arrays)
 
 
-def _require_alike(shapes: list[tuple[int, ...]], place: Place) -> None:
+def _require_one_shape(shapes: list[tuple[int, ...]], path: ValuePath) -> None:
     for index, shape in enumerate(shapes):
         if shape != shapes[0]:
             raise SpecError(
-                f"{place.of(index)} has shape {list(shape)} where {place.other(0)} has {list(shapes[0])}; records of one "
+                f"{path.of(index)} has shape {list(shape)} where {path.short(0)} has {list(shapes[0])}; records of one "
                 "batch have one shape"
             )
 
 
-def _of_scalars(values: Sequence[Any], kinds: set[type], place: Place) -> np.ndarray:
+def _of_scalars(values: Sequence[Any], kinds: set[type], path: ValuePath) -> np.ndarray:
     if kinds == {int}:
-        return _of_integers(values, place)
+        return _of_integers(values, path)
     if len(kinds) == 1:
-        return _with_its_end(np.array(values), values)
+        return _keeping_zeros(np.array(values), values)
     dtypes = [_dtype_of(value) for value in values]
-    dtype = _common_dtype(dtypes, place)
+    dtype = _common_dtype(dtypes, path)
     integers = ((index, int(value)) for index, value in enumerate(values) if isinstance(value, int | np.integer))
-    _require_exact(integers, dtype, place)
-    return _with_its_end(np.array(values, dtype.kind if dtype.kind in "US" else dtype), values)
+    _require_exact(integers, dtype, path)
+    return _keeping_zeros(np.array(values, dtype.kind if dtype.kind in "US" else dtype), values)
 
 
-def _of_integers(values: Sequence[int], place: Place) -> np.ndarray:
+def _of_integers(values: Sequence[int], path: ValuePath) -> np.ndarray:
     low, high = min(values), max(values)
     for dtype in (np.int64, np.uint64):
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
@@ -132,11 +137,11 @@ def _of_integers(values: Sequence[int], place: Place) -> np.ndarray:
     if low < -(2**63) or high >= 2**64:
         return np.array(values, object)
     dtypes = [_dtype_of(value) for value in values]  # some are negative, and some need uint64
-    raise _conflict(dtypes, np.dtype(np.uint64), _INT64, place)
+    raise _conflict(dtypes, np.dtype(np.uint64), _INT64, path)
 
 
-def _with_its_end(array: np.ndarray, values: Sequence[Any]) -> np.ndarray:
-    """The array; of objects, where text or bytes end with zeros, which NumPy's own dtypes would forget."""
+def _keeping_zeros(array: np.ndarray, values: Sequence[Any]) -> np.ndarray:
+    """Return the array, of objects if a text or bytes end with a zero, which NumPy's own dtypes would drop."""
     zero = {"U": "\0", "S": b"\0"}.get(array.dtype.kind)
     if zero is None or not any(value[-1:] == zero for value in values):
         return array
@@ -149,24 +154,23 @@ def _dtype_of(value: Any) -> np.dtype[Any]:
     return _INT64 if -(2**63) <= value < 2**63 else np.dtype(np.uint64 if 0 <= value < 2**64 else object)
 
 
-def _common_dtype(dtypes: Sequence[np.dtype[Any]], place: Place) -> np.dtype[Any]:
-    """The dtype that holds values of all of these unchanged, integers beside floats apart."""
+def _common_dtype(dtypes: Sequence[np.dtype[Any]], path: ValuePath) -> np.dtype[Any]:
+    """Return the dtype that holds values of all these dtypes unchanged; integers among floats are checked by the caller."""
     different = list(dict.fromkeys(dtypes))
-    telling = {dtype.kind if dtype.kind in "US" else dtype: dtype for dtype in different}  # text of any length is text
-    for one, other in combinations(telling.values(), 2):
+    comparable = {dtype.kind if dtype.kind in "US" else dtype: dtype for dtype in different}  # ignores lengths of text
+    for one, other in combinations(comparable.values(), 2):
         if _joined(one, other) is None:
-            raise _conflict(dtypes, one, other, place)
+            raise _conflict(dtypes, one, other, path)
     common = np.result_type(*different)
     for dtype in different:
         if not np.can_cast(dtype, common, "safe"):
-            raise _conflict(dtypes, different[0], dtype, place)
+            raise _conflict(dtypes, different[0], dtype, path)
     return common
 
 
 def _joined(one: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any] | None:
-    """The dtype for values of both, or None."""
-    kinds = _kind(one), _kind(other)
-    if kinds[0] != kinds[1]:
+    """Return the dtype for values of both dtypes, or None."""
+    if _family(one) != _family(other):
         return None
     try:
         joined = np.result_type(one, other)
@@ -176,40 +180,42 @@ def _joined(one: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any] | None:
     return None if are_integers and joined.kind not in "iu" else joined
 
 
-def _kind(dtype: np.dtype[Any]) -> str:
-    """What only meets its like: numbers, text, spans of one unit, structures of one form."""
+def _family(dtype: np.dtype[Any]) -> str:
+    """Return a name that is the same for dtypes that may be joined: numbers, text, dates of one unit, equal structures."""
     if dtype.kind in "mM":
         return f"{dtype.kind}{np.datetime_data(dtype)}"
-    if dtype.kind in "iufc" or (dtype.kind == "V" and fits_device(dtype)):  # bfloat16 and its like are V to NumPy
+    if dtype.kind in "iufc" or (dtype.kind == "V" and fits_device(dtype)):  # JAX's own dtypes, such as bfloat16, are V
         return "number"
     return str(dtype) if dtype.kind == "V" else dtype.kind
 
 
-def _conflict(dtypes: Sequence[np.dtype[Any]], one: np.dtype[Any], other: np.dtype[Any], place: Place) -> SpecError:
+def _conflict(dtypes: Sequence[np.dtype[Any]], one: np.dtype[Any], other: np.dtype[Any], path: ValuePath) -> SpecError:
     first, second = sorted((dtypes.index(one), dtypes.index(other)))
     return SpecError(
-        f"{place.of(second)} is {_called(dtypes[second])} where {place.other(first)} is {_called(dtypes[first])}, and no "
+        f"{path.of(second)} is {_in_words(dtypes[second])} where {path.short(first)} is {_in_words(dtypes[first])}, and no "
         "dtype holds both unchanged; convert them: a field has one dtype"
     )
 
 
-def _called(dtype: np.dtype[Any]) -> str:
-    return _CALLED.get(dtype.kind, str(dtype))
+def _in_words(dtype: np.dtype[Any]) -> str:
+    return _WORDS.get(dtype.kind, str(dtype))
 
 
 def _large(array: np.ndarray) -> list[int]:
+    """Return the integers of an array that float64 may not hold."""
     if array.dtype.itemsize < 8:
         return []
     large: list[int] = array[(array > _EXACT) | (array < -_EXACT)].tolist()
     return large
 
 
-def _require_exact(integers: Iterable[tuple[int, int]], dtype: np.dtype[Any], place: Place) -> None:
+def _require_exact(integers: Iterable[tuple[int, int]], dtype: np.dtype[Any], path: ValuePath) -> None:
+    """Raise if ``dtype`` is one of floats and would change an integer; ``integers`` are (index of the value, integer)."""
     if dtype.kind not in "fc":
         return
     for index, number in integers:
         if not -_EXACT <= number <= _EXACT and int(float(number)) != number:
             raise SpecError(
-                f"{place.of(index)} is the integer {number}, which would change in {dtype}, the dtype that the values beside "
-                "it need; convert them: a field has one dtype"
+                f"{path.of(index)} is the integer {number}, which would change in {dtype}, the dtype that the other "
+                "values need; convert them: a field has one dtype"
             )

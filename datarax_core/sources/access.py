@@ -11,7 +11,7 @@ from flax import nnx
 
 from datarax_core.config.models import SourceConfig, StructuralConfig
 from datarax_core.devices.callbacks import records_by_callback
-from datarax_core.devices.layout import PlacedOnce
+from datarax_core.devices.placement import PlacedOnce
 from datarax_core.errors import SpecError
 from datarax_core.order.numbers import whole_number
 from datarax_core.order.order import Order, epochs_of

@@ -9,12 +9,13 @@ import jax
 import numpy as np
 from jax.tree_util import tree_leaves_with_path
 
-from datarax_core.devices.layout import put, read_rows, reference_to
+from datarax_core.devices.placement import put, read_rows, reference_to
 from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT
+from datarax_core.records.dtypes import fits_device, require_no_key
 from datarax_core.records.narrowing import aligned_empty, narrow_field
-from datarax_core.records.spec import Batch, ElementSpec, fits_device, named_fields, nested_fields, require_no_key
-from datarax_core.records.stacking import Place, stacked
+from datarax_core.records.spec import Batch, ElementSpec, named_fields, nested_fields
+from datarax_core.records.stacking import ValuePath, array_of
 
 
 class RecordCache:
@@ -248,7 +249,7 @@ def _column(name: str, values: Any, title: str) -> Any:
         )
     require_no_key(f"column {name!r} of {title}", values)
     if isinstance(values, list | tuple) and values and not isinstance(values[0], Mapping):
-        return stacked(values, Place(name, title))
+        return array_of(values, ValuePath(name, title))
     if not isinstance(values, np.ndarray | jax.Array):
         try:
             values = np.asarray(values)
@@ -291,7 +292,7 @@ def _field(name: str, values: list[Any], title: str) -> np.ndarray:
         raise TypeError(
             f"field {name!r} of the elements of {title} is a dict; elements are flat, so give its entries names"
         )
-    return stacked(values, Place(name, title))
+    return array_of(values, ValuePath(name, title))
 
 
 def _require_alike(elements: list[Any], alike: Callable[[Any], bool], fields: list[Any], title: str) -> None:

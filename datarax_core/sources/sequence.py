@@ -13,7 +13,7 @@ from datarax_core.config.base import Flag
 from datarax_core.config.models import StructuralConfig, require_stochastic, shuffling_is_stochastic
 from datarax_core.errors import SpecError
 from datarax_core.order.numbers import seed_number
-from datarax_core.records.elements import element_spec_of, stacked
+from datarax_core.records.elements import batch_of, element_spec_of
 from datarax_core.records.spec import Batch, ElementSpec
 
 from .source import DataSourceModule
@@ -105,7 +105,7 @@ class SequenceSource(DataSourceModule):
             raise IndexError(f"record {indices[outside][0]} is out of range: {self.title} has {self.length} records")
         spec = self.element_spec()
         elements = self._elements.read(indices, self.title)
-        return stacked(elements, spec, lambda row: f"record {indices[row]} of {self.title}")
+        return batch_of(elements, spec, lambda row: f"record {indices[row]} of {self.title}")
 
     def constructor_data(self) -> tuple[Any, ...]:
         """The data set, with how it is read and its element spec."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from datarax_core.devices.layout import put
+from datarax_core.devices.placement import put
 from datarax_core.errors import StateError
 from datarax_core.order.order import HOST_LIMIT
 from datarax_core.order.permutation import DEVICE_LIMIT

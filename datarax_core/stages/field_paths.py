@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import jax
 
 from datarax_core.errors import StageError, did_you_mean
-from datarax_core.records.spec import Batch, ElementSpec, fits_device, named_fields
+from datarax_core.records.dtypes import fits_device
+from datarax_core.records.spec import Batch, ElementSpec, named_fields
 
 Path: TypeAlias = tuple[Any, ...]
 """Keys of nested dicts, from the outermost in."""

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from datarax_core.config.base import Count, Flag, Name, Real
 from datarax_core.errors import StageError
+from datarax_core.records.dtypes import limits
 from datarax_core.records.spec import Batch, ElementSpec
 from datarax_core.registry.stages import Stage
 
@@ -59,17 +60,6 @@ def is_float(dtype: Any) -> bool:
     return bool(jnp.issubdtype(dtype, np.floating))
 
 
-def limits(dtype: Any) -> tuple[float, float]:
-    """The least and the greatest finite value; integers as Python's, which are exact."""
-    if dtype == np.bool_:
-        return 0, 1
-    if is_integer(dtype):
-        info = jnp.iinfo(dtype)  # type: ignore[no-untyped-call]  # its stubs leave the types out
-        return int(info.min), int(info.max)
-    greatest = float(_float_info(dtype).max)
-    return -greatest, greatest
-
-
 def holds(to: Any, dtype: Any) -> bool:
     """Whether every value of ``dtype`` is one of ``to``."""
     (least, greatest), (lowest, highest) = limits(dtype), limits(to)
@@ -82,7 +72,7 @@ def holds(to: Any, dtype: Any) -> bool:
 
 
 def _float_info(dtype: Any) -> Any:
-    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]  # as above
+    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]  # its stubs leave the types out
 
 
 class Cast(Stage):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from datarax_core.devices.layout import read_rows, reference_to, write_rows
+from datarax_core.devices.placement import read_rows, reference_to, write_rows
 
 from .randomness import takes_record_indices
 

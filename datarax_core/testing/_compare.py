@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from datarax_core.records.spec import Batch, fits_device, named_fields
+from datarax_core.records.dtypes import fits_device
+from datarax_core.records.spec import Batch, named_fields
 
 
 def rows_of(batch: Batch) -> int:

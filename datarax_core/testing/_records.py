@@ -6,7 +6,8 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-from datarax_core.records.spec import Batch, ElementSpec, device_spec, fits_device, named_fields
+from datarax_core.records.dtypes import fits_device
+from datarax_core.records.spec import Batch, ElementSpec, device_spec, named_fields
 
 from ._compare import difference, part, stacked
 from ._subject import BATCH, Subject, batches

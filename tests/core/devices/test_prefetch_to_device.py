@@ -128,7 +128,7 @@ def test_what_no_device_can_hold_is_refused_in_its_place() -> None:
     assert next(batches)["id"].tolist() == [0, 1]
     with pytest.raises(NarrowingError, match=rf"field 'id' is int64 and {2**40} \(row 1\) does not fit int32"):
         next(batches)
-    with pytest.raises(SpecError, match="need a field name to ride beside the batch under"):
+    with pytest.raises(SpecError, match="need a field name, since they stay on the host"):
         next(batches)
 
 

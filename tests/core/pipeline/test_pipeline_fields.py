@@ -83,9 +83,7 @@ def test_compiled_routes_refuse_text_and_objects_by_name(make_source: MakeSource
 
 def test_a_stage_may_not_make_a_field_that_rides_beside(make_source: MakeSource) -> None:
     pipeline = Pipeline(source=make_source(TEXT), batch_size=4, stages=[lambda batch: {**batch, "text": batch["id"]}])
-    message = (
-        "text or object fields, which ride beside the batch, cannot be added: the batch has a field 'text' already"
-    )
+    message = r"host fields \(text, bytes, objects\) cannot be added: the batch has a field 'text' already"
     with pytest.raises(SpecError, match=message):
         pipeline.step()
 
@@ -93,7 +91,8 @@ def test_a_stage_may_not_make_a_field_that_rides_beside(make_source: MakeSource)
 def test_text_without_a_field_name_is_refused(make_source: MakeSource) -> None:
     source = make_source(["a", "b"], placement="host")
     message = (
-        r"text or object records \(record\) need a field name to ride beside the batch under; make each record a dict"
+        r"text or object records \(record\) need a field name, since they stay on the host as host fields of the batch; "
+        "make each record a dict"
     )
     with pytest.raises(SpecError, match=message):
         Pipeline(source=source, batch_size=2)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from datarax_core import SpecError
+from datarax_core.records.dtypes import fits_device
 from datarax_core.records.spec import (
     batch_struct,
     check_batch,
     describe,
     device_spec,
     differences,
-    fits_device,
     named_fields,
     spec_of,
     split_host_fields,
@@ -120,6 +120,6 @@ def test_beside_fields_are_split_off_by_name() -> None:
 )
 def test_beside_fields_need_a_name_of_their_own(batch: Any, name: str) -> None:
     with pytest.raises(
-        SpecError, match=rf"text or object records \({name}\) need a field name to ride beside the batch"
+        SpecError, match=rf"text or object records \({name}\) need a field name, since they stay on the host"
     ):
         split_host_fields(batch)

@@ -299,6 +299,7 @@ def test_text_is_refused_by_name_where_all_is_collected_on_the_device() -> None:
 def test_text_without_a_field_name_is_refused_by_the_pipeline() -> None:
     for data in (["a", "b"], [(1, "a"), (2, "b")]):
         with pytest.raises(
-            SpecError, match="need a field name to ride beside the batch under; make each record a dict"
+            SpecError,
+            match=r"need a field name, since they stay on the host as .*; make each record a dict",
         ):
             next(iter(Pipeline(source=memory(data), batch_size=2)))

@@ -1,0 +1,60 @@
+"""Dtypes of fields: which of them devices have, and the range of values of each."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_KEY_REMEDY = (
+    "serve their key data, jax.random.key_data(keys), and wrap it in a stage, jax.random.wrap_key_data(key_data)"
+)
+
+
+@functools.cache
+def fits_device(dtype: np.dtype[Any]) -> bool:
+    """Return whether JAX has this dtype, unchanged or narrowed to 32 bits; it has none for text, bytes, dates and objects.
+
+    Raises:
+        TypeError: The dtype is that of PRNG keys, which no NumPy array holds.
+    """
+    if _is_key(dtype):
+        raise TypeError(f"a record has a field of PRNG keys ({dtype}); {_KEY_REMEDY}")
+    known = dtype == np.bool_ or jnp.issubdtype(dtype, np.number)
+    is_timedelta = dtype.kind == "m"  # which NumPy counts among the integers
+    return bool(known and not is_timedelta and dtype not in (np.longdouble, np.clongdouble))
+
+
+def require_no_key(description: str, value: Any) -> None:
+    """Raise if a value is an array of PRNG keys, before NumPy is asked about its dtype.
+
+    Args:
+        description: The value in words, for the error.
+        value: Any value of a record.
+
+    Raises:
+        TypeError: The value holds PRNG keys.
+    """
+    if isinstance(value, jax.Array) and _is_key(value.dtype):
+        raise TypeError(f"{description} holds PRNG keys ({value.dtype}); {_KEY_REMEDY}")
+
+
+@functools.cache
+def limits(dtype: Any) -> tuple[float, float]:
+    """Return the least and the greatest finite value of a dtype: Python integers, which are exact, for integers and bool.
+
+    Args:
+        dtype: Bool, or a dtype of integers or real numbers; JAX's own, such as int4 and bfloat16, included.
+    """
+    if dtype == np.bool_:
+        return 0, 1
+    if jnp.issubdtype(dtype, np.integer):
+        info = jnp.iinfo(dtype)  # type: ignore[no-untyped-call]  # its stubs leave the types out
+        return int(info.min), int(info.max)
+    greatest = float(jnp.finfo(dtype).max)  # type: ignore[no-untyped-call]  # the same stubs
+    return -greatest, greatest
+
+
+def _is_key(dtype: Any) -> bool:
+    return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))
