@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from .sources.columns import Columns as Columns
     from .sources.columns import columns_of as columns_of
     from .sources.eager import EagerSourceBase as EagerSourceBase
-    from .sources.local_files import LocalFilesOnlyMixin as LocalFilesOnlyMixin
+    from .sources.files import LocalFilesOnlyMixin as LocalFilesOnlyMixin
     from .sources.metadata import MetadataManager as MetadataManager
     from .sources.metadata import RecordMetadata as RecordMetadata
     from .sources.module import DataraxModule as DataraxModule
@@ -120,7 +120,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "sources.access": ("Access", "Capabilities"),
         "sources.columns": ("Columns", "columns_of"),
         "sources.eager": ("EagerSourceBase",),
-        "sources.local_files": ("LocalFilesOnlyMixin",),
+        "sources.files": ("LocalFilesOnlyMixin",),
         "sources.metadata": ("MetadataManager", "RecordMetadata"),
         "sources.module": ("DataraxModule", "StructuralModule"),
         "sources.sequence": ("SequenceSource", "SequenceSourceConfig", "from_sequence"),

@@ -42,7 +42,7 @@ _MODULES: Final = {
     "hooks": "extensions.hooks registry.sources",
     "hookspecs": "extensions.hookspecs",
     "indices": "order.numbers",
-    "local_files": "sources.local_files",
+    "local_files": "sources.files",
     "metadata": "sources.metadata",
     "module": "sources.module",
     "nodes": "stages.fields stages.rebatch",

@@ -8,8 +8,8 @@ from .access import Access, Capabilities, OrderKey
 from .blocks import BlockSize, record_blocks, verified_blocks
 from .columns import Columns, Form, Gather, columns_of
 from .eager import EagerSourceBase, Placement, fits_device_memory
+from .files import Closable, FileTable, LocalFilesOnlyMixin, OpenFiles, Stamp, not_on_this_machine, require_file
 from .host_state import HostState
-from .local_files import LocalFilesOnlyMixin, not_on_this_machine
 from .metadata import MetadataManager, RecordMetadata
 from .module import DataraxModule, Ledger, StructuralModule, checked_rngs
 from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
@@ -22,21 +22,25 @@ __all__ = [
     "Access",
     "BlockSize",
     "Capabilities",
+    "Closable",
     "Columns",
     "DataSourceModule",
     "DataraxModule",
     "EagerSourceBase",
+    "FileTable",
     "Form",
     "Gather",
     "HostState",
     "Ledger",
     "LocalFilesOnlyMixin",
     "MetadataManager",
+    "OpenFiles",
     "OrderKey",
     "Placement",
     "RecordMetadata",
     "SequenceSource",
     "SequenceSourceConfig",
+    "Stamp",
     "StreamingSourceBase",
     "StructuralModule",
     "Subset",
@@ -50,6 +54,7 @@ __all__ = [
     "not_on_this_machine",
     "reason_of",
     "record_blocks",
+    "require_file",
     "verified",
     "verified_blocks",
 ]

@@ -14,9 +14,7 @@ import numpy as np
 
 from datarax_core.errors import ConfigError, RecordError
 from datarax_core.registry import record_failed
-from datarax_core.sources import DataSourceModule, append_to_quarantine
-
-from ._files import FileTable
+from datarax_core.sources import DataSourceModule, FileTable, append_to_quarantine
 
 _SEVERAL: Final = -1
 _IN_A_ROW: Final = 1000
@@ -165,7 +163,7 @@ def excluded_records(path: str, table: FileTable) -> np.ndarray:
             )
         if not 0 <= row < table.counts[file]:
             raise ConfigError(f"{place}: {name} has {table.counts[file]} records, and none with the number {row}")
-        found.add(int(table.starts[file]) + row)
+        found.add(int(table.offsets[file]) + row)
     if listed and not found:
         raise ConfigError(f"{path}: none of its {listed} lines names a file of this source, such as {table.paths[0]}")
     return np.asarray(sorted(found), np.int64)

@@ -7,9 +7,11 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+from datarax_core.sources import FileTable
+
 from ._config import ArrayRecordSourceConfig
 from ._faults import Policy
-from ._files import FileTable
+from ._files import fingerprint_of, table_of
 from ._paths import data_files, is_remote
 from ._records import Records
 from ._sidecar import decoder_beside
@@ -38,7 +40,7 @@ class Opened:
         excluded = self.records.excluded
         digest = hashlib.sha256(excluded.tobytes()).hexdigest()[:16]
         return {
-            **self.table.fingerprint(),
+            **fingerprint_of(self.table),
             "decoder": self.records.decoder.model_dump(mode="json"),
             "excluded": [len(excluded), digest] if len(excluded) else None,
         }
@@ -63,7 +65,7 @@ def opened(config: ArrayRecordSourceConfig, paths: PathsLike | Opened | None, ti
     Raises:
         TypeError: ``paths`` are no paths.
         ValueError: There are two of them, or none.
-        OSError, DataFileError, ConfigError: See `data_files`, `FileTable.of`, `decoder_beside`, `excluded_records`.
+        OSError, DataFileError, ConfigError: See `data_files`, `table_of`, `decoder_beside`, `excluded_records`.
     """
     if isinstance(paths, Opened):
         if config.paths is None or config.paths == paths.given:
@@ -78,7 +80,7 @@ def opened(config: ArrayRecordSourceConfig, paths: PathsLike | Opened | None, ti
         raise FileNotFoundError(
             f"{title} has local_files_only=True, which forbids {remote[0]!r}: it is not on this machine; copy it here first"
         )
-    return _opened(config, wanted, FileTable.of(data_files(wanted)))
+    return _opened(config, wanted, table_of(data_files(wanted)))
 
 
 def _opened(config: ArrayRecordSourceConfig, given: tuple[str, ...], table: FileTable) -> Opened:

@@ -10,12 +10,10 @@ import numpy as np
 from datarax_core.errors import DataFileError, RecordError
 from datarax_core.records import Batch, ElementSpec, check_batch
 from datarax_core.registry import Decoder
-from datarax_core.sources import DataSourceModule, Verified, reason_of, verified
+from datarax_core.sources import DataSourceModule, FileTable, OpenFiles, Verified, reason_of, verified
 
 from ._faults import Policy, Substitutes, excluded_records
-from ._files import FileTable
-from ._open_files import OpenFiles
-from ._reader import ReadError
+from ._reader import FileReader, ReadError
 
 
 class Records:
@@ -35,7 +33,7 @@ class Records:
         self.table = table
         self.decoder = decoder
         self.excluded = np.empty(0, np.int64) if exclude is None else excluded_records(exclude, table)
-        self.files = OpenFiles(table, limit)
+        self.files = OpenFiles(table, FileReader, limit=limit, not_in_forks="readers of ArrayRecord files")
         self.length = table.num_records - len(self.excluded)
         self._skips = self.excluded - np.arange(len(self.excluded))
         self._substitutes = None if policy is None else Substitutes(policy, self.length)
@@ -173,15 +171,8 @@ class Records:
             raise self._bad(index, trouble, reason, source) from error
 
     def _bad(self, index: int, trouble: str, reason: str, source: DataSourceModule) -> RecordError:
-        file, row = self.table.place(int(self._in_files(np.asarray([index]))[0]))
-        path = self.table.paths[file]
-        return RecordError(
-            f"record {row} of {path} {trouble} (record {index} of {source.title})",
-            record=index,
-            reason=reason,
-            path=path,
-            row=row,
-        )
+        record = int(self._in_files(np.asarray([index]))[0])
+        return self.table.record_error(record, trouble, reason, title=source.title, index=index)
 
     def _in_files(self, indices: np.ndarray) -> np.ndarray:
         """Record indices counted over all records, the excluded ones too."""
@@ -189,21 +180,7 @@ class Records:
 
     def _stored(self, indices: np.ndarray) -> list[bytes]:
         """The records in the order of ``indices``, those of each file read in one go."""
-        records = self._in_files(indices)
-        table = self.table
-        files = np.searchsorted(table.ends, records, side="right")
-        rows: list[int] = (records - table.starts[files]).tolist()
-        if (files == files[0]).all():
-            return self.files.read(int(files[0]), rows)
-        order = np.argsort(records)  # by file, and in each from front to back, which spinning disks are glad of
-        sorted_files = files[order]
-        ends = np.append(np.flatnonzero(sorted_files[1:] != sorted_files[:-1]) + 1, len(order)).tolist()
-        places: list[int] = order.tolist()
-        stored: list[bytes] = [b""] * len(places)
-        begin = 0
-        for end, file in zip(ends, sorted_files[np.asarray(ends) - 1].tolist(), strict=True):
-            here = places[begin:end]
-            for place, record in zip(here, self.files.read(file, [rows[place] for place in here]), strict=True):
-                stored[place] = record
-            begin = end
-        return stored
+        return self.table.read_by_part(self._in_files(indices), self._rows)
+
+    def _rows(self, part: int, rows: list[int]) -> list[bytes]:
+        return self.files.use(part, lambda reader: reader.read(rows))
