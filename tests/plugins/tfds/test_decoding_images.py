@@ -13,7 +13,7 @@ import tfds_zoo
 from tfds_records import example
 
 from datarax_tfds.features import FeatureDecoder, UndecodableRecord, images
-from datarax_tfds.features.images import spread
+from datarax_tfds.features.images import run_on_rows
 
 f = tfds.features
 
@@ -82,7 +82,7 @@ def test_a_damaged_head_is_an_error_or_an_image(name: str) -> None:
 @pytest.fixture
 def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "_cores", lambda: 4)
-    monkeypatch.setattr(images, "_SHARE", 1000)
+    monkeypatch.setattr(images, "_THREAD_BYTES", 1000)
 
 
 @pytest.mark.usefixtures("many_cores")
@@ -114,7 +114,7 @@ def test_work_is_spread_over_threads_each_row_once() -> None:
             all_started.wait()
         done.extend(range(start, stop))
 
-    spread(work, 101, size=10_000)
+    run_on_rows(work, 101, size=10_000)
     assert sorted(done) == list(range(101))
     assert len(threads) == 4
 
@@ -128,17 +128,17 @@ def test_an_error_of_a_thread_is_raised_and_the_threads_end() -> None:
         raise MemoryError(start)
 
     with pytest.raises(MemoryError):
-        spread(work, 100, size=10_000)
+        run_on_rows(work, 100, size=10_000)
     assert threading.active_count() == before
 
 
 FORKS = """
 import os
-from datarax_tfds.features.images import spread
+from datarax_tfds.features.images import run_on_rows
 
 def spread_once():
     done = []
-    spread(lambda start, stop: done.extend(range(start, stop)), 100, size=1 << 20)
+    run_on_rows(lambda start, stop: done.extend(range(start, stop)), 100, size=1 << 20)
     return len(done)
 
 spread_once()

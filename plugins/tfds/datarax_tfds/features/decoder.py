@@ -1,4 +1,4 @@
-"""From the bytes of records to the arrays of a batch."""
+"""Decoder of records to batches, with a field for each feature that the data set declares."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -24,24 +24,29 @@ from .images import ImageItem
 from .items import Item, TensorItem
 from .numbers import AnyArray
 from .ragged import RaggedField
-from .stored import Records
+from .stored import ParsedRecords
+
+_READING_METHODS: Final = ("_flatten", "_nest", "get_serialized_info", "get_tensor_info")
+"""Methods by which TFDS reads a feature that consists of others; a subclass that inherits them is read in the same way."""
+
+_ANY_ARRAY: Final = (None,)
 
 
 class FeatureDecoder:
-    """Decodes the records of a data set, as its features declare them, without TensorFlow.
+    """Decoder of the records of a data set, as its features are declared, without TensorFlow.
 
-    A field has the dtype that TFDS declares. Text and other bytes are objects: ``bytes``, as TFDS gives them, or arrays of them
-    where there are several. Arrays whose shape differs from record to record are objects too: NumPy arrays, and lists of them
-    for sequences in sequences. A sequence of dicts is a dict of sequences.
+    A field has the dtype that TFDS declares. Text and other bytes are objects: ``bytes``, as TFDS returns them, or arrays of
+    ``bytes`` if there are several. Arrays whose shape varies from record to record are objects too: NumPy arrays, and lists of
+    arrays for sequences of sequences. A sequence of dicts is decoded to a dict of sequences.
 
-    It holds no state, so that threads may share it; it pickles.
+    A decoder has no state: threads may share it, and it pickles.
 
     Args:
         features: The FeaturesDict of the data set.
-        kept: Which of its features to decode.
+        kept: Names of the features to decode.
 
     Raises:
-        NeedsTensorFlow: One of these has no decoder without it.
+        NeedsTensorFlow: Only TensorFlow decodes one of these features.
     """
 
     def __init__(self, features: Any, kept: Sequence[str]) -> None:
@@ -49,40 +54,40 @@ class FeatureDecoder:
 
     @property
     def spec(self) -> ElementSpec:
-        """What one record looks like, from the declarations alone."""
+        """The element spec, by the declarations alone."""
         return nested_fields({field.name: field.struct for field in self._fields})
 
     @property
     def text(self) -> dict[str, str]:
-        """The fields whose values are bytes, which no device holds, each with what is declared of it."""
+        """The fields whose values are bytes, which have no device dtype, each with its declaration as text."""
         return {field.name: str(field) for field in self._fields if field.is_text}
 
     @property
     def varying(self) -> dict[str, str]:
-        """The fields whose arrays differ in shape from record to record, each with what is declared of it."""
+        """The fields whose shape varies from record to record, each with its declaration as text."""
         return {field.name: str(field) for field in self._fields if field.is_varying}
 
     def decode(self, records: Sequence[bytes | memoryview]) -> Batch:
-        """The records as a batch of new arrays, rows in their order.
+        """Decode records to a batch of new arrays, one row a record, in their order.
 
         Raises:
-            UndecodableRecord: One is not as declared; says which row, and what is wrong with it.
+            UndecodableRecord: A record is not as declared; the error names the row, and says what is wrong.
         """
         columns = {field.name: _column(field.struct, len(records)) for field in self._fields}
         self._fill(records, columns)
         return nested_fields(columns)
 
     def decode_into(self, records: Sequence[bytes | memoryview], out: Batch, first_row: int) -> None:
-        """Fill the rows from ``first_row`` on of the arrays of a batch.
+        """Decode records into the rows from ``first_row`` on of existing arrays.
 
         Raises:
-            UndecodableRecord: As `decode`; the rows may be partly filled then.
+            UndecodableRecord: A record is not as declared; some of the rows may be filled by then.
         """
         rows = slice(first_row, first_row + len(records))
         self._fill(records, {field.name: _at(out, field.name)[rows] for field in self._fields})
 
     def _fill(self, records: Sequence[bytes | memoryview], columns: Mapping[str, AnyArray]) -> None:
-        parsed = Records.parsed(records)
+        parsed = ParsedRecords.parsed(records)
         for field in self._fields:
             fill_field(field, parsed, columns[field.name])
 
@@ -98,42 +103,36 @@ def _at(tree: Any, name: str) -> Any:
     return tree
 
 
-_READING: Final = ("_flatten", "_nest", "get_serialized_info", "get_tensor_info")
-"""How TFDS reads a feature that consists of others. A subclass that leaves these as they are is read in the same way."""
-
-_ANY_ARRAY: Final = (None,)
-
-
 def fields_of(features: Any, kept: Sequence[str]) -> list[Field]:
-    """The fields of the ``kept`` features of a FeaturesDict, in this order; nested ones by their dotted names.
+    """Return the fields of the ``kept`` features of a FeaturesDict, in this order; nested fields by their dotted names.
 
     Raises:
-        NeedsTensorFlow: A feature has no decoder without it.
+        NeedsTensorFlow: Only TensorFlow decodes a feature.
     """
-    return [field for name in kept for field in _walked(features[name], _Place((name,)))]
+    return [field for name in kept for field in _fields_below(features[name], _FeaturePath((name,)))]
 
 
-class _Place(NamedTuple):
-    """Where a feature stands: names of dicts, and lengths of sequences, from the outside in."""
+class _FeaturePath(NamedTuple):
+    """The way to a feature from the outside in: a name for each dict, a length (None if it varies) for each sequence."""
 
     steps: tuple[str | int | None, ...]
 
-    def inside(self, step: str | int | None) -> "_Place":
-        return _Place((*self.steps, step))
+    def inside(self, step: str | int | None) -> "_FeaturePath":
+        return _FeaturePath((*self.steps, step))
 
     @property
     def names(self) -> dict[str, str]:
-        """The name of the field, and the key that TFDS stores it by."""
+        """The dotted name of the field, and the key by which TFDS stores it."""
         names = [step for step in self.steps if isinstance(step, str)]
         return {"name": ".".join(names), "key": "/".join(names)}
 
     @property
     def lengths(self) -> Shape:
-        """Of the sequences."""
+        """Lengths of the sequences."""
         return tuple(step for step in self.steps if not isinstance(step, str))
 
     def alone(self, feature: Any) -> Any:
-        """The declaration of the feature in its place, without any other."""
+        """Return a FeaturesDict that declares this feature, in its place, and no other."""
         from tensorflow_datasets import features as f  # noqa: PLC0415 - the plugin's import does not load TFDS
 
         for step in reversed(self.steps):
@@ -141,88 +140,93 @@ class _Place(NamedTuple):
         return feature
 
 
-def _walked(feature: Any, place: _Place) -> Iterator[Field]:
-    from tensorflow_datasets import features as f  # noqa: PLC0415 - as above
+def _fields_below(feature: Any, path: _FeaturePath) -> Iterator[Field]:
+    from tensorflow_datasets import features as f  # noqa: PLC0415 - the plugin's import does not load TFDS
 
     if _is_read_like(feature, f.FeaturesDict):
-        for name, inner in sorted(feature.items()):  # in the order of TFDS
-            yield from _walked(inner, place.inside(name))
+        for name, inner in sorted(feature.items()):  # the order of TFDS
+            yield from _fields_below(inner, path.inside(name))
     elif _is_read_like(feature, f.Sequence):
-        yield from _walked(feature.feature, place.inside(feature._length))  # noqa: SLF001 - it has no other name
+        yield from _fields_below(feature.feature, path.inside(feature._length))  # noqa: SLF001 - no public name
     else:
-        yield _known(feature, place) or _foreign(feature, place)
+        yield _native_field(feature, path) or _foreign_field(feature, path)
 
 
 def _is_read_like(feature: Any, base: Any) -> bool:
-    return isinstance(feature, base) and all(getattr(type(feature), name) is getattr(base, name) for name in _READING)
+    return isinstance(feature, base) and all(
+        getattr(type(feature), name) is getattr(base, name) for name in _READING_METHODS
+    )
 
 
-def _known(feature: Any, place: _Place) -> Field | None:
-    """The field of a feature that is decoded here; None for any other, be it a subclass of such a one."""
-    from tensorflow_datasets import features as f  # noqa: PLC0415 - as above
+def _native_field(feature: Any, path: _FeaturePath) -> Field | None:
+    """Return the field of a feature that this package decodes; None for any other, also for a subclass of such a feature."""
+    from tensorflow_datasets import features as f  # noqa: PLC0415 - the plugin's import does not load TFDS
 
     kind = type(feature)
     if kind in (f.Image, f.LabeledImage) and len(feature.shape) == 3:
-        return _of_items(ImageItem(tuple(feature.shape), np.dtype(feature.np_dtype)), place, None)
-    is_lazy = kind is f.Audio and feature._lazy_decode  # noqa: SLF001 - as above: stored as a file of its own
+        return _item_field(ImageItem(tuple(feature.shape), np.dtype(feature.np_dtype)), path, None)
+    is_lazy = kind is f.Audio and feature._lazy_decode  # noqa: SLF001 - no public name; stored as an encoded file
     if kind in (f.Tensor, f.Scalar, f.ClassLabel, f.BBoxFeature, f.Text, f.Audio) and not is_lazy:
-        return _tensor(feature, place)
+        return _tensor_field(feature, path)
     return None
 
 
-def _tensor(feature: Any, place: _Place) -> Field | None:
-    """The field of a tensor; None for a form that is left to TFDS."""
+def _tensor_field(feature: Any, path: _FeaturePath) -> Field | None:
+    """Return the field of a tensor; None for a form that is left to TFDS."""
     shape, dtype = tuple(feature.shape), np.dtype(feature.np_dtype)
-    default, lengths = feature.get_tensor_info().default_value, place.lengths
-    if feature._encoded_to_bytes:  # noqa: SLF001 - as above
-        item = TensorItem(shape, dtype, feature._encoding.value == "zlib")  # noqa: SLF001 - likewise
+    default, lengths = feature.get_tensor_info().default_value, path.lengths
+    if feature._encoded_to_bytes:  # noqa: SLF001 - no public name
+        item = TensorItem(shape, dtype, feature._encoding.value == "zlib")  # noqa: SLF001 - no public name
         if shape.count(None) < 2:
-            return _of_items(item, place, default)
+            return _item_field(item, path, default)
         is_plain = not lengths and default is None
-        return DynamicField(shape=shape, dtype=dtype, item=item, **place.names) if is_plain else None
+        return DynamicField(shape=shape, dtype=dtype, item=item, **path.names) if is_plain else None
     dtype = OBJECT if dtype.kind in "SUO" else dtype
     whole = (*lengths, *shape)
     if len(lengths) > 1 and None not in shape:
-        return RaggedField(shape=whole, dtype=dtype, levels=len(lengths), **place.names)  # type: ignore[arg-type]  # names
+        return RaggedField(shape=whole, dtype=dtype, levels=len(lengths), **path.names)  # type: ignore[arg-type]  # names
     if whole.count(None) > 1:
         return None
     made = BytesField if dtype == OBJECT else NumberField
-    return made(shape=whole, dtype=dtype, default=None if lengths else default, **place.names)
+    return made(shape=whole, dtype=dtype, default=None if lengths else default, **path.names)
 
 
-def _of_items(item: Item, place: _Place, default: Any) -> Field:
-    lengths = place.lengths
+def _item_field(item: Item, path: _FeaturePath, default: Any) -> Field:
+    lengths = path.lengths
     whole = (*lengths, *item.shape)
     if len(lengths) > 1:
-        return RaggedField(shape=whole, dtype=item.dtype, item=item, levels=len(lengths), **place.names)
+        return RaggedField(shape=whole, dtype=item.dtype, item=item, levels=len(lengths), **path.names)
     if lengths:
-        return SequenceField(shape=whole, dtype=item.dtype, item=item, **place.names)
-    return ItemField(shape=whole, dtype=item.dtype, item=item, default=default, **place.names)
+        return SequenceField(shape=whole, dtype=item.dtype, item=item, **path.names)
+    return ItemField(shape=whole, dtype=item.dtype, item=item, default=default, **path.names)
 
 
-def _foreign(feature: Any, place: _Place) -> Field:
-    """The field of a feature that TFDS decodes.
+def _foreign_field(feature: Any, path: _FeaturePath) -> Field:
+    """Return the field of a feature that TFDS decodes by NumPy.
 
     Raises:
-        NeedsTensorFlow: It does so by TensorFlow only.
+        NeedsTensorFlow: TFDS decodes the feature by TensorFlow only.
     """
-    from tensorflow_datasets import features as f  # noqa: PLC0415 - as above
+    from tensorflow_datasets import features as f  # noqa: PLC0415 - the plugin's import does not load TFDS
 
-    name, kind = place.names["name"], type(feature).__name__
+    name, kind = path.names["name"], type(feature).__name__
     if isinstance(feature, f.Image) and len(feature.shape) != 3:
         raise NeedsTensorFlow(name, f"images of the shape {list(feature.shape)}, which are GIFs")
-    if not _says_how_numpy_decodes(feature, f.FeatureConnector):
+    if not _has_numpy_decoder(feature, f.FeatureConnector):
         raise NeedsTensorFlow(name, f"{kind} has no decoder for NumPy of its own")
     info = feature.get_tensor_info()
     if isinstance(info, dict) or isinstance(feature, f.Dataset):
         shape, dtype = _ANY_ARRAY, OBJECT
     else:
         shape, dtype = tuple(info.shape), np.dtype(info.np_dtype)
-    return ForeignField(shape=(*place.lengths, *shape), dtype=dtype, alone=place.alone(feature), **place.names)
+    return ForeignField(shape=(*path.lengths, *shape), dtype=dtype, alone=path.alone(feature), **path.names)
 
 
-def _says_how_numpy_decodes(feature: Any, base: Any) -> bool:
-    """Whether the class that says how NumPy decodes it knew how TensorFlow does: what is inherited may be outdated."""
+def _has_numpy_decoder(feature: Any, base: Any) -> bool:
+    """Return whether the NumPy decoder of a feature's class is at least as derived as its TensorFlow decoder.
+
+    An inherited NumPy decoder may contradict a TensorFlow decoder that the subclass overrides.
+    """
     by_tensorflow, by_numpy = (
         next(cls for cls in type(feature).__mro__ if method in vars(cls))
         for method in ("decode_example", "decode_example_np")

@@ -1,6 +1,7 @@
-"""The fields of a record: how the stored values of a batch fill its column. One class a way of storing.
+"""Fields: how the stored values of a batch's records fill a column, one class for each way of storing.
 
-``fill`` is written for many records. Where one of them is wrong, it says only what was found: `fill_field` finds which.
+``Field.fill`` decodes many records at once, and its error says what was found, but not in which record; `fill_field` decodes
+the records again, one by one, to find the record.
 """
 
 import math
@@ -12,20 +13,20 @@ from typing import Any, Final, TypeAlias, TypeVar
 import jax
 import numpy as np
 
-from .items import Item, TensorItem, objects, stacked
+from .items import Item, TensorItem, object_array, sequence_array
 from .numbers import AnyArray, kind_of, numbers_of, put_numbers, varying_numbers
 from .stored import (
     BYTES,
     INTEGERS,
     Features,
     Missing,
-    Records,
+    ParsedRecords,
     UndecodableRecord,
     Unfit,
+    all_values,
     counted,
     require_example,
-    several,
-    single,
+    single_value,
 )
 
 OBJECT: Final = np.dtype(object)
@@ -37,35 +38,35 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, kw_only=True)
 class Field(ABC):
-    """A field of the batch: its dotted name, its key in the records, and what TFDS declares of it."""
+    """A field of the batch: its dotted name, its key in the records, and its declaration by TFDS."""
 
     name: str
     key: str
     shape: Shape
     dtype: np.dtype[Any]
-    """Of objects, where the values are bytes."""
+    """``object`` if the values are bytes."""
 
     default: Any = None
-    """The value of records that do not have the feature, if it is optional."""
+    """The value for records without the feature, if the feature is optional."""
 
     @property
     def is_text(self) -> bool:
-        """Whether its values are bytes, which no device holds."""
+        """Whether the values are bytes, which have no device dtype."""
         return self.dtype == OBJECT
 
     @property
     def is_varying(self) -> bool:
-        """Whether its arrays differ in shape from record to record."""
+        """Whether the shape of the arrays varies from record to record."""
         return None in self.shape
 
     @property
     def struct(self) -> jax.ShapeDtypeStruct:
-        """As an element spec has it: arrays that vary are objects."""
+        """Shape and dtype for an element spec: arrays of varying shape are objects."""
         return jax.ShapeDtypeStruct((), OBJECT) if self.is_varying else jax.ShapeDtypeStruct(self.shape, self.dtype)
 
     @abstractmethod
-    def fill(self, records: Records, out: AnyArray) -> None:
-        """Fill the rows of ``out``, one a record.
+    def fill(self, records: ParsedRecords, out: AnyArray) -> None:
+        """Decode the field of each record into a row of ``out``.
 
         Raises:
             Unfit: A record is not as declared.
@@ -76,9 +77,13 @@ class Field(ABC):
         return f"{'bytes' if self.is_text else self.dtype.name}[{sizes}]"
 
     def _values(
-        self, read: Callable[[Features, str, int], _Value], records: Records, kind: int, absent: Callable[[], _Value]
+        self,
+        read: Callable[[Features, str, int], _Value],
+        records: ParsedRecords,
+        kind: int,
+        absent: Callable[[], _Value],
     ) -> list[_Value]:
-        """The stored values of each record; ``absent()`` for those that do not have the feature, or its error."""
+        """Read the stored values of each record; for a record without the feature, return or raise as ``absent()`` does."""
         key = self.key
         try:
             return [read(record, key, kind) for record in records.features]
@@ -89,11 +94,11 @@ class Field(ABC):
             return [self._values(read, records.only(row), kind, absent)[0] for row in range(len(records.features))]
 
 
-def fill_field(field: Field, records: Records, out: AnyArray) -> None:
-    """Fill the rows of ``out``.
+def fill_field(field: Field, records: ParsedRecords, out: AnyArray) -> None:
+    """Decode a field of each record into a row of ``out``.
 
     Raises:
-        UndecodableRecord: A record is not as declared; says which.
+        UndecodableRecord: A record is not as declared; the error names the record's row and the field.
     """
     try:
         field.fill(records, out)
@@ -107,33 +112,33 @@ def fill_field(field: Field, records: Records, out: AnyArray) -> None:
         raise
 
 
-def _nothing() -> Any:
+def _no_value() -> Any:
     raise Unfit("no value")
 
 
 def _optional(record: Features, key: str, kind: int) -> bytes | None:
-    """As `single`; None if the record does not have the feature."""
+    """Return `single_value`; None if the record does not have the feature."""
     try:
-        return single(record, key, kind)
+        return single_value(record, key, kind)
     except Missing:
         return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class NumberField(Field):
-    """Numbers, as many as the shape says or, where one size is not declared, any that fill it."""
+    """Numbers: as many as the shape has or, if one size varies, any multiple of the other sizes."""
 
-    def fill(self, records: Records, out: AnyArray) -> None:
-        """See `Field`."""
+    def fill(self, records: ParsedRecords, out: AnyArray) -> None:
+        """Unpack numbers; see `Field.fill`."""
         kind = kind_of(self.dtype)
         if self.is_varying:
-            packed = self._values(single, records, kind, bytes)  # TFDS takes what is missing as empty
+            packed = self._values(single_value, records, kind, bytes)  # TFDS reads a missing feature as empty
             for row, numbers in enumerate(varying_numbers(packed, self.dtype)):
                 out[row] = _reshaped(numbers, self.shape)
         elif self.default is None:
-            _put(self._values(single, records, kind, _nothing), out)
+            _put(self._values(single_value, records, kind, _no_value), out)
         else:
-            for row, numbers in enumerate(self._values(_optional, records, kind, _nothing)):
+            for row, numbers in enumerate(self._values(_optional, records, kind, _no_value)):
                 if numbers is None:
                     out[row] = self.default
                 else:
@@ -146,72 +151,74 @@ def _put(packed: list[bytes], out: AnyArray) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class BytesField(Field):
-    """Text and other bytes, as TFDS gives them: ``bytes``, or arrays of them."""
+    """Text and other bytes: ``bytes``, or arrays of ``bytes``, as TFDS returns them."""
 
-    def fill(self, records: Records, out: AnyArray) -> None:
-        """See `Field`."""
+    def fill(self, records: ParsedRecords, out: AnyArray) -> None:
+        """Store the values; see `Field.fill`."""
         if self.shape == ():
-            out[:] = self._values(single, records, BYTES, _nothing if self.default is None else lambda: self.default)
+            out[:] = self._values(
+                single_value, records, BYTES, _no_value if self.default is None else lambda: self.default
+            )
             return
-        for row, values in enumerate(self._values(several, records, BYTES, self._absent)):
-            out[row] = _reshaped(objects(values), self.shape)
+        for row, values in enumerate(self._values(all_values, records, BYTES, self._absent)):
+            out[row] = _reshaped(object_array(values), self.shape)
 
     def _absent(self) -> list[bytes]:
         if self.default is not None:
             return [str(value).encode() for value in np.asarray(self.default).reshape(-1)]
-        return [] if self.is_varying else _nothing()
+        return [] if self.is_varying else _no_value()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ItemField(Field):
-    """One value of bytes that becomes an array: an image, an encoded tensor."""
+    """One value of bytes that is decoded to an array: an image, or an encoded tensor."""
 
     item: Item
 
-    def fill(self, records: Records, out: AnyArray) -> None:
-        """See `Field`."""
+    def fill(self, records: ParsedRecords, out: AnyArray) -> None:
+        """Decode one value a record; see `Field.fill`."""
         if self.default is not None:
-            for row, value in enumerate(self._values(_optional, records, BYTES, _nothing)):
+            for row, value in enumerate(self._values(_optional, records, BYTES, _no_value)):
                 if value is None:
                     out[row] = self.default
                 else:
                     self.item.fill([value], out[row : row + 1])
             return
-        self.item.fill(self._values(single, records, BYTES, _nothing), out)
+        self.item.fill(self._values(single_value, records, BYTES, _no_value), out)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceField(Field):
-    """A sequence of such values."""
+    """A sequence of values of bytes that are decoded to arrays."""
 
     item: Item
 
-    def fill(self, records: Records, out: AnyArray) -> None:
-        """See `Field`."""
+    def fill(self, records: ParsedRecords, out: AnyArray) -> None:
+        """Decode the values of all records; see `Field.fill`."""
         length = self.shape[0]
-        rows = self._values(several, records, BYTES, list if length is None else _nothing)
+        rows = self._values(all_values, records, BYTES, list if length is None else _no_value)
         for values in rows:
             if length not in (None, len(values)):
                 raise Unfit(counted(len(values), "value"))
         if self.is_varying:
             for row, values in enumerate(rows):
-                out[row] = stacked(self.item, values)
+                out[row] = sequence_array(self.item, values)
         else:
             self.item.fill([value for values in rows for value in values], out.reshape(-1, *out.shape[2:]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicField(Field):
-    """A tensor of which several sizes vary: its bytes, with its shape beside."""
+    """A tensor of which several sizes vary: stored as its bytes and, in a feature of its own, its shape."""
 
     item: TensorItem
 
-    def fill(self, records: Records, out: AnyArray) -> None:
-        """See `Field`."""
+    def fill(self, records: ParsedRecords, out: AnyArray) -> None:
+        """Decode one tensor a record; see `Field.fill`."""
         for row, record in enumerate(records.features):
             try:
-                value = single(record, f"{self.key}/value", BYTES)
-                sizes = numbers_of(single(record, f"{self.key}/shape", INTEGERS), _INT32).tolist()
+                value = single_value(record, f"{self.key}/value", BYTES)
+                sizes = numbers_of(single_value(record, f"{self.key}/shape", INTEGERS), _INT32).tolist()
             except Missing:
                 raise Unfit("no value") from None
             is_rank = len(sizes) == len(self.shape) and min(sizes) >= 0
@@ -221,7 +228,7 @@ class DynamicField(Field):
 
 
 def _reshaped(values: AnyArray, shape: Shape) -> AnyArray:
-    """The values in this shape; one size may be any."""
+    """Return the values in a shape, one size of which may vary."""
     sizes = [-1 if size is None else size for size in shape]
     try:
         return values.reshape(sizes)
@@ -231,13 +238,13 @@ def _reshaped(values: AnyArray, shape: Shape) -> AnyArray:
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignField(Field):
-    """A feature that TFDS decodes, from whole records."""
+    """A feature that TFDS's own NumPy decoder decodes, from whole records."""
 
     alone: Any
-    """A FeaturesDict that declares this feature in its place, and no other."""
+    """A FeaturesDict that declares this feature, in its place, and no other feature."""
 
-    def fill(self, records: Records, out: AnyArray) -> None:
-        """See `Field`."""
+    def fill(self, records: ParsedRecords, out: AnyArray) -> None:
+        """Decode record by record; see `Field.fill`."""
         for row, record in enumerate(records.stored):
             value = self._decoded(bytes(record))
             if self.is_varying:
@@ -254,8 +261,10 @@ class ForeignField(Field):
     def _decoded(self, record: bytes) -> Any:
         try:
             value = self.alone.deserialize_example_np(record)
-        except Exception as error:  # its code may raise anything
+        except Exception as error:  # a feature's own code may raise any error
             raise Unfit(f"what its own decoder refuses ({type(error).__name__}: {error})") from error
         for name in self.name.split("."):
             value = value[name]
-        return list(value) if hasattr(value, "__getitem__") and hasattr(value, "getitem") else value  # of a Dataset
+        return (
+            list(value) if hasattr(value, "__getitem__") and hasattr(value, "getitem") else value
+        )  # a list of a nested Dataset

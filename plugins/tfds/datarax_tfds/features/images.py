@@ -1,7 +1,8 @@
-"""Encoded images as arrays of the declared size, channels and dtype: what TFDS makes of them, to the pixel for PNG.
+"""Images: decoded to arrays of the declared size, channels and dtype, as TFDS decodes them, PNG to the exact pixel.
 
-JPEG is decoded by libjpeg-turbo's accurate transform, as by Pillow and OpenCV; TensorFlow takes the quick one, which differs
-by a few levels.
+JPEG is decoded by the accurate transform of libjpeg-turbo, as Pillow and OpenCV do; TensorFlow uses the fast transform, whose
+pixels differ by a few levels. BMP is decoded here by NumPy: the decoder of imagecodecs crashes the process on some damaged
+headers.
 """
 
 import os
@@ -16,23 +17,34 @@ import numpy as np
 from .numbers import AnyArray
 from .stored import Unfit
 
+_THREAD_BYTES: Final = 1 << 17
+"""Encoded bytes that are worth a thread: 1.5 ms of decoding, PNG or JPEG, where starting a thread takes 0.1 to 1 ms."""
+
+_PIECES: Final = 8
+"""Pieces of work for each thread: a thread that is done early takes another piece."""
+
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG: Final = b"\xff\xd8\xff"
 _END_OF_JPEG, _SCAN_OF_JPEG = b"\xff\xd9", b"\xff\xda"
-_COLOR_TYPE: Final = 25  # where a PNG says which channels it has
+_COLOR_TYPE: Final = 25  # offset of the byte that says which channels a PNG has
 _NO_ALPHA: Final = (0, 2)
+
+_BMP_HEADER: Final = 54  # bytes
+_BMP_CHANNELS: Final = {8: 1, 24: 3, 32: 4}  # by bits a pixel
 
 
 class ImageItem(NamedTuple):
-    """Images of one declaration: ``shape`` is (height, width, channels), None where any will do."""
+    """Images of one declaration: ``shape`` is (height, width, channels), None for each that varies."""
 
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
 
     def fill(self, encoded: Sequence[bytes], out: AnyArray) -> None:
-        """See `Item`; spread over the cores, if there is much to decode."""
+        """Decode images, in several threads if there is much to decode; see `Item.fill`."""
         put = self._put_new if None in self.shape else self._put
-        spread(lambda start, stop: put(encoded[start:stop], out[start:stop]), len(encoded), size=sum(map(len, encoded)))
+        run_on_rows(
+            lambda start, stop: put(encoded[start:stop], out[start:stop]), len(encoded), size=sum(map(len, encoded))
+        )
 
     def _put(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         pixels = out.view(np.uint8) if self.dtype == np.float32 else out  # TFDS stores the four bytes as RGBA
@@ -41,7 +53,7 @@ class ImageItem(NamedTuple):
             decode = _decoder_of(value)
             try:
                 decode(value, out=targets[row])
-            except Exception:  # noqa: BLE001 - codecs raise what they like; the next look says what is wrong
+            except Exception:  # noqa: BLE001 - codecs raise any error; `_fitted` decodes again, and says what is wrong
                 pixels[row] = self._fitted(value)
 
     def _put_new(self, encoded: Sequence[bytes], out: AnyArray) -> None:
@@ -50,7 +62,7 @@ class ImageItem(NamedTuple):
             out[row] = pixels.view(np.float32) if self.dtype == np.float32 else pixels
 
     def _fitted(self, encoded: bytes) -> AnyArray:
-        """The pixels, with channels and dtype as declared."""
+        """Return the pixels of one image, with channels and dtype as declared."""
         dtype = np.dtype(np.uint8) if self.dtype == np.float32 else self.dtype
         channels = 4 if self.dtype == np.float32 else self.shape[-1]
         pixels = _with_channels(_decoded(encoded, channels), channels or _own_channels(encoded))
@@ -65,7 +77,7 @@ class ImageItem(NamedTuple):
 
 @cache
 def _codecs() -> Any:
-    import imagecodecs  # noqa: PLC0415 - loads dozens of libraries on the way; only where there are images
+    import imagecodecs  # noqa: PLC0415 - loads dozens of libraries, only needed for images
 
     return imagecodecs
 
@@ -76,22 +88,22 @@ def _decoder_of(encoded: bytes) -> Callable[..., AnyArray]:
         return codecs.png_decode  # type: ignore[no-any-return]  # no types
     if encoded.startswith(_JPEG):
         _require_end(encoded)
-        return codecs.jpeg8_decode  # type: ignore[no-any-return]  # likewise
+        return codecs.jpeg8_decode  # type: ignore[no-any-return]  # no types
     if encoded.startswith(b"BM"):
         return bmp_decode
     if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
-        return codecs.webp_decode  # type: ignore[no-any-return]  # likewise
+        return codecs.webp_decode  # type: ignore[no-any-return]  # no types
     found = "a GIF" if encoded.startswith(b"GIF8") else f"the bytes {encoded[:8]!r}"
     raise Unfit(f"{found} instead of an image as PNG, JPEG, BMP or WebP")
 
 
 def _decoded(encoded: bytes, channels: int | None) -> AnyArray:
-    """(height, width, channels), as the file has them, but of a JPEG, which is converted as it is decoded."""
+    """Return (height, width, channels) pixels with the channels of the file; only a JPEG is converted, to grey or from CMYK."""
     decode = _decoder_of(encoded)
     try:
         options = {"outcolorspace": "GRAYSCALE"} if encoded.startswith(_JPEG) and channels == 1 else {}
         pixels = decode(encoded, **options)
-    except Exception as error:  # codecs raise what they like
+    except Exception as error:  # codecs raise any error
         raise Unfit(f"an image that cannot be decoded ({type(error).__name__}: {error})") from error
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     if encoded.startswith(_JPEG) and pixels.shape[-1] == 4:
@@ -100,7 +112,7 @@ def _decoded(encoded: bytes, channels: int | None) -> AnyArray:
 
 
 def _require_end(encoded: bytes) -> None:
-    """A JPEG that is cut off decodes to an image with grey at its end, without an error."""
+    """Raise `Unfit` if a JPEG is cut off: it would decode without an error to an image whose end is grey."""
     if encoded.endswith(_END_OF_JPEG):
         return
     if encoded.rfind(_END_OF_JPEG) < encoded.rfind(_SCAN_OF_JPEG):
@@ -108,20 +120,23 @@ def _require_end(encoded: bytes) -> None:
 
 
 def _from_cmyk(pixels: AnyArray) -> AnyArray:
-    """RGB of inks as Adobe writes them, inverted."""
+    """Return RGB pixels of CMYK inks, which Adobe writes inverted."""
     inks = pixels.astype(np.uint16)
     return (inks[..., :3] * inks[..., 3:] // 255).astype(np.uint8)
 
 
 def _own_channels(encoded: bytes) -> int | None:
-    """Channels of an image of which any may come; None for all: a transparent color of a PNG makes no channel."""
+    """Return the channels of an image whose declaration leaves them open: of a PNG without alpha, 1 or 3; else None, for all.
+
+    The decoder would add an alpha channel to a PNG that names a transparent color; TensorFlow does not.
+    """
     if encoded.startswith(_PNG) and encoded[_COLOR_TYPE] in _NO_ALPHA:
         return 1 if encoded[_COLOR_TYPE] == 0 else 3
     return None
 
 
 def _with_channels(pixels: AnyArray, channels: int | None) -> AnyArray:
-    """Grey is repeated, alpha left out or added; colors become no grey, for which there are many ways."""
+    """Return pixels with ``channels``: grey is repeated, alpha dropped or added. Colors become no grey: there are many ways."""
     found = pixels.shape[-1]
     if channels in (None, found):
         return pixels
@@ -136,26 +151,25 @@ def _with_channels(pixels: AnyArray, channels: int | None) -> AnyArray:
     raise Unfit(f"an image of {found} channel{'s'[: found > 1]}")
 
 
-_HEADER: Final = 54  # bytes
-_CHANNELS: Final = {8: 1, 24: 3, 32: 4}
-
-
 def bmp_decode(encoded: bytes, out: AnyArray | None = None) -> AnyArray:
-    """(height, width, channels), colors as RGB or RGBA; (height, width) of grey.
+    """Decode a BMP of 8, 24 or 32 bits a pixel, without palette or compression: the forms that TensorFlow reads.
+
+    Returns:
+        uint8 (height, width, channels), RGB or RGBA; (height, width) for grey. ``out``, if it is given, filled.
 
     Raises:
-        ValueError: It is no such image, or not as ``out``.
+        ValueError: The file is no such image, or shape and dtype of ``out`` are not those of the image.
     """
-    if len(encoded) < _HEADER:
+    if len(encoded) < _BMP_HEADER:
         raise ValueError(f"a header of {len(encoded)} bytes")
     (start,) = struct.unpack_from("<I", encoded, 10)
     width, height = struct.unpack_from("<ii", encoded, 18)
     bits, compression = struct.unpack_from("<HI", encoded, 28)
-    if bits not in _CHANNELS or compression or width <= 0 or not height:
+    if bits not in _BMP_CHANNELS or compression or width <= 0 or not height:
         raise ValueError(f"{width} x {height} pixels of {bits} bits, compression {compression}")
-    channels, rows = _CHANNELS[bits], abs(height)
+    channels, rows = _BMP_CHANNELS[bits], abs(height)
     row_size = -(-width * channels // 4) * 4
-    if start < _HEADER or start + rows * row_size > len(encoded):
+    if start < _BMP_HEADER or start + rows * row_size > len(encoded):
         raise ValueError(f"{len(encoded)} bytes for {width} x {height} pixels of {bits} bits")
     stored: np.ndarray[Any, Any] = np.frombuffer(encoded, np.uint8, rows * row_size, start).reshape(rows, row_size)
     pixels = stored[:, : width * channels].reshape(rows, width, channels)[:: -1 if height > 0 else 1]
@@ -168,26 +182,24 @@ def bmp_decode(encoded: bytes, out: AnyArray | None = None) -> AnyArray:
     return out
 
 
-_SHARE: Final = 1 << 17
-"""Encoded bytes that are worth a thread: about 1.5 ms of decoding, PNG and JPEG alike; a thread starts in 0.1 to 1."""
+def run_on_rows(work: Callable[[int, int], None], count: int, *, size: int) -> None:
+    """Call ``work(start, stop)`` for pieces that cover ``count`` rows, in as many threads as the work is worth.
 
-_PIECES: Final = 8
-"""Pieces for each thread: those that are soon done take more."""
+    The work should release the GIL. All threads are started and ended within this call, so that none is left at an exit or a
+    fork of the process. The first error of any thread is raised here, and no thread begins another piece after it.
 
-
-def spread(work: Callable[[int, int], None], count: int, *, size: int) -> None:
-    """Call ``work(start, stop)`` for all of ``count`` rows, whose encoded bytes are ``size``, in as many threads as pays.
-
-    For work that releases the GIL. The threads are started here, and have ended when this returns: nothing is left for an
-    exit or a fork to trip over. An error of any is raised here, and keeps the others from further rows.
+    Args:
+        work: Processes the rows ``start .. stop``.
+        count: Number of rows.
+        size: Encoded bytes of all rows.
     """
-    threads = min(_cores(), count, size // _SHARE)
+    threads = min(_cores(), count, size // _THREAD_BYTES)
     if threads < 2:
         work(0, count)
         return
     step = -(-count // (threads * _PIECES))
     starts = list(range(0, count, step))
-    starts.reverse()  # they are taken from the end, which is one operation
+    starts.reverse()  # `pop()` takes from the end, in one atomic operation
     errors: list[BaseException] = []
 
     def take() -> None:
@@ -195,9 +207,9 @@ def spread(work: Callable[[int, int], None], count: int, *, size: int) -> None:
             while starts:
                 start = starts.pop()
                 work(start, min(start + step, count))
-        except IndexError:  # another took the last one
+        except IndexError:  # another thread took the last piece
             return
-        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that asked
+        except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
             errors.append(error)
             starts.clear()
 
@@ -212,5 +224,5 @@ def spread(work: Callable[[int, int], None], count: int, *, size: int) -> None:
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

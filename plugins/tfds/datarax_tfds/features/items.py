@@ -1,4 +1,4 @@
-"""What one stored value of bytes becomes: an array of a declared shape and dtype."""
+"""Items: arrays of a declared shape and dtype that are stored as one value of bytes each."""
 
 import zlib
 from collections.abc import Sequence
@@ -11,33 +11,33 @@ from .stored import Unfit, counted
 
 
 class Item(Protocol):
-    """What takes values of bytes to arrays."""
+    """Decoder of values of bytes to arrays."""
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """None where any size will do."""
+        """The shape of the arrays; None for a size that varies."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the arrays."""
 
     def fill(self, encoded: Sequence[bytes], out: AnyArray) -> None:
-        """Fill the rows of a contiguous array of the declared shape; or, if that varies, of objects, with an array each.
+        """Decode values into the rows of ``out``: a contiguous array of the declared shape or, if that varies, of objects.
 
         Raises:
-            Unfit: Bytes are no such array.
+            Unfit: A value cannot be decoded to such an array.
         """
 
 
 class TensorItem(NamedTuple):
-    """Tensors as their little-endian bytes, deflated or not."""
+    """Tensors stored as their little-endian bytes, deflated (zlib) or not."""
 
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
     is_deflated: bool = False
 
     def fill(self, encoded: Sequence[bytes], out: AnyArray) -> None:
-        """See `Item`."""
+        """Copy or inflate the tensors; see `Item.fill`."""
         if None in self.shape:
             for row, value in enumerate(encoded):
                 out[row] = self.array(value)
@@ -45,7 +45,7 @@ class TensorItem(NamedTuple):
             self._copy(encoded, out.reshape(-1).view(np.uint8))
 
     def array(self, encoded: bytes) -> AnyArray:
-        """The tensor of one value, as an array of its own; raises as `fill` does."""
+        """Return the tensor of one value as a new array; raises as `fill` does."""
         raw = self._raw(encoded)
         self._check(np.frombuffer(raw, np.uint8))
         try:
@@ -77,8 +77,8 @@ class TensorItem(NamedTuple):
             raise Unfit(f"the byte {raw.max()}")
 
 
-def stacked(item: Item, encoded: Sequence[bytes]) -> AnyArray:
-    """The items of a sequence as one array; as an array of arrays, where they differ in shape."""
+def sequence_array(item: Item, encoded: Sequence[bytes]) -> AnyArray:
+    """Return the items of a sequence as one array; as an array of arrays if they differ in shape."""
     if None not in item.shape:
         whole = np.empty((len(encoded), *item.shape), item.dtype)  # type: ignore[type-var]  # all are declared
         item.fill(encoded, whole)
@@ -90,9 +90,9 @@ def stacked(item: Item, encoded: Sequence[bytes]) -> AnyArray:
     return np.stack(list(arrays)) if len({array.shape for array in arrays}) == 1 else arrays
 
 
-def objects(values: Sequence[Any]) -> AnyArray:
-    """An array of these objects, whatever they are."""
+def object_array(values: Sequence[Any]) -> AnyArray:
+    """Return a one-dimensional array of objects with these values, whatever they are."""
     cells = np.empty(len(values), object)
-    for place, value in enumerate(values):  # an assignment in one would look into arrays
+    for place, value in enumerate(values):  # one assignment of all would make NumPy look into arrays
         cells[place] = value
     return cells

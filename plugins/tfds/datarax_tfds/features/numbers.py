@@ -1,4 +1,4 @@
-"""Packed numbers as arrays: floats of 4 bytes, and integers of seven bits a byte, the lowest first, until bit eight is 0."""
+"""Unpacking of numbers to arrays: floats of 4 bytes, and varints (7 bits a byte, lowest first; bit 8 clear in the last)."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -12,22 +12,22 @@ from .stored import FLOATS, INTEGERS, Unfit, counted
 AnyArray: TypeAlias = np.ndarray[Any, Any]
 
 _CHUNK: Final = 1 << 16
-"""Bytes that are looked at together: so many that a step costs more than its call, and its results are in the cache still."""
+"""Bytes that are unpacked together: enough to outweigh the cost of NumPy's calls, few enough to stay in the CPU's cache."""
 
-_LONGEST: Final = 10  # bytes of a 64-bit integer
+_LONGEST: Final = 10  # bytes of the longest varint of 64 bits
 
 
 @cache
 def kind_of(dtype: np.dtype[Any]) -> int:
-    """What TFDS stores numbers of this dtype as."""
+    """Return the type of feature as which TFDS stores numbers of this dtype."""
     return FLOATS if jnp.issubdtype(dtype, np.floating) else INTEGERS
 
 
 def put_numbers(packed: Sequence[bytes], out: AnyArray) -> None:
-    """Fill a (rows, values) array with the numbers of each row.
+    """Fill a (rows, values) array with the packed numbers of each row.
 
     Raises:
-        Unfit: A row has another count, or a number that the dtype does not hold.
+        Unfit: A row has another number of values, or a value that does not fit the dtype.
     """
     row, size = 0, out.shape[1]
     for chunk in _chunks(packed):
@@ -39,10 +39,10 @@ def put_numbers(packed: Sequence[bytes], out: AnyArray) -> None:
 
 
 def varying_numbers(packed: Sequence[bytes], dtype: np.dtype[Any]) -> Iterator[AnyArray]:
-    """The numbers of each row as an array of their own.
+    """Yield the numbers of each row as an array of its own.
 
     Raises:
-        Unfit: A row has a number that the dtype does not hold.
+        Unfit: A value does not fit the dtype.
     """
     for chunk in _chunks(packed):
         values, ends = _unpacked(chunk, dtype)
@@ -53,7 +53,7 @@ def varying_numbers(packed: Sequence[bytes], dtype: np.dtype[Any]) -> Iterator[A
 
 
 def numbers_of(packed: bytes, dtype: np.dtype[Any]) -> AnyArray:
-    """The numbers of one row, as `varying_numbers` gives them."""
+    """Return the numbers of one row; raises as `varying_numbers` does."""
     return next(varying_numbers([packed], dtype))
 
 
@@ -69,7 +69,7 @@ def _chunks(packed: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 
 def _unpacked(packed: Sequence[bytes], dtype: np.dtype[Any]) -> tuple[AnyArray, AnyArray]:
-    """All numbers of the rows, and where in them each row ends; the dtype holds them, and may be another."""
+    """Return (all numbers of the rows, the end of each row in them). They fit ``dtype``, but may have another dtype yet."""
     stored = np.frombuffer(b"".join(packed), np.uint8)
     stops = np.cumsum(np.fromiter(map(len, packed), np.int64, len(packed)))
     if kind_of(dtype) == INTEGERS:
@@ -81,7 +81,7 @@ def _unpacked(packed: Sequence[bytes], dtype: np.dtype[Any]) -> tuple[AnyArray, 
 
 def _integers(stored: AnyArray, stops: AnyArray, dtype: np.dtype[Any]) -> tuple[AnyArray, AnyArray]:
     is_last = stored < 0x80
-    if is_last.all():  # a byte each
+    if is_last.all():  # each number is one byte
         return _that_fit(stored, dtype), stops
     begins = np.empty(len(stored), np.bool_)
     begins[0], begins[1:] = True, is_last[:-1]
@@ -90,12 +90,12 @@ def _integers(stored: AnyArray, stops: AnyArray, dtype: np.dtype[Any]) -> tuple[
     starts = np.flatnonzero(begins)
     ends = np.searchsorted(starts, stops)
     if dtype == np.uint8 and not (~is_last[:-1] & (stored[1:] != 1)).any():
-        return stored.take(starts), ends  # 128 to 255: the first byte is the number already, and the other is 1
+        return stored.take(starts), ends  # 128 to 255: the first byte is the number, the second is 1
     return _that_fit(_long_integers(stored, starts), dtype), ends
 
 
 def _long_integers(stored: AnyArray, starts: AnyArray) -> AnyArray:
-    """int64 (n,): the integers that begin there."""
+    """Return the varints that begin at ``starts``, int64 (n,)."""
     widths = np.diff(starts, append=len(stored))
     longest = int(widths.max())
     if longest > _LONGEST:
@@ -109,8 +109,8 @@ def _long_integers(stored: AnyArray, starts: AnyArray) -> AnyArray:
 
 
 def _that_fit(values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
-    """The values, if the dtype holds them."""
-    if dtype == np.uint64:  # TFDS stores the bits
+    """Return the values if all of them fit the dtype; else raise `Unfit`."""
+    if dtype == np.uint64:  # TFDS stores the bits of an int64
         return values.view(np.uint64) if values.dtype == np.int64 else values
     low, high = limits(dtype)
     if len(values) and dtype != np.int64:
@@ -123,7 +123,7 @@ def _that_fit(values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
 def _floats_that_fit(values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
     if dtype == np.float32:
         return values
-    with np.errstate(all="ignore"):  # of signalling NaNs, and of what is too great, which is seen below
+    with np.errstate(all="ignore"):  # signalling NaNs and overflow warn; overflow is refused below
         fitted = values.astype(dtype)
     lost = np.isfinite(values) & ~np.isfinite(fitted.astype(np.float32))
     if lost.any():

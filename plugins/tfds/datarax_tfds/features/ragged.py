@@ -1,4 +1,4 @@
-"""Sequences in sequences: the values of all, one after another, and how many belong to each row of each level."""
+"""Sequences of sequences: stored as all values one after another, and the number of values or rows in each row of a level."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -7,25 +7,36 @@ from typing import Any
 import numpy as np
 
 from .fields import OBJECT, Field
-from .items import Item, objects, stacked
+from .items import Item, object_array, sequence_array
 from .numbers import AnyArray, kind_of, numbers_of
-from .stored import BYTES, INTEGERS, Features, Missing, Records, Unfit, counted, require_example, several, single
+from .stored import (
+    BYTES,
+    INTEGERS,
+    Features,
+    Missing,
+    ParsedRecords,
+    Unfit,
+    all_values,
+    counted,
+    require_example,
+    single_value,
+)
 
 _INT64 = np.dtype(np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RaggedField(Field):
-    """A sequence of sequences, in TFDS's form: lists of lists of arrays. Where every size is declared, one array."""
+    """A sequence of sequences, in TFDS's form: lists of lists of arrays, or one array if every size is declared."""
 
     levels: int
-    """How many sequences lie in one another: two at least."""
+    """How many sequences are nested: 2 or more."""
 
     item: Item | None = None
-    """What makes arrays of the values, if they are bytes that stand for arrays."""
+    """Decoder of the values, if they are bytes that are decoded to arrays."""
 
-    def fill(self, records: Records, out: AnyArray) -> None:
-        """See `Field`."""
+    def fill(self, records: ParsedRecords, out: AnyArray) -> None:
+        """Decode record by record; see `Field.fill`."""
         for row, record in enumerate(records.features):
             if not record[f"{self.key}/ragged_flat_values"]:
                 require_example(records.stored[row])
@@ -36,21 +47,21 @@ class RaggedField(Field):
                 out[row] = np.asarray(nested, self.dtype).reshape(out[row].shape)
 
     def _flat(self, record: Features) -> AnyArray:
-        """The values of all rows; TFDS takes what is missing as empty."""
+        """Return the values of all rows of a record. TFDS reads a missing feature as empty."""
         key = f"{self.key}/ragged_flat_values"
         if self.item is None and self.dtype != OBJECT:
             numbers = numbers_of(_numbers(record, key, kind_of(self.dtype)), self.dtype)
             return _in_units(numbers, self.shape[self.levels :])
         try:
-            values = several(record, key, BYTES)
+            values = all_values(record, key, BYTES)
         except Missing:
             values = []
-        return (
-            _in_units(objects(values), self.shape[self.levels :]) if self.item is None else stacked(self.item, values)
-        )
+        if self.item is not None:
+            return sequence_array(self.item, values)
+        return _in_units(object_array(values), self.shape[self.levels :])
 
     def _lengths(self, record: Features) -> list[list[int]]:
-        """Of each level but the outermost, how many values or rows each of its rows has."""
+        """Return, for each level but the outermost, how many values or rows each of its rows has."""
         lengths = []
         for level, declared in enumerate(self.shape[1 : self.levels]):
             packed = _numbers(record, f"{self.key}/ragged_row_lengths_{level}", INTEGERS)
@@ -69,18 +80,18 @@ class RaggedField(Field):
             values = [values[start:end] for start, end in pairwise(ends)]
         if self.shape[0] not in (None, len(values)):
             raise Unfit(counted(len(values), "row"))
-        return values  # type: ignore[no-any-return]  # a list, of which there is one level at least
+        return values  # type: ignore[no-any-return]  # a list: there is at least one inner level
 
 
 def _numbers(record: Features, key: str, kind: int) -> bytes:
     try:
-        return single(record, key, kind)
+        return single_value(record, key, kind)
     except Missing:
         return b""
 
 
 def _in_units(values: AnyArray, shape: tuple[int | None, ...]) -> AnyArray:
-    """The values as arrays of a shape that is declared."""
+    """Return the values as an array of arrays of a declared shape."""
     try:
         return values.reshape(-1, *shape) if len(values) else values.reshape(0, *shape)
     except ValueError:

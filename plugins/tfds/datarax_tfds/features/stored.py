@@ -1,9 +1,9 @@
-"""The bytes of tf.train.Examples as the stored values of their features: bytes, and numbers as they are packed.
+"""Parsing of tf.train.Examples: each feature as the bytes of its values, numbers still packed.
 
-Protobuf parses the records, by a schema of our own that leaves each feature as the bytes that it is. What every writer writes
-of a feature has one form, known from its length: its kind, one list of it, and in that one value, or all numbers packed; the
-rest is then the value. Features of any other form, legal as they are, are parsed in turn. So a record of 3,072 integers takes
-2 us, where the usual schema, which makes a Python object of each number, takes 45.
+Protobuf parses the records with a schema of this module, which keeps each feature as unparsed bytes. Every common writer writes
+a feature in one form, whose header follows from the feature's length: the type of the list, one list, and in it one value or
+all numbers packed; the rest is the value. Features in any other legal form are parsed one by one. A record of 3,072 integers
+takes 2 us this way; the usual schema, which makes a Python object of each number, takes 45 us.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,36 +11,60 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]  # no stubs
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # likewise
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
 
 Features: TypeAlias = Mapping[str, bytes]
-"""The features of one record by key, each as it is stored; one that is not there is empty."""
+"""The features of one record by key, each as its stored bytes; the bytes of a missing feature are empty."""
 
 BYTES, FLOATS, INTEGERS = 0x0A, 0x12, 0x1A
-"""What a feature holds, by the tag of the list in it."""
+"""Types of features: the protobuf tag of the list that a feature holds."""
 
 _WORDS: Final = {BYTES: "bytes", FLOATS: "floats", INTEGERS: "integers"}
 _LISTS: Final = {BYTES: "bytes_list", FLOATS: "float_list", INTEGERS: "int64_list"}
 _NO_HEADER: Final = b"\xff"
-_HEADERS: Final = 1 << 14  # lengths, of which images of one size have thousands
+_HEADERS: Final = 1 << 14  # kept headers, one per length: compressed images of one size have thousands of lengths
 
 
-class Missing(Exception):  # noqa: N818 - no error where there is a default
-    """The record does not have the feature."""
+class UndecodableRecord(ValueError):  # noqa: N818 - the reader of the files raises RecordError from it
+    """Error of a record that does not parse, or has a field that is not as declared.
+
+    ``row`` is the record's row in the batch, ``field`` the dotted name of the field (None: the record is no Example), and
+    ``reason`` says what was found and what is expected.
+    """
+
+    def __init__(self, row: int, field: str | None, reason: str) -> None:
+        super().__init__(f"record {row} of the batch: {reason}")
+        self.row, self.field, self.reason = row, field, reason
+
+    def __reduce__(self) -> tuple[type["UndecodableRecord"], tuple[int, str | None, str]]:
+        return type(self), (self.row, self.field, self.reason)
 
 
-class Records(NamedTuple):
-    """The records of a batch."""
+class Unfit(ValueError):  # noqa: N818 - the caller, who knows row and field, raises UndecodableRecord from it
+    """Error of a stored value that is not as declared; the message says what was found, such as "3 values"."""
+
+
+def counted(count: int, word: str) -> str:
+    """Return a count with its noun in singular or plural: "1 value", "3 values"."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+class Missing(Exception):  # noqa: N818 - it is no error if the field has a default
+    """Raised if a record does not have a feature."""
+
+
+class ParsedRecords(NamedTuple):
+    """The records of a batch: their bytes, and their features."""
 
     stored: Sequence[bytes | memoryview]
     features: list[Features]
 
     @classmethod
     def parsed(cls, stored: Sequence[bytes | memoryview]) -> Self:
-        """The records of these bytes.
+        """Parse records.
 
         Raises:
-            UndecodableRecord: One is no Example.
+            UndecodableRecord: A record is no Example; the error names its row.
         """
         parse = _Example.FromString
         try:
@@ -50,22 +74,22 @@ class Records(NamedTuple):
             raise UndecodableRecord(row, None, f"its {len(stored[row])} bytes are no tf.train.Example") from None
 
     def only(self, row: int) -> Self:
-        """One of them."""
+        """Return the record of one row."""
         return self._replace(stored=self.stored[row : row + 1], features=self.features[row : row + 1])
 
 
-def single(record: Features, key: str, kind: int) -> bytes:
-    """The only value of a feature of ``BYTES``; or its numbers, however many: floats as 4 bytes each, integers as varints.
+def single_value(record: Features, key: str, kind: int) -> bytes:
+    """Return the one value of a bytes feature, or all numbers of another: floats of 4 bytes each, integers as varints.
 
     Raises:
         Missing: The record does not have the feature.
-        Unfit: It is of another kind, or has none or several values of bytes.
+        Unfit: The feature is not of the type ``kind``, or is of ``BYTES`` and has not exactly one value.
     """
     stored = record[key]
     header = _header(kind, len(stored))
     if stored.startswith(header):
         return stored[len(header) :]
-    values = several(record, key, kind)
+    values = all_values(record, key, kind)
     if kind == BYTES:
         if len(values) != 1:
             raise Unfit(counted(len(values), "value"))
@@ -75,12 +99,12 @@ def single(record: Features, key: str, kind: int) -> bytes:
     return b"".join(values)
 
 
-def several(record: Features, key: str, kind: int) -> list[bytes]:
-    """The values of a feature of ``BYTES``; or its numbers, packed, in pieces.
+def all_values(record: Features, key: str, kind: int) -> list[bytes]:
+    """Return all values of a bytes feature, or the packed numbers of another in pieces.
 
     Raises:
         Missing: The record does not have the feature.
-        Unfit: It is of another kind.
+        Unfit: The feature is not of the type ``kind``.
     """
     stored = record[key]
     try:
@@ -98,7 +122,7 @@ def several(record: Features, key: str, kind: int) -> list[bytes]:
 
 @lru_cache(maxsize=_HEADERS)
 def _header(kind: int, length: int) -> bytes:
-    """What stands before the value in the bytes of a feature of this length, in the one form."""
+    """Return the bytes in front of the value of a feature of this length, if it is written in the common form."""
     for outer in range(1, 6):
         of_list = length - 1 - outer
         for inner in range(1, 6):
@@ -118,12 +142,12 @@ def _varint(number: int) -> bytes:
 
 
 def require_example(record: bytes | memoryview) -> None:
-    """Refuse a record that only looked like one because features that nobody asked for are not looked into.
+    """Raise if a record is no Example by protobuf's usual schema, which looks into every feature.
 
-    For where something is missing: it may be there, damaged.
+    Called if a feature is missing, since a damaged record may hide it.
 
     Raises:
-        Unfit: By protobuf's usual schema it is no Example.
+        Unfit: The record is damaged.
     """
     from tensorflow_datasets.proto import tf_example_pb2  # noqa: PLC0415 - the plugin's import does not load TFDS
 
@@ -134,7 +158,7 @@ def require_example(record: bytes | memoryview) -> None:
 
 
 def _pieces(numbers: Any, kind: int) -> list[bytes]:
-    """Numbers in several pieces, or not packed, which this schema does not know and protobuf reads as well."""
+    """Return packed numbers that are stored in several pieces, or not packed: legal forms that this module's schema misses."""
     packed: list[bytes] = list(numbers.value)
     if type(numbers)(value=packed).ByteSize() == numbers.ByteSize():
         return packed
@@ -156,7 +180,7 @@ def _parses(record: bytes | memoryview) -> bool:
 
 
 def _message_classes() -> tuple[Any, Any]:
-    """Messages of an Example and of a Feature, in a pool of their own."""
+    """Return the message classes of an Example and of a Feature with unparsed values, in a descriptor pool of their own."""
     file = descriptor_pb2.FileDescriptorProto(name="stored.proto", package="datarax", syntax="proto3")
     field = descriptor_pb2.FieldDescriptorProto
     one, many, message = field.LABEL_OPTIONAL, field.LABEL_REPEATED, field.TYPE_MESSAGE
@@ -182,27 +206,3 @@ def _message_classes() -> tuple[Any, Any]:
 
 
 _Example, _Feature = _message_classes()
-
-
-class UndecodableRecord(ValueError):  # noqa: N818 - whoever reads knows the file, and makes a RecordError of it
-    """A record of a batch does not parse, or a field of it does not fit.
-
-    ``row`` is its place in the batch, ``field`` the dotted name of the field (None: the record is no Example), ``reason`` says
-    what was found, and what is expected.
-    """
-
-    def __init__(self, row: int, field: str | None, reason: str) -> None:
-        super().__init__(f"record {row} of the batch: {reason}")
-        self.row, self.field, self.reason = row, field, reason
-
-    def __reduce__(self) -> tuple[type["UndecodableRecord"], tuple[int, str | None, str]]:
-        return type(self), (self.row, self.field, self.reason)
-
-
-class Unfit(ValueError):  # noqa: N818 - likewise: of one value, whose row and field the caller knows
-    """A stored value is not as declared; the text is what was found, such as "3 values"."""
-
-
-def counted(count: int, word: str) -> str:
-    """The count with its word: "1 value", "3 values"."""
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"

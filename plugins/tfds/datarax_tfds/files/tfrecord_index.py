@@ -1,8 +1,8 @@
-"""Where each record of a TFRecord file is, found by going from length to length, without TensorFlow.
+"""Offsets of the records of a TFRecord file: found without TensorFlow, and kept in the user's cache folder.
 
-A record is its length (8 bytes), the length's checksum (4), the content, and the content's checksum (4). The lengths are all
-that leads from one record to the next, so that a file is walked through once; their checksums are verified, a chunk at
-a time. The file is read, not mapped: one that is truncated under a map ends the process.
+A record is its length (8 bytes), the length's checksum (4), the content, and the content's checksum (4). Only the lengths lead
+from one record to the next, so a file is walked through once; the checksums of the lengths are verified, a chunk at a time.
+Files are read, not mapped: truncating a mapped file ends the process that maps it.
 """
 
 import functools
@@ -24,25 +24,114 @@ from datarax_core.errors import DataFileError
 from .table import Stamp
 
 HEADER: Final = 12
+"""Bytes of a record in front of its content: the length and its checksum."""
+
 OVERHEAD: Final = 16
-"""Bytes of a record besides its content, in front of it and in all."""
+"""Bytes of a record besides its content: the header, and behind the content its checksum."""
+
+FOLDER_VARIABLE: Final = "DATARAX_CACHE_DIR"
+"""Environment variable that names another folder for the indices than the user's cache folder."""
 
 _LENGTH: Final = struct.Struct("<Q")
 _CHUNK: Final = 1 << 20
 _SMALL_CHUNK: Final = 1 << 12
 _FEW: Final = 8
-"""A chunk with fewer records is followed by a small one: of large records nothing but the headers is read."""
+"""A chunk that has fewer records than this is followed by a small chunk, so that only the headers of large records are read."""
 
 _COMPRESSIONS: Final = {b"\x1f\x8b": "GZIP", b"\x78\x01": "ZLIB", b"\x78\x9c": "ZLIB", b"\x78\xda": "ZLIB"}
 
+_MAGIC: Final = b"drxtfri1"
+_FACTS: Final = struct.Struct("<8sQQQ")
+"""Head of a kept index: magic, size of the data file, time of its last change in ns, count of the offsets that follow."""
+
+_CHECKSUM: Final = struct.Struct("<I")
+"""Checksum of the head and the offsets, stored between them."""
+
+_CRC_MASK: Final = np.uint32(0xA282EAD8)
+
+_logger = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """Return the folder in which indices are kept: ``$DATARAX_CACHE_DIR/tfrecord``, or one in the user's cache folder."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    return (Path(named) if named else platformdirs.user_cache_path("datarax")) / "tfrecord"
+
+
+def kept_offsets(path: str, stamp: Stamp, find: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return the offsets of the records of a file, int64 (n + 1,): from the cache, or else from ``find``, and cache them.
+
+    The cache has one file for each path. An entry is used only if the data file has the size and the time of last change that
+    the entry notes, and if the entry's own checksum is right. If the cache cannot be written, nothing is kept. Entries are
+    read, not mapped, so that clearing the cache ends no process.
+    """
+    kept = cache_folder() / f"{hashlib.sha256(os.path.abspath(path).encode(errors='surrogateescape')).hexdigest()[:32]}"  # noqa: PTH100 - Path.resolve() would follow symbolic links
+    offsets = _read(kept, stamp)
+    if offsets is None:
+        offsets = find()
+        _write(kept, stamp, offsets)
+    return offsets
+
+
+def _read(kept: Path, stamp: Stamp) -> np.ndarray | None:
+    try:
+        content = kept.read_bytes()
+    except OSError:
+        return None
+    begin = _FACTS.size + _CHECKSUM.size
+    if len(content) < begin:
+        return None
+    facts = content[: _FACTS.size]
+    magic, size, changed_ns, count = _FACTS.unpack(facts)
+    if magic != _MAGIC or (size, changed_ns) != (stamp.size, stamp.changed_ns) or len(content) != begin + 8 * count:
+        return None
+    offsets = np.frombuffer(content, "<i8", offset=begin)
+    if _CHECKSUM.unpack_from(content, _FACTS.size) != (_checksum(facts, offsets),):
+        return None
+    return offsets
+
+
+def _write(kept: Path, stamp: Stamp, offsets: np.ndarray) -> None:
+    """Write an entry, atomically: two processes that write it at once write the same bytes, and one replaces the other."""
+    offsets = offsets.astype("<i8", copy=False)
+    facts = _FACTS.pack(_MAGIC, stamp.size, stamp.changed_ns, len(offsets))
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=kept.parent, prefix=".", delete=False) as file:
+            try:
+                file.write(facts + _CHECKSUM.pack(_checksum(facts, offsets)))
+                file.write(offsets.data)
+                file.close()
+                os.replace(file.name, kept)  # noqa: PTH105 - as Path objects are needed nowhere else
+            finally:
+                Path(file.name).unlink(missing_ok=True)  # it is gone, unless an error came before the replacement
+    except OSError as error:
+        _warn_once(str(kept.parent), error.strerror or str(error))
+
+
+def _checksum(facts: bytes, offsets: np.ndarray) -> int:
+    checksum: int = google_crc32c.extend(google_crc32c.value(facts), offsets)
+    return checksum
+
+
+@functools.cache
+def _warn_once(folder: str, reason: str) -> None:
+    _logger.warning(
+        "indices of TFRecord files cannot be kept in %s (%s), and are found anew by each process; set %s to a folder that can "
+        "be written to",
+        folder,
+        reason,
+        FOLDER_VARIABLE,
+    )
+
 
 def record_offsets(path: str, descriptor: int, size: int) -> np.ndarray:
-    """int64 (n + 1,): where each record of an open file begins, and behind the last one where that ends: ``size``.
+    """Find the offset of each record of an open file, int64 (n + 1,); the last number is the end of the last record, ``size``.
 
-    Cost: 0.4 us a record, and reading the file, but for the contents of large records; 8 bytes a record.
+    Cost: 0.4 us a record, and reading the file except the contents of large records. Memory: 8 bytes a record.
 
     Raises:
-        DataFileError: The file is compressed, truncated, no TFRecord file, or damaged; says from which record on.
+        DataFileError: The file is compressed, truncated, no TFRecord file, or damaged; the message says from which record on.
     """
     found, count, at, window = [], 0, 0, _CHUNK
     while at < size:
@@ -64,7 +153,7 @@ def record_offsets(path: str, descriptor: int, size: int) -> np.ndarray:
 
 
 def _walk(chunk: bytes) -> tuple[np.ndarray, int]:
-    """(where records begin whose headers the chunk has, where the next one does)."""
+    """Return (offsets in the chunk of the records whose headers it holds, offset of the next record)."""
     begins: list[int] = []
     note, length_at = begins.append, _LENGTH.unpack_from
     at, last = 0, len(chunk) - HEADER
@@ -75,7 +164,7 @@ def _walk(chunk: bytes) -> tuple[np.ndarray, int]:
 
 
 def _lengths(chunk: bytes, begins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(uint64 (k,): the lengths, bool (k,): whether the checksum of each is wrong)."""
+    """Return (uint64 (k,): the lengths of the records, bool (k,): whether the checksum of each length is wrong)."""
     headers = np.frombuffer(chunk, np.uint8)[begins[:, None] + np.arange(HEADER)]
     lengths = np.ascontiguousarray(headers[:, :8]).view("<u8")[:, 0]
     checksums = np.ascontiguousarray(headers[:, 8:]).view("<u4")[:, 0]
@@ -112,108 +201,20 @@ def _truncated(path: str, record: int, begin: int, end: int | None, size: int) -
     )
 
 
-FOLDER_VARIABLE: Final = "DATARAX_CACHE_DIR"
-"""The environment variable that names another folder than the user's cache folder."""
-
-_logger = logging.getLogger(__name__)
-
-_MAGIC: Final = b"drxtfri1"
-_FACTS: Final = struct.Struct("<8sQQQ")
-"""Magic, the size of the data file, when it was last written to, and how many numbers follow."""
-
-_CHECKSUM: Final = struct.Struct("<I")
-"""Of the facts and the numbers; it stands between them."""
-
-
-def cache_folder() -> Path:
-    """Where indices are kept: ``$DATARAX_CACHE_DIR``, or the user's cache folder."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    return (Path(named) if named else platformdirs.user_cache_path("datarax")) / "tfrecord"
-
-
-def kept_offsets(path: str, stamp: Stamp, find: Callable[[], np.ndarray]) -> np.ndarray:
-    """int64 (n + 1,): the index of the file at ``path`` as it was kept, or else as ``find`` finds it, which is kept then.
-
-    One file of the cache belongs to one path; it is of use only to a file of the size and time of writing that it notes,
-    and only if its own checksum is right. Where the cache cannot be written, nothing is kept. It is read, not mapped, so that
-    nobody who clears the cache ends this process.
-    """
-    kept = cache_folder() / f"{hashlib.sha256(os.path.abspath(path).encode(errors='surrogateescape')).hexdigest()[:32]}"  # noqa: PTH100 - keeps symbolic links
-    offsets = _read(kept, stamp)
-    if offsets is None:
-        offsets = find()
-        _write(kept, stamp, offsets)
-    return offsets
-
-
-def _read(kept: Path, stamp: Stamp) -> np.ndarray | None:
-    try:
-        content = kept.read_bytes()
-    except OSError:
-        return None
-    begin = _FACTS.size + _CHECKSUM.size
-    if len(content) < begin:
-        return None
-    facts = content[: _FACTS.size]
-    magic, size, changed_ns, count = _FACTS.unpack(facts)
-    if magic != _MAGIC or (size, changed_ns) != (stamp.size, stamp.changed_ns) or len(content) != begin + 8 * count:
-        return None
-    offsets = np.frombuffer(content, "<i8", offset=begin)
-    if _CHECKSUM.unpack_from(content, _FACTS.size) != (_checksum(facts, offsets),):
-        return None
-    return offsets
-
-
-def _write(kept: Path, stamp: Stamp, offsets: np.ndarray) -> None:
-    """Keep an index; two processes that do so at once write the same, one after the other, each in whole."""
-    offsets = offsets.astype("<i8", copy=False)
-    facts = _FACTS.pack(_MAGIC, stamp.size, stamp.changed_ns, len(offsets))
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=kept.parent, prefix=".", delete=False) as file:
-            try:
-                file.write(facts + _CHECKSUM.pack(_checksum(facts, offsets)))
-                file.write(offsets.data)
-                file.close()
-                os.replace(file.name, kept)  # noqa: PTH105 - both are names
-            finally:
-                Path(file.name).unlink(missing_ok=True)  # it is not there any more, unless something went wrong
-    except OSError as error:
-        _say_once(str(kept.parent), error.strerror or str(error))
-
-
-def _checksum(facts: bytes, offsets: np.ndarray) -> int:
-    checksum: int = google_crc32c.extend(google_crc32c.value(facts), offsets)
-    return checksum
-
-
-@functools.cache
-def _say_once(folder: str, reason: str) -> None:
-    _logger.warning(
-        "indices of TFRecord files cannot be kept in %s (%s), and are found anew by each process; set %s to a folder that can "
-        "be written to",
-        folder,
-        reason,
-        FOLDER_VARIABLE,
-    )
-
-
-_MASK: Final = np.uint32(0xA282EAD8)
-
-
 def masked(checksums: np.ndarray) -> np.ndarray:
-    """uint32 (k,): checksums as they are stored, rotated and shifted so that one of checksums is no weak one.
+    """Return checksums, uint32 (k,), in their stored form.
 
-    See ``tensorflow/core/lib/hash/crc32c.h``.
+    They are rotated and a constant is added, since the CRC of data that contains CRCs is weak: ``Mask`` in
+    ``tensorflow/core/lib/hash/crc32c.h``.
     """
-    return ((checksums >> np.uint32(15)) | (checksums << np.uint32(17))) + _MASK
+    return ((checksums >> np.uint32(15)) | (checksums << np.uint32(17))) + _CRC_MASK
 
 
 def length_checksums(lengths: np.ndarray) -> np.ndarray:
-    """uint32 (k,): the stored checksum of each length, which is stored in eight bytes.
+    """Return the stored CRC-32C of each length, uint32 (k,), all at once; a length takes eight bytes.
 
-    A CRC is linear but for a constant: that of eight bytes is the exclusive or of what each of them contributes. Cost:
-    some nanoseconds a length for each byte that is not 0 in all of them.
+    A CRC is linear but for a constant: the CRC of eight bytes is the exclusive or of one contribution per byte. Cost: some
+    nanoseconds a length for each byte position that is not 0 in every length.
     """
     tables, constant = _tables()
     checksums = np.full(len(lengths), constant, np.uint32)
@@ -227,7 +228,7 @@ def length_checksums(lengths: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _tables() -> tuple[np.ndarray, int]:
-    """(uint32 (8, 256): what each value of each byte contributes, the checksum of eight bytes that are 0)."""
+    """Return (uint32 (8, 256): the contribution of each value of each byte, the CRC of eight bytes that are 0)."""
     constant: int = google_crc32c.value(bytes(8))
     of_bytes = [[google_crc32c.value(bytes(p) + bytes([v]) + bytes(7 - p)) for v in range(256)] for p in range(8)]
     return np.asarray(of_bytes, np.uint32) ^ np.uint32(constant), constant
