@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from .extensions.hooks import HookRegistry as HookRegistry
     from .extensions.hooks import Hooks as Hooks
     from .extensions.hookspecs import hookimpl as hookimpl
-    from .extensions.listing import SourceInfo as SourceInfo
     from .order.order import Order as Order
     from .pipeline.build import build_source as build_source
     from .pipeline.pipeline import Pipeline as Pipeline
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from .registry.pipeline_config import AnySource as AnySource
     from .registry.pipeline_config import PipelineConfig as PipelineConfig
     from .registry.pipeline_config import load_config as load_config
+    from .registry.sources import SourceInfo as SourceInfo
     from .registry.sources import SourceRegistry as SourceRegistry
     from .registry.sources import default_hooks as default_hooks
     from .registry.sources import record_failed as record_failed
@@ -108,14 +108,13 @@ __getattr__, __dir__, __all__ = lazy_face(
         "extensions.contract": ("API_VERSION",),
         "extensions.hooks": ("HookRegistry", "Hooks"),
         "extensions.hookspecs": ("hookimpl",),
-        "extensions.listing": ("SourceInfo",),
         "order.order": ("Order",),
         "pipeline.build": ("build_source",),
         "pipeline.pipeline": ("Pipeline",),
         "records.narrowing": ("aligned_empty",),
         "registry.decoders": ("AnyDecoder", "Decoder", "DecoderRegistry"),
         "registry.pipeline_config": ("AnySource", "PipelineConfig", "load_config"),
-        "registry.sources": ("SourceRegistry", "default_hooks", "record_failed"),
+        "registry.sources": ("SourceInfo", "SourceRegistry", "default_hooks", "record_failed"),
         "registry.stages": ("AnyStage", "Stage", "StageRegistry"),
         "sources.access": ("Access", "Capabilities"),
         "sources.columns": ("Columns", "columns_of"),

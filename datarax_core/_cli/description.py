@@ -50,7 +50,7 @@ def described(name: str) -> Iterator[Description]:
         PluginError: No usable plugin has the name.
     """
     registries = [registry.from_environment() for registry in CONFIGURABLE]
-    having = [registry for registry in registries if name in registry.names() or name in registry.kind.homes]
+    having = [registry for registry in registries if name in registry.names() or name in registry.group.first_party]
     if not having:
         names = sorted({other for registry in registries for other in registry.names()})
         raise PluginNotFoundError(
@@ -63,7 +63,7 @@ def described(name: str) -> Iterator[Description]:
         plugin = registry.get(name)
         config = registry.config_type(name) if isinstance(registry, SourceRegistry) else plugin
         info = next(info for info in registry.describe() if info.name == name and info.status == "ready")
-        yield _description(registry.kind.word, name, plugin, config, info)
+        yield _description(registry.group.word, name, plugin, config, info)
 
 
 def _description(kind: str, name: str, plugin: type, config: type[FrozenConfig], info: Any) -> Description:

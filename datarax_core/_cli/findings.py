@@ -62,7 +62,7 @@ def installed_plugins() -> list[Finding]:
 def _found() -> Iterator[Finding]:
     environment = Environment.now()
     for word, registry in REGISTRIES.items():
-        catalog = Catalog.from_environment(registry.kind)
+        catalog = Catalog.from_environment(registry.group)
         for entry in catalog.entries():
             status, detail = catalog.status(entry)
             problem = "" if status == "ready" else f"{word} {entry.name!r} {detail}"

@@ -3,12 +3,12 @@
 from dataclasses import asdict
 from typing import Any
 
-from datarax_core.extensions.listing import PluginInfo, PluginListing
+from datarax_core.extensions.plugin_registry import PluginInfo, PluginRegistry
 
 from .output import say, say_json, stdout
 
 
-def list_plugins(registry: PluginListing[Any], *, as_json: bool, install: str) -> None:
+def list_plugins(registry: PluginRegistry[Any], *, as_json: bool, install: str) -> None:
     """Print a line for each plugin of a registry; if there is none, name the distribution to ``install``."""
     infos = registry.describe()
     if as_json:
@@ -16,7 +16,7 @@ def list_plugins(registry: PluginListing[Any], *, as_json: bool, install: str) -
     elif infos:
         print_table(*_columns(infos))
     else:
-        say(f"no {registry.kind.word}s are installed; pip install {install}, or another plugin")
+        say(f"no {registry.group.word}s are installed; pip install {install}, or another plugin")
 
 
 def print_table(columns: list[str], rows: list[tuple[str, ...]]) -> None:

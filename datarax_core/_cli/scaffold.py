@@ -91,7 +91,7 @@ def _refused(name: str, reason: str) -> PluginError:
 
 def _taken(distribution: str, package: str) -> str:
     """Return a sentence that names the owner of the name; empty if it is free."""
-    homes = SourceRegistry.kind.homes
+    homes = SourceRegistry.group.first_party
     if distribution in {CORE, *homes.values()}:
         return f"{distribution} is a distribution of this project"
     if package in homes:

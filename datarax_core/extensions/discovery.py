@@ -18,7 +18,7 @@ from packaging.version import Version
 
 from datarax_core.errors import PluginLoadError
 
-from .contract import leave_out
+from .loading import leave_out
 
 CORE: Final = "datarax-core"
 

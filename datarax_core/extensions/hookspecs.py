@@ -1,4 +1,7 @@
-"""The hooks that a plugin may implement: a function of the same name, marked `hookimpl`, with any of the arguments."""
+"""Hooks that a plugin may implement: a function of the same name, marked `hookimpl`, with any of the hook's arguments.
+
+The protocols say what a hook may rely on in the objects that it is given.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
@@ -8,7 +11,7 @@ import pluggy
 from datarax_core.config.models import SourceConfig
 from datarax_core.errors import RecordError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # hooks are loaded without JAX
     from datarax_core.records.spec import Batch
     from datarax_core.sources.source import DataSourceModule
 
@@ -22,82 +25,86 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class Registrar(Protocol):
-    """A registry that a hook plugin may add to: `datarax_core.SourceRegistry`."""
+    """Registry that a hook plugin may add sources to: a `SourceRegistry`."""
 
     def register(self, plugin: Any) -> Any:
-        """Add a class."""
+        """Add a source class, named by the default of its config's ``type``, and return it; see `SourceRegistry.register`."""
 
 
 class Builder(Protocol):
-    """What makes sources of configs: `datarax_core.build.SourceBuilder`."""
+    """Maker of sources from configs, which `datarax_create_source` is given for nested configs."""
 
-    def __call__(self, config: "SourceConfig") -> "DataSourceModule":
-        """The source of a config, as the hooks make it."""
+    def __call__(self, config: SourceConfig) -> "DataSourceModule":
+        """Return the source of a config, made by the hooks and with random streams of its own."""
 
-    def from_class(self, config: "SourceConfig") -> "DataSourceModule":
-        """The source that the registered class makes of it."""
+    def from_class(self, config: SourceConfig) -> "DataSourceModule":
+        """Return the source that the registered class makes of a config. Calls no hook for ``config`` itself."""
 
 
 class ServingPipeline(Protocol):
-    """What core's own parts ask of the pipeline that hooks are told of: `datarax_core.Pipeline`."""
+    """Pipeline that calls a hook: a `Pipeline`, of which a hook may rely on these members."""
 
     cursor: Any
+    """Where the pipeline stands: ``cursor.position`` is the position of the next record, counted over all epochs."""
 
     def stats(self) -> dict[str, Any]:
-        """What was served."""
+        """Return counts of the batches and records that were served; see `Pipeline.stats`."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the state from which another pipeline of the same config goes on; see `Pipeline.get_state`."""
 
     def close(self) -> None:
-        """End the run under way."""
+        """End the run under way, with its thread and its worker processes; see `Pipeline.close`."""
 
 
 class HookSpecs:
-    """What is called when, with what, and what becomes of the result. Nothing is ever called for each record."""
+    """Hooks: when each is called, with which arguments, and what its result does. No hook is called for each record."""
 
     @hookspec(historic=True)
     def datarax_register_sources(self, registry: Registrar) -> None:
-        """Add sources that no entry point declares; called once, as the plugin is loaded."""
+        """Add sources that no entry point declares. Called once, when the plugin is loaded."""
 
     @hookspec(firstresult=True)
     def datarax_create_source(
-        self, config: "SourceConfig", build: "Callable[[SourceConfig], DataSourceModule]"
+        self, config: SourceConfig, build: "Callable[[SourceConfig], DataSourceModule]"
     ) -> "DataSourceModule | None":
-        """Make the source of a config, or leave it to others with None; ``build`` makes those that it nests.
+        """Return the source of a config, or None to leave it to other plugins; ``build`` makes the sources nested in it.
 
-        A wrapper of it stands around every source that a config describes, at every depth.
+        A wrapper of this hook is called around every source that a config describes, at every depth.
         """
 
     @hookspec
     def datarax_pipeline_opened(self, pipeline: ServingPipeline) -> None:
-        """A loop begins, or the first `step` or `scan` since the pipeline was closed, before a record is read."""
+        """Run when a loop begins, or the first `step` or `scan` since the pipeline was closed, before a record is read."""
 
     @hookspec
     def datarax_batch_ready(self, pipeline: ServingPipeline, step: int, batch: "Batch") -> None:
-        """A batch is about to be handed over by a loop or `step`; ``step`` counts those of this pipeline from 0.
+        """Run when a loop or `step` is about to hand over a batch; ``step`` counts the batches of this pipeline from 0.
 
-        The pipeline still stands before the batch: a state saved here begins with it. Under a trace, and in `scan`, which
-        make no batch on the host, it is not called.
+        The pipeline still stands before the batch: a state saved here begins with this batch. The hook is not called under a
+        trace, nor in `scan`, since neither makes a batch on the host.
         """
 
     @hookspec
     def datarax_epoch_finished(self, pipeline: ServingPipeline, epoch: int, stats: dict[str, Any]) -> None:
-        """Each record of an epoch was served and done with: the batch after it is asked for, or the run is over.
+        """Run when each record of an epoch was served and used: the next batch is asked for, or the run is over.
 
-        ``epoch`` is the one that orders are drawn for, from 0, and ``stats`` is ``pipeline.stats()``.
+        ``epoch`` counts from 0 and is the epoch of the order; ``stats`` is ``pipeline.stats()``.
         """
 
     @hookspec
     def datarax_pipeline_closed(self, pipeline: ServingPipeline) -> None:
-        """The run is over: its loop ended, was closed or dropped, or the pipeline was reset, restored, closed or dropped.
+        """Run when the run is over: its loop ended, was closed or dropped, or the pipeline was reset, restored or closed.
 
-        Once for each time that it was opened, and at the end of the process for those that still are.
+        Called once for each `datarax_pipeline_opened`, and at the end of the process for pipelines that are still open.
         """
 
     @hookspec(firstresult=True)
     def datarax_record_failed(
-        self, source: "DataSourceModule", index: int, error: "RecordError"
+        self, source: "DataSourceModule", index: int, error: RecordError
     ) -> Literal["raise", "substitute"] | None:
-        """A record cannot be read, and the source is about to serve another in its place; once for each such record.
+        """Decide about a record that cannot be read and that the source is about to replace; once for each such record.
 
-        ``"raise"`` has the error raised instead, ``"substitute"`` has nobody else asked, None leaves it to the others. It may
-        come on any thread, also while compiled code waits: call no JAX here.
+        ``"raise"`` raises the error instead, ``"substitute"`` ends the search for an answer, None leaves it to other plugins.
+        The hook may be called on any thread, also while compiled code waits for the host: it must not call JAX.
         """

@@ -7,6 +7,7 @@ Names are imported when they are first used, since listing what is installed loa
 from typing import TYPE_CHECKING
 
 from datarax_core.faces import lazy_face
+from datarax_core.moved import forward_names
 
 if TYPE_CHECKING:
     from .decoders import AnyDecoder as AnyDecoder
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .pipeline_config import PipelineConfig as PipelineConfig
     from .pipeline_config import load_config as load_config
     from .pipeline_config import parse_config as parse_config
+    from .sources import SourceInfo as SourceInfo
     from .sources import SourceRegistry as SourceRegistry
     from .sources import default_hooks as default_hooks
     from .sources import default_registry as default_registry
@@ -34,7 +36,15 @@ __getattr__, __dir__, __all__ = lazy_face(
     {
         "decoders": ("AnyDecoder", "Decoder", "DecoderRegistry", "FunctionDecoder", "default_decoders", "stack_values"),
         "pipeline_config": ("AnySource", "PipelineConfig", "load_config", "parse_config"),
-        "sources": ("SourceRegistry", "default_hooks", "default_registry", "given_or_default", "record_failed"),
+        "sources": (
+            "SourceInfo",
+            "SourceRegistry",
+            "default_hooks",
+            "default_registry",
+            "given_or_default",
+            "record_failed",
+        ),
         "stages": ("AnyStage", "Stage", "StageRegistry", "default_stages"),
     },
+    forward_names(__name__, dict.fromkeys(("PluginInfo", "PluginRegistry"), "datarax_core.extensions")),
 )

@@ -16,28 +16,15 @@ from pydantic import (
 
 from datarax_core.config.base import FrozenConfig, Name, plugin_config, plugin_schema
 from datarax_core.config.messages import plugin_error, shown
-from datarax_core.extensions.catalog import Kind
-from datarax_core.extensions.contract import _own_config_problems, _refuse
-from datarax_core.extensions.listing import PluginRegistry
+from datarax_core.extensions.catalog import EntryPointGroup
+from datarax_core.extensions.contract import config_plugin_problems, require_contract
+from datarax_core.extensions.plugin_registry import PluginRegistry
 
 if TYPE_CHECKING:
     from datarax_core.records.spec import Batch, ElementSpec
 
 
-def check_decoder(loaded: object, name: str | None, origin: str) -> "type[Decoder]":
-    """``loaded``, if it is a decoder for ``name`` (None takes the name that its ``type`` gives).
-
-    Raises:
-        PluginContractError: All that is missing, and what to write.
-    """
-    problems = _own_config_problems(loaded, Decoder, name, ("decode_record", "decode"))
-    _refuse("decoder", loaded, name, origin, problems)
-    return cast("type[Decoder]", loaded)
-
-
-_FIRST_PARTY: Final[Mapping[str, str]] = dict.fromkeys(
-    ("array", "example", "msgpack", "npz", "raw"), "datarax-arrayrecord"
-)
+_FIRST_PARTY: Final = dict.fromkeys(("array", "example", "msgpack", "npz", "raw"), "datarax-arrayrecord")
 
 
 class Decoder(FrozenConfig):
@@ -112,17 +99,19 @@ class FunctionDecoder(Decoder):
 
 
 class DecoderRegistry(PluginRegistry[type[Decoder]]):
-    """The decoders that a config can name; see `PluginRegistry`."""
+    """The decoders that a config can name."""
 
-    kind = Kind(word="decoder", group="datarax.decoders", homes=_FIRST_PARTY)
-    _example = "array"
+    group = EntryPointGroup(name="datarax.decoders", word="decoder", example="array", first_party=_FIRST_PARTY)
 
-    def _checked(self, loaded: object, name: str | None, origin: str) -> type[Decoder]:
-        return check_decoder(loaded, name, origin)
+    def check(self, loaded: object, name: str | None, origin: str) -> type[Decoder]:
+        """Return ``loaded`` if it is a decoder class with the name of its entry point.
 
-    def _name_of(self, plugin: type[Decoder]) -> str:
-        name: str = plugin.model_fields["type"].default
-        return name
+        Raises:
+            PluginContractError: It is not; lists everything that is missing, and what to write.
+        """
+        problems = config_plugin_problems(loaded, Decoder, name, ("decode_record", "decode"))
+        require_contract("decoder", loaded, name, origin, problems)
+        return cast("type[Decoder]", loaded)
 
 
 @cache

@@ -33,7 +33,7 @@ from datarax_core.config.models import SourceConfig
 from datarax_core.errors import ConfigError, Problem
 
 from .decoders import DecoderRegistry, default_decoders
-from .schema import Kind, schema_of
+from .schema import SchemaSection, schema_of
 from .sources import SourceRegistry, default_registry, given_or_default
 from .stages import AnyStage, StageRegistry, default_stages
 
@@ -151,9 +151,9 @@ def pipeline_schema(
     """(the schema, why plugins are left out of it); what is installed stands in for registries that are not given."""
     stages = default_stages() if stages is None else stages
     decoders = default_decoders() if decoders is None else decoders
-    kinds = {
-        "source": Kind(sources, sources.config_type),
-        "stage": Kind(stages, stages.get),
-        "decoder": Kind(decoders, decoders.get),
+    sections = {
+        "source": SchemaSection(sources, sources.config_type),
+        "stage": SchemaSection(stages, stages.get),
+        "decoder": SchemaSection(decoders, decoders.get),
     }
-    return schema_of(PipelineConfig, kinds)
+    return schema_of(PipelineConfig, sections)

@@ -10,7 +10,6 @@ JSON Schema cannot say, and only validation refuses:
   as ``count: int``, take "4" for 4, which the schema refuses.
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +18,7 @@ from pydantic_core import core_schema
 
 from datarax_core.config.base import PLUGIN_KIND, FrozenConfig
 from datarax_core.errors import PluginDisabledError, PluginError
-from datarax_core.extensions.listing import PluginRegistry
+from datarax_core.extensions.plugin_registry import PluginRegistry
 
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -34,23 +33,28 @@ _SCHEMAS: Final = ("items", "additionalProperties", "propertyNames", "contains",
 _LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
 
 
-class Kind(NamedTuple):
-    """A registry, and how the config of a plugin is found in it."""
+class SchemaSection(NamedTuple):
+    """One group of plugins in the schema: their registry, and the function that returns a plugin's config class by name."""
 
     registry: PluginRegistry[Any]
     config_of: Callable[[str], type[FrozenConfig]]
 
 
-def schema_of(config: type[FrozenConfig], kinds: Mapping[str, Kind]) -> tuple[dict[str, Any], list[str]]:
-    """(the schema of ``config`` with all plugins of these kinds wherever they may be nested, why others are left out)."""
+def schema_of(config: type[FrozenConfig], sections: Mapping[str, SchemaSection]) -> tuple[dict[str, Any], list[str]]:
+    """Return (schema of ``config``, reasons why plugins are left out of it).
+
+    Args:
+        config: The model of the whole config.
+        sections: By the noun for their plugins, such as "source": the groups of plugins that may be nested anywhere in it.
+    """
     notes: list[str] = []
     defs: dict[str, Any] = {}
-    for word, kind in kinds.items():
+    for word, (registry, config_of) in sections.items():
         members = {}
-        for name in kind.registry.names():
+        for name in registry.names():
             try:
-                own = kind.registry.canonical_name(name)
-                schema = model_schema(kind.config_of(own), f"{word}.{name}")
+                own = registry.canonical_name(name)
+                schema = model_schema(config_of(own), f"{word}.{name}")
                 members[name] = schema if own == name else _alias(schema, own, name)
             except PluginDisabledError:  # somebody wanted that
                 continue
@@ -81,11 +85,6 @@ def _alias(schema: dict[str, Any], own: str, name: str) -> dict[str, Any]:
     """The schema of a config that is called ``own``, under a name of old."""
     old = {"const": name, "deprecated": True, "description": f"Now called {own!r}."}
     return {**schema, "description": f"Now called {own!r}.", "properties": {**schema["properties"], "type": old}}
-
-
-def first_paragraph(model: type) -> str:
-    """What a class says of itself, in short."""
-    return " ".join((inspect.getdoc(model) or "").partition("\n\n")[0].split())
 
 
 class _Generator(GenerateJsonSchema):

@@ -1,15 +1,15 @@
 """Stages by name: what is made of each batch, as a small immutable config that a file can name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 from pydantic import Field, PlainValidator, SerializeAsAny, ValidationInfo, WithJsonSchema
 
 from datarax_core.config.base import FrozenConfig, Name, plugin_config, plugin_schema
-from datarax_core.extensions.catalog import Kind
-from datarax_core.extensions.contract import _own_config_problems, _refuse
-from datarax_core.extensions.listing import PluginRegistry
+from datarax_core.extensions.catalog import EntryPointGroup
+from datarax_core.extensions.contract import config_plugin_problems, require_contract
+from datarax_core.extensions.plugin_registry import PluginRegistry
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -17,19 +17,7 @@ if TYPE_CHECKING:
     from datarax_core.records.spec import Batch, ElementSpec
 
 
-def check_stage(loaded: object, name: str | None, origin: str) -> "type[Stage]":
-    """``loaded``, if it is a stage for ``name`` (None takes the name that its ``type`` gives).
-
-    Raises:
-        PluginContractError: All that is missing, and what to write.
-    """
-    _refuse("stage", loaded, name, origin, _own_config_problems(loaded, Stage, name, ("__call__", "build")))
-    return cast("type[Stage]", loaded)
-
-
-_FIRST_PARTY: Final[Mapping[str, str]] = dict.fromkeys(
-    ("cast", "one_hot", "rename", "rescale", "select"), "datarax-core"
-)
+_FIRST_PARTY: Final = dict.fromkeys(("cast", "one_hot", "rename", "rescale", "select"), "datarax-core")
 
 
 class Stage(FrozenConfig):
@@ -68,17 +56,19 @@ class Stage(FrozenConfig):
 
 
 class StageRegistry(PluginRegistry[type[Stage]]):
-    """The stages that a config can name; see `PluginRegistry`."""
+    """The stages that a config can name."""
 
-    kind = Kind(word="stage", group="datarax.stages", homes=_FIRST_PARTY)
-    _example = "rescale"
+    group = EntryPointGroup(name="datarax.stages", word="stage", example="rescale", first_party=_FIRST_PARTY)
 
-    def _checked(self, loaded: object, name: str | None, origin: str) -> type[Stage]:
-        return check_stage(loaded, name, origin)
+    def check(self, loaded: object, name: str | None, origin: str) -> type[Stage]:
+        """Return ``loaded`` if it is a stage class with the name of its entry point.
 
-    def _name_of(self, plugin: type[Stage]) -> str:
-        name: str = plugin.model_fields["type"].default
-        return name
+        Raises:
+            PluginContractError: It is not; lists everything that is missing, and what to write.
+        """
+        problems = config_plugin_problems(loaded, Stage, name, ("__call__", "build"))
+        require_contract("stage", loaded, name, origin, problems)
+        return cast("type[Stage]", loaded)
 
 
 @cache

@@ -39,9 +39,11 @@ def test_a_module_of_old_imports_with_a_warning_that_names_the_new_one(old: str,
 
 
 def test_names_that_left_a_package_are_found_where_they_were() -> None:
-    from datarax_core import config, registry, stages  # noqa: PLC0415
+    from datarax_core import config, extensions, registry, stages  # noqa: PLC0415
 
     assert config.load_config is registry.load_config
     assert stages.Stage is registry.Stage
+    assert registry.PluginRegistry is extensions.PluginRegistry
+    assert registry.PluginInfo is registry.SourceInfo is extensions.PluginInfo
     with pytest.raises(AttributeError, match=r"^module 'datarax_core\.config' has no attribute 'loads'$"):
         config.loads  # noqa: B018

@@ -19,8 +19,8 @@ from datarax_core._cli.options import Debug, Json, finite
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import progress
 from datarax_core._cli.traps import Advice, advice
-from datarax_core.extensions.catalog import Catalog, Kind
-from datarax_core.extensions.contract import STRICT_VARIABLE
+from datarax_core.extensions.catalog import Catalog, EntryPointGroup
+from datarax_core.extensions.loading import STRICT_VARIABLE
 
 
 def check(
@@ -67,9 +67,9 @@ def check(
 def _named(name: str, plugins: list[Finding]) -> list[Finding]:
     chosen = [plugin for plugin in plugins if name in (plugin.name, plugin.distribution)]
     if not chosen:
-        homes = {known: home for registry in REGISTRIES.values() for known, home in registry.kind.homes.items()}
+        homes = {known: home for registry in REGISTRIES.values() for known, home in registry.group.first_party.items()}
         names = sorted({plugin.name for plugin in plugins})
-        raise Catalog(Kind(word="plugin", group="", homes=homes)).unknown(name, names)
+        raise Catalog(EntryPointGroup(name="", word="plugin", example="", first_party=homes)).unknown(name, names)
     return chosen
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from datarax_core.errors import (
     ConfigError,
     PluginConflictError,
+    PluginContractError,
     PluginDisabledError,
     PluginError,
     PluginIncompatibleError,
@@ -16,10 +18,10 @@ from datarax_core.errors import (
     PluginNotFoundError,
     PluginWarning,
 )
-from datarax_core.extensions.catalog import Catalog, Kind
+from datarax_core.extensions.catalog import Catalog, EntryPointGroup
 from datarax_core.extensions.discovery import GROUPS
 from datarax_core.extensions.hooks import HookRegistry
-from datarax_core.extensions.listing import PluginListing
+from datarax_core.extensions.plugin_registry import PluginRegistry
 from datarax_core.registry.decoders import DecoderRegistry
 from datarax_core.registry.sources import SourceRegistry
 from datarax_core.registry.stages import StageRegistry
@@ -44,117 +46,135 @@ FAULTS: dict[str, tuple[dict[str, Any], str, type[PluginError] | None, str]] = {
 
 
 @pytest.fixture(params=GROUPS)
-def kind(request: pytest.FixtureRequest) -> Kind:
-    group: str = request.param
-    return Kind(word=group.removeprefix("datarax.").removesuffix("s"), group=group, homes={"home_name": "datarax-home"})
+def group(request: pytest.FixtureRequest) -> EntryPointGroup:
+    return _group(request.param, first_party={"home_name": "datarax-home"})
 
 
-def _install(site: "Site", kind: Kind, dist: str, **options: Any) -> None:
+def _group(name: str, first_party: Mapping[str, str] | None = None) -> EntryPointGroup:
+    word = name.removeprefix("datarax.").removesuffix("s")
+    return EntryPointGroup(name=name, word=word, example="memory", first_party=first_party or {})
+
+
+def _install(site: "Site", group: EntryPointGroup, dist: str, **options: Any) -> None:
     package = dist.replace("-", "_")
     options = {"code": "class Thing: pass", "target": f"{package}:Thing", "name": package, **options}
-    site.install(dist, {options.pop("name"): options.pop("target")}, group=kind.group, **options)
+    site.install(dist, {options.pop("name"): options.pop("target")}, group=group.name, **options)
 
 
-def _statuses(kind: Kind) -> dict[str, str]:
-    catalog = Catalog.from_environment(kind)
+def _statuses(group: EntryPointGroup) -> dict[str, str]:
+    catalog = Catalog.from_environment(group)
     return {entry.origin: catalog.status(entry)[0] for entry in catalog.entries() if "acme" in entry.dist}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_its_own(site: "Site", kind: Kind, fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_is_its_own(
+    site: "Site", group: EntryPointGroup, fault: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     options, status, error, message = FAULTS[fault]
-    _install(site, kind, "acme-bad", **options)
-    _install(site, kind, "acme-fine")
-    assert _statuses(kind) == {"acme-bad 1.0": status, "acme-fine 1.0": "ready"}
+    _install(site, group, "acme-bad", **options)
+    _install(site, group, "acme-fine")
+    assert _statuses(group) == {"acme-bad 1.0": status, "acme-fine 1.0": "ready"}
     assert not {"acme_bad", "acme_fine"} & sys.modules.keys()
-    catalog = Catalog.from_environment(kind)
+    catalog = Catalog.from_environment(group)
     if error is None:
         assert isinstance(catalog.load("acme_bad"), type)
     else:
-        with pytest.raises(error, match=rf"^{kind.word} 'acme_bad' \(acme-bad 1\.0\) .*{message}"):
+        with pytest.raises(error, match=rf"^{group.word} 'acme_bad' \(acme-bad 1\.0\) .*{message}"):
             catalog.load("acme_bad")
     assert isinstance(catalog.load("acme_fine"), type)
     assert capsys.readouterr().out == ""
 
 
-def test_a_clash_is_nobody_s_and_breaks_no_other(site: "Site", kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    _install(site, kind, "acme-one", name="shared")
-    _install(site, kind, "acme-two", name="shared")
-    _install(site, kind, "acme-fine")
-    _install(site, kind, "acme-squatter", name="home_name")
+def test_a_clash_is_nobody_s_and_breaks_no_other(
+    site: "Site", group: EntryPointGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _install(site, group, "acme-one", name="shared")
+    _install(site, group, "acme-two", name="shared")
+    _install(site, group, "acme-fine")
+    _install(site, group, "acme-squatter", name="home_name")
     expected = {"acme-one 1.0": "conflict", "acme-two 1.0": "conflict", "acme-fine 1.0": "ready"}
-    assert _statuses(kind) == expected | {"acme-squatter 1.0": "conflict"}
-    catalog = Catalog.from_environment(kind)
+    assert _statuses(group) == expected | {"acme-squatter 1.0": "conflict"}
+    catalog = Catalog.from_environment(group)
     for name, why in {"shared": "uninstall one, or set", "home_name": "but that name belongs to datarax-home"}.items():
         with pytest.raises(PluginConflictError, match=why):
             catalog.load(name)
     assert catalog.load("acme_fine")
     monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "acme-one,acme-squatter")
-    assert Catalog.from_environment(kind).load("shared")
+    assert Catalog.from_environment(group).load("shared")
 
 
 def test_each_group_has_its_registry_and_all_share_the_code() -> None:
-    registries: list[type[PluginListing[Any]]] = [SourceRegistry, StageRegistry, DecoderRegistry, HookRegistry]
-    assert tuple(registry.kind.group for registry in registries) == GROUPS
+    registries: list[type[PluginRegistry[Any]]] = [SourceRegistry, StageRegistry, DecoderRegistry, HookRegistry]
+    assert tuple(registry.group.name for registry in registries) == GROUPS
     for registry in registries:
         described = registry.from_environment(allow=[]).describe()
         assert {info.status for info in described} <= {"disabled"}
 
 
+def test_a_hook_plugin_is_registered_where_its_hooks_are_called() -> None:
+    message = r"^hook plugin <.*> is not registered here; write `default_hooks\(\)\.register\(plugin\)`, which calls its hooks"
+    with pytest.raises(PluginContractError, match=message):
+        HookRegistry().register(object())
+
+
 # -- the allowlist ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_allowed_is_disabled_and_says_what_to_add(site: "Site", kind: Kind) -> None:
-    _install(site, kind, "acme-one")
-    _install(site, kind, "acme-two")
-    _install(site, kind, "acme-three")
-    catalog = Catalog.from_environment(kind, allow=["acme_one", "Acme_Two"])
+def test_what_is_not_allowed_is_disabled_and_says_what_to_add(site: "Site", group: EntryPointGroup) -> None:
+    _install(site, group, "acme-one")
+    _install(site, group, "acme-two")
+    _install(site, group, "acme-three")
+    catalog = Catalog.from_environment(group, allow=["acme_one", "Acme_Two"])
     statuses = {entry.name: catalog.status(entry) for entry in catalog.entries() if "acme" in entry.dist}
     reason = "by the allowlist of this process; add 'acme_three' or 'acme-three' to `allow` to use it"
     assert statuses == {"acme_one": ("ready", ""), "acme_two": ("ready", ""), "acme_three": ("disabled", reason)}
     assert catalog.load("acme_one")
     assert catalog.load("acme_two")
-    message = rf"^{kind.word} 'acme_three' \(acme-three 1\.0\) is disabled {reason}$"
+    message = rf"^{group.word} 'acme_three' \(acme-three 1\.0\) is disabled {reason}$"
     with pytest.raises(PluginDisabledError, match=message):
         catalog.load("acme_three")
 
 
-def test_allowing_one_side_of_a_conflict_settles_it(site: "Site", kind: Kind) -> None:
-    _install(site, kind, "acme-one", name="shared")
-    _install(site, kind, "acme-two", name="shared")
-    assert Catalog.from_environment(kind, allow=["acme-two"]).select("shared").dist == "acme-two"
+def test_allowing_one_side_of_a_conflict_settles_it(site: "Site", group: EntryPointGroup) -> None:
+    _install(site, group, "acme-one", name="shared")
+    _install(site, group, "acme-two", name="shared")
+    assert Catalog.from_environment(group, allow=["acme-two"]).select("shared").dist == "acme-two"
 
 
-def test_what_is_allowed_and_disabled_is_disabled(site: "Site", kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    _install(site, kind, "acme-one")
+def test_what_is_allowed_and_disabled_is_disabled(
+    site: "Site", group: EntryPointGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _install(site, group, "acme-one")
     monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "acme_one")
     with pytest.raises(
         PluginDisabledError, match=r"by DATARAX_DISABLE_PLUGINS=acme_one; take that out of the variable"
     ):
-        Catalog.from_environment(kind, allow=["acme_one"]).load("acme_one")
+        Catalog.from_environment(group, allow=["acme_one"]).load("acme_one")
 
 
-def test_a_word_that_allows_nothing_is_warned_of(site: "Site", kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    _install(site, kind, "acme-one")
-    other = Kind(word="other", group=next(group for group in GROUPS if group != kind.group), homes={})
+def test_a_word_that_allows_nothing_is_warned_of(
+    site: "Site", group: EntryPointGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _install(site, group, "acme-one")
+    other = _group(next(name for name in GROUPS if name != group.name))
     _install(site, other, "acme-elsewhere", name="elsewhere")
     with warnings.catch_warnings(action="error"):
-        Catalog.from_environment(kind, allow=["acme_one", "elsewhere", "acme.elsewhere"])
+        Catalog.from_environment(group, allow=["acme_one", "elsewhere", "acme.elsewhere"])
     message = (
         r"^`allow` names 'acme_onne', which is no installed plugin, and no distribution of any; did you mean 'acme_one'"
     )
     with pytest.warns(PluginWarning, match=message):
-        Catalog.from_environment(kind, allow=["acme_onne", "acme-elsewhere"])
+        Catalog.from_environment(group, allow=["acme_onne", "acme-elsewhere"])
     monkeypatch.setenv("DATARAX_STRICT_PLUGINS", "1")
     with pytest.raises(PluginNotFoundError, match=message):
-        Catalog.from_environment(kind, allow=["acme_onne"])
+        Catalog.from_environment(group, allow=["acme_onne"])
 
 
 @pytest.mark.parametrize("allow", ["memory", 3, [b"memory"], ["memory", None]])
 def test_an_allowlist_is_a_list_of_names(allow: Any) -> None:
     message = r"^`allow` lists names of plugins or of their distributions, such as \['memory', 'datarax-mix'\], not "
     with pytest.raises(TypeError, match=message):
-        Catalog.from_environment(Kind(word="source", group=GROUPS[0], homes={}), allow=allow)
+        Catalog.from_environment(_group(GROUPS[0]), allow=allow)
 
 
 # -- strict -------------------------------------------------------------------------------------------------------------
@@ -170,38 +190,43 @@ UNUSABLE: list[tuple[dict[str, Any], type[PluginError], str]] = [
 
 @pytest.mark.parametrize("case", UNUSABLE, ids=["conflict", "core", "unmet"])
 def test_a_strict_process_refuses_what_cannot_be_used(
-    site: "Site", kind: Kind, case: tuple[dict[str, Any], type[PluginError], str], monkeypatch: pytest.MonkeyPatch
+    site: "Site",
+    group: EntryPointGroup,
+    case: tuple[dict[str, Any], type[PluginError], str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options, error, message = case
-    _install(site, kind, "acme-one", **options)
-    Catalog.from_environment(kind)
+    _install(site, group, "acme-one", **options)
+    Catalog.from_environment(group)
     monkeypatch.setenv("DATARAX_STRICT_PLUGINS", "1")
     with pytest.raises(error, match=message):
-        Catalog.from_environment(kind)
+        Catalog.from_environment(group)
     monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "acme-one")
-    Catalog.from_environment(kind)
+    Catalog.from_environment(group)
 
 
-def test_a_strict_process_refuses_damaged_metadata(site: "Site", kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    _install(site, kind, "acme-half")
+def test_a_strict_process_refuses_damaged_metadata(
+    site: "Site", group: EntryPointGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _install(site, group, "acme-half")
     (site.folder / "acme_half-1.0.dist-info" / "METADATA").unlink()
     monkeypatch.setenv("DATARAX_STRICT_PLUGINS", "1")
     with pytest.raises(
-        PluginLoadError, match=rf"^{site.folder}.*: a distribution with {kind.group} has damaged metadata$"
+        PluginLoadError, match=rf"^{site.folder}.*: a distribution with {group.name} has damaged metadata$"
     ):
-        Catalog.from_environment(kind)
+        Catalog.from_environment(group)
 
 
 @pytest.mark.parametrize("word", ["", "0", " 1 "])
 def test_strictness_is_on_or_off(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     monkeypatch.setenv("DATARAX_STRICT_PLUGINS", word)
-    Catalog.from_environment(Kind(word="source", group="datarax.none", homes={}))
+    Catalog.from_environment(_group("datarax.none"))
 
 
 def test_any_other_strictness_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATARAX_STRICT_PLUGINS", "yes")
     with pytest.raises(ConfigError, match=r"^DATARAX_STRICT_PLUGINS is 1, or else 0, empty or not set; not 'yes'$"):
-        Catalog.from_environment(Kind(word="source", group="datarax.none", homes={}))
+        Catalog.from_environment(_group("datarax.none"))
 
 
 def test_what_core_brings_is_no_plugin_that_all_would_switch_off(monkeypatch: pytest.MonkeyPatch) -> None:

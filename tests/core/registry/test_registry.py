@@ -17,8 +17,7 @@ from datarax_core.errors import (
     PluginError,
     PluginNotFoundError,
 )
-from datarax_core.extensions.listing import SourceInfo
-from datarax_core.registry.sources import SourceRegistry, default_registry
+from datarax_core.registry.sources import SourceInfo, SourceRegistry, default_registry
 from datarax_core.sources.source import DataSourceModule
 
 if TYPE_CHECKING:

@@ -5,18 +5,18 @@ import sys
 
 import pytest
 
-from datarax_core.extensions.contract import Diversion
+from datarax_core.extensions.loading import StdoutToStderr
 
 
 def test_what_is_printed_inside_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    with Diversion():
+    with StdoutToStderr():
         sys.stdout.write("inside\n")
     sys.stdout.write("outside\n")
     assert capsys.readouterr() == ("outside\n", "inside\n")
 
 
 def test_stdout_comes_back_when_the_last_one_is_out(capsys: pytest.CaptureFixture[str]) -> None:
-    diversion = Diversion()
+    diversion = StdoutToStderr()
     diversion.__enter__()
     diversion.__enter__()  # as of another thread
     diversion.__exit__()
@@ -27,7 +27,7 @@ def test_stdout_comes_back_when_the_last_one_is_out(capsys: pytest.CaptureFixtur
 
 
 def test_it_comes_back_after_an_error(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit), Diversion():
+    with pytest.raises(SystemExit), StdoutToStderr():
         sys.exit()
     sys.stdout.write("outside\n")
     assert capsys.readouterr() == ("outside\n", "")
@@ -35,7 +35,7 @@ def test_it_comes_back_after_an_error(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_one_that_was_put_in_for_good_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     other = io.StringIO()
-    with Diversion():
+    with StdoutToStderr():
         monkeypatch.setattr(sys, "stdout", other)
     assert sys.stdout is other
     monkeypatch.undo()

@@ -1,0 +1,65 @@
+"""Loading of plugins: what they print goes to stderr; one that cannot be used is left out with a warning, or refused."""
+
+import os
+import sys
+import threading
+import warnings
+from contextlib import AbstractContextManager
+from typing import Final, TextIO
+
+from datarax_core.errors import ConfigError, PluginError, PluginWarning
+
+STRICT_VARIABLE: Final = "DATARAX_STRICT_PLUGINS"
+
+
+def is_strict() -> bool:
+    """Return True if ``DATARAX_STRICT_PLUGINS=1`` makes an error of every plugin that cannot be used, asked for or not.
+
+    Raises:
+        ConfigError: The variable is neither 1, nor 0, empty or unset.
+    """
+    value = os.environ.get(STRICT_VARIABLE, "").strip()
+    if value not in ("", "0", "1"):
+        raise ConfigError(f"{STRICT_VARIABLE} is 1, or else 0, empty or not set; not {value!r}")
+    return value == "1"
+
+
+def leave_out(error: PluginError, consequence: str = "") -> None:
+    """Warn that a plugin is left out because of ``error``, and of the ``consequence`` for the user.
+
+    Raises:
+        PluginError: ``error`` itself, if the process is strict.
+    """
+    if is_strict():
+        raise error
+    warnings.warn(PluginWarning("; ".join(filter(None, [str(error), consequence]))), stacklevel=3)
+
+
+class StdoutToStderr(AbstractContextManager[None]):
+    """Context in which ``sys.stdout`` is ``sys.stderr``, for as long as any thread is inside; other threads print there too.
+
+    ``contextlib.redirect_stdout`` does not do: if two threads overlap in it, stdout may stay redirected for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._stdout: TextIO = sys.stdout
+        self._stderr: TextIO = sys.stderr
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._stdout, self._stderr = sys.stdout, sys.stderr
+                sys.stdout = self._stderr
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside and sys.stdout is self._stderr:  # an imported module may have replaced stdout for good
+                sys.stdout = self._stdout
+
+
+stdout_to_stderr: Final = StdoutToStderr()
+"""The redirection that all threads of this process share."""
