@@ -1,6 +1,7 @@
 """The stateless half of a source: records by index, and record indices by position."""
 
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -111,11 +112,11 @@ class RecordAccess(StructuralModule):
         Raises:
             ValueError: The order is random and ``key`` is None.
         """
-        self._require_random_access()
+        self.require_random_access()
         if self.is_random_order and key is None:
             raise ValueError(
                 f"{self.title} is shuffled: pass the key that selects the order, such as jax.random.key(0), "
-                "or source.order_words() for the source's own"
+                "or source.order_key_data() for the source's own"
             )
         return self.order().record_indices(start, size, key if self.is_random_order else None)
 
@@ -154,6 +155,32 @@ class RecordAccess(StructuralModule):
     def order_key_data(self) -> Any:
         """The key of this source's own order as uint32 words; None for records in sequence."""
         return self.order_key.get_raw_value() if self.is_random_order and self.order_key is not None else None
+
+    def order_words(self) -> Any:
+        """Return `order_key_data`, the name of this method since version 0.2."""
+        warnings.warn("order_words() was renamed: call order_key_data()", DeprecationWarning, stacklevel=2)
+        return self.order_key_data()
+
+    @property
+    def order_seed(self) -> int | None:
+        """A seed of the config's own that selects another order than the random streams alone do; None for none."""
+        return None
+
+    def draw_order_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
+        """Draw the key of a shuffled order from the random stream that the config names; ``order_seed`` is folded into it.
+
+        Returns:
+            uint32 (w,): the key data.
+
+        Raises:
+            ValueError: ``rngs`` are this source's own and lack that stream.
+        """
+        if rngs is self.rngs:  # others are nnx.Rngs(seed), which have every stream
+            self.ensure_rng_streams([self.stream_name or "default"])
+        stream: Any = self.stream_name or "default"
+        if self.order_seed is not None:
+            rngs = nnx.Rngs(jax.random.fold_in(rngs[stream](), self.order_seed))  # type: ignore[index]  # checked above
+        return np.asarray(key_data(rngs[stream]()))  # type: ignore[index]
 
     def set_random_order(self, enabled: bool) -> None:  # noqa: FBT001 - the signature that users know
         """Serve records shuffled, or in sequence; the position stays.
@@ -292,7 +319,8 @@ class RecordAccess(StructuralModule):
             raise TypeError(f"{self.title} has no length: it does not define __len__()")
         return len(self)  # type: ignore[arg-type]  # defined by the subclass, as was just seen
 
-    def _require_random_access(self) -> None:
+    def require_random_access(self) -> None:
+        """Raise ``NotImplementedError`` if this source is a stream."""
         if self.access == "stream":
             raise NotImplementedError(
                 f"{type(self).__name__} is a stream without random access; read it with get_batch()"
@@ -310,10 +338,12 @@ class RecordAccess(StructuralModule):
         check_batch(batch, device_spec(spec) if self.access == "device" else spec, len(indices), origin=self.title)
         return batch
 
+    def _require_random_access(self) -> None:  # until plugins call it by its public name
+        self.require_random_access()
+
     def _first_key(self, rngs: nnx.Rngs | None) -> np.ndarray | None:
         return self._drawn_key(rngs) if self.stochastic else None
 
     def _drawn_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
-        if rngs is self.rngs:  # others are nnx.Rngs(seed), which have every stream
-            self.ensure_rng_streams([self.stream_name or "default"])
-        return np.asarray(key_data(rngs[self.stream_name or "default"]()))  # type: ignore[index]  # checked above
+        """Call `draw_order_key`; plugins that do not use `order_seed` yet override this."""
+        return self.draw_order_key(rngs)

@@ -89,16 +89,6 @@ class EagerSourceBase(DataSourceModule):
         return self._columns.length
 
     @property
-    def index(self) -> int:
-        """How many records of the current epoch were served."""
-        return self.cursor.position % self.order().epoch_length if self.length else 0
-
-    @property
-    def epoch(self) -> int:
-        """How many epochs were served in full."""
-        return self.cursor.position // self.order().epoch_length if self.length else 0
-
-    @property
     def access(self) -> Access:
         """``"device"`` or ``"host"``, as ``placement`` says or, for ``"auto"``, as the memory allows."""
         if self.placement == "auto":

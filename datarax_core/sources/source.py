@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import jax
@@ -105,8 +106,8 @@ class DataSourceModule(RecordAccess):
     A batch that was given away is never written to again: on a CPU its memory may be that of the batch on the device.
     """
 
-    _not_saved: ClassVar[tuple[str, ...]] = ("cursor.",)
-    """How the names of variables begin that are in no state: what is saved in another form, or belongs to others."""
+    not_saved: ClassVar[tuple[str, ...]] = ("cursor.",)
+    """Beginnings of the names of variables that no state holds: those saved in another form, or by another source."""
 
     elements_ahead: int = 32
     """How many elements a loop over the source fetches at once."""
@@ -141,11 +142,43 @@ class DataSourceModule(RecordAccess):
             sized=hasattr(type(self), "__len__"),
         )
 
+    # -- where it stands -----------------------------------------------------------------------------------------------------
+
+    @property
+    def index(self) -> int:
+        """How many records of the current epoch were served; of all records, if the length of an epoch is unknown."""
+        return self._epoch_and_index()[1]
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs were served in full; 0 if the length of an epoch is unknown."""
+        return self._epoch_and_index()[0]
+
+    def _epoch_and_index(self) -> tuple[int, int]:
+        position = self.cursor.position
+        if not position:
+            return 0, 0  # also of a source without records, which has no epochs to count in
+        length = self.epoch_length
+        return (0, position) if length is None else divmod(position, length)
+
+    # -- files ---------------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close open files and end threads; the next read opens them again. A source that has such overrides it."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
     # -- batches -------------------------------------------------------------------------------------------------------------
 
     def get_batch(self, batch_size: int) -> Batch:
         """The next ``batch_size`` records of this source's own order; the one method that a stream must write."""
-        self._require_random_access()
+        self.require_random_access()
         batch_size = whole_number("batch_size", batch_size, at_least=1)
         batch = self.get_batch_at(self.cursor.here, batch_size, self.order_key_data())
         self.cursor.advance(batch_size)
@@ -184,7 +217,7 @@ class DataSourceModule(RecordAccess):
 
     def __getitem__(self, index: int | slice) -> Any:
         """The record with this index, whatever the order, negative ones counted from the end; for a slice, a `Subset`."""
-        self._require_random_access()
+        self.require_random_access()
         if isinstance(index, slice):
             return self.subset_class(self, range(self.num_records)[index])
         if isinstance(index, bool) or not isinstance(index, int | np.integer):
@@ -199,7 +232,7 @@ class DataSourceModule(RecordAccess):
 
         This is what a PyTorch ``DataLoader`` reads a batch with.
         """
-        self._require_random_access()
+        self.require_random_access()
         rows = np.asarray(indices)
         if not rows.size:
             return []
@@ -227,8 +260,8 @@ class DataSourceModule(RecordAccess):
 
         A loop ends with `RuntimeError` if another one, `set_state` or `reset` came between.
         """
-        self._require_random_access()
-        return self.loop_over(self.cursor.begin_run(self.epoch_length, is_over=self._left_of_run() <= 0))
+        self.require_random_access()
+        return self.loop_over(self.cursor.begin_run(self.epoch_length, is_over=self.left_of_run() <= 0))
 
     def loop_over(self, run: int) -> Iterator[Any]:
         """The elements of the run with this number, which ``self.cursor.begin_run`` gave; a later run ends it."""
@@ -236,7 +269,7 @@ class DataSourceModule(RecordAccess):
 
     def __next__(self) -> Any:
         """The next element of the loop that is under way."""
-        left = self._left_of_run()
+        left = self.left_of_run()
         if left <= 0:
             raise StopIteration
         position = self.cursor.position
@@ -244,9 +277,17 @@ class DataSourceModule(RecordAccess):
         self.cursor.advance(1)
         return element
 
-    def _left_of_run(self) -> int:
+    def left_of_run(self) -> int:
+        """Return how many elements the loop under way still serves; for a loop without an end, `elements_ahead`."""
         length = self.run_length
         return self.elements_ahead if length is None else self.cursor.run_start + length - self.cursor.position
+
+    def _left_of_run(self) -> int:  # until plugins call it by its public name
+        return self.left_of_run()
+
+    def elements_read_ahead(self) -> dict[int, Any]:
+        """Return the elements that a loop has fetched and not served yet, by position."""
+        return {position: e for position, e in self._block.held().items() if position >= self.cursor.position}
 
     # -- parts, and all records ----------------------------------------------------------------------------------------------
 
@@ -259,7 +300,7 @@ class DataSourceModule(RecordAccess):
         Raises:
             TypeError, ValueError: ``seed`` is no seed, or the shares cannot work; says which and why.
         """
-        self._require_random_access()
+        self.require_random_access()
         seed = seed_number(seed)
         parts = cut(shares, self.num_records, self.title)
         return {name: self.subset_class(self, rows, seed=seed, name=name) for name, rows in parts.items()}
@@ -272,7 +313,7 @@ class DataSourceModule(RecordAccess):
         Raises:
             DataFileError: A whole file is damaged, or changed since the source was built.
         """
-        self._require_random_access()
+        self.require_random_access()
         return verified(self._checked_records, np.asarray(indices), self.title)
 
     @classmethod
@@ -341,11 +382,8 @@ class DataSourceModule(RecordAccess):
 
     def get_state(self) -> dict[str, Any]:
         """Where this source stands, and what it is: a few hundred bytes of JSON, no data but variables of its own."""
-        variables = {n: v for n, v in variable_state(self).items() if not n.startswith(self._not_saved)}
-        if self.order_key is not None:
-            variables["order_key"] = variables["order_key"].tolist()
         progress = {"position": self.cursor.position, "run_start": self.cursor.run_start}
-        return {**progress, "variables": variables, "fingerprint": self.fingerprint()}
+        return {**progress, "variables": self.saved_variables(), "fingerprint": self.fingerprint()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore what `get_state` gave; nothing is changed unless all of it fits.
@@ -358,13 +396,31 @@ class DataSourceModule(RecordAccess):
         require_keys(state, {"position", "run_start", "variables", "fingerprint"}, self.title)
         require_same(state["fingerprint"], self.fingerprint(), self.title)
         position, run_start = require_position(state, self.title)
-        variables = state["variables"]
-        if isinstance(variables, dict):
-            variables = variables | {n: v for n, v in variable_state(self).items() if n.startswith(self._not_saved)}
-        restore_variables(self, variables)
+        self.restore_saved_variables(state["variables"])
         self.cursor.restore(position, run_start)
 
+    def saved_variables(self) -> dict[str, Any]:
+        """Return the variables of a state by dotted name: all but those that `not_saved` leaves out."""
+        variables = {n: v for n, v in variable_state(self).items() if not n.startswith(self._left_out)}
+        if self.order_key is not None:
+            variables["order_key"] = np.asarray(variables["order_key"]).tolist()
+        return variables
+
+    def restore_saved_variables(self, variables: Any) -> None:
+        """Give the variables the values that `saved_variables` returned; those in `not_saved` keep theirs.
+
+        Raises:
+            StateError: Names every variable that is missing or unknown, or whose value does not fit.
+        """
+        if isinstance(variables, dict):
+            variables = variables | {n: v for n, v in variable_state(self).items() if n.startswith(self._left_out)}
+        restore_variables(self, variables)
+
     # -- inside --------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _left_out(self) -> tuple[str, ...]:
+        return (*self.not_saved, *getattr(self, "_not_saved", ()))  # the second until plugins set the public name
 
     def _reseed(self, seed: int) -> None:
         if self.order_key is not None:

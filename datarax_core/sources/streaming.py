@@ -16,7 +16,7 @@ from datarax_core.records.spec import Batch
 from .epoch_reader import EpochReading, StreamPlace
 from .host_state import HostState
 from .source import DataSourceModule
-from .state import require_dict, require_keys, require_same, restore_variables, variable_state
+from .state import require_dict, require_keys, require_same
 
 _PLACE = tuple(field.name for field in fields(StreamPlace))
 
@@ -121,6 +121,15 @@ class StreamingSourceBase(DataSourceModule):
         """The current epoch: how many were served before it."""
         return self._stream.place.epoch
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether a reader is open; if not, the next read opens one."""
+        return self._stream.reading is not None
+
+    def close(self) -> None:
+        """Close the open reader, with its files and generators; the next read opens one at the same place."""
+        self._stream.close()
+
     def get_dataset_info(self) -> dict[str, Any]:
         """Name, number of records in an epoch (None if nobody knows) and element spec."""
         name = self.name or type(self).__name__
@@ -133,10 +142,8 @@ class StreamingSourceBase(DataSourceModule):
 
     def get_state(self) -> dict[str, Any]:
         """Where this stream stands, and what it is: a few hundred bytes of JSON, no records."""
-        variables = {name: value for name, value in variable_state(self).items() if not name.startswith("cursor.")}
-        if self.order_key is not None:
-            variables["order_key"] = np.asarray(variables["order_key"]).tolist()
-        return {**asdict(self._stream.place), "variables": variables, "fingerprint": self.fingerprint()}
+        place = asdict(self._stream.place)
+        return {**place, "variables": self.saved_variables(), "fingerprint": self.fingerprint()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore what `get_state` gave; nothing is changed unless all of it fits.
@@ -152,10 +159,7 @@ class StreamingSourceBase(DataSourceModule):
         place = StreamPlace.from_state(noted, self.length)
         if place is None:
             raise StateError(f"the state of {self.title} stands at no place in its stream: {noted}")
-        variables = state["variables"]
-        if isinstance(variables, dict):
-            variables = variables | {n: v for n, v in variable_state(self).items() if n.startswith("cursor.")}
-        restore_variables(self, variables)
+        self.restore_saved_variables(state["variables"])
         self.cursor.restore(0, 0)
         self._stream.stand_at(place)
 

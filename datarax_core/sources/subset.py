@@ -53,7 +53,7 @@ class Subset(DataSourceModule):
         ValueError: The subset, or the shard of it that the parent serves, is empty.
     """
 
-    _not_saved: ClassVar[tuple[str, ...]] = ("cursor.", "parent.")
+    not_saved: ClassVar[tuple[str, ...]] = ("cursor.", "parent.")
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ class Subset(DataSourceModule):
         rows, parent = self.parent_indices(indices), self.parent
         skipped = parent.get_operation_stats()["skipped_count"]
         batch = parent.fetch(rows)
-        self._ledger.skipped += parent.get_operation_stats()["skipped_count"] - skipped
+        self.note_substituted(parent.get_operation_stats()["skipped_count"] - skipped)
         return batch
 
     def fetch(self, indices: np.ndarray) -> Batch:
@@ -206,7 +206,7 @@ class Subset(DataSourceModule):
         if self.stochastic or self.parent.order_key is None:
             return super()._first_key(rngs)
         self.stream_name = self.parent.stream_name
-        return np.array(self.parent.order_key.get_raw_value()) if rngs is None else self._drawn_key(rngs)
+        return np.array(self.parent.order_key.get_raw_value()) if rngs is None else self.draw_order_key(rngs)
 
     @property
     def _keeps_records(self) -> bool:

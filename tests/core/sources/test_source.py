@@ -224,3 +224,73 @@ def test_a_state_of_a_source_is_plain_refuses_others_and_starts_where_it_was_sav
     with pytest.raises(StateError, match=r"the variables of \w+ in the state are a dict, not list"):
         resumed.set_state(source.get_state() | {"variables": []})
     assert other.get_batch(9)["id"].tolist() == before
+
+
+# -- where a source stands, its files, its seed -------------------------------------------------------------------------
+
+
+def test_every_source_counts_its_epochs_and_the_records_of_the_current_one(make_third: MakeSource) -> None:
+    source = make_third(10, shuffle=True)
+    seen = []
+    for size in (4, 6, 13):
+        seen.append((source.epoch, source.index))
+        source.get_batch(size)
+    assert [*seen, (source.epoch, source.index)] == [(0, 0), (0, 4), (1, 0), (2, 3)]
+    for name in ("index", "epoch"):
+        with pytest.raises(AttributeError, match=f"^property '{name}' of .* has no setter$"):
+            setattr(source, name, 0)
+
+
+def test_an_empty_source_stands_at_its_start(make_third: MakeSource) -> None:
+    source = make_third(0)
+    assert (source.epoch, source.index) == (0, 0)
+
+
+def test_a_source_closes_at_the_end_of_a_with_statement_even_after_an_error() -> None:
+    closed = []
+
+    class Closing(Backwards):
+        def close(self) -> None:
+            closed.append(self)
+
+    source = Closing(StructuralConfig())
+    with source as opened:
+        assert opened is source
+        assert closed == []
+    with pytest.raises(OSError, match=r"^lost$"), source:
+        raise OSError("lost")
+    assert closed == [source, source]
+    with Backwards(StructuralConfig()) as plain:  # a source with nothing to close can be closed, too
+        plain.close()
+    assert plain.get_batch(2)["id"].tolist() == [299, 298]
+
+
+def test_elements_that_a_loop_fetched_are_known_until_they_are_served(make_third: MakeSource) -> None:
+    source = make_third(50)
+    assert source.elements_read_ahead() == {}
+    loop = iter(source)
+    next(loop)
+    ahead = source.elements_read_ahead()
+    assert list(ahead) == list(range(1, source.elements_ahead))
+    assert next(loop)["id"] == ahead[1]["id"]
+    assert 1 not in source.elements_read_ahead()
+
+
+def test_a_seed_of_the_config_is_folded_into_the_key_that_the_random_stream_gives() -> None:
+    class Seeded(Backwards):
+        order_seed = 7  # type: ignore[assignment]  # a property of other sources
+
+    config = StructuralConfig(stochastic=True, stream_name="shuffle")
+    folded = nnx.Rngs(jax.random.fold_in(nnx.Rngs(3).shuffle(), 7)).shuffle()
+    plain = nnx.Rngs(3).shuffle()
+    for kind, key in ((Seeded, folded), (Backwards, plain)):
+        source = kind(config, rngs=nnx.Rngs(3))
+        assert np.array_equal(source.order_key_data(), jax.random.key_data(key))
+        source.reset(seed=3)
+        assert np.array_equal(source.order_key_data(), jax.random.key_data(key))
+
+
+def test_order_words_is_the_former_name_of_order_key_data(make_third: MakeSource) -> None:
+    source = make_third(10, shuffle=True)
+    with pytest.warns(DeprecationWarning, match=r"^order_words\(\) was renamed: call order_key_data\(\)$"):
+        assert source.order_words() is source.order_key_data()

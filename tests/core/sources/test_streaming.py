@@ -377,3 +377,12 @@ def test_the_state_of_another_stream_is_refused() -> None:
         source.set_state({name: value for name, value in source.get_state().items() if name != "epoch"})
     with pytest.raises(TypeError, match="the state of Sized is a dict"):
         source.set_state([])  # type: ignore[arg-type]  # on purpose
+
+
+def test_a_closed_stream_goes_on_where_it_stood() -> None:
+    with Sized(5) as source:
+        assert not source.is_reading
+        assert ids(source.get_batch(2)) == [0, 1]
+        assert source.is_reading
+    assert (source.is_reading, source.opened.closed) == (False, 1)
+    assert ids(source.get_batch(2)) == [2, 3]

@@ -113,7 +113,7 @@ def test_a_part_counts_what_it_served_and_what_was_substituted_for_it() -> None:
             return {"id": jax.ShapeDtypeStruct((), np.int64)}
 
         def get_records(self, indices: Any) -> Any:
-            self._ledger.skipped += int((indices >= 10).sum())
+            self.note_substituted(int((indices >= 10).sum()))
             return {"id": indices}
 
     source = Substitutes(StructuralConfig())

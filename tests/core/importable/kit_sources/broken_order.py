@@ -79,7 +79,7 @@ class HalfKeys(Healthy):
 class Unseeded(Healthy):
     """Draws the same key whatever the seed."""
 
-    def _drawn_key(self, rngs: Any) -> np.ndarray:  # noqa: ARG002 - not looking at it is the point
+    def draw_order_key(self, rngs: Any) -> np.ndarray:  # noqa: ARG002 - not looking at it is the point
         return np.asarray([1, 2], np.uint32)
 
 
