@@ -13,7 +13,7 @@ from typing import Any, Final
 
 _MODULES: Final = {
     "_batch_rule": "pipeline.definition order.numbers",
-    "_config_places": "config.files",
+    "_config_places": "config.lines",
     "_cursor": "sources.state",
     "_events": "pipeline.progress",
     "_layout": "devices.layout devices.placement",

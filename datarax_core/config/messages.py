@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, P
 
 from datarax_core.errors import PluginError, Problem, did_you_mean
 
-from .files import Location, Origin
+from .lines import Location, Origin
 
 
 def plugin_error(message: str, cause: PluginError | None = None) -> PydanticCustomError:

@@ -8,7 +8,7 @@ import jax
 from flax import nnx
 from pydantic import TypeAdapter, ValidationError
 
-from datarax_core.config.files import Origin
+from datarax_core.config.lines import Origin
 from datarax_core.config.messages import plugin_cause, problems
 from datarax_core.config.models import SourceConfig
 from datarax_core.errors import ConfigError

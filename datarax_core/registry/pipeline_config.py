@@ -27,7 +27,8 @@ from datarax_core.config.base import (
     plugin_config,
     plugin_schema,
 )
-from datarax_core.config.files import Origin, read_config_file
+from datarax_core.config.files import read_config_file
+from datarax_core.config.lines import Origin
 from datarax_core.config.messages import plugin_cause, problems
 from datarax_core.config.models import SourceConfig
 from datarax_core.errors import ConfigError, Problem

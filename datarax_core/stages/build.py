@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from datarax_core.config.files import dotted
+from datarax_core.config.lines import dotted
 from datarax_core.errors import StageError
 from datarax_core.records.spec import (
     Batch,

@@ -1,4 +1,4 @@
-"""Every problem of a config file has its line, in each of the three formats, and its place in words."""
+"""Every problem of a config file is reported with its line, in each of the three formats, and with its place."""
 
 import pickle
 from pathlib import Path
@@ -161,15 +161,15 @@ type = "x"
 
 NOT_ODD = "should be a list, or 'even', not 'odd'"
 UNKNOWN = "unknown field 'pahts'; did you mean 'paths'?"
-EXPECTED = {  # place: message, and the line in YAML, JSON and TOML
+EXPECTED = {  # place: message, and the line in YAML, JSON and TOML, where an item of a list has the line of its statement
     "batch_size": ("should be a valid integer, not 'many'", 2, 2, 2),
     "source.sources[0].pahts": (UNKNOWN, 8, 6, 19),
     "source.sources[1].weights": (NOT_ODD, 9, 7, 22),
     "source.sources[2].decoder.fields['pose.left']": ("should be greater than or equal to 1, not 0", 15, 9, 27),
-    "source.weights[2]": ("should be a valid number, not True", 20, 13, 15),
-    "stages[0].by": ("this field is required", 22, 15, 5),
-    "stages[1].by": ("should be greater than 0, not 0", 23, 15, 6),
-    "stages[2].type": ("unknown stage 'shfit'; did you mean 'shift'? (installed: shift)", 24, 16, 7),
+    "source.weights[2]": ("should be a valid number, not True", 20, 13, 12),
+    "stages[0].by": ("this field is required", 22, 15, 4),
+    "stages[1].by": ("should be greater than 0, not 0", 23, 15, 4),
+    "stages[2].type": ("unknown stage 'shfit'; did you mean 'shift'? (installed: shift)", 24, 16, 4),
     "seeds": ("unknown field 'seeds'; did you mean 'seed'?", 25, 18, 3),
 }
 
@@ -204,14 +204,14 @@ def test_every_problem_comes_at_once_with_its_line(
         ('batch_size = 0\r\nsource = {type = "piles", weights = [[]]}\r\n',
          {"batch_size": 1, "source.weights[0]": 2}),
         ('batch_size = 1\n[source]\ntype = """\npiles\n"""\n', {"source.type": 3}),
-        (NESTED, {"source.sources[1].weights[1]": 8}),
-        ("batch_size = 1\n[source]\ntype = 'piles'\npaths = [\n'''\n[source]\n''', 3]\n", {"source.paths[1]": 7}),
+        (NESTED, {"source.sources[1].weights[1]": 4}),
+        ("batch_size = 1\n[source]\ntype = 'piles'\npaths = [\n'''\n[source]\n''', 3]\n", {"source.paths[1]": 4}),
         ('batch_size = 1\nsource.type = "piles"\n[[stages]]\ntype = "shift"\nby = 1.0\n[[stages]]\ntype = "shift"\n',
          {"stages[1].by": 6}),
         (TABLES, {"source.sources[1].sources[0].type": 11}),
     ],
 )  # fmt: skip
-def test_toml_has_lines_though_its_parser_gives_none(
+def test_a_value_in_toml_has_the_line_on_which_its_statement_begins(
     registries: dict[str, Any], tmp_path: Path, text: str, lines: dict[str, int]
 ) -> None:
     (tmp_path / "a.toml").write_text(text, newline="")
@@ -219,7 +219,7 @@ def test_toml_has_lines_though_its_parser_gives_none(
     assert {place: line for place, (_, line) in found.items()} == lines
 
 
-def test_what_is_missing_is_told_at_what_lacks_it(registries: dict[str, Any], tmp_path: Path) -> None:
+def test_a_missing_field_is_reported_at_the_mapping_that_lacks_it(registries: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("\nsource:\n  weights: [1]\n")
     found = problems_of(tmp_path / "a.yaml", registries)
     assert {place: line for place, (_, line) in found.items()} == {"source.type": 2, "batch_size": 1}
