@@ -58,11 +58,7 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (
-            typer.Exit,
-            typer.Abort,
-            BrokenPipeError,
-        ):  # BrokenPipeError: the reader of the output ended, as `head` does
+        except (typer.Exit, typer.Abort, BrokenPipeError):  # the last: the reader of the output ended, as `head` does
             raise
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None

@@ -14,7 +14,7 @@ from datarax_core.errors import PluginNotFoundError, did_you_mean
 from datarax_core.registry.schema import model_schema
 from datarax_core.registry.sources import SourceRegistry
 
-from .kinds import CONFIGURABLE
+from .findings import CONFIGURABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

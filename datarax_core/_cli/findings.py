@@ -2,11 +2,23 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 from datarax_core.extensions.catalog import Catalog
 from datarax_core.extensions.discovery import Environment
+from datarax_core.extensions.hooks import HookRegistry
+from datarax_core.extensions.plugin_registry import PluginRegistry
+from datarax_core.registry.decoders import DecoderRegistry
+from datarax_core.registry.sources import SourceRegistry
+from datarax_core.registry.stages import StageRegistry
 
-from .kinds import REGISTRIES
+CONFIGURABLE: Final[tuple[type[PluginRegistry[Any]], ...]] = (SourceRegistry, StageRegistry, DecoderRegistry)
+"""Registries of plugins that a config can name."""
+
+_ALL: Final[tuple[type[PluginRegistry[Any]], ...]] = (*CONFIGURABLE, HookRegistry)
+
+REGISTRIES: Final = {registry.group.word: registry for registry in _ALL}
+"""For the name of each kind of plugin, the registry that lists and loads plugins of that kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

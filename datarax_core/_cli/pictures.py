@@ -1,4 +1,4 @@
-"""Records as a picture: images as a grid, numbers as histograms, text as a table."""
+"""Pictures of records: images as a grid, numbers as histograms, text as a table."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,24 +12,24 @@ from datarax_core.errors import DataraxError
 from .summaries import shortened
 
 IMAGES: Final = 32
-"""Images of a field that are drawn."""
+"""Number of images of a field that are drawn."""
 
 _COLUMNS: Final = 8
 _TEXTS: Final = 12
 _BINS: Final = 40
-_LARGEST: Final = 1e300  # of a histogram, whose range has to be a number
-_SMALLEST: Final = 6  # pixels a side; what is smaller is a matrix
-_INCHES: Final = 1.4  # an image, or a sixth of a histogram
+_LARGEST: Final = 1e300  # largest value in a histogram, so that the range of the histogram is finite
+_SMALLEST: Final = 6  # pixels a side of the smallest image; a smaller array is drawn as numbers
+_INCHES: Final = 1.4  # side of an image
 
 
 def require_matplotlib() -> None:
-    """Refuse to draw where nothing is installed to draw with.
+    """Raise an error if matplotlib is not installed.
 
     Raises:
         DataraxError: Matplotlib is not installed.
     """
     try:
-        import matplotlib as mpl  # noqa: F401, PLC0415 - an extra, and half a second
+        import matplotlib as mpl  # noqa: F401, PLC0415 - an optional dependency, whose import takes half a second
     except ImportError as missing:
         raise DataraxError(
             "--png draws with matplotlib, which is not installed; pip install 'datarax-core[peek]'"
@@ -40,16 +40,16 @@ def draw(path: Path, columns: Mapping[str, np.ndarray], title: str) -> None:
     """Write a PNG of some records.
 
     Args:
-        path: Of the file.
-        columns: Fields by name, rows records. Of images the first `IMAGES` are drawn, of everything else all.
-        title: Stands above.
+        path: File to write.
+        columns: Fields by name; each row is a record. Of images the first `IMAGES` are drawn, of other fields all rows.
+        title: Title above the picture.
 
     Raises:
         DataraxError: There is no record.
     """
     if not any(map(len, columns.values())):
         raise DataraxError(f"{path}: not drawn, because no record is served")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - as above; no window is needed
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - an optional dependency; Agg needs no window
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     images = {name: as_images(column) for name, column in columns.items()}
@@ -74,7 +74,7 @@ def draw(path: Path, columns: Mapping[str, np.ndarray], title: str) -> None:
 
 
 def as_images(column: np.ndarray) -> "np.ndarray | None":
-    """A column of images as (k, height, width) or (k, height, width, 3 or 4) with values from 0 to 1; None if it is none.
+    """Return a column of images as (k, height, width) or (k, height, width, 3 or 4) in [0, 1]; None if it holds no images.
 
     Channels may come first or last; of two channels or more than four the first is shown. Floats that leave the range from 0
     to 1, and integers of more than a byte, are scaled by the range of the whole column.
@@ -98,7 +98,7 @@ def _from_0_to_1(images: np.ndarray) -> np.ndarray:
     finite = values[np.isfinite(values)]
     least, most = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     if least < 0 or most > 1:
-        with np.errstate(over="ignore", invalid="ignore"):  # of a range that no float32 has
+        with np.errstate(over="ignore", invalid="ignore"):  # the range may overflow float32
             values = np.asarray((values - least) / max(most - least, 1e-30))
     return np.clip(np.nan_to_num(values), 0, 1)
 
@@ -153,7 +153,7 @@ def _draw_table(place: Any, others: Mapping[str, np.ndarray]) -> None:
 
 
 def _plain(value: Any, width: int) -> str:
-    """As the picture shows it: one line, and no mathematics where the text has dollar signs."""
+    """Return a value as one line of text, with dollar signs escaped, which matplotlib would read as mathematics."""
     text = value if isinstance(value, str) else shortened(value)
     line = " ".join(text.split())
     return (line if len(line) <= width else line[: width - 3] + "...").replace("$", r"\$")

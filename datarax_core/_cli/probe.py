@@ -47,7 +47,7 @@ def _imported(kind: str, name: str) -> dict[str, Any]:
 
 
 def _loader(kind: str, name: str) -> Callable[[], object]:
-    from .kinds import REGISTRIES  # noqa: PLC0415 - `doctor` imports this module for its constants only
+    from .findings import REGISTRIES  # noqa: PLC0415 - `doctor` imports this module for its constants only
 
     registry = REGISTRIES[kind].from_environment()
     return lambda: registry.get(name)

@@ -1,4 +1,4 @@
-"""What a field holds, told from the batches that were seen of it: one pass, and little memory however many there are."""
+"""Summaries of fields for ``drx peek``: made in one pass over the batches, in memory that does not grow with their number."""
 
 import math
 from collections import Counter
@@ -7,20 +7,20 @@ from typing import Any, Final
 
 import numpy as np
 
-_DISTINCT: Final = 1000  # values that are told apart; of more it is only known that there are more
-_WIDTH: Final = 100  # characters of values in a line
-_SHOWN: Final = 40  # characters of a text
+_DISTINCT: Final = 1000  # distinct values that are counted; beyond them a summary says only that there are more
+_WIDTH: Final = 100  # characters of a line of values
+_SHOWN: Final = 40  # characters shown of a text
 
 
 def summary_of(dtype: np.dtype[Any]) -> "Summary":
-    """An empty summary of a field of this dtype."""
+    """Return an empty summary for a field of this dtype."""
     if dtype.kind in "mM":
         return Times()
     return Numbers() if np.can_cast(dtype, np.complex128, "same_kind") else Objects()
 
 
 class Summary:
-    """What all have: how many records there were, and of fields of one value a record, which values."""
+    """Summary of a field: the number of records, and for a field of one value a record, the counts of its values."""
 
     def __init__(self) -> None:
         self.records = 0
@@ -28,25 +28,25 @@ class Summary:
         self.has_more = False
 
     def add(self, column: np.ndarray) -> None:
-        """Take in the field of a batch, rows its records."""
+        """Add the field's column of a batch; each row is a record."""
         self.records += len(column)
         self._take(column)
 
     def as_dict(self) -> dict[str, Any]:
-        """All that is known, by name; what is not known is left out."""
+        """Return the facts by name; unknown ones are left out."""
         distinct = {} if not self.values or self.has_more else {"distinct": len(self.values), "counts": self._counts()}
         return {"records": self.records, **self._facts(), **distinct}
 
     def __str__(self) -> str:
-        told = self._told()
+        facts = self._texts()
         if self.has_more:
-            told.append(f"more than {_DISTINCT:,} distinct")
+            facts.append(f"more than {_DISTINCT:,} distinct")
         elif self.values:
             counts = self._counts()
-            common = counts if max(counts.values()) > 1 else {}  # where each occurs once, none is common
+            common = counts if max(counts.values()) > 1 else {}  # if each value occurs once, none is common
             texts = [f"{value} ({count:,})" for value, count in common.items()]
-            told.append(f"{len(self.values):,} distinct" + (f": {_joined(texts)}" if texts else ""))
-        return "; ".join(told)
+            facts.append(f"{len(self.values):,} distinct" + (f": {_joined(texts)}" if texts else ""))
+        return "; ".join(facts)
 
     def _take(self, column: np.ndarray) -> None:
         raise NotImplementedError
@@ -54,7 +54,7 @@ class Summary:
     def _facts(self) -> dict[str, Any]:
         raise NotImplementedError
 
-    def _told(self) -> list[str]:
+    def _texts(self) -> list[str]:
         raise NotImplementedError
 
     def _count(self, values: "Counter[Any]") -> None:
@@ -63,7 +63,7 @@ class Summary:
             self.has_more = len(self.values) > _DISTINCT
 
     def _counts(self) -> dict[str, int]:
-        """How often each value occurs, the most frequent first and equally frequent ones sorted."""
+        """Return the count of each value, the most frequent first, and equally frequent values sorted."""
         ordered = sorted(self.values.items(), key=lambda item: (-item[1], type(item[0]).__name__, item[0]))
         counts: Counter[str] = Counter()
         for value, count in ordered:
@@ -72,7 +72,7 @@ class Summary:
 
 
 class Numbers(Summary):
-    """Numbers and booleans: range, mean and standard deviation of those that are finite, and how many are not."""
+    """Summary of numbers and booleans: range, mean and standard deviation of finite values, and shares of NaN and infinity."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,11 +99,11 @@ class Numbers(Summary):
             self._merge(values)
 
     def _merge(self, values: np.ndarray) -> None:
-        """Chan, Golub and LeVeque's update of a mean and a sum of squares by those of another part (1983)."""
+        """Merge values into mean and sum of squares, by the update of Chan, Golub and LeVeque (1983)."""
         least, most = values.min().item(), values.max().item()
         self._least = least if self._least is None else min(self._least, least)
         self._most = most if self._most is None else max(self._most, most)
-        with np.errstate(over="ignore", invalid="ignore"):  # of numbers near the largest, which have no deviation
+        with np.errstate(over="ignore", invalid="ignore"):  # squares of numbers near the largest overflow
             numbers = values.astype(np.float64)
             mean, count = float(numbers.mean()), numbers.size
             squares = float(((numbers - mean) ** 2).sum())
@@ -119,16 +119,16 @@ class Numbers(Summary):
         std = math.sqrt(self._squares / self._finite)
         return {"min": self._least, "max": self._most, "mean": self._mean, "std": std, **facts}
 
-    def _told(self) -> list[str]:
+    def _texts(self) -> list[str]:
         facts = self._facts()
-        told = [f"{share:.2%} {word}" for word in ("nan", "infinite") if (share := facts[word])]
+        shares = [f"{share:.2%} {word}" for word in ("nan", "infinite") if (share := facts[word])]
         if "min" not in facts:
-            return told or ["no values"]
-        return [f"{facts['min']:.6g} .. {facts['max']:.6g}, mean {facts['mean']:.6g}, std {facts['std']:.6g}", *told]
+            return shares or ["no values"]
+        return [f"{facts['min']:.6g} .. {facts['max']:.6g}, mean {facts['mean']:.6g}, std {facts['std']:.6g}", *shares]
 
 
 class Objects(Summary):
-    """Text and bytes: how long they are. Of other objects, of which types."""
+    """Summary of objects: the lengths of text and bytes, and the types of all."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Objects(Summary):
         lengths = {f"length_{name}": value for name, value in self._lengths._facts().items() if name in _OF_LENGTHS}  # noqa: SLF001 - of this module
         return {"types": dict(self._types), **lengths}
 
-    def _told(self) -> list[str]:
+    def _texts(self) -> list[str]:
         facts = self._facts()
         if "length_min" not in facts:
             return [", ".join(f"{name} ({count:,})" for name, count in self._types.items()) or "no values"]
@@ -155,7 +155,7 @@ class Objects(Summary):
 
 
 class Times(Summary):
-    """Dates and spans of time: the first and the last."""
+    """Summary of dates and time spans: the first and the last."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class Times(Summary):
     def _facts(self) -> dict[str, Any]:
         return {name: str(end) for name, end in zip(("min", "max"), self._ends, strict=False)}
 
-    def _told(self) -> list[str]:
+    def _texts(self) -> list[str]:
         return [" .. ".join(map(str, self._ends)) or "no values"]
 
 
@@ -178,7 +178,7 @@ _OF_LENGTHS: Final = ("min", "max", "mean")
 
 
 def shortened(value: Any) -> str:
-    """A value on one line: numbers as they are, text in quotes and cut where it is long."""
+    """Return a value as one line: a number as it is, text in quotes and cut after 40 characters."""
     if not isinstance(value, str | bytes):
         return f"{value:.6g}" if isinstance(value, float) else str(value)
     cut = value[:_SHOWN]
@@ -186,7 +186,7 @@ def shortened(value: Any) -> str:
 
 
 def first_values(column: np.ndarray) -> str:
-    """The first values of a field: of some records where each has one, else of the first record."""
+    """Return the first values of a field: of several records if each has one value, else of the first record."""
     several = column.ndim == 1
     values = column if several else column[:1].reshape(-1)
     shown = _joined([shortened(value) for value in values[: _WIDTH // 2].tolist()], more=len(values) > _WIDTH // 2)
@@ -194,7 +194,7 @@ def first_values(column: np.ndarray) -> str:
 
 
 def _joined(texts: list[str], *, more: bool = False) -> str:
-    """As many as fit a line."""
+    """Join as many texts as fit one line."""
     fitting = [
         text for text, end in zip(texts, accumulate(len(text) + 2 for text in texts), strict=True) if end <= _WIDTH
     ]

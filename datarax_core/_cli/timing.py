@@ -1,4 +1,4 @@
-"""A pipeline held against its source alone: the same records by both, in turns, in one process."""
+"""Comparison of a pipeline with its source alone for ``drx bench``: both read the same records, in turns, in one process."""
 
 import statistics
 import time
@@ -17,7 +17,7 @@ _FEWEST: Final = 5  # batches in a repeat
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Several measurements of one thing. The median is what counts, and what lies between the ends is noise."""
+    """Median, lowest and highest of several measurements."""
 
     median: float
     low: float
@@ -25,42 +25,42 @@ class Spread:
 
     @classmethod
     def of(cls, values: list[float]) -> "Spread":
-        """Of one measurement or more."""
+        """Return the spread of at least one measurement."""
         return cls(statistics.median(values), min(values), max(values))
 
     @property
     def noise(self) -> float:
-        """How far apart the ends are, as a share of the median."""
+        """Distance between the lowest and the highest value, as a share of the median."""
         return (self.high - self.low) / self.median if self.median else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """One stretch of batches, served by the pipeline, and read by the source alone."""
+    """One repeat: a number of batches, served by the pipeline and then read by the source alone."""
 
     records: int
     pipeline_seconds: float
     source_seconds: float
     where: dict[str, float]
-    """Seconds by place, as `Pipeline.stats` counts them."""
+    """Seconds of the pipeline by activity, as `Pipeline.stats` counts them."""
 
 
 @dataclass(slots=True)
 class Timed:
-    """What came of it."""
+    """Result of a comparison."""
 
     first_batch: float = 0.0
-    """Seconds until the first batch was there, compiling included."""
+    """Seconds until the first batch was ready, compiling included."""
 
     batches: int = 0
-    """In a repeat."""
+    """Number of batches in a repeat."""
 
     record_bytes: float = 0.0
     repeats: list[Repeat] = field(default_factory=list)
 
     @property
     def pipeline(self) -> Spread:
-        """Records a second."""
+        """Records a second of the pipeline."""
         return Spread.of([repeat.records / repeat.pipeline_seconds for repeat in self.repeats])
 
     @property
@@ -70,12 +70,12 @@ class Timed:
 
     @property
     def ratio(self) -> Spread:
-        """How fast the pipeline is for each repeat, where the source alone is 1."""
+        """Speed of the pipeline as a multiple of the source's, repeat by repeat."""
         return Spread.of([repeat.source_seconds / repeat.pipeline_seconds for repeat in self.repeats])
 
     @property
     def where(self) -> dict[str, float]:
-        """Which share of the pipeline's seconds passed where; in several places at once, if batches are read ahead."""
+        """Share of the pipeline's time by activity; the shares overlap if batches are read ahead."""
         total = sum(repeat.pipeline_seconds for repeat in self.repeats)
         names = self.repeats[0].where
         return {name: sum(repeat.where[name] for repeat in self.repeats) / total for name in names}
@@ -84,17 +84,17 @@ class Timed:
 def timed(
     pipeline: "Pipeline", alone: "DataSourceModule", *, seconds: float, repeats: int, note: Callable[[int], None]
 ) -> Timed:
-    """Serve batches for about ``seconds`` in ``repeats`` parts, and read the same records by the source ``alone`` after each.
+    """Serve batches for about ``seconds`` in ``repeats`` parts, and after each part read the same records by the source alone.
 
-    What comes first is left out: the batch that compiles, and before each part those that were read ahead meanwhile. If the
-    pipeline ends before, there are fewer repeats.
+    Not counted are the first batch, which compiles, and before each part the batches that were read ahead. If the
+    pipeline ends early, the result has fewer repeats.
 
     Args:
-        pipeline: At its start, and best without an end.
-        alone: A source like the pipeline's.
-        seconds: For the pipeline; the source alone takes its own time.
-        repeats: At least one.
-        note: Is told how many repeats are done.
+        pipeline: Pipeline at its start, best an endless one.
+        alone: Source equal to the pipeline's.
+        seconds: Seconds for the pipeline; reading the source alone takes additional time.
+        repeats: Number of repeats, at least one.
+        note: Called with the number of repeats done.
     """
     found = Timed()
     loop = _Loop(pipeline)
@@ -125,13 +125,13 @@ def timed(
 
 
 class _Loop:
-    """A loop over a pipeline, of which stretches are timed."""
+    """Loop over a pipeline, timed part by part."""
 
     def __init__(self, pipeline: "Pipeline") -> None:
         self._batches = iter(pipeline)
 
     def serve(self, batches: int) -> tuple[int, float]:
-        """(how many there were, seconds until the last of them was there)."""
+        """Serve batches, and return their number and the seconds until the last one was ready."""
         import jax  # noqa: PLC0415 - the pipeline has loaded it by now
 
         served, last, began = 0, None, time.perf_counter()
@@ -141,12 +141,12 @@ class _Loop:
         return served, time.perf_counter() - began
 
     def close(self) -> None:
-        """End the loop, and what reads ahead for it."""
+        """End the loop and its reading ahead."""
         self._batches.close()
 
 
 class _Reading:
-    """A source that is read as a pipeline would, batch by batch on the host, and nothing is done with the records."""
+    """Reader of a source alone: it reads batch by batch on the host, as a pipeline does, and drops the records."""
 
     def __init__(self, source: "DataSourceModule", batch_size: int) -> None:
         self._source = source
@@ -154,11 +154,11 @@ class _Reading:
         self._is_stream = source.access == "stream"
         self._at = 0
         if not self._is_stream:
-            self._window = source.order_reader(batch_size)
-            self._read(0, batch_size)  # files are opened, and the first stretch of the order is computed
+            self._order = source.order_reader(batch_size)
+            self._read(0, batch_size)  # opens files, and computes the first chunk of the order
 
     def seconds(self, start: int, records: int) -> float:
-        """How long it takes to read the records at positions ``start .. start + records``."""
+        """Read the records at positions ``start .. start + records``, and return the seconds that it took."""
         if self._is_stream and start > self._at:
             self._source.skip(start - self._at)
         began = time.perf_counter()
@@ -170,9 +170,9 @@ class _Reading:
     def _read(self, at: int, size: int) -> Any:
         if self._is_stream:
             return self._source.read_batch(size)
-        return self._source.fetch_on_host(self._window.take(at, size))
+        return self._source.fetch_on_host(self._order.take(at, size))
 
 
 def _read_ahead(pipeline: "Pipeline") -> int:
-    """How many batches may be waiting that were read before anybody asked."""
+    """Return the number of batches that may have been read ahead."""
     return 1 + pipeline.prefetch + 2 * pipeline.workers

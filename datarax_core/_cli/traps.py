@@ -1,4 +1,4 @@
-"""What is known to go wrong in an environment although every plugin in it can be imported."""
+"""Known traps of environments in which every plugin can be imported and something fails all the same."""
 
 import difflib
 import multiprocessing
@@ -20,7 +20,7 @@ from .findings import Finding
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """A trap that this environment has: what happens, and what to do. A problem breaks something; other advice does not."""
+    """Trap of this environment: its consequence and the remedy. ``is_problem`` says whether it breaks something."""
 
     trap: str
     text: str
@@ -28,7 +28,10 @@ class Advice:
 
 
 def advice(findings: list[Finding], installed: list[Finding]) -> list[Advice]:
-    """The traps that apply to core and the plugins found, problems first; ``installed`` are all plugins, found or not."""
+    """Return the traps that apply to core and to the plugins of ``findings``, problems first.
+
+    ``installed`` are all installed plugins: names in ``DATARAX_DISABLE_PLUGINS`` are compared with them.
+    """
     needed = Needed({finding.distribution for finding in findings})
     found = [one for trap in _OF_LIBRARIES for one in trap(needed)]
     found += [*needed.unmet, *_disabled_words(installed), *_tensorflow(findings)]
@@ -36,7 +39,7 @@ def advice(findings: list[Finding], installed: list[Finding]) -> list[Advice]:
 
 
 class Needed:
-    """What core and some distributions need, and what that needs in turn, which pip may have installed over."""
+    """Requirements of core and of some distributions, and of these requirements in turn; pip may have replaced any of them."""
 
     def __init__(self, distributions: set[str]) -> None:
         self.unmet: list[Advice] = []
@@ -50,7 +53,7 @@ class Needed:
                 queue += self._visit(wanted)
 
     def version(self, name: str) -> Version | None:
-        """The installed version of a distribution, if it is needed."""
+        """Return the installed version of a distribution; None if it is not required."""
         return self._versions.get(name)
 
     def _visit(self, wanted: Requirement) -> Iterator[Requirement]:
@@ -59,7 +62,7 @@ class Needed:
             if version is not None and needed.specifier.contains(version, prereleases=True):
                 self._versions[canonicalize_name(needed.name)] = version
                 yield needed
-            elif wanted.name not in self._direct:  # those are told of beside the plugin
+            elif wanted.name not in self._direct:  # a plugin's own requirements are reported with the plugin
                 found = f"{version} is installed" if version else "it is not installed"
                 text = f"{wanted.name} {_version(wanted.name)} needs {needed.name}{needed.specifier}, and {found}"
                 remedy = f"pip install '{needed.name}{needed.specifier}'"
@@ -135,7 +138,7 @@ def _requirements(wanted: Requirement) -> Iterator[Requirement]:
     for line in metadata.requires(wanted.name) or ():
         try:
             requirement = Requirement(line)
-        except InvalidRequirement:  # who declares it is unmet, and told of beside the plugin
+        except InvalidRequirement:  # the distribution that declares it is reported as unmet
             continue
         environments = [{"extra": extra} for extra in ("", *wanted.extras)]
         if requirement.marker is None or any(map(requirement.marker.evaluate, environments)):
@@ -145,7 +148,7 @@ def _requirements(wanted: Requirement) -> Iterator[Requirement]:
 def _version(name: str) -> Version | None:
     try:
         return Version(metadata.version(name))
-    except (metadata.PackageNotFoundError, InvalidVersion, TypeError):  # the last: damaged metadata
+    except (metadata.PackageNotFoundError, InvalidVersion, TypeError):  # TypeError: damaged metadata
         return None
 
 

@@ -55,7 +55,7 @@ def test_programs_are_told_the_same(config: Path) -> None:
 
 def test_one_repeat_says_that_it_tells_nothing_of_noise(config: Path) -> None:
     done = invoke("bench", str(config), "--seconds", "0.1", "--repeats", "1")
-    assert done.stdout.endswith("\n\none repeat tells nothing of noise; take more\n")
+    assert done.stdout.endswith("\n\none repeat says nothing about noise; take more\n")
 
 
 def test_a_stream_that_ends_is_measured_as_far_as_it_goes(site: "Site", tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_options_are_taken(config: Path) -> None:
 
 def test_its_help_says_that_stages_are_not_applied() -> None:
     told = " ".join(run(DRX, "convert", "--help").stdout.split())
-    assert "Stages, and what else the config says about batches, are not applied." in told
+    assert "Stages and the config's settings of batches are not applied." in told
 
 
 def test_progress_is_shown_on_a_terminal(config: Path) -> None:
@@ -140,7 +140,7 @@ def test_bad_records_that_others_stand_in_for_are_told(config: Path) -> None:
     source = {"type": "arrayrecord", "paths": "x.array_record", "on_error": "substitute", "quarantine": "bad.jsonl"}
     config.write_text(yaml.safe_dump({"batch_size": 2, "source": source}))
     done = run(DRX, "convert", str(config), str(config.with_name("y.array_record")))
-    assert "\n1 of them are others in place of records that cannot be read\n" in done.stdout
+    assert "\n1 of them are substitutes for records that cannot be read\n" in done.stdout
     assert labels(config, printed_source(done))[499:502] == [499 + 2**40, 501 + 2**40, 501 + 2**40]
 
 

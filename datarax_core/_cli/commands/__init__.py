@@ -1,1 +1,1 @@
-"""One module a command. The function of the same name is the command, its signature the arguments, its docstring the help."""
+"""Commands, one module each: the function of the module's name; its signature gives the arguments, its docstring the help."""

@@ -1,4 +1,4 @@
-"""``drx bench``."""
+"""``drx bench``: the speed of a config's pipeline against its source alone."""
 
 from typing import Annotated, Any
 
@@ -24,11 +24,11 @@ def bench(
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
-    """Measure how fast a config serves its batches, against its source alone, and where the time goes.
+    """Measure how fast a config serves its batches, compared with its source alone, and where the time goes.
 
-    Epoch follows epoch for as long as it is measured. After each repeat the same records are read by a second source of the
-    same config, batch by batch on the host, in this process: what that reaches is what the pipeline could. Nothing is done
-    with the batches. The first batch, which compiles, is told apart.
+    Epoch follows epoch during the measurement. After each repeat a second source of the same config reads the same records,
+    batch by batch on the host, in this process: its speed is the limit of the pipeline's. The batches are not used for
+    anything. The first batch, which compiles, is reported separately.
     """
     loaded = load_config(config).model_copy(update={"num_epochs": None})
     pipeline, _ = open_pipeline(config, loaded)
@@ -45,7 +45,7 @@ def bench(
     if as_json:
         say_json({"config": str(config), **_as_dict(found, loaded.batch_size)})
     else:
-        say(f"{pipeline.explain()}\n\n{_told(found, repeats)}")
+        say(f"{pipeline.explain()}\n\n{_as_text(found, repeats)}")
 
 
 def _as_dict(found: Timed, batch_size: int) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _as_dict(found: Timed, batch_size: int) -> dict[str, Any]:
     }
 
 
-def _told(found: Timed, wanted: int) -> str:
+def _as_text(found: Timed, wanted: int) -> str:
     megabytes = found.record_bytes / 1e6
     speeds = {
         name: f"{speed.median:>13,.0f} records/s {speed.median * megabytes:>11,.1f} MB/s   "
@@ -95,18 +95,18 @@ def _told(found: Timed, wanted: int) -> str:
 _PLACES = {
     "seconds_waiting": "waiting for data",
     "seconds_in_source": "in source, in the background where batches are read ahead",
-    "seconds_in_transfer": "in transfer, likewise",
+    "seconds_in_transfer": "in transfer, in the background where batches are read ahead",
     "seconds_in_stages": "in stages: to dispatch them, which run on",
 }
 
 
 def _noise(found: Timed) -> str:
-    """What the figures do not tell."""
+    """Return the sentence on noise: which differences between the figures are larger than it."""
     if len(found.repeats) == 1:
-        return "one repeat tells nothing of noise; take more"
+        return "one repeat says nothing about noise; take more"
     noise = max(found.pipeline.noise, found.source.noise)
     verdict = (
-        "whether the pipeline or the source alone is faster cannot be told from this run"
+        "this run does not show whether the pipeline or the source alone is faster"
         if found.ratio.low <= 1 <= found.ratio.high
         else f"that the pipeline is {'slower' if found.ratio.high < 1 else 'faster'} than the source alone is no noise"
     )

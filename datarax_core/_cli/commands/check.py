@@ -1,4 +1,4 @@
-"""``drx check``."""
+"""``drx check``: trial imports of the installed plugins, and advice."""
 
 import os
 import platform
@@ -12,8 +12,7 @@ import typer
 
 from datarax_core._cli.completion import plugin_names
 from datarax_core._cli.doctor import examined
-from datarax_core._cli.findings import Finding, installed_plugins
-from datarax_core._cli.kinds import REGISTRIES
+from datarax_core._cli.findings import REGISTRIES, Finding, installed_plugins
 from datarax_core._cli.listing import print_table
 from datarax_core._cli.options import Debug, Json, finite
 from datarax_core._cli.output import say, say_json
@@ -35,31 +34,31 @@ def check(
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
-    """Import what is installed, say what is wrong with it and what to do; fail if something is.
+    """Import all installed plugins, report problems with their remedies, and fail if there are any.
 
-    Each distribution is imported in a process of its own: what hangs, exits or crashes there ends that one alone. Told
-    besides: how long the import took beyond what core imports itself, the packages that took most of it, and what is
-    known to go wrong in an environment like this one.
+    Each distribution is imported in a process of its own: a plugin that hangs, exits or crashes ends that process alone. The
+    report also has the time of each import beyond core's own imports, the packages that took most of it, and known
+    problems of environments like this one.
     """
-    os.environ.pop(STRICT_VARIABLE, None)  # whatever is wrong is told, instead of the first of it
+    os.environ.pop(STRICT_VARIABLE, None)  # it would end the command at the first problem; all are reported
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         plugins = installed_plugins()
     damaged = sorted({str(warning.message) for warning in caught})
     chosen = plugins if name is None else _named(name, plugins)
-    processes = max(1, (os.cpu_count() or 1) // 2)  # a core each and one to spare, or they would time each other
+    processes = max(1, (os.cpu_count() or 1) // 2)  # on fewer cores the processes would slow, and time, one another
     with progress(len(chosen), "plugins") as show:
         found = examined(chosen, timeout=timeout, processes=processes, note=lambda done: show(done, ""))
-    told = [Advice(trap="metadata", text=text, is_problem=True) for text in damaged] + advice(found, plugins)
+    traps = [Advice(trap="metadata", text=text, is_problem=True) for text in damaged] + advice(found, plugins)
     problems = list(dict.fromkeys(one.problem for one in found if one.is_problem))
-    problems += [one.text for one in told if one.is_problem]
+    problems += [one.text for one in traps if one.is_problem]
     if as_json:
-        plugins_told = [{**asdict(finding), "is_problem": finding.is_problem} for finding in found]
+        as_dicts = [{**asdict(finding), "is_problem": finding.is_problem} for finding in found]
         say_json(
-            {"versions": _versions(), "plugins": plugins_told, "advice": list(map(asdict, told)), "problems": problems}
+            {"versions": _versions(), "plugins": as_dicts, "advice": list(map(asdict, traps)), "problems": problems}
         )
     else:
-        _print(found, told, problems)
+        _print(found, traps, problems)
     if problems:
         raise typer.Exit(1)
 
@@ -76,17 +75,17 @@ def _named(name: str, plugins: list[Finding]) -> list[Finding]:
 def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for name in "datarax-core", "jax", "flax", "numpy":
-        with suppress(metadata.PackageNotFoundError):  # what lacks it is told of below
+        with suppress(metadata.PackageNotFoundError):  # a missing requirement is reported as a problem
             versions[name] = metadata.version(name)
     return versions
 
 
-def _print(found: list[Finding], told: list[Advice], problems: list[str]) -> None:
+def _print(found: list[Finding], traps: list[Advice], problems: list[str]) -> None:
     say(", ".join(f"{name} {version}" for name, version in _versions().items()) + "\n")
     if found:
         print_table(["distribution", "version", "kind", "name", "status", "import", "of which"], list(map(_row, found)))
     disabled = [f"off: {finding.problem}" for finding in found if finding.status == "disabled"]
-    others = [f"advice: {one.text}" for one in told if not one.is_problem]
+    others = [f"advice: {one.text}" for one in traps if not one.is_problem]
     for line in [*(f"problem: {problem}" for problem in problems), *disabled, *others]:
         say(f"\n{line}")
     counted = f"{len(found)} plugin{'' if len(found) == 1 else 's'}"

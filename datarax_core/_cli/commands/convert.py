@@ -1,4 +1,4 @@
-"""``drx convert``."""
+"""``drx convert``: the records of a config's source, written to files of another type."""
 
 import time
 from pathlib import Path
@@ -26,14 +26,14 @@ def convert(
     *,
     to: Annotated[
         str,
-        typer.Option(metavar="TYPE", help="The type of the source that reads it.", autocompletion=source_names),
+        typer.Option(metavar="TYPE", help="The type of the source that reads the files.", autocompletion=source_names),
     ] = "arrayrecord",
-    shards: Annotated[int, typer.Option(min=1, help="Files of about as many records each.")] = 1,
+    shards: Annotated[int, typer.Option(min=1, help="Number of files, of about as many records each.")] = 1,
     decoder: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The format of a record, see drx decoders; one that fits if left out.",
+            help="The format of a record, see drx decoders; a suitable one if left out.",
             autocompletion=decoder_names,
         ),
     ] = None,
@@ -42,10 +42,10 @@ def convert(
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
-    """Write the records of a config's source to files for a source of another type, and say how to read them.
+    """Write the records of a config's source to files for a source of another type, and print the config that reads them.
 
-    Every record is written once, in the order of the record indices; a stream's in the order that it serves. Stages, and what
-    else the config says about batches, are not applied.
+    Every record is written once, in the order of the record indices; records of a stream in the stream's order. Stages and
+    the config's settings of batches are not applied.
     """
     options = {"shards": shards, "decoder": decoder, "compression": compression, "overwrite": overwrite}
     loaded, kind = load_config(config), SourceRegistry.from_environment().get(to)
@@ -60,7 +60,7 @@ def convert(
         return
     say(f"{_summary(written)} in {seconds:.2f} s")
     if substituted:
-        say(f"{substituted:,} of them are others in place of records that cannot be read")
+        say(f"{substituted:,} of them are substitutes for records that cannot be read")
     text = yaml.safe_dump(reading, sort_keys=False, default_flow_style=None, width=1000).rstrip()
     say(f"\nto read them, in a config beside {config.name}:\n\n{text}")
 
@@ -85,7 +85,7 @@ def _summary(written: Written) -> str:
 
 
 def _source_block(written: Written, out: Path, folder: Path) -> dict[str, Any]:
-    """The ``source:`` of a config in a folder, with paths relative to it where they lie in it."""
+    """Return the ``source:`` block of a config in ``folder``; paths inside the folder are relative to it."""
     place = out.absolute()
     shown = place.relative_to(folder) if place.is_relative_to(folder) else place
     fields = {"type": written.config.type, **written.config.model_dump(mode="json", exclude_defaults=True)}

@@ -1,4 +1,4 @@
-"""``drx decoders``."""
+"""``drx decoders``: the installed decoders."""
 
 from datarax_core._cli.listing import list_plugins
 from datarax_core._cli.options import Debug, Json
@@ -6,5 +6,5 @@ from datarax_core.registry.decoders import DecoderRegistry
 
 
 def decoders(*, as_json: Json = False, _debug: Debug = False) -> None:
-    """List the installed decoders, which make arrays of the bytes of records. Imports none of them."""
+    """List the installed decoders, which turn the bytes of records into arrays. Imports none of them."""
     list_plugins(DecoderRegistry.from_environment(), as_json=as_json, install="datarax-arrayrecord")

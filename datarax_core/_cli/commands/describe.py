@@ -1,4 +1,4 @@
-"""``drx describe``."""
+"""``drx describe``: the config fields of a source, stage or decoder."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -22,7 +22,7 @@ def describe(
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
-    """Say what can be set on a source, stage or decoder: fields, types, defaults, and an example."""
+    """Show the config fields of a source, stage or decoder: names, types, defaults, and an example."""
     found = list(described(name))
     if as_json:
         say_json([asdict(description) for description in found])

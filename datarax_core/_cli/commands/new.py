@@ -1,4 +1,4 @@
-"""``drx new``."""
+"""``drx new``: a new plugin from the templates."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,16 +11,16 @@ from datarax_core._cli.scaffold import names_of, write_plugin
 
 
 def new(
-    name: Annotated[str, typer.Argument(help="Of the distribution, such as acme-parquet.", metavar="NAME")],
+    name: Annotated[str, typer.Argument(help="The distribution's name, such as acme-parquet.", metavar="NAME")],
     *,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The folder to write.", show_default="the name, here")
     ] = None,
     _debug: Debug = False,
 ) -> None:
-    """Write a plugin with a source of your own: one that installs, works and passes the conformance tests as it stands.
+    """Write a new plugin with a source: it installs, works and passes the conformance tests as it stands.
 
-    What it is made of says where your own code goes; docs/write-a-source.md walks through one that is finished.
+    Its files show where your own code goes; docs/write-a-source.md walks through a finished plugin.
     """
     names = names_of(name)
     folder = Path(name) if out is None else out

@@ -1,4 +1,4 @@
-"""``drx peek``."""
+"""``drx peek``: the records of a config, summarised and drawn."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -19,7 +19,7 @@ from datarax_core.registry.pipeline_config import load_config
 if TYPE_CHECKING:
     from datarax_core.pipeline.pipeline import Pipeline
 
-_DRAWN = 4096  # records, of fields that are no images
+_DRAWN = 4096  # records drawn of a field that does not hold images
 
 
 def peek(
@@ -53,7 +53,7 @@ def peek(
 
 
 class _Seen:
-    """What was seen of the batches: a summary of each field, the first batch, and enough records to draw."""
+    """Summary of each field of the batches added, the first batch, and enough records to draw."""
 
     def __init__(self) -> None:
         self.batches = self.records = 0
@@ -62,7 +62,7 @@ class _Seen:
         self._kept: dict[str, np.ndarray] = {}
 
     def add(self, columns: dict[str, np.ndarray]) -> None:
-        """Take in a batch."""
+        """Add a batch."""
         records = len(next(iter(columns.values())))
         self.batches += 1
         self.records += records
@@ -73,23 +73,23 @@ class _Seen:
             self._kept[name] = np.concatenate([kept, column[: most - len(kept)]])
 
     def columns(self) -> dict[str, np.ndarray]:
-        """The first records, to draw."""
+        """Return the first records, for drawing."""
         return self._kept
 
     def as_dict(self, fields: dict[str, str]) -> dict[str, Any]:
-        """What was seen of the fields, whose specs are given."""
+        """Return the summary of each field of ``fields``, which maps names to element specs as text."""
         known = {name: summary.as_dict() for name, summary in self._summaries.items()}
         first = {name: first_values(column) for name, column in self.first.items()}
-        told = {name: {"spec": spec, **known.get(name, {}), "first": first.get(name)} for name, spec in fields.items()}
-        return {"batches": self.batches, "records": self.records, "fields": told}
+        held = {name: {"spec": spec, **known.get(name, {}), "first": first.get(name)} for name, spec in fields.items()}
+        return {"batches": self.batches, "records": self.records, "fields": held}
 
     def described(self) -> dict[str, str]:
-        """What each field holds."""
+        """Return the summary of each field as text."""
         return {name: str(summary) for name, summary in self._summaries.items()}
 
 
 def _columns(pipeline: "Pipeline", batches: int) -> Iterator[dict[str, np.ndarray]]:
-    """The fields of the first batches by name, without records that only complete one."""
+    """Yield the fields of the first batches by name, without the records that pad a last batch."""
     from datarax_core.records.spec import named_fields  # noqa: PLC0415 - the pipeline has loaded JAX by now
 
     mask = pipeline.rule.pad_last
@@ -115,13 +115,13 @@ def _print(seen: _Seen, pipeline: "Pipeline", fields: dict[str, str]) -> None:
 
 
 def _by_child(pipeline: "Pipeline") -> dict[str, dict[str, int]]:
-    """Of a mixture, how many records each child gave."""
+    """Return the number of records of each child of a mixture; empty for other sources."""
     stats = pipeline.stats()
     return {"records_by_child": stats["records_by_child"]} if "records_by_child" in stats else {}
 
 
 def _notes(pipeline: "Pipeline") -> list[str]:
-    """What may surprise of the records."""
+    """Return notes on what may surprise: fields that are narrowed to 32 bits."""
     from datarax_core.records.spec import describe, device_spec  # noqa: PLC0415 - the pipeline has loaded JAX by now
 
     stored = pipeline.source.element_spec()

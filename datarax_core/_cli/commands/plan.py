@@ -1,4 +1,4 @@
-"""``drx plan``."""
+"""``drx plan``: the batches and records that a config will serve."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def plan(config: Config, *, as_json: Json = False, _debug: Debug = False) -> None:
-    """Say what a config will serve, and of a mixture how much of each child; reads no record."""
+    """Show how many batches and records a config will serve, for a mixture those of each child; reads no record."""
     pipeline, fields = open_pipeline(config, load_config(config))
     say_json(_as_dict(config, pipeline, fields)) if as_json else say(pipeline.plan())
 
 
 def _as_dict(config: Path, pipeline: "Pipeline", fields: dict[str, str]) -> dict[str, Any]:
-    """Counts that nobody can tell, of an endless run or of a stream without a length, are None."""
+    """Return the plan by name; counts of an endless run, or of a stream without a length, are None."""
     source, rule = pipeline.source, pipeline.rule
     length = source.epoch_length
     run_length = rule.run_length(length)

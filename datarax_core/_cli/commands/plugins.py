@@ -1,4 +1,4 @@
-"""``drx plugins``."""
+"""``drx plugins``: all installed plugins, by distribution."""
 
 from dataclasses import asdict
 from itertools import groupby
@@ -8,11 +8,11 @@ from datarax_core._cli.listing import print_table
 from datarax_core._cli.options import Debug, Json
 from datarax_core._cli.output import say, say_json
 
-_TOLD = ("kind", "name", "status", "target", "problem")  # what is known without an import
+_LISTED = ("kind", "name", "status", "target", "problem")  # facts that need no import
 
 
 def plugins(*, as_json: Json = False, _debug: Debug = False) -> None:
-    """List all that is installed, by distribution: sources, stages, decoders, hooks. Imports none of them."""
+    """List all installed plugins by distribution: sources, stages, decoders, hooks. Imports none of them."""
     found = installed_plugins()
     if as_json:
         distributions = groupby(found, key=lambda plugin: (plugin.distribution, plugin.version))
@@ -26,5 +26,5 @@ def plugins(*, as_json: Json = False, _debug: Debug = False) -> None:
 
 
 def _distribution(name: str, version: str, plugins: list[Finding]) -> dict[str, object]:
-    told = [{key: value for key, value in asdict(plugin).items() if key in _TOLD} for plugin in plugins]
-    return {"distribution": name, "version": version, "plugins": told}
+    listed = [{key: value for key, value in asdict(plugin).items() if key in _LISTED} for plugin in plugins]
+    return {"distribution": name, "version": version, "plugins": listed}

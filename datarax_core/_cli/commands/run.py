@@ -1,4 +1,4 @@
-"""``drx run``."""
+"""``drx run``: a run of a config, with its speed and route."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +23,7 @@ def run(
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
-    """Serve the batches of a config, and say how fast they come and what waits for them."""
+    """Serve the batches of a config, and show by which route they come, how fast, and where the time goes."""
     loaded = load_config(config)
     if epochs is not None:
         loaded = loaded.model_copy(update={"num_epochs": epochs})
@@ -40,7 +40,7 @@ def run(
 
 
 def _served(pipeline: "Pipeline", limit: int | None, head: str | None) -> tuple[Served, bool]:
-    """What was served once ``head`` was printed; False if the user interrupted it, which ends it early."""
+    """Print ``head``, serve the batches, and return the measurement, and False if the user interrupted it."""
     served, finished = Served(pipeline), True
     try:
         with interrupts() as raise_lost, progress(_num_batches(pipeline, limit), "batches") as show:
@@ -54,7 +54,7 @@ def _served(pipeline: "Pipeline", limit: int | None, head: str | None) -> tuple[
 
 
 def _num_batches(pipeline: "Pipeline", limit: int | None) -> int | None:
-    """How many batches will be served; None if nobody can say."""
+    """Return the number of batches to serve; None if it is unknown."""
     try:
         length = len(pipeline)
     except TypeError:

@@ -1,4 +1,4 @@
-"""``drx schema``."""
+"""``drx schema``: the JSON Schema of configs."""
 
 import json
 from pathlib import Path
@@ -14,10 +14,10 @@ from datarax_core.registry.sources import default_registry
 
 def schema(
     *,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write it; else it is printed.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write; printed if left out.")] = None,
     _debug: Debug = False,
 ) -> None:
-    """Write the JSON Schema of configs, with all that is installed, for completion in editors."""
+    """Write the JSON Schema of configs, with all installed plugins, for completion in editors."""
     made, notes = pipeline_schema(default_registry())
     text = json.dumps(made, indent=2)
     if out is None:

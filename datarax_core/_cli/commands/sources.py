@@ -1,4 +1,4 @@
-"""``drx sources``."""
+"""``drx sources``: the installed sources."""
 
 from datarax_core._cli.listing import list_plugins
 from datarax_core._cli.options import Debug, Json

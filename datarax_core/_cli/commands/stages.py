@@ -1,4 +1,4 @@
-"""``drx stages``."""
+"""``drx stages``: the installed stages."""
 
 from datarax_core._cli.listing import list_plugins
 from datarax_core._cli.options import Debug, Json

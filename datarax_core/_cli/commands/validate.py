@@ -1,4 +1,4 @@
-"""``drx validate``."""
+"""``drx validate``: all mistakes of configs, with file and line."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -25,7 +25,7 @@ def validate(
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
-    """Say everything that is wrong with configs, with file and line; looks at no data, and fails if anything is."""
+    """Report every mistake of configs, with file and line, and fail if there are any; reads no data."""
     found = {path: _problems(path) for path in configs}
     if as_json:
         say_json([_as_dict(path, problems) for path, problems in found.items()])

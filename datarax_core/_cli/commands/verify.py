@@ -1,4 +1,4 @@
-"""``drx verify``."""
+"""``drx verify``: all records of a config's source, read once."""
 
 import time
 from pathlib import Path
@@ -24,13 +24,13 @@ def verify(
     quarantine: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="The list that bad records are added to.", show_default="CONFIG.quarantine.jsonl"
+            metavar="FILE", help="The list to which bad records are added.", show_default="CONFIG.quarantine.jsonl"
         ),
     ] = None,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
-    """Read every record of a config's source once; print and list those that cannot be read, and fail if there are any.
+    """Read every record of a config's source once; print and list the unreadable ones, and fail if there are any.
 
     The list is JSON lines of file, record and cause. A source that takes such a list as 'exclude' never serves those records.
     """
@@ -57,7 +57,7 @@ def verify(
 
 
 class _Found:
-    """What was read so far, held against the clock; bad records are printed and listed as they come."""
+    """Counts of the records read so far, and the bad ones, which are printed and listed as they come."""
 
     def __init__(self, listed: Path, *, print_bad: bool) -> None:
         self.records = self.nbytes = 0
@@ -67,7 +67,7 @@ class _Found:
         self._began = time.perf_counter()
 
     def add(self, part: "Verified") -> None:
-        """Count another block."""
+        """Count the records of another block."""
         self.records += part.records
         self.nbytes += part.nbytes
         self.errors += part.errors
@@ -76,7 +76,7 @@ class _Found:
         append_to_quarantine(str(self._listed), part.errors)
 
     def as_dict(self) -> dict[str, Any]:
-        """What was read, and each record that cannot be."""
+        """Return the counts, and an entry for each bad record."""
         bad = [{"record": e.record, "file": e.path, "row": e.row, "cause": e.reason} for e in self.errors]
         counted = {"records": self.records, "bytes": self.nbytes, "seconds": self._seconds}
         return {**counted, "bad": bad, "quarantine": str(self._listed) if bad else None}
