@@ -1,4 +1,4 @@
-"""Records read in worker processes, for sources whose decoding is Python: the same batches, on several cores."""
+"""Reading records in worker processes, for sources that decode in Python: the same batches, on several cores."""
 
 import pickle
 import threading
@@ -17,53 +17,66 @@ from datarax_core.records.spec import Batch
 from datarax_core.sources.columns import RecordCache
 from datarax_core.sources.source import DataSourceModule
 
-from .processes import Crew, pickled_source
-from .worker import Reply, Request, Setting, is_worker
+from .pickling import pickled_source
+from .processes import WorkerProcesses
+from .worker import Reply, Request, WorkerSetup, is_worker
 
 _NO_BLOCK: Final = -1
 
 
 @dataclass(slots=True, eq=False)
-class Ticket:
-    """A batch that is under way; `Workers.result` gives it."""
+class PendingBatch:
+    """A batch that `Workers.begin` has queued; `Workers.result` returns the batch.
+
+    Attributes:
+        indices: Record indices of the batch.
+        to_read: Those of them that workers read: all, or the ones that ``cache`` does not hold.
+        cache: Records that the source keeps, if it is ``cacheable``.
+        block: Number of the block of shared memory; `_NO_BLOCK` before the requests are sent.
+        awaited: Workers whose replies are due, in the order of the rows.
+        replies: Replies received so far.
+        batch: The batch of ``to_read``, once it is complete.
+        error: Exception to raise instead.
+        is_done: Whether ``batch`` or ``error`` is set, or ``cache`` holds all records.
+    """
 
     indices: np.ndarray
-    wanted: np.ndarray
+    to_read: np.ndarray
     cache: RecordCache | None
     block: int = _NO_BLOCK
-    waiting: deque[int] = field(default_factory=deque)
+    awaited: deque[int] = field(default_factory=deque)
     replies: list[Reply] = field(default_factory=list)
     batch: Batch = None
     error: BaseException | None = None
     is_done: bool = False
 
-    def forget_replies(self) -> None:
-        """Back to a batch that nobody was asked for."""
+    def forget_requests(self) -> None:
+        """Return to the state before any request was sent."""
         self.block = _NO_BLOCK
-        self.waiting.clear()
+        self.awaited.clear()
         self.replies.clear()
 
 
 class Workers:
-    """``source.fetch``, with ``get_records`` run in worker processes.
+    """Worker processes that run ``get_records`` of a source; `fetch` returns the batches that ``source.fetch`` returns.
 
-    Each batch is cut in as many parts as there are workers, who write their rows into memory that this process sees and
+    Each batch is cut in as many parts as there are workers. They write their rows into shared memory, which this process
     copies once, into arrays that a device can take over. Batches that are begun ahead keep the workers busy meanwhile. The
-    processes are started here (1.5 s, during which this process goes on) and hold a copy of the source each; what a
-    ``cacheable`` source keeps is kept in this process. Any thread may call any method.
+    processes are started here (1.5 s, while this process goes on), and each holds a copy of the source; the records that a
+    ``cacheable`` source keeps are kept in this process. Any thread may call any method.
 
-    Memory: ``ahead + 1`` batches, shared, and ``count`` times what the source holds and imports.
+    Memory: ``ahead + 1`` batches, shared, and ``count`` times the memory of the source and its imports.
 
     Args:
-        source: One that the host reads by index. It must pickle, and its classes must be importable.
+        source: A source that the host reads by index. It must pickle, and its classes must be importable.
         count: How many processes.
         batch_size: Records of the largest batch.
         ahead: How many batches are read ahead of the one that is waited for; more may be begun, and are read later.
 
     Raises:
-        TypeError: ``source`` or something that it holds does not pickle; names it.
+        TypeError: ``source`` or a part of it does not pickle; names the part.
         ValueError: ``source`` is a stream, or its records are on the device.
-        RuntimeError: This is a worker process itself.
+        RuntimeError: This process is a worker process itself.
     """
 
     def __init__(self, source: DataSourceModule, count: int, *, batch_size: int, ahead: int = 2) -> None:
@@ -71,186 +84,179 @@ class Workers:
         _require_no_worker(source)
         self._count = whole_number("workers", count, at_least=1)
         self._source = source
-        self._pickled, ready = pickled_source(source)
-        self._setting = Setting(
-            process=ready,
+        self._pickled, preparation = pickled_source(source)
+        self._setup = WorkerSetup(
+            preparation=preparation,
             spec=source.element_spec(),
             rows=whole_number("batch_size", batch_size, at_least=1),
             blocks=whole_number("ahead", ahead, at_least=0) + 1,
         )
-        self._turn = threading.RLock()  # of the one thread that waits for replies
-        self._lock = threading.RLock()  # of what follows, held for moments
-        self._under_way: deque[Ticket] = deque()
-        self._free: list[int] = []
+        self._reply_lock = threading.RLock()  # held by the one thread that waits for replies
+        self._state_lock = threading.RLock()  # of the attributes below, held for moments
+        self._pending: deque[PendingBatch] = deque()
+        self._free_blocks: list[int] = []
         self._is_closed = False
-        self._crew: Crew | None = None
-        self._started()
+        self._processes: WorkerProcesses | None = None
+        self._started_processes()
 
     def reads(self, source: DataSourceModule) -> bool:
-        """Whether ``source`` is the one that the processes have a copy of."""
+        """Return whether ``source`` is the source that the processes have copies of."""
         return self._source is source
 
     def fetch(self, indices: np.ndarray) -> Batch:
-        """The records at ``indices``, as ``source.fetch(indices)`` gives them; `begin` and `result` say what it raises."""
+        """Return the records at ``indices``, as ``source.fetch(indices)`` does; raises as `begin` and `result` do."""
         return self.result(self.begin(indices))
 
-    def begin(self, indices: np.ndarray) -> Ticket:
-        """Have the records at ``indices`` read after all that was begun before; returns at once.
+    def begin(self, indices: np.ndarray) -> PendingBatch:
+        """Queue the records at ``indices`` to be read after all batches that were begun before; returns at once.
 
         Raises:
-            ValueError: More records than ``batch_size``.
+            ValueError: ``indices`` are more than ``batch_size``.
             RuntimeError: These workers are closed.
         """
-        if len(indices) > self._setting.rows:
+        if len(indices) > self._setup.rows:
             raise ValueError(
-                f"{len(indices)} records were asked for, and these workers have room for batches of {self._setting.rows}; "
+                f"{len(indices)} records were asked for, and these workers have room for batches of {self._setup.rows}; "
                 "build them with a larger batch_size"
             )
-        with self._lock:
+        with self._state_lock:
             if self._is_closed:
                 raise self._closed_error()
             cache = self._source.record_cache()
-            ticket = Ticket(indices, indices if cache is None else cache.missing(indices), cache)
-            if cache is not None and not len(ticket.wanted):
-                ticket.is_done = True
-                return ticket
-            self._under_way.append(ticket)
-            with self._in_step():
-                self._ask()
-            return ticket
+            pending = PendingBatch(indices, indices if cache is None else cache.missing(indices), cache)
+            if cache is not None and not len(pending.to_read):
+                pending.is_done = True
+                return pending
+            self._pending.append(pending)
+            with self._ending_processes_on_error():
+                self._send_requests()
+            return pending
 
-    def result(self, ticket: Ticket) -> Batch:
-        """The batch that `begin` gave ``ticket`` for, waited for; an interruption while waiting loses nothing.
+    def result(self, pending: PendingBatch) -> Batch:
+        """Wait for a batch that was begun, and return it; an interruption while waiting loses nothing.
 
         Raises:
-            WorkerError: A worker process ended. Batches that were begun later are read by new ones.
+            WorkerError: A worker process ended. New processes read the batches that were begun later.
             RuntimeError: These workers were closed meanwhile.
             Whatever ``get_records`` raised, with the worker's traceback in a note.
         """
-        with self._turn:
-            while not ticket.is_done:
-                self._advance()
-        if ticket.error is not None:
-            raise ticket.error
-        return ticket.batch if ticket.cache is None else ticket.cache.take(ticket.indices)
+        with self._reply_lock:
+            while not pending.is_done:
+                self._receive_next()
+        if pending.error is not None:
+            raise pending.error
+        return pending.batch if pending.cache is None else pending.cache.take(pending.indices)
 
     def close(self) -> None:
-        """End the processes and free the memory; they also end when this object is dropped, and with this process."""
+        """End the processes and free the memory; this also happens when this object is dropped, and when this process ends."""
         self._is_closed = True
-        if not self._turn.acquire(blocking=False):
-            if (crew := self._crew) is not None:
-                crew.kill()  # whoever waits for it has the turn
-            self._turn.acquire()
+        if not self._reply_lock.acquire(blocking=False):
+            if (processes := self._processes) is not None:
+                processes.kill()  # the thread that waits for a reply holds the lock, and then lets it go
+            self._reply_lock.acquire()
         try:
-            with self._lock:
-                self._end_crew()
-                while self._under_way:
+            with self._state_lock:
+                self._end_processes()
+                while self._pending:
                     self._fail_first(self._closed_error())
         finally:
-            self._turn.release()
+            self._reply_lock.release()
 
-    # -- inside ---------------------------------------------------------------------------------------------------------
+    def _started_processes(self) -> WorkerProcesses:
+        """Return the processes; start them if none are running."""
+        if self._processes is None:
+            self._processes = WorkerProcesses(self._source.title, self._pickled, self._setup, self._count)
+            self._finalizer = weakref.finalize(self, self._processes.end)
+            self._free_blocks = list(range(self._setup.blocks))
+        return self._processes
 
-    def _started(self) -> Crew:
-        if self._crew is None:
-            self._crew = Crew(self._source.title, self._pickled, self._setting, self._count)
-            self._finalizer = weakref.finalize(self, self._crew.end)
-            self._free = list(range(self._setting.blocks))
-        return self._crew
-
-    def _end_crew(self) -> None:
-        if self._crew is not None:
-            self._crew = None
-            for ticket in self._under_way:
-                ticket.forget_replies()
+    def _end_processes(self) -> None:
+        if self._processes is not None:
+            self._processes = None
+            for pending in self._pending:
+                pending.forget_requests()
             self._finalizer()
 
     @contextmanager
-    def _in_step(self) -> Iterator[None]:
-        """What is not done to its end leaves replies that nobody waits for, or a wait for none: start anew instead."""
+    def _ending_processes_on_error(self) -> Iterator[None]:
+        """If the block is cut short, requests and replies no longer match: end all processes, so that new ones start."""
         try:
             yield
         except BaseException:  # an interruption above all
-            self._end_crew()
+            self._end_processes()
             raise
 
-    def _ask(self) -> None:
-        """Hand out the batches that are under way, as far as there is room."""
-        crew = self._started()
-        for ticket in self._under_way:
-            if not self._free:
+    def _send_requests(self) -> None:
+        """Send the requests of pending batches, in their order, as long as there are free blocks."""
+        processes = self._started_processes()
+        for pending in self._pending:
+            if not self._free_blocks:
                 return
-            if ticket.block != _NO_BLOCK:
+            if pending.block != _NO_BLOCK:
                 continue
-            ticket.block = self._free.pop()
-            crew.memory.indices(ticket.block)[: len(ticket.wanted)] = ticket.wanted
-            for worker, (start, stop) in enumerate(_parts(len(ticket.wanted), len(crew))):
-                crew.ask(worker, Request(ticket.block, start, stop))
-                ticket.waiting.append(worker)
+            pending.block = self._free_blocks.pop()
+            processes.memory.indices(pending.block)[: len(pending.to_read)] = pending.to_read
+            for worker, (start, stop) in enumerate(_parts(len(pending.to_read), len(processes))):
+                processes.send(worker, Request(pending.block, start, stop))
+                pending.awaited.append(worker)
 
-    def _advance(self) -> None:
-        """Hear one reply for the batch that was begun first, or hand it over if there are no more; for who has the turn."""
-        with self._lock:
+    def _receive_next(self) -> None:
+        """Receive one reply for the first pending batch, or complete the batch if no reply is due; needs the reply lock."""
+        with self._state_lock:
             if self._is_closed:
                 self._fail_first(self._closed_error())
                 return
-            ticket = self._under_way[0]
-            with self._in_step():
-                self._ask()  # again, if processes ended
-                if not ticket.waiting:
-                    self._take_first()
+            pending = self._pending[0]
+            with self._ending_processes_on_error():
+                self._send_requests()  # again, if processes ended
+                if not pending.awaited:
+                    self._complete_first()
                     return
-            crew, worker = self._started(), ticket.waiting[0]
-        crew.wait_for(worker)  # and others may begin batches meanwhile
-        with self._lock:
-            if crew is not self._crew:
+            processes, worker = self._started_processes(), pending.awaited[0]
+        processes.wait_for(worker)  # without the state lock, so that other threads may begin batches meanwhile
+        with self._state_lock:
+            if processes is not self._processes:
                 return
             try:
-                with self._in_step():
-                    ticket.replies.append(crew.hear(worker))
-                    ticket.waiting.popleft()
+                with self._ending_processes_on_error():
+                    pending.replies.append(processes.receive(worker))
+                    pending.awaited.popleft()
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # noqa: BLE001 - a source that does not arrive may raise anything
+            except BaseException as error:  # noqa: BLE001 - unpickling the source may raise anything
                 self._fail_first(self._closed_error() if self._is_closed else error)
 
-    def _take_first(self) -> None:
-        ticket, crew = self._under_way[0], self._started()
-        failed = next((reply for reply in ticket.replies if reply.error is not None), None)
+    def _complete_first(self) -> None:
+        """Put the replies of the first pending batch together, and free its block for another."""
+        pending, processes = self._pending[0], self._started_processes()
+        failed = next((reply for reply in pending.replies if reply.error is not None), None)
         if failed is not None:
-            ticket.error = crew.error_of(failed)
+            pending.error = processes.error_of(failed)
         else:
-            homeless = [pickle.loads(reply.homeless) for reply in ticket.replies]  # noqa: S301 - of processes started here
-            columns = {number: [part[number] for part in homeless] for number in homeless[0]}
-            ticket.batch = crew.memory.read(ticket.block, len(ticket.wanted), columns)
-            if ticket.cache is not None:
-                ticket.cache.keep(ticket.wanted, ticket.batch)
-        self._source.note_substituted(sum(reply.substituted for reply in ticket.replies))
-        self._free.append(ticket.block)
-        self._under_way.popleft()
-        ticket.is_done = True
-        self._ask()
+            parts = [pickle.loads(reply.object_fields) for reply in pending.replies]  # noqa: S301 - of our own processes
+            object_fields = {number: [part[number] for part in parts] for number in parts[0]}
+            pending.batch = processes.memory.read(pending.block, len(pending.to_read), object_fields)
+            if pending.cache is not None:
+                pending.cache.keep(pending.to_read, pending.batch)
+        self._source.note_substituted(sum(reply.substituted for reply in pending.replies))
+        self._free_blocks.append(pending.block)
+        self._pending.popleft()
+        pending.is_done = True
+        self._send_requests()
 
     def _fail_first(self, error: BaseException) -> None:
-        ticket = self._under_way.popleft()
-        ticket.error, ticket.is_done = error, True
+        pending = self._pending.popleft()
+        pending.error, pending.is_done = error, True
 
     def _closed_error(self) -> RuntimeError:
         return RuntimeError(f"the workers that read {self._source.title} are closed; build new ones")
 
 
-def _parts(size: int, count: int) -> list[tuple[int, int]]:
-    """(start, stop) of each part: as equal as can be, none empty but that of an empty batch."""
-    count = max(1, min(count, size))
-    edges = [number * size // count for number in range(count + 1)]
-    return list(pairwise(edges))
-
-
 def _require_host(source: DataSourceModule) -> None:
     if source.access != "host":
-        kind = "is a stream" if source.access == "stream" else "has its records on the device"
+        reason = "is a stream" if source.access == "stream" else "has its records on the device"
         raise ValueError(
-            f"workers read records that the host reads by index, and {source.title} {kind}; read it with workers=0"
+            f"workers read records that the host reads by index, and {source.title} {reason}; read it with workers=0"
         )
 
 
@@ -261,3 +267,10 @@ def _require_no_worker(source: DataSourceModule) -> None:
             "source's classes are defined there; put what the script does under if __name__ == '__main__':, or move these "
             "classes to a module of their own"
         )
+
+
+def _parts(size: int, count: int) -> list[tuple[int, int]]:
+    """Return (start, stop) of at most ``count`` parts of nearly equal size; none is empty unless ``size`` is 0."""
+    count = max(1, min(count, size))
+    edges = [number * size // count for number in range(count + 1)]
+    return list(pairwise(edges))

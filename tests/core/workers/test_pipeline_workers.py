@@ -68,8 +68,8 @@ def test_an_error_in_a_worker_reaches_the_loop_and_workers_end_with_their_pipeli
     )
     workers = pipeline._host.workers
     assert workers is not None
-    assert workers._crew is not None
-    processes = [process.pid for process in workers._crew._processes]
+    assert workers._processes is not None
+    processes = [process.pid for process in workers._processes._processes]
     del pipeline, workers, caught
     deadline = time.monotonic() + 30
     while any(Path(f"/proc/{process}").exists() for process in processes):  # the thread that read ahead ends first

@@ -57,8 +57,8 @@ def at(*indices: int) -> np.ndarray:
 
 
 def pids(workers: Workers) -> list[int]:
-    assert workers._crew is not None
-    return [process.pid for process in workers._crew._processes]
+    assert workers._processes is not None
+    return [process.pid for process in workers._processes._processes]
 
 
 def are_gone(processes: list[int]) -> bool:
@@ -99,8 +99,8 @@ class TestBatches:
         self, source: Any, workers: Workers
     ) -> None:
         wanted = [np.arange(start, start + ROWS) for start in range(0, 10 * ROWS, ROWS)]
-        tickets = [workers.begin(indices) for indices in wanted]
-        batches = [workers.result(ticket) for ticket in reversed(tickets)]
+        begun = [workers.begin(indices) for indices in wanted]
+        batches = [workers.result(pending) for pending in reversed(begun)]
         workers.fetch(at(*range(500, 500 + ROWS)))
         assert [plain(batch) for batch in reversed(batches)] == [plain(source.fetch(indices)) for indices in wanted]
 
@@ -141,17 +141,17 @@ class TestBatches:
 
 class TestAFailingSource:
     def test_fails_here_as_it_did_there(self, kinds: Any, source: Any, workers: Workers) -> None:
-        tickets = [workers.begin(at(1, 2)), workers.begin(at(3, kinds.FAILS)), workers.begin(at(4, 5))]
+        begun = [workers.begin(at(1, 2)), workers.begin(at(3, kinds.FAILS)), workers.begin(at(4, 5))]
         with pytest.raises(ValueError, match="record 900 is torn") as caught:
-            workers.result(tickets[1])
+            workers.result(begun[1])
         assert (type(caught.value), str(caught.value)) == (ValueError, "record 900 is torn")
         first, second = caught.value.__notes__
         assert first == "shard 3"
         assert second.startswith("in a worker process that was reading Records 'bound':\nOSError: short read")
         assert "worker_sources.py" in second
         assert second.endswith("ValueError: record 900 is torn\nshard 3")
-        assert plain(workers.result(tickets[0])) == plain(source.fetch(at(1, 2)))
-        assert plain(workers.result(tickets[2])) == plain(source.fetch(at(4, 5)))
+        assert plain(workers.result(begun[0])) == plain(source.fetch(at(1, 2)))
+        assert plain(workers.result(begun[2])) == plain(source.fetch(at(4, 5)))
 
     def test_fails_with_what_is_left_of_an_exception_that_does_not_pickle(self, kinds: Any, workers: Workers) -> None:
         with pytest.raises(RuntimeError, match="StubbornError: no way") as caught:
@@ -191,19 +191,19 @@ class TestAProcessThatEnds:
         self, kinds: Any, source: Any, workers: Workers, how: str, message: str
     ) -> None:
         before = pids(workers)
-        tickets = [workers.begin(at(index, 2)) for index in (1, getattr(kinds, how), 3, 4, 5)]
-        assert plain(workers.result(tickets[0])) == plain(source.fetch(at(1, 2)))
+        begun = [workers.begin(at(index, 2)) for index in (1, getattr(kinds, how), 3, 4, 5)]
+        assert plain(workers.result(begun[0])) == plain(source.fetch(at(1, 2)))
         with pytest.raises(WorkerError, match=message):
-            workers.result(tickets[1])
-        assert [plain(workers.result(ticket)) for ticket in tickets[2:]] == [
+            workers.result(begun[1])
+        assert [plain(workers.result(pending)) for pending in begun[2:]] == [
             plain(source.fetch(at(index, 2))) for index in (3, 4, 5)
         ]
         assert are_gone(before)
 
     def test_before_it_is_ready_says_so(self, workers: Workers) -> None:
         workers.fetch(at(1))
-        workers._end_crew()
-        workers._started()
+        workers._end_processes()
+        workers._started_processes()
         for process in pids(workers):
             os.kill(process, signal.SIGABRT)
         with pytest.raises(WorkerError, match="exit code -6 before it was ready; signal 6 may be a crash in a library"):
@@ -215,15 +215,15 @@ class TestTheEnd:
         gc.collect()
         files = len(list(Path("/proc/self/fd").iterdir()))
         workers = Workers(kinds.Records(), 2, batch_size=4)
-        ticket = workers.begin(at(1))
-        workers.result(ticket)
+        done = workers.begin(at(1))
+        workers.result(done)
         pending, processes = workers.begin(at(1)), pids(workers)
         workers.close()
         workers.close()
         assert are_gone(processes)
         gc.collect()
         assert len(list(Path("/proc/self/fd").iterdir())) == files
-        assert workers.result(ticket)["id"].tolist() == [(1 << 40) + 1]
+        assert workers.result(done)["id"].tolist() == [(1 << 40) + 1]
         closed = "the workers that read Records 'bound' are closed; build new ones"
         with pytest.raises(RuntimeError, match=closed):
             workers.result(pending)
@@ -244,10 +244,10 @@ class TestTheEnd:
         is_waiting = threading.Event()
 
         def wait() -> None:
-            ticket = workers.begin(at(kinds.HANGS))
+            pending = workers.begin(at(kinds.HANGS))
             is_waiting.set()
             try:
-                workers.result(ticket)
+                workers.result(pending)
             except RuntimeError as error:
                 failures.append(error)
 
@@ -369,15 +369,15 @@ def test_an_interrupted_wait_loses_nothing_and_a_killed_process_leaves_no_other(
         + """
 import signal, threading
 workers = Workers(Records(), 2, batch_size=4)
-ticket = workers.begin(np.arange(4))
+pending = workers.begin(np.arange(4))
 try:
     threading.Timer(0.05, os.killpg, (0, signal.SIGINT)).start()
     while True:
         workers.fetch(np.arange(4))
 except KeyboardInterrupt:
-    print(workers.result(ticket)["image"].sum(), workers.fetch(np.arange(4))["image"].sum())
+    print(workers.result(pending)["image"].sum(), workers.fetch(np.arange(4))["image"].sum())
 hangs = workers.begin(np.asarray([HANGS, HANGS]))
-print(*[process.pid for process in workers._crew._processes], flush=True)
+print(*[process.pid for process in workers._processes._processes], flush=True)
 workers.result(hangs)
 """
     )

@@ -1,0 +1,85 @@
+"""Pickling a source for worker processes: finds the part that does not pickle, and the script that defines its classes."""
+
+import io
+import pickle
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from datarax_core.sources.source import DataSourceModule
+
+_DEPTH: Final = 8  # how many attributes deep the search for a part that does not pickle goes
+
+
+def pickled_source(source: DataSourceModule) -> tuple[bytes, dict[str, Any]]:
+    """Return (the pickled source, the argument of ``multiprocessing.spawn.prepare`` that a process needs to unpickle it).
+
+    Raises:
+        TypeError: The source does not pickle, or another process cannot import its classes; says what to do.
+    """
+    stream = io.BytesIO()
+    pickler = _MainScriptPickler(stream, pickle.HIGHEST_PROTOCOL)
+    try:
+        pickler.dump(source)
+    except Exception as cause:
+        raise TypeError(
+            f"{source.title} cannot be sent to worker processes: {_culprit(source)} does not pickle ({cause}); "
+            "leave it out in __getstate__ and open it when it is first needed, or read with workers=0"
+        ) from cause
+    preparation: dict[str, Any] = {"sys_argv": sys.argv, "dir": str(Path.cwd())}
+    if pickler.of_main:
+        preparation |= _main_script(source, pickler.of_main)
+    return stream.getvalue(), preparation
+
+
+class _MainScriptPickler(pickle.Pickler):
+    """Pickler that lists the classes and functions of the main script, which a new process has not imported."""
+
+    def __init__(self, stream: io.BytesIO, protocol: int) -> None:
+        super().__init__(stream, protocol)
+        self.of_main: list[str] = []
+
+    def reducer_override(self, obj: Any) -> Any:
+        if getattr(obj, "__module__", None) == "__main__" and hasattr(obj, "__qualname__"):
+            self.of_main.append(obj.__qualname__)
+        return NotImplemented
+
+
+def _main_script(source: DataSourceModule, names: list[str]) -> dict[str, Any]:
+    """Return the entry for ``multiprocessing.spawn.prepare`` by which a process imports the main script."""
+    main = sys.modules["__main__"]
+    if (spec := getattr(main, "__spec__", None)) is not None:  # python -m
+        return {"init_main_from_name": spec.name}
+    if (path := getattr(main, "__file__", None)) is not None and Path(path).exists():
+        return {"init_main_from_path": str(Path(path).absolute())}
+    raise TypeError(
+        f"{source.title} cannot be sent to worker processes: {names[0]} is defined in an interactive session, which they "
+        "cannot import; move it to a module of its own, or read with workers=0"
+    )
+
+
+def _culprit(value: Any, path: str = "it", depth: int = 0) -> str:
+    """Return the path of attributes to the innermost part of ``value`` that does not pickle, and the part's type."""
+    for name, part in _parts(value) if depth < _DEPTH else ():
+        if not _pickles(part):
+            return _culprit(part, f"{'its ' if depth == 0 else path}{'.' if depth else ''}{name}", depth + 1)
+    return f"{path}, a {type(value).__name__}," if depth else path
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        yield from ((str(key), part) for key, part in value.items())
+    elif isinstance(value, list | tuple):
+        yield from ((str(number), part) for number, part in enumerate(value))
+    else:
+        state = value.__getstate__()
+        yield from state.items() if isinstance(state, Mapping) else ()
+
+
+def _pickles(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # noqa: BLE001 - pickling runs the value's own code, which may raise anything
+        return False
+    return True

@@ -1,0 +1,113 @@
+"""Shared memory for batches: worker processes write their rows, and the process that they work for copies the batch out."""
+
+import math
+import mmap
+import os
+import tempfile
+from typing import Any
+
+import jax
+import numpy as np
+
+from datarax_core.records.narrowing import ALIGNMENT, aligned_empty
+from datarax_core.records.spec import Batch, ElementSpec, named_fields
+
+
+class SharedBatches:
+    """Shared memory for ``blocks`` batches of up to ``rows`` records each, and for the record indices of each batch.
+
+    Memory: ``blocks * rows`` records, of which only pages that were written take room. The memory has no name: the system
+    frees it with the last process that maps it, however that process ends.
+
+    Args:
+        spec: Element spec of the records. Fields of Python objects (``dtype.hasobject``) get no room here; `write` returns
+            them, and `read` takes them.
+        rows: Records of the largest batch.
+        blocks: How many batches the memory holds at once.
+        file: An open `shared_file` of at least `size` bytes.
+    """
+
+    def __init__(self, spec: ElementSpec, rows: int, blocks: int, file: int) -> None:
+        leaves, self._form = jax.tree.flatten(spec)
+        self._names = list(named_fields(spec))
+        size = _block_size(leaves, rows)
+        memory = np.frombuffer(mmap.mmap(file, self.size(spec, rows, blocks)), np.uint8)
+        self._blocks = [_Block(memory[number * size : (number + 1) * size], leaves, rows) for number in range(blocks)]
+
+    @staticmethod
+    def size(spec: ElementSpec, rows: int, blocks: int) -> int:
+        """Return the bytes of all blocks."""
+        return blocks * _block_size(jax.tree.leaves(spec), rows)
+
+    def indices(self, block: int) -> np.ndarray:
+        """Return the record indices of a block's batch, int64 (rows,): a view that the pool writes and workers read."""
+        return self._blocks[block].indices
+
+    def write(self, block: int, start: int, batch: Batch) -> dict[int, np.ndarray]:
+        """Write a batch into a block from row ``start`` on; return the fields of objects by their number in the spec."""
+        fields = named_fields(batch)
+        object_fields = {}
+        for number, (name, column) in enumerate(zip(self._names, self._blocks[block].columns, strict=True)):
+            rows = np.asarray(fields[name])
+            if column is None:
+                object_fields[number] = rows
+            else:
+                column[start : start + len(rows)] = rows
+        return object_fields
+
+    def read(self, block: int, size: int, object_fields: dict[int, list[np.ndarray]]) -> Batch:
+        """Return a copy of the first ``size`` rows of a block, in new arrays that a device can take over.
+
+        Args:
+            block: Number of the block.
+            size: Records of the batch.
+            object_fields: For each field of objects, by its number in the spec, its parts in the order of the rows.
+        """
+        leaves = []
+        for number, column in enumerate(self._blocks[block].columns):
+            if column is None:
+                leaves.append(np.concatenate(object_fields[number]))
+                continue
+            rows = aligned_empty((size, *column.shape[1:]), column.dtype)
+            rows[...] = column[:size]
+            leaves.append(rows)
+        return jax.tree.unflatten(self._form, leaves)
+
+
+def shared_file(size: int) -> int:
+    """Return a file descriptor of ``size`` bytes of memory that this process and its children can map."""
+    if hasattr(os, "memfd_create"):  # not in /dev/shm, of which containers have 64 MiB
+        file = os.memfd_create("datarax")
+    else:
+        with tempfile.TemporaryFile() as unnamed:
+            file = os.dup(unnamed.fileno())
+    os.ftruncate(file, max(1, size))
+    return file
+
+
+class _Block:
+    """Views of one block's memory: the record indices, and a column for each field (None for a field of objects)."""
+
+    def __init__(self, memory: np.ndarray, leaves: list[jax.ShapeDtypeStruct], rows: int) -> None:
+        self.indices, end = _view(memory, 0, (rows,), np.dtype(np.int64))
+        self.columns: list[np.ndarray | None] = []
+        for leaf in leaves:
+            column = None
+            if not leaf.dtype.hasobject:
+                column, end = _view(memory, end, (rows, *leaf.shape), leaf.dtype)
+            self.columns.append(column)
+
+
+def _view(memory: np.ndarray, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[np.ndarray, int]:
+    """Return (array of the bytes from ``start`` on, aligned start of the next array)."""
+    size = math.prod(shape) * dtype.itemsize
+    return np.ndarray(shape, dtype, memory[start : start + size]), start + _padded(size)
+
+
+def _block_size(leaves: list[jax.ShapeDtypeStruct], rows: int) -> int:
+    held = [leaf for leaf in leaves if not leaf.dtype.hasobject]
+    return _padded(8 * rows) + sum(_padded(rows * math.prod(leaf.shape) * leaf.dtype.itemsize) for leaf in held)
+
+
+def _padded(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
