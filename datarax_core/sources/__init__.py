@@ -7,9 +7,10 @@ A source knows only its records and their order; epochs, batches and devices bel
 from .access import Access, Capabilities, OrderKey
 from .blocks import BlockSize, record_blocks, verified_blocks
 from .columns import Columns, Form, Gather, columns_of
-from .eager import EagerSourceBase, Placement, fits_device_memory
+from .eager import EagerSourceBase, Placement
 from .files import Closable, FileTable, LocalFilesOnlyMixin, OpenFiles, Stamp, not_on_this_machine, require_file
 from .host_state import HostState
+from .memory import fits_device_memory, host_memory
 from .metadata import MetadataManager, RecordMetadata
 from .module import DataraxModule, Ledger, StructuralModule, checked_rngs
 from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
@@ -51,6 +52,7 @@ __all__ = [
     "columns_of",
     "fits_device_memory",
     "from_sequence",
+    "host_memory",
     "not_on_this_machine",
     "reason_of",
     "record_blocks",

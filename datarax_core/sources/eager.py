@@ -1,7 +1,6 @@
 """Sources that hold all their records as arrays."""
 
 import functools
-import os
 import zlib
 from dataclasses import replace
 from typing import Any, Final, Literal, Self, TypeAlias, get_args
@@ -18,12 +17,11 @@ from datarax_core.records.spec import Batch, ElementSpec
 
 from .access import Access
 from .columns import Columns, Gather
+from .memory import fits_device_memory
 from .source import DataSourceModule
 from .verification import Verified, verified
 
 Placement: TypeAlias = Literal["auto", "device", "host"]
-
-_SHARE_OF_HOST: Final = 4  # on a CPU "auto" copies to the device what is at most this part of the machine's memory
 
 _SAMPLED_RECORDS: Final = 16
 
@@ -240,16 +238,6 @@ class EagerSourceBase(DataSourceModule):
 @functools.partial(jax.jit, static_argnums=0)
 def _gathered(gather: Gather, arrays: tuple[Any, ...], indices: Any) -> Batch:
     return gather(arrays, indices)
-
-
-def fits_device_memory(nbytes: int) -> bool:
-    """Whether a data set is placed on the device where nobody says: half of an accelerator's memory, a quarter of a CPU's."""
-    device = jax.local_devices()[0]
-    if device.platform == "cpu":
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return nbytes * jax.local_device_count() * _SHARE_OF_HOST <= memory  # over a mesh each has a copy
-    stats = device.memory_stats() or {}
-    return bool(nbytes * 2 <= stats.get("bytes_limit", nbytes * 2))
 
 
 def _digest(rows: Batch) -> int:
