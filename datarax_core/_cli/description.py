@@ -113,7 +113,7 @@ def as_text(described: Description) -> str:
     tables = {"fields": described.fields, **described.parts}
     blocks += [f"{title}\n{_table(fields)}" for title, fields in tables.items() if fields]
     if described.example is None:
-        blocks.append("no example: its author gives none, and none can be made up from its fields")
+        blocks.append("no example: its author gives none")
     else:
         example = yaml.safe_dump(described.example, sort_keys=False, default_flow_style=None, width=100)
         blocks.append(f"example\n{textwrap.indent(example.rstrip(), '  ')}")

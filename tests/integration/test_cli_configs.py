@@ -154,41 +154,61 @@ def test_every_example_is_a_valid_config(name: str) -> None:
         assert "anything" not in field["type"], field
 
 
-MADE_UP = """
+WITHOUT_EXAMPLE = """
 from typing import Any, Literal
 from pydantic import Field
 from datarax_core import AnySource, DataSourceModule, SourceConfig
-from datarax_core.config.base import Count, FrozenConfig, Real
+from datarax_core.config import Count, FrozenConfig, Real
 class Part(FrozenConfig):
     size: Count = Field(description="How large it is.")
 class Config(SourceConfig):
     type: Literal["acme"] = "acme"
     inner: AnySource = Field(description="What is wrapped.")
     parts: tuple[Part, ...] = Field(min_length=2, description="Its parts.")
-    shares: dict[str, Real]
-    kind: Literal["round", "square"]
     level: Real = Field(gt=2)
-    word: str = Field(examples=["given"])
-    flag: bool
 class Source(DataSourceModule):
     config_class = Config
 """
 
 
-def test_an_example_is_made_up_where_the_author_gives_none(site: "Site") -> None:
-    site.install("acme", {"acme": "acme:Source", "acme_bad": "acme:Nothing"}, code=MADE_UP)
+def test_a_plugin_whose_author_gives_no_example_is_described_without_one(site: "Site") -> None:
+    site.install("acme", {"acme": "acme:Source", "acme_bad": "acme:Nothing"}, code=WITHOUT_EXAMPLE)
     text = "\n".join(map(as_text, described("acme")))
     assert "  parts              list of Part; required\n                     Its parts.\n" in text
     assert "Part\n  size  integer from 1; required\n        How large it is.\n" in text
+    assert text.endswith("no example: its author gives none")
     (found,) = _described("acme")
-    source = found["example"]["source"]
-    assert source | {"inner": None} == {
-        "type": "acme", "inner": None, "parts": [{"size": 1}] * 2, "shares": {"name": 1.0}, "kind": "round", "level": 3.0,
-        "word": "given", "flag": True,
-    }  # fmt: skip
-    assert source["inner"]["type"] in default_registry().names()
+    assert found["example"] is None
     with pytest.raises(PluginLoadError, match=r"source 'acme_bad' .* failed to import acme:Nothing"):
         list(described("acme_bad"))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([{"level": 0}, {"level": 3.0}], {"type": "acme", "level": 3.0}),
+        ([{"level": 0}], None),
+        ([{"type": "acme", "level": 4.0, "word": "x"}], {"type": "acme", "level": 4.0, "word": "x"}),
+    ],
+)
+def test_the_first_valid_example_of_the_author_is_shown(
+    site: "Site", given: list[dict[str, Any]], expected: dict[str, Any] | None
+) -> None:
+    code = f"""
+        from typing import Literal
+        from pydantic import ConfigDict, Field
+        from datarax_core import DataSourceModule, SourceConfig
+        class Config(SourceConfig):
+            model_config = ConfigDict(json_schema_extra={{"examples": {given!r}}})
+            type: Literal["acme"] = "acme"
+            level: float = Field(gt=2)
+            word: str = "y"
+        class Source(DataSourceModule):
+            config_class = Config
+    """
+    site.install("acme", {"acme": "acme:Source"}, code=code)
+    (found,) = _described("acme")
+    assert found["example"] == (expected and {"batch_size": 128, "source": expected})
 
 
 def test_a_name_that_nothing_has_is_told_with_what_is_meant(site: "Site") -> None:  # noqa: ARG001 - and nothing more

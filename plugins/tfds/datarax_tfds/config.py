@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ConfigDict,
     Field,
     ValidationInfo,
     field_serializer,
@@ -70,6 +71,8 @@ def _of_tf_data(value: int | None, info: ValidationInfo) -> int | None:
 
 class TFDSConfigBase(SourceConfigBase):
     """Settings that all TFDS sources share."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "mnist", "split": "train"}]})
 
     name: Annotated[Name, AfterValidator(_of_data_set)] = Field(
         description="The data set: name, name/config, name:1.0.0 or name/config:1.0.0."
