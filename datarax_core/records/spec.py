@@ -5,7 +5,8 @@ no device has (text, bytes, dates, objects) are *host fields*: they keep their N
 in the batch.
 """
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import jax
@@ -224,6 +225,19 @@ def host_fields_after(stages: Sequence[Any], fields: Mapping[str, T]) -> dict[st
     """
     passed = dict(fields)
     for stage in stages:
-        if (host_fields := getattr(stage, "host_fields", None)) is not None:
-            passed = host_fields(passed)
+        method = getattr(stage, "host_fields", None) or _method_of_old_name(stage)
+        if method is not None:
+            passed = method(passed)
     return passed
+
+
+def _method_of_old_name(stage: Any) -> Callable[[Any], dict[str, Any]] | None:
+    """Return the stage's method ``beside``, the name of ``host_fields`` in version 0.1.0, if it has one."""
+    method: Callable[[Any], dict[str, Any]] | None = getattr(stage, "beside", None)
+    if method is not None:
+        warnings.warn(
+            f"{type(stage).__name__} has a method beside(), which is called host_fields() now; rename it",
+            DeprecationWarning,
+            stacklevel=3,
+        )
+    return method

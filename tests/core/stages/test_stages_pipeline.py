@@ -1,4 +1,4 @@
-"""Stages in pipelines: built for the records where they stand, with text beside the batch, in every route, from a file."""
+"""Stages in pipelines: built for the records where they stand, with host fields, in every route, from a file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -106,7 +106,7 @@ def registries(make_source: MakeSource) -> dict[str, Any]:
     return {"registry": sources, "stage_registry": stages}
 
 
-# -- what rides beside the batch -------------------------------------------------------------------------------------------
+# -- host fields -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
@@ -130,7 +130,7 @@ def test_text_is_renamed_and_left_out_as_other_fields_are(
         np.testing.assert_array_equal(batch["image"], DATA["image"][classes] * np.float32(0.5))
 
 
-def test_fields_beside_the_batch_alone_may_be_left(make_source: MakeSource) -> None:
+def test_a_pipeline_may_keep_host_fields_alone(make_source: MakeSource) -> None:
     pipeline = Pipeline(source=make_source(DATA), batch_size=5, stages=[Select(fields=("note",))])
     assert [batch["note"][0]["i"] for batch in pipeline] == [0, 5]
     assert set(pipeline.element_spec()) == {"note"}
@@ -161,6 +161,35 @@ def test_text_that_is_left_is_refused_in_compiled_routes(make_source: MakeSource
         pipeline.scan(lambda batch: batch, length=1)
     with pytest.raises(SpecError, match=message):
         nnx.jit(Pipeline.step)(pipeline)
+
+
+class _Shouted:
+    """Stage that gets its method for host fields in a test."""
+
+    def __call__(self, batch: Any) -> Any:
+        return batch
+
+
+def _shout(self: Any, fields: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 - a method
+    return {name: field if name == "note" else _upper(field) for name, field in fields.items()}
+
+
+def _upper(field: Any) -> Any:
+    return np.char.upper(field) if isinstance(field, np.ndarray) else field
+
+
+def test_a_stage_changes_host_fields_in_its_method_host_fields(make_source: MakeSource) -> None:
+    stage = type("Shouted", (_Shouted,), {"host_fields": _shout})()
+    pipeline = Pipeline(source=make_source(DATA), batch_size=2, stages=[stage])
+    assert next(iter(pipeline))["text"].tolist() == ["RECORD 0", "RECORD 1"]
+
+
+def test_the_old_name_of_host_fields_works_with_a_warning(make_source: MakeSource) -> None:
+    stage = type("Shouted", (_Shouted,), {"beside": _shout})()
+    renamed = r"^Shouted has a method beside\(\), which is called host_fields\(\) now; rename it$"
+    with pytest.warns(DeprecationWarning, match=renamed):
+        batches = list(Pipeline(source=make_source(DATA), batch_size=2, stages=[stage]))
+    assert batches[0]["text"].tolist() == ["RECORD 0", "RECORD 1"]
 
 
 # -- what cannot work is refused when the pipeline is built ----------------------------------------------------------------
@@ -335,7 +364,7 @@ NESTED = {"id": np.arange(6), "at": {"x": np.arange(6.0), "text": np.array([f"t{
     ],
 )
 @pytest.mark.parametrize("placement", ["device", "host"])
-def test_names_reach_nested_fields_that_ride_beside_the_batch_too(
+def test_names_reach_nested_host_fields_too(
     make_source: MakeSource, placement: str, stages: list[Any], fields: dict[str, Any]
 ) -> None:
     pipeline = Pipeline(source=make_source(Columns.of_tree(NESTED), placement=placement), stages=stages, batch_size=3)
