@@ -1,6 +1,20 @@
-"""The in-memory source of datarax: dicts of arrays, lists of elements, ``.npz`` and ``.npy`` files."""
+"""The in-memory source of datarax: dicts of arrays, lists of elements, ``.npz`` and ``.npy`` files.
 
-from ._config import MemorySourceConfig
-from ._source import MemorySource
+`source` is the source, `records` makes columns of the data that it is given, and `files` maps or reads NumPy's files.
+"""
+
+from datarax_core.moved import forward_modules
+
+from .config import MemorySourceConfig
+from .source import MemorySource
 
 __all__ = ["MemorySource", "MemorySourceConfig"]
+
+forward_modules(
+    {
+        "datarax_memory._config": "datarax_memory.config",
+        "datarax_memory._kept_batches": "datarax_memory.source",
+        "datarax_memory._records": "datarax_memory.records",
+        "datarax_memory._source": "datarax_memory.source",
+    }
+)

@@ -1,6 +1,26 @@
-"""Weighted mixtures for datarax: exact proportions, each child in its own order, everything known in advance."""
+"""Weighted mixtures for datarax: several sources as one, in exact proportions, each child in its own order.
 
-from ._config import MixDataSourcesConfig
-from ._source import MixDataSourcesNode
+`source` is the node that users build. `schedule`, `timeline` and `order` are the arithmetic from positions to records;
+`children`, `reading`, `device_table` and `fields` read the records.
+"""
+
+from datarax_core.moved import forward_modules
+
+from .config import MixDataSourcesConfig
+from .source import MixDataSourcesNode
 
 __all__ = ["MixDataSourcesConfig", "MixDataSourcesNode"]
+
+forward_modules(
+    {
+        "datarax_mix._children": "datarax_mix.children",
+        "datarax_mix._config": "datarax_mix.config",
+        "datarax_mix._fields": "datarax_mix.fields",
+        "datarax_mix._fractions": "datarax_mix.shares",
+        "datarax_mix._joined": "datarax_mix.device_table",
+        "datarax_mix._order": "datarax_mix.order",
+        "datarax_mix._source": "datarax_mix.source",
+        "datarax_mix._stream": "datarax_mix.reading",
+        "datarax_mix._timeline": "datarax_mix.timeline",
+    }
+)

@@ -39,9 +39,9 @@ def test_children_that_fit_the_device_one_by_one_may_not_together(
     child: Any, mix: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = mix([child(n, 100) for n in range(3)])
-    nbytes = made.joined.nbytes
+    nbytes = made.device_table.nbytes
     assert nbytes == 300 * 12
-    monkeypatch.setattr("datarax_mix._children.fits_device_memory", lambda wanted: wanted < nbytes)
+    monkeypatch.setattr("datarax_mix.children.fits_device_memory", lambda wanted: wanted < nbytes)
     assert made.access == "host"
     assert [one.access for one in made.children] == ["device"] * 3
     assert len(list(Pipeline(source=made, batch_size=50))) == 6
@@ -71,7 +71,7 @@ def test_host_batches_are_ready_for_the_device(child: Any, mix: Any) -> None:
 def test_one_child_is_read_as_it_is(child: Any, mix: Any) -> None:
     only = child(0, 100)
     made = mix([only])
-    assert made.joined is None
+    assert made.device_table is None
     assert made.compiled_records() == only.compiled_records()
     assert jax.tree.leaves(made.compiled_records()[1])[0] is jax.tree.leaves(only.compiled_records()[1])[0]
 
@@ -82,7 +82,7 @@ def test_the_table_is_placed_once_and_leaves_no_copy_on_the_host(child: Any, mix
     assert [len(array) for array in arrays] == [150, 150]
     for other in (made.clone(), made):
         assert all(a is b for a, b in zip(other.compiled_records()[1], arrays, strict=True))
-    assert not any(isinstance(column, np.ndarray) for column in made.joined.columns.columns.values())
+    assert not any(isinstance(column, np.ndarray) for column in made.device_table.columns.columns.values())
 
 
 def test_two_mixtures_of_like_fields_share_one_program(child: Any, mix: Any) -> None:

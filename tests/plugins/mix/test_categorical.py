@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from datarax_mix._order import _scaled
+from datarax_mix.order import _scaled
 
 SURE = 1e-4  # with fixed keys the tests do not vary; a draw that is off fails by many powers of ten
 

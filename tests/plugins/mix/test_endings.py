@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datarax_mix._fractions import normalised, shares_of
-from datarax_mix._timeline import Ending, Stop, Timeline
+from datarax_mix.shares import normalised, shares_of
+from datarax_mix.timeline import Ending, Stop, Timeline
 
 STOPS: list[Stop] = ["total", "first_exhausted", "all_seen"]
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from datarax_mix._fractions import LARGEST, Shares, normalised, shares_of
-from datarax_mix._schedule import Schedule
+from datarax_mix.schedule import Schedule
+from datarax_mix.shares import LARGEST, Shares, normalised, shares_of
 
 FAR = 10**12
 
@@ -104,7 +104,7 @@ def test_under_jit_it_is_equal_to_the_bit(numerators: list[int], start: int, siz
 )
 def test_weights_are_read_as_the_fractions_that_they_were_made_of(weights: list[float], expected: str) -> None:
     of = shares_of(normalised(weights))
-    assert (str(of), of.off) == (expected, 0)
+    assert (str(of), of.max_error) == (expected, 0)
 
 
 @given(weights)
@@ -115,7 +115,7 @@ def test_shares_add_up_to_one_and_are_near_the_weights(weights: list[float]) -> 
     assert sum(of.fractions) == 1
     assert of.denominator <= LARGEST
     off = [abs(float(share) - weight) for share, weight in zip(of.fractions, given_weights, strict=True)]
-    assert max(off) <= max(of.off, 1e-15) * (1 + 1e-9)
+    assert max(off) <= max(of.max_error, 1e-15) * (1 + 1e-9)
     assert max(off) <= len(weights) / LARGEST
     assert [share > 0 for share in of.fractions] == [weight > 0 for weight in given_weights]
 
@@ -125,14 +125,14 @@ def test_weights_that_need_more_are_rounded_to_the_nearest_that_fit() -> None:
     of = shares_of((weight, 1 - weight))
     best = Fraction(weight).limit_denominator(LARGEST)  # of two children the best is known
     assert of.fractions[0] == best
-    assert of.off == pytest.approx(abs(float(best) - weight), abs=1e-16)
-    assert 0 < of.off < 1e-11
+    assert of.max_error == pytest.approx(abs(float(best) - weight), abs=1e-16)
+    assert 0 < of.max_error < 1e-11
 
 
 def test_a_weight_too_small_for_the_table_is_served_all_the_same() -> None:
     of = shares_of(normalised([1, 1e-12]))
     assert of.numerators == (LARGEST - 1, 1)
-    assert of.off == pytest.approx(2**-20, rel=1e-3)
+    assert of.max_error == pytest.approx(2**-20, rel=1e-3)
 
 
 @given(weights)

@@ -1,10 +1,11 @@
-"""Which child serves a position, and its how-manyth record that is: one period of the shares, held as a table.
+"""The schedule of a mixture: for each position, the child that serves it and the position in that child's own order.
 
-Record k of a child with share w belongs into the slots from ``floor(k / w)`` to ``ceil((k + 1) / w) - 1``: then, and only
-then, its count is within one of its share after any number of slots. Taking, in each slot, of the records whose slots have
-begun the one whose slots end first keeps all of these at once (the chairman assignment problem: Tijdeman, 1980; the windows
-are those of Baruah, Cohen, Plaxton and Varvel, "Proportionate progress", 1996). Rounding, or the child that is furthest
-behind, does so for two children only.
+One period of the shares is held as a table. Record k of a child with share w must be served in one of the slots from
+``floor(k / w)`` to ``ceil((k + 1) / w) - 1``; exactly then the child's count is within one of its share after any number of
+slots. The schedule is earliest deadline first: each slot takes, among the records whose slots have begun, the one whose slots
+end first, which meets all deadlines (the chairman assignment problem: Tijdeman, 1980; the slots are the windows of Baruah,
+Cohen, Plaxton and Varvel, "Proportionate progress", 1996). Rounding the shares, or serving the child that is furthest behind,
+meets them for two children only.
 """
 
 import functools
@@ -17,34 +18,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._fractions import Shares
+from .shares import Shares
 
-_AT_LEAST: Final = 2**16  # slots of a table: a short period is written down so often that a block wraps at most once
+_MIN_SLOTS: Final = 2**16  # a short period is repeated in the table, so that a batch wraps around at most once
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """The slots of one period, or of a few, over and over, from position 0 without end. O(1) a position.
-
-    ``children[s]`` is the child that slot s belongs to, ``ranks[s]`` how many slots before it in the table do so, too;
-    ``slots[i]`` are those that belong to child i, and ``numerators[i]`` is how many these are.
-    """
+    """A table of slots that repeats from position 0 without end: one period of the shares, or several. O(1) a position."""
 
     children: np.ndarray
+    """int (n,): the child that each slot belongs to."""
+
     ranks: np.ndarray
+    """int32 (n,): for each slot, the number of earlier slots in the table that belong to the same child."""
+
     slots: tuple[np.ndarray, ...]
+    """For each child, the slots that belong to it, in ascending order."""
+
     numerators: np.ndarray
+    """int64 (k,): for each child, the number of slots that belong to it."""
 
     @classmethod
     def of(cls, shares: Shares) -> "Schedule":
-        """The schedule of these shares; computed once a process: about a second for the longest period."""
+        """Return the schedule of ``shares``; computed once a process, in about a second for the longest period."""
         return _schedule(shares.numerators, shares.denominator)
 
     def __len__(self) -> int:
         return len(self.children)
 
     def at(self, start: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """(child, position in it) at positions ``start .. start + size``: int8 or int32, and int64, both (size,)."""
+        """Return (child, position in its order) at ``start .. start + size``: int8 or int32, and int64, both (size,)."""
         round_, slot = divmod(start, len(self))
         if slot + size <= len(self):
             children = self.children[slot : slot + size]
@@ -56,9 +60,9 @@ class Schedule:
         return children, self.ranks[slots] + self.numerators[children] * (round_ + rounds)
 
     def stretches(self, start: int, size: int) -> Iterator[tuple[int, int, np.ndarray]]:
-        """(child, its first position, rows) of the same positions, by child: rows are int (k,) from 0, in their order.
+        """Yield (child, first position in its order, rows) for ``start .. start + size``; rows are ascending int (k,) from 0.
 
-        A child may come more than once, and then goes on where it was. O(size), with nothing looked up a position.
+        A child may be yielded more than once; its positions then continue. O(size), without a lookup for each position.
         """
         done = 0
         while done < size:
@@ -73,7 +77,7 @@ class Schedule:
             done += end - slot
 
     def traced_at(self, start: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-        """`at` for a traced int32 ``start``: int32 (size,) each."""
+        """Return the same as `at` for a traced int32 ``start``, as int32 (size,) each."""
         length = np.int32(len(self))
         rounds, slot = jnp.divmod(start, length)
         slots = slot + jnp.arange(size, dtype=np.int32)
@@ -84,19 +88,19 @@ class Schedule:
         return children, before + jnp.asarray(self.ranks)[slots]
 
     def counts(self, position: int) -> np.ndarray:
-        """int64 (k,): how many of the positions before ``position`` belong to each child."""
+        """Return int64 (k,): for each child, the number of positions before ``position`` that belong to it."""
         round_, slot = divmod(position, len(self))
         return self.numerators * round_ + [int(np.searchsorted(slots, slot)) for slots in self.slots]
 
     def position_of(self, child: int, count: int) -> int:
-        """The position of the record of ``child`` that has ``count`` before it."""
+        """Return the position at which ``child`` serves its record number ``count``, counted from 0."""
         round_, rank = divmod(count, int(self.numerators[child]))
         return round_ * len(self) + int(self.slots[child][rank])
 
 
 @functools.lru_cache(maxsize=64)
 def _schedule(numerators: tuple[int, ...], period: int) -> Schedule:
-    times = max(1, _AT_LEAST // period)
+    times = max(1, _MIN_SLOTS // period)
     children = np.tile(_by_deadline(numerators, period), times)
     counts = np.asarray(numerators, np.int64) * times
     by_child, ranks = np.argsort(children, kind="stable"), np.empty(len(children), np.int32)
@@ -107,19 +111,19 @@ def _schedule(numerators: tuple[int, ...], period: int) -> Schedule:
 
 
 def _by_deadline(numerators: tuple[int, ...], period: int) -> np.ndarray:
-    """int (period,): the child of each slot; see the module's docstring."""
+    """Return int (period,): the child of each slot, earliest deadline first."""
     served = [child for child, numerator in enumerate(numerators) if numerator]
     records = [np.arange(numerators[child], dtype=np.int64) for child in served]
     begins = np.concatenate([k * period // numerators[c] for c, k in zip(served, records, strict=True)])
     ends = np.concatenate([-((k + 1) * -period // numerators[c]) for c, k in zip(served, records, strict=True)])
-    ranked = ends * len(numerators) + np.repeat(served, [len(k) for k in records])  # one integer: first the end
+    ranked = ends * len(numerators) + np.repeat(served, [len(k) for k in records])  # sorts by end, then by child
     order = np.argsort(begins, kind="stable")
     jobs = ranked[order].tolist()
     begun = np.searchsorted(begins[order], np.arange(period), side="right").tolist()
     waiting: list[int] = []
     slots, taken = [0] * period, 0
     for slot, end in enumerate(begun):
-        if end == taken + 1:  # the most frequent case by far
+        if end == taken + 1:  # by far the most frequent case; one heap operation instead of two
             slots[slot] = heappushpop(waiting, jobs[taken])
         else:
             for job in jobs[taken:end]:

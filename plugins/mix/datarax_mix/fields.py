@@ -1,4 +1,4 @@
-"""What the records of a mixture look like: the children's fields, those that are filled in, and the number of the child."""
+"""The fields of a mixture's records: the children's fields, fields that are filled in, and the number of the child."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,21 +9,21 @@ import numpy as np
 from datarax_core.errors import SpecError
 from datarax_core.records import ElementSpec, differences
 
-_NUMBER = jax.ShapeDtypeStruct((), np.dtype(np.int32))
+_CHILD_NUMBER = jax.ShapeDtypeStruct((), np.dtype(np.int32))
 
 
 class Fields:
-    """The element spec of a mixture, and what each child's records lack of it.
+    """The element spec of a mixture, and for each child the constant fields that its records lack.
 
     Args:
-        specs: Of the children; None for one that is empty, and never served.
-        names: What errors call them.
-        fill: A value for fields that some children do not have.
-        source_field: The field that is to hold the number of the child.
-        title: What errors call the mixture.
+        specs: Element specs of the children; None for a child that is empty, and never served.
+        names: Names of the children in errors.
+        fill: Values for fields that some children do not have.
+        source_field: Name of the field that holds the number of the child; None for no such field.
+        title: Name of the mixture in errors.
 
     Raises:
-        SpecError: Children differ; names child, field and both specs. Or a field cannot be added.
+        SpecError: The children differ; names child, field and both specs. Or a field cannot be added.
     """
 
     def __init__(
@@ -52,34 +52,34 @@ class Fields:
             None if spec is None else ({**spec, **_structs(constants)} if constants else spec)
             for spec, constants in zip(specs, self.constants, strict=True)
         ]
-        self.spec = _the_one(completed, names, title)
+        self.spec = _common_spec(completed, names, title)
         if source_field is not None:
             if source_field in self.spec:
                 raise SpecError(
                     f"source_field={source_field!r} is a field of the children of {title} already; choose another name"
                 )
-            self.spec = {**self.spec, source_field: _NUMBER}
+            self.spec = {**self.spec, source_field: _CHILD_NUMBER}
             for number, constants in enumerate(self.constants):
                 constants[source_field] = np.asarray(number, np.int32)
 
     @property
     def adds(self) -> bool:
-        """Whether any child's records are served with fields that they do not have."""
+        """Whether a field is added to the records of any child."""
         return any(self.constants)
 
     def completed(self, child: int, batch: Any, size: int) -> Any:
-        """A batch of ``size`` records of a child, with the fields that it lacks."""
+        """Return a batch of ``size`` records of a child with the fields that its records lack."""
         constants = self.constants[child]
         if not constants:
             return batch
         return {**batch, **{name: _repeated(value, size) for name, value in constants.items()}}
 
     def element(self, child: int, element: Any) -> Any:
-        """One record of a child, with the fields that it lacks."""
+        """Return one record of a child with the fields that it lacks."""
         return {**element, **self.constants[child]} if self.constants[child] else element
 
 
-def _the_one(specs: Sequence[ElementSpec | None], names: Sequence[str], title: str) -> ElementSpec:
+def _common_spec(specs: Sequence[ElementSpec | None], names: Sequence[str], title: str) -> ElementSpec:
     first, wrong = next(i for i, spec in enumerate(specs) if spec is not None), []
     for number, spec in enumerate(specs):
         if spec is None:
@@ -97,6 +97,7 @@ def _the_one(specs: Sequence[ElementSpec | None], names: Sequence[str], title: s
 
 
 def _struct_of(field: str, specs: Sequence[ElementSpec], title: str) -> jax.ShapeDtypeStruct:
+    """Return shape and dtype of the field that is filled in; some children must have it, and some not."""
     owners = [spec[field] for spec in specs if field in spec]
     if not owners:
         raise SpecError(f"fill names the field {field!r}, which no child of {title} has; there is nothing to fill")
@@ -108,7 +109,7 @@ def _struct_of(field: str, specs: Sequence[ElementSpec], title: str) -> jax.Shap
 
 
 def _constant(field: str, value: Any, struct: jax.ShapeDtypeStruct, title: str) -> np.ndarray:
-    """The value in the dtype and shape of its field; refused if it is another value then."""
+    """Return the value in dtype and shape of its field; raise `SpecError` if that changes the value."""
     refused = (
         f"fill gives the field {field!r} of {title} the value {value!r:.80}, which is no "
         f"{struct.dtype}{list(struct.shape)}"

@@ -1,6 +1,7 @@
 """The memory source."""
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
@@ -14,27 +15,26 @@ from datarax_core.order import Order
 from datarax_core.records import Batch
 from datarax_core.sources import DataSourceModule, EagerSourceBase, MetadataManager, RecordMetadata
 
-from ._config import MemorySourceConfig
-from ._kept_batches import KeptBatches
-from ._records import records_of, unchangeable
+from .config import MemorySourceConfig
+from .records import records_of, unchangeable
 
 
 class MemorySource(EagerSourceBase):
-    """Records in memory.
+    """A source of records in memory, or in files that are mapped into memory.
 
     Args:
-        config: Its settings.
+        config: Config of the source.
         data: A dict of arrays of one length (not copied), or a list or other sequence of elements, which may be dicts,
             tuples, arrays, numbers, text or objects. None if the config names a ``path``.
-        rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``, and one that tracks metadata
-            from the stream ``metadata``.
-        name: What errors call this source.
+        rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``, a source that tracks metadata draws
+            theirs from the stream ``metadata``.
+        name: Name of the source in errors.
 
     Raises:
         TypeError: ``data`` is a string, an iterator, a nested dict, or holds no records.
-        ValueError: Columns differ in length, or are scalars; no ``rngs`` for a shuffle; no data, or two; a shard without
-            records; a file that is damaged or foreign.
-        FileNotFoundError: ``path`` is not there.
+        ValueError: Columns differ in length, or are scalars; no ``rngs`` for a shuffle; neither data nor a path, or
+            both; a shard without records; a file that is damaged or foreign.
+        FileNotFoundError: ``path`` does not exist.
         PermissionError: ``path`` may not be read.
     """
 
@@ -62,7 +62,7 @@ class MemorySource(EagerSourceBase):
 
     @classmethod
     def from_config(cls, config: SourceConfig, build: Callable[[SourceConfig], DataSourceModule]) -> Self:
-        """The source over the file or folder that the config's ``path`` names."""
+        """Return the source over the file or folder that the config's ``path`` names."""
         if not isinstance(config, MemorySourceConfig):
             raise TypeError(f"{cls.__name__} is built from a MemorySourceConfig, not {config!r:.80}")
         if config.path is None:
@@ -76,12 +76,12 @@ class MemorySource(EagerSourceBase):
 
     @property
     def prefetch_size(self) -> int:
-        """Elements that a loop over this source prepares ahead."""
+        """Elements that a loop over this source reads ahead."""
         return self.config.prefetch_size
 
     @property
     def metadata_manager(self) -> MetadataManager | None:
-        """Makes the metadata of records; None unless the config tracks them."""
+        """The maker of records' metadata; None if the config does not track metadata."""
         return self._host_only.metadata
 
     @property
@@ -90,28 +90,28 @@ class MemorySource(EagerSourceBase):
         return self.metadata_manager is not None
 
     def get_elements(self, indices: np.ndarray) -> list[Any]:
-        """The records, each by itself; of a list the elements that were given. Their arrays are read-only views."""
+        """Return the records as single elements: of a list, the elements that were given, with arrays as read-only views."""
         elements = self._records.elements
         if elements is None:
             return super().get_elements(indices)
         return [unchangeable(elements[int(index)]) for index in indices]
 
     def fetch(self, indices: Any) -> Batch:
-        """The records at concrete ``indices`` as a batch; the last ``cache_size`` of them are kept."""
+        """Return the records at concrete ``indices`` as a batch; the last ``cache_size`` batches are kept."""
         batches = self._host_only.batches
         if not batches.capacity or isinstance(indices, jax.core.Tracer) or np.asarray(indices).dtype.kind not in "iu":
             return super().fetch(indices)
         return batches.get(indices, super().fetch)
 
     def reset_cache(self) -> None:
-        """Drop the batches kept for ``cache_size``. The records stay in memory: they are the source."""
+        """Drop the batches kept for ``cache_size``; the records themselves stay in memory."""
         super().reset_cache()
         self._host_only.batches.clear()
 
     # -- metadata -------------------------------------------------------------------------------------------------------
 
     def get_with_metadata(self, index: int) -> tuple[Any, RecordMetadata]:
-        """The record with this index, and what is known of it.
+        """Return the record with this index, and its metadata.
 
         Raises:
             RuntimeError: The config does not track metadata.
@@ -122,34 +122,38 @@ class MemorySource(EagerSourceBase):
         return element, manager.record(int(index) % self.length, epoch=self.epoch, source_info=self._source_info())
 
     def get_batch_with_metadata(self, batch_size: int, key: Any = None) -> tuple[Batch, list[RecordMetadata]]:
-        """`get_batch`, and the metadata of each of its records; with ``key`` nothing moves, and no batch is counted.
+        """Return `get_batch` and the metadata of each record; with ``key`` no position moves and nothing is counted.
 
         Raises:
             RuntimeError: The config does not track metadata.
             TypeError, ValueError: ``batch_size`` is not a whole number from 1.
         """
         manager = self._require_metadata()
-        start, words = (self.cursor.position, self.order_key_data()) if key is None else (0, key)
+        start, order_key = (self.cursor.position, self.order_key_data()) if key is None else (0, key)
         batch = self.get_batch(batch_size, key)
-        indices = np.asarray(self.record_indices_at(start, batch_size, words)).tolist()
+        indices = np.asarray(self.record_indices_at(start, batch_size, order_key)).tolist()
         epochs = [(start + row) // self.order().epoch_length for row in range(batch_size)]
         if key is not None:
             manager = copy.copy(manager)
         return batch, manager.batch(indices, epochs, source_info=self._source_info())
 
-    # -- progress -------------------------------------------------------------------------------------------------------
+    # -- copies and progress --------------------------------------------------------------------------------------------
+
+    def constructor_data(self) -> tuple[Any, ...]:
+        """Return the records, which a copy shares."""
+        return (self._records,)
 
     def copy(
         self, *, config: DataraxModuleConfig | None = None, rngs: nnx.Rngs | None = None, name: str | None = None
     ) -> Self:
-        """See `DataSourceModule.copy`; the records are shared, and so are their columns on the device."""
+        """Return a new source over the same records from position 0; the copies share the columns on the device."""
         twin = super().copy(config=config, rngs=rngs, name=name)
         if rngs is None and twin.metadata_manager is not None and self.metadata_manager is not None:
             twin.metadata_manager.key = self.metadata_manager.key
         return twin
 
     def reset(self, seed: int | None = None) -> None:
-        """See `DataSourceModule.reset`; metadata counts from 0 again, with ``seed`` for its keys too."""
+        """Go back to the start of the first epoch, and of the metadata's counts; ``seed`` selects order and keys anew."""
         super().reset(seed)
         if self.metadata_manager is None:
             return
@@ -161,12 +165,17 @@ class MemorySource(EagerSourceBase):
             self.metadata_manager.key = rngs.metadata()
 
     def get_state(self) -> dict[str, Any]:
-        """See `DataSourceModule.get_state`; with what the metadata count, if they are tracked."""
+        """Return position, fingerprint and variables; with counts and key of the metadata, if they are tracked."""
         state = super().get_state()
         return state if self.metadata_manager is None else {**state, "metadata": self.metadata_manager.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """See `DataSourceModule.set_state`."""
+        """Restore a state that `get_state` returned; nothing is changed unless all of it fits.
+
+        Raises:
+            TypeError: ``state`` is not a dict.
+            StateError: The state is of another source, or lacks the metadata's part.
+        """
         if self.metadata_manager is None or not isinstance(state, dict):
             super().set_state(state)
             return
@@ -176,7 +185,7 @@ class MemorySource(EagerSourceBase):
             raise StateError(
                 f"this is no state of {self.title}: 'metadata' is a dict of {sorted(expected)}, not {metadata!r}"
             )
-        copy.copy(self.metadata_manager).set_state(metadata)  # refused, if it is, before anything is changed
+        copy.copy(self.metadata_manager).set_state(metadata)  # raises before anything is changed
         super().set_state({name: value for name, value in state.items() if name != "metadata"})
         self.metadata_manager.set_state(metadata)
 
@@ -192,26 +201,53 @@ class MemorySource(EagerSourceBase):
     def _source_info(self) -> dict[str, Any]:
         return {"name": self.name or "memory", "length": self.length}
 
-    def constructor_data(self) -> tuple[Any, ...]:
-        return (self._records,)
-
     def _renew_host_state(self) -> None:
         super()._renew_host_state()
         self._host_only = self._host_only.renewed()
 
 
 class _HostOnly:
-    """What changes with every batch outside of the graph, so that ``nnx.jit`` need not compile anew for it."""
+    """Kept batches and metadata counts; outside of the nnx graph, so that ``nnx.jit`` does not compile anew for each batch."""
 
     def __init__(self, config: MemorySourceConfig, rngs: nnx.Rngs | None) -> None:
         self.batches = KeptBatches(config.cache_size)
         self.metadata = _metadata_manager(config, rngs) if config.track_metadata else None
 
     def renewed(self) -> "_HostOnly":
-        """The same counts, counted on their own; no batch kept yet."""
+        """Return the parts of a copy of the source: equal counts that go their own way, and no kept batches."""
         twin = copy.copy(self)
         twin.batches, twin.metadata = KeptBatches(self.batches.capacity), copy.copy(self.metadata)
         return twin
+
+
+class KeptBatches:
+    """Up to ``capacity`` batches by their record indices; the batch that was not used for the longest time is dropped first."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._kept: OrderedDict[bytes, Batch] = OrderedDict()
+
+    def get(self, indices: np.ndarray, make: Callable[[np.ndarray], Batch]) -> Batch:
+        """Return the batch of these records, kept or made by ``make``; the caller may change its NumPy arrays."""
+        key = np.asarray(indices, np.int64).tobytes()
+        batch = self._kept.pop(key, None)  # one operation, since several threads may read parts of one source
+        if batch is None:
+            batch = make(indices)
+        self._kept[key] = batch
+        if len(self._kept) > self.capacity:
+            self._kept.popitem(last=False)
+        return jax.tree.map(_own, batch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(KeptBatches(self.capacity))  # a pickle holds no batches: they can be made again
+
+    def clear(self) -> None:
+        """Drop all batches."""
+        self._kept.clear()
+
+
+def _own(leaf: Any) -> Any:
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
 def _shard(config: MemorySourceConfig, length: int) -> Order | None:

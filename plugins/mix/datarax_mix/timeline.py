@@ -1,7 +1,7 @@
-"""The endless sequence of a proportional mixture: which child serves a position, what ends an epoch, all by arithmetic.
+"""The endless sequence of a proportional mixture, by arithmetic: the child at each position, and the end of each epoch.
 
-Where every child repeats for ever, there is one schedule for all positions. Where a child drops out, an epoch unfolds in
-phases, each with the shares of those that are left; the next epoch unfolds alike, each child going on in its own order.
+If every child repeats without end, one schedule serves all positions. If a child drops out, an epoch has several phases, each
+with the shares of the children that are left; every epoch has the same phases, and each child continues in its own order.
 """
 
 import functools
@@ -13,36 +13,39 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._fractions import Shares
-from ._schedule import Schedule
+from .schedule import Schedule
+from .shares import Shares
 
 Stop: TypeAlias = Literal["total", "first_exhausted", "all_seen"]
 
 TIMELINE_RULE: Final = 1
-"""Version of the arithmetic, a part of every saved state."""
+"""Version of the arithmetic; every saved state holds it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A child's records in one of its epochs (None if nobody knows), and its epochs until it drops out (None: never)."""
+    """How many records a child has, and when it drops out of an epoch of the mixture."""
 
     length: int | None
+    """Records in one epoch of the child; None for a stream without a length."""
+
     rounds: int | None
+    """Epochs of the child after which it drops out; None if it never drops out."""
 
     @property
     def limit(self) -> int | None:
-        """Records after which it drops out of an epoch of the mixture; None for one that repeats for ever."""
+        """Records after which the child drops out of an epoch of the mixture; None if it repeats without end."""
         return None if self.rounds is None or self.length is None else self.rounds * self.length
 
     @property
     def exhausted_at(self) -> int:
-        """Records after which it has nothing new to give."""
+        """Records after which the child has no new record to serve."""
         return self.limit or self.length or 0
 
 
 @dataclass(frozen=True, eq=False)
 class Phase:
-    """The positions of an epoch from ``start`` on, before which child i served ``counts[i]`` records; None has no end."""
+    """The positions ``start .. end`` of an epoch; child i served ``counts[i]`` records before. An ``end`` of None: no end."""
 
     start: int
     counts: np.ndarray
@@ -51,12 +54,12 @@ class Phase:
 
 
 class Timeline:
-    """Position -> (child, position in the child's own order), and the other way round.
+    """The mapping between positions of the mixture and (child, position in the child's own order).
 
     Args:
-        shares: Of the children.
-        endings: How long each child is, and how often it is repeated.
-        stop: What ends an epoch.
+        shares: Shares of the children.
+        endings: Length of each child, and how often it is repeated.
+        stop: The rule that ends an epoch.
     """
 
     def __init__(self, shares: Shares, endings: Sequence[Ending], stop: Stop) -> None:
@@ -64,24 +67,24 @@ class Timeline:
         self.endings = tuple(endings)
         self.stop: Stop = stop
         self._known: list[Phase] = []
-        self._unfolding = self._unfold()
+        self._following = self._generate_phases()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Timeline, (self.shares, self.endings, self.stop)  # a pickle carries nothing that can be computed again
+        return Timeline, (self.shares, self.endings, self.stop)  # a pickle holds nothing that can be computed again
 
     @property
     def served(self) -> list[int]:
-        """The children that have a share."""
+        """The children whose share is above 0."""
         return [child for child, numerator in enumerate(self.shares.numerators) if numerator]
 
     @property
     def is_continuous(self) -> bool:
-        """Whether no child ever drops out, so that one schedule holds for ever."""
+        """Whether no child ever drops out, so that one schedule serves all positions."""
         return all(self.endings[child].rounds is None for child in self.served)
 
     @functools.cached_property
     def epoch_length(self) -> int | None:
-        """Records in an epoch; None if the length of a child is not known."""
+        """Records in an epoch; None if a child has no length."""
         if any(ending.length is None for ending in self.endings):
             return None
         if self.stop == "total":
@@ -93,14 +96,14 @@ class Timeline:
 
     @functools.cached_property
     def known_end(self) -> int | None:
-        """Of a mixture that ends with the first child that is exhausted, one of which has no length: where it ends at last."""
+        """The latest end of a mixture that ends with its first exhausted child, if a child has no length; None otherwise."""
         if self.epoch_length is not None or self.stop != "first_exhausted":
             return None
         ends = [self.endings[child].exhausted_at for child in self.served]
         return min((self.position_after(c, end) for c, end in zip(self.served, ends, strict=True) if end), default=None)
 
     def position_after(self, child: int, count: int) -> int:
-        """The position in an epoch behind the record with which ``child`` has served ``count`` of them, from 1."""
+        """Return the position in an epoch right after record number ``count`` of ``child``, counted from 1."""
         for phase in self._phases():
             before = int(phase.counts[child])
             if phase.schedule.numerators[child] and count > before:
@@ -110,7 +113,7 @@ class Timeline:
         raise ValueError(f"child {child} drops out before it has served {count} records")
 
     def at(self, start: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """(child, position in it) at positions ``start .. start + size``, both (size,)."""
+        """Return (child, position in its order) at positions ``start .. start + size``, both (size,)."""
         if self.is_continuous:
             return self._first.schedule.at(start, size)
         which, places = np.empty(size, np.int32), np.empty(size, np.int64)
@@ -120,7 +123,7 @@ class Timeline:
         return which, places
 
     def stretches(self, start: int, size: int) -> Iterator[tuple[int, int, np.ndarray]]:
-        """The same by child, as `Schedule.stretches` has it: (child, its first position, rows)."""
+        """Yield (child, first position in its order, rows) for ``start .. start + size``, as `Schedule.stretches` does."""
         if self.is_continuous:
             yield from self._first.schedule.stretches(start, size)
             return
@@ -135,14 +138,14 @@ class Timeline:
             done += count
 
     def counts(self, position: int) -> np.ndarray:
-        """int64 (k,): how many records of each child are before ``position``."""
+        """Return int64 (k,): the number of records of each child before ``position``."""
         if self.is_continuous:
             return self._first.schedule.counts(position)
         epoch, offset = self._located(position)
         return self._counts_within(offset) + (self._epoch_counts * epoch if epoch else 0)
 
     def traced_at(self, start: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-        """`at` for a traced ``start``: int32 (size,) each; equal to the bit."""
+        """Return the same as `at` for a traced ``start``, as int32 (size,) each; equal to the bit."""
         if self.is_continuous:
             return self._first.schedule.traced_at(start.astype(np.int32), size)
         positions = start.astype(np.int32) + jnp.arange(size, dtype=np.int32)
@@ -159,7 +162,7 @@ class Timeline:
         return children, before + periods * phases["numerators"][phase, children] + tables["ranks"][slots]
 
     def most_of(self, child: int, size: int) -> int:
-        """The most records of ``child`` in any ``size`` positions that follow one another."""
+        """Return the largest number of records of ``child`` in any ``size`` consecutive positions."""
         if not self.is_continuous:
             return size
         return min(size, -(-size * self.shares.numerators[child] // self.shares.denominator) + 1)
@@ -171,14 +174,16 @@ class Timeline:
         return next(self._phases())
 
     def _located(self, position: int) -> tuple[int, int]:
-        """(epoch, position in it); all is one epoch if nobody knows its length."""
+        """Return (epoch, position in the epoch); an epoch without a known length is the only one."""
         return (0, position) if self.epoch_length is None else divmod(position, self.epoch_length)
 
     @functools.cached_property
     def _epoch_counts(self) -> np.ndarray:
         limits, length = self._limits(), self.epoch_length or 0
         if None not in limits and length == sum(filter(None, limits)):
-            return np.asarray([limit or 0 for limit in limits])  # no need to unfold the phases
+            return np.asarray(
+                [limit or 0 for limit in limits]
+            )  # every child is served to its limit: the phases are not needed
         return self._counts_within(length)
 
     def _limits(self) -> list[int | None]:
@@ -193,21 +198,21 @@ class Timeline:
         return counts
 
     def _phases(self) -> Iterator[Phase]:
-        """The phases of an epoch, each computed when it is first looked at: a long one takes a second."""
+        """Yield the phases of an epoch; each is computed when first needed, since a long one takes a second."""
         known = 0
         while True:
             if known == len(self._known):
-                phase = next(self._unfolding, None)
+                phase = next(self._following, None)
                 if phase is None:
                     return
                 self._known.append(phase)
             yield self._known[known]
             known += 1
 
-    def _unfold(self) -> Iterator[Phase]:
-        start, counts, gone = 0, np.zeros(len(self.endings), np.int64), frozenset[int]()
-        while left := [child for child in self.served if child not in gone]:
-            schedule = Schedule.of(self.shares.without(gone) if gone else self.shares)
+    def _generate_phases(self) -> Iterator[Phase]:
+        start, counts, dropped = 0, np.zeros(len(self.endings), np.int64), frozenset[int]()
+        while left := [child for child in self.served if child not in dropped]:
+            schedule = Schedule.of(self.shares.without(dropped) if dropped else self.shares)
             ends = [
                 (schedule.position_of(child, limit - int(counts[child]) - 1) + 1, child)
                 for child in left
@@ -218,11 +223,11 @@ class Timeline:
                 return
             length, child = min(ends)
             yield Phase(start, counts, schedule, start + length)
-            start, counts, gone = start + length, counts + schedule.counts(length), gone | {child}
+            start, counts, dropped = start + length, counts + schedule.counts(length), dropped | {child}
 
     @functools.cached_property
     def _tables(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """({what is known of each phase}, {the slots of all of them, one after another}), as int32, for compiled code."""
+        """Tables for compiled code, as int32: (a row for each phase, the slots of all phases one after another)."""
         phases = []
         for phase in self._phases():
             phases.append(phase)

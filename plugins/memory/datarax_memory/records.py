@@ -1,4 +1,4 @@
-"""The records of a source: what it was given, and the columns made of it."""
+"""The records of a memory source: the data as it was given, and the columns made of it."""
 
 import mmap
 from collections.abc import Mapping
@@ -9,35 +9,37 @@ import numpy as np
 
 from datarax_core.sources import Columns, columns_of
 
-from ._config import MemorySourceConfig
-from ._files import load_columns
+from .config import MemorySourceConfig
+from .files import load_columns
 
 Origin: TypeAlias = tuple[str | None, bool]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Records:
-    """Shared by the copies of a source; compared by identity, and outside of every graph."""
+    """The records that all copies of a source share; compared by identity, and outside of the nnx graph."""
 
     data: Any
-    """As it was given: a dict of arrays, or a sequence of elements; arrays by name if it was read from files."""
+    """The data as it was given: a dict of arrays or a sequence of elements; arrays by name if it was read from files."""
 
     columns: Columns
 
     elements: tuple[Any, ...] | None
-    """The elements of a list or tuple, for those who want them one at a time; None where the columns are all there is."""
+    """The elements of a list or tuple, served as single elements; None if the data are columns."""
 
     origin: Origin
-    """The path that it was read from, and whether files were read in whole."""
+    """The path that the data were read from (None: they were passed), and whether files were read into memory."""
 
 
 def records_of(config: MemorySourceConfig, data: Any, title: str) -> Records:
-    """The records of ``data``, or of the files that the config names; of another source's records those themselves.
+    """Return the records of ``data``, or of the files that the config names.
+
+    ``data`` may be the `Records` of another source, which are shared unless path or ``cacheable`` differ.
 
     Raises:
-        TypeError, ValueError: Both are given, or neither; ``cacheable`` has nothing to read; or the data cannot be
-            served, see `columns_of`.
-        FileNotFoundError, PermissionError: See `load_columns`.
+        TypeError, ValueError: Both data and a path are given, or neither; ``cacheable`` is set, but nothing is mapped; or
+            `columns_of` refuses the data.
+        FileNotFoundError, PermissionError: `load_columns` cannot read the path.
     """
     origin = config.path, config.cacheable
     if isinstance(data, Records):
@@ -58,7 +60,7 @@ def records_of(config: MemorySourceConfig, data: Any, title: str) -> Records:
 
 
 def _read_in(data: Any, title: str) -> Any:
-    """Memory-mapped columns as arrays in memory; those that are there already as they are."""
+    """Return the data with memory-mapped columns read into memory; other columns unchanged."""
     if isinstance(data, np.ndarray) and _is_mapped(data):
         return np.array(data)
     if isinstance(data, Mapping) and any(map(_is_mapped, data.values())):
@@ -76,7 +78,7 @@ def _is_mapped(column: Any) -> bool:
 
 
 def unchangeable(element: Any) -> Any:
-    """An element of a list, as it was given, but that its arrays are read-only views: a loop cannot change the data."""
+    """Return an element of a list with its arrays as read-only views, so that a loop cannot change the data."""
     if isinstance(element, np.ndarray):
         view = element.view()
         view.flags.writeable = False

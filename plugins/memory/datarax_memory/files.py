@@ -18,22 +18,22 @@ _DAMAGE: Final = (
     *(ValueError, TypeError, SyntaxError, RuntimeError, OSError, EOFError, OverflowError, MemoryError),
     *(struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
-"""What NumPy and zipfile were seen to raise on bytes that are not what they should be."""
+"""The exceptions that NumPy and zipfile were seen to raise on damaged or foreign files."""
 
 
 def load_columns(path: str | Path, *, keep_in_memory: bool) -> dict[str, np.ndarray]:
-    """The arrays in ``path`` by name.
+    """Return the arrays in ``path`` by name.
 
-    ``.npy`` files and uncompressed members of an ``.npz`` are mapped, read only, so that opening costs next to nothing and
-    what is never used is never read. Compressed members are read, and so is everything if ``keep_in_memory``.
+    ``.npy`` files and uncompressed members of an ``.npz`` are mapped, read only: opening them is almost free, and only the
+    records that are used are read. Compressed members are read at once, and so are all files if ``keep_in_memory``.
 
     Raises:
-        FileNotFoundError: Nothing is there, or the folder has no ``.npy`` file.
-        PermissionError: It may not be read.
+        FileNotFoundError: ``path`` does not exist, or is a folder without an ``.npy`` file.
+        PermissionError: This process may not read the file or folder.
         ValueError: A file is no NumPy file, is damaged, or holds objects, which only pickle could load.
     """
     path = Path(path)
-    with _in_words(path):
+    with _load_errors(path):
         _require_presence(path)
         if path.is_dir():
             columns = _load_folder(path, keep_in_memory=keep_in_memory)
@@ -63,7 +63,7 @@ def _require_archive(path: Path) -> None:
         raise _LoadError(f"{path} is a single .npy file, whose field has no name; give the folder it lies in")
     if not path.is_file():
         raise _LoadError(f"{path} is neither a file nor a folder; 'path' names an .npz file or a folder of .npy files")
-    path.open("rb").close()  # says so if it may not be read; is_zipfile only says no
+    path.open("rb").close()  # raises PermissionError, for which is_zipfile returns False
     if not zipfile.is_zipfile(path):
         raise _LoadError(f"{path} is not an .npz file, or its end is missing; {_REMEDY}")
 
@@ -76,7 +76,7 @@ def _load_folder(folder: Path, *, keep_in_memory: bool) -> dict[str, np.ndarray]
 
 
 def _load_npy(file: Path, *, keep_in_memory: bool) -> np.ndarray:
-    with _in_words(file), file.open("rb") as raw:
+    with _load_errors(file), file.open("rb") as raw:
         mapped = None if keep_in_memory else _mapped(file, raw)
         raw.seek(0)
         return npy.read_array(raw, allow_pickle=False) if mapped is None else mapped
@@ -87,7 +87,7 @@ def _load_npz(path: Path, *, keep_in_memory: bool) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
         for member in archive.infolist():
             name = member.filename.removesuffix(".npy")
-            with _in_words(f"{name!r} in {path}"):
+            with _load_errors(f"{name!r} in {path}"):
                 columns[name] = _load_member(path, raw, archive, member, keep_in_memory=keep_in_memory)
     return columns
 
@@ -97,7 +97,7 @@ def _load_member(
 ) -> np.ndarray:
     if member.compress_type == zipfile.ZIP_STORED and not keep_in_memory:
         raw.seek(member.header_offset)
-        lengths = struct.unpack("<26xHH", raw.read(30))  # of the name and of the extra field, which the data follows
+        lengths = struct.unpack("<26xHH", raw.read(30))  # of the name and of the extra field; the data follow both
         raw.seek(sum(lengths), 1)
         mapped = _mapped(path, raw)
         if mapped is not None:
@@ -107,9 +107,9 @@ def _load_member(
 
 
 def _mapped(path: Path, raw: IO[bytes]) -> np.ndarray | None:
-    """The array that begins where ``raw`` stands, as a map of its file; None where a map cannot be.
+    """Return the array that begins at the position of ``raw`` as a map of the file; None if it cannot be mapped.
 
-    That is where there is nothing to map, or objects, which reading refuses in its own words.
+    An array without bytes cannot be mapped, nor can an array of objects; for the latter, reading raises the error.
     """
     header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(npy.read_magic(raw))
     if header is None:
@@ -122,8 +122,8 @@ def _mapped(path: Path, raw: IO[bytes]) -> np.ndarray | None:
 
 
 @contextmanager
-def _in_words(place: str | Path) -> Iterator[None]:
-    """Errors that name the place and the remedy; those of an inner place stay as they are."""
+def _load_errors(place: str | Path) -> Iterator[None]:
+    """Turn errors of NumPy and zipfile into errors that name ``place`` and the remedy; `_LoadError` passes unchanged."""
     try:
         yield
     except (_LoadError, FileNotFoundError):
@@ -137,4 +137,4 @@ def _in_words(place: str | Path) -> Iterator[None]:
 
 
 class _LoadError(ValueError):
-    """What is wrong with a file, in words."""
+    """A file cannot be loaded; the message names the file and the remedy."""

@@ -1,53 +1,79 @@
-"""The children of a mixture: what they have to be, how their records are read, and what they are known by."""
+"""The children of a mixture: checks of them, and their records as one set of records.
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+A copy of a mixture has other children but shares everything else here, so that most methods take the mixture or its children.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from datarax_core.order import DEVICE_LIMIT, as_integer, record_numbers
-from datarax_core.records import Batch, split_host_fields, with_host_fields
+from datarax_core.records import Batch, ElementSpec, aligned_empty, split_host_fields, with_host_fields
 from datarax_core.sources import Access, DataSourceModule, Verified, fits_device_memory
 
-from ._config import MixDataSourcesConfig
-from ._fields import Fields
-from ._fractions import Shares, normalised, shares_of
-from ._joined import Joined, Part
-from ._order import Children, Drawn, Proportional, by_child, child_keys, drawing
-from ._rows import in_place
-from ._stream import StreamReading
-from ._timeline import Ending, Timeline
-
-if TYPE_CHECKING:
-    from ._source import MixDataSourcesNode
-
+from .config import MixDataSourcesConfig
+from .device_table import DeviceTable, Part
+from .fields import Fields
+from .order import CategoricalOrder, Children, ProportionalOrder, by_child, nested_draw
+from .shares import Shares, normalised, shares_of
+from .timeline import Ending, Timeline
 
 _FEW: Final = 2**15
 
 
+class Mixture(Protocol):
+    """The part of a `MixDataSourcesNode` that its helpers use."""
+
+    config: MixDataSourcesConfig
+    children: Any
+
+    @property
+    def title(self) -> str:
+        """Name of the mixture in errors."""
+
+    @property
+    def mixed(self) -> "MixedChildren":
+        """The children as one set of records."""
+
+    @property
+    def epoch_length(self) -> int | None:
+        """Records in an epoch; None if a child has no length."""
+
+    def order_key_data(self) -> Any:
+        """Return the key data of the mixture's own order."""
+
+    def note_substituted(self, records: int) -> None:
+        """Count records that a child served others for."""
+
+
 @dataclass(frozen=True, eq=False)
-class Mixed:
-    """What a mixture has worked out about its children, which it is given anew each time: a copy has others."""
+class MixedChildren:
+    """The children of a mixture as one set of records: fields, order, and how batches are put together."""
 
     names: tuple[str, ...]
     title: str
     fields: Fields
     offsets: np.ndarray
+    """int64 (k + 1,): index of the first record of each child, and the number of all records."""
+
     timeline: Timeline
-    draws: Drawn
-    mixing: Proportional | Drawn
-    joined: Joined | None
-    stream: StreamReading
+    draws: CategoricalOrder
+    """How a record of this mixture is drawn at random: by itself, or as a child of a mixture that draws."""
+
+    mixing: ProportionalOrder | CategoricalOrder
+    table: DeviceTable | None
+    """All records in one table; None if the only child has a table of its own, or if a child is a stream."""
 
     @classmethod
-    def of(cls, children: Children, config: MixDataSourcesConfig, title: str) -> "Mixed":
-        """Of children that are checked already.
+    def of(cls, children: Children, config: MixDataSourcesConfig, title: str) -> "MixedChildren":
+        """Combine children that `checked_children` returned.
 
         Raises:
-            ValueError, SpecError: The config cannot work with them.
+            ValueError, SpecError: The config cannot be applied to these children.
         """
         names = config.child_names
         lengths = [_length(child) for child in children]
@@ -59,7 +85,7 @@ class Mixed:
         counts = [0 if child.access == "stream" else child.num_records for child in children]
         offsets = np.cumsum([0, *counts])
         timeline = Timeline(shares, list(map(Ending, lengths, config.rounds)), config.stop)
-        draws = Drawn(timeline, offsets)
+        draws = CategoricalOrder(timeline, offsets)
         parts = [Part(child, constants) for child, constants in zip(children, fields.constants, strict=True)]
         return cls(
             names=names,
@@ -68,113 +94,90 @@ class Mixed:
             offsets=offsets,
             timeline=timeline,
             draws=draws,
-            mixing=draws if config.sampling == "categorical" else Proportional(timeline, offsets),
-            joined=Joined(parts, fields.spec) if _are_joined(children, fields) else None,
-            stream=StreamReading(timeline, title),
+            mixing=draws if config.sampling == "categorical" else ProportionalOrder(timeline, offsets),
+            table=DeviceTable(parts, fields.spec) if _need_table(children, fields) else None,
         )
 
-    def renewed(self) -> "Mixed":
-        """For a copy, which reads its streams by itself."""
-        return replace(self, stream=self.stream.renewed())
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if "joined" in state:  # the table's name in pickles of version 0.1.0
+            vars(self)["table"] = vars(self).pop("joined")
 
     def access(self, children: Children) -> Access:
-        """See `MixDataSourcesNode.access`."""
-        kinds = {child.access for child in children}
-        if kinds != {"device"}:
-            return "stream" if "stream" in kinds else "host"
-        if self.joined is None:
+        """Return how the records are reached: a stream if any child is, on the device if all are and fit there together."""
+        accesses = {child.access for child in children}
+        if accesses != {"device"}:
+            return "stream" if "stream" in accesses else "host"
+        if self.table is None:
             return "device"
-        fits = self.offsets[-1] <= DEVICE_LIMIT and fits_device_memory(self.joined.nbytes)
+        fits = self.offsets[-1] <= DEVICE_LIMIT and fits_device_memory(self.table.nbytes)
         return "device" if fits else "host"
 
     # -- order ----------------------------------------------------------------------------------------------------------
 
-    def record_indices(self, children: Children, start: Any, size: int, words: Any) -> Any:
-        """See `MixDataSourcesNode.record_indices_at`."""
-        if not isinstance(start, jax.core.Tracer) and not isinstance(words, jax.core.Tracer):
-            return self.mixing.record_indices(children, _position(start), size, np.asarray(words))
+    def record_indices(self, children: Children, start: Any, size: int, key_data: Any) -> Any:
+        """Return int (size,): the records at positions ``start .. start + size``, traced or not."""
+        if not isinstance(start, jax.core.Tracer) and not isinstance(key_data, jax.core.Tracer):
+            return self.mixing.record_indices(children, _position(start), size, np.asarray(key_data))
         if self.offsets[-1] > DEVICE_LIMIT:
             raise ValueError(
                 f"{self.title} has {self.offsets[-1]} records, more than the {DEVICE_LIMIT} that 32-bit positions under jit "
                 "can address; iterate from Python"
             )
-        return self.mixing.traced_record_indices(children, _traced_position(start), size, jnp.asarray(words))
+        return self.mixing.traced_record_indices(children, _traced_position(start), size, jnp.asarray(key_data))
 
     def epochs(self, children: Children, start: Any, size: int) -> Any:
-        """See `MixDataSourcesNode.epochs_at`."""
+        """Return int (size,): the epoch of each record at positions ``start .. start + size``, traced or not."""
         if isinstance(start, int | np.integer):
             return self.mixing.epochs(children, int(start), size)
         return self.mixing.traced_epochs(children, start, size)
 
     # -- records --------------------------------------------------------------------------------------------------------
 
-    def on_device(self, mix: "MixDataSourcesNode", indices: Any) -> Batch:
-        """The records at concrete ``indices``, gathered on the device; text and objects by the host."""
-        if self.joined is None:
+    def on_device(self, mix: Mixture, indices: Any) -> Batch:
+        """Return the records at concrete ``indices``, gathered on the device; host fields are read by the host."""
+        if self.table is None:
             return mix.children[0].fetch(indices)
-        batch, host_fields = self.joined.fetch(self._numbers(indices), mix.title), self.host_fields(mix, indices)
+        batch, host_fields = self.table.fetch(self._checked(indices), self.title), self.host_fields(mix, indices)
         return with_host_fields(batch, host_fields) if host_fields else batch
 
-    def on_host(self, mix: "MixDataSourcesNode", indices: Any, *, may_compile: bool = True) -> Batch:
-        """The records at concrete ``indices``: each child reads its own in one call, which are then put in place."""
-        indices = self._numbers(indices)
+    def on_host(self, mix: Mixture, indices: Any, *, may_compile: bool = True) -> Batch:
+        """Return the records at concrete ``indices``; each child reads its records in one call."""
+        indices = self._checked(indices)
         parts = (
-            (rows, self.fields.completed(child, self._read(mix, child, own, may_compile=may_compile), len(rows)))
+            (child, rows, self.read_child(mix, child, own, may_compile=may_compile))
             for child, rows, own in self._by_child(indices)
         )
-        return in_place(parts, len(indices), self.fields.spec)
+        return self.merged(parts, len(indices))
 
-    def host_fields(self, mix: "MixDataSourcesNode", indices: Any) -> dict[str, np.ndarray]:
-        """The text and object fields of children on the device, at concrete ``indices``."""
+    def host_fields(self, mix: Mixture, indices: Any) -> dict[str, np.ndarray]:
+        """Return the host fields of children on the device, at concrete ``indices``."""
         structs = split_host_fields(self.fields.spec)[1]
         if not structs:
             return {}
-        indices = self._numbers(indices)
+        indices = self._checked(indices)
         parts = []
         for child, rows, own in self._by_child(indices):
             found = self.fields.completed(child, mix.children[child].host_field_records(own), len(rows))
             parts.append((rows, {name: found[name] for name in structs}))
-        host_fields: dict[str, np.ndarray] = in_place(parts, len(indices), structs)
+        host_fields: dict[str, np.ndarray] = _in_place(parts, len(indices), structs)
         return host_fields
 
     def elements(self, children: Children, indices: Any) -> list[Any]:
-        """The records at concrete ``indices``, each by itself."""
+        """Return the records at concrete ``indices`` as single elements."""
         elements: list[Any] = [None] * len(indices)
-        for child, rows, own in self._by_child(self._numbers(indices)):
+        for child, rows, own in self._by_child(self._checked(indices)):
             for row, element in zip(rows.tolist(), children[child].get_elements(own), strict=True):
                 elements[row] = self.fields.element(child, element)
         return elements
 
     def verify(self, children: Children, indices: Any) -> Verified:
-        """See `MixDataSourcesNode.verify_records`."""
-        parts = [children[child].verify_records(own) for child, _, own in self._by_child(self._numbers(indices))]
+        """Return which of the records at ``indices`` cannot be read; errors name the children's record indices."""
+        parts = [children[child].verify_records(own) for child, _, own in self._by_child(self._checked(indices))]
         return sum(parts, Verified(0, 0))
 
-    def read(self, mix: Any, position: int, size: int) -> tuple[Batch, int]:
-        """(the next records of a mixture with streams, how many): ``size``, or what is left of it."""
-        keys = child_keys(np.asarray(mix.order_key_data()), len(mix.children))
-
-        def read_own(child: int, first: int, count: int) -> Batch:
-            own = np.asarray(mix.children[child].record_indices_at(first, count, keys[child]), np.int64)
-            return self._read(mix, child, own, may_compile=True)
-
-        found, size = self.stream.parts(mix.children, position, size, read_own)
-        parts = ((rows, self.fields.completed(child, batch, len(rows))) for child, rows, batch in found)
-        return in_place(parts, size, self.fields.spec), size
-
-    # -- inside ---------------------------------------------------------------------------------------------------------
-
-    def _numbers(self, indices: Any) -> np.ndarray:
-        return record_numbers(indices, int(self.offsets[-1]), self.title).astype(np.int64)
-
-    def _by_child(self, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """(child, its rows, its own record indices there) for each child that has some of ``indices``."""
-        which = np.searchsorted(self.offsets[1:], indices, side="right")
-        small = np.int16 if len(self.offsets) < _FEW else np.int32  # which NumPy sorts several times faster
-        for child, rows in by_child(which.astype(small)):
-            yield child, rows, indices[rows] - self.offsets[child]
-
-    def _read(self, mix: Any, child: int, indices: np.ndarray, *, may_compile: bool) -> Batch:
+    def read_child(self, mix: Mixture, child: int, indices: np.ndarray, *, may_compile: bool = True) -> Batch:
+        """Return the records of one child at ``indices`` of its own, read by the host; an error gets a note with the child."""
         source = mix.children[child]
         substituted = source.get_operation_stats()["skipped_count"]
         try:
@@ -186,9 +189,37 @@ class Mixed:
         mix.note_substituted(source.get_operation_stats()["skipped_count"] - substituted)
         return batch
 
+    def merged(self, parts: Iterable[tuple[int, np.ndarray, Batch]], size: int) -> Batch:
+        """Return one batch of ``size`` records from (child, its rows in the batch, its records) of each child."""
+        return _in_place(
+            ((rows, self.fields.completed(child, batch, len(rows))) for child, rows, batch in parts),
+            size,
+            self.fields.spec,
+        )
+
+    # -- inside ---------------------------------------------------------------------------------------------------------
+
+    def _checked(self, indices: Any) -> np.ndarray:
+        return record_numbers(indices, int(self.offsets[-1]), self.title).astype(np.int64)
+
+    def _by_child(self, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Yield (child, its rows, its own record indices there) for each child that has some of ``indices``."""
+        which = np.searchsorted(self.offsets[1:], indices, side="right")
+        small = np.int16 if len(self.offsets) < _FEW else np.int32  # NumPy sorts int16 several times faster than int64
+        for child, rows in by_child(which.astype(small)):
+            yield child, rows, indices[rows] - self.offsets[child]
+
+
+Mixed = MixedChildren  # its name in pickles of version 0.1.0
+
 
 def checked_children(sources: Any, config: MixDataSourcesConfig, title: str) -> list[DataSourceModule]:
-    """The children as a list; refused if they are none, or others than the config says."""
+    """Return the children as a list.
+
+    Raises:
+        TypeError: ``sources`` are no sources.
+        ValueError: The sources contradict the config, or a stream is given twice.
+    """
     if isinstance(sources, Mapping):
         sources = list(sources.values())
     if isinstance(sources, str | DataSourceModule) or not isinstance(sources, Sequence):
@@ -211,19 +242,23 @@ def checked_children(sources: Any, config: MixDataSourcesConfig, title: str) -> 
     return list(sources)
 
 
-def fingerprint_of(mix: "MixDataSourcesNode", own: Mapping[str, Any]) -> dict[str, Any]:
-    """What a saved state must find again, each child's under its name; of children with keys from the mixture, no seed."""
+def fingerprint_of(mix: Mixture, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fingerprint of a mixture: ``own`` entries, the shares and rules, and each child's entries under its name.
+
+    A child that gets its key from the mixture contributes no seed.
+    """
+    mixed = mix.mixed
     of_children = {
         f"{name}.{entry}": value
-        for name, child in zip(mix.names, mix.children, strict=True)
+        for name, child in zip(mixed.names, mix.children, strict=True)
         for entry, value in child.fingerprint().items()
         if entry != "element_spec" and not (entry == "seed" and child.access != "stream")
     }
-    fill = [{name: value.tolist() for name, value in constants.items()} for constants in mix.fields.constants]
+    fill = [{name: value.tolist() for name, value in constants.items()} for constants in mixed.fields.constants]
     return {
         **own,
-        "names": list(mix.names),
-        "shares": list(map(str, mix.timeline.shares.fractions)),
+        "names": list(mixed.names),
+        "shares": list(map(str, mixed.timeline.shares.fractions)),
         "stop": mix.config.stop,
         "rounds": list(mix.config.rounds),
         "fill": fill,
@@ -231,8 +266,7 @@ def fingerprint_of(mix: "MixDataSourcesNode", own: Mapping[str, Any]) -> dict[st
     }
 
 
-def _are_joined(children: Children, fields: Fields) -> bool:
-    """Whether there is a table of all records to make: not of one child, which has it, nor of streams, which have none."""
+def _need_table(children: Children, fields: Fields) -> bool:
     return (len(children) > 1 or fields.adds) and all(child.access != "stream" for child in children)
 
 
@@ -273,7 +307,7 @@ def _require_ends(config: MixDataSourcesConfig, children: Children, lengths: Seq
                 f"sampling='categorical' draws records at random, and child {name!r} of {title} is a stream; "
                 "take 'proportional'"
             )
-        if config.sampling == "categorical" and length != child.num_records and drawing(child) is None:
+        if config.sampling == "categorical" and length != child.num_records and nested_draw(child) is None:
             raise ValueError(
                 f"sampling='categorical' draws from all records, and child {name!r} of {title} serves a part of them only; "
                 "take 'proportional'"
@@ -302,3 +336,31 @@ def _traced_position(start: Any) -> jax.Array:
             f"position {position} is past what 32-bit positions under jit can address; iterate from Python"
         )
     return jnp.asarray(position, np.int32)
+
+
+def _in_place(parts: Iterable[tuple[np.ndarray, Batch]], size: int, spec: ElementSpec) -> Batch:
+    """Return one batch of ``size`` records from (rows, batch of a child) of each child.
+
+    The batch of a child that has all rows is returned without a copy.
+    """
+    structs, form = jax.tree.flatten(spec)
+    columns: list[np.ndarray] | None = None
+    for rows, batch in parts:
+        leaves = jax.tree.leaves(batch)
+        if len(rows) == size:
+            return jax.tree.unflatten(form, [_as_host(leaf, s) for leaf, s in zip(leaves, structs, strict=True)])
+        if columns is None:
+            columns = [_empty((size, *struct.shape), struct.dtype) for struct in structs]
+        for column, leaf in zip(columns, leaves, strict=True):
+            column[rows] = leaf
+    if columns is None:
+        columns = [_empty((size, *struct.shape), struct.dtype) for struct in structs]
+    return jax.tree.unflatten(form, columns)
+
+
+def _as_host(leaf: Any, struct: jax.ShapeDtypeStruct) -> np.ndarray:
+    return np.ascontiguousarray(leaf, struct.dtype)
+
+
+def _empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    return np.empty(shape, dtype) if dtype.hasobject else aligned_empty(shape, dtype)

@@ -1,15 +1,13 @@
-"""What a mixture will serve, told before anything is read."""
+"""The plan of a run of a mixture, as a table in text; made from lengths and shares, before any record is read."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from ._order import Drawn
-
-if TYPE_CHECKING:
-    from ._source import MixDataSourcesNode
+from .children import Mixture
+from .order import CategoricalOrder
 
 _COLUMNS: Final = ("child", "share", "records", "of", "epochs", "at its end")
-_NUMBERS: Final = {2, 3, 4}
+_RIGHT_ALIGNED: Final = {2, 3, 4}
 _ENDS: Final = {
     "total": "as many records as its children have",
     "first_exhausted": "the first child that is exhausted",
@@ -17,11 +15,11 @@ _ENDS: Final = {
 }
 
 
-def plan_of(mix: "MixDataSourcesNode", num_epochs: int | None) -> str:
-    """Records and epochs by child in a run, when each child ends, and what ends the mixture."""
+def plan_of(mix: Mixture, num_epochs: int | None) -> str:
+    """Return the plan: records and epochs by child, the end of each child, and the end of an epoch of the mixture."""
     length, title = mix.epoch_length, f"{mix.title}, {mix.config.sampling}"
     if length is None:
-        total = mix.timeline.shares.denominator
+        total = mix.mixed.timeline.shares.denominator
         heading = f"{title}: without a length; by child, of the first {total:,} records:"
     else:
         total = length * (num_epochs or 1)
@@ -30,29 +28,29 @@ def plan_of(mix: "MixDataSourcesNode", num_epochs: int | None) -> str:
     return "\n".join([heading, *_aligned([_COLUMNS, *_rows_at(mix, total, "")]), *_remarks(mix)])
 
 
-def _rows_at(mix: "MixDataSourcesNode", position: int, prefix: str) -> Iterator[tuple[str, ...]]:
-    names, shares = mix.names, mix.timeline.shares
-    expected = isinstance(mix.mixing, Drawn)
-    if expected:
+def _rows_at(mix: Mixture, position: int, prefix: str) -> Iterator[tuple[str, ...]]:
+    names, shares = mix.mixed.names, mix.mixed.timeline.shares
+    is_random = isinstance(mix.mixed.mixing, CategoricalOrder)
+    if is_random:
         counts = [position * numerator / shares.denominator for numerator in shares.numerators]
     else:
-        counts = [int(count) for count in mix.timeline.counts(position)]
+        counts = [int(count) for count in mix.mixed.timeline.counts(position)]
     for number, child in enumerate(mix.children):
         count, own = counts[number], child.epoch_length
         yield (
             f"{prefix}{names[number]}",
             str(shares.fractions[number]),
-            f"about {count:,.0f}" if expected else f"{count:,}",
+            f"about {count:,.0f}" if is_random else f"{count:,}",
             "?" if own is None else f"{own:,}",
             f"{count / own:.2f}" if own else "?",
-            "drawn at random" if expected else _end_of(mix, number),
+            "drawn at random" if is_random else _end_of(mix, number),
         )
-        if isinstance(child, type(mix)) and not expected:
+        if isinstance(child, type(mix)) and not is_random:
             yield from _rows_at(child, int(count), f"{prefix}{names[number]}.")
 
 
-def _end_of(mix: "MixDataSourcesNode", child: int) -> str:
-    ending, timeline = mix.timeline.endings[child], mix.timeline
+def _end_of(mix: Mixture, child: int) -> str:
+    ending, timeline = mix.mixed.timeline.endings[child], mix.mixed.timeline
     if child not in timeline.served:
         return "never served"
     if ending.length is None:
@@ -69,25 +67,25 @@ def _end_of(mix: "MixDataSourcesNode", child: int) -> str:
     return f"after record {position:,}; {then}"
 
 
-def _remarks(mix: "MixDataSourcesNode") -> Iterator[str]:
-    shares, length = mix.timeline.shares, mix.epoch_length
-    if shares.off:
+def _remarks(mix: Mixture) -> Iterator[str]:
+    shares, length = mix.mixed.timeline.shares, mix.epoch_length
+    if shares.max_error:
         yield (
-            f"The weights are rounded to {shares.denominator:,}ths, by {shares.off:.1g} at most: no common denominator up to "
-            "2^20 holds them."
+            f"The weights are rounded to {shares.denominator:,}ths, by {shares.max_error:.1g} at most: no common denominator "
+            "up to 2^20 holds them."
         )
     if length is None:
-        ends = mix.timeline.stop == "first_exhausted"
+        ends = mix.mixed.timeline.stop == "first_exhausted"
         yield "It ends with the first child that is exhausted." if ends else "It does not end: its children repeat."
     else:
-        yield f"An epoch ends after {length:,} records: {_ENDS[mix.timeline.stop]}."
+        yield f"An epoch ends after {length:,} records: {_ENDS[mix.mixed.timeline.stop]}."
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [
-            cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
+            cell.rjust(width) if column in _RIGHT_ALIGNED else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         yield "  ".join(cells).rstrip()

@@ -1,4 +1,4 @@
-"""What can be set on a memory source."""
+"""The config of a memory source."""
 
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -21,7 +21,7 @@ _ONE_SHARD: Final = {"properties": {"shard_id": {"maximum": 0}}}
 
 
 class MemorySourceConfig(SourceConfig):
-    """Settings of a `MemorySource`."""
+    """Config of a `MemorySource`."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"type": "memory", "path": "train.npz", "shuffle": True}]}
@@ -32,11 +32,11 @@ class MemorySourceConfig(SourceConfig):
         default=False, description="Serve each epoch in a shuffled order; makes the source stochastic."
     )
     cache_size: NonNegative = Field(
-        default=0, description="Gathered batches that are kept, those used last; 0 keeps none."
+        default=0, description="Number of gathered batches that are kept, the most recently used ones; 0 keeps none."
     )
     prefetch_size: NonNegative = Field(
         default=0,
-        description="Elements that a loop over the source prepares ahead, in one go with the next; 0 is none.",
+        description="Elements that a loop over the source reads ahead, together with the next one; 0 reads none ahead.",
     )
     track_metadata: Flag = Field(
         default=False, description="Make get_with_metadata and get_batch_with_metadata available."

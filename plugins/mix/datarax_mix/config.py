@@ -1,4 +1,4 @@
-"""What can be set on a mixture, and what of it cannot work."""
+"""The config of a mixture, and the checks of it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from datarax_core.config import NOT_NULL, Count, Name, SourceConfig, given_or, having, never, only_if, plugin_schema
 from datarax_core.registry import AnySource
 
-from ._fractions import LARGEST, normalised
-from ._timeline import Stop
+from .shares import LARGEST, normalised
+from .timeline import Stop
 
 MIX_STREAM: Final = "mix"
 
 AtEnd = Literal["repeat", "drop"] | Count
-"""What a child does at the end of its epoch: begin the next one, or drop out; a number is how many epochs it serves first."""
+"""The end of a child's epoch: begin the next one, or drop out; a number is the epochs after which the child drops out."""
 
 Real = Annotated[float, Field(strict=True)]
 
@@ -45,14 +45,14 @@ _ARE_NAMED: Final = {
 
 
 def _schema(item: Mapping[str, Any], alone: Mapping[str, Any], **rules: Any) -> WithJsonSchema:
-    """Something that stands ``alone``, a list, or a mapping whose keys are the names of the children."""
+    """Return the schema of one value for all children (``alone``), a list, or a mapping by the children's names."""
     listed = {"type": "array", "items": item}
     named = {"type": "object", "propertyNames": {"minLength": 1}, "additionalProperties": item}
     return WithJsonSchema({"anyOf": [alone, listed, named], **rules})
 
 
 def _by_key(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    """The values of a mapping as a tuple; what is wrong with one is placed at its key."""
+    """Validate the values of a mapping as a tuple; an error in a value is reported at the value's key."""
     if not isinstance(value, Mapping) or "type" in value:
         return handler(value)
     keys = list(value)
@@ -70,7 +70,7 @@ def _at_key(error: ErrorDetails, keys: Sequence[Any]) -> InitErrorDetails:
 
 
 class MixDataSourcesConfig(SourceConfig):
-    """Settings of a `MixDataSourcesNode`.
+    """Config of a `MixDataSourcesNode`.
 
     ``sources``, ``weights`` and ``at_end`` may be mappings whose keys are the names of the children.
     """
@@ -93,7 +93,7 @@ class MixDataSourcesConfig(SourceConfig):
 
     type: Literal["mix"] = "mix"
     names: Annotated[tuple[Name, ...], Field(json_schema_extra={"uniqueItems": True})] | None = Field(
-        default=None, description="What the children are called; else 0, 1, ..."
+        default=None, description="Names of the children; 0, 1, ... if not given."
     )
     sources: Annotated[
         tuple[AnySource, ...] | None,
@@ -129,7 +129,7 @@ class MixDataSourcesConfig(SourceConfig):
     )
     at_end: Annotated[AtEnd | tuple[AtEnd, ...], _schema(_END, _END)] = Field(
         default="repeat",
-        description="What a child does at its end, for all or for each: repeat, drop, or epochs to serve.",
+        description="At the end of a child, one value for all or one for each: repeat, drop, or the epochs to serve.",
     )
     fill: dict[Name, Any] = Field(default={}, description="Values for fields that some children do not have.")
     source_field: Name | None = Field(
@@ -238,25 +238,25 @@ class MixDataSourcesConfig(SourceConfig):
 
     @property
     def count(self) -> int:
-        """How many children there are."""
+        """Number of children."""
         return self.num_sources or 0
 
     @property
     def child_names(self) -> tuple[str, ...]:
-        """What the children are called: their names, or their numbers."""
+        """Names of the children; their numbers if they have no names."""
         return self.names or tuple(map(str, range(self.count)))
 
     @property
     def rounds(self) -> tuple[int | None, ...]:
-        """For each child, after how many of its epochs it drops out; None if it never does."""
+        """For each child, the epochs after which it drops out; None if it never drops out."""
         at_end = self.at_end if isinstance(self.at_end, tuple) else (self.at_end,) * self.count
         return tuple({"repeat": None, "drop": 1}[end] if isinstance(end, str) else end for end in at_end)
 
     def with_names(self, names: Sequence[str]) -> Self:
-        """The same, for children that were given by name.
+        """Return the config with the names of children that were given by name.
 
         Raises:
-            ValueError: They are called otherwise already.
+            ValueError: The config has other names.
         """
         if self.names is None:
             return self.model_copy(update={"names": tuple(names)})
