@@ -78,7 +78,7 @@ class MixDataSourcesNode(DataSourceModule):
         self._reading: IndexedReading | StreamReading = reading_of(children, self._mixed)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]  # nnx's
+        super().__setstate__(state)
         earlier = vars(self._mixed).pop("stream", None)  # in pickles of version 0.1.0, also of mixtures without streams
         if earlier is not None:
             reading = reading_of(self.children, self._mixed)
