@@ -7,7 +7,8 @@ import msgpack
 import numpy as np
 from _measure import Row, against
 
-from datarax_arrayrecord.decoders import ArrayDecoder, ExampleDecoder, MsgpackDecoder, _example_wire
+from datarax_arrayrecord.decoders import ArrayDecoder, ExampleDecoder, MsgpackDecoder
+from datarax_arrayrecord.decoders.example_wire import Example
 from datarax_core.registry import Decoder
 
 RECORDS, CALLS = 256, 3
@@ -60,14 +61,14 @@ def copied(records: list[bytes]) -> tuple[np.ndarray, ...]:
 def parsed_by_protobuf(records: list[bytes]) -> None:
     """Messages, of which nothing is read."""
     for record in records:
-        _example_wire.Example.FromString(record)
+        Example.FromString(record)
 
 
 def read_by_protobuf(records: list[bytes]) -> dict[str, np.ndarray]:
     """Messages, and their two features as arrays."""
     images, labels = np.empty((len(records), 32, 32, 3), np.uint8), np.empty(len(records), np.int64)
     for row, record in enumerate(records):
-        feature = _example_wire.Example.FromString(record).features.feature
+        feature = Example.FromString(record).features.feature
         images[row] = np.frombuffer(feature["image"].bytes_list.value[0], np.uint8).reshape(32, 32, 3)
         labels[row] = feature["label"].int64_list.value[0]
     return {"image": images, "label": labels}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datarax_arrayrecord.decoders import ExampleDecoder
-from datarax_arrayrecord.decoders import _example_wire as wire
+from datarax_arrayrecord.decoders import example_wire as wire
 
 VALUES = {
     "bytes_list": st.binary(max_size=300),

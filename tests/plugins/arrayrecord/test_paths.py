@@ -10,7 +10,7 @@ import pytest
 from record_files import Numbers, ids, record, source_of, write, write_numbers
 
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
-from datarax_arrayrecord._paths import data_files, shard_path, without_shard
+from datarax_arrayrecord.paths import data_files, shard_path, without_shard
 from datarax_core import ConfigError, DataFileError, build_source
 from datarax_core.registry.pipeline_config import load_config
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_files import ids, record, source_of, write, write_numbers
 
-from datarax_arrayrecord._file_order import FileOrder
+from datarax_arrayrecord.reading import FileOrder
 from datarax_core.order.order import Order
 
 COUNTS = st.lists(st.integers(0, 40), min_size=1, max_size=7).filter(any)

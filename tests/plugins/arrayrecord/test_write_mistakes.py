@@ -14,7 +14,7 @@ import pytest
 
 import datarax_arrayrecord
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
-from datarax_arrayrecord._staging import Target, staged
+from datarax_arrayrecord.writing.staging import Target, staged
 from datarax_core import (
     DataSourceModule,
     PluginNotFoundError,

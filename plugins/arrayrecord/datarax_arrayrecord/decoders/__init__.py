@@ -1,9 +1,13 @@
-"""Decoders of ArrayRecord files: from the bytes of records to arrays, and back."""
+"""Decoders of records: from the bytes of many records to arrays of a batch, and back.
 
-from ._array import ArrayDecoder
-from ._example import ExampleDecoder
-from ._msgpack import MsgpackDecoder
-from ._npz import NpzDecoder
-from ._raw import RawDecoder
+A decoder module defines one format and the fields that its config declares; `fields` and `dtypes` are what the formats share.
+Imports `records`, `registry` and `config` of core, and nothing of the plugin.
+"""
 
-__all__ = ["ArrayDecoder", "ExampleDecoder", "MsgpackDecoder", "NpzDecoder", "RawDecoder"]
+from .array import ArrayDecoder
+from .example import ExampleDecoder
+from .msgpack import MsgpackDecoder
+from .npz import NpzDecoder
+from .raw import RECORD_FIELD, RawDecoder
+
+__all__ = ["RECORD_FIELD", "ArrayDecoder", "ExampleDecoder", "MsgpackDecoder", "NpzDecoder", "RawDecoder"]

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from datarax_arrayrecord.paths import is_remote
 from datarax_core.errors import DataFileError
 from datarax_core.sources import FileTable, Stamp, require_file
 
-from ._paths import is_remote
-from ._reader import FileReader
+from .reader import FileReader
 
 
 def table_of(paths: Sequence[str]) -> FileTable:

@@ -9,7 +9,7 @@ import numpy as np
 from datarax_core.records import Batch, ElementSpec, named_fields
 from datarax_core.registry import Decoder
 
-FIELD = "record"
+RECORD_FIELD = "record"
 
 
 class RawDecoder(Decoder):
@@ -19,13 +19,13 @@ class RawDecoder(Decoder):
 
     def element_spec(self) -> ElementSpec:
         """One field of objects."""
-        return {FIELD: jax.ShapeDtypeStruct((), np.dtype(object))}
+        return {RECORD_FIELD: jax.ShapeDtypeStruct((), np.dtype(object))}
 
     def decode(self, records: Sequence[bytes], spec: ElementSpec) -> Batch:  # noqa: ARG002 - there is one only
         """object (k,): the records."""
         column = np.empty(len(records), object)
         column[:] = records
-        return {FIELD: column}
+        return {RECORD_FIELD: column}
 
     def encode(self, batch: Batch) -> list[bytes]:
         """The records.
@@ -33,10 +33,10 @@ class RawDecoder(Decoder):
         Raises:
             ValueError: There are other fields, or a record is no ``bytes``.
         """
-        if not isinstance(batch, dict) or batch.keys() != {FIELD}:
+        if not isinstance(batch, dict) or batch.keys() != {RECORD_FIELD}:
             found = ", ".join(sorted(named_fields(batch)))
-            raise ValueError(f"the decoder 'raw' writes one field, {FIELD!r}, of bytes, not the fields {found}")
-        for record in batch[FIELD]:
+            raise ValueError(f"the decoder 'raw' writes one field, {RECORD_FIELD!r}, of bytes, not the fields {found}")
+        for record in batch[RECORD_FIELD]:
             if not isinstance(record, bytes):
                 raise ValueError(f"the decoder 'raw' writes records that are bytes, not {record!r:.80}")  # noqa: TRY004
-        return list(batch[FIELD])
+        return list(batch[RECORD_FIELD])

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from ._paths import SUFFIXES, is_remote, shard_path, without_shard
-from ._sidecar import sidecar_path
+from datarax_arrayrecord.paths import SUFFIXES, is_remote, shard_path, without_shard
+from datarax_arrayrecord.sidecar import sidecar_path
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from datarax_core.records import Batch, ElementSpec, check_batch
 from datarax_core.registry import Decoder
 from datarax_core.sources import DataSourceModule, FileTable, OpenFiles, Verified, reason_of, verified
 
-from ._faults import Policy, Substitutes, excluded_records
-from ._reader import FileReader, ReadError
+from .bad_records import Policy, Substitutes, excluded_records
+from .reader import FileReader, ReadError
 
 
-class Records:
+class RecordReader:
     """Shared by the copies of a source; compared by identity, and outside of every graph. Pickles; readers are opened anew.
 
     Args:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-from ._dtypes import AnyArray
-from ._example_steps import step_through
-from ._example_values import Column, Wanted
-from ._example_wire import Entry, Payload, entries, header, parsed
+from .dtypes import AnyArray
+from .example_values import Column, Wanted
+from .example_wire import Entry, Payload, entries, header, parsed, varint
 
 _CHUNK: Final = 1 << 19
 """Bytes that are joined at a time: they are in the processor's cache still when they are copied to their columns."""
@@ -27,6 +27,14 @@ _IN_STEP: Final = 24
 _TRIES: Final = 4
 """Layouts that are tried before the rest is read in the next way."""
 
+_WORD: Final = 8  # bytes that are read at once: a tag and a length, or more of what follows
+_MOST: Final = 4  # bytes of a length, which then is below a quarter of a gigabyte
+_LEAST: Final = np.array([0, 0, 1 << 7, 1 << 14, 1 << 21])
+"""The least length that is written in so many bytes."""
+
+
+_Places: TypeAlias = npt.NDArray[np.int64]
+_Flags: TypeAlias = npt.NDArray[np.bool_]
 _Put: TypeAlias = Callable[[Sequence[bytes], list[int], list[Entry], Mapping[str, Column]], list[int]]
 
 
@@ -141,13 +149,13 @@ def _put_in_step(
 ) -> list[int]:
     """Put in the rows whose records have these features in this order, of whatever length; the others, untouched."""
     chosen = [records[row] for row in rows]
-    joined, is_alike, spans = step_through(chosen, layout)
+    joined, is_alike, spans = _step_through(chosen, layout)
     left: list[int] = []
     if not is_alike.all():
         left = np.asarray(rows)[~is_alike].tolist()
         rows = np.asarray(rows)[is_alike].tolist()
         spans = [(starts[is_alike], stops[is_alike]) for starts, stops in spans]
-    if not rows:  # lengths that `entries` reads, and `step_through` does not
+    if not rows:  # lengths that `entries` reads, and `_step_through` does not
         return left
     for entry, (starts, stops) in zip(layout, spans, strict=True):
         if column := made.get(entry.name):
@@ -175,3 +183,78 @@ def _put_defaults(rows: list[int], found: Sequence[str], made: Mapping[str, Colu
     for name, column in made.items():
         if name not in found:
             column.put_default(rows, sorted(found))
+
+
+def _step_through(
+    records: Sequence[bytes], layout: Sequence[Entry]
+) -> tuple[bytes, _Flags, list[tuple[_Places, _Places]]]:
+    """The records joined, which of them are like ``layout``, and for each feature from where to where its payload stands.
+
+    A record is like it that has features of the same names and kinds in the same order, and nothing else.
+    """
+    longest = max(len(entry.prefix) for entry in layout)
+    joined = b"".join([*records, bytes(longest + 4 * _WORD)])  # an entry begins in its record, if it ends anywhere
+    ends = np.cumsum(np.fromiter(map(len, records), np.int64, len(records)))
+    begins = np.concatenate([[0], ends[:-1]])
+    words = np.ndarray((len(joined) - _WORD + 1,), "<i8", joined, 0, (1,))
+    at, length, is_alike = _tagged(words, begins, 0x0A)
+    is_alike &= (at + length == ends) & (length >= _LEAST[at - begins - 1])
+    spans = []
+    for entry in layout:
+        inner, length, is_entry = _tagged(words, at, 0x0A)
+        stop = np.minimum(inner + length, ends)
+        is_alike &= is_entry & (stop == inner + length)
+        expected = _expected(entry)
+        if (length == expected).all():
+            is_alike &= _holds(joined, at, entry.prefix)
+            start = at + len(entry.prefix)
+        else:
+            start, holds = _into(joined, words, inner, stop, entry)
+            is_alike &= holds
+        spans.append((start, stop))
+        at = stop
+    is_alike &= at == ends
+    return joined, is_alike, spans
+
+
+def _expected(entry: Entry) -> int:
+    """What the length of the entry says."""
+    whole = len(entry.prefix) + entry.stop - entry.start
+    return next((whole - 1 - width for width in range(1, 6) if entry.prefix[width] < 0x80), -1)
+
+
+def _into(joined: bytes, words: AnyArray, inner: _Places, stop: _Places, entry: Entry) -> tuple[_Places, _Flags]:
+    """Where the payload of entries of any length starts, and which of them are of this name and kind."""
+    key = b"\x0a" + varint(len(entry.name.encode())) + entry.name.encode()
+    holds = _holds(joined, inner, key)
+    at = inner + len(key)
+    for tag in (0x12, entry.kind, 0x0A):  # the feature, the list in it, and the payload of that
+        at, length, is_tag = _tagged(words, at, tag)
+        holds &= is_tag & (at + length == stop)
+    return at, holds
+
+
+def _tagged(words: AnyArray, at: _Places, tag: int) -> tuple[_Places, _Places, _Flags]:
+    """Where what has this tag starts, how long it is, and where that can be said."""
+    word = words[at]
+    is_tag = (word & 0xFF) == tag
+    word >>= 8
+    length, more = word & 0x7F, word & 0x80
+    at = at + 2
+    for place in range(1, _MOST):
+        if not more.any():
+            return at, length, is_tag
+        word >>= 8
+        more >>= 7
+        length += ((word & 0x7F) << (7 * place)) * more
+        at += more
+        more = (word & 0x80) * more
+    return at, length, is_tag & (more == 0)
+
+
+def _holds(joined: bytes, at: _Places, expected: bytes) -> _Flags:
+    """Where these bytes stand."""
+    size = len(expected)
+    windows = np.ndarray((len(joined) - size + 1, size), np.uint8, joined, 0, (1, 1))
+    holds: _Flags = (windows[at] == np.frombuffer(expected, np.uint8)).all(axis=1)
+    return holds

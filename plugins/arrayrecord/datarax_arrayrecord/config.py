@@ -22,7 +22,7 @@ from datarax_core.config import (
 )
 from datarax_core.registry import AnyDecoder
 
-from ._paths import is_remote
+from .paths import is_remote
 
 DEFAULT_SEED: Final = 42
 

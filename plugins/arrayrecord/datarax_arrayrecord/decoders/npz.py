@@ -13,9 +13,9 @@ from pydantic import Field
 from datarax_core.config import Flag
 from datarax_core.records import Batch, nested_fields
 
-from ._dtypes import AnyArray, is_number, little_endian, native
-from ._fields import LARGEST, columns_of, require_names
-from ._named_values import NamedValuesDecoder, ValueField
+from .dtypes import AnyArray, is_number, little_endian, native
+from .fields import LARGEST, columns_of, require_names
+from .named_values import NamedValuesDecoder, ValueField
 
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can hold: the same record has the same bytes
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

@@ -7,24 +7,24 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+from datarax_arrayrecord.config import ArrayRecordSourceConfig
+from datarax_arrayrecord.decoders import RawDecoder
+from datarax_arrayrecord.paths import data_files, is_remote
+from datarax_arrayrecord.sidecar import decoder_beside
 from datarax_core.sources import FileTable
 
-from ._config import ArrayRecordSourceConfig
-from ._faults import Policy
-from ._files import fingerprint_of, table_of
-from ._paths import data_files, is_remote
-from ._records import Records
-from ._sidecar import decoder_beside
-from .decoders import RawDecoder
+from .bad_records import Policy
+from .files import fingerprint_of, table_of
+from .record_reader import RecordReader
 
 PathsLike = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
-class Opened:
+class FileSet:
     """The records of a source, and what was asked for. Shared by its copies, and outside of every graph."""
 
     def __init__(
-        self, config: ArrayRecordSourceConfig, given: tuple[str, ...], table: FileTable, records: Records
+        self, config: ArrayRecordSourceConfig, given: tuple[str, ...], table: FileTable, records: RecordReader
     ) -> None:
         self.given = given
         self.table = table
@@ -59,7 +59,7 @@ class Opened:
 _OF_RECORDS = ("decoder", "on_error", "max_errors", "quarantine", "exclude", "max_open_files")
 
 
-def opened(config: ArrayRecordSourceConfig, paths: PathsLike | Opened | None, title: str) -> Opened:
+def open_file_set(config: ArrayRecordSourceConfig, paths: PathsLike | FileSet | None, title: str) -> FileSet:
     """The files of a config, or of ``paths``; of another source's those themselves, unless the config reads them otherwise.
 
     Raises:
@@ -67,7 +67,7 @@ def opened(config: ArrayRecordSourceConfig, paths: PathsLike | Opened | None, ti
         ValueError: There are two of them, or none.
         OSError, DataFileError, ConfigError: See `data_files`, `table_of`, `decoder_beside`, `excluded_records`.
     """
-    if isinstance(paths, Opened):
+    if isinstance(paths, FileSet):
         if config.paths is None or config.paths == paths.given:
             return paths if paths.fits(config) else _opened(config, paths.given, paths.table)
         paths = None
@@ -83,14 +83,14 @@ def opened(config: ArrayRecordSourceConfig, paths: PathsLike | Opened | None, ti
     return _opened(config, wanted, table_of(data_files(wanted)))
 
 
-def _opened(config: ArrayRecordSourceConfig, given: tuple[str, ...], table: FileTable) -> Opened:
+def _opened(config: ArrayRecordSourceConfig, given: tuple[str, ...], table: FileTable) -> FileSet:
     decoder = config.decoder or decoder_beside(table.paths) or RawDecoder()
     quarantine = config.quarantine and str(Path.cwd() / config.quarantine)  # wherever this process goes
     policy = Policy(config.max_errors, quarantine) if config.on_error == "substitute" else None
     if policy is not None:
         policy.require_place()
-    records = Records(table, decoder, exclude=config.exclude, policy=policy, limit=config.max_open_files)
-    return Opened(config, given, table, records)
+    records = RecordReader(table, decoder, exclude=config.exclude, policy=policy, limit=config.max_open_files)
+    return FileSet(config, given, table, records)
 
 
 def _texts(paths: Any, title: str) -> tuple[str, ...]:

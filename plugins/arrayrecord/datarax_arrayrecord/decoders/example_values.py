@@ -9,8 +9,8 @@ import numpy as np
 
 from datarax_core.records import aligned_empty
 
-from ._dtypes import AnyArray, invalid_byte, limits
-from ._example_wire import BYTES, FLOATS, LISTS, Payload
+from .dtypes import AnyArray, invalid_byte, limits
+from .example_wire import BYTES, FLOATS, LISTS, Payload
 
 Rows: TypeAlias = "slice | list[int] | AnyArray"
 _OBJECT = np.dtype(object)

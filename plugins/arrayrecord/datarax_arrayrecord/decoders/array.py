@@ -9,8 +9,8 @@ from pydantic import ConfigDict, Field, field_validator
 from datarax_core.records import Batch, ElementSpec, aligned_empty, nested_fields
 from datarax_core.registry import Decoder
 
-from ._dtypes import FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, little_endian, name_of
-from ._fields import DECLARED, LARGEST, ArrayField, columns_of, flat, require_names
+from .dtypes import FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, little_endian, name_of
+from .fields import DECLARED, LARGEST, ArrayField, columns_of, flat, require_names
 
 _CHUNK: Final = 1 << 19
 """Bytes that are joined at a time: few enough to be in the processor's cache still when they are copied to their columns."""

@@ -16,11 +16,10 @@ from datarax_core.records import Batch, ElementSpec
 from datarax_core.registry import Decoder
 from datarax_core.sources import DataSourceModule, LocalFilesOnlyMixin, Verified, Written
 
-from ._config import DEFAULT_SEED, ArrayRecordSourceConfig
-from ._file_order import FileOrder
-from ._opening import Opened, opened
-from ._writing import DEFAULT_COMPRESSION, write
-from .decoders._raw import FIELD, RawDecoder
+from .config import DEFAULT_SEED, ArrayRecordSourceConfig
+from .decoders import RECORD_FIELD, RawDecoder
+from .reading import FileOrder, FileSet, open_file_set
+from .writing import DEFAULT_COMPRESSION, write
 
 
 class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
@@ -54,7 +53,7 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
     def __init__(
         self,
         config: ArrayRecordSourceConfig,
-        paths: str | PathLike[str] | list[str] | tuple[str, ...] | Opened | None = None,
+        paths: str | PathLike[str] | list[str] | tuple[str, ...] | FileSet | None = None,
         *,
         rngs: nnx.Rngs | None = None,
         name: str | None = None,
@@ -65,7 +64,7 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
             rngs = nnx.Rngs(config.seed)
         super().__init__(config, rngs=rngs, name=name)
         self.set_random_order(config.shuffle or config.shuffle_files)
-        self._opened = opened(config, paths, self.title)
+        self._opened = open_file_set(config, paths, self.title)
         self._loop = _Loop()
 
     @classmethod
@@ -277,7 +276,7 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
 
     def _undecoded(self, indices: np.ndarray) -> list[bytes]:
         if self.config.cacheable:
-            return list(self.fetch(self._record_numbers(indices))[FIELD])
+            return list(self.fetch(self._record_numbers(indices))[RECORD_FIELD])
         stored, substituted = self._opened.records.bytes_of(self._record_numbers(indices), self)
         self.note_substituted(substituted)
         return stored

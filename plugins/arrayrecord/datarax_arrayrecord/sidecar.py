@@ -11,7 +11,7 @@ from datarax_core.errors import ConfigError
 from datarax_core.records import ElementSpec, describe
 from datarax_core.registry import AnyDecoder, Decoder
 
-from ._paths import is_remote, without_shard
+from .paths import is_remote, without_shard
 
 _FORMAT: Final = "datarax-arrayrecord"
 _VERSION: Final = 1

@@ -1,5 +1,6 @@
 """Records that are tf.train.Examples, without TensorFlow."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
@@ -11,12 +12,11 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_v
 from datarax_core.records import Batch, ElementSpec, nested_fields
 from datarax_core.registry import Decoder
 
-from ._dtypes import NUMBERS, AnyArray, DTypeName, dtype_rules, is_number, limits, little_endian
-from ._example_defaults import array_of, plain
-from ._example_rows import columns, features_of
-from ._example_values import Wanted
-from ._example_wire import BYTES, FLOATS, INTEGERS, Payload, record_of, varint, written
-from ._fields import DECLARED, LARGEST, ArrayField, columns_of, flat, require_names
+from .dtypes import NUMBERS, AnyArray, DTypeName, dtype_rules, is_number, limits, little_endian
+from .example_rows import columns, features_of
+from .example_values import Wanted
+from .example_wire import BYTES, FLOATS, INTEGERS, Payload, record_of, varint, written
+from .fields import DECLARED, LARGEST, ArrayField, columns_of, flat, require_names
 
 _TEXT: Final = ("bytes", "str")
 _OBJECT: Final = np.dtype(object)
@@ -51,8 +51,8 @@ class ExampleField(ArrayField):
     def _fitting(cls, default: Any, info: ValidationInfo) -> Any:
         if default is None or not {"dtype", "shape"} <= info.data.keys():
             return default
-        kept = plain(default)
-        array_of(kept, info.data["dtype"], info.data["shape"])
+        kept = _plain(default)
+        _default_array(kept, info.data["dtype"], info.data["shape"])
         return kept
 
     @property
@@ -179,7 +179,7 @@ class ExampleDecoder(Decoder):
                 yield Wanted(name, np.dtype(struct.dtype), tuple(struct.shape))
             return
         for name, field in self.fields.items():
-            default = None if field.default is None else array_of(field.default, field.dtype, field.shape)
+            default = None if field.default is None else _default_array(field.default, field.dtype, field.shape)
             yield Wanted(name, field.struct.dtype, field.shape, field.dtype == "str", default)
 
 
@@ -215,3 +215,60 @@ def _values(name: str, field: ExampleField, values: list[Any]) -> Payload:
         raise ValueError(f"field {name!r} is declared as {field.dtype}, and {_WHO} cannot write {odd[0]!r:.80} there")
     encoded = [value.encode() if isinstance(value, str) else value for value in values]
     return encoded[0] if len(encoded) == 1 else encoded
+
+
+def _plain(default: Any) -> Any:
+    """The default in terms of JSON, which has no NaN and no bytes: text stands for both."""
+    if isinstance(default, np.ndarray | np.generic):
+        default = default.tolist()
+    if isinstance(default, list | tuple):
+        return [_plain(item) for item in default]
+    if isinstance(default, bytes):
+        return default.decode()
+    if isinstance(default, float) and not math.isfinite(default):
+        return str(default)
+    return default
+
+
+def _default_array(default: Any, name: str, shape: tuple[int, ...]) -> AnyArray:
+    """The default as an array that broadcasts to the field."""
+    if name in ("bytes", "str"):
+        values = np.array(default, object)
+        if not all(isinstance(value, str) for value in values.flat):
+            raise ValueError(f"a default of {name} is text, not {default!r:.80}")
+        if name == "bytes":
+            values = np.vectorize(str.encode, otypes=[object])(values) if values.size else values
+    else:
+        values = _default_numbers(default, np.dtype(name))
+    if values.shape not in ((), shape):
+        raise ValueError(
+            f"the default {default!r:.80} has shape {list(values.shape)} where [] or {list(shape)} is expected"
+        )
+    return values
+
+
+def _default_numbers(default: Any, dtype: np.dtype[Any]) -> AnyArray:
+    given = np.array(default, object)
+    is_whole = dtype == np.bool_ or jnp.issubdtype(dtype, np.integer)
+    if not all(isinstance(value, (bool, int) if is_whole else (bool, int, float, str)) for value in given.flat):
+        raise ValueError(f"the default {default!r:.80} is no {dtype}")
+    return _default_integers(default, given, dtype) if is_whole else _default_floats(default, given, dtype)
+
+
+def _default_integers(default: Any, given: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
+    low, high = limits(dtype)
+    if any(not low <= value <= high for value in given.flat):
+        raise ValueError(f"the default {default!r:.80} is out of range: {dtype} holds {low} to {high}")
+    return given.astype(np.uint64 if low == 0 else np.int64).astype(dtype)
+
+
+def _default_floats(default: Any, given: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
+    try:
+        wide = given.astype(np.float64)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"the default {default!r:.80} is no {dtype}: {error}") from error
+    with np.errstate(all="ignore"):
+        fitted: AnyArray = wide.astype(dtype)
+    if (np.isfinite(wide) != np.isfinite(fitted.astype(np.complex128))).any():
+        raise ValueError(f"the default {default!r:.80} is out of range for {dtype}")
+    return fitted

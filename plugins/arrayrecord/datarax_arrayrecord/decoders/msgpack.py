@@ -12,9 +12,9 @@ import numpy as np
 
 from datarax_core.records import Batch, aligned_empty, nested_fields
 
-from ._dtypes import AnyArray, is_number, little_endian, native
-from ._fields import columns_of, flat
-from ._named_values import NamedValuesDecoder, ValueField
+from .dtypes import AnyArray, is_number, little_endian, native
+from .fields import columns_of, flat
+from .named_values import NamedValuesDecoder, ValueField
 
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3  # flax.serialization's extension types
 _CHUNKED: Final = "__msgpack_chunked_array__"

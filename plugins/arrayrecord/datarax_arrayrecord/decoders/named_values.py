@@ -11,8 +11,8 @@ from pydantic import Field, field_validator
 from datarax_core.records import Batch, ElementSpec, nested_fields
 from datarax_core.registry import Decoder, stack_values
 
-from ._dtypes import DATES_AND_TEXT, FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, name_of
-from ._fields import DECLARED, LARGEST, ArrayField, flat, require_names
+from .dtypes import DATES_AND_TEXT, FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, name_of
+from .fields import DECLARED, LARGEST, ArrayField, flat, require_names
 
 _OBJECT: Final = np.dtype(object)
 

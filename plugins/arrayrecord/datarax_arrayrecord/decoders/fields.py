@@ -14,7 +14,7 @@ from pydantic import Field
 from datarax_core.config import FrozenConfig, NonNegative
 from datarax_core.records import Batch, ElementSpec
 
-from ._dtypes import AnyArray, DTypeName, native
+from .dtypes import AnyArray, DTypeName, native
 
 LARGEST: Final = 2**31 - 1
 """Bytes that a record can have, in ArrayRecord files and in protobuf."""

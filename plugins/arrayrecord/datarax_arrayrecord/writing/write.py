@@ -10,17 +10,17 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from datarax_arrayrecord.config import ArrayRecordSourceConfig
+from datarax_arrayrecord.decoders import RECORD_FIELD
+from datarax_arrayrecord.sidecar import sidecar_of
 from datarax_core.order import as_integer
 from datarax_core.records import Batch, fits_device, named_fields, spec_of
 from datarax_core.registry import AnyDecoder, Decoder, default_decoders
 from datarax_core.sources import Written
 
-from ._batches import blocks_of
-from ._config import ArrayRecordSourceConfig
-from ._shards import shard_bounds, spooled, write_shards
-from ._sidecar import sidecar_of
-from ._staging import Target, staged
-from .decoders._raw import FIELD as RECORD
+from .batches import blocks_of
+from .shards import shard_bounds, spooled, write_shards
+from .staging import Target, staged
 
 DEFAULT_COMPRESSION: Final = "zstd"
 _COMPRESSIONS: Final = re.compile(r"uncompressed|snappy|(zstd|brotli)(:-?\d+)?")
@@ -108,7 +108,7 @@ def _fitting(batch: Batch) -> str:
     columns = named_fields(batch)
     if all(fits_device(column.dtype) for column in columns.values()):
         return "array"
-    is_undecoded = set(columns) == {RECORD} and all(isinstance(record, bytes) for record in columns[RECORD])
+    is_undecoded = set(columns) == {RECORD_FIELD} and all(isinstance(record, bytes) for record in columns[RECORD_FIELD])
     return "raw" if is_undecoded else "msgpack"
 
 

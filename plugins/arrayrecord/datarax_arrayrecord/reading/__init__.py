@@ -1,0 +1,9 @@
+"""Reading ArrayRecord files: open files, the order of files, records by their index, and what is served for bad ones.
+
+Imports `decoders`, and the modules `config`, `paths` and `sidecar` of the plugin.
+"""
+
+from .file_order import FileOrder
+from .file_set import FileSet, PathsLike, open_file_set
+
+__all__ = ["FileOrder", "FileSet", "PathsLike", "open_file_set"]

@@ -1,0 +1,8 @@
+"""Writing data sets of ArrayRecord files, with the sidecar file that names their decoder.
+
+Imports `decoders`, and the modules `config`, `paths` and `sidecar` of the plugin.
+"""
+
+from .write import DEFAULT_COMPRESSION, write
+
+__all__ = ["DEFAULT_COMPRESSION", "write"]
