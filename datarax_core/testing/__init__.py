@@ -1,10 +1,9 @@
-"""The conformance kit: a test class that shows whether a source keeps what a source promises.
+"""The conformance kit: a test class that shows whether a source keeps the promises of every source.
 
-For authors of sources. It needs pytest (``pip install "datarax-core[testing]"``), which nothing else in core imports.
+For authors of sources. The kit needs pytest (``pip install "datarax-core[testing]"``), which nothing else in core imports.
 """
 
-from ._conformance import SourceConformance
-from ._declarations import Damaged
-from ._effects import Shows
+from .conformance import SourceConformance
+from .declarations import Damaged, Shows
 
 __all__ = ["Damaged", "Shows", "SourceConformance"]

@@ -16,7 +16,7 @@ from kit_sources import conformances as made
 
 from datarax_core import SourceRegistry
 from datarax_core.testing import SourceConformance
-from datarax_core.testing._subject import Subject
+from datarax_core.testing.subject import Subject
 
 PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
 
@@ -214,10 +214,10 @@ class DeclaresNothing(healthy.Of):
     [
         (
             SaysNothing,
-            r"SaysNothing says of no source how it is made; give it config = \{\"type\": ...\}, or define make_config",
+            r"SaysNothing does not declare how its source is made; give it config = \{\"type\": ...\}, or define make_config",
         ),
-        (NamesNoField, "HealthyConfig has no field 'colour', which effective or shown_elsewhere names"),
-        (DeclaresWhatIsRefused, r"but size=0, which you say is effective, is refused: .*greater than or equal to 1"),
+        (NamesNoField, "HealthyConfig has no field 'colour', which effective or shown_elsewhere names; correct"),
+        (DeclaresWhatIsRefused, r"but size=0, which effective declares, is refused: .*greater than or equal to 1"),
         (
             DeclaresNothing,
             "LabelledConfig promises to ignore no option, but label has no other value that the kit could try",
@@ -251,9 +251,13 @@ INSTALLED = """
         (
             "early",
             "test_listing_does_not_import_it",
-            "listing source 'early' is promised to import nothing of it, but it imported 'acme_early'",
+            "listing source 'early' is promised to import nothing of its plugin, but it imported 'acme_early'",
         ),
-        ("heavy", "test_importing_it_is_light", "importing source 'heavy' imports torch, which everybody pays for"),
+        (
+            "heavy",
+            "test_importing_it_is_light",
+            "importing source 'heavy' imports torch, which every config",
+        ),
     ],
 )
 def test_an_installed_source_is_listed_and_imported_at_no_cost(

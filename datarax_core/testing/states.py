@@ -1,4 +1,4 @@
-"""Promises about states: tiny, JSON, exact wherever they were saved, and refused by any other stream."""
+"""Promises about states: small JSON, exact at every position, and refused by every other source."""
 
 import itertools
 import json
@@ -10,21 +10,20 @@ from flax import nnx
 from datarax_core.pipeline.pipeline import Pipeline
 from datarax_core.sources.source import DataSourceModule
 
-from ._compare import difference, joined, rows_of
-from ._hosts import HOSTS, ROWS, hosts_of
-from ._subject import BATCH, Subject
-from ._verdict import broken, not_claimed, require
+from .checks import broken, difference, joined, not_claimed, require, rows_of
+from .hosts import HOSTS, ROWS, hosts_of
+from .subject import BATCH, Subject
 
-_LARGEST: Final = 4096  # bytes of JSON
+_MOST_BYTES: Final = 4096  # of JSON
 _SMALL: Final = 6
-_REMEDY: Final = "A state says the position, and whatever else the next batch depends on"
+_REMEDY: Final = "Put the position, and everything else that the next batch depends on, in the state"
 
 
 class StatePromises:
-    """`get_state` and `set_state`, of the source and of a pipeline over it."""
+    """`get_state`, `set_state` and `reset` of the source, and the state of a pipeline over the source."""
 
     def test_a_state_is_a_little_json(self, subject: Subject) -> None:
-        """A few numbers, and no data: it is saved beside each checkpoint."""
+        """A state is JSON of at most 4 KiB: it is saved with every checkpoint."""
         subject.require_resumable()
         source = subject.build()
         source.get_batch(_SMALL)
@@ -33,17 +32,17 @@ class StatePromises:
             text = json.dumps(state)
         except (TypeError, ValueError) as cause:
             broken(
-                f"{subject.title} promises a state of plain JSON, but json.dumps refuses it: {cause}. Give numbers, texts "
-                "and lists"
+                f"{subject.title} promises a state of plain JSON, but json.dumps refuses it: {cause}. Return numbers, texts, "
+                "lists and dicts"
             )
         require(
-            len(text) <= _LARGEST,
-            f"{subject.title} promises a state of a few numbers, but it has {len(text)} bytes as JSON, where {_LARGEST} are "
-            "plenty; save where the stream stands, not what it holds",
+            len(text) <= _MOST_BYTES,
+            f"{subject.title} promises a small state, but it has {len(text)} bytes as JSON, where {_MOST_BYTES} are allowed; "
+            "save a position, not data",
         )
 
     def test_a_state_resumes_exactly_at_every_step(self, subject: Subject) -> None:
-        """Restored into another source, what comes next is what came next."""
+        """A source restored from a state serves the records that followed the state, at every position."""
         subject.require_resumable()
         source, twin, served = subject.build(), subject.build(), 0
         while served + 2 * _SMALL <= subject.stretch:
@@ -53,7 +52,7 @@ class StatePromises:
             served += rows_of(source.get_batch(_SMALL))
 
     def test_a_state_can_be_restored_twice(self, subject: Subject) -> None:
-        """A source that went on is taken back, and the state is not changed by that."""
+        """A source that served more can be restored to the same state again; restoring does not change the state."""
         subject.require_resumable()
         source = subject.build()
         source.get_batch(_SMALL)
@@ -64,12 +63,12 @@ class StatePromises:
             subject.require_served(_SMALL, source.get_batch(_SMALL), f"a source restored the {time} time", _REMEDY)
         require(
             json.dumps(state) == text,
-            f"{subject.title} changed a state that it had given away: it was {text:.200} and is {json.dumps(state):.200}; "
-            "copy what get_state() returns, and what set_state() takes",
+            f"{subject.title} promises not to change a state that it returned, but it was {text:.200} and is "
+            f"{json.dumps(state):.200}; return a copy from get_state(), and copy the argument of set_state()",
         )
 
     def test_a_pipeline_resumes_exactly(self, subject: Subject) -> None:
-        """The state of a pipeline, in the middle of a loop that may have read ahead."""
+        """A pipeline restored from the state of another, in the middle of its loop, serves the batches that followed."""
         subject.require_resumable()
         pipeline, twin, served = _pipeline(subject), _pipeline(subject), 0
         for batch in pipeline:
@@ -81,47 +80,47 @@ class StatePromises:
             subject.require_served(served, next(iter(twin)), by, _REMEDY)
 
     def test_a_state_is_that_of_any_number_of_hosts(self, subject: Subject) -> None:
-        """What was saved on 1, 2, 3 or 7 of them is resumed on as many as there are."""
+        """A state saved on 1, 2, 3 or 7 hosts can be restored on any of these numbers of hosts."""
         subject.require_resumable()
         if subject.stretch < 2 * ROWS:
             not_claimed(f"{subject.title} has too few records for two batches of {ROWS}")
         hosts = {count: hosts_of(subject, count) for count in HOSTS}
-        states, usual = {}, {}
+        states, following = {}, {}
         for count, each in hosts.items():
             joined(host.read() for host in each)
             states[count] = json.dumps([host.get_state() for host in each])
-            usual[count] = joined(host.read() for host in each)
+            following[count] = joined(host.read() for host in each)
         for saved_on, resumed_on in itertools.product(HOSTS, HOSTS):
             in_parts = hosts[saved_on][0].reads_a_part or hosts[resumed_on][0].reads_a_part
             if in_parts and saved_on != resumed_on:
-                continue  # such a state is of that many parts, and a pipeline refuses it on others
+                continue  # a state of a part fits this number of parts only: a pipeline refuses it on others
             for number, host in enumerate(hosts[resumed_on]):
                 host.set_state(json.loads(states[saved_on])[number if in_parts else 0])
-            text = difference(usual[saved_on], joined(host.read() for host in hosts[resumed_on]))
+            text = difference(following[saved_on], joined(host.read() for host in hosts[resumed_on]))
             require(
                 not text,
-                f"{subject.title} promises that a state saved on {saved_on} hosts is resumed on {resumed_on}, but then "
-                f"comes another record: {text}. Say the position in the whole stream, and nothing of the process",
+                f"{subject.title} promises that a state saved on {saved_on} hosts can be restored on {resumed_on}, but "
+                f"other records followed: {text}. Put the position in the whole stream in the state, and nothing about a host",
             )
 
     def test_a_foreign_state_is_refused(self, subject: Subject) -> None:
-        """A state of another stream, and what is no state at all; the source stays where it was."""
+        """A state of another source, or a value that is no state, is refused, and leaves the source where it was."""
         subject.require_resumable()
         source = subject.build()
         source.get_batch(_SMALL)
-        for what, state in _foreign(subject, source):
+        for name, state in _foreign_states(subject, source):
             if not _is_refused(source, state):
                 broken(
-                    f"{subject.title} promises to refuse what is no state of its own, but it took {what}; check in "
-                    "set_state() all that the state says before anything is changed, and raise StateError"
+                    f"{subject.title} promises to refuse every state but its own, but it accepted {name}; check the whole "
+                    "state in set_state() before changing anything, and raise StateError"
                 )
-        subject.require_served(_SMALL, source.get_batch(_SMALL), "a source that had refused a state", _REMEDY)
+        subject.require_served(_SMALL, source.get_batch(_SMALL), "a source that refused a state", _REMEDY)
 
     def test_reset_starts_over(self, subject: Subject) -> None:
-        """``reset()`` is the start of the same stream; ``reset(seed)`` that of the source built with this seed."""
+        """``reset()`` starts the same order again; ``reset(seed)`` starts the order of a source built with that seed."""
         if subject.is_stream and type(subject.source).reset is DataSourceModule.reset:
-            not_claimed(f"{subject.title} is a stream that cannot start over: it does not define reset()")
-        source, remedy = subject.build(), "Take back all that get_batch() moves"
+            not_claimed(f"{subject.title} is a stream that does not define reset(), and cannot start again")
+        source, remedy = subject.build(), "Undo every change of get_batch() in reset()"
         source.get_batch(_SMALL)
         source.reset()
         subject.require_served(0, source.get_batch(_SMALL), "a source after reset()", remedy)
@@ -131,8 +130,8 @@ class StatePromises:
         text = difference(subject.build(1).get_batch(_SMALL), source.get_batch(_SMALL))
         require(
             not text,
-            f"{subject.title} promises the order of the seed that reset() is given, but after reset(1) it serves another "
-            f"than a source that was built with seed 1: {text}. Draw it as the constructor does",
+            f"{subject.title} promises the order of the seed that reset() is given, but after reset(1) it serves other records "
+            f"than a source built with seed 1: {text}. Draw the key in reset() as in the constructor",
         )
 
 
@@ -144,12 +143,12 @@ def _through_json(state: Any) -> Any:
     return json.loads(json.dumps(state))
 
 
-def _foreign(subject: Subject, source: DataSourceModule) -> Iterator[tuple[str, Any]]:
-    """What a source has to refuse, by what it is called."""
+def _foreign_states(subject: Subject, source: DataSourceModule) -> Iterator[tuple[str, Any]]:
+    """Yield (name, state) of states that the source must refuse."""
     own = _through_json(source.get_state())
     yield "a list", [1, 2]
     yield "an empty dict", {}
-    yield "a state with a key that it does not know", {**own, "no_such_key": 1}
+    yield "a state with an unknown key", {**own, "no_such_key": 1}
     for key in own:
         yield f"a state without its {key!r}", {name: value for name, value in own.items() if name != key}
         yield f"a state whose {key!r} is a text", {**own, key: "elsewhere"}
@@ -158,7 +157,7 @@ def _foreign(subject: Subject, source: DataSourceModule) -> Iterator[tuple[str, 
     if subject.is_shuffled:
         other = subject.build(1)
         state = _through_json(other.get_state())
-        if subject.deviation(0, other.get_batch(_SMALL)):  # if not, its order is of no seed, which another test finds
+        if subject.deviation(0, other.get_batch(_SMALL)):  # else no seed changes the order, which another test finds
             yield "the state of the source with another seed", state
 
 

@@ -1,7 +1,7 @@
-"""Promises about shards and hosts: together they serve every record, and none of them twice.
+"""Promises about hosts and shards: together they serve every record, and no record twice.
 
-Hosts are simulated: each builds a source of its own, and reads its rows of every batch as its process would. Processes take
-seconds to start, and change nothing of which rows are read.
+Hosts are simulated: each builds its own source and reads its rows of every batch, as a process of a multi-host program
+would. Real processes take seconds to start, and would read the same rows.
 """
 
 from collections import Counter
@@ -17,18 +17,18 @@ from datarax_core.pipeline.stream_reader import StreamReader
 from datarax_core.records.spec import Batch
 from datarax_core.sources.source import DataSourceModule
 
-from ._compare import difference, joined, part, rows_of
-from ._subject import Subject
-from ._verdict import not_claimed, require
+from .checks import difference, joined, not_claimed, part, require, rows_of
+from .subject import Subject
 
 ROWS: Final = 42
-"""Records in a batch: divided by 1, 2, 3 and 7."""
+"""The number of records of a batch, which 1, 2, 3 or 7 hosts can share."""
 
 HOSTS: Final = (1, 2, 3, 7)
+"""The numbers of hosts under test."""
 
 
 class Host:
-    """One of several processes that share a stream: it reads its block of the rows of each batch."""
+    """One of several simulated processes that share each batch: it reads a block of the rows."""
 
     def __init__(self, subject: Subject, number: int, of: int) -> None:
         self.number, self.of = number, of
@@ -41,11 +41,11 @@ class Host:
             self._stream = StreamReader(self.source, BatchRule(ROWS, None), of if self.reads_a_part else 1)
 
     def read(self) -> Batch:
-        """Its rows of the next batch."""
+        """Return this host's rows of the next batch."""
         rows = np.array_split(np.arange(ROWS), self.of)[self.number]
         if self._stream is None:
-            cursor, words = self.source.cursor, self.source.order_key_data()
-            indices = np.asarray(self.source.record_indices_at(cursor.position, ROWS, words))
+            cursor, key_data = self.source.cursor, self.source.order_key_data()
+            indices = np.asarray(self.source.record_indices_at(cursor.position, ROWS, key_data))
             cursor.move(cursor.position + ROWS)
             return self.source.fetch(indices[rows])
         batch, size, state = self._stream.read(self._position, ROWS, self._stream.claim(self))
@@ -54,11 +54,11 @@ class Host:
         return batch if self.reads_a_part else part(batch, rows)
 
     def get_state(self) -> Any:
-        """What it saves, behind the batch that it read last."""
+        """Return the state to save after the last batch that was read."""
         return self.source.get_state() if self._stream is None else self._stream.get_state()
 
     def set_state(self, state: Any) -> None:
-        """Stand where a state was saved."""
+        """Continue after the batch at which a state was saved."""
         if self._stream is None:
             self.source.set_state(state)
         else:
@@ -67,19 +67,19 @@ class Host:
 
 
 def hosts_of(subject: Subject, count: int) -> list[Host]:
-    """So many hosts."""
+    """Return ``count`` hosts that share the batches of a source."""
     return [Host(subject, number, count) for number in range(count)]
 
 
 class HostPromises:
-    """Several processes that read one stream, and configs that name a shard."""
+    """Several hosts that read the batches of one source, and configs that name a shard."""
 
     @pytest.mark.parametrize("count", HOSTS[1:])
     def test_hosts_share_every_batch(self, subject: Subject, count: int) -> None:
-        """What they read together are the records of the batch, each once; of a stream in parts, those of the epoch."""
+        """Together, the hosts read each record of a batch once; of a stream that is cut into parts, each record of an epoch."""
         hosts = hosts_of(subject, count)
         if hosts[0].reads_a_part:
-            self._parts_make_up_an_epoch(subject, hosts)
+            self._require_parts_of_an_epoch(subject, hosts)
             return
         for position in range(0, subject.stretch - ROWS + 1, ROWS):
             rows = np.array_split(np.arange(position, position + ROWS), count)
@@ -87,26 +87,26 @@ class HostPromises:
             text = next(filter(None, parts), "")
             require(
                 not text,
-                f"{subject.title} promises {count} hosts disjoint rows that make up each batch, but at position {position} "
-                f"one of them read other records: {text}. Let records be a function of their index, and streams of their "
-                "position",
+                f"{subject.title} promises that {count} hosts read disjoint rows that make up each batch, but at position "
+                f"{position} a host read other records: {text}. Let a record depend on its index only, and the records of a "
+                "stream on their position only",
             )
 
-    def _parts_make_up_an_epoch(self, subject: Subject, hosts: list["Host"]) -> None:
+    def _require_parts_of_an_epoch(self, subject: Subject, hosts: list["Host"]) -> None:
         lengths = [host.source.epoch_length or 0 for host in hosts]
         seen = Counter(
-            _told_apart(joined(host.source.get_batch(length) for host, length in zip(hosts, lengths, strict=True)))
+            _contents(joined(host.source.get_batch(length) for host, length in zip(hosts, lengths, strict=True)))
         )
-        wanted = Counter(_told_apart(subject.build().get_batch(subject.length or sum(lengths))))
+        wanted = Counter(_contents(subject.build().get_batch(subject.length or sum(lengths))))
         require(
             not seen - wanted and len(set(lengths)) == 1 and sum(lengths) > (subject.length or 0) - len(hosts),
-            f"{subject.title} promises {len(hosts)} hosts disjoint parts of one length that make up an epoch, but they have "
-            f"{lengths} records, {(seen - wanted).total()} of which others have too, or no epoch has; cut "
-            "process_part(part, num_parts) out of the one order",
+            f"{subject.title} promises {len(hosts)} hosts disjoint parts of one length that make up an epoch, but the parts "
+            f"have {lengths} records, and {(seen - wanted).total()} of these are in another part or in no epoch; let "
+            "process_part(part, num_parts) cut the one order of the source into blocks",
         )
 
     def test_shards_are_disjoint_and_complete(self, subject: Subject) -> None:
-        """Configs that say ``shard_id`` of ``num_workers``: every route of a shard serves its records, and no other."""
+        """If the config has ``shard_id`` and ``num_workers``: by every route, a shard serves its own records and no others."""
         fields = type(subject.config).model_fields
         if not {"shard_id", "num_workers"} <= fields.keys():
             not_claimed(f"{type(subject.config).__name__} has no shard_id and num_workers")
@@ -118,13 +118,13 @@ class HostPromises:
             lengths = [shard.epoch_length or 0 for shard in shards]
             for way, read in _SHARD_ROUTES.items():
                 epochs = [read(shard, length) for shard, length in zip(shards, lengths, strict=True)]
-                seen = Counter(chain.from_iterable(map(_told_apart, epochs)))
-                wanted = Counter(_told_apart(subject.source.fetch(np.arange(subject.records))))
+                seen = Counter(chain.from_iterable(map(_contents, epochs)))
+                wanted = Counter(_contents(subject.source.fetch(np.arange(subject.records))))
                 require(
                     seen == wanted,
-                    f"{subject.title} promises {count} shards that are disjoint and complete, but in an epoch {way} gives "
-                    f"{(seen - wanted).total()} records twice, and {(wanted - seen).total()} never; cut the one order by "
-                    "`Order(length, shard, num_shards)`, which every route reads by",
+                    f"{subject.title} promises {count} shards that are disjoint and complete, but an epoch by {way} serves "
+                    f"{(seen - wanted).total()} records twice and {(wanted - seen).total()} records never; cut the one order "
+                    "with `Order(length, shard, num_shards)`, and read by it in every route",
                 )
 
 
@@ -135,7 +135,7 @@ _SHARD_ROUTES: Final[dict[str, Any]] = {
 }
 
 
-def _told_apart(batch: Batch) -> list[str]:
-    """A text for each record, of its content."""
+def _contents(batch: Batch) -> list[str]:
+    """Return a text for each record of a batch, equal for records of equal values."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(batch)]
     return [repr([leaf[row].tolist() for leaf in leaves]) for row in range(rows_of(batch))]

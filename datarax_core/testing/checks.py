@@ -1,0 +1,96 @@
+"""Checks shared by the kit's tests: fail or skip with a sentence, and compare batches value by value.
+
+pytest does not rewrite the assertions of an installed package, so every failure is a sentence of its own.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+import pytest
+
+from datarax_core.records.dtypes import fits_device
+from datarax_core.records.spec import Batch, named_fields
+
+# -- verdicts ---------------------------------------------------------------------------------------------------------------
+
+
+def broken(sentence: str) -> NoReturn:
+    """Fail the test; the sentence names the promise, what happened instead, and what to change."""
+    pytest.fail(sentence, pytrace=False)
+
+
+def require(holds: Any, sentence: str) -> None:
+    """Fail the test with the sentence unless ``holds`` is true."""
+    if not holds:
+        broken(sentence)
+
+
+def not_claimed(reason: str) -> NoReturn:
+    """Skip the test of a promise that the source does not make."""
+    pytest.skip(reason)
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------------
+
+
+def rows_of(batch: Batch) -> int:
+    """Return the number of records of a batch."""
+    return len(jax.tree.leaves(batch)[0])
+
+
+def part(batch: Batch, rows: Any) -> Batch:
+    """Return rows of a batch, on the host; ``rows`` is a slice, an index or an array of indices."""
+    return jax.tree.map(lambda column: np.asarray(column)[rows], batch)
+
+
+def joined(batches: Iterable[Batch]) -> Batch:
+    """Return batches concatenated to one, on the host."""
+    return jax.tree.map(lambda *columns: np.concatenate([np.asarray(column) for column in columns]), *batches)
+
+
+def batch_of_records(records: Iterable[Any]) -> Batch:
+    """Return single records as one batch, on the host."""
+    return jax.tree.map(lambda *values: np.stack([np.asarray(value) for value in values]), *records)
+
+
+def difference(expected: Batch, found: Batch) -> str:
+    """Return the first difference of two batches, as ``field 'x' of row 3 is 1 where 2 is expected``; "" if they are equal.
+
+    Batches from a device are narrowed to 32 bits, so expected values are converted to the dtype that was found.
+    """
+    wanted, given = named_fields(expected), named_fields(found)
+    if wanted.keys() != given.keys():
+        return f"its fields are {', '.join(sorted(given))} where {', '.join(sorted(wanted))} are expected"
+    return next((text for name in wanted if (text := _field_difference(name, wanted[name], given[name]))), "")
+
+
+def _field_difference(name: str, expected: Any, found: Any) -> str:
+    wanted, given = np.asarray(expected), np.asarray(found)
+    if wanted.shape != given.shape:
+        return f"field {name!r} has shape {list(given.shape)} where {list(wanted.shape)} is expected"
+    if wanted.dtype != given.dtype and fits_device(wanted.dtype) and fits_device(given.dtype):
+        wanted = wanted.astype(given.dtype)
+    for row in np.ndindex(wanted.shape[:1]):
+        if not _are_equal(wanted[row], given[row]):
+            return f"field {name!r} of row {row[0]} is {given[row]!r:.60} where {wanted[row]!r:.60} is expected"
+    if wanted.shape or _are_equal(wanted[()], given[()]):
+        return ""
+    return f"field {name!r} is {given!r:.60}, not {wanted!r:.60}"
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    """Return whether two values are equal, NaN being equal to NaN."""
+    one, other = np.asarray(one), np.asarray(other)
+    if one.shape != other.shape:
+        return False
+    if object in (one.dtype, other.dtype):
+        return all(_are_equal_objects(*pair) for pair in zip(one.flat, other.flat, strict=True))
+    return one.tobytes() == other.tobytes() or bool(np.all((one == other) | ((one != one) & (other != other))))  # noqa: PLR0124 - NaN
+
+
+def _are_equal_objects(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return _are_equal(one, other)
+    return bool(one == other)

@@ -1,0 +1,125 @@
+"""Promises about the config: no option is ignored, and JSON and its schema describe it."""
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+from pydantic import ValidationError
+
+from datarax_core.config.models import SourceConfig
+from datarax_core.registry.sources import SourceRegistry
+
+from .checks import broken, not_claimed, require
+from .effects import options_without_effect
+from .subject import Subject
+
+_UNKNOWN: Final = "no_such_option"
+
+
+class ConfigPromises:
+    """Options, JSON and the JSON Schema of the config."""
+
+    def test_an_unknown_option_is_refused(self, subject: Subject) -> None:
+        """An unknown option, such as a misspelt one, is an error that names it."""
+        try:
+            subject.validated({**subject.fields, _UNKNOWN: 1})
+        except ValidationError as refused:
+            require(
+                _UNKNOWN in str(refused),
+                f"{_title(subject)} refuses an unknown option, but its error does not name the option: {refused}. Derive "
+                "the config from SourceConfig, and do not change its validators",
+            )
+        else:
+            broken(
+                f"{_title(subject)} promises to refuse unknown options, but accepted {_UNKNOWN}=1; leave model_config of "
+                'SourceConfig as it is, with extra="forbid"'
+            )
+
+    def test_every_option_is_refused_or_has_an_effect(self, subject: Subject) -> None:
+        """Each option changes the source, and a value that cannot work is refused."""
+        reports = options_without_effect(subject)
+        require(
+            not reports,
+            f"{_title(subject)} promises to ignore no option, but {'; '.join(reports)}. Let each option change the source, "
+            "refuse values that cannot work, or remove the option. Declare a value that the kit cannot guess in effective, "
+            "alone or as Shows(value=..., at=...), and an option whose effect only your own test can show in shown_elsewhere",
+        )
+
+    def test_a_config_never_changes(self, subject: Subject) -> None:
+        """The config is frozen: the order and the records depend on it."""
+        try:
+            setattr(subject.config.model_copy(), "type", subject.config.type)  # noqa: B010 - type checkers refuse the assignment
+        except ValidationError:
+            return
+        broken(
+            f"{_title(subject)} promises never to change, but accepted a new `type`; leave it frozen, as SourceConfig is"
+        )
+
+    def test_a_config_survives_json(self, subject: Subject) -> None:
+        """A config written as JSON is equal when it is read back."""
+        written = subject.config.model_dump_json(exclude=set(_functions(subject.config)))
+        again = subject.validated(json.loads(written))
+        differing = [name for name in type(again).model_fields if getattr(again, name) != getattr(subject.config, name)]
+        require(
+            again == subject.config,
+            f"{_title(subject)} promises to be equal after JSON, but {', '.join(differing) or 'it'} came back different: "
+            + "; ".join(
+                f"{name}={getattr(subject.config, name)!r:.60} as {getattr(again, name)!r:.60}" for name in differing
+            )
+            + ". Let each validator accept its own result, and return it unchanged",
+        )
+
+    def test_its_schema_says_what_is_accepted(self, subject: Subject) -> None:
+        """The JSON Schema of the config, which editors use, accepts the config under test and refuses an unknown option."""
+        fields = _as_json(subject)
+        refusal_of = _refusals_of(subject.author.registry)
+        refused = refusal_of(fields)
+        require(
+            not refused,
+            f"the schema of {_title(subject)} refuses a config that works: {refused}. Annotate the field with a type that "
+            "describes the accepted values, or with pydantic's WithJsonSchema",
+        )
+        require(
+            refusal_of({**fields, _UNKNOWN: 1}),
+            f"the schema of {_title(subject)} accepts {_UNKNOWN}=1, which the config refuses; leave additionalProperties false",
+        )
+
+
+def _title(subject: Subject) -> str:
+    return type(subject.config).__name__
+
+
+def _functions(config: SourceConfig) -> list[str]:
+    """Return the names of the options that hold functions, which JSON cannot."""
+    return [name for name in type(config).model_fields if callable(getattr(config, name))]
+
+
+def _as_json(subject: Subject) -> dict[str, Any]:
+    """Return the options that the author set as JSON values; skip the test if JSON cannot hold them."""
+    if isinstance(subject.given, Mapping):
+        try:
+            written: dict[str, Any] = json.loads(json.dumps(subject.given))
+        except TypeError:
+            not_claimed("the config under test holds values that JSON cannot; the schema describes config files")
+        return written
+    fields: dict[str, Any] = json.loads(
+        subject.config.model_dump_json(exclude_unset=True, exclude=set(_functions(subject.config)))
+    )
+    return {"type": subject.config.type, **fields}
+
+
+def _refusals_of(registry: SourceRegistry) -> Callable[[Mapping[str, Any]], str]:
+    """Return a function from a source config to where and why the registry's JSON Schema refuses it; "" if it accepts it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about other plugins, which cannot be used
+        schema = registry.json_schema()
+    return lambda fields: _refusal(schema, {"source": dict(fields), "batch_size": 1})
+
+
+def _refusal(schema: dict[str, Any], value: Mapping[str, Any]) -> str:
+    Draft202012Validator.check_schema(schema)
+    error: Any = best_match(Draft202012Validator(schema).iter_errors(dict(value)))
+    return "" if error is None else f"{'.'.join(map(str, error.absolute_path)) or 'the config'}: {error.message}"

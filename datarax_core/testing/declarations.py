@@ -1,0 +1,119 @@
+"""Declarations of an author about a source: how to make the source, and what to expect of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import InitVar, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datarax_core.config.models import SourceConfig
+from datarax_core.pipeline.build import build_source
+from datarax_core.registry.sources import SourceRegistry, default_registry
+from datarax_core.sources.source import DataSourceModule
+
+from .checks import broken
+
+Look = Callable[[DataSourceModule], Any]
+"""A function that returns something observable of a source, such as its order or an attribute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shows:
+    """A value for an option of the config, and where its effect can be observed; used in ``effective``.
+
+    Attributes:
+        value: The value to try.
+        at: Function of a source whose result differs between a source with the value and a source without it. None compares
+            what every source has: order, records, lengths, capabilities.
+        needs: The other options that the value requires, by name. ``beside`` is the former name of this argument.
+    """
+
+    value: Any
+    at: Look | None = None
+    needs: Mapping[str, Any] = field(default_factory=dict)
+    beside: InitVar[Mapping[str, Any] | None] = None
+
+    def __post_init__(self, beside: Mapping[str, Any] | None) -> None:
+        if beside is not None:
+            object.__setattr__(self, "needs", {**self.needs, **beside})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Damaged:
+    """A source with one record that cannot be read; returned by ``make_damaged``.
+
+    Attributes:
+        config: The config of the source.
+        record: The record index of the damaged record.
+        path: The path that errors about the record must name; None if the source reads no files.
+    """
+
+    config: Mapping[str, Any] | SourceConfig
+    record: int
+    path: str | Path | None = None
+
+
+class Declarations:
+    """Attributes and methods that an author overrides in a subclass of `SourceConformance`. Only the config is required."""
+
+    config: Mapping[str, Any] | SourceConfig | None = None
+    """The config of the source under test. Override `make_config` instead if files must be written first."""
+
+    expected_length: int | None = None
+    """The number of records; None accepts any length, or none."""
+
+    expected_records: Mapping[int, Any] = {}
+    """Some records by record index (of a stream, by position), as pytrees of values of the structure of `element_spec`."""
+
+    effective: Mapping[str, Any | Shows] = {}
+    """For each option whose effect the kit cannot guess: a value that changes the source, or `Shows`.
+
+    The kit tries flags, choices, integers and paths by itself. `make_config` may set this attribute, for values that name
+    files it wrote.
+    """
+
+    shown_elsewhere: Mapping[str, str] = {}
+    """For each option whose effect cannot be observed from outside: your test that shows it, ``"test_x.py::test_y"``."""
+
+    every_record_once: bool = True
+    """Whether each epoch serves every record once; False for mixtures and other sources that draw records."""
+
+    heavy_modules: tuple[str, ...] = ()
+    """Modules that importing the plugin must not import, in addition to tensorflow, torch and tensorflow_datasets."""
+
+    @property
+    def registry(self) -> SourceRegistry:
+        """The registry that finds the config's ``type``: all installed sources, unless overridden."""
+        return default_registry()
+
+    def make_config(self, folder: Path) -> Mapping[str, Any] | SourceConfig:  # noqa: ARG002 - for authors' overrides
+        """Return the config of the source under test, after writing the files that it names to ``folder``.
+
+        Called once for each test class.
+        """
+        if self.config is None:
+            broken(
+                f"{type(self).__name__} does not declare how its source is made; give it "
+                'config = {"type": ...}, or define make_config(self, folder)'
+            )
+        return self.config
+
+    def make_source(self, config: SourceConfig, seed: int) -> DataSourceModule:
+        """Return the source of a config; override this if the constructor takes data that no config names.
+
+        Args:
+            config: `config`, validated, or one with an option changed.
+            seed: Selects the order: ``return AcmeSource(config, DATA, rngs=nnx.Rngs(seed))``.
+        """
+        return build_source(config, self.registry, seed=seed)
+
+    def make_sized_source(self, length: int, folder: Path) -> DataSourceModule | None:  # noqa: ARG002
+        """Return a shuffled source of ``length`` records of any content, if the source computes an order of its own.
+
+        The kit checks the order at lengths 1, 2 and 65,537. Return None if the source uses core's `Order`, which is
+        proven for every length.
+        """
+        return None
+
+    def make_damaged(self, folder: Path) -> Damaged | None:  # noqa: ARG002
+        """Return a source with a damaged record, written to ``folder``; None if records cannot be damaged."""
+        return None

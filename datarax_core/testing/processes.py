@@ -1,0 +1,221 @@
+"""Promises about processes and threads: light imports, no network, pickles, and reads on any process or thread."""
+
+import functools
+import json
+import multiprocessing
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Final
+
+import jax
+import numpy as np
+import pytest
+
+from datarax_core.records.spec import Batch
+from datarax_core.sources.source import DataSourceModule
+
+from .checks import broken, difference, joined, not_claimed, require
+from .subject import BATCH, Subject, batches
+
+_HEAVY: Final = ("tensorflow", "torch", "tensorflow_datasets")
+
+_REPORT: Final = """
+import json, sys
+from datarax_core.registry.sources import SourceRegistry
+name = sys.argv[1]
+registry = SourceRegistry.from_environment()
+found = [info for info in registry.describe() if info.name == name]
+listed = sorted(sys.modules)
+registry.get(name)
+facts = [[info.status, info.target, info.detail] for info in found]
+print("\\n" + json.dumps({"facts": facts, "listed": listed, "imported": sorted(sys.modules)}))
+"""
+
+_THREADS: Final = 4
+_ROUNDS: Final = 8
+_SECONDS: Final = 120.0
+
+_PROCESS: Final = pytest.StashKey[ProcessPoolExecutor]()
+
+
+class ListingPromises:
+    """Listing and importing the plugin, in a new process, as `drx sources` does."""
+
+    def test_listing_does_not_import_it(self, subject: Subject) -> None:
+        """Listing the installed source imports none of its plugin, and finds it ready."""
+        report = _report(subject)
+        ((status, target, detail),) = report["facts"]
+        require(
+            status == "ready",
+            f"source {subject.config.type!r} is listed as {status}: {detail}. Correct that, and install the plugin again",
+        )
+        package = target.partition(":")[0].partition(".")[0]
+        require(
+            package not in report["listed"],
+            f"listing source {subject.config.type!r} is promised to import nothing of its plugin, but it imported {package!r}; "
+            "remove the file that does so (a .pth file, sitecustomize, a pytest or hook plugin) from your distribution",
+        )
+
+    def test_importing_it_is_light(self, subject: Subject) -> None:
+        """Importing the plugin imports no heavy module, such as tensorflow, which reading records may need."""
+        heavy = (*_HEAVY, *subject.author.heavy_modules)
+        found = sorted(set(heavy) & set(_report(subject)["imported"]))
+        require(
+            not found,
+            f"importing source {subject.config.type!r} imports {', '.join(found)}, which every config that names the source "
+            "would pay for; import it in the function that needs it",
+        )
+
+
+def _report(subject: Subject) -> dict[str, Any]:
+    """Return the report of a new process that lists all plugins, then imports this one; skip the test if not installed."""
+    name = subject.config.type
+    info = next((info for info in subject.author.registry.describe() if info.name == name), None)
+    if info is None or not info.version:
+        not_claimed(f"source {name!r} is registered by hand and not installed")
+    return _report_of_a_process(name)
+
+
+@functools.cache
+def _report_of_a_process(name: str) -> dict[str, Any]:
+    done = subprocess.run(  # noqa: S603 - the script above
+        [sys.executable, "-c", _REPORT, name],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    if done.returncode:
+        broken(f"source {name!r} cannot be imported in a new process:\n{done.stderr.strip()}")
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report
+
+
+class ProcessPromises:
+    """Sockets, pickles, processes and threads."""
+
+    def test_it_works_without_a_network(self, subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Building and reading a source of local data makes no attempt to reach a network."""
+        attempts: list[str] = []
+        for name in ("connect", "connect_ex"):
+            monkeypatch.setattr(socket.socket, name, _refusing(attempts, getattr(socket.socket, name)))
+        monkeypatch.setattr(socket, "getaddrinfo", _refusing(attempts, None))
+        try:
+            _read(subject.build(), BATCH)
+        except OSError as cause:
+            require(attempts, f"{subject.title} cannot be read: {cause}")
+        require(
+            not attempts,
+            f"{subject.title} promises to be read without a network, but tried to reach "
+            f"{', '.join(dict.fromkeys(attempts))}; look for local files first, and use a network only if the config asks for "
+            "it",
+        )
+
+    def test_it_pickles_where_it_stands(self, subject: Subject) -> None:
+        """A copy by pickle continues with the next record."""
+        source = subject.build()
+        source.get_batch(BATCH)
+        try:
+            content = pickle.dumps(source)
+        except Exception as cause:  # noqa: BLE001 - a pickle may fail in any way
+            broken(
+                f"{subject.title} promises to pickle, for worker processes, but pickling fails: "
+                f"{type(cause).__name__}: {cause}. Leave files, locks and connections out of __getstate__, and open them when "
+                "they are first needed"
+            )
+        twin: DataSourceModule = pickle.loads(content)  # noqa: S301 - made three lines above
+        subject.require_served(BATCH, twin.get_batch(BATCH), "a copy by pickle", "Include the position in the pickle")
+
+    def test_it_is_read_by_a_spawned_process(self, subject: Subject, another_process: ProcessPoolExecutor) -> None:
+        """A spawned process that receives the pickled source reads the same records."""
+        content = pickle.dumps(subject.build())
+        try:
+            found = another_process.submit(_read_a_pickle, content, BATCH).result(_SECONDS)
+        except Exception as cause:  # noqa: BLE001 - the source may raise anything in the other process
+            broken(
+                f"{subject.title} promises to be read by a process that received it as a pickle, but reading fails there: "
+                f"{type(cause).__name__}: {cause}. Include everything that is needed to open the data in the pickle"
+            )
+        subject.require_served(
+            0, found, "a spawned process", "Include everything that is needed to open the data in the pickle"
+        )
+
+    @pytest.fixture
+    def another_process(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ProcessPoolExecutor:
+        """A process shared by all sources under test, since spawning one takes seconds."""
+        monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+        stash = request.config.stash
+        if _PROCESS not in stash:
+            stash[_PROCESS] = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+            request.config.add_cleanup(lambda: stash[_PROCESS].shutdown(cancel_futures=True))
+        return stash[_PROCESS]
+
+    def test_threads_read_it_at_once(self, subject: Subject) -> None:
+        """Several threads can read one source at once, as two pipelines do, or a pipeline that reads ahead."""
+        subject.require_indexed()
+        source, rows = subject.build(), np.arange(subject.records)
+        wanted = [np.roll(rows, thread)[:BATCH] for thread in range(_THREADS)]
+        with _switching_often(), ThreadPoolExecutor(_THREADS) as pool:
+            read = [[pool.submit(source.fetch, indices) for indices in wanted] for _ in range(_ROUNDS)]
+            given = [[future.result() for future in futures] for futures in read]
+        for found in given:
+            for indices, batch in zip(wanted, found, strict=True):
+                text = difference(subject.source.fetch(indices), batch)
+                require(
+                    not text,
+                    f"{subject.title} promises to be read by several threads at once, but then returned other records than "
+                    f"those at the indices: {text}. Keep the state of a read in local variables, or hold a lock",
+                )
+
+    def test_another_thread_reads_it(self, subject: Subject) -> None:
+        """A thread other than the one that built the source can read it, as a thread that reads ahead does."""
+        source = subject.build()
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                found = pool.submit(_read, source, BATCH).result()
+            except Exception as cause:  # noqa: BLE001 - the source may raise anything on the other thread
+                broken(
+                    f"{subject.title} promises to be read by a background thread, but reading fails there: "
+                    f"{type(cause).__name__}: {cause}. Open connections that belong to a thread on the thread that reads"
+                )
+        subject.require_served(
+            0, found, "another thread", "Open connections that belong to a thread on the thread that reads"
+        )
+
+
+def _read(source: DataSourceModule, size: int) -> Batch:
+    return jax.tree.map(np.asarray, joined(batches(source, size)))
+
+
+def _read_a_pickle(content: bytes, size: int) -> Batch:
+    """Return the first records of a pickled source; runs in the other process."""
+    return _read(pickle.loads(content), size)  # noqa: S301 - made by the test
+
+
+def _refusing(attempts: list[str], real: Any) -> Any:
+    """Return a function that takes the place of one that reaches the network: it records the address, and raises."""
+
+    def refuse(*arguments: Any, **named: Any) -> Any:
+        if real is not None and getattr(arguments[0], "family", None) == getattr(socket, "AF_UNIX", None):
+            return real(*arguments, **named)
+        attempts.append(repr(arguments[0] if real is None else arguments[1]))
+        raise OSError(f"the conformance kit allows no network: nothing may reach {attempts[-1]}")
+
+    return refuse
+
+
+@contextmanager
+def _switching_often() -> Iterator[None]:
+    """Switch threads as often as the interpreter can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)

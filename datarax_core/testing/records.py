@@ -1,0 +1,235 @@
+"""Promises about records: their number, their values, access by index, and errors for those that cannot be read."""
+
+from itertools import islice
+from typing import Any, Final
+
+import jax
+import numpy as np
+
+from datarax_core.errors import DataraxError
+from datarax_core.records.dtypes import fits_device
+from datarax_core.records.spec import Batch, ElementSpec, device_spec, named_fields
+from datarax_core.sources.source import DataSourceModule
+
+from .checks import batch_of_records, broken, difference, not_claimed, part, require
+from .effects import missing_paths
+from .subject import BATCH, Subject, batches
+
+_MOST_READ: Final = 256
+
+
+class RecordPromises:
+    """Length, element spec, and the records themselves."""
+
+    def test_length_is_the_expected_one(self, subject: Subject) -> None:
+        """``len(source)`` is the ``expected_length``, if one is declared."""
+        if not subject.source.capabilities.sized:
+            not_claimed(f"{subject.title} does not claim a length")
+        length, expected = len(subject.source), subject.author.expected_length  # type: ignore[arg-type]  # it claims a length
+        require(
+            expected is None or length == expected,
+            f"{subject.title} has {length} records by len(), where expected_length is {expected}; correct __len__ or "
+            "expected_length",
+        )
+
+    def test_records_are_the_expected_ones(self, subject: Subject) -> None:
+        """``source[i]``, or the i-th record of a stream, has the values that ``expected_records`` declares."""
+        if not subject.author.expected_records:
+            not_claimed("expected_records declares no record")
+        form: Any = jax.tree.structure(subject.source.element_spec())
+        for index, expected in subject.author.expected_records.items():
+            values = form.unflatten(map(np.asarray, form.flatten_up_to(expected)))  # a list may be the value of a field
+            found = part(subject.served, index) if subject.is_stream else subject.source[index]
+            text = difference(batch_of_records([values]), batch_of_records([found]))
+            require(
+                not text,
+                f"record {index} of {subject.title} is not the expected one: {text}; correct get_records() or expected_records",
+            )
+
+    def test_the_element_spec_is_true(self, subject: Subject) -> None:
+        """Batches and single records have the fields, shapes and dtypes of ``element_spec()``, which never changes."""
+        source, spec = subject.build(), subject.source.element_spec()
+        if subject.is_stream:
+            batch, records = next(batches(source, BATCH)), list(islice(subject.build(), BATCH))
+        else:
+            indices = _spread(subject)
+            batch, records = source.get_records(indices), source.get_elements(indices[:BATCH])
+        single = jax.tree.map(lambda value: np.asarray(value)[None], records)
+        wrong = _spec_difference(spec, batch, "in a batch") or next(
+            (text for record in single if (text := _spec_difference(spec, record, "in a single record"))), ""
+        )
+        require(
+            not wrong,
+            f"{subject.title} promises records as element_spec() describes them, but {wrong}. Correct the spec, or "
+            "convert the records to it",
+        )
+        require(
+            source.element_spec() == spec,
+            f"{subject.title} promises one element_spec(), but returns another after reading; return the same",
+        )
+
+    def test_a_batch_is_its_records_in_the_order_asked_for(self, subject: Subject) -> None:
+        """``get_records(indices)`` has a row for each index, in the order of the indices, also if an index comes twice."""
+        subject.require_indexed()
+        indices = _spread(subject)
+        whole = subject.source.get_records(indices)
+        backwards = np.arange(len(indices))[::-1]
+        twice = np.repeat(np.arange(min(3, len(indices))), 3)
+        for rows in (backwards, twice, backwards[:1]):
+            text = difference(part(whole, rows), subject.source.get_records(indices[rows]))
+            require(
+                not text,
+                f"{subject.title} promises a row for each index, in the order of the indices, but for record indices "
+                f"{indices[rows].tolist()!r:.80} get_records() returned other rows than for the sorted indices: {text}. Return "
+                "a row for every index that is passed",
+            )
+
+    def test_a_record_by_itself_is_its_row_of_a_batch(self, subject: Subject) -> None:
+        """``source[i]``, ``source[-i]`` and ``source.__getitems__`` return the rows of ``get_records``."""
+        subject.require_indexed()
+        indices = _spread(subject)[:BATCH]
+        batch, source = subject.source.get_records(indices), subject.source
+        ways: dict[str, list[Any]] = {
+            "source[i]": [source[int(index)] for index in indices],
+            "source[i - len(source)]": [source[int(index) - source.num_records] for index in indices],
+            "source.__getitems__": source.__getitems__(indices.tolist()),
+        }
+        for way, records in ways.items():
+            text = difference(batch, batch_of_records(records))
+            require(
+                not text,
+                f"{subject.title} promises the same record alone and in a batch, but by {way} it is another: {text}; let "
+                "get_elements() return the rows of get_records()",
+            )
+
+    def test_a_batch_that_was_given_away_is_left_alone(self, subject: Subject) -> None:
+        """Later reads do not write to the memory of a batch that was returned: the device may use that memory."""
+        source = subject.build()
+        if subject.is_stream:
+            reads = batches(source, 4 * BATCH)
+        else:
+            spans = [(at, at + size) for at, size in enumerate((64, BATCH, 64, BATCH))]
+            reads = (source.get_records(np.arange(*span) % subject.records) for span in spans)
+        given = [(batch, jax.tree.map(np.array, batch)) for batch in reads]
+        for number, (batch, copy) in enumerate(given):
+            text = difference(copy, batch)
+            require(
+                not text,
+                f"{subject.title} promises not to write to batches that it returned, but batch {number} of {len(given)} "
+                f"changed as later batches were read: {text}. Allocate new memory for each batch, such as with aligned_empty()",
+            )
+
+
+class MistakePromises:
+    """Errors for record indices and paths that do not exist, and for damaged records."""
+
+    def test_an_index_out_of_range_is_named(self, subject: Subject) -> None:
+        """``source[len(source)]``, and an index out of range among others, raise an IndexError that names the index."""
+        subject.require_indexed()
+        source, length = subject.source, subject.records
+        for index in (length, -length - 1):
+            for way, read in (
+                (f"source[{index}]", source.__getitem__),
+                ("source.__getitems__", lambda i: source.__getitems__([0, i])),
+            ):
+                try:
+                    read(index)
+                except IndexError as error:
+                    require(
+                        str(index) in str(error),
+                        f"the IndexError of {subject.title} for record {index} does not name the index: {error}; put it in the "
+                        "message",
+                    )
+                else:
+                    broken(
+                        f"{subject.title} has {length} records, and promises an IndexError for other indices, but {way} "
+                        f"returned a record for {index}; leave __getitem__ and __getitems__ to the base "
+                        "class, or raise IndexError"
+                    )
+
+    def test_a_missing_path_is_named(self, subject: Subject) -> None:
+        """Building a source from a path that does not exist raises an error that names the path."""
+        fields = {
+            name: value for name, value in subject.fields.items() if name != "type"
+        }  # a folder of that name may exist
+        named = {name: paths for name, value in fields.items() if (paths := missing_paths(value))}
+        if not named:
+            not_claimed("the config under test names no existing path")
+        for field, paths in named.items():
+            config = subject.validated({**subject.fields, field: paths})
+            path = paths if isinstance(paths, str) else paths[0]
+            try:
+                subject.build(config=config)
+            except (OSError, DataraxError) as error:
+                require(
+                    path in str(error),
+                    f"the error of {subject.title} for a missing {field} does not name {path!r}: {error}; put the path in the "
+                    "message",
+                )
+            else:
+                broken(
+                    f"{subject.title} promises an error that names a path that does not exist, but was built with "
+                    f"{field}={path!r}; check the path when the source is built, and raise FileNotFoundError"
+                )
+
+    def test_a_damaged_record_is_named(self, subject: Subject) -> None:
+        """The error of a damaged record names its record index and its file; other records can still be read."""
+        damaged = subject.author.make_damaged(subject.folder)
+        if damaged is None:
+            not_claimed("make_damaged() is not defined, so no record can be damaged")
+        source = subject.build(config=subject.validated(damaged.config))
+        error = _error_of(source, damaged.record)
+        if error is None:
+            broken(
+                f"{source.title} promises an error for a damaged record, but returned record {damaged.record}; check the "
+                "record when it is read, and raise RecordError"
+            )
+        message = "\n".join([str(error), *getattr(error, "__notes__", ())])
+        wanted = [f"{damaged.record}", *([] if damaged.path is None else [str(damaged.path)])]
+        missing = [each for each in wanted if each not in message]
+        require(
+            not missing,
+            f"{source.title} promises errors that name record and path, but the error of record {damaged.record} leaves "
+            f"out {', '.join(missing)}: {type(error).__name__}: {message}. Raise RecordError with both, from the cause",
+        )
+        other = (damaged.record + 1) % source.num_records
+        require(
+            _error_of(source, other) is None,
+            f"{source.title} promises to read other records after a damaged one, but record {other} then failed too: "
+            f"{_error_of(source, other)}; keep no failed state",
+        )
+
+
+def _spread(subject: Subject) -> np.ndarray:
+    """Return sorted record indices, spread over the whole source, with the first and the last."""
+    count = min(subject.records, _MOST_READ)
+    return np.unique(np.linspace(0, subject.records - 1, count).astype(np.int64))
+
+
+def _spec_difference(spec: ElementSpec, batch: Batch, where: str) -> str:
+    """Return the first difference of a batch from an element spec; "" if there is none.
+
+    Dtypes may be narrowed as on a device, and text may be of any NumPy dtype of text.
+    """
+    wanted, found = named_fields(spec), named_fields(batch)
+    if wanted.keys() != found.keys():
+        return f"the fields {where} are {', '.join(sorted(found))}, where the spec has {', '.join(sorted(wanted))}"
+    for name, leaf in wanted.items():
+        column = np.asarray(found[name])
+        dtypes = {leaf.dtype, device_spec(leaf).dtype}
+        is_dtype = (
+            column.dtype in dtypes if fits_device(leaf.dtype) else column.dtype.kind in (leaf.dtype.kind, "O", "U", "S")
+        )
+        if column.shape[1:] != leaf.shape or not is_dtype:
+            found_as = f"{column.dtype}{list(column.shape[1:])}"
+            return f"field {name!r} is {found_as} {where}, where the spec has {leaf.dtype}{list(leaf.shape)}"
+    return ""
+
+
+def _error_of(source: DataSourceModule, record: int) -> Any:
+    """Return the error of reading a record; None if it can be read."""
+    try:
+        source.fetch(np.asarray([record]))
+    except Exception as error:  # noqa: BLE001 - the test looks at the error, of any class
+        return error
+    return None

@@ -1,0 +1,175 @@
+"""Promises about routes: every way to read a source gives the same records in the same order."""
+
+from itertools import islice
+from typing import Any, NoReturn
+
+import jax
+from flax import nnx
+
+from datarax_core.errors import SpecError
+from datarax_core.pipeline.pipeline import Pipeline
+
+from .checks import batch_of_records, broken, joined, not_claimed, require, rows_of
+from .subject import BATCH, Subject, batches
+
+_ODD = 5  # a size and a first position that are no multiples of others
+_SIZES = (1, 3, 32, 7)
+_REMEDY = "An override of a method that pipelines call (order_reader, fetch, read_batch) returns the same records"
+_TRACED = (
+    "If traceable is True, get_records() and record_indices_at() take traced indices; otherwise compiled code reads records "
+    "through fetch_on_host(), with concrete indices"
+)
+
+
+class RoutePromises:
+    """A loop over the source, its batches, and the loop, steps and scan of a pipeline."""
+
+    def test_a_loop_over_it_serves_its_order(self, subject: Subject) -> None:
+        """``for record in source`` serves the records in the order of the source."""
+        found = batch_of_records(islice(subject.build(), subject.stretch))
+        subject.require_served(0, found, "a loop over the source", "Leave __iter__ and __next__ to the base class")
+
+    def test_get_batch_serves_its_order(self, subject: Subject) -> None:
+        """``source.get_batch(size)``, called repeatedly, serves the order of the source."""
+        found = joined(batches(subject.build(), subject.stretch))
+        subject.require_served(
+            0, found, "get_batch()", "Leave get_batch() to the base class, or continue with the next epoch"
+        )
+
+    def test_get_batch_at_serves_its_order(self, subject: Subject) -> None:
+        """``source.get_batch_at(start, size, key)`` serves the order of the source, from any position."""
+        subject.require_indexed()
+        for start in range(_ODD, subject.stretch - BATCH, BATCH + 2):
+            found = subject.source.get_batch_at(start, BATCH, subject.source.order_key_data())
+            subject.require_served(start, found, "get_batch_at()", "Return get_records(record_indices_at(...))")
+
+    def test_a_pipeline_s_loop_serves_its_order(self, subject: Subject) -> None:
+        """``for batch in pipeline`` serves the order of the source."""
+        pipeline = _pipeline(subject, num_epochs=1)
+        wanted, found = min(subject.stretch, subject.length or subject.stretch), []
+        for batch in pipeline:
+            found.append(batch)
+            if len(found) * BATCH >= wanted:
+                break
+        subject.require_served(0, joined(found), "a loop over a pipeline", _REMEDY)
+
+    def test_a_pipeline_s_steps_serve_its_order(self, subject: Subject) -> None:
+        """``pipeline.step()`` serves the order of the source."""
+        pipeline = _pipeline(subject)
+        found = joined(pipeline.step() for _ in range(_full_batches(subject)))
+        subject.require_served(0, found, "pipeline.step()", _REMEDY)
+
+    def test_compiled_steps_serve_its_order(self, subject: Subject) -> None:
+        """``pipeline.step()`` under ``nnx.jit`` serves the order of the source."""
+        pipeline = _compiled(subject)
+        step = nnx.jit(lambda pipeline: pipeline.step())
+        found = joined(step(pipeline) for _ in range(_full_batches(subject)))
+        subject.require_served(0, found, "pipeline.step() under nnx.jit", _TRACED)
+
+    def test_get_batch_at_can_be_compiled(self, subject: Subject) -> None:
+        """``get_batch_at`` under ``jax.jit``, with ``start`` and ``key`` traced, serves the order of the source."""
+        source = _compiled(subject).source
+        jitted = jax.jit(lambda start, key: source.get_batch_at(start, _ODD, key))
+        for start in range(1, subject.stretch - _ODD, BATCH + 2):
+            found = jitted(start, source.order_key_data())
+            subject.require_served(start, found, "get_batch_at() under jax.jit", _TRACED)
+
+    def test_a_scan_serves_its_order(self, subject: Subject) -> None:
+        """``pipeline.scan(...)`` serves the order of the source."""
+        pipeline = _compiled(subject)
+        steps = _full_batches(subject)
+        found = pipeline.scan(_batch, length=steps)
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+        subject.require_served(0, flat, "pipeline.scan()", _TRACED)
+
+
+class StreamPromises:
+    """Forward-only sources: batches of any size, skipping, and the end."""
+
+    def test_batches_of_any_size_are_the_same_records(self, subject: Subject) -> None:
+        """``get_batch(size)`` serves the same records in batches of any size."""
+        subject.require_stream()
+        for size in _SIZES:
+            found = joined(batches(subject.build(), subject.stretch, size))
+            by = f"repeated get_batch({size})"
+            subject.require_served(0, found, by, "Keep records that were read and not served for the next batch")
+            require(
+                rows_of(found) == subject.stretch,
+                f"{subject.title} promises the same records in batches of any size, but in batches of {size} it has "
+                f"{rows_of(found)} records, where in a single batch it has {subject.stretch}; end only after the last record",
+            )
+
+    def test_skipping_is_reading(self, subject: Subject) -> None:
+        """The record after ``skip(count)`` is the one after a batch of ``count`` records."""
+        subject.require_stream()
+        source = subject.build()
+        source.skip(_SIZES[1])
+        source.skip(BATCH)
+        at = _SIZES[1] + BATCH
+        subject.require_served(
+            at,
+            source.get_batch(_SIZES[1]),
+            f"the stream, after skip() of {at} records,",
+            "Skip exactly ``count`` records",
+        )
+
+    def test_the_end_is_the_end(self, subject: Subject) -> None:
+        """A stream with a length continues with the next epoch; one without may end, and has then ended until ``reset()``."""
+        subject.require_stream()
+        has_ended = subject.stretch < subject.wanted
+        if subject.length is not None:
+            require(
+                not has_ended,
+                f"{subject.title} has {subject.length} records in an epoch by len(), and promises to continue with the next "
+                f"epoch, but ended after {subject.stretch} records; continue, or define no __len__",
+            )
+        if not has_ended:
+            return
+        source = subject.build()
+        for _ in batches(source, subject.wanted):
+            pass
+        try:
+            more = source.get_batch(1)
+        except StopIteration:
+            return
+        broken(
+            f"{subject.title} ended after {subject.stretch} records, and promises no more until reset(), but then served "
+            f"{rows_of(more)} more; raise StopIteration again"
+        )
+
+
+def _batch(batch: Any) -> Any:
+    return batch
+
+
+def _pipeline(subject: Subject, **options: Any) -> Pipeline:
+    return Pipeline(source=subject.build(), batch_size=BATCH, rngs=nnx.Rngs(0), **{"num_epochs": None, **options})
+
+
+def _full_batches(subject: Subject) -> int:
+    return max(1, subject.stretch // BATCH)
+
+
+def _compiled(subject: Subject) -> Pipeline:
+    """Return a pipeline for compiled code; skip the test if the source is a stream or has host fields."""
+    subject.require_indexed()
+    if subject.host_fields:
+        _require_refusal(subject)
+    return _pipeline(subject)
+
+
+def _require_refusal(subject: Subject) -> NoReturn:
+    """Fail unless compiled code refuses the host fields by name; else skip the test."""
+    try:
+        _pipeline(subject).scan(_batch, length=1)
+    except SpecError as refusal:
+        require(
+            all(name in str(refusal) for name in subject.host_fields),
+            f"{subject.title} has the host fields {', '.join(subject.host_fields)}, which no device has, but the error of "
+            f"compiled code does not name them: {refusal}. Leave fetch_traced() to the base class",
+        )
+        not_claimed(f"{subject.title} has host fields, which no device has, and compiled code refuses them by name")
+    broken(
+        f"{subject.title} has the host fields {', '.join(subject.host_fields)}, which no device has, but compiled code takes "
+        "them; leave fetch_traced() to the base class"
+    )

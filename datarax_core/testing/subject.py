@@ -1,0 +1,171 @@
+"""The source under test: its config, sources made from the config, and the records that every route must serve."""
+
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from datarax_core.config.models import SourceConfig
+from datarax_core.records.spec import Batch, split_host_fields
+from datarax_core.registry.pipeline_config import AnySource
+from datarax_core.sources.source import DataSourceModule
+
+from .checks import difference, joined, not_claimed, part, require, rows_of
+from .declarations import Declarations
+
+_ANY_SOURCE: TypeAdapter[SourceConfig] = TypeAdapter(AnySource)
+
+BATCH: Final = 14
+"""The number of records of a batch, unless a test needs another."""
+
+_MOST_COMPARED: Final = 512  # positions at which routes are compared
+_PAST_THE_EPOCH: Final = 84  # positions: two batches that 2, 3 or 7 hosts can share
+
+
+class Subject:
+    """The source under test, made as its author declares."""
+
+    def __init__(self, author: Declarations, folder: Path) -> None:
+        self.author = author
+        self.folder = folder
+
+    # -- config and source ----------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def given(self) -> Mapping[str, Any] | SourceConfig:
+        """The config as the author declares it."""
+        return self.author.make_config(self.folder)
+
+    @functools.cached_property
+    def config(self) -> SourceConfig:
+        """The config, validated."""
+        return self.validated(self.given)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The options that the author set, by name, not validated."""
+        if isinstance(self.given, Mapping):
+            return dict(self.given)
+        return {"type": self.given.type} | {name: getattr(self.given, name) for name in self.given.model_fields_set}
+
+    def validated(self, config: Mapping[str, Any] | SourceConfig) -> SourceConfig:
+        """Return a validated config, of the class registered for its type."""
+        return _ANY_SOURCE.validate_python(config, context={"registry": self.author.registry})
+
+    def build(self, seed: int = 0, config: SourceConfig | None = None) -> DataSourceModule:
+        """Return a new source of a config; None is the config under test."""
+        return self.author.make_source(self.config if config is None else config, seed)
+
+    @functools.cached_property
+    def source(self) -> DataSourceModule:
+        """A source shared by all tests that do not advance it."""
+        return self.build()
+
+    # -- properties of the source ---------------------------------------------------------------------------------------
+
+    @property
+    def title(self) -> str:
+        """The name of the source in messages."""
+        return self.source.title
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the source is read forward only."""
+        return self.source.access == "stream"
+
+    @property
+    def is_shuffled(self) -> bool:
+        """Whether the order of the source depends on a key."""
+        return self.source.order_key_data() is not None
+
+    @property
+    def host_fields(self) -> list[str]:
+        """The names of the host fields: fields whose dtype no device has."""
+        return sorted(split_host_fields(self.source.element_spec())[1])
+
+    @functools.cached_property
+    def length(self) -> int | None:
+        """The number of records of an epoch; None for a stream without a length."""
+        return self.source.epoch_length
+
+    @property
+    def records(self) -> int:
+        """The number of record indices of an indexed source."""
+        return self.source.num_records
+
+    def require_indexed(self) -> None:
+        """Skip the test if the source is a stream: it has no random access."""
+        if self.is_stream:
+            not_claimed(f"{self.title} is a stream and does not claim random access")
+
+    def require_stream(self) -> None:
+        """Skip the test if the source has random access: it is no stream."""
+        if not self.is_stream:
+            not_claimed(f"{self.title} has random access and is no stream")
+
+    def require_shuffled(self) -> None:
+        """Skip the test if no key decides the order of the source."""
+        if not self.is_shuffled:
+            not_claimed(f"{self.title} serves its records in sequence; declare a shuffled config to test its shuffle")
+
+    def require_resumable(self) -> None:
+        """Skip the test if the source does not claim to be resumable."""
+        if not self.source.capabilities.resumable:
+            not_claimed(f"{self.title} does not claim to have states: its capabilities say resumable=False")
+
+    # -- records that every route must serve ----------------------------------------------------------------------------
+
+    def indices(self, start: int, size: int) -> np.ndarray:
+        """Return the record indices at positions from ``start`` on, computed in a single call; int (size,)."""
+        return np.asarray(self.source.record_indices_at(start, size, self.source.order_key_data()))
+
+    @property
+    def stretch(self) -> int:
+        """The number of positions at which routes are compared: less than `wanted` if a stream ends before."""
+        return rows_of(self.served)
+
+    @property
+    def wanted(self) -> int:
+        """The number of positions to compare at: an epoch and the head of the next, at most 512."""
+        return _MOST_COMPARED if self.length is None else min(_MOST_COMPARED, self.length + _PAST_THE_EPOCH)
+
+    @functools.cached_property
+    def served(self) -> Batch:
+        """The records at these positions, from position 0 on; every route must serve the same."""
+        if self.is_stream:
+            return joined(batches(self.build(), self.wanted, self.wanted))
+        return joined([self.source.get_records(self.indices(0, self.wanted))])
+
+    def deviation(self, start: int, found: Batch) -> str:
+        """Return how a batch differs from the records at positions from ``start`` on; "" if it does not."""
+        return difference(part(self.served, slice(start, start + rows_of(found))), found)
+
+    def require_served(self, start: int, found: Batch, by: str, remedy: str) -> None:
+        """Fail the test unless a batch has the records at positions from ``start`` on.
+
+        Args:
+            start: The first position of the batch.
+            found: The batch.
+            by: The route that gave the batch, in words.
+            remedy: What to change in the source; the end of the message.
+        """
+        text = self.deviation(start, found)
+        require(
+            not text,
+            f"{self.title} promises the same order by every route, but {by} served other records from position {start} on: "
+            f"{text}. {remedy}",
+        )
+
+
+def batches(source: DataSourceModule, total: int, size: int = BATCH) -> Iterator[Batch]:
+    """Yield ``total`` records of a source by `get_batch`, or fewer if it ends."""
+    while total > 0:
+        try:
+            batch = source.get_batch(min(size, total))
+        except StopIteration:
+            return
+        total -= rows_of(batch)
+        yield batch
