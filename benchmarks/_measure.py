@@ -1,4 +1,4 @@
-"""Timing against a reference in the same run: pairs of runs, one after the other, and the median of their ratios."""
+"""Timing against a reference in the same run: alternating pairs, and the median of their ratios."""
 
 import resource
 import statistics
@@ -16,7 +16,7 @@ RUNS = 15
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a report. ``ratio`` is what counts, and is to be at least, or at most, the target."""
+    """One line of a report; ``ratio`` is compared with the target, as a lower or an upper limit."""
 
     what: str
     reference: str
@@ -32,7 +32,7 @@ class Row:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long one call takes."""
+    """Return the seconds of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -47,7 +47,7 @@ def against(
     target: float,
     runs: int = RUNS,
 ) -> Row:
-    """Speed of ``ours`` as a multiple of that of ``reference``; both serve ``records`` a call."""
+    """Return the row for the speed of ``ours`` as a multiple of the speed of ``reference``; both serve ``records`` a call."""
     reference(), ours()
     pairs = [(seconds(reference), seconds(ours)) for _ in range(runs)]
     ratio = statistics.median(r / o for r, o in pairs)
@@ -60,7 +60,7 @@ def _rate(records: float) -> str:
 
 
 def resident_mib() -> float:
-    """Memory of this process now, in MiB."""
+    """Return the resident memory of this process in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 

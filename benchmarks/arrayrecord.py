@@ -1,4 +1,4 @@
-"""How fast are records in ArrayRecord files: at random and in sequence, against the bare reader's loops and Grain?"""
+"""Speed of reading ArrayRecord files, at random and in sequence, against the bare reader's loops and Grain."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ Read = Callable[[list[list[tuple[ArrayRecordReader, list[int]]]]], None]
 
 
 def rows() -> list[Row]:
-    """Speed against the quickest of the reader's own loops, and against Grain as its documentation advises; opening; memory."""
+    """Measure speed against the reader's quickest loop and against Grain as its docs advise, opening of files, and memory."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for compression, options in COMPRESSIONS.items():
@@ -44,7 +44,7 @@ def rows() -> list[Row]:
 
 
 def _write(folder: Path, options: str, shards: int, records: int = RECORDS) -> list[str]:
-    """Files of records of 3 KB that compress by a half: six bits of each byte are random, of 256 different images."""
+    """Write files of 3 KB records that compress by half: six bits of each byte are random, of 256 different images."""
     folder.mkdir()
     images = np.random.default_rng(0).integers(0, 64, (256, 3072), np.uint8)
     paths, edges = [], np.linspace(0, records, shards + 1).astype(int).tolist()
@@ -63,7 +63,7 @@ def _source(paths: list[str], *, shuffle: bool) -> ArrayRecordSourceModule:
 
 
 def _served(source: ArrayRecordSourceModule) -> Callable[[], object]:
-    """A loop over the next batches of a pipeline, which begins anew when it is over."""
+    """Return a function that loops over the next batches of a pipeline, and begins another run when one is over."""
     pipeline = Pipeline(source=source, batch_size=BATCH, num_epochs=None)
     batches = iter(pipeline)
     return lambda: jax.block_until_ready(deque((next(batches) for _ in range(BATCHES)), maxlen=1))
@@ -93,7 +93,7 @@ def _random(paths: list[str], what: str) -> Iterator[Row]:
 
 
 def _by_file(paths: list[str], order: np.ndarray) -> list[list[tuple[ArrayRecordReader, list[int]]]]:
-    """For each batch the rows of each file: what a loop over the bare readers is given for nothing."""
+    """Return for each batch the rows of each file, which the loop over bare readers does not have to compute."""
     readers = [ArrayRecordReader(path, **READER) for path in paths]
     ends = np.cumsum([reader.num_records() for reader in readers])
     batches = []
@@ -178,7 +178,7 @@ def _opening(folder: Path) -> Row:
 
 
 def _memory(folder: Path) -> Row:
-    """What a loop over 16 files adds to a process, against what a loop over a sixteenth of the records adds to another."""
+    """Compare the memory that a loop over 16 files adds to a process with that of a loop over a sixteenth of the records."""
     few = _write(folder / "few", COMPRESSIONS["uncompressed"], 1, records=5_000)
     many = _write(folder / "many", COMPRESSIONS["uncompressed"], 16, records=80_000)
     added = [_added_in_process(paths) for paths in (few, many)]
@@ -192,7 +192,7 @@ def _added_in_process(paths: list[str]) -> float:
 
 
 def _added(paths: list[str]) -> float:
-    """MiB that a loop over all records takes, above the imports and the first batch."""
+    """Return the MiB that a loop over all records adds to the imports and the first batch."""
     batches = iter(Pipeline(source=_source(paths, shuffle=True), batch_size=BATCH))
     next(batches)
     before = resident_mib()

@@ -1,4 +1,4 @@
-"""How fast are the decoders, against the least that could be done with the same records: 256 of 3 KB, decoded whole?"""
+"""Speed of the decoders against the least work on the same records: batches of 256 records of 3 KB."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +27,7 @@ def batch(rng: np.random.Generator) -> dict[str, Any]:
 def compared(
     what: str, decoder: Decoder, fields: dict[str, Any], bare: Callable[[list[bytes]], Any], target: float
 ) -> Row:
-    """The decoder against what ``bare`` does with the same records."""
+    """Return the row for a decoder against the function ``bare`` on the same records."""
     records, spec = decoder.encode(fields), decoder.element_spec()
 
     def often(work: Callable[[], Any]) -> Callable[[], None]:
@@ -43,29 +43,29 @@ def compared(
         records=RECORDS * CALLS,
         what=what,
         target=target,
-        runs=61,  # short ones, which a busy machine seldom interrupts
+        runs=61,  # short runs, which a busy machine seldom interrupts
     )
 
 
 def joined_and_sliced(records: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """The fields as views that no device takes over."""
+    """Return the fields as views, which no device can take over."""
     whole = np.frombuffer(b"".join(records), np.uint8).reshape(len(records), -1)
     return whole[:, :3072], whole[:, 3072:].copy().view(np.int64)
 
 
 def copied(records: list[bytes]) -> tuple[np.ndarray, ...]:
-    """The same as arrays of their own, as a device needs them."""
+    """Return the fields as arrays of their own, as a device needs them."""
     return tuple(np.ascontiguousarray(part) for part in joined_and_sliced(records))
 
 
 def parsed_by_protobuf(records: list[bytes]) -> None:
-    """Messages, of which nothing is read."""
+    """Return parsed messages without reading their features."""
     for record in records:
         Example.FromString(record)
 
 
 def read_by_protobuf(records: list[bytes]) -> dict[str, np.ndarray]:
-    """Messages, and their two features as arrays."""
+    """Return the two features of parsed messages as arrays."""
     images, labels = np.empty((len(records), 32, 32, 3), np.uint8), np.empty(len(records), np.int64)
     for row, record in enumerate(records):
         feature = Example.FromString(record).features.feature
@@ -75,13 +75,13 @@ def read_by_protobuf(records: list[bytes]) -> dict[str, np.ndarray]:
 
 
 def unpacked(records: list[bytes]) -> None:
-    """Maps, of whose arrays nothing is read."""
+    """Return unpacked maps without reading their arrays."""
     for record in records:
         msgpack.unpackb(record)
 
 
 def rows() -> list[Row]:
-    """Each decoder that has a bare counterpart."""
+    """Measure each decoder that has a bare counterpart."""
     rng = np.random.default_rng(0)
     fields, of_fields = batch(rng), {"image": IMAGE, "label": LABEL}
     varying = {**fields, "label": rng.integers(0, 300, RECORDS)}

@@ -1,4 +1,4 @@
-"""What does not grow with the data: the cost of step(), eager and under nnx.jit, and of a shuffled batch."""
+"""Costs that do not grow with the data: of step(), eager and under nnx.jit, and of a shuffled batch."""
 
 import statistics
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from flax import nnx
 from datarax_core import DataSourceModule, Pipeline, SourceConfig
 from datarax_memory import MemorySource, MemorySourceConfig
 
-BATCH, ROW = 64, 512  # 32 KiB a batch: what is measured is the step, not the memory that records come from
+BATCH, ROW = 64, 512  # 32 KiB a batch, so that the step is measured, not the memory
 MIB = 2**20
 CALLS, RUNS = 200, 7
 
 
 def rows() -> list[Row]:
-    """Each against the smallest size."""
+    """Measure each size against the smallest."""
     return [
         *_growth("step()", _step),
         *_growth("step() under nnx.jit", _traced_step),
@@ -57,7 +57,7 @@ def _first_of(batch: dict[str, jax.Array]) -> jax.Array:
 
 
 class _Numbers(DataSourceModule):
-    """As many records as one likes: each is its own index."""
+    """Source of any number of records; each record is its own index."""
 
     def __init__(self, length: int) -> None:
         super().__init__(SourceConfig(type="numbers", stochastic=True, stream_name="shuffle"), rngs=nnx.Rngs(0))
@@ -74,7 +74,7 @@ class _Numbers(DataSourceModule):
 
 
 def _order_rows() -> list[Row]:
-    """A loop over batches of 256 record indices, on the host route, from 10^3 records to 10^9."""
+    """Measure a loop over batches of 256 record indices, by the host route, of 10^3 to 10^9 records."""
     calls = {}
     for power in range(3, 10):
         batches = iter(Pipeline(source=_Numbers(10**power), batch_size=256, num_epochs=None))
@@ -87,7 +87,7 @@ def _order_rows() -> list[Row]:
 
 
 def _cost_of_each(calls: dict[int, Callable[[], object]]) -> dict[int, float]:
-    """Median seconds of a call; the sizes take turns, so that a slow moment of the machine meets all of them."""
+    """Return the median seconds of a call; the sizes alternate, so that a slow moment of the machine affects all of them."""
     for call in calls.values():
         call()
     times: dict[int, list[float]] = {size: [] for size in calls}

@@ -1,4 +1,4 @@
-"""Memory at 512 MiB of data, and what an import costs: each in a process of its own."""
+"""Memory at 512 MiB of data, and the cost of imports: each in a process of its own."""
 
 import json
 import statistics
@@ -16,7 +16,7 @@ MIB = 512
 
 
 def rows() -> list[Row]:
-    """Memory, then imports."""
+    """Measure memory, then imports."""
     return [*_memory_rows(), *_import_rows()]
 
 
@@ -43,7 +43,7 @@ def _in_process(case: str, folder: str) -> float:
 
 
 def _measure_case(case: str, folder: str) -> float:
-    """MiB that data, source, pipeline and an epoch take, above the imports and a warmed-up JAX."""
+    """Print the MiB that data, source, pipeline and an epoch add to the imports and a warmed-up JAX."""
     from flax import nnx
 
     from datarax_core import Pipeline
@@ -73,7 +73,7 @@ def _measure_case(case: str, folder: str) -> float:
 
 
 def deque_all(batches: Iterable[object]) -> None:
-    """Iterate to the end and keep nothing."""
+    """Iterate to the end, and drop every batch."""
     deque(batches, maxlen=0)
 
 

@@ -1,4 +1,4 @@
-"""What hooks cost a batch: when nobody listens, and when somebody does."""
+"""Cost of hooks per batch, without and with a plugin that implements one."""
 
 import timeit
 from collections.abc import Callable
@@ -14,7 +14,7 @@ LIMIT, HEARD, CALLS, RUNS = 50e-9, 5e-6, 20_000, 100
 
 
 def rows() -> list[Row]:
-    """Seconds a batch against the limits."""
+    """Measure seconds a batch against the limits."""
     source = MemorySource(MemorySourceConfig(), {"x": np.zeros((4096, 8), np.float32)})
     pipeline = Pipeline(source=source, batch_size=32)
     pipeline.step()

@@ -1,4 +1,4 @@
-"""How fast is a shuffled epoch from memory: in a Python loop, and in one scan, against NumPy's own gather?"""
+"""Speed of a shuffled epoch from memory, in a Python loop and in one scan, against NumPy's own gather."""
 
 from collections import deque
 
@@ -15,13 +15,13 @@ RECORDS, BATCH = 50_000, 256
 
 
 def shuffled_pipeline(data: dict[str, np.ndarray]) -> Pipeline:
-    """A pipeline over ``data``, shuffled, whole batches."""
+    """Return a shuffled pipeline over ``data`` that serves full batches only."""
     source = MemorySource(MemorySourceConfig(shuffle=True), data, rngs=nnx.Rngs(0))
     return Pipeline(source=source, batch_size=BATCH, drop_last=True)
 
 
 def rows() -> list[Row]:
-    """Rows 1 and 2 of the design's table."""
+    """Measure the loop and the scan."""
     rng = np.random.default_rng(0)
     images, ids = rng.integers(0, 255, (RECORDS, 32, 32, 3), dtype=np.uint8), np.arange(RECORDS, dtype=np.int32)
     permutation, batches = rng.permutation(RECORDS), RECORDS // BATCH

@@ -1,4 +1,4 @@
-"""How fast is a mixture: against NumPy's own gather, against one memory source, and as the number of children grows?"""
+"""Speed of a mixture: against NumPy's own gather, against one memory source, and as the number of children grows."""
 
 import statistics
 from collections import deque
@@ -20,33 +20,33 @@ SERVED = BATCHES * BATCH
 
 
 def child(images: np.ndarray, ids: np.ndarray, rows: slice) -> MemorySource:
-    """A shuffled memory source over some of the records."""
+    """Return a shuffled memory source over some of the records."""
     return MemorySource(MemorySourceConfig(shuffle=True), {"image": images[rows], "id": ids[rows]}, rngs=nnx.Rngs(0))
 
 
 def mixture(children: Sequence[MemorySource], weights: Sequence[float]) -> MixDataSourcesNode:
-    """A mixture of these."""
+    """Return a mixture of the sources."""
     config = MixDataSourcesConfig(num_sources=len(children), weights=tuple(weights))
     return MixDataSourcesNode(config, children, rngs=nnx.Rngs(0))
 
 
 def epoch(source: MemorySource | MixDataSourcesNode) -> Pipeline:
-    """A pipeline that serves it in whole batches."""
+    """Return a pipeline that serves the source in full batches."""
     return Pipeline(source=source, batch_size=BATCH, drop_last=True)
 
 
 def loop(pipeline: Pipeline) -> object:
-    """One epoch in a Python loop."""
+    """Serve one epoch in a Python loop."""
     return jax.block_until_ready(deque(pipeline, maxlen=1))
 
 
 def scan(pipeline: Pipeline) -> object:
-    """One epoch in one program, each batch fully reduced."""
+    """Serve one epoch in one program, each batch fully reduced."""
     return jax.block_until_ready(pipeline.scan(_total, length=BATCHES))
 
 
 def rows() -> list[Row]:
-    """What a mixture must reach."""
+    """Measure a mixture against its targets."""
     rng = np.random.default_rng(0)
     images, ids = rng.integers(0, 255, (RECORDS, 32, 32, 3), dtype=np.uint8), np.arange(RECORDS, dtype=np.int32)
     permutation = rng.permutation(RECORDS)
@@ -78,7 +78,7 @@ def rows() -> list[Row]:
 
 
 def _schedules() -> list[Row]:
-    """Positions to (child, position in it), against the rates that are to be reached."""
+    """Measure the schedule, from positions to (child, position in it), against its target rates."""
     found = []
     for what, weights in {"0.7 to 0.3": [0.7, 0.3], "10^-6": [1e-6, 1 - 1e-6], "16 children": range(1, 17)}.items():
         timeline = mixture([child(np.zeros((10, 1)), np.arange(10), slice(None)) for _ in weights], weights).timeline

@@ -1,4 +1,4 @@
-"""Does reading ahead hide a source on the host, and what does the pipeline add to a bare loop?"""
+"""Reading ahead: how well it hides a host source, and the time that a pipeline adds to a bare loop."""
 
 import time
 from collections import deque
@@ -16,12 +16,12 @@ BATCH, BATCHES, RUNS = 64, 100, 7
 
 
 def rows() -> list[Row]:
-    """Loop time against the larger of source and step; loop time against a loop over the same calls."""
+    """Measure a loop against the larger of source and step time, and against a bare loop over the same calls."""
     return [_hidden(0.002), _hidden(0.005), _overhead()]
 
 
 class _Slow(DataSourceModule):
-    """Records of 1 KiB; a batch takes as long to read as it is told, off the CPU, as from a disk."""
+    """Source of 1 KiB records; reading a batch waits for a given time without using the CPU, as for a disk."""
 
     def __init__(self, wait: float) -> None:
         super().__init__(SourceConfig(type="slow", stochastic=True, stream_name="shuffle"), rngs=nnx.Rngs(0))
@@ -44,11 +44,11 @@ def _hidden(wait: float) -> Row:
 
     def loop() -> None:
         for _ in pipeline:
-            time.sleep(wait)  # the step: as long as the source, and off the CPU, as on an accelerator
+            time.sleep(wait)  # the step: as long as the source, without using the CPU, as on an accelerator
 
     order = np.arange(BATCH * BATCHES).reshape(BATCHES, BATCH)
 
-    def alone() -> None:  # the larger of the two: it waits as long as the step, and makes its batches
+    def alone() -> None:  # the larger of the two: waits as long as the step, and makes the batches
         for indices in order:
             pipeline.source.get_records(indices)
 

@@ -1,4 +1,4 @@
-"""What do several processes cost? Two processes of one pipeline against one process of half the batch, each on one core.
+"""Cost of several processes: two processes of one pipeline against one process of half the batch, each on one core.
 
 The one process has a twin on the other core, which shares nothing with it but the machine's memory, as the two do.
 """
@@ -17,7 +17,7 @@ HALF, WIDTH, BATCHES, RUNS = 256, 3072, 200, 5
 
 
 def rows() -> list[Row]:
-    """Time a batch, for a source on the host and one on the device."""
+    """Measure the time of a batch, for a host source and a device source."""
     return [_row(placement) for placement in ("host", "device")]
 
 
@@ -29,7 +29,7 @@ def _row(placement: str) -> Row:
 
 
 def _seconds(placement: str, processes: int) -> float:
-    """Seconds a batch of the slower of two processes: two of one pipeline, or two that have one each."""
+    """Return the seconds a batch of the slower of two processes: of one pipeline, or of one pipeline each."""
     with socket.socket() as held:
         held.bind(("localhost", 0))
         port = held.getsockname()[1]
@@ -43,11 +43,11 @@ def _seconds(placement: str, processes: int) -> float:
         for index in range(2)
     ]
     outputs = [child.communicate(timeout=300)[0].decode() for child in children]
-    return max(float(output.splitlines()[-1]) for output in outputs)  # Gloo prints before us
+    return max(float(output.splitlines()[-1]) for output in outputs)  # Gloo prints before this script
 
 
 def _child(placement: str, index: int, processes: int, port: int) -> None:
-    """Loop over a pipeline whose global batch grows with the processes, and print seconds a batch."""
+    """Loop over a pipeline whose global batch grows with the number of processes, and print seconds a batch."""
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[index % len(cores)]})
     import jax

@@ -1,4 +1,4 @@
-"""What plugins cost that nobody uses, and a config that nests."""
+"""Cost of installed plugins that a process does not use, and of a nested config."""
 
 import json
 import os
@@ -24,14 +24,14 @@ print(json.dumps([time.process_time() - began, len(infos)]))
 
 
 def rows() -> list[Row]:
-    """CPU seconds, which neighbours disturb less, against the limits: listing, the command, and a nested config."""
+    """Measure CPU seconds, which other processes disturb less, against limits: of listing, ``drx sources``, a nested config."""
     with tempfile.TemporaryDirectory() as folder:
         _install(Path(folder))
         return [_listing(folder), _command(folder), _config()]
 
 
 def _install(folder: Path) -> None:
-    """Distributions as pip leaves them; what they name does not exist, so that whoever imports it fails."""
+    """Write distributions as pip installs them; their targets do not exist, so that importing one fails."""
     for name, version in NEEDED.items():
         info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
         info.mkdir()

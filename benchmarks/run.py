@@ -1,4 +1,4 @@
-"""Every benchmark of the tree, as ratios against a reference in the same run. Run: ``make bench``."""
+"""All benchmarks, as ratios against a reference in the same run. Run: ``make bench``."""
 
 import argparse
 import os
@@ -42,7 +42,7 @@ PARTS = {
 
 
 def main() -> None:
-    """Run the parts that are named, or all."""
+    """Run the named parts, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which to run; all if none is named")
     chosen = parser.parse_args().parts or list(PARTS)

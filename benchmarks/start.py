@@ -1,4 +1,4 @@
-"""How long until the first batch: of a first pipeline, which compiles, and of a second one like it, which need not."""
+"""Time to the first batch: of a first pipeline, which compiles, and of a second, equal one, which does not."""
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +10,21 @@ from datarax_core import Pipeline
 from datarax_core.sources import Placement
 from datarax_memory import MemorySource, MemorySourceConfig
 
-SIZES = {"loop": 64, "step": 65, "scan": 66}  # so that no route has a program compiled by another
+SIZES = {
+    "loop": 64,
+    "step": 65,
+    "scan": 66,
+}  # different sizes, so that no route finds a program that another one compiled
 TRACED: list[str] = []
 
 
 def rows() -> list[Row]:
-    """The second pipeline against the first, by route; whether anything was traced again is checked besides."""
+    """Measure the second pipeline against the first, by route, and check that nothing was traced again."""
     return [_row(placement, route) for placement in ("device", "host") for route in ("loop", "step", "scan")]
 
 
 class _Scale(nnx.Module):
-    """A stage as a user has it: a module with parameters, made anew for each pipeline."""
+    """Stage as users write it: a module with parameters, created anew for each pipeline."""
 
     def __init__(self) -> None:
         self.scale = nnx.Param(jnp.ones(32))

@@ -1,4 +1,4 @@
-"""How fast are prepared TFDS data sets: loaded whole, and streamed without TensorFlow, against TFDS's own ways to read them?"""
+"""Speed of prepared TFDS data sets, loaded whole and streamed without TensorFlow, against TFDS's own readers."""
 
 import json
 import os
@@ -23,7 +23,7 @@ INDEX_BYTES, RECORD_BYTES = 1 << 30, (3072, 300)
 
 
 def rows() -> list[Row]:
-    """Eager loads; streams; the index of a large file; memory. TensorFlow runs in a process of its own, turn and turn about."""
+    """Measure eager loads, streams, the index of a large file, and memory; TensorFlow runs in its own process."""
     found = []
     with tempfile.TemporaryDirectory() as folder, _cache_in(folder):
         subprocess.run([sys.executable, __file__, "write", folder], check=True, capture_output=True)  # noqa: S603
@@ -46,7 +46,7 @@ def _data_dir(folder: str, file_format: str) -> str:
 
 @contextmanager
 def _cache_in(folder: str) -> Iterator[None]:
-    """Indices are kept with what they are of, and go with it."""
+    """Keep indices in the folder of the data set, so that they are deleted with it."""
     os.environ["DATARAX_CACHE_DIR"] = str(Path(folder, "cache"))
     yield
     del os.environ["DATARAX_CACHE_DIR"]
@@ -64,7 +64,7 @@ def _eager(folder: str, kind: str) -> Iterator[Row]:
     for file_format in FORMATS:
         yield against(
             lambda: records.__getitems__(whole),
-            lambda: _load(folder, file_format, kind),  # noqa: B023 - it is called at once
+            lambda: _load(folder, file_format, kind),  # noqa: B023 - called at once
             records=RECORDS,
             what=f"eager, {kind}, {file_format}: against as_data_source's __getitems__",
             target=3,
@@ -89,7 +89,7 @@ def _load(folder: str, file_format: str, kind: str, records: int = RECORDS) -> A
 
 
 def _iteration(folder: str, kind: str) -> Row:
-    """Shuffled batches through a pipeline, of the eager source and of a memory source over the same arrays."""
+    """Measure shuffled batches through a pipeline, of the eager source and of a memory source over the same arrays."""
     from flax import nnx
 
     from datarax_core import Pipeline
@@ -129,7 +129,7 @@ def _streams(folder: str, kind: str) -> Iterator[Row]:
 
 
 def _by_tensorflow(folder: str, kind: str) -> Row:
-    """Our source on the backend tf.data, against bare tf.data: each in a process of its own."""
+    """Measure the stream with ``backend: tf.data`` against bare tf.data, each in a process of its own."""
     data_dir = _data_dir(folder, "tfrecord")
     with _Process("tf.data", data_dir, kind, "False") as reference, _Process("ours", data_dir, kind) as ours:
         return against(
@@ -157,7 +157,7 @@ def _stream(data_dir: str, kind: str, **options: Any) -> Callable[[], None]:
 
 
 class _Process:
-    """A process of this file that reads an epoch whenever it is told to."""
+    """Process of this script that reads an epoch on request."""
 
     def __init__(self, *command: str) -> None:
         self._process = subprocess.Popen(  # noqa: S603
@@ -176,8 +176,8 @@ class _Process:
         self._process.communicate("")
 
     def epoch(self) -> None:
-        assert self._process.stdin is not None  # noqa: S101 - as it was made
-        assert self._process.stdout is not None  # noqa: S101 - likewise
+        assert self._process.stdin is not None  # noqa: S101 - opened as a pipe above
+        assert self._process.stdout is not None  # noqa: S101 - opened as a pipe above
         self._process.stdin.write("\n")
         self._process.stdin.flush()
         self._process.stdout.readline()
@@ -205,7 +205,7 @@ def _serve_ours(data_dir: str, kind: str) -> None:
 
 
 def _index(path: Path, size: int) -> Iterator[Row]:
-    """A gigabyte of records of one size: its index, found and found again."""
+    """Measure the index of a gigabyte of records of one size: when it is made, and when it is read again."""
     from datarax_tfds.files import RecordFiles
     from datarax_tfds.splits import FilePart
 
@@ -240,7 +240,7 @@ def _masked(checksum: int) -> int:
 
 
 def _memory(folder: str, kind: str) -> Row:
-    """The highest that memory rises while a data set is loaded, in a process of its own."""
+    """Measure the peak memory of loading a data set, in a process of its own."""
     command = [sys.executable, __file__, "load", folder, kind]
     out = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
     peak, arrays = json.loads(out.stdout)
@@ -262,7 +262,7 @@ def _measure_load(folder: str, kind: str) -> None:
 
 
 def _highest_mib() -> float:
-    """The most memory that this program has had; ``ru_maxrss`` counts what its parent had when it began."""
+    """Return the peak memory of this program; ``ru_maxrss`` would include the parent's memory at the start."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
@@ -271,7 +271,7 @@ def _highest_mib() -> float:
 
 
 def images() -> np.ndarray:
-    """uint8 (RECORDS, 32, 32, 3): the handwritten digits, enlarged, in colours, with some noise: no easy work for PNG."""
+    """Return uint8 (RECORDS, 32, 32, 3): handwritten digits, enlarged, coloured, with noise that makes PNG work."""
     from sklearn.datasets import load_digits
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""How fast are the records of TFDS decoded, against TFDS's own decoders for NumPy, and against the image codec alone?"""
+"""Speed of decoding TFDS records, against TFDS's own decoders for NumPy, and against the image codec alone."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,14 +16,14 @@ RECORDS, LARGE_RECORDS = 256, 32
 
 
 def crops(size: int, count: int) -> np.ndarray:
-    """Parts of a photograph."""
+    """Return crops of a photograph."""
     rng, photograph = np.random.default_rng(0), load_sample_image("china.jpg")
     corners = rng.integers(0, np.array(photograph.shape[:2]) - size, (count, 2))
     return np.stack([photograph[y : y + size, x : x + size] for y, x in corners.tolist()])
 
 
 def records_of(images: list[Any]) -> list[bytes]:
-    """An Example of each image, which is bytes or integers, and a label."""
+    """Return a serialized Example of each image, as bytes or integers, with a label."""
     records = []
     for number, image in enumerate(images):
         example = tf_example_pb2.Example()
@@ -38,7 +38,7 @@ def records_of(images: list[Any]) -> list[bytes]:
 
 
 def compared(what: str, image: Any, values: list[Any], target: float, codec: Callable[..., Any] | None = None) -> Row:
-    """Our decoder against TFDS's, each record by itself and nothing made of what it gives; or against the codec alone."""
+    """Return the row for our decoder against TFDS's, record by record, with the results dropped; or against the codec alone."""
     features = f.FeaturesDict({"image": image, "label": f.ClassLabel(num_classes=10)})
     decoder, records = FeatureDecoder(features, ["image", "label"]), records_of(values)
 
@@ -57,12 +57,12 @@ def compared(what: str, image: Any, values: list[Any], target: float, codec: Cal
         records=len(records),
         what=f"{what}, {'the codec alone' if codec else 'TFDS decodes'}",
         target=target,
-        runs=31,  # short ones, which a busy machine seldom interrupts
+        runs=31,  # short runs, which a busy machine seldom interrupts
     )
 
 
 def rows() -> list[Row]:
-    """Raw tensors as TFDS stores them, and encoded images small and large."""
+    """Measure raw tensors as TFDS stores them, and encoded images, small and large."""
     small, large = crops(32, RECORDS), crops(224, LARGE_RECORDS)
     png = [imagecodecs.png_encode(image) for image in small]
     jpeg = [imagecodecs.jpeg8_encode(image, level=90) for image in large]

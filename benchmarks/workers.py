@@ -1,4 +1,4 @@
-"""What do worker processes gain for a source whose decoding is Python, what does the way cost, and how do others do?"""
+"""Gain of worker processes for a source that decodes in Python, cost of the transport, and other libraries' workers."""
 
 import multiprocessing
 import time
@@ -20,7 +20,7 @@ KB_3, KB_40 = 3072, 40_960
 
 
 def rows() -> list[Row]:
-    """Speed with two workers against none, a pool of the standard library and Grain; the same where only the way counts."""
+    """Measure two workers against none, a standard-library pool and Grain; then large batches, where transport dominates."""
     found = []
     for bytes_, rounds, what in (
         (KB_3, 350, "15 us of Python a record of 3 KB"),
@@ -31,7 +31,7 @@ def rows() -> list[Row]:
 
 
 class _Bound(DataSourceModule):
-    """Records of some bytes, each of which takes some rounds of a loop in Python."""
+    """Source of records of some bytes, each of which takes some rounds of a Python loop."""
 
     def __init__(self, bytes_: int, rounds: int) -> None:
         super().__init__(SourceConfig(type="bound"))
@@ -69,7 +69,7 @@ def _rows(source: _Bound, what: str, *, is_bound: bool) -> Iterator[Row]:
             runs=RUNS,
         )
 
-    # two processes share two cores with the one that is served: what is left of a factor of 2
+    # two workers share two cores with the process that they serve, so a factor of 2 is out of reach
     yield row(lambda: _drain(map(source.fetch, wanted)), "none", 1.5 if is_bound else 0.3)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(WORKERS, context, _keep, (source,)) as pool:
@@ -105,7 +105,7 @@ def _ahead(
     yield from map(result, begun)
 
 
-# what runs in the processes of the pool
+# functions that run in the processes of the pool
 
 _kept: list[_Bound] = []
 
@@ -119,7 +119,7 @@ def _read(indices: np.ndarray) -> dict[str, np.ndarray]:
 
 
 class _Grain:
-    """The same batches through Grain, one an element, endlessly: what it has ready when a round begins is ready in each."""
+    """Yield the same batches through Grain, one an element, endlessly, so that each round starts with batches read ahead."""
 
     def __init__(self, source: _Bound, wanted: list[np.ndarray]) -> None:
         import grain
