@@ -29,11 +29,12 @@ from datarax_core.registry.sources import SourceRegistry, default_hooks
 from datarax_core.sources.module import checked_rngs
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.state import Cursor
-from datarax_core.stages.apply import Split, apply_stages, require_stages
-from datarax_core.stages.build import built_stages
+from datarax_core.stages.apply import apply_stages, require_stages
+from datarax_core.stages.build import build_stages
 from datarax_core.stages.cache import check_record_stages
 from datarax_core.stages.graph import Graph
 from datarax_core.stages.randomness import StageKeys
+from datarax_core.stages.split_modules import SplitModules
 from datarax_core.workers.pool import Workers
 
 from .build import build_source, placing_stages_of
@@ -95,7 +96,7 @@ class Pipeline(Progress):
         require_stages(stages)
         self.rule = BatchRule(batch_size, num_epochs, drop_last, pad_last)
         self.rngs = checked_rngs(rngs, "a pipeline")
-        stages = built_stages(stages, source, self.rngs, batch_size=self.rule.batch_size, mask_field=pad_last)
+        stages = build_stages(stages, source, self.rngs, batch_size=self.rule.batch_size, mask_field=pad_last)
         check_record_stages(stages, source)
         self._layout = layout_of(sharding)
         self.source, self._part = part_of(source, self._layout)
@@ -245,7 +246,7 @@ class Pipeline(Progress):
         """What one record of a served batch looks like; stages are traced, no record is read."""
         spec, host_fields = split_host_fields(self.source.element_spec())
         host_fields = host_fields_after(self.stages, host_fields)
-        stages = Split(tuple(self.stages))
+        stages = SplitModules(tuple(self.stages))
         mask = None if self.rule.pad_last is None else jax.ShapeDtypeStruct((self.rule.batch_size,), jnp.bool_)
         record_ids = self._stage_keys.record_ids(self.source, 0, np.zeros(self.rule.batch_size, np.int64))
 

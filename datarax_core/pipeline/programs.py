@@ -17,7 +17,8 @@ from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.stages.apply import Split, Structure, Values, apply_stages
+from datarax_core.stages.apply import apply_stages
+from datarax_core.stages.split_modules import SplitModules, Structure, Values
 
 from .definition import Definition
 
@@ -178,7 +179,7 @@ class ScanInParts:
             raise TypeError(f"modules is a tuple of modules, such as (model, optimizer), not {type(modules).__name__}")
         size, has_carry = self._definition.rule.batch_size, init_carry is not None
         at_once = max(1, _AT_ONCE // size)
-        split = Split((self._definition.stages, tuple(modules)))
+        split = SplitModules((self._definition.stages, tuple(modules)))
         require_carried(self._definition.source, self._definition.stages)
         gather, arrays = scan_reader(self._definition.source, self._definition.layout)
         run = compiled(

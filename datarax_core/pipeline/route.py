@@ -14,8 +14,8 @@ from datarax_core.devices.layout import DEFAULT
 from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_host_fields
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.stages.apply import Split
 from datarax_core.stages.randomness import RecordIds
+from datarax_core.stages.split_modules import SplitModules
 from datarax_core.workers.pool import Workers
 
 from .definition import Definition
@@ -95,7 +95,7 @@ class Route:
         self._stats = stats
         self._randomness = plan.randomness
         self._stages = tuple(plan.stages)
-        self._split = Split(self._stages)
+        self._split = SplitModules(self._stages)
         gather: Callable[[Any, jax.Array], Batch] | None = None
         if source.access == "device":
             gather, self._arrays = source.compiled_records(plan.layout.data_sharding)

@@ -1,4 +1,4 @@
-"""Stages that are configs, built for the records of a pipeline: what cannot work is refused before anything is served."""
+"""Building the stages of a pipeline from configs; a stage that cannot work is refused before anything is served."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -24,13 +24,57 @@ from datarax_core.records.spec import (
 from datarax_core.registry.stages import Stage
 from datarax_core.sources.source import DataSourceModule
 
-from .apply import Split, Values, apply_stages, require_stage
+from .apply import apply_stages, require_stage
+from .split_modules import SplitModules, Values
 
 _MASK: Final = jax.ShapeDtypeStruct((), np.dtype(np.bool_))
 
 
+def build_stages(
+    stages: Sequence[Callable[..., Batch]],
+    source: DataSourceModule,
+    rngs: nnx.Rngs | None,
+    *,
+    batch_size: int,
+    mask_field: str | None,
+) -> list[Callable[..., Batch]]:
+    """Return the stages, each config among them built for the records at its place in the pipeline.
+
+    Cost: the stages before the last config are traced, and no others; nothing is compiled or read.
+
+    Args:
+        stages: Stages of a pipeline: configs (`Stage`) and other callables.
+        source: Source of the pipeline.
+        rngs: Random streams of the pipeline. They do not advance: each config gets streams folded from them and its number.
+        batch_size: Records of a batch, for tracing.
+        mask_field: Name of the mask that ``pad_last`` adds to batches; None without one.
+
+    Raises:
+        StageError: A stage cannot work on such records; names the stage and its option.
+        TypeError: A config built something that is no stage.
+    """
+    configs = [number for number, stage in enumerate(stages) if isinstance(stage, Stage)]
+    if not configs:
+        return list(stages)
+    built: list[Callable[..., Batch]] = []
+    device_fields, host_fields = split_host_fields(source.element_spec())
+    device_fields = device_spec(device_fields)
+    if mask_field is not None:
+        device_fields = with_fields(device_fields, {mask_field: _MASK}, "the mask of pad_last")
+    for number, stage in enumerate(stages):
+        if isinstance(stage, Stage):
+            spec = with_host_fields(device_fields, host_fields) if host_fields else device_fields
+            built.append(_built(stage, number, spec, rngs))
+        else:
+            built.append(stage)
+        if number < configs[-1]:
+            device_fields = _spec_after_last(built, device_fields, batch_size)
+            host_fields = host_fields_after(built[-1:], host_fields)
+    return built
+
+
 class PlacedStageError(StageError):
-    """A stage of a pipeline cannot work: ``number`` is its place among them, ``reason`` says why."""
+    """A stage of a pipeline cannot work: ``number`` is its place among the stages, ``reason`` the message of the stage."""
 
     def __init__(self, number: int, refused: Exception) -> None:
         self.number, self.reason = number, str(refused)
@@ -42,53 +86,17 @@ class PlacedStageError(StageError):
         return StageError, (str(self), self.option)
 
 
-def built_stages(
-    stages: Sequence[Callable[..., Batch]],
-    source: DataSourceModule,
-    rngs: nnx.Rngs | None,
-    *,
-    batch_size: int,
-    mask_field: str | None,
-) -> list[Callable[..., Batch]]:
-    """The stages, each that is a config as it is built for records as they are where it stands.
-
-    Stages in front of one that is built are traced; nothing else is.
-
-    Raises:
-        StageError: One cannot work on such records; says which, and which option of it.
-        TypeError: One built something that is no stage.
-    """
-    configs = [number for number, stage in enumerate(stages) if isinstance(stage, Stage)]
-    if not configs:
-        return list(stages)
-    built: list[Callable[..., Batch]] = []
-    inside, host_fields = split_host_fields(source.element_spec())
-    inside = device_spec(inside)
-    if mask_field is not None:
-        inside = with_fields(inside, {mask_field: _MASK}, "the mask of pad_last")
-    for number, stage in enumerate(stages):
-        if number > configs[-1]:
-            built.append(stage)
-            continue
-        if isinstance(stage, Stage):
-            stage = _built(stage, number, with_host_fields(inside, host_fields) if host_fields else inside, rngs)  # noqa: PLW2901 - from here on
-        built.append(stage)
-        if number < configs[-1]:
-            inside, host_fields = _after(built, inside, batch_size), host_fields_after([stage], host_fields)
-    return built
-
-
 def _built(stage: Stage, number: int, spec: ElementSpec, rngs: nnx.Rngs | None) -> Callable[..., Batch]:
     try:
-        built = stage.build(spec, _own_streams(rngs, number))
+        built = stage.build(spec, _streams_of(rngs, number))
     except ValueError as refused:
         raise PlacedStageError(number, refused) from refused
     require_stage(built, f"what stage {number} ({stage.type}) built")
     return built
 
 
-def _own_streams(rngs: nnx.Rngs | None, number: int) -> nnx.Rngs:
-    """Random streams of a stage's own; those of the pipeline stay where they are."""
+def _streams_of(rngs: nnx.Rngs | None, number: int) -> nnx.Rngs:
+    """Return random streams for one stage, folded from those of the pipeline, which do not advance."""
     if rngs is None:
         return nnx.Rngs()
     place = zlib.crc32(f"stage {number}".encode())
@@ -99,13 +107,13 @@ def _own_streams(rngs: nnx.Rngs | None, number: int) -> nnx.Rngs:
     return nnx.Rngs(**folded)
 
 
-def _after(stages: Sequence[Callable[..., Batch]], spec: ElementSpec, size: int) -> ElementSpec:
-    """The spec after the last of these stages, which is called by its number for what it draws."""
-    names = (np.zeros(2, np.uint32), np.zeros(size, np.uint32), np.zeros(size, np.uint32))
-    first = len(stages) - 1
-    last = Split(tuple(stages[first:]))
+def _spec_after_last(stages: Sequence[Callable[..., Batch]], spec: ElementSpec, size: int) -> ElementSpec:
+    """Return the spec after the last of these stages, given the spec before it; the stage is traced with record ids."""
+    record_ids = (np.zeros(2, np.uint32), np.zeros(size, np.uint32), np.zeros(size, np.uint32))
+    number = len(stages) - 1
+    last = SplitModules((stages[number],))
 
-    def through(values: Values, batch: Batch) -> Batch:
-        return apply_stages(last.structure.merge(values), batch, names, first=first)
+    def run(values: Values, batch: Batch) -> Batch:
+        return apply_stages(last.structure.merge(values), batch, record_ids, first=number)
 
-    return spec_of(jax.eval_shape(through, last.read(), batch_struct(spec, size)))
+    return spec_of(jax.eval_shape(run, last.read(), batch_struct(spec, size)))

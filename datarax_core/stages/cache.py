@@ -1,4 +1,4 @@
-"""What a stage made of each record, kept by record index, so that it runs in the first epoch only."""
+"""A stage that keeps the results of another stage by record index, so that the other stage runs in the first epoch only."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,29 +23,31 @@ from .record_table import RecordTable
 
 
 class Cache(nnx.Module):
-    """A stage, or a node, that runs ``stage`` on records it has not seen, and hands on what it made of the others.
+    """Stage or node that runs ``stage`` on records of its first epoch, and keeps the results for later ones.
 
-    For what is costly and the same in every epoch, such as a frozen encoder. Works in every route, by record index: batch
-    size and order do not matter. ``stage`` is run on a whole batch unless every record in it is known; once all are,
-    it is not run any more. What it hands on untouched (a label, ``{**batch, "code": ...}``) is not kept.
+    For a stage that is costly and gives the same result in every epoch, such as a frozen encoder. It works in every route, by
+    record index: batch size and order do not matter. ``stage`` runs on a whole batch unless the results of all its records
+    are known; once the results of all records are, ``stage`` does not run any more. Fields that ``stage`` hands on untouched
+    (the label in ``{**batch, "code": ...}``) are not kept.
 
-    ``stage`` must make of each record the same, whatever stands beside it and whenever it is asked. What is kept
-    does not follow its parameters: after they change, call `reset`. No gradient passes through. It must write to
-    no variable, so put layers such as dropout and batch norm in evaluation mode.
+    The result of ``stage`` for a record must not depend on other records of the batch, nor on time. Kept results do not
+    follow the parameters of ``stage``: call `reset` after they change. No gradient passes through. ``stage`` must not write
+    to variables, so put layers such as dropout and batch norm in evaluation mode.
 
-    The table takes `nbytes` on the device: for each of n records the bytes that ``stage`` makes of it, and one more. It
-    is made when the first batch, or ``element_spec()``, is traced, and for that moment its largest field takes twice its
-    bytes. Cost per batch does not depend on n. It is in no state: a resumed run fills it anew. A pipeline's ``clone()`` has an
-    empty one of its own. Its memory is freed with the last pipeline that uses it.
+    Memory: `nbytes` on the device, which is, for each record of the source, the bytes of its result and one more. The table is
+    made when the first batch, or ``element_spec()``, is traced; in that moment its largest field takes twice its bytes. The
+    cost of a batch does not depend on the number of records. The table is in no saved state: a resumed run fills it anew. A
+    pipeline's ``clone()`` has an empty table of its own. The memory is freed with the last pipeline that uses the table.
 
     Args:
         stage: ``batch -> batch``, not stochastic; in a graph it may take several inputs. Leading dimensions stay.
         source: The source of the records, or the number of its records.
-        sharding: Where the table lies; None is the default device. For batches on several devices, a sharding over
+        sharding: Placement of the table; None is the default device. For batches on several devices, a sharding over
             the same devices, such as ``NamedSharding(mesh, PartitionSpec())``.
 
     Raises:
-        TypeError, ValueError: ``stage`` is not callable or is stochastic, or there are more records than an int32 counts.
+        TypeError: ``stage`` is not callable, or ``source`` is neither a source nor an integer.
+        ValueError: ``stage`` is stochastic or holds a `Cache`, or there are more records than an int32 counts.
     """
 
     takes_record_indices = True
@@ -77,29 +79,32 @@ class Cache(nnx.Module):
 
     @property
     def name(self) -> str:
-        """What errors and reports call it."""
+        """Name in errors and reports."""
         return f"cache of {stage_name(self.stage)}"
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the table takes on the device; 0 until it is made."""
+        """Bytes of the table on the device; 0 until it is made."""
         return self.table.nbytes
 
     @property
     def num_known(self) -> int:
-        """Records whose row is kept by now."""
+        """Number of records whose result is kept."""
         return self.table.num_known
 
     def reset(self) -> None:
-        """Forget all rows; the stage is run again. The memory stays taken."""
+        """Forget all results, so that the stage runs again; the table keeps its memory."""
         self.table.forget()
 
     def __call__(self, *inputs_and_indices: Any) -> Batch:
-        """What the stage makes of the inputs, whose records have the indices int (k,) given last.
+        """Return the stage's result for the inputs, kept or computed.
+
+        Args:
+            *inputs_and_indices: The inputs of the stage, then the indices of their records, int (k,).
 
         Raises:
-            ValueError: The stage writes to a variable; a concrete index names no record.
-            SpecError: The stage makes another number of rows than there are records.
+            ValueError: The stage writes to a variable, or a concrete index is out of range.
+            SpecError: A field of the result has another number of rows than there are records.
         """
         *inputs, indices = inputs_and_indices
         _require_in_range(indices, self.table.length)
@@ -108,15 +113,16 @@ class Cache(nnx.Module):
         def run(inputs: Sequence[Any]) -> Batch:
             return self.stage(*inputs, *extra)
 
-        with self._in_words():
-            form, sources, fields = _traced(run, inputs)
+        with self._explaining_writes():
+            form, input_of, fields = _traced(run, inputs)
             given = jax.tree.leaves(inputs)
-            made = iter(self._kept(lambda: _made(run(inputs), sources), fields, indices) if fields else ())
-        return jax.tree.unflatten(form, [next(made) if place is None else given[place] for place in sources])
+            made = iter(self._kept(lambda: _made_leaves(run(inputs), input_of), fields, indices) if fields else ())
+        return jax.tree.unflatten(form, [next(made) if place is None else given[place] for place in input_of])
 
     def _kept(
         self, make: Callable[[], list[Any]], fields: Sequence[tuple[str, jax.ShapeDtypeStruct]], indices: Any
     ) -> list[jax.Array]:
+        """Return the leaves that ``make`` computes for these records: from the table, if it knows all of them."""
         for name, struct in fields:
             if struct.shape[:1] != (len(indices),):
                 raise SpecError(
@@ -125,14 +131,15 @@ class Cache(nnx.Module):
                 )
         table = self.table
         table.prepare([jax.ShapeDtypeStruct(struct.shape[1:], struct.dtype) for _, struct in fields])
-        # References are used outside of the cond: one that writes to them copies the whole table.
+        # The table is read and written outside of the cond: XLA copies a whole reference that a cond writes to.
         marks, rows = jax.lax.stop_gradient(table.read(indices))
         made: list[jax.Array] = jax.lax.stop_gradient(jax.lax.cond(jnp.all(marks != 0), lambda: rows, make))
         table.write(indices, marks, made)
         return made
 
     @contextmanager
-    def _in_words(self) -> Iterator[None]:
+    def _explaining_writes(self) -> Iterator[None]:
+        """Raise ``ValueError`` with the remedy where flax refuses a write to a variable, which it names by trace levels."""
         try:
             yield
         except TraceContextError as cause:
@@ -143,10 +150,11 @@ class Cache(nnx.Module):
 
 
 def check_record_stages(stages: Iterable[Any], source: DataSourceModule) -> None:
-    """Refuse stages that take record indices which ``source`` does not have, or of which they keep another number.
+    """Raise if a stage takes record indices that ``source`` does not have, or a `Cache` is made for another source.
 
     Raises:
-        ValueError: Names the stage and the source.
+        ValueError: The source is a stream or has more records than an int32 counts, a cache keeps rows for another number of
+            records, or a cache is in the pipeline twice. Names the stage and the source.
     """
     found: list[RecordTable] = []
     for number, stage in enumerate(stages):
@@ -167,14 +175,14 @@ def check_record_stages(stages: Iterable[Any], source: DataSourceModule) -> None
 
 
 def renew_caches(stages: Iterable[Any]) -> None:
-    """Give the caches in stages, which were cloned, tables of their own."""
+    """Give each cache in cloned stages a table of its own."""
     for stage in stages:
         for cache in _caches(stage):
             cache.table = cache.table.renewed()
 
 
 def describe_caches(stages: Iterable[Any]) -> list[str]:
-    """A sentence for each cache: what it keeps, and how much memory that takes."""
+    """Return a sentence for each cache: how many results it keeps, and the bytes that they take."""
     return [
         f"The {cache.name} keeps {cache.num_known} of {cache.table.length} records"
         + (
@@ -188,7 +196,7 @@ def describe_caches(stages: Iterable[Any]) -> list[str]:
 
 
 def _caches(stage: Any) -> Iterator[Cache]:
-    """The caches in a stage, each as often as it stands there."""
+    """Yield the caches in a stage, each as often as the stage holds it."""
     if isinstance(stage, Graph):
         for node in stage.nodes.values():
             yield from _caches(node)
@@ -196,18 +204,19 @@ def _caches(stage: Any) -> Iterator[Cache]:
         yield from (part for _, part in nnx.iter_graph(stage) if isinstance(part, Cache))
 
 
-def _require_countable(source: DataSourceModule, what: str) -> None:
+def _require_countable(source: DataSourceModule, title: str) -> None:
+    """Raise ``ValueError`` unless int32 record indices count the records of the source; ``title`` names the stage."""
     if source.access == "stream":
-        raise ValueError(f"{what} takes record indices, and {source.title} is a stream, whose records have none")
+        raise ValueError(f"{title} takes record indices, and {source.title} is a stream, whose records have none")
     if source.num_records > DEVICE_LIMIT:
         raise ValueError(
-            f"{what} takes record indices as int32, which count to {DEVICE_LIMIT}, and {source.title} has "
+            f"{title} takes record indices as int32, which count to {DEVICE_LIMIT}, and {source.title} has "
             f"{source.num_records} records"
         )
 
 
 def _require_in_range(indices: Any, length: int) -> None:
-    """Of a pipeline's records this was checked when it was built; whoever calls a cache themselves is checked here."""
+    """Raise if a concrete index is out of range. A pipeline's indices never are, so only direct calls are checked."""
     if isinstance(indices, np.ndarray) and indices.size and (indices.min() < 0 or indices.max() >= length):
         raise ValueError(
             f"record indices from {indices.min()} to {indices.max()}, of which a Cache of {length} records has not all"
@@ -217,23 +226,27 @@ def _require_in_range(indices: Any, length: int) -> None:
 def _traced(
     run: Callable[..., Batch], inputs: Any
 ) -> tuple[Any, list[int | None], list[tuple[str, jax.ShapeDtypeStruct]]]:
-    """What ``run`` makes: (its form, for each leaf the input leaf that it is or None, names and shapes of the others)."""
+    """Trace ``run`` and return its result's tree structure, the origin of each leaf, and the leaves that it makes.
+
+    The origin of a leaf is the number of the input leaf that it is, or None if ``run`` makes it; the latter come with their
+    dotted names and shapes.
+    """
     made: Any = None
-    sources: list[int | None] = []
+    input_of: list[int | None] = []
 
     def probe(inputs: Any) -> list[jax.Array]:
         nonlocal made
         places = {id(leaf): place for place, leaf in enumerate(jax.tree.leaves(inputs))}
         made = run(inputs)
-        sources.extend(places.get(id(leaf)) for leaf in jax.tree.leaves(made))
-        return _made(made, sources)
+        input_of.extend(places.get(id(leaf)) for leaf in jax.tree.leaves(made))
+        return _made_leaves(made, input_of)
 
     structs = jax.eval_shape(probe, inputs)
-    names = [name for name, place in zip(named_fields(made), sources, strict=True) if place is None]
-    return jax.tree.structure(made), sources, list(zip(names, structs, strict=True))
+    names = [name for name, place in zip(named_fields(made), input_of, strict=True) if place is None]
+    return jax.tree.structure(made), input_of, list(zip(names, structs, strict=True))
 
 
-def _made(batch: Batch, sources: Sequence[int | None]) -> list[jax.Array]:
-    """The leaves of a batch that are no leaves of the input."""
-    leaves = zip(jax.tree.leaves(batch), sources, strict=True)
+def _made_leaves(batch: Batch, input_of: Sequence[int | None]) -> list[jax.Array]:
+    """Return the leaves of a batch that are no leaves of the input."""
+    leaves = zip(jax.tree.leaves(batch), input_of, strict=True)
     return [jnp.asarray(leaf) for leaf, place in leaves if place is None]

@@ -1,4 +1,4 @@
-"""Stages as a graph: nodes that take the batch, or the results of other nodes, and one that gives the batch."""
+"""A stage that is a graph of stages: nodes take the batch or the results of other nodes, and one of them is the sink."""
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,22 +14,22 @@ from .apply import require_hash, stage_name
 from .randomness import is_stochastic, takes_record_indices
 
 SOURCE: Final = "source"
-"""The name by which edges call the batch as the source gives it."""
+"""Name of the batch in edges: the batch that the graph is called with."""
 
 
 class Graph(nnx.Module):
-    """A stage made of stages. A node is called with the results of the nodes that its edges come from, in their order.
+    """Stage made of stages. A node is called with the results of the nodes that its edges come from, in the edges' order.
 
     Args:
-        nodes: Callables by name. Behind its inputs, a stochastic one gets a key for each record, and one that says
-            ``takes_record_indices = True`` the records' indices, int32 (k,).
-        edges: (from, to) names; ``"source"`` is the batch.
-        sink: The node whose result is the batch.
+        nodes: Callables by name. After its inputs, a stochastic node gets a key for each record, and a node with
+            ``takes_record_indices = True`` gets the record indices, int32 (k,).
+        edges: Pairs of names (from, to); ``"source"`` is the batch that the graph is called with.
+        sink: Name of the node whose result is the graph's result.
 
     Raises:
-        ValueError: A name is unknown or taken, there is a cycle, a node has no edge in, or does not lead to the sink; the
-            message names each of them.
-        TypeError: A node is not callable or has no hash, or an argument is of another kind.
+        ValueError: A name is unknown or taken, the edges have a cycle, no edge leads to a node, or no way leads from a node
+            to the sink; the message names the nodes.
+        TypeError: A node is not callable or has no hash, or an argument has another type.
     """
 
     def __init__(self, *, nodes: Mapping[str, Callable[..., Any]], edges: Iterable[tuple[str, str]], sink: str) -> None:
@@ -43,16 +43,21 @@ class Graph(nnx.Module):
 
     @property
     def name(self) -> str:
-        """The nodes in the order in which they run."""
+        """Name in errors: lists the nodes in the order in which they run."""
         return f"graph of {', '.join(self.order)}"
 
     def __call__(self, batch: Batch, *stage_arguments: Any) -> Batch:
-        """What the sink makes of the batch; ``stage_arguments``: keys if a node is stochastic, then indices."""
+        """Return the result of the sink.
+
+        Args:
+            batch: The batch.
+            *stage_arguments: Keys (k,) if a node is stochastic, then record indices int32 (k,) if a node takes them.
+        """
         keys = stage_arguments[0] if self.stochastic and stage_arguments else None
         results: dict[str, Any] = {SOURCE: batch}
         for name, inputs in self.inputs:
             node = self.nodes[name]
-            arguments = [results[one] for one in inputs]
+            arguments = [results[start] for start in inputs]
             if is_stochastic(node):
                 arguments.append(_node_keys(keys, name))
             if takes_record_indices(node):
@@ -92,13 +97,13 @@ def _pairs(edges: Any) -> list[tuple[str, str]]:
 def _checked_inputs(
     nodes: Mapping[str, Callable[..., Any]], edges: Sequence[tuple[str, str]], sink: str
 ) -> dict[str, list[str]]:
-    """The names that each node takes its arguments from."""
+    """Return the names of each node's inputs; raise if nodes, edges or sink are not those of a graph."""
     _check_nodes(nodes)
     if not isinstance(sink, str):
         raise TypeError(f"the sink is the name of a node, not {sink!r:.80}")
     if sink not in nodes:
         raise ValueError(f"the sink {sink!r} is no node; the nodes are {_listed(nodes)}")
-    inputs = _inputs(nodes, edges)
+    inputs = _inputs_of(nodes, edges)
     if lonely := [name for name, starts in inputs.items() if not starts]:
         raise ValueError(f"no edge leads to {_listed(lonely)}; begin it at a node, or at {SOURCE!r}")
     try:
@@ -125,7 +130,7 @@ def _check_nodes(nodes: Mapping[str, Callable[..., Any]]) -> None:
         require_hash(node, f"node {name!r}")
 
 
-def _inputs(nodes: Mapping[str, Any], edges: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+def _inputs_of(nodes: Mapping[str, Any], edges: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
     inputs: dict[str, list[str]] = {name: [] for name in nodes}
     for start, end in edges:
         if unknown := [name for name in (start, end) if name not in nodes and name != SOURCE]:
@@ -139,12 +144,13 @@ def _inputs(nodes: Mapping[str, Any], edges: Sequence[tuple[str, str]]) -> dict[
 
 
 def _leading_to(sink: str, inputs: Mapping[str, Sequence[str]]) -> set[str]:
-    found, to_do = {sink}, [sink]
-    while to_do:
-        for name in inputs.get(to_do.pop(), ()):
+    """Return all names from which a way leads to the sink, the sink among them."""
+    found, unvisited = {sink}, [sink]
+    while unvisited:
+        for name in inputs.get(unvisited.pop(), ()):
             if name not in found:
                 found.add(name)
-                to_do.append(name)
+                unvisited.append(name)
     return found
 
 

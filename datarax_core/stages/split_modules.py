@@ -1,0 +1,75 @@
+"""Modules split for compiled programs: a hashable structure, which programs are looked up by, and values of variables."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+
+from .record_table import RecordTable, tables_in
+
+Values = list[Any]
+"""Values of the variables of modules, in the order of their state's leaves."""
+
+
+class SplitModules:
+    """Modules split into their `structure` and their variables, which are read before a program runs and written after it."""
+
+    def __init__(self, modules: Any) -> None:
+        graphdef, state = nnx.split(modules)
+        self.structure = Structure(graphdef, jax.tree.structure(state), next(tables_in(modules), None))
+        self._variables = _variables(state)
+
+    def read(self) -> Values:
+        """Return the current values of all variables."""
+        return [variable.get_raw_value() for variable in self._variables]
+
+    def write(self, values: Values) -> None:
+        """Set every variable to its new value."""
+        for variable, value in zip(self._variables, values, strict=True):
+            variable.set_raw_value(value)
+
+
+class Structure:
+    """Structure of modules without the values of their variables: hashable, so that equal modules share a compiled program.
+
+    ``table`` is the first `RecordTable` that a stage among the modules holds, or None. A program with a table lives as long
+    as the table.
+    """
+
+    def __init__(self, graphdef: Any, treedef: Any, table: RecordTable | None) -> None:
+        self.table = table
+        self._graphdef = graphdef
+        self._treedef = treedef
+        self._hash = hash((graphdef, treedef))  # once: hashing a graph costs more than a batch
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Structure):
+            return NotImplemented
+        return self is other or bool(
+            self._hash == other._hash and self._treedef == other._treedef and self._graphdef == other._graphdef
+        )
+
+    def merge(self, values: Values) -> Any:
+        """Return the modules with these values in their variables; inside a trace they may be called and changed."""
+        return nnx.merge(self._graphdef, jax.tree.unflatten(self._treedef, jax.tree.leaves(values)))
+
+    def values(self, modules: Any) -> Values:
+        """Return the current values of the variables of merged modules.
+
+        Raises:
+            ValueError: A call changed a plain attribute or made a variable. Compiled code would do so once, not once a batch.
+        """
+        graphdef, state = nnx.split(modules)
+        if graphdef != self._graphdef:
+            raise ValueError(
+                "a stage or module changed a plain attribute, or made a variable, while it was called; compiled code "
+                "keeps only what is written to an nnx.Variable that exists before: create it in __init__ and assign to it there"
+            )
+        return [variable.get_raw_value() for variable in _variables(state)]
+
+
+def _variables(state: Any) -> list[nnx.Variable[Any]]:
+    return jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, nnx.Variable))
