@@ -55,7 +55,7 @@ _MODULES: Final = {
     "subset": "sources.subset",
     "suggestions": "errors",
     "verification": "sources.verification",
-    "writing": "sources.source",
+    "writing": "sources.blocks",
     "_stages": "stages.fields stages.numeric",
 }
 """For each old path, the modules in which its names are looked up; all of them below ``datarax_core``."""

@@ -5,7 +5,7 @@ A source knows only its records and their order; epochs, batches and devices bel
 """
 
 from .access import Access, Capabilities, OrderKey
-from .blocks import BlockSize, record_blocks, verified_blocks
+from .blocks import BlockSize, WritesRecords, Written, record_blocks, verified_blocks
 from .columns import Columns, Form, Gather, columns_of
 from .eager import EagerSourceBase, Placement
 from .files import Closable, FileTable, LocalFilesOnlyMixin, OpenFiles, Stamp, not_on_this_machine, require_file
@@ -14,7 +14,7 @@ from .memory import fits_device_memory, host_memory
 from .metadata import MetadataManager, RecordMetadata
 from .module import DataraxModule, Ledger, StructuralModule, checked_rngs
 from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
-from .source import DataSourceModule, Written
+from .source import DataSourceModule
 from .streaming import StreamingSourceBase
 from .subset import Subset
 from .verification import Verified, append_to_quarantine, reason_of, verified
@@ -46,6 +46,7 @@ __all__ = [
     "StructuralModule",
     "Subset",
     "Verified",
+    "WritesRecords",
     "Written",
     "append_to_quarantine",
     "checked_rngs",

@@ -1,11 +1,13 @@
-"""All records of a source once, some megabytes at a time: what files are written from, and how data is checked."""
+"""All records of a source once, in blocks of some megabytes: to check them, and to write them to files."""
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
+from datarax_core.config.models import SourceConfig
 from datarax_core.errors import DataFileError, RecordError, SpecError
 from datarax_core.records.spec import Batch, nbytes_of
 
@@ -19,6 +21,54 @@ _FIRST: Final = 32
 _GROWTH: Final = 8
 
 _LARGEST: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Files that hold the records of a source."""
+
+    config: SourceConfig
+    """The config of the source that reads the files."""
+
+    paths: tuple[str, ...]
+    """The files, in the order of their records."""
+
+    num_records: int
+    """Number of records in all files together."""
+
+    nbytes: int
+    """Bytes of all files together on disk."""
+
+
+@runtime_checkable
+class WritesRecords(Protocol):
+    """A class of sources that can write the records of other sources to files which it reads; ``drx convert`` needs one."""
+
+    @classmethod
+    def write_records(
+        cls,
+        path: str,
+        source: DataSourceModule,
+        *,
+        shards: int = 1,
+        decoder: str | None = None,
+        compression: str | None = None,
+        overwrite: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Written:
+        """Write the records of ``source`` to files that a source of this class reads.
+
+        A class whose files have no shards, decoders or compression refuses other values than the defaults.
+
+        Args:
+            path: The file, or the beginning of the names of several files.
+            source: Its records are read in the order of their index; see `record_blocks`.
+            shards: Number of files, of about as many records each.
+            decoder: Name of the format of a record in the files; None picks one.
+            compression: How records are compressed, as the file format names it.
+            overwrite: Replace existing files instead of refusing to.
+            progress: Called from time to time with the number of records written so far.
+        """
 
 
 class BlockSize:

@@ -1,7 +1,6 @@
 """The source protocol: records, and a position in their order that moves."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -74,23 +73,6 @@ def _writable(element: Any) -> Any:
     if isinstance(element, Mapping):
         return {name: _writable(value) for name, value in element.items()}
     return tuple(map(_writable, element)) if type(element) is tuple else element
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """Files that hold the records of a source."""
-
-    config: SourceConfig
-    """Of the source that reads them back."""
-
-    paths: tuple[str, ...]
-    """The files, in the order of their records."""
-
-    num_records: int
-    """Records in all of them."""
-
-    nbytes: int
-    """Bytes of all of them on disk."""
 
 
 class DataSourceModule(RecordAccess):
@@ -315,36 +297,6 @@ class DataSourceModule(RecordAccess):
         """
         self.require_random_access()
         return verified(self._checked_records, np.asarray(indices), self.title)
-
-    @classmethod
-    def write_records(
-        cls,
-        path: str,
-        source: "DataSourceModule",
-        *,
-        shards: int = 1,
-        decoder: str | None = None,
-        compression: str | None = None,
-        overwrite: bool = False,
-        progress: Callable[[int], None] | None = None,
-    ) -> Written:
-        """Write the records of another source to files that a source of this class reads; ``drx convert`` calls it.
-
-        A class whose files have no shards, decoders or compression refuses other values than the defaults.
-
-        Args:
-            path: Of the file, or what the names of the files are made of.
-            source: Its records are read in the order of their index, see `datarax_core.blocks.record_blocks`.
-            shards: How many files of about as many records each.
-            decoder: The name of the format that records have in the files; None picks one.
-            compression: How records are compressed, in the words of the format.
-            overwrite: Replace what is there, instead of refusing to.
-            progress: Called with the number of records written so far, every now and then.
-        """
-        raise NotImplementedError(
-            f"{cls.__name__} cannot write the records of {source.title} to {path}: it does not define write_records(); choose "
-            "a type that does, such as arrayrecord"
-        )
 
     # -- progress ------------------------------------------------------------------------------------------------------------
 

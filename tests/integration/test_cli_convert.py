@@ -150,7 +150,10 @@ def test_bad_records_that_others_stand_in_for_are_told(config: Path) -> None:
         (["x"], r"train\.yaml: 'x' has none of the suffixes .*; name it x\.array_record"),
         (
             ["x.array_record", "--to", "memory"],
-            r"train\.yaml: MemorySource cannot write the records of MemorySource to x\.array",
+            (
+                r"train\.yaml: MemorySource cannot write the records of MemorySource to x\.array_record: it does not define "
+                r"write_records\(\); choose a type that does, such as arrayrecord"
+            ),
         ),
         (["x.array_record", "--to", "arrayrecrd"], "unknown source 'arrayrecrd'; did you mean 'arrayrecord'"),
         (["x.array_record", "--decoder", "aray"], "unknown decoder 'aray'; did you mean 'array'"),

@@ -14,7 +14,7 @@ from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import interrupts, progress
 from datarax_core.registry.pipeline_config import load_config
 from datarax_core.registry.sources import SourceRegistry
-from datarax_core.sources.source import Written
+from datarax_core.sources.blocks import WritesRecords, Written
 
 if TYPE_CHECKING:
     from datarax_core.sources.source import DataSourceModule
@@ -75,6 +75,11 @@ def _written(
             raise_lost()
             show(records, f"{records / (time.perf_counter() - began):,.0f} records/s")
 
+        if not issubclass(kind, WritesRecords):
+            raise NotImplementedError(
+                f"{kind.__name__} cannot write the records of {source.title} to {out}: it does not define write_records(); "
+                "choose a type that does, such as arrayrecord"
+            )
         return kind.write_records(out, source, progress=note, **options)
 
 

@@ -12,9 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datarax_core import DataFileError, DataSourceModule, RecordError, SpecError, StreamingSourceBase, StructuralConfig
+from datarax_core import (
+    DataFileError,
+    DataSourceModule,
+    RecordError,
+    SourceConfig,
+    SpecError,
+    StreamingSourceBase,
+    StructuralConfig,
+)
 from datarax_core.records.spec import nbytes_of
-from datarax_core.sources.blocks import record_blocks, verified_blocks
+from datarax_core.sources.blocks import WritesRecords, Written, record_blocks, verified_blocks
 from datarax_core.sources.columns import columns_of
 from datarax_core.sources.eager import EagerSourceBase
 from datarax_core.sources.verification import Verified, append_to_quarantine
@@ -227,12 +235,16 @@ def test_a_stream_is_verified_up_to_what_fails() -> None:
 # -- writing and listing ------------------------------------------------------------------------------------------------
 
 
-def test_a_source_that_writes_no_files_says_so() -> None:
-    message = (
-        r"^Numbers cannot write the records of Numbers to x: it does not define write_records\(\); choose a type that"
-    )
-    with pytest.raises(NotImplementedError, match=message):
-        Numbers.write_records("x", Numbers(3))
+def test_a_class_writes_records_if_it_defines_how() -> None:
+    class Writer(Numbers):
+        @classmethod
+        def write_records(cls, path: str, source: DataSourceModule, **options: Any) -> Written:
+            del options
+            return Written(SourceConfig(type="writer"), (path,), len(list(record_blocks(source))), 0)
+
+    assert not issubclass(Numbers, WritesRecords)
+    assert issubclass(Writer, WritesRecords)
+    assert Writer.write_records("x", Numbers(3)).paths == ("x",)
 
 
 def test_bad_records_are_listed_once(tmp_path: Path) -> None:
