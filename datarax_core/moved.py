@@ -1,6 +1,7 @@
 """Module paths of earlier releases: imports of them work, and pickles that name them load.
 
-Version 0.1.0 had one module for each of these paths; the packages of core took their places.
+Version 0.1.0 had one module for each of these paths; packages took their places. The tables hold every old module that was
+public, and every private one whose classes stand in pickles.
 """
 
 import sys
@@ -63,32 +64,38 @@ _MODULES: Final = {
 _RENAMED: Final = {
     "datarax_core._cursor._Run": "RunState",
     "datarax_core._source_parts.SourceParts": "SavedWork",
+    "datarax_core.spec.split_beside": "split_host_fields",
+    "datarax_core.spec.with_beside": "with_host_fields",
     "datarax_core.streaming._HostParts": "StreamState",
 }
-"""New names of classes that pickles name."""
+"""New names of classes and functions that had another name at the old path."""
 
 
 def forward_core() -> None:
     """Make the modules of core importable by the paths they had in version 0.1.0."""
     below = "datarax_core."
-    forward_modules({below + old: " ".join(below + new for new in homes.split()) for old, homes in _MODULES.items()})
+    moved = {below + old: " ".join(below + new for new in homes.split()) for old, homes in _MODULES.items()}
+    forward_modules(moved, _RENAMED)
 
 
-def forward_modules(moved: Mapping[str, str]) -> None:
+def forward_modules(moved: Mapping[str, str], renamed: Mapping[str, str] | None = None) -> None:
     """Make modules importable by the paths they had in an earlier release.
 
     Args:
         moved: For each old path, the new paths in which its names are looked up, separated by spaces. Importing an old path
             whose last part does not begin with an underscore warns with ``DeprecationWarning``; the others stand in pickles.
+        renamed: For names that changed as well: the new name, by old path and old name, such as
+            ``{"package.old_module.OldName": "NewName"}``.
     """
-    sys.meta_path.append(_MovedModules(moved))
+    sys.meta_path.append(_MovedModules(moved, renamed or {}))
 
 
 class _MovedModules:
     """Finder and loader of modules that stand in for moved ones; asked only after every other finder found nothing."""
 
-    def __init__(self, moved: Mapping[str, str]) -> None:
+    def __init__(self, moved: Mapping[str, str], renamed: Mapping[str, str]) -> None:
         self._moved = {old: new.split() for old, new in moved.items()}
+        self._renamed = renamed
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:  # noqa: ARG002
         """Return a spec for a moved module; None for every other name."""
@@ -106,7 +113,7 @@ class _MovedModules:
         module = ModuleType(spec.name, f"Stand-in for a module that was moved to {', '.join(homes)}.")
 
         def get(name: str) -> Any:
-            name = _RENAMED.get(f"{spec.name}.{name}", name)
+            name = self._renamed.get(f"{spec.name}.{name}", name)
             for home in homes:
                 if hasattr(found := import_module(home), name):
                     return getattr(found, name)

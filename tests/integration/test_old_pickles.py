@@ -38,6 +38,18 @@ def test_a_module_of_old_imports_with_a_warning_that_names_the_new_one(old: str,
     assert getattr(module, name) is getattr(importlib.import_module(f"datarax_core.{face}"), name)
 
 
+@pytest.mark.filterwarnings("ignore:datarax_core.spec was moved:DeprecationWarning")
+def test_a_function_that_was_renamed_is_found_by_its_old_name() -> None:
+    from datarax_core import records, spec  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    assert spec.split_beside is records.split_host_fields
+    assert spec.with_beside is records.with_host_fields
+    with pytest.raises(
+        AttributeError, match=r"^module 'datarax_core\.spec' has no attribute 'splits'; it was moved to "
+    ):
+        spec.splits  # noqa: B018
+
+
 def test_names_that_left_a_package_are_found_where_they_were() -> None:
     from datarax_core import config, extensions, registry, stages  # noqa: PLC0415
 
