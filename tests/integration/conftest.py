@@ -1,4 +1,4 @@
-"""What tests of installed distributions share, made once for all workers among which they are divided."""
+"""Fixtures of tests of installed distributions, made once for all pytest workers."""
 
 import shutil
 from collections.abc import Callable
@@ -19,14 +19,14 @@ IGNORED = shutil.ignore_patterns("__pycache__", ".pytest_cache")
 
 @pytest.fixture(scope="session")
 def built(made_once: "MadeOnce") -> dict[str, Built]:
-    """Every distribution of the tree by name, as for a release."""
+    """Return every distribution of the tree by name, as for a release."""
     folder = made_once("distributions", lambda folder: build(projects(), folder) and None)
     return {project.name: Built(project.folder, folder) for project in projects()}
 
 
 @pytest.fixture(scope="session")
 def proven(made_once: "MadeOnce", built: dict[str, Built]) -> Callable[[str], Path]:
-    """``proven(label)``: the folder of commands of an environment that holds these distributions, in which they work."""
+    """Return ``proven(label)``, which gives the folder of commands of an environment in which these distributions work."""
 
     def commands(label: str) -> Path:
         wanted = [built[name] for name in combinations(list(built))[label]]
@@ -37,9 +37,9 @@ def proven(made_once: "MadeOnce", built: dict[str, Built]) -> Callable[[str], Pa
 
 @pytest.fixture(scope="session")
 def third_parties(made_once: "MadeOnce", built: dict[str, Built]) -> Path:
-    """A folder of plugins that are not ours, ``acme-parquet`` and what ``drx new acme-new`` writes, installed in ``env``.
+    """Return a folder of third-party plugins, ``acme-parquet`` and the output of ``drx new acme-new``, installed in ``env``.
 
-    With the core, what their tests need, and nothing else; copies of the plugins lie beside.
+    ``env`` holds core, the requirements of their tests, and nothing else; the folder holds copies of the plugins too.
     """
 
     def make(folder: Path) -> None:

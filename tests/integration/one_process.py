@@ -1,4 +1,4 @@
-"""One of the processes of ``test_processes.py``: ``python one_process.py PROCESS NUM_PROCESSES PORT FOLDER``.
+"""Script of one process of ``test_processes.py``: ``python one_process.py PROCESS NUM_PROCESSES PORT FOLDER``.
 
 It has ``DEVICES // NUM_PROCESSES`` devices of a CPU, looks at pipelines that it shares with the others, and leaves what it saw
 in the folder as JSON.
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 def main(process: int, num_processes: int, port: int, folder: Path) -> None:
-    """See what a pipeline does here, and note it."""
+    """Run pipelines in this process, and write the observations to a file."""
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES // num_processes}"
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
@@ -79,7 +79,7 @@ def _source(kind: str, length: int = LENGTH, seed: int = 0) -> Any:
         return tests.Ending(length)
 
     class Split(tests.Sized):
-        """Of part k of n the record r is the record n * r + k of the whole."""
+        """Return part k of n, whose record r is record n * r + k of the whole."""
 
         part, num_parts = 0, 1
 
@@ -117,7 +117,7 @@ def _pipeline(kind: str, sharding: Any = None, **options: Any) -> Any:
 
 
 def _held(batch: Any) -> Json:
-    """What the devices of this process hold of a batch: rows by the number of the first of them."""
+    """Return the rows of a batch on the devices of this process, by the number of the first row."""
     return {
         name: {HELD: {str(shard.index[0].start or 0): shard.data.tolist() for shard in leaf.addressable_shards}}
         for name, leaf in batch.items()
@@ -129,7 +129,7 @@ def _sums(batch: Any) -> Any:
 
 
 def look_at_routes(at: SimpleNamespace) -> Json:
-    """All batches of every route: the loop with a last one that is completed, or left out."""
+    """Return all batches of every route; the loop once pads and once drops the last batch."""
     from flax import nnx
 
     seen: Json = {}
@@ -167,7 +167,7 @@ def look_at_split_stream(at: SimpleNamespace) -> Json:
 
 
 def look_at_resuming(at: SimpleNamespace) -> Json:
-    """Save in the middle of an epoch while batches are read ahead; and go on from what 4 processes saved."""
+    """Save in the middle of an epoch while batches are read ahead, and resume the state that 4 processes saved."""
     seen: Json = {}
     for kind in ("eager", "host", "sized"):
         file = at.folder / f"state-{kind}.json"
@@ -185,7 +185,7 @@ def look_at_resuming(at: SimpleNamespace) -> Json:
 
 
 def look_at_reads(at: SimpleNamespace) -> Json:
-    """Which records a source on the host was asked for."""
+    """Return the record indices that a host source was asked for."""
     source = _source("host")
     pipeline = _pipeline("host", source=source, prefetch=0)
     batches = []
@@ -196,7 +196,7 @@ def look_at_reads(at: SimpleNamespace) -> Json:
 
 
 def look_at_layouts(at: SimpleNamespace) -> Json:
-    """Meshes of two axes, of permuted devices, with fields of several ranks: what each device holds is its part."""
+    """Check on meshes of two axes and of permuted devices, with fields of several ranks, that each device holds its part."""
     import numpy as np
 
     tests = _conftest()
@@ -250,7 +250,7 @@ def look_at_text(at: SimpleNamespace) -> Json:
 
 
 def look_at_training(at: SimpleNamespace) -> Json:
-    """A stage with parameters and statistics, trained in a scan and in a loop."""
+    """Train a stage with parameters and statistics in a scan and in a loop."""
     import jax.numpy as jnp
     import optax
     from flax import nnx
@@ -294,7 +294,7 @@ def _leaves(state: Any) -> list[Any]:
 
 
 def look_at_refusals(at: SimpleNamespace) -> Json:
-    """What processes say of pipelines that differ, and of batches that do not divide."""
+    """Return the errors of processes whose pipelines differ, and of batch sizes that the devices do not divide."""
 
     def message(build: Callable[[], Any]) -> str:
         try:

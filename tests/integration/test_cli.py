@@ -36,7 +36,7 @@ SUMMARY = (  # the last lines of what `drx run` prints
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A config of 1,000 records beside its data."""
+    """Return a config of 1,000 records, in the folder of its data."""
     np.savez(tmp_path / "data.npz", image=np.zeros((1000, 4, 4), np.uint8), label=np.arange(1000, dtype=np.int32))
     path = tmp_path / "train.yaml"
     path.write_text("batch_size: 64\nsource: {type: memory, path: data.npz, shuffle: true}\n")

@@ -1,4 +1,4 @@
-"""``drx bench``: the pipeline against its source alone, measured in turns on the same records."""
+"""``drx bench``: the pipeline against its source alone, measured alternately on the same records."""
 
 import json
 import re
@@ -18,7 +18,7 @@ SPEED = r"[\d,]+ records/s +[\d.,]+ MB/s +[\d,]+ \.\. [\d,]+ records/s"
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A config of 100 records beside its data."""
+    """Return a config of 100 records, in the folder of its data."""
     np.savez(tmp_path / "data.npz", x=np.zeros((100, 8), np.float32))
     path = tmp_path / "train.yaml"
     path.write_text("batch_size: 10\nsource: {type: memory, path: data.npz, shuffle: true}\n")
@@ -44,13 +44,13 @@ def test_speeds_ratio_and_places_are_told_with_their_spread(placement: str, conf
 
 
 def test_programs_are_told_the_same(config: Path) -> None:
-    told = json.loads(invoke("bench", str(config), "--seconds", "0.2", "--repeats", "2", "--json").stdout)
-    assert (told["batch_size"], told["repeats"]) == (10, 2)
+    shown = json.loads(invoke("bench", str(config), "--seconds", "0.2", "--repeats", "2", "--json").stdout)
+    assert (shown["batch_size"], shown["repeats"]) == (10, 2)
     for name in "records_per_second", "source_records_per_second", "ratio", "megabytes_per_second":
-        assert 0 < told[name]["min"] <= told[name]["median"] <= told[name]["max"]
-    speeds = told["megabytes_per_second"]["median"], told["records_per_second"]["median"]
+        assert 0 < shown[name]["min"] <= shown[name]["median"] <= shown[name]["max"]
+    speeds = shown["megabytes_per_second"]["median"], shown["records_per_second"]["median"]
     assert speeds[0] == pytest.approx(speeds[1] * 32 / 1e6)
-    assert set(told["share_of_time"]) == {"waiting", "in_source", "in_transfer", "in_stages"}
+    assert set(shown["share_of_time"]) == {"waiting", "in_source", "in_transfer", "in_stages"}
 
 
 def test_one_repeat_says_that_it_tells_nothing_of_noise(config: Path) -> None:

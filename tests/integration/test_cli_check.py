@@ -1,4 +1,4 @@
-"""``drx check`` on what third parties ship: each way to be broken is told, with what to do, and none breaks the doctor."""
+"""``drx check`` on plugins of third parties: each fault is reported with its remedy, and no plugin breaks the command."""
 
 import json
 from importlib import metadata
@@ -28,26 +28,26 @@ FAULT = "this is a fault of {} or of its installation"
 
 @pytest.fixture
 def others_only(monkeypatch: pytest.MonkeyPatch, site: "Site") -> "Site":
-    """A site of third parties, the first party switched off."""
+    """Return a site of third-party plugins, with the first-party ones disabled."""
     monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", OURS)
     return site
 
 
 def check(*args: str, code: int) -> dict[str, Any]:
-    """What ``drx check`` tells programs, by the name of the plugin."""
+    """Run ``drx check --json``, and return its output."""
     done = run(DRX, "check", *args, "--json")
     assert done.returncode == code, done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    shown: dict[str, Any] = json.loads(done.stdout)
+    return shown
 
 
 def test_the_first_party_is_well() -> None:
-    told = check("datarax-memory", code=0)
-    (memory,) = told["plugins"]
+    shown = check("datarax-memory", code=0)
+    (memory,) = shown["plugins"]
     assert (memory["name"], memory["status"], memory["problem"]) == ("memory", "ok", "")
     assert 0 < memory["seconds"] < 60
-    assert told["problems"] == []
-    assert told["versions"]["datarax-core"] == metadata.version("datarax-core")
+    assert shown["problems"] == []
+    assert shown["versions"]["datarax-core"] == metadata.version("datarax-core")
 
 
 def test_whatever_a_plugin_does_on_import_is_told_and_ends_nothing_but_its_process(others_only: "Site") -> None:
@@ -60,8 +60,8 @@ def test_whatever_a_plugin_does_on_import_is_told_and_ends_nothing_but_its_proce
     strange = "class Strange(BaseException): pass\nraise Strange('boo')"
     site.install("acme-strange", {"strange": "acme_strange:H"}, code=strange, group=HOOKS)
     site.install("acme-wrong", {"wrong": "acme_wrong:D"}, code="D = 3", group=DECODERS)
-    told = check(code=1)
-    found = {plugin["name"]: (plugin["status"], plugin["problem"]) for plugin in told["plugins"]}
+    shown = check(code=1)
+    found = {plugin["name"]: (plugin["status"], plugin["problem"]) for plugin in shown["plugins"]}
     fault = {name: FAULT.format(f"acme-{name}") for name in found}
     assert {name: found[name] for name in ("dies", "dumps", "exits", "fine", "less", "strange", "wrong")} == {
         "dies": (
@@ -96,7 +96,7 @@ def test_whatever_a_plugin_does_on_import_is_told_and_ends_nothing_but_its_proce
         ),
     }
     assert found["memory"][0] == "disabled"
-    assert set(told["problems"]) == {problem for status, problem in found.values() if status not in ("ok", "disabled")}
+    assert set(shown["problems"]) == {problem for status, problem in found.values() if status not in ("ok", "disabled")}
 
 
 def test_a_plugin_that_hangs_is_stopped_and_those_behind_it_are_imported(others_only: "Site") -> None:
@@ -104,13 +104,13 @@ def test_a_plugin_that_hangs_is_stopped_and_those_behind_it_are_imported(others_
     targets = {"a": "acme_slow:H", "b": "acme_slow.b:H", "c": "acme_slow:H"}
     others_only.install("acme-slow", targets, code=hang, group=HOOKS)
     (others_only.folder / "acme_slow" / "b.py").write_text(hang)
-    told = check("acme-slow", "--timeout", "8", code=1)
-    assert [(plugin["name"], plugin["status"]) for plugin in told["plugins"]] == [
+    shown = check("acme-slow", "--timeout", "8", code=1)
+    assert [(plugin["name"], plugin["status"]) for plugin in shown["plugins"]] == [
         ("a", "ok"),
         ("b", "hung"),
         ("c", "ok"),
     ]
-    (problem,) = told["problems"]
+    (problem,) = shown["problems"]
     assert problem == (
         "the import of hook plugin 'b' (acme-slow 1.0) did not end within 8 s and was stopped; if it is only slow, give it "
         "longer by --timeout, else this is a fault of acme-slow"
@@ -121,11 +121,11 @@ def test_an_import_that_pulls_in_a_heavy_package_is_told_with_its_time(others_on
     others_only.install("acme-heavy", {"heavy": "acme_heavy:H"}, code=f"import tensorflow\n{HOOK}", group=HOOKS)
     busy = "import time\nend = time.monotonic() + 0.2\nwhile time.monotonic() < end: pass"
     (others_only.folder / "tensorflow.py").write_text(busy)
-    told = check("acme-heavy", code=0)
-    (heavy,) = told["plugins"]
+    shown = check("acme-heavy", code=0)
+    (heavy,) = shown["plugins"]
     assert list(heavy["imports"]) == ["tensorflow"]
     assert 0.2 <= heavy["imports"]["tensorflow"] <= heavy["seconds"]
-    assert [one["trap"] for one in told["advice"]] == ["tensorflow"]
+    assert [one["trap"] for one in shown["advice"]] == ["tensorflow"]
 
 
 def test_what_metadata_tell_is_told_without_an_import_and_in_words(others_only: "Site") -> None:

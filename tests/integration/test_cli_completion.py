@@ -1,4 +1,4 @@
-"""Shell completion, asked for as shells do: commands, options, config files and the names of what is installed."""
+"""Shell completion, requested as shells request it: commands, options, config files and names of installed plugins."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def completed(line: str) -> list[str]:
-    """What bash is offered behind a line."""
+    """Return the completions that bash gets for a line."""
     words = line.split(" ")
     environment = {"_DRX_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
     return CliRunner().invoke(app, prog_name="drx", env=environment).stdout.split()
@@ -24,7 +24,7 @@ def completed(line: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with configs and other things."""
+    """Return the working folder, with configs and other files."""
     for name in ("train.yaml", "eval.TOML", "notes.txt", ".hidden.json", "runs/a.json", "runs/b.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()

@@ -1,4 +1,4 @@
-"""``drx convert``: the records of a config in files, and the lines that read them back."""
+"""``drx convert``: the records of a config, written to files, and the config lines that read them back."""
 
 import importlib.util
 import re
@@ -26,7 +26,7 @@ DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A config of 1,000 records, and its data in the folder ``data`` beside it."""
+    """Return a config of 1,000 records, with its data in the folder ``data``."""
     (tmp_path / "data").mkdir()
     np.savez(tmp_path / "data/train.npz", image=np.zeros((1000, 4), np.uint8), label=np.arange(1000) + 2**40)
     path = tmp_path / "train.yaml"
@@ -35,14 +35,14 @@ def config(tmp_path: Path) -> Path:
 
 
 def printed_source(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """The ``source:`` that a conversion printed."""
+    """Return the ``source:`` block that a conversion printed."""
     assert done.returncode == 0, done.stderr
     source: dict[str, Any] = yaml.safe_load(done.stdout.partition("\n\nsource:")[2].join(["source:", ""]))["source"]
     return source
 
 
 def labels(path: Path, source: dict[str, Any]) -> list[int]:
-    """The labels that a config with this source beside ``path`` serves."""
+    """Return the labels that a config with this source, in the folder of ``path``, serves."""
     reading = path.with_name("reading.yaml")
     reading.write_text(yaml.safe_dump({"batch_size": 100, "source": source}))
     source_of = Pipeline.from_config(reading).source
@@ -91,8 +91,8 @@ def test_options_are_taken(config: Path) -> None:
 
 
 def test_its_help_says_that_stages_are_not_applied() -> None:
-    told = " ".join(run(DRX, "convert", "--help").stdout.split())
-    assert "Stages and the config's settings of batches are not applied." in told
+    shown = " ".join(run(DRX, "convert", "--help").stdout.split())
+    assert "Stages and the config's settings of batches are not applied." in shown
 
 
 def test_progress_is_shown_on_a_terminal(config: Path) -> None:
@@ -185,7 +185,7 @@ def test_nothing_is_overwritten_unless_that_is_said(config: Path) -> None:
 
 
 def module(name: str) -> Any:
-    """A module of the demo."""
+    """Import a module of the demo."""
     spec = importlib.util.spec_from_file_location(f"demo_{name}", DIGITS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -195,7 +195,7 @@ def module(name: str) -> Any:
 
 
 def losses(pipeline: Pipeline, count: int) -> list[float]:
-    """Those of so many steps of the demo's training."""
+    """Return the losses of a number of steps of the demo's training."""
     demo = module("model")
     model = demo.Classifier(rngs=nnx.Rngs(0))
     optimizer = nnx.Optimizer(model, optax.adam(2e-3), wrt=nnx.Param)

@@ -1,4 +1,4 @@
-"""How ``drx`` ends: a mistake is one message, a plugin's bug names the plugin, and what plugins print is not in the way."""
+"""How ``drx`` ends: a mistake is one message, a plugin's bug names the plugin, and a plugin's output does not mix with ours."""
 
 import json
 import os
@@ -27,7 +27,7 @@ ON_CONFIGS = ("plan", "peek", "run", "bench", "verify")
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A config of 100 records beside its data."""
+    """Return a config of 100 records, in the folder of its data."""
     np.savez(tmp_path / "data.npz", x=np.arange(100, dtype=np.int32))
     path = tmp_path / "train.yaml"
     path.write_text("batch_size: 10\nsource: {type: memory, path: data.npz}\n")
@@ -105,7 +105,7 @@ def test_a_config_that_may_not_be_read_is_told(shared_folder: Path) -> None:
 
 
 def install_loud(site: "Site", *, failure: str = "pass") -> None:
-    """The source ``acme_bug``, which prints in every way that there is, and runs a line when records are read."""
+    """Install the source ``acme_bug``, which prints in every possible way, and runs a line of code when records are read."""
     site.install_working("acme-bug", "acme_bug", version="3.1")
     code = site.folder / "acme_bug" / "__init__.py"
     line = "    def get_records(self, indices):\n"
@@ -124,8 +124,8 @@ def written(folder: Path, text: str) -> str:
 def test_what_plugins_print_is_on_stderr_and_stdout_is_json(site: "Site", tmp_path: Path) -> None:
     install_loud(site)
     done = run(DRX, "run", written(tmp_path, "batch_size: 2\nsource: {type: acme_bug}\n"), "--json")
-    told = json.loads(done.stdout)
-    assert (told["batches"], told["records"], told["fields"], told["finished"]) == (2, 4, {"x": "int32[]"}, True)
+    shown = json.loads(done.stdout)
+    assert (shown["batches"], shown["records"], shown["fields"], shown["finished"]) == (2, 4, {"x": "int32[]"}, True)
     for origin in "Python", "C", "a child":
         assert f"hello from {origin}\n" in done.stderr
 
@@ -142,7 +142,7 @@ def test_what_a_plugin_raises_is_its_bug_and_the_message_says_whose_and_where(si
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "shown"),
     [
         ("raise KeyError('a')", "KeyError: 'a'"),
         ("raise SystemExit(0)", "exit with 0"),
@@ -150,11 +150,11 @@ def test_what_a_plugin_raises_is_its_bug_and_the_message_says_whose_and_where(si
         ("import json; json.loads('{')", "JSONDecodeError: .*"),
     ],
 )
-def test_whose_bug_a_failure_is_tells_the_innermost_frame_of_a_plugin(code: str, told: str, site: "Site") -> None:
+def test_whose_bug_a_failure_is_tells_the_innermost_frame_of_a_plugin(code: str, shown: str, site: "Site") -> None:
     site.install("acme-bug", {"bug": "acme_bug:main"}, code=f"def main():\n    {code}\n", group="datarax.hooks")
     with pytest.raises((Exception, SystemExit)) as caught:
         import_module("acme_bug").main()
-    assert re.match(rf"acme-bug 1\.0 failed in acme_bug, line 2: {told}\n", blamed(caught.value) or "")
+    assert re.match(rf"acme-bug 1\.0 failed in acme_bug, line 2: {shown}\n", blamed(caught.value) or "")
 
 
 def test_the_bug_of_a_cause_is_a_plugin_s_too_and_notes_are_told(site: "Site") -> None:
@@ -169,8 +169,8 @@ def test_the_bug_of_a_cause_is_a_plugin_s_too_and_notes_are_told(site: "Site") -
     with pytest.raises(RuntimeError) as caught:
         fails()
     caught.value.add_note("in record 7")
-    told = blamed(caught.value) or ""
-    assert told.startswith(
+    shown = blamed(caught.value) or ""
+    assert shown.startswith(
         "acme-bug 1.0 failed in acme_bug, line 2: RuntimeError: the stage failed\nin record 7\nthis is"
     )
 

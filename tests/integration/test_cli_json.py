@@ -1,4 +1,4 @@
-"""``--json``: what commands tell programs."""
+"""``--json``: the output of commands for programs."""
 
 import json
 from pathlib import Path
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A config of 100 records beside its data."""
+    """Return a config of 100 records, in the folder of its data."""
     np.savez(tmp_path / "data.npz", x=np.arange(100, dtype=np.int32))
     path = tmp_path / "train.yaml"
     path.write_text("batch_size: 32\nnum_epochs: 2\nsource: {type: memory, path: data.npz}\n")
     return path
 
 
-def told(*args: str) -> dict[str, Any]:
+def shown(*args: str) -> dict[str, Any]:
     done = invoke(*args, "--json")
     assert done.exit_code == 0, done.output
     value: dict[str, Any] = json.loads(done.stdout)
@@ -33,7 +33,7 @@ def told(*args: str) -> dict[str, Any]:
 
 
 def test_a_plan_is_counts_and_what_people_are_told(config: Path) -> None:
-    assert told("plan", str(config)) == {
+    assert shown("plan", str(config)) == {
         "config": str(config),
         "plan": Pipeline.from_config(config).plan(),
         "fields": {"x": "int32[]"},
@@ -47,19 +47,19 @@ def test_a_plan_is_counts_and_what_people_are_told(config: Path) -> None:
 
 def test_a_plan_without_an_end_has_no_counts(config: Path) -> None:
     config.write_text(config.read_text().replace("num_epochs: 2", "num_epochs: null"))
-    plan = told("plan", str(config))
+    plan = shown("plan", str(config))
     assert (plan["records_per_epoch"], plan["records"], plan["batches"]) == (100, None, None)
 
 
 def test_the_plan_of_a_mixture_counts_its_children(config: Path) -> None:
     child = "{type: memory, path: data.npz}"
     config.write_text(f"batch_size: 4\nsource: {{type: mix, weights: [3, 1], sources: [{child}, {child}]}}\n")
-    plan = told("plan", str(config))
+    plan = shown("plan", str(config))
     assert sum(plan["records_by_child"].values()) == plan["records"]
 
 
 def test_a_run_is_what_it_printed_as_numbers(config: Path) -> None:
-    ran = told("run", str(config))
+    ran = shown("run", str(config))
     assert {name: ran[name] for name in ("batches", "records", "bytes", "finished", "records_substituted")} == {
         "batches": 7,
         "records": 200,
@@ -70,7 +70,7 @@ def test_a_run_is_what_it_printed_as_numbers(config: Path) -> None:
     assert ran["seconds"] >= ran["seconds_first_batch"] > 0
     assert ran["records_per_second"] > 0
     assert ran["explain"].startswith("Pipeline(MemorySource: 100 records in sequence; ")
-    assert "records_per_second" not in told("run", str(config), "--limit", "1")
+    assert "records_per_second" not in shown("run", str(config), "--limit", "1")
 
 
 def test_records_that_cannot_be_read_are_listed_one_by_one(site: "Site", tmp_path: Path) -> None:
@@ -87,12 +87,12 @@ def test_records_that_cannot_be_read_are_listed_one_by_one(site: "Site", tmp_pat
 
 
 def test_data_that_can_be_read_have_no_quarantine(config: Path) -> None:
-    found = told("verify", str(config))
+    found = shown("verify", str(config))
     assert (found["records"], found["bytes"], found["bad"], found["quarantine"]) == (100, 400, [], None)
 
 
 def test_a_conversion_says_what_to_write_in_a_config(config: Path, tmp_path: Path) -> None:
-    converted = told("convert", str(config), str(tmp_path / "x.array_record"), "--shards", "2")
+    converted = shown("convert", str(config), str(tmp_path / "x.array_record"), "--shards", "2")
     assert (converted["records"], converted["records_substituted"], len(converted["paths"])) == (100, 0, 2)
     assert converted["source"] == {"type": "arrayrecord", "paths": ["x.array_record@2"]}
 

@@ -1,4 +1,4 @@
-"""``drx peek``: what a record is, the first batch and what fields hold, of every kind of source."""
+"""``drx peek``: the element spec, the first batch and a summary of each field, for every kind of source."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ RANDOM = np.random.default_rng(0)
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A config of 10 records of every kind of field, in batches of 4, the last of them completed."""
+    """Return a config of 10 records with every kind of field, in batches of 4, the last one padded."""
     np.savez(
         tmp_path / "data.npz",
         image=RANDOM.integers(0, 256, (10, 8, 8), np.uint8),
@@ -34,8 +34,8 @@ def config(tmp_path: Path) -> Path:
 def peeked(*args: str) -> dict[str, Any]:
     done = invoke("peek", *args, "--json")
     assert done.exit_code == 0, done.output
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    shown: dict[str, Any] = json.loads(done.stdout)
+    return shown
 
 
 def test_a_config_is_peeked_at(config: Path) -> None:
@@ -64,12 +64,12 @@ def test_a_config_is_peeked_at(config: Path) -> None:
 
 
 def test_statistics_are_of_as_many_batches_as_are_wanted_and_of_real_records(config: Path) -> None:
-    told = peeked(str(config), "--batches", "100")
-    assert (told["batches"], told["records"]) == (3, 10)
-    label, score = told["fields"]["label"], told["fields"]["score"]
+    shown = peeked(str(config), "--batches", "100")
+    assert (shown["batches"], shown["records"]) == (3, 10)
+    label, score = shown["fields"]["label"], shown["fields"]["score"]
     assert (label["min"], label["max"], label["counts"]) == (0, 2, {"0": 4, "1": 3, "2": 3})
     assert (score["nan"], score["min"], score["std"]) == (0.1, 0.5, 0.0)
-    assert told["fields"]["text"] == {
+    assert shown["fields"]["text"] == {
         "spec": "<U6[]",
         "records": 10,
         "types": {"str": 10},
@@ -80,7 +80,7 @@ def test_statistics_are_of_as_many_batches_as_are_wanted_and_of_real_records(con
         "counts": {f"'text {i}'": 1 for i in range(10)},
         "first": "'text 0', 'text 1', 'text 2', 'text 3'",
     }
-    assert told["fields"]["valid"] == {"spec": "bool[]", "first": None}
+    assert shown["fields"]["valid"] == {"spec": "bool[]", "first": None}
 
 
 def test_of_a_mixture_the_records_of_each_child_are_told(config: Path) -> None:
@@ -94,8 +94,8 @@ def test_a_stream_is_peeked_at_until_it_ends(site: "Site", tmp_path: Path) -> No
     install_stream(site, end="5")
     config = tmp_path / "train.yaml"
     config.write_text("batch_size: 2\nsource: {type: acme_stream}\n")
-    told = json.loads(run(DRX, "peek", str(config), "--batches", "9", "--json").stdout)
-    assert (told["batches"], told["records"], told["fields"]["label"]["max"]) == (3, 5, 4)
+    shown = json.loads(run(DRX, "peek", str(config), "--batches", "9", "--json").stdout)
+    assert (shown["batches"], shown["records"], shown["fields"]["label"]["max"]) == (3, 5, 4)
 
 
 def test_that_nothing_is_served_is_told(site: "Site", tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``drx verify``: bad records are found, listed, and from then on left out."""
+"""``drx verify``: bad records are found and listed, and a source that excludes the list leaves them out."""
 
 import json
 import os
@@ -41,14 +41,14 @@ def write_config(path: Path, **source: Any) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A config of 1,000 records in two files in the folder ``data`` beside it."""
+    """Return a config of 1,000 records in two files in the folder ``data``."""
     data = {"id": np.arange(1000) + 2**40}
     datarax_arrayrecord.write(tmp_path / "data/x.array_record", data, shards=2, compression="uncompressed")
     return write_config(tmp_path / "train.yaml")
 
 
 def served(config: Path) -> list[int]:
-    """The ids that a config serves."""
+    """Return the ids that a config serves."""
     return [int(element["id"]) - 2**40 for element in Pipeline.from_config(config).source]
 
 

@@ -1,4 +1,4 @@
-"""docs/command-line.md holds what the commands say of themselves, and an example of each that can be typed."""
+"""docs/command-line.md holds the help of each command, and examples that run."""
 
 import importlib.util
 import re
@@ -18,7 +18,7 @@ EXAMPLES = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """docs/command_line.py, as a module."""
+    """Import docs/command_line.py."""
     spec = importlib.util.spec_from_file_location("command_line", DOCS / "command_line.py")
     assert spec is not None
     assert spec.loader is not None

@@ -1,4 +1,4 @@
-"""The demo does what the README says of it."""
+"""The demo does what README.md says."""
 
 import os
 import shutil

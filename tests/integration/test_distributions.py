@@ -1,4 +1,4 @@
-"""What users install: each sdist, the wheel built from it, and environments that hold nothing else of this tree.
+"""Distributions as users install them: each sdist, the wheel built from it, and environments without this tree.
 
 `distributions` builds, looks and tries, and is what ``make wheels`` runs.
 """
@@ -20,7 +20,7 @@ Proven = Callable[[str], Path]
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A config of ten records beside its data."""
+    """Return a config of ten records, in the folder of its data."""
     np.savez(tmp_path / "data.npz", x=np.arange(10, dtype=np.int32))
     path = tmp_path / "train.yaml"
     path.write_text("batch_size: 4\nsource: {type: memory, path: data.npz, shuffle: true}\n", encoding="utf-8")

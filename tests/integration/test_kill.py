@@ -29,7 +29,7 @@ def pipeline_over(placement: str) -> Pipeline:
 
 
 def train(placement: str, folder: Path) -> None:
-    """Note the records of each batch, then the state; go on from the state that is found."""
+    """Resume the state if there is one; write the records of each batch to the log, then the state."""
     pipeline, state = pipeline_over(placement), folder / "state.json"
     if state.exists():
         pipeline.set_state(json.loads(state.read_text(encoding="utf-8")))
@@ -64,7 +64,7 @@ def test_a_loop_that_is_killed_twice_loses_and_repeats_nothing(placement: str, t
 
 
 def _killed_after(batches: int, placement: str, folder: Path) -> int:
-    """Where the state stands that a training process leaves, killed once it served some batches; the log is cut there."""
+    """Return the position of the state that a killed training process leaves; the log is cut there."""
     with _training(placement, folder) as child:
         assert child.stdout is not None
         for _ in range(batches):

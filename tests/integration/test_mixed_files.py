@@ -1,4 +1,4 @@
-"""A mixture of records in files and in memory, as a config names it: the plugins together."""
+"""A mixture of records in files and in memory, by a config: several plugins together."""
 
 import json
 from itertools import islice

@@ -1,4 +1,4 @@
-"""``drx new``: what it writes installs and passes as it stands; names that cannot be are refused with the reason."""
+"""``drx new``: the plugin that it writes installs and passes its tests as it stands; impossible names are refused."""
 
 import json
 import re

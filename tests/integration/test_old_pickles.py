@@ -1,4 +1,4 @@
-"""Pickles and states that an earlier release wrote, whose classes stood in other modules, load and go on as they did."""
+"""Pickles and states of an earlier layout, whose classes stood in other modules, load and go on as they did."""
 
 import base64
 import json

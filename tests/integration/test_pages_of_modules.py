@@ -15,7 +15,7 @@ FILE = re.compile(r"`((?:datarax_core|plugins|tests|docs|benchmarks|examples)/[\
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    """docs/architecture.py, as a module."""
+    """Import docs/architecture.py."""
     spec = importlib.util.spec_from_file_location("architecture", ARCHITECTURE.with_suffix(".py"))
     assert spec is not None
     assert spec.loader is not None

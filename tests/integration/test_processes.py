@@ -25,7 +25,7 @@ MORE = [2, 4]
 
 @pytest.fixture(scope="module")
 def seen(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Seen:
-    """What each process saw, by the number of processes; 4 of them save the states that fewer go on from."""
+    """Return the observations of each process, by the number of processes; 4 of them save the states that fewer resume."""
 
     def launch(folder: Path) -> None:
         _launch([4], folder)
@@ -65,7 +65,7 @@ def _processes(count: int, folder: Path) -> Iterator[tuple[str, subprocess.Popen
 
 
 def whole(parts: list[Any]) -> Any:
-    """What the processes hold together: of batches all rows, each of them once; of other things what all have alike."""
+    """Merge the observations of processes: all rows of each batch, each row once, and values that are equal on all."""
     first = parts[0]
     if isinstance(first, dict) and HELD in first:
         rows = {int(start): values for part in parts for start, values in part[HELD].items()}

@@ -1,4 +1,4 @@
-"""The code of the READMEs and of the guide runs as it stands."""
+"""The code blocks of all READMEs and guides run as they stand."""
 
 import re
 from collections.abc import Callable

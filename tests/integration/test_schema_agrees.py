@@ -1,4 +1,4 @@
-"""The schema of everything that is installed takes what validation takes: a corpus, and what hypothesis makes of it."""
+"""The JSON Schema of all installed plugins accepts what validation accepts: a corpus, and hypothesis' variations of it."""
 
 import copy
 import re

@@ -21,7 +21,7 @@ assert "tensorflow_datasets" not in sys.modules
 from datarax_core import Pipeline
 from datarax_tfds import TFDSEagerConfig, TFDSEagerSource, TFDSStreamingConfig, TFDSStreamingSource, from_tfds
 import tfds_made
-def told(data_dir, scratch):
+def reported(data_dir, scratch):
     eager = TFDSEagerSource(TFDSEagerConfig(name="digits_png", split="train", data_dir=data_dir))
     stream = TFDSStreamingSource(TFDSStreamingConfig(name="captions", split="train[10%:]", data_dir=data_dir))
     labels = sum(batch["label"].sum().item() for batch in Pipeline(source=eager, batch_size=100))
@@ -32,7 +32,7 @@ def told(data_dir, scratch):
     except ImportError as error:
         return [eager.get_dataset_info()["full_name"], labels, texts[0], len(texts), len(made), str(error)]
 with tempfile.TemporaryDirectory() as scratch:
-    print(*(json.dumps(told(folder, f"{scratch}/{n}")) for n, folder in enumerate(sys.argv[1:])), sep="\\n")
+    print(*(json.dumps(reported(folder, f"{scratch}/{n}")) for n, folder in enumerate(sys.argv[1:])), sep="\\n")
 """
 
 

@@ -1,4 +1,4 @@
-"""The distributions of this tree as they are released: built, looked into, and tried in environments of their own.
+"""Distributions of this tree as they are released: built, inspected, and tried in environments of their own.
 
 Run: ``make wheels``, or ``python tests/integration/importable/distributions.py [FOLDER]``. It leaves sdists and wheels in the
 folder if they are in order, and says what is wrong otherwise. The tests do the same, one by one.
@@ -49,48 +49,48 @@ print(json.dumps([import_module(package).__file__ for package in packages.split(
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with a pyproject.toml."""
+    """Project: a folder with a pyproject.toml."""
 
     folder: Path
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What its pyproject.toml says."""
+        """Content of its pyproject.toml."""
         return tomllib.loads((self.folder / "pyproject.toml").read_text(encoding="utf-8"))
 
     @property
     def table(self) -> dict[str, Any]:
-        """The ``project`` table of it."""
+        """The ``project`` table of its pyproject.toml."""
         table: dict[str, Any] = self.settings["project"]
         return table
 
     @property
     def name(self) -> str:
-        """Of the distribution."""
+        """Name of the distribution."""
         return str(self.table["name"])
 
     @property
     def package(self) -> str:
-        """Of the import."""
+        """Name of the package that is imported."""
         return self.name.replace("-", "_")
 
     @property
     def stem(self) -> str:
-        """What the names of its files begin with."""
+        """Beginning of the file names of its distributions."""
         return f"{self.package}-{self.table['version']}"
 
     @property
     def same_minor(self) -> str:
-        """The requirement of this minor version of it."""
+        """Requirement that allows this minor version of it."""
         major, minor = Version(self.table["version"]).release[:2]
         return f"{self.name}>={major}.{minor},<{major}.{minor + 1}"
 
     def test_requirements(self) -> list[Requirement]:
-        """What its tests need besides, if it says so in a group of its own."""
+        """Requirements of its tests, if it has a dependency group for them."""
         return list(map(Requirement, self.settings["dependency-groups"]["test"]))
 
     def package_files(self) -> set[str]:
-        """The files that are the package: code, the mark of types, templates."""
+        """Files of the package: code, py.typed, templates."""
         kinds = ("*.py", "py.typed", "*.template")
         files = (file for kind in kinds for file in (self.folder / self.package).rglob(kind))
         return {str(file.relative_to(self.folder)) for file in files}
@@ -98,37 +98,37 @@ class Project:
 
 @dataclass(frozen=True)
 class Built(Project):
-    """A project, and where its distributions lie."""
+    """Project and the files of its distributions."""
 
     out: Path
 
     @property
     def sdist(self) -> Path:
-        """The archive of its sources."""
+        """Path of its sdist."""
         return self.out / f"{self.stem}.tar.gz"
 
     @property
     def wheel(self) -> Path:
-        """What is installed of it."""
+        """Path of its wheel."""
         return self.out / f"{self.stem}-py3-none-any.whl"
 
     @cached_property
     def installed_as(self) -> metadata.Distribution:
-        """What the wheel says of itself."""
+        """Metadata of the wheel."""
         return said_by(self.wheel)
 
     def requires(self) -> list[Requirement]:
-        """What the wheel needs, extras included."""
+        """Requirements of the wheel, extras included."""
         return requirements_of(self.installed_as)
 
 
 def projects() -> list[Project]:
-    """The core, and every plugin of this tree."""
+    """Return core and every plugin of this tree."""
     return [Project(ROOT), *(Project(file.parent) for file in sorted(ROOT.glob("plugins/*/pyproject.toml")))]
 
 
 def build(wanted: Sequence[Project], out: Path) -> dict[str, Built]:
-    """Sdists and wheels as for a release, by name: the sdist from the tree, the wheel from the sdist."""
+    """Build sdists and wheels as for a release, by name: the sdist from the tree, the wheel from the sdist."""
     built = {project.name: Built(project.folder, out) for project in wanted}
     _build([("sdist", each.folder, out) for each in built.values()])
     with tempfile.TemporaryDirectory() as unpacked:
@@ -140,13 +140,13 @@ def build(wanted: Sequence[Project], out: Path) -> dict[str, Built]:
 
 
 def combinations(names: Sequence[str]) -> dict[str, list[str]]:
-    """The sets of distributions that have to work: the core alone, with each plugin, and with all."""
+    """Return the sets of distributions that must work: core alone, with each plugin, and with all."""
     plugins = [name for name in names if name != CORE]
     return {"core": [CORE], **{f"core and {name}": [CORE, name] for name in plugins}, "all": [CORE, *plugins]}
 
 
 def problems(built: Mapping[str, Built]) -> list[str]:
-    """What is wrong with the files themselves, a sentence each; nothing is installed for it."""
+    """Return a sentence for each fault of the built files; nothing is installed for it."""
     with tempfile.TemporaryDirectory() as from_tree:
         _build([("wheel", each.folder, Path(from_tree)) for each in built.values()])
         found = [
@@ -160,7 +160,7 @@ def problems(built: Mapping[str, Built]) -> list[str]:
 
 
 def prove(folder: Path, built: Sequence[Built]) -> Path:
-    """Install distributions into a fresh environment, and see them work there; gives the folder of its commands.
+    """Install distributions into a fresh environment, try them there, and return the folder of its commands.
 
     Raises:
         AssertionError: They do not; says what went wrong.
@@ -186,7 +186,7 @@ def prove(folder: Path, built: Sequence[Built]) -> Path:
 
 
 def main(out: str = "dist") -> int:
-    """Build, look, try."""
+    """Build, inspect and try all distributions."""
     place = Path(out).absolute()
     place.mkdir(parents=True, exist_ok=True)
     built = build(projects(), place)
@@ -208,13 +208,13 @@ def main(out: str = "dist") -> int:
 
 
 def _build(wanted: Sequence[tuple[str, Path, Path]]) -> None:
-    """In one process of its own, with the build backend of the environment that runs."""
+    """Build in a process of its own, with the build backend of this environment."""
     steps = json.dumps([(kind, str(folder), str(out)) for kind, folder, out in wanted])
     subprocess.run([sys.executable, "-c", _BACKEND, steps], check=True)  # noqa: S603 - our own code
 
 
 def _of_contents(built: Built) -> Iterator[str]:
-    """Files that are missing, or that nobody put there."""
+    """Yield a sentence for each missing or unexpected file."""
     package = built.package_files()
     info = {
         f"{built.stem}.dist-info/{name}"
@@ -237,7 +237,7 @@ def _differences(kind: str, found: set[str], expected: set[str]) -> Iterator[str
 
 
 def _of_metadata(built: Built) -> Iterator[str]:
-    """What an index would refuse, or show wrongly; and what differs from the pyproject.toml."""
+    """Yield a sentence for metadata that an index would refuse or show wrongly, or that differs from the pyproject.toml."""
     text = built.installed_as.read_text("METADATA") or ""
     try:
         parsed = Metadata.from_email(text, validate=True)
@@ -264,7 +264,7 @@ def _of_metadata(built: Built) -> Iterator[str]:
 
 
 def _of_versions(built: Mapping[str, Built]) -> Iterator[str]:
-    """One version for all; plugins require the core's minor version, and the core's extras name every plugin."""
+    """Yield a sentence if versions differ, a plugin requires another minor version of core, or an extra is missing."""
     versions = {each.table["version"] for each in built.values()}
     if len(versions) > 1:
         yield f"the distributions have several versions, {', '.join(sorted(versions))}"

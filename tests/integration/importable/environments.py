@@ -1,4 +1,4 @@
-"""Fresh environments that hold wheels of this tree, and what these declare to need, linked from the one that runs.
+"""Fresh environments with wheels of this tree and their declared requirements, linked from the running environment.
 
 What the metadata of a wheel forgets is missing there. Nothing is downloaded.
 """
@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 
 def environment(folder: Path, wheels: Sequence[Path], also: Iterable[Requirement] = ()) -> Path:
-    """The folder of commands of a new environment that holds these wheels and what they require.
+    """Create an environment with these wheels and their requirements, and return the folder of its commands.
 
     Args:
         folder: Where it is made.
@@ -37,28 +37,28 @@ def environment(folder: Path, wheels: Sequence[Path], also: Iterable[Requirement
 
 
 def name_of(wheel: Path) -> str:
-    """The name of its distribution."""
+    """Return the name of a wheel's distribution."""
     return canonicalize_name(wheel.name.partition("-")[0])
 
 
 def said_by(wheel: Path) -> metadata.Distribution:
-    """What a wheel says of itself."""
+    """Return the metadata of a wheel."""
     stem = "-".join(wheel.name.split("-")[:2])
     return metadata.PathDistribution(zipfile.Path(wheel, f"{stem}.dist-info/"))
 
 
 def requirements_of(distribution: metadata.Distribution) -> list[Requirement]:
-    """What a distribution needs, extras included."""
+    """Return the requirements of a distribution, extras included."""
     return list(map(Requirement, distribution.requires or ()))
 
 
 def pip(*arguments: str | Path) -> str:
-    """What the pip of the environment that runs prints."""
+    """Run pip of the running environment, and return its output."""
     return run(sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments).stdout
 
 
 def run(*command: str | Path, cwd: Path | None = None, exits: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a command that sees nothing of this process' own path and settings.
+    """Run a command without this process' path and settings.
 
     Raises:
         AssertionError: It ends otherwise than with ``exits``; says what it printed.
@@ -73,7 +73,7 @@ def run(*command: str | Path, cwd: Path | None = None, exits: int = 0) -> subpro
 
 
 def _link(wanted: set[tuple[str, str]], folder: Path, *, seen: set[tuple[str, str]]) -> None:
-    """Put links to the distributions of these names, each with an extra, and to what they need, into ``folder``."""
+    """Link the named distributions, each with an extra, and their requirements into ``folder``."""
     waiting = set(wanted)
     while waiting := waiting - seen:
         seen.add(pair := waiting.pop())
@@ -85,6 +85,6 @@ def _link(wanted: set[tuple[str, str]], folder: Path, *, seen: set[tuple[str, st
 
 
 def _needs(requirements: Iterable[Requirement], extra: str) -> set[tuple[str, str]]:
-    """The names that are required here by a distribution with an extra, and the extras wanted of them."""
+    """Return the names that a distribution with an extra requires here, with their extras."""
     here = [r for r in requirements if r.marker is None or r.marker.evaluate({"extra": extra})]
     return {(canonicalize_name(r.name), wanted) for r in here for wanted in ("", *r.extras)}

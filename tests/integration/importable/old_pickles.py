@@ -1,7 +1,7 @@
-"""Pickles and states of version 0.1.0's first layout, in old_pickles.json, with what each served next.
+"""Pickles and states of the first layout of version 0.1.0, in old_pickles.json, with the batches that each served next.
 
 `python tests/integration/importable/old_pickles.py FILE` was run once, at the commit before core was divided into packages,
-and wrote that file. What is in it must load and go on for ever; new kinds of pickles get a file of their own.
+and wrote that file. The pickles in it must load and go on for ever; new kinds of pickles get a file of their own.
 """
 
 import base64
@@ -20,7 +20,7 @@ FIELDS = {"x": np.arange(12, dtype=np.float32), "label": np.arange(12) % 3}
 
 
 def plain(value: Any) -> Any:
-    """Arrays as lists, so that JSON holds them and ``==`` compares them."""
+    """Return arrays as lists, so that JSON holds them and ``==`` compares them."""
     return jax.tree.map(lambda leaf: np.asarray(leaf).tolist() if hasattr(leaf, "dtype") else leaf, value)
 
 
@@ -76,7 +76,7 @@ SEEN: dict[str, Callable[[Any], Any]] = {
     "state of a source": restored_source,
     "state of a pipeline": restored_pipeline,
 }
-"""What is compared of each: what it serves next, or what it holds."""
+"""For each subject, the function that returns its next batches, or its content."""
 
 
 def memory(**options: Any) -> Any:
@@ -97,7 +97,7 @@ def pipeline_over(source: Any) -> Any:
 
 
 def subjects() -> dict[str, Any]:
-    """What is pickled: each stands in the middle of an epoch."""
+    """Return the objects to pickle; each source and pipeline is in the middle of an epoch."""
     from datarax_arrayrecord import ArrayRecordSourceConfig  # noqa: PLC0415
     from datarax_core import (  # noqa: PLC0415
         Cast,
@@ -173,7 +173,7 @@ def parse(config: Any) -> Any:
 
 
 def write(path: Path) -> None:
-    """Pickle each subject, and note what its restored twin serves or holds."""
+    """Pickle each subject, and write it with the next batches, or the content, of its restored twin."""
     entries = {}
     for name, value in subjects().items():
         data = pickle.dumps(value)

@@ -1,4 +1,4 @@
-"""Files written, and read back by a config."""
+"""Smoke test: files written, and read back by a config."""
 
 import numpy as np
 

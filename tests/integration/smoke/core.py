@@ -1,4 +1,4 @@
-"""The core alone: a list as a source, a pipeline over it."""
+"""Smoke test of core alone: a list as a source, and a pipeline over it."""
 
 import numpy as np
 

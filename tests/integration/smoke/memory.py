@@ -1,4 +1,4 @@
-"""A config over an .npz file."""
+"""Smoke test: a config over an .npz file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A mixture of two lists."""
+"""Smoke test: a mixture of two lists."""
 
 import numpy as np
 from flax import nnx

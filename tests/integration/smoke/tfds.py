@@ -1,4 +1,4 @@
-"""A prepared data set of ten numbers, read without TensorFlow: it is not installed here."""
+"""Smoke test: a prepared data set of ten numbers, read in an environment without TensorFlow."""
 
 import json
 from importlib.util import find_spec
