@@ -1,4 +1,4 @@
-"""Configs: immutable pydantic models, the field types that they are made of, and config files.
+"""Configs: immutable pydantic models, the types of their fields, and config files.
 
 A file is read with the line of every value, so that each mistake is reported at its place. Imports `errors`, and pydantic and
 PyYAML; never JAX.

@@ -1,4 +1,4 @@
-"""What configs are made of: immutable models that compare and hash whatever they hold, and the types of their fields."""
+"""Base of configs: an immutable model that compares and hashes whatever it holds, and the types of its fields."""
 
 import math
 import operator
@@ -31,7 +31,7 @@ from .messages import at_type, plugin_error, shown, suggesting
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two values are equal: arrays by dtype, shape and elements, those without axes by value, NaN as NaN."""
+    """Return True if two values are equal. Arrays compare by dtype, shape and elements, scalars by value; NaN equals NaN."""
     left, right = _plain(left), _plain(right)
     if _is_array(left) or _is_array(right):
         return _is_array(left) and _is_array(right) and _same_array(left, right)
@@ -43,7 +43,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 def stable_hash(value: Any) -> int:
-    """A hash that agrees with `same`; arrays count by dtype and shape, so that it stays cheap."""
+    """Return a hash that agrees with `same`. Arrays count by dtype and shape only, so that it stays cheap."""
     value = _plain(value)
     if _is_array(value):
         return hash((str(value.dtype), tuple(value.shape)))
@@ -55,16 +55,17 @@ def stable_hash(value: Any) -> int:
         return 0
     try:
         return hash(value)
-    except TypeError:  # something mutable; equal ones have the same type at least
+    except TypeError:  # a mutable object: equal ones have the same type at least
         return hash(type(value))
 
 
 def _plain(value: Any) -> Any:
+    """Return an array without axes as a Python scalar; any other value as it is."""
     return value.item() if _is_array(value) and value.shape == () else value
 
 
 def _is_array(value: Any) -> bool:
-    """NumPy's and JAX's arrays and scalars, told by what they have, so that neither library is imported."""
+    """Return True for arrays and scalars of NumPy and JAX, by their attributes, so that neither library is imported."""
     return hasattr(value, "dtype") and hasattr(value, "shape") and hasattr(value, "__array__")
 
 
@@ -75,12 +76,12 @@ def _is_nan(value: Any) -> bool:
 def _is_equal(left: Any, right: Any) -> bool:
     try:
         return bool(left == right)
-    except (TypeError, ValueError):  # a table or the like, whose == is no single answer
+    except (TypeError, ValueError):  # a table, for example, whose == returns a table
         return False
 
 
 def _same_array(left: Any, right: Any) -> bool:
-    import numpy as np  # noqa: PLC0415 - configs without arrays do not pay for it
+    import numpy as np  # noqa: PLC0415 - only configs with arrays need it
 
     if left is right:
         return True
@@ -92,12 +93,12 @@ def _same_array(left: Any, right: Any) -> bool:
 
 T = TypeVar("T")
 
-PLUGIN_KIND: Final = "x-datarax-plugin"
-"""The keyword by which a JSON Schema says that plugins of a kind belong there."""
+PLUGIN_KEYWORD: Final = "x-datarax-plugin"
+"""Keyword of a JSON Schema for a value that is a plugin's config; its value is the noun for the plugin, such as "source"."""
 
 
 def _as_int(value: Any) -> Any:
-    """NumPy's integers as Python's; a bool is none, and neither is 4.0."""
+    """Return an integer of any library as a Python int; other values, such as True and 4.0, as they are."""
     return operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
 
 
@@ -105,7 +106,8 @@ def _as_text(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def _beside_config_file(value: str, info: ValidationInfo) -> str:
+def _relative_to_config_file(value: str, info: ValidationInfo) -> str:
+    """Return a relative path joined to the folder of its config file, if it has one; URLs as they are."""
     base = (info.context or {}).get("base")
     return value if base is None or "://" in value else str(Path(base, value))
 
@@ -114,13 +116,13 @@ Flag = StrictBool
 """True or False; not 1, not "yes"."""
 
 Integer = Annotated[StrictInt, BeforeValidator(_as_int)]
-"""A whole number; not 4.0, not "4", not True."""
+"""An integer; not 4.0, not "4", not True."""
 
 Count = Annotated[StrictInt, Field(ge=1), BeforeValidator(_as_int)]
-"""A whole number from 1."""
+"""An integer from 1."""
 
 NonNegative = Annotated[StrictInt, Field(ge=0), BeforeValidator(_as_int)]
-"""A whole number from 0."""
+"""An integer from 0."""
 
 Name = Annotated[str, StringConstraints(min_length=1)]
 """A text that is not empty."""
@@ -128,17 +130,17 @@ Name = Annotated[str, StringConstraints(min_length=1)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 """A finite number; not "0.5", not True."""
 
-LocalPath = Annotated[Name, BeforeValidator(_as_text), AfterValidator(_beside_config_file)]
-"""A file or folder. A relative one in a config file is relative to that file; nothing in it is expanded."""
+LocalPath = Annotated[Name, BeforeValidator(_as_text), AfterValidator(_relative_to_config_file)]
+"""Path of a file or folder. In a config file, a relative path is relative to that file. Nothing in it is expanded."""
 
 
 class FrozenConfig(BaseModel):
-    """What every config has: immutable, unknown fields refused, comparable and hashable whatever it holds."""
+    """Base of every config: immutable, without unknown fields, comparable and hashable whatever it holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     schema_rules: ClassVar[Sequence[Mapping[str, Any]]] = ()
-    """What JSON Schema can say of checks that look at several fields, such as `never`; for editors, and for `drx schema`."""
+    """JSON Schemas of checks that involve several fields, such as `never` makes; for editors, and for ``drx schema``."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -163,26 +165,32 @@ class FrozenConfig(BaseModel):
 
 
 NOT_NULL: Final[Mapping[str, Any]] = {"not": {"type": "null"}}
-"""JSON Schema for a value that is given, and is not null."""
+"""JSON Schema of a value that is given, and is not null."""
 
 
 def having(**values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON Schema for a config whose fields are all given and like these; for `FrozenConfig.schema_rules`."""
+    """Return the JSON Schema of a config in which all these fields are given and match; for `FrozenConfig.schema_rules`."""
     return {"properties": {name: dict(value) for name, value in values.items()}, "required": list(values)}
 
 
 def never(**values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON Schema for a config whose fields are not all like these, such as ``never(drop_last=..., pad_last=NOT_NULL)``."""
+    """Return the JSON Schema of a config in which these fields do not all match, as in ``never(a=NOT_NULL, b=NOT_NULL)``."""
     return {"not": having(**values)}
 
 
 def only_if(condition: Mapping[str, Any], **values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON Schema for a config whose fields are all like these only where another schema holds."""
+    """Return the JSON Schema of a config in which all these fields match only if it also matches ``condition``."""
     return {"if": having(**values), "then": dict(condition)}
 
 
 def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: str, example: str) -> T:
-    """What ``look_up`` gives for the ``type`` of a mapping; for validators of fields that take plugins.
+    """Return the result of ``look_up`` for the ``type`` of a mapping; for validators of fields that take plugins.
+
+    Args:
+        value: The mapping.
+        look_up: Returns a plugin by name, or raises a `PluginError`.
+        word: Noun for the plugin, such as "source".
+        example: A name of such a plugin, for messages.
 
     Raises:
         ValidationError: There is no ``type``, or it names no plugin that can be used; placed at that key.
@@ -200,7 +208,15 @@ def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: s
 def plugin_config(
     value: Any, info: ValidationInfo, *, base: type[T], look_up: Callable[[str], type[Any]], word: str, example: str
 ) -> T:
-    """For validators of fields that take plugins: a ``base`` as it is, or the one that a mapping with a ``type`` makes.
+    """Return the plugin config that a value stands for; for validators of fields that take plugins.
+
+    Args:
+        value: A ``base``, which is returned as it is, or a mapping with a ``type``.
+        info: The validator's second argument; its context is that of nested configs.
+        base: Base class of such configs.
+        look_up: Returns the config class of a plugin by name, or raises a `PluginError`.
+        word: Noun for the plugin, such as "source".
+        example: A name of such a plugin, for messages.
 
     Raises:
         PydanticCustomError, ValidationError: It is neither, or invalid.
@@ -210,11 +226,11 @@ def plugin_config(
     if not isinstance(value, Mapping):
         raise plugin_error(f"a {word} is a mapping with a `type`, such as {{type: {example}}}, not {shown(value)}")
     model = named_by_type(value, look_up, word, example)
-    # under its own name: the one that was written may be an alias
+    # The class's own name, since the given one may be an alias.
     config: T = model.model_validate({**value, "type": model.model_fields["type"].default}, context=info.context)
     return config
 
 
-def plugin_schema(kind: str) -> dict[str, Any]:
-    """The JSON Schema of a plugin of a kind, such as "source"; in the schema of all, those that are installed replace it."""
-    return {"type": "object", "required": ["type"], PLUGIN_KIND: kind}
+def plugin_schema(word: str) -> dict[str, Any]:
+    """Return the JSON Schema of a plugin's config, for a noun such as "source"; `registry.schema` puts installed ones there."""
+    return {"type": "object", "required": ["type"], PLUGIN_KEYWORD: word}

@@ -1,4 +1,4 @@
-"""Validation errors in words: what is unknown gets a suggestion, and every problem its place."""
+"""Messages of validation errors: unknown fields get a suggestion, and every problem its place in the file."""
 
 import re
 import reprlib
@@ -14,24 +14,24 @@ from .lines import Location, Origin
 
 
 def plugin_error(message: str, cause: PluginError | None = None) -> PydanticCustomError:
-    """What a validator raises when its value names nothing that can be used; `plugin_cause` finds the cause again."""
+    """Return the error that a validator raises if its value names no usable plugin; `plugin_cause` finds ``cause`` again."""
     return PydanticCustomError("plugin", "{message}", {"message": message, "plugin_error": cause})
 
 
 def at_type(message: str, value: object, cause: PluginError | None = None) -> ValidationError:
-    """A `plugin_error` that is placed at the ``type`` key."""
+    """Return a `plugin_error` that is placed at the ``type`` key."""
     details = InitErrorDetails(type=plugin_error(message, cause), loc=("type",), input=value)
     return ValidationError.from_exception_data("plugin", [details])
 
 
 def plugin_cause(invalid: ValidationError) -> PluginError | None:
-    """The first error of the registry among them: pydantic keeps what a validator raises, but not as a cause."""
+    """Return the first `PluginError` among the errors: pydantic keeps the errors of validators, but not as causes."""
     causes = (error.get("ctx", {}).get("plugin_error") for error in invalid.errors(include_url=False))
     return next(filter(None, causes), None)
 
 
 def suggesting(invalid: ValidationError, fields: Iterable[str]) -> ValidationError:
-    """The same errors, where an unknown field of this model says which known one may be meant."""
+    """Return the same errors, with a suggestion from ``fields`` for each unknown field of the model."""
     known = list(fields)
     details = [
         _unknown_field(error, known) if error["type"] == "extra_forbidden" and len(error["loc"]) == 1 else _again(error)
@@ -41,12 +41,15 @@ def suggesting(invalid: ValidationError, fields: Iterable[str]) -> ValidationErr
 
 
 def problems(invalid: ValidationError, given: Any, origin: Origin) -> list[Problem]:
-    """What is wrong with the config ``given``, by the lines of its file; a value that fits nothing of several is told once."""
+    """Return the problems of the config ``given``, sorted by line.
+
+    A value that failed every member of a union is one problem, at the most specific place.
+    """
     found: dict[Location, list[ErrorDetails]] = {}
     for error in invalid.errors(include_url=False):
         found.setdefault(_location(error, given), []).append(error)
-    for location, errors in list(found.items()):  # one of several things that the value was held to be says more
-        if any(other[: len(location)] == location != other for other in found) and all(map(_is_about_kind, errors)):
+    for location, errors in list(found.items()):  # another member of the union has a problem further inside
+        if any(other[: len(location)] == location != other for other in found) and all(map(_is_about_type, errors)):
             del found[location]
     listed = [origin.problem(location, _message(errors)) for location, errors in found.items()]
     return sorted(listed, key=lambda problem: problem.line or 0)
@@ -61,17 +64,19 @@ def _unknown_field(error: ErrorDetails, known: list[str]) -> InitErrorDetails:
 
 
 def _again(error: ErrorDetails) -> InitErrorDetails:
-    """The details that make an error which reads as this one."""
+    """Return details that make an error with the same message."""
     context = error.get("ctx", {})
     if _is_pydantic_own(error):
         return InitErrorDetails(type=error["type"], loc=error["loc"], input=error["input"], ctx=context)
-    code: Any = error["type"]  # pydantic asks for a literal, to discourage texts made of values; this one was one
+    code: Any = error[
+        "type"
+    ]  # pydantic's type asks for a literal, to discourage computed codes; this one was a literal
     custom = PydanticCustomError(code, "{message}", {**context, "message": error["msg"]})
     return InitErrorDetails(type=custom, loc=error["loc"], input=error["input"])
 
 
 def _is_pydantic_own(error: ErrorDetails) -> bool:
-    """Whether it is one of pydantic's errors, not one that a validator made up."""
+    """Return True for an error of pydantic itself, False for one that a validator defined."""
     code: Any = error["type"]
     try:
         PydanticKnownError(code, error.get("ctx"))
@@ -81,7 +86,7 @@ def _is_pydantic_own(error: ErrorDetails) -> bool:
 
 
 def _location(error: ErrorDetails, given: Any) -> Location:
-    """Where the value is in what was given: pydantic adds which of several things it was held to be."""
+    """Return the location of the value in ``given``: pydantic's without the parts that name a member of a union."""
     kept: list[int | str] = []
     for number, part in enumerate(error["loc"], 1):
         if isinstance(given, BaseModel):
@@ -101,25 +106,27 @@ def _holds(given: Any, part: int | str) -> bool:
 
 
 def _is_lacking(error: ErrorDetails, given: Mapping[Any, Any]) -> bool:
-    """Whether an error in a mapping is about a key that it has not, rather than about the mapping."""
+    """Return True if an error in a mapping is about a key that is missing, rather than about the mapping."""
     return error["type"] == "missing" or error["input"] is not given
 
 
 def _message(errors: Sequence[ErrorDetails]) -> str:
-    """What is wrong with one value, which may have been held to be several things."""
-    own = [error for error in errors if _is_about_kind(error)]
+    """Return the message for one value, which may have failed several members of a union."""
+    own = [error for error in errors if _is_about_type(error)]
     if len(own) < len(errors):
-        return next(_told(error) for error in errors if error not in own)
+        return next(_own_message(error) for error in errors if error not in own)
     expected = list(dict.fromkeys(_in_words(error["msg"]) for error in own))
     others = (message.removeprefix("should be ") for message in expected[1:])
     return f"{', or '.join([expected[0], *others])}, not {shown(own[0]['input'])}"
 
 
-def _is_about_kind(error: ErrorDetails) -> bool:
+def _is_about_type(error: ErrorDetails) -> bool:
+    """Return True for an error of pydantic about the type or range of a value."""
     return _is_pydantic_own(error) and error["type"] not in ("missing", "value_error")
 
 
-def _told(error: ErrorDetails) -> str:
+def _own_message(error: ErrorDetails) -> str:
+    """Return the message of an error of a validator, or of a missing field."""
     if error["type"] == "missing":
         return "this field is required"
     if error["type"] == "value_error":
@@ -128,12 +135,13 @@ def _told(error: ErrorDetails) -> str:
 
 
 def _in_words(message: str) -> str:
+    """Return a message of pydantic without its subject, in the terms of config files."""
     message = re.sub(r" after validation, not \d+$", "", _SUBJECT.sub("", message))
     return message.replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it: cut short, however large it is."""
+    """Return a value as messages show it: at most 80 characters, however large it is."""
     return f"{_SHORT.repr(value):.80}"
 
 

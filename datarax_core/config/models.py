@@ -1,4 +1,4 @@
-"""The configs that modules and sources derive theirs from, and what those that shuffle have in common."""
+"""Configs to derive from, for modules and for sources, and the checks that shuffling configs share."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Self
@@ -10,13 +10,13 @@ from datarax_core.errors import did_you_mean
 from .base import NOT_NULL, Flag, FrozenConfig, LocalPath, Name, having, never, only_if
 
 SHUFFLE_STREAM: Final = "shuffle"
-"""The random stream that shuffles are drawn from, unless a config names another."""
+"""Random stream from which the keys of shuffles are drawn, unless a config names another."""
 
 
 def shuffling_is_stochastic(values: Any, *flags: str) -> Any:
-    """For a validator before all others: what a config is made of, made stochastic if one of its ``flags`` is set.
+    """Return the input of a config, with ``stochastic`` set if one of its ``flags`` is True; for a "before" validator.
 
-    The random stream is ``shuffle``, unless another one is named. See `require_stochastic` for the flags themselves.
+    The random stream is ``shuffle``, unless the input names another. `require_stochastic` validates the flags themselves.
     """
     is_set = isinstance(values, dict) and any(values.get(flag) is True for flag in flags)
     if not is_set or values.get("stochastic", True) is not True:
@@ -25,13 +25,13 @@ def shuffling_is_stochastic(values: Any, *flags: str) -> Any:
 
 
 def given_or(values: Mapping[str, Any], field: str, default: Any) -> Any:
-    """What a config is made of as a field; ``default`` if that is null or left out."""
+    """Return a field of a config's input; ``default`` if it is null or left out."""
     value = values.get(field)
     return default if value is None else value
 
 
 def require_stochastic(value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
-    """For the validator of a flag that shuffles: refuse it where the config says ``stochastic=False``."""
+    """Raise ValueError if a flag that shuffles is True and the config says ``stochastic=False``; for a field validator."""
     if value and info.data.get("stochastic") is False:
         raise ValueError(
             f"{info.field_name}=True draws random numbers, which stochastic=False forbids; leave stochastic out"
@@ -40,7 +40,7 @@ def require_stochastic(value: bool, info: ValidationInfo) -> bool:  # noqa: FBT0
 
 
 def stream_rules(*flags: str) -> list[dict[str, Any]]:
-    """The `FrozenConfig.schema_rules` of ``stochastic``, ``stream_name``, and flags of `shuffling_is_stochastic`."""
+    """Return the `FrozenConfig.schema_rules` of ``stochastic``, ``stream_name``, and flags of `shuffling_is_stochastic`."""
     flagged = [having(**{flag: {"const": True}}) for flag in flags]
     stochastic = having(stochastic={"const": True})
     unflagged = [{"not": {"anyOf": flagged}}] if flagged else []
@@ -54,8 +54,8 @@ def stream_rules(*flags: str) -> list[dict[str, Any]]:
 class DataraxModuleConfig(FrozenConfig):
     """Options of every module.
 
-    A subclass that comes with a ``__post_init__`` keeps it: it runs once the fields are valid, and a ``ValueError``
-    that it raises is a validation error like any other.
+    A subclass may define ``__post_init__``: it runs once the fields are valid, and a ``ValueError`` that it raises becomes a
+    validation error.
     """
 
     cacheable: Flag = Field(default=False, description="Keep what was computed once, until reset_cache().")
@@ -75,7 +75,7 @@ class DataraxModuleConfig(FrozenConfig):
         return self
 
     def __post_init__(self) -> None:
-        """Checks of a subclass that are not validators."""
+        """Check the fields; for subclasses, which need no pydantic validators then."""
 
 
 class StructuralConfig(DataraxModuleConfig):
@@ -98,13 +98,13 @@ class StructuralConfig(DataraxModuleConfig):
 
 
 class SourceConfig(StructuralConfig):
-    """Options of a source. Each source's config gives ``type`` its registered name as default."""
+    """Options of a source. A subclass gives ``type`` the registered name of its source as default."""
 
     type: Name = Field(description="The registered name of the source.")
 
 
 class SourceConfigBase(SourceConfig):
-    """Options of a source over a named, split data set, such as those that TFDS prepares."""
+    """Options of a source of a named data set with splits, such as a data set of TFDS."""
 
     name: Name = Field(description="The data set.")
     split: Name = Field(description="The split of it, such as train.")
@@ -124,10 +124,10 @@ class SourceConfigBase(SourceConfig):
         return value
 
     def kept_keys(self, keys: Iterable[str]) -> list[str]:
-        """Those of a data set's ``keys`` that ``include_keys`` or ``exclude_keys`` leave, in their order.
+        """Return the ``keys`` of a data set that ``include_keys`` or ``exclude_keys`` leaves, in their order.
 
         Raises:
-            ValueError: A key that is named there does not exist, or none is left.
+            ValueError: One of these options names a key that does not exist, or leaves none.
         """
         keys = list(keys)
         given = self.include_keys if self.include_keys is not None else self.exclude_keys or frozenset()

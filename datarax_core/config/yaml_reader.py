@@ -1,6 +1,6 @@
-"""YAML as version 1.2 has it, which editors and JSON Schema go by: no is a text, 010 is ten, and 1e-3 is a number.
+"""Reader of YAML 1.2, the version of editors and JSON Schema: ``no`` is a text, 010 is ten, and 1e-3 is a number.
 
-Nothing in a file can name code. Keys that are given twice, and aliases that would fill the memory, are refused.
+No file can name code. Keys that are given twice, and aliases that would fill the memory, are refused.
 """
 
 import re
@@ -9,11 +9,11 @@ from typing import Any, Final
 import yaml
 
 _LARGEST: Final = 1_000_000
-"""Values that the aliases of a file may stand for, all in all."""
+"""Largest number of values in a file, after its aliases are replaced."""
 
 
 class RefusedError(Exception):
-    """What a file may not have, and the line and column where it has it."""
+    """Content that a config file may not have, with its line and column."""
 
     def __init__(self, mark: yaml.Mark, message: str) -> None:
         super().__init__(message)
@@ -21,7 +21,7 @@ class RefusedError(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - those of YAML 1.1, which are not wanted here
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's attribute; drops the rules of YAML 1.1
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
         _refuse_repeated_key(node)
@@ -49,11 +49,11 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
 
 
 def read_yaml(text: str) -> tuple[Any, yaml.Node | None]:
-    """(what the text holds, its node with merges resolved).
+    """Return (value of a YAML text, its node with merges resolved).
 
     Raises:
         yaml.YAMLError, ValueError: It is not YAML.
-        RefusedError: It is, but a config may not have it.
+        RefusedError: It is YAML, with content that a config may not have.
     """
     loader = _Loader(text)
     try:
@@ -67,6 +67,7 @@ def read_yaml(text: str) -> tuple[Any, yaml.Node | None]:
 
 
 def _refuse_repeated_key(node: yaml.MappingNode) -> None:
+    """Raise RefusedError if a mapping has a key twice."""
     seen: set[tuple[str, str]] = set()
     for key, _ in node.value:
         if key.id != "scalar" or key.tag == "tag:yaml.org,2002:merge":
@@ -77,17 +78,17 @@ def _refuse_repeated_key(node: yaml.MappingNode) -> None:
 
 
 def _require_finite(top: yaml.Node) -> None:
-    """Refuse aliases that stand for what they are in, or that stand for more than a config can hold."""
+    """Raise RefusedError for an alias that stands for a value around it, or for more values than a config can hold."""
     sizes: dict[int, int | None] = {}
 
     def size(node: yaml.Node) -> int:
         known = sizes.setdefault(id(node), -1)
         if known is None:
-            raise RefusedError(node.start_mark, "an alias stands for what it is part of; write it out")
+            raise RefusedError(node.start_mark, "an alias stands for a value that it is part of; write it out")
         if known != -1:
             return known
         sizes[id(node)] = None
-        total = 1 + sum(map(size, _held(node)))
+        total = 1 + sum(map(size, _children(node)))
         if total > _LARGEST:
             raise RefusedError(node.start_mark, f"its aliases stand for more than {_LARGEST:,} values")
         sizes[id(node)] = total
@@ -96,7 +97,8 @@ def _require_finite(top: yaml.Node) -> None:
     size(top)
 
 
-def _held(node: yaml.Node) -> list[yaml.Node]:
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    """Return the nodes directly inside a node: keys and values, or items."""
     if isinstance(node, yaml.MappingNode):
         return [part for pair in node.value for part in pair]
     return node.value if isinstance(node, yaml.SequenceNode) else []

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from datarax_core.config.base import PLUGIN_KIND, FrozenConfig
+from datarax_core.config.base import PLUGIN_KEYWORD, FrozenConfig
 from datarax_core.errors import PluginDisabledError, PluginError
 from datarax_core.extensions.plugin_registry import PluginRegistry
 
@@ -130,7 +130,7 @@ def _tidy(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     tidy = dict(_tidied(schema))
-    if (kind := tidy.pop(PLUGIN_KIND, None)) is not None:
+    if (kind := tidy.pop(PLUGIN_KEYWORD, None)) is not None:
         return {"$ref": f"#/$defs/{kind}", **{k: v for k, v in tidy.items() if k in ("description", "default")}}
     if choices := [choice for choice in tidy.get("anyOf", ()) if choice != _NOTHING]:
         del tidy["anyOf"]

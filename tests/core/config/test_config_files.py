@@ -91,7 +91,7 @@ def test_the_key_by_which_editors_find_the_schema_is_no_field(tmp_path: Path) ->
         ("a.yaml", b"a: \x01\n", r"a\.yaml: not valid YAML: .*special characters are not allowed"),
         ("a.yaml", b"a: !!timestamp 2024-13-01\n", r"a\.yaml: not valid YAML: month must be in 1"),
         ("a.yaml", b"a: " + b"9" * 5_000, r"a\.yaml: not valid YAML: Exceeds the limit"),
-        ("a.yaml", b"a: &a\n  b: *a\n", r"a\.yaml:1:4: an alias stands for what it is part of; write it out"),
+        ("a.yaml", b"a: &a\n  b: *a\n", r"a\.yaml:1:4: an alias stands for a value that it is part of; write it out"),
         ("a.yaml", BOMB, r"a\.yaml:\d+:\d+: its aliases stand for more than 1,000,000 values"),
         ("a.yaml", b"a: *nowhere\n", r":1:4: not valid YAML: found undefined alias 'nowhere'"),
         ("a.yaml", b"[" * 5_000, r"a\.yaml: nested too deeply to be a config"),
