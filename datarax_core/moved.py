@@ -19,6 +19,7 @@ _MODULES: Final = {
     "_events": "pipeline.progress",
     "_layout": "devices.layout devices.placement",
     "_randomness": "stages.randomness",
+    "_reading": "sources.epoch_reader",
     "_routes": "pipeline.route pipeline.progress",
     "_selection": "order.selection sources.subset",
     "_source_parts": "sources.access",

@@ -10,11 +10,12 @@ from .source import MemorySource
 
 __all__ = ["MemorySource", "MemorySourceConfig"]
 
-forward_modules(
+forward_modules(  # for pickles of version 0.1.0
     {
         "datarax_memory._config": "datarax_memory.config",
         "datarax_memory._kept_batches": "datarax_memory.source",
         "datarax_memory._records": "datarax_memory.records",
         "datarax_memory._source": "datarax_memory.source",
-    }
+    },
+    renamed={"datarax_memory._source._HostOnly": "KeptWork"},
 )

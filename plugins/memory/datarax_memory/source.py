@@ -13,7 +13,7 @@ from datarax_core.config import DataraxModuleConfig, SourceConfig
 from datarax_core.errors import ConfigError, StateError
 from datarax_core.order import Order
 from datarax_core.records import Batch
-from datarax_core.sources import DataSourceModule, EagerSourceBase, MetadataManager, RecordMetadata
+from datarax_core.sources import DataSourceModule, EagerSourceBase, HostState, MetadataManager, RecordMetadata
 
 from .config import MemorySourceConfig
 from .records import records_of, unchangeable
@@ -58,7 +58,7 @@ class MemorySource(EagerSourceBase):
         )
         self.elements_ahead = 1 + config.prefetch_size
         self._records = records
-        self._host_only = _HostOnly(config, rngs)
+        self._host_only = KeptWork(config.cache_size, _metadata_manager(config, rngs))
 
     @classmethod
     def from_config(cls, config: SourceConfig, build: Callable[[SourceConfig], DataSourceModule]) -> Self:
@@ -98,10 +98,13 @@ class MemorySource(EagerSourceBase):
 
     def fetch(self, indices: Any) -> Batch:
         """Return the records at concrete ``indices`` as a batch; the last ``cache_size`` batches are kept."""
-        batches = self._host_only.batches
-        if not batches.capacity or isinstance(indices, jax.core.Tracer) or np.asarray(indices).dtype.kind not in "iu":
+        if (
+            not self.config.cache_size
+            or isinstance(indices, jax.core.Tracer)
+            or np.asarray(indices).dtype.kind not in "iu"
+        ):
             return super().fetch(indices)
-        return batches.get(indices, super().fetch)
+        return self._host_only.batches.get(indices, super().fetch)
 
     def reset_cache(self) -> None:
         """Drop the batches kept for ``cache_size``; the records themselves stay in memory."""
@@ -161,7 +164,7 @@ class MemorySource(EagerSourceBase):
         if seed is not None:
             rngs = nnx.Rngs(seed)
             if self.order_key is not None:
-                self._drawn_key(rngs)  # the order's key is drawn first, as it is when a source is built
+                self.draw_order_key(rngs)  # the order's key is drawn first, as it is when a source is built
             self.metadata_manager.key = rngs.metadata()
 
     def get_state(self) -> dict[str, Any]:
@@ -201,23 +204,17 @@ class MemorySource(EagerSourceBase):
     def _source_info(self) -> dict[str, Any]:
         return {"name": self.name or "memory", "length": self.length}
 
-    def _renew_host_state(self) -> None:
-        super()._renew_host_state()
-        self._host_only = self._host_only.renewed()
 
+class KeptWork(HostState):
+    """Kept batches and metadata counts; on the host, so that ``nnx.jit`` does not compile anew for each batch."""
 
-class _HostOnly:
-    """Kept batches and metadata counts; outside of the nnx graph, so that ``nnx.jit`` does not compile anew for each batch."""
+    def __init__(self, cache_size: int, metadata: MetadataManager | None) -> None:
+        self.batches = KeptBatches(cache_size)
+        self.metadata = metadata
 
-    def __init__(self, config: MemorySourceConfig, rngs: nnx.Rngs | None) -> None:
-        self.batches = KeptBatches(config.cache_size)
-        self.metadata = _metadata_manager(config, rngs) if config.track_metadata else None
-
-    def renewed(self) -> "_HostOnly":
-        """Return the parts of a copy of the source: equal counts that go their own way, and no kept batches."""
-        twin = copy.copy(self)
-        twin.batches, twin.metadata = KeptBatches(self.batches.capacity), copy.copy(self.metadata)
-        return twin
+    def constructor_data(self) -> tuple[Any, ...]:
+        """Return the arguments for a copy of the source: equal counts that go their own way, and no kept batches."""
+        return self.batches.capacity, copy.copy(self.metadata)
 
 
 class KeptBatches:
@@ -238,9 +235,6 @@ class KeptBatches:
             self._kept.popitem(last=False)
         return jax.tree.map(_own, batch)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(KeptBatches(self.capacity))  # a pickle holds no batches: they can be made again
-
     def clear(self) -> None:
         """Drop all batches."""
         self._kept.clear()
@@ -256,6 +250,8 @@ def _shard(config: MemorySourceConfig, length: int) -> Order | None:
     return Order(length, config.shard_id or 0, config.num_workers)
 
 
-def _metadata_manager(config: MemorySourceConfig, rngs: nnx.Rngs | None) -> MetadataManager:
+def _metadata_manager(config: MemorySourceConfig, rngs: nnx.Rngs | None) -> MetadataManager | None:
+    if not config.track_metadata:
+        return None
     drawn = rngs if rngs is not None and ("metadata" in rngs or "default" in rngs) else None
     return MetadataManager(rngs=drawn, shard_id=config.shard_id)

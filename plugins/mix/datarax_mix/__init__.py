@@ -11,7 +11,7 @@ from .source import MixDataSourcesNode
 
 __all__ = ["MixDataSourcesConfig", "MixDataSourcesNode"]
 
-forward_modules(
+forward_modules(  # for pickles of version 0.1.0
     {
         "datarax_mix._children": "datarax_mix.children",
         "datarax_mix._config": "datarax_mix.config",
@@ -22,5 +22,11 @@ forward_modules(
         "datarax_mix._source": "datarax_mix.source",
         "datarax_mix._stream": "datarax_mix.reading",
         "datarax_mix._timeline": "datarax_mix.timeline",
-    }
+    },
+    renamed={
+        "datarax_mix._children.Mixed": "MixedChildren",
+        "datarax_mix._joined.Joined": "DeviceTable",
+        "datarax_mix._order.Drawn": "CategoricalOrder",
+        "datarax_mix._order.Proportional": "ProportionalOrder",
+    },
 )

@@ -210,9 +210,6 @@ class MixedChildren:
             yield child, rows, indices[rows] - self.offsets[child]
 
 
-Mixed = MixedChildren  # its name in pickles of version 0.1.0
-
-
 def checked_children(sources: Any, config: MixDataSourcesConfig, title: str) -> list[DataSourceModule]:
     """Return the children as a list.
 

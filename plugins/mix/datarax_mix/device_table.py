@@ -111,9 +111,6 @@ def gathered(gather: TableGather, arrays: tuple[Any, ...], indices: Any) -> Batc
     return gather(arrays, indices)
 
 
-Joined, JoinedGather = DeviceTable, TableGather  # their names in pickles of version 0.1.0
-
-
 def _write(source: DataSourceModule, name: str, out: np.ndarray) -> None:
     """Write one field of all records of a child into ``out``, straight from the child's columns if it has columns."""
     table = getattr(source, "device_table", None)

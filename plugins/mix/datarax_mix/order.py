@@ -167,9 +167,6 @@ class CategoricalOrder:
         return which, records + offsets[which]
 
 
-Drawn, Proportional = CategoricalOrder, ProportionalOrder  # their names in pickles of version 0.1.0
-
-
 def nested_draw(child: Any) -> Callable[[Any], Any] | None:
     """Return the function (keys -> records) by which a child that is a mixture draws; None for any other child."""
     draws = getattr(child, "draws", None)

@@ -13,7 +13,7 @@ import numpy as np
 from datarax_core.errors import StateError
 from datarax_core.order import HOST_LIMIT
 from datarax_core.records import Batch
-from datarax_core.sources import DataSourceModule
+from datarax_core.sources import DataSourceModule, HostState
 
 from .children import MixedChildren, Mixture
 from .order import Children, by_child, child_keys
@@ -41,10 +41,6 @@ def reading_of(children: Children, mixed: MixedChildren) -> "IndexedReading | St
 @dataclass(frozen=True, slots=True)
 class IndexedReading:
     """Reading of a mixture without streams: as every source with random access reads. It has no state of its own."""
-
-    def renewed(self, mixed: MixedChildren) -> "IndexedReading":  # noqa: ARG002 - as `StreamReading`
-        """Return the reading of a copy of the mixture."""
-        return self
 
     def get_batch(self, mix: DataSourceModule, batch_size: int) -> Batch:
         """Return the next ``batch_size`` records, and count the batch."""
@@ -78,7 +74,7 @@ class IndexedReading:
         """Do nothing: no records are held."""
 
 
-class StreamReading:
+class StreamReading(HostState):
     """Reading of a mixture with streams: forward only, while children with random access are read by position.
 
     Args:
@@ -87,14 +83,20 @@ class StreamReading:
         held: Records by child that were read but not served, because the read of another child failed.
     """
 
-    def __init__(self, mixed: MixedChildren, *, ended: int | None = None, held: dict[int, Batch] | None = None) -> None:
+    def __init__(self, mixed: MixedChildren, ended: int | None = None, held: dict[int, Batch] | None = None) -> None:
         self._mixed = mixed
         self._ended = ended
         self._held = {} if held is None else held
 
-    def renewed(self, mixed: MixedChildren) -> "StreamReading":
-        """Return the reading of a copy of the mixture, whose children stand where these do."""
-        return StreamReading(mixed, ended=self._ended, held=dict(self._held))
+    @classmethod
+    def restored(cls, mixed: MixedChildren, earlier: "StreamReading") -> "StreamReading":
+        """Return the reading from a pickle of version 0.1.0, which has no ``_mixed``."""
+        saved = vars(earlier)
+        return cls(mixed, saved["_ended"], saved["_held"])
+
+    def constructor_data(self) -> tuple[Any, ...]:
+        """Return the arguments for a copy of the mixture, whose children stand where these do."""
+        return self._mixed, self._ended, dict(self._held)
 
     def restart(self, *, ended: int | None = None) -> None:
         """Drop all held records: the children stand where the mixture does."""

@@ -57,7 +57,7 @@ class MixDataSourcesNode(DataSourceModule):
 
     config_class: ClassVar[type[SourceConfig]] = MixDataSourcesConfig
     config: MixDataSourcesConfig
-    _not_saved: ClassVar[tuple[str, ...]] = ("cursor.", "children.")
+    not_saved: ClassVar[tuple[str, ...]] = ("cursor.", "children.")
 
     def __init__(
         self,
@@ -82,7 +82,9 @@ class MixDataSourcesNode(DataSourceModule):
         earlier = vars(self._mixed).pop("stream", None)  # in pickles of version 0.1.0, also of mixtures without streams
         if earlier is not None:
             reading = reading_of(self.children, self._mixed)
-            self._reading = reading if isinstance(reading, IndexedReading) else earlier.renewed(self._mixed)
+            self._reading = (
+                reading if isinstance(reading, IndexedReading) else StreamReading.restored(self._mixed, earlier)
+            )
 
     @classmethod
     def from_config(cls, config: SourceConfig, build: Callable[[SourceConfig], DataSourceModule]) -> Self:
@@ -175,18 +177,6 @@ class MixDataSourcesNode(DataSourceModule):
         """Number of record indices: those of the children, one child after another."""
         return int(self._mixed.offsets[-1])
 
-    @property
-    def index(self) -> int:
-        """Records of the current epoch that were served."""
-        length = self.epoch_length
-        return self.cursor.position if length is None else self.cursor.position % length
-
-    @property
-    def epoch(self) -> int:
-        """Epochs that were served in full."""
-        length = self.epoch_length
-        return 0 if length is None else self.cursor.position // length
-
     def element_spec(self) -> ElementSpec:
         """Return the children's element spec with the fields that are added."""
         return self.fields.spec
@@ -208,7 +198,7 @@ class MixDataSourcesNode(DataSourceModule):
         Raises:
             ValueError: ``key`` is None.
         """
-        self._require_random_access()
+        self.require_random_access()
         if key is None:
             raise ValueError(
                 f"{self.title} draws the orders of its children from a key: pass one, such as jax.random.key(0), or "
@@ -291,7 +281,7 @@ class MixDataSourcesNode(DataSourceModule):
 
     def verify_records(self, indices: np.ndarray) -> Verified:
         """Return which of the records at ``indices`` cannot be read; errors name the children's record indices."""
-        self._require_random_access()
+        self.require_random_access()
         return self._mixed.verify(self.children, indices)
 
     def __getitem__(self, index: int | slice) -> Any:
@@ -334,6 +324,11 @@ class MixDataSourcesNode(DataSourceModule):
     def __next__(self) -> Any:
         """Return the next element of the loop under way."""
         return self._reading.next_element(self)
+
+    def close(self) -> None:
+        """Close the children: their open files and threads; the next read opens them again."""
+        for child in self.children:
+            child.close()
 
     # -- progress -------------------------------------------------------------------------------------------------------
 
@@ -400,14 +395,8 @@ class MixDataSourcesNode(DataSourceModule):
         Raises:
             NotImplementedError: A child is a stream.
         """
-        self._require_random_access()
+        self.require_random_access()
         # Grain takes a second to import, and nothing else here needs it.
         from .grain_dataset import iter_dataset  # noqa: PLC0415
 
         return iter_dataset(self, num_epochs)
-
-    # -- inside ---------------------------------------------------------------------------------------------------------
-
-    def _renew_host_state(self) -> None:
-        super()._renew_host_state()
-        self._reading = self._reading.renewed(self._mixed)

@@ -90,7 +90,11 @@ BAD_DATA: list[tuple[Any, type[Exception], str]] = [
     ),
     ([np.zeros(2), [1]], SpecError, r"field 'record' of element 1 .* has shape \[1\] where element 0 has \[2\]"),
     ([np.ma.array([1, 2], mask=[0, 1])], TypeError, "field 'record' .* is masked, and its mask would be lost; fill it"),
-    (KEYS, TypeError, r"column 'record' of MemorySource 'train' holds PRNG keys \(key<fry>\); serve their words, jax"),
+    (
+        KEYS,
+        TypeError,
+        r"column 'record' of MemorySource 'train' holds PRNG keys \(key<fry>\); serve their key data, jax",
+    ),
     (
         {"k": KEYS},
         TypeError,

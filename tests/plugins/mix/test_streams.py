@@ -1,10 +1,15 @@
 """Mixtures with a child that is read forward only."""
 
+import base64
+import json
+import pickle
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import old_stream_mixture
 import pytest
 
 from datarax_core import DataSourceModule, Pipeline, StructuralConfig
@@ -179,6 +184,28 @@ def test_a_stream_that_cannot_say_where_it_stands(child: Any, mix: Any) -> None:
     ended = mix([Endless(ends_at=5), child(1, 30)])
     with pytest.raises(NotImplementedError, match="Endless is a stream that cannot start over"):
         ended.get_batch(100)
+
+
+def test_closing_a_mixture_closes_its_children_and_reading_goes_on(child: Any, mix: Any) -> None:
+    stream = child(0, 20, kind="stream")
+    whole = ids_of([mix([child(0, 20, kind="stream"), child(1, 30)]).get_batch(40)])
+    with mix([stream, child(1, 30)]) as made:
+        served = ids_of([made.get_batch(10)])
+        assert stream.is_reading
+    assert not stream.is_reading
+    assert served + ids_of([made.get_batch(30)]) == whole
+
+
+@pytest.mark.filterwarnings("ignore:datarax_core.*was moved:DeprecationWarning")
+def test_a_mixture_with_a_stream_that_version_0_1_0_pickled_goes_on() -> None:
+    written = json.loads(Path(old_stream_mixture.__file__).with_suffix(".json").read_text())
+    restored = pickle.loads(base64.b64decode(written["pickle"]))  # noqa: S301 - our own file
+    assert old_stream_mixture.served(restored.clone()) == written["served"]
+    assert old_stream_mixture.served(pickle.loads(pickle.dumps(restored))) == written["served"]  # noqa: S301 - our own
+    assert old_stream_mixture.served(restored) == written["served"]
+    with pytest.raises(StopIteration):
+        restored.get_batch(1)
+    assert restored.get_state()["ended"] == 0
 
 
 def test_an_empty_stream_is_an_error_and_no_loop_without_end(child: Any, mix: Any) -> None:
