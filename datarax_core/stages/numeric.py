@@ -19,99 +19,49 @@ from datarax_core.registry.stages import Stage
 from .field_paths import change_field, field_of
 
 FloatName: TypeAlias = Literal["float32", "float16", "bfloat16", "float64"]
-"""The dtypes of numbers with a fraction."""
+"""Names of the dtypes of floats."""
 
 NumberName: TypeAlias = Literal[FloatName, "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
-"""The dtypes that a field can be cast to."""
-
-
-def on_device(name: str) -> np.dtype[Any]:
-    """The dtype of this name.
-
-    Raises:
-        StageError: It has 64 bits, and JAX keeps 32.
-    """
-    dtype: np.dtype[Any] = jnp.dtype(name)
-    if (kept := jax.dtypes.canonicalize_dtype(dtype)) != dtype:
-        raise StageError(
-            f"{name} is kept by a device only with JAX_ENABLE_X64=1, and becomes {kept} without it; choose that, or set it",
-            ("dtype",),
-        )
-    return dtype
-
-
-def require_real(field: str, dtype: Any) -> None:
-    """Refuse what is neither a real number nor a bool.
-
-    Raises:
-        StageError: It is complex.
-    """
-    if jnp.issubdtype(dtype, np.complexfloating):
-        raise StageError(f"field {field!r} is {dtype}; take real numbers of it in a stage of your own", ("field",))
-
-
-def is_integer(dtype: Any) -> bool:
-    """Whether it is a dtype of integers; bool is none."""
-    return bool(jnp.issubdtype(dtype, np.integer))
-
-
-def is_float(dtype: Any) -> bool:
-    """Whether it is a dtype of real numbers with a fraction."""
-    return bool(jnp.issubdtype(dtype, np.floating))
-
-
-def holds(to: Any, dtype: Any) -> bool:
-    """Whether every value of ``dtype`` is one of ``to``."""
-    (least, greatest), (lowest, highest) = limits(dtype), limits(to)
-    if is_float(dtype):
-        own, other = _float_info(dtype), _float_info(to) if is_float(to) else None
-        return other is not None and other.nmant >= own.nmant and highest >= greatest and other.minexp <= own.minexp
-    if is_float(to):  # of integers, all up to this are held, and then every second one
-        return max(-least, greatest) <= 2 ** (_float_info(to).nmant + 1) and greatest <= highest
-    return lowest <= least and greatest <= highest
-
-
-def _float_info(dtype: Any) -> Any:
-    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]  # its stubs leave the types out
+"""Names of the dtypes that a field can be cast to."""
 
 
 class Cast(Stage):
-    """A field in another dtype, each value unchanged.
+    """Stage that casts a field to another dtype and keeps each value.
 
-    A dtype that does not hold every value of the field's own is refused when the pipeline is built: an integer is never
-    wrapped around, nor a fraction cut off. With ``lossy``, a value that it does not hold becomes the nearest one that it does
-    (of two that are equally near, the even one; what is out of range, the end of the range; infinity stays one in a float;
-    not a number becomes 0 in an integer).
+    A dtype that does not hold every value of the field's dtype is refused when the pipeline is built: no integer wraps around,
+    and no fraction is cut off. With ``lossy``, a value that the dtype does not hold becomes the nearest value that it holds:
+    the even one of two that are equally near, and the end of the range for a value out of range. Infinity stays infinity in
+    a float; NaN becomes 0 in an integer.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"type": "cast", "field": "label", "dtype": "int32"}]})
 
     type: Literal["cast"] = "cast"
     field: Name = Field(description="The field, by dotted name.")
-    dtype: NumberName = Field(description="What it becomes.")
+    dtype: NumberName = Field(description="The dtype of the result.")
     lossy: Flag = Field(default=False, description="Take the nearest value where the dtype does not hold a value.")
 
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
-        """The stage itself, held against the records."""
+        """Return the stage itself, after a check of the field's dtype."""
         self._require(field_of(spec, self.field))
         return self
 
     def __call__(self, batch: Batch) -> Batch:
-        """The batch with the field cast."""
+        """Return the batch with the field cast."""
         return change_field(batch, self.field, self._cast)
 
     def _cast(self, array: Any) -> jax.Array:
         array = jnp.asarray(array)
         self._require(array)
-        dtype = on_device(self.dtype)
-        return array.astype(dtype) if holds(dtype, array.dtype) else _nearest(array, dtype)
+        dtype = _device_dtype(self.dtype)
+        return array.astype(dtype) if _holds(dtype, array.dtype) else _nearest(array, dtype)
 
     def _require(self, field: Any) -> None:
-        require_real(self.field, field.dtype)
-        if self.lossy or holds(on_device(self.dtype), field.dtype):
+        _require_real(self.field, field.dtype)
+        if self.lossy or _holds(_device_dtype(self.dtype), field.dtype):
             return
         least, greatest = limits(field.dtype)
-        values = "fractions" if is_float(field.dtype) else f"integers from {least:g} to {greatest:g}"
+        values = "fractions" if _is_float(field.dtype) else f"integers from {least:g} to {greatest:g}"
         raise StageError(
             f"field {self.field!r} is {field.dtype}, and {self.dtype} does not hold all its values, {values}; choose a dtype "
             "that does, or set lossy to take the nearest ones",
@@ -120,10 +70,11 @@ class Cast(Stage):
 
 
 def _nearest(array: jax.Array, dtype: Any) -> jax.Array:
+    """Return each value as the nearest value of ``dtype``; see `Cast` for ties, infinity and NaN."""
     (least, greatest), (lowest, highest) = limits(array.dtype), limits(dtype)
-    if not is_float(array.dtype):
+    if not _is_float(array.dtype):
         return jnp.clip(array, max(int(lowest), int(least)), min(int(highest), int(greatest))).astype(dtype)
-    if is_integer(dtype):
+    if _is_integer(dtype):
         rounded = jnp.round(array)
         above, below = rounded >= float(highest), rounded <= float(lowest)
         inside = jnp.where(above | below | jnp.isnan(rounded), 0, rounded).astype(dtype)
@@ -133,38 +84,37 @@ def _nearest(array: jax.Array, dtype: Any) -> jax.Array:
 
 
 class OneHot(Stage):
-    """A field of class numbers, from 0, as rows of zeros with a one in the place of the class, on a last axis of its own.
+    """Stage that makes one-hot rows, on a new last axis, of a field of class numbers that count from 0.
 
-    A number that is none of the classes makes a row that is not a number throughout: compiled code cannot raise an error, and
-    no loss hides that.
+    A number outside of ``classes`` makes a row of NaN: compiled code cannot raise an error, and a loss of NaN is seen.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"type": "one_hot", "field": "label", "classes": 10}]})
 
     type: Literal["one_hot"] = "one_hot"
     field: Name = Field(description="The field, by dotted name.")
-    classes: Count = Field(description="How many classes there are.")
-    dtype: FloatName = Field(default="float32", description="What the rows are of.")
+    classes: Count = Field(description="Number of classes, the length of a row.")
+    dtype: FloatName = Field(default="float32", description="The dtype of the rows.")
 
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
-        """The stage itself, held against the records."""
+        """Return the stage itself, after a check of the field's dtype."""
         self._require(field_of(spec, self.field).dtype)
         return self
 
     def __call__(self, batch: Batch) -> Batch:
-        """The batch with the classes as rows."""
+        """Return the batch with the classes as rows."""
         return change_field(batch, self.field, self._rows)
 
     def _rows(self, labels: Any) -> jax.Array:
         labels = jnp.asarray(labels)
         self._require(labels.dtype)
         is_class = (labels >= 0) & (labels < self.classes)
-        rows = jax.nn.one_hot(labels, self.classes, dtype=on_device(self.dtype))
+        rows = jax.nn.one_hot(labels, self.classes, dtype=_device_dtype(self.dtype))
         return jnp.where(is_class[..., None], rows, jnp.nan)
 
     def _require(self, dtype: Any) -> None:
-        on_device(self.dtype)
-        if not is_integer(dtype):
+        _device_dtype(self.dtype)
+        if not _is_integer(dtype):
             raise StageError(f"field {self.field!r} is {dtype}; classes are integers from 0", ("field",))
 
 
@@ -178,11 +128,11 @@ Scale = Annotated[Real, AfterValidator(_not_zero), Field(json_schema_extra={"not
 
 
 class Rescale(Stage):
-    """A field as ``field * scale + offset``, in floats; gradients flow through it.
+    """Stage that makes ``field * scale + offset`` of a field, in floats; gradients flow through it.
 
-    It is computed in float32, or float64 where that is the dtype, and then rounded to the dtype. A dtype that has not the range
-    of the field's own floats, or of what its integers become, is refused when the pipeline is built: nothing overflows
-    but floats that ``scale`` takes there.
+    The result is computed in float32 (float64 if that is the dtype) and then rounded to the dtype. A dtype whose range is
+    smaller than that of the field's floats, or of the results for the field's integers, is refused when the pipeline is
+    built: only floats can overflow, by a large ``scale``.
     """
 
     model_config = ConfigDict(
@@ -192,39 +142,39 @@ class Rescale(Stage):
     type: Literal["rescale"] = "rescale"
     field: Name = Field(description="The field, by dotted name.")
     scale: Scale | Annotated[tuple[Scale, ...], Field(min_length=1)] = Field(
-        description="What it is multiplied by; a list has a number for each place on the last axis, such as each channel."
+        description="Factor; a list has a number for each place on the last axis, such as each channel."
     )
     offset: Real | Annotated[tuple[Real, ...], Field(min_length=1)] = Field(
-        default=0.0, description="What is added then; a list as with scale."
+        default=0.0, description="Number added after scaling; a list has a number for each place on the last axis."
     )
-    dtype: FloatName = Field(default="float32", description="What it becomes.")
+    dtype: FloatName = Field(default="float32", description="The dtype of the result.")
 
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
-        """The stage itself, held against the records."""
+        """Return the stage itself, after a check of the field's dtype."""
         struct = field_of(spec, self.field)
         self._require(struct.dtype, struct.shape)
         return self
 
     def __call__(self, batch: Batch) -> Batch:
-        """The batch with the field rescaled."""
+        """Return the batch with the field rescaled."""
         return change_field(batch, self.field, self._rescaled)
 
     def _rescaled(self, array: Any) -> jax.Array:
         array = jnp.asarray(array)
         self._require(array.dtype, array.shape[1:])
-        dtype = on_device(self.dtype)
+        dtype = _device_dtype(self.dtype)
         wide = _computed_in(dtype)
         scaled: jax.Array = array.astype(wide) * jnp.asarray(self.scale, wide) + jnp.asarray(self.offset, wide)
         return scaled.astype(dtype)
 
     def _require(self, dtype: Any, shape: tuple[int, ...]) -> None:
-        require_real(self.field, dtype)
-        to = on_device(self.dtype)
+        _require_real(self.field, dtype)
+        to = _device_dtype(self.dtype)
         numbers = {"scale": np.atleast_1d(self.scale), "offset": np.atleast_1d(self.offset)}
         for option, given in numbers.items():
             self._require_numbers(option, given, shape, to)
         highest = limits(to)[1]
-        if is_float(dtype):
+        if _is_float(dtype):
             if limits(dtype)[1] > highest:
                 raise StageError(
                     f"field {self.field!r} is {dtype}, and {self.dtype} has a smaller range, up to {highest:g}; rescale to "
@@ -257,4 +207,51 @@ class Rescale(Stage):
 
 
 def _computed_in(dtype: Any) -> np.dtype[Any]:
+    """Return the dtype in which a result of ``dtype`` is computed."""
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def _device_dtype(name: str) -> np.dtype[Any]:
+    """Return the dtype called ``name``.
+
+    Raises:
+        StageError: The dtype has 64 bits, and JAX's x64 mode is off.
+    """
+    dtype: np.dtype[Any] = jnp.dtype(name)
+    if (kept := jax.dtypes.canonicalize_dtype(dtype)) != dtype:
+        raise StageError(
+            f"{name} is kept by a device only with JAX_ENABLE_X64=1, and becomes {kept} without it; choose that, or set it",
+            ("dtype",),
+        )
+    return dtype
+
+
+def _require_real(field: str, dtype: Any) -> None:
+    """Raise ``StageError`` if a field is complex."""
+    if jnp.issubdtype(dtype, np.complexfloating):
+        raise StageError(f"field {field!r} is {dtype}; take real numbers of it in a stage of your own", ("field",))
+
+
+def _is_integer(dtype: Any) -> bool:
+    """Return whether ``dtype`` is a dtype of integers; bool is not."""
+    return bool(jnp.issubdtype(dtype, np.integer))
+
+
+def _is_float(dtype: Any) -> bool:
+    """Return whether ``dtype`` is a dtype of real floats."""
+    return bool(jnp.issubdtype(dtype, np.floating))
+
+
+def _holds(to: Any, dtype: Any) -> bool:
+    """Return whether ``to`` holds every value of ``dtype`` unchanged."""
+    (least, greatest), (lowest, highest) = limits(dtype), limits(to)
+    if _is_float(dtype):
+        own, other = _float_info(dtype), _float_info(to) if _is_float(to) else None
+        return other is not None and other.nmant >= own.nmant and highest >= greatest and other.minexp <= own.minexp
+    if _is_float(to):  # a float with n bits of fraction holds all integers up to 2**(n + 1), and only some above
+        return max(-least, greatest) <= 2 ** (_float_info(to).nmant + 1) and greatest <= highest
+    return lowest <= least and greatest <= highest
+
+
+def _float_info(dtype: Any) -> Any:
+    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]  # its stubs leave the types out
