@@ -6,12 +6,14 @@ Each rule has one implementation that runs on NumPy and under ``jax.jit``, equal
 from .numbers import as_integer, record_numbers
 from .order import HOST_LIMIT, ORDER_RULE, Order, epochs_of
 from .permutation import DEVICE_LIMIT, fold_in, key_data
+from .reader import OrderReader
 
 __all__ = [
     "DEVICE_LIMIT",
     "HOST_LIMIT",
     "ORDER_RULE",
     "Order",
+    "OrderReader",
     "as_integer",
     "epochs_of",
     "fold_in",

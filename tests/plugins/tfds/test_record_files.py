@@ -111,7 +111,7 @@ def test_many_threads_read_at_once(files: RecordFiles) -> None:
 
 
 def test_few_files_stay_open(paths: list[str], file_format: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tfrecord, "_MAX_OPEN", 1)
+    monkeypatch.setattr(tfrecord, "_MAX_IDLE", 1)
     monkeypatch.setattr(array_record, "_MAX_IDLE", 1)
     files = opened(*(whole(path, COUNT) for path in paths), file_format=file_format)
     for _ in range(2):
@@ -167,12 +167,12 @@ def test_a_file_that_is_truncated_is_told_and_not_served(
             files.read(numbers)
         assert caught.value.path == paths[1]
     with pytest.raises(DataFileError, match=text):
-        files.require_same()
+        files.require_unchanged()
     assert files.read(np.asarray([0, 899])) == [RECORDS[0], RECORDS[899]]
 
 
 def test_a_file_that_is_written_to_is_told(files: RecordFiles, paths: list[str], file_format: str) -> None:
-    files.require_same()
+    files.require_unchanged()
     files.read(np.arange(3))
     _write(Path(paths[0]), [content[::-1] for content in _of(0)], file_format)
     os.utime(paths[0], ns=(0, 0))

@@ -7,7 +7,11 @@ from typing import Any, Final, TypeAlias
 import jax.numpy as jnp
 import numpy as np
 
+from datarax_core.records import limits
+
 from .stored import FLOATS, INTEGERS, Unfit, counted
+
+_limits: Final = cache(limits)
 
 AnyArray: TypeAlias = np.ndarray[Any, Any]
 
@@ -112,7 +116,7 @@ def _that_fit(values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
     """Return the values if all of them fit the dtype; else raise `Unfit`."""
     if dtype == np.uint64:  # TFDS stores the bits of an int64
         return values.view(np.uint64) if values.dtype == np.int64 else values
-    low, high = limits(dtype)
+    low, high = _limits(dtype)
     if len(values) and dtype != np.int64:
         least, most = int(values.min()), int(values.max())
         if least < low or most > high:
@@ -129,12 +133,3 @@ def _floats_that_fit(values: AnyArray, dtype: np.dtype[Any]) -> AnyArray:
     if lost.any():
         raise Unfit(f"the value {values[lost][0]:g}")
     return fitted
-
-
-@cache
-def limits(dtype: np.dtype[Any]) -> tuple[int, int]:
-    """The least and the greatest value of an integer dtype, or of bool."""
-    if dtype == np.bool_:
-        return 0, 1
-    info: Any = jnp.iinfo(dtype)  # type: ignore[no-untyped-call]  # its stubs leave the types out
-    return int(info.min), int(info.max)

@@ -1,12 +1,13 @@
-"""Records of a split by their index, as bytes, read from ArrayRecord or TFRecord files without TensorFlow.
+"""Files: the records of a split by record index, as bytes, from ArrayRecord or TFRecord files without TensorFlow.
 
-Imports `splits`.
+Imports `splits`, and of core the table and the pool of files.
 """
 
 from .record_files import RecordFiles
-from .table import FileTable
+from .table import fingerprint_of, table_of
 
 __all__ = [
-    "FileTable",
     "RecordFiles",
+    "fingerprint_of",
+    "table_of",
 ]

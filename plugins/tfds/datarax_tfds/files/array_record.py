@@ -1,190 +1,128 @@
-"""Records of ArrayRecord files by array_record's own reader, whole batches of each file in one call.
+"""Records of ArrayRecord files, read by array_record's own reader, many rows of a file in one call.
 
-What its reader is silent about is looked after here: a file that changed is read as ``b""``, and in a forked process its
-threads are not there, so that it would wait for ever.
+The reader needs two precautions, which core's `OpenFiles` takes: of a file that was changed it returns ``b""``, and in a forked
+process, where its threads do not exist, it waits for ever.
 """
 
 import contextlib
 import os
-import threading
-from collections import OrderedDict
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from datarax_core.errors import DataFileError
+from datarax_core.sources import FileTable, OpenFiles
+from datarax_tfds.splits import FilePart
 
-from .table import FileTable, UnreadableError
+from .table import UnreadableError, require_count
 
 _MAX_IDLE: Final = 256
 _FEW_CORES: Final = 2
 _OPTIONS: Final = f"readahead_buffer_size:0,max_parallelism:{'0' if (os.cpu_count() or 1) <= _FEW_CORES else 'auto'}"
 _BUFFER: Final = 4096
-"""Bytes; with the default of a megabyte every read of a record copies that much."""
+"""Bytes that each read of a record copies; array_record's default is a megabyte."""
 
 _LIST: Final = 64
 _RANGE: Final = 16
-"""So many rows, or neighbours, are read in one call: it costs a fifth of a millisecond, and a read by itself 5 to 10 us."""
+"""Rows, and neighbouring rows, from which on one call reads all: it costs 0.2 ms, and a read of one row 5 to 10 us."""
 
 
 class ArrayRecordFiles:
-    """Reads records of the parts of a table; from any number of threads, each of which has readers of its own by turns.
+    """Records of the parts of a table; any number of threads may read, each with readers of its own.
 
     Args:
         table: The parts.
+        parts: The same parts, with the number of records that each file should have.
 
     Raises:
-        DataFileError: A file is damaged or foreign, or has not as many records as it should.
+        DataFileError: A file is damaged, is no ArrayRecord file, or has another number of records than it should.
     """
 
-    def __init__(self, table: FileTable) -> None:
+    def __init__(self, table: FileTable, parts: Sequence[FilePart]) -> None:
         self._table = table
-        self._idle = _Idle()
-        self._process = os.getpid()
-        for part in range(len(table.parts)):
-            reader = self._take(part)
-            table.require_count(part, int(reader.num_records()))
-            table.require_same(part)
-            self._give_back(part, reader)
+        self._files = OpenFiles(table, ArrayRecordFile, limit=_MAX_IDLE, not_in_forks="readers of ArrayRecord files")
+        for number, part in enumerate(parts):
+            require_count(part, self._files.use(number, lambda file: file.num_records))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"table": self._table}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._table = state["table"]
-        self._idle = _Idle()
-        self._process = os.getpid()
-
-    def read(self, indices: np.ndarray) -> list[bytes]:
-        """The records, in the order of ``indices``.
+    def read(self, records: np.ndarray) -> list[bytes]:
+        """Return the records at int64 (k,) record indices, in their order.
 
         Raises:
-            UnreadableError: One of them cannot be read.
-            DataFileError: A file is not the one that it was.
-            RuntimeError: This process is a fork of the one that the source was built in.
+            UnreadableError: A record cannot be read.
+            DataFileError: A file changed since the table was made.
+            RuntimeError: This process is a fork of the one in which the files were opened.
         """
-        self._require_own_process()
-        if not len(indices):
-            return []
-        parts = self._table.parts_of(indices)
-        rows = self._table.rows_of(indices, parts)
-        if (parts == parts[0]).all():
-            return self._read(int(parts[0]), rows.tolist(), range(len(rows)))
-        order = np.argsort(indices, kind="stable")
-        sorted_parts = parts[order]
-        edges = [0, *(np.flatnonzero(np.diff(sorted_parts)) + 1).tolist(), len(order)]
-        places: list[int] = order.tolist()
-        sorted_rows: list[int] = rows[order].tolist()
-        records = [b""] * len(places)
-        for begin, end in pairwise(edges):
-            here = places[begin:end]
-            found = self._read(int(sorted_parts[begin]), sorted_rows[begin:end], here)
-            for place, record in zip(here, found, strict=True):
-                records[place] = record
-        return records
+        self._files.require_own_process()
+        return self._table.read_by_part(records, self._read_rows)
 
     def close(self) -> None:
-        """Close all readers that nobody uses; they are opened again when they are needed."""
-        self._idle.close()
+        """Close all readers that are not in use; the next read opens them again."""
+        self._files.close()
 
-    # -- inside ---------------------------------------------------------------------------------------------------------
-
-    def _read(self, part: int, rows: list[int], places: Any) -> list[bytes]:
-        """The records in these rows of the file of a part; ``places`` says where in the call each of them stands."""
-        reader = self._take(part)
+    def _read_rows(self, part: int, rows: list[int]) -> list[bytes]:
         try:
-            records = _rows(reader, rows)
-        except BaseException as error:  # an interrupted reader, too, may stand anywhere
-            _close(reader)
-            self._table.require_same(part)  # if it changed, that is what went wrong
-            if not isinstance(error, RuntimeError | IndexError | MemoryError):
-                raise
-            self._find_unreadable(part, rows, places)
+            return self._files.use(part, lambda file: file.read(rows))
+        except UnreadableRow as error:
+            record = error.row + int(self._table.offsets[part])
+            raise UnreadableError(record, error.reason) from error.__cause__
+
+
+class UnreadableRow(Exception):  # noqa: N818 - the caller, who knows the part, raises UnreadableError from it
+    """Error of a row of one file that cannot be read; ``reason`` is the reader's own."""
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(reason)
+        self.row, self.reason = row, reason
+
+
+class ArrayRecordFile:
+    """An open ArrayRecord file.
+
+    Raises:
+        DataFileError: The file is damaged, or is no ArrayRecord file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._reader = _reader_of(path)
+
+    @property
+    def num_records(self) -> int:
+        """Number of records of the file."""
+        return int(self._reader.num_records())
+
+    def read(self, rows: list[int]) -> list[bytes]:
+        """Return the records in these rows, in their order.
+
+        Raises:
+            UnreadableRow: A row cannot be read.
+        """
+        try:
+            return _read_rows(self._reader, rows)
+        except (RuntimeError, IndexError, MemoryError):
+            self._find_unreadable(rows)
             raise
-        self._table.require_same(part)
-        self._give_back(part, reader)
-        return records
-
-    def _find_unreadable(self, part: int, rows: list[int], places: Any) -> None:
-        """Say which of the rows it is that cannot be read: a call that fails does not."""
-        for place, row in zip(places, rows, strict=True):
-            reader = self._take(part)  # one that failed is of no use any more
-            try:
-                reader.read([row])
-            except (RuntimeError, IndexError, MemoryError) as error:
-                _close(reader)
-                raise UnreadableError(place, str(error).partition("; ")[0].strip() or "its end is missing") from error
-            self._give_back(part, reader)
-
-    def _take(self, part: int) -> Any:
-        path = self._table.parts[part].path
-        reader = self._idle.take(path)
-        if reader is None:
-            self._table.require_same(part)
-            reader = _opened(path)
-        return reader
-
-    def _give_back(self, part: int, reader: Any) -> None:
-        self._idle.give_back(self._table.parts[part].path, reader)
-
-    def _require_own_process(self) -> None:
-        if os.getpid() != self._process:
-            raise RuntimeError(
-                f"this source was built in process {self._process} and is used in a fork of it, {os.getpid()}, where readers "
-                "of ArrayRecord files hang; start processes by 'spawn' or 'forkserver' (of a PyTorch DataLoader: "
-                "multiprocessing_context='spawn'), or build the source in the child"
-            )
-
-
-class _Idle:
-    """Open readers that nobody uses, a bounded number of them: those unused for longest are closed."""
-
-    def __init__(self) -> None:
-        self._readers: OrderedDict[str, list[Any]] = OrderedDict()  # by path, those used last at the end
-        self._count = 0
-        self._lock = threading.Lock()
-
-    def take(self, path: str) -> Any:
-        """An open reader of a file; None if there is none."""
-        with self._lock:
-            readers = self._readers.pop(path, None)
-            if readers is None:
-                return None
-            self._count -= 1
-            reader = readers.pop()
-            if readers:  # several threads read this file at once
-                self._readers[path] = readers
-            return reader
-
-    def give_back(self, path: str, reader: Any) -> None:
-        """Keep a reader for the next one who takes it."""
-        unused = None
-        with self._lock:
-            self._readers.setdefault(path, []).append(reader)
-            self._readers.move_to_end(path)
-            self._count += 1
-            if self._count > _MAX_IDLE:
-                oldest, readers = next(iter(self._readers.items()))
-                unused = readers.pop()
-                self._count -= 1
-                if not readers:
-                    del self._readers[oldest]
-        if unused is not None:
-            _close(unused)
 
     def close(self) -> None:
-        """Close all of them."""
-        with self._lock:
-            idle = [reader for readers in self._readers.values() for reader in readers]
-            self._readers.clear()
-            self._count = 0
-        for reader in idle:
+        """Close the file."""
+        _close(self._reader)
+
+    def _find_unreadable(self, rows: list[int]) -> None:
+        """Read row by row, since the error of a call does not name the row, and raise `UnreadableRow` for the first bad one."""
+        reader = _reader_of(self._path)  # a reader that failed once fails for ever
+        try:
+            for row in rows:
+                try:
+                    reader.read([row])
+                except (RuntimeError, IndexError, MemoryError) as error:
+                    raise UnreadableRow(row, _reason_of(error)) from error
+        finally:
             _close(reader)
 
 
-def _opened(path: str) -> Any:
+def _reader_of(path: str) -> Any:
     reader = ArrayRecordReader(path, options=_OPTIONS, file_reader_buffer_size=_BUFFER)
     if reader.ok():
         return reader
@@ -192,7 +130,7 @@ def _opened(path: str) -> Any:
     try:
         reader.read([0])
     except (RuntimeError, MemoryError) as error:
-        reason = str(error).partition("; ")[0].strip() or reason
+        reason = _reason_of(error)
     _close(reader)
     raise DataFileError(
         path,
@@ -201,12 +139,10 @@ def _opened(path: str) -> Any:
     )
 
 
-def _rows(reader: Any, rows: list[int]) -> list[bytes]:
+def _read_rows(reader: Any, rows: list[int]) -> list[bytes]:
     first, count = rows[0], len(rows)
     records: list[bytes]
-    if (
-        count >= _RANGE and rows[-1] - first == count - 1 and rows == list(range(first, first + count))
-    ):  # they may repeat
+    if count >= _RANGE and _are_neighbours(rows):
         records = reader.read(first, first + count)
     elif count >= _LIST:
         records = reader.read(rows)
@@ -218,6 +154,15 @@ def _rows(reader: Any, rows: list[int]) -> list[bytes]:
     return records
 
 
+def _are_neighbours(rows: list[int]) -> bool:
+    first, count = rows[0], len(rows)
+    return rows[-1] - first == count - 1 and rows == list(range(first, first + count))  # rows may repeat
+
+
+def _reason_of(error: Exception) -> str:
+    return str(error).partition("; ")[0].strip() or "its end is missing"
+
+
 def _close(reader: Any) -> None:
-    with contextlib.suppress(RuntimeError):  # which a reader that has failed before raises again
+    with contextlib.suppress(RuntimeError):  # a reader that failed before raises its error again
         reader.close()

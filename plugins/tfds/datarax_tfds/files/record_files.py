@@ -1,4 +1,4 @@
-"""Records by their index, whatever the format of the files that they are in."""
+"""Records by record index, from files of either format that is read without TensorFlow."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -10,71 +10,73 @@ from datarax_core.errors import RecordError
 from datarax_tfds.splits import FileFormat, FilePart
 
 from .array_record import ArrayRecordFiles
-from .table import FileTable, UnreadableError
+from .table import UnreadableError, fingerprint_of, table_of
 from .tfrecord import TFRecordFiles
 
 
 class RecordFiles:
-    """The records of a split, read by any number of threads, with a bounded number of files open.
+    """The records of a split, read by any number of threads, with a bounded number of open files.
 
-    Files are opened when they are needed; `close` closes them, and the next read opens them again. Pickles.
+    Files are opened when they are needed; `close` closes them, and the next read opens them again. Picklable.
 
     Args:
-        parts: The parts of files that make up the split; record i is the i-th of all.
-        file_format: What wrote the files.
-        title: What errors call the source.
+        parts: The parts of files that make up the split; record i is the i-th record of all parts.
+        file_format: Format of the files.
+        title: Title of the source, for messages.
 
     Raises:
-        FileNotFoundError, PermissionError: A file is not there, or may not be read; names it.
-        DataFileError: A file is damaged or foreign, or has not as many records as its part says.
+        FileNotFoundError, PermissionError: A file does not exist, or may not be read; the message names the file.
+        DataFileError: A file is damaged, of another format, or has another number of records than its part says.
     """
 
     def __init__(self, parts: Sequence[FilePart], file_format: FileFormat, title: str) -> None:
         self._title = title
         self._format = file_format
-        self._table = FileTable.of(parts)
-        self._files = (TFRecordFiles if file_format == "tfrecord" else ArrayRecordFiles)(self._table)
+        used = [part for part in parts if part.num_records]
+        self._table = table_of(used)
+        self._files = (TFRecordFiles if file_format == "tfrecord" else ArrayRecordFiles)(self._table, used)
 
     @property
     def num_records(self) -> int:
-        """Records of all parts."""
+        """Number of records of all parts."""
         return self._table.num_records
 
     def read(self, indices: np.ndarray) -> list[bytes]:
-        """The records at int64 (k,) ``indices``, in that order; repeats are read once or more.
+        """Return the records at int64 (k,) ``indices``, in their order; a repeated record may be read once or several times.
 
         Raises:
-            RecordError: One of them cannot be read; says which, where and why.
+            RecordError: A record cannot be read; the message names the record, its file and the reason.
             DataFileError: A file changed since it was first opened.
-            RuntimeError: Of ArrayRecord files: this process is a fork of the one in which they were opened.
+            RuntimeError: This process is a fork of the one in which ArrayRecord files were opened.
         """
         try:
             return self._files.read(indices)
         except UnreadableError as error:
-            raise self._bad(int(indices[error.row]), f"cannot be read: {error.reason}", error.reason) from (
+            problem = f"cannot be read: {error.reason}"
+            raise self._table.record_error(error.record, problem, error.reason, title=self._title) from (
                 error.__cause__ or error
             )
 
     def undecodable(self, index: int, reason: str) -> RecordError:
-        """What is to be raised of the record at ``index``, which was read, and is not what it should be."""
-        return self._bad(index, f"cannot be decoded: {reason}", reason)
+        """Return the error of a record that was read, but cannot be decoded."""
+        return self._table.record_error(index, f"cannot be decoded: {reason}", reason, title=self._title)
 
     def place(self, index: int) -> tuple[str, int]:
-        """(path, number of the record in that file) of the record at ``index``."""
+        """Return (path, row in that file) of a record."""
         return self._table.place(index)
 
-    def require_same(self) -> None:
-        """Refuse files that changed since they were first opened.
+    def require_unchanged(self) -> None:
+        """Raise if a file changed since it was first opened.
 
         Raises:
-            DataFileError: One shrank, grew, was written to, replaced or removed.
+            DataFileError: A file shrank, grew, was written to, replaced or removed.
         """
-        for part in range(len(self._table.parts)):
-            self._table.require_same(part)
+        for part in range(len(self._table.paths)):
+            self._table.require_unchanged(part)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a saved state must find again: format, names and sizes of files, which of their records; no folders."""
-        return {"file_format": self._format, **self._table.fingerprint()}
+        """Return what a saved state must find again: format, names and sizes of the files, and their rows; no folders."""
+        return {"file_format": self._format, **fingerprint_of(self._table)}
 
     def close(self) -> None:
         """Close all files."""
@@ -87,13 +89,3 @@ class RecordFiles:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _bad(self, index: int, trouble: str, reason: str) -> RecordError:
-        path, row = self.place(index)
-        return RecordError(
-            f"record {row} of {path} {trouble} (record {index} of {self._title})",
-            record=index,
-            reason=reason,
-            path=path,
-            row=row,
-        )

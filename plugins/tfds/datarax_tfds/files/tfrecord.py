@@ -1,86 +1,114 @@
-"""Records of TFRecord files by their index, without TensorFlow, each verified by its checksums as it is read.
+"""Records of TFRecord files by record index, without TensorFlow; each record is verified by its checksums as it is read.
 
-Files are read with ``pread``, not mapped: a file that is truncated under a map ends the process, whatever was checked
-before. Measured with records of 3 KB in the page cache, that costs a microsecond a record more where they lie apart, and
-nothing where they are neighbours, which are read in one call.
+Files are read with ``pread``, not mapped: truncating a mapped file ends the process that maps it, whatever was checked before.
+Measured with records of 3 KB in the page cache, ``pread`` costs 1 us a record more if the records lie apart, and nothing if
+they are neighbours, which are read in one call.
 """
 
 import os
-import threading
-from collections import OrderedDict
-from typing import Any, Final
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
 
 import google_crc32c
 import numpy as np
 
-from .table import FileTable, Stamp, UnreadableError
-from .tfrecord_index import HEADER, OVERHEAD, kept_offsets, length_checksums, masked, record_offsets
+from datarax_core.sources import FileTable, OpenFiles, Stamp
+from datarax_tfds.splits import FilePart
 
+from .table import UnreadableError, require_count
+from .tfrecord_index import HEADER, OVERHEAD, cached_offsets, length_checksums, masked, record_offsets
+
+_MAX_IDLE: Final = 256
 _FOOTER: Final = OVERHEAD - HEADER
 _HEADER: Final = np.dtype([("length", "<u8"), ("checksum", "<u4")])
 _RUN_BYTES: Final = 1 << 20
-"""Neighbours are read together up to the next multiple of this in their file."""
+"""Neighbouring records are read in one call, up to the next multiple of this offset in their file."""
 
 
 class TFRecordFiles:
-    """Reads records of the parts of a table; from any number of threads.
+    """Records of the parts of a table; any number of threads may read.
 
     Args:
         table: The parts.
+        parts: The same parts, with the number of records that each file should have.
 
     Raises:
-        DataFileError: A file is compressed, truncated, damaged or foreign, or has not as many records as it should.
+        DataFileError: A file is compressed, truncated, damaged, no TFRecord file, or has another number of records than it
+            should.
     """
 
-    def __init__(self, table: FileTable) -> None:
+    def __init__(self, table: FileTable, parts: Sequence[FilePart]) -> None:
         self._table = table
-        self._offsets = _joined_offsets(table)
-        self._open = Descriptors(table)
+        self._offsets = _offsets_of_parts(table, parts)
+        self._files = OpenFiles(table, TFRecordFile, limit=_MAX_IDLE)
 
-    def read(self, indices: np.ndarray) -> list[bytes]:
-        """The records, in the order of ``indices``; those that lie beside one another in a file are read at once.
+    def read(self, records: np.ndarray) -> list[bytes]:
+        """Return the records at int64 (k,) record indices, in their order; neighbours in a file are read in one call.
 
         Raises:
-            UnreadableError: One of them is not as its checksums say.
-            DataFileError: A file is not the one that it was.
+            UnreadableError: A record does not have the checksums that are stored with it.
+            DataFileError: A file changed since the table was made.
         """
-        if not len(indices):
+        if not len(records):
             return []
-        parts = self._table.parts_of(indices)
-        at = indices + parts  # each part has one more offset than records
+        parts = self._table.parts_of(records)
+        at = records + parts  # `_offsets` has one more entry for each part than records
         order = np.argsort(at, kind="stable")
         sorted_at = at[order]
         begins, ends = self._offsets[sorted_at], self._offsets[sorted_at + 1]
         starts_run = np.diff(sorted_at, prepend=-2) > 1
         starts_run[1:] |= begins[1:] // _RUN_BYTES != begins[:-1] // _RUN_BYTES
         runs = np.flatnonzero(starts_run)
-        found = _Found(order, begins, ends)
-        run_parts = parts[order[runs]].tolist()
-        for first, last, part in zip(runs.tolist(), [*runs[1:].tolist(), len(order)], run_parts, strict=True):
-            base = int(begins[first])
-            found.take(first, last, self._open.read(part, base, int(ends[last - 1])), base)
-        wrong = found.first_wrong()
-        for part in set(run_parts):
-            self._open.require_same(part)
+        batch = _ReadBatch(order, begins, ends)
+        run_parts: list[int] = parts[order[runs]].tolist()
+        all_runs = zip(run_parts, runs.tolist(), [*runs[1:].tolist(), len(order)], strict=True)
+        for part, runs_of_part in groupby(all_runs, key=lambda run: run[0]):
+            spans = [(first, last) for _, first, last in runs_of_part]
+            self._files.use(part, lambda file, spans=spans: batch.read(file, spans))  # type: ignore[misc]  # binds spans
+        wrong = batch.first_wrong()
         if wrong is not None:
-            raise UnreadableError(*wrong)
-        return found.records
+            place, reason = wrong
+            raise UnreadableError(int(records[place]), reason)
+        return batch.records
 
     def close(self) -> None:
-        """Close all files; the next read opens them again."""
-        self._open.close()
+        """Close all files that are not in use; the next read opens them again."""
+        self._files.close()
 
 
-def _joined_offsets(table: FileTable) -> np.ndarray:
-    """int64 (n + parts,): where the records of each part begin, and the last one of it ends, part after part."""
-    by_path: dict[str, np.ndarray] = {}
-    joined = [np.empty(0, np.int64)]
-    for number, (part, stamp) in enumerate(zip(table.parts, table.stamps, strict=True)):
-        if part.path not in by_path:
-            by_path = {part.path: _offsets_of(part.path, stamp)}  # the parts of one file stand together
-            table.require_count(number, len(by_path[part.path]) - 1)
-        joined.append(by_path[part.path][part.start : part.stop + 1])
-    return np.concatenate(joined)
+class TFRecordFile:
+    """An open TFRecord file."""
+
+    def __init__(self, path: str) -> None:
+        self._descriptor: int | None = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def read(self, begin: int, end: int) -> bytes:
+        """Return the bytes ``begin .. end``; fewer if the file ends before ``end``."""
+        assert self._descriptor is not None  # noqa: S101 - the pool lends no closed file
+        return os.pread(self._descriptor, end - begin, begin)
+
+    def close(self) -> None:
+        """Close the file."""
+        descriptor, self._descriptor = getattr(self, "_descriptor", None), None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _offsets_of_parts(table: FileTable, parts: Sequence[FilePart]) -> np.ndarray:
+    """Return int64 (n + parts,): for each part, the offsets of its records, and the end of its last one."""
+    of_file: dict[str, np.ndarray] = {}
+    of_parts = [np.empty(0, np.int64)]
+    for part, stamp in zip(parts, table.stamps, strict=True):
+        if part.path not in of_file:
+            assert stamp is not None  # noqa: S101 - the files are on this machine
+            of_file = {part.path: _offsets_of(part.path, stamp)}  # one file at a time: its parts follow one another
+            require_count(part, len(of_file[part.path]) - 1)
+        of_parts.append(of_file[part.path][part.start : part.stop + 1])
+    return np.concatenate(of_parts)
 
 
 def _offsets_of(path: str, stamp: Stamp) -> np.ndarray:
@@ -90,14 +118,20 @@ def _offsets_of(path: str, stamp: Stamp) -> np.ndarray:
             offsets = record_offsets(path, descriptor, stamp.size)
         finally:
             os.close(descriptor)
-            stamp.require_same(path)  # if it changed, that is what went wrong, if anything did
+            stamp.require_same(path)  # the error of a changed file takes precedence over any other
         return offsets
 
-    return kept_offsets(path, stamp, find)
+    return cached_offsets(path, stamp, find)
 
 
-class _Found:
-    """What was read of the records of one call, and whether it is as the checksums say."""
+class _ReadBatch:
+    """The records of one call, in the order of their files while they are read, and their checksums.
+
+    Args:
+        order: int64 (k,): for each record in the order of the files, its place in the call.
+        begins: int64 (k,): offset of each record in its file, in the order of the files.
+        ends: int64 (k,): end of each record.
+    """
 
     def __init__(self, order: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> None:
         self.records = [b""] * len(order)
@@ -109,10 +143,30 @@ class _Found:
         self._footers: list[bytes] = []
         self._checksums: list[int] = []
 
-    def take(self, first: int, last: int, buffer: bytes, base: int) -> None:
-        """Note the records ``first .. last`` of the call, in the order of the files, which ``buffer`` has from ``base`` on."""
+    def read(self, file: TFRecordFile, runs: Sequence[tuple[int, int]]) -> None:
+        """Read runs of records, each ``first .. last`` in the order of the files, and contiguous in ``file``."""
+        for first, last in runs:
+            base, end = self._begins[first], self._ends[last - 1]
+            self._take(first, last, file.read(base, end), base)
+
+    def first_wrong(self) -> tuple[int, str] | None:
+        """Return (place in the call, reason) of the first record that does not have its checksums; None if all have them."""
+        headers = np.frombuffer(b"".join(self._headers), _HEADER)
+        footers = np.frombuffer(b"".join(self._footers), "<u4")
+        is_elsewhere = (headers["length"] != self._lengths) | (headers["checksum"] != length_checksums(self._lengths))
+        wrong = is_elsewhere | (masked(np.asarray(self._checksums, np.uint32)) != footers)
+        if not wrong.any():
+            return None
+        first = int(np.argmax(wrong))
+        if is_elsewhere[first]:
+            reason = "its length does not have the checksum, or the value, that the index of its file has"
+            return self._order[first], reason
+        return self._order[first], "its content does not have the checksum that is stored with it"
+
+    def _take(self, first: int, last: int, buffer: bytes, base: int) -> None:
+        """Cut the records ``first .. last`` out of ``buffer``, which begins at the offset ``base``."""
         missing = self._ends[last - 1] - base - len(buffer)
-        if missing > 0:  # the file became shorter this moment
+        if missing > 0:  # the file was truncated a moment ago
             buffer += bytes(missing)
         checksum = google_crc32c.value
         for number in range(first, last):
@@ -123,87 +177,3 @@ class _Found:
             self._headers.append(buffer[begin : content[0]])
             self._footers.append(buffer[content[1] : end])
             self._checksums.append(checksum(record))
-
-    def first_wrong(self) -> tuple[int, str] | None:
-        """(its place in the call, what is wrong with it) of a record that is not as its checksums say."""
-        headers = np.frombuffer(b"".join(self._headers), _HEADER)
-        footers = np.frombuffer(b"".join(self._footers), "<u4")
-        is_elsewhere = (headers["length"] != self._lengths) | (headers["checksum"] != length_checksums(self._lengths))
-        wrong = is_elsewhere | (masked(np.asarray(self._checksums, np.uint32)) != footers)
-        if not wrong.any():
-            return None
-        first = int(np.argmax(wrong))
-        if is_elsewhere[first]:
-            return self._order[
-                first
-            ], "its length does not have the checksum, or the value, that the index of its file has"
-        return self._order[first], "its content does not have the checksum that is stored with it"
-
-
-_MAX_OPEN: Final = 256
-
-
-class Descriptors:
-    """Reads bytes of the files of a table, which are opened when they are first needed. Pickles without those."""
-
-    def __init__(self, table: FileTable) -> None:
-        self._table = table
-        self._files: OrderedDict[str, _Descriptor] = OrderedDict()  # those used last at the end
-        self._lock = threading.Lock()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Descriptors, (self._table,)
-
-    def read(self, part: int, begin: int, end: int) -> bytes:
-        """The bytes ``begin .. end`` of the file of a part; fewer if it ends before.
-
-        Raises:
-            DataFileError: The file is not the one that it was.
-        """
-        return self._file(part).read(begin, end)
-
-    def require_same(self, part: int) -> None:
-        """Refuse the file of a part if it was written to since the table was made."""
-        path = self._table.parts[part].path
-        self._table.stamps[part].require_same(path, self._file(part).stamp())
-
-    def close(self) -> None:
-        """Close all files; those that are being read, when that is over."""
-        with self._lock:
-            self._files.clear()
-
-    def _file(self, part: int) -> "_Descriptor":
-        path = self._table.parts[part].path
-        with self._lock:
-            if path in self._files:
-                self._files.move_to_end(path)
-                return self._files[path]
-        self._table.require_same(part)
-        try:
-            file = _Descriptor(path)
-        except OSError:  # too many files are open, and these for nobody's use
-            self.close()
-            file = _Descriptor(path)
-        self._table.stamps[part].require_same(path, file.stamp())
-        with self._lock:
-            self._files[path] = file
-            if len(self._files) > _MAX_OPEN:
-                self._files.popitem(last=False)
-        return file
-
-
-class _Descriptor:
-    """An open file. It is closed when nobody refers to it any more, so that no thread reads by the number of another file."""
-
-    def __init__(self, path: str) -> None:
-        self._number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_number"):
-            os.close(self._number)
-
-    def read(self, begin: int, end: int) -> bytes:
-        return os.pread(self._number, end - begin, begin)
-
-    def stamp(self) -> Stamp:
-        return Stamp.of(self._number)

@@ -20,8 +20,7 @@ import numpy as np
 import platformdirs
 
 from datarax_core.errors import DataFileError
-
-from .table import Stamp
+from datarax_core.sources import Stamp
 
 HEADER: Final = 12
 """Bytes of a record in front of its content: the length and its checksum."""
@@ -58,7 +57,7 @@ def cache_folder() -> Path:
     return (Path(named) if named else platformdirs.user_cache_path("datarax")) / "tfrecord"
 
 
-def kept_offsets(path: str, stamp: Stamp, find: Callable[[], np.ndarray]) -> np.ndarray:
+def cached_offsets(path: str, stamp: Stamp, find: Callable[[], np.ndarray]) -> np.ndarray:
     """Return the offsets of the records of a file, int64 (n + 1,): from the cache, or else from ``find``, and cache them.
 
     The cache has one file for each path. An entry is used only if the data file has the size and the time of last change that

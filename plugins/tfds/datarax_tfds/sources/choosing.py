@@ -1,4 +1,4 @@
-"""Eager or streaming: by options that only one of them has, by fields, and by size against the memory that there is."""
+"""The choice between eager and streaming: by options that only one of them has, by fields, and by size and memory."""
 
 import logging
 from dataclasses import dataclass
@@ -9,15 +9,17 @@ from flax import nnx
 
 from datarax_core.config import SourceConfig
 from datarax_core.records import named_fields
-from datarax_core.sources import DataSourceModule, fits_device_memory
+from datarax_core.sources import DataSourceModule, fits_device_memory, host_memory
 from datarax_tfds.config import TFDSConfig, TFDSEagerConfig, TFDSStreamingConfig
 
 from .base import TFDSSourceBase, require_config
 from .eager import TFDSEagerSource
-from .opened import Opened, Records, array_bytes, host_memory, in_words
+from .opened import Opened, Records, array_bytes, size_text
 from .streaming import TFDSStreamingSource
 
-_SHARE_OF_HOST: Final = 4  # an eager source may take so much of the memory, beside which a model and its optimizer live
+_SHARE_OF_HOST: Final = 4
+"""An eager source takes at most a quarter of the memory, since a model and its optimizer need memory too."""
+
 _SAMPLED_RECORDS: Final = 64
 
 ConfigT = TypeVar("ConfigT", TFDSEagerConfig, TFDSStreamingConfig)
@@ -26,16 +28,16 @@ _log = logging.getLogger("datarax_tfds")
 
 
 class _Chooses(type(DataSourceModule)):  # type: ignore[misc]  # the metaclass of flax's modules, which ships no stub for it
-    """Calling the class gives a source of another one."""
+    """Metaclass by which calling `TFDSSource` returns an eager or a streaming source."""
 
     def __call__(cls, config: TFDSConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> Any:
         return chosen_source(config, rngs=rngs, name=name)
 
 
 class TFDSSource(TFDSSourceBase, metaclass=_Chooses):
-    """A split of a prepared data set, eager or streaming: ``TFDSSource(config)`` is one of these, and logs why.
+    """A split of a prepared data set, eager or streaming: ``TFDSSource(config)`` returns one of these, and logs why.
 
-    No source is an instance of this class itself; it is what ``type: tfds`` stands for.
+    No source is an instance of this class itself. Configs name it by ``type: tfds``.
     """
 
     config_class: ClassVar[type[SourceConfig]] = TFDSConfig
@@ -45,25 +47,25 @@ class TFDSSource(TFDSSourceBase, metaclass=_Chooses):
 def from_tfds(
     name: str, split: Any, *, rngs: nnx.Rngs | None = None, source_name: str | None = None, **options: Any
 ) -> TFDSEagerSource | TFDSStreamingSource:
-    """A split of a data set of TFDS, eager if it fits into memory, else streaming; which one, and why, is logged.
+    """Return a source over a split of a TFDS data set, eager if it fits into memory, else streaming; log which, and why.
 
     Args:
         name: The data set, such as ``mnist``, ``mnist:3.0.1`` or ``glue/cola``.
-        split: The records, such as ``train``, ``train[:80%]`` or one of ``tfds.even_splits("train", n=3)``.
+        split: The split, such as ``train``, ``train[:80%]`` or one of ``tfds.even_splits("train", n=3)``.
         rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``.
-        source_name: What errors call the source.
-        options: Fields of `TFDSEagerConfig` or `TFDSStreamingConfig`. One that only one of them has selects it.
+        source_name: Name of the source, for messages.
+        options: Fields of `TFDSEagerConfig` or `TFDSStreamingConfig`. A field that only one of them has selects that source.
 
     Raises:
         ValidationError: An option is unknown or cannot work.
-        Whatever the source raises that is built.
+        Whatever the chosen source raises.
     """
     return chosen_source(TFDSConfig(name=name, split=split, **options), rngs=rngs, name=source_name)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which of the two sources serves a data set, and why, in a sentence."""
+    """Whether the eager source serves a data set or the streaming one, and the reason as a clause."""
 
     eager: bool
     reason: str
@@ -72,24 +74,24 @@ class Choice:
 def chosen_source(
     config: TFDSConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None
 ) -> TFDSEagerSource | TFDSStreamingSource:
-    """The source that a config is served by, with every option that it sets."""
+    """Return the eager or streaming source for a config, with every option that the config sets."""
     title = "TFDSSource" + (f" {name!r}" if name else "")
     require_config(config, TFDSConfig, title)
     if config.placement is not None:
         return _eager(config, Choice(eager=True, reason="placement is an option of eager sources"), rngs, name)
-    streaming = _as(TFDSStreamingConfig, config)
+    streaming = _config_of(TFDSStreamingConfig, config)
     opened = Opened(streaming, title)
     choice = choose(config, opened)
     if choice.eager:
         if opened.records is not None:
             opened.records.files.close()
         return _eager(config, choice, rngs, name)
-    _tell(config, "streaming", choice)
+    _log_choice(config, "streaming", choice)
     return TFDSStreamingSource(streaming, opened, rngs=rngs, name=name)
 
 
 def choose(config: TFDSConfig, opened: Opened) -> Choice:
-    """Eager or streaming, for a data set that was opened; at most a few of its records are read."""
+    """Choose between eager and streaming for an opened data set; reads 64 records at most."""
     if only_streaming := config.streaming_options():
         return Choice(eager=False, reason=f"{only_streaming[0]} is an option of streaming sources")
     if opened.records is None:
@@ -102,21 +104,24 @@ def choose(config: TFDSConfig, opened: Opened) -> Choice:
 
 def _by_size(opened: Opened) -> Choice:
     data_set, records = opened.data_set, opened.records
-    assert records is not None  # noqa: S101 - `choose` has looked
+    assert records is not None  # noqa: S101 - `choose` checked it
     size = array_bytes(records.spec, data_set.num_records, _object_bytes(records))
     host = host_memory() // _SHARE_OF_HOST
-    told = f"its {data_set.num_records:,} records take {in_words(size)}"
+    size_clause = f"its {data_set.num_records:,} records take {size_text(size)}"
     if size > host:
-        return Choice(eager=False, reason=f"{told}, more than a quarter of this machine's memory, {in_words(host)}")
+        return Choice(
+            eager=False, reason=f"{size_clause}, more than a quarter of this machine's memory, {size_text(host)}"
+        )
     if not fits_device_memory(size):
-        return Choice(eager=False, reason=f"{told}, more than may lie on the device")
+        return Choice(eager=False, reason=f"{size_clause}, more than may lie on the device")
     return Choice(
-        eager=True, reason=f"{told}, which fits the device, and a quarter of this machine's memory, {in_words(host)}"
+        eager=True,
+        reason=f"{size_clause}, which fits the device, and a quarter of this machine's memory, {size_text(host)}",
     )
 
 
 def _object_bytes(records: Records) -> int:
-    """Bytes of all text and bytes, estimated from records spread over the split; 0 if there are no such fields."""
+    """Estimate the memory of all text and bytes from records spread over the split; 0 if there are no such fields."""
     if not any(field.dtype.hasobject for field in named_fields(records.spec).values()):
         return 0
     total = records.files.num_records
@@ -127,23 +132,23 @@ def _object_bytes(records: Records) -> int:
 
 
 def _object_size(value: Any) -> int:
-    """Of a value in a column of objects, with the pointer to it; of an array, with what it points to."""
+    """Return the bytes of a value in a column of objects, with the pointer to it, and the objects in it if it is an array."""
     inner = sum(map(_object_size, value.ravel())) if isinstance(value, np.ndarray) and value.dtype.hasobject else 0
     own: int = value.__sizeof__()
     return inner + own + np.dtype(object).itemsize
 
 
-def _as(config_type: type[ConfigT], config: TFDSConfig) -> ConfigT:
-    """The config of the source that was chosen, with every option that was set."""
+def _config_of(config_type: type[ConfigT], config: TFDSConfig) -> ConfigT:
+    """Return a config of the chosen source with every option that ``config`` sets."""
     given = config.model_fields_set & config_type.model_fields.keys() - {"type"}
     values = {name: getattr(config, name) for name in given}
     return config_type(**{name: value for name, value in values.items() if value is not None})
 
 
 def _eager(config: TFDSConfig, choice: Choice, rngs: nnx.Rngs | None, name: str | None) -> TFDSEagerSource:
-    _tell(config, "eager", choice)
-    return TFDSEagerSource(_as(TFDSEagerConfig, config), rngs=rngs, name=name)
+    _log_choice(config, "eager", choice)
+    return TFDSEagerSource(_config_of(TFDSEagerConfig, config), rngs=rngs, name=name)
 
 
-def _tell(config: TFDSConfig, kind: str, choice: Choice) -> None:
-    _log.info("%s, split %s: %s, because %s", config.name, config.split, kind, choice.reason)
+def _log_choice(config: TFDSConfig, served: str, choice: Choice) -> None:
+    _log.info("%s, split %s: %s, because %s", config.name, config.split, served, choice.reason)

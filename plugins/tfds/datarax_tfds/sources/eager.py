@@ -1,4 +1,4 @@
-"""The eager source."""
+"""The eager source: a data set whose records are all read into memory at once."""
 
 from typing import Any, ClassVar, Final
 
@@ -9,25 +9,25 @@ from flax import nnx
 from datarax_core.background import Ahead
 from datarax_core.config import SourceConfig
 from datarax_core.records import ElementSpec, aligned_empty, named_fields
-from datarax_core.sources import Columns, EagerSourceBase
+from datarax_core.sources import Columns, EagerSourceBase, host_memory
 from datarax_tfds.config import TFDSEagerConfig
 from datarax_tfds.dataset.data_set import DataSet
 
 from .base import TFDSSourceBase, own_streams, require_config
-from .opened import Opened, Records, array_bytes, host_memory, in_words, reads_alike
+from .opened import Opened, Records, array_bytes, reads_alike, size_text
 from .streaming import TFDSStreamingSource, stream_of
 
 _BLOCKS: Final = 32
 _BLOCK_RECORDS: Final = 64
 _BLOCK_BYTES: Final = 1 << 22
-"""A data set is read in so many blocks, but in none with fewer records, and in none that has more bytes in the files."""
+"""A data set is read in 32 blocks, unless a block would have fewer than 64 records, or more than 4 MiB in the files."""
 
 _STREAM_BATCH: Final = 256
-"""Records in a batch of TensorFlow's."""
+"""Records in a batch that TensorFlow reads."""
 
 
 class Loaded:
-    """A data set and all its records as columns. Shared by copies; outside of every graph."""
+    """A data set and all its records as columns. Copies of a source share it, outside of graphs."""
 
     def __init__(self, config: TFDSEagerConfig, title: str) -> None:
         opened = Opened(config, title)
@@ -36,23 +36,23 @@ class Loaded:
 
 
 class TFDSEagerSource(TFDSSourceBase, EagerSourceBase):
-    """A split of a prepared data set, read once and held in memory: from then on a memory source in every respect.
+    """A split of a prepared data set, read once into memory; from then on it serves records as a memory source does.
 
-    Each field is one array, allocated once and filled a batch at a time: time is linear in the number of records, and the
-    memory that it takes is that of the arrays. Text rides beside batches.
+    Each field is one array, allocated once and filled block by block: time is linear in the number of records, and memory is
+    that of the arrays. Text and bytes are host fields.
 
     Args:
-        config: Its settings.
-        loaded: What another source of this class has loaded; given by `copy`.
-        rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``. None are those of
+        config: Settings.
+        loaded: The loaded data set of another source of this class, which `copy` passes on.
+        rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``. None stands for
             ``nnx.Rngs(config.seed)``.
-        name: What errors call this source.
+        name: Name of this source, for messages.
 
     Raises:
         TypeError: ``config`` is of another class.
-        ValueError: Fields vary in shape from record to record, or all of it is larger than the memory.
-        RecordError: A record cannot be read or decoded; names file, record and cause.
-        Whatever `Opened` raises of a data set that cannot be read.
+        ValueError: The shape of a field varies from record to record, or the arrays would be larger than the memory.
+        RecordError: A record cannot be read or decoded; the message names file, record and cause.
+        Whatever `Opened` raises if the data set cannot be read.
     """
 
     config_class: ClassVar[type[SourceConfig]] = TFDSEagerConfig
@@ -80,23 +80,23 @@ class TFDSEagerSource(TFDSSourceBase, EagerSourceBase):
 
     @property
     def data_set(self) -> DataSet:
-        """The data set on disk."""
+        """Description of the data set on disk."""
         return self._loaded.data_set
 
     def get_dataset_info(self) -> dict[str, Any]:
-        """What the data set says of itself, with the records that are served, their bytes in memory, and their element spec."""
+        """Return the description of the data set, with records, bytes in memory and element spec of the split."""
         return {**super().get_dataset_info(), "nbytes": self.columns.nbytes}
 
     def constructor_data(self) -> tuple[Any, ...]:
-        """The data set and its columns."""
+        """Return the loaded data set, which copies share."""
         return (self._loaded,)
 
 
 def _columns_of(opened: Opened, title: str) -> Columns:
-    """All records of a data set.
+    """Read all records of a data set.
 
     Raises:
-        ValueError: They are no arrays, or too large.
+        ValueError: The shape of a field varies from record to record, or the arrays would be larger than the memory.
     """
     data_set, records = opened.data_set, opened.records
     if records is not None:
@@ -110,7 +110,7 @@ def _columns_of(opened: Opened, title: str) -> Columns:
 
 
 def _by_index(data_set: DataSet, records: Records) -> dict[str, Any]:
-    """The arrays, filled with blocks of records that are small beside them."""
+    """Fill the arrays block by block; a block takes little memory compared with the arrays."""
     total = data_set.num_records
     fitting = _BLOCK_BYTES * total // max(data_set.num_bytes, 1)
     size = max(1, min(max(total // _BLOCKS, _BLOCK_RECORDS), fitting))
@@ -119,7 +119,7 @@ def _by_index(data_set: DataSet, records: Records) -> dict[str, Any]:
     ahead = Ahead(records.files.read, name="tfds")
     try:
         for number, block in enumerate(blocks):
-            for announced in blocks[number + len(ahead) : number + 2]:  # this one, and the next one meanwhile
+            for announced in blocks[number + len(ahead) : number + 2]:  # read the next block while this one is decoded
                 ahead.announce(announced)
             records.fill(block, ahead.take(), columns)
     finally:
@@ -128,17 +128,17 @@ def _by_index(data_set: DataSet, records: Records) -> dict[str, Any]:
 
 
 def _by_stream(stream: TFDSStreamingSource) -> dict[str, Any]:
-    """The arrays, filled with the batches of a stream."""
+    """Fill the arrays with the batches of a stream."""
     total, first = len(stream), 0
     columns = jax.tree.map(lambda leaf: _column(total, leaf), stream.element_spec())
     while first < total:
         batch = stream.read_batch(min(_STREAM_BATCH, total - first))
-        first = _written(columns, batch, first)
+        first = _copy_rows(columns, batch, first)
     return columns  # type: ignore[no-any-return]  # as the element spec is a dict
 
 
-def _written(columns: Any, batch: Any, first: int) -> int:
-    """Where the rows end that the batch has filled from row ``first`` on."""
+def _copy_rows(columns: Any, batch: Any, first: int) -> int:
+    """Copy a batch into the rows from ``first`` on, and return the row after the last one."""
     size = len(jax.tree.leaves(batch)[0])
 
     def put(column: np.ndarray, rows: np.ndarray) -> None:
@@ -154,7 +154,7 @@ def _column(length: int, struct: jax.ShapeDtypeStruct) -> np.ndarray:
 
 
 def _varying_fields(data_set: DataSet) -> dict[str, str]:
-    """The fields whose shape varies from record to record, each with what the data set declares of it."""
+    """Return the fields whose shape varies from record to record, each with its declaration as text."""
     infos = {name: data_set.features[name].get_tensor_info() for name in data_set.kept}
     leaves = jax.tree_util.tree_flatten_with_path(infos)[0]
     named = {jax.tree_util.keystr(path, simple=True, separator="."): info for path, info in leaves}
@@ -162,15 +162,15 @@ def _varying_fields(data_set: DataSet) -> dict[str, str]:
 
 
 def _require_arrays(data_set: DataSet, varying: dict[str, str], title: str) -> None:
-    """Refuse fields that make no column.
+    """Raise if fields cannot be arrays.
 
     Args:
-        data_set: Whose they are.
-        varying: The fields whose shape varies from record to record, each with what is declared of it.
-        title: What errors call the source.
+        data_set: The data set.
+        varying: The fields whose shape varies from record to record, each with its declaration as text.
+        title: Title of the source, for messages.
 
     Raises:
-        ValueError: There are such fields; names each, and what to do.
+        ValueError: There are such fields; the message names each, and says what to do.
     """
     if not varying:
         return
@@ -187,16 +187,16 @@ def _require_arrays(data_set: DataSet, varying: dict[str, str], title: str) -> N
 
 
 def _require_memory(data_set: DataSet, spec: ElementSpec, title: str) -> None:
-    """Refuse what is larger than the memory, before any of it is read.
+    """Raise if the arrays would be larger than the memory, before any record is read.
 
     Raises:
-        ValueError: It is; says how large both are.
+        ValueError: They would; the message gives both sizes.
     """
-    needed, there = array_bytes(spec, data_set.num_records, data_set.num_bytes), host_memory()
-    if needed > there:
+    needed, available = array_bytes(spec, data_set.num_records, data_set.num_bytes), host_memory()
+    if needed > available:
         fields = named_fields(spec)
         raise ValueError(
-            f"{title} would take {in_words(needed)} for the {data_set.num_records} records of {data_set.full_name} "
-            f"({', '.join(fields)}), and this machine has {in_words(there)} of memory; take a part of the split, such as "
+            f"{title} would take {size_text(needed)} for the {data_set.num_records} records of {data_set.full_name} "
+            f"({', '.join(fields)}), and this machine has {size_text(available)} of memory; take a part of the split, such as "
             f"split={data_set.split.split('[')[0] + '[:10%]'!r}, leave fields out, or stream it with TFDSStreamingSource"
         )

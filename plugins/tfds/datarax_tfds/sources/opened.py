@@ -1,9 +1,7 @@
-"""A data set as its config says it is to be read: by index, or as a stream of TensorFlow's."""
+"""An opened data set: its description and, if its files have random access, its records by index."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -16,15 +14,36 @@ from datarax_tfds.features.decoder import FeatureDecoder
 from datarax_tfds.features.stored import UndecodableRecord
 from datarax_tfds.files.record_files import RecordFiles
 
+_DATA_OPTIONS: Final = (
+    "name",
+    "split",
+    "data_dir",
+    "include_keys",
+    "exclude_keys",
+    "as_supervised",
+    "backend",
+    "try_gcs",
+    "download_and_prepare_kwargs",
+    "beam_num_workers",
+    "local_files_only",
+)
+"""Fields of a config that decide which records with which fields are read, and by which reader."""
+
+_UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
 
 class Opened:
-    """The data set of a source, and its records where they can be reached by index. Shared by copies; outside of every graph.
+    """The data set of a source, and its records if they can be read by index. Copies of a source share it, outside of graphs.
 
-    Where only TensorFlow decodes a field, and the config leaves the choice, the data set is read by ``tf.data``.
+    If only TensorFlow decodes a field, and the config has ``backend="auto"``, the data set is read by ``tf.data``.
+
+    Args:
+        config: Config of the source.
+        title: Title of the source, for messages.
 
     Raises:
-        NeedsTensorFlow: Only TensorFlow decodes a field, and it is not installed, or another backend was asked for.
-        Whatever `DataSet.open` and `Records` raise of a data set that cannot be read.
+        NeedsTensorFlow: Only TensorFlow decodes a field, and it is not installed, or the config names another backend.
+        Whatever `DataSet.open` and `Records` raise if the data set cannot be read.
     """
 
     def __init__(self, config: TFDSConfigBase, title: str) -> None:
@@ -43,52 +62,38 @@ class Opened:
 
 
 def reads_alike(config: TFDSConfigBase, other: TFDSConfigBase) -> bool:
-    """Whether two configs name the same records with the same fields, read in the same way."""
-    return all(getattr(config, field) == getattr(other, field) for field in _OF_DATA)
-
-
-_OF_DATA = (
-    "name",
-    "split",
-    "data_dir",
-    "include_keys",
-    "exclude_keys",
-    "as_supervised",
-    "backend",
-    "try_gcs",
-    "download_and_prepare_kwargs",
-    "beam_num_workers",
-    "local_files_only",
-)
+    """Return whether two configs name the same records with the same fields, read in the same way."""
+    return all(getattr(config, field) == getattr(other, field) for field in _DATA_OPTIONS)
 
 
 class Records:
-    """Shared by the copies of a source; compared by identity, and outside of every graph. Pickles, and opens its files anew.
+    """The records of a split by record index: read from its files, and decoded as one batch.
+
+    Copies of a source share it; it is compared by identity, outside of every graph. Picklable: files are opened anew.
 
     Args:
-        data_set: Of a format that is read without TensorFlow.
-        title: What errors call the source.
+        data_set: A data set whose files are read without TensorFlow.
+        title: Title of the source, for messages.
 
     Raises:
-        NeedsTensorFlow: See `FeatureDecoder`.
-        FileNotFoundError, PermissionError, DataFileError: See `RecordFiles`.
+        ValueError: The data set is read by ``tf.data``.
+        NeedsTensorFlow: Only TensorFlow decodes a field.
+        FileNotFoundError, PermissionError, DataFileError: A file cannot be read, as `RecordFiles` says.
     """
 
     def __init__(self, data_set: DataSet, title: str) -> None:
         if data_set.backend == "tf.data":
             raise ValueError(f"{title} is read by tf.data, which has no random access")
-        self.decoder = FeatureDecoder(
-            data_set.features, data_set.kept
-        )  # first: what cannot be decoded need not be read
+        self.decoder = FeatureDecoder(data_set.features, data_set.kept)  # may raise, so before files are looked at
         self.files = RecordFiles(data_set.parts, data_set.backend, title)
         self._fields = data_set.fields
         self.spec: ElementSpec = self.served(self.decoder.spec)
 
     def batch(self, indices: np.ndarray) -> Batch:
-        """The records at int64 (k,) ``indices`` as a batch of new arrays.
+        """Return the records at int64 (k,) ``indices`` as a batch of new arrays.
 
         Raises:
-            RecordError: One of them cannot be read or decoded; says which, where and why.
+            RecordError: A record cannot be read or decoded; the message names the record, its file and the reason.
             DataFileError: A file changed since it was first opened.
         """
         stored = self.files.read(indices)
@@ -98,15 +103,15 @@ class Records:
             raise self.files.undecodable(int(indices[error.row]), error.reason) from error
 
     def fill(self, indices: np.ndarray, stored: Sequence[bytes], columns: Mapping[str, Any]) -> None:
-        """Write the records at ``indices``, neighbours as `RecordFiles.read` gives them, into whole columns.
+        """Decode consecutive records into the columns of all records.
 
         Args:
             indices: int64 (k,), each one more than the one before.
-            stored: Their bytes.
-            columns: An array of all records for each field, by the names of the data set.
+            stored: The bytes of these records, as `RecordFiles.read` returns them.
+            columns: For each field, by its name in the data set, an array with a row for every record.
 
         Raises:
-            RecordError: One of them cannot be decoded.
+            RecordError: A record cannot be decoded.
         """
         try:
             self.decoder.decode_into(stored, columns, int(indices[0]))
@@ -114,41 +119,21 @@ class Records:
             raise self.files.undecodable(int(indices[error.row]), error.reason) from error
 
     def served(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Fields by the names by which they are served, of fields by the names of the data set."""
+        """Return the fields by the names under which they are served, given fields by their names in the data set."""
         return {name: stored[key] for name, key in self._fields}
 
 
-_LIMITS: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""What a container may use, where it has a limit: by the two versions of Linux's control groups."""
-
-_UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB")
-
-
-def host_memory() -> int:
-    """Bytes of memory of this machine, or of the container that this process runs in."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([memory, *filter(None, map(_limit, _LIMITS))])
-
-
 def array_bytes(spec: ElementSpec, num_records: int, stored_bytes: int) -> int:
-    """Bytes of the arrays of so many records; text and bytes among them count as they are stored, at most ``stored_bytes``."""
+    """Return the bytes that the columns of ``num_records`` records take; text and bytes count as ``stored_bytes`` in all."""
     fields = named_fields(spec).values()
     numbers: int = sum(math.prod(field.shape) * field.dtype.itemsize for field in fields)
     has_objects = any(field.dtype.hasobject for field in fields)
     return numbers * num_records + (stored_bytes if has_objects else 0)
 
 
-def in_words(nbytes: int) -> str:
-    """A size for people: ``1.3 GiB``."""
+def size_text(nbytes: int) -> str:
+    """Return a size for messages, such as ``1.3 GiB``."""
     size, unit = float(nbytes), 0
     while size >= 1024 and unit < len(_UNITS) - 1:
         size, unit = size / 1024, unit + 1
     return f"{size:.0f} {_UNITS[unit]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
-
-
-def _limit(path: str) -> int | None:
-    try:
-        text = Path(path).read_text(encoding="ascii").strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None

@@ -1,4 +1,4 @@
-"""The streaming source: one class to its users, and behind it one for each way that files are read."""
+"""The streaming source: one class for its users, and behind it one class for each way of reading files."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final, Self
@@ -13,36 +13,42 @@ from datarax_tfds.dataset.data_set import DataSet
 from .base import TFDSSourceBase, own_streams, require_config
 from .opened import Opened, reads_alike
 
-_OF_ORDER: Final = {"type", "shuffle", "seed", "stochastic", "stream_name"}
+_ORDER_OPTIONS: Final = {"type", "shuffle", "seed", "stochastic", "stream_name"}
 
 
 class TFDSStreamingSource(TFDSSourceBase):
-    """A split of a prepared data set, its records read as they are asked for.
+    """A split of a prepared data set, whose records are read when they are requested.
 
-    Where the format of the files gives random access, it is an indexed source: records of any index, all of them shuffled,
-    sharded, and resumed in O(1), without TensorFlow. On the ``tf.data`` backend it is a stream, resumed exactly too. Which
-    one it is shows in `access`; either is an instance of this class, which is not to be derived from.
+    If the format of the files has random access, this is an indexed source: it reads records by index, shuffles all of them,
+    shards them, and resumes in O(1), without TensorFlow. On the ``tf.data`` backend it is a stream, and resumes exactly too.
+    `access` tells which of the two it is. Both are instances of subclasses of this class; users cannot derive from it.
 
     Args:
-        config: Its settings.
-        opened: What another source of this class has opened; given by `copy`.
-        rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``. None are those of
+        config: Settings.
+        opened: The opened data set of another source of this class, which `copy` passes on.
+        rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``. None stands for
             ``nnx.Rngs(config.seed)``.
-        name: What errors call this source.
+        name: Name of this source, for messages.
 
     Raises:
-        TypeError: ``config`` is of another class.
-        ValueError: ``cacheable``, where TensorFlow reads the files.
-        Whatever `Opened` raises of a data set that cannot be read.
+        TypeError: ``config`` is of another class, or this class was derived from.
+        ValueError: The config has ``cacheable``, and TensorFlow reads the files.
+        Whatever `Opened` raises if the data set cannot be read.
     """
 
     config_class: ClassVar[type[SourceConfig]] = TFDSStreamingConfig
     config: TFDSStreamingConfig
 
     _class_of: ClassVar[dict[Reader, type["TFDSStreamingSource"]]] = {}
-    """The class of the instances, by what reads the files; each class enters itself as it is defined."""
+    """The subclass for each reader; a subclass registers as it is defined."""
 
     def __init_subclass__(cls, *, readers: Sequence[Reader] = (), **kwargs: Any) -> None:
+        """Register a subclass.
+
+        Args:
+            readers: The readers of files whose data sets instances of the subclass serve.
+            kwargs: Arguments of the class statement for nnx.
+        """
         super().__init_subclass__(**kwargs)
         TFDSStreamingSource._class_of.update(dict.fromkeys(readers, cls))
 
@@ -54,8 +60,8 @@ class TFDSStreamingSource(TFDSSourceBase):
         rngs: nnx.Rngs | None = None,  # noqa: ARG004 - for the constructor
         name: str | None = None,
     ) -> Self:
-        """An instance of the class that reads the files that the config names."""
-        if config is None:  # a pickle, which brings what it has
+        """Return an instance of the subclass that reads the files of the data set."""
+        if config is None:  # unpickling, which sets the attributes itself
             return object.__new__(cls)
         if cls is not TFDSStreamingSource and cls not in cls._class_of.values():
             raise TypeError(
@@ -72,15 +78,15 @@ class TFDSStreamingSource(TFDSSourceBase):
                 "use; leave it out, or load the data set with TFDSEagerSource"
             )
         made = object.__new__(cls._class_of[opened.data_set.backend])
-        object.__setattr__(made, "_opened", opened)  # its constructor is called next, with what was given here
-        return made  # type: ignore[return-value]  # it is a subclass of this class, as the docstring says
+        object.__setattr__(made, "_opened", opened)  # Python calls its constructor next, with the same arguments
+        return made  # type: ignore[return-value]  # an instance of a subclass
 
     _opened: Opened
 
     def __init__(
         self,
         config: TFDSStreamingConfig,
-        opened: Opened | None = None,  # noqa: ARG002 - `__new__` has looked at it
+        opened: Opened | None = None,  # noqa: ARG002 - `__new__` used it
         *,
         rngs: nnx.Rngs | None = None,
         name: str | None = None,
@@ -90,26 +96,26 @@ class TFDSStreamingSource(TFDSSourceBase):
         self._begin()
 
     def _begin(self) -> None:
-        """Make what reads, which is on the host only."""
+        """Make the host state that reads the files."""
         raise NotImplementedError
 
     @property
     def title(self) -> str:
-        """Class and name, as errors give it."""
+        """Public class and name, for messages."""
         return "TFDSStreamingSource" + (f" {self.name!r}" if self.name else "")
 
     @property
     def data_set(self) -> DataSet:
-        """The data set on disk."""
+        """Description of the data set on disk."""
         return self._opened.data_set
 
     def constructor_data(self) -> tuple[Any, ...]:
-        """The data set and its open files, which copies share."""
+        """Return the opened data set, which copies share."""
         return (self._opened,)
 
 
 def stream_of(opened: Opened) -> TFDSStreamingSource:
-    """A source over what another one has opened, its records in the order of their index."""
+    """Return a source over an opened data set, with its records in the order of their index."""
     shared = TFDSConfigBase.model_fields.keys() & opened.config.model_fields_set
-    options = {field: getattr(opened.config, field) for field in shared - _OF_ORDER}
+    options = {field: getattr(opened.config, field) for field in shared - _ORDER_OPTIONS}
     return TFDSStreamingSource(TFDSStreamingConfig(**options), opened)

@@ -1,8 +1,11 @@
-"""The streaming source on the ``tf.data`` backend: for files or features that only TensorFlow reads, or who asks for it."""
+"""Streaming by ``tf.data``: the class behind `TFDSStreamingSource` for files or features that only TensorFlow reads.
+
+It also serves a config with ``backend="tf.data"``.
+"""
 
 import copy
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import jax
@@ -10,9 +13,9 @@ import numpy as np
 
 from datarax_core.errors import RecordError
 from datarax_core.records import Batch, ElementSpec
-from datarax_core.sources import StreamingSourceBase
+from datarax_core.sources import FileTable, HostState, StreamingSourceBase
 from datarax_tfds.files.record_files import RecordFiles
-from datarax_tfds.files.table import FileTable
+from datarax_tfds.files.table import fingerprint_of, table_of
 from datarax_tfds.splits import FilePart
 from datarax_tfds.tf_data.graph import Graph, Shuffle, tensorflow
 from datarax_tfds.tf_data.values import as_numpy, spec_of_features
@@ -20,143 +23,138 @@ from datarax_tfds.tf_data.values import as_numpy, spec_of_features
 from .opened import Opened
 from .streaming import TFDSStreamingSource
 
-_AT_ONCE: Final = 256
-"""Records in a batch of the graph until somebody asks for batches of another size; and that are handed to it at once."""
+_BLOCK: Final = 256
+"""Records in a batch of the graph until a caller requests another size; and records that are given to the graph at once."""
 
 
 class TFDataStream(TFDSStreamingSource, StreamingSourceBase, readers=("tf.data",)):
-    """See `TFDSStreamingSource`."""
+    """The `TFDSStreamingSource` of data sets that TensorFlow reads, forward only."""
 
     def element_spec(self) -> ElementSpec:
-        """What one record looks like, by the declarations of the data set."""
-        return self._served(self._reads.spec)
+        """Return the element spec, by the declarations of the data set; reads no record."""
+        return self._served(self._graph_reader.spec)
 
     def read_batch(self, batch_size: int) -> Batch:
-        """See `StreamingSourceBase.read_batch`; the graph makes batches of this size from its next start on."""
-        if isinstance(batch_size, int | np.integer) and batch_size > 0:  # what is none is refused below
-            if batch_size > self._reads.size:
-                self._stream.close()
-            if self._stream.reading is None:
-                self._reads.size = int(batch_size)
+        """Return the next records; when the graph starts anew, it makes batches of the requested size."""
+        if isinstance(batch_size, int | np.integer) and batch_size > 0:  # other values are refused below
+            if batch_size > self._graph_reader.batch_size:
+                self.close()
+            if not self.is_reading:
+                self._graph_reader.batch_size = int(batch_size)
         return super().read_batch(batch_size)
 
     def batches_from(self, epoch: int, start: int) -> Iterator[Batch]:
-        """The records of an epoch from the ``start``-th on, in batches of the size that was asked for last.
+        """Yield the records of an epoch from the ``start``-th on, in batches of the size that was requested last.
 
-        Cost of the start: files before it are not read; of the file in which it lies, and where records are shuffled of the
-        ``shuffle_buffer_size`` among which they are, the records before it are read, but not decoded.
+        Cost of the start: whole files before it are skipped. In the file of the start, the records before it are read, but
+        not decoded; in a shuffled epoch, so are the records before it in its window of ``shuffle_buffer_size`` records.
 
         Raises:
-            RecordError: A record cannot be read or decoded, or is not there; names file, record and cause.
+            RecordError: A record cannot be read or decoded, or is missing; the message names file, record and cause.
         """
-        words, graph = self.order_key_data(), self._reads.graph
-        shuffle = None if words is None else Shuffle(np.asarray(words), epoch, self.config.shuffle_buffer_size)
+        key_data, graph = self.order_key_data(), self._graph_reader.graph
+        shuffle = None if key_data is None else Shuffle(np.asarray(key_data), epoch, self.config.shuffle_buffer_size)
         served, failure = start, None
         try:
-            for batch in graph.batches(start, self._reads.size, self.config.prefetch_buffer, shuffle):
-                arrays = as_numpy(batch, self._reads.spec)
+            for batch in graph.batches(start, self._graph_reader.batch_size, self.config.prefetch_buffer, shuffle):
+                arrays = as_numpy(batch, self._graph_reader.spec)
                 yield self._served(arrays)
                 served += len(jax.tree.leaves(arrays)[0])
         except tensorflow().errors.OpError as error:
             failure = error
         if failure is not None or served < graph.num_records:
-            raise self._fault(served, shuffle, failure) from failure
+            raise self._record_error(served, shuffle, failure) from failure
 
     def process_part(self, part: int, num_parts: int) -> Self | None:
-        """One of ``num_parts`` equal stretches of the records; None if their number does not divide."""
+        """Return a stream of one of ``num_parts`` equal stretches of the records; None if they cannot be divided equally."""
         size, rest = divmod(len(self), num_parts)
         if rest or not size:
             return None
         data_set = self.data_set
         opened = copy.copy(self._opened)
         opened.data_set = replace(data_set, parts=_stretch(data_set.parts, part * size, size))
-        return type(self)(self.config, opened, rngs=self.rngs, name=self.name)._with_key_of(self)  # noqa: SLF001 - its twin
+        twin = type(self)(self.config, opened, rngs=self.rngs, name=self.name)
+        if twin.order_key is not None and self.order_key is not None:
+            twin.order_key.set_raw_value(self.order_key.get_raw_value())
+        twin.is_random_order = self.is_random_order
+        return twin
 
     def fingerprint(self) -> dict[str, Any]:
-        """See `TFDSSourceBase.fingerprint`; with the files, and how many records are shuffled among one another."""
+        """Return what a saved state must find again, with the files, and the size of the windows that are shuffled."""
         own = super().fingerprint()
         if self.order_key_data() is not None:
             own["order"] = f"files shuffled, and windows of {self.config.shuffle_buffer_size}, rule 1"
-        return {**own, **self._reads.table.fingerprint()}
-
-    # -- inside ---------------------------------------------------------------------------------------------------------
+        return {**own, **fingerprint_of(self._graph_reader.table)}
 
     def _begin(self) -> None:
-        self._reads = _Reads(self._opened, self.title)
-
-    def _with_key_of(self, other: "TFDataStream") -> Self:
-        if self.order_key is not None and other.order_key is not None:
-            self.order_key.set_raw_value(other.order_key.get_raw_value())
-        self.is_random_order = other.is_random_order
-        return self
+        self._graph_reader = _GraphReader.of(self._opened, self.title)
 
     def _served(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         return {name: stored[key] for name, key in self.data_set.fields}
 
-    def _fault(self, served: int, shuffle: Shuffle | None, failure: Exception | None) -> Exception:
-        """What is raised of the first record that is not as it should be, behind the ``served``-th of an epoch."""
-        found = self._reads.graph.fault(served, shuffle)
+    def _record_error(self, served: int, shuffle: Shuffle | None, failure: Exception | None) -> Exception:
+        """Return the error of the first record that cannot be read or decoded after the first ``served`` of an epoch."""
+        found = self._graph_reader.graph.first_bad_record(served, shuffle)
         if found is None:
-            said = "too few records" if failure is None else str(failure)
+            message = "too few records" if failure is None else str(failure)
             return RecordError(
-                f"TensorFlow gave {said!r:.200} behind record {served} of an epoch of {self.title}, but reads all of them by "
-                "themselves; did the files change?",
+                f"TensorFlow gave {message!r:.200} behind record {served} of an epoch of {self.title}, but reads all of them "
+                "by themselves; did the files change?",
                 record=served,
-                reason=said,
+                reason=message,
             )
         part, row = found
         reason = "the file ends before it" if failure is None else str(failure).splitlines()[0][:200]
-        index = self._reads.index_of(part, row)
-        return RecordError(
-            f"record {row} of {part.path} cannot be read: {reason} (record {index} of {self.title})",
-            record=index,
-            reason=reason,
-            path=part.path,
-            row=row,
-        )
-
-    def _renew_host_state(self) -> None:
-        super()._renew_host_state()
-        self._reads = copy.copy(self._reads)
-        self._reads.graph = copy.copy(self._reads.graph)
+        index = self._graph_reader.index_of(part, row)
+        return self._graph_reader.table.record_error(index, f"cannot be read: {reason}", reason, title=self.title)
 
 
-class _Reads:
-    """What reads, and in batches of which size; outside of the source's graph."""
+@dataclass(eq=False)
+class _GraphReader(HostState):
+    """The graph of a stream, its files, and the size of its batches; a clone of the stream gets a graph of its own."""
 
-    def __init__(self, opened: Opened, title: str) -> None:
+    parts: tuple[FilePart, ...]
+    table: FileTable
+    spec: ElementSpec
+    """Element spec by the names that fields have in the data set."""
+
+    graph: Graph
+    batch_size: int = _BLOCK
+
+    @classmethod
+    def of(cls, opened: Opened, title: str) -> Self:
+        """Return the reader of an opened data set; the graph itself is made when it is first read."""
         data_set = opened.data_set
-        self.size = _AT_ONCE
-        self.table = FileTable.of(data_set.parts)
+        parts = tuple(part for part in data_set.parts if part.num_records)
         kept = type(data_set.features)({name: data_set.features[name] for name in data_set.kept})
-        self.spec = spec_of_features(kept, data_set.full_name)
-        read = _Blocks(title) if data_set.file_format == "array_record" else None
-        self.graph = Graph(self.table.parts, data_set.file_format, kept, read)
+        read_blocks = _BlockReader(title) if data_set.file_format == "array_record" else None
+        graph = Graph(parts, data_set.file_format, kept, read_blocks)
+        return cls(parts, table_of(parts), spec_of_features(kept, data_set.full_name), graph)
 
-    def index_of(self, found: FilePart, row: int) -> int:
-        """The record index of record ``row`` of the file of a part."""
-        parts = zip(self.table.parts, self.table.shifts, strict=True)
-        return next(row + int(shift) for part, shift in parts if _holds(part, found.path, row))
+    def constructor_data(self) -> tuple[Any, ...]:
+        """Return all fields, with a copy of the graph, since a graph has one reader."""
+        return self.parts, self.table, self.spec, copy.copy(self.graph), self.batch_size
+
+    def index_of(self, part: FilePart, row: int) -> int:
+        """Return the record index of a row of the file of a part."""
+        parts = zip(self.parts, self.table.offsets.tolist(), strict=True)
+        return next(row + int(offset) for own, offset in parts if own.path == part.path and own.start <= row < own.stop)
 
 
-class _Blocks:
-    """Undecoded records of ArrayRecord files, for a graph, which cannot read them by itself."""
+class _BlockReader:
+    """Reader of undecoded records of ArrayRecord files for a graph, which has no operation that reads them."""
 
     def __init__(self, title: str) -> None:
         self._title = title
 
-    def __call__(self, parts: Any) -> Iterator[list[bytes]]:
+    def __call__(self, parts: Sequence[FilePart]) -> Iterator[list[bytes]]:
         with RecordFiles(parts, "array_record", self._title) as files:
-            for start in range(0, files.num_records, _AT_ONCE):
-                yield files.read(np.arange(start, min(start + _AT_ONCE, files.num_records)))
-
-
-def _holds(part: FilePart, path: str, row: int) -> bool:
-    return part.path == path and part.start <= row < part.stop
+            for start in range(0, files.num_records, _BLOCK):
+                yield files.read(np.arange(start, min(start + _BLOCK, files.num_records)))
 
 
 def _stretch(parts: tuple[FilePart, ...], start: int, size: int) -> tuple[FilePart, ...]:
-    """The ``size`` records behind the first ``start`` of the parts."""
+    """Return the parts that hold ``size`` records behind the first ``start`` records of ``parts``."""
     stretch = []
     for part in parts:
         first, start = min(start, part.num_records), max(0, start - part.num_records)

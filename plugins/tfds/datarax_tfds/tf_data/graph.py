@@ -1,9 +1,9 @@
-"""A ``tf.data`` graph that serves the records of a split from any place on, in an order that is a function of key and epoch.
+"""A ``tf.data`` graph that serves the records of a split from any position of an epoch on, in an order given by key and epoch.
 
-Nothing in it is tuned while it runs. Records are shuffled in windows, undecoded: the order of an epoch is that of its files,
-shuffled, in which every ``window`` records in turn are shuffled among one another. Unlike the sliding buffer of
-``tf.data.Dataset.shuffle``, a window is known by its number, so that a place is reached by skipping whole files, then the
-records of a file before the window, and then those of the window.
+Nothing is tuned while the graph runs. Undecoded records are shuffled in windows: the files of an epoch are shuffled, and in
+their order every ``window`` consecutive records are shuffled among one another. Unlike the sliding buffer of
+``tf.data.Dataset.shuffle``, a window is given by its number. So a position is reached by skipping whole files, then the records
+of a file before the window, and then the records of the window before the position.
 """
 
 import hashlib
@@ -25,36 +25,35 @@ SHAPE: Final = "shape"
 
 @dataclass(frozen=True, slots=True)
 class Shuffle:
-    """The order of a shuffled epoch: ``words`` are the key of all epochs, ``window`` how many records are shuffled at once."""
+    """The order of a shuffled epoch: ``key_data`` is the key of all epochs, ``window`` the records shuffled at once."""
 
-    words: np.ndarray
+    key_data: np.ndarray
     epoch: int
     window: int
 
     def of_files(self, parts: Sequence[FilePart]) -> list[FilePart]:
-        """The parts in the order in which they are read."""
-        order = Order(len(parts)).record_indices(self.epoch * len(parts), len(parts), self.words)
+        """Return the parts in the order in which an epoch reads them."""
+        order = Order(len(parts)).record_indices(self.epoch * len(parts), len(parts), self.key_data)
         return [parts[int(index)] for index in order]
 
     @property
     def seed(self) -> int:
-        """64 bits, of which each window of the epoch draws its own order."""
-        digest = hashlib.sha256(self.words.tobytes() + self.epoch.to_bytes(8, "little")).digest()
+        """64 bits from which, with its number, each window of the epoch draws its order."""
+        digest = hashlib.sha256(self.key_data.tobytes() + self.epoch.to_bytes(8, "little")).digest()
         return int.from_bytes(digest[:8], "little", signed=True)
 
 
 class Graph:
-    """Which files hold the records, and what they are decoded to; for one reader at a time.
+    """The graphs of a split: which files hold the records, and how they are decoded; for one reader at a time.
 
-    TensorFlow keeps what it was ever given of graphs. So there is one for each size of batches, which reads where to begin from
-    variables when it is iterated. It calls no Python, whose threads would not be TensorFlow's to start and end; but for
-    ``read_blocks``.
+    TensorFlow never frees a graph. So there is one graph for each size of batches, and each iteration reads its start from
+    variables. Except for ``read_blocks``, the graph calls no Python code, whose threads TensorFlow could not start and end.
 
     Args:
         parts: The records of an epoch.
-        file_format: That of their files.
-        features: A TFDS feature: that of the fields which are served.
-        read_blocks: Reads undecoded records by the hundred, where no graph reads the format; None takes TFDS's own reader.
+        file_format: Format of their files.
+        features: The TFDS feature of the fields that are served.
+        read_blocks: Yields undecoded records in blocks, for a format that TensorFlow cannot read; None uses TFDS's own reader.
     """
 
     def __init__(
@@ -71,23 +70,30 @@ class Graph:
         self._made: dict[tuple[int, int, int], tuple[Any, _Begin]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_made": {}}  # a pickle, and a copy, makes its own
+        return vars(self) | {"_made": {}}  # a pickle or copy makes its own graphs
 
     @property
     def num_records(self) -> int:
-        """Records of an epoch."""
+        """Number of records of an epoch."""
         return sum(part.num_records for part in self.parts)
 
     def batches(self, start: int, batch_size: int, prefetch: int, shuffle: Shuffle | None) -> Any:
-        """A ``tf.data.Dataset`` of decoded batches of the records from the ``start``-th of an epoch on, to be iterated now.
+        """Return a ``tf.data.Dataset`` of decoded batches from the ``start``-th record of an epoch on.
 
-        Fields of varying shape are dicts of flat ``values`` (ragged) and of their ``shape``.
+        The data set must be iterated before this method is called again. A field of varying shape is a dict of its flat
+        ``values`` (ragged) and its ``shape``.
+
+        Args:
+            start: Number of records of the epoch that are skipped.
+            batch_size: Records in a batch.
+            prefetch: Batches that TensorFlow reads ahead.
+            shuffle: The order; None for the order of the files.
         """
-        made = batch_size, prefetch, 0 if shuffle is None else shuffle.window
-        if made not in self._made:
+        options = batch_size, prefetch, 0 if shuffle is None else shuffle.window
+        if options not in self._made:
             begin = _Begin()
-            self._made[made] = self._batches(begin, *made), begin
-        batches, begin = self._made[made]
+            self._made[options] = self._batches(begin, *options), begin
+        batches, begin = self._made[options]
         if shuffle is None:
             begin.at(_behind(self.parts, start))
         else:
@@ -96,10 +102,10 @@ class Graph:
             begin.at(parts, seed=shuffle.seed, window=number, skipped=within)
         return batches
 
-    def fault(self, start: int, shuffle: Shuffle | None) -> tuple[FilePart, int] | None:
-        """(part, record of its file) that cannot be read or decoded, the first one behind the ``start``-th of an epoch.
+    def first_bad_record(self, start: int, shuffle: Shuffle | None) -> tuple[FilePart, int] | None:
+        """Return (part, row of its file) of the first record after ``start`` that cannot be read or decoded; None if all can.
 
-        Cost: reads from there to it, one record at a time. None if all are well now.
+        Cost: every record from ``start`` to the bad one is read and decoded by itself.
         """
         tf, parts = tensorflow(), self.parts
         if shuffle is not None:
@@ -112,7 +118,7 @@ class Graph:
                     number += 1
             except (tf.errors.OpError, OSError):
                 return part, number
-            except RecordError as error:  # of `read_blocks`, which knows it
+            except RecordError as error:  # of `read_blocks`, which names the row
                 return part, number if error.row is None else error.row
             if number < part.stop:
                 return part, number
@@ -129,7 +135,7 @@ class Graph:
         return (batches.prefetch(prefetch) if prefetch else batches).with_options(_options(tf, workers))
 
     def _undecoded(self, begin: "_Begin", window: int) -> Any:
-        """The records from where an epoch begins, as they stand in the files, one by one; shuffled within each window."""
+        """Return the undecoded records from `_Begin` on, one by one, shuffled within each window."""
         tf = tensorflow()
         stored = self._stored(begin)
         if not window:
@@ -145,14 +151,14 @@ class Graph:
         return stored.batch(window).enumerate(first).map(shuffled).prefetch(1).unbatch().skip(skipped)
 
     def _stored(self, begin: "_Begin") -> Any:
-        """The records of the parts, undecoded, one by one."""
+        """Return the undecoded records of the parts, one by one."""
         tf, read = tensorflow(), self._read_blocks
         if read is not None:
             blocks = tf.data.Dataset.from_generator(
                 lambda: read(begin.parts), output_signature=tf.TensorSpec((None,), tf.string)
             )
             return blocks.unbatch()
-        from tensorflow_datasets.core import file_adapters  # noqa: PLC0415 - imports much, as tensorflow() does
+        from tensorflow_datasets.core import file_adapters  # noqa: PLC0415 - imports TensorFlow
 
         adapter = file_adapters.ADAPTER_FOR_FORMAT[file_adapters.FileFormat(self._file_format)]
         files = tf.data.Dataset.from_tensor_slices(tuple(variable.read_value() for variable in begin.files))
@@ -177,7 +183,7 @@ class Graph:
 
 
 class _Begin:
-    """Where a graph begins to read when it is iterated next: variables that it reads then."""
+    """The start of the next iteration of a graph, as variables that the graph reads when the iteration begins."""
 
     def __init__(self) -> None:
         tf = tensorflow()
@@ -195,7 +201,7 @@ class _Begin:
         self.seed, self.window, self.skipped = (variable(0, tf.int64, ()) for _ in range(3))
 
     def at(self, parts: Sequence[FilePart], *, seed: int = 0, window: int = 0, skipped: int = 0) -> None:
-        """Begin with these parts; if they are shuffled, at the ``skipped``-th place in the window of that number."""
+        """Set the start: these parts and, if records are shuffled, the number of a window and the records to skip in it."""
         self.parts = parts
         paths, starts, counts = self.files
         paths.assign([part.path for part in parts])
@@ -207,9 +213,12 @@ class _Begin:
 
 
 def tensorflow() -> Any:
-    """TensorFlow, kept off the accelerators, whose memory it would take from JAX; unless it was imported before."""
+    """Import TensorFlow, and hide the accelerators from it, whose memory it would take from JAX.
+
+    Nothing is hidden if TensorFlow was imported before: its settings are the user's then.
+    """
     is_ours = "tensorflow" not in sys.modules
-    import tensorflow as tf  # noqa: PLC0415 - seconds, for those who chose it
+    import tensorflow as tf  # noqa: PLC0415 - takes seconds; only this backend needs it
 
     if is_ours:
         for kind in ("GPU", "TPU"):
@@ -218,7 +227,7 @@ def tensorflow() -> Any:
 
 
 def _behind(parts: Sequence[FilePart], start: int) -> list[FilePart]:
-    """What is left of the parts behind their first ``start`` records."""
+    """Return the parts without their first ``start`` records."""
     left = []
     for part in parts:
         skipped = min(start, part.num_records)

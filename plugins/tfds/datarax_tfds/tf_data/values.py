@@ -1,4 +1,4 @@
-"""Batches of ``tf.data`` as NumPy has them: one operation a field, nothing copied that has one shape."""
+"""Batches of ``tf.data`` as NumPy arrays: one operation a field, and no copy of fields that have one shape."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -14,10 +14,10 @@ _OBJECT: Final = np.dtype(object)
 
 
 def spec_of_features(features: Any, full_name: str) -> ElementSpec:
-    """What one record looks like, as TFDS declares its features; as `FeatureDecoder.spec` says it of those that it decodes.
+    """Return the element spec of a FeaturesDict, equal to `FeatureDecoder.spec` for features that `FeatureDecoder` decodes.
 
     Raises:
-        ValueError: A field is a data set of its own, which no batch holds.
+        ValueError: A field is itself a data set, which a batch cannot hold.
     """
     return _spec(features.get_tensor_info(), (), full_name)
 
@@ -37,9 +37,9 @@ def _spec(info: Any, path: tuple[str, ...], full_name: str) -> Any:
 
 
 def as_numpy(batch: Any, spec: ElementSpec) -> Batch:
-    """A batch of a `Graph` as arrays that ``spec`` describes; numbers are views of TensorFlow's memory, aligned to 64 bytes.
+    """Return a batch of a `Graph` as arrays of the element spec; numbers are views of TensorFlow's memory, aligned to 64 bytes.
 
-    Text and other strings are objects, ``bytes``; fields of varying shape are objects that are arrays.
+    Text and other bytes are objects, ``bytes``; values of fields of varying shape are objects that are arrays.
     """
     if isinstance(spec, Mapping):
         return {name: as_numpy(batch[name], inner) for name, inner in spec.items()}
@@ -62,6 +62,6 @@ def _nested(row: Any) -> Any:
 
 def _objects(values: list[Any]) -> np.ndarray:
     objects = np.empty(len(values), object)
-    for row, value in enumerate(values):  # a list of arrays of one shape would make an array of them
+    for row, value in enumerate(values):  # NumPy would make one array of a list of arrays of one shape
         objects[row] = value
     return objects
