@@ -94,7 +94,7 @@ def test_batches_of_any_size_follow_one_another(make: Make) -> None:
 def test_as_many_batches_are_read_ahead_as_the_config_says(make: Make) -> None:
     for ahead in (1, 5):
         source: Any = make(prefetch_buffer=ahead)
-        graph = source._reads.graph.batches(0, 4, source.config.prefetch_buffer, None)
+        graph = source._graph_reader.graph.batches(0, 4, source.config.prefetch_buffer, None)
         assert int(graph._input_dataset._buffer_size) == ahead
     assert ids(make(prefetch_buffer=0)) == list(range(NUM_SMALL))
 

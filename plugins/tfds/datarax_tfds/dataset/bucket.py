@@ -1,4 +1,4 @@
-"""Prepared data sets in Google's public bucket, fetched over HTTPS: TFDS itself has stopped looking there."""
+"""Download of prepared data sets from Google's public bucket over HTTPS; TFDS itself no longer looks there."""
 
 import base64
 import hashlib
@@ -16,16 +16,16 @@ HOST: Final = "https://storage.googleapis.com"
 _BUCKET: Final = "tfds-data"
 _TIMEOUT: Final = (5, 60)  # seconds to connect, and between two packets
 _CHUNK: Final = 1 << 20
-_AT_ONCE: Final = 8
+_THREADS: Final = 8
 
 _log = logging.getLogger(__name__)
 
 
 def fetch(full_name: str, folder: Path) -> bool:
-    """Fill ``folder`` with the files of ``name/config/version`` from the bucket; False, and why in the log, if it lacks them.
+    """Download the files of ``name/config/version`` into ``folder``; if the bucket has none, log why and return False.
 
     Raises:
-        OSError: The bucket has the data set, but a file of it did not arrive whole.
+        OSError: The bucket has the data set, but a file did not arrive whole.
     """
     try:
         files = {entry["name"].rpartition("/")[2]: entry for entry in _listed(f"datasets/{full_name}/")}
@@ -35,19 +35,19 @@ def fetch(full_name: str, folder: Path) -> bool:
     if not {INFO, FEATURES} <= files.keys():
         _log.warning("try_gcs: %s is not in the bucket %s", full_name, _BUCKET)
         return False
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         for _ in pool.map(lambda name: _fetch_file(files[name], folder / name), files):
             pass
     return True
 
 
 def _listed(prefix: str) -> Iterator[dict[str, Any]]:
-    """The objects directly below a folder of the bucket."""
+    """Yield the objects directly below a folder of the bucket."""
     page: str | None = ""
     while page is not None:
         query = {"prefix": prefix, "delimiter": "/", "fields": "nextPageToken,items(name,mediaLink,md5Hash)"}
-        asked = {**query, "pageToken": page} if page else query
-        answer = requests.get(f"{HOST}/storage/v1/b/{_BUCKET}/o", params=asked, timeout=_TIMEOUT)
+        parameters = {**query, "pageToken": page} if page else query
+        answer = requests.get(f"{HOST}/storage/v1/b/{_BUCKET}/o", params=parameters, timeout=_TIMEOUT)
         answer.raise_for_status()
         content = answer.json()
         yield from content.get("items", [])

@@ -1,4 +1,4 @@
-"""A prepared data set on disk, described: which records of which files a split is, and what their fields are."""
+"""The description of a prepared data set on disk: the parts of files that a split consists of, and its fields."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from datarax_tfds.config import TFDSConfigBase
 from datarax_tfds.names import DataSetName, known_names
 from datarax_tfds.splits import FilePart, split_parts
 
-from .folders import FEATURES, INFO, data_dirs, expected, find, host_fields, require_whole
+from .folders import FEATURES, INFO, alternatives, data_dirs, expected, find, require_whole
 from .prepare import prepare
 from .served_fields import served_fields
 
@@ -23,45 +23,45 @@ _SHOWN: Final = 5
 
 @dataclass(frozen=True)
 class DataSet:
-    """A split of a prepared data set: a value that can be pickled and compared, and holds no open file.
+    """A split of a prepared data set, described by two small JSON files and the list of one folder.
 
-    `open` reads two small JSON files and lists one folder.
+    A value: picklable, comparable, without an open file.
     """
 
     name: str
-    """As asked for."""
+    """As the config gives it."""
     full_name: str
-    """Name, config and version as prepared, such as ``mnist/3.0.1``."""
+    """Name, config and version of the data set on disk, such as ``mnist/3.0.1``."""
     split: str
-    """As asked for, such as ``train[:200]``."""
+    """As the config gives it, such as ``train[:200]``."""
     folder: str
-    """Where the files lie."""
+    """Folder of the files."""
     file_format: str
-    """That of the files that are read: ``array_record``, ``tfrecord``, or one that only TensorFlow reads."""
+    """Format of the files that are read: ``array_record``, ``tfrecord``, or one that only TensorFlow reads."""
     backend: Reader
-    """What reads the files: as asked for or, where the config says ``auto``, as the files allow."""
+    """Reader of the files: the config's backend or, for ``auto``, the best one for the formats on disk."""
     fields: tuple[tuple[str, str], ...]
-    """Each field that is served: the name it is served by, and its name in the data set."""
+    """For each field that is served: the name under which it is served, and its name in the data set."""
     supervised_keys: tuple[str, str] | None
-    """The names, in the data set, of what is served as ``image`` and ``label``; None unless ``as_supervised``."""
+    """Names in the data set of the fields that are served as ``image`` and ``label``; None unless ``as_supervised``."""
     parts: tuple[FilePart, ...]
-    """The records of the split, in the order of their index."""
+    """The parts of files that make up the split, in the order of their records."""
     num_bytes: int
-    """Bytes of the split's records in the files; of a file that is in the split in part, its share."""
+    """Bytes of the split's records in the files; a file that is only partly in the split counts in proportion."""
     features: Any = field(compare=False, repr=False)
     """TFDS's FeaturesDict of all fields of the data set."""
 
     @classmethod
     def open(cls, config: TFDSConfigBase, title: str) -> Self:
-        """The data set that a config names; prepared first if it is not on disk and the config allows it.
+        """Open the data set that a config names; prepare it first if it is not on disk and the config allows it.
 
-        Never imports TensorFlow, and touches no network, if the data set is on disk.
+        If the data set is on disk, TensorFlow is not imported, and the network is not used.
 
         Raises:
-            FileNotFoundError: It is not on disk and ``local_files_only``, or only in part.
-            ValueError: There is no such data set, split or field, or the backend does not fit the files.
-            DataFileError: One of the files that describe it is damaged.
-            ImportError: TFDS cannot be imported, or only TensorFlow can read or prepare it and is not installed.
+            FileNotFoundError: The data set is not on disk and the config has ``local_files_only``, or it is there in part.
+            ValueError: There is no such data set, split or field, or the backend does not read the files.
+            DataFileError: A file that describes the data set is damaged.
+            ImportError: TFDS cannot be imported, or only TensorFlow can read or prepare the data set and is not installed.
         """
         try:
             return cls._open(config)
@@ -97,22 +97,22 @@ class DataSet:
 
     @property
     def kept(self) -> tuple[str, ...]:
-        """The names, in the data set, of the fields that are served; each once."""
+        """Names in the data set of the fields that are served, each once."""
         return tuple(dict.fromkeys(stored for _, stored in self.fields))
 
     @property
     def num_records(self) -> int:
-        """Records of the split."""
+        """Number of records of the split."""
         return sum(part.num_records for part in self.parts)
 
     def builder(self) -> Any:
-        """TFDS's builder over the folder, which reads `file_format` and never prepares."""
+        """Return TFDS's builder over the folder, which reads files of `file_format`, and never prepares."""
         builder = _read_only_builder(Path(self.folder))
         _read_as(builder.info, self.file_format)
         return builder
 
     def info(self) -> dict[str, Any]:
-        """What the data set says of itself, as JSON would have it: name, description, citation, splits, features, files."""
+        """Return name, description, citation, splits, features and files of the data set, in a form that JSON can hold."""
         info = self.builder().info
         splits = {
             name: {"num_records": split.num_examples, "num_bytes": int(split.num_bytes), "num_files": split.num_shards}
@@ -139,11 +139,11 @@ class DataSet:
 
 
 def _folder(config: TFDSConfigBase, name: DataSetName) -> Path:
-    """Where the data set lies, at the latest when this returns."""
+    """Return the folder of the data set, which is prepared first if it is not on disk."""
     dirs = data_dirs(config.data_dir)
     if (folder := find(name, dirs)) is not None:
         return folder
-    hint = host_fields(name, dirs[0])
+    hint = alternatives(name, dirs[0])
     if config.local_files_only:
         known = known_names(dirs)
         hint = hint or ("" if name.name in known else did_you_mean(name.name.lower(), known, count=3))
@@ -160,7 +160,7 @@ def _read_only_builder(folder: Path) -> Any:
         except ValueError as cause:
             raise DataFileError(str(path), f"{path} is damaged: {cause}; prepare the data set again") from cause
     tfds = tensorflow_datasets()
-    from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]  # noqa: PLC0415 - TFDS has it
+    from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]  # noqa: PLC0415 - slow; TFDS has imported it by now
 
     try:
         return tfds.builder_from_directory(folder)
@@ -169,16 +169,16 @@ def _read_only_builder(folder: Path) -> Any:
 
 
 def _read_as(info: Any, file_format: str) -> None:
-    """Let a data set that is on disk in several formats name the files of this one."""
+    """Make the info of a data set that is on disk in several formats name the files of this format."""
     if info.file_format.value != file_format:
         info.set_file_format(file_format, override=True, override_if_initialized=True)
 
 
 def _require_files(paths: Iterable[str], folder: Path, full_name: str) -> dict[str, int]:
-    """The size of each file; refuses a data set of which some are missing."""
+    """Return the size of each file; raise ``FileNotFoundError`` if files are missing."""
     with os.scandir(folder) as entries:
         sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
-    names = {path: os.path.basename(path) for path in paths}  # noqa: PTH119 - a thousand of them
+    names = {path: os.path.basename(path) for path in paths}  # noqa: PTH119 - a fraction of the time of a Path, for thousands of files
     if missing := sorted(name for name in names.values() if name not in sizes):
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise FileNotFoundError(

@@ -1,4 +1,4 @@
-"""Where a data set lies: ``data_dir/name/config/version``, found as TFDS finds it, and without its code where possible."""
+"""Folders of data sets: ``data_dir/name/config/version``, found as TFDS finds them, without its builders where possible."""
 
 import json
 import os
@@ -16,18 +16,18 @@ INCOMPLETE: Final = "incomplete."
 
 
 def data_dirs(given: str | None) -> list[Path]:
-    """The folders of data sets: the one that is given, or else TFDS's own."""
+    """Return the folders that hold data sets: the given one, or else those that TFDS searches."""
     listed = tensorflow_datasets().core.utils.file_utils.list_data_dirs(given)
-    return [Path(os.path.abspath(folder)) for folder in listed]  # noqa: PTH100 - links stay as they are
+    return [Path(os.path.abspath(folder)) for folder in listed]  # noqa: PTH100 - Path.resolve() would follow symbolic links
 
 
 def find(name: DataSetName, dirs: Iterable[Path]) -> Path | None:
-    """The folder of a data set, of the newest version that fits; None if it is in none of ``dirs``.
+    """Return the folder of a data set, of the newest version that fits; None if it is in none of ``dirs``.
 
-    A data_dir that holds a data set itself, and none below it, is that data set's folder.
+    One of ``dirs`` may itself be the folder of the data set.
 
     Raises:
-        ValueError: Several folders fit, or the folder is that of another data set.
+        ValueError: Several folders fit, or a folder in ``dirs`` is that of another data set.
     """
     found = [folder for folder in (_find(name, path) for path in dirs) if folder is not None]
     if len(found) > 1:
@@ -38,7 +38,7 @@ def find(name: DataSetName, dirs: Iterable[Path]) -> Path | None:
 
 
 def expected(name: DataSetName, data_dir: Path) -> Path:
-    """The folder in which a data set would be, as exactly as its name and TFDS's code say."""
+    """Return the folder in which a data set would be, as exactly as its name and TFDS's code determine it."""
     builder = importable_builder_class(name.name)
     base = _base(name, data_dir)
     version = name.version
@@ -53,8 +53,8 @@ def expected(name: DataSetName, data_dir: Path) -> Path:
     return base / version if version else base
 
 
-def host_fields(name: DataSetName, data_dir: Path) -> str:
-    """What there is in place of a data set that is not there, as the end of a sentence; nothing if there is nothing."""
+def alternatives(name: DataSetName, data_dir: Path) -> str:
+    """Return, for a data set that is not on disk, which versions or configs of it are, as the end of a message; or ""."""
     base = _base(name, data_dir)
     if left := sorted(path.name for path in _folders(base) if path.name.startswith(INCOMPLETE)):
         return f"; its preparation was interrupted, which left {base / left[0]} behind: prepare it again"
@@ -70,10 +70,10 @@ def host_fields(name: DataSetName, data_dir: Path) -> str:
 
 
 def require_whole(folder: Path, name: DataSetName) -> None:
-    """Refuse a folder that holds half of a data set.
+    """Raise if a folder holds only a part of a data set.
 
     Raises:
-        FileNotFoundError: One of the two files that describe it is missing.
+        FileNotFoundError: One of the two files that describe the data set is missing.
     """
     for file, why in ((INFO, "its preparation was interrupted"), (FEATURES, "TFDS prepared it before its version 4.0")):
         if not (folder / file).is_file():
@@ -95,7 +95,7 @@ def _find(name: DataSetName, data_dir: Path) -> Path | None:
 
 
 def _base(name: DataSetName, data_dir: Path) -> Path:
-    """The folder of all versions; a data set in camel case is sought as it is written, and then as TFDS writes it."""
+    """Return the folder of all versions; a name in camel case is looked for as it is written, then as TFDS writes it."""
     base = data_dir / name.name
     if not base.is_dir():
         base = data_dir / tensorflow_datasets().core.naming.camelcase_to_snakecase(name.name)
@@ -103,7 +103,7 @@ def _base(name: DataSetName, data_dir: Path) -> Path:
 
 
 def _default_config(name: DataSetName, base: Path) -> str:
-    """The config that is meant where none is named; empty if there are none."""
+    """Return the config that a name without a config stands for; "" if the data set has no configs."""
     configs = sorted(path.name for path in _folders(base) if _versions(path))
     if not configs:
         return ""
@@ -124,7 +124,7 @@ def _default_config(name: DataSetName, base: Path) -> str:
 
 
 def _versions(folder: Path) -> list[Any]:
-    """TFDS's ``Version`` of each folder below that is named by one, the newest last."""
+    """Return TFDS's ``Version`` of each folder below whose name is a version, the newest last."""
     versions: list[Any] = tensorflow_datasets().core.utils.version.list_all_versions(folder)
     return versions
 
@@ -134,13 +134,13 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 
 def _require_same(name: DataSetName, folder: Path) -> None:
-    """Refuse a data_dir that is the folder of another data set than the one that was asked for."""
+    """Raise ``ValueError`` if a data_dir is itself the folder of another data set than the named one."""
     info = json.loads((folder / INFO).read_text(encoding="utf-8"))
     held = DataSetName(info.get("name", ""), info.get("configName"), info.get("version"))
-    asked = tensorflow_datasets().core.naming.camelcase_to_snakecase(name.name)
+    snake_case = tensorflow_datasets().core.naming.camelcase_to_snakecase(name.name)
     version = tensorflow_datasets().core.Version(held.version or "0.0.0")
     if (
-        held.name not in (name.name, asked)
+        held.name not in (name.name, snake_case)
         or name.config not in (None, held.config)
         or not (name.version is None or version.match(name.version))
     ):

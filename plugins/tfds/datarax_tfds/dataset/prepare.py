@@ -1,4 +1,4 @@
-"""Preparing a data set that is not on disk: by TFDS, or from Google's bucket; one process at a time."""
+"""Preparation of a data set that is not on disk: by TFDS, or by download from Google's bucket; one process at a time."""
 
 import fcntl
 import importlib.util
@@ -26,22 +26,22 @@ _log = logging.getLogger(__name__)
 
 
 def prepare(config: TFDSConfigBase, name: DataSetName, data_dir: Path, hint: str) -> Path:
-    """The folder of a data set that was not on disk, prepared there. Processes that ask at the same time wait for one.
+    """Prepare a data set that is not on disk, and return its folder. Of several processes, one prepares and the others wait.
 
-    ArrayRecord files are written, which takes TensorFlow only where images are encoded, unless only TensorFlow decodes a field,
-    or ``backend``, or ``file_format`` of ``download_and_prepare_kwargs``, asks for others.
+    TFDS writes ArrayRecord files, for which it needs TensorFlow only to encode images. It writes other files if only TensorFlow
+    decodes a field, or if ``backend``, or ``file_format`` in ``download_and_prepare_kwargs``, names another format.
 
     Args:
-        config: What is asked for.
-        name: Its name, in parts.
-        data_dir: Where data sets lie.
-        hint: What there is in its place, for messages.
+        config: Config of the source.
+        name: Name of the data set.
+        data_dir: Folder that holds data sets.
+        hint: Similar data sets that are on disk, as the end of a message.
 
     Raises:
-        ValueError: TFDS knows no such data set, config, version or field, or ``beam_num_workers`` is of no use.
-        FileNotFoundError: So, and there is no ``data_dir`` either.
-        TensorFlowMissing: Only TensorFlow writes it, and it is not installed.
-        ImportError: It takes Beam, which is not installed.
+        ValueError: TFDS knows no such data set, config, version or field, or ``beam_num_workers`` would have no effect.
+        FileNotFoundError: TFDS knows no such data set, and ``data_dir`` does not exist either.
+        TensorFlowMissing: Only TensorFlow can write the data set, and it is not installed.
+        ImportError: TFDS prepares the data set by Beam, which is not installed.
     """
     builder_type = builder_class(name.name)
     if builder_type is None:
@@ -50,13 +50,15 @@ def prepare(config: TFDSConfigBase, name: DataSetName, data_dir: Path, hint: str
         if not data_dir.exists():
             raise FileNotFoundError(f"no such folder: {data_dir}; {message}")
         raise ValueError(message)
-    with _alone(data_dir / builder_type.name):
+    with _locked(data_dir / builder_type.name):
         if (folder := find(name, [data_dir])) is not None:
-            return folder  # another process has prepared it
+            return folder  # another process has prepared it meanwhile
         builder = _builder(builder_type, name, data_dir)
         folder = Path(builder.data_dir)
         info = builder.info
-        served_fields(config, info.features, info.supervised_keys, info.full_name)  # before what may take hours
+        served_fields(
+            config, info.features, info.supervised_keys, info.full_name
+        )  # refuse before hours of work
         _log.info("data set %s is not in %s; preparing it there", info.full_name, data_dir)
         if not (config.try_gcs and _fetched(info.full_name, folder)):
             _generate(config, builder)
@@ -72,12 +74,12 @@ def _builder(builder_type: Any, name: DataSetName, data_dir: Path) -> Any:
         )
     try:
         return builder_type(data_dir=data_dir, config=name.config, version=name.version)
-    except AssertionError as cause:  # as TFDS tells that there is no such version
+    except AssertionError as cause:  # TFDS raises it for an unknown version
         raise ValueError(f"data set {str(name)!r} cannot be prepared: {cause}") from cause
 
 
 def _fetched(full_name: str, folder: Path) -> bool:
-    """Whether the folder was filled from the bucket; it is there in whole or not at all."""
+    """Download the data set from the bucket, and return whether the bucket has it. The folder appears whole or not at all."""
     from .bucket import fetch  # noqa: PLC0415 - requests takes 0.1 s to import
 
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +87,7 @@ def _fetched(full_name: str, folder: Path) -> bool:
     try:
         if not fetch(full_name, partial):
             return False
-        partial.chmod(0o755)  # mkdtemp's are for their owner alone
+        partial.chmod(0o755)  # mkdtemp makes folders that only their owner can read
         partial.rename(folder)
         return True
     finally:
@@ -111,7 +113,7 @@ def _generate(config: TFDSConfigBase, builder: Any) -> None:
 
 
 def _format_for(backend: Backend, features: Any) -> str:
-    """What the backend reads; where it is not said, ArrayRecord, unless only TensorFlow decodes what is in it."""
+    """Return the format that the backend reads; for ``auto`` ArrayRecord, unless only TensorFlow decodes a field."""
     if backend != "auto":
         return "array_record" if backend == "array_record" else "tfrecord"
     try:
@@ -122,7 +124,7 @@ def _format_for(backend: Backend, features: Any) -> str:
 
 
 def _is_without(module: str, failed: Exception) -> bool:
-    """Whether a module is what was missing; TFDS wraps the error in one that says which feature was encoded."""
+    """Return whether the preparation failed for want of a module; TFDS wraps that error in one of its own."""
     return f"No module named '{module}'" in str(failed) and importlib.util.find_spec(module) is None
 
 
@@ -131,7 +133,7 @@ def _beam_missing(full_name: str) -> ImportError:
 
 
 def _beam_options(workers: int | None, builder: Any) -> dict[str, Any]:
-    """The part of a ``DownloadConfig`` that asks for so many workers, under the names by which Beam's runners know it."""
+    """Return the fields of a ``DownloadConfig`` that set the number of workers, by the names that Beam's runners know."""
     full_name = builder.info.full_name
     if not _uses_beam(type(builder)):
         if workers is None:
@@ -143,7 +145,7 @@ def _beam_options(workers: int | None, builder: Any) -> dict[str, Any]:
         return {}
     if importlib.util.find_spec("apache_beam") is None:
         raise _beam_missing(full_name)
-    from apache_beam.options.pipeline_options import PipelineOptions  # noqa: PLC0415 - seconds, for those who want it
+    from apache_beam.options.pipeline_options import PipelineOptions  # noqa: PLC0415 - takes seconds; only this option needs it
 
     mode = "in_memory" if workers == 1 else "multi_processing"
     return {
@@ -152,10 +154,10 @@ def _beam_options(workers: int | None, builder: Any) -> dict[str, Any]:
 
 
 def _uses_beam(builder_type: Any) -> bool:
-    """Whether a builder generates by Beam: it derives from TFDS's class that does, or a function of it names Beam."""
-    own = (kind for kind in builder_type.__mro__ if not kind.__module__.startswith("tensorflow_datasets.core."))
-    code = (value.__code__ for kind in own for value in vars(kind).values() if hasattr(value, "__code__"))
-    return "BeamBasedBuilder" in {kind.__name__ for kind in builder_type.__mro__} or any(map(_names_beam, code))
+    """Return whether a builder generates by Beam: it derives from TFDS's Beam builder, or code of its own refers to Beam."""
+    own = (cls for cls in builder_type.__mro__ if not cls.__module__.startswith("tensorflow_datasets.core."))
+    code = (value.__code__ for cls in own for value in vars(cls).values() if hasattr(value, "__code__"))
+    return "BeamBasedBuilder" in {cls.__name__ for cls in builder_type.__mro__} or any(map(_names_beam, code))
 
 
 def _names_beam(code: CodeType) -> bool:
@@ -165,15 +167,15 @@ def _names_beam(code: CodeType) -> bool:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """While no other process of this machine, and of others where the file system tells them, is in here with ``folder``."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a lock of a folder against other processes; of other machines too, if the file system supports it."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as cause:  # some network file systems lock no folders
+        except OSError as cause:  # some network file systems cannot lock folders
             _log.info("cannot lock %s: %s", folder, cause)
         yield
     finally:
-        os.close(handle)  # which lets go of the lock
+        os.close(handle)  # releases the lock

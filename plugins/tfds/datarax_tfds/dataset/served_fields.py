@@ -1,4 +1,4 @@
-"""Which fields of a data set are served, and by which names."""
+"""Names of the fields that a source serves."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -7,19 +7,25 @@ from datarax_tfds.backends import tensorflow_datasets
 from datarax_tfds.config import TFDSConfigBase
 
 SUPERVISED: Final = ("image", "label")
-"""The names by which an (input, target) pair is served."""
+"""The names under which an (input, target) pair is served."""
 
 
 def served_fields(
     config: TFDSConfigBase, features: Any, supervised_keys: Any, full_name: str
 ) -> tuple[tuple[str, str], ...]:
-    """The name by which each field is served, and its name in the data set.
+    """Return, for each field that is served, the name under which it is served, and its name in the data set.
+
+    Args:
+        config: Config of the source.
+        features: Features of the data set.
+        supervised_keys: The (input, target) pair of the data set; None if it has none.
+        full_name: Name of the data set, for messages.
 
     Raises:
-        ValueError: A key is unknown, or none is left; the data set has no fields, or no (input, target) pair.
+        ValueError: A key is unknown, or no field is left; the data set has no named fields, or no (input, target) pair.
     """
     if not isinstance(features, tensorflow_datasets().features.FeaturesDict):
-        raise ValueError(  # noqa: TRY004 - it is the data set that has another type
+        raise ValueError(  # noqa: TRY004 - the argument is fine, the data set cannot be served
             f"the records of {full_name} are of {type(features).__name__}, without names for their fields; only data sets "
             "whose features are a FeaturesDict are served"
         )
