@@ -56,9 +56,7 @@ def prepare(config: TFDSConfigBase, name: DataSetName, data_dir: Path, hint: str
         builder = _builder(builder_type, name, data_dir)
         folder = Path(builder.data_dir)
         info = builder.info
-        served_fields(
-            config, info.features, info.supervised_keys, info.full_name
-        )  # refuse before hours of work
+        served_fields(config, info.features, info.supervised_keys, info.full_name)  # refuse before hours of work
         _log.info("data set %s is not in %s; preparing it there", info.full_name, data_dir)
         if not (config.try_gcs and _fetched(info.full_name, folder)):
             _generate(config, builder)
