@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from os import PathLike
-from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import jax
@@ -14,7 +13,7 @@ from datarax_core.errors import ConfigError
 from datarax_core.order import Order, record_numbers
 from datarax_core.records import Batch, ElementSpec
 from datarax_core.registry import Decoder
-from datarax_core.sources import DataSourceModule, LocalFilesOnlyMixin, Verified, Written
+from datarax_core.sources import DataSourceModule, HostState, LocalFilesOnlyMixin, Verified, Written
 
 from .config import DEFAULT_SEED, ArrayRecordSourceConfig
 from .decoders import RECORD_FIELD, RawDecoder
@@ -65,7 +64,7 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         super().__init__(config, rngs=rngs, name=name)
         self.set_random_order(config.shuffle or config.shuffle_files)
         self._opened = open_file_set(config, paths, self.title)
-        self._loop = _Loop()
+        self._loop = _LoopState()
 
     @classmethod
     def from_config(cls, config: SourceConfig, build: Callable[[SourceConfig], DataSourceModule]) -> Self:
@@ -114,6 +113,11 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
             RecordError: The first one cannot be read or decoded.
         """
         return self._opened.records.spec(self)
+
+    @property
+    def order_seed(self) -> int | None:
+        """The config's ``seed``, which selects another shuffle than the random streams alone do; None for its default."""
+        return None if self.config.seed == DEFAULT_SEED else self.config.seed
 
     # -- records --------------------------------------------------------------------------------------------------------
 
@@ -187,19 +191,17 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
     @property
     def current_index(self) -> int:
         """How many records of the current epoch were served."""
-        return self.cursor.position % self.total_records if self.total_records else 0
+        return self.index
 
     @property
     def current_epoch(self) -> int:
         """How many epochs were served in full."""
-        return self.cursor.position // self.total_records if self.total_records else 0
+        return self.epoch
 
     @property
     def prefetch_cache(self) -> dict[int, Any]:
         """The elements that a loop has read ahead, by their position in the stream."""
-        return {
-            position: element for position, element in self._block.held().items() if position >= self.cursor.position
-        }
+        return self.elements_read_ahead()
 
     @property
     def shuffled_indices(self) -> np.ndarray | None:
@@ -249,14 +251,6 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         """Close all files; the next read opens them again."""
         self._opened.records.files.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     # -- inside ---------------------------------------------------------------------------------------------------------
 
     def constructor_data(self) -> tuple[Any, ...]:
@@ -288,18 +282,8 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
     def _require_records(self) -> None:
         self._opened.records.require_records(self)
 
-    def _drawn_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
-        if self.config.seed == DEFAULT_SEED or rngs is None:
-            return super()._drawn_key(rngs)
-        key = jax.random.fold_in(rngs[self.stream_name or "default"](), self.config.seed)
-        return super()._drawn_key(nnx.Rngs(key))
 
-    def _renew_host_state(self) -> None:
-        super()._renew_host_state()
-        self._loop = _Loop()
-
-
-class _Loop:
-    """Whether a loop was begun; outside of the graph, so that ``nnx.jit`` need not compile anew for it."""
+class _LoopState(HostState):
+    """Whether a loop over the source was begun since it was built or reset."""
 
     has_begun = False

@@ -4,7 +4,6 @@ import functools
 import re
 from typing import Annotated, Any, Final, TypeAlias
 
-import jax.numpy as jnp  # and NumPy knows the names bfloat16, float8_e4m3fn, int4 and their like
 import numpy as np
 from pydantic import BeforeValidator
 
@@ -87,15 +86,6 @@ def invalid_byte(column: AnyArray) -> str:
     raw = column.view(np.uint8)
     highest = int(raw.max())
     return f"a byte of it is {highest}, which is no {column.dtype}" if highest >> bits else ""
-
-
-@functools.cache
-def limits(dtype: np.dtype[Any]) -> tuple[int, int]:
-    """The least and the greatest value of an integer dtype, or of bool."""
-    if dtype == np.bool_:
-        return 0, 1
-    info: Any = jnp.iinfo(dtype)  # type: ignore[no-untyped-call]  # its stubs leave the types out
-    return int(info.min), int(info.max)
 
 
 @functools.cache

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from datarax_core.records import Batch, ElementSpec, nested_fields
+from datarax_core.records import Batch, ElementSpec, limits, nested_fields
 from datarax_core.registry import Decoder
 
-from .dtypes import NUMBERS, AnyArray, DTypeName, dtype_rules, is_number, limits, little_endian
+from .dtypes import NUMBERS, AnyArray, DTypeName, dtype_rules, is_number, little_endian
 from .example_rows import columns, features_of
 from .example_values import Wanted
 from .example_wire import BYTES, FLOATS, INTEGERS, Payload, record_of, varint, written

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple, TypeAlias
 import jax.numpy as jnp
 import numpy as np
 
-from datarax_core.records import aligned_empty
+from datarax_core.records import aligned_empty, limits
 
-from .dtypes import AnyArray, invalid_byte, limits
+from .dtypes import AnyArray, invalid_byte
 from .example_wire import BYTES, FLOATS, LISTS, Payload
 
 Rows: TypeAlias = "slice | list[int] | AnyArray"
