@@ -4,26 +4,26 @@
 
     DataraxError
     ├── PluginError                    a plugin cannot be used; ``kind``, such as "source", and ``name`` say which
-    │   ├── PluginNotFoundError        nothing installed provides it
+    │   ├── PluginNotFoundError        no installed distribution provides it
     │   ├── PluginDisabledError        installed, but switched off in this process
     │   ├── PluginConflictError        several distributions provide it; none is picked
-    │   ├── PluginIncompatibleError    it was written for another datarax-core
+    │   ├── PluginIncompatibleError    it requires another datarax-core than the installed one
     │   ├── PluginLoadError            its code failed to import; ``__cause__`` says why
-    │   └── PluginContractError        its code imported, but is not what it is named as
-    ├── ConfigError                    a config cannot be read, or is invalid; every problem with its place  (ValueError)
+    │   └── PluginContractError        its code imported, but is no valid source, stage, decoder or hook plugin
+    ├── ConfigError                    a config cannot be read, or is invalid; lists every problem and its place (ValueError)
     ├── DataFileError                  a file of records is damaged, foreign, or changed while it was read       (ValueError)
-    ├── RecordError                    one record cannot be read or decoded; says which, in which file           (ValueError)
-    ├── SpecError                      records differ from the element spec, or cannot be batched            (ValueError)
-    │   └── StageError                 a stage cannot work on the records where it stands; says which option (ValueError)
-    ├── NarrowingError                 a 64-bit value does not fit the 32 bits that a device keeps           (ValueError)
-    ├── StateError                     a saved state belongs to another stream; all that differs is named    (ValueError)
-    └── WorkerError                    a worker process ended while records were read in it; it can be started again
+    ├── RecordError                    one record cannot be read or decoded; names record and file               (ValueError)
+    ├── SpecError                      records differ from the element spec, or cannot be batched                (ValueError)
+    │   └── StageError                 a stage cannot work on the records that reach it; names its option        (ValueError)
+    ├── NarrowingError                 a 64-bit value does not fit the 32 bits that a device keeps               (ValueError)
+    ├── StateError                     a saved state belongs to another stream; names all that differs           (ValueError)
+    └── WorkerError                    a worker process ended while it read records; the next batch starts new ones
 
 A plugin that cannot be used is left out with a `PluginWarning`, as long as nobody asks for it by name.
 
-Each class is one thing that a reader can act on, and each message says what to do next. None of them is a ``KeyError``:
-code that looks something up under ``except KeyError`` must never swallow one. A plain mistake in a call (a batch size of
-0, a string where arrays belong) is a plain ``ValueError`` or ``TypeError``.
+Each class stands for one mistake that its reader can act on, and each message says what to do next. No class is a
+``KeyError``, so that ``except KeyError`` around a look-up never swallows one. A plain mistake in a call (a batch size of 0, a
+string in place of arrays) is a plain ``ValueError`` or ``TypeError``.
 """
 
 import difflib
@@ -34,9 +34,10 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What is wrong with a config, and where: ``train.yaml:7: source.sources[1].paths: this field is required``.
+    """A mistake in a config, with its place: ``train.yaml:7: source.sources[1].paths: this field is required``.
 
-    ``file`` is empty for what is in no file, ``line`` None where it is not known, and ``place`` empty for the file as a whole.
+    ``file`` is empty for a config that is in no file, ``line`` None if it is unknown, and ``place`` empty for a problem with
+    the whole file.
     """
 
     message: str
@@ -55,7 +56,7 @@ class DataraxError(Exception):
 
 
 class PluginError(DataraxError):
-    """A plugin cannot be used. ``kind`` says what it is, such as "source" or "hook plugin", and ``name`` its name."""
+    """A plugin cannot be used. ``kind`` is the noun for it, such as "source" or "hook plugin", and ``name`` its name."""
 
     def __init__(self, kind: str, name: str, message: str) -> None:
         super().__init__(message)
@@ -79,7 +80,7 @@ class PluginConflictError(PluginError):
 
 
 class PluginIncompatibleError(PluginError):
-    """What provides the name was written for another datarax-core."""
+    """The distribution that provides the name requires another datarax-core than the installed one."""
 
 
 class PluginLoadError(PluginError):
@@ -87,17 +88,17 @@ class PluginLoadError(PluginError):
 
 
 class PluginContractError(PluginError):
-    """The plugin's code imported, but is not what it is named as."""
+    """The plugin's code imported, but is no valid source, stage, decoder or hook plugin; the message says what to write."""
 
 
 class ConfigError(DataraxError, ValueError):
-    """A config cannot be read or is invalid. The message lists every problem with its place; ``problems`` has them apart."""
+    """A config cannot be read or is invalid. The message lists every problem with its place; ``problems`` holds them."""
 
     problems: tuple[Problem, ...] = ()
 
     @classmethod
     def of(cls, problems: Iterable[Problem]) -> Self:
-        """The error that lists these, one a line."""
+        """Return the error that lists these problems, one per line."""
         listed = tuple(problems)
         error = cls("\n".join(map(str, listed)))
         error.problems = listed
@@ -105,7 +106,7 @@ class ConfigError(DataraxError, ValueError):
 
 
 class DataFileError(DataraxError, ValueError):
-    """A file of records is damaged, truncated, of another format, or was changed while it was read. ``path`` is its path."""
+    """A file of records is damaged, truncated, of another format, or was changed while it was read; ``path`` names it."""
 
     def __init__(self, path: str, message: str) -> None:
         super().__init__(message)
@@ -118,8 +119,8 @@ class DataFileError(DataraxError, ValueError):
 class RecordError(DataraxError, ValueError):
     """One record cannot be read or decoded.
 
-    ``record`` is its record index in the source, ``path`` its file and ``row`` its number there, if it has one. The cause is
-    chained, and ``reason`` says it in words.
+    ``record`` is its record index in the source, ``path`` its file and ``row`` its number in that file, if it has them.
+    ``reason`` describes the cause, which is chained.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class SpecError(DataraxError, ValueError):
 
 
 class StageError(SpecError):
-    """A stage cannot work on the records where it stands. ``option`` is which of its options is at fault, as a location."""
+    """A stage cannot work on the records that reach it. ``option`` is the location of its wrong option, such as ("field",)."""
 
     def __init__(self, message: str, option: tuple[int | str, ...] = ()) -> None:
         super().__init__(message)
@@ -157,17 +158,18 @@ class WorkerError(DataraxError):
 
 
 class PluginWarning(UserWarning):
-    """A plugin was left out, or is used by a name of old; the message says which, why, and what to do.
+    """A plugin was left out, or is used by an alias; the message says which plugin, why, and what to do.
 
-    ``DATARAX_STRICT_PLUGINS=1`` makes an error of the first. The second goes away when the config says the new name.
+    ``DATARAX_STRICT_PLUGINS=1`` makes an error of a plugin that is left out. The new name in the config ends the other warning.
     """
 
 
 def _again(cls: type[RecordError], message: str, fields: dict[str, Any]) -> RecordError:
+    """Return a RecordError from the parts that its pickle holds."""
     return cls(message, **fields)
 
 
 def did_you_mean(name: str, known: Iterable[str], *, count: int = 1) -> str:
-    """``; did you mean 'train'?``, or nothing if no known name is close: for the middle or the end of a message."""
+    """Return ``; did you mean 'train'?`` for messages; an empty text if no known name is close."""
     close = difflib.get_close_matches(name, list(known), n=count)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

@@ -1,7 +1,7 @@
 """Registries: the sources, stages and decoders that a config can name, the pipeline config and its JSON Schema.
 
-Names are imported when they are first used, since listing what is installed loads neither pydantic, pluggy nor JAX. Imports
-`extensions`, `config` and, when a class is checked, `sources`.
+Names are imported when they are first used, since listing the installed plugins loads neither pydantic, pluggy nor JAX.
+Imports `extensions`, `config` and, when a class is checked, `sources`.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Decoders: how the bytes of a record become arrays. Each is a small immutable config with a method, found by name."""
+"""Decoders, which turn the bytes of records into arrays: small immutable configs with methods, found by name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -28,69 +28,71 @@ _FIRST_PARTY: Final = dict.fromkeys(("array", "example", "msgpack", "npz", "raw"
 
 
 class Decoder(FrozenConfig):
-    """How the bytes of a record become arrays, and arrays the bytes of a record.
+    """Base of decoders, which turn the bytes of records into arrays, and arrays into bytes.
 
-    It is its own config: fields that are validated, and nothing besides, so that it compares, pickles and goes to JSON as it
-    is. An author gives ``type`` its registered name as default and writes `decode_record`, or `decode` where many
-    records are decoded at once; `element_spec` if the fields tell it; `encode`, and `for_spec` if there are fields, if it
-    can write.
+    A decoder is its own config: it holds validated fields and nothing else, so that it compares, pickles and goes to JSON. A
+    subclass gives ``type`` its registered name as default and defines:
 
-    Bytes that are no such record raise a ``ValueError`` that says what is expected and what was found, field by field;
-    whoever reads knows the record and its file, and adds them.
+    - `decode_record`, or `decode` to decode many records at once;
+    - `element_spec`, if the spec follows from the fields;
+    - `encode` if it can write, and then also `for_spec` if it has fields.
+
+    Bytes of another format raise a ``ValueError`` that says for each field what is expected and what was found. The reader
+    that called the decoder adds the record and its file.
     """
 
     type: Name = Field(description="The registered name of the decoder.")
 
     def element_spec(self) -> "ElementSpec | None":
-        """What one record looks like, if the fields of the decoder tell; None if only a record can."""
+        """Return the spec of one record, if it follows from the decoder's fields; None if only a record shows it."""
         return None
 
     def spec_from(self, record: bytes) -> "ElementSpec":
-        """What one record looks like, as this one does; asked for where `element_spec` cannot tell."""
+        """Return the spec of one record, taken from this record; called if `element_spec` returns None."""
         from datarax_core.records.elements import element_spec_of  # noqa: PLC0415 - configs load no JAX
 
         return element_spec_of(self.decode_record(record), "the record")
 
     def decode_record(self, record: bytes) -> Any:
-        """One record, as a pytree of values of which NumPy makes arrays."""
+        """Return one record as a pytree of values that NumPy converts to arrays."""
         raise NotImplementedError(
             f"{type(self).__name__} defines neither decode_record() nor decode(); write one of them"
         )
 
     def decode(self, records: "Sequence[bytes]", spec: "ElementSpec") -> "Batch":
-        """The records as a batch of NumPy arrays that ``spec`` describes, rows in their order.
+        """Return the records as a batch of NumPy arrays that match ``spec``, rows in the order of the records.
 
         Args:
-            records: At least one.
-            spec: `element_spec`, or where that is None, what `spec_from` said of the first record of all.
+            records: Their bytes; at least one record.
+            spec: The result of `element_spec`, or if that is None, of `spec_from` for the first record of the source.
 
         Raises:
-            ValueError: One of them is no such record, or not as ``spec`` says.
+            ValueError: A record cannot be decoded, or does not match ``spec``.
         """
         return stack_values([self.decode_record(record) for record in records], spec)
 
     def encode(self, batch: "Batch") -> list[bytes]:
-        """The bytes of each record of a batch, such that `decode` gives the batch again."""
+        """Return the bytes of each record of a batch, from which `decode` returns the same batch."""
         raise NotImplementedError(f"the decoder {self.type!r} only reads: it does not define encode()")
 
     @classmethod
-    def for_spec(cls, spec: "ElementSpec") -> Self:  # noqa: ARG003 - what a subclass needs
-        """The decoder of this class that reads and writes records like ``spec``.
+    def for_spec(cls, spec: "ElementSpec") -> Self:  # noqa: ARG003 - for subclasses
+        """Return the decoder of this class that reads and writes records of ``spec``.
 
         Raises:
-            ValueError: There is none; says which field it cannot hold.
+            ValueError: This format cannot hold such records; names the field.
         """
         return cls()  # type: ignore[call-arg]  # a subclass gives `type` its default
 
 
 class FunctionDecoder(Decoder):
-    """A function from the bytes of one record to a pytree of values; for Python, since a config file names no code."""
+    """Decoder that calls a function with the bytes of each record; for Python only, since a config file names no code."""
 
     type: Literal["function"] = "function"
-    function: Callable[[bytes], Any] = Field(description="From the bytes of a record to its values.")
+    function: Callable[[bytes], Any] = Field(description="Returns the values of a record, given its bytes.")
 
     def decode_record(self, record: bytes) -> Any:
-        """What the function gives."""
+        """Return the result of the function."""
         return self.function(record)
 
     @field_serializer("function")
@@ -116,11 +118,12 @@ class DecoderRegistry(PluginRegistry[type[Decoder]]):
 
 @cache
 def default_decoders() -> DecoderRegistry:
-    """The decoders that are installed, looked up once in a process."""
+    """Return the registry of the installed decoders, read once in a process."""
     return DecoderRegistry.from_environment()
 
 
 def _decoder(value: Any, info: ValidationInfo) -> Any:
+    """Return the decoder that the value of a config field stands for."""
     if isinstance(value, str):
         value = {"type": value}
     if callable(value) and not isinstance(value, Decoder):
@@ -136,7 +139,7 @@ def _decoder(value: Any, info: ValidationInfo) -> Any:
 AnyDecoder = Annotated[
     SerializeAsAny[InstanceOf[Decoder]], BeforeValidator(_decoder), WithJsonSchema(plugin_schema("decoder"))
 ]
-"""A field that takes any installed decoder: as it is, by name, as a mapping with its ``type``, or a function of Python's."""
+"""Type of a config field for any decoder: a `Decoder`, its name, a mapping with its ``type``, or a Python function."""
 
 
 def stack_values(values: "Sequence[Any]", spec: "ElementSpec") -> "Batch":
@@ -149,5 +152,5 @@ def stack_values(values: "Sequence[Any]", spec: "ElementSpec") -> "Batch":
     return batch_of(values, spec, _the_record)
 
 
-def _the_record(row: int) -> str:  # noqa: ARG001 - whoever reads knows which, and says so
+def _the_record(row: int) -> str:  # noqa: ARG001 - the reader adds which record it is
     return "the record"

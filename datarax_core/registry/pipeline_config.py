@@ -1,4 +1,4 @@
-"""The config of a pipeline: read from a file or a mapping, and described as JSON Schema."""
+"""Config of a pipeline, read from a file or a mapping, and described as JSON Schema."""
 
 import os
 from collections.abc import Mapping
@@ -40,16 +40,17 @@ from .stages import AnyStage, StageRegistry, default_stages
 
 
 def _source(value: Any, info: ValidationInfo) -> SourceConfig:
+    """Return the source config that the value of a config field stands for."""
     registry = (info.context or {}).get("registry") or default_registry()
     return plugin_config(value, info, base=SourceConfig, look_up=registry.config_type, word="source", example="memory")
 
 
 AnySource = Annotated[SerializeAsAny[SourceConfig], PlainValidator(_source), WithJsonSchema(plugin_schema("source"))]
-"""A field that takes any installed source, as a config or as a mapping with its ``type``; mixtures nest with it."""
+"""Type of a config field for any source: a `SourceConfig`, or a mapping with its ``type``. Mixtures nest sources with it."""
 
 
 class PipelineConfig(FrozenConfig):
-    """A source, how its records become batches, and what is made of those."""
+    """A source, the rule by which its records become batches, and the stages that transform the batches."""
 
     source: AnySource = Field(description="Where the records come from.")
     batch_size: Count = Field(description="Records in a batch.")
@@ -76,7 +77,7 @@ class PipelineConfig(FrozenConfig):
         return value
 
     def problem(self, place: tuple[int | str, ...], message: str) -> Problem:
-        """A problem with the value at ``place``, such as ``("stages", 1, "field")``, with the line of its file."""
+        """Return a problem with the value at ``place``, such as ``("stages", 1, "field")``, with the line of its file."""
         return self._origin.problem(place, message)
 
 
@@ -85,22 +86,22 @@ def parse_config(
     *,
     registry: SourceRegistry | None = None,
     stage_registry: StageRegistry | None = None,
-    decoder_registry: "DecoderRegistry | None" = None,
+    decoder_registry: DecoderRegistry | None = None,
     base: str | os.PathLike[str] | None = None,
     origin: str | Origin = "config",
 ) -> PipelineConfig:
-    """The pipeline config that a mapping describes.
+    """Return the pipeline config that a mapping describes.
 
     Args:
         mapping: Fields of `PipelineConfig`; ``source`` is a mapping with a ``type``, or a config.
         registry: Where names of sources are looked up; by default in what is installed.
-        stage_registry: Where names of stages are looked up; likewise.
-        decoder_registry: Where names of decoders are looked up; likewise.
+        stage_registry: Where names of stages are looked up; by default in what is installed.
+        decoder_registry: Where names of decoders are looked up; by default in what is installed.
         base: The folder that relative paths are relative to; None leaves them as they are.
         origin: What messages call the mapping, such as the name of its file.
 
     Raises:
-        ConfigError: Every problem, one a line, with its place: ``train.yaml:7: source.sources[1].paths: ...``.
+        ConfigError: Lists every problem, one per line, with its place: ``train.yaml:7: source.sources[1].paths: ...``.
     """
     origin = Origin(origin) if isinstance(origin, str) else origin
     if not isinstance(mapping, Mapping):
@@ -123,12 +124,12 @@ def load_config(
     registry: SourceRegistry | None = None,
     *,
     stage_registry: StageRegistry | None = None,
-    decoder_registry: "DecoderRegistry | None" = None,
+    decoder_registry: DecoderRegistry | None = None,
 ) -> PipelineConfig:
-    """The pipeline config in a ``.yaml``, ``.toml`` or ``.json`` file; relative paths in it are relative to its folder.
+    """Return the pipeline config in a ``.yaml``, ``.toml`` or ``.json`` file; its relative paths are relative to its folder.
 
     Raises:
-        ConfigError: The file cannot be read, or is invalid; every problem with its line and place.
+        ConfigError: The file cannot be read, or is invalid; lists every problem with its line and place.
         TypeError: ``path`` is no path.
     """
     if not isinstance(path, str | os.PathLike):
@@ -149,7 +150,7 @@ def load_config(
 def pipeline_schema(
     sources: SourceRegistry, stages: StageRegistry | None = None, decoders: DecoderRegistry | None = None
 ) -> tuple[dict[str, Any], list[str]]:
-    """(the schema, why plugins are left out of it); what is installed stands in for registries that are not given."""
+    """Return (JSON Schema of pipeline configs, reasons why plugins are left out); missing registries are the installed ones."""
     stages = default_stages() if stages is None else stages
     decoders = default_decoders() if decoders is None else decoders
     sections = {

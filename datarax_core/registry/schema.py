@@ -1,13 +1,14 @@
-"""One JSON Schema (draft 2020-12) of everything that is installed, which agrees with what validation accepts.
+"""JSON Schema (draft 2020-12) of a config with all installed plugins; it agrees with validation.
 
-Where it can be said, it is: types, ranges, unknown fields, and which fields exclude or need each other (`schema_rules`). What
-JSON Schema cannot say, and only validation refuses:
+The schema holds types, ranges, unknown fields, and which fields exclude or need each other (`schema_rules`). Some configs that
+validation refuses are valid by the schema, because JSON Schema cannot express the check:
 
-- 4.0 where a whole number is asked for, which is the same number as 4 to JSON Schema;
-- how two values compare: a shard_id below num_workers, as many weights as sources, new names that differ;
-- what depends on the machine or the data: 64-bit dtypes, files, fields that records do not have;
-- what a third party checks in a validator of its own, and does not give as ``schema_rules``. Fields that are not strict, such
-  as ``count: int``, take "4" for 4, which the schema refuses.
+- 4.0 in place of an integer: to JSON Schema it is the same number as 4;
+- comparisons of two values: shard_id below num_workers, as many weights as sources, new names that differ;
+- conditions on the machine or the data: 64-bit dtypes, files, fields that records do not have;
+- checks in a validator of a third party, unless they are given as ``schema_rules``.
+
+The reverse holds for fields of third parties that are not strict: ``count: int`` takes "4" for 4, which the schema refuses.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,17 +21,22 @@ from datarax_core.config.base import PLUGIN_KEYWORD, FrozenConfig
 from datarax_core.errors import PluginDisabledError, PluginError
 from datarax_core.extensions.plugin_registry import PluginRegistry
 
-DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
+_DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 _NOTHING: Final[Mapping[str, Any]] = {"not": {}}
+"""Schema that no value matches."""
 
-_STRAY: Final = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+_LIMITS: Final = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
+"""JSON Schema's keywords for limits that pydantic leaves as it calls them itself."""
 
 _MAPS: Final = ("properties", "patternProperties", "$defs", "dependentSchemas")
+"""Keywords whose values are schemas by name."""
 
 _SCHEMAS: Final = ("items", "additionalProperties", "propertyNames", "contains", "not", "if", "then", "else")
+"""Keywords whose values are schemas."""
 
 _LISTS: Final = ("anyOf", "oneOf", "allOf", "prefixItems")
+"""Keywords whose values are lists of schemas."""
 
 
 class SchemaSection(NamedTuple):
@@ -56,11 +62,11 @@ def schema_of(config: type[FrozenConfig], sections: Mapping[str, SchemaSection])
                 own = registry.canonical_name(name)
                 schema = model_schema(config_of(own), f"{word}.{name}")
                 members[name] = schema if own == name else _alias(schema, own, name)
-            except PluginDisabledError:  # somebody wanted that
+            except PluginDisabledError:  # left out on purpose
                 continue
             except PluginError as broken:
                 notes.append(f"left out: {broken}")
-            # The boundary to code of others, whose fields may be of any kind.
+            # The boundary to third-party code, whose fields may have any type.
             except Exception as broken:  # noqa: BLE001
                 notes.append(f"left out: {word} {name!r}, whose fields make no JSON Schema: {broken}")
         for schema in members.values():
@@ -70,11 +76,11 @@ def schema_of(config: type[FrozenConfig], sections: Mapping[str, SchemaSection])
     top = model_schema(config, "pipeline")
     defs |= top.pop("$defs", {})
     top["properties"] = {"$schema": {"type": "string", "description": "For editors, in JSON."}, **top["properties"]}
-    return {"$schema": DRAFT, "title": "datarax pipeline config", **top, "$defs": dict(sorted(defs.items()))}, notes
+    return {"$schema": _DRAFT, "title": "datarax pipeline config", **top, "$defs": dict(sorted(defs.items()))}, notes
 
 
 def model_schema(model: type[FrozenConfig], name: str) -> dict[str, Any]:
-    """The schema of one config, in which others are references to ``name`` and theirs."""
+    """Return the schema of one config; configs nested in it are references, named ``name`` and their own name."""
     schema = model.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}", schema_generator=_Generator)
     inner = schema.pop("$defs", {})
     tidy: dict[str, Any] = _tidy(schema)
@@ -82,42 +88,42 @@ def model_schema(model: type[FrozenConfig], name: str) -> dict[str, Any]:
 
 
 def _alias(schema: dict[str, Any], own: str, name: str) -> dict[str, Any]:
-    """The schema of a config that is called ``own``, under a name of old."""
+    """Return the schema of a config that is called ``own``, under its alias ``name``."""
     old = {"const": name, "deprecated": True, "description": f"Now called {own!r}."}
     return {**schema, "description": f"Now called {own!r}.", "properties": {**schema["properties"], "type": old}}
 
 
 class _Generator(GenerateJsonSchema):
-    """pydantic's, for what a file can hold."""
+    """Generator of pydantic, adapted to the values that a file can hold."""
 
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - pydantic's
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
-        """Never: editors show the name."""
+        """Return False: editors show the field's name."""
         return False
 
     def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:  # noqa: ARG002
-        """As authors wrote it."""
+        """Return the schema in the order in which the author wrote the fields."""
         return value
 
     def callable_schema(self, schema: core_schema.CallableSchema) -> JsonSchemaValue:  # noqa: ARG002
-        """No file holds a function."""
+        """Return a schema that nothing matches: no file holds a function."""
         return dict(_NOTHING)
 
     def is_instance_schema(self, schema: core_schema.IsInstanceSchema) -> JsonSchemaValue:  # noqa: ARG002
-        """Nor an object of Python."""
+        """Return a schema that nothing matches: no file holds a Python object."""
         return dict(_NOTHING)
 
     def function_plain_schema(self, schema: core_schema.PlainValidatorFunctionSchema) -> JsonSchemaValue:  # noqa: ARG002
-        """What a function takes, only it can tell."""
+        """Return a schema that everything matches: the values that a function takes are not known."""
         return {}
 
     def set_schema(self, schema: core_schema.SetSchema) -> JsonSchemaValue:
-        """A list, in which an item may come twice."""
+        """Return the schema of a list in which an item may appear twice."""
         return _without_unique(super().set_schema(schema))
 
     def frozenset_schema(self, schema: core_schema.FrozenSetSchema) -> JsonSchemaValue:
-        """Likewise."""
+        """Return the schema of a list in which an item may appear twice."""
         return _without_unique(super().frozenset_schema(schema))
 
 
@@ -126,12 +132,12 @@ def _without_unique(schema: JsonSchemaValue) -> JsonSchemaValue:
 
 
 def _tidy(schema: Any) -> Any:
-    """The schema with plugins referred to, limits in JSON Schema's words, and choices that no file can make left out."""
+    """Return the schema with references to plugins, keywords of JSON Schema, and without choices that no file can make."""
     if not isinstance(schema, dict):
         return schema
     tidy = dict(_tidied(schema))
-    if (kind := tidy.pop(PLUGIN_KEYWORD, None)) is not None:
-        return {"$ref": f"#/$defs/{kind}", **{k: v for k, v in tidy.items() if k in ("description", "default")}}
+    if (word := tidy.pop(PLUGIN_KEYWORD, None)) is not None:
+        return {"$ref": f"#/$defs/{word}", **{k: v for k, v in tidy.items() if k in ("description", "default")}}
     if choices := [choice for choice in tidy.get("anyOf", ()) if choice != _NOTHING]:
         del tidy["anyOf"]
         return {**tidy, **(choices[0] if len(choices) == 1 else {"anyOf": choices})}
@@ -139,6 +145,7 @@ def _tidy(schema: Any) -> Any:
 
 
 def _tidied(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the entries of a schema, the schemas in them tidied; titles are left out."""
     for key, value in schema.items():
         if key in _MAPS:
             yield key, {name: _tidy(inner) for name, inner in value.items()}
@@ -147,11 +154,11 @@ def _tidied(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         elif key in _LISTS:
             yield key, [_tidy(inner) for inner in value]
         elif key != "title":
-            yield _STRAY.get(key, key), value
+            yield _LIMITS.get(key, key), value
 
 
 def _choice(word: str, members: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    """Any one of the plugins, told apart by ``type``; where a name alone stands for one, that too."""
+    """Return the schema of any one plugin, chosen by ``type``; for a decoder without required fields, its name suffices."""
     if not members:
         return {"description": f"No {word} is installed.", **_NOTHING}
     described = [{"const": n, "description": _short(schema)} for n, schema in members.items()]
@@ -172,4 +179,5 @@ def _choice(word: str, members: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _short(schema: Mapping[str, Any]) -> str:
+    """Return the first paragraph of a schema's description, on one line."""
     return " ".join(str(schema.get("description", "")).partition("\n\n")[0].split())

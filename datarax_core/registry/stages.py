@@ -1,4 +1,4 @@
-"""Stages by name: what is made of each batch, as a small immutable config that a file can name."""
+"""Stages, which transform batches in compiled code: small immutable configs with methods, found by name."""
 
 from collections.abc import Callable
 from functools import cache
@@ -21,35 +21,35 @@ _FIRST_PARTY: Final = dict.fromkeys(("cast", "one_hot", "rename", "rescale", "se
 
 
 class Stage(FrozenConfig):
-    """What is made of a batch: fields that are validated, and the method that does it.
+    """Base of stages, which transform batches: a config of validated fields, and the method `__call__`.
 
-    An author gives ``type`` its registered name as default, and writes `__call__`, which runs compiled and may be whatever
-    a pipeline takes as a stage: with ``stochastic: ClassVar = True`` it is called with a key for each record besides, and
-    with ``takes_record_indices: ClassVar = True`` with their indices. A stage with parameters or statistics writes `build`,
-    which makes the ``nnx.Module`` that is called in its place.
+    A subclass gives ``type`` its registered name as default and defines `__call__`, which runs in compiled code. With
+    ``stochastic: ClassVar = True`` it is also called with one key per record, and with
+    ``takes_record_indices: ClassVar = True`` with the record indices. A stage with parameters or statistics defines `build`,
+    which returns the ``nnx.Module`` that is called in its place.
 
-    Fields that no device has (text, bytes, objects) ride beside the batch and are not in what a stage is called with. A stage,
-    or what it builds, that has a method ``host_fields(fields) -> fields`` says what becomes of them: given a dict of them,
-    nested as the batch is, of arrays or of their specs, and gives the dict that the next stage is given.
+    Host fields, which have no device dtype (text, bytes, objects), are not in the batch that a stage is called with. A stage,
+    or the module that it builds, may define ``host_fields(fields) -> fields`` to change them: it takes a dict of the fields, nested
+    as the batch is, of arrays or of their specs, and returns the dict for the next stage.
     """
 
     type: Name = Field(description="The registered name of the stage.")
 
-    def build(self, spec: "ElementSpec", rngs: "nnx.Rngs") -> "Callable[..., Batch]":  # noqa: ARG002 - what a subclass needs
-        """What a pipeline runs; by default the stage itself. Called once, when the pipeline is built.
+    def build(self, spec: "ElementSpec", rngs: "nnx.Rngs") -> "Callable[..., Batch]":  # noqa: ARG002 - for subclasses
+        """Return the callable that a pipeline runs; by default the stage itself. Called once, when the pipeline is built.
 
         Args:
-            spec: What one record looks like where the stage stands, as a device has it, fields that ride beside the batch and
-                the mask of ``pad_last`` included.
-            rngs: Random streams of the stage's own, folded from those of the pipeline and its place.
+            spec: Spec of one record before this stage, with the dtypes of the device; host fields and the mask of ``pad_last``
+                are included.
+            rngs: Random streams of this stage, folded from the pipeline's streams and the stage's place.
 
         Raises:
-            ValueError: The stage cannot work on such records; see `datarax_core.stages.field_of` for a field it needs.
+            ValueError: The stage cannot work on such records. `datarax_core.stages.field_of` raises it for a missing field.
         """
         return self
 
     def __call__(self, batch: "Batch") -> "Batch":
-        """The batch that is made of one."""
+        """Return the transformed batch."""
         raise NotImplementedError(
             f"the stage {self.type!r} is run as what its build() makes; call that, or give it to a pipeline"
         )
@@ -73,14 +73,15 @@ class StageRegistry(PluginRegistry[type[Stage]]):
 
 @cache
 def default_stages() -> StageRegistry:
-    """The stages that are installed, looked up once in a process."""
+    """Return the registry of the installed stages, read once in a process."""
     return StageRegistry.from_environment()
 
 
 def _stage(value: Any, info: ValidationInfo) -> Stage:
+    """Return the stage that the value of a config field stands for."""
     registry = (info.context or {}).get("stages") or default_stages()
     return plugin_config(value, info, base=Stage, look_up=registry.get, word="stage", example="rescale")
 
 
 AnyStage = Annotated[SerializeAsAny[Stage], PlainValidator(_stage), WithJsonSchema(plugin_schema("stage"))]
-"""A field that takes any installed stage, as it is or as a mapping with its ``type``."""
+"""Type of a config field for any stage: a `Stage`, or a mapping with its ``type``."""
