@@ -1,4 +1,4 @@
-"""Work done ahead on one background thread, in order, and dropped without a trace when nobody wants it any more."""
+"""A background thread that works ahead: results of requested work in order, and work that can be cancelled."""
 
 import atexit
 import threading
@@ -16,136 +16,145 @@ _ENDED: Final = object()
 
 
 class Ahead(Generic[T]):
-    """The results of ``work(item)`` for items that are announced before they are wanted.
+    """The results of ``work(item)`` for items that are requested before the results are needed.
 
-    One thread works through them in order. It ends when this object is closed or dropped: what is queued is forgotten, and
-    what is under way is finished, not waited for. (A thread and two queues: handing over a result costs a fifth of what
-    a future of ``concurrent.futures`` does.)
+    A thread does the requested work in order; `take` returns the results in the same order. The thread ends when this object
+    is closed or dropped: requests in the queue are cancelled, and work in progress is finished, but nobody waits for it.
+
+    (A thread and two queues, since handing over a result costs a fifth of what a future of ``concurrent.futures`` costs.)
     """
 
     def __init__(self, work: Callable[..., T], *, name: str) -> None:
-        self._announced: deque[object] = deque()
-        self._is_settled = True
-        self._lane = _Lane(work)
-        self._finalizer = weakref.finalize(self, self._lane.end)
-        self._finalizer.atexit = False  # `_end_all` sees to that, and waits
-        thread = threading.Thread(target=self._lane.run, name=f"datarax-{name}", daemon=True)
-        _running[thread] = self._lane
+        self._requested: deque[object] = deque()  # items whose result was not taken yet
+        self._is_settled = True  # no cancelled work is in progress
+        self._worker = _Worker(work)
+        self._finalizer = weakref.finalize(self, self._worker.end)
+        self._finalizer.atexit = False  # `_end_all` ends the worker at exit, and waits for it
+        thread = threading.Thread(target=self._worker.run, name=f"datarax-{name}", daemon=True)
+        _running[thread] = self._worker
         thread.start()
 
     def __len__(self) -> int:
-        return len(self._announced)
+        """Return the number of requested items whose result was not taken yet."""
+        return len(self._requested)
 
     @property
     def is_busy(self) -> bool:
-        """Whether results are due, or something forgotten may be under way yet."""
-        return bool(self._announced) or not self._is_settled
+        """True if a result has not been taken yet, or if cancelled work may still be in progress."""
+        return bool(self._requested) or not self._is_settled
 
     @property
     def first(self) -> object:
-        """The item announced first whose result was not taken yet; None if there is none."""
-        return self._announced[0] if self._announced else None
+        """The item whose result `take` returns next; None if no result is due."""
+        return self._requested[0] if self._requested else None
 
-    def announce(self, item: object) -> None:
-        """Have the work for ``item`` done after that for the items before."""
-        self._lane.requests.put((self._lane.turn, item))  # first: what is noted as announced is under way for certain
-        self._announced.append(item)
+    def request(self, item: object) -> None:
+        """Have ``work(item)`` done after the work requested before."""
+        # In this order, so that an interruption never leaves an item in `_requested` that the worker does not have.
+        self._worker.requests.put((self._worker.generation, item))
+        self._requested.append(item)
 
     def take(self) -> T:
-        """The result for `first`, waited for. An interruption at any moment loses nothing.
+        """Wait for the result for the item `first`, and return it. An interruption at any moment loses no result.
 
         Raises:
-            RuntimeError: Another thread closed this while it was waited for.
-            Whatever the work raised.
+            RuntimeError: Another thread closed this object during the wait.
+            Exception: The error that the work raised, of any class.
         """
         while True:
-            item, result, error = self._lane.next_result()
-            if item is _ENDED or not self._announced:
+            item, result, error = self._worker.next_result()
+            if item is _ENDED or not self._requested:
                 raise RuntimeError("this loop was closed by another thread while it waited for a batch")
-            if item is self._announced[0]:
+            if item is self._requested[0]:
                 break
-            self._lane.results.popleft()  # a KeyboardInterrupt came when it was being taken, or announced
-        self._announced.popleft()  # first: a result that is left over is found out, one that is missing is waited for
-        self._lane.results.popleft()
-        self._is_settled = True  # one thread, in order: what was forgotten before is over
+            self._worker.results.popleft()  # left over: a KeyboardInterrupt came during its request, or when it was taken
+        # In this order: a result that an interruption leaves over is found above; a missing one would be waited for forever.
+        self._requested.popleft()
+        self._worker.results.popleft()
+        self._is_settled = True  # one thread works in order, so work cancelled before is over
         if error is not None:
             try:
                 raise error
             finally:
-                # its traceback holds this frame, which holds `self`: a dropped loop would wait for the collector
+                # Its traceback holds this frame, which holds `self`: a dropped loop would wait for the garbage collector.
                 del error
-        return result  # type: ignore[no-any-return]  # of the work, whose type this class has
+        return result  # type: ignore[no-any-return]  # the worker does not carry the type of the work
 
-    def forget(self) -> None:
-        """Drop all that is announced."""
-        self._is_settled = self._is_settled and not self._announced
-        self._announced.clear()
-        self._lane.turn += 1
+    def cancel(self) -> None:
+        """Cancel all requests whose result was not taken. Work in progress goes on; its result is discarded."""
+        self._is_settled = self._is_settled and not self._requested
+        self._requested.clear()
+        self._worker.generation += 1
 
     def close(self) -> None:
-        """End the thread once what is under way is finished."""
-        self.forget()
+        """Cancel all requests, and end the thread once the work in progress is finished."""
+        self.cancel()
         self._finalizer()
 
 
-class _Lane:
-    """What the thread sees. It never holds the `Ahead`, which may therefore be dropped while the thread runs."""
+class _Worker:
+    """The part of `Ahead` that the thread holds. It never holds the `Ahead`, which can be dropped while the thread runs."""
 
     def __init__(self, work: Callable[..., Any]) -> None:
         self.work = work
-        self.turn = 0  # moves on when what was announced is forgotten
+        self.generation = 0  # increases when requests are cancelled: requests of earlier generations are not worked on
         self.requests: SimpleQueue[tuple[int, Any] | None] = SimpleQueue()
         self.results: deque[tuple[int, Any, Any, BaseException | None]] = deque()
-        self.signals: SimpleQueue[None] = SimpleQueue()  # each says: look at the results again
+        self.signals: SimpleQueue[None] = SimpleQueue()  # one for each new result
 
     def run(self) -> None:
+        """Work until `end`; the body of the thread."""
         try:
             while (request := self.requests.get()) is not None:
-                turn, item = request
-                if turn == self.turn:
-                    self._give(turn, item, *self._outcome(item))
+                generation, item = request
+                if generation == self.generation:
+                    self._add_result(generation, item, *self._outcome(item))
         finally:
             _running.pop(threading.current_thread(), None)
 
     def _outcome(self, item: Any) -> tuple[Any, BaseException | None]:
         try:
             return self.work(item), None
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the thread that takes the result
+        except BaseException as error:  # noqa: BLE001 - any error is raised in the thread that takes the result
             return None, error
 
     def next_result(self) -> tuple[Any, Any, BaseException | None]:
-        """(item, result, error) of what is not forgotten, or `_ENDED` as the item; it stays first until it is removed."""
+        """Wait for the next result that is not cancelled, and return (item, result, error) without removing it.
+
+        After `end`, the item is `_ENDED`.
+        """
         while True:
             while not self.signals.empty():
                 self.signals.get()
             while self.results:
-                turn, item, result, error = self.results[0]
-                if turn == self.turn or item is _ENDED:
+                generation, item, result, error = self.results[0]
+                if generation == self.generation or item is _ENDED:
                     return item, result, error
                 self.results.popleft()
             self.signals.get()
 
-    def _give(self, turn: int, item: Any, result: Any, error: BaseException | None) -> None:
-        self.results.append((turn, item, result, error))
+    def _add_result(self, generation: int, item: Any, result: Any, error: BaseException | None) -> None:
+        self.results.append((generation, item, result, error))
         self.signals.put(None)
 
     def end(self) -> None:
-        self.turn += 1
+        """End the thread after the work in progress, and wake a thread that waits for a result."""
+        self.generation += 1
         self.requests.put(None)
-        self._give(self.turn, _ENDED, None, None)  # for a thread that waits for a result
+        self._add_result(self.generation, _ENDED, None, None)
 
 
-_running: dict[threading.Thread, _Lane] = {}
+_running: dict[threading.Thread, _Worker] = {}
 
 
 @atexit.register
 def _end_all() -> None:
-    """Wait for threads that work for loops nobody closed, or closed a moment ago, but not for ever for a source that hangs.
+    """End all threads at exit and wait for them, at most `_EXIT_SECONDS` for each, in case its source hangs.
 
-    A thread that comes back from compiled code while the interpreter is taken apart would abort the process.
+    A thread that returns from compiled code while the interpreter shuts down would abort the process.
     """
     ending = dict(_running)
-    for lane in ending.values():
-        lane.end()
+    for worker in ending.values():
+        worker.end()
     for thread in filter(threading.Thread.is_alive, ending):
         thread.join(_EXIT_SECONDS)

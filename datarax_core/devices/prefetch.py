@@ -61,7 +61,7 @@ class DeviceBatches:
         if self._ahead is None:
             self._ahead = Ahead(self._next, name="to-device")
         while len(self._ahead) <= self._size:
-            self._ahead.announce(None)
+            self._ahead.request(None)
         try:
             return self._ahead.take()
         except StopIteration:

@@ -51,8 +51,8 @@ class OrderReader:
         if self._ahead is None:
             compute, capacity = self._compute, self._capacity
             self._ahead = Ahead(lambda begin: compute(begin, capacity), name="order")
-        self._ahead.forget()
-        self._ahead.announce(start)
+        self._ahead.cancel()
+        self._ahead.request(start)
 
 
 def chunk_size_of(epoch: int, batch: int, *, at_most: int) -> int:

@@ -85,7 +85,7 @@ class BatchIterator:
         self._prefetch = prefetch if route.may_read_ahead else 0
         self._pace = PrefetchDecision()
         self._ahead: Ahead[Prepared] | None = None
-        self._announced_to = 0
+        self._requested_to = 0
         self._may_start_over = True
         self._turn = RLock()
         self._is_over = False
@@ -165,11 +165,11 @@ class BatchIterator:
         if self._ahead is None:
             self._ahead = Ahead(self._route.prepare_ahead, name="prefetch")
         if self._ahead.first != wanted:  # the first batch; or step() took one, a batch failed, the order changed
-            self._ahead.forget()
-            self._announced_to = position
+            self._ahead.cancel()
+            self._requested_to = position
         depth = self._prefetch if self._pace.is_slow else 0
-        while len(self._ahead) <= depth and (size := self._size_at(self._announced_to)):
-            self._ahead.announce((self._announced_to, size, version))
-            self._announced_to += size
+        while len(self._ahead) <= depth and (size := self._size_at(self._requested_to)):
+            self._ahead.request((self._requested_to, size, version))
+            self._requested_to += size
         self._pace.note_ahead()
         return self._ahead.take()

@@ -290,18 +290,18 @@ def test_a_result_that_was_seen_and_not_taken_is_still_the_next() -> None:
     worked: list[int] = []
     ahead = Ahead(worked.append, name="test")
     for item in (1, 2, 3):
-        ahead.announce(item)
-    ahead._lane.next_result()  # as if an interruption came between this and what `take` does with it
+        ahead.request(item)
+    ahead._worker.next_result()  # as if an interruption came between this and what `take` does with it
     for _ in range(3):
         ahead.take()
     assert worked == [1, 2, 3]
-    ahead.announce(4)
-    ahead._lane.next_result()
-    ahead._announced.popleft()  # and as if one came a moment later
-    ahead.announce(5)
+    ahead.request(4)
+    ahead._worker.next_result()
+    ahead._requested.popleft()  # and as if one came a moment later
+    ahead.request(5)
     ahead.take()
     assert worked == [1, 2, 3, 4, 5]
-    assert not ahead._lane.results
+    assert not ahead._worker.results
     ahead.close()
     assert no_reading_threads()
 
@@ -381,7 +381,7 @@ def test_an_interruption_at_any_moment_loses_no_result(outstanding: int) -> None
             may_fire.release()
             while True:
                 while len(ahead) < outstanding:
-                    ahead.announce(announced)
+                    ahead.request(announced)
                     announced += 1
                 taken.append(ahead.take())
     thread.join()

@@ -119,8 +119,8 @@ def _by_index(data_set: DataSet, records: Records) -> dict[str, Any]:
     ahead = Ahead(records.files.read, name="tfds")
     try:
         for number, block in enumerate(blocks):
-            for announced in blocks[number + len(ahead) : number + 2]:  # read the next block while this one is decoded
-                ahead.announce(announced)
+            for requested in blocks[number + len(ahead) : number + 2]:  # read the next block while this one is decoded
+                ahead.request(requested)
             records.fill(block, ahead.take(), columns)
     finally:
         ahead.close()

@@ -189,7 +189,7 @@ class ReadAhead(HostState):
         ahead = self._ahead
         request: Any = ahead.first
         if request is None or (request.start, request.size) != (start, size):
-            ahead.forget()
+            ahead.cancel()
             request = self._last = self._announce(ahead, source, start, size)
         last = self._last or request
         while len(ahead) <= self._depth:
@@ -211,7 +211,7 @@ class ReadAhead(HostState):
         records = self._indices(source, start, size)
         cache = source.record_cache()
         request = _Request(start, size, records, records if cache is None else cache.missing(records))
-        ahead.announce(request)
+        ahead.request(request)
         return request
 
     def _indices(self, source: RecordStream, start: int, size: int) -> np.ndarray:
