@@ -1,4 +1,4 @@
-"""Devices: how batches lie on them, batches placed ahead of use, and callbacks from compiled code to the host.
+"""Devices: layouts and placement of batches, prefetching to devices, and host callbacks of compiled code.
 
 Imports `errors`, `config`, `order` and `records`.
 """

@@ -1,4 +1,4 @@
-"""Records read by the host from within a compiled program, and errors that come through one as they were raised."""
+"""Host callbacks of compiled code that read records, and the exceptions raised in them, which JAX would replace."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -16,74 +16,76 @@ from datarax_core.records.spec import Batch, ElementSpec, batch_struct, device_s
 T = TypeVar("T")
 
 
-def noting(call: Callable[..., T], *arguments: Any) -> T:
-    """``call(*arguments)``, for the inside of a callback: an error is noted for every `raising_noted` under way."""
+def keeping_error(call: Callable[..., T], *arguments: Any) -> T:
+    """Return ``call(*arguments)`` in a callback; keep its error for every running `raising_original`, and raise it."""
     try:
         return call(*arguments)
     except Exception as error:
-        for noted in tuple(_under_way.values()):
-            noted.append(error)
+        for kept in tuple(_kept.values()):
+            kept.append(error)
         raise
 
 
-def raising_noted(program: Callable[..., T], *arguments: Any) -> T:
-    """The results of a compiled program, waited for. What a callback of it raised is raised as it was.
+def raising_original(program: Callable[..., T], *arguments: Any) -> T:
+    """Run a compiled program, wait for its results and return them; raise an error of its callbacks as it was raised.
 
-    With its class, traceback, cause and notes, that is; JAX makes a ``ValueError`` or a ``JaxRuntimeError`` of it.
+    The original has its class, traceback, cause and notes. JAX would raise a ``ValueError`` or a ``JaxRuntimeError``, with
+    the original as text.
     """
-    noted: list[Exception] = []
-    _under_way[id(noted)] = noted
+    kept: list[Exception] = []
+    _kept[id(kept)] = kept
     try:
-        return jax.block_until_ready(program(*arguments))  # type: ignore[no-any-return]  # what it was given
+        return jax.block_until_ready(program(*arguments))  # type: ignore[no-any-return]  # the results of the program
     except Exception as failure:
-        original = next((error for error in noted if _is_told_by(failure, error)), None)
+        original = next((error for error in kept if _is_caused_by(failure, error)), None)
         if original is None:
             raise
     finally:
-        del _under_way[id(noted)]
-    raise original  # here, and not in the handler, which would replace the context that it was raised in
+        del _kept[id(kept)]
+    raise original  # outside of the handler, which would replace the context of the original
 
 
-def _is_told_by(failure: Exception, error: Exception) -> bool:
-    """Whether a program failed for this error: programs of other threads note theirs as well."""
+def _is_caused_by(failure: Exception, error: Exception) -> bool:
+    """Return whether a program failed by this error, and not by one that a program of another thread kept."""
     return failure is not error and type(error).__name__ in str(failure) and str(error) in str(failure)
 
 
-_under_way: dict[int, list[Exception]] = {}
-"""The errors noted for each program under way. JAX runs callbacks on threads of its own, so that none knows its program."""
+_kept: dict[int, list[Exception]] = {}
+"""The errors of callbacks, for each running program. JAX runs callbacks on its own threads, so none knows its program."""
 
 
 class HostReader(Protocol):
-    """What compiled code reads records of by way of the host: a source."""
+    """A source whose records compiled code reads through the host."""
 
     @property
     def title(self) -> str:
-        """What errors call it."""
+        """The name of the source in errors."""
 
     @property
     def callback_lock(self) -> Lock:
-        """Held while it reads for compiled code."""
+        """The lock that is held while the source reads for compiled code."""
 
     def element_spec(self) -> ElementSpec:
-        """What one record looks like."""
+        """Return the element spec of a record."""
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
-        """The records at concrete ``indices``, without compiled code."""
+        """Return the records at concrete ``indices``, without compiled code."""
 
 
 _numbers: Final[Iterator[int]] = itertools.count()
 
 _sources: Final[WeakValueDictionary[int, HostReader]] = WeakValueDictionary()
+"""By number, every source of this process that a compiled program reads; a source that is dropped leaves the table."""
 
 _number_of: Final[WeakKeyDictionary[HostReader, int]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
 class HostRecords:
-    """(number of a source, traced indices) -> the batch, for all sources of one element spec.
+    """A function for compiled code from (number of a source, traced indices) to a batch.
 
-    The program does not know which source it reads, which is named by an argument: equal pipelines share one program, and
-    none keeps a source alive.
+    All sources of one element spec share it: the source is an argument of the program, by its number, so equal pipelines
+    share one program, and the program keeps no source alive.
     """
 
     treedef: Any
@@ -91,15 +93,15 @@ class HostRecords:
 
     @classmethod
     def of(cls, source: HostReader) -> tuple[Self, np.ndarray]:
-        """What reads this source, fields that compiled code cannot carry left out, and its number."""
-        leaves, treedef = jax.tree.flatten(_carried(source))
+        """Return the function for a source, without its host fields, and the number of the source, int32."""
+        leaves, treedef = jax.tree.flatten(_device_fields(source))
         if source not in _number_of:
             number = _number_of[source] = next(_numbers) % 2**31
             _sources[number] = source
         return cls(treedef, tuple(leaves)), np.asarray(_number_of[source], np.int32)
 
     def __call__(self, number: Any, indices: jax.Array) -> Batch:
-        """Traced: the records at ``indices``."""
+        """Return the records at traced ``indices``."""
         shapes = batch_struct(jax.tree.unflatten(self.treedef, self.leaves), indices.shape[0])
         return jax.pure_callback(
             lambda number, rows: _read(_sources[int(number)], rows), shapes, number, indices, vmap_method="sequential"
@@ -107,16 +109,13 @@ class HostRecords:
 
 
 def records_by_callback(source: HostReader, indices: jax.Array) -> Batch:
-    """The records of this very source at traced ``indices``, for a trace that nobody shares.
-
-    Fields that compiled code cannot carry are left out.
-    """
-    shapes = batch_struct(_carried(source), indices.shape[0])
+    """Return the records of a source at traced ``indices``, without host fields; for a trace that keeps the source alive."""
+    shapes = batch_struct(_device_fields(source), indices.shape[0])
     return jax.pure_callback(lambda rows: _read(source, rows), shapes, indices, vmap_method="sequential")
 
 
 def _read(source: HostReader, indices: Any) -> Batch:
-    return noting(_narrowed, source, np.asarray(indices, np.int64))
+    return keeping_error(_narrowed, source, np.asarray(indices, np.int64))
 
 
 def _narrowed(source: HostReader, indices: np.ndarray) -> Batch:
@@ -125,5 +124,6 @@ def _narrowed(source: HostReader, indices: np.ndarray) -> Batch:
         return narrow(batch, records=indices, origin=source.title)
 
 
-def _carried(source: HostReader) -> ElementSpec:
+def _device_fields(source: HostReader) -> ElementSpec:
+    """Return the element spec of the fields that compiled code can carry, as a device holds them."""
     return device_spec(split_host_fields(source.element_spec())[0])

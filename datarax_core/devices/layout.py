@@ -1,4 +1,4 @@
-"""How batches lie on devices: which of their rows this process reads, and how those become global arrays."""
+"""Layouts of batches on devices: the rows that this process reads, and how they become global arrays."""
 
 import functools
 import math
@@ -16,95 +16,98 @@ Gather: TypeAlias = Callable[[Any, Any], Batch]
 
 
 class Layout(Protocol):
-    """What a pipeline asks of its devices. Hashable: a part of what its compiled programs are found by."""
+    """The layout of a pipeline's batches on its devices. Hashable: part of the key of compiled programs."""
 
     @property
     def data_sharding(self) -> Sharding | None:
-        """How the records of a device source are placed, so that every device gathers its rows from memory of its own."""
+        """The sharding of the records of a device source, so that every device gathers rows from its own memory."""
 
     @property
     def num_processes(self) -> int:
-        """How many processes hold a part of each batch."""
+        """The number of processes that hold a part of each batch."""
 
     def check(self, spec: ElementSpec, batch_size: int, last_size: int) -> None:
-        """Refuse batches that do not divide; ``last_size`` is 0 if all are full."""
+        """Raise if batches do not divide over the devices; ``last_size`` is 0 if all batches are full."""
 
     def rows_here(self, size: int) -> np.ndarray | None:
-        """int64: the rows of a batch of ``size`` that this process reads; None for all of them."""
+        """Return the rows, int64, of a batch of ``size`` that this process reads; None for all rows."""
 
     def part_here(self) -> tuple[int, int] | None:
-        """(k, n): this process reads the k-th of n blocks that each batch is cut into; None if it is not cut so."""
+        """Return (k, n) if each batch is cut into n blocks of which this process reads the k-th; None if not."""
 
     def place(self, batch: Batch, size: int) -> Batch:
-        """The batch on the devices, from the rows that this process read of ``size``."""
+        """Return a batch of ``size`` on the devices, from the rows that this process read."""
 
     def gathered(self, gather: Gather, arrays: Any, indices: jax.Array) -> Batch:
-        """Traced: ``gather(arrays, indices)``, each device its own rows."""
+        """Return ``gather(arrays, indices)`` in a trace; each device gathers its own rows."""
 
     def by_row(self, values: Any) -> Any:
-        """Traced: arrays with one value a row, laid like the rows."""
+        """Return arrays with one value a row, laid out as the rows, in a trace."""
 
     def laid(self, batch: Batch, size: int) -> Batch:
-        """Traced: the batch as it is served; leaves whose leading dimension is not ``size`` are left to the compiler."""
+        """Return a batch as it is served, in a trace; the compiler lays out leaves whose leading dimension is not ``size``."""
 
 
 @dataclass(frozen=True, slots=True)
 class OneDevice:
-    """Batches on one device: the default one, or the one that is given."""
+    """The layout of batches on one device: the given one, or the default device."""
 
     data_sharding: SingleDeviceSharding | None = None
     num_processes: int = 1
 
     def check(self, spec: ElementSpec, batch_size: int, last_size: int) -> None:
-        """Nothing needs to divide."""
+        """Do nothing: all sizes fit one device."""
 
     def rows_here(self, size: int) -> None:
-        """All rows."""
+        """Return None: this process reads all rows."""
 
     def part_here(self) -> tuple[int, int]:
-        """The one part."""
+        """Return (0, 1): this process reads the only block."""
         return 0, 1
 
-    def place(self, batch: Batch, size: int) -> Batch:  # noqa: ARG002 - of the protocol
-        """See `Layout`."""
+    def place(self, batch: Batch, size: int) -> Batch:  # noqa: ARG002 - the signature of `Layout`
+        """Return a batch of ``size`` on the devices, from the rows that this process read."""
         return jax.device_put(batch, self.data_sharding)
 
     def gathered(self, gather: Gather, arrays: Any, indices: jax.Array) -> Batch:
-        """See `Layout`."""
+        """Return ``gather(arrays, indices)`` in a trace."""
         return gather(arrays, indices)
 
     def by_row(self, values: Any) -> Any:
-        """See `Layout`."""
+        """Return the values unchanged: all lie on the device."""
         return values
 
-    def laid(self, batch: Batch, size: int) -> Batch:  # noqa: ARG002 - of the protocol
-        """See `Layout`."""
+    def laid(self, batch: Batch, size: int) -> Batch:  # noqa: ARG002 - the signature of `Layout`
+        """Return the batch unchanged: it lies on the device."""
         return batch
 
 
 @dataclass(frozen=True)
 class OverMesh:
-    """Batches over a mesh of devices, of one process or many. A field of fewer dimensions than the spec takes its head."""
+    """The layout of batches over a mesh of devices, of one process or several.
+
+    A field of fewer dimensions than the partition spec is laid out by the first entries of the spec.
+    """
 
     sharding: NamedSharding
 
     @property
     def data_sharding(self) -> NamedSharding:
-        """A copy on every device."""
+        """The sharding of a device source's records: a copy on every device."""
         return self._sharding_of(PartitionSpec())
 
     @functools.cached_property
     def num_processes(self) -> int:
-        """See `Layout`."""
+        """The number of processes that hold a part of each batch."""
         return len(_processes(self.sharding))
 
     @functools.cached_property
     def num_shards(self) -> int:
-        """How many parts the leading dimension is cut into."""
+        """The number of parts into which the leading dimension is cut."""
         return math.prod(self.sharding.mesh.shape[axis] for axis in self._axes)
 
     def check(self, spec: ElementSpec, batch_size: int, last_size: int) -> None:
-        """See `Layout`.
+        """Raise if batches, or a field of them, do not divide over the shards.
 
         Raises:
             ValueError: Names the batch size, or the field and its dimension, with the number of shards.
@@ -130,17 +133,17 @@ class OverMesh:
                 ) from cause
 
     def rows_here(self, size: int) -> np.ndarray | None:
-        """See `Layout`.
+        """Return the rows that this process reads; None if it reads all.
 
         Raises:
-            ValueError: A stream ended with a batch that does not divide.
+            ValueError: A stream ended with a batch that does not divide over the shards.
         """
         if size % self.num_shards:
             self.check({}, self.num_shards, size)
         return None if self.sharding.is_fully_addressable else _rows_of(self._rows, size, jax.process_index())
 
     def part_here(self) -> tuple[int, int] | None:
-        """See `Layout`."""
+        """Return (k, n) if the rows of the processes are n contiguous blocks, of which this process reads the k-th."""
         parts = sorted({tuple(_rows_of(self._rows, self.num_shards, process)) for process in _processes(self.sharding)})
         blocks = np.arange(self.num_shards).reshape(len(parts), -1) if self.num_shards % len(parts) == 0 else None
         if blocks is None or parts != [tuple(block) for block in blocks.tolist()]:
@@ -148,7 +151,7 @@ class OverMesh:
         return parts.index(tuple(_rows_of(self._rows, self.num_shards, jax.process_index()))), len(parts)
 
     def place(self, batch: Batch, size: int) -> Batch:
-        """See `Layout`."""
+        """Return a batch of ``size`` on the devices, from the rows that this process read."""
         if self.sharding.is_fully_addressable:
             return jax.device_put(batch, jax.tree.map(lambda leaf: self._for_shape(leaf.shape), batch))
 
@@ -159,7 +162,7 @@ class OverMesh:
         return jax.tree.map(assembled, batch)
 
     def gathered(self, gather: Gather, arrays: Any, indices: jax.Array) -> Batch:
-        """See `Layout`. A manual map over the devices: nothing is left to the partitioner, and nothing is communicated."""
+        """Return ``gather(arrays, indices)`` in a trace, mapped over the devices by hand: no device communicates."""
         leading = self._rows.spec
         spread = jax.shard_map(
             gather,
@@ -171,11 +174,11 @@ class OverMesh:
         return spread(arrays, self.by_row(indices))
 
     def by_row(self, values: Any) -> Any:
-        """See `Layout`."""
+        """Return arrays with one value a row, laid out as the rows, in a trace."""
         return jax.tree.map(lambda value: self._constrained(value, self._rows), values)
 
     def laid(self, batch: Batch, size: int) -> Batch:
-        """See `Layout`."""
+        """Return a batch as it is served, in a trace."""
         return jax.tree.map(
             lambda leaf: (
                 self._constrained(leaf, self._for_shape(leaf.shape)) if leaf.ndim and leaf.shape[0] == size else leaf
@@ -209,23 +212,25 @@ class OverMesh:
         ]
 
     def _constrained(self, value: Any, sharding: NamedSharding) -> Any:
-        # on a mesh of explicit axes a constraint only asserts what the type says already
+        # On a mesh of explicit axes, a constraint only asserts the sharding that the type has already.
         if self._is_explicit:
             return jax.sharding.reshard(value, sharding)
         return jax.lax.with_sharding_constraint(value, sharding)
 
 
 DEFAULT: Final[Layout] = OneDevice()
+"""The layout of pipelines without a ``sharding``."""
 
-_EXPLICIT_AXES: Final = (0, 10)  # the first jax whose random numbers follow them without a mesh set around the program
+_EXPLICIT_AXES: Final = (0, 10)  # the first jax whose random numbers keep explicit axes without jax.set_mesh
 
 
 def layout_of(sharding: Any) -> Layout:
-    """The layout that a pipeline's ``sharding`` asks for.
+    """Return the layout for a pipeline's ``sharding``; None is the default device.
 
     Raises:
-        TypeError: It is no sharding of a kind that can be laid out by fields.
-        ValueError: This process has none of its devices, or its spec leaves the leading dimension open.
+        TypeError: ``sharding`` is no `NamedSharding` over a mesh of devices, and no `SingleDeviceSharding`.
+        ValueError: This process has none of its devices, its spec leaves a dimension unconstrained, or its mesh has explicit
+            axes, which the installed jax does not keep.
     """
     if sharding is None:
         return DEFAULT
@@ -246,7 +251,7 @@ def layout_of(sharding: Any) -> Layout:
         raise ValueError(f"sharding={sharding} leaves a dimension unconstrained; name its axis, or None")
     if AxisType.Explicit in sharding.mesh.axis_types and jax.__version_info__ < _EXPLICIT_AXES:
         raise ValueError(
-            f"jax {jax.__version__} loses the axes of an explicit mesh inside of compiled code; make the mesh with "
+            f"jax {jax.__version__} loses the axes of an explicit mesh in compiled code; make the mesh with "
             "axis_types=(AxisType.Auto, ...), or take jax 0.10 or newer"
         )
     return OverMesh(sharding)
@@ -254,6 +259,7 @@ def layout_of(sharding: Any) -> Layout:
 
 @functools.lru_cache(maxsize=256)
 def _rows_of(rows: NamedSharding, size: int, process: int) -> np.ndarray:
+    """Return the rows, int64 and sorted, of a batch of ``size`` that the devices of a process hold; not writable."""
     spans = {
         (span.start or 0, size if span.stop is None else span.stop)
         for device, (span,) in rows.devices_indices_map((size,)).items()

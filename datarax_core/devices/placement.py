@@ -9,7 +9,7 @@ from jax.sharding import Sharding
 
 
 def put(arrays: Any, sharding: Sharding | None) -> Any:
-    """A pytree of arrays that every process has whole, placed as ``sharding`` says; of None on the default device."""
+    """Place a pytree of arrays, which every process has as a whole, by ``sharding``; None is the default device."""
     if sharding is None or sharding.is_fully_addressable:
         return jax.device_put(arrays, sharding)
 
@@ -22,41 +22,41 @@ def put(arrays: Any, sharding: Sharding | None) -> Any:
 
 
 class PlacedOnce:
-    """Arrays where shardings want them, each placed once for as long as it is the same array."""
+    """Arrays placed by shardings, and kept: an array is placed again only after it was replaced by another."""
 
     def __init__(self) -> None:
-        self._held: dict[Sharding, list[tuple[Any, Any]]] = {}
+        self._placed: dict[Sharding, list[tuple[Any, Any]]] = {}
 
     def put(self, arrays: Any, sharding: Sharding) -> Any:
-        """`put`, or what it gave before."""
+        """Return the arrays placed by ``sharding``, as the function `put` does; arrays that were placed before are kept."""
         leaves, form = jax.tree.flatten(arrays)
-        held = self._held.get(sharding, [])
-        known = held if len(held) == len(leaves) else [(None, None)] * len(leaves)
+        before = self._placed.get(sharding, [])
+        known = before if len(before) == len(leaves) else [(None, None)] * len(leaves)
         placed = [
-            (leaf, copy if leaf is own else put(leaf, sharding))
-            for leaf, (own, copy) in zip(leaves, known, strict=True)
+            (leaf, copy if leaf is array else put(leaf, sharding))
+            for leaf, (array, copy) in zip(leaves, known, strict=True)
         ]
-        self._held[sharding] = placed
+        self._placed[sharding] = placed
         return jax.tree.unflatten(form, [copy for _, copy in placed])
 
 
 def reference_to(array: Any) -> Any:
-    """A ``jax.Ref`` that holds a copy of the array, and outlives the trace in which it is made."""
-    with jax.core.eval_context():  # ensure_compile_time_eval would make a tracer of it under jax.grad and jax.vmap
+    """Return a ``jax.Ref`` that holds a copy of the array, and outlives the trace in which it is made."""
+    with jax.core.eval_context():  # ensure_compile_time_eval would make a tracer under jax.grad and jax.vmap
         return jax.new_ref(array)
 
 
-# By way of the whole array, which a compiled function does not copy: ``ref[indices]`` is taken apart into an index for each
-# number of each row (0.8.1 to 0.10.2 at least). Compiled on their own, because outside of a program it would be copied.
+# Both functions index the whole array ``ref[...]``, which compiled code does not copy: jax (0.8.1 to 0.10.2 at least) lowers
+# ``ref[indices]`` to an index for each number of each row. They are jitted, since outside of a program the array is copied.
 
 
 @jax.jit
 def read_rows(reference: Any, indices: Any) -> Any:
-    """The rows (k, ...) at int (k,) ``indices``, all of which must be in range; O(k)."""
+    """Return the rows, (k, ...), at ``indices``, int (k,), all of which must be in range; O(k)."""
     return reference[...].at[indices].get(mode="promise_in_bounds")
 
 
 @jax.jit
 def write_rows(reference: Any, indices: Any, rows: Any) -> None:
-    """Put rows in place at ``indices``; O(k), if they were made of what was read before: else XLA may copy all of it."""
+    """Write rows at ``indices``, in place; O(k) if the rows depend on a read before, else XLA may copy the whole array."""
     reference[...] = reference[...].at[indices].set(rows, mode="promise_in_bounds")

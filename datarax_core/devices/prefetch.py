@@ -1,4 +1,4 @@
-"""Work ahead of its use: batches of any iterable placed on the device, and, as `Ahead`, anything at all."""
+"""Prefetching to devices: batches of any iterable, placed on a device by a background thread before they are used."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
@@ -15,21 +15,23 @@ from datarax_core.records.spec import Batch, split_host_fields, with_host_fields
 def prefetch_to_device(
     iterable: Iterable[Batch], size: int = 2, sharding: jax.sharding.Sharding | None = None
 ) -> "DeviceBatches":
-    """The batches of any iterable on the device, ``size`` of them placed there before they are asked for.
+    """Return an iterator of the batches of any iterable on the device, ``size`` of them placed before they are used.
 
-    Batches are pytrees of arrays, checked and narrowed as a pipeline does it; text and object fields of a dict ride beside
-    them as NumPy arrays. What the iterable yields is copied, so that it may go on writing to its buffers. (A `Pipeline`
-    places its batches ahead by itself, and saves the copy.)
+    Batches are pytrees of arrays, checked and narrowed as a pipeline does; text and object fields of a dict stay NumPy
+    arrays. Yielded arrays are copied, so the iterable may reuse its buffers. (A `Pipeline` prefetches its batches by itself,
+    without the copy.)
 
     Args:
         iterable: Iterated once, on a background thread.
-        size: How many batches are held besides the one in use; 0 places each when it is asked for, without a thread.
-        sharding: How batches are laid over devices; None is the default device. Over several processes, each iterates
-            the rows of its own devices.
+        size: The number of batches held in addition to the one in use; 0 places each batch when it is asked for, without a
+            thread.
+        sharding: The sharding of the batches; None is the default device. If it spans several processes, each process
+            iterates over the rows of its own devices.
 
     Raises:
-        TypeError, ValueError: An argument cannot work. As batches are asked for, whatever the iterable raises, and
-            `NarrowingError` or `SpecError` for what no device can hold.
+        TypeError: ``iterable`` or ``sharding`` is of another type.
+        ValueError: ``size`` is no integer from 0 on. Errors of the iterable, `NarrowingError` and `SpecError` for values that
+            no device can hold, are raised by the iterator, in place of the batch.
     """
     if not isinstance(iterable, Iterable):
         raise TypeError(f"prefetch_to_device takes an iterable of batches, not {iterable!r:.80}")
@@ -39,9 +41,9 @@ def prefetch_to_device(
 
 
 class DeviceBatches:
-    """Batches on the device, in the order of what they are made of. Made by `prefetch_to_device`; a context manager too.
+    """Iterator and context manager of batches on the device, in the order of the iterable; see `prefetch_to_device`.
 
-    Its thread ends when it is exhausted, closed or dropped. An error comes in the place of the batch that it concerns.
+    Its thread ends when the iterator is exhausted, closed or dropped. An error is raised in place of its batch.
     """
 
     def __init__(self, batches: Iterator[Any], size: int, sharding: jax.sharding.Sharding | None) -> None:
@@ -69,7 +71,7 @@ class DeviceBatches:
             raise
 
     def close(self) -> None:
-        """End the thread once the batch under way is there; batches that were read ahead are dropped."""
+        """End the thread after the batch in progress; batches that were prefetched are dropped."""
         self._is_closed = True
         if self._ahead is not None:
             self._ahead.close()
@@ -83,7 +85,7 @@ class DeviceBatches:
 
 
 class _Next:
-    """The work of the thread, which never holds the `DeviceBatches`: those may be dropped while it works."""
+    """The work of the thread: the next batch, placed. It never holds the `DeviceBatches`, which can be dropped meanwhile."""
 
     def __init__(self, batches: Iterator[Any], sharding: jax.sharding.Sharding | None) -> None:
         self._batches = batches
@@ -96,7 +98,7 @@ class _Next:
 
     def _place(self, given: Any, narrowed: Any) -> jax.Array:
         if isinstance(given, np.ndarray) and narrowed is given:
-            narrowed = given.copy()  # a CPU would use the very memory, whatever may_alias says
+            narrowed = given.copy()  # a CPU would alias the memory, despite may_alias
         placed: jax.Array
         if self._sharding is None or self._sharding.is_fully_addressable:
             placed = jax.device_put(narrowed, self._sharding)

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import SingleDeviceSharding
 
-from datarax_core.devices.callbacks import HostRecords, raising_noted
+from datarax_core.devices.callbacks import HostRecords, raising_original
 from datarax_core.devices.layout import Layout
 from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT
@@ -191,7 +191,7 @@ class ScanInParts:
             record_ids = self._definition.randomness.record_ids(self._definition.source, start + done * size, rows)
             arguments = (split.read(), arrays, self._on_its_device(rows), record_ids, carry)
             # what the host raises while it reads is raised as it is, for which the program is waited for
-            values, carry, out = raising_noted(run, *arguments) if on_host else run(*arguments)
+            values, carry, out = raising_original(run, *arguments) if on_host else run(*arguments)
             split.write(values)
             outs.append(out)
         out = outs[0] if len(outs) == 1 else jax.tree.map(lambda *parts: jnp.concatenate(parts), *outs)

@@ -1,4 +1,4 @@
-"""Records on the host: element specs, batches checked against them, and Python values stacked to arrays.
+"""Records on the host: element specs, batches checked against specs, values stacked to arrays, and checked narrowing.
 
 Imports `errors`.
 """

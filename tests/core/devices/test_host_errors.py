@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datarax_core import DataSourceModule, NarrowingError, StructuralConfig
-from datarax_core.devices.callbacks import raising_noted
+from datarax_core.devices.callbacks import raising_original
 
 
 class Failing(DataSourceModule):
@@ -35,12 +35,12 @@ def batch_at() -> Any:
 
 
 def test_the_results_are_those_of_the_program(batch_at: Any) -> None:
-    assert raising_noted(batch_at, 2)["id"].tolist() == [2, 3]
+    assert raising_original(batch_at, 2)["id"].tolist() == [2, 3]
 
 
 def test_the_error_keeps_its_class_cause_notes_and_traceback(batch_at: Any) -> None:
     with pytest.raises(OSError, match=r"^the disk\nis gone\nlook behind the sofa$") as caught:
-        raising_noted(batch_at, 4)
+        raising_original(batch_at, 4)
     assert isinstance(caught.value.__cause__, FileNotFoundError)
     assert caught.value.__context__ is None
     assert caught.value.__notes__ == ["look behind the sofa"]
@@ -50,7 +50,7 @@ def test_the_error_keeps_its_class_cause_notes_and_traceback(batch_at: Any) -> N
 def test_a_value_that_does_not_fit_is_refused_with_its_record_under_a_trace(batch_at: Any) -> None:
     message = rf"^field 'id' of Failing 'train' is int64 and {2**40 + 9} \(record 9\) does not fit int32"
     with pytest.raises(NarrowingError, match=message):
-        raising_noted(batch_at, 8)
+        raising_original(batch_at, 8)
 
 
 def test_the_error_is_found_under_scan() -> None:
@@ -61,7 +61,7 @@ def test_the_error_is_found_under_scan() -> None:
         return jax.lax.scan(lambda c, s: (c + source.get_batch_at(s, 1)["id"][0], s), 0, np.arange(10))
 
     with pytest.raises(OSError, match=r"^the disk\nis gone\nlook behind the sofa$"):
-        raising_noted(total)
+        raising_original(total)
 
 
 def test_other_errors_of_a_program_stay_what_they_are() -> None:
@@ -70,10 +70,10 @@ def test_other_errors_of_a_program_stay_what_they_are() -> None:
 
     program = jax.jit(lambda x: jax.pure_callback(fail, jax.ShapeDtypeStruct((), np.float32), x))
     with pytest.raises(Exception, match="not the source's") as caught:
-        raising_noted(program, 1.0)
+        raising_original(program, 1.0)
     assert "callback" in str(caught.value)
     with pytest.raises(ZeroDivisionError, match="division"):
-        raising_noted(lambda: 1 // 0)
+        raising_original(lambda: 1 // 0)
 
 
 def test_programs_of_several_threads_raise_each_its_own_error(batch_at: Any) -> None:
@@ -84,7 +84,7 @@ def test_programs_of_several_threads_raise_each_its_own_error(batch_at: Any) -> 
         ready.wait()
         for _ in range(20):
             try:
-                raising_noted(batch_at, start)
+                raising_original(batch_at, start)
             except (OSError, NarrowingError) as error:
                 raised[start].add(type(error).__name__)
 
