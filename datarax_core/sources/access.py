@@ -1,4 +1,4 @@
-"""The stateless half of a source: records by index, and record indices by position."""
+"""Records of a source by index, and its order: the half of a source that does not depend on its position."""
 
 import threading
 import warnings
@@ -24,38 +24,13 @@ from .columns import RecordCache
 from .host_state import HostState
 from .module import StructuralModule
 
-
-class SavedWork(HostState):
-    """Results that a source keeps so that the same work is not done twice; clones and pickles start without them."""
-
-    def __init__(self) -> None:
-        self.cache: RecordCache | None = None
-        self.spec: ElementSpec | None = None
-        self.placed = PlacedOnce()
-        self.callback = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class MergedRecords:
-    """The records of a source taken apart by ``nnx.split``; held against its element spec while they are traced."""
-
-    graphdef: Any
-
-    def __call__(self, state: Any, indices: jax.Array) -> Batch:
-        """Return the records at traced int (k,) ``indices``."""
-        source = nnx.merge(self.graphdef, state)
-        source._saved_work = SavedWork()  # noqa: SLF001 - of its class, here and below
-        batch: Batch = source._checked_records(indices)  # noqa: SLF001
-        return batch
-
-
 Access: TypeAlias = Literal["device", "host", "stream"]
-"""By compiled code, by the host at concrete indices, or forward only."""
+"""How records are reached: by compiled code, by the host at concrete indices, or forward only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a source can do, for whoever has to choose: an overview of `access`, ``len()`` and resuming."""
+    """What a source supports: a summary of `RecordAccess.access`, ``len()`` and resuming."""
 
     random_access: bool
     batched_reads: bool
@@ -65,49 +40,50 @@ class Capabilities:
 
 
 class OrderKey(nnx.Variable[Any]):
-    """uint32 (w,): the words of the key that a source's shuffle is drawn from."""
+    """uint32 (w,): the key data of the key that a source's shuffle is drawn from."""
 
 
 class RecordAccess(StructuralModule):
-    """Records by index, and indices by position: what of a source does not depend on where it stands.
+    """Records by index, and record indices by position.
 
-    `DataSourceModule` adds a position that moves.
+    `DataSourceModule` derives from this class and adds a position that moves.
     """
 
     config_class: ClassVar[type[SourceConfig]]
-    """The config that ``type:`` in a file selects; its ``type`` field defaults to the registered name."""
+    """The config that ``type:`` in a config file selects; its field ``type`` defaults to the registered name."""
 
     traceable: ClassVar[bool] = False
-    """Whether `get_records` takes traced indices: True for a source whose records live on the device."""
+    """Whether `get_records` accepts traced indices: True for a source whose records lie on the device."""
 
     positions_ahead: int = 1 << 14
-    """How many record indices of the order are computed at once, and held: in a millisecond, 128 KiB."""
+    """How many record indices of the order are computed at once and held: about a millisecond, 128 KiB."""
 
     def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
         super().__init__(config, rngs=rngs, name=name)
-        words = self._first_key(rngs)
-        self.order_key = None if words is None else OrderKey(words)
+        drawn = self._first_key(rngs)
+        self.order_key = None if drawn is None else OrderKey(drawn)
         self.is_random_order = self.stochastic
         self._saved_work = SavedWork()
 
-    # -- what an author writes -----------------------------------------------------------------------------------------------
+    # -- methods that an author writes ---------------------------------------------------------------------------------------
 
     def element_spec(self) -> ElementSpec:
-        """Pytree of ``jax.ShapeDtypeStruct`` for one record; never reads the whole data set."""
+        """Return a pytree of ``jax.ShapeDtypeStruct`` that describes one record; never read the whole data set for it."""
         raise NotImplementedError(
             f"{type(self).__name__} does not define element_spec(); return a jax.ShapeDtypeStruct for each field of a record"
         )
 
     def get_records(self, indices: Any) -> Batch:
-        """The records at int (k,) ``indices`` as a batch, rows in that order. Stateless."""
+        """Return the records at int (k,) ``indices`` as a batch of k rows, in that order. Stateless."""
         raise NotImplementedError(
             f"{type(self).__name__} has no random access: it does not define get_records(); read it with get_batch()"
         )
 
     def record_indices_at(self, start: int | jax.Array, size: int, key: Any = None) -> Any:
-        """int (size,): the records at positions ``start .. start + size`` of the order that ``key`` selects.
+        """Return int (size,): the records at positions ``start .. start + size`` of the order that ``key`` selects.
 
-        In sequence, or the core's shuffle if `is_random_order`; epoch after epoch, without end. See `Order.record_indices`.
+        The order is sequential, or core's shuffle if `is_random_order`; it goes on from epoch to epoch without end. See
+        `Order.record_indices`.
 
         Raises:
             ValueError: The order is random and ``key`` is None.
@@ -120,7 +96,7 @@ class RecordAccess(StructuralModule):
             )
         return self.order().record_indices(start, size, key if self.is_random_order else None)
 
-    # -- what it holds, in which order ---------------------------------------------------------------------------------------
+    # -- access and order ----------------------------------------------------------------------------------------------------
 
     @property
     def access(self) -> Access:
@@ -129,51 +105,58 @@ class RecordAccess(StructuralModule):
             return "stream"
         return "device" if self.traceable else "host"
 
+    def require_random_access(self) -> None:
+        """Raise ``NotImplementedError`` if this source is a stream."""
+        if self.access == "stream":
+            raise NotImplementedError(
+                f"{type(self).__name__} is a stream without random access; read it with get_batch()"
+            )
+
     def order(self) -> Order:
-        """The positions this source serves, as arithmetic."""
+        """Return the order of the positions that this source serves."""
         return Order(self._length())
 
     @property
     def epoch_length(self) -> int | None:
-        """Records in one epoch of what this source serves; None for a stream without a length."""
+        """Number of records in one epoch; None for a stream without a length."""
         if self.access == "stream":
-            return len(self) if hasattr(type(self), "__len__") else None  # type: ignore[arg-type]  # was just seen
+            return len(self) if hasattr(type(self), "__len__") else None  # type: ignore[arg-type]  # a subclass defines it
         return self.order().epoch_length
 
     @property
     def num_records(self) -> int:
-        """How many record indices there are: ``len(self)``, unless an epoch is not each record once."""
+        """Number of record indices: ``len(self)``, unless an epoch does not serve each record exactly once."""
         return self._length()
 
     def epochs_at(self, start: int | jax.Array, size: int) -> Any:
-        """int (size,): which epoch serves the records at positions ``start .. start + size``.
+        """Return int (size,): the epochs in which the records at positions ``start .. start + size`` are served.
 
-        Epoch and record index together name one serving of a record: what random stages make of it depends on these.
+        Epoch and record index together identify one serving of a record; random stages derive their keys from both.
         """
         return epochs_of(start, size, self.epoch_length or 1)
 
     def order_key_data(self) -> Any:
-        """The key of this source's own order as uint32 words; None for records in sequence."""
+        """Return the key data of this source's own order, uint32 (w,); None if records are served in sequence."""
         return self.order_key.get_raw_value() if self.is_random_order and self.order_key is not None else None
 
     def order_words(self) -> Any:
-        """Return `order_key_data`, the name of this method since version 0.2."""
+        """Return `order_key_data`; deprecated name."""
         warnings.warn("order_words() was renamed: call order_key_data()", DeprecationWarning, stacklevel=2)
         return self.order_key_data()
 
     @property
     def order_seed(self) -> int | None:
-        """A seed of the config's own that selects another order than the random streams alone do; None for none."""
+        """A seed in the config that selects another order than the random streams alone do; None if there is none."""
         return None
 
     def draw_order_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
-        """Draw the key of a shuffled order from the random stream that the config names; ``order_seed`` is folded into it.
+        """Draw the key of a shuffled order from the random stream that the config names; `order_seed` is folded into the key.
 
         Returns:
             uint32 (w,): the key data.
 
         Raises:
-            ValueError: ``rngs`` are this source's own and lack that stream.
+            ValueError: ``rngs`` are this source's own, and lack that stream.
         """
         if rngs is self.rngs:  # others are nnx.Rngs(seed), which have every stream
             self.ensure_rng_streams([self.stream_name or "default"])
@@ -198,45 +181,48 @@ class RecordAccess(StructuralModule):
         self.is_random_order = bool(enabled)
 
     def order_reader(self, size: int, *, background: bool = False) -> OrderReader:
-        """This source's own order for concrete positions, held a stretch of at least ``size`` at a time; for one thread."""
-        words = self.order_key_data()
+        """Return a reader of this source's own order, which computes at least ``size`` record indices at a time.
+
+        Positions are concrete. The reader is for one thread; with ``background`` it computes ahead in another one.
+        """
+        own_key = self.order_key_data()
 
         def compute(start: int, count: int) -> np.ndarray:
-            return np.array(self.record_indices_at(start, count, words))
+            return np.array(self.record_indices_at(start, count, own_key))
 
         capacity = chunk_size_of(self.epoch_length or 1, size, at_most=self.positions_ahead)
         return OrderReader(compute, capacity=capacity, background=background)
 
     @property
     def order_title(self) -> str:
-        """What reports call the order: ``shuffled`` or ``in sequence``, and which shard of it."""
+        """The order in reports: ``shuffled`` or ``in sequence``, and which shard of it."""
         order = self.order()
         shard = f", shard {order.shard} of {order.num_shards}" if order.num_shards > 1 else ""
         return f"{'shuffled' if self.is_random_order else 'in sequence'}{shard}"
 
     def plan(self, num_epochs: int | None = 1) -> str:
-        """What a run of ``num_epochs`` epochs (None is endless) serves."""
+        """Describe what a run of ``num_epochs`` epochs (None is endless) serves."""
         length = self.epoch_length
         if length is None:
             return f"{self.title}: a stream without a length; it is read until it ends"
-        kind = "as they come" if self.access == "stream" else self.order_title
+        order = "as they come" if self.access == "stream" else self.order_title
         epochs = "without end" if num_epochs is None else f"{num_epochs} epoch{'s' if num_epochs > 1 else ''}"
         total = "" if num_epochs is None else f", {length * num_epochs:,} records in all"
-        return f"{self.title}: {length:,} records an epoch, {kind}; {epochs}{total}"
+        return f"{self.title}: {length:,} records an epoch, {order}; {epochs}{total}"
 
-    def stats_at(self, position: int) -> dict[str, Any]:  # noqa: ARG002 - what a subclass needs
-        """What is known of the records before ``position``, for `Pipeline.stats`; of a mixture, the counts by child."""
+    def stats_at(self, position: int) -> dict[str, Any]:  # noqa: ARG002 - an override uses it
+        """Return counts about the records before ``position``, for `Pipeline.stats`; a mixture counts records by child."""
         return {}
 
     # -- records -------------------------------------------------------------------------------------------------------------
 
     def fetch(self, indices: np.ndarray) -> Batch:
-        """`get_records`, checked against the element spec, and through the cache if the config says ``cacheable``."""
+        """Return `get_records`, checked against the element spec, through the cache if the config is ``cacheable``."""
         cache = self.record_cache()
         return self._checked_records(indices) if cache is None else cache.fetch(indices, self._checked_records)
 
     def record_cache(self) -> RecordCache | None:
-        """Where records that were read once are kept; None if the config does not say ``cacheable``."""
+        """Return the cache of records that were read; None if the config is not ``cacheable``."""
         if self.config.cacheable and self._saved_work.cache is None:
             self._saved_work.cache = RecordCache(self.num_records, self.element_spec())
         return self._saved_work.cache
@@ -246,10 +232,9 @@ class RecordAccess(StructuralModule):
         self._saved_work.cache = None
 
     def get_batch_at(self, start: int | jax.Array, size: int, key: Any = None) -> Batch:
-        """The records at positions ``start .. start + size``: stateless, and traceable in ``start`` and ``key``.
+        """Return the records at positions ``start .. start + size``: stateless, and traceable in ``start`` and ``key``.
 
-        Under a trace a source that only the host can read is reached by a callback, and fields that no device has are
-        refused by name.
+        Under a trace, a source that only the host can read is reached by a callback, and host fields are refused by name.
 
         Raises:
             TypeError, ValueError: ``size`` is not a whole number from 1, or ``start`` is negative.
@@ -257,81 +242,68 @@ class RecordAccess(StructuralModule):
         indices = self.record_indices_at(start, whole_number("size", size, at_least=1), key)
         return self.fetch_traced(indices) if isinstance(indices, jax.core.Tracer) else self.fetch(indices)
 
-    def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:  # noqa: ARG002 - what a subclass needs
-        """`fetch` under a trace: device dtypes, fields that no device has refused by name.
+    def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:  # noqa: ARG002 - an override uses it
+        """Return the records at traced ``indices``, with device dtypes; host fields are refused by name.
 
-        ``over_mesh`` says that the trace runs on devices other than those that data was placed on.
+        ``over_mesh`` is True if the trace runs on other devices than those that hold the data.
         """
         self.require_no_host_fields()
         return self._checked_records(indices) if self.access == "device" else self.fetch_by_callback(indices)
 
     def fetch_by_callback(self, indices: jax.Array) -> Batch:
-        """The records under a trace by way of the host, which `fetch_on_host` is called on as the program runs.
+        """Return the records at traced ``indices``; `fetch_on_host` reads them while the program runs.
 
-        Fields that no device has are left out.
+        Host fields are left out.
         """
         return records_by_callback(self, indices)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
-        """`fetch` without compiled code, which a callback from compiled code must not run."""
+        """Return `fetch`, without running compiled code: a callback from compiled code must not run any."""
         return self.fetch(indices)
 
     @property
     def callback_lock(self) -> threading.Lock:
-        """Held while the host answers compiled code: the devices of a mesh ask at once, and authors read without locks."""
+        """Held while the host serves a callback: the devices of a mesh call at once, and authors read without locks."""
         return self._saved_work.callback
 
     def require_no_host_fields(self) -> None:
-        """Refuse compiled code if there are fields that no device has."""
+        """Raise `SpecError` if records have host fields, which compiled code cannot carry."""
         host_fields = split_host_fields(self.element_spec())[1]
         if host_fields:
             raise SpecError(
                 f"{self.title} has fields that compiled code cannot carry: {', '.join(sorted(named_fields(host_fields)))}; "
-                "leave them out, or iterate from Python, where they ride beside the batch; a stage such as "
+                "leave them out, or iterate from Python, which serves them as NumPy arrays; a stage such as "
                 "{type: select, fields: [image, label]} leaves out what it does not name"
             )
 
     def compiled_records(
         self, sharding: jax.sharding.Sharding | None = None
     ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
-        """(function of arrays and indices, the arrays): how a compiled step reads this *device* source.
+        """Return (function of arrays and indices, arrays) with which a compiled step reads this *device* source.
 
-        The arrays are the step's arguments, never constants in it; the function is hashable, so that equal pipelines share
-        one program. ``sharding`` puts a copy of them on every device that it names; None leaves them where they are.
+        The arrays are arguments of the step, never constants in it. The function is hashable, so that equal pipelines share
+        one program. ``sharding`` puts a copy of the arrays on each of its devices; None leaves them where they are.
         """
         graphdef, state = nnx.split(self.bare())
         return MergedRecords(graphdef), state if sharding is None else self._saved_work.placed.put(state, sharding)
 
-    def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ARG002 - what a subclass needs
-        """The fields of a *device* source that no device has, at concrete ``indices``."""
+    def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ARG002 - an override uses them
+        """Return the host fields of a *device* source at concrete ``indices``."""
         return {}
 
     # -- inside --------------------------------------------------------------------------------------------------------------
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]  # nnx leaves it without types
-        if "_host" in vars(self):  # the name that pickles of version 0.1.0 have
-            delattr(self, "_host")
-            self._saved_work = SavedWork()
-
     def _length(self) -> int:
         if not hasattr(type(self), "__len__"):
             raise TypeError(f"{self.title} has no length: it does not define __len__()")
-        return len(self)  # type: ignore[arg-type]  # defined by the subclass, as was just seen
-
-    def require_random_access(self) -> None:
-        """Raise ``NotImplementedError`` if this source is a stream."""
-        if self.access == "stream":
-            raise NotImplementedError(
-                f"{type(self).__name__} is a stream without random access; read it with get_batch()"
-            )
+        return len(self)  # type: ignore[arg-type]  # a subclass defines it
 
     def _checked_records(self, indices: Any) -> Batch:
         if self._saved_work.spec is None:
             self._saved_work.spec = self.element_spec()
         try:
             batch, spec = self.get_records(indices), self._saved_work.spec
-        except StopIteration as error:  # a loop would take it for its own end
+        except StopIteration as error:  # a loop would end on it as if all records were served
             raise RuntimeError(f"{self.title} raised StopIteration for records that its length says it has") from error
         if isinstance(indices, jax.core.Tracer):
             spec = split_host_fields(spec)[0]
@@ -347,3 +319,33 @@ class RecordAccess(StructuralModule):
     def _drawn_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
         """Call `draw_order_key`; plugins that do not use `order_seed` yet override this."""
         return self.draw_order_key(rngs)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # nnx leaves it without types
+        if "_host" in vars(self):  # the name of `_saved_work` in pickles of version 0.1.0
+            delattr(self, "_host")
+            self._saved_work = SavedWork()
+
+
+class SavedWork(HostState):
+    """Results that a source keeps so that the same work is not done twice; clones and pickles start without them."""
+
+    def __init__(self) -> None:
+        self.cache: RecordCache | None = None
+        self.spec: ElementSpec | None = None
+        self.placed = PlacedOnce()
+        self.callback = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class MergedRecords:
+    """Reads a device source that ``nnx.split`` took apart; checks traced records against its element spec."""
+
+    graphdef: Any
+
+    def __call__(self, state: Any, indices: jax.Array) -> Batch:
+        """Return the records at traced int (k,) ``indices``."""
+        source = nnx.merge(self.graphdef, state)
+        source._saved_work = SavedWork()  # noqa: SLF001 - `bare` removed it
+        batch: Batch = source._checked_records(indices)  # noqa: SLF001 - of a class in this module
+        return batch

@@ -1,4 +1,4 @@
-"""What every part of a pipeline is: a Flax NNX module with a validated config, a name, random streams and statistics."""
+"""Base classes of sources and stages: a Flax NNX module with a validated config, a name, random streams and statistics."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,41 +12,16 @@ from .host_state import HostState, drop_host_states, renew_host_states
 from .state import require_dict, restore_variables, variable_state
 
 
-@dataclass(eq=False)
-class Ledger(HostState):
-    """Counts and statistics of a module; a clone starts with those of the original."""
-
-    applied: int = 0
-    skipped: int = 0
-    statistics: Any = None
-    statistics_were_reset: bool = False
-
-    def constructor_data(self) -> tuple[Any, ...]:
-        """Return the counts and statistics."""
-        return self.applied, self.skipped, self.statistics, self.statistics_were_reset
-
-
-def checked_rngs(rngs: nnx.Rngs | None, title: str) -> nnx.Rngs | None:
-    """The random streams that ``title`` was given.
-
-    Raises:
-        TypeError: They are something else, such as a seed.
-    """
-    if not isinstance(rngs, nnx.Rngs | None):
-        raise TypeError(f"rngs of {title} are random streams, such as nnx.Rngs(0), or None, not {rngs!r:.80}")
-    return rngs
-
-
 class DataraxModule(nnx.Module):
-    """Base of everything that has a config.
+    """Base of every module that has a config.
 
     Args:
-        config: Validated settings; kept as `config`, never changed.
-        rngs: Random streams, kept as `rngs`.
-        name: How errors and reports call this module; the class name if None.
+        config: The settings; kept as `config` and never changed.
+        rngs: Random streams; kept as `rngs`.
+        name: Name of this module in errors and reports, next to the class name.
 
     Raises:
-        TypeError: ``config`` is no `DataraxModuleConfig`, ``rngs`` no ``nnx.Rngs``, or ``name`` no text.
+        TypeError: ``config`` is no `DataraxModuleConfig`, ``rngs`` is no ``nnx.Rngs``, or ``name`` is no text.
     """
 
     def __init__(self, config: DataraxModuleConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
@@ -61,13 +36,13 @@ class DataraxModule(nnx.Module):
 
     @property
     def title(self) -> str:
-        """Class and name, as errors give it: ``MemorySource 'train'``."""
+        """Class and name, for errors and reports: ``MemorySource 'train'``."""
         return type(self).__name__ + (f" {self.name!r}" if self.name else "")
 
     # -- copies ---------------------------------------------------------------------------------------------------------
 
     def clone(self) -> Self:
-        """An independent twin: its own variables, counters and statistics; data that never changes is shared."""
+        """Return an independent twin with its own variables, counts and statistics; data that never changes is shared."""
         twin = nnx.clone(self)
         renew_host_states(twin)
         for _, node in nnx.iter_graph(twin):
@@ -78,7 +53,10 @@ class DataraxModule(nnx.Module):
     def copy(
         self, *, config: DataraxModuleConfig | None = None, rngs: nnx.Rngs | None = None, name: str | None = None
     ) -> Self:
-        """A new module of this class, built anew with what is given in place of its own; nothing of its progress."""
+        """Return a new module of this class, built with the given arguments in place of this module's own.
+
+        Nothing of this module's progress is copied: no position, counts or statistics.
+        """
         return type(self)(
             self.config if config is None else config,
             *self.constructor_data(),
@@ -87,11 +65,14 @@ class DataraxModule(nnx.Module):
         )
 
     def constructor_data(self) -> tuple[Any, ...]:
-        """What the constructor takes between ``config`` and ``rngs``, for `copy`; a subclass with arguments there says."""
+        """Return the arguments that the constructor takes between ``config`` and ``rngs``; `copy` passes them on.
+
+        A subclass with such arguments overrides this.
+        """
         return ()
 
     def bare(self) -> Self:
-        """A twin for compiled code, without what is on the host only: modules that are alike have equal bare graphs."""
+        """Return a twin for compiled code, without `HostState`; modules that are alike have equal bare graphs."""
         twin = nnx.clone(self)
         drop_host_states(twin)
         for _, node in nnx.iter_graph(twin):
@@ -108,15 +89,15 @@ class DataraxModule(nnx.Module):
     # -- state ----------------------------------------------------------------------------------------------------------
 
     def get_state(self) -> dict[str, Any]:
-        """Every variable by dotted name: random streams and scalars as plain numbers, arrays as NumPy arrays."""
+        """Return every variable by dotted name: random streams and scalars as plain numbers, arrays as NumPy arrays."""
         return variable_state(self)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` gave.
+        """Restore a state that `get_state` returned; nothing is changed unless all of it fits.
 
         Raises:
             TypeError: ``state`` is not a dict.
-            StateError: Names every key that is missing or unknown, or whose shape differs.
+            StateError: A key is missing or unknown, or a value does not fit; names each such key.
         """
         require_dict(state, self.title)
         restore_variables(self, state)
@@ -124,18 +105,18 @@ class DataraxModule(nnx.Module):
     # -- random streams -------------------------------------------------------------------------------------------------
 
     def requires_rng_streams(self) -> list[str] | None:
-        """Names of the random streams this module draws from, or None."""
+        """Return the names of the random streams that this module draws from, or None."""
         return None
 
     def ensure_rng_streams(self, names: Iterable[str]) -> None:
-        """Check that each stream exists, by its name or through a ``default`` stream.
+        """Raise an error unless each of the named random streams exists, by its own name or as a ``default`` stream.
 
         Raises:
-            TypeError: ``names`` is one name, not several.
-            ValueError: Names the streams that are missing, and how to make them.
+            TypeError: ``names`` is a single name, not several.
+            ValueError: Streams are missing; names them, and says how to make them.
         """
         if isinstance(names, str) or not isinstance(names, Iterable):
-            raise TypeError(f"names are those of random streams, such as ['shuffle'], not {names!r:.80}")
+            raise TypeError(f"names is a list of names of random streams, such as ['shuffle'], not {names!r:.80}")
         missing = [n for n in names if self.rngs is None or not (n in self.rngs or "default" in self.rngs)]
         if missing:
             listed = ", ".join(map(repr, missing))
@@ -144,23 +125,24 @@ class DataraxModule(nnx.Module):
                 f"pass rngs=nnx.Rngs({missing[0]}=0), or rngs=nnx.Rngs(0) for all streams"
             )
 
-    # -- what it did ----------------------------------------------------------------------------------------------------
+    # -- counts ----------------------------------------------------------------------------------------------------------
 
     def get_operation_stats(self) -> dict[str, int]:
-        """Batches served (``applied_count``), and records substituted or dropped (``skipped_count``), since the reset.
+        """Return the counts since the last reset: ``applied_count`` of batches, ``skipped_count`` of records.
 
-        Counted on the host: what compiled code of a user's own serves is not seen.
+        Applied are batches that were served, skipped are records that were substituted or dropped. Both are counted on the
+        host: a batch that a user's own compiled code reads is not counted.
         """
         return {"applied_count": self._ledger.applied, "skipped_count": self._ledger.skipped}
 
     def reset_operation_stats(self) -> None:
-        """Both counts back to 0."""
+        """Set both counts to 0."""
         self._ledger.applied = self._ledger.skipped = 0
 
     # -- statistics of the data -----------------------------------------------------------------------------------------
 
     def compute_statistics(self, data: Any) -> Any:
-        """What the config's ``batch_stats_fn`` says of ``data``; remembered for `get_statistics`.
+        """Apply the config's ``batch_stats_fn`` to ``data``, and keep the result for `get_statistics`.
 
         Raises:
             ValueError: The config has no ``batch_stats_fn``.
@@ -171,28 +153,28 @@ class DataraxModule(nnx.Module):
         return self._ledger.statistics
 
     def get_statistics(self) -> Any:
-        """The config's ``precomputed_stats`` until they are reset, else what was computed or set, else None."""
+        """Return the config's ``precomputed_stats`` until they are reset, then the statistics computed or set, or None."""
         if self.config.precomputed_stats is not None and not self._ledger.statistics_were_reset:
             return self.config.precomputed_stats
         return self._ledger.statistics
 
     def set_statistics(self, stats: Any) -> None:
-        """Remember ``stats`` as if they had been computed here."""
+        """Keep ``stats`` as if `compute_statistics` had returned them."""
         self._ledger.statistics = stats
 
     def reset_statistics(self) -> None:
-        """Forget what was computed or set, and no longer give the precomputed ones."""
+        """Drop the statistics, the precomputed ones included."""
         self._ledger.statistics, self._ledger.statistics_were_reset = None, True
 
     def reset_cache(self) -> None:
-        """Drop whatever was kept to save work; the next use does that work again. Nothing is kept here."""
+        """Drop results that are kept to save work; a subclass that keeps any overrides this."""
 
 
 class StructuralModule(DataraxModule):
     """A module that shapes the stream: a source, or a stage that has a config.
 
     Raises:
-        ValueError: The config is stochastic and ``rngs`` is None, or lacks the stream that the config names.
+        ValueError: The config is stochastic, and ``rngs`` is None or lacks the random stream that the config names.
     """
 
     config: StructuralConfig
@@ -210,15 +192,40 @@ class StructuralModule(DataraxModule):
         self.ensure_rng_streams(self.requires_rng_streams() or [])
 
     def requires_rng_streams(self) -> list[str] | None:
-        """The config's ``stream_name``, if it is stochastic."""
+        """Return the config's ``stream_name`` in a list if the config is stochastic, else None."""
         return [self.stream_name] if self.stochastic and self.stream_name else None
 
     def process(self, input: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: A002 - the name that users know
-        """What the module does to its input; a subclass writes it."""
+        """Process ``input``; a subclass defines how."""
         raise NotImplementedError(
             f"{type(self).__name__} does not define process(); write it, or call what it does define"
         )
 
     def __call__(self, input: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: A002
-        """`process`."""
+        """Call `process`."""
         return self.process(input, *args, **kwargs)
+
+
+@dataclass(eq=False)
+class Ledger(HostState):
+    """Counts and statistics of a module; a clone starts with those of the original."""
+
+    applied: int = 0
+    skipped: int = 0
+    statistics: Any = None
+    statistics_were_reset: bool = False
+
+    def constructor_data(self) -> tuple[Any, ...]:
+        """Return the counts and statistics."""
+        return self.applied, self.skipped, self.statistics, self.statistics_were_reset
+
+
+def checked_rngs(rngs: nnx.Rngs | None, title: str) -> nnx.Rngs | None:
+    """Return ``rngs`` unchanged if they are random streams or None.
+
+    Raises:
+        TypeError: ``rngs`` is something else, such as a seed; names ``title``.
+    """
+    if not isinstance(rngs, nnx.Rngs | None):
+        raise TypeError(f"rngs of {title} are random streams, such as nnx.Rngs(0), or None, not {rngs!r:.80}")
+    return rngs

@@ -21,81 +21,29 @@ from .state import Cursor, require_dict, require_keys, require_position, require
 from .verification import Verified, verified
 
 
-class ElementBlock(HostState):
-    """The elements that a loop fetched last, with the positions they are at; clones and pickles start without them."""
-
-    def __init__(self) -> None:
-        self._elements: list[Any] = []
-        self._start = 0
-        self._reader: OrderReader | None = None
-        self._key_data: Any = None
-
-    def at(self, source: "DataSourceModule", position: int, size: int) -> Any:
-        """The element at ``position``; ``size`` of them are fetched if it is not among those held."""
-        key_data = source.order_key_data()
-        if self._reader is None or self._key_data is not key_data:
-            self._reader, self._key_data, self._elements = source.order_reader(size), key_data, []
-        if not 0 <= position - self._start < len(self._elements):
-            indices: np.ndarray = self._reader.take(position, size)
-            self._elements, self._start = source.get_elements(indices), position
-        return self._elements[position - self._start]
-
-    def held(self) -> dict[int, Any]:
-        """The elements fetched and not asked for again yet, by position."""
-        return dict(enumerate(self._elements, self._start))
-
-    def __setstate__(
-        self, state: dict[str, Any]
-    ) -> None:  # only pickles of version 0.1.0 hold a dict, of an empty block
-        vars(self).update(vars(ElementBlock()))
-
-
-class ElementLoop:
-    """One epoch of a source's elements. What is left of it can be iterated on: it is its own iterator."""
-
-    def __init__(self, source: "DataSourceModule", run: int) -> None:
-        self._source, self._run = source, run
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Any:
-        if not self._source.cursor.is_current(self._run):
-            title = self._source.title
-            raise RuntimeError(f"this loop is over: {title} was iterated anew, reset or restored since it began")
-        return next(self._source)
-
-
-def _writable(element: Any) -> Any:
-    """An element whose arrays are its reader's own: PyTorch warns of arrays that it could not write to."""
-    if isinstance(element, np.ndarray):
-        return element if element.flags.writeable else element.copy()
-    if isinstance(element, Mapping):
-        return {name: _writable(value) for name, value in element.items()}
-    return tuple(map(_writable, element)) if type(element) is tuple else element
-
-
 class DataSourceModule(RecordAccess):
     """A source of records.
 
-    An author writes ``__len__``, `element_spec` and `get_records`; everything else follows from them. An author whose order
-    is neither sequential nor the core's shuffle writes `record_indices_at` as well. A forward-only stream writes
-    `get_batch`, `reset`, `get_state` and `set_state` instead. One with a length goes on with its next epoch by itself; one
-    without may end, and then gives what is left, and after that raises ``StopIteration``.
+    An author writes ``__len__``, `element_spec` and `get_records`; all other methods follow from these three. An author whose
+    order is neither sequential nor core's shuffle also writes `record_indices_at`.
 
-    A source draws its order's key once, from the random stream that its config names, when it is built.
+    The author of a forward-only stream writes `get_batch`, `reset`, `get_state` and `set_state` instead (or derives from
+    `StreamingSourceBase`). A stream with a length continues with its next epoch by itself. A stream without a length may end:
+    it returns the records that are left, and after that raises ``StopIteration``.
 
-    A batch that was given away is never written to again: on a CPU its memory may be that of the batch on the device.
+    A source draws the key of its order once, when it is built, from the random stream that its config names.
+
+    A source never writes to a batch that it returned: on a CPU, the batch on the device may use the same memory.
     """
 
     not_saved: ClassVar[tuple[str, ...]] = ("cursor.",)
-    """Beginnings of the names of variables that no state holds: those saved in another form, or by another source."""
+    """Prefixes of the names of variables that are in no state: saved in another form, or by another source."""
 
     elements_ahead: int = 32
     """How many elements a loop over the source fetches at once."""
 
     subset_class: ClassVar[Callable[..., "DataSourceModule"]]
-    """What makes the parts of a source: `Subset.of`, which its module puts here."""
+    """Makes a part of a source: `Subset.of`. The module of `Subset`, which derives from this class, sets it."""
 
     def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
         super().__init__(config, rngs=rngs, name=name)
@@ -104,17 +52,17 @@ class DataSourceModule(RecordAccess):
 
     @classmethod
     def from_config(cls, config: SourceConfig, build: Callable[[SourceConfig], "DataSourceModule"]) -> Self:
-        """The source that a config describes.
+        """Return the source that a config describes.
 
         Args:
-            config: Of this class's `config_class`.
-            build: Makes the sources that ``config`` nests; its ``rngs`` are the random streams meant for this one.
+            config: An instance of `config_class`.
+            build: Builds the sources that ``config`` nests; its attribute ``rngs`` holds the random streams for this source.
         """
         return cls(config, rngs=getattr(build, "rngs", None))
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this source can do, derived from what its class defines."""
+        """The capabilities of this source, which follow from the methods that its class defines."""
         indexed = self.access != "stream"
         return Capabilities(
             random_access=indexed,
@@ -124,7 +72,7 @@ class DataSourceModule(RecordAccess):
             sized=hasattr(type(self), "__len__"),
         )
 
-    # -- where it stands -----------------------------------------------------------------------------------------------------
+    # -- position and files --------------------------------------------------------------------------------------------------
 
     @property
     def index(self) -> int:
@@ -143,10 +91,8 @@ class DataSourceModule(RecordAccess):
         length = self.epoch_length
         return (0, position) if length is None else divmod(position, length)
 
-    # -- files ---------------------------------------------------------------------------------------------------------------
-
     def close(self) -> None:
-        """Close open files and end threads; the next read opens them again. A source that has such overrides it."""
+        """Close files and end threads; the next read opens them again. A source that has any overrides this."""
 
     def __enter__(self) -> Self:
         return self
@@ -159,7 +105,7 @@ class DataSourceModule(RecordAccess):
     # -- batches -------------------------------------------------------------------------------------------------------------
 
     def get_batch(self, batch_size: int) -> Batch:
-        """The next ``batch_size`` records of this source's own order; the one method that a stream must write."""
+        """Return the next ``batch_size`` records of this source's own order; the one method that a stream must write."""
         self.require_random_access()
         batch_size = whole_number("batch_size", batch_size, at_least=1)
         batch = self.get_batch_at(self.cursor.here, batch_size, self.order_key_data())
@@ -168,37 +114,47 @@ class DataSourceModule(RecordAccess):
         return batch
 
     def read_batch(self, batch_size: int) -> Batch:
-        """The next records of a stream for a pipeline, which counts what it serves itself; `get_batch`, unless that counts."""
+        """Return the next records of a stream without counting the batch as served, for a pipeline that counts itself.
+
+        It calls `get_batch`; a stream whose `get_batch` counts batches overrides this.
+        """
         return self.get_batch(batch_size)
 
     def skip(self, count: int) -> None:
-        """Leave out the next ``count`` records of a stream, by reading them; one that can do better overrides it."""
+        """Skip the next ``count`` records of a stream by reading them; a stream with a cheaper way overrides this."""
         self.read_batch(count)
 
-    def process_part(self, part: int, num_parts: int) -> Self | None:  # noqa: ARG002 - what a subclass needs
-        """The stream of the ``part``-th of ``num_parts`` disjoint parts of the records, each of one length, if it has such.
+    def process_part(self, part: int, num_parts: int) -> Self | None:  # noqa: ARG002 - an override uses them
+        """Return a stream over one of ``num_parts`` disjoint parts of the records, all of one length; None if there is none.
 
-        Asked for when several processes share a pipeline. None: each process reads every record and keeps its rows.
+        A pipeline that several processes share asks for it. After None, each process reads every record and keeps its rows.
         """
         return None
 
     def note_served(self, batches: int) -> None:
-        """Count batches of this source's records that were handed over; see `get_operation_stats`."""
+        """Count batches of this source that were served; see `get_operation_stats`."""
         self._ledger.applied += batches
 
     def note_substituted(self, records: int) -> None:
-        """Count records in whose place others were read; see `get_operation_stats`."""
+        """Count records that were replaced by others; see `get_operation_stats`."""
         self._ledger.skipped += records
 
     # -- elements, by index --------------------------------------------------------------------------------------------------
 
     def get_elements(self, indices: np.ndarray) -> list[Any]:
-        """The records at concrete ``indices``, each by itself, as NumPy values."""
+        """Return the records at concrete ``indices`` one by one, as NumPy values."""
         batch = jax.tree.map(np.asarray, self.fetch(indices))
         return [jax.tree.map(lambda column: column[row], batch) for row in range(len(indices))]  # noqa: B023
 
     def __getitem__(self, index: int | slice) -> Any:
-        """The record with this index, whatever the order, negative ones counted from the end; for a slice, a `Subset`."""
+        """Return the record with this index, or a `Subset` for a slice. Negative indices count from the end.
+
+        The index is independent of the order that the source serves.
+
+        Raises:
+            IndexError: The index is out of range.
+            TypeError: The index is neither an integer nor a slice.
+        """
         self.require_random_access()
         if isinstance(index, slice):
             return self.subset_class(self, range(self.num_records)[index])
@@ -210,16 +166,16 @@ class DataSourceModule(RecordAccess):
         return self.get_elements(np.asarray([int(index) % length]))[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Any]:
-        """The records with these indices, as ``source[i]`` gives each, in one fetch; their arrays may be written to.
+        """Return the records with these indices in one fetch, as ``source[i]`` returns each, in writable arrays.
 
-        This is what a PyTorch ``DataLoader`` reads a batch with.
+        PyTorch's ``DataLoader`` reads a batch by this method.
         """
         self.require_random_access()
         rows = np.asarray(indices)
         if not rows.size:
             return []
         if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
-            raise TypeError(f"the records of {self.title} are named by a list of integers, not {indices!r:.80}")
+            raise TypeError(f"the records of {self.title} are indexed by a list of integers, not {indices!r:.80}")
         length = self.num_records
         outside = (rows < -length) | (rows >= length)
         if outside.any():
@@ -227,30 +183,30 @@ class DataSourceModule(RecordAccess):
         return [_writable(element) for element in self.get_elements(rows.astype(np.int64) % length)]
 
     def _getitems(self, indices: Sequence[int]) -> list[Any]:
-        """`__getitems__`, by the name that Grain knows."""
+        """Call `__getitems__`; Grain reads a batch by this method."""
         return self.__getitems__(indices)
 
     # -- elements, in order --------------------------------------------------------------------------------------------------
 
     @property
     def run_length(self) -> int | None:
-        """How many elements a loop over this source serves: one epoch; None in a subclass whose loops have no end."""
+        """Number of elements in a loop over this source: one epoch; None in a subclass whose loops have no end."""
         return self.epoch_length
 
     def __iter__(self) -> Iterator[Any]:
-        """One epoch of elements in this source's order; a second loop is the next epoch. See `run_length`.
+        """Iterate over one epoch of elements in this source's order; a second loop is the next epoch. See `run_length`.
 
-        A loop ends with `RuntimeError` if another one, `set_state` or `reset` came between.
+        A loop raises ``RuntimeError`` once another loop, `set_state` or `reset` moved the position.
         """
         self.require_random_access()
         return self.loop_over(self.cursor.begin_run(self.epoch_length, is_over=self.left_of_run() <= 0))
 
     def loop_over(self, run: int) -> Iterator[Any]:
-        """The elements of the run with this number, which ``self.cursor.begin_run`` gave; a later run ends it."""
+        """Return an iterator over the run with this number, which ``self.cursor.begin_run`` returned; a later run ends it."""
         return ElementLoop(self, run)
 
     def __next__(self) -> Any:
-        """The next element of the loop that is under way."""
+        """Return the next element of the loop that is under way."""
         left = self.left_of_run()
         if left <= 0:
             raise StopIteration
@@ -274,13 +230,14 @@ class DataSourceModule(RecordAccess):
     # -- parts, and all records ----------------------------------------------------------------------------------------------
 
     def split(self, *, seed: int = 0, **shares: float) -> dict[str, "DataSourceModule"]:
-        """Disjoint parts of the records by name, drawn at random: ``split(train=0.9, test=0.1, seed=0)``.
+        """Return disjoint parts of the records by name, drawn at random: ``split(train=0.9, test=0.1, seed=0)``.
 
-        Each is a fixed set of record indices, which the seed, the number of records and the shares up to its own decide,
-        whatever order this source serves. Floats are parts of one, integers numbers of records; what they leave is in no part.
+        Each part is a fixed set of record indices. It depends on the seed, the number of records, its own share and the shares
+        before it, not on the order that this source serves. A float is a fraction of the records, an integer a number of
+        records; records that no share covers are in no part.
 
         Raises:
-            TypeError, ValueError: ``seed`` is no seed, or the shares cannot work; says which and why.
+            TypeError, ValueError: ``seed`` is no seed, or the shares cannot work; the message says why.
         """
         self.require_random_access()
         seed = seed_number(seed)
@@ -288,9 +245,9 @@ class DataSourceModule(RecordAccess):
         return {name: self.subset_class(self, rows, seed=seed, name=name) for name, rows in parts.items()}
 
     def verify_records(self, indices: np.ndarray) -> Verified:
-        """Which of the records at int (k,) ``indices`` cannot be read, and why. Nothing is served, or kept.
+        """Return which of the records at int (k,) ``indices`` cannot be read, and why. Nothing is served or kept.
 
-        Strict: a source that puts up with bad records, and serves others for them, overrides it and reads them all the same.
+        The check is strict: a source that serves other records in place of bad ones overrides this to report the bad ones.
 
         Raises:
             DataFileError: A whole file is damaged, or changed since the source was built.
@@ -298,14 +255,14 @@ class DataSourceModule(RecordAccess):
         self.require_random_access()
         return verified(self._checked_records, np.asarray(indices), self.title)
 
-    # -- progress ------------------------------------------------------------------------------------------------------------
+    # -- copies and state ----------------------------------------------------------------------------------------------------
 
     def copy(
         self, *, config: DataraxModuleConfig | None = None, rngs: nnx.Rngs | None = None, name: str | None = None
     ) -> Self:
-        """A new source over the same records, from position 0, with what is given in place of its own.
+        """Return a new source over the same records at position 0, with the given arguments in place of this source's own.
 
-        Without ``rngs`` a shuffled copy serves the order that this source serves, and draws nothing from its streams.
+        Without ``rngs``, a shuffled copy serves this source's order, and draws nothing from this source's random streams.
         """
         twin = super().copy(config=config, rngs=nnx.clone(self.rngs) if rngs is None else rngs, name=name)
         if rngs is None and twin.order_key is not None and self.order_key is not None:
@@ -313,14 +270,14 @@ class DataSourceModule(RecordAccess):
         return twin
 
     def reset(self, seed: int | None = None) -> None:
-        """Back to the start of the first epoch; with ``seed``, of the order that building with ``nnx.Rngs(seed)`` gives."""
+        """Return to the start of the first epoch; with ``seed``, in the order of a source built with ``nnx.Rngs(seed)``."""
         if seed is not None:
             self._reseed(seed_number(seed))
         self.cursor.restore(0, 0)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a saved state must find again, as JSON: class, length, element spec, order and its key."""
-        words = self.order_key_data()
+        """Return what must be the same where a state is restored, as JSON: class, length, element spec, order and its key."""
+        own_key = self.order_key_data()
         is_stream = self.access == "stream"
         return {
             "source": type(self).__name__,
@@ -328,21 +285,21 @@ class DataSourceModule(RecordAccess):
             "element_spec": describe(self.element_spec()),
             "order": "stream"
             if is_stream
-            else f"{'shuffled' if words is not None else 'sequential'}, rule {ORDER_RULE}",
-            "seed": None if words is None else np.asarray(words).tolist(),
+            else f"{'shuffled' if own_key is not None else 'sequential'}, rule {ORDER_RULE}",
+            "seed": None if own_key is None else np.asarray(own_key).tolist(),
         }
 
     def get_state(self) -> dict[str, Any]:
-        """Where this source stands, and what it is: a few hundred bytes of JSON, no data but variables of its own."""
+        """Return position, variables and fingerprint as JSON: some hundred bytes besides the source's own variables."""
         progress = {"position": self.cursor.position, "run_start": self.cursor.run_start}
         return {**progress, "variables": self.saved_variables(), "fingerprint": self.fingerprint()}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` gave; nothing is changed unless all of it fits.
+        """Restore a state that `get_state` returned; nothing is changed unless all of it fits.
 
         Raises:
             TypeError: ``state`` is not a dict.
-            StateError: Names all that differs between the source that the state is of and this one.
+            StateError: The state is of another source; names every difference.
         """
         require_dict(state, self.title)
         require_keys(state, {"position", "run_start", "variables", "fingerprint"}, self.title)
@@ -377,3 +334,55 @@ class DataSourceModule(RecordAccess):
     def _reseed(self, seed: int) -> None:
         if self.order_key is not None:
             self.order_key.set_raw_value(self._drawn_key(nnx.Rngs(seed)))
+
+
+class ElementBlock(HostState):
+    """The elements that a loop fetched last, by position; clones and pickles start without any."""
+
+    def __init__(self) -> None:
+        self._elements: list[Any] = []
+        self._start = 0
+        self._reader: OrderReader | None = None
+        self._key_data: Any = None
+
+    def at(self, source: DataSourceModule, position: int, size: int) -> Any:
+        """Return the element at ``position``; fetch ``size`` elements from there on if it is not held."""
+        key_data = source.order_key_data()
+        if self._reader is None or self._key_data is not key_data:
+            self._reader, self._key_data, self._elements = source.order_reader(size), key_data, []
+        if not 0 <= position - self._start < len(self._elements):
+            indices: np.ndarray = self._reader.take(position, size)
+            self._elements, self._start = source.get_elements(indices), position
+        return self._elements[position - self._start]
+
+    def held(self) -> dict[int, Any]:
+        """Return the elements that are held, by position."""
+        return dict(enumerate(self._elements, self._start))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(vars(ElementBlock()))  # only a pickle of version 0.1.0 has a state, that of an empty block
+
+
+class ElementLoop:
+    """Iterator over the elements of one run of a source; a later run of the source ends it."""
+
+    def __init__(self, source: DataSourceModule, run: int) -> None:
+        self._source, self._run = source, run
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        if not self._source.cursor.is_current(self._run):
+            title = self._source.title
+            raise RuntimeError(f"this loop is over: {title} was iterated anew, reset or restored since it began")
+        return next(self._source)
+
+
+def _writable(element: Any) -> Any:
+    """Copy arrays that cannot be written to: PyTorch warns of each."""
+    if isinstance(element, np.ndarray):
+        return element if element.flags.writeable else element.copy()
+    if isinstance(element, Mapping):
+        return {name: _writable(value) for name, value in element.items()}
+    return tuple(map(_writable, element)) if type(element) is tuple else element

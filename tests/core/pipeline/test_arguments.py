@@ -58,7 +58,7 @@ CALLS: dict[str, tuple[Callable[[Any], object], str, set[str]]] = {
     "name": (lambda given: eager(name=given), "the name of EagerSourceBase is text, not", {"None", "text"}),
     "names of streams": (
         lambda given: DataraxModule(StructuralConfig(), rngs=nnx.Rngs(0)).ensure_rng_streams(given),
-        r"names are those of random streams, such as \['shuffle'\], not",
+        r"names is a list of names of random streams, such as \['shuffle'\], not",
         {"list"},
     ),
     "random order": (

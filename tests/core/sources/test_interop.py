@@ -99,10 +99,10 @@ def test_a_list_of_indices_is_read_in_one_fetch(make_host_source: MakeSource) ->
     [
         ([0, 40], IndexError, r"^record 40 is out of range: HostRecords has 40 records$"),
         ([-41], IndexError, r"^record -41 is out of range: HostRecords has 40 records$"),
-        ([0.0], TypeError, r"^the records of HostRecords are named by a list of integers, not \[0\.0\]$"),
-        ([True], TypeError, r"^the records of HostRecords are named by a list of integers, not \[True\]$"),
-        (3, TypeError, r"^the records of HostRecords are named by a list of integers, not 3$"),
-        (["a"], TypeError, r"^the records of HostRecords are named by a list of integers, not \['a'\]$"),
+        ([0.0], TypeError, r"^the records of HostRecords are indexed by a list of integers, not \[0\.0\]$"),
+        ([True], TypeError, r"^the records of HostRecords are indexed by a list of integers, not \[True\]$"),
+        (3, TypeError, r"^the records of HostRecords are indexed by a list of integers, not 3$"),
+        (["a"], TypeError, r"^the records of HostRecords are indexed by a list of integers, not \['a'\]$"),
     ],
 )
 def test_a_list_that_names_no_records_is_refused(

@@ -154,7 +154,7 @@ def test_a_pipeline_that_leaves_text_out_is_compiled_whole(make_source: MakeSour
 def test_text_that_is_left_is_refused_in_compiled_routes(make_source: MakeSource, placement: str) -> None:
     pipeline = Pipeline(source=make_source(DATA, placement=placement), batch_size=4, stages=STAGES)
     message = (
-        r"cannot carry: note, text; leave them out, or iterate from Python, where they ride beside the batch; a stage such as "
+        r"cannot carry: note, text; leave them out, or iterate from Python, which serves them as NumPy arrays; a stage such as "
         r"\{type: select, fields: \[image, label\]\} leaves out what it does not name"
     )
     with pytest.raises(SpecError, match=message):
