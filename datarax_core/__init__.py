@@ -1,6 +1,6 @@
 """The data layer for JAX training code: sources, each a plugin, and the pipeline that serves their records.
 
-Names are imported when they are first used: configs, errors and the registry work without loading JAX.
+Names are imported when they are first used, so that configs, errors and the registry work without loading JAX.
 """
 
 from typing import TYPE_CHECKING

@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Run the command line."""
     try:
-        from ._cli.app import app  # noqa: PLC0415 - an interrupt while it is imported is one as well
+        from ._cli.app import app  # noqa: PLC0415 - an interrupt during this import ends the command, too
 
         app(prog_name="drx")
     except KeyboardInterrupt:

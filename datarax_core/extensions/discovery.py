@@ -1,7 +1,7 @@
-"""What is installed, read from distribution metadata: no plugin is imported, and no broken one hides another.
+"""Discovery of installed entry points from distribution metadata; no plugin is imported, and no broken one hides another.
 
-The metadata of a hundred distributions is read in milliseconds here, by lines: ``importlib.metadata`` parses each as an e-mail,
-readme and all, each time that it is asked for a version.
+Metadata is read line by line, which takes milliseconds for a hundred distributions. ``importlib.metadata`` parses each file as
+an e-mail, with its readme, every time that it is asked for a version.
 """
 
 import re
@@ -25,15 +25,15 @@ CORE: Final = "datarax-core"
 GROUPS: Final = ("datarax.sources", "datarax.stages", "datarax.decoders", "datarax.hooks")
 
 _FIELDS: Final = ("Name:", "Version:", "Requires-Dist:")
-"""How the lines of metadata begin that matter here."""
+"""Beginnings of the lines of metadata that are used here."""
 
 _PLAIN: Final = re.compile(r"([\w.-]+) *(?:\(([^;@\[]*)\)|([^;@\[(]*))")
-"""A requirement without marker, extras and address."""
+"""Pattern of a requirement without marker, extras and address."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Installed:
-    """One entry point, with the distribution that declares it; ``requires`` are its ``Requires-Dist`` lines."""
+    """An entry point, with the distribution that declares it; ``requires`` are that distribution's ``Requires-Dist`` lines."""
 
     name: str
     dist: str
@@ -43,14 +43,14 @@ class Installed:
 
     @property
     def origin(self) -> str:
-        """Distribution and version, as people name them: ``datarax-memory 0.1.0``."""
+        """Distribution and version, as in ``datarax-memory 0.1.0``."""
         return f"{self.dist} {self.version}"
 
 
 class Environment:
-    """Distributions, of each name the first one on the path, which is the one that Python imports.
+    """Installed distributions. Of several with one name, the first on the path counts, since Python imports that one.
 
-    One that is seen twice (editable and installed) therefore counts once.
+    A distribution that is found twice (editable and installed) therefore counts once.
     """
 
     def __init__(self, distributions: Iterable[metadata.Distribution] = ()) -> None:
@@ -64,27 +64,27 @@ class Environment:
 
     @classmethod
     def now(cls) -> Self:
-        """What is installed at this moment."""
+        """Return the distributions that are installed at this moment."""
         return cls(metadata.distributions())
 
     def entries(self, group: str) -> list[Installed]:
-        """The entry points of ``group``, sorted by name. A damaged distribution that has any is warned of and left out.
+        """Return the entry points of ``group``, sorted by name. Warns of damaged distributions that have any, and omits them.
 
-        Cost: one small file read for each installed distribution, two where it has the group.
+        Cost: one small file read for each installed distribution, two if it has the group.
         """
         return sorted({entry for name, (dist, _) in self._found.items() for entry in _entries(dist, name, group)})
 
     def version(self, name: str) -> str | None:
-        """The installed version of a distribution; None if it is not installed."""
+        """Return the installed version of a distribution; None if it is not installed."""
         dist, version = self._found.get(canonicalize_name(name), (None, ""))
         return version or (None if dist is None else dist.version)
 
     def unmet(self, entry: Installed) -> list[str]:
-        """The requirements of an entry's distribution that this environment does not satisfy, as declared."""
+        """Return the requirements of an entry's distribution that are not satisfied here, as declared."""
         return [line for line in entry.requires if not self._meets(line)]
 
     def unmet_core(self, entry: Installed) -> str | None:
-        """Its requirement on datarax-core, if another datarax-core is installed."""
+        """Return the entry's requirement on datarax-core if the installed datarax-core does not satisfy it; otherwise None."""
         return next((line for line in self.unmet(entry) if _required_name(line) == CORE), None)
 
     def _meets(self, line: str) -> bool:
@@ -93,12 +93,12 @@ class Environment:
         return self._is_met[line]
 
     def _satisfies(self, line: str) -> bool:
-        """Whether a ``Requires-Dist`` line is satisfied; one that nobody can read is not."""
+        """Return True if a ``Requires-Dist`` line is satisfied; an unreadable line is not."""
         marker = line.partition(";")[2]
-        if "extra ==" in marker and " or " not in marker:  # of an extra that nobody asked for; most lines are
+        if "extra ==" in marker and " or " not in marker:  # most lines: for an extra, which is not required here
             return True
         try:
-            if plain := _PLAIN.fullmatch(line):  # a quarter of the time
+            if plain := _PLAIN.fullmatch(line):  # takes a quarter of the time of Requirement
                 return self._has(plain[1], SpecifierSet(plain[2] or plain[3]))
             requirement = Requirement(line)
             if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
@@ -116,25 +116,25 @@ class Environment:
 
 
 def _by_folder(dist: metadata.Distribution) -> tuple[str, str]:
-    """(name, version) as its folder says, such as ``numpy-2.4.0.dist-info``, which is what Python looks it up by."""
+    """Return (name, version) from the name of the metadata folder, such as ``numpy-2.4.0.dist-info``, as Python does."""
     path = getattr(
         dist, "_path", None
-    )  # the one thing that has to be asked of each; an importer of another kind has none
+    )  # private, but far cheaper than `dist.metadata`; importers of zip files have none
     if path is None:
         return str(dist.metadata["Name"]), ""
-    stem, _, kind = str(path.name).rpartition(".")
+    stem, _, suffix = str(path.name).rpartition(".")
     name, _, version = stem.partition("-")
-    return name, version if kind == "dist-info" else ""
+    return name, version if suffix == "dist-info" else ""
 
 
 def _entries(dist: metadata.Distribution, name: str, group: str) -> Iterator[Installed]:
-    """What a distribution has in ``group``."""
+    """Yield the entry points that a distribution has in ``group``."""
     try:
         text = _text(dist, "entry_points.txt") or ""
         if f"[{group}]" not in text:
             return
         fields = _fields(dist)
-    except (AttributeError, ValueError):  # no METADATA, or it is no text
+    except (AttributeError, ValueError):  # METADATA is missing, or is no text
         fields = []
     declared = dict(reversed(fields))
     if not declared.get("Name"):
@@ -151,9 +151,9 @@ def _entries(dist: metadata.Distribution, name: str, group: str) -> Iterator[Ins
 
 
 def _fields(dist: metadata.Distribution) -> list[tuple[str, str]]:
-    """The fields of its metadata that matter here, each of which is one line."""
+    """Return the fields of a distribution's metadata that are used here, each of which is one line."""
     text = _text(dist, "METADATA")
-    if text is None:  # of the days before wheels
+    if text is None:  # an egg, from before wheels
         declared = [("Name", dist.metadata["Name"]), ("Version", dist.metadata["Version"])]
         return declared + [("Requires-Dist", line) for line in dist.requires or ()]
     head = text.partition("\n\n")[0].splitlines()
@@ -163,9 +163,9 @@ def _fields(dist: metadata.Distribution) -> list[tuple[str, str]]:
 
 
 def _text(dist: metadata.Distribution, name: str) -> str | None:
-    """A file of its metadata; None if there is none."""
+    """Return a file of a distribution's metadata as text; None if there is no such file."""
     path = getattr(dist, "_path", None)
-    if not isinstance(path, Path):  # in a zip file, say
+    if not isinstance(path, Path):  # in a zip file, for example
         return dist.read_text(name)
     try:
         with open(f"{path}/{name}", "rb", buffering=0) as file:  # noqa: PTH123 - a quarter of what read_text() costs
@@ -175,7 +175,7 @@ def _text(dist: metadata.Distribution, name: str) -> str | None:
 
 
 def _lines(text: str, group: str) -> Iterator[str]:
-    """The lines of one section of an ``entry_points.txt``."""
+    """Yield the lines of one section of an ``entry_points.txt``, without comments."""
     section = ""
     for line in map(str.strip, text.splitlines()):
         if line.startswith("["):
@@ -190,6 +190,7 @@ def _warn_damaged(place: str, problem: str) -> None:
 
 
 def _required_name(line: str) -> str | None:
+    """Return the canonical name of the distribution that a requirement names; None if the line is unreadable."""
     try:
         return canonicalize_name(Requirement(line).name)
     except InvalidRequirement:

@@ -29,7 +29,7 @@ class Stage(FrozenConfig):
     which returns the ``nnx.Module`` that is called in its place.
 
     Host fields, which have no device dtype (text, bytes, objects), are not in the batch that a stage is called with. A stage,
-    or the module that it builds, may define ``host_fields(fields) -> fields`` to change them: it takes a dict of the fields, nested
+    or the module that it builds, may define ``host_fields(fields) -> fields`` to change them: it takes a dict of them, nested
     as the batch is, of arrays or of their specs, and returns the dict for the next stage.
     """
 
