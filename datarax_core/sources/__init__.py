@@ -6,7 +6,7 @@ A source knows only its records and their order; epochs, batches and devices bel
 
 from .access import Access, Capabilities, OrderKey
 from .blocks import BlockSize, WritesRecords, Written, record_blocks, verified_blocks
-from .columns import Columns, Form, Gather, columns_of
+from .columns import ColumnGather, Columns, Form, columns_of
 from .eager import EagerSourceBase, Placement
 from .files import Closable, FileTable, LocalFilesOnlyMixin, OpenFiles, Stamp, not_on_this_machine, require_file
 from .host_state import HostState
@@ -24,13 +24,13 @@ __all__ = [
     "BlockSize",
     "Capabilities",
     "Closable",
+    "ColumnGather",
     "Columns",
     "DataSourceModule",
     "DataraxModule",
     "EagerSourceBase",
     "FileTable",
     "Form",
-    "Gather",
     "HostState",
     "Ledger",
     "LocalFilesOnlyMixin",

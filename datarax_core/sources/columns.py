@@ -130,7 +130,7 @@ class Columns:
 
     def placed(
         self, sharding: jax.sharding.Sharding | None = None, *, origin: str = ""
-    ) -> tuple["Gather", tuple[Any, ...]]:
+    ) -> tuple["ColumnGather", tuple[Any, ...]]:
         """(function of arrays and indices, arrays on the device): what a compiled program takes as its arguments.
 
         ``sharding`` puts a copy on every device that it names, in place of the default one.
@@ -151,7 +151,7 @@ class Columns:
                 )
                 self._placed[sharding] = tuple(_place(array, sharding) for array in narrowed)
         by_reference = self._are_references and sharding is None
-        return Gather(self.form, names, by_reference), self._placed[sharding]
+        return ColumnGather(self.form, names, by_reference), self._placed[sharding]
 
     def traced_rows(self, indices: jax.Array, origin: str = "") -> Batch:
         """The records at traced ``indices``, in anybody's trace.
@@ -165,12 +165,12 @@ class Columns:
         if not self._are_references:
             self._placed[None] = arrays = tuple(map(reference_to, arrays))
             self._are_references = True
-            gather = Gather(gather.form, gather.names, by_reference=True)
+            gather = ColumnGather(gather.form, gather.names, by_reference=True)
         return gather(arrays, indices)
 
 
 @dataclass(frozen=True, slots=True)
-class Gather:
+class ColumnGather:
     """Rows of placed columns, inside a compiled program. Hashable: programs over like columns are one program."""
 
     form: Form

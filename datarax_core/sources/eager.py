@@ -16,7 +16,7 @@ from datarax_core.order.order import Order
 from datarax_core.records.spec import Batch, ElementSpec
 
 from .access import Access
-from .columns import Columns, Gather
+from .columns import ColumnGather, Columns
 from .memory import fits_device_memory
 from .source import DataSourceModule
 from .verification import Verified, verified
@@ -151,7 +151,7 @@ class EagerSourceBase(DataSourceModule):
         """See `DataSourceModule.verify_records`: by NumPy, so that records in mapped files are really read."""
         return verified(self.fetch_on_host, np.asarray(indices), self.title)
 
-    def compiled_records(self, sharding: jax.sharding.Sharding | None = None) -> tuple[Gather, tuple[Any, ...]]:
+    def compiled_records(self, sharding: jax.sharding.Sharding | None = None) -> tuple[ColumnGather, tuple[Any, ...]]:
         """The gather and the placed columns; see `DataSourceModule.compiled_records`."""
         return self._columns.placed(sharding, origin=self.title)
 
@@ -236,7 +236,7 @@ class EagerSourceBase(DataSourceModule):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _gathered(gather: Gather, arrays: tuple[Any, ...], indices: Any) -> Batch:
+def _gathered(gather: ColumnGather, arrays: tuple[Any, ...], indices: Any) -> Batch:
     return gather(arrays, indices)
 
 

@@ -1,4 +1,4 @@
-"""Where something stands, and how that is saved: a position, variables as plain JSON, checks that name what differs."""
+"""The position of a source or pipeline, and what saved states are made of: variables as JSON, and checks of states."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +17,93 @@ from datarax_core.order.permutation import DEVICE_LIMIT
 from .host_state import HostState
 
 
+class Cursor(nnx.Module):
+    """A position that compiled code can advance: the sum of ``base``, a constant of the program, and ``offset``, a variable."""
+
+    def __init__(self) -> None:
+        self.base = 0
+        self.offset = nnx.Variable(np.zeros((), np.int32))
+        self._run = RunState()
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether this cursor is an argument of the trace that is under way."""
+        return isinstance(self.offset.get_raw_value(), jax.core.Tracer)
+
+    @property
+    def position(self) -> int:
+        """Number of records served since the start of the stream."""
+        return self.base + int(self.offset.get_raw_value())
+
+    @property
+    def run_start(self) -> int:
+        """The position at which the run under way began."""
+        return self._run.start
+
+    def move(self, position: int) -> None:
+        """Move to ``position``. Compiled code is traced again once in 2**31 records, when ``base`` changes."""
+        if not 0 <= position - self.base <= DEVICE_LIMIT:
+            self.base = 0 if position <= DEVICE_LIMIT else position
+        self.offset.set_raw_value(np.asarray(position - self.base, np.int32))
+
+    @property
+    def here(self) -> Any:
+        """The position: an integer, or under a trace an int32 array.
+
+        Raises:
+            ValueError: Under a trace, the position is larger than 32 bits can address.
+        """
+        if not self.is_traced:
+            return self.position
+        if self.base:
+            raise ValueError(
+                f"the stream stands past position {self.base}, which 32-bit positions under jit cannot address; "
+                "iterate from Python, or reset()"
+            )
+        return self.offset.get_raw_value()
+
+    def advance(self, size: int) -> None:
+        """Advance by ``size`` records; under a trace, the program checks as it runs that 32 bits can address the position."""
+        if not self.is_traced:
+            self.move(self.position + size)
+            return
+        offset = self.here
+        limit = DEVICE_LIMIT - size
+        jax.lax.cond(offset > limit, lambda: jax.debug.callback(_refuse_overflow, offset), lambda: None)
+        self.offset.set_raw_value(offset + np.int32(size))
+
+    def begins_anew(self, *, is_over: bool) -> bool:
+        """Return whether `begin_run` starts a new run; if not, it continues the run under way."""
+        return not self._run.resumed or is_over
+
+    def begin_run(self, epoch_length: int | None, *, is_over: bool) -> int:
+        """Start a new run, or continue a restored run that is not over; return the number that identifies its iterator.
+
+        A new run starts at the next epoch of which no record was served yet.
+        """
+        if self.begins_anew(is_over=is_over):
+            if epoch_length is not None:
+                self.move(-(-self.position // epoch_length) * epoch_length)
+            self._run.start = self.position
+        self._run.resumed = False
+        self._run.number += 1
+        return self._run.number
+
+    def is_current(self, run: int) -> bool:
+        """Return whether the run with this number is still under way."""
+        return self._run.number == run
+
+    def restore(self, position: int, run_start: int) -> None:
+        """Move to a saved position; the next loop continues the saved run, and existing iterators end."""
+        self.move(position)
+        self._run.start, self._run.resumed = run_start, True
+        self._run.number += 1
+
+    def renew(self) -> None:
+        """Give this clone of a cursor a run of its own; `DataraxModule.clone` does so by itself."""
+        self._run = self._run.renewed()
+
+
 @dataclass(eq=False)
 class RunState(HostState):
     """The run (one loop over the stream) that is under way."""
@@ -31,95 +118,8 @@ class RunState(HostState):
     """Identifies the current iterator; a new number ends the iterators before it."""
 
     def constructor_data(self) -> tuple[Any, ...]:
-        """Return the run: a clone is in the midst of the same one."""
+        """Return all fields: a clone continues the run."""
         return self.start, self.resumed, self.number
-
-
-class Cursor(nnx.Module):
-    """A position that compiled code can advance: ``base`` is part of the program, ``offset`` is a variable in it."""
-
-    def __init__(self) -> None:
-        self.base = 0
-        self.offset = nnx.Variable(np.zeros((), np.int32))
-        self._run = RunState()
-
-    @property
-    def is_traced(self) -> bool:
-        """Whether a trace is under way in which this cursor is an argument."""
-        return isinstance(self.offset.get_raw_value(), jax.core.Tracer)
-
-    @property
-    def position(self) -> int:
-        """Records served since the start of the stream."""
-        return self.base + int(self.offset.get_raw_value())
-
-    @property
-    def run_start(self) -> int:
-        """The position at which the run under way began."""
-        return self._run.start
-
-    def move(self, position: int) -> None:
-        """Stand at ``position``. Compiled code is traced again once in 2**31 records, when ``base`` moves."""
-        if not 0 <= position - self.base <= DEVICE_LIMIT:
-            self.base = 0 if position <= DEVICE_LIMIT else position
-        self.offset.set_raw_value(np.asarray(position - self.base, np.int32))
-
-    @property
-    def here(self) -> Any:
-        """The position: an integer, or under a trace an int32 array.
-
-        Raises:
-            ValueError: Under a trace, the position is past what 32 bits can address.
-        """
-        if not self.is_traced:
-            return self.position
-        if self.base:
-            raise ValueError(
-                f"the stream stands past position {self.base}, which 32-bit positions under jit cannot address; "
-                "iterate from Python, or reset()"
-            )
-        return self.offset.get_raw_value()
-
-    def advance(self, size: int) -> None:
-        """Move on by ``size``; under a trace the last position that 32 bits can address is checked as the program runs."""
-        if not self.is_traced:
-            self.move(self.position + size)
-            return
-        offset = self.here
-        limit = DEVICE_LIMIT - size
-        jax.lax.cond(offset > limit, lambda: jax.debug.callback(_refuse_overflow, offset), lambda: None)
-        self.offset.set_raw_value(offset + np.int32(size))
-
-    def begins_anew(self, *, is_over: bool) -> bool:
-        """Whether `begin_run` starts a new run, or goes on with the one under way."""
-        return not self._run.resumed or is_over
-
-    def begin_run(self, epoch_length: int | None, *, is_over: bool) -> int:
-        """Start a new run, or go on with a restored one that is not over; gives the number that its iterator goes by.
-
-        A new run starts at the next epoch that nothing was served of yet.
-        """
-        if self.begins_anew(is_over=is_over):
-            if epoch_length is not None:
-                self.move(-(-self.position // epoch_length) * epoch_length)
-            self._run.start = self.position
-        self._run.resumed = False
-        self._run.number += 1
-        return self._run.number
-
-    def is_current(self, run: int) -> bool:
-        """Whether the run with this number is still the one under way."""
-        return self._run.number == run
-
-    def restore(self, position: int, run_start: int) -> None:
-        """Stand where a saved state says; the next loop goes on with its run, and iterators from before end."""
-        self.move(position)
-        self._run.start, self._run.resumed = run_start, True
-        self._run.number += 1
-
-    def renew(self) -> None:
-        """Give this clone of a cursor a run of its own; `DataraxModule.clone` does so by itself."""
-        self._run = self._run.renewed()
 
 
 def _refuse_overflow(offset: Any) -> None:
@@ -129,26 +129,26 @@ def _refuse_overflow(offset: Any) -> None:
 
 
 def require_dict(state: Any, title: str) -> None:
-    """Raise the ``TypeError`` that every ``set_state`` gives for a state that is no dict."""
+    """Raise the ``TypeError`` of every ``set_state`` if a state is no dict."""
     if not isinstance(state, dict):
         raise TypeError(f"the state of {title} is a dict, as get_state() gives it, not {type(state).__name__}")
 
 
 def variables_of(module: Any, kind: type[nnx.Variable[Any]] = nnx.Variable) -> dict[str, nnx.Variable[Any]]:
-    """Every variable of a kind by dotted name, shared ones once."""
+    """Return every variable of the class ``kind`` by dotted name; a shared variable once."""
     return {".".join(map(str, path)): node for path, node in nnx.iter_graph(module) if isinstance(node, kind)}
 
 
 def variable_state(module: Any, kind: type[nnx.Variable[Any]] = nnx.Variable) -> dict[str, Any]:
-    """The values of `variables_of`: keys as lists of words, scalars as Python numbers, arrays as NumPy arrays."""
+    """Return the values of `variables_of`: PRNG keys as lists, scalars as Python numbers, the rest as NumPy arrays."""
     return {name: _encoded(variable.get_raw_value()) for name, variable in variables_of(module, kind).items()}
 
 
 def restore_variables(module: Any, state: dict[str, Any], kind: type[nnx.Variable[Any]] = nnx.Variable) -> None:
-    """Give every variable the value that `variable_state` noted; all is checked before any is changed.
+    """Give every variable the value that `variable_state` returned; all values are checked before any variable is changed.
 
     Raises:
-        StateError: Names every key that is missing or unknown, or whose value does not fit.
+        StateError: A key is missing or unknown, or a value does not fit; names each such key.
     """
     write_variables(module, checked_variables(module, state, kind), kind)
 
@@ -156,7 +156,7 @@ def restore_variables(module: Any, state: dict[str, Any], kind: type[nnx.Variabl
 def checked_variables(
     module: Any, state: dict[str, Any], kind: type[nnx.Variable[Any]] = nnx.Variable
 ) -> dict[str, Any]:
-    """The values that `restore_variables` gives, or its refusal; nothing is changed."""
+    """Return the values that `restore_variables` would set, or raise its errors; nothing is changed."""
     if not isinstance(state, dict):
         raise StateError(
             f"the variables of {type(module).__name__} in the state are a dict, not {type(state).__name__}"
@@ -181,7 +181,7 @@ def checked_variables(
 
 
 def write_variables(module: Any, values: dict[str, Any], kind: type[nnx.Variable[Any]] = nnx.Variable) -> None:
-    """Give the variables of a kind these values, by dotted name."""
+    """Set the variables of the class ``kind`` to ``values``, by dotted name."""
     for name, variable in variables_of(module, kind).items():
         variable.set_raw_value(values[name])
 
@@ -196,18 +196,18 @@ def _encoded(value: Any) -> Any:
 def _decoded(value: Any, like: Any) -> Any:
     if isinstance(like, jax.Array) and jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(jnp.asarray(exact(value, np.dtype(np.uint32))), impl=jax.random.key_impl(like))
-    if not hasattr(like, "dtype"):  # a variable may hold a number or text of Python's
+    if not hasattr(like, "dtype"):  # a variable may hold a Python number or text
         if type(given := plain(value)) is not type(like):
             raise TypeError(f"{value!r:.40} is no {type(like).__name__}")
         return given
     array = exact(value, like.dtype)
     if not isinstance(like, jax.Array):
         return array
-    return put(array, like.sharding) if like.committed else jnp.asarray(array)  # what was free to move stays so
+    return put(array, like.sharding) if like.committed else jnp.asarray(array)  # an uncommitted array stays uncommitted
 
 
 def exact(value: Any, dtype: np.dtype[Any]) -> np.ndarray:
-    """The value in this dtype; an integer that it does not hold is refused, where NumPy would wrap it or cut it off."""
+    """Return the value in this dtype; raise ``ValueError`` for a number that NumPy would wrap or truncate to fit an integer."""
     array = np.asarray(value, dtype)
     if dtype.kind in "iub" and not np.array_equal(array, np.asarray(value)):
         raise ValueError(f"{value!r:.40} is no {dtype}")
@@ -215,7 +215,7 @@ def exact(value: Any, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def require_keys(state: dict[str, Any], keys: set[str], title: str) -> None:
-    """Raise the `StateError` that names every key a state lacks or has too many."""
+    """Raise a `StateError` that names every missing and every unknown key of a state, if there is any."""
     wrong = [f"{k!r} is missing" for k in sorted(keys - state.keys())]
     wrong += [f"{k!r} is unknown" for k in sorted(state.keys() - keys)]
     if wrong:
@@ -223,10 +223,10 @@ def require_keys(state: dict[str, Any], keys: set[str], title: str) -> None:
 
 
 def require_position(state: dict[str, Any], title: str) -> tuple[int, int]:
-    """(position, run start) of a state.
+    """Return (position, run start) of a state.
 
     Raises:
-        StateError: Names the place in the stream, if that is one where no pipeline or source can stand.
+        StateError: No pipeline or source can be at this position; names both numbers.
     """
     position, run_start = plain(state["position"]), plain(state["run_start"])
     if not (is_count(position) and is_count(run_start) and run_start <= position):
@@ -238,12 +238,12 @@ def require_position(state: dict[str, Any], title: str) -> tuple[int, int]:
 
 
 def is_count(value: Any) -> bool:
-    """Whether this is a number that something was counted to: an integer from 0 that 64 bits hold."""
+    """Return whether ``value`` can be a count: an integer from 0 that fits 64 bits."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= HOST_LIMIT
 
 
 def plain(value: Any) -> Any:
-    """The value in JSON's own types, whatever a serializer made of it: tuples and arrays as lists, scalars as Python's."""
+    """Return ``value`` in JSON's own types: tuples and arrays as lists, scalars as Python's; serializers change these."""
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         return np.asarray(value).tolist()
     if isinstance(value, Mapping):
@@ -252,7 +252,7 @@ def plain(value: Any) -> Any:
 
 
 def require_same(saved: dict[str, Any], own: dict[str, Any], title: str) -> None:
-    """Raise the `StateError` that names every entry in which two fingerprints differ; see `plain` for what is no difference."""
+    """Raise a `StateError` that names every entry in which two fingerprints differ; both are compared as `plain` values."""
     saved, own = plain(saved), plain(own)
     keys = sorted(saved.keys() | own.keys()) if isinstance(saved, dict) else []
     wrong = [f"{k} was {saved.get(k)!r} and is {own.get(k)!r}" for k in keys if saved.get(k) != own.get(k)]

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from datarax_core.records import Batch, ElementSpec, aligned_empty, named_fields, split_host_fields
-from datarax_core.sources import Columns, DataSourceModule, EagerSourceBase, Gather, Subset
+from datarax_core.sources import ColumnGather, Columns, DataSourceModule, EagerSourceBase, Subset
 
 
 class DeviceTable:
@@ -97,7 +97,7 @@ class JoinedColumn:
 class TableGather:
     """Gathers rows of the table inside a compiled program."""
 
-    gather: Gather
+    gather: ColumnGather
     form: Any
 
     def __call__(self, arrays: tuple[Any, ...], indices: jax.Array) -> Batch:
