@@ -41,7 +41,7 @@ def prefetch_to_device(
 
 
 class DeviceBatches:
-    """Iterator and context manager of batches on the device, in the order of the iterable; see `prefetch_to_device`.
+    """Iterator and context manager of batches on the device, in the order of the iterable; made by `prefetch_to_device`.
 
     Its thread ends when the iterator is exhausted, closed or dropped. An error is raised in place of its batch.
     """

@@ -1,4 +1,4 @@
-"""Claims of a source that are too modest: a source that claims less than it can do is read more slowly and tested less."""
+"""Promises about claims: a source that claims less than it can do is read more slowly and tested less."""
 
 import jax
 import numpy as np

@@ -43,7 +43,7 @@ def _options(subject: Subject) -> list[str]:
 
 
 def _without_effect(subject: Subject, option: str) -> str:
-    """Return what is wrong with an option; "" if some value has an effect or all values are refused."""
+    """Return a sentence about an option that is ignored; "" if a value has an effect, or all values are refused."""
     trials = _trials(subject, option)
     if not trials:
         return f"{option} has no other value that the kit could try"
@@ -146,7 +146,7 @@ def _types(annotation: Any) -> Iterator[Any]:
 
 
 def _observed(source: DataSourceModule, at: Look | None) -> Any:
-    """Return what ``at`` returns of a source, or every observation of `_LOOKS`, in a form that can be compared."""
+    """Return the result of ``at`` for a source, or of every function in `_LOOKS`, in a form that can be compared."""
     if at is not None:
         return _comparable(at(source))
     return {name: _comparable(look(source)) for name, look in _LOOKS.items()}
