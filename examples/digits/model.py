@@ -20,7 +20,7 @@ class Classifier(nnx.Module):
         self.logits = nnx.Linear(64, 10, rngs=rngs)
 
     def __call__(self, images: jax.Array) -> jax.Array:
-        """Logits of each class."""
+        """Return the logits of each class."""
         x = nnx.relu(self.second(nnx.relu(self.first(images[..., None]))))
         x = nnx.max_pool(x, (2, 2), (2, 2))
         return self.logits(nnx.relu(self.hidden(x.reshape(len(x), -1))))
@@ -28,7 +28,7 @@ class Classifier(nnx.Module):
 
 @nnx.jit
 def train_step(model: Classifier, optimizer: nnx.Optimizer[Any], batch: Batch) -> jax.Array:
-    """One step of gradient descent; the loss before it."""
+    """Update the model by one step of gradient descent; return the loss before it."""
 
     def loss_of(model: Classifier) -> jax.Array:
         return optax.softmax_cross_entropy_with_integer_labels(model(batch["image"]), batch["label"]).mean()
@@ -40,5 +40,5 @@ def train_step(model: Classifier, optimizer: nnx.Optimizer[Any], batch: Batch) -
 
 @nnx.jit
 def count_right(model: Classifier, batch: Batch) -> jax.Array:
-    """How many real records of the batch are classified right."""
+    """Return the number of records of the batch that are classified right; padding does not count."""
     return jnp.sum((model(batch["image"]).argmax(-1) == batch["label"]) & batch["valid"])

@@ -27,7 +27,7 @@ STOP_AT = 250  # steps; an epoch has 22, so this is in the middle of the twelfth
 
 
 class Training:
-    """A model, its optimizer and its data: all that one process of a training run holds."""
+    """A model, its optimizer and its data pipeline: everything that one training process holds."""
 
     def __init__(self) -> None:
         self.pipeline = Pipeline.from_config(HERE / "train.yaml")
@@ -35,7 +35,7 @@ class Training:
         self.optimizer = nnx.Optimizer(self.model, optax.adam(2e-3), wrt=nnx.Param)
 
     def run(self, batches: Iterator[Batch]) -> list[int]:
-        """Train on the batches; a checksum of each of them."""
+        """Train on the batches; return a checksum of each batch."""
         seen, loss = [], None
         for batch in batches:
             loss = train_step(self.model, self.optimizer, batch)
@@ -44,16 +44,16 @@ class Training:
         return seen
 
     def save(self, checkpoints: ocp.CheckpointManager, step: int) -> None:
-        """Model, optimizer and the place in the data, in one checkpoint."""
+        """Save model, optimizer and the position in the data in one checkpoint."""
         arrays = nnx.to_pure_dict(nnx.state((self.model, self.optimizer)))
-        place = self.pipeline.get_state()
+        position = self.pipeline.get_state()
         checkpoints.save(
-            step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), data=ocp.args.JsonSave(place))
+            step, args=ocp.args.Composite(arrays=ocp.args.StandardSave(arrays), data=ocp.args.JsonSave(position))
         )
         checkpoints.wait_until_finished()
 
     def restore(self, checkpoints: ocp.CheckpointManager) -> None:
-        """The latest checkpoint."""
+        """Restore the latest checkpoint."""
         state = nnx.state((self.model, self.optimizer))
         wanted = ocp.args.Composite(
             arrays=ocp.args.StandardRestore(nnx.to_pure_dict(state)), data=ocp.args.JsonRestore()
@@ -65,24 +65,24 @@ class Training:
 
 
 def checksum(batch: Batch) -> int:
-    """A number that stands for the records of a batch, in their order."""
+    """Return a number that differs if the records of a batch or their order differ."""
     return zlib.crc32(np.asarray(batch["label"]), zlib.crc32(np.asarray(batch["image"])))
 
 
 def accuracy(model: Classifier) -> float:
-    """The share of held-out digits that are classified right; each counts once."""
+    """Return the share of held-out digits that are classified right; each counts once."""
     pipeline = Pipeline.from_config(HERE / "evaluate.yaml")
     return sum(int(count_right(model, batch)) for batch in pipeline) / len(pipeline.source)
 
 
 def same(first: Any, second: Any) -> bool:
-    """Whether two models have the same weights, to the bit."""
+    """Return whether two models have the same weights, to the bit."""
     pairs = zip(jax.tree.leaves(nnx.state(first)), jax.tree.leaves(nnx.state(second)), strict=True)
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
 def main() -> None:
-    """The demonstration."""
+    """Run the demonstration."""
     start = time.perf_counter()
     write_digits(OUT)
     shutil.rmtree(OUT / "checkpoints", ignore_errors=True)

@@ -135,7 +135,7 @@ MIXED: list[tuple[list[Any], str]] = [
     ([np.timedelta64(1, "s"), 3], r"is int64 where element 0 is timedelta64\[s\]"),
     (
         [0.5, 2**53 + 1],
-        f"is the integer {2**53 + 1}, which would change in float64, the dtype that the values beside it",
+        f"is the integer {2**53 + 1}, which would change in float64, the dtype that the other values need",
     ),
     ([np.zeros(2), np.array([0, 2**62 - 1])], f"is the integer {2**62 - 1}, which would change in float64"),
     ([1j, np.int64(-(2**53) - 1)], f"is the integer -{2**53 + 1}, which would change in complex128"),

@@ -1,4 +1,4 @@
-"""The Parquet source: columns of Parquet files as arrays, with random access to every row."""
+"""The Parquet source: rows of Parquet files as records, with random access to every row."""
 
 from ._config import AcmeParquetConfig
 from ._source import AcmeParquet

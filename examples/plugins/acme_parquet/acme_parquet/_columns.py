@@ -1,4 +1,4 @@
-"""Arrow's columns as NumPy arrays. What NumPy would change on the way without a word, it does not get to see."""
+"""Columns of Arrow as NumPy arrays; values that NumPy would silently convert are replaced before NumPy sees them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 OBJECT_BYTES = 56
-"""About what Python adds to a text or bytes, and to the array that refers to it."""
+"""Approximate memory of a Python string or bytes object beyond its content, with the reference to it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -16,22 +16,22 @@ class Column:
     """The values of one column of a row group."""
 
     values: np.ndarray
-    """(rows, ...)"""
+    """Shape (rows, ...)."""
 
     nulls: np.ndarray | None
-    """bool (rows,): where the file has a null, and ``values`` something that must not be served; None if nowhere."""
+    """bool (rows,): True for a row that is null in the file, whose value must not be served; None if no row is null."""
 
     nbytes: int
-    """About the memory that it takes."""
+    """Approximate memory of the column."""
 
     @classmethod
     def of(cls, chunks: pa.ChunkedArray, spec: jax.ShapeDtypeStruct, fill: Any) -> "Column":
-        """What Arrow read, as ``spec`` describes it, with ``fill`` in place of nulls unless it is None."""
+        """Convert ``chunks`` to the dtype and shape of ``spec``; unless ``fill`` is None, it replaces nulls."""
         parts = [_items(chunk) for chunk in chunks.chunks]
-        values = _joined([items for items, _ in parts]).reshape(len(chunks), *spec.shape)
+        values = _concatenated([items for items, _ in parts]).reshape(len(chunks), *spec.shape)
         nulls: np.ndarray | None = None
         if any(missing.any() for _, missing in parts):
-            missing = _joined([missing for _, missing in parts]).reshape(values.shape)
+            missing = _concatenated([missing for _, missing in parts]).reshape(values.shape)
             if fill is None:
                 nulls = np.any(missing.reshape(len(chunks), -1), axis=1)
             else:
@@ -41,7 +41,7 @@ class Column:
 
 
 def _items(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """The innermost values of an array, all in a row, and for each whether it is null."""
+    """Return the innermost values of an array, flat, and for each whether it is null."""
     if isinstance(array, pa.ExtensionArray):
         return _items(array.storage)
     if isinstance(array, pa.DictionaryArray):
@@ -52,12 +52,13 @@ def _items(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         whole_lists = np.repeat(_is_null(array), len(values) // max(len(array), 1))
         return values, missing | whole_lists
     missing = _is_null(array)
-    if array.null_count and not _rides_beside(array.type):  # NumPy would get floats for integers, objects for bools
+    if array.null_count and not _is_host_type(array.type):  # NumPy would get floats for integers, objects for bools
         array = array.fill_null(pa.scalar(0, pa.int8()).cast(array.type))
     return array.to_numpy(zero_copy_only=False), missing
 
 
-def _rides_beside(kind: pa.DataType) -> bool:
+def _is_host_type(kind: pa.DataType) -> bool:
+    """Return whether the values have no device dtype."""
     return not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
@@ -67,5 +68,5 @@ def _is_null(array: pa.Array) -> np.ndarray:
     return np.asarray(array.is_null())
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
+def _concatenated(parts: list[np.ndarray]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

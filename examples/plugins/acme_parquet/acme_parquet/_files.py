@@ -1,4 +1,4 @@
-"""The files of a source as they were when it was built, and reading from them."""
+"""Parquet files: their footers, checks that they did not change, and reading of row groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from datarax_core import DataFileError
 
 
 class Stamp(NamedTuple):
-    """What tells a file from one that was written in its place."""
+    """Size, time of change and inode of a file, which differ if it was written to or replaced."""
 
     size: int
     changed_ns: int
@@ -20,14 +20,14 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, path: str) -> Self:
-        """That of a file now."""
+        """Return the stamp that a file has now."""
         now = Path(path).stat()
         return cls(now.st_size, now.st_mtime_ns, now.st_ino)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ParquetFile:
-    """A file and its footer, which says what is in it. No handle stays open between two reads."""
+    """A file and its footer, which lists its columns and row groups. No file handle stays open between two reads."""
 
     path: str
     stamp: Stamp
@@ -36,14 +36,14 @@ class ParquetFile:
 
     @classmethod
     def of(cls, path: str) -> Self:
-        """The file at ``path``. Reads its footer and no row.
+        """Read the footer of the file at ``path``, and no row.
 
         Raises:
-            DataFileError: It is empty, truncated, or no Parquet file.
-            OSError: It may not be read.
+            DataFileError: The file is empty, truncated, or no Parquet file.
+            OSError: The file may not be read.
         """
         stamp = Stamp.of(path)
-        Path(path).open("rb").close()  # says in Python's own words if it may not be read
+        Path(path).open("rb").close()  # raises Python's own error if the file may not be read
         try:
             with pa.OSFile(path) as handle:
                 opened = pq.ParquetFile(handle)
@@ -54,20 +54,20 @@ class ParquetFile:
             ) from error
 
     def rows_of_groups(self) -> list[int]:
-        """How many rows each row group has."""
+        """Return the number of rows of each row group."""
         return [self.footer.row_group(number).num_rows for number in range(self.footer.num_row_groups)]
 
     def read(self, row_group: int, columns: Sequence[str]) -> pa.Table:
-        """Columns of one row group.
+        """Read columns of one row group.
 
         Raises:
-            DataFileError: They are damaged, which names them; or the file is no longer the one that it was.
+            DataFileError: Columns are damaged, which the message names; or the file changed since its footer was read.
         """
         self.require_unchanged()
         try:
             table = self._read(row_group, columns)
         except (pa.ArrowException, OSError) as error:
-            self.require_unchanged()  # if it changed, that is what went wrong
+            self.require_unchanged()  # a change of the file explains the error better
             damaged = [name for name in columns if not self._can_read(row_group, name)]
             raise DataFileError(
                 self.path,
@@ -78,10 +78,10 @@ class ParquetFile:
         return table
 
     def require_unchanged(self) -> None:
-        """Refuse a file that was written to, replaced or removed: its footer describes another one.
+        """Raise if the file was written to, replaced or removed since its footer was read.
 
         Raises:
-            DataFileError: It was.
+            DataFileError: The file changed, or is gone.
         """
         try:
             now = Stamp.of(self.path)

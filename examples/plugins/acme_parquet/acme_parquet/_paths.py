@@ -1,4 +1,4 @@
-"""Which files a source is made of, in an order that never changes."""
+"""The data files that paths name, in an order that never changes."""
 
 import glob
 import os
@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def data_files(paths: Iterable[str]) -> list[str]:
-    """The files that ``paths`` name, absolute: those of each path sorted by name, path after path.
+    """Return the absolute paths of the files that ``paths`` name: for each path its files, sorted by name.
 
-    A path is a file; a folder, which stands for the ``.parquet`` files in it; or a glob, in which ``**`` is any depth.
+    A path is a file, a folder (of which the ``.parquet`` files are read), or a glob, in which ``**`` is any depth.
 
     Raises:
         FileNotFoundError: A file or folder is missing, a folder has no Parquet file, or a glob matches nothing.
-        ValueError: A file is named twice, by whatever paths.
+        ValueError: A file is named twice, even by different paths.
     """
     files = [str(Path.cwd() / file) for path in paths for file in _files_of(path)]
     seen: dict[str, str] = {}
@@ -27,7 +27,7 @@ def data_files(paths: Iterable[str]) -> list[str]:
 def _files_of(path: str) -> list[str]:
     if Path(path).is_dir():
         return _required(_parquet_files(Path(path)), f"the folder {path} has no file whose name ends with .parquet")
-    if Path(path).exists():  # before globs: a file may be called data[1].parquet
+    if Path(path).exists():  # checked before globs: a file may be called data[1].parquet
         return [path]
     if glob.has_magic(path):
         matching = sorted(file for file in glob.glob(path, recursive=True) if Path(file).is_file())  # noqa: PTH207 - Path.glob takes no absolute ones
@@ -36,7 +36,7 @@ def _files_of(path: str) -> list[str]:
 
 
 def _parquet_files(folder: Path) -> list[str]:
-    """What writers put there; names that begin with a dot or an underscore are their notes and unfinished files."""
+    """Return the data files of a folder; writers give unfinished files and notes names with a dot or underscore in front."""
     return sorted(str(file) for file in folder.glob("*.parquet") if file.name[0] not in "._" and file.is_file())
 
 

@@ -1,4 +1,4 @@
-"""Row groups: which of them holds a record, and their decoded columns, of which those used last are kept."""
+"""Row groups: where each record is, and a cache of decoded columns."""
 
 import os
 import threading
@@ -21,10 +21,10 @@ class RowGroups:
     Any thread may read. A row group is decoded once, however many threads ask for it.
 
     Args:
-        files: In the order of their records.
-        spec: The columns to read, and what they look like.
-        fill: What stands in for a null, by column.
-        limit: Bytes of decoded row groups that are kept; the one used last is kept whatever its size.
+        files: The files, in the order of their records.
+        spec: The columns to read, with dtype and shape.
+        fill: Replacement of nulls, by column.
+        limit: Bytes of decoded row groups that are kept; the row group used last is kept whatever its size.
     """
 
     def __init__(
@@ -43,21 +43,21 @@ class RowGroups:
         self._lock, self._process = threading.Lock(), os.getpid()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RowGroups, self._arguments  # whoever gets the pickle decodes for itself
+        return RowGroups, self._arguments  # a copy decodes for itself
 
     @property
     def num_rows(self) -> int:
-        """Rows in all of them."""
+        """Rows of all row groups."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
     @property
-    def num_rows_of_each(self) -> np.ndarray:
-        """int64 (groups,): how many each has; none for empty ones."""
+    def rows_by_group(self) -> np.ndarray:
+        """int64 (groups,): rows of each row group."""
         rows: np.ndarray = np.diff(self._ends, prepend=0)
         return rows
 
     def take(self, records: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
-        """Write the columns of ``records`` into the rows of ``out``. Each row group is looked at once.
+        """Write the columns of ``records`` into the rows of ``out``; each row group is decoded once at most.
 
         Raises:
             DataFileError: A row group cannot be read, or its file changed.
@@ -68,23 +68,24 @@ class RowGroups:
             for name, column in columns.items():
                 if column.nulls is not None and column.nulls[rows].any():
                     raise self._null(name, group, int(rows[column.nulls[rows]][0]))
-            places, rows = _run(where), _run(rows)
+            places, rows = _as_slice(where), _as_slice(rows)
             for name, column in columns.items():
                 out[name][places] = column.values[rows]
 
     def around(self, records: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
-        """All records of the row groups that hold ``records``, group by group, with their columns; those with a null apart."""
+        """Yield (records, columns) of each row group that holds some of ``records``: all its rows without a null."""
         for group, _ in self._by_group(records):
             columns = self.decoded(group)
             absent = [column.nulls for column in columns.values() if column.nulls is not None]
             rows = np.arange(int(self._ends[group]) - self._start(group))
             rows = rows[~np.any(absent, axis=0)] if absent else rows
             if len(rows):
-                yield self._start(group) + rows, {name: column.values[_run(rows)] for name, column in columns.items()}
+                kept = _as_slice(rows)
+                yield self._start(group) + rows, {name: column.values[kept] for name, column in columns.items()}
 
     def decoded(self, group: int) -> dict[str, Column]:
-        """The columns of a row group, as they are kept or read anew."""
-        if os.getpid() != self._process:  # a fork may have been made while another thread held the lock
+        """Return the columns of a row group, kept or decoded anew."""
+        if os.getpid() != self._process:  # another thread may have held the lock when the process forked
             self._lock, self._process = threading.Lock(), os.getpid()
         with self._lock:
             if group not in self._kept:
@@ -93,7 +94,7 @@ class RowGroups:
             return self._kept[group]
 
     def clear(self) -> None:
-        """Keep nothing."""
+        """Drop all decoded row groups."""
         with self._lock:
             self._kept.clear()
             self._kept_bytes = 0
@@ -109,12 +110,12 @@ class RowGroups:
             self._kept_bytes -= _nbytes(oldest)
 
     def _by_group(self, records: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """The row groups that hold ``records``, and where in ``records`` those of each are."""
+        """Yield (row group, places of its records in ``records``) for each row group that holds some of ``records``."""
         if not len(records):
             return
         groups = np.searchsorted(self._ends, records, side="right")
-        in_turn = np.argsort(groups, kind="stable")
-        for where in np.split(in_turn, np.flatnonzero(np.diff(groups[in_turn])) + 1):
+        by_group = np.argsort(groups, kind="stable")
+        for where in np.split(by_group, np.flatnonzero(np.diff(groups[by_group])) + 1):
             yield int(groups[where[0]]), where
 
     def _start(self, group: int) -> int:
@@ -139,8 +140,8 @@ def _nbytes(columns: Mapping[str, Column]) -> int:
     return sum(column.nbytes for column in columns.values())
 
 
-def _run(numbers: np.ndarray) -> np.ndarray | slice:
-    """A slice of the same, if they are one after the other: NumPy copies a slice faster than it gathers."""
+def _as_slice(numbers: np.ndarray) -> np.ndarray | slice:
+    """Return consecutive numbers as a slice, which NumPy copies faster than it gathers; others unchanged."""
     first, size = int(numbers[0]), len(numbers)
     is_run = int(numbers[-1]) - first + 1 == size and bool((np.diff(numbers) == 1).all())
     return slice(first, first + size) if is_run else numbers

@@ -1,4 +1,4 @@
-"""From the schemas of the files to the element spec: which columns are served, and what each looks like."""
+"""The element spec: dtype and shape of each column that is served, from the schemas of the files."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -21,14 +21,14 @@ REMEDIES = {
     "struct": "write each of its fields as a column of its own",
     "time": "write it as whole numbers",
 }
-"""What to do about a type that is no array, by a word in its name."""
+"""The remedy for a type that is no array, by a word in the type's name."""
 
 
 def spec_of(files: Sequence[ParquetFile], columns: Sequence[str] | None) -> Spec:
-    """What a record looks like: the named columns of the files, or all of them. Reads no row.
+    """Return the element spec of the named columns, or of all columns. Reads no row.
 
     Raises:
-        ConfigError: A column is not there, or of a type that is no array; names all of the latter.
+        ConfigError: A column does not exist, or columns have types that are no arrays; names all of the latter.
         DataFileError: A file has a column twice, or other columns than the first file.
     """
     first = files[0]
@@ -48,7 +48,7 @@ def spec_of(files: Sequence[ParquetFile], columns: Sequence[str] | None) -> Spec
 
 
 def column_spec(kind: pa.DataType) -> jax.ShapeDtypeStruct | None:
-    """What one value of an Arrow type is as an array; None if it is none."""
+    """Return dtype and shape of one value of an Arrow type; None if no array holds its values."""
     if isinstance(kind, pa.FixedShapeTensorType):
         shape = tuple(kind.shape)
         in_order = kind.permutation is None or list(kind.permutation) == list(range(len(shape)))
@@ -62,10 +62,10 @@ def column_spec(kind: pa.DataType) -> jax.ShapeDtypeStruct | None:
 
 
 def require_fill(given: Mapping[str, Any], schema: pa.Schema, spec: Spec) -> dict[str, Any]:
-    """What stands in for nulls, by column, if each value can stand in its column.
+    """Return the replacement of nulls, by column, after checking each against its column.
 
     Raises:
-        ConfigError: A column is not read, or a value is of another kind, or does not fit the column's type.
+        ConfigError: A column is not read, or a value does not fit the column's type.
     """
     for name, value in given.items():
         if name not in spec:
@@ -82,7 +82,7 @@ def _array_of(shape: tuple[int, ...], kind: pa.DataType) -> jax.ShapeDtypeStruct
 
 
 def _dtype(kind: pa.DataType) -> str | None:
-    """The dtype of a type that is one value; those of texts, bytes and dates have no place on a device and ride beside."""
+    """Return the dtype of a type whose values are single values; text, bytes and dates become host fields."""
     types = pa.types
     if types.is_boolean(kind):
         return "bool"

@@ -28,14 +28,14 @@ class AcmeParquet(DataSourceModule):
     ``shuffle_window``.
 
     Args:
-        config: Its settings.
+        config: Config of the source.
         rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``.
-        name: What errors call this source.
+        name: Name of the source in errors.
 
     Raises:
         FileNotFoundError: A path names no file.
         DataFileError: A file is damaged, or no Parquet file, or its columns differ from those of the first file.
-        ConfigError: A column that was asked for is not there, cannot be served, or cannot be filled with what was given.
+        ConfigError: A column that the config names does not exist, cannot be served, or cannot hold its replacement of nulls.
     """
 
     config_class: ClassVar[type[SourceConfig]] = AcmeParquetConfig
@@ -50,15 +50,15 @@ class AcmeParquet(DataSourceModule):
         return self._opened.row_groups.num_rows
 
     def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """What one row looks like, as the schema says: no row is read for it."""
+        """Return dtype and shape of each column, from the schema; no row is read."""
         return dict(self._opened.spec)
 
     def get_records(self, indices: Any) -> dict[str, np.ndarray]:
-        """The rows at concrete ``indices``.
+        """Return the rows at concrete ``indices`` as a batch.
 
         Raises:
             IndexError: An index is out of range.
-            RecordError: A value is null that nothing stands in for.
+            RecordError: A value is null, and its column has no replacement of nulls.
             DataFileError: A row group is damaged, or its file changed since the source was built.
         """
         records = record_numbers(indices, len(self), self.title).astype(np.int64, copy=False)
@@ -67,28 +67,28 @@ class AcmeParquet(DataSourceModule):
         return batch
 
     def record_indices_at(self, start: int | jax.Array, size: int, key: Any = None) -> Any:
-        """The records at positions ``start .. start + size``; see `DataSourceModule.record_indices_at`."""
+        """Return int (size,): the records at positions ``start .. start + size`` of the order that ``key`` selects."""
         window = self.config.shuffle_window
         if window is None or not self.is_random_order or key is None:
             return super().record_indices_at(start, size, key)
-        super().record_indices_at(start, 0, key)  # refuses what is no position, and no key
-        order, words = WindowedOrder(self._opened.row_groups.num_rows_of_each, window), key_data(key)
+        super().record_indices_at(start, 0, key)  # raises if the position or the key is invalid
+        order, order_key = WindowedOrder(self._opened.row_groups.rows_by_group, window), key_data(key)
         if not isinstance(start, jax.core.Tracer) and not isinstance(key, jax.core.Tracer):
-            return order.record_indices(as_integer("a position", start), size, np.asarray(words))
+            return order.record_indices(as_integer("a position", start), size, np.asarray(order_key))
 
-        def on_host(start: Any, words: Any) -> np.ndarray:
-            return order.record_indices(int(start), size, np.asarray(words)).astype(np.int32)
+        def on_host(start: Any, order_key: Any) -> np.ndarray:
+            return order.record_indices(int(start), size, np.asarray(order_key)).astype(np.int32)
 
         shape = jax.ShapeDtypeStruct((size,), np.dtype(np.int32))
-        return jax.pure_callback(on_host, shape, start, words, vmap_method="sequential")
+        return jax.pure_callback(on_host, shape, start, order_key, vmap_method="sequential")
 
     def fingerprint(self) -> dict[str, Any]:
-        """That of every source, with what tells these files from others: a state of those is refused."""
+        """Return the entries that a saved state must match: those of every source, and of these files and their order."""
         window = self.config.shuffle_window if self.is_random_order else None
         return {**super().fingerprint(), **self._opened.fingerprint(), "shuffle_window": window}
 
     def fetch(self, indices: Any) -> Batch:
-        """`get_records`; with ``cacheable`` from memory, to which all rows go of a row group that is decoded for some."""
+        """Return the rows at ``indices``; with ``cacheable``, all rows of each row group that is decoded are kept."""
         cache = self.record_cache()
         if cache is not None:
             missing = cache.missing(record_numbers(indices, len(self), self.title))
@@ -97,19 +97,19 @@ class AcmeParquet(DataSourceModule):
         return super().fetch(indices)
 
     def reset_cache(self) -> None:
-        """Drop what was kept; the next read decodes anew."""
+        """Drop all rows and row groups that were kept; the next read decodes them again."""
         super().reset_cache()
         self._opened.row_groups.clear()
 
 
 class _Opened:
-    """The files of a source and their columns: shared by its clones, compared by identity, outside of every graph."""
+    """The files of a source and their columns; shared by its clones, compared by identity, outside of the nnx graph."""
 
     def __init__(self, config: AcmeParquetConfig, title: str) -> None:
         self.files = [ParquetFile.of(path) for path in data_files(config.paths)]
         self.spec = spec_of(self.files, config.columns)
         self.fill = require_fill(config.fill_null, self.files[0].schema, self.spec)
-        limit = 0 if config.cacheable else config.cache_bytes  # whole columns are kept instead
+        limit = 0 if config.cacheable else config.cache_bytes  # core keeps whole columns instead
         self.row_groups = RowGroups(self.files, self.spec, self.fill, limit)
         if not self.row_groups.num_rows:
             raise ValueError(
@@ -117,7 +117,7 @@ class _Opened:
             )
 
     def fingerprint(self) -> dict[str, Any]:
-        """Names, sizes and lengths of the files, not where they lie; and what stands in for nulls."""
+        """Return names, sizes and lengths of the files, but not their folders; and the replacement of nulls."""
         digest = hashlib.sha256()
         for file in self.files:
             digest.update(f"{Path(file.path).name}\0{file.stamp.size}\0{file.footer.num_rows}\n".encode())
@@ -125,5 +125,5 @@ class _Opened:
 
 
 def _empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """A new array, which a device takes over without a copy where it can hold it at all."""
+    """Return a new array; a CPU device takes over the memory of a device field without a copy."""
     return np.empty(shape, dtype) if dtype.kind in "OMm" else aligned_empty(shape, dtype)

@@ -1,4 +1,4 @@
-"""Parquet files to read."""
+"""The fixture that writes Parquet files."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ Write = Callable[..., str]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """``write(columns, name=..., rows=...)``: a Parquet file with row groups of so many rows; gives its path."""
+    """Return ``write(columns, name=..., rows=...)``, which writes a Parquet file with row groups of ``rows`` rows."""
 
     def written(columns: Mapping[str, Any], name: str = "data.parquet", rows: int = 10, **options: Any) -> str:
         path = tmp_path / name

@@ -1,4 +1,4 @@
-"""The source keeps what every source promises."""
+"""The conformance tests of datarax sources, for the Parquet source."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ SHUFFLED = {"type": "acme_parquet", "shuffle": True, "shuffle_window": 100}
 
 
 def write(path: Path, *, rows: int = 300, missing: int | None = None) -> str:
-    """A file of rows in groups of 64 or more; the ``x`` of one may be missing."""
+    """Write rows in groups of 64 or more, with a null in the ``x`` of row ``missing``; return the path."""
     x = [None if row == missing else row for row in range(rows)]
     pixels = pa.array([[row % 256] * 3 for row in range(rows)], pa.list_(pa.uint8(), 3))
     table = pa.table({"x": pa.array(x, pa.int32()), "pixels": pixels, "name": [f"row {row}" for row in range(rows)]})
@@ -22,7 +22,7 @@ def write(path: Path, *, rows: int = 300, missing: int | None = None) -> str:
 
 
 class TestAcmeParquet(SourceConformance):
-    """All of it, over one file of five row groups."""
+    """All conformance tests, over one file of five row groups."""
 
     expected_length = 300
     expected_records = {row: {"x": row, "pixels": [row % 256] * 3} for row in (0, 64, 299)}

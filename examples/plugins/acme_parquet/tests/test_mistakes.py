@@ -1,4 +1,4 @@
-"""Mistakes in a config and damage in files, and what is said of each."""
+"""Errors for mistakes in a config and for damaged files."""
 
 import re
 from collections.abc import Callable
@@ -153,8 +153,8 @@ def test_a_file_that_changes_after_it_was_opened_is_an_error(change: str, write:
         write({"x": range(200)})
     else:
         Path(path).unlink()
-    words = "changed while a source read it; leave files" if change == "rewritten" else "is gone: it was removed"
-    with pytest.raises(DataFileError, match=f"data.parquet {words}"):
+    message = "changed while a source read it; leave files" if change == "rewritten" else "is gone: it was removed"
+    with pytest.raises(DataFileError, match=f"data.parquet {message}"):
         source.get_batch(10)
 
 

@@ -1,4 +1,4 @@
-"""What is read: types, order, files, row groups and what is kept of them."""
+"""Reading: types, order, files, row groups and the cache of row groups."""
 
 import pickle
 from collections.abc import Callable
@@ -74,13 +74,13 @@ def test_only_the_columns_that_are_named_are_read(write: Write) -> None:
     assert list(open_source(path, columns=("y", "x")).get_batch_at(0, 2)) == ["y", "x"]
 
 
-def test_text_rides_beside_the_batch_of_a_pipeline(write: Write) -> None:
+def test_text_is_a_host_field_of_a_pipeline_s_batches(write: Write) -> None:
     source = open_source(write({"x": range(20), "name": [f"row {i}" for i in range(20)]}), shuffle=True)
     for batch in Pipeline(source=source, batch_size=5):
         assert batch["name"].tolist() == [f"row {x}" for x in batch["x"].tolist()]
 
 
-def test_a_source_with_a_random_stream_shuffles_once_it_is_told_to(write: Write) -> None:
+def test_a_source_with_a_random_stream_shuffles_after_set_random_order(write: Write) -> None:
     config = AcmeParquetConfig(paths=write({"x": range(100)}), stochastic=True, stream_name="shuffle")
     source = AcmeParquet(config, rngs=nnx.Rngs(0))
     assert source.get_batch(100)["x"].tolist() == list(range(100))
@@ -100,7 +100,7 @@ def test_a_source_with_a_random_stream_shuffles_once_it_is_told_to(write: Write)
     ],
     ids=["integers", "bools", "floats", "text", "lists"],
 )
-def test_what_fill_null_says_stands_in_for_a_null(column: Any, fill: Any, expected: list[Any], write: Write) -> None:
+def test_fill_null_replaces_nulls(column: Any, fill: Any, expected: list[Any], write: Write) -> None:
     source = open_source(write({"x": column}), fill_null={"x": fill})
     batch = source.get_batch_at(0, 3)["x"]
     assert batch.tolist() == expected
@@ -160,7 +160,7 @@ def test_a_pickled_source_reads_the_same(write: Write) -> None:
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The row groups that were read from files, as they were."""
+    """Collects the row groups that are read from files."""
     seen: list[int] = []
     really = ParquetFile.read
 
@@ -249,7 +249,7 @@ def test_compiled_code_is_served_the_same_order(write: Write) -> None:
     source = open_source(write({"x": range(100)}), shuffle=True, shuffle_window=30)
     other = open_source(write({"x": range(100)}, "b.parquet", rows=33), shuffle=True, shuffle_window=30)
     for each in (source, other):
-        words = each.order_key_data()
-        compiled = jax.jit(lambda start, each=each, words=words: each.get_batch_at(start, 40, words)["x"])
+        key = each.order_key_data()
+        compiled = jax.jit(lambda start, each=each, key=key: each.get_batch_at(start, 40, key)["x"])
         assert compiled(80).tolist() == order_of(each, 80, 40)
     assert order_of(source) != order_of(other)
