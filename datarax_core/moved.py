@@ -16,11 +16,11 @@ _MODULES: Final = {
     "_batch_rule": "pipeline.definition order.numbers",
     "_config_places": "config.lines",
     "_cursor": "sources.state",
-    "_events": "pipeline.progress",
+    "_events": "pipeline.events",
     "_layout": "devices.layout devices.placement",
     "_randomness": "stages.randomness",
     "_reading": "sources.epoch_reader",
-    "_routes": "pipeline.route pipeline.progress",
+    "_routes": "pipeline.progress",
     "_selection": "order.selection sources.subset",
     "_source_parts": "sources.access",
     "_record_table": "stages.record_table",
@@ -30,7 +30,8 @@ _MODULES: Final = {
     "_stages._rename": "stages.fields",
     "_stages._rescale": "stages.numeric",
     "_stages._select": "stages.fields",
-    "_stats": "pipeline.route",
+    "_stats": "pipeline.events",
+    "_streams": "pipeline.stream_reader",
     "blocks": "sources.blocks",
     "buffers": "records.narrowing",
     "build": "pipeline.build",
@@ -125,6 +126,20 @@ class _MovedModules:
 
     def exec_module(self, module: ModuleType) -> None:
         """Do nothing: the module is complete."""
+
+
+def rename_attributes(module: Any, names: Mapping[str, str]) -> None:
+    """Give the attributes of an unpickled module the names that they have now; for its ``__setstate__``.
+
+    Args:
+        module: An ``nnx.Module``, or any other object.
+        names: For each name in an earlier release, the name now. Attributes that the module lacks are left out.
+    """
+    for old, new in names.items():
+        if old in vars(module):
+            value = vars(module)[old]
+            delattr(module, old)
+            setattr(module, new, value)
 
 
 def forward_names(package: str, moved: Mapping[str, str]) -> Callable[[str], Any]:

@@ -1,4 +1,4 @@
-"""All that decides how a pipeline's records become batches, checked before anything is built."""
+"""The definition of a pipeline: all that decides how records become batches, checked before anything is built."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from datarax_core.stages.randomness import StageKeys
 
 @dataclass(frozen=True, slots=True)
 class BatchRule:
-    """Batch size, epochs in a run, and what happens to a last batch that is not full."""
+    """The rule by which records become batches: batch size, epochs in a run, and the handling of a last batch that is short."""
 
     batch_size: int
     num_epochs: int | None = 1
@@ -37,29 +37,32 @@ class BatchRule:
             raise ValueError("drop_last and pad_last exclude each other: the last batch is either dropped or completed")
 
     def run_length(self, epoch_length: int | None) -> int | None:
-        """Records of one run, None without end."""
+        """Return the records of one run; None for a run without end."""
         return None if self.num_epochs is None or epoch_length is None else self.num_epochs * epoch_length
 
     def num_batches(self, epoch_length: int) -> int | None:
-        """Batches of one run, None without end."""
+        """Return the batches of one run; None for a run without end."""
         records = self.run_length(epoch_length)
         if records is None:
             return None
         return records // self.batch_size if self.drop_last else -(-records // self.batch_size)
 
     def last_size(self, epoch_length: int | None) -> int:
-        """Records in the short batch that ends a run; 0 if all of its batches are full."""
+        """Return the records in the short batch that ends a run; 0 if all of its batches are full."""
         records = None if epoch_length is None else self.run_length(epoch_length)
         return 0 if records is None or self.drop_last or self.pad_last else records % self.batch_size
 
     def next_size(self, remaining: int | None) -> int:
-        """Records in the next batch of a run that has ``remaining`` left; 0 if it is over."""
+        """Return the records in the next batch of a run with ``remaining`` records left (None: endless); 0 if it is over."""
         if remaining is None or remaining >= self.batch_size:
             return self.batch_size
         return 0 if self.drop_last else max(0, remaining)
 
     def padded(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """(indices, mask): completed with the last of them under ``pad_last``; the mask is true for real records."""
+        """Return (indices, mask), completed by repeating the last index under ``pad_last``; the mask is true for real records.
+
+        The mask is None without ``pad_last``.
+        """
         if self.pad_last is None:
             return indices, None
         real = len(indices)
@@ -69,13 +72,13 @@ class BatchRule:
         return indices, np.arange(self.batch_size) < real
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a saved state must find again. ``num_epochs`` may differ: it ends the stream, it does not change it."""
+        """Return all that a saved state must match. ``num_epochs`` may differ: it ends the stream, it does not change it."""
         return {"batch_size": self.batch_size, "drop_last": self.drop_last, "pad_last": self.pad_last}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Definition:
-    """What routes, programs and `Pipeline.explain` go by.
+    """The parts of a pipeline that decide its batches: source, stages, rule and layout.
 
     ``part`` is (k, n) where this process reads the k-th of n parts of a stream that was split, else None.
     """
@@ -93,29 +96,42 @@ class Definition:
     def epoch_length(self) -> int | None:
         """Records in one epoch, of all processes together; None for a stream without a length."""
         length = self.source.epoch_length
-        return None if length is None else length * (1 if self.part is None else self.part[1])
+        return None if length is None else length * self.num_parts
+
+    @property
+    def num_parts(self) -> int:
+        """Parts that the stream was split into; 1 for a source that is whole."""
+        return 1 if self.part is None else self.part[1]
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a saved state must find again."""
+        """Return all that a saved state must match."""
         part = {} if self.part is None else {"part": list(self.part)}
         return self.source.fingerprint() | self.rule_fingerprint() | part
 
     def rule_fingerprint(self) -> dict[str, Any]:
-        """Of it what is not the source's: equal on all processes."""
+        """Return the part of the fingerprint that is not the source's; it is equal on all processes."""
         return self.rule.fingerprint() | self.randomness.fingerprint()
 
 
 def require_source(source: Any) -> None:
-    """Refuse what is no source."""
+    """Raise if ``source`` is not a source.
+
+    Raises:
+        TypeError: Says what a source is.
+    """
     if not isinstance(source, DataSourceModule):
         raise TypeError(
             f"source is a DataSourceModule, such as MemorySource(config, data), not {type(source).__name__}"
         )
 
 
-def require_batches(plan: Definition) -> None:
-    """Refuse what leaves no batch, cannot be laid out, or reads in a way that the source has no use for."""
-    source, rule, length = plan.source, plan.rule, plan.epoch_length
+def require_batches(definition: Definition) -> None:
+    """Raise if a pipeline would serve no batch, or batches that cannot be laid out over the devices.
+
+    Raises:
+        ValueError: Names the argument.
+    """
+    source, rule, length = definition.source, definition.rule, definition.epoch_length
     spec = source.element_spec()
     if rule.pad_last is not None:
         with_fields(spec, {rule.pad_last: None}, "the mask of pad_last")
@@ -129,9 +145,4 @@ def require_batches(plan: Definition) -> None:
             f"batch_size={rule.batch_size} with drop_last leaves no batch of the {length} records "
             f"that {source.title} serves; make it smaller"
         )
-    if plan.workers and source.access != "host":
-        raise ValueError(
-            f"workers={plan.workers} read records for a source on the host, but {source.title} is "
-            f"{'a stream, which only one can read' if source.access == 'stream' else 'on the device'}"
-        )
-    plan.layout.check(device_spec(split_host_fields(spec)[0]), rule.batch_size, rule.last_size(length))
+    definition.layout.check(device_spec(split_host_fields(spec)[0]), rule.batch_size, rule.last_size(length))

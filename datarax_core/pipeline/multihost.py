@@ -16,25 +16,14 @@ from datarax_core.stages.apply import stage_name
 from datarax_core.stages.fields import StageWithHostFields
 
 
-def part_of(source: DataSourceModule, layout: Layout) -> tuple[DataSourceModule, tuple[int, int] | None]:
-    """(the source that this process reads, its (part, num_parts)): a stream that can be split is; None if not."""
-    if source.access != "stream" or layout.num_processes == 1:
-        return source, None
-    part = layout.part_here()
-    if part is None or part[1] == 1 or (split := source.process_part(*part)) is None:
-        return source, None
-    return split, part
-
-
-def what_is_run(source: DataSourceModule, stages: Any, sharding: Any) -> dict[str, Any]:
-    """What processes must have alike so that they run the same programs on the same devices; nothing of it is in a state."""
-    are_configs = Stage | StageWithHostFields
-    titles = [repr(stage) if isinstance(stage, are_configs) else stage_name(stage) for stage in stages]
-    names = {"stages": titles, "access": source.access}
+def facts_to_agree_on(source: DataSourceModule, stages: Any, sharding: Any) -> dict[str, Any]:
+    """Return facts for `require_agreement` that are in no state: processes must run equal programs on the same devices."""
+    titles = [repr(stage) if isinstance(stage, Stage | StageWithHostFields) else stage_name(stage) for stage in stages]
+    facts = {"stages": titles, "access": source.access}
     if not isinstance(sharding, NamedSharding):
-        return names
+        return facts
     devices = [device.id for device in sharding.mesh.devices.flat]
-    return {**names, "sharding": f"{sharding.spec} over {dict(sharding.mesh.shape)} of devices {devices}"}
+    return {**facts, "sharding": f"{sharding.spec} over {dict(sharding.mesh.shape)} of devices {devices}"}
 
 
 def require_agreement(facts: dict[str, Any], layout: Layout) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from time import perf_counter
 from typing import Any, Self
+from weakref import ref
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from datarax_core.devices.layout import layout_of
+from datarax_core.moved import rename_attributes
 from datarax_core.order.numbers import whole_number
 from datarax_core.records.spec import (
     Batch,
@@ -26,28 +28,30 @@ from datarax_core.records.spec import (
 )
 from datarax_core.registry.pipeline_config import PipelineConfig, load_config, parse_config
 from datarax_core.registry.sources import SourceRegistry, default_hooks
+from datarax_core.sources.host_state import renew_host_states
 from datarax_core.sources.module import checked_rngs
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.state import Cursor
+from datarax_core.sources.state import Cursor, checked_variables, require_position, variable_state, write_variables
 from datarax_core.stages.apply import apply_stages, require_stages
 from datarax_core.stages.build import build_stages
-from datarax_core.stages.cache import check_record_stages
+from datarax_core.stages.cache import check_record_stages, renew_caches
 from datarax_core.stages.graph import Graph
 from datarax_core.stages.randomness import StageKeys
 from datarax_core.stages.split_modules import SplitModules
-from datarax_core.workers.pool import Workers
 
 from .build import build_source, placing_stages_of
 from .definition import BatchRule, Definition, require_batches, require_source
 from .explain import explain, plan_of, summary
 from .loop import BatchIterator
-from .multihost import part_of, require_agreement, what_is_run
-from .programs import ScanInParts, require_carried, served, staged, traced_records
-from .progress import HostParts, Progress
-from .route import Route
+from .multihost import facts_to_agree_on, require_agreement, require_on_all
+from .programs import staged
+from .progress import Progress
+from .routes.base import Route
+from .routes.table import route_class
+from .scan import ScanInParts
 
 
-class Pipeline(Progress):
+class Pipeline(nnx.Module):
     """Batches of a source's records, through stages, in the source's one order.
 
     Iteration, `step` and `scan` serve the same records in the same order from one position, which all of them move. Epoch
@@ -99,17 +103,19 @@ class Pipeline(Progress):
         stages = build_stages(stages, source, self.rngs, batch_size=self.rule.batch_size, mask_field=pad_last)
         check_record_stages(stages, source)
         self._layout = layout_of(sharding)
-        self.source, self._part = part_of(source, self._layout)
+        self.source, self._part = route_class(source).part_of(source, self._layout)
         self.stages = nnx.List(stages)
         self.prefetch = whole_number("prefetch", prefetch, at_least=0)
         self.workers = whole_number("workers", workers, at_least=0)
         self.cursor = Cursor()
         self._stage_keys = StageKeys(stages, self.rngs)
-        plan = self._definition()
-        self._host = HostParts.of(plan)
-        shared = what_is_run(source, stages, sharding) | {"num_epochs": num_epochs, "epoch": plan.epoch_length}
-        require_agreement(shared | source.fingerprint() | plan.rule_fingerprint(), self._layout)
-        require_batches(plan)
+        definition = self._definition()
+        self._progress = Progress.of(definition)
+        facts = facts_to_agree_on(source, stages, sharding)
+        facts |= {"num_epochs": num_epochs, "epoch": definition.epoch_length}
+        require_agreement(facts | source.fingerprint() | definition.rule_fingerprint(), self._layout)
+        route_class(self.source).require_workers(definition)
+        require_batches(definition)
 
     @classmethod
     def from_config(
@@ -166,7 +172,11 @@ class Pipeline(Progress):
         `set_state` or `reset` came between.
         """
         self._require_no_trace("iterate")
-        return self._begin_run()
+        definition, progress = self._definition(), self._progress
+        run = progress.begin_run(self, definition)
+        loop = BatchIterator(self, definition, progress, self._make_route(is_loop=True), run)
+        progress.loop = ref(loop)
+        return loop
 
     def __len__(self) -> int:
         """Batches in one run."""
@@ -191,23 +201,25 @@ class Pipeline(Progress):
         """
         size = self.rule.batch_size
         if self.cursor.is_traced:
-            return self._traced_step(size)
-        began, host, position = perf_counter(), self._host, self.cursor.position
-        if position >= host.events.due:
-            host.events.catch_up(self, position)
-        route = host.step_route
+            batch = route_class(self.source).traced_batch(self._definition(), self.cursor.here)
+            self.cursor.advance(size)
+            return batch
+        began, progress, position = perf_counter(), self._progress, self.cursor.position
+        if position >= progress.events.due:
+            progress.events.catch_up(self, position)
+        route = progress.step_route
         if route is None or not route.serves(self.source, tuple(self.stages)):
-            route = host.step_route = self._make_route(is_loop=False)
+            route = progress.step_route = self._make_route(is_loop=False)
         try:
             prepared = route.prepare((position, size, route.version()))
             if prepared.size < size and self.rule.drop_last:
-                self._move_past(position, prepared)
+                progress.move_past(self, position, prepared)
                 raise StopIteration  # noqa: TRY301 - as if the stream had ended there
             batch = route.finish(prepared)
         except StopIteration:
-            host.events.end_stream(self, self.cursor.position)
+            progress.events.end_stream(self, self.cursor.position)
             raise RuntimeError(f"{self.source.title} has ended; reset() the pipeline to start it over") from None
-        return self._hand_over(batch, position, prepared, began)
+        return progress.hand_over(self, batch, position, prepared, began)
 
     def scan(
         self, step_fn: Callable[..., Any], *, length: int, modules: Sequence[Any] = (), init_carry: Any = None
@@ -225,17 +237,13 @@ class Pipeline(Progress):
             The outputs, stacked; with ``init_carry`` (last carry, outputs).
         """
         self._require_no_trace("scan")
-        if self.source.access == "stream":
-            raise NotImplementedError(
-                f"{self.source.title} is a stream, which compiled code cannot reach; iterate the pipeline, or call step()"
-            )
-        length = whole_number("length", length, at_least=1)
-        start, size = self._standing(), self.rule.batch_size
         scan = ScanInParts(self._definition())
+        length = whole_number("length", length, at_least=1)
+        start = self._progress.catch_up(self)
         result = scan(step_fn, length=length, modules=modules, init_carry=init_carry, start=start)
-        self.cursor.move(start + length * size)
+        self.cursor.move(start + length * self.rule.batch_size)
         self.source.note_served(length)
-        self._standing()
+        self._progress.catch_up(self)
         return result
 
     def __call__(self, batch: Batch) -> Batch:
@@ -248,7 +256,8 @@ class Pipeline(Progress):
         host_fields = host_fields_after(self.stages, host_fields)
         stages = SplitModules(tuple(self.stages))
         mask = None if self.rule.pad_last is None else jax.ShapeDtypeStruct((self.rule.batch_size,), jnp.bool_)
-        record_ids = self._stage_keys.record_ids(self.source, 0, np.zeros(self.rule.batch_size, np.int64))
+        rows = np.zeros(self.rule.batch_size, np.int64)
+        record_ids = route_class(self.source).record_ids(self._definition(), 0, rows)
 
         def through(values: Any, batch: Batch, mask: Any) -> Batch:
             return staged(stages.structure.merge(values), batch, self.rule.pad_last, mask, record_ids)
@@ -256,6 +265,80 @@ class Pipeline(Progress):
         shapes = batch_struct(device_spec(spec), self.rule.batch_size)
         made = spec_of(jax.eval_shape(through, stages.read(), shapes, mask))
         return with_host_fields(made, host_fields) if host_fields else made
+
+    # -- where it stands ------------------------------------------------------------------------------------------------
+
+    def clone(self) -> Self:
+        """Return an independent twin: its own position, variables and random streams; data that never changes is shared."""
+        twin = nnx.clone(self)
+        twin.cursor.renew()
+        twin.source = twin.source.clone()
+        renew_host_states(twin.stages)
+        renew_caches(twin.stages)
+        twin._progress = self._progress.twin(twin.source)  # noqa: SLF001 - of this class
+        return twin
+
+    def reset(self) -> None:
+        """Return to the first position; what stages learned stays, and random streams go on."""
+        progress = self._progress
+        if not self.cursor.is_traced:
+            progress.end_run(self, self.cursor.position)
+        if progress.stream is not None:
+            progress.stream.rewind(0)
+        progress.stand_at(self, 0, 0)
+
+    def close(self) -> None:
+        """End the run under way, with its loop and threads, and worker processes.
+
+        Nothing is lost: the next batch is the one that would have been served, and the next loop goes on with the run.
+        """
+        self._require_no_trace("close")
+        progress = self._progress
+        loop = None if progress.loop is None else progress.loop()
+        if loop is not None:
+            loop.close()
+        progress.end_run(self, self.cursor.position)
+        self.cursor.restore(self.cursor.position, self.cursor.run_start)
+        progress.close()
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the state of the stream: JSON-able, about a kilobyte, no data. Valid between any two batches, on any process.
+
+        The state of a source that is read forward only is in it, as that was after the batch that was served last.
+        Parameters and statistics of stages are not in it: save ``nnx.state(pipeline.stages)`` with your model.
+        """
+        stream = self._progress.stream
+        return {
+            "position": self.cursor.position,
+            "run_start": self.cursor.run_start,
+            "rngs": variable_state(self, nnx.RngState),
+            "fingerprint": self._definition().fingerprint(),
+            **({} if stream is None else {"stream": stream.get_state()}),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restore a state: the next batch is the one that would have come when the state was saved.
+
+        The next loop goes on with the run that the state was saved in; a state saved at the end of a run is followed by
+        the next run, as a second loop would have been.
+
+        Raises:
+            TypeError: ``state`` is not a dict.
+            StateError: It was saved by another stream; everything that differs is named, and nothing is changed.
+        """
+        progress = self._progress
+        require_on_all(lambda: progress.checked_place(self, self._definition(), state), self._layout)
+        position, run_start = require_position(state, self.source.title)
+        variables = checked_variables(self, state["rngs"], nnx.RngState)
+        progress.end_run(self, self.cursor.position)
+        if progress.stream is not None:
+            progress.stream.set_state(state["stream"])
+        write_variables(self, variables, nnx.RngState)
+        progress.stand_at(self, position, run_start)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # of flax
+        rename_attributes(self, {"_host": "_progress"})  # of version 0.1.0
 
     # -- what it says of itself -----------------------------------------------------------------------------------------
 
@@ -281,7 +364,7 @@ class Pipeline(Progress):
         leaves = named_fields(device_spec(self.source.element_spec())).values()
         record_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves)
         substituted = {"records_substituted": self.source.get_operation_stats()["skipped_count"]}
-        return self._host.stats.as_dict(record_bytes) | substituted | self.source.stats_at(self.cursor.position)
+        return self._progress.stats.as_dict(record_bytes) | substituted | self.source.stats_at(self.cursor.position)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
@@ -298,24 +381,16 @@ class Pipeline(Progress):
         )
 
     def _make_route(self, *, is_loop: bool) -> Route:
-        workers = self._host.workers
-        if self.workers and (workers is None or not workers.reads(self.source)):
-            here, size = self._layout.rows_here(self.rule.batch_size), self.rule.batch_size
-            own = size if here is None else len(here)
-            self._host.workers = Workers(self.source, self.workers, batch_size=own, ahead=self.prefetch)
-        host = self._host
-        return Route(self._definition(), host.stream, host.workers, host.stats, is_loop=is_loop)
+        definition, progress = self._definition(), self._progress
+        route = route_class(self.source)
+        progress.workers = route.workers_for(definition, progress.workers)
+        return route(definition, progress, is_loop=is_loop)
 
-    def _traced_step(self, size: int) -> Batch:
-        if self.source.access == "stream":
-            raise NotImplementedError(
-                f"{self.source.title} is a stream, which compiled code cannot reach; call step() outside of it"
-            )
-        require_carried(self.source, self.stages)
-        indices = self.source.record_indices_at(self.cursor.here, size, self.source.order_key_data())
-        mask = None if self.rule.pad_last is None else jnp.ones(size, jnp.bool_)
-        record_ids = self._stage_keys.record_ids(self.source, self.cursor.here, indices)
-        batch = traced_records(self.source, self._layout, indices)
-        batch = served(self.stages, batch, self.rule.pad_last, mask, record_ids, layout=self._layout)
-        self.cursor.advance(size)
-        return batch
+    def _require_no_trace(self, what: str) -> None:
+        if self.cursor.is_traced:
+            raise RuntimeError(f"cannot {what} a pipeline inside a compiled function; call pipeline.step() there")
+
+    def __del__(self) -> None:
+        progress = vars(self).get("_progress")
+        if progress is not None:
+            progress.events.drop(self)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from datarax_core.errors import SpecError, StateError
+from datarax_core.moved import rename_attributes
 from datarax_core.records.spec import Batch, check_batch
 from datarax_core.sources.source import DataSourceModule
 
@@ -41,7 +42,7 @@ class StreamReader:
         self._num_parts = num_parts
         self._lock = threading.Lock()  # a loop that is over may be reading yet
         self._owner: object = None
-        self._turn = 0
+        self._generation = 0
         self._read: int | None = position  # None: a read failed halfway
         self._served = Served(position, None)
         self._is_fresh = True
@@ -53,6 +54,7 @@ class StreamReader:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update({**state, "_lock": threading.Lock()})
+        rename_attributes(self, {"_turn": "_generation"})  # of version 0.1.0
 
     @property
     def num_parts(self) -> int:
@@ -64,16 +66,16 @@ class StreamReader:
         """Whether the source says where it stands; if not, nothing can be read ahead."""
         return self._source.capabilities.resumable
 
-    def claim(self, owner: object) -> int:
-        """The turn of the route that reads from now on; what others read ahead is given up."""
+    def take_over(self, owner: object) -> int:
+        """Return the generation of reads that ``owner``, a route, makes from now on; reads of others before are dropped."""
         if self._owner is not owner:
             with self._lock:
-                self._owner, self._turn = owner, self._turn + 1
+                self._owner, self._generation = owner, self._generation + 1
                 if self._is_fresh:
                     self._note(self._served.position)
-        return self._turn
+        return self._generation
 
-    def read(self, start: int, size: int, turn: int) -> tuple[Batch, int, Any]:
+    def read(self, start: int, size: int, generation: int) -> tuple[Batch, int, Any]:
         """(the rows that this process reads, records of the stream in the batch, the state behind it).
 
         Raises:
@@ -82,7 +84,7 @@ class StreamReader:
             SupersededError: Another route reads by now.
         """
         with self._lock:
-            if turn != self._turn:
+            if generation != self._generation:
                 raise SupersededError
             asked = size // self._num_parts
             try:
@@ -183,7 +185,7 @@ class StreamReader:
     # -- under the lock -------------------------------------------------------------------------------------------------
 
     def _begin(self, position: int) -> None:
-        self._owner, self._turn = None, self._turn + 1
+        self._owner, self._generation = None, self._generation + 1
         self._note(position)
 
     def _note(self, position: int) -> None:

@@ -25,6 +25,7 @@ from datarax_core.registry.stages import Stage
 from datarax_core.sources.source import DataSourceModule
 
 from .apply import apply_stages, require_stage
+from .randomness import RecordIds
 from .split_modules import SplitModules, Values
 
 _MASK: Final = jax.ShapeDtypeStruct((), np.dtype(np.bool_))
@@ -109,7 +110,7 @@ def _streams_of(rngs: nnx.Rngs | None, number: int) -> nnx.Rngs:
 
 def _spec_after_last(stages: Sequence[Callable[..., Batch]], spec: ElementSpec, size: int) -> ElementSpec:
     """Return the spec after the last of these stages, given the spec before it; the stage is traced with record ids."""
-    record_ids = (np.zeros(2, np.uint32), np.zeros(size, np.uint32), np.zeros(size, np.uint32))
+    record_ids = RecordIds(np.zeros(2, np.uint32), np.zeros(size, np.uint32), np.zeros(size, np.uint32))
     number = len(stages) - 1
     last = SplitModules((stages[number],))
 

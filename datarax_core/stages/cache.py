@@ -206,7 +206,7 @@ def _caches(stage: Any) -> Iterator[Cache]:
 
 def _require_countable(source: DataSourceModule, title: str) -> None:
     """Raise ``ValueError`` unless int32 record indices count the records of the source; ``title`` names the stage."""
-    if source.access == "stream":
+    if not source.capabilities.random_access:
         raise ValueError(f"{title} takes record indices, and {source.title} is a stream, whose records have none")
     if source.num_records > DEVICE_LIMIT:
         raise ValueError(

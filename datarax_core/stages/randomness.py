@@ -1,26 +1,41 @@
-"""What stages are told of their records: one key a record, from (stage, epoch, record index), and the index itself."""
+"""Record ids, and the keys and record indices that stages are called with: one key a record, from (stage, epoch, index)."""
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from datarax_core.moved import rename_attributes
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.sources.source import DataSourceModule
 
-RecordIds: TypeAlias = tuple[Any, ...]
-"""(words of the pipeline's key or None, then uint32 (k,) arrays that together name each record's epoch and index)."""
+
+class RecordIds(NamedTuple):
+    """Ids of the records of a batch: keys and record indices for stages are computed from them."""
+
+    key_data: Any
+    """uint32 (2,): the pipeline's key; None if no stage is stochastic."""
+    epoch: Any
+    """uint32 (k,): the epoch that serves each record."""
+    index_low: Any
+    """uint32 (k,): the record index of each record; its low 32 bits if there is ``index_high``."""
+    index_high: Any = None
+    """uint32 (k,): the high 32 bits of each record index; None where 32 bits hold every index of the source."""
 
 
 class StageKey(nnx.Variable[Any]):
-    """uint32 (2,): the words of the key that all stochastic stages of a pipeline draw from."""
+    """uint32 (2,): data of the key that all stochastic stages of a pipeline draw from."""
 
 
 class StageKeys(nnx.Module):
-    """Where the stochastic stages of a pipeline get their keys from; without such stages, nothing is drawn."""
+    """The key of a pipeline's stochastic stages; without such stages, no random stream is drawn from.
+
+    Raises:
+        ValueError: A stage is stochastic, and ``rngs`` is None or has neither a stream ``stages`` nor ``default``.
+    """
 
     def __init__(self, stages: Sequence[Any], rngs: nnx.Rngs | None) -> None:
         stochastic = [number for number, stage in enumerate(stages) if is_stochastic(stage)]
@@ -30,35 +45,39 @@ class StageKeys(nnx.Module):
             )
         # bits, not the key itself: a source built with equal streams draws that key for its order
         drawn = jax.random.bits(rngs.stages(), (2,), np.uint32) if stochastic and rngs is not None else None
-        self.words = None if drawn is None else StageKey(np.asarray(drawn))
+        self.key_data = None if drawn is None else StageKey(np.asarray(drawn))
         self.needs_record_ids = drawn is not None or any(map(takes_record_indices, stages))
 
-    def record_ids(self, source: DataSourceModule, start: Any, indices: Any) -> RecordIds | None:
-        """What `record_keys` and `record_indices` need for the records ``indices`` at positions from ``start`` on.
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # of flax
+        rename_attributes(self, {"words": "key_data", "are_names_wanted": "needs_record_ids"})  # of version 0.1.0
 
-        None if no stage asks for keys or indices.
+    def record_ids(self, source: DataSourceModule, start: Any, indices: Any) -> RecordIds | None:
+        """Return the ids of the records ``indices`` at positions from ``start`` on, of a source read by index.
+
+        None if no stage takes keys or record indices. ``start`` and ``indices`` may be traced.
         """
         if not self.needs_record_ids:
             return None
-        words = None if self.words is None else self.words.get_raw_value()
-        epochs = (
-            np.zeros(indices.size, np.int64) if source.epoch_length is None else source.epochs_at(start, indices.size)
-        )
+        key_data = None if self.key_data is None else self.key_data.get_raw_value()
+        epochs = source.epochs_at(start, indices.size)
         if not isinstance(indices, np.ndarray):
-            return words, epochs.astype(np.uint32), indices.astype(np.uint32)
-        epochs = epochs.reshape(indices.shape)
-        return _names(source, words, epochs, indices.astype(np.int64))
+            return RecordIds(key_data, epochs.astype(np.uint32), indices.astype(np.uint32))
+        is_wide = source.num_records > DEVICE_LIMIT
+        return _record_ids(key_data, epochs.reshape(indices.shape), indices.astype(np.int64), is_wide=is_wide)
 
     def stream_record_ids(
         self, source: DataSourceModule, start: int, rows: np.ndarray, num_parts: int = 1
     ) -> RecordIds | None:
-        """`names` for ``rows`` of a stream's batch from ``start`` on: its records are called by their place in the epoch.
+        """Return the ids of the records of a stream's batch whose first record is at position ``start``.
 
-        In a stream of several parts that is the place in the part, and which part it is: the same at any batch size.
+        A record of a stream is identified by its place in the epoch. In a stream that is split, that is its place in the
+        part, and the number of the part: the same at any batch size. ``rows`` are the rows of the batch that are records,
+        part after part. None if no stage takes keys.
         """
-        if self.words is None:
+        if self.key_data is None:
             return None
-        words, length = self.words.get_raw_value(), source.epoch_length
+        key_data, length = self.key_data.get_raw_value(), source.epoch_length
         parts = rows.reshape(num_parts, -1)
         places, part = parts - parts[:, :1], np.arange(num_parts)[:, None]
         if length is None:
@@ -66,50 +85,47 @@ class StageKeys(nnx.Module):
         else:
             epoch, at = divmod(start // num_parts, length)
             epochs, indices = epoch + (at + places) // length, (at + places) % length + part * length
-        return _names(source, words, epochs.ravel(), indices.ravel())
+        is_wide = length is None or length > DEVICE_LIMIT
+        return _record_ids(key_data, epochs.ravel(), indices.ravel(), is_wide=is_wide)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a saved state must find again."""
-        return {} if self.words is None else {"stages_seed": np.asarray(self.words.get_raw_value()).tolist()}
+        """Return the entries of a pipeline's fingerprint that a saved state must match."""
+        return {} if self.key_data is None else {"stages_seed": np.asarray(self.key_data.get_raw_value()).tolist()}
 
 
-def _names(source: DataSourceModule, words: Any, epochs: np.ndarray, indices: np.ndarray) -> RecordIds:
+def _record_ids(key_data: Any, epochs: np.ndarray, indices: np.ndarray, *, is_wide: bool) -> RecordIds:
     low = (indices & 0xFFFFFFFF).astype(np.uint32)
-    if _is_addressed_by_32_bits(source):
-        return words, epochs.astype(np.uint32), low
-    return words, epochs.astype(np.uint32), low, (indices >> 32).astype(np.uint32)
-
-
-def _is_addressed_by_32_bits(source: DataSourceModule) -> bool:
-    if source.access == "stream":
-        return source.epoch_length is not None and source.epoch_length <= DEVICE_LIMIT
-    return source.num_records <= DEVICE_LIMIT
+    high = (indices >> 32).astype(np.uint32) if is_wide else None
+    return RecordIds(key_data, epochs.astype(np.uint32), low, high)
 
 
 def is_stochastic(stage: Any) -> bool:
-    """Whether a stage asks for keys: it says ``stochastic = True``."""
+    """Return whether a stage takes keys: it has ``stochastic = True``."""
     return getattr(stage, "stochastic", False) is True
 
 
 def takes_record_indices(stage: Any) -> bool:
-    """Whether a stage asks for record indices: it says ``takes_record_indices = True``."""
+    """Return whether a stage takes record indices: it has ``takes_record_indices = True``."""
     return getattr(stage, "takes_record_indices", False) is True
 
 
-def stage_arguments(stage: Any, number: int, names: RecordIds | None) -> tuple[Any, ...]:
-    """What a stage is called with behind the batch: keys (k,) if it is stochastic, then int32 (k,) indices if it asks."""
-    keys = (record_keys(names, number),) if is_stochastic(stage) else ()
-    return (*keys, record_indices(names)) if takes_record_indices(stage) else keys
+def stage_arguments(stage: Any, number: int, record_ids: RecordIds | None) -> tuple[Any, ...]:
+    """Return the arguments of a stage after the batch: keys (k,) if it is stochastic, then int32 (k,) indices if it takes them.
+
+    ``number`` is the number of the stage in the pipeline, which is folded into its keys.
+    """
+    keys = (record_keys(record_ids, number),) if is_stochastic(stage) else ()
+    return (*keys, record_indices(record_ids)) if takes_record_indices(stage) else keys
 
 
-def record_keys(names: RecordIds | None, stage: int) -> jax.Array:
-    """Keys (k,) of the records for one stage: the pipeline's key, with stage, epoch and record index folded in."""
-    if names is None or names[0] is None:
+def record_keys(record_ids: RecordIds | None, stage: int) -> jax.Array:
+    """Return the keys (k,) of the records for one stage: the pipeline's key, with stage, epoch and record index folded in."""
+    if record_ids is None or record_ids.key_data is None:
         raise ValueError(
             "a stochastic stage has its keys from the records it is given; iterate the pipeline, or call the stage"
         )
-    words, *parts = names
-    key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(words), impl="threefry2x32"), stage)
+    key_data, *numbers = record_ids
+    key = jax.random.fold_in(jax.random.wrap_key_data(jnp.asarray(key_data), impl="threefry2x32"), stage)
 
     def fold(*numbers: Any) -> jax.Array:
         folded = key
@@ -117,13 +133,13 @@ def record_keys(names: RecordIds | None, stage: int) -> jax.Array:
             folded = jax.random.fold_in(folded, number)
         return folded
 
-    return jax.vmap(fold)(*parts)
+    return jax.vmap(fold)(*(each for each in numbers if each is not None))
 
 
-def record_indices(names: RecordIds | None) -> Any:
-    """The indices of the records, int32 (k,); of a source that has no more than fit."""
-    if names is None:
+def record_indices(record_ids: RecordIds | None) -> Any:
+    """Return the record indices, int32 (k,), of a source whose record indices fit."""
+    if record_ids is None:
         raise ValueError(
             "a stage that takes record indices has them from the pipeline; iterate that, or call the stage with indices"
         )
-    return names[2].astype(np.int32)
+    return record_ids.index_low.astype(np.int32)

@@ -48,7 +48,7 @@ class Host:
             indices = np.asarray(self.source.record_indices_at(cursor.position, ROWS, key_data))
             cursor.move(cursor.position + ROWS)
             return self.source.fetch(indices[rows])
-        batch, size, state = self._stream.read(self._position, ROWS, self._stream.claim(self))
+        batch, size, state = self._stream.read(self._position, ROWS, self._stream.take_over(self))
         self._position += size
         self._stream.hand_over(self._position, state)
         return batch if self.reads_a_part else part(batch, rows)

@@ -253,8 +253,9 @@ class Workers:
 
 
 def _require_host(source: DataSourceModule) -> None:
-    if source.access != "host":
-        reason = "is a stream" if source.access == "stream" else "has its records on the device"
+    capabilities = source.capabilities
+    if capabilities.traceable or not capabilities.random_access:
+        reason = "has its records on the device" if capabilities.traceable else "is a stream"
         raise ValueError(
             f"workers read records that the host reads by index, and {source.title} {reason}; read it with workers=0"
         )

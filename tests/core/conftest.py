@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 from datarax_core import Columns, DataSourceModule, EagerSourceBase, Order, StructuralConfig, columns_of
-from datarax_core.pipeline import loop as _pace
+from datarax_core.pipeline import loop
 from datarax_core.sources.eager import Placement
 
 
@@ -239,7 +239,7 @@ def streams() -> SimpleNamespace:
 @pytest.fixture
 def threads_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Has loops read ahead from their start; sees that no thread is left, waited for until one that is told to end has."""
-    monkeypatch.setattr(_pace, "WORTH_A_THREAD", -1.0)
+    monkeypatch.setattr(loop, "WORTH_A_THREAD", -1.0)
     yield
     gc.collect()
     deadline = time.monotonic() + 10

@@ -1,4 +1,4 @@
-"""Who hears of each batch: before it is handed over, so that nothing is lost, and the very batch."""
+"""The hook for batches: it is called before a batch is handed over, so that none is lost, and with that same batch."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ MakeSource = Callable[..., Any]
 
 
 class Refuses:
-    """Fails once, at the second batch."""
+    """A hook that fails once, at the second batch."""
 
     def __init__(self) -> None:
         self.has_failed = False

@@ -1,4 +1,4 @@
-"""Hooks that make sources, that judge records, and that fail: each says who it was."""
+"""Hooks that make sources, hooks that decide about records, and hooks that fail: errors name the plugin."""
 
 from collections.abc import Callable, Generator
 from typing import Any, Literal
@@ -47,7 +47,7 @@ def registry() -> SourceRegistry:
 # -- sources ------------------------------------------------------------------------------------------------------------
 
 
-def test_sources_are_registered_as_a_plugin_comes() -> None:
+def test_sources_are_registered_when_a_plugin_is_loaded() -> None:
     class Registers:
         @hookimpl
         def datarax_register_sources(self, registry: SourceRegistry) -> None:
@@ -58,7 +58,7 @@ def test_sources_are_registered_as_a_plugin_comes() -> None:
     assert registry.get("leaf") is Leaf
 
 
-def test_what_fails_to_register_by_hand_is_not_registered() -> None:
+def test_a_plugin_that_fails_to_register_by_hand_is_not_registered() -> None:
     class Registers:
         @hookimpl
         def datarax_register_sources(self) -> None:
@@ -74,7 +74,7 @@ def test_what_fails_to_register_by_hand_is_not_registered() -> None:
     assert not hooks.hears_batches
 
 
-def test_a_wrapper_stands_around_every_source_at_every_depth(registry: SourceRegistry) -> None:
+def test_a_wrapper_is_called_around_every_source_at_every_depth(registry: SourceRegistry) -> None:
     seen: list[str] = []
 
     class Wraps:
@@ -109,7 +109,7 @@ def test_a_hook_makes_the_source_itself_or_leaves_it_to_others(registry: SourceR
     assert source.config == LeafConfig(number=3)
 
 
-def test_what_a_hook_makes_has_to_be_a_source(registry: SourceRegistry) -> None:
+def test_the_result_of_the_create_hook_has_to_be_a_source(registry: SourceRegistry) -> None:
     class Forgets:
         @hookimpl(wrapper=True)
         def datarax_create_source(self) -> Generator[None, object, None]:
@@ -144,7 +144,7 @@ def test_an_error_of_a_wrapper_is_noted(registry: SourceRegistry, where: str) ->
     assert caught.value.__notes__ == ["while datarax_create_source of hook plugin 'fails' (registered by hand) ran"]
 
 
-def test_an_error_that_passes_through_a_wrapper_is_not_laid_at_its_door(registry: SourceRegistry) -> None:
+def test_an_error_that_passes_through_a_wrapper_does_not_name_the_wrapper(registry: SourceRegistry) -> None:
     class Broken(Leaf):
         @classmethod
         def from_config(cls, config: SourceConfig, build: Any) -> "Broken":

@@ -1,4 +1,4 @@
-"""Hook plugins: which are loaded, what is refused, and what one that is broken does to the others: nothing."""
+"""Hook plugins: loading, refusals, and that a broken plugin does nothing to the others."""
 
 import subprocess
 import sys
@@ -137,7 +137,9 @@ def test_hook_plugins_of_one_name_are_a_conflict_and_neither_is_called(site: "Si
     assert _heard("acme-zfine") == [7]
 
 
-def test_one_that_prints_prints_to_stderr_and_is_called(site: "Site", capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hook_plugin_that_prints_prints_to_stderr_and_is_called(
+    site: "Site", capsys: pytest.CaptureFixture[str]
+) -> None:
     _install(site, "acme-prints", "    print('hello')\n" + FINE)
     hooks = Hooks(SourceRegistry())
     hooks.load_installed()
@@ -145,7 +147,7 @@ def test_one_that_prints_prints_to_stderr_and_is_called(site: "Site", capsys: py
     assert hooks.hears_batches
 
 
-def test_one_that_takes_long_holds_up_who_needs_it_and_nobody_loads_it_twice(site: "Site") -> None:
+def test_a_slow_hook_plugin_delays_its_users_and_is_loaded_once(site: "Site") -> None:
     code = "    import threading\n    threading.Event().wait(0.05)\n" + FINE
     _install(site, "acme-slow", code)
     hooks = Hooks(SourceRegistry())
@@ -163,7 +165,9 @@ def test_one_that_takes_long_holds_up_who_needs_it_and_nobody_loads_it_twice(sit
     assert _heard("acme-slow") == [7]
 
 
-def test_a_disabled_one_is_never_imported_and_not_warned_of(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disabled_hook_plugin_is_never_imported_and_not_warned_of(
+    site: "Site", monkeypatch: pytest.MonkeyPatch
+) -> None:
     _install(site, "acme-off", "raise RuntimeError('imported')")
     monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "acme-off")
     Hooks(SourceRegistry()).load_installed()
@@ -180,8 +184,8 @@ def test_hooks_are_allowed_before_they_are_loaded(site: "Site") -> None:
         hooks.load_installed(allow=[])
 
 
-def test_the_first_pipeline_loads_hooks_and_a_name_that_only_they_know_does(site: "Site") -> None:
-    """In a process of its own: a source that a hook registers is found by a config; what is open is closed at the end."""
+def test_the_first_pipeline_loads_hooks_and_so_does_a_name_that_only_a_hook_registers(site: "Site") -> None:
+    """In a process of its own: a config finds a source that a hook registers; open pipelines are closed at the end."""
     code = """
         import jax, numpy as np
         from typing import Literal
@@ -225,7 +229,7 @@ def test_the_first_pipeline_loads_hooks_and_a_name_that_only_they_know_does(site
     assert done.stderr == "loaded\n"
 
 
-# -- what is refused ----------------------------------------------------------------------------------------------------
+# -- refusals -----------------------------------------------------------------------------------------------------------
 
 REFUSED: list[tuple[str, str]] = [
     ("@hookimpl\ndef datarax_batch_ready(stpe): pass", r"datarax_batch_ready has no argument 'stpe'; did you mean 'step'\?$"),
@@ -254,14 +258,14 @@ REFUSED: list[tuple[str, str]] = [
 
 
 class _Namespace:
-    """An object with the functions of some code, as a module would have them."""
+    """An object with the functions of some code, as a module has them."""
 
     def __init__(self, code: str) -> None:
         exec(code, {"hookimpl": hookimpl}, vars(self))  # noqa: S102 - our own text
 
 
 @pytest.mark.parametrize(("code", "message"), REFUSED)
-def test_what_would_never_be_called_or_not_as_it_is_written_is_refused(code: str, message: str) -> None:
+def test_an_implementation_that_would_not_be_called_as_written_is_refused(code: str, message: str) -> None:
     hooks = Hooks(SourceRegistry())
     with pytest.raises(
         PluginContractError, match=rf"^hook plugin 'mine' \(registered by hand\) cannot be used: .*{message}"
@@ -270,12 +274,12 @@ def test_what_would_never_be_called_or_not_as_it_is_written_is_refused(code: str
     hooks.register(_Namespace("@hookimpl\ndef datarax_batch_ready(): pass"), "mine")
 
 
-def test_a_class_is_no_plugin() -> None:
+def test_a_class_is_refused_as_a_plugin() -> None:
     with pytest.raises(PluginContractError, match=r"it is the class _Namespace; name a module, or an object such as"):
         Hooks(SourceRegistry()).register(_Namespace)
 
 
-def test_an_optional_hook_of_another_core_is_put_up_with() -> None:
+def test_an_optional_hook_of_another_core_is_accepted() -> None:
     code = "@hookimpl(optionalhook=True)\ndef datarax_of_later(): pass\n@hookimpl\ndef datarax_batch_ready(): pass"
     hooks = Hooks(SourceRegistry())
     hooks.register(_Namespace(code))
@@ -323,7 +327,7 @@ def test_a_plugin_is_registered_once_and_unregistered_once() -> None:
         hooks.unregister(plugin)
 
 
-def test_an_installed_one_whose_name_is_taken_by_hand_is_left_out(site: "Site") -> None:
+def test_an_installed_hook_plugin_whose_name_is_registered_by_hand_is_left_out(site: "Site") -> None:
     _install(site, "acme-fine")
     hooks = Hooks(SourceRegistry())
     hooks.register(_Namespace("@hookimpl\ndef datarax_batch_ready(): pass"), "acme_fine")
@@ -335,7 +339,7 @@ def test_an_installed_one_whose_name_is_taken_by_hand_is_left_out(site: "Site") 
     assert _heard("acme-fine") == []
 
 
-def test_one_that_declares_a_version_as_of_an_earlier_release_is_called() -> None:
+def test_a_hook_plugin_that_declares_an_api_version_of_an_earlier_release_is_called() -> None:
     hooks = Hooks(SourceRegistry())
     hooks.register(_Namespace("API_VERSION = 9\n@hookimpl\ndef datarax_batch_ready(): pass"), "mine")
     assert hooks.hears_batches

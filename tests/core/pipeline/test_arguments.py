@@ -1,4 +1,4 @@
-"""The catalogue of arguments of the wrong kind: each is refused where it is given, with what belongs there."""
+"""The catalogue of arguments of the wrong type: each is refused at its call, with an error that says what is expected."""
 
 from collections.abc import Callable
 from typing import Any
@@ -144,7 +144,7 @@ CALLS: dict[str, tuple[Callable[[Any], object], str, set[str]]] = {
         if kind not in fine
     ],
 )
-def test_an_argument_of_the_wrong_kind_is_refused_in_words(
+def test_an_argument_of_the_wrong_type_is_refused_with_what_is_expected(
     call: Callable[[Any], object], message: str, given: Any
 ) -> None:
     with pytest.raises(TypeError, match=f"^{message}"):
@@ -169,13 +169,13 @@ def test_a_form_of_columns_that_does_not_exist_is_refused() -> None:
 
 
 @pytest.mark.parametrize("given", [[1.5], [True], [[1]], 1, ["1"]])
-def test_records_are_named_by_integers_in_one_row(given: Any) -> None:
+def test_record_indices_are_integers_in_one_dimension(given: Any) -> None:
     with pytest.raises(TypeError, match=r"^records of EagerSourceBase are named by integers"):
         eager().get_records(given)
 
 
 @pytest.mark.parametrize("placement", ["device", "host"])
-def test_no_records_are_an_empty_batch(placement: Any) -> None:
+def test_no_record_indices_give_an_empty_batch(placement: Any) -> None:
     batch = eager(placement=placement).get_records([])
     assert batch["x"].shape == (0,)
 
@@ -191,7 +191,7 @@ def test_numbers_below_zero_are_refused() -> None:
             call()
 
 
-def test_integers_of_numpy_are_integers() -> None:
+def test_numpy_integers_are_accepted_as_integers() -> None:
     record = MetadataManager(shard_id=np.int64(2)).record(np.int32(5), epoch=np.uint8(1))  # type: ignore[arg-type]
     assert (type(record.index), type(record.epoch), type(record.shard_id)) == (int, int, int)
     assert Order(np.int64(10)).record_indices(np.int8(3), np.int16(2)).tolist() == [3, 4]  # type: ignore[arg-type]

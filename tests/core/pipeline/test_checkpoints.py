@@ -1,4 +1,4 @@
-"""A state survives what people save it with: Orbax beside a model, JSON, pickles, and serializers that change types."""
+"""A state survives the ways in which it is saved: Orbax with a model, JSON, pickles, and serializers that change types."""
 
 import json
 import pickle
@@ -49,7 +49,7 @@ def train_step(model: nnx.Linear, optimizer: nnx.Optimizer[Any], batch: Any) -> 
 
 
 class Training:
-    """All that one process of a training run holds."""
+    """The objects of one process of a training run."""
 
     def __init__(self, make_host_source: MakeSource) -> None:
         self.pipeline = Pipeline(
@@ -64,7 +64,7 @@ class Training:
         self.optimizer = nnx.Optimizer(self.model, optax.adam(0.1), wrt=nnx.Param)
 
     def run(self, before: Callable[[int], object] = lambda _: None) -> list[bytes]:
-        """Train to the end of the run, with a call before each batch; every batch and loss, to the bit."""
+        """Train to the end of the run, with a call before each batch; return every batch and loss, to the bit."""
         before(0)
         seen = []
         for batch in self.pipeline:
@@ -131,7 +131,7 @@ def test_a_training_run_saved_with_orbax_goes_on_to_the_bit(
 
 
 def with_leaves(state: Any, change: Callable[[Any], Any]) -> Any:
-    """The state with its lists and numbers changed, wherever they are."""
+    """Return the state with its lists and numbers converted at every depth."""
     if isinstance(state, dict):
         return {key: with_leaves(value, change) for key, value in state.items()}
     return change(state) if isinstance(state, list | int) else state
@@ -156,7 +156,7 @@ SERIALIZERS: dict[str, Callable[[State, Path], Any]] = {
 
 @pytest.mark.parametrize("serializer", SERIALIZERS.values(), ids=SERIALIZERS)
 @pytest.mark.parametrize("kind", ["pipeline", "source"])
-def test_a_state_is_the_same_whatever_types_a_serializer_makes_of_it(
+def test_a_state_is_restored_whatever_types_a_serializer_makes_of_its_values(
     make_source: MakeSource, tmp_path: Path, kind: str, serializer: Callable[[State, Path], Any]
 ) -> None:
     def made() -> tuple[Any, Callable[[], Any]]:
@@ -175,7 +175,7 @@ def test_a_state_is_the_same_whatever_types_a_serializer_makes_of_it(
     assert jax.tree.all(jax.tree.map(np.array_equal, next_of_restored(), next_of_saved()))
 
 
-def test_a_serializer_that_changes_a_value_is_found_out(make_source: MakeSource) -> None:
+def test_a_state_with_a_value_that_a_serializer_changed_is_refused(make_source: MakeSource) -> None:
     pipeline = Pipeline(source=make_source(LENGTH, shuffle=True), batch_size=SIZE)
     state = pipeline.get_state()
     seed = np.asarray(state["fingerprint"]["seed"], np.uint32).astype(np.int32)

@@ -21,7 +21,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from datarax_core import Order, Pipeline, columns_of
-from datarax_core.pipeline import loop as _pace
+from datarax_core.pipeline import loop
 
 EXAMPLES = int(os.environ.get("DATARAX_PROOF_EXAMPLES", "0"))
 LENGTHS, SIZES, EPOCHS = [10, 300], [1, 4, 32], [1, 2, None]  # few: cases share programs; 300 is past the sorted orders
@@ -33,7 +33,7 @@ MakeSource = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Case:
-    """What decides the stream: the config and the seed."""
+    """The config and the seed: they decide the stream."""
 
     family: str
     length: int
@@ -51,7 +51,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Host:
-    """What must not matter: one process of a run, up to the batch it is stopped at."""
+    """One process of a run, up to the batch at which it is stopped: nothing in it may change the stream."""
 
     routes: tuple[str, ...]
     access: str = "host"
@@ -63,7 +63,7 @@ class Host:
 
 
 def reference(case: Case, ends_with_run: list[bool]) -> Iterator[tuple[int, int]]:
-    """(position, records) of each batch: epochs laid end to end, cut; loops end with their run, all else goes on."""
+    """Yield (position, records) of each batch: epochs one after another, cut; loops end with their run, other routes go on."""
     run = math.inf if case.epochs is None else case.epochs * case.epoch_length
     position = run_start = 0
     for is_loop in ends_with_run:
@@ -77,15 +77,15 @@ def reference(case: Case, ends_with_run: list[bool]) -> Iterator[tuple[int, int]
 
 
 class Expected:
-    """The values at a position: the record, and what the stages make of it with a key folded by hand."""
+    """The expected values at a position: the record after the stages, with a key folded by hand."""
 
-    def __init__(self, case: Case, words: Any) -> None:
-        self._case, self._words = case, words
-        self._stage_words = jax.random.bits(nnx.Rngs(case.seed).stages(), (2,), np.uint32)
+    def __init__(self, case: Case, key_data: Any) -> None:
+        self._case, self._key_data = case, key_data
+        self._stage_key_data = jax.random.bits(nnx.Rngs(case.seed).stages(), (2,), np.uint32)
         self.epoch = functools.cache(self._epoch)
 
     def _epoch(self, epoch: int) -> list[int]:
-        whole = Order(self._case.length).record_indices(epoch * self._case.length, self._case.length, self._words)
+        whole = Order(self._case.length).record_indices(epoch * self._case.length, self._case.length, self._key_data)
         assert sorted(whole.tolist()) == list(range(self._case.length))
         shard, num_shards = self._case.shard
         return whole.tolist()[shard::num_shards]
@@ -96,7 +96,7 @@ class Expected:
         found = {
             "id": [record for _, record in rows],
             "x": [[record * 1.0, record * 2.0 + 2.0] for _, record in rows],
-            "bits": [int(bits_by_hand(self._stage_words, epoch, record)) for epoch, record in rows],
+            "bits": [int(bits_by_hand(self._stage_key_data, epoch, record)) for epoch, record in rows],
         }
         if self._case.last != "pad":
             return found
@@ -104,15 +104,15 @@ class Expected:
 
 
 @jax.jit
-def bits_by_hand(words: jax.Array, epoch: int, record: int) -> jax.Array:
+def bits_by_hand(key_data: jax.Array, epoch: int, record: int) -> jax.Array:
     stage = 1
-    key = jax.random.wrap_key_data(words)
+    key = jax.random.wrap_key_data(key_data)
     for number in (stage, epoch, record):
         key = jax.random.fold_in(key, number)
     return jax.random.bits(key, (), np.uint32)
 
 
-# -- what serves it -----------------------------------------------------------------------------------------------------
+# -- the pipelines under test -------------------------------------------------------------------------------------------
 
 
 def doubled(batch: Batch) -> Batch:
@@ -133,7 +133,7 @@ STAGES = doubled, Bits()
 
 @dataclass
 class Serving:
-    """A pipeline and the loop over it that is open, if one is."""
+    """A pipeline, and the loop over it that is open, if there is one."""
 
     pipeline: Pipeline
     loop: Any = field(default=None)
@@ -150,7 +150,7 @@ class Route:
 
 
 def from_loop(serving: Serving) -> list[Batch]:
-    """The next batch of the loop that is open, or of the one after it."""
+    """Return the next batch of the open loop, or of a new loop after it."""
     for _ in range(2):
         serving.loop = serving.loop or iter(serving.pipeline)
         for batch in serving.loop:
@@ -185,7 +185,7 @@ COLUMNS = {
     for length in LENGTHS
 }
 FAMILIES = {"eager": ("device", "host"), "third party's host": ("host",), "third party's device": ("device",)}
-"""Kinds of sources, and the accesses by which each serves one stream."""
+"""Sources of each way of access, and the routes by which each serves one stream."""
 
 
 def make_served(case: Case, host: Host, make: dict[str, MakeSource]) -> Serving:
@@ -231,7 +231,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 @st.composite
 def plans(draw: st.DrawFn, family: str) -> list[Host]:
-    """Processes. Routes that compile for each of them are drawn in one plan of eight: they take a second."""
+    """Draw the processes of a run. Routes that compile for each process take a second: they are drawn in one run of eight."""
     may_compile, plan = draw(st.integers(0, 7)) == 5, []
     for _ in range(draw(st.integers(1, 4))):
         access = draw(st.sampled_from(FAMILIES[family]))
@@ -269,7 +269,7 @@ def test_the_stream_is_a_pure_function_of_config_seed_and_position(
     expected, state = None, None
     for host in plan:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_pace, "WORTH_A_THREAD", -1.0 if host.is_slow else math.inf)
+            patch.setattr(loop, "WORTH_A_THREAD", -1.0 if host.is_slow else math.inf)
             serving = make_served(case, host, make)
             expected = expected or Expected(case, serving.pipeline.source.order_key_data())
             if state is not None:
@@ -283,7 +283,7 @@ def test_the_stream_is_a_pure_function_of_config_seed_and_position(
 
 
 def hold(batch: Batch, expected: dict[str, list[Any]], records: int) -> None:
-    """Hold a batch against what is expected of its ``records`` real records."""
+    """Compare a batch with the expected values of its ``records`` real records."""
     assert batch.keys() == expected.keys()
     for name, values in expected.items():
         found = np.asarray(batch[name])

@@ -1,4 +1,4 @@
-"""Numbers at their edges: NumPy's integers count like Python's, and two seeds never give one stream."""
+"""Numbers at their limits: NumPy's integers count like Python's, and two seeds never give the same stream."""
 
 import json
 from typing import Any
@@ -28,7 +28,7 @@ def test_small_numpy_integers_do_not_wrap() -> None:
 
 
 @pytest.mark.parametrize("seed", [2**32, 2**63, 2**64])
-def test_a_seed_that_jax_would_take_for_another_is_refused(seed: int) -> None:
+def test_a_seed_that_jax_would_confuse_with_another_is_refused(seed: int) -> None:
     with pytest.raises(ValueError, match="seed: should be less than or equal to 4294967295"):
         parse_config({"source": {"type": "memory", "path": "x.npz"}, "batch_size": 1, "seed": seed})
     with pytest.raises(ValueError, match=r"seed is less than 2\*\*32"):
@@ -52,7 +52,7 @@ def test_a_traced_position_is_an_integer() -> None:
     assert jax.jit(lambda start: one.get_batch_at(start, 4))(np.uint8(250))["x"].tolist() == [250, 251, 252, 253]
 
 
-def test_a_clone_of_a_pipeline_goes_its_own_way() -> None:
+def test_a_clone_of_a_pipeline_is_independent() -> None:
     pipeline = Pipeline(source=source(20), batch_size=5, rngs=nnx.Rngs(0))
     batches = iter(pipeline)
     next(batches)

@@ -1,4 +1,4 @@
-"""What a loop over a pipeline serves: runs, last batches, and batches that went through stages."""
+"""Loops over a pipeline: runs, last batches, and batches after their stages."""
 
 import functools
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def sizes(pipeline: Pipeline) -> list[int]:
 
 
 def through(route: str, pipeline: Pipeline, batches: int) -> list[Any]:
-    """The next batches by one route."""
+    """Return the next batches by one route."""
     if route == "scan":
         stacked = pipeline.scan(keep_all, length=batches)
         return [jax.tree.map(lambda leaf, row=row: leaf[row], stacked) for row in range(batches)]
@@ -72,7 +72,7 @@ def test_an_endless_pipeline_goes_on_and_has_no_length(make_source: MakeSource) 
         len(pipeline)
 
 
-def test_a_loop_that_was_left_is_followed_by_the_next_epoch(make_source: MakeSource) -> None:
+def test_a_loop_after_a_loop_that_was_left_begins_with_the_next_epoch(make_source: MakeSource) -> None:
     pipeline = Pipeline(source=make_source(shuffle=True), batch_size=32)
     first, second = ([batch["id"].tolist() for batch in pipeline] for _ in range(2))
     pipeline.reset()
@@ -162,7 +162,7 @@ class Learner(nnx.Module):
         return {**batch, "x": self.dropout(batch["x"] * self.scale)}
 
 
-def test_what_a_stage_writes_is_kept_alike_in_every_route(make_source: MakeSource) -> None:
+def test_values_that_a_stage_writes_are_kept_in_every_route(make_source: MakeSource) -> None:
     results = []
     for route in ROUTES:
         stage = Learner()
@@ -202,7 +202,7 @@ def test_the_element_spec_is_that_of_the_batches_served(make_source: MakeSource,
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_an_error_in_a_stage_says_which_and_serves_nothing(make_source: MakeSource, route: str) -> None:
+def test_an_error_in_a_stage_names_the_stage_and_serves_nothing(make_source: MakeSource, route: str) -> None:
     def broken(batch: Any) -> Any:
         return batch["missing"]
 
@@ -241,7 +241,7 @@ class Remembers(nnx.Module):
 
 @pytest.mark.parametrize("route", ["iteration", "step", "scan"])
 @pytest.mark.parametrize("stage", [Counts, Remembers])
-def test_a_stage_that_changes_what_is_no_variable_is_refused(
+def test_a_stage_that_changes_a_plain_attribute_is_refused(
     make_source: MakeSource, route: str, stage: type[nnx.Module]
 ) -> None:
     pipeline = Pipeline(source=make_source(), batch_size=32, stages=[stage()])

@@ -1,4 +1,4 @@
-"""Fields that no device has ride beside the batch or are refused by name; 64-bit values are never narrowed in silence."""
+"""Host fields are served with the batch or refused by name; 64-bit values are never narrowed silently."""
 
 import json
 import os
@@ -27,7 +27,7 @@ TEXT = {
 
 
 def read(route: str, pipeline: Pipeline) -> Any:
-    """One batch by one route; of a scan, the first."""
+    """Return one batch by one route; of a scan, the first."""
     if route == "iteration":
         return next(iter(pipeline))
     if route == "scan":
@@ -50,7 +50,7 @@ class TextRecords(DataSourceModule):
 
 @pytest.mark.parametrize("kind", [*PLACEMENTS, "third party"])
 @pytest.mark.parametrize("route", ["iteration", "step"])
-def test_text_and_objects_ride_beside_the_batch(make_source: MakeSource, kind: str, route: str) -> None:
+def test_text_and_objects_are_served_as_host_fields(make_source: MakeSource, kind: str, route: str) -> None:
     def stage(batch: Any) -> Any:
         assert set(batch) == {"id", "valid"}
         return {**batch, "double": batch["id"] * 2}
@@ -81,7 +81,7 @@ def test_compiled_routes_refuse_text_and_objects_by_name(make_source: MakeSource
     assert pipeline.get_state()["position"] == 0
 
 
-def test_a_stage_may_not_make_a_field_that_rides_beside(make_source: MakeSource) -> None:
+def test_a_stage_may_not_make_a_field_of_a_host_fields_name(make_source: MakeSource) -> None:
     pipeline = Pipeline(source=make_source(TEXT), batch_size=4, stages=[lambda batch: {**batch, "text": batch["id"]}])
     message = r"host fields \(text, bytes, objects\) cannot be added: the batch has a field 'text' already"
     with pytest.raises(SpecError, match=message):
@@ -129,7 +129,7 @@ def test_a_value_that_does_not_fit_is_refused_in_every_route(
 
 @pytest.mark.parametrize(("column", "message"), WIDE.values(), ids=WIDE)
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_a_value_of_any_wide_kind_that_does_not_fit_is_refused_by_name(
+def test_a_value_of_any_64_bit_dtype_that_does_not_fit_is_refused_by_name(
     make_source: MakeSource, placement: str, column: np.ndarray, message: str
 ) -> None:
     pipeline = Pipeline(source=make_source({"wide": column}, placement=placement), batch_size=4)
@@ -139,7 +139,7 @@ def test_a_value_of_any_wide_kind_that_does_not_fit_is_refused_by_name(
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_what_fits_is_narrowed_alike_in_every_route(make_source: MakeSource, placement: str) -> None:
+def test_values_that_fit_are_narrowed_alike_in_every_route(make_source: MakeSource, placement: str) -> None:
     data = {
         "i": np.array([-(2**31), 2**31 - 1]),
         "u": np.array([0, 2**32 - 1], np.uint64),

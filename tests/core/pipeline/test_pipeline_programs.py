@@ -1,4 +1,4 @@
-"""What is compiled: scans that train, programs that are shared, and none that holds or copies the data set."""
+"""Compiled programs: scans that train, programs that are shared, and no program that holds or copies the data set."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +11,8 @@ import pytest
 from flax import nnx
 
 from datarax_core import EagerSourceBase, Pipeline
-from datarax_core.pipeline import programs as scan_module
-from datarax_core.pipeline import route as _routes
+from datarax_core.pipeline import programs, scan
+from datarax_core.pipeline.routes import base as routes
 
 MakeSource = Callable[..., Any]
 TRACES: list[str] = []
@@ -96,7 +96,7 @@ def test_a_long_scan_is_run_in_parts(make_source: MakeSource, monkeypatch: pytes
         return int(carry), outs.tolist(), int(counter.batches[...]), pipeline.get_state()
 
     whole = scanned()
-    monkeypatch.setattr(scan_module, "_AT_ONCE", 100)
+    monkeypatch.setattr(scan, "_AT_ONCE", 100)
     assert scanned() == whole
 
 
@@ -107,7 +107,7 @@ def test_a_scan_that_fails_moves_nothing(make_source: MakeSource) -> None:
     assert (pipeline.get_state()["position"], int(counter.batches[...])) == (0, 0)
 
 
-# -- what is compiled again ---------------------------------------------------------------------------------------------
+# -- sharing ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("placement", ["device", "host"])
@@ -120,7 +120,7 @@ def test_the_second_scan_with_a_step_compiles_nothing(make_source: MakeSource, p
 
 
 @pytest.mark.parametrize("placement", ["device", "host"])
-def test_pipelines_that_are_alike_share_their_programs(make_source: MakeSource, placement: str) -> None:
+def test_equal_pipelines_share_their_programs(make_source: MakeSource, placement: str) -> None:
     TRACES.clear()
     for seed in range(3):
         source = make_source(90, shuffle=True, placement=placement, seed=seed)
@@ -160,7 +160,7 @@ def test_steps_under_jit_compile_once(make_source: MakeSource) -> None:
 
 
 def lowered_by(make_source: MakeSource, monkeypatch: pytest.MonkeyPatch, route: str, megabytes: int) -> Any:
-    """The program of one route over that much data, on its way to the compiler."""
+    """Return the lowered program of one route over a data set of this size."""
     x = np.arange(megabytes << 18, dtype=np.float32).reshape(
         -1, 1 << 16
     )  # a program would have to write out each value
@@ -169,27 +169,26 @@ def lowered_by(make_source: MakeSource, monkeypatch: pytest.MonkeyPatch, route: 
     pipeline = Pipeline(source=source, batch_size=4, num_epochs=None)
     if route == "traced step":
         return nnx.jit(lambda pipeline: pipeline.step()).lower(pipeline).lowered
-    programs: list[Any] = []
-    compiled = _routes.compiled
+    lowered: list[Any] = []
 
-    def noting(program: Any) -> Any:
-        run = compiled(program)
+    def noting(*program: Any) -> Any:
+        run = programs.compiled(*program)
 
         def called(*arguments: Any) -> Any:
-            programs.append(run.lower(*arguments))
+            lowered.append(run.lower(*arguments))
             return run(*arguments)
 
         return called
 
     before = sum(array.nbytes for array in jax.live_arrays())
     with monkeypatch.context() as patched:
-        for module in (scan_module, _routes):
+        for module in (scan, routes):
             patched.setattr(module, "compiled", noting)
         outputs = pipeline.step() if route == "step" else pipeline.scan(lambda batch: batch["x"].sum(), length=3)
     placed = sum(array.nbytes for array in source.compiled_records()[1])
     made = sum(array.nbytes for array in jax.live_arrays()) - before
     assert made < placed + sum(leaf.nbytes for leaf in jax.tree.leaves(outputs)) + (1 << 16)
-    return programs[0]
+    return lowered[0]
 
 
 @pytest.mark.parametrize("route", ["step", "scan", "traced step"])

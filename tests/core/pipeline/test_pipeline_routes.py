@@ -1,4 +1,4 @@
-"""Positions: past 32 bits, in shards, under jit, and as a source serves them by itself. Runs and routes: test_invariant."""
+"""Positions past 32 bits, in shards, under jit, and of a source by itself. Runs and routes are in test_invariant.py."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ def joined(batches: Any) -> list[int]:
 
 
 def expected(source: Any, start: int, stop: int) -> list[int]:
-    """The reference: whole epochs of the unsharded order, laid end to end, of which a shard takes every so many."""
+    """Return the expected ids: whole epochs of the unsharded order, one after another, of which a shard takes every n-th."""
     order, shard, num_shards = Order(len(source)), source.order().shard, source.order().num_shards
     epochs: list[int] = []
     for epoch in range(start // source.order().epoch_length, -(-stop // source.order().epoch_length)):
@@ -42,7 +42,7 @@ def expected(source: Any, start: int, stop: int) -> list[int]:
 
 
 def through(route: str, pipeline: Pipeline, batches: int) -> list[int]:
-    """The ids of the next full ``batches`` of an endless pipeline, by one route."""
+    """Return the ids of the next full ``batches`` of an endless pipeline, by one route."""
     if route == "iteration":
         return joined(batch for _, batch in zip(range(batches), pipeline, strict=False))
     if route == "step":

@@ -1,4 +1,4 @@
-"""A state is a place in one stream: small, plain JSON, exact to the batch, and refused by any other stream."""
+"""A state is a position in one stream: small, plain JSON, exact to the batch, and refused by any other stream."""
 
 import json
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def through_json(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def served(route: str, pipeline: Pipeline, batches: int) -> list[tuple[bytes, bytes]]:
-    """The next batches by one route, records and the random numbers in them, comparable."""
+    """Return the next batches by one route, with records and random numbers, in comparable form."""
     if route == "scan":
         stacked = pipeline.scan(keep_all, length=batches)
         taken = [jax.tree.map(lambda leaf, row=row: leaf[row], stacked) for row in range(batches)]
@@ -71,7 +71,7 @@ def test_a_run_resumes_at_every_batch_boundary(make_source: MakeSource, *, drop_
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(moves=st.lists(st.tuples(st.sampled_from(ROUTES), st.integers(1, 2)), min_size=2, max_size=5))
-def test_a_stream_resumes_exactly_wherever_routes_are_crossed(
+def test_a_stream_resumes_exactly_from_one_route_into_another(
     make_source: MakeSource, moves: list[tuple[str, int]]
 ) -> None:
     total = sum(batches for _, batches in moves)
@@ -159,7 +159,7 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize(("source", "pipeline", "named"), OTHERS.values(), ids=OTHERS)
-def test_the_state_of_another_stream_is_refused_and_all_that_differs_is_named(
+def test_the_state_of_another_stream_is_refused_and_every_difference_is_named(
     make_source: MakeSource, source: dict[str, Any], pipeline: dict[str, Any], named: list[str]
 ) -> None:
     own: dict[str, Any] = {"data": {"id": np.arange(100, dtype=np.int32)}, "shuffle": True}
@@ -228,7 +228,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], Any], type[Exception], str]] 
 
 
 @pytest.mark.parametrize(("change", "kind", "message"), BROKEN.values(), ids=BROKEN)
-def test_what_is_no_state_is_refused_and_nothing_is_changed(
+def test_a_value_that_is_not_a_state_is_refused_and_nothing_is_changed(
     make_source: MakeSource, change: Callable[[dict[str, Any]], Any], kind: type[Exception], message: str
 ) -> None:
     pipeline = make_pipeline(make_source)

@@ -1,4 +1,4 @@
-"""Reading ahead: the same stream, no thread left behind, no batch lost, errors where they belong."""
+"""Reading ahead: the stream is the same, no thread is left, no batch is lost, and errors reach the loop that caused them."""
 
 import gc
 import signal
@@ -15,13 +15,13 @@ from flax import nnx
 
 from datarax_core import DataSourceModule, Pipeline, SourceConfig
 from datarax_core.background import Ahead
-from datarax_core.pipeline import loop as _pace
+from datarax_core.pipeline import loop
 
 pytestmark = pytest.mark.usefixtures("threads_end")
 
 
 class Watched(DataSourceModule):
-    """Record i is i; notes which threads read, and can be told to fail or to wait."""
+    """A source whose record i is i. It notes which threads read, and can be set to fail or to wait."""
 
     def __init__(self, length: int = 40, before: Callable[[np.ndarray], object] = lambda _: None) -> None:
         config = SourceConfig(type="watched", stochastic=True, stream_name="shuffle")
@@ -58,7 +58,7 @@ def ids(batches: Any) -> list[list[int]]:
 
 
 def no_reading_threads() -> bool:
-    """Whether they are gone, waited for as long as it takes a thread that is told to end."""
+    """Return whether the threads have ended, after waiting as long as a thread takes to end."""
     deadline = time.monotonic() + 10
     while any(thread.name.startswith("datarax-") for thread in threading.enumerate()):
         if time.monotonic() > deadline:
@@ -85,21 +85,21 @@ def test_reading_ahead_happens_on_a_thread_of_its_own_and_none_without() -> None
 def test_no_thread_is_started_while_reading_is_quick_and_one_is_once_it_is_slow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_pace, "WORTH_A_THREAD", 1e9)
+    monkeypatch.setattr(loop, "WORTH_A_THREAD", 1e9)
     source = Watched()
     batches = iter(Pipeline(source=source, batch_size=7, prefetch=2))
     served = [next(batches), next(batches)]
     assert source.watch.threads == {threading.current_thread().name}
-    monkeypatch.setattr(_pace, "WORTH_A_THREAD", -1.0)
+    monkeypatch.setattr(loop, "WORTH_A_THREAD", -1.0)
     served.append(next(batches))
     assert "datarax-prefetch" in source.watch.threads
-    monkeypatch.setattr(_pace, "WORTH_A_THREAD", 1e9)
+    monkeypatch.setattr(loop, "WORTH_A_THREAD", 1e9)
     source.watch.threads.clear()
     assert ids([*served, *batches]) == ids(Pipeline(source=Watched(), batch_size=7, prefetch=0))
     assert threading.current_thread().name in source.watch.threads
 
 
-def test_no_more_is_read_ahead_than_was_asked_for() -> None:
+def test_no_more_batches_are_read_ahead_than_prefetch_says() -> None:
     source = Watched(1000)
     batches = iter(Pipeline(source=source, batch_size=7, prefetch=3))
     next(batches)
@@ -135,7 +135,7 @@ def test_batches_that_were_read_ahead_and_not_served_are_not_lost() -> None:
     assert ids(served) + ids(second) == expected
 
 
-def test_a_step_between_takes_the_next_batch_and_the_loop_goes_on_after_it() -> None:
+def test_a_step_during_a_loop_takes_the_next_batch_and_the_loop_goes_on_after_it() -> None:
     expected = ids(Pipeline(source=Watched(), batch_size=7, prefetch=0))
     pipeline = Pipeline(source=Watched(), batch_size=7, prefetch=3)
     batches = iter(pipeline)
@@ -207,7 +207,7 @@ def test_a_depth_that_is_no_count_is_refused(prefetch: Any, error: type[Exceptio
         Pipeline(source=Watched(), batch_size=7, prefetch=prefetch)
 
 
-def test_statistics_say_what_was_served_and_where_the_time_went() -> None:
+def test_stats_count_batches_and_say_where_the_time_went() -> None:
     pipeline = Pipeline(source=Watched(), stages=[lambda batch: batch], batch_size=7)
     assert len(ids(pipeline)) == 6
     stats = pipeline.stats()
@@ -229,7 +229,7 @@ def test_a_pipeline_explains_its_route() -> None:
     assert "prefetch=0" in Pipeline(source=Watched(), batch_size=7, prefetch=0).explain()
 
 
-# -- what would break a loop --------------------------------------------------------------------------------------------
+# -- errors and interruptions -------------------------------------------------------------------------------------------
 
 
 def stops(_: Any) -> Any:
@@ -238,7 +238,7 @@ def stops(_: Any) -> Any:
 
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize("culprit", ["source", "stage"])
-def test_a_stray_stop_iteration_does_not_pass_for_the_end_of_the_loop(culprit: str, prefetch: int) -> None:
+def test_a_stop_iteration_of_a_source_or_stage_is_not_the_end_of_the_loop(culprit: str, prefetch: int) -> None:
     source = Watched(before=stops) if culprit == "source" else Watched()
     pipeline = Pipeline(source=source, stages=[stops] if culprit == "stage" else [], batch_size=7, prefetch=prefetch)
     message = {
@@ -250,7 +250,7 @@ def test_a_stray_stop_iteration_does_not_pass_for_the_end_of_the_loop(culprit: s
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError])
-def test_whatever_a_source_raises_reaches_the_loop_which_can_go_on(error: type[BaseException]) -> None:
+def test_any_exception_of_a_source_reaches_the_loop_which_can_go_on(error: type[BaseException]) -> None:
     failing = True
 
     def fail(_: np.ndarray) -> None:
@@ -286,7 +286,7 @@ def test_a_loop_closed_by_another_thread_while_it_waits_ends_with_an_error() -> 
     assert no_reading_threads()
 
 
-def test_a_result_that_was_seen_and_not_taken_is_still_the_next() -> None:
+def test_a_result_that_was_seen_and_not_taken_is_still_the_next_result() -> None:
     worked: list[int] = []
     ahead = Ahead(worked.append, name="test")
     for item in (1, 2, 3):
@@ -336,11 +336,11 @@ def test_loops_may_be_nested_over_one_source_and_a_source_may_loop_itself() -> N
     expected = ids(Pipeline(source=Watched(), batch_size=7, prefetch=0))
     inner = iter(Pipeline(source=Watched(), batch_size=4, num_epochs=None))
     source = Watched(before=lambda _: next(inner))
-    outer, beside = (Pipeline(source=source, batch_size=7) for _ in range(2))
+    outer, other = (Pipeline(source=source, batch_size=7) for _ in range(2))
     served = []
     for batch in outer:
         served.append(batch)
-        next(iter(beside))
+        next(iter(other))
     assert ids(served) == expected
 
 
@@ -360,7 +360,7 @@ def test_threads_that_share_a_loop_share_its_batches() -> None:
 
 @pytest.mark.parametrize("outstanding", [1, 4])
 def test_an_interruption_at_any_moment_loses_no_result(outstanding: int) -> None:
-    """Also one that comes when a result is out of the queue and not yet in anybody's hands."""
+    """Also an interruption that comes after a result left the queue and before it is returned."""
     main, may_fire, rounds = threading.main_thread().ident, threading.Semaphore(0), 300
     assert main is not None
 

@@ -1,4 +1,4 @@
-"""Streams in a pipeline: read forward, read ahead, ended, started over."""
+"""Streams in a pipeline: they are read forward, read ahead, ended and started over."""
 
 import copy
 import json
@@ -52,7 +52,7 @@ def test_a_sized_stream_goes_on_over_its_epochs(streams: Streams, prefetch: int)
         (0, {}, []),
     ],
 )
-def test_a_stream_that_nobody_knew_the_length_of_ends_and_every_loop_reads_it_whole(
+def test_a_stream_without_a_length_ends_and_every_loop_reads_all_of_it(
     streams: Streams, length: int, rule: dict[str, Any], expected: list[list[int]], prefetch: int
 ) -> None:
     pipeline = Pipeline(source=streams.Ending(length), batch_size=4, prefetch=prefetch, **rule)
@@ -72,13 +72,13 @@ def test_an_endless_stream_goes_on_where_a_loop_was_left(streams: Streams) -> No
     assert ids([pipeline.step()]) == [[8, 9]]
 
 
-def test_a_loop_after_one_that_was_left_skips_to_the_next_epoch_of_a_sized_stream(streams: Streams) -> None:
+def test_a_loop_after_a_loop_that_was_left_skips_to_the_next_epoch_of_a_sized_stream(streams: Streams) -> None:
     pipeline = Pipeline(source=streams.Sized(10), batch_size=4, num_epochs=1)
     assert first(1, pipeline) == [[0, 1, 2, 3]]
     assert ids(pipeline) == [[100, 101, 102, 103], [104, 105, 106, 107], [108, 109]]
 
 
-def test_what_is_dropped_at_the_end_of_an_epoch_is_skipped(streams: Streams) -> None:
+def test_records_that_drop_last_leaves_out_are_skipped(streams: Streams) -> None:
     pipeline = Pipeline(source=streams.Sized(10), batch_size=4, drop_last=True)
     assert [ids(pipeline) for _ in range(2)] == [
         [[0, 1, 2, 3], [4, 5, 6, 7]],
@@ -86,7 +86,7 @@ def test_what_is_dropped_at_the_end_of_an_epoch_is_skipped(streams: Streams) -> 
     ]
 
 
-def test_a_source_that_can_skip_is_asked_to(streams: Streams) -> None:
+def test_a_source_with_a_skip_of_its_own_is_skipped_with_it(streams: Streams) -> None:
     skipped = []
 
     class Skipping(streams.Sized):
@@ -101,7 +101,7 @@ def test_a_source_that_can_skip_is_asked_to(streams: Streams) -> None:
 
 
 @pytest.mark.parametrize("prefetch", [0, 3])
-def test_step_and_loop_take_turns(streams: Streams, prefetch: int) -> None:
+def test_step_and_loop_alternate(streams: Streams, prefetch: int) -> None:
     pipeline = Pipeline(source=streams.Sized(10), batch_size=2, prefetch=prefetch)
     batches = iter(pipeline)
     served = [next(batches), pipeline.step(), pipeline.step(), next(batches), next(batches)]
@@ -154,7 +154,7 @@ def test_a_deep_copy_goes_on_from_where_the_original_stands(streams: Streams, ki
     assert ids([fresh.step()]) == [[0, 1]]
 
 
-def test_a_clone_goes_its_own_way(streams: Streams) -> None:
+def test_a_clone_is_independent(streams: Streams) -> None:
     pipeline = Pipeline(source=streams.Sized(10), batch_size=2, prefetch=3)
     batches = iter(pipeline)
     next(batches)
@@ -165,8 +165,8 @@ def test_a_clone_goes_its_own_way(streams: Streams) -> None:
 
 
 @pytest.mark.parametrize("prefetch", [0, 2])
-def test_text_rides_beside_the_batch(streams: Streams, prefetch: int) -> None:
-    class Words(streams.Ending):
+def test_text_is_served_as_a_host_field(streams: Streams, prefetch: int) -> None:
+    class Texts(streams.Ending):
         def element_spec(self) -> Any:
             return {**super().element_spec(), "word": jax.ShapeDtypeStruct((), np.dtype("<U3"))}
 
@@ -174,7 +174,7 @@ def test_text_rides_beside_the_batch(streams: Streams, prefetch: int) -> None:
             batch = super().get_batch(batch_size)
             return {**batch, "word": batch["id"].astype("<U3")}
 
-    pipeline = Pipeline(source=Words(5), stages=[dict], batch_size=4, pad_last="valid", prefetch=prefetch)
+    pipeline = Pipeline(source=Texts(5), stages=[dict], batch_size=4, pad_last="valid", prefetch=prefetch)
     assert [batch["word"].tolist() for batch in pipeline] == [["0", "1", "2", "3"], ["4", "4", "4", "4"]]
 
 
@@ -185,7 +185,7 @@ class Noise:
         return {**batch, "noise": jax.vmap(jax.random.uniform)(keys)}
 
 
-def test_randomness_belongs_to_the_place_in_the_epoch_and_not_to_the_batch(streams: Streams) -> None:
+def test_keys_depend_on_the_place_in_the_epoch_and_not_on_the_batch(streams: Streams) -> None:
     def noise(source: DataSourceModule, batch_size: int) -> list[float]:
         pipeline = Pipeline(source=source, stages=[Noise()], batch_size=batch_size, num_epochs=None, rngs=nnx.Rngs(1))
         return np.concatenate([pipeline.step()["noise"] for _ in range(30 // batch_size)]).tolist()
@@ -196,7 +196,7 @@ def test_randomness_belongs_to_the_place_in_the_epoch_and_not_to_the_batch(strea
         assert len(set(drawn)) == 30
 
 
-def test_a_pipeline_says_what_it_does_with_a_stream(streams: Streams) -> None:
+def test_a_pipeline_explains_the_route_of_a_stream(streams: Streams) -> None:
     sized = Pipeline(source=streams.Sized(10, name="log"), stages=[Noise()], batch_size=2, rngs=nnx.Rngs(0))
     assert repr(sized).startswith("Pipeline(Sized 'log': a stream of 10 records an epoch; stages: Noise; batches of 2")
     assert "stream route: Sized 'log' is read forward only" in sized.explain()

@@ -1,4 +1,4 @@
-"""Streams that fail, end early, give wrong batches, hang or are interrupted: never served wrongly."""
+"""Streams that fail, end early, give wrong batches, hang or are interrupted: no wrong batch is served."""
 
 import json
 import signal
@@ -32,7 +32,7 @@ def through_json(state: dict[str, Any]) -> dict[str, Any]:
 
 
 class Once:
-    """Raises at the first read of position ``at``."""
+    """A stream that raises at the first read of position ``at``."""
 
     def __init__(self, at: int) -> None:
         self.at = at
@@ -126,7 +126,7 @@ def test_compiled_code_cannot_reach_a_stream(streams: Streams) -> None:
         nnx.jit(lambda pipeline: pipeline.step())(pipeline)
 
 
-def test_what_a_stream_has_no_use_for_is_refused(streams: Streams) -> None:
+def test_arguments_that_a_stream_cannot_use_are_refused(streams: Streams) -> None:
     with pytest.raises(
         ValueError, match=r"^workers=2 read records for a source on the host, but Sized is a stream, which"
     ):
@@ -219,7 +219,7 @@ def test_a_read_that_is_under_way_when_its_loop_ends_does_not_disturb_the_next(s
 
 
 def test_loops_closed_and_opened_hundreds_of_times_lose_and_repeat_nothing(streams: Streams) -> None:
-    """Each read lets the main thread in halfway, so that loops end in the middle of reads of the ones before."""
+    """Each read lets the main thread run halfway, so that loops end in the middle of reads of earlier loops."""
     turn = threading.Event()
 
     def give_way(_start: int, _size: int) -> None:

@@ -1,4 +1,4 @@
-"""Any program of loops, steps, restarts and copies over a stream serves what plain Python would."""
+"""Any sequence of loops, steps, restarts and copies over a stream serves the batches of a plain Python list."""
 
 import json
 from itertools import islice
@@ -32,7 +32,7 @@ MOVES = ["next", "next", "step", "loop", "resume", "reset", "clone"]
 
 
 class Model:
-    """What a pipeline over a stream serves, in plain Python. ``length`` None is a stream of ``total`` records that ends."""
+    """A pipeline over a stream, in plain Python. ``length`` None is a stream of ``total`` records that ends."""
 
     def __init__(self, length: int | None, total: int, size: int, epochs: int, *, drop_last: bool) -> None:
         self.length, self.total, self.size, self.epochs, self.drop = length, total, size, epochs, drop_last
@@ -97,7 +97,7 @@ class Model:
     prefetch=st.integers(0, 3),
     moves=st.lists(st.sampled_from(MOVES), min_size=1, max_size=14),
 )
-def test_any_program_of_loops_steps_and_restarts_serves_what_a_list_would(  # noqa: C901 - one branch a move
+def test_any_sequence_of_loops_steps_and_restarts_serves_the_batches_of_a_list(  # noqa: C901 - one branch a move
     streams: Streams,
     *,
     length: int,

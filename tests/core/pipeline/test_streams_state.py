@@ -1,4 +1,4 @@
-"""States of pipelines over streams: exact however much was read ahead, and refused where they do not fit."""
+"""States of pipelines over streams: exact however much was read ahead, and refused by other streams."""
 
 import json
 import threading
@@ -55,7 +55,7 @@ def test_a_state_is_exact_however_much_was_read_ahead(
             assert json.dumps(state) == saved
 
 
-def test_a_state_saved_between_a_loop_that_was_left_and_the_next_is_of_the_next(streams: Streams) -> None:
+def test_a_state_saved_after_a_loop_that_was_left_goes_on_with_the_next_loop(streams: Streams) -> None:
     pipeline = Pipeline(source=streams.Sized(10), batch_size=4)
     first(1, pipeline)
     batches = iter(pipeline)
@@ -81,7 +81,7 @@ def test_a_state_is_taken_while_the_next_batch_is_being_read(streams: Streams) -
     go_on.set()
 
 
-def test_a_stream_that_cannot_say_where_it_stands_is_served_and_nothing_is_read_ahead(streams: Streams) -> None:
+def test_a_stream_without_a_state_is_served_and_nothing_is_read_ahead(streams: Streams) -> None:
     source = streams.Endless(name="wire")
     pipeline = Pipeline(source=source, batch_size=2, prefetch=5)
     assert first(2, pipeline) == [[0, 1], [2, 3]]
@@ -122,7 +122,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 
 
 @pytest.mark.parametrize(("change", "message"), BROKEN.values(), ids=BROKEN)
-def test_what_is_no_state_of_the_stream_is_refused_and_nothing_is_changed(
+def test_a_value_that_is_not_a_state_of_the_stream_is_refused_and_nothing_is_changed(
     streams: Streams, change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
     pipeline = Pipeline(source=streams.Sized(10), batch_size=2, rngs=nnx.Rngs(0))

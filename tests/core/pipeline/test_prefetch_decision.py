@@ -1,4 +1,4 @@
-"""When a loop has batches read ahead: decided from what it read itself."""
+"""The decision to read ahead, from the time that the loop took to read batches itself."""
 
 import pytest
 
@@ -8,10 +8,10 @@ QUICK, SLOW, VERY_SLOW = WORTH_A_THREAD / 2, WORTH_A_THREAD * 2, 2e-3
 
 
 def noted(*seconds: float) -> PrefetchDecision:
-    pace = PrefetchDecision()
+    decision = PrefetchDecision()
     for each in seconds:
-        pace.note_own(each)
-    return pace
+        decision.note_own(each)
+    return decision
 
 
 @pytest.mark.parametrize(
@@ -26,26 +26,26 @@ def noted(*seconds: float) -> PrefetchDecision:
         ((VERY_SLOW,), True),
     ],
 )
-def test_three_slow_batches_in_turn_or_a_very_slow_one_are_worth_a_thread(
+def test_three_slow_batches_in_a_row_or_one_very_slow_batch_are_worth_a_thread(
     seconds: tuple[float, ...], *, is_slow: bool
 ) -> None:
     assert noted(*seconds).is_slow is is_slow
 
 
-def test_the_loop_looks_again_after_64_batches_and_then_ever_less_often() -> None:
-    pace = noted(VERY_SLOW)
+def test_the_loop_measures_again_after_64_batches_and_then_less_and_less_often() -> None:
+    decision = noted(VERY_SLOW)
     for expected in (64, 256, 1024, 4096, 4096):
         ahead = 0
-        while pace.is_slow:
-            pace.note_ahead()
+        while decision.is_slow:
+            decision.note_ahead()
             ahead += 1
         assert ahead == expected
-        pace.note_own(VERY_SLOW)
+        decision.note_own(VERY_SLOW)
 
 
 def test_a_source_that_has_become_quick_is_read_by_the_loop_again() -> None:
-    pace = noted(VERY_SLOW)
+    decision = noted(VERY_SLOW)
     for _ in range(64):
-        pace.note_ahead()
-    pace.note_own(QUICK)
-    assert not pace.is_slow
+        decision.note_ahead()
+    decision.note_own(QUICK)
+    assert not decision.is_slow

@@ -1,0 +1,137 @@
+"""Reports of a pipeline: events announced to hook plugins, each once, and counts of the batches that were served."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from datarax_core.extensions.hookspecs import ServingPipeline
+from datarax_core.registry.sources import default_hooks
+
+
+class Events:
+    """The hook calls of one pipeline, each made once. Outside of every graph; it holds no pipeline.
+
+    Args:
+        epoch_length: Records in an epoch; None for a stream without a length.
+        is_copy: Whether the pipeline is a copy of another one, which announces the epochs before the position where the copy
+            is opened.
+    """
+
+    # `Pipeline.__del__` runs code of this class, perhaps while the interpreter clears modules: it uses no module global.
+    _closed = -1
+    _never = 1 << 200
+
+    def __init__(self, epoch_length: int | None, *, is_copy: bool = False) -> None:
+        self.hooks = default_hooks()
+        self.due = self._closed
+        """The position from which on there is an event to announce: any, for a pipeline that is closed."""
+        self._epoch_length = epoch_length
+        self._is_copy = is_copy
+        self._epochs_announced = 0
+        self._stream_ended_at = 0
+        self._owner = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _copy_of, (self._epoch_length,)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the pipeline was opened, and not closed since."""
+        return self.due != self._closed
+
+    def catch_up(self, pipeline: ServingPipeline, position: int) -> None:
+        """Open the pipeline, if it is closed, and announce the epochs that were served before ``position``."""
+        if self._is_copy:
+            self.stand_at(position)
+        if not self.is_open:
+            self._owner = id(pipeline)
+            self.hooks.open_pipelines[id(pipeline)] = pipeline
+            self.due = self._next_end
+            self.hooks.call.datarax_pipeline_opened(pipeline=pipeline)
+        if self._epoch_length and position >= self._next_end:
+            self._announce_epochs(pipeline, position // self._epoch_length)
+
+    def end_stream(self, pipeline: ServingPipeline, position: int) -> None:
+        """Announce the end of a stream without a length as the end of an epoch, unless that was announced before."""
+        if self._epoch_length is None and position > self._stream_ended_at:
+            self._stream_ended_at = position
+            self._announce_epochs(pipeline, self._epochs_announced + 1)
+
+    def close(self, pipeline: ServingPipeline, position: int) -> None:
+        """Announce the epochs that were served before ``position``, and close the pipeline, if it is open."""
+        if self.is_open or (not self._is_copy and position >= self._next_end):
+            self.catch_up(pipeline, position)
+            self.due = self._closed
+            self.hooks.open_pipelines.pop(id(pipeline), None)
+            self.hooks.call.datarax_pipeline_closed(pipeline=pipeline)
+
+    def drop(self, pipeline: ServingPipeline) -> None:
+        """Close a pipeline that is being deleted, unless it is one of the copies that compiled code makes."""
+        if self.is_open and self._owner == id(pipeline):
+            self.close(pipeline, pipeline.cursor.position)
+
+    def stand_at(self, position: int) -> None:
+        """Go on from ``position``, as if all epochs before it had been announced."""
+        if self._epoch_length:
+            self._epochs_announced = position // self._epoch_length
+        elif not position:
+            self._epochs_announced = 0
+        self._is_copy, self._stream_ended_at = False, position
+        if self.is_open:
+            self.due = self._next_end
+
+    def _announce_epochs(self, pipeline: ServingPipeline, ended: int) -> None:
+        """Announce each of the first ``ended`` epochs that was not announced yet."""
+        if not self.hooks.hears("datarax_epoch_finished"):
+            self._epochs_announced = ended
+        while self._epochs_announced < ended:
+            epoch = self._epochs_announced
+            self._epochs_announced += 1  # before the call: once, whatever the hook does
+            self.hooks.call.datarax_epoch_finished(pipeline=pipeline, epoch=epoch, stats=pipeline.stats())
+        self.due = self._next_end
+
+    @property
+    def _next_end(self) -> int:
+        return (self._epochs_announced + 1) * self._epoch_length if self._epoch_length else self._never
+
+
+def _copy_of(epoch_length: int | None) -> Events:
+    """Return the events of an unpickled or copied pipeline; pickles name this function."""
+    return Events(epoch_length, is_copy=True)
+
+
+@dataclass(slots=True)
+class Stats:
+    """Batches and records served, and where the seconds went.
+
+    ``source`` and ``transfer`` pass on a background thread while batches are read ahead.
+    """
+
+    batches: int = 0
+    records: int = 0
+    waiting: float = 0.0
+    source: float = 0.0
+    transfer: float = 0.0
+    stages: float = 0.0
+
+    def add_batch(self, records: int, waiting: float) -> None:
+        """Count a batch that was handed over, and the seconds that its user waited for it."""
+        self.batches += 1
+        self.records += records
+        self.waiting += waiting
+
+    def add_reading(self, *, source: float, transfer: float) -> None:
+        """Count the seconds of reading a batch, and of transferring it to the device."""
+        self.source += source
+        self.transfer += transfer
+
+    def as_dict(self, record_bytes: int) -> dict[str, Any]:
+        """Return the counts as `Pipeline.stats` names them, for records of ``record_bytes`` bytes each."""
+        return {
+            "batches": self.batches,
+            "records": self.records,
+            "bytes": self.records * record_bytes,
+            "seconds_waiting": self.waiting,
+            "seconds_in_source": self.source,
+            "seconds_in_transfer": self.transfer,
+            "seconds_in_stages": self.stages,
+        }

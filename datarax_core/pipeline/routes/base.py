@@ -1,0 +1,244 @@
+"""The base of all routes: what a pipeline asks of one, and the stages that every batch goes through."""
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from flax import nnx
+
+from datarax_core.devices.layout import DEFAULT, Layout
+from datarax_core.pipeline.definition import Definition
+from datarax_core.pipeline.events import Stats
+from datarax_core.pipeline.programs import Step, compiled
+from datarax_core.pipeline.stream_reader import StreamReader
+from datarax_core.records.narrowing import narrow
+from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_host_fields
+from datarax_core.sources.source import DataSourceModule
+from datarax_core.stages.randomness import RecordIds
+from datarax_core.stages.split_modules import SplitModules
+from datarax_core.workers.pool import Workers
+
+
+class Prepared(NamedTuple):
+    """A batch before its stages: the arguments of the compiled step, and the host fields."""
+
+    size: int
+    content: Any
+    rows: np.ndarray | None = None
+    record_ids: RecordIds | None = None
+    mask: np.ndarray | None = None
+    host_fields: dict[str, Any] | None = None
+    behind: Any = None
+    """The state of a stream behind this batch."""
+    seconds: float = 0.0
+    """The time it took to read the batch and to place it."""
+
+
+class Readers(Protocol):
+    """The counts of a pipeline, and what reads for all of its routes. No route holds it: it holds a route."""
+
+    stats: Stats
+    stream: StreamReader | None
+    """Made by `Route.new_reader`."""
+    workers: Workers | None
+    """Made by `Route.workers_for`."""
+
+
+class Route(ABC):
+    """A way from one source through stages, which are taken apart here, once for many batches.
+
+    `prepare` reads records and may run on another thread, one at a time; `finish` runs the stages, on the thread that the
+    batches are served on. The route of a loop may use threads, which end with it.
+
+    The class methods are what the way of access decides before there is a batch: they need a source or a definition only.
+
+    Args:
+        definition: The pipeline's.
+        readers: The counts and readers of the pipeline, which outlive the route.
+        is_loop: Whether the route is that of a loop, or of single steps.
+    """
+
+    gather: Callable[[Any, jax.Array], Batch] | None = None
+    """The function with which the compiled step gathers records; None if the host reads them."""
+
+    def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
+        self._source = definition.source
+        self._rule = definition.rule
+        self._layout = definition.layout
+        self._randomness = definition.randomness
+        self._stats = readers.stats
+        self._stages = tuple(definition.stages)
+        self._split = SplitModules(self._stages)
+        self._is_plain = self.gather is None and not self._stages and self._rule.pad_last is None
+        step = Step(self.gather, self._split.structure, self._rule.pad_last, self._layout)
+        self._run = compiled(step, self._split.structure)
+        self._is_loop = is_loop
+
+    # -- batches --------------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def may_read_ahead(self) -> bool:
+        """Whether `prepare` does work that can be done ahead of the loop."""
+
+    @abstractmethod
+    def version(self) -> int:
+        """Return a number for the order that is read now.
+
+        It moves on when the source is seeded or shuffled anew, or another route reads a stream.
+        """
+
+    @abstractmethod
+    def prepare(self, wanted: tuple[int, int, int], *, ahead: bool = False) -> Prepared:
+        """Read the records of (start, size, version)."""
+
+    def prepare_ahead(self, wanted: tuple[int, int, int]) -> Prepared:
+        """Read the records of (start, size, version), and place them on the device, while the loop does something else."""
+        return self.prepare(wanted, ahead=True)
+
+    def finish(self, prepared: Prepared) -> Batch:
+        """Return the batch after its stages, whose variables are written."""
+        batch = prepared.content
+        if not self._is_plain:
+            began = perf_counter()
+            batch, values = self._run(self._split.read(), batch, prepared.rows, prepared.mask, prepared.record_ids)
+            self._split.write(values)
+            self._stats.stages += perf_counter() - began
+        if host_fields := host_fields_after(self._stages, prepared.host_fields) if prepared.host_fields else {}:
+            return with_host_fields(batch, host_fields)
+        return batch
+
+    def start_over(self, position: int) -> bool:  # noqa: ARG002 - what a subclass needs
+        """Begin a stream that has ended anew, its first record at ``position``; return False for every other source."""
+        return False
+
+    def serves(self, source: DataSourceModule, stages: tuple[Any, ...]) -> bool:
+        """Return whether this is a route from ``source`` through these very stages, none of which can have changed since."""
+        same = len(stages) == len(self._stages) and all(map(operator.is_, stages, self._stages))
+        return self._source is source and same and not any(isinstance(stage, nnx.Module) for stage in stages)
+
+    def _placed(
+        self, batch: Batch, size: int, records: np.ndarray | None, *, ahead: bool
+    ) -> tuple[Batch, dict[str, Any]]:
+        """Return (the batch in device dtypes, its host fields).
+
+        A batch that is not read ahead goes into the compiled step from the host: the shortest way onto the default device.
+        """
+        batch, host_fields = split_host_fields(batch)
+        batch = narrow(batch, records=records, origin=self._source.title)
+        if ahead or self._is_plain or self._layout != DEFAULT:
+            batch = self._layout.place(batch, size)
+        return batch, host_fields
+
+    # -- compiled code --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def record_ids(cls, definition: Definition, start: Any, rows: Any) -> RecordIds | None:
+        """Return the ids of the records of a batch from position ``start`` on; None if no stage needs them.
+
+        ``rows`` are record indices, or of a stream rows of the batch.
+        """
+
+    @classmethod
+    @abstractmethod
+    def traced_batch(cls, definition: Definition, position: Any) -> Batch:
+        """Return the full batch at a traced ``position``, after its stages.
+
+        Raises:
+            NotImplementedError: Compiled code cannot reach the source.
+        """
+
+    @classmethod
+    @abstractmethod
+    def compiled_reader(cls, source: DataSourceModule, layout: Layout) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
+        """Return (gather, arrays): a function of the arrays and traced indices, which gives the records to `Pipeline.scan`.
+
+        Raises:
+            NotImplementedError: Compiled code cannot reach the source.
+        """
+
+    @classmethod
+    def run_compiled(cls, run: Callable[..., Any], *arguments: Any) -> Any:
+        """Return the result of a compiled program that reads with `compiled_reader`."""
+        return run(*arguments)
+
+    # -- readers that outlive a route -----------------------------------------------------------------------------------
+
+    @classmethod
+    def new_reader(cls, definition: Definition) -> StreamReader | None:  # noqa: ARG003 - what a subclass needs
+        """Return the reader that all routes of a pipeline share; None where each route reads by itself."""
+        return None
+
+    workers_refusal: ClassVar[str | None]
+    """The end of the sentence that refuses worker processes; None if they can read for such a source."""
+
+    @classmethod
+    def require_workers(cls, definition: Definition) -> None:
+        """Raise if worker processes are asked for that cannot read for the source.
+
+        Raises:
+            ValueError: Names the source.
+        """
+        if definition.workers and cls.workers_refusal is not None:
+            raise ValueError(
+                f"workers={definition.workers} read records for a source on the host, but {definition.source.title} is "
+                f"{cls.workers_refusal}"
+            )
+
+    @classmethod
+    def workers_for(cls, definition: Definition, workers: Workers | None) -> Workers | None:  # noqa: ARG003 - as above
+        """Return the processes that read for the source: ``workers``, or new ones if these read for another source."""
+        return workers
+
+    # -- several processes ----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def part_of(
+        cls,
+        source: DataSourceModule,
+        layout: Layout,  # noqa: ARG003 - what a subclass needs
+    ) -> tuple[DataSourceModule, tuple[int, int] | None]:
+        """Return (the source that this process reads, its (part, num_parts) or None if it is whole)."""
+        return source, None
+
+    # -- reports --------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    @abstractmethod
+    def describe_records(cls, source: DataSourceModule) -> str:
+        """Return how many records the source has, and in which order."""
+
+    @classmethod
+    @abstractmethod
+    def describe(cls, definition: Definition) -> Iterator[str]:
+        """Yield the sentences of `Pipeline.explain` about the route."""
+
+    @classmethod
+    def describe_copies(cls, definition: Definition) -> Iterator[str]:  # noqa: ARG003 - what a subclass needs
+        """Yield a sentence on what each device of several holds besides its rows, if there is anything."""
+        yield from ()
+
+    @classmethod
+    def describe_sharing(cls, definition: Definition) -> str:
+        """Return a sentence on what each of several processes reads."""
+        return f"Each of {definition.layout.num_processes} processes reads the rows that its devices hold."
+
+
+def describe_reading_ahead(definition: Definition) -> str:
+    """Return a sentence on whether batches are read ahead."""
+    if not definition.prefetch:
+        return "Nothing is read ahead: prefetch=0; with prefetch=2, reading would overlap with the work of the loop."
+    return (
+        f"A background thread reads {definition.prefetch} batches ahead of the loop, once reading one takes long enough to be "
+        "worth it."
+    )
+
+
+def describe_stages_after_placing(definition: Definition) -> str:
+    """Return the end of a sentence on batches that are placed on the device: where their stages run, if there are any."""
+    return ", where one compiled step runs the stages" if definition.stages else ""

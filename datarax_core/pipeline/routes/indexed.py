@@ -1,0 +1,76 @@
+"""The base of the routes from sources that are read by index: order, record ids, and steps in a user's trace."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from datarax_core.devices.layout import Layout
+from datarax_core.pipeline.definition import Definition
+from datarax_core.pipeline.programs import require_no_served_host_fields, served
+from datarax_core.records.spec import Batch, split_host_fields
+from datarax_core.sources.source import DataSourceModule
+from datarax_core.stages.randomness import RecordIds
+
+from .base import Readers, Route
+
+
+class IndexedRoute(Route):
+    """A route from a source that serves any position of its order."""
+
+    def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
+        super().__init__(definition, readers, is_loop=is_loop)
+        self._version = 0
+        self._open_order()
+
+    def _open_order(self) -> None:
+        self._key_data = self._source.order_key_data()
+        self._order = self._source.order_reader(self._rule.batch_size, background=self._is_loop)
+
+    def version(self) -> int:
+        """Return a number that moves on when the source is seeded or shuffled anew."""
+        if self._source.order_key_data() is not self._key_data:
+            self._version += 1
+            self._open_order()
+        return self._version
+
+    def _next(self, start: int, size: int) -> tuple[np.ndarray, np.ndarray | None, RecordIds | None]:
+        """Return (record indices, mask, record ids) of the batch at position ``start``."""
+        indices, mask = self._rule.padded(self._order.take(start, size))
+        return indices, mask, self._randomness.record_ids(self._source, start, indices)
+
+    @classmethod
+    def record_ids(cls, definition: Definition, start: Any, rows: Any) -> RecordIds | None:
+        """Return the ids of the records with the indices ``rows``."""
+        return definition.randomness.record_ids(definition.source, start, rows)
+
+    @classmethod
+    def traced_batch(cls, definition: Definition, position: Any) -> Batch:
+        """Return the full batch at a traced ``position``, after its stages.
+
+        Raises:
+            SpecError: The batch would have host fields; names them.
+        """
+        source, rule, layout = definition.source, definition.rule, definition.layout
+        require_no_served_host_fields(source, definition.stages)
+        indices = source.record_indices_at(position, rule.batch_size, source.order_key_data())
+        mask = None if rule.pad_last is None else jnp.ones(rule.batch_size, jnp.bool_)
+        record_ids = cls.record_ids(definition, position, indices)
+        batch = cls._traced_records(source, layout, indices)
+        return served(definition.stages, batch, rule.pad_last, mask, record_ids, layout=layout)
+
+    @classmethod
+    def _traced_records(cls, source: DataSourceModule, layout: Layout, indices: jax.Array) -> Batch:
+        """Return the records at traced ``indices``, without host fields.
+
+        The trace is a user's, who may hand in the source as an argument, but not its data.
+        """
+        if split_host_fields(source.element_spec())[1]:
+            return layout.gathered(lambda _, own: source.fetch_by_callback(own), (), indices)
+        return layout.gathered(lambda _, own: source.fetch_traced(own), (), indices)
+
+    @classmethod
+    def describe_records(cls, source: DataSourceModule) -> str:
+        """Return how many records the source has, and in which order."""
+        return f"{source.epoch_length} records {source.order_title}"

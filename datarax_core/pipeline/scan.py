@@ -1,0 +1,112 @@
+"""`Pipeline.scan`: a user's step over many batches in one compiled program, or a few for a long scan."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import SingleDeviceSharding
+
+from datarax_core.devices.layout import Layout
+from datarax_core.order.permutation import DEVICE_LIMIT
+from datarax_core.records.spec import Batch
+from datarax_core.stages.randomness import RecordIds
+from datarax_core.stages.split_modules import SplitModules, Structure, Values
+
+from .definition import Definition
+from .programs import compiled, require_no_served_host_fields, served
+from .routes.table import route_class
+
+_AT_ONCE: Final = 1 << 24  # records that one compiled program serves: 64 MiB of indices; a longer scan is run in parts
+
+
+class ScanInParts:
+    """The work of `Pipeline.scan` from a position on; it moves nothing.
+
+    Raises:
+        NotImplementedError: Compiled code cannot reach the source.
+    """
+
+    def __init__(self, definition: Definition) -> None:
+        self._definition = definition
+        self._route = route_class(definition.source)
+        self._gather, self._arrays = self._route.compiled_reader(definition.source, definition.layout)
+
+    def __call__(
+        self, step_fn: Callable[..., Any], *, length: int, modules: Sequence[Any], init_carry: Any, start: int
+    ) -> Any:
+        """Return the outputs, stacked; with ``init_carry`` (last carry, outputs). Modules and stages hold their new values."""
+        if not callable(step_fn):
+            raise TypeError(f"step_fn is a function of modules and a batch, not {step_fn!r:.80}")
+        if isinstance(modules, str) or not isinstance(modules, Sequence):
+            raise TypeError(f"modules is a tuple of modules, such as (model, optimizer), not {type(modules).__name__}")
+        definition = self._definition
+        size, has_carry = definition.rule.batch_size, init_carry is not None
+        at_once = max(1, _AT_ONCE // size)
+        split = SplitModules((definition.stages, tuple(modules)))
+        require_no_served_host_fields(definition.source, definition.stages)
+        program = Scan(self._gather, split.structure, definition.rule.pad_last, step_fn, has_carry, definition.layout)
+        run = compiled(program, split.structure)
+        carry, outs = init_carry, []
+        for done in range(0, length, at_once):
+            rows = self._indices(start + done * size, min(at_once, length - done))
+            record_ids = self._route.record_ids(definition, start + done * size, rows)
+            arguments = (split.read(), self._arrays, self._on_its_device(rows), record_ids, carry)
+            values, carry, out = self._route.run_compiled(run, *arguments)
+            split.write(values)
+            outs.append(out)
+        out = outs[0] if len(outs) == 1 else jax.tree.map(lambda *parts: jnp.concatenate(parts), *outs)
+        return (carry, out) if has_carry else out
+
+    def _on_its_device(self, rows: np.ndarray) -> Any:
+        """Return the indices on the device where the program runs, if that is one given device.
+
+        A program that reads by a callback to the host has no other argument that would say where it runs.
+        """
+        sharding = self._definition.layout.data_sharding
+        return jax.device_put(rows, sharding) if isinstance(sharding, SingleDeviceSharding) else rows
+
+    def _indices(self, start: int, steps: int) -> np.ndarray:
+        """Return the record indices int32 (steps, batch size) of the batches from position ``start`` on."""
+        source, size = self._definition.source, self._definition.rule.batch_size
+        if source.num_records > DEVICE_LIMIT:
+            raise ValueError(f"scan addresses at most {DEVICE_LIMIT} records; {source.title} has more: iterate instead")
+        indices = source.record_indices_at(start, steps * size, source.order_key_data())
+        return np.asarray(indices, np.int32).reshape(steps, size)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A ``lax.scan`` of a user's step over batches. ``modules`` is (stages, the user's modules), variables shared."""
+
+    gather: Callable[[Any, jax.Array], Batch]
+    modules: Structure
+    mask_field: str | None
+    step_fn: Callable[..., Any]
+    has_carry: bool
+    layout: Layout
+
+    def __call__(
+        self, values: Values, arrays: Any, indices: Any, record_ids: RecordIds | None, carry: Any
+    ) -> tuple[Values, Any, Any]:
+        """Return (new values, last carry, stacked outputs) of one step for each row of ``indices``."""
+        mask = None if self.mask_field is None else np.ones(indices.shape[1], np.bool_)
+        key_data = None if record_ids is None else record_ids.key_data
+        by_step = None if record_ids is None else record_ids._replace(key_data=None)
+
+        def body(state: tuple[Values, Any], x: Any) -> tuple[tuple[Values, Any], Any]:
+            (values, carry), (rows, record_ids) = state, x
+            stages, modules = self.modules.merge(values)
+            batch = self.layout.gathered(self.gather, arrays, rows)
+            record_ids = None if record_ids is None else record_ids._replace(key_data=key_data)
+            batch = served(stages, batch, self.mask_field, mask, record_ids, layout=self.layout)
+            if self.has_carry:
+                carry, out = self.step_fn(carry, *modules, batch)
+            else:
+                out = self.step_fn(*modules, batch)
+            return (self.modules.values((stages, modules)), carry), out
+
+        (values, carry), outs = jax.lax.scan(body, (values, carry), (indices, by_step))
+        return values, carry, outs
