@@ -1,4 +1,4 @@
-"""Sources from configs: names resolved by the registry, random streams derived from one seed."""
+"""Sources built from configs: names resolved by the registry, random streams derived from one seed."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,31 +18,38 @@ from datarax_core.registry.sources import SourceRegistry, default_hooks, given_o
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.build import PlacedStageError
 
-
-@contextmanager
-def placing_stages_of(config: PipelineConfig) -> Iterator[None]:
-    """A stage of the config that is refused in the block is told with its line.
-
-    Raises:
-        ConfigError: It cannot work on the records.
-    """
-    try:
-        yield
-    except PlacedStageError as refused:
-        if refused.number >= len(config.stages):  # one of those that were made in Python
-            raise
-        place = ("stages", refused.number, *refused.option)
-        raise ConfigError.of([config.problem(place, refused.reason)]) from refused
-
-
 _ANY_SOURCE: TypeAdapter[SourceConfig] = TypeAdapter(AnySource)
 
 
-class SourceBuilder:
-    """Builds a source and, through it, the sources that its config nests.
+def build_source(
+    config: SourceConfig | Mapping[str, Any], registry: SourceRegistry | None = None, *, seed: int = 0
+) -> DataSourceModule:
+    """Build the source that a config describes.
 
-    Each source finds its random streams in `rngs`: those of ``nnx.Rngs(seed)`` for the outermost, so that a config and the
-    same source built in Python serve one stream; for the others streams folded from the seed and their place in the config.
+    Args:
+        config: A source config, or a mapping such as a config file has under ``source``.
+        registry: Where names of sources are looked up; None is the registry of installed plugins.
+        seed: Of the random streams of the source, and of the sources that the config nests.
+
+    Raises:
+        ConfigError: The mapping is invalid; names every problem with its place.
+        PluginError: The source that the config names cannot be used; the subclass says why.
+    """
+    registry, seed = given_or_default(registry), seed_number(seed)
+    try:
+        valid: SourceConfig = _ANY_SOURCE.validate_python(config, context={"registry": registry})
+    except ValidationError as invalid:
+        invalid.__cause__ = plugin_cause(invalid)
+        raise ConfigError.of(problems(invalid, config, Origin("source"))) from invalid
+    return SourceBuilder(registry, seed)(valid)
+
+
+class SourceBuilder:
+    """Builder of a source and, through it, of the sources that its config nests.
+
+    Each source finds its random streams in `rngs`. The outermost source gets those of ``nnx.Rngs(seed)``, so that a config
+    and the same source built in Python serve one stream. The others get streams folded from the seed and their place in
+    the config.
     """
 
     def __init__(self, registry: SourceRegistry, seed: int) -> None:
@@ -54,10 +61,10 @@ class SourceBuilder:
         self._built = 0
 
     def __call__(self, config: SourceConfig) -> DataSourceModule:
-        """The source of one config, and first those that it nests; as ``datarax_create_source`` makes them.
+        """Build the source of one config with the hook ``datarax_create_source``, after the sources that the config nests.
 
         Raises:
-            TypeError: What an implementation of the hook returned is no source.
+            TypeError: An implementation of the hook returned something that is not a source.
         """
         outer = self.rngs
         if self._built:
@@ -75,24 +82,22 @@ class SourceBuilder:
         return source
 
     def from_class(self, config: SourceConfig) -> DataSourceModule:
-        """The source that the class behind the config's ``type`` makes of it: what there is if no hook makes another."""
+        """Build the source with the class that the config's ``type`` names; hooks may build another source instead."""
         source: DataSourceModule = self._registry.get(config.type).from_config(config, self)
         return source
 
 
-def build_source(
-    config: SourceConfig | Mapping[str, Any], registry: SourceRegistry | None = None, *, seed: int = 0
-) -> DataSourceModule:
-    """The source that a config describes.
+@contextmanager
+def placing_stages_of(config: PipelineConfig) -> Iterator[None]:
+    """Name the place in the config of a stage that is refused in the block.
 
     Raises:
-        ConfigError: The mapping is invalid; every problem with its place.
-        PluginError: The source it names cannot be used; the subclass says why.
+        ConfigError: A stage of the config cannot work on the records.
     """
-    registry, seed = given_or_default(registry), seed_number(seed)
     try:
-        valid: SourceConfig = _ANY_SOURCE.validate_python(config, context={"registry": registry})
-    except ValidationError as invalid:
-        invalid.__cause__ = plugin_cause(invalid)
-        raise ConfigError.of(problems(invalid, config, Origin("source"))) from invalid
-    return SourceBuilder(registry, seed)(valid)
+        yield
+    except PlacedStageError as refused:
+        if refused.number >= len(config.stages):  # a stage that was made in Python
+            raise
+        place = ("stages", refused.number, *refused.option)
+        raise ConfigError.of([config.problem(place, refused.reason)]) from refused

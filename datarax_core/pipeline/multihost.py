@@ -1,4 +1,4 @@
-"""One pipeline on several processes: whether they agree on what it is, and which part of a stream each reads."""
+"""Checks that the processes of one pipeline agree on it: on its source, stages, rule and devices, and on a restored state."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def facts_to_agree_on(source: DataSourceModule, stages: Any, sharding: Any) -> d
 
 
 def require_agreement(facts: dict[str, Any], layout: Layout) -> None:
-    """Compare what the processes of a pipeline must have alike. A collective, if there are several.
+    """Raise if facts differ between the processes of a pipeline. A collective operation, if there are several processes.
 
     Raises:
         ValueError: Names each fact that differs, and its value on every process.
@@ -44,15 +44,15 @@ def require_agreement(facts: dict[str, Any], layout: Layout) -> None:
 
 
 def require_on_all(check: Callable[[], dict[str, Any]], layout: Layout) -> None:
-    """Run a check that gives facts for `require_agreement`; where it raises on one process, all are refused.
+    """Run a check that returns facts for `require_agreement`; if it raises on one process, it raises on all.
 
     Raises:
-        ValueError: As `require_agreement`, or another process was refused.
-        Whatever the check raised here.
+        ValueError: The facts differ, or the check raised on another process.
+        Exception: The exception that the check raised on this process.
     """
     try:
         facts, refusal = {"refused": None, **check()}, None
-    except Exception as error:  # noqa: BLE001 - the others wait for what became of it here
+    except Exception as error:  # noqa: BLE001 - the other processes wait for the outcome
         facts, refusal = {"refused": str(error)}, error
     try:
         require_agreement(facts, layout)
@@ -77,7 +77,7 @@ def _differing(everywhere: list[dict[str, str]]) -> list[str]:
 
 
 def _gathered(text: str) -> list[str]:
-    """The texts of all processes, by the index of the process."""
+    """Return the texts of all processes, by the index of the process."""
     content = np.frombuffer(text.encode(), np.uint8)
     lengths = np.asarray(multihost_utils.process_allgather(np.array([content.size], np.int32))).ravel()
     padded = np.zeros(int(lengths.max()), np.uint8)

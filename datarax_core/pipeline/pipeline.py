@@ -1,4 +1,4 @@
-"""The pipeline: a source and stages, served as batches. The stream is a pure function of config, seed and position."""
+"""The pipeline: batches of a source's records, through stages. The stream is a pure function of config, seed and position."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -52,30 +52,32 @@ from .scan import ScanInParts
 
 
 class Pipeline(nnx.Module):
-    """Batches of a source's records, through stages, in the source's one order.
+    """Batches of a source's records, through stages, in the source's order.
 
-    Iteration, `step` and `scan` serve the same records in the same order from one position, which all of them move. Epoch
-    follows epoch; with ``num_epochs=k`` a loop serves exactly k epochs, its last batch may be short.
+    Iteration, `step` and `scan` serve the same records in the same order, from one position, which all of them move. Epoch
+    follows epoch; with ``num_epochs=k`` a loop serves exactly k epochs, and its last batch may be short.
 
     Args:
-        source: Holds the records and their order.
-        stages: Callables ``batch -> batch``, run compiled. One that says ``stochastic = True`` is called with ``(batch,
-            keys)``, one key a record, folded from stage, epoch and record index. One that says ``takes_record_indices =
-            True`` is called with the records' indices, int32 (k,), as its last argument. An ``nnx.Module`` may hold parameters
-            and statistics: what it writes to its variables is kept. A `Stage`, as configs name them, is built here.
+        source: The records and their order.
+        stages: Callables ``batch -> batch``, which run compiled. A stage with the attribute ``stochastic = True`` is called
+            with ``(batch, keys)``: one key a record, folded from stage, epoch and record index. A stage with the attribute
+            ``takes_record_indices = True`` is called with the records' indices, int32 (k,), as its last argument. An
+            ``nnx.Module`` may hold parameters and statistics: values that it writes to its variables are kept. A `Stage`, as
+            configs name them, is built here.
         batch_size: Records in a batch.
         rngs: Random streams of the pipeline; saved with its state.
         num_epochs: Epochs in a loop; None is endless.
         drop_last: Leave out a last batch that is not full.
         pad_last: Complete the last batch by repeating its last record, and add a boolean field of this name to every
             batch, true for real records.
-        prefetch: Batches that a loop reads ahead on a background thread, where the host reads the records; 0 reads none. A
-            source on the device needs none: its steps are compiled, and dispatched without waiting.
-        workers: Processes that read for a source on the host whose decoding is Python, and keeps one core busy; 0 reads in
+        prefetch: Batches that a loop reads ahead on a background thread, if the host reads the records; 0 reads none ahead.
+            For a source on the device nothing is read ahead: its steps are compiled, and dispatched without waiting.
+        workers: Processes that read for a source on the host, for decoding in Python that keeps one core busy; 0 reads in
             this process. They start with the first batch, each with a copy of the source, which must pickle.
-        sharding: How batches lie on devices: a ``jax.sharding.NamedSharding`` whose spec is that of a whole field (one of
-            fewer dimensions takes its head), or a ``SingleDeviceSharding``; None is the default device. Over devices of
-            several processes, each process builds an equal pipeline and reads the rows that its devices hold.
+        sharding: The layout of batches on devices: a ``jax.sharding.NamedSharding`` whose spec has an entry for each
+            dimension of a whole field (a field of fewer dimensions uses the first entries), or a ``SingleDeviceSharding``;
+            None is the default device. Over devices of several processes, each process builds an equal pipeline and reads
+            the rows that its devices hold.
 
     Raises:
         TypeError, ValueError: An argument cannot work; the message names it.
@@ -126,13 +128,20 @@ class Pipeline(nnx.Module):
         stages: Sequence[Callable[[Batch], Batch]] = (),
         sharding: jax.sharding.Sharding | None = None,
     ) -> Self:
-        """The pipeline that a file (YAML, TOML, JSON) or mapping describes; ``stages`` come behind those that it names.
+        """Build the pipeline that a file (YAML, TOML, JSON) or mapping describes.
+
+        Args:
+            config: Path of the file, the mapping, or a config that was parsed before.
+            registry: Where names of sources are looked up; None is the registry of installed plugins.
+            stages: Stages made in Python, which run after the config's.
+            sharding: See `Pipeline`.
 
         Raises:
-            ConfigError: The config is invalid, or a stage of it cannot work on the records; every problem with its place.
-            PluginError: The source it names cannot be used; the subclass says why.
+            ConfigError: The config is invalid, or a stage of it cannot work on the records; names every problem with its
+                place.
+            PluginError: The source that the config names cannot be used; the subclass says why.
         """
-        default_hooks().load_installed()  # they may register the source that is named
+        default_hooks().load_installed()  # a hook plugin may register the source
         if isinstance(config, Mapping):
             config = parse_config(config, registry=registry)
         elif not isinstance(config, PipelineConfig):
@@ -155,21 +164,21 @@ class Pipeline(nnx.Module):
         sink: str,
         **options: Any,
     ) -> Self:
-        """A pipeline whose one stage is a `Graph`; ``options`` are those of the constructor.
+        """Build a pipeline whose one stage is a `Graph`; ``options`` are the other arguments of the constructor.
 
         Raises:
             ValueError: The graph cannot work; see `Graph`.
         """
         return cls(source=source, stages=[Graph(nodes=nodes, edges=edges, sink=sink)], **options)
 
-    # -- the routes -----------------------------------------------------------------------------------------------------
+    # -- batches --------------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> BatchIterator:
-        """One run: ``num_epochs`` epochs of batches.
+        """Return a loop over one run: ``num_epochs`` epochs of batches.
 
-        The first loop goes on from where `step`, `scan` or a restored state stand, to the end of that run; every further one
-        is a run of its own, from the next epoch that nothing was served of. A loop ends with `RuntimeError` if another one,
-        `set_state` or `reset` came between.
+        The first loop goes on from the position of `step`, `scan` or a restored state, to the end of that run. Every further
+        loop is a run of its own, from the first epoch of which no record was served. A loop raises `RuntimeError` if another
+        loop, `set_state` or `reset` came between.
         """
         self._require_no_trace("iterate")
         definition, progress = self._definition(), self._progress
@@ -179,7 +188,11 @@ class Pipeline(nnx.Module):
         return loop
 
     def __len__(self) -> int:
-        """Batches in one run."""
+        """Return the number of batches in one run.
+
+        Raises:
+            TypeError: The pipeline is endless, or its source is a stream without a length.
+        """
         epoch_length = self._definition().epoch_length
         if epoch_length is None:
             raise TypeError(f"a pipeline over {self.source.title} has no length: it is a stream without one")
@@ -189,12 +202,12 @@ class Pipeline(nnx.Module):
         return batches
 
     def step(self) -> Batch:
-        """The next batch, always a full one: past the end of an epoch it goes on with the head of the next.
+        """Return the next batch, always a full one: at the end of an epoch it goes on with the first records of the next.
 
-        Only of a stream without a length, when it ends, the last batch is what is left, as in a loop.
+        Only when a stream without a length ends, the last batch may be short, as in a loop.
 
-        Traceable: under ``nnx.jit``, with the pipeline as an argument, the position moves as any variable does. Cost does not
-        depend on the size of the data.
+        Traceable: under ``nnx.jit``, with the pipeline as an argument, the position moves as any variable does. The cost does
+        not depend on the size of the data.
 
         Raises:
             RuntimeError: A stream without a length has ended.
@@ -228,9 +241,9 @@ class Pipeline(nnx.Module):
 
         Args:
             step_fn: ``step_fn(*modules, batch) -> out``, or with ``init_carry``, ``step_fn(carry, *modules, batch) ->
-                (carry, out)``. Compiled once for the same function and shapes.
+                (carry, out)``. It is compiled once for the same function and shapes.
             length: Number of batches.
-            modules: ``nnx`` modules that the step reads and writes; every variable it writes is kept.
+            modules: ``nnx`` modules that the step reads and writes; every variable that it writes is kept.
             init_carry: First carry.
 
         Returns:
@@ -247,11 +260,11 @@ class Pipeline(nnx.Module):
         return result
 
     def __call__(self, batch: Batch) -> Batch:
-        """The stages, applied to a batch of your own; not for those that need to know their records."""
+        """Return a batch of your own after the stages; for stages that take neither keys nor record indices."""
         return apply_stages(self.stages, batch)
 
     def element_spec(self) -> ElementSpec:
-        """What one record of a served batch looks like; stages are traced, no record is read."""
+        """Return the element spec of a served batch's records; stages are traced, no record is read."""
         spec, host_fields = split_host_fields(self.source.element_spec())
         host_fields = host_fields_after(self.stages, host_fields)
         stages = SplitModules(tuple(self.stages))
@@ -266,7 +279,7 @@ class Pipeline(nnx.Module):
         made = spec_of(jax.eval_shape(through, stages.read(), shapes, mask))
         return with_host_fields(made, host_fields) if host_fields else made
 
-    # -- where it stands ------------------------------------------------------------------------------------------------
+    # -- copies and states ----------------------------------------------------------------------------------------------
 
     def clone(self) -> Self:
         """Return an independent twin: its own position, variables and random streams; data that never changes is shared."""
@@ -340,26 +353,26 @@ class Pipeline(nnx.Module):
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # of flax
         rename_attributes(self, {"_host": "_progress"})  # of version 0.1.0
 
-    # -- what it says of itself -----------------------------------------------------------------------------------------
+    # -- reports --------------------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
         return summary(self._definition())
 
     def explain(self) -> str:
-        """The route that a loop takes and why, and what would make it faster."""
+        """Return the route that a loop takes and why, and hints to make it faster, in sentences."""
         return explain(self._definition())
 
     def plan(self) -> str:
-        """What a run will serve: batches, records and epochs, of each child of a mixture; nothing is read."""
+        """Return what a run will serve, in words: batches, records and epochs, of each child of a mixture; nothing is read."""
         return plan_of(self._definition())
 
     def stats(self) -> dict[str, Any]:
-        """What was served one by one since the pipeline was built: batches, records, bytes, and where the seconds went.
+        """Return counts since the pipeline was built: batches, records and bytes that loops and `step` served, and seconds.
 
-        ``seconds_waiting`` is the time that loop or `step` waited for batches. ``seconds_in_source`` and
-        ``seconds_in_transfer`` pass in the background where batches are read ahead; ``seconds_in_stages`` is the time to
-        dispatch compiled steps, which run on. ``records_substituted`` counts records served in place of others,
-        ``records_by_child`` those of each child of a mixture before the position where the pipeline stands.
+        ``seconds_waiting`` is the time that a loop or `step` waited for batches. ``seconds_in_source`` and
+        ``seconds_in_transfer`` pass in the background while batches are read ahead; ``seconds_in_stages`` is the time to
+        dispatch compiled steps, which run on. ``records_substituted`` counts records that were served in place of others,
+        ``records_by_child`` the records of each child of a mixture before the pipeline's position.
         """
         leaves = named_fields(device_spec(self.source.element_spec())).values()
         record_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves)

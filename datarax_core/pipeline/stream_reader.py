@@ -1,9 +1,9 @@
-"""Forward-only sources: read one batch after another, possibly ahead, and taken back to what was handed over last."""
+"""The reader of a forward-only source: batch after batch, possibly ahead of the loop, and back to the batch served last."""
 
 import copy
 import threading
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import jax
 import numpy as np
@@ -15,22 +15,26 @@ from datarax_core.sources.source import DataSourceModule
 
 from .definition import BatchRule
 
-_SKIPPED_AT_ONCE = 1024
+_SKIPPED_AT_ONCE: Final = 1024
+"""Records that are skipped in one call."""
 
 
 class SupersededError(Exception):
-    """A loop that is over asked for more. Nobody sees it: what that loop reads ahead is dropped."""
+    """Raised when a loop that is over reads on. No user sees it: batches that such a loop reads ahead are dropped."""
 
 
 class Served(NamedTuple):
-    """How far a stream was handed over, and the state of its source there: one value, for two threads read it."""
+    """The position up to which a stream was handed over, and the state of its source there.
+
+    One value, because two threads read it.
+    """
 
     position: int
     state: Any
 
 
 class StreamReader:
-    """A stream, and two places in it: how far it was read, and how far that was handed over.
+    """Reader of a stream, which knows two positions in it: up to which it was read, and up to which it was handed over.
 
     Positions are those of the whole stream, also where this process reads one of ``num_parts`` parts of it.
     """
@@ -48,7 +52,7 @@ class StreamReader:
         self._is_fresh = True
 
     def __getstate__(self) -> dict[str, Any]:
-        # what was read ahead stays here: a copy of the source stands wherever that left it, and is taken back first
+        # batches that were read ahead are not pickled: the copy of the source stands after them, and is taken back first
         read = None if self.is_resumable and not self._is_fresh else self._read
         return {**vars(self), "_lock": None, "_owner": None, "_read": read}
 
@@ -58,12 +62,12 @@ class StreamReader:
 
     @property
     def num_parts(self) -> int:
-        """How many parts the stream is split into, of which this is one."""
+        """Number of parts that the stream is split into, of which this is one."""
         return self._num_parts
 
     @property
     def is_resumable(self) -> bool:
-        """Whether the source says where it stands; if not, nothing can be read ahead."""
+        """Whether the source has a state to go back to; if not, nothing can be read ahead."""
         return self._source.capabilities.resumable
 
     def take_over(self, owner: object) -> int:
@@ -76,19 +80,24 @@ class StreamReader:
         return self._generation
 
     def read(self, start: int, size: int, generation: int) -> tuple[Batch, int, Any]:
-        """(the rows that this process reads, records of the stream in the batch, the state behind it).
+        """Return (the rows that this process reads, records of the stream in the batch, the source's state after it).
+
+        Args:
+            start: Position of the first record.
+            size: Records of the stream to read; at the end of a stream without a length, fewer are read.
+            generation: The number that `take_over` gave.
 
         Raises:
             StopIteration: The stream has ended.
-            SpecError: It has ended, but says how long an epoch is; or the batch is not what its element spec describes.
-            SupersededError: Another route reads by now.
+            SpecError: A stream with a length has ended, or the batch does not fit the element spec.
+            SupersededError: Another route has taken over.
         """
         with self._lock:
             if generation != self._generation:
                 raise SupersededError
             asked = size // self._num_parts
             try:
-                self._stand_at(start)
+                self._go_to(start)
                 self._read = None
                 batch = self._source.read_batch(asked)
             except StopIteration:
@@ -104,13 +113,13 @@ class StreamReader:
             return batch, rows * self._num_parts, self._source_state()
 
     def padded(self, size: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """(rows, mask) of a batch of ``size`` records of the stream, completed if the rule says so: each part by itself."""
+        """Return (rows, mask) of a batch of ``size`` records, each part by itself completed under ``pad_last``."""
         rows, mask = self._rule.padded(np.arange(size // self._num_parts))
         starts = np.arange(self._num_parts)[:, None] * (size // self._num_parts)
         return (starts + rows).ravel(), None if mask is None else np.tile(mask, self._num_parts)
 
     def own(self, rows: np.ndarray, here: np.ndarray | None) -> Any:
-        """Which of the rows that were read are those of this process, ``here`` in the batch."""
+        """Return an index of the rows that were read for the rows of this process, which are ``here`` in the batch."""
         if self._num_parts > 1:
             return rows[: len(rows) // self._num_parts]
         if here is not None:
@@ -118,16 +127,17 @@ class StreamReader:
         return ... if rows[-1] == len(rows) - 1 else rows
 
     def hand_over(self, position: int, state: Any) -> None:
-        """The batch that ends at ``position`` belongs to the loop now."""
+        """Note that the batch which ends at ``position`` was handed over; ``state`` is the source's state after it."""
         self._served = Served(position, state)
 
     def get_state(self) -> dict[str, Any]:
-        """The state of the source behind the batch that was handed over last, and the position there.
+        """Return the state of the source after the batch that was handed over last, and the position there.
 
-        It waits for nothing that is read ahead. The pipeline may stand further on: where a loop left the rest of an epoch.
+        It does not wait for batches that are read ahead. The position of the pipeline may be further on, if a loop left the
+        rest of an epoch.
 
         Raises:
-            StateError: The source has none.
+            StateError: The source has no state.
         """
         if not self.is_resumable:
             raise StateError(
@@ -138,7 +148,11 @@ class StreamReader:
         return {"position": position, "source": self._source_state() if self._is_fresh else copy.deepcopy(state)}
 
     def require_state(self, state: Any, position: int) -> None:
-        """Raise the `StateError` for what is no state of a stream whose pipeline stands at ``position``."""
+        """Raise if ``state`` is not a state of this stream, for a pipeline at ``position``.
+
+        Raises:
+            StateError: Says why.
+        """
         if not isinstance(state, dict) or state.keys() != {"position", "source"}:
             raise StateError(
                 f"this is no state of the pipeline over {self._source.title}: 'stream' is a dict of 'position' and 'source', "
@@ -152,7 +166,7 @@ class StreamReader:
             )
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Stand where `get_state` said. If the source refuses its state, what was handed over last holds."""
+        """Restore a state from `get_state`. If the source refuses it, reading goes on after the batch handed over last."""
         with self._lock:
             if self._is_fresh:
                 self._note(self._served.position)
@@ -161,10 +175,10 @@ class StreamReader:
             self._begin(state["position"])
 
     def rewind(self, position: int) -> None:
-        """Start the stream over, and call its first record ``position``.
+        """Start the stream over; its first record is at ``position``.
 
         Raises:
-            NotImplementedError: The source cannot.
+            NotImplementedError: The source has no `reset`.
         """
         if type(self._source).reset is DataSourceModule.reset:
             raise NotImplementedError(f"{self._source.title} is a stream that cannot start over; define reset()")
@@ -173,7 +187,7 @@ class StreamReader:
             self._begin(position)
 
     def twin(self, source: DataSourceModule) -> "StreamReader":
-        """A reader of a copy of the source, which stands where this one handed over last."""
+        """Return a reader of ``source``, a copy of this reader's source, at the position that was handed over last."""
         if self.is_resumable:
             source.set_state(self.get_state()["source"])
         return StreamReader(source, self._batch_rule, self._num_parts, position=self._served.position)
@@ -192,11 +206,11 @@ class StreamReader:
         self._read, self._served, self._is_fresh = position, Served(position, self._source_state()), False
 
     def _source_state(self) -> Any:
-        """A copy: an author may hand out what the next batch writes to."""
+        """Return a copy of the source's state: an author may return an object that the next batch changes."""
         return copy.deepcopy(self._source.get_state()) if self.is_resumable else None
 
-    def _stand_at(self, start: int) -> None:
-        """Go back to what was handed over, if more was read or a read failed; and forward past records that are left out."""
+    def _go_to(self, start: int) -> None:
+        """Go back to the batch handed over last, if more was read or a read failed; then skip records up to ``start``."""
         if self._read is None or self._read > start:
             if not self.is_resumable:
                 raise StateError(
@@ -215,7 +229,7 @@ class StreamReader:
         self._read = start
 
     def _checked(self, batch: Batch, asked: int) -> int:
-        """How many rows there are: as many as were asked for, or less at the end of a stream without a length."""
+        """Return the number of rows: as many as were asked for, or fewer at the end of a stream without a length."""
         leaves = jax.tree.leaves(batch)
         rows = leaves[0].shape[0] if leaves and np.ndim(leaves[0]) else asked
         if not 0 < rows < asked or self._is_sized:
