@@ -1,4 +1,4 @@
-"""Reports of a pipeline in sentences: its parts, the route that its records take and why, and what a run will serve."""
+"""Reports of a pipeline in sentences: its parts, the route that its records take, and the batches that a run will serve."""
 
 from collections.abc import Iterator
 

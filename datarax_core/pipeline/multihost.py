@@ -1,4 +1,4 @@
-"""Checks that the processes of one pipeline agree on it: on its source, stages, rule and devices, and on a restored state."""
+"""Checks that the processes of one pipeline agree: on source, stages, rule and devices, and on a restored state."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The progress of a pipeline: runs that begin and end, batches that are handed over, states that are checked and restored."""
+"""The progress of a pipeline: runs that begin and end, batches that are handed over, states that are checked."""
 
 from copy import copy
 from time import perf_counter

@@ -1,4 +1,4 @@
-"""The reader of a forward-only source: batch after batch, possibly ahead of the loop, and back to the batch served last."""
+"""The reader of a forward-only source: it reads ahead of the loop, and goes back to the batch served last."""
 
 import copy
 import threading

@@ -1,4 +1,4 @@
-"""The route from sources that the host reads by index: batches are read, here or by workers, and handed to the device."""
+"""The route from sources that the host reads by index, in this process or in worker processes."""
 
 from collections.abc import Callable, Iterator
 from time import perf_counter

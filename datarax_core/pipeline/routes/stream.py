@@ -1,4 +1,4 @@
-"""The route from sources that are read forward only: one reader, which can go back to the batch that was handed over last."""
+"""The route from sources that are read forward only, by one reader that all routes of a pipeline share."""
 
 from collections.abc import Callable, Iterator
 from time import perf_counter
