@@ -117,9 +117,8 @@ class Environment:
 
 def _by_folder(dist: metadata.Distribution) -> tuple[str, str]:
     """Return (name, version) from the name of the metadata folder, such as ``numpy-2.4.0.dist-info``, as Python does."""
-    path = getattr(
-        dist, "_path", None
-    )  # private, but far cheaper than `dist.metadata`; importers of zip files have none
+    # Private, and much cheaper than `dist.metadata`. A distribution of another importer may have none.
+    path = getattr(dist, "_path", None)
     if path is None:
         return str(dist.metadata["Name"]), ""
     stem, _, suffix = str(path.name).rpartition(".")

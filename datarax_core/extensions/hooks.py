@@ -65,7 +65,7 @@ class Hooks:
         self.call: Final = cast(HookSpecs, self._manager.hook)
         """The hooks, to be called with arguments by name."""
         self.hears_batches = False
-        """Whether a plugin implements ``datarax_batch_ready``: pipelines look at it for each batch, in some nanoseconds."""
+        """Whether a plugin implements ``datarax_batch_ready``; an attribute, since pipelines read it for each batch."""
         self.open_pipelines: Final[WeakValueDictionary[int, ServingPipeline]] = WeakValueDictionary()
         self._manager.hook.datarax_register_sources.call_historic(kwargs={"registry": sources})
 

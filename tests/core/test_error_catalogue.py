@@ -1,4 +1,4 @@
-"""The catalogue of errors: each class of the tree as a user meets it, with the whole of its text.
+"""Catalogue of errors: each class of the tree as a user meets it, with its whole text.
 
 Further texts of a class are tested where they are raised; a class without an entry here fails the last test.
 """
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from conftest import Site
 
 NEVER_RAISED: Final = {errors.DataraxError, errors.PluginError}
-"""Those that others are kinds of."""
+"""Base classes, of which only subclasses are raised."""
 
 
 @dataclass
 class World:
-    """What an entry makes its mistake with."""
+    """Tools with which an entry makes its mistake."""
 
     site: "Site"
     folder: Path
@@ -38,7 +38,7 @@ class World:
     make_host_source: Callable[..., Any]
 
     def get(self, name: str, **options: Any) -> None:
-        """Look ``name`` up where the distribution acme-NAME provides it."""
+        """Install the distribution acme-NAME with a source ``name``, and look the name up."""
         self.site.install(f"acme-{name}", {name: f"acme_{name}:Source"}, **options)
         SourceRegistry.from_environment().get(name)
 
@@ -229,7 +229,7 @@ def world(site: "Site", tmp_path: Path, make_source: Callable[..., Any], make_ho
 
 
 @pytest.mark.parametrize("case", CATALOGUE, ids=str)
-def test_a_mistake_is_told_in_these_words(case: Entry, world: World) -> None:
+def test_a_mistake_raises_this_error_with_this_text(case: Entry, world: World) -> None:
     with pytest.raises(case.error, match=rf"^(?s:{case.text})$") as caught:
         case.mistake(world)
     assert type(caught.value) is case.error

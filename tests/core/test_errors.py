@@ -1,4 +1,4 @@
-"""The tree of errors, as a whole; the text of each message is tested where it is raised."""
+"""Tree of errors: its documentation, and pickling of each class. The text of each message is tested where it is raised."""
 
 import copy
 import inspect
@@ -44,12 +44,12 @@ class TestEveryError:
         assert issubclass(cls, errors.DataraxError)
         assert not issubclass(cls, LookupError)
 
-    def test_says_what_it_is_for(self, cls: type[Exception]) -> None:
+    def test_has_a_docstring(self, cls: type[Exception]) -> None:
         assert inspect.getdoc(cls)
         assert cls.__doc__ is not None
 
     @pytest.mark.parametrize("again", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy])  # noqa: S301
-    def test_survives_the_way_to_another_process(self, cls: type[Exception], again: object) -> None:
+    def test_survives_pickling_and_copying(self, cls: type[Exception], again: object) -> None:
         error = _make(cls)
         assert callable(again)
         twin = again(error)

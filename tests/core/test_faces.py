@@ -1,4 +1,4 @@
-"""The faces of core's packages: ``__all__`` is what is visible, and what others import; what importing core costs."""
+"""Faces of core's packages: ``__all__`` is what is visible and what others import; and the cost of importing core."""
 
 import ast
 import importlib
@@ -21,7 +21,7 @@ OUTSIDE = [
     *CHECKOUT.glob("examples/**/*.py"),
     *CHECKOUT.glob("benchmarks/*.py"),
 ]
-"""What imports core as anybody may who is not core."""
+"""Files outside of core, which may import public names only."""
 
 
 @pytest.fixture(params=FACES)
@@ -36,7 +36,7 @@ def test_all_is_sorted_and_each_name_resolves(face: ModuleType) -> None:
 
 
 def kind_and_name(name: str) -> tuple[int, str]:
-    """Constants first, then classes, then functions: the order that ruff's RUF022 keeps."""
+    """Sort constants first, then classes, then functions, as ruff's RUF022 does."""
     return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
 
 
@@ -56,7 +56,7 @@ def test_a_face_says_what_lives_there(face: ModuleType) -> None:
 
 
 def test_the_names_for_type_checkers_and_for_the_interpreter_agree(face: ModuleType) -> None:
-    """In a face that imports its names when they are first used."""
+    """Such a face imports its names when they are first used, and lists them once for type checkers."""
     tree = ast.parse(Path(inspect.getfile(face)).read_text())
     blocks = [node for node in tree.body if isinstance(node, ast.If)]
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "lazy_face"]
@@ -78,7 +78,7 @@ def test_the_names_for_type_checkers_and_for_the_interpreter_agree(face: ModuleT
 
 @pytest.mark.parametrize("path", OUTSIDE, ids=lambda path: str(path.relative_to(CHECKOUT)))
 def test_plugins_import_core_through_its_faces(path: Path) -> None:
-    """Names in no face are private: nothing outside of core imports them."""
+    """Names that are in no face are private: no file outside of core imports them."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "datarax_core":
             if node.module in {"datarax_core.errors", "datarax_core.background", "datarax_core.moved"}:

@@ -1,4 +1,4 @@
-"""Configs of modules: what is refused and with which words, ``__post_init__``, equality and hash."""
+"""Configs of modules: refused fields and their messages, ``__post_init__``, equality and hash."""
 
 import math
 from typing import Any
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from datarax_core.config.models import DataraxModuleConfig, SourceConfig, SourceConfigBase, StructuralConfig
 
 
-def test_defaults_are_what_users_know() -> None:
+def test_default_values() -> None:
     assert DataraxModuleConfig().model_dump() == {
         "cacheable": False,
         "batch_stats_fn": None,
@@ -65,7 +65,7 @@ class CheckedConfig(StructuralConfig):
             raise ValueError(f"low={self.low} is not below high={self.high}")
 
 
-def test_a_post_init_of_a_subclass_checks_the_valid_fields() -> None:
+def test_the_post_init_of_a_subclass_runs_after_field_validation() -> None:
     assert CheckedConfig(low=0, high=2).high == 2
     with pytest.raises(ValidationError, match="low=3 is not below high=2"):
         CheckedConfig(low=3, high=2)
@@ -97,7 +97,7 @@ def _stats(value: Any) -> DataraxModuleConfig:
         lambda: {"b": 1, "a": [2]},
     ],
 )
-def test_equal_configs_hash_alike_whatever_they_hold(make: Any) -> None:
+def test_equal_configs_have_equal_hashes_whatever_they_hold(make: Any) -> None:
     left, right = _stats(make()), _stats(make())
     assert left == right
     assert hash(left) == hash(right)
@@ -123,7 +123,7 @@ def test_configs_that_differ_are_unequal(left: Any, right: Any) -> None:
     assert _stats(left) != _stats(right)
 
 
-def test_the_order_of_a_dict_does_not_count() -> None:
+def test_the_order_of_a_dict_does_not_matter() -> None:
     left = DataraxModuleConfig(precomputed_stats={"a": 1, "b": 2})
     right = DataraxModuleConfig(precomputed_stats={"b": 2, "a": 1})
     assert left == right
@@ -135,7 +135,7 @@ def test_configs_of_two_classes_are_unequal() -> None:
     assert DataraxModuleConfig() != "config"
 
 
-def test_what_has_no_single_equality_is_unequal_rather_than_an_error() -> None:
+def test_values_whose_comparison_fails_are_unequal() -> None:
     class Table:
         __hash__ = None  # type: ignore[assignment]  # as data frames have it
 

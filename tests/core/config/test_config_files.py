@@ -1,4 +1,4 @@
-"""Config files: three formats, and everything that can be wrong with a file."""
+"""Config files: three formats, and every mistake that a file can have."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def test_every_format_gives_the_same_mapping(tmp_path: Path, name: str, text: st
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.yaml", YAML), ("a.toml", TOML), ("a.json", JSON)])
-def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path, name: str, text: str) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert read_config_file(tmp_path / name).mapping == EXPECTED
 
@@ -59,14 +59,14 @@ def test_yaml_anchors_and_merges_work(tmp_path: Path) -> None:
         ("2024-01-31", "2024-01-31"), ("=", "="), ("'1'", "1"),
     ],
 )  # fmt: skip
-def test_yaml_is_read_as_its_version_1_2_says(tmp_path: Path, text: str, value: object) -> None:
+def test_yaml_is_read_as_version_1_2(tmp_path: Path, text: str, value: object) -> None:
     (tmp_path / "a.yaml").write_text(f"a: {text}\n")
     read = read_config_file(tmp_path / "a.yaml").mapping["a"]
     assert read == value
     assert type(read) is type(value)
 
 
-def test_the_key_by_which_editors_find_the_schema_is_no_field(tmp_path: Path) -> None:
+def test_the_schema_key_of_editors_is_no_field(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(JSON.replace("{", '{"$schema": "drx.schema.json", ', 1))
     assert read_config_file(tmp_path / "a.json").mapping == EXPECTED
 
@@ -125,7 +125,9 @@ def test_the_key_by_which_editors_find_the_schema_is_no_field(tmp_path: Path) ->
         ("config", b"a = 1\n", r"config: the suffix '' says no known format"),
     ],
 )
-def test_a_bad_file_says_what_is_wrong_and_where(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_a_bad_file_is_reported_with_its_mistake_and_place(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=message) as caught:
@@ -134,7 +136,7 @@ def test_a_bad_file_says_what_is_wrong_and_where(tmp_path: Path, name: str, cont
     assert [str(problem) for problem in caught.value.problems] == [str(caught.value)]
 
 
-def test_a_missing_file_is_told_with_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_is_reported_with_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
         ConfigError, match=rf"^train\.yaml: no such file; check the path and the working folder {tmp_path}"
@@ -148,7 +150,7 @@ def test_a_folder_is_no_config(tmp_path: Path) -> None:
         read_config_file(tmp_path / "a.yaml")
 
 
-def test_a_file_that_the_system_will_not_read_says_why(tmp_path: Path) -> None:
+def test_a_file_that_the_system_cannot_read_is_reported_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").symlink_to(tmp_path / "a.yaml")
     with pytest.raises(ConfigError, match=r"a\.yaml: cannot be read: Too many levels of symbolic links"):
         read_config_file(tmp_path / "a.yaml")
@@ -162,6 +164,6 @@ def closed_file(shared_folder: Path) -> Path:
     return path
 
 
-def test_a_file_without_permission_says_so(closed_file: Path, ordinary_user: None) -> None:  # noqa: ARG001
+def test_a_file_without_permission_is_reported(closed_file: Path, ordinary_user: None) -> None:  # noqa: ARG001
     with pytest.raises(ConfigError, match=r"closed\.yaml: permission denied; make the file readable for this user"):
         read_config_file(closed_file)

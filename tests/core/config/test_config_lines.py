@@ -185,7 +185,7 @@ def problems_of(path: Path, registries: dict[str, Any]) -> dict[str, tuple[str, 
 
 
 @pytest.mark.parametrize(("name", "text", "column"), [("a.yaml", YAML, 1), ("a.json", JSON, 2), ("a.toml", TOML, 3)])
-def test_every_problem_comes_at_once_with_its_line(
+def test_all_problems_are_reported_at_once_with_their_lines(
     registries: dict[str, Any], tmp_path: Path, name: str, text: str, column: int
 ) -> None:
     (tmp_path / name).write_text(text)
@@ -225,7 +225,7 @@ def test_a_missing_field_is_reported_at_the_mapping_that_lacks_it(registries: di
     assert {place: line for place, (_, line) in found.items()} == {"source.type": 2, "batch_size": 1}
 
 
-def test_a_mapping_of_python_has_places_but_no_lines(registries: dict[str, Any]) -> None:
+def test_a_python_mapping_has_places_but_no_lines(registries: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"^config: source\.weights: should be a list, or 'even', not 3$") as caught:
         parse_config({"batch_size": 1, "source": {"type": "piles", "weights": 3}}, **registries)
     (problem,) = caught.value.problems
@@ -233,7 +233,7 @@ def test_a_mapping_of_python_has_places_but_no_lines(registries: dict[str, Any])
     assert pickle.loads(pickle.dumps(caught.value)).problems == (problem,)  # noqa: S301 - our own bytes
 
 
-def test_a_config_knows_where_its_values_stood(registries: dict[str, Any], tmp_path: Path) -> None:
+def test_a_config_keeps_the_lines_of_its_file_but_not_in_pickles(registries: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(
         dedent("""\
@@ -253,7 +253,7 @@ def test_a_config_knows_where_its_values_stood(registries: dict[str, Any], tmp_p
 
 
 @pytest.mark.parametrize("depth", [30, 2_000])
-def test_configs_nest_deeply_or_say_that_they_do(registries: dict[str, Any], depth: int) -> None:
+def test_deeply_nested_configs_are_read_or_refused(registries: dict[str, Any], depth: int) -> None:
     source: dict[str, Any] = {"type": "piles", "weights": "odd"}
     for _ in range(depth):
         source = {"type": "piles", "sources": [source]}

@@ -1,4 +1,4 @@
-"""A name of old goes on working, and says what the new one is; the version that plugins declared is not read."""
+"""Aliases: an old name of a plugin goes on working and warns with the new name. API versions of plugins are ignored."""
 
 import inspect
 import warnings
@@ -51,7 +51,7 @@ def renamed(site: "Site") -> "Site":
 
 
 @pytest.mark.usefixtures("renamed")
-def test_a_name_of_old_is_the_same_class_and_warns() -> None:
+def test_an_alias_is_the_same_class_and_warns() -> None:
     registry = SourceRegistry.from_environment()
     with pytest.warns(PluginWarning, match=WARNING):
         old = registry.get("acme_old")
@@ -63,7 +63,7 @@ def test_a_name_of_old_is_the_same_class_and_warns() -> None:
 
 
 @pytest.mark.usefixtures("renamed")
-def test_listing_tells_that_two_names_are_one() -> None:
+def test_listing_shows_that_two_names_are_one_plugin() -> None:
     infos = SourceRegistry.from_environment().describe()
     details = {info.name: (info.status, info.detail) for info in infos if "acme" in info.name}
     assert details == {
@@ -73,7 +73,7 @@ def test_listing_tells_that_two_names_are_one() -> None:
 
 
 @pytest.mark.usefixtures("renamed")
-def test_a_config_may_say_the_old_name_at_any_depth_and_holds_the_new_one() -> None:
+def test_a_config_accepts_an_alias_at_any_depth_and_holds_the_new_name() -> None:
     registry = SourceRegistry.from_environment()
     mapping = {"type": "acme_new", "inner": {"type": "acme_old", "inner": {"type": "acme_old"}}}
     with pytest.warns(PluginWarning, match=WARNING):
@@ -88,7 +88,7 @@ def test_a_config_may_say_the_old_name_at_any_depth_and_holds_the_new_one() -> N
 
 
 @pytest.mark.usefixtures("renamed")
-def test_the_schema_takes_either_name_and_says_which_is_the_new_one() -> None:
+def test_the_schema_accepts_either_name_and_says_which_is_new() -> None:
     registry = SourceRegistry.from_environment()
     with warnings.catch_warnings(action="error"):
         schema = registry.json_schema()
@@ -100,7 +100,7 @@ def test_the_schema_takes_either_name_and_says_which_is_the_new_one() -> None:
 
 
 @pytest.mark.usefixtures("renamed")
-def test_an_alias_goes_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_alias_of_a_disabled_name_is_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "acme_new")
     with pytest.raises(PluginDisabledError, match=r"^source 'acme_new' \(acme-named 2\.0\) is disabled"):
         SourceRegistry.from_environment().get("acme_old")
@@ -144,14 +144,14 @@ def test_a_decoder_may_be_renamed_as_well(site: "Site") -> None:
 
 
 @pytest.mark.parametrize("version", [1, 9, "1", None])
-def test_a_source_that_declares_a_version_loads_whatever_it_says(site: "Site", version: object) -> None:
+def test_a_source_that_declares_an_api_version_loads(site: "Site", version: object) -> None:
     code = f"{RENAMED}\n        API_VERSION = {version!r}\n"
     site.install("acme-named", NAMES, code=code)
     source: Any = SourceRegistry.from_environment().get("acme_new")
     assert version == source.API_VERSION
 
 
-def test_a_class_registered_by_hand_may_declare_a_version() -> None:
+def test_a_class_registered_by_hand_may_declare_an_api_version() -> None:
     class Config(SourceConfig):
         type: Literal["dated"] = "dated"
 
@@ -162,11 +162,11 @@ def test_a_class_registered_by_hand_may_declare_a_version() -> None:
     assert SourceRegistry().register(Dated) is Dated
 
 
-def test_the_name_is_still_importable() -> None:
+def test_the_name_of_the_api_version_is_still_importable() -> None:
     assert datarax_core.API_VERSION == datarax_core.extensions.API_VERSION == 1
 
 
-def test_core_s_own_classes_say_none_which_a_plugin_would_inherit() -> None:
+def test_core_s_own_classes_declare_no_api_version_that_plugins_would_inherit() -> None:
     for name in datarax_core.__all__:
         value = getattr(datarax_core, name)
         assert not (inspect.isclass(value) and hasattr(value, "API_VERSION")), name

@@ -1,4 +1,4 @@
-"""What is printed while others are imported goes to stderr, and stdout comes back, whoever overlaps with whom."""
+"""Output of plugins while they are imported: it goes to stderr, and stdout is restored, also if threads overlap."""
 
 import io
 import sys
@@ -8,14 +8,14 @@ import pytest
 from datarax_core.extensions.loading import StdoutToStderr
 
 
-def test_what_is_printed_inside_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_inside_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with StdoutToStderr():
         sys.stdout.write("inside\n")
     sys.stdout.write("outside\n")
     assert capsys.readouterr() == ("outside\n", "inside\n")
 
 
-def test_stdout_comes_back_when_the_last_one_is_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stdout_is_restored_when_the_last_thread_leaves(capsys: pytest.CaptureFixture[str]) -> None:
     diversion = StdoutToStderr()
     diversion.__enter__()
     diversion.__enter__()  # as of another thread
@@ -26,14 +26,14 @@ def test_stdout_comes_back_when_the_last_one_is_out(capsys: pytest.CaptureFixtur
     assert capsys.readouterr() == ("outside\n", "inside\n")
 
 
-def test_it_comes_back_after_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stdout_is_restored_after_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit), StdoutToStderr():
         sys.exit()
     sys.stdout.write("outside\n")
     assert capsys.readouterr() == ("outside\n", "")
 
 
-def test_one_that_was_put_in_for_good_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stdout_that_was_replaced_inside_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     other = io.StringIO()
     with StdoutToStderr():
         monkeypatch.setattr(sys, "stdout", other)

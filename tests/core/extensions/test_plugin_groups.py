@@ -1,4 +1,4 @@
-"""Whatever is wrong with one plugin, it is listed with the others, imported by nobody, and breaks none; in every group."""
+"""Catalogs of all entry-point groups: faulty, clashing, disabled and disallowed plugins, and strict processes."""
 
 import sys
 import warnings
@@ -67,7 +67,7 @@ def _statuses(group: EntryPointGroup) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_is_its_own(
+def test_a_faulty_plugin_affects_no_other(
     site: "Site", group: EntryPointGroup, fault: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options, status, error, message = FAULTS[fault]
@@ -85,7 +85,7 @@ def test_a_fault_is_its_own(
     assert capsys.readouterr().out == ""
 
 
-def test_a_clash_is_nobody_s_and_breaks_no_other(
+def test_a_name_clash_is_an_error_that_affects_no_other(
     site: "Site", group: EntryPointGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _install(site, group, "acme-one", name="shared")
@@ -103,7 +103,7 @@ def test_a_clash_is_nobody_s_and_breaks_no_other(
     assert Catalog.from_environment(group).load("shared")
 
 
-def test_each_group_has_its_registry_and_all_share_the_code() -> None:
+def test_each_group_has_a_registry() -> None:
     registries: list[type[PluginRegistry[Any]]] = [SourceRegistry, StageRegistry, DecoderRegistry, HookRegistry]
     assert tuple(registry.group.name for registry in registries) == GROUPS
     for registry in registries:
@@ -111,7 +111,7 @@ def test_each_group_has_its_registry_and_all_share_the_code() -> None:
         assert {info.status for info in described} <= {"disabled"}
 
 
-def test_a_hook_plugin_is_registered_where_its_hooks_are_called() -> None:
+def test_a_hook_plugin_cannot_be_registered_in_a_registry() -> None:
     message = r"^hook plugin <.*> is not registered here; write `default_hooks\(\)\.register\(plugin\)`, which calls its hooks"
     with pytest.raises(PluginContractError, match=message):
         HookRegistry().register(object())
@@ -120,7 +120,7 @@ def test_a_hook_plugin_is_registered_where_its_hooks_are_called() -> None:
 # -- the allowlist ------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_allowed_is_disabled_and_says_what_to_add(site: "Site", group: EntryPointGroup) -> None:
+def test_a_plugin_that_is_not_allowed_is_disabled_with_what_to_add(site: "Site", group: EntryPointGroup) -> None:
     _install(site, group, "acme-one")
     _install(site, group, "acme-two")
     _install(site, group, "acme-three")
@@ -135,13 +135,13 @@ def test_what_is_not_allowed_is_disabled_and_says_what_to_add(site: "Site", grou
         catalog.load("acme_three")
 
 
-def test_allowing_one_side_of_a_conflict_settles_it(site: "Site", group: EntryPointGroup) -> None:
+def test_allowing_one_distribution_of_a_conflict_resolves_it(site: "Site", group: EntryPointGroup) -> None:
     _install(site, group, "acme-one", name="shared")
     _install(site, group, "acme-two", name="shared")
     assert Catalog.from_environment(group, allow=["acme-two"]).select("shared").dist == "acme-two"
 
 
-def test_what_is_allowed_and_disabled_is_disabled(
+def test_a_plugin_that_is_allowed_and_disabled_is_disabled(
     site: "Site", group: EntryPointGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _install(site, group, "acme-one")
@@ -152,7 +152,7 @@ def test_what_is_allowed_and_disabled_is_disabled(
         Catalog.from_environment(group, allow=["acme_one"]).load("acme_one")
 
 
-def test_a_word_that_allows_nothing_is_warned_of(
+def test_an_allowlist_entry_that_matches_nothing_is_warned_of(
     site: "Site", group: EntryPointGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _install(site, group, "acme-one")
@@ -189,7 +189,7 @@ UNUSABLE: list[tuple[dict[str, Any], type[PluginError], str]] = [
 
 
 @pytest.mark.parametrize("case", UNUSABLE, ids=["conflict", "core", "unmet"])
-def test_a_strict_process_refuses_what_cannot_be_used(
+def test_a_strict_process_refuses_unusable_plugins(
     site: "Site",
     group: EntryPointGroup,
     case: tuple[dict[str, Any], type[PluginError], str],
@@ -218,7 +218,7 @@ def test_a_strict_process_refuses_damaged_metadata(
 
 
 @pytest.mark.parametrize("word", ["", "0", " 1 "])
-def test_strictness_is_on_or_off(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+def test_strictness_is_off_unless_1(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     monkeypatch.setenv("DATARAX_STRICT_PLUGINS", word)
     Catalog.from_environment(_group("datarax.none"))
 
@@ -229,7 +229,7 @@ def test_any_other_strictness_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         Catalog.from_environment(_group("datarax.none"))
 
 
-def test_what_core_brings_is_no_plugin_that_all_would_switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_does_not_disable_core_s_own_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "all")
     assert {info.status for info in SourceRegistry.from_environment().describe()} == {"disabled"}
     assert {info.status for info in StageRegistry.from_environment().describe()} == {"ready"}

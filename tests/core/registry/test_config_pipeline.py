@@ -63,7 +63,7 @@ def test_a_source_is_validated_by_the_class_behind_its_type(registry: SourceRegi
     assert config == PipelineConfig(source=FilesConfig(paths=("a.bin",)), batch_size=4)
 
 
-def test_a_config_may_stand_where_a_mapping_may(registry: SourceRegistry) -> None:
+def test_a_config_object_is_accepted_in_place_of_a_mapping(registry: SourceRegistry) -> None:
     files = FilesConfig(paths=("a.bin",))
     config = parse_config({"source": _blend(files, FILES), "batch_size": 4}, registry=registry)
     assert isinstance(config.source, BlendConfig)
@@ -110,13 +110,13 @@ def test_a_source_field_outside_of_a_pipeline_works_too(registry: SourceRegistry
         ),
     ],
 )
-def test_every_mistake_in_a_source_is_told_with_its_place(registry: SourceRegistry, source: Any, line: str) -> None:
+def test_every_mistake_in_a_source_is_reported_with_its_place(registry: SourceRegistry, source: Any, line: str) -> None:
     with pytest.raises(ConfigError, match=rf"^train\.yaml: {line}$") as caught:
         parse_config({"source": source, "batch_size": 4}, registry=registry, origin="train.yaml")
     assert isinstance(caught.value.__cause__, ValidationError)
 
 
-def test_what_the_registry_raised_is_kept_as_the_cause_of_the_cause(site: "Site") -> None:
+def test_the_error_of_the_registry_is_the_cause_of_the_cause(site: "Site") -> None:
     site.install("acme-bad", {"acme_bad": "acme_bad:Source"}, code="1 / 0")
     with pytest.raises(ConfigError, match="ZeroDivisionError") as caught:
         parse_config({"source": {"type": "acme_bad"}, "batch_size": 1}, registry=SourceRegistry.from_environment())
@@ -164,14 +164,14 @@ def test_the_cause_survives_at_any_depth(registry: SourceRegistry) -> None:
         ({"batchsize": 3}, r"batchsize: unknown field 'batchsize'; did you mean 'batch_size'\?"),
     ],
 )  # fmt: skip
-def test_a_bad_pipeline_field_is_told_with_its_value(
+def test_a_bad_pipeline_field_is_reported_with_its_value(
     registry: SourceRegistry, fields: dict[str, Any], line: str
 ) -> None:
     with pytest.raises(ConfigError, match=rf"^config: {line}$"):
         parse_config({"source": FILES, "batch_size": 4} | fields, registry=registry)
 
 
-def test_all_problems_come_at_once_one_a_line(registry: SourceRegistry) -> None:
+def test_all_problems_are_reported_at_once_one_per_line(registry: SourceRegistry) -> None:
     mapping = {"source": _blend(FILES, {"type": "fils"}, {"type": "files"}), "seed": -1, "nix": 0}
     with pytest.raises(ConfigError) as caught:
         parse_config(mapping, registry=registry, origin="a.toml")
@@ -187,7 +187,7 @@ def test_numpy_integers_are_integers(registry: SourceRegistry) -> None:
 
 
 @pytest.mark.parametrize("mapping", [[1], "train.yaml", None])
-def test_a_config_that_is_no_mapping_says_so(mapping: Any) -> None:
+def test_a_config_that_is_no_mapping_is_refused(mapping: Any) -> None:
     with pytest.raises(ConfigError, match=r"^config: a pipeline config is a mapping of its fields, not \w+$"):
         parse_config(mapping)
 

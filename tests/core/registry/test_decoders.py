@@ -1,4 +1,4 @@
-"""Decoders: found by name, refused with their place, their own configs; and what is made of what they give."""
+"""Decoders: look-up by name, checks of classes, configs, and batches of decoded values."""
 
 import json
 import pickle
@@ -42,7 +42,7 @@ class Made(Decoder):
 
 
 class Words(Decoder):
-    """As a third party writes one: what a record is, and nothing else."""
+    """Decoder of a third party that defines decode_record() only."""
 
     type: Literal["words"] = "words"
     width: Count = 2
@@ -76,7 +76,7 @@ def _install(site: "Site", code: str, *, dist: str = "acme-decode", name: str = 
 # -- by name --------------------------------------------------------------------------------------------------------------
 
 
-def test_an_installed_decoder_is_found_by_its_name_and_loaded_when_it_is_used(site: "Site") -> None:
+def test_an_installed_decoder_is_loaded_when_its_name_is_first_used(site: "Site") -> None:
     _install(site, WORKING)
     registry = DecoderRegistry.from_environment()
     assert ("acme", "ready", "acme-decode 1.0") in [(i.name, i.status, i.origin) for i in registry.describe()]
@@ -93,7 +93,7 @@ def test_configs_and_their_decoders_are_read_without_jax() -> None:
     assert printed.strip() == "[]"
 
 
-def test_a_decoder_that_is_registered_has_its_own_name() -> None:
+def test_a_registered_decoder_has_the_name_of_its_type() -> None:
     registry = _registry()
     assert registry.names() == ["words"]
     assert registry.get("words") is Words
@@ -132,13 +132,15 @@ def test_a_field_takes_a_function() -> None:
         ({"type": "words", "widht": 1}, ("widht",), "unknown field 'widht'; did you mean 'width'"),
     ],
 )
-def test_what_names_no_decoder_is_refused_at_its_place(given: Any, place: tuple[str, ...], message: str) -> None:
+def test_a_value_that_names_no_decoder_is_refused_at_its_place(
+    given: Any, place: tuple[str, ...], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as refused:
         _configured(given, _registry())
     assert [error["loc"] for error in refused.value.errors()] == [("decoder", *place)]  # type: ignore[attr-defined]
 
 
-def test_an_unknown_name_is_a_plugin_error_of_its_kind() -> None:
+def test_an_unknown_name_is_a_plugin_error_about_a_decoder() -> None:
     with pytest.raises(PluginNotFoundError, match="unknown decoder 'wordz'") as missing:
         _registry().get("wordz")
     assert (missing.value.kind, missing.value.name) == ("decoder", "wordz")
@@ -149,14 +151,14 @@ def test_a_name_that_is_no_text_is_refused() -> None:
         _registry().get(3)  # type: ignore[arg-type]
 
 
-def test_one_that_is_switched_off_says_so(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disabled_decoder_is_refused_with_the_reason(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
     _install(site, WORKING)
     monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "acme")
     with pytest.raises(PluginDisabledError, match="decoder 'acme'"):
         DecoderRegistry.from_environment().get("acme")
 
 
-def test_a_name_of_the_first_party_is_not_anybodys(site: "Site") -> None:
+def test_a_first_party_name_belongs_to_its_distribution(site: "Site") -> None:
     _install(site, WORKING.replace('"acme"', '"msgpack"'), name="msgpack")
     with pytest.raises(PluginConflictError, match="belongs to datarax-arrayrecord"):
         DecoderRegistry.from_environment().get("msgpack")
@@ -175,7 +177,7 @@ def test_a_name_of_the_first_party_is_not_anybodys(site: "Site") -> None:
         (WORKING.replace("decode_record", "decode_recrod"), r"it defines neither decode_record\(\) nor decode\(\)"),
     ],
 )
-def test_what_is_no_decoder_says_what_to_write(site: "Site", code: str, message: str) -> None:
+def test_an_object_that_is_no_decoder_is_refused_with_what_to_write(site: "Site", code: str, message: str) -> None:
     _install(site, code)
     with pytest.raises(PluginContractError, match=rf"decoder 'acme' \(acme-decode 1\.0\) is no decoder: {message}"):
         DecoderRegistry.from_environment().get("acme")
@@ -193,7 +195,7 @@ def test_a_class_that_is_no_decoder_is_not_registered() -> None:
         Nothing().decode([b""], {})
 
 
-def test_a_decoder_that_only_reads_says_so() -> None:
+def test_a_decoder_without_encode_refuses_to_write() -> None:
     with pytest.raises(NotImplementedError, match=r"the decoder 'words' only reads: it does not define encode\(\)"):
         Words().encode({})
 
@@ -209,28 +211,28 @@ def test_a_decoder_compares_hashes_and_pickles_as_a_config() -> None:
         Words().width = 3  # type: ignore[misc]
 
 
-def test_a_config_with_a_decoder_goes_through_json_whole() -> None:
+def test_a_config_with_a_decoder_survives_json() -> None:
     config = Configured(decoder=Words(width=3))
     written = config.model_dump_json()
     assert json.loads(written) == {"decoder": {"type": "words", "width": 3}}
     assert Configured.model_validate_json(written, context={"decoders": _registry()}) == config
 
 
-def test_a_function_is_written_by_its_name_and_never_looked_up_by_it() -> None:
+def test_a_function_is_dumped_as_its_name_and_never_loaded_from_it() -> None:
     written = json.loads(Configured(decoder=struct.unpack).model_dump_json())  # type: ignore[arg-type]
     assert written == {"decoder": {"type": "function", "function": "_struct:unpack"}}
     with pytest.raises(ValueError, match="unknown decoder 'function'"):
         Configured.model_validate(written)
 
 
-def test_the_decoders_that_are_installed_are_looked_up_once() -> None:
+def test_the_installed_decoders_are_looked_up_once() -> None:
     assert default_decoders() is default_decoders()
 
 
-# -- what records become --------------------------------------------------------------------------------------------------
+# -- batches of decoded values --------------------------------------------------------------------------------------------
 
 
-def test_the_first_record_tells_what_all_are() -> None:
+def test_the_spec_is_taken_from_the_first_record() -> None:
     decoder = Words()
     assert decoder.element_spec() is None
     spec = decoder.spec_from(b"abc")
@@ -239,7 +241,7 @@ def test_the_first_record_tells_what_all_are() -> None:
     assert (batch["length"].dtype, batch["length"].tolist()) == (np.int64, [3, 4])
 
 
-def test_a_decoder_without_fields_is_made_for_any_spec() -> None:
+def test_a_decoder_without_fields_fits_any_spec() -> None:
     assert Words.for_spec({}) == Words()
 
 
@@ -284,7 +286,7 @@ def test_values_of_many_records_become_columns(values: list[Any], struct: Any, e
         assert column.tolist() == expected
 
 
-def test_columns_of_numbers_are_where_a_device_takes_them_over() -> None:
+def test_columns_of_numbers_are_aligned_for_devices() -> None:
     spec = {"x": _struct(np.float32, 3), "y": _struct(np.int32)}
     for records in ([{"x": np.zeros(3, np.float32), "y": 1}] * 5, [{"x": [0.0] * 3, "y": 1}] * 5):
         batch = stack_values(records, spec)
@@ -316,7 +318,7 @@ def test_columns_of_numbers_are_where_a_device_takes_them_over() -> None:
         ([[b"a"], [b"a", 1]], _struct(object, 1), r"field 'a' of the record is a list of bytes with 1 in it"),
     ],
 )
-def test_a_value_that_is_not_like_the_spec_is_an_error(values: list[Any], struct: Any, message: str) -> None:
+def test_a_value_that_does_not_match_the_spec_is_an_error(values: list[Any], struct: Any, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         stack_values([{"a": value} for value in values], {"a": struct})
 
@@ -336,7 +338,7 @@ def test_a_record_of_another_structure_is_an_error(records: Sequence[Any], messa
         stack_values(records, {"a": _struct(np.int64)})
 
 
-def test_fields_that_are_none_are_an_error_in_the_first_record_too() -> None:
+def test_a_field_that_is_none_is_an_error_in_the_first_record_too() -> None:
     class Lost(Words):
         def decode_record(self, record: bytes) -> Any:
             return {"word": None, "length": len(record)}

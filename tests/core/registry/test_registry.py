@@ -1,4 +1,4 @@
-"""The registry: what is listed without importing, who has a name, and what an unknown name is told."""
+"""Registry of sources: listing without imports, look-up, disabled and conflicting names, registering by hand."""
 
 import json
 import subprocess
@@ -76,7 +76,7 @@ def test_a_distribution_seen_twice_counts_once(site: "Site", tmp_path: Path, mon
     assert _status("acme_twice") == [("acme-twice 1.1", "ready")]
 
 
-def test_describe_sorts_by_name_and_tells_the_target(site: "Site") -> None:
+def test_describe_sorts_by_name_and_names_the_target(site: "Site") -> None:
     site.install("acme-pair", {"zeta": "acme_pair:Z", "alpha": "acme_pair:A"}, version="3.0")
     infos = SourceRegistry.from_environment().describe()
     assert [info.name for info in infos] == sorted(info.name for info in infos)
@@ -114,7 +114,7 @@ def test_the_default_registry_is_made_once() -> None:
         ("qqq", r"^unknown source 'qqq' \(installed: count\)$"),
     ],
 )
-def test_an_unknown_name_is_told_what_to_do(name: str, message: str) -> None:
+def test_an_unknown_name_is_refused_with_what_to_do(name: str, message: str) -> None:
     registry = SourceRegistry()
     registry.register(Count)
     with pytest.raises(PluginNotFoundError, match=message) as caught:
@@ -122,7 +122,7 @@ def test_an_unknown_name_is_told_what_to_do(name: str, message: str) -> None:
     assert caught.value.name == name
 
 
-def test_an_unknown_name_where_nothing_is_installed() -> None:
+def test_an_unknown_name_when_nothing_is_installed() -> None:
     with pytest.raises(PluginNotFoundError, match=r"^unknown source 'qqq' \(installed: none\)$"):
         SourceRegistry().config_type("qqq")
 
@@ -143,7 +143,7 @@ def test_a_disabled_source_is_never_imported(site: "Site", monkeypatch: pytest.M
         registry.get("acme_off")
 
 
-def test_what_is_disabled_is_read_when_the_registry_is_made(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_is_read_when_the_registry_is_made(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
     site.install_working("acme-on", "acme_on")
     registry = SourceRegistry.from_environment()
     monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "all")
@@ -153,7 +153,7 @@ def test_what_is_disabled_is_read_when_the_registry_is_made(site: "Site", monkey
 # -- conflicts ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_name_that_two_provide_is_neither_s(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_two_distributions_provide_is_a_conflict(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
     site.install_working("acme-one", "shared")
     site.install_working("bolt-two", "shared", version="2.0")
     assert _status("shared") == [("acme-one 1.0", "conflict"), ("bolt-two 2.0", "conflict")]
@@ -214,7 +214,7 @@ def test_registering_under_a_taken_name_is_a_conflict(site: "Site") -> None:
         empty.register(Count)
 
 
-def test_a_first_party_name_cannot_be_registered_by_a_stranger() -> None:
+def test_a_first_party_name_cannot_be_registered_by_a_third_party() -> None:
     class MixConfig(SourceConfig):
         type: str = "mix"
 
@@ -227,7 +227,7 @@ def test_a_first_party_name_cannot_be_registered_by_a_stranger() -> None:
         SourceRegistry().register(Mix)
 
 
-def test_registering_what_is_no_source_says_so() -> None:
+def test_registering_a_class_that_is_no_source_is_refused() -> None:
     class Nameless(DataSourceModule):
         config_class = SourceConfig
 

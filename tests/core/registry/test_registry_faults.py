@@ -1,4 +1,4 @@
-"""Plugins at fault: half-installed, incompatible, broken, or no source. Each says so, and none hides another."""
+"""Faulty plugins: damaged metadata, unmet requirements, failing imports, invalid classes. None of them hides another."""
 
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ def _detail(name: str) -> str:
 # -- half-installed and damaged distributions ---------------------------------------------------------------------------
 
 
-def test_one_without_metadata_is_warned_of_and_hides_nothing(site: "Site") -> None:
+def test_a_distribution_without_metadata_is_warned_of_and_hides_no_other(site: "Site") -> None:
     site.install_working("acme-count", "acme_count")
     site.install("acme-half", {"acme_half": "acme_half:Source"})
     (site.folder / "acme_half-1.0.dist-info" / "METADATA").unlink()
@@ -31,13 +31,13 @@ def test_one_without_metadata_is_warned_of_and_hides_nothing(site: "Site") -> No
         assert _status("acme_count") == [("acme-count 1.0", "ready")]
 
 
-def test_one_without_a_version_is_listed_all_the_same(site: "Site") -> None:
+def test_a_distribution_without_a_version_is_listed(site: "Site") -> None:
     site.install_working("acme-count", "acme_count")
     (site.folder / "acme_count-1.0.dist-info" / "METADATA").write_text("Name: acme-count\n\n")
     assert _status("acme_count") == [("acme-count of unknown version", "ready")]
 
 
-def test_one_whose_entry_points_are_garbled_is_warned_of_and_hides_nothing(site: "Site") -> None:
+def test_a_distribution_with_garbled_entry_points_is_warned_of_and_hides_no_other(site: "Site") -> None:
     site.install_working("acme-count", "acme_count")
     site.install("acme-garbled", {"acme_garbled": "acme_garbled:Source"})
     (site.folder / "acme_garbled-1.0.dist-info" / "entry_points.txt").write_text("[datarax.sources]\nno equals sign\n")
@@ -48,7 +48,7 @@ def test_one_whose_entry_points_are_garbled_is_warned_of_and_hides_nothing(site:
         assert _status("acme_count") == [("acme-count 1.0", "ready")]
 
 
-def test_what_an_interrupted_pip_left_behind_does_not_count(site: "Site") -> None:
+def test_leftovers_of_an_interrupted_pip_are_ignored(site: "Site") -> None:
     site.install("acme-left", {"acme_left": "acme_left:Source"})
     (site.folder / "acme_left-1.0.dist-info").rename(site.folder / "~cme_left-1.0.dist-info")
     assert _status("acme_left") == []
@@ -71,7 +71,7 @@ def test_a_requirement_that_is_not_met_shows_in_the_listing(site: "Site", line: 
     assert _detail("acme_needy") == f"needs {line}"
 
 
-def test_requirements_of_extras_and_other_platforms_are_not_missed(site: "Site") -> None:
+def test_requirements_of_extras_and_other_platforms_are_ignored(site: "Site") -> None:
     requires = (
         "acme-absent; extra == 'test'",
         "acme-absent; sys_platform == 'plan9'",
@@ -108,7 +108,7 @@ def test_a_plugin_for_another_core_is_never_imported(site: "Site") -> None:
         (None, r"ModuleNotFoundError: No module named 'acme_bad'", ModuleNotFoundError),
     ],
 )  # fmt: skip
-def test_a_broken_plugin_says_why_and_breaks_no_other(
+def test_a_broken_plugin_is_refused_with_the_reason_and_breaks_no_other(
     site: "Site", code: str | None, message: str, cause: type[BaseException]
 ) -> None:
     site.install("acme-bad", {"acme_bad": "acme_bad:Source"}, code=code)
@@ -131,7 +131,7 @@ def test_a_missing_dependency_is_named(site: "Site") -> None:
         SourceRegistry.from_environment().get("acme_dep")
 
 
-def test_an_interrupt_during_an_import_is_no_fault_of_the_plugin(site: "Site") -> None:
+def test_an_interrupt_during_an_import_is_not_caught(site: "Site") -> None:
     site.install("acme-slow", {"acme_slow": "acme_slow:Source"}, code="raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         SourceRegistry.from_environment().get("acme_slow")
@@ -169,7 +169,7 @@ CONFIG = "class C(SourceConfig):\n    type: str = 'acme_odd'\n"
         ("class Source: pass", r"it does not derive from .*; it has no config_class; .*; it has no from_config; "),
     ],
 )  # fmt: skip
-def test_a_class_that_is_no_source_is_told_what_to_write(site: "Site", code: str, message: str) -> None:
+def test_an_object_that_is_no_source_is_refused_with_what_to_write(site: "Site", code: str, message: str) -> None:
     site.install("acme-odd", {"acme_odd": "acme_odd:Source"}, code=PREFIX + code)
     with pytest.raises(PluginContractError, match=rf"^source 'acme_odd' \(acme-odd 1\.0\) is no source: {message}"):
         SourceRegistry.from_environment().get("acme_odd")

@@ -1,4 +1,4 @@
-"""The JSON Schema of what registries hold: recursive, described, told apart by type, and of the same mind as validation."""
+"""JSON Schema of pipeline configs: nested plugins, descriptions, choice by type, and agreement with validation."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Plain(Decoder):
-    """Nothing to set."""
+    """Decoder without fields."""
 
     type: Literal["plain"] = "plain"
 
@@ -203,7 +203,7 @@ STAGES = {
 
 
 def _both(config: Any, schema: dict[str, Any], registries: dict[str, Any]) -> set[bool]:
-    """Whether validation and the schema take a config."""
+    """Return whether validation, and the schema, accept a config."""
     try:
         parse_config(config, **registries)
     except ConfigError:
@@ -237,7 +237,7 @@ def test_schema_and_validation_agree(schema: dict[str, Any], registries: dict[st
         ({"split": ""}, False),
     ],
 )
-def test_keys_that_exclude_each_other_are_said(
+def test_fields_that_exclude_each_other_are_in_the_schema(
     schema: dict[str, Any], registries: dict[str, Any], fields: dict[str, Any], *, is_good: bool
 ) -> None:  # fmt: skip
     config = {"batch_size": 1, "source": {"type": "named", "name": "a", "split": "b"} | fields}
@@ -265,7 +265,7 @@ def test_the_pipeline_s_own_fields_agree(
     assert _both({"batch_size": 1, "source": PLAIN} | fields, schema, registries) == {is_good}
 
 
-def test_without_decoders_none_can_be_named(registries: dict[str, Any]) -> None:
+def test_without_decoders_no_decoder_is_valid(registries: dict[str, Any]) -> None:
     schema = registries["registry"].json_schema(stage_registry=StageRegistry(), decoder_registry=DecoderRegistry())
     validator = jsonschema.Draft202012Validator(schema)
     assert validator.is_valid({"batch_size": 1, "source": PLAIN})
