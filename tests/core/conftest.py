@@ -1,4 +1,4 @@
-"""Sources for the tests of core: eager ones on the device and on the host, and others as third parties would write them."""
+"""Sources for the tests of core: eager sources on device and host, and sources as third parties would write them."""
 
 import gc
 import threading
@@ -49,7 +49,7 @@ def make_eager(
 
 
 class Reads:
-    """What a source was asked for, call by call; and whether the next call fails."""
+    """The record indices of each read of a source, and whether reads fail."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
@@ -57,7 +57,7 @@ class Reads:
 
 
 class HostRecords(DataSourceModule):
-    """A third party's host source: the three methods that an author must write, and not one more."""
+    """A third party's host source: only the three methods that an author must write."""
 
     def __init__(
         self, config: StructuralConfig, length: int, *, rngs: nnx.Rngs | None = None, name: str | None = None
@@ -105,7 +105,7 @@ class DeviceRecords(DataSourceModule):
 
 
 class Watch:
-    """What a stream was asked for, and what happens before it reads."""
+    """The reads of a stream, the threads that read, and a function that is called before each read."""
 
     def __init__(self, before: Callable[[int, int], object] | None = None) -> None:
         self.before = before or (lambda _start, _size: None)
@@ -114,7 +114,7 @@ class Watch:
 
 
 class Endless(DataSourceModule):
-    """0, 1, 2, ...: the one method that a stream must write. It cannot say where it stands."""
+    """A stream of 0, 1, 2, ... with the only method that a stream must write; it has no state."""
 
     def __init__(self, before: Callable[[int, int], object] | None = None, *, name: str | None = None) -> None:
         super().__init__(StructuralConfig(stochastic=False, stream_name=None), name=name)
@@ -141,7 +141,7 @@ class Endless(DataSourceModule):
 
 
 class Resumable(Endless):
-    """0, 1, 2, ..., and it can be taken back. Its state is the very dict that it goes on writing to: some authors do that."""
+    """A resumable stream of 0, 1, 2, ... It returns the dict that it keeps changing as its state, as some authors do."""
 
     def __init__(self, before: Callable[[int, int], object] | None = None, *, name: str | None = None) -> None:
         super().__init__(before, name=name)
@@ -156,7 +156,7 @@ class Resumable(Endless):
         if "_state" in vars(self):
             self._state["at"] = at
 
-    def reset(self, seed: int | None = None) -> None:  # noqa: ARG002 - the signature of the protocol
+    def reset(self, seed: int | None = None) -> None:  # noqa: ARG002 - the signature of the base class
         self.at = 0
 
     def get_state(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class Resumable(Endless):
 
 
 class Ending(Resumable):
-    """``length`` records, which nobody is told of beforehand."""
+    """A stream that ends after ``length`` records, and has no ``len()``."""
 
     def __init__(
         self, length: int, before: Callable[[int, int], object] | None = None, *, name: str | None = None
@@ -182,7 +182,7 @@ class Ending(Resumable):
 
 
 class Sized(Resumable):
-    """``length`` records an epoch: record r of epoch e is 100 * e + r."""
+    """A stream with ``length`` records in an epoch: record r of epoch e is 100 * e + r."""
 
     def __init__(
         self, length: int, before: Callable[[int, int], object] | None = None, *, name: str | None = None
@@ -203,13 +203,13 @@ MakeSource = Callable[..., Any]
 
 @pytest.fixture(scope="session")
 def make_source() -> MakeSource:
-    """Makes an eager source: ``make_source(length or data, shuffle=, placement=, seed=, shard=, name=)``."""
+    """Make an eager source: ``make_source(length or data, shuffle=, placement=, seed=, shard=, name=)``."""
     return make_eager
 
 
 @pytest.fixture(scope="session")
 def make_host_source() -> MakeSource:
-    """Makes a third party's host source: ``make_host_source(length, shuffle=, cacheable=, seed=, name=)``."""
+    """Make a third party's host source: ``make_host_source(length, shuffle=, cacheable=, seed=, name=)``."""
 
     def make(
         length: int = 100, *, shuffle: bool = False, cacheable: bool = False, seed: int = 0, name: str | None = None
@@ -222,7 +222,7 @@ def make_host_source() -> MakeSource:
 
 @pytest.fixture(scope="session")
 def make_device_source() -> MakeSource:
-    """Makes a third party's device source: ``make_device_source(length, shuffle=, seed=)``."""
+    """Make a third party's device source: ``make_device_source(length, shuffle=, seed=)``."""
 
     def make(length: int = 100, *, shuffle: bool = False, seed: int = 0) -> DeviceRecords:
         return DeviceRecords(source_config(shuffle=shuffle), length, rngs=nnx.Rngs(seed))
@@ -232,13 +232,13 @@ def make_device_source() -> MakeSource:
 
 @pytest.fixture(scope="session")
 def streams() -> SimpleNamespace:
-    """The classes of streams."""
+    """The classes of streams in this module."""
     return SimpleNamespace(Endless=Endless, Resumable=Resumable, Ending=Ending, Sized=Sized)
 
 
 @pytest.fixture
 def threads_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Has loops read ahead from their start; sees that no thread is left, waited for until one that is told to end has."""
+    """Have loops prefetch from their start; after the test, wait until no thread of core is left."""
     monkeypatch.setattr(loop, "WORTH_A_THREAD", -1.0)
     yield
     gc.collect()

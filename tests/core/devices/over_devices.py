@@ -1,4 +1,4 @@
-"""What a pipeline does on four devices of one process, as JSON on stdout; ``test_sharding.py`` reads it."""
+"""Print, as JSON, how pipelines behave on four devices of one process; ``test_sharding.py`` reads it."""
 
 import gc
 import json
@@ -28,7 +28,9 @@ import conftest
 Json = dict[str, Any]
 SIZE, LENGTH = 8, 20
 HAS_EXPLICIT_AXES = jax.__version_info__ >= (0, 10)
-EXPLICIT = AxisType.Explicit if HAS_EXPLICIT_AXES else AxisType.Auto  # older ones are refused, see test_sharding
+EXPLICIT = (
+    AxisType.Explicit if HAS_EXPLICIT_AXES else AxisType.Auto
+)  # an older jax refuses explicit axes, which test_sharding.py tests
 MESHES = {
     kind: jax.make_mesh((4,), ("data",), axis_types=(axis_type,))
     for kind, axis_type in (("auto", AxisType.Auto), ("explicit", EXPLICIT))
@@ -47,7 +49,7 @@ class Jitter:
 
 
 class Mean(nnx.Module):
-    """Notes the mean of all records that it saw: a statistic over all devices."""
+    """Adds up the means of all batches: a statistic over all devices."""
 
     def __init__(self) -> None:
         self.mean = nnx.BatchStat(jnp.zeros(()))
@@ -94,7 +96,7 @@ def keep(batch: Any) -> Any:
 
 
 def look_at_routes() -> Json:
-    """Batches of every route, and where they lie."""
+    """Return the batches of every route, and their shardings."""
     seen: Json = {}
     step = nnx.jit(lambda pipeline: pipeline.step())
     for kind, names in COMBINATIONS.items():
@@ -132,7 +134,7 @@ def unstacked(stacked: Any) -> list[Any]:
 
 
 def look_at_bare() -> Json:
-    """Without stages, where nothing is compiled for batches that the host reads."""
+    """Return the shardings of batches of pipelines without stages, which compile nothing for batches that the host reads."""
     seen: Json = {}
     for kind in ("eager host", "stream"):
         for name, sharding in SHARDINGS.items():
@@ -142,7 +144,7 @@ def look_at_bare() -> Json:
 
 
 def look_at_memory() -> Json:
-    """How many arrays of the size of the data are alive after many pipelines, loops and scans."""
+    """Return how many arrays of the size of the data are alive after each of several pipelines, loops and scans."""
     rows = 1240
     seen: Json = {}
     for kind in ("eager", "device"):
@@ -166,14 +168,14 @@ def look_at_memory() -> Json:
 
 
 def look_at_concurrency() -> Json:
-    """How many devices are in the Python of a source at once, when a scan reaches it by callbacks."""
+    """Return how many devices read a source at once, and how many rows at a time, when a scan reads it by callbacks."""
     inside, most = [], [0]
 
     class Slow(conftest.HostRecords):
         def get_records(self, indices: Any) -> Any:
             inside.append(1)
             most[0] = max(most[0], len(inside))
-            threading.Event().wait(0.001)  # lets the others in, if anything does
+            threading.Event().wait(0.001)  # gives other threads the chance to enter
             records = super().get_records(indices)
             inside.pop()
             return records
@@ -192,7 +194,7 @@ def look_at_explanations() -> Json:
 
 
 def look_at_refusals() -> Json:
-    """What is said of shardings that cannot be."""
+    """Return the errors for shardings that cannot work."""
     mesh = MESHES["auto"]
     cases: dict[str, Any] = {
         "no sharding": P("data"),
@@ -221,11 +223,11 @@ def look_at_refusals() -> Json:
 def refusal(build: Callable[[], Any]) -> str:
     try:
         build()
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is noted
+    except Exception as error:  # noqa: BLE001 - the caller compares the text of any error
         return f"{type(error).__name__}: {error}"
     return "nothing"
 
 
 if __name__ == "__main__":
     looks = [value for name, value in list(globals().items()) if name.startswith("look_at_")]
-    print(json.dumps({look.__name__.removeprefix("look_at_"): look() for look in looks}))  # noqa: T201 - the answer
+    print(json.dumps({look.__name__.removeprefix("look_at_"): look() for look in looks}))  # noqa: T201 - the result of this script

@@ -1,4 +1,4 @@
-"""Batches of any iterable are placed on the device ahead of their use, in their order, and leave no thread behind."""
+"""Batches of any iterable are placed on the device before their use, in order, and no thread is left behind."""
 
 import gc
 import os
@@ -30,7 +30,7 @@ def _every_thread_ends() -> Iterator[None]:
 
 
 class Counted:
-    """Batches 0, 1, ..., of which it is known how many were asked for."""
+    """Batches 0, 1, ..., and the count of batches that were asked for."""
 
     def __init__(self, count: int, fails_at: int | None = None) -> None:
         self.count, self.fails_at = count, fails_at
@@ -64,7 +64,7 @@ def test_every_batch_comes_once_and_in_order(size: int) -> None:
 
 
 @pytest.mark.parametrize(("size", "ahead"), [(0, 0), (1, 1), (3, 3)])
-def test_as_many_are_read_ahead_as_were_asked_for_and_no_more(size: int, ahead: int) -> None:
+def test_exactly_size_batches_are_read_ahead(size: int, ahead: int) -> None:
     source = Counted(10)
     batches = prefetch_to_device(source, size)
     assert source.asked == 0
@@ -77,7 +77,7 @@ def test_as_many_are_read_ahead_as_were_asked_for_and_no_more(size: int, ahead: 
 
 
 @pytest.mark.parametrize("size", [0, 2])
-def test_an_error_comes_in_the_place_of_its_batch(size: int) -> None:
+def test_an_error_is_raised_in_place_of_its_batch(size: int) -> None:
     batches = prefetch_to_device(Counted(5, fails_at=2), size)
     assert [float(next(batches)["x"][0, 0]) for _ in range(2)] == [0, 1]
     with pytest.raises(OSError, match="the disk is gone"):
@@ -85,7 +85,7 @@ def test_an_error_comes_in_the_place_of_its_batch(size: int) -> None:
     assert next(batches, None) is None
 
 
-def test_a_thread_ends_when_its_batches_are_closed_or_dropped_or_left() -> None:
+def test_the_thread_ends_when_the_iterator_is_closed_dropped_or_left() -> None:
     closed, dropped = prefetch_to_device(Counted(50)), prefetch_to_device(Counted(50))
     for batches in (closed, dropped):
         next(batches)
@@ -101,7 +101,7 @@ def test_a_thread_ends_when_its_batches_are_closed_or_dropped_or_left() -> None:
     assert not threads()
 
 
-def test_a_producer_may_go_on_writing_to_its_buffer() -> None:
+def test_a_producer_may_reuse_its_buffer() -> None:
     memory = np.empty(1024 + 16, np.float32)  # aligned to 64 bytes, where a CPU would use the memory itself
     buffer = memory[(-memory.ctypes.data % 64) // 4 :][:1024].reshape(4, 256)
 
@@ -113,7 +113,7 @@ def test_a_producer_may_go_on_writing_to_its_buffer() -> None:
     assert numbers(list(prefetch_to_device(produce()))) == [0, 1, 2, 3, 4, 5]
 
 
-def test_batches_of_any_form_are_placed_and_text_rides_beside() -> None:
+def test_batches_of_any_structure_are_placed_and_text_stays_on_the_host() -> None:
     text = np.array(["a", "b"])
     (batch,) = prefetch_to_device([{"x": np.arange(2), "nested": {"y": [1.5, 2]}, "text": text}])
     assert (batch["x"].dtype, batch["nested"]["y"][0].dtype) == (np.int32, np.float32)
@@ -123,7 +123,7 @@ def test_batches_of_any_form_are_placed_and_text_rides_beside() -> None:
     assert [leaf.tolist() for leaf in pair] == [[0, 0], [1, 1]]
 
 
-def test_what_no_device_can_hold_is_refused_in_its_place() -> None:
+def test_a_value_that_no_device_can_hold_is_refused_in_place_of_its_batch() -> None:
     batches = prefetch_to_device([{"id": np.arange(2)}, {"id": np.array([0, 2**40])}, ("a", 1)])
     assert next(batches)["id"].tolist() == [0, 1]
     with pytest.raises(NarrowingError, match=rf"field 'id' is int64 and {2**40} \(row 1\) does not fit int32"):
@@ -133,7 +133,7 @@ def test_what_no_device_can_hold_is_refused_in_its_place() -> None:
 
 
 @pytest.mark.parametrize("given", [None, 3, object()])
-def test_what_is_no_iterable_is_refused(given: Any) -> None:
+def test_a_value_that_is_no_iterable_is_refused(given: Any) -> None:
     with pytest.raises(TypeError, match=r"^prefetch_to_device takes an iterable of batches, not"):
         prefetch_to_device(given)
 

@@ -1,4 +1,4 @@
-"""Batches over the devices of one process: where they lie in every route, what is placed once, what is refused."""
+"""Batches over the devices of one process: their layout by every route, data placed once, and refused shardings."""
 
 import json
 import os
@@ -20,8 +20,8 @@ OVER_DEVICES = Path(__file__).with_name("over_devices.py")
 
 @pytest.fixture(scope="module")
 def seen() -> dict[str, Any]:
-    """What pipelines do in a process of four devices: their number is settled when JAX starts."""
-    child = subprocess.run(  # noqa: S603 - ours
+    """The JSON that over_devices.py prints, in a process with four devices: JAX fixes their number when it starts."""
+    child = subprocess.run(  # noqa: S603 - over_devices.py
         [sys.executable, "-W", "error", OVER_DEVICES],
         capture_output=True,
         text=True,
@@ -59,9 +59,9 @@ def test_batches_arrive_laid_out_in_every_route(seen: dict[str, Any]) -> None:
     assert seen["bare"]["eager host, auto"] == seen["bare"]["stream, explicit"] == [["P('data',)"]] * 3
 
 
-def test_a_device_of_its_own_is_where_batches_arrive(seen: dict[str, Any]) -> None:
+def test_batches_arrive_on_the_device_of_a_single_device_sharding(seen: dict[str, Any]) -> None:
     for key, value in routes_of(seen, "other device").items():
-        if not key.endswith(("mean", "traced")):  # under a user's jit they are where that runs
+        if not key.endswith(("mean", "traced")):  # under a user's jit they are on the device of that jit
             assert value["places"] == ["{CpuDevice(id=2)}"], key
     assert seen["bare"]["stream, other device"] == [["{CpuDevice(id=2)}"]] * 3
 
@@ -71,11 +71,11 @@ def test_data_is_placed_once_on_a_mesh_for_all_pipelines_and_loops(seen: dict[st
     assert seen["memory"][kind] == [1, 1, 1]
 
 
-def test_devices_that_call_back_read_their_rows_one_after_another(seen: dict[str, Any]) -> None:
+def test_callbacks_of_several_devices_read_one_after_another(seen: dict[str, Any]) -> None:
     assert seen["concurrency"] == {"most": 1, "rows": [2]}
 
 
-def test_a_pipeline_says_how_its_batches_lie(seen: dict[str, Any]) -> None:
+def test_explain_names_the_layout_of_batches(seen: dict[str, Any]) -> None:
     explained = seen["explanations"]
     copies = "Each device holds a copy of the data, and gathers its own rows."
     for name in ("auto", "explicit"):
@@ -102,11 +102,11 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("case", "message"), REFUSED.items(), ids=REFUSED)
-def test_what_cannot_be_laid_out_is_refused(seen: dict[str, Any], case: str, message: str) -> None:
+def test_a_sharding_that_cannot_work_is_refused(seen: dict[str, Any], case: str, message: str) -> None:
     assert re.search(message, seen["refusals"][case])
 
 
-def test_a_mesh_of_the_one_device_is_a_mesh(make_source: Any) -> None:
+def test_a_mesh_of_one_device_lays_batches_out(make_source: Any) -> None:
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec("data"))
     pipeline = Pipeline(source=make_source(10), batch_size=4, sharding=sharding)
@@ -114,7 +114,7 @@ def test_a_mesh_of_the_one_device_is_a_mesh(make_source: Any) -> None:
     assert pipeline.step()["id"].sharding.is_equivalent_to(sharding, 1)
 
 
-def test_explicit_axes_are_taken_or_refused_by_the_version_of_jax() -> None:
+def test_explicit_axes_are_accepted_or_refused_by_the_version_of_jax() -> None:
     mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Explicit,))
     sharding = NamedSharding(mesh, PartitionSpec("data"))
     if jax.__version_info__ >= (0, 10):

@@ -1,4 +1,4 @@
-"""Batches of every dtype that JAX knows, of any bytes, and whether two are the same to the bit."""
+"""Random batches of every dtype of JAX and any bytes, and an assertion that two batches are equal to the bit."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ SHAPES = [(), (1,), (3,), (2, 2), (2, 0, 3)]
 
 @st.composite
 def columns(draw: st.DrawFn, rows: int) -> np.ndarray:
-    """A column of any dtype, shape and bits, NaNs of every kind among them."""
+    """Draw a column of any dtype, shape and bits, including every kind of NaN."""
     dtype, shape = draw(st.sampled_from(DTYPES)), draw(st.sampled_from(SHAPES))
     size = rows * int(np.prod(shape)) * dtype.itemsize
     highest = 2 ** _BITS.get(dtype.name, 8) - 1
@@ -35,7 +35,7 @@ def columns(draw: st.DrawFn, rows: int) -> np.ndarray:
 
 @st.composite
 def batches(draw: st.DrawFn) -> dict[str, Any]:
-    """A batch of a few such columns, one of them nested; every record has a byte at least."""
+    """Draw a batch of a few random columns, one of them nested; each record has at least one byte."""
     rows = draw(st.integers(1, 5))
     batch: dict[str, Any] = {f"x{at}": draw(columns(rows)) for at in range(draw(st.integers(0, 3)))}
     batch["inner"] = {"id": np.arange(rows, dtype=np.int32), "deep": {"y": draw(columns(rows))}}
@@ -43,7 +43,7 @@ def batches(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def assert_same(found: Any, expected: Any) -> None:
-    """Same structure, dtypes, shapes and bits; objects by equality and type."""
+    """Assert that two batches have equal structure, dtypes, shapes and bits, and objects of equal value and type."""
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert (one.dtype, one.shape) == (other.dtype, other.shape)

@@ -1,4 +1,4 @@
-"""``drx`` as users run it: the installed command and ``python -m datarax_core``, each in a process of its own."""
+"""``drx`` as users run it: the installed command and ``python -m datarax_core``, each in a new process."""
 
 import os
 import pty
@@ -16,19 +16,19 @@ MODULE = [sys.executable, "-W", "error", "-m", "datarax_core"]
 
 
 def run(command: Sequence[str], *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """A command that has ended, with what it printed."""
-    return subprocess.run(  # noqa: S603 - our own command
+    """Run a command to its end; the result has its output."""
+    return subprocess.run(  # noqa: S603 - drx
         [*command, *args], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
     )
 
 
 def invoke(*args: str) -> Result:
-    """``drx`` in this process, which has loaded what it needs: for what has no need of one of its own."""
+    """Run ``drx`` in this process, which has loaded its modules already; for tests that need no new process."""
     return CliRunner().invoke(app, args, prog_name="drx")
 
 
 def fails(command: Sequence[str], *args: str, cwd: Path | None = None) -> str:
-    """What a command that fails by a user's mistake prints on stderr."""
+    """Run a command that fails by a user's mistake, and return its stderr."""
     done = run(command, *args, cwd=cwd)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -37,9 +37,9 @@ def fails(command: Sequence[str], *args: str, cwd: Path | None = None) -> str:
 
 
 def run_on_terminal(command: Sequence[str], *args: str) -> tuple[str, str]:
-    """(stdout, stderr) of a command that succeeds, where stderr is a terminal."""
+    """Run a command that succeeds with a terminal as stderr, and return (stdout, stderr)."""
     ours, theirs = pty.openpty()
-    done = subprocess.run(  # noqa: S603 - our own command
+    done = subprocess.run(  # noqa: S603 - drx
         [*command, *args], stdout=subprocess.PIPE, stderr=theirs, check=True, text=True, timeout=120
     )
     os.close(theirs)

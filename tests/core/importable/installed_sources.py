@@ -1,4 +1,4 @@
-"""Plugins for tests of commands: a stream, and a source some of whose records cannot be read."""
+"""Plugins for tests of commands: a stream, and a source with records that cannot be read."""
 
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ class Source({base}):
 
 
 def install_stream(site: "Site", *, end: str, broken: str = "False") -> None:
-    """The source ``acme_stream``: labels from 0 to the expression ``end``; fails behind an ``i`` that is ``broken``."""
+    """Install the source ``acme_stream``: labels from 0 to ``end``; it fails after an ``i`` that is ``broken``."""
     methods = f"""
     def records_from(self, epoch, start):
         i = start
@@ -44,7 +44,7 @@ def install_stream(site: "Site", *, end: str, broken: str = "False") -> None:
 
 
 def install_broken(site: "Site") -> None:
-    """The source ``acme_broken``: 1,000 labels, of which 7, 407 and 807 cannot be read."""
+    """Install the source ``acme_broken``: 1,000 labels, of which 7, 407 and 807 cannot be read."""
     methods = """
     def __len__(self):
         return 1000

@@ -1,4 +1,4 @@
-"""Batches by every route, and a stage whose results and runs can be told, for tests of what stages are given and make."""
+"""Batches by every route, and a stage that counts its runs, for tests of the inputs and results of stages."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from datarax_core import Pipeline
 
 
 class Encode:
-    """Costly, and the same in every epoch; says on the host how often it really runs."""
+    """A costly, deterministic stage that counts on the host how often it runs."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -27,7 +27,7 @@ class Encode:
 
 
 def batches_of(pipeline: Pipeline, route: str, count: int) -> list[Any]:
-    """The next full batches, by one route."""
+    """Return the next ``count`` full batches of a pipeline, by a route."""
     if route == "loop":
         return [batch for _, batch in zip(range(count), pipeline, strict=False)]
     if route == "scan":
@@ -38,7 +38,7 @@ def batches_of(pipeline: Pipeline, route: str, count: int) -> list[Any]:
 
 
 def require_true(batch: Any) -> None:
-    """Every row is what `Encode` makes of the record that it stands beside."""
+    """Assert that each row has the results of `Encode` for its own record."""
     x = np.stack([batch["id"] * 0.5, batch["id"] + 1.0], axis=1).astype(np.float32)
     np.testing.assert_array_equal(batch["x"], x)
     np.testing.assert_allclose(batch["code"], np.sin(x) * 3, rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Sources for the tests of worker processes, which import this module: how a record is read is told by its index."""
+"""Sources for the tests of worker processes, which import this module; a record's index decides how its read behaves."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ class StubbornError(Exception):
 
 
 class Records(DataSourceModule):
-    """1,000 records with a field of every kind. Those from 900 on misbehave."""
+    """1,000 records with a field of every kind; reads of records 900 to 906 fail, hang or end the process."""
 
     def __init__(self, *, cacheable: bool = False, name: str | None = "bound") -> None:
         super().__init__(SourceConfig(type="records", cacheable=cacheable), name=name)
@@ -83,7 +83,7 @@ class Records(DataSourceModule):
 
 
 class Unsendable(Records):
-    """Holds what no pickle takes, two levels down."""
+    """Holds a generator, which cannot be pickled, two levels deep."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ def _refuse() -> None:
 
 
 class Shuffled(DataSourceModule):
-    """Record i is i, served shuffled, with the process that read it; 13 fails if the source says so."""
+    """Record i is i, shuffled, with the id of the process that read it; record 13 fails if ``fails`` is set."""
 
     def __init__(self, length: int = 100, *, fails: bool = False) -> None:
         config = SourceConfig(type="shuffled", stochastic=True, stream_name="shuffle")

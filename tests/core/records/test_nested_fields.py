@@ -1,4 +1,4 @@
-"""Records that are dicts of dicts: nested columns, and text in them, which rides beside the batch where it stands."""
+"""Records that are dicts of dicts: nested columns, and nested host fields such as text, which keep their place."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +44,7 @@ def add_double(batch: Any) -> Any:
     return {**batch, "scene": {**batch["scene"], "double": batch["scene"]["state"] * 2}}
 
 
-def test_nested_fields_go_through_stages_and_text_rides_where_it_stands(source: Any) -> None:
+def test_nested_fields_pass_stages_and_nested_text_keeps_its_place(source: Any) -> None:
     pipeline = Pipeline(source=source, batch_size=4, stages=[add_double])
     batches = [*pipeline, pipeline.step()]
     for batch in batches:
@@ -79,16 +79,16 @@ def test_nested_batches_are_prefetched_to_the_device() -> None:
     assert batch["about"]["deep"]["text"].tolist() == TREE["about"]["deep"]["text"].tolist()  # type: ignore[index]
 
 
-def test_a_field_may_not_take_the_place_of_one_that_rides_beside() -> None:
-    held, beside = split_host_fields(TREE)
-    assert beside == {"scene": {"text": TREE["scene"]["text"]}, "about": TREE["about"]}  # type: ignore[call-overload]
-    joined = with_host_fields(held, beside)
+def test_a_new_field_may_not_have_the_name_of_a_host_field() -> None:
+    device_fields, host_fields = split_host_fields(TREE)
+    assert host_fields == {"scene": {"text": TREE["scene"]["text"]}, "about": TREE["about"]}  # type: ignore[call-overload]
+    joined = with_host_fields(device_fields, host_fields)
     assert jax.tree.structure(joined) == jax.tree.structure(TREE)
-    for taken in ({**held, "about": np.arange(10)}, {**held, "scene": {"text": np.arange(10)}}):
+    for taken in ({**device_fields, "about": np.arange(10)}, {**device_fields, "scene": {"text": np.arange(10)}}):
         with pytest.raises(SpecError, match=r"cannot be added: the batch has a field '(about|text)' already; choose"):
-            with_host_fields(taken, beside)
+            with_host_fields(taken, host_fields)
     with pytest.raises(SpecError, match="needs batches that are dicts of named fields, not ndarray"):
-        with_host_fields(np.arange(3), beside)
+        with_host_fields(np.arange(3), host_fields)
 
 
 def test_names_of_nested_columns_hold_no_dots() -> None:

@@ -1,4 +1,4 @@
-"""Element specs: derived, described, compared with every difference named, and held against batches."""
+"""Element specs: derived, described, compared with every difference named, and checked against batches."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def test_a_spec_is_described_field_by_field() -> None:
     assert list(named_fields(struct(np.int8))) == ["record"]
 
 
-def test_a_device_holds_32_bits_and_leaves_beside_fields_alone() -> None:
+def test_a_device_holds_32_bits_and_host_fields_keep_their_dtype() -> None:
     spec = {
         "i": struct(np.int64, 2), "u": struct(np.uint64), "f": struct(np.float64), "c": struct(np.complex128),
         "b": struct(np.bool_), "half": struct(np.float16), "bf": struct(jnp.bfloat16), "text": struct(np.dtype("S4")),
@@ -101,13 +101,13 @@ def test_a_batch_that_does_not_fit_is_refused_with_its_origin(batch: Any, messag
         check_batch(batch, SPEC, 3, origin="source 'digits'")
 
 
-def test_beside_fields_are_split_off_by_name() -> None:
-    held, beside = split_host_fields(BATCH)
-    assert (set(held), set(beside)) == ({"id", "image"}, {"text"})
+def test_host_fields_are_split_off_by_name() -> None:
+    device_fields, host_fields = split_host_fields(BATCH)
+    assert (set(device_fields), set(host_fields)) == ({"id", "image"}, {"text"})
     plain = {"id": BATCH["id"]}
     assert split_host_fields(plain) == (plain, {})
-    spec, beside = split_host_fields(SPEC)
-    assert (set(spec), beside) == ({"id", "image"}, {"text": SPEC["text"]})
+    spec, host_fields = split_host_fields(SPEC)
+    assert (set(spec), host_fields) == ({"id", "image"}, {"text": SPEC["text"]})
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_beside_fields_are_split_off_by_name() -> None:
         ({"nested": (np.zeros(2), np.array(["a", "b"]))}, r"nested\.1"),
     ],
 )
-def test_beside_fields_need_a_name_of_their_own(batch: Any, name: str) -> None:
+def test_host_fields_need_a_name(batch: Any, name: str) -> None:
     with pytest.raises(
         SpecError, match=rf"text or object records \({name}\) need a field name, since they stay on the host"
     ):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datarax_core import DataraxError, NarrowingError, SpecError
-from datarax_core.records import narrowing as _narrow
+from datarax_core.records import narrowing as narrowing_module
 from datarax_core.records.narrowing import narrow
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -28,7 +28,7 @@ HALFWAY = LARGEST + 2.0**103  # the first double that float32 rounds to infinity
         (np.zeros((3, 0), np.int64), "int32"),
     ],
 )
-def test_what_fits_is_narrowed_to_what_a_cast_gives(column: np.ndarray, dtype: str) -> None:
+def test_values_that_fit_are_narrowed_as_a_cast_does(column: np.ndarray, dtype: str) -> None:
     made = narrow({"wide": column})["wide"]
     assert (str(made.dtype), made.shape) == (dtype, column.shape)
     with np.errstate(under="ignore"):
@@ -57,7 +57,7 @@ def test_what_fits_is_narrowed_to_what_a_cast_gives(column: np.ndarray, dtype: s
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_with_field_row_and_value(column: np.ndarray, message: str) -> None:
+def test_a_value_that_does_not_fit_is_refused_with_field_row_and_value(column: np.ndarray, message: str) -> None:
     remedy = ".*, which is what a device keeps; convert the field, or run with JAX_ENABLE_X64=1$"
     with pytest.raises(NarrowingError, match=message + remedy) as caught:
         narrow({"fine": np.zeros(2, np.int8), "wide": column})
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_refused_with_field_row_and_value(column: np.ndarra
     assert isinstance(caught.value, DataraxError)
 
 
-def test_the_record_and_its_source_are_named_where_they_are_known() -> None:
+def test_the_error_names_record_and_source_if_they_are_known() -> None:
     batch = {"id": np.array([5, 2**40])}
     with pytest.raises(NarrowingError, match=rf"^field 'id' is int64 and {2**40} \(row 1\) does not fit int32"):
         narrow(batch)
@@ -75,7 +75,7 @@ def test_the_record_and_its_source_are_named_where_they_are_known() -> None:
 
 
 def test_the_row_is_found_in_a_field_that_is_checked_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_narrow, "_CHUNK_BYTES", 256)
+    monkeypatch.setattr(narrowing_module, "_CHUNK_BYTES", 256)
     column = np.zeros((1000, 3), np.int64)
     narrow({"wide": column})
     column[777, 2] = 2**31
@@ -104,7 +104,7 @@ def test_the_structure_of_a_batch_is_kept() -> None:
 
 
 @pytest.mark.parametrize("column", [np.array(["a"]), np.array([b"a"]), np.array([{}]), np.zeros(1, "datetime64[s]")])
-def test_what_no_device_has_is_refused_by_name(column: np.ndarray) -> None:
+def test_a_field_that_no_device_has_is_refused_by_name(column: np.ndarray) -> None:
     with pytest.raises(SpecError, match=r"^field 'word' is \S+, which no device has; drop it, or iterate from Python$"):
         narrow({"word": column})
 

@@ -1,4 +1,4 @@
-"""An error in a host callback reaches whoever ran the program as it was raised."""
+"""An error in a host callback is raised by the program's caller as the callback raised it."""
 
 import threading
 from typing import Any
@@ -64,7 +64,7 @@ def test_the_error_is_found_under_scan() -> None:
         raising_original(total)
 
 
-def test_other_errors_of_a_program_stay_what_they_are() -> None:
+def test_other_errors_of_a_program_are_unchanged() -> None:
     def fail(_: Any) -> Any:
         raise ValueError("not the source's")
 
@@ -76,7 +76,7 @@ def test_other_errors_of_a_program_stay_what_they_are() -> None:
         raising_original(lambda: 1 // 0)
 
 
-def test_programs_of_several_threads_raise_each_its_own_error(batch_at: Any) -> None:
+def test_programs_on_several_threads_raise_their_own_errors(batch_at: Any) -> None:
     raised: dict[int, set[str]] = {start: set() for start in (0, 4, 8)}
     ready = threading.Barrier(3)
 
