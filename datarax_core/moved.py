@@ -65,6 +65,7 @@ _MODULES: Final = {
 
 _RENAMED: Final = {
     "datarax_core._cursor._Run": "RunState",
+    "datarax_core._routes.HostParts": "Progress",
     "datarax_core._source_parts.SourceParts": "SavedWork",
     "datarax_core.spec.split_beside": "split_host_fields",
     "datarax_core.spec.with_beside": "with_host_fields",

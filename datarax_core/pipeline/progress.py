@@ -155,7 +155,3 @@ class Progress(HostState):
         if self.stream is not None:
             self.stream.require_state(state["stream"], position)
         return {"position": position, "run_start": run_start}
-
-
-HostParts = Progress
-"""The name of `Progress` in pickles of version 0.1.0."""

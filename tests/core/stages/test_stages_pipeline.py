@@ -29,7 +29,7 @@ from datarax_core import (
 )
 from datarax_core.config.base import Count
 from datarax_core.config.models import SourceConfig
-from datarax_core.pipeline.multihost import what_is_run
+from datarax_core.pipeline.multihost import facts_to_agree_on
 from datarax_core.registry.pipeline_config import parse_config
 from datarax_core.registry.sources import SourceRegistry
 from datarax_core.sources.eager import EagerSourceBase
@@ -291,7 +291,7 @@ def test_stages_behind_stochastic_and_cached_ones_are_built_too(make_source: Mak
 
 def test_processes_compare_the_options_of_stages(make_source: MakeSource) -> None:
     def facts(*stages: Any) -> Any:
-        return what_is_run(make_source(DATA), stages, None)["stages"]
+        return facts_to_agree_on(make_source(DATA), stages, None)["stages"]
 
     half, third = Rescale(field="image", scale=0.5), Rescale(field="image", scale=0.25)
     assert facts(half, print) == facts(half, print) != facts(third, print)
