@@ -20,21 +20,18 @@ __all__ = [
 ]
 
 _MOVED = {
-    "_array_record_files": "files.array_record",
-    "_choosing": "sources.choosing",
+    "_array_record_files": "files.table",
     "_config": "config",
     "_data_set": "dataset.data_set",
-    "_declarations": "features.decoder",
     "_decoding": "features.decoder",
-    "_descriptors": "files.tfrecord",
+    "_descriptors": "files.table",
     "_eager": "sources.eager",
     "_fields": "features.fields",
-    "_file_table": "files.table",
+    "_file_table": "files.table files.tfrecord",
     "_foreign": "features.fields",
     "_images": "features.images",
     "_installed": "backends",
     "_items": "features.items",
-    "_names": "names",
     "_opening": "sources.opened",
     "_parts": "splits",
     "_ragged": "features.ragged",
@@ -43,13 +40,24 @@ _MOVED = {
     "_record_stream": "sources.record_stream",
     "_records": "sources.opened",
     "_requirements": "backends",
-    "_streaming": "sources.streaming",
-    "_tf_data_stream": "sources.tf_data_stream",
+    "_tf_data_stream": "sources.tf_data_stream files.table",
     "_tf_graph": "tf_data.graph",
-    "_tfrecord_files": "files.tfrecord",
+    "_tfrecord_files": "files.table",
     "_undecodable": "features.stored",
-    "_unreadable": "files.table",
 }
-"""Modules of version 0.1.0 that defined the classes of what can be pickled, and the modules that define these classes now."""
+"""Modules of version 0.1.0 that pickles name, and the modules that have the classes now."""
 
-forward_modules({f"{__name__}.{old}": f"{__name__}.{new}" for old, new in _MOVED.items()})
+_RENAMED = {
+    "_array_record_files.ArrayRecordFiles": "OldFiles",
+    "_descriptors.Descriptors": "OldFiles",
+    "_file_table.FileTable": "OldFileTable",
+    "_tf_data_stream._Blocks": "_BlockReader",
+    "_tf_data_stream._Reads": "OldFiles",
+    "_tfrecord_files.TFRecordFiles": "OldFiles",
+}
+"""New names of classes that pickles of version 0.1.0 name."""
+
+forward_modules(
+    {f"{__name__}.{old}": " ".join(f"{__name__}.{home}" for home in homes.split()) for old, homes in _MOVED.items()},
+    {f"{__name__}.{old}": new for old, new in _RENAMED.items()},
+)

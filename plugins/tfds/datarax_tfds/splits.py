@@ -48,17 +48,17 @@ def split_text(value: Any) -> Any:
         return str(value)
     if not type(value).__module__.startswith("tensorflow_datasets."):
         return value
-    kind = type(value).__name__
-    if kind == "ReadInstruction" and (value.unit != "%" or value.rounding == "closest"):
+    class_name = type(value).__name__
+    if class_name == "ReadInstruction" and (value.unit != "%" or value.rounding == "closest"):
         unit = "" if value.unit == "abs" else value.unit
         start, stop = ("" if bound is None else f"{bound}{unit}" for bound in (value.from_, value.to))
         return f"{value.split_name}[{start}:{stop}]" if start or stop else value.split_name
-    if kind == "_SplitAll":
+    if class_name == "_SplitAll":
         return "all"
-    if kind == "_EvenSplit":
+    if class_name == "_EvenSplit":
         drop = ", drop_remainder=True" if value.drop_remainder else ""
         return f"even_splits({split_text(value.split)!r}, n={value.count}{drop})[{value.index}]"
-    if kind == "_SplitAdd":
+    if class_name == "_SplitAdd":
         both = [split_text(value.left), split_text(value.right)]
         if not any(text.startswith(_EVENLY) for text in both):
             return "+".join(both)

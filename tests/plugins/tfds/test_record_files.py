@@ -122,6 +122,16 @@ def test_few_files_stay_open(paths: list[str], file_format: str, monkeypatch: py
     assert files.read(np.asarray([3])) == [RECORDS[3]]
 
 
+def test_files_in_a_pickle_of_version_0_1_0_are_opened_anew(paths: list[str], file_format: str) -> None:
+    from datarax_tfds._file_table import FileTable  # type: ignore[import-not-found]  # noqa: PLC0415 - a path of old
+
+    table = FileTable.__new__(FileTable)
+    table.__setstate__([tuple(whole(path, COUNT) for path in paths), None, None, None])
+    files = RecordFiles.__new__(RecordFiles)
+    files.__setstate__({"_title": "Source 'a'", "_format": file_format, "_table": table, "_files": None})
+    assert files.read(np.asarray([899, 4])) == [RECORDS[899], RECORDS[4]]
+
+
 def _open_among(paths: list[str]) -> int:
     targets = [os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()]
     return sum(target in paths for target in targets)

@@ -162,11 +162,11 @@ def _native_field(feature: Any, path: _FeaturePath) -> Field | None:
     """Return the field of a feature that this package decodes; None for any other, also for a subclass of such a feature."""
     from tensorflow_datasets import features as f  # noqa: PLC0415 - the plugin's import does not load TFDS
 
-    kind = type(feature)
-    if kind in (f.Image, f.LabeledImage) and len(feature.shape) == 3:
+    cls = type(feature)
+    if cls in (f.Image, f.LabeledImage) and len(feature.shape) == 3:
         return _item_field(ImageItem(tuple(feature.shape), np.dtype(feature.np_dtype)), path, None)
-    is_lazy = kind is f.Audio and feature._lazy_decode  # noqa: SLF001 - no public name; stored as an encoded file
-    if kind in (f.Tensor, f.Scalar, f.ClassLabel, f.BBoxFeature, f.Text, f.Audio) and not is_lazy:
+    is_lazy = cls is f.Audio and feature._lazy_decode  # noqa: SLF001 - no public name; stored as an encoded file
+    if cls in (f.Tensor, f.Scalar, f.ClassLabel, f.BBoxFeature, f.Text, f.Audio) and not is_lazy:
         return _tensor_field(feature, path)
     return None
 
@@ -209,11 +209,11 @@ def _foreign_field(feature: Any, path: _FeaturePath) -> Field:
     """
     from tensorflow_datasets import features as f  # noqa: PLC0415 - the plugin's import does not load TFDS
 
-    name, kind = path.names["name"], type(feature).__name__
+    name, class_name = path.names["name"], type(feature).__name__
     if isinstance(feature, f.Image) and len(feature.shape) != 3:
         raise NeedsTensorFlow(name, f"images of the shape {list(feature.shape)}, which are GIFs")
     if not _has_numpy_decoder(feature, f.FeatureConnector):
-        raise NeedsTensorFlow(name, f"{kind} has no decoder for NumPy of its own")
+        raise NeedsTensorFlow(name, f"{class_name} has no decoder for NumPy of its own")
     info = feature.get_tensor_info()
     if isinstance(info, dict) or isinstance(feature, f.Dataset):
         shape, dtype = _ANY_ARRAY, OBJECT

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from .items import Item, TensorItem, object_array, sequence_array
-from .numbers import AnyArray, kind_of, numbers_of, put_numbers, varying_numbers
+from .numbers import AnyArray, feature_type_of, numbers_of, put_numbers, varying_numbers
 from .stored import (
     BYTES,
     INTEGERS,
@@ -80,18 +80,20 @@ class Field(ABC):
         self,
         read: Callable[[Features, str, int], _Value],
         records: ParsedRecords,
-        kind: int,
+        feature_type: int,
         absent: Callable[[], _Value],
     ) -> list[_Value]:
         """Read the stored values of each record; for a record without the feature, return or raise as ``absent()`` does."""
         key = self.key
         try:
-            return [read(record, key, kind) for record in records.features]
+            return [read(record, key, feature_type) for record in records.features]
         except Missing:
             if len(records.features) == 1:
                 require_example(records.stored[0])
                 return [absent()]
-            return [self._values(read, records.only(row), kind, absent)[0] for row in range(len(records.features))]
+            return [
+                self._values(read, records.only(row), feature_type, absent)[0] for row in range(len(records.features))
+            ]
 
 
 def fill_field(field: Field, records: ParsedRecords, out: AnyArray) -> None:
@@ -116,10 +118,10 @@ def _no_value() -> Any:
     raise Unfit("no value")
 
 
-def _optional(record: Features, key: str, kind: int) -> bytes | None:
+def _optional(record: Features, key: str, feature_type: int) -> bytes | None:
     """Return `single_value`; None if the record does not have the feature."""
     try:
-        return single_value(record, key, kind)
+        return single_value(record, key, feature_type)
     except Missing:
         return None
 
@@ -130,15 +132,15 @@ class NumberField(Field):
 
     def fill(self, records: ParsedRecords, out: AnyArray) -> None:
         """Unpack numbers; see `Field.fill`."""
-        kind = kind_of(self.dtype)
+        feature_type = feature_type_of(self.dtype)
         if self.is_varying:
-            packed = self._values(single_value, records, kind, bytes)  # TFDS reads a missing feature as empty
+            packed = self._values(single_value, records, feature_type, bytes)  # TFDS reads a missing feature as empty
             for row, numbers in enumerate(varying_numbers(packed, self.dtype)):
                 out[row] = _reshaped(numbers, self.shape)
         elif self.default is None:
-            _put(self._values(single_value, records, kind, _no_value), out)
+            _put(self._values(single_value, records, feature_type, _no_value), out)
         else:
-            for row, numbers in enumerate(self._values(_optional, records, kind, _no_value)):
+            for row, numbers in enumerate(self._values(_optional, records, feature_type, _no_value)):
                 if numbers is None:
                     out[row] = self.default
                 else:

@@ -22,7 +22,7 @@ _LONGEST: Final = 10  # bytes of the longest varint of 64 bits
 
 
 @cache
-def kind_of(dtype: np.dtype[Any]) -> int:
+def feature_type_of(dtype: np.dtype[Any]) -> int:
     """Return the type of feature as which TFDS stores numbers of this dtype."""
     return FLOATS if jnp.issubdtype(dtype, np.floating) else INTEGERS
 
@@ -76,7 +76,7 @@ def _unpacked(packed: Sequence[bytes], dtype: np.dtype[Any]) -> tuple[AnyArray, 
     """Return (all numbers of the rows, the end of each row in them). They fit ``dtype``, but may have another dtype yet."""
     stored = np.frombuffer(b"".join(packed), np.uint8)
     stops = np.cumsum(np.fromiter(map(len, packed), np.int64, len(packed)))
-    if kind_of(dtype) == INTEGERS:
+    if feature_type_of(dtype) == INTEGERS:
         return _integers(stored, stops, dtype)
     if (stops % 4).any():
         raise Unfit(f"floats of {stops[0]} bytes")

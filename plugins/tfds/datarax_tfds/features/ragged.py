@@ -8,7 +8,7 @@ import numpy as np
 
 from .fields import OBJECT, Field
 from .items import Item, object_array, sequence_array
-from .numbers import AnyArray, kind_of, numbers_of
+from .numbers import AnyArray, feature_type_of, numbers_of
 from .stored import (
     BYTES,
     INTEGERS,
@@ -50,7 +50,7 @@ class RaggedField(Field):
         """Return the values of all rows of a record. TFDS reads a missing feature as empty."""
         key = f"{self.key}/ragged_flat_values"
         if self.item is None and self.dtype != OBJECT:
-            numbers = numbers_of(_numbers(record, key, kind_of(self.dtype)), self.dtype)
+            numbers = numbers_of(_numbers(record, key, feature_type_of(self.dtype)), self.dtype)
             return _in_units(numbers, self.shape[self.levels :])
         try:
             values = all_values(record, key, BYTES)
@@ -83,9 +83,9 @@ class RaggedField(Field):
         return values  # type: ignore[no-any-return]  # a list: there is at least one inner level
 
 
-def _numbers(record: Features, key: str, kind: int) -> bytes:
+def _numbers(record: Features, key: str, feature_type: int) -> bytes:
     try:
-        return single_value(record, key, kind)
+        return single_value(record, key, feature_type)
     except Missing:
         return b""
 

@@ -19,8 +19,8 @@ Features: TypeAlias = Mapping[str, bytes]
 BYTES, FLOATS, INTEGERS = 0x0A, 0x12, 0x1A
 """Types of features: the protobuf tag of the list that a feature holds."""
 
-_WORDS: Final = {BYTES: "bytes", FLOATS: "floats", INTEGERS: "integers"}
-_LISTS: Final = {BYTES: "bytes_list", FLOATS: "float_list", INTEGERS: "int64_list"}
+_TYPE_NAMES: Final = {BYTES: "bytes", FLOATS: "floats", INTEGERS: "integers"}
+_LIST_FIELDS: Final = {BYTES: "bytes_list", FLOATS: "float_list", INTEGERS: "int64_list"}
 _NO_HEADER: Final = b"\xff"
 _HEADERS: Final = 1 << 14  # kept headers, one per length: compressed images of one size have thousands of lengths
 
@@ -78,33 +78,33 @@ class ParsedRecords(NamedTuple):
         return self._replace(stored=self.stored[row : row + 1], features=self.features[row : row + 1])
 
 
-def single_value(record: Features, key: str, kind: int) -> bytes:
+def single_value(record: Features, key: str, feature_type: int) -> bytes:
     """Return the one value of a bytes feature, or all numbers of another: floats of 4 bytes each, integers as varints.
 
     Raises:
         Missing: The record does not have the feature.
-        Unfit: The feature is not of the type ``kind``, or is of ``BYTES`` and has not exactly one value.
+        Unfit: The feature is not of the type ``feature_type``, or is of ``BYTES`` and has not exactly one value.
     """
     stored = record[key]
-    header = _header(kind, len(stored))
+    header = _header(feature_type, len(stored))
     if stored.startswith(header):
         return stored[len(header) :]
-    values = all_values(record, key, kind)
-    if kind == BYTES:
+    values = all_values(record, key, feature_type)
+    if feature_type == BYTES:
         if len(values) != 1:
             raise Unfit(counted(len(values), "value"))
         return values[0]
-    if any(len(piece) % 4 if kind == FLOATS else piece[-1:] > b"\x7f" for piece in values):
-        raise Unfit(f"{_WORDS[kind]} in pieces that end within one")
+    if any(len(piece) % 4 if feature_type == FLOATS else piece[-1:] > b"\x7f" for piece in values):
+        raise Unfit(f"{_TYPE_NAMES[feature_type]} in pieces that end within one")
     return b"".join(values)
 
 
-def all_values(record: Features, key: str, kind: int) -> list[bytes]:
+def all_values(record: Features, key: str, feature_type: int) -> list[bytes]:
     """Return all values of a bytes feature, or the packed numbers of another in pieces.
 
     Raises:
         Missing: The record does not have the feature.
-        Unfit: The feature is not of the type ``kind``.
+        Unfit: The feature is not of the type ``feature_type``.
     """
     stored = record[key]
     try:
@@ -114,21 +114,21 @@ def all_values(record: Features, key: str, kind: int) -> list[bytes]:
     found = feature.WhichOneof("kind")
     if found is None:
         raise Unfit(f"{len(stored)} bytes that are no feature") if stored else Missing
-    if found != _LISTS[kind]:
-        raise Unfit(next(word for tag, word in _WORDS.items() if _LISTS[tag] == found))
+    if found != _LIST_FIELDS[feature_type]:
+        raise Unfit(next(word for tag, word in _TYPE_NAMES.items() if _LIST_FIELDS[tag] == found))
     values = getattr(feature, found)
-    return list(values.value) if kind == BYTES else _pieces(values, kind)
+    return list(values.value) if feature_type == BYTES else _pieces(values, feature_type)
 
 
 @lru_cache(maxsize=_HEADERS)
-def _header(kind: int, length: int) -> bytes:
+def _header(feature_type: int, length: int) -> bytes:
     """Return the bytes in front of the value of a feature of this length, if it is written in the common form."""
     for outer in range(1, 6):
         of_list = length - 1 - outer
         for inner in range(1, 6):
             of_value = of_list - 1 - inner
             if of_value >= 0 and (len(_varint(of_list)), len(_varint(of_value))) == (outer, inner):
-                return bytes([kind]) + _varint(of_list) + bytes([BYTES]) + _varint(of_value)
+                return bytes([feature_type]) + _varint(of_list) + bytes([BYTES]) + _varint(of_value)
     return _NO_HEADER
 
 
@@ -157,16 +157,16 @@ def require_example(record: bytes | memoryview) -> None:
         raise Unfit("no value, in a record that is damaged,") from None
 
 
-def _pieces(numbers: Any, kind: int) -> list[bytes]:
+def _pieces(numbers: Any, feature_type: int) -> list[bytes]:
     """Return packed numbers that are stored in several pieces, or not packed: legal forms that this module's schema misses."""
     packed: list[bytes] = list(numbers.value)
     if type(numbers)(value=packed).ByteSize() == numbers.ByteSize():
         return packed
     if packed:
-        raise Unfit(f"{_WORDS[kind]} of which some are packed and some are not, in an order that is lost")
+        raise Unfit(f"{_TYPE_NAMES[feature_type]} of which some are packed and some are not, in an order that is lost")
     from tensorflow_datasets.proto import tf_feature_pb2  # noqa: PLC0415 - the plugin's import does not load TFDS
 
-    usual = tf_feature_pb2.FloatList if kind == FLOATS else tf_feature_pb2.Int64List
+    usual = tf_feature_pb2.FloatList if feature_type == FLOATS else tf_feature_pb2.Int64List
     again = type(numbers).FromString(usual.FromString(numbers.SerializeToString()).SerializeToString())
     return list(again.value)
 
@@ -187,8 +187,10 @@ def _message_classes() -> tuple[Any, Any]:
     file.message_type.add(name="Values").field.add(name="value", number=1, label=many, type=field.TYPE_BYTES)
     feature = file.message_type.add(name="Feature")
     feature.oneof_decl.add(name="kind")
-    for number, kind in enumerate(_LISTS.values(), start=1):
-        feature.field.add(name=kind, number=number, label=one, type=message, type_name=".datarax.Values", oneof_index=0)
+    for number, list_field in enumerate(_LIST_FIELDS.values(), start=1):
+        feature.field.add(
+            name=list_field, number=number, label=one, type=message, type_name=".datarax.Values", oneof_index=0
+        )
     features = file.message_type.add(name="Features")
     entry = features.nested_type.add(name="FeatureEntry")
     entry.options.map_entry = True

@@ -10,7 +10,7 @@ from datarax_core.errors import RecordError
 from datarax_tfds.splits import FileFormat, FilePart
 
 from .array_record import ArrayRecordFiles
-from .table import UnreadableError, fingerprint_of, table_of
+from .table import OldFileTable, UnreadableError, fingerprint_of, table_of
 from .tfrecord import TFRecordFiles
 
 
@@ -35,6 +35,12 @@ class RecordFiles:
         used = [part for part in parts if part.num_records]
         self._table = table_of(used)
         self._files = (TFRecordFiles if file_format == "tfrecord" else ArrayRecordFiles)(self._table, used)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state["_table"], OldFileTable):
+            self.__init__(state["_table"].parts, state["_format"], state["_title"])  # type: ignore[misc]  # a new one
+        else:
+            vars(self).update(state)
 
     @property
     def num_records(self) -> int:

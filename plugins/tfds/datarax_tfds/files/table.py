@@ -53,3 +53,22 @@ class UnreadableError(Exception):
     def __init__(self, record: int, reason: str) -> None:
         super().__init__(reason)
         self.record, self.reason = record, reason
+
+
+class OldFileTable:
+    """A file table in a pickle of version 0.1.0; `RecordFiles` makes its table anew from the parts."""
+
+    parts: tuple[FilePart, ...]
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        self.parts = state[0]
+
+
+class OldFiles:
+    """Readers of files in a pickle of version 0.1.0, which are made anew; nothing is kept."""
+
+    def __init__(self, *args: Any) -> None:
+        """Accept all that a pickle holds."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep nothing."""

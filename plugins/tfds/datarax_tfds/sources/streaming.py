@@ -21,7 +21,8 @@ class TFDSStreamingSource(TFDSSourceBase):
 
     If the format of the files has random access, this is an indexed source: it reads records by index, shuffles all of them,
     shards them, and resumes in O(1), without TensorFlow. On the ``tf.data`` backend it is a stream, and resumes exactly too.
-    `access` tells which of the two it is. Both are instances of subclasses of this class; users cannot derive from it.
+    The property `access` says which of the two a source is. Both are instances of subclasses of this class, from which users
+    cannot derive.
 
     Args:
         config: Settings.
@@ -94,6 +95,15 @@ class TFDSStreamingSource(TFDSSourceBase):
         super().__init__(config, rngs=own_streams(config, rngs), name=name)
         self.set_random_order(config.shuffle)
         self._begin()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for old in vars(self).keys() & {
+            "_loop",
+            "_reads",
+        }:  # host state by the names that pickles of version 0.1.0 have
+            delattr(self, old)
+            self._begin()
 
     def _begin(self) -> None:
         """Make the host state that reads the files."""

@@ -221,8 +221,8 @@ def tensorflow() -> Any:
     import tensorflow as tf  # noqa: PLC0415 - takes seconds; only this backend needs it
 
     if is_ours:
-        for kind in ("GPU", "TPU"):
-            tf.config.set_visible_devices([], kind)
+        for device_type in ("GPU", "TPU"):
+            tf.config.set_visible_devices([], device_type)
     return tf
 
 
