@@ -1,4 +1,4 @@
-"""Records held as columns: the caller's arrays on the host, placed on a device once if compiled code needs them there."""
+"""Records as columns: arrays of the caller on the host, copied to a device once if compiled code reads them there."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,52 +17,16 @@ from datarax_core.records.narrowing import aligned_empty, narrow_field
 from datarax_core.records.spec import Batch, ElementSpec, named_fields, nested_fields
 from datarax_core.records.stacking import ValuePath, array_of
 
-
-class RecordCache:
-    """Whole columns, filled as records are first asked for.
-
-    Memory: the records that were touched, up to all of them (pages of a column that nobody touched cost nothing).
-    """
-
-    def __init__(self, length: int, spec: ElementSpec) -> None:
-        self._columns = jax.tree.map(lambda leaf: np.empty((length, *leaf.shape), leaf.dtype), spec)
-        self._present = np.zeros(length, np.bool_)
-
-    def fetch(self, indices: np.ndarray, read: Callable[[np.ndarray], Batch]) -> Batch:
-        """The records at ``indices``; those not kept yet are read first, each of them once."""
-        missing = self.missing(indices)
-        if missing.size:
-            self.keep(missing, read(missing))
-        return self.take(indices)
-
-    def missing(self, indices: np.ndarray) -> np.ndarray:
-        """Those of ``indices`` that are not kept yet, each of them once."""
-        return np.unique(indices[~self._present[indices]])
-
-    def keep(self, indices: np.ndarray, batch: Batch) -> None:
-        """Keep the records at ``indices``, which are the rows of ``batch``."""
-        jax.tree.map(lambda column, rows: _put(column, indices, rows), self._columns, batch)
-        self._present[indices] = True
-
-    def take(self, indices: np.ndarray) -> Batch:
-        """The records at ``indices``, all of which are kept."""
-        return jax.tree.map(lambda column: column[indices], self._columns)
-
-
-def _put(column: np.ndarray, indices: np.ndarray, rows: Any) -> None:
-    column[indices] = np.asarray(rows)
-
-
 Form: TypeAlias = Literal["dict", "nested", "tuple", "array"]
-"""How the columns make up a batch: by name, by dotted name in dicts of dicts, by place, or one that is the batch itself."""
+"""The structure of a batch: a dict of columns, dicts of dicts by dotted names, a tuple, or a single array."""
 
 
 class Columns:
     """The columns of a data set, all of one length.
 
-    Compared by identity, and outside of every module's graph: neither ``nnx.jit`` nor a checkpoint sees the data. Nothing
-    is copied on the host; `placed` makes the one copy on the device, once for all who use these columns (and none where
-    the device can use the host's memory, as a CPU does if the array is aligned to 64 bytes).
+    Columns are compared by identity and stay outside of the graph of a module: neither ``nnx.jit`` nor a checkpoint sees the
+    data. Nothing is copied on the host. `placed` makes one copy on the device, which all users of these columns share. It
+    copies nothing if the device can use the host's memory, as a CPU can if the array is aligned to 64 bytes.
     """
 
     def __init__(self, form: Form, columns: Mapping[str, Any]) -> None:
@@ -80,10 +44,10 @@ class Columns:
 
     @classmethod
     def of_tree(cls, tree: Mapping[str, Any]) -> "Columns":
-        """Those of a dict of arrays of one length, or of dicts of such, whose names hold no dots; nothing is copied.
+        """Return columns of a dict, nested or not, of arrays of one length; nothing is copied.
 
         Raises:
-            ValueError: A name holds a dot, by which the names of nested columns are joined.
+            ValueError: A name of nested columns contains a dot; dots join the names of nested columns.
         """
         fields = named_fields(tree)
         if not any(isinstance(value, Mapping) for value in tree.values()):
@@ -95,7 +59,7 @@ class Columns:
         return cls("nested", fields)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(Columns(self.form, self.columns))  # a pickle carries the data once; what is placed is placed again
+        return vars(Columns(self.form, self.columns))  # without the copies on devices, which are made again
 
     @functools.cached_property
     def _on_host(self) -> dict[str, np.ndarray]:
@@ -103,40 +67,41 @@ class Columns:
 
     @property
     def on_device(self) -> tuple[str, ...]:
-        """Names of the columns that a device can hold; the others ride beside."""
+        """Names of the columns that a device can hold; the other columns are host fields."""
         return tuple(name for name, column in self.columns.items() if fits_device(column.dtype))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all columns, as they are stored."""
+        """Bytes of all columns as stored."""
         return sum(column.nbytes for column in self.columns.values())
 
     def spec(self) -> ElementSpec:
-        """The element spec, with the dtypes as stored."""
+        """Return the element spec, with the dtypes as stored."""
         return self.arranged({n: jax.ShapeDtypeStruct(c.shape[1:], c.dtype) for n, c in self.columns.items()})
 
     def rows(self, indices: Any) -> Batch:
-        """The records at concrete ``indices`` as new NumPy arrays, or the one at an index as read-only views."""
+        """Return the records at concrete ``indices`` as new NumPy arrays, or the record at one index as read-only views."""
         return self.arranged({name: _taken(column, indices) for name, column in self._on_host.items()})
 
     def host_fields(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The columns that no device can hold, by the names of the columns, at concrete ``indices``."""
+        """Return the host fields, by name of the column, at concrete ``indices``."""
         held = set(self.on_device)
         return {name: column[indices] for name, column in self._on_host.items() if name not in held}
 
     def arranged(self, fields: Mapping[str, Any]) -> Any:
-        """One value a column, or only those given by name, as a batch has them: by name, by place, or the one by itself."""
+        """Return values of columns, given by name, in the structure of a batch; columns without a value are left out."""
         return _arranged(self.form, {name: fields[name] for name in self.columns if name in fields})
 
     def placed(
         self, sharding: jax.sharding.Sharding | None = None, *, origin: str = ""
     ) -> tuple["ColumnGather", tuple[Any, ...]]:
-        """(function of arrays and indices, arrays on the device): what a compiled program takes as its arguments.
+        """Return (function of arrays and indices, arrays on the device), with which a compiled program reads records.
 
-        ``sharding`` puts a copy on every device that it names, in place of the default one.
+        ``sharding`` puts a copy on each of its devices instead of the default device.
 
         Raises:
             NarrowingError: A 64-bit value does not fit 32 bits; names field, record and ``origin``, the source's title.
+            ValueError: There are more records than a device addresses.
         """
         names = self.on_device
         if sharding not in self._placed:
@@ -154,12 +119,12 @@ class Columns:
         return ColumnGather(self.form, names, by_reference), self._placed[sharding]
 
     def traced_rows(self, indices: jax.Array, origin: str = "") -> Batch:
-        """The records at traced ``indices``, in anybody's trace.
+        """Return the records at traced ``indices``, in a trace of a user's own.
 
-        A closed-over array would be written into the program as a constant (minutes to compile, a second copy in memory), and
-        one that is passed through ``nnx.jit`` in a variable is copied at every call. A ``jax.Ref`` is neither: programs
-        reach it by reference. Reading through it costs compiled loops a fifth of their speed, so columns become
-        references when a foreign trace first asks.
+        A program would hold an array of its closure as a constant (minutes to compile, a second copy in memory), and
+        ``nnx.jit`` copies an array in a variable at every call. Neither happens to a ``jax.Ref``, which programs access by
+        reference. Access through a ``jax.Ref`` costs compiled loops a fifth of their speed, so columns become references only
+        when a user's trace first reads them.
         """
         gather, arrays = self.placed(origin=origin)
         if not self._are_references:
@@ -171,14 +136,14 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class ColumnGather:
-    """Rows of placed columns, inside a compiled program. Hashable: programs over like columns are one program."""
+    """Reads rows of placed columns in a compiled program. Hashable, so that programs over similar columns are compiled once."""
 
     form: Form
     names: tuple[str, ...]
     by_reference: bool
 
     def __call__(self, arrays: tuple[Any, ...], indices: jax.Array) -> Batch:
-        """The batch of the records at ``indices``, all of which must be in range."""
+        """Return the batch of the records at ``indices``, all of which must be in range."""
         take: Callable[[Any], jax.Array] = (
             functools.partial(read_rows, indices=indices)
             if self.by_reference
@@ -187,18 +152,18 @@ class ColumnGather:
         return _arranged(self.form, dict(zip(self.names, map(take, arrays), strict=True)))
 
     def whole(self, arrays: tuple[Any, ...]) -> Batch:
-        """The placed columns themselves, arranged as a batch of all records."""
+        """Return the placed columns as one batch of all records."""
         read = [array[...] for array in arrays] if self.by_reference else arrays
         return _arranged(self.form, dict(zip(self.names, read, strict=True)))
 
 
 def columns_of(data: Any, title: str) -> Columns:
-    """Columns of a dict of arrays (not copied), or of a sequence of elements (stacked).
+    """Return columns of a dict of arrays (not copied) or of a sequence of elements (stacked).
 
     Raises:
-        TypeError: ``data`` is a string, an iterator, a nested dict, or nothing that holds records.
-        ValueError: Columns are scalars or differ in length; names each with its length.
-        SpecError: Elements differ from the first one, or have dtypes that no one dtype holds; names the element.
+        TypeError: ``data`` is a string, an iterator, a nested dict, or another object that holds no records.
+        ValueError: Columns are scalars or differ in length; names each column with its length.
+        SpecError: Elements differ from the first one, or no dtype holds all values of a field; names the element.
     """
     if isinstance(data, Mapping):
         return _from_mapping(data, title)
@@ -314,23 +279,23 @@ def _path_of(path: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 def _taken(column: np.ndarray, indices: Any) -> np.ndarray:
-    """The rows at ``indices``, which are in range, in memory that a device can take over; a view for a single index."""
+    """Return the rows at ``indices``, all in range, in memory that a device can use without a copy; for one index a view."""
     if np.ndim(indices) != 1 or column.dtype.hasobject:
         taken: np.ndarray = column[indices]
         return taken
-    # mode: "raise" would fill a buffer first, and copy it
+    # mode="raise" would take the rows into a buffer first, and copy the buffer
     return np.take(
         column, indices, axis=0, out=aligned_empty((len(indices), *column.shape[1:]), column.dtype), mode="clip"
     )
 
 
 def _whole(column: Any) -> Any:
-    """The column as an array: one that is put together when it is asked for is asked now, and not kept."""
+    """Return the column as an array; a column such as a mapped table becomes an array only here, which is not kept."""
     return column if isinstance(column, np.ndarray | jax.Array) else np.asarray(column)
 
 
 def _read_only(column: Any) -> np.ndarray:
-    """A view through which nobody changes the caller's array: records served one at a time are views of it in turn."""
+    """Return a read-only view of the caller's array, so that records served as views of it cannot change it."""
     view = np.asarray(column).view()
     view.flags.writeable = False
     return view
@@ -338,3 +303,38 @@ def _read_only(column: Any) -> np.ndarray:
 
 def _place(array: Any, sharding: jax.sharding.Sharding | None) -> Any:
     return array if sharding is None and isinstance(array, jax.Array) else put(array, sharding)
+
+
+class RecordCache:
+    """Columns of all records of a source, filled as the records are first read.
+
+    Memory: that of the records that were read, at most of all (the operating system allocates pages when they are written).
+    """
+
+    def __init__(self, length: int, spec: ElementSpec) -> None:
+        self._columns = jax.tree.map(lambda leaf: np.empty((length, *leaf.shape), leaf.dtype), spec)
+        self._present = np.zeros(length, np.bool_)
+
+    def fetch(self, indices: np.ndarray, read: Callable[[np.ndarray], Batch]) -> Batch:
+        """Return the records at ``indices``; records that are not kept yet are read first, each once."""
+        missing = self.missing(indices)
+        if missing.size:
+            self.keep(missing, read(missing))
+        return self.take(indices)
+
+    def missing(self, indices: np.ndarray) -> np.ndarray:
+        """Return the sorted ``indices`` of records that are not kept yet, each once."""
+        return np.unique(indices[~self._present[indices]])
+
+    def keep(self, indices: np.ndarray, batch: Batch) -> None:
+        """Keep the rows of ``batch``, which are the records at ``indices``."""
+        jax.tree.map(lambda column, rows: _put(column, indices, rows), self._columns, batch)
+        self._present[indices] = True
+
+    def take(self, indices: np.ndarray) -> Batch:
+        """Return the records at ``indices``, all of which must be kept."""
+        return jax.tree.map(lambda column: column[indices], self._columns)
+
+
+def _put(column: np.ndarray, indices: np.ndarray, rows: Any) -> None:
+    column[indices] = np.asarray(rows)

@@ -1,4 +1,4 @@
-"""Sources that hold all their records as arrays."""
+"""Base class of sources that hold all their records as arrays."""
 
 import functools
 import zlib
@@ -30,18 +30,18 @@ class EagerSourceBase(DataSourceModule):
     """A source over columns: random access at the speed of a gather, on the device or on the host.
 
     Args:
-        config: Its settings.
+        config: The settings.
         columns: The records.
-        order: Which of them are served, in the sense of shards; all if None.
-        shuffle: Whether they are served shuffled; needs a stochastic config.
-        placement: ``"device"``: placed there once, gathered by compiled code. ``"host"``: gathered by NumPy, each batch
-            transferred. ``"auto"``: the device if they fit (half of an accelerator's memory, a quarter of a CPU's), else
-            the host.
+        order: The order and shard that is served; None serves all records.
+        shuffle: Whether the records are served shuffled; needs a stochastic config.
+        placement: ``"device"``: records are copied to the device once, and gathered by compiled code. ``"host"``: records are
+            gathered by NumPy, and each batch is transferred. ``"auto"``: the device if the records fit there (half of an
+            accelerator's memory, a quarter of a CPU's), else the host.
         rngs: Random streams.
-        name: What errors call it.
+        name: Name of the source in errors.
 
     Raises:
-        TypeError: ``columns`` or ``order`` is of another kind.
+        TypeError: ``columns`` are no `Columns`, or ``order`` is no `Order`.
         ValueError: ``placement`` is none of the three, or there is no random stream to shuffle with.
     """
 
@@ -88,7 +88,7 @@ class EagerSourceBase(DataSourceModule):
 
     @property
     def access(self) -> Access:
-        """``"device"`` or ``"host"``, as ``placement`` says or, for ``"auto"``, as the memory allows."""
+        """``"device"`` or ``"host"``: the `placement`, which for ``"auto"`` depends on `fits_device_memory`."""
         if self.placement == "auto":
             return "device" if fits_device_memory(self._columns.nbytes) else "host"
         return self.placement
@@ -97,12 +97,16 @@ class EagerSourceBase(DataSourceModule):
         return self._columns.length
 
     def order(self) -> Order:
-        """The positions this source serves, as arithmetic."""
+        """Return the order of the positions that this source serves.
+
+        Raises:
+            ValueError: There are no records.
+        """
         self._require_records()
         return self._order or Order(self.length)
 
     def element_spec(self) -> ElementSpec:
-        """One record, with the dtypes as stored.
+        """Return the spec of one record, with the dtypes as stored.
 
         Raises:
             ValueError: There are no records.
@@ -111,13 +115,13 @@ class EagerSourceBase(DataSourceModule):
         return self._columns.spec()
 
     def get_records(self, indices: Any) -> Batch:
-        """The records at ``indices``: JAX arrays from the device, or NumPy arrays (copies) from the host.
+        """Return the records at ``indices``: JAX arrays from the device, or NumPy arrays (copies) from the host.
 
         Raises:
             TypeError: Concrete indices are no integer array (k,).
-            IndexError: One of them is out of range.
+            IndexError: An index is out of range.
             NarrowingError: On the device, a 64-bit value does not fit 32 bits.
-            SpecError: The indices are traced, and there are fields that no device has; names them.
+            SpecError: The indices are traced, and records have host fields; names these fields.
         """
         self._require_records()
         if isinstance(indices, jax.core.Tracer):
@@ -133,45 +137,51 @@ class EagerSourceBase(DataSourceModule):
         return self._columns.arranged(_gathered(replace(gather, form="dict"), arrays, indices) | host_fields)
 
     def fetch(self, indices: Any) -> Batch:
-        """`get_records`: there is nothing to keep that is not in memory already."""
+        """Return `get_records`; no cache is needed, since all records are in memory."""
         return self.get_records(indices)
 
     def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:
-        """See `DataSourceModule.fetch_traced`; over a mesh the host reads, since a trace cannot close over its arrays."""
+        """Return the records at traced ``indices``, with device dtypes; host fields are refused by name.
+
+        Over a mesh the host reads the records, since a trace cannot close over arrays on other devices.
+        """
         if not over_mesh:
             return super().fetch_traced(indices)
         self.require_no_host_fields()
         return self.fetch_by_callback(indices)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
-        """The records at ``indices`` by NumPy, whatever the placement."""
+        """Return the records at ``indices`` as NumPy arrays, whatever the placement."""
         return self._columns.rows(indices)
 
     def verify_records(self, indices: np.ndarray) -> Verified:
-        """See `DataSourceModule.verify_records`: by NumPy, so that records in mapped files are really read."""
+        """Return which of the records at ``indices`` cannot be read; NumPy reads them, mapped files included."""
         return verified(self.fetch_on_host, np.asarray(indices), self.title)
 
     def compiled_records(self, sharding: jax.sharding.Sharding | None = None) -> tuple[ColumnGather, tuple[Any, ...]]:
-        """The gather and the placed columns; see `DataSourceModule.compiled_records`."""
+        """Return (gather, placed columns) with which a compiled step reads the records."""
         return self._columns.placed(sharding, origin=self.title)
 
     def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The text and object columns at ``indices``."""
+        """Return the text and object columns at ``indices``."""
         host_fields = self._columns.host_fields(indices)
         return self._columns.arranged(host_fields) if self._columns.form == "nested" else host_fields
 
     def get_elements(self, indices: np.ndarray) -> list[Any]:
-        """The records, each by itself, as NumPy values: read-only views of the columns, whatever the placement."""
+        """Return the records one by one as NumPy values: read-only views of the columns, whatever the placement."""
         return [self._columns.rows(index) for index in indices]
 
     def get_batch(self, batch_size: int, key: Any = None) -> Batch:
-        """The next batch of this source's own order; with ``key``, statelessly the first batch of the order it selects."""
+        """Return the next batch of this source's own order; with ``key``, the first batch of the order that ``key`` selects.
+
+        With ``key`` the call is stateless: the position stays.
+        """
         if key is not None:
             return self.get_batch_at(0, batch_size, key)
         return super().get_batch(batch_size)
 
     def get_dataset_info(self) -> dict[str, Any]:
-        """Name, number of records, bytes and element spec."""
+        """Return name, number of records, bytes and element spec."""
         return {
             "name": self.name or type(self).__name__,
             "num_records": self.length,
@@ -180,13 +190,13 @@ class EagerSourceBase(DataSourceModule):
         }
 
     def collect_to_array(self, sharding: jax.sharding.Sharding | None = None) -> Batch:
-        """All records, in the order of their index, on the device: for training that is staged there.
+        """Return all records on the device, in the order of their index, for training that is staged there.
 
-        Cost: the columns once on the device; where they are placed already and ``sharding`` is None, nothing.
+        Cost: one copy of the columns to the device; none if they are there already and ``sharding`` is None.
 
         Raises:
             ValueError: There are no records.
-            SpecError: There are fields that no device has; names them.
+            SpecError: Records have host fields; names them.
             TypeError: ``sharding`` is no sharding.
         """
         self._require_records()
@@ -200,17 +210,15 @@ class EagerSourceBase(DataSourceModule):
     def copy(
         self, *, config: DataraxModuleConfig | None = None, rngs: nnx.Rngs | None = None, name: str | None = None
     ) -> Self:
-        """See `DataSourceModule.copy`; the shard, the placement and whether it is shuffled are those of this source."""
+        """Return a copy as `DataSourceModule.copy` does, with the same shard and placement, shuffled if this source is."""
         twin = super().copy(config=config, rngs=rngs, name=name)
-        if (
-            type(self).__init__ is EagerSourceBase.__init__
-        ):  # a subclass with a constructor of its own passes them there
+        if type(self).__init__ is EagerSourceBase.__init__:  # the constructor of a subclass sets these from its config
             twin._order, twin.placement = self._order, self.placement  # noqa: SLF001 - of this class
             twin.is_random_order = self.is_random_order and twin.order_key is not None
         return twin
 
     def fingerprint(self) -> dict[str, Any]:
-        """That of every source, with the shard and a digest of sixteen records spread over the data set."""
+        """Return the fingerprint of every source, with the shard and a digest of sixteen records from all over the data set."""
         order = self.order()
         rows = self._columns.rows(np.linspace(0, self.length - 1, _SAMPLED_RECORDS).astype(np.int64))
         return {
@@ -220,7 +228,7 @@ class EagerSourceBase(DataSourceModule):
         }
 
     def constructor_data(self) -> tuple[Any, ...]:
-        """The columns."""
+        """Return the columns."""
         return (self._columns,)
 
     def _require_records(self) -> None:

@@ -1,4 +1,4 @@
-"""Reading one epoch of a stream forward: records or batches as its author has them, in pieces as they are wanted."""
+"""The position of a stream, and the reader of one of its epochs, which returns as many records as are asked for."""
 
 import operator
 from collections.abc import Callable, Iterator
@@ -16,12 +16,17 @@ from datarax_core.records.stacking import ValuePath, array_of
 
 @dataclass(frozen=True, slots=True)
 class StreamPlace:
-    """Where a stream stands. ``run_epoch`` is the epoch of the loop under way, ``has_ended`` that its epoch had no more."""
+    """The position of a stream."""
 
     epoch: int = 0
     index: int = 0
+    """Index of the next record within the epoch."""
+
     run_epoch: int = 0
+    """The epoch of the loop under way."""
+
     has_ended: bool = False
+    """Whether the epoch had no more records at the last read."""
 
     @property
     def run_is_over(self) -> bool:
@@ -29,19 +34,19 @@ class StreamPlace:
         return self.has_ended or self.epoch != self.run_epoch
 
     def behind(self, rows: int, length: int | None) -> "StreamPlace":
-        """The place after ``rows`` more records; 0 of them mean that there are no more."""
+        """Return the place after ``rows`` more records; with 0 rows, the end of the epoch."""
         if self.index + rows == length:
             return replace(self, epoch=self.epoch + 1, index=0)
         return replace(self, index=self.index + rows, has_ended=not rows)
 
     def next_run(self) -> "StreamPlace":
-        """The start of the next epoch that nothing was served of."""
+        """Return the start of the next epoch of which no record was served."""
         epoch = self.epoch + (self.index > 0 or self.has_ended)
         return replace(self, epoch=epoch, index=0, run_epoch=epoch, has_ended=False)
 
     @classmethod
     def from_state(cls, state: dict[str, Any], length: int | None) -> "StreamPlace | None":
-        """The place that a state notes; None if there is no such place."""
+        """Return the place in a saved state; None if a stream with this ``length`` has no such place."""
         try:
             epoch, index, run_epoch = (operator.index(state[name]) for name in ("epoch", "index", "run_epoch"))
         except TypeError:
@@ -57,30 +62,30 @@ class StreamPlace:
         return cls(epoch, index, run_epoch, bool(has_ended)) if is_within and 0 <= run_epoch <= epoch else None
 
 
-class EpochReading:
-    """An epoch that is being read: what gives its next records, and those that were given and not taken yet."""
+class EpochReader:
+    """Reads the records of one epoch forward, and holds records that were read and not taken yet."""
 
     def __init__(
-        self, pull: Callable[[int], Batch | None], source: Iterator[Any], place: StreamPlace, words: Any
+        self, pull: Callable[[int], Batch | None], iterator: Iterator[Any], place: StreamPlace, key_data: Any
     ) -> None:
         self._pull = pull
-        self._source = source
-        self._epoch, self._index, self._words = place.epoch, place.index, words
+        self._iterator = iterator
+        self._epoch, self._index, self._key_data = place.epoch, place.index, key_data
         self._held: Batch = None
         self._taken = self._rows = 0
 
     @classmethod
     def of_records(
-        cls, records: Iterator[Any], place: StreamPlace, words: Any, spec: ElementSpec, title: str
-    ) -> "EpochReading":
-        """One that stacks records as they are wanted."""
-        return cls(_Stacker(iter(records), place.index, spec, title), records, place, words)
+        cls, records: Iterator[Any], place: StreamPlace, key_data: Any, spec: ElementSpec, title: str
+    ) -> "EpochReader":
+        """Return a reader that stacks single records to batches."""
+        return cls(_Stacker(iter(records), place.index, spec, title), records, place, key_data)
 
     @classmethod
     def of_batches(
-        cls, batches: Iterator[Batch], place: StreamPlace, words: Any, spec: ElementSpec, title: str
-    ) -> "EpochReading":
-        """One that cuts batches as they are wanted."""
+        cls, batches: Iterator[Batch], place: StreamPlace, key_data: Any, spec: ElementSpec, title: str
+    ) -> "EpochReader":
+        """Return a reader that cuts batches of any size."""
         iterator = iter(batches)
 
         def pull(_: int) -> Batch | None:
@@ -89,14 +94,17 @@ class EpochReading:
                 check_batch(batch, spec, _num_rows(batch), origin=title)
             return batch
 
-        return cls(pull, batches, place, words)
+        return cls(pull, batches, place, key_data)
 
-    def stands_at(self, place: StreamPlace, words: Any) -> bool:
-        """Whether the record at ``place``, in the order of the key ``words``, comes next."""
-        return (self._epoch, self._index) == (place.epoch, place.index) and self._words is words
+    def stands_at(self, place: StreamPlace, key_data: Any) -> bool:
+        """Return whether the next record is that at ``place``, in the order that ``key_data`` selects."""
+        return (self._epoch, self._index) == (place.epoch, place.index) and self._key_data is key_data
 
     def take(self, wanted: int, *, at_once: int) -> tuple[Batch, int]:
-        """(the next records, up to ``wanted``, how many); 0 if there are no more. ``at_once`` are read if none are held."""
+        """Return (batch of up to ``wanted`` next records, number of its rows); 0 rows if the epoch has no more records.
+
+        If no records are held, ``at_once`` records are read first.
+        """
         while self._taken == self._rows:
             self._held = self._pull(at_once)
             if self._held is None:
@@ -110,14 +118,14 @@ class EpochReading:
         return jax.tree.map(lambda column: column[start : start + rows], self._held), rows
 
     def close(self) -> None:
-        """Close the author's generator, so that it lets go of its files now."""
-        close = getattr(self._source, "close", None)
+        """Close the author's generator, which then closes its files."""
+        close = getattr(self._iterator, "close", None)
         if close is not None:
             close()
 
 
 class _Stacker:
-    """Batches of the records that come next."""
+    """Returns batches of the next records of an iterator."""
 
     def __init__(self, records: Iterator[Any], index: int, spec: ElementSpec, title: str) -> None:
         self._records = records
@@ -153,7 +161,7 @@ class _Stacker:
 
 
 def _as_declared(column: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """Text of one batch is as long as its longest: the same as the spec has it, where that changes nothing."""
+    """Return text in the dtype of the spec if it fits: stacked text is only as long as the longest value of the batch."""
     is_text = column.dtype.kind in "US"
     fits = dtype.kind == column.dtype.kind and column.dtype.itemsize <= dtype.itemsize
     return column.astype(dtype) if is_text and (fits or dtype.kind == "O") else column
