@@ -1,4 +1,4 @@
-"""Checks of integers that callers pass: counts, seeds and record indices."""
+"""Checks of integers that callers pass: counts, positions, seeds and record indices."""
 
 import operator
 from typing import Any
@@ -6,16 +6,19 @@ from typing import Any
 import numpy as np
 
 
-def seed_number(seed: Any) -> int:
-    """The seed; JAX would take larger ones modulo 2**32, and with them the same stream for two seeds."""
-    number = whole_number("seed", seed, at_least=0)
-    if number >= 2**32:
-        raise ValueError(f"seed is less than 2**32, not {seed!r}; larger ones would give the stream of another seed")
-    return number
-
-
 def whole_number(field: str, value: Any, *, at_least: int, hint: str = "") -> int:
-    """The number; refused are smaller ones (``ValueError``), and what is no integer, also 4.0 and True (``TypeError``)."""
+    """Return ``value`` as a Python integer.
+
+    Args:
+        field: Name of the value in errors.
+        value: An integer of Python or NumPy.
+        at_least: The least value that is accepted.
+        hint: End of the error messages.
+
+    Raises:
+        TypeError: ``value`` is no integer; True and 4.0 are none.
+        ValueError: ``value`` is less than ``at_least``.
+    """
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{field} is an integer, not {value!r}{hint}")
     if value < at_least:
@@ -23,12 +26,42 @@ def whole_number(field: str, value: Any, *, at_least: int, hint: str = "") -> in
     return int(value)
 
 
-def record_numbers(indices: Any, length: int, title: str) -> np.ndarray:
-    """Concrete record indices as an int array (k,); none at all are an empty one.
+def seed_number(seed: Any) -> int:
+    """Return a seed as a Python integer from 0 to 2**32 - 1.
 
     Raises:
-        TypeError: They are no integers, or no array of one axis.
-        IndexError: One of them is no record of the ``length`` that ``title`` has.
+        TypeError: ``seed`` is no integer.
+        ValueError: ``seed`` is out of range. JAX would take it modulo 2**32, so that two seeds would give the same stream.
+    """
+    number = whole_number("seed", seed, at_least=0)
+    if number >= 2**32:
+        raise ValueError(f"seed is less than 2**32, not {seed!r}; larger ones would give the stream of another seed")
+    return number
+
+
+def as_integer(field: str, value: Any) -> int:
+    """Return an integer of Python, NumPy or JAX, of any sign, as a Python integer; ``field`` is its name in errors.
+
+    Raises:
+        TypeError: ``value`` is no integer.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{field} is an integer, not {value!r:.80}") from None
+
+
+def record_numbers(indices: Any, length: int, title: str) -> np.ndarray:
+    """Return concrete record indices as an integer array (k,), of int64 if there are none.
+
+    Args:
+        indices: Array or sequence of integers.
+        length: Number of records of the source.
+        title: Name of the source in errors.
+
+    Raises:
+        TypeError: ``indices`` are no integers, or have more or fewer axes than one.
+        IndexError: An index is out of range.
     """
     numbers = np.asarray(indices)
     if numbers.shape == (0,):
@@ -39,15 +72,3 @@ def record_numbers(indices: Any, length: int, title: str) -> np.ndarray:
         wrong = numbers[(numbers < 0) | (numbers >= length)][0]
         raise IndexError(f"record {wrong} is out of range: {title} has {length} records")
     return numbers
-
-
-def as_integer(field: str, value: Any) -> int:
-    """The integer that ``value`` is, of Python, NumPy or JAX.
-
-    Raises:
-        TypeError: It is none.
-    """
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{field} is an integer, not {value!r:.80}") from None

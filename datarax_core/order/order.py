@@ -1,6 +1,6 @@
-"""Which record stands at a position of an endless stream: epochs, shuffles and shards as integer arithmetic.
+"""From a position of an endless stream to a record index: epochs, shuffles and shards as integer arithmetic.
 
-O(1) a record in time and memory, with nothing to store and nothing to checkpoint; the same rule runs on NumPy and under
+O(1) a record in time and memory, with nothing to store and nothing to checkpoint. The same rule runs on NumPy and under
 ``jax.jit``, equal to the bit. The shuffle itself is in `permutation`.
 """
 
@@ -16,19 +16,29 @@ from .numbers import as_integer, whole_number
 from .permutation import BLOCK, DEVICE_LIMIT, SORTED_UP_TO, Integers, key_data, round_keys, shuffle, sorted_order
 
 ORDER_RULE: Final = 1
-"""Version of the arithmetic. It is part of every saved state: a new rule is a new order."""
+"""Version of the arithmetic, a part of every saved state: a state of another version belongs to another order."""
 
 HOST_LIMIT: Final = 2**63 - 1
+"""The most records of an order, and the last position in an epoch, that 64-bit arithmetic on the host can address."""
 
-_EPOCHS_SHARED: Final = 2
+_EPOCHS_CACHED: Final = 2  # round keys of more epochs at once are computed and not cached
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """The order of an endless stream over ``length`` records, epoch after epoch.
 
-    With ``num_shards`` > 1 it is the part of that order that shard ``shard`` serves: positions ``shard``, ``shard +
-    num_shards``, ... of each epoch, so that shards are disjoint and together complete.
+    With ``num_shards`` > 1 it is the order of shard ``shard``: positions ``shard``, ``shard + num_shards``, ... of each
+    epoch, so that shards are disjoint and together complete.
+
+    Args:
+        length: Number of records, 1 to 2**63 - 1.
+        shard: Number of the shard, from 0.
+        num_shards: Number of shards.
+
+    Raises:
+        TypeError: An argument is no integer.
+        ValueError: ``length`` or ``shard`` is out of range, or the shard is empty.
     """
 
     length: int
@@ -47,24 +57,25 @@ class Order:
 
     @property
     def epoch_length(self) -> int:
-        """Records in one epoch of this shard."""
+        """Number of records in one epoch of this shard."""
         return -(-(self.length - self.shard) // self.num_shards)
 
     def record_indices(self, start: int | jax.Array, size: int, key: jax.Array | np.ndarray | None = None) -> Integers:
-        """The records at positions ``start .. start + size``.
+        """Return the record indices at positions ``start`` to ``start + size``.
 
         Args:
-            start: First position, 0 or more. A Python integer may be any size as long as its epoch has 64 bits; a traced
-                one must stay under 2**31.
+            start: First position, 0 or more. A Python integer may be of any size whose epoch number has 64 bits; a traced
+                integer must stay under 2**31.
             size: How many positions.
-            key: PRNG key (typed, or its uint32 words) that selects the shuffle; None for records in sequence.
+            key: PRNG key, typed or as uint32 key data, that selects the shuffle; None for records in sequence.
 
         Returns:
             int64 (size,) NumPy array, or int32 (size,) JAX array if ``start`` or ``key`` is traced. O(size) time and memory.
 
         Raises:
             TypeError: ``start`` or ``size`` is no integer.
-            ValueError: ``start`` or ``size`` is negative, or a traced order is asked for more than 2**31 - 1 records.
+            ValueError: ``start`` or ``size`` is negative, or ``start`` or ``key`` is traced and there are more than 2**31 - 1
+                records.
         """
         size = whole_number("size", size, at_least=0)
         if isinstance(start, jax.core.Tracer):
@@ -83,7 +94,7 @@ class Order:
             # uint64: offset + size may pass 2**63
             rows = np.uint64(offset) + np.arange(size, dtype=np.uint64)
             return (rows % np.uint64(self.epoch_length)).astype(np.int64) * self.num_shards + self.shard
-        keys = _keys_of(np.asarray(key_data(key)), epoch, self._epochs_in(offset, size))
+        keys = _keys_of_epochs(np.asarray(key_data(key)), epoch, self._epochs_in(offset, size))
         if self.epoch_length > BLOCK:
             return self._epoch_by_epoch(offset, size, keys)
         passed, rows = np.divmod(offset + np.arange(size), self.epoch_length)
@@ -93,7 +104,7 @@ class Order:
         return np.asarray(shuffle(positions, self.length, keys[passed].T if len(keys) > 1 else keys[0]))
 
     def _epoch_by_epoch(self, offset: int, size: int, keys: np.ndarray) -> np.ndarray:
-        """The same for long epochs: one key for many positions, which costs a third less than a key for each."""
+        """Return the record indices for long epochs: a key for each epoch costs a third less than a key for each position."""
         indices = np.empty(size, np.int64)
         done = 0
         for epoch_keys in keys:
@@ -104,6 +115,7 @@ class Order:
         return indices
 
     def _epochs_in(self, offset: int, size: int) -> int:
+        """Return how many epochs ``size`` positions touch that begin at ``offset`` in an epoch."""
         return max(offset + size - 1, 0) // self.epoch_length + 1
 
     def _on_device(self, start: int | jax.Array, size: int, key: jax.Array | np.ndarray | None) -> Integers:
@@ -130,7 +142,7 @@ class Order:
 
 
 def epochs_of(start: int | jax.Array, size: int, epoch_length: int) -> Integers:
-    """int (size,): the epoch of each of the positions ``start .. start + size``; of a Python integer, one of any size."""
+    """Return the epochs of positions ``start`` to ``start + size``: int (size,). A Python integer may be of any size."""
     if not isinstance(start, int):
         return (start + jnp.arange(size)) // epoch_length
     epoch, offset = divmod(start, epoch_length)
@@ -138,7 +150,7 @@ def epochs_of(start: int | jax.Array, size: int, epoch_length: int) -> Integers:
 
 
 def _located(start: int | jax.Array, epoch_length: int) -> tuple[Integers, Integers, Integers]:
-    """uint32 (low word of the epoch, its high word, position in it) of a position, traced or not."""
+    """Return the epoch (lower 32 bits, upper 32 bits) and the offset in it, each uint32, of a position, traced or not."""
     if isinstance(start, int):
         epoch, rest = divmod(start, epoch_length)
         return np.uint32(epoch & 0xFFFFFFFF), np.uint32(epoch >> 32), np.uint32(rest)
@@ -147,20 +159,21 @@ def _located(start: int | jax.Array, epoch_length: int) -> tuple[Integers, Integ
     return epochs.astype(np.uint32), high, rests.astype(np.uint32)
 
 
-def _keys_of(words: np.ndarray, first: int, count: int) -> np.ndarray:
-    """The round keys of ``count`` epochs; of one or two, which many stretches share, held: they cost 0.3 ms."""
-    if count > _EPOCHS_SHARED:
-        return np.asarray(round_keys(words, *_epoch_words(first, count)))
-    return np.concatenate([_held_keys(words.tobytes(), epoch) for epoch in range(first, first + count)])
+def _keys_of_epochs(key_data: np.ndarray, first: int, count: int) -> np.ndarray:
+    """Return the round keys of ``count`` epochs; those of one or two, which many requests share, are cached (0.3 ms each)."""
+    if count > _EPOCHS_CACHED:
+        return np.asarray(round_keys(key_data, *_halves_of_epochs(first, count)))
+    return np.concatenate([_cached_keys(key_data.tobytes(), epoch) for epoch in range(first, first + count)])
 
 
 @functools.lru_cache(maxsize=4096)
-def _held_keys(words: bytes, epoch: int) -> np.ndarray:
-    keys: np.ndarray = round_keys(np.frombuffer(words, np.uint32), *_epoch_words(epoch, 1))
+def _cached_keys(key_data: bytes, epoch: int) -> np.ndarray:
+    keys: np.ndarray = round_keys(np.frombuffer(key_data, np.uint32), *_halves_of_epochs(epoch, 1))
     keys.flags.writeable = False
     return keys
 
 
-def _epoch_words(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _halves_of_epochs(first: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lower and the upper 32 bits of ``count`` epoch numbers."""
     epochs = np.uint64(first) + np.arange(count, dtype=np.uint64)
     return (epochs & np.uint64(0xFFFFFFFF)).astype(np.uint32), (epochs >> np.uint64(32)).astype(np.uint32)

@@ -1,4 +1,4 @@
-"""Reading an order chunk by chunk: the record indices of many positions are computed at once and served in small parts."""
+"""Reading an order chunk by chunk: the record indices of many positions are computed at once and handed out in small parts."""
 
 from collections.abc import Callable
 from typing import Final
@@ -11,54 +11,57 @@ _EPOCHS_HELD: Final = 16
 
 
 class OrderReader:
-    """Record indices at O(1) a record, however large the epoch. Bounded, and never part of a state.
+    """Reader of the record indices of an order, which computes one chunk of positions at a time.
+
+    Costs O(1) a record in time, and the memory of at most two chunks, however long the epoch is. No saved state holds it.
 
     Args:
-        compute: The records at positions ``(start, size)``.
-        capacity: How many positions are held; a request for more is computed and not held.
-        background: Whether a stream that outlasts the first stretch has the next one computed on a thread, while one is
-            served. The thread ends when the window is dropped.
+        compute: Function of (start, size) that returns the record indices at positions ``start`` to ``start + size``.
+        capacity: Positions in a chunk; a larger request is computed and not kept.
+        background: Whether a thread computes the next chunk while one is handed out, from the second chunk on. The thread
+            ends when this reader is dropped.
     """
 
     def __init__(self, compute: Callable[[int, int], np.ndarray], *, capacity: int, background: bool = False) -> None:
         self._compute = compute
         self._capacity = capacity
         self._background = background
-        self._start = 0
-        self._held = np.empty(0, np.int64)
+        self._chunk_start = 0
+        self._chunk = np.empty(0, np.int64)
         self._ahead: Ahead[np.ndarray] | None = None
 
     def take(self, start: int, size: int) -> np.ndarray:
-        """int64 (size,): the records at ``start .. start + size``; a read-only view."""
-        at = start - self._start
-        if 0 <= at <= len(self._held) - size:
-            return self._held[at : at + size]
+        """Return the record indices at positions ``start`` to ``start + size``: int64 (size,), a read-only view."""
+        offset = start - self._chunk_start
+        if 0 <= offset <= len(self._chunk) - size:
+            return self._chunk[offset : offset + size]
         if size > self._capacity:
             return _read_only(self._compute(start, size))
-        is_first = not len(self._held)
-        self._held, self._start = _read_only(self._stretch(start)), start
-        if self._background and not is_first:
-            self._begin(start + self._capacity // max(size, 1) * size)
-        return self._held[:size]
+        is_first = not len(self._chunk)
+        self._chunk, self._chunk_start = _read_only(self._chunk_from(start)), start
+        if self._background and not is_first:  # a stream that ends in its first chunk needs no thread
+            self._compute_ahead(start + self._capacity // max(size, 1) * size)
+        return self._chunk[:size]
 
-    def _stretch(self, start: int) -> np.ndarray:
+    def _chunk_from(self, start: int) -> np.ndarray:
         if self._ahead is not None and self._ahead.first == start:
             return self._ahead.take()
         return self._compute(start, self._capacity)
 
-    def _begin(self, start: int) -> None:
-        """Have the stretch from ``start`` on computed; it is what batches of one size ask for next."""
+    def _compute_ahead(self, start: int) -> None:
+        """Compute the chunk from ``start`` on a thread; batches of one size ask for that chunk next."""
         if self._ahead is None:
-            compute, capacity = self._compute, self._capacity
+            compute, capacity = self._compute, self._capacity  # not `self`, which the thread would keep alive
             self._ahead = Ahead(lambda begin: compute(begin, capacity), name="order")
         self._ahead.cancel()
         self._ahead.request(start)
 
 
 def chunk_size_of(epoch: int, batch: int, *, at_most: int) -> int:
-    """How many positions to hold: whole epochs, but no more than a loop may want soon, or an even part of a long one.
+    """Return how many positions a chunk has: whole epochs, or an even part of a long epoch, rounded up to whole batches.
 
-    So the last stretch of a loop does not reach far past its end.
+    A chunk has at most ``at_most`` positions (or one batch) and 16 epochs before rounding, so that the last chunk of a loop
+    does not reach far past the loop's end.
     """
     held = max(batch, min(at_most, _EPOCHS_HELD * epoch))
     wanted = held // epoch * epoch or -(-epoch // -(-epoch // held))

@@ -1,4 +1,4 @@
-"""Which records a part of a source has: a range of its indices, or of a fixed shuffle of them, cut by named shares."""
+"""Parts of a source: a range of its record indices, or of a fixed shuffle of them, cut by named shares."""
 
 import functools
 import math
@@ -15,31 +15,32 @@ import numpy as np
 from .order import ORDER_RULE
 from .permutation import SORTED_UP_TO, Integers, round_keys, shuffle, sorted_order
 
-_ROUNDING: Final = 1e-12  # by how much shares such as 0.7, 0.2 and 0.1 may miss 1
+_ROUNDING: Final = 1e-12  # the sum of shares such as 0.7, 0.2 and 0.1 may differ from 1 by so much
 
 
 def cut(shares: Mapping[str, float], length: int, title: str) -> dict[str, range]:
-    """Disjoint ranges of ``length`` places, one after another as they are named; together all of them if shares sum to 1.
+    """Return a range for each share: disjoint, one after another in the order of the names, complete if shares sum to 1.
 
     Args:
-        shares: Floats are parts of one, integers are numbers of records.
-        length: How many places there are.
-        title: What errors call the source.
+        shares: The share of each part by name: fractions of one (floats), or numbers of records (integers).
+        length: Number of records of the source.
+        title: Name of the source in errors.
 
     Raises:
-        TypeError: A share is no number, or shares of both kinds are mixed.
-        ValueError: There are no shares, one is out of range or leaves a part empty, or they sum to more than there is.
+        TypeError: A share is no number, or there are both floats and integers.
+        ValueError: There are no shares, a share is out of range or leaves its part empty, or the sum is more than 1 or
+            ``length``.
     """
     if not shares:
         raise ValueError(f"a split of {title} needs a share for each part, such as split(train=0.9, test=0.1)")
-    kinds = {_is_count(name, share, title) for name, share in shares.items()}
-    if len(kinds) > 1:
+    are_counts = {_is_count(name, share, title) for name, share in shares.items()}
+    if len(are_counts) > 1:
         listed = ", ".join(f"{name}={share!r}" for name, share in shares.items())
         raise TypeError(
             f"the shares of a split of {title} are all parts of one (floats) or all numbers of records (integers), not both: "
             f"{listed}"
         )
-    ends = _ends_of_counts(shares, length, title) if kinds == {True} else _ends_of_parts(shares, length, title)
+    ends = _ends_of_counts(shares, length, title) if are_counts == {True} else _ends_of_parts(shares, length, title)
     parts = {name: range(start, end) for name, start, end in zip(shares, [0, *ends], ends, strict=False)}
     if empty := next((name for name, part in parts.items() if not part), None):
         raise ValueError(
@@ -49,12 +50,13 @@ def cut(shares: Mapping[str, float], length: int, title: str) -> dict[str, range
 
 
 def _is_count(name: str, share: object, title: str) -> bool:
+    """Return whether a share is a number of records and no fraction; raise if it is out of range."""
     is_count = isinstance(share, int | np.integer) and not isinstance(share, bool)
     if not is_count and not isinstance(share, float | np.floating):
         raise TypeError(f"share {name}={share!r} of {title} is no number; give a part of one, or a number of records")
-    if is_count and share < 1:  # type: ignore[operator]  # a number, as was just seen
+    if is_count and share < 1:  # type: ignore[operator]  # a number, by the check before
         raise ValueError(f"share {name}={share!r} of {title} is out of range: a number of records is at least 1")
-    if not is_count and not 0 < share <= 1:  # type: ignore[operator]  # likewise
+    if not is_count and not 0 < share <= 1:  # type: ignore[operator]  # a number, by the check before
         raise ValueError(f"share {name}={share!r} of {title} is out of range: a part of one is more than 0, at most 1")
     return is_count
 
@@ -71,18 +73,21 @@ def _ends_of_parts(shares: Mapping[str, float], length: int, title: str) -> list
     sums = [math.fsum(parts[: count + 1]) for count in range(len(parts))]
     if sums[-1] > 1 + _ROUNDING:
         raise ValueError(f"the shares of {title} sum to {sums[-1]!r}, which is more than 1; make them smaller")
-    # a fraction: the product of a float and a large length would be off by some records
+    # as a Fraction: the product of a float and a large length would be off by some records
     return [length if total > 1 - _ROUNDING else round(Fraction(total) * length) for total in sums]
 
 
-_SPLIT_WORDS: Final = (0x73706C69, 0x74)  # "split": four words, where the key of an order has two
+_SPLIT_KEY_DATA: Final = (
+    0x73706C69,
+    0x74,
+)  # "split"; makes key data of four numbers, where the key of an order has two
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A fixed set of the record indices of a source that has ``population`` records, in a fixed sequence.
+    """A fixed sequence of record indices of a source, the parent, that has ``population`` records.
 
-    Record i of the subset is record ``rows[i]`` of its parent; with a ``seed``, the record at place ``rows[i]`` of the
+    Record i of the subset is record ``rows[i]`` of the parent; with a ``seed``, it is the record at position ``rows[i]`` of the
     shuffle that the seed selects.
     """
 
@@ -91,29 +96,29 @@ class Selection:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if self.rows:  # one form for one set; a step that is never taken might be larger than an index
+        if self.rows:  # equal ranges get one form; a step that is never taken might be larger than an index
             step = self.rows.step if len(self.rows) > 1 else 1
             rows = range(self.rows.start, self.rows[-1] + (1 if step > 0 else -1), step)
             object.__setattr__(self, "rows", rows)
 
     def __str__(self) -> str:
-        """``[10:20]`` or ``[0:90] of 100 shuffled with seed 0``: the parts of a split differ in nothing else."""
+        """Return ``[10:20]`` or ``[0:90] of 100 shuffled with seed 0``: the titles of a split's parts differ in this text."""
         rows = self.rows
         stop = "" if rows.stop < 0 else rows.stop
         text = f"[{rows.start}:{stop}]" if rows.step == 1 else f"[{rows.start}:{stop}:{rows.step}]"
         return text if self.seed is None else f"{text} of {self.population} shuffled with seed {self.seed}"
 
     def fingerprint(self) -> str:
-        """What a saved state must find again."""
+        """Return the text by which a saved state recognises the selection."""
         return str(self) if self.seed is None else f"{self}, rule {ORDER_RULE}"
 
     def parent_indices(self, indices: Integers) -> Integers:
-        """int64 (k,): the parent's record indices for concrete ones of the subset, all of them in range."""
+        """Return the parent's record indices, int64 (k,), for concrete record indices of the subset, which must be in range."""
         rows = np.asarray(indices, np.int64) * self.rows.step + self.rows.start
         return rows if self.seed is None else _permuted(rows, self.population, split_keys(self.seed))
 
     def traced(self) -> tuple["TracedSelection", tuple[Any, ...]]:
-        """(function of arguments and traced indices, its arguments): selections of one kind share the function."""
+        """Return (function of arguments and traced indices, its arguments); the parts of one split share the function."""
         bounds = np.asarray([self.rows.start, self.rows.step], np.int32)
         if self.seed is None:
             return TracedSelection(None), (bounds, None)
@@ -122,12 +127,12 @@ class Selection:
 
 @dataclass(frozen=True)
 class TracedSelection:
-    """`Selection.parent_indices` in compiled code. What differs between parts of one source is an argument, not in here."""
+    """`Selection.parent_indices` for compiled code, without the bounds of a part, so that parts share compiled programs."""
 
     population: int | None
 
     def __call__(self, arguments: tuple[Any, ...], indices: jax.Array) -> jax.Array:
-        """int32 (k,): the parent's record indices."""
+        """Return the parent's record indices, int32 (k,)."""
         bounds, keys = arguments
         rows: jax.Array = indices.astype(np.int32) * bounds[1] + bounds[0]
         return (
@@ -139,9 +144,9 @@ class TracedSelection:
 
 @functools.lru_cache(maxsize=64)
 def split_keys(seed: int) -> np.ndarray:
-    """uint32 (1, 2 * ROUNDS): the round keys of a split, apart from those of every order."""
-    words = np.asarray([seed, 0, *_SPLIT_WORDS], np.uint32)
-    keys: np.ndarray = round_keys(words, np.zeros(1, np.uint32), np.zeros(1, np.uint32))
+    """Return the round keys of a split, uint32 (1, 2 * ROUNDS), which differ from those of every order."""
+    key_data = np.asarray([seed, 0, *_SPLIT_KEY_DATA], np.uint32)
+    keys: np.ndarray = round_keys(key_data, np.zeros(1, np.uint32), np.zeros(1, np.uint32))
     keys.flags.writeable = False
     return keys
 

@@ -279,26 +279,26 @@ TAKES = st.lists(st.tuples(st.integers(0, 700), st.integers(0, 90)), max_size=20
 @pytest.mark.parametrize("background", [False, True])
 @settings(max_examples=50, deadline=None)
 @given(takes=TAKES, capacity=st.integers(1, 80))
-def test_a_window_gives_what_compute_gives(takes: list[tuple[int, int]], capacity: int, *, background: bool) -> None:
+def test_an_order_reader_returns_what_compute_returns(takes: list[tuple[int, int]], capacity: int, *, background: bool) -> None:
     def compute(start: int, size: int) -> np.ndarray:
         return Order(300).record_indices(start, size, KEY)
 
-    window = OrderReader(compute, capacity=capacity, background=background)
+    reader = OrderReader(compute, capacity=capacity, background=background)
     for start, size in takes:
-        np.testing.assert_array_equal(window.take(start, size), compute(start, size))
+        np.testing.assert_array_equal(reader.take(start, size), compute(start, size))
 
 
-def test_a_window_gives_read_only_slices_of_what_it_computes_once_and_holds_no_more_than_its_capacity() -> None:
+def test_an_order_reader_returns_read_only_slices_of_chunks_computed_once_and_holds_no_more_than_its_capacity() -> None:
     computed: list[tuple[int, int]] = []
 
     def compute(start: int, size: int) -> np.ndarray:
         computed.append((start, size))
         return np.arange(start, start + size)
 
-    window = OrderReader(compute, capacity=100)
-    assert not any(window.take(start, 10).flags.writeable for start in range(0, 200, 10))
+    reader = OrderReader(compute, capacity=100)
+    assert not any(reader.take(start, 10).flags.writeable for start in range(0, 200, 10))
     assert computed == [(0, 100), (100, 100)]
-    window.take(0, 101)  # more than it may hold: computed, and what it holds stays
-    window.take(190, 10)
+    reader.take(0, 101)  # more than its capacity: computed, and its chunk stays
+    reader.take(190, 10)
     assert computed == [(0, 100), (100, 100), (0, 101)]
-    assert window._held.size == 100
+    assert reader._chunk.size == 100
