@@ -1,7 +1,7 @@
 """One table of all records on the device, if all children are on the device: one gather a batch, however many children.
 
-See docs/how-it-works.md for alternatives that were measured. The table is put together on its way to the device: no copy of it
-stays on the host, and no child gets a copy on the device of its own.
+docs/architecture.md compares it with the alternatives that were measured. The table is put together on its way to the device:
+no copy of it stays on the host, and no child gets a copy on the device of its own.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""One source has one order, however it is read: element by element, in batches, statelessly, or by the pipeline."""
+"""One order for every way to read: element by element, in batches, statelessly, or by the pipeline."""
 
 import json
 import pickle
@@ -32,7 +32,7 @@ def joined(batches: Iterator[Any]) -> list[int]:
 
 
 def epochs_of(source: MemorySource, count: int) -> list[int]:
-    """The stream of a source as its order says it is: what every route must serve."""
+    """Return the sequence that the source's order defines, which every route must serve."""
     return np.asarray(
         source.record_indices_at(0, count * source.order().epoch_length, source.order_key_data())
     ).tolist()
@@ -141,7 +141,7 @@ def test_a_shuffled_batch_needs_a_key_that_selects_its_order() -> None:
     assert sorted(ids(source.get_batch_at(N, N, one))) == list(range(N))
 
 
-def test_a_key_is_no_matter_to_records_in_sequence() -> None:
+def test_a_key_does_not_change_a_sequential_order() -> None:
     assert ids(memory().get_batch_at(3, 4, jax.random.key(1))) == [3, 4, 5, 6]
 
 
@@ -181,7 +181,7 @@ def test_a_second_loop_is_the_next_epoch() -> None:
     assert source.epoch == 2
 
 
-def test_what_is_left_of_a_loop_can_be_iterated_on() -> None:
+def test_the_rest_of_a_loop_can_be_iterated() -> None:
     source = memory()
     loop = iter(source)
     assert [int(next(loop)["id"]) for _ in range(3)] == [0, 1, 2]
@@ -199,7 +199,7 @@ def test_next_of_a_source_is_the_next_element_of_its_epoch() -> None:
 
 
 @pytest.mark.parametrize("between", [iter, MemorySource.reset, lambda source: source.set_state(source.get_state())])
-def test_a_loop_that_another_one_overtook_says_so(between: Callable[[MemorySource], object]) -> None:
+def test_a_loop_that_another_one_replaced_raises(between: Callable[[MemorySource], object]) -> None:
     source = memory()
     loop = iter(source)
     next(loop)
@@ -275,7 +275,7 @@ def test_a_source_without_a_random_stream_cannot_shuffle() -> None:
 # -- copies and states ----------------------------------------------------------------------------------------------------
 
 
-def test_a_clone_goes_on_from_the_same_place_on_its_own() -> None:
+def test_a_clone_continues_independently_from_the_same_position() -> None:
     source = memory(shuffle=True, cache_size=2, prefetch_size=4)
     served = [int(next(iter(source))["id"]) for _ in range(1)] + ids(source.get_batch(4))
     twin = source.clone()

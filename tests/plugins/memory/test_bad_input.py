@@ -1,4 +1,4 @@
-"""The catalogue of what a memory source refuses, each with its own clear error."""
+"""The catalogue of a memory source's errors."""
 
 from collections import UserList
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from datarax_memory import MemorySource, MemorySourceConfig
 
 
 class Table:
-    """Looks like a sequence, but is indexed by the names of its columns."""
+    """A class like a sequence, but indexed by column names."""
 
     def __len__(self) -> int:
         return 2
@@ -25,7 +25,7 @@ class Table:
 
 
 class Ragged(UserList[list[int]]):
-    """A sequence whose items are of no one length."""
+    """A sequence whose items differ in length."""
 
     def __init__(self) -> None:
         super().__init__([[1], [1, 2]])
@@ -110,23 +110,23 @@ def test_data_that_cannot_be_served_is_refused(data: Any, error: type[Exception]
         memory(data)
 
 
-# What NumPy would promote to something else, without a word.
-BESIDE = "where element 0 is {0}, and no dtype holds both unchanged; convert them: a field has one dtype$"
+# NumPy would silently promote these values to another dtype.
+OTHER_DTYPE = "where element 0 is {0}, and no dtype holds both unchanged; convert them: a field has one dtype$"
 MIXED: list[tuple[list[Any], str]] = [
-    ([1, "a"], "is text " + BESIDE.format("int64")),
-    (["a", 1.5], "is float64 " + BESIDE.format("text")),
-    (["a", b"a"], "is bytes " + BESIDE.format("text")),
-    ([True, 2], "is int64 " + BESIDE.format("bool")),
-    ([0.5, False], "is bool " + BESIDE.format("float64")),
-    ([1, None], "is an object " + BESIDE.format("int64")),
-    ([1.5, 2**70], "is an object " + BESIDE.format("float64")),
-    ([np.uint64(1), np.int64(2)], "is int64 " + BESIDE.format("uint64")),
-    ([np.uint64(1), 2], "is int64 " + BESIDE.format("uint64")),
-    ([2**63, -1], "is int64 " + BESIDE.format("uint64")),
-    ([np.uint64(1), np.int8(2), 0.5], "is int8 " + BESIDE.format("uint64")),
-    ([np.array(1), np.array("a")], "is text " + BESIDE.format("int64")),
-    ([np.zeros(2, np.uint64), np.zeros(2, np.int64)], "is int64 " + BESIDE.format("uint64")),
-    ([jnp.bfloat16(1), np.float16(1)], "is float16 " + BESIDE.format("bfloat16")),
+    ([1, "a"], "is text " + OTHER_DTYPE.format("int64")),
+    (["a", 1.5], "is float64 " + OTHER_DTYPE.format("text")),
+    (["a", b"a"], "is bytes " + OTHER_DTYPE.format("text")),
+    ([True, 2], "is int64 " + OTHER_DTYPE.format("bool")),
+    ([0.5, False], "is bool " + OTHER_DTYPE.format("float64")),
+    ([1, None], "is an object " + OTHER_DTYPE.format("int64")),
+    ([1.5, 2**70], "is an object " + OTHER_DTYPE.format("float64")),
+    ([np.uint64(1), np.int64(2)], "is int64 " + OTHER_DTYPE.format("uint64")),
+    ([np.uint64(1), 2], "is int64 " + OTHER_DTYPE.format("uint64")),
+    ([2**63, -1], "is int64 " + OTHER_DTYPE.format("uint64")),
+    ([np.uint64(1), np.int8(2), 0.5], "is int8 " + OTHER_DTYPE.format("uint64")),
+    ([np.array(1), np.array("a")], "is text " + OTHER_DTYPE.format("int64")),
+    ([np.zeros(2, np.uint64), np.zeros(2, np.int64)], "is int64 " + OTHER_DTYPE.format("uint64")),
+    ([jnp.bfloat16(1), np.float16(1)], "is float16 " + OTHER_DTYPE.format("bfloat16")),
     (
         [np.datetime64("2020-01-01"), np.datetime64("2020-01-01T00:00")],
         r"is datetime64\[m\] where .* is datetime64\[D\]",
@@ -161,7 +161,7 @@ def test_values_in_lists_are_named_by_element_and_item() -> None:
         memory({"x": [np.zeros(2), [3, True]]})
 
 
-def test_data_beside_a_path_is_refused() -> None:
+def test_data_together_with_a_path_are_refused() -> None:
     with pytest.raises(ValueError, match="MemorySource 'train' was given both data and a path; pass data, or name a"):
         memory([1, 2], path="x.npz")
 
@@ -181,7 +181,7 @@ def test_a_shuffle_needs_random_streams() -> None:
         memory([1, 2], shuffle=True, rngs=nnx.Rngs(params=0))
 
 
-def test_a_shuffle_that_skipped_the_configs_checks_is_refused() -> None:
+def test_a_shuffle_that_bypassed_the_configs_checks_is_refused() -> None:
     config = MemorySourceConfig().model_copy(update={"shuffle": True})
     with pytest.raises(ValueError, match="MemorySource cannot shuffle: it was built without a random stream"):
         MemorySource(config, [1, 2])
@@ -209,7 +209,7 @@ EMPTY = [{}, [], (), {"x": np.zeros((0, 3))}, np.zeros((0, 2)), range(0)]
 
 @pytest.mark.parametrize("placement", ["device", "host"])
 @pytest.mark.parametrize("data", EMPTY)
-def test_an_empty_data_set_says_so_wherever_a_record_is_needed(data: Any, placement: str) -> None:
+def test_an_empty_data_set_is_an_error_wherever_a_record_is_needed(data: Any, placement: str) -> None:
     source = memory(data, track_metadata=True, placement=placement, num_workers=2, shard_id=1)
     assert (len(source), source.length, source.index, source.epoch) == (0, 0, 0, 0)
     source.reset()
@@ -295,7 +295,7 @@ def test_text_is_refused_by_name_in_compiled_code(placement: str) -> None:
             compiled()
 
 
-def test_text_is_refused_by_name_where_all_is_collected_on_the_device() -> None:
+def test_text_is_refused_by_name_when_all_records_are_collected_on_the_device() -> None:
     with pytest.raises(SpecError, match="MemorySource 'train' has fields that no device has: t; leave them out"):
         memory({"x": np.arange(4), "t": np.array(list("abcd"))}).collect_to_array()
 

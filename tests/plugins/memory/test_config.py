@@ -1,4 +1,4 @@
-"""Each field of a memory source's config is checked when the config is built, and changes what the source does."""
+"""The config of a memory source: each field is checked when the config is built, and has an effect."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def ids(length: int = 10) -> dict[str, np.ndarray]:
 
 
 class Reads:
-    """How many records each read of a source was for."""
+    """The number of records of each read of a source."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -136,9 +136,7 @@ def test_stochastic_without_shuffle_can_shuffle_later() -> None:
 
 
 @pytest.mark.parametrize(("prefetch_size", "reads"), [(0, [1] * 7), (1, [2, 2, 2, 1]), (2, [3, 3, 1]), (100, [7])])
-def test_prefetch_size_is_how_many_elements_a_loop_prepares_beside_the_next(
-    prefetch_size: int, reads: list[int]
-) -> None:
+def test_prefetch_size_is_the_number_of_elements_that_a_loop_reads_ahead(prefetch_size: int, reads: list[int]) -> None:
     source = CountingSource(MemorySourceConfig(prefetch_size=prefetch_size), np.arange(7))
     assert list(source) == list(range(7))
     assert source.reads.sizes == reads
@@ -150,7 +148,7 @@ def test_cache_size_is_how_many_batches_are_kept() -> None:
     for start in (0, 4, 0, 4):
         source.get_batch_at(start, 4)
     assert len(source.reads.sizes) == 2
-    source.get_batch_at(5, 4)  # drops the batch at 0, which was not used for longest
+    source.get_batch_at(5, 4)  # drops the batch at 0, which was not used for the longest time
     source.get_batch_at(4, 4)
     assert len(source.reads.sizes) == 3
     source.get_batch_at(0, 4)
@@ -168,7 +166,7 @@ def test_without_cache_size_no_batch_is_kept() -> None:
 
 
 @pytest.mark.parametrize("placement", ["device", "host"])
-def test_a_kept_batch_is_not_spoilt_by_what_its_user_does_to_it(placement: str) -> None:
+def test_changing_a_served_batch_does_not_change_the_kept_one(placement: str) -> None:
     source = MemorySource(MemorySourceConfig(cache_size=1, placement=placement), ids() | {"text": np.array(["a"] * 10)})
     for _ in range(3):
         batch = source.get_batch_at(0, 4)
@@ -230,7 +228,7 @@ def test_a_path_in_python_is_relative_to_the_working_folder(folder: Path, monkey
     assert len(MemorySource(MemorySourceConfig(path=Path("digits.npz")))) == 6
 
 
-def test_a_source_from_a_config_serves_what_the_same_source_in_python_does(folder: Path) -> None:
+def test_a_source_from_a_config_serves_the_same_as_one_built_in_python(folder: Path) -> None:
     config = {"type": "memory", "path": str(folder / "configs" / "digits.npz"), "shuffle": True}
     built = build_source(config, seed=3)
     by_hand = MemorySource(MemorySourceConfig(**config), rngs=nnx.Rngs(3))

@@ -1,4 +1,4 @@
-"""The memory source keeps what every source promises: shuffled on the device, and mapped from a file on the host."""
+"""The conformance tests of sources, for a memory source shuffled on the device, and for one mapped from a file."""
 
 from pathlib import Path
 from typing import Any

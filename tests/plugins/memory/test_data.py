@@ -1,4 +1,4 @@
-"""Data of every form is served as it is: not copied on the host, not changed, and alike wherever it is placed."""
+"""Data of every form: served unchanged, not copied on the host, and equal for every placement."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
@@ -16,7 +16,7 @@ from datarax_memory import MemorySource, MemorySourceConfig
 
 
 class Thing:
-    """An object of nobody's class."""
+    """A class that no library knows."""
 
 
 class Squares(Sequence[dict[str, int]]):
@@ -279,7 +279,7 @@ def test_neither_a_state_nor_a_graph_holds_the_data(data: dict[str, np.ndarray])
     assert sum(np.size(leaf) for leaf in jax.tree.leaves(nnx.state(source), is_leaf=lambda _: False)) < 64
 
 
-def test_the_data_set_says_what_it_is(data: dict[str, np.ndarray]) -> None:
+def test_the_data_set_info_has_records_bytes_and_spec(data: dict[str, np.ndarray]) -> None:
     info = memory(data).get_dataset_info()
     assert info["num_records"] == 64
     assert info["nbytes"] == sum(column.nbytes for column in data.values())

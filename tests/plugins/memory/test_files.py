@@ -1,4 +1,4 @@
-"""Files are mapped where they can be, read where they must be, and refused with their path where they cannot be."""
+"""Files: mapped if possible, read into memory otherwise, and refused with their path if damaged or foreign."""
 
 import os
 import pickle
@@ -72,7 +72,7 @@ def test_a_file_is_served_as_the_same_arrays_in_memory_are(path: Path, placement
         assert all(np.array_equal(ours[name], theirs[name]) for name in arrays())
 
 
-def test_what_can_be_mapped_is_mapped_read_only(path: Path) -> None:
+def test_files_are_mapped_read_only_if_they_can_be(path: Path) -> None:
     data = open_source(path).data
     can_be = not (path.suffix == ".npz" and zipfile.ZipFile(path).infolist()[0].compress_type)
     for column in data.values():
@@ -165,7 +165,7 @@ def test_a_copy_shares_what_was_read_and_another_path_is_read_anew(path: Path, t
         MemorySource(MemorySourceConfig(), [1, 2]).copy(config=MemorySourceConfig(path=path))
 
 
-# -- what cannot be loaded ------------------------------------------------------------------------------------------------
+# -- files that cannot be loaded --------------------------------------------------------------------------------------------
 
 
 def _cut(path: Path, size: int) -> Path:
@@ -272,7 +272,7 @@ CANNOT_BE_LOADED: list[tuple[Callable[[Path], Path], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("make", "error", "message"), CANNOT_BE_LOADED)
-def test_what_cannot_be_loaded_is_refused_with_its_path(
+def test_files_that_cannot_be_loaded_are_refused_with_their_path(
     make: Callable[[Path], Path], error: type[Exception], message: str, tmp_path: Path
 ) -> None:
     path = make(tmp_path)
@@ -281,7 +281,9 @@ def test_what_cannot_be_loaded_is_refused_with_its_path(
 
 
 @pytest.mark.parametrize("make", [_damaged_compressed, _objects_in_npz, _truncated_npy, _pickle_named_npy])
-def test_the_same_is_refused_where_all_is_read_into_memory(make: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_files_that_cannot_be_loaded_are_refused_with_cacheable_too(
+    make: Callable[[Path], Path], tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match=rf"{tmp_path}.* cannot be loaded: "):
         open_source(make(tmp_path), cacheable=True)
 
@@ -301,8 +303,8 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
     value=st.integers(0, 255),
     keep=st.booleans(),
 )
-@pytest.mark.filterwarnings("default")  # NumPy warns of headers that look as if Python 2 had written them
-def test_a_damaged_byte_is_no_other_error_than_one_with_the_path(
+@pytest.mark.filterwarnings("default")  # NumPy warns of headers that Python 2 may have written
+def test_a_damaged_byte_is_harmless_or_an_error_with_the_path(
     archives: Path, name: str, at: float, value: int, *, keep: bool
 ) -> None:
     content = bytearray((archives / name).read_bytes())
@@ -328,7 +330,7 @@ def unreadable(shared_folder: Path) -> list[tuple[Path, str]]:
 
 
 @pytest.mark.usefixtures("ordinary_user")
-def test_a_file_that_may_not_be_read_says_so(unreadable: list[tuple[Path, str]]) -> None:
+def test_a_file_without_read_permission_is_an_error_with_its_path(unreadable: list[tuple[Path, str]]) -> None:
     for path, named in unreadable:
         with pytest.raises(PermissionError, match=rf"{named} may not be read: permission denied; make it readable"):
             open_source(path)

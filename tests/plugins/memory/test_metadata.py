@@ -1,4 +1,4 @@
-"""Metadata says which record it is and how it was served, with a key of the record's own."""
+"""Metadata: the record, how it was served, and a random key of its own."""
 
 import itertools
 import json
@@ -22,14 +22,14 @@ def memory(*, rngs: nnx.Rngs | None = None, track_metadata: bool = True, **confi
     return MemorySource(MemorySourceConfig(**config), data, rngs=rngs or nnx.Rngs(0), name="train")
 
 
-def words(metadata: RecordMetadata) -> tuple[int, ...]:
+def key_numbers(metadata: RecordMetadata) -> tuple[int, ...]:
     assert metadata.rng_key is not None
     return tuple(jax.random.key_data(metadata.rng_key).tolist())
 
 
 def keys_by_record(source: MemorySource, batch_size: int, batches: int) -> dict[tuple[int, int], tuple[int, ...]]:
     served = itertools.chain.from_iterable(source.get_batch_with_metadata(batch_size)[1] for _ in range(batches))
-    return {(metadata.epoch, metadata.index): words(metadata) for metadata in served}
+    return {(metadata.epoch, metadata.index): key_numbers(metadata) for metadata in served}
 
 
 def test_a_batch_comes_with_the_metadata_of_each_of_its_records() -> None:
@@ -68,7 +68,7 @@ def test_a_record_comes_with_its_metadata_whatever_the_order() -> None:
 def test_the_key_of_a_record_is_the_same_at_every_batch_size() -> None:
     keys = keys_by_record(memory(), 5, 4)
     assert keys_by_record(memory(), 4, 5) == keys
-    assert words(memory().get_with_metadata(3)[1]) == keys[0, 3]
+    assert key_numbers(memory().get_with_metadata(3)[1]) == keys[0, 3]
 
 
 def test_the_key_differs_by_record_and_by_epoch() -> None:
@@ -77,13 +77,15 @@ def test_the_key_differs_by_record_and_by_epoch() -> None:
 
 
 def test_the_key_differs_by_seed() -> None:
-    assert words(memory(rngs=nnx.Rngs(1)).get_with_metadata(3)[1]) != words(memory().get_with_metadata(3)[1])
+    assert key_numbers(memory(rngs=nnx.Rngs(1)).get_with_metadata(3)[1]) != key_numbers(
+        memory().get_with_metadata(3)[1]
+    )
 
 
 def test_the_key_is_drawn_from_the_stream_for_metadata() -> None:
     one = memory(rngs=nnx.Rngs(shuffle=1, metadata=5)).get_with_metadata(3)[1]
     other = memory(rngs=nnx.Rngs(shuffle=2, metadata=5)).get_with_metadata(3)[1]
-    assert words(one) == words(other)
+    assert key_numbers(one) == key_numbers(other)
 
 
 def test_without_a_random_stream_records_have_no_key() -> None:
@@ -146,13 +148,13 @@ def test_a_state_restores_counts_and_keys(config: dict[str, Any]) -> None:
     resumed = memory(**config) if config["shuffle"] else memory(rngs=nnx.Rngs(8), **config)
     resumed.set_state(state)
     again = resumed.get_batch_with_metadata(4)[1]
-    assert [(m.index, m.global_step, m.batch_idx, words(m)) for m in again] == [
-        (m.index, m.global_step, m.batch_idx, words(m)) for m in ahead
+    assert [(m.index, m.global_step, m.batch_idx, key_numbers(m)) for m in again] == [
+        (m.index, m.global_step, m.batch_idx, key_numbers(m)) for m in ahead
     ]
 
 
 @pytest.mark.parametrize("metadata", [None, 3, {"epoch": 0}])
-def test_a_state_without_what_metadata_count_is_refused(metadata: Any) -> None:
+def test_a_state_without_the_metadata_s_counts_is_refused(metadata: Any) -> None:
     source = memory()
     source.get_batch_with_metadata(4)
     state = source.get_state()
@@ -204,7 +206,7 @@ def test_copies_and_clones_count_on_their_own() -> None:
     clone.get_batch_with_metadata(4)
     copy.get_batch_with_metadata(4)
     assert [s.get_with_metadata(0)[1].global_step for s in (source, clone, copy)] == [1, 2, 1]
-    assert len({words(s.get_with_metadata(3)[1]) for s in (source, clone, copy)}) == 1
+    assert len({key_numbers(s.get_with_metadata(3)[1]) for s in (source, clone, copy)}) == 1
 
 
 # -- errors ---------------------------------------------------------------------------------------------------------------

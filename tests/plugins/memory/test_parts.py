@@ -1,4 +1,4 @@
-"""Slices and splits of a memory source, and the source as a data set of Grain's and PyTorch's, also in other processes."""
+"""Slices and splits of a memory source, and the source as a data set of Grain and PyTorch, also in other processes."""
 
 import multiprocessing
 from typing import Any

@@ -25,7 +25,7 @@ def shard(k: int, *, workers: int = WORKERS, length: int = N, shuffle: bool = Tr
 
 
 def whole(length: int = N, *, shuffle: bool = True, epochs: int = 1) -> list[list[int]]:
-    """The epochs of the unsharded source, each as its order says."""
+    """Return the epochs of the unsharded source, by its order."""
     source = MemorySource(MemorySourceConfig(shuffle=shuffle), {"id": np.arange(length)}, rngs=nnx.Rngs(0))
     return [
         np.asarray(source.record_indices_at(epoch * length, length, source.order_key_data())).tolist()
@@ -49,8 +49,8 @@ def by_stateless_batches(source: MemorySource, count: int) -> list[int]:
 
 
 def by_keyed_batches(source: MemorySource, count: int) -> list[int]:
-    words = source.order_key_data()
-    return by_batches(source, count) if words is None else np.asarray(source.get_batch(count, words)["id"]).tolist()
+    key = source.order_key_data()
+    return by_batches(source, count) if key is None else np.asarray(source.get_batch(count, key)["id"]).tolist()
 
 
 def by_traced_batches(source: MemorySource, count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Children for the tests of mixtures: on the device, on the host, and streams, each record knowing whose it is."""
+"""Children for the tests of mixtures: on the device, on the host, and streams; each record's id tells its child."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ def records_of(child: int, length: int) -> dict[str, np.ndarray]:
 
 
 class Numbered(DataSourceModule):
-    """A source of a third party's, whose records are those of child ``number``."""
+    """A third party's source with the records of child ``number``."""
 
     def __init__(
         self,
@@ -43,34 +43,34 @@ class Numbered(DataSourceModule):
         return {"id": jax.ShapeDtypeStruct((), np.int32), "x": jax.ShapeDtypeStruct((2,), np.float32)}
 
 
-class Asked:
-    """What a source was asked for, call by call; outside of its graph."""
+class Requests:
+    """The record indices of each read of a source; outside of the nnx graph."""
 
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
 
 
 class HostChild(Numbered):
-    """Read by the host; it notes what it was asked for."""
+    """A source that the host reads; it notes the indices of each read."""
 
     def __init__(self, *data: Any, **options: Any) -> None:
         super().__init__(*data, **options)
-        self._asked = Asked()
+        self._requests = Requests()
 
     @property
-    def asked(self) -> list[list[int]]:
-        return self._asked.calls
+    def requests(self) -> list[list[int]]:
+        return self._requests.calls
 
     def __len__(self) -> int:
         return self.size
 
     def get_records(self, indices: Any) -> dict[str, np.ndarray]:
-        self._asked.calls.append(np.asarray(indices).tolist())
+        self._requests.calls.append(np.asarray(indices).tolist())
         return {name: column[np.asarray(indices)] for name, column in records_of(self.number, self.size).items()}
 
 
 class Stream(Numbered, StreamingSourceBase):
-    """Read forward only, each epoch in another sequence; nobody knows its length."""
+    """A stream without a length, with another sequence in each epoch."""
 
     def records_from(self, epoch: int, start: int) -> Iterator[dict[str, np.ndarray]]:
         columns = records_of(self.number, self.size)
@@ -80,7 +80,7 @@ class Stream(Numbered, StreamingSourceBase):
 
 
 class SizedStream(Stream):
-    """One that says how long it is."""
+    """A stream with a length."""
 
     def __len__(self) -> int:
         return self.size
@@ -112,11 +112,11 @@ def make_mix(
 
 @pytest.fixture(scope="session")
 def child() -> MakeChild:
-    """Makes a child: ``child(number, length, kind=, shuffle=)``; record r has the id ``number * 1_000_000 + r``."""
+    """Return ``child(number, length, kind=, shuffle=)``, which makes a child; record r has the id ``number * 1_000_000 + r``."""
     return make_child
 
 
 @pytest.fixture(scope="session")
 def mix() -> MakeMix:
-    """Makes a mixture: ``mix(children, weights, seed=, **fields of the config)``."""
+    """Return ``mix(children, weights, seed=, **fields of the config)``, which makes a mixture."""
     return make_mix

@@ -1,4 +1,4 @@
-"""How a mixture reaches its children's records: on the device from one table, by the host in one call a child."""
+"""Access to the children's records: on the device from one table, by the host in one call for each child."""
 
 import pickle
 import subprocess
@@ -29,7 +29,7 @@ MILLION = 1_000_000
         (("host", "stream"), "stream"),
     ],
 )
-def test_it_is_reached_as_its_children_are(child: Any, mix: Any, kinds: tuple[str, ...], access: str) -> None:
+def test_access_follows_the_children(child: Any, mix: Any, kinds: tuple[str, ...], access: str) -> None:
     made = mix([child(n, 9, kind=kind) for n, kind in enumerate(kinds)])
     assert mix([made, child(5, 4)]).access == made.access == access
     assert made.capabilities.traceable == (access == "device")
@@ -47,18 +47,18 @@ def test_children_that_fit_the_device_one_by_one_may_not_together(
     assert len(list(Pipeline(source=made, batch_size=50))) == 6
 
 
-def test_what_fits_the_device_is_what_memory_sources_go_by() -> None:
+def test_a_few_bytes_fit_the_device_and_an_exbibyte_does_not() -> None:
     assert eager.fits_device_memory(1000)
     assert not eager.fits_device_memory(2**60)
 
 
-def test_each_child_is_asked_once_a_batch_for_its_own_rows(child: Any, mix: Any) -> None:
+def test_each_child_is_read_once_a_batch(child: Any, mix: Any) -> None:
     hosts = [child(0, 100, kind="host"), child(1, 200, kind="host")]
     made = mix([*hosts, child(2, 50)], (0.5, 0.3, 0.2))
     batches = [made.get_batch(20) for _ in range(3)]
-    asked = [host.asked for host in hosts]
-    assert [[len(rows) for rows in calls] for calls in asked] == [[10, 10, 10], [6, 6, 6]]
-    for number, calls in enumerate(asked):
+    requests = [host.requests for host in hosts]
+    assert [[len(rows) for rows in calls] for calls in requests] == [[10, 10, 10], [6, 6, 6]]
+    for number, calls in enumerate(requests):
         served = [i - number * MILLION for batch in batches for i in batch["id"].tolist() if i // MILLION == number]
         assert [row for call in calls for row in call] == served
 
@@ -68,7 +68,7 @@ def test_host_batches_are_ready_for_the_device(child: Any, mix: Any) -> None:
     assert all(column.ctypes.data % 64 == 0 for column in jax.tree.leaves(batch))
 
 
-def test_one_child_is_read_as_it_is(child: Any, mix: Any) -> None:
+def test_a_single_child_is_read_directly(child: Any, mix: Any) -> None:
     only = child(0, 100)
     made = mix([only])
     assert made.device_table is None
@@ -117,11 +117,11 @@ def test_cacheable_reads_each_record_once(child: Any, mix: Any, kind: str) -> No
     made = mix([host, child(1, 30, kind=kind)], cacheable=True)
     for _ in range(4):
         list(Pipeline(source=made, batch_size=7))
-    rows = [row for call in host.asked for row in call]
+    rows = [row for call in host.requests for row in call]
     assert sorted(rows) == sorted(set(rows)) == list(range(30))
     made.reset_cache()
     made.get_batch(4)
-    assert len(host.asked[-1]) == 2
+    assert len(host.requests[-1]) == 2
 
 
 def test_substituted_records_of_children_are_counted(child: Any, mix: Any) -> None:
@@ -154,7 +154,7 @@ def test_records_are_verified_by_their_children(child: Any, mix: Any) -> None:
         assert (error.record, error.reason) == (3, "a bit was flipped")
 
 
-def test_all_records_are_written_once_whatever_an_epoch_is(child: Any, mix: Any) -> None:
+def test_blocks_hold_each_record_once_even_if_an_epoch_does_not(child: Any, mix: Any) -> None:
     made = mix([child(0, 9), child(1, 5, kind="host")], (0.9, 0.1), stop="all_seen")
     ids = np.concatenate([block["id"] for block in record_blocks(made)]).tolist()
     assert ids == [*range(9), *range(MILLION, MILLION + 5)]
@@ -176,7 +176,7 @@ def test_a_mixture_pickles_for_workers(child: Any, mix: Any) -> None:
     assert twin.get_batch(20)["id"].tolist() == made.get_batch(20)["id"].tolist()
 
 
-def test_random_stages_make_something_else_of_a_record_in_its_next_epoch(child: Any, mix: Any) -> None:
+def test_random_stages_change_a_record_differently_in_each_epoch(child: Any, mix: Any) -> None:
     class Noise:
         stochastic = True
 
@@ -198,7 +198,7 @@ def test_random_stages_make_something_else_of_a_record_in_its_next_epoch(child: 
             assert list(zip(*(np.asarray(part).ravel().tolist() for part in again), strict=True)) == served[:55]
 
 
-def test_importing_it_does_not_import_grain() -> None:
+def test_importing_the_plugin_does_not_import_grain() -> None:
     script = "import sys, datarax_mix; print('grain' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)  # noqa: S603 - ours
     assert run.stdout == "False\n"

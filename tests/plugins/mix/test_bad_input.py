@@ -1,4 +1,4 @@
-"""What is refused, and in which words: the config when it is built, the children when the mixture is."""
+"""Errors of mixtures: in the config when it is built, in the children when the mixture is built."""
 
 from typing import Any
 
@@ -74,7 +74,7 @@ NAN = float("nan")
         ({"weights": (), "sources": []}, "at least 1 item"),
     ],
 )
-def test_a_config_that_cannot_work(fields: dict[str, Any], match: str) -> None:
+def test_a_config_that_cannot_work_is_refused(fields: dict[str, Any], match: str) -> None:
     with pytest.raises(ValidationError, match=match):
         MixDataSourcesConfig(**fields)
 
@@ -83,7 +83,7 @@ def empty() -> MemorySource:
     return MemorySource(MemorySourceConfig(), {"id": np.zeros(0, np.int32), "x": np.zeros((0, 2), np.float32)})
 
 
-def test_children_that_cannot_be_mixed(child: Any, mix: Any) -> None:
+def test_children_that_cannot_be_mixed_are_refused(child: Any, mix: Any) -> None:
     config = MixDataSourcesConfig(num_sources=2, weights=(1, 1))
 
     def refuses(match: str, sources: Any, error: type[Exception] = ValueError, config: Any = config) -> None:
@@ -107,7 +107,7 @@ def test_children_that_cannot_be_mixed(child: Any, mix: Any) -> None:
     assert len(mix([child(0, 5), empty()], (1, 0))) == 5
 
 
-def test_no_key(child: Any, mix: Any) -> None:
+def test_a_missing_key_is_refused(child: Any, mix: Any) -> None:
     config = MixDataSourcesConfig(num_sources=1, weights=(1,))
     with pytest.raises(ValueError, match=r"is stochastic and needs random numbers: pass rngs=nnx.Rngs\(mix=0\)"):
         MixDataSourcesNode(config, [child(0, 5)])
@@ -148,7 +148,7 @@ def test_no_key(child: Any, mix: Any) -> None:
         ),
     ],
 )
-def test_what_children_of_a_kind_cannot_do(
+def test_children_that_an_option_excludes_are_refused(
     child: Any, mix: Any, options: dict[str, Any], kinds: tuple[str, str], match: str
 ) -> None:
     with pytest.raises(ValueError, match=match):
@@ -162,12 +162,12 @@ def test_a_shard_cannot_be_drawn_from(mix: Any) -> None:
     assert len(mix([shard])) == 5
 
 
-def test_a_temperature_of_nothing(mix: Any) -> None:
+def test_a_temperature_for_empty_children_is_refused(mix: Any) -> None:
     with pytest.raises(ValueError, match="all children of MixDataSourcesNode are empty"):
         mix([empty()], temperature=1.0)
 
 
-def test_slices_and_orders_are_asked_of_the_children(child: Any, mix: Any) -> None:
+def test_slicing_and_shuffling_a_mixture_point_to_the_children(child: Any, mix: Any) -> None:
     made = mix([child(0, 9), child(1, 9)], name="web")
     with pytest.raises(NotImplementedError, match=r"a slice of MixDataSourcesNode 'web' would have other proportions"):
         made[2:5]

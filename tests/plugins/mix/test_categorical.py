@@ -1,4 +1,4 @@
-"""``sampling="categorical"``: the documented draw, and how random it looks."""
+"""``sampling="categorical"``: the documented draw, and its statistics."""
 
 from typing import Any
 
@@ -12,20 +12,20 @@ from datarax_mix.order import _scaled
 SURE = 1e-4  # with fixed keys the tests do not vary; a draw that is off fails by many powers of ten
 
 
-def words(key: jax.Array) -> int:
-    """The words of a key, read as one number of 64 bits."""
+def key_number(key: jax.Array) -> int:
+    """Return the key data of a key, read as one number of 64 bits."""
     high, low = np.asarray(jax.random.key_data(key)).tolist()
     return int(high << 32 | low)
 
 
-def test_it_is_the_documented_draw(child: Any, mix: Any) -> None:
+def test_records_are_drawn_as_documented(child: Any, mix: Any) -> None:
     made = mix([child(0, 10), child(1, 300), child(2, 7)], (0.5, 0.3, 0.2), sampling="categorical")
     key, bounds, offsets, lengths = jax.random.key(42), [5, 8, 10], [0, 10, 310], [10, 300, 7]
     for position in (0, 1, 17, 2**31, 2**32 - 1):
         at = jax.random.fold_in(key, np.uint32(position))
-        slot = words(jax.random.fold_in(at, 0)) * 10 >> 64
+        slot = key_number(jax.random.fold_in(at, 0)) * 10 >> 64
         which = next(i for i, bound in enumerate(bounds) if slot < bound)
-        record = offsets[which] + (words(jax.random.fold_in(at, 1)) * lengths[which] >> 64)
+        record = offsets[which] + (key_number(jax.random.fold_in(at, 1)) * lengths[which] >> 64)
         assert made.record_indices_at(position, 1, key).tolist() == [record]
 
 
@@ -42,7 +42,7 @@ def test_children_and_records_are_drawn_evenly(child: Any, mix: Any, seed: int) 
     assert scipy_stats.chisquare(pairs, np.outer([0.2, 0.7, 0.1], [0.2, 0.7, 0.1]).ravel() * pairs.sum()).pvalue > SURE
 
 
-def test_a_mixture_in_it_is_drawn_from_by_its_own_weights(child: Any, mix: Any) -> None:
+def test_a_nested_mixture_is_drawn_from_by_its_own_weights(child: Any, mix: Any) -> None:
     inner = mix([child(0, 10), child(1, 90)], (0.5, 0.5))
     made = mix([inner, child(2, 50)], (0.4, 0.6), sampling="categorical")
     drawn = made.record_indices_at(0, 50_000, jax.random.key(0))
@@ -50,7 +50,7 @@ def test_a_mixture_in_it_is_drawn_from_by_its_own_weights(child: Any, mix: Any) 
     assert scipy_stats.chisquare(counts, [10_000, 10_000, 30_000]).pvalue > SURE
 
 
-def test_counts_are_those_of_what_was_served(child: Any, mix: Any) -> None:
+def test_counts_are_those_of_the_served_records(child: Any, mix: Any) -> None:
     made = mix([child(0, 50), child(1, 80)], (0.2, 0.8), sampling="categorical")
     drawn = made.record_indices_at(0, 1000, made.order_key_data())
     for position in (1000, 10, 400):
@@ -69,4 +69,4 @@ def test_scaling_is_exact_and_equal_under_jit(limit: int) -> None:
     )
     exact = [(int(high) << 32 | int(low)) * limit >> 64 for high, low in pairs.T]
     assert _scaled(pairs, limit).tolist() == exact
-    assert jax.jit(lambda words: _scaled(words, limit))(pairs).tolist() == exact
+    assert jax.jit(lambda bits: _scaled(bits, limit))(pairs).tolist() == exact

@@ -1,4 +1,4 @@
-"""A mixture keeps what every source promises: of children on the device, and of one that the host reads."""
+"""The conformance tests of sources, for mixtures of children on the device, and with a child that the host reads."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Over the devices of a mesh, and read by workers: the same batches."""
+"""The same batches over the devices of a mesh, and read by worker processes."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What ends an epoch of a mixture, and what children do at their end: true in ``len``, known beforehand."""
+"""Ends of epochs and of children: the length known beforehand is the number of records served."""
 
 from collections import Counter
 from typing import Any
@@ -58,13 +58,13 @@ def _remembered(timeline: Timeline) -> Timeline:
 
 @given(timelines())
 @settings(max_examples=60, deadline=None)
-def test_the_length_is_what_serving_would_find(timeline: Timeline) -> None:
+def test_the_length_is_the_number_of_records_that_serving_finds(timeline: Timeline) -> None:
     assert timeline.epoch_length == by_hand(timeline)
 
 
 @given(timelines(), st.integers(0, 300), st.integers(1, 200))
 @settings(max_examples=60, deadline=None)
-def test_each_child_goes_on_in_its_own_order_without_a_gap(timeline: Timeline, start: int, size: int) -> None:
+def test_each_child_continues_in_its_own_order_without_a_gap(timeline: Timeline, start: int, size: int) -> None:
     which, places = timeline.at(0, start + size)
     for child in timeline.served:
         assert places[which == child].tolist() == list(range((which == child).sum()))

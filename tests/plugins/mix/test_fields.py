@@ -1,4 +1,4 @@
-"""Fields that children lack are filled in, and each record says whose it is; on every way to a batch."""
+"""Fields that children lack are filled in, and the number of the child is added, on every route."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def test_a_missing_field_is_filled_and_the_child_is_named(mix: Any, placement: s
 
 
 @pytest.mark.parametrize("placement", ["device", "host"])
-def test_text_rides_beside_the_batch_and_is_filled_too(mix: Any, placement: str) -> None:
+def test_text_is_a_host_field_and_is_filled_too(mix: Any, placement: str) -> None:
     words = np.asarray(["a", "b", "c"], object)
     made = mix([memory(placement, i=np.arange(3), t=words), memory(placement, i=np.arange(3, 6))], fill={"t": "none"})
     rows = served(made)
@@ -126,7 +126,7 @@ def test_records_that_are_no_dicts_are_mixed_as_they_are(mix: Any) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_place(
+def test_fields_that_do_not_fit_are_refused_with_child_and_field(
     mix: Any, columns: list[dict[str, Any]], options: dict[str, Any], match: str
 ) -> None:
     with pytest.raises(SpecError, match=match):
@@ -152,7 +152,7 @@ def test_floats_are_filled_with_what_floats_can_be(mix: Any, value: float) -> No
 
 
 @pytest.mark.parametrize("placement", ["device", "host"])
-def test_nested_records_are_mixed_and_their_text_rides_where_it_stands(mix: Any, placement: Any) -> None:
+def test_nested_records_with_text_are_mixed(mix: Any, placement: Any) -> None:
     def child(first: int, size: int) -> EagerSourceBase:
         ids = np.arange(first, first + size, dtype=np.int32)
         tree = {"at": {"id": ids, "text": np.asarray([f"t{i}" for i in ids], object)}, "double": ids * 2}

@@ -1,4 +1,4 @@
-"""What a mixture says of itself before it runs, and how much of each child was served."""
+"""The plan of a mixture before it runs, and the counts of served records by child."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ from datarax_core._cli.app import app
 README = Path(__file__).parents[3] / "plugins" / "mix" / "README.md"
 
 
-def test_a_plan_says_what_a_run_serves_of_each_child(child: Any, mix: Any) -> None:
+def test_a_plan_lists_records_and_epochs_by_child(child: Any, mix: Any) -> None:
     made = mix({"web": child(0, 1000), "books": child(1, 50)}, (0.9, 0.1))
     (shown,) = re.findall(r"```text\n(.*?)\n```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert made.plan() == shown
@@ -32,7 +32,7 @@ def test_a_plan_of_children_that_drop_out(child: Any, mix: Any) -> None:
     assert "not reached: the epoch ends before record 320" in first.plan()
 
 
-def test_a_plan_goes_into_mixtures_of_mixtures(child: Any, mix: Any) -> None:
+def test_a_plan_lists_the_children_of_nested_mixtures(child: Any, mix: Any) -> None:
     inner = mix({"a": child(0, 10), "b": child(1, 10)}, (0.5, 0.5))
     lines = mix({"inner": inner, "c": child(2, 20)}, (0.5, 0.5)).plan().splitlines()
     assert [line.split()[:3] for line in lines[2:6]] == [
@@ -43,7 +43,7 @@ def test_a_plan_goes_into_mixtures_of_mixtures(child: Any, mix: Any) -> None:
     ]
 
 
-def test_a_plan_says_how_far_weights_were_rounded(child: Any, mix: Any) -> None:
+def test_a_plan_reports_rounded_weights(child: Any, mix: Any) -> None:
     made = mix([child(0, 100), child(1, 64), child(2, 10)], temperature=2.0)
     assert "no common denominator up to 2^20 holds them" in made.plan()
     assert abs(made.weights[0] - 10 / (18 + 10**0.5)) < 1e-6
@@ -97,7 +97,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_drx_plan_tells_it_of_a_config(config: Path) -> None:
+def test_drx_plan_prints_the_plan_of_a_config(config: Path) -> None:
     result = CliRunner().invoke(app, ["plan", str(config)])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()

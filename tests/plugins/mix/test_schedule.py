@@ -1,4 +1,4 @@
-"""Shares as fractions, and the schedule of a period: proportions within one, for ever, equal under ``jit``."""
+"""Shares as fractions, and the schedule of a period: counts always within one of the share, equal under ``jit``."""
 
 from fractions import Fraction
 
@@ -49,7 +49,7 @@ def test_the_longest_period_stays_within_one() -> None:
         assert np.abs(counts * of.denominator - positions * numerator).max() < of.denominator
 
 
-def test_serving_the_child_that_is_furthest_behind_would_not_do() -> None:
+def test_serving_the_child_furthest_behind_does_not_stay_within_one() -> None:
     numerators = [1, 2, 8, 8, 8, 11, 11, 11]
     exact = np.arange(1, 61)[:, None] * np.asarray(numerators) / 60
     counts, greedy = np.zeros(len(numerators)), []
@@ -62,7 +62,7 @@ def test_serving_the_child_that_is_furthest_behind_would_not_do() -> None:
 
 @given(numerators, st.integers(0, 3 * 2**16), st.integers(0, 3000))
 @settings(max_examples=50)
-def test_positions_and_stretches_tell_the_same(numerators: list[int], start: int, size: int) -> None:
+def test_positions_and_stretches_agree(numerators: list[int], start: int, size: int) -> None:
     schedule = Schedule.of(shares(numerators))
     which, places = schedule.at(start, size)
     again, places_again = np.full(size, -1), np.full(size, -1)
@@ -129,7 +129,7 @@ def test_weights_that_need_more_are_rounded_to_the_nearest_that_fit() -> None:
     assert 0 < of.max_error < 1e-11
 
 
-def test_a_weight_too_small_for_the_table_is_served_all_the_same() -> None:
+def test_a_weight_too_small_for_the_table_is_served_nevertheless() -> None:
     of = shares_of(normalised([1, 1e-12]))
     assert of.numerators == (LARGEST - 1, 1)
     assert of.max_error == pytest.approx(2**-20, rel=1e-3)

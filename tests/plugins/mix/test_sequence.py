@@ -1,4 +1,4 @@
-"""One sequence: a loop, ``get_batch_at``, the pipeline's loop, ``step`` and ``scan``, and Grain's view serve it."""
+"""One sequence, served by loops, ``get_batch_at``, the pipeline's loop, ``step`` and ``scan``, and Grain's view."""
 
 from collections import Counter
 from itertools import chain, pairwise
@@ -30,8 +30,8 @@ def nested(child: Any, mix: Any, kind: str) -> MixDataSourcesNode:
 
 
 def differing_routes(made: MixDataSourcesNode, starts: list[int], size: int) -> dict[tuple[int, str], list[int]]:
-    """What is served of ``size`` records from each start on by ways that differ from ``get_batch_at``; none should."""
-    words, pipeline = made.order_key_data(), Pipeline(source=made, batch_size=size)
+    """Return the ids by (start, route) of each route that serves other records than ``get_batch_at``; none should."""
+    key, pipeline = made.order_key_data(), Pipeline(source=made, batch_size=size)
     traced_start = jax.jit(lambda start, key: made.get_batch_at(start, size, key)["id"])
     traced_step = nnx.jit(lambda pipeline: pipeline.step()["id"])
 
@@ -40,11 +40,11 @@ def differing_routes(made: MixDataSourcesNode, starts: list[int], size: int) -> 
 
     differing = {}
     for start in starts:
-        expected = np.asarray(made.get_batch_at(start, size, words)["id"]).tolist()
+        expected = np.asarray(made.get_batch_at(start, size, key)["id"]).tolist()
         at = {**pipeline.get_state(), "position": start, "run_start": 0}
         served = {
-            "indices": made.fetch(made.record_indices_at(start, size, words))["id"],
-            "traced": traced_start(np.int32(start), words),
+            "indices": made.fetch(made.record_indices_at(start, size, key))["id"],
+            "traced": traced_start(np.int32(start), key),
         }
         for name, route in {"step": lambda p: p.step()["id"], "scan": scan, "traced step": traced_step}.items():
             pipeline.set_state(at)
@@ -73,7 +73,7 @@ def test_every_route_serves_the_same_at_every_depth(child: Any, mix: Any, kind: 
 
 
 @pytest.mark.parametrize("options", [{"at_end": (1, "repeat", 3)}, {"stop": "all_seen"}])
-def test_every_route_serves_the_same_whatever_ends_it(child: Any, mix: Any, options: dict[str, Any]) -> None:
+def test_every_route_serves_the_same_for_every_end_of_an_epoch(child: Any, mix: Any, options: dict[str, Any]) -> None:
     made = mix([child(0, 10), child(1, 25, kind="host"), child(2, 300)], (0.5, 0.3, 0.2), **options)
     assert differing_routes(made, [0, 33, len(made) - 5, 7 * len(made) + 3], 40) == {}
 
@@ -87,7 +87,7 @@ def test_a_traced_key_selects_the_same_order(child: Any, mix: Any) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", [{}, {"sampling": "categorical"}, {"at_end": "drop"}, {"stop": "all_seen"}])
-def test_loops_serve_it_and_go_on_with_the_next_epoch(child: Any, mix: Any, kind: str, options: dict[str, Any]) -> None:
+def test_each_loop_serves_the_next_epoch(child: Any, mix: Any, kind: str, options: dict[str, Any]) -> None:
     made = mix([child(0, 20, kind=kind), child(1, 35)], (0.6, 0.4), **options)
     epochs = [[int(element["id"]) for element in made] for _ in range(3)]
     assert [len(epoch) for epoch in epochs] == [len(made)] * 3
@@ -106,14 +106,14 @@ def test_loops_serve_it_and_go_on_with_the_next_epoch(child: Any, mix: Any, kind
     st.data(),
 )
 @settings(max_examples=40, deadline=None)
-def test_slicing_does_not_matter_and_no_record_repeats_within_its_child_s_epoch(
+def test_batch_sizes_do_not_matter_and_no_record_repeats_within_an_epoch_of_its_child(
     child: Any, mix: Any, children: list[tuple[int, float]], start: int, data: st.DataObject
 ) -> None:
     made = mix([child(n, length) for n, (length, _) in enumerate(children)], [weight for _, weight in children])
-    words, size = made.order_key_data(), 1000
-    whole = made.record_indices_at(start, size, words)
+    key, size = made.order_key_data(), 1000
+    whole = made.record_indices_at(start, size, key)
     cuts = sorted({0, size, *data.draw(st.lists(st.integers(0, size), max_size=4))})
-    parts = [made.record_indices_at(start + a, b - a, words) for a, b in pairwise(cuts) if b > a]
+    parts = [made.record_indices_at(start + a, b - a, key) for a, b in pairwise(cuts) if b > a]
     assert np.concatenate(parts).tolist() == whole.tolist()
     epochs = made.epochs_at(start, size)
     served = list(zip(epochs.tolist(), whole.tolist(), strict=True))
@@ -126,9 +126,9 @@ def test_slicing_does_not_matter_and_no_record_repeats_within_its_child_s_epoch(
 
 def test_every_epoch_of_a_child_is_complete(child: Any, mix: Any) -> None:
     made = nested(child, mix, "host")
-    words = made.order_key_data()
+    key = made.order_key_data()
     served: Counter[tuple[int, int]] = Counter()
-    indices, epochs = made.record_indices_at(0, 20_000, words), made.epochs_at(0, 20_000)
+    indices, epochs = made.record_indices_at(0, 20_000, key), made.epochs_at(0, 20_000)
     for epoch, index in zip(epochs.tolist(), indices.tolist(), strict=True):
         served[epoch, index] += 1
     assert set(served.values()) == {1}

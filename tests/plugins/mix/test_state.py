@@ -1,4 +1,4 @@
-"""A mixture's state is its position: restored, it goes on with the very next record, at every depth."""
+"""The state of a mixture is its position: a restored mixture serves the very next record, at every depth."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ def ids_of(batch: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", ["device", "host", "stream", "stream without a length"])
-def test_resumed_it_goes_on_with_the_next_record(child: Any, mix: Any, kind: str) -> None:
+def test_a_resumed_mixture_serves_the_next_record(child: Any, mix: Any, kind: str) -> None:
     made = build(child, mix, kind)
     sizes = [5, 1, 17, 40, 3, 60]
     served = [ids_of(made.get_batch(size)) for size in sizes]
@@ -41,7 +41,7 @@ def test_resumed_it_goes_on_with_the_next_record(child: Any, mix: Any, kind: str
 
 @given(stops=st.lists(st.integers(0, 6), min_size=1, max_size=3), kind=st.sampled_from(["host", "stream"]))
 @settings(max_examples=15, deadline=None)
-def test_a_pipeline_that_is_stopped_anywhere_serves_what_one_that_is_not_does(
+def test_a_pipeline_stopped_and_resumed_anywhere_serves_the_same_batches(
     child: Any, mix: Any, stops: list[int], kind: str
 ) -> None:
     def pipeline() -> Pipeline:
@@ -121,7 +121,7 @@ def test_a_state_is_small_and_json_and_holds_no_data(child: Any, mix: Any) -> No
 
 
 @pytest.mark.parametrize("change", [{"streams": {}}, {"ended": 7}, {"streams": None}, {"ended": True}])
-def test_a_state_of_streams_that_fits_not_changes_nothing(child: Any, mix: Any, change: dict[str, Any]) -> None:
+def test_a_state_of_streams_that_does_not_fit_changes_nothing(child: Any, mix: Any, change: dict[str, Any]) -> None:
     made = build(child, mix, "stream")
     made.get_batch(20)
     state = made.get_state()
@@ -130,7 +130,7 @@ def test_a_state_of_streams_that_fits_not_changes_nothing(child: Any, mix: Any, 
     assert made.get_state() == state
 
 
-def test_a_child_that_refuses_its_state_leaves_all_as_they_were(child: Any, mix: Any) -> None:
+def test_a_child_that_refuses_its_state_leaves_all_children_unchanged(child: Any, mix: Any) -> None:
     made = build(child, mix, "stream")
     made.get_batch(20)
     state = made.get_state()
@@ -142,7 +142,7 @@ def test_a_child_that_refuses_its_state_leaves_all_as_they_were(child: Any, mix:
     assert made.get_state() == state
 
 
-def test_copies_and_clones_go_their_own_way(child: Any, mix: Any) -> None:
+def test_copies_and_clones_move_independently(child: Any, mix: Any) -> None:
     for kind in ("host", "stream"):
         made = build(child, mix, kind)
         first = ids_of(made.get_batch(30))

@@ -67,7 +67,7 @@ def test_all_kinds_at_once_in_exact_proportions(child: Any, mix: Any) -> None:
     assert own == [(place + 7 * epoch) % 20 for epoch in range(7) for place in range(20)][: len(own)]
 
 
-def test_cutting_it_into_batches_does_not_matter(child: Any, mix: Any) -> None:
+def test_batch_sizes_do_not_matter(child: Any, mix: Any) -> None:
     def made() -> Any:
         return mix([child(0, 20, kind="stream"), child(1, 30), child(2, 8, kind="stream")], (0.5, 0.3, 0.2))
 
@@ -81,7 +81,7 @@ def test_cutting_it_into_batches_does_not_matter(child: Any, mix: Any) -> None:
     assert [int(element["id"]) for element in made()] == one[:58]
 
 
-def test_loops_over_its_elements_are_epochs(child: Any, mix: Any) -> None:
+def test_each_loop_over_elements_is_an_epoch(child: Any, mix: Any) -> None:
     made = mix([child(0, 20, kind="stream"), child(1, 30)])
     whole = ids_of([mix([child(0, 20, kind="stream"), child(1, 30)]).get_batch(150)])
     loop = iter(made)
@@ -104,7 +104,7 @@ def test_a_stream_without_a_length_repeats_and_the_mixture_has_none(child: Any, 
     assert "It does not end" in made.plan()
 
 
-def test_it_ends_with_a_stream_without_a_length_if_the_first_that_is_exhausted_ends_it(child: Any, mix: Any) -> None:
+def test_first_exhausted_ends_a_mixture_with_its_stream_without_a_length(child: Any, mix: Any) -> None:
     made = mix([child(0, 7, kind="no length"), child(1, 30)], stop="first_exhausted")
     ids = ids_of(Pipeline(source=made, batch_size=4))
     assert [i for i in ids if i < MILLION] == list(range(7))
@@ -121,7 +121,7 @@ def test_it_ends_with_a_stream_without_a_length_if_the_first_that_is_exhausted_e
     assert sorted(i for i in again if i < MILLION) == list(range(7))
 
 
-def test_a_child_that_has_a_length_ends_it_as_well(child: Any, mix: Any) -> None:
+def test_first_exhausted_ends_a_mixture_with_a_child_that_has_a_length(child: Any, mix: Any) -> None:
     made = mix([child(0, 1000, kind="no length"), child(1, 9), child(2, 30)], (0.5, 0.3, 0.2), stop="first_exhausted")
     ids = ids_of(Pipeline(source=made, batch_size=4))
     assert sorted(i for i in ids if i // MILLION == 1) == [MILLION + i for i in range(9)]
@@ -155,7 +155,7 @@ def test_a_child_that_fails_halfway_loses_nothing(child: Any, mix: Any) -> None:
     assert served + ids_of([made.get_batch(20), made.get_batch(20)]) == whole
 
 
-def test_where_it_stands_halfway_cannot_be_said(child: Any, mix: Any) -> None:
+def test_no_state_is_saved_after_a_child_failed_halfway(child: Any, mix: Any) -> None:
     class Failing(type(child(0, 9, kind="stream"))):  # type: ignore[misc]
         broken = True
 
@@ -174,7 +174,7 @@ def test_where_it_stands_halfway_cannot_be_said(child: Any, mix: Any) -> None:
     made.get_state()
 
 
-def test_a_stream_that_cannot_say_where_it_stands(child: Any, mix: Any) -> None:
+def test_a_mixture_with_a_stream_that_has_no_state_is_neither_saved_nor_reset(child: Any, mix: Any) -> None:
     made = mix([Endless(), child(1, 30)])
     assert not made.capabilities.resumable
     with pytest.raises(StateError, match="Endless cannot say where it stands, so that MixDataSourcesNode has no state"):
@@ -208,7 +208,7 @@ def test_a_mixture_with_a_stream_that_version_0_1_0_pickled_goes_on() -> None:
     assert restored.get_state()["ended"] == 0
 
 
-def test_an_empty_stream_is_an_error_and_no_loop_without_end(child: Any, mix: Any) -> None:
+def test_an_empty_stream_is_an_error_and_no_endless_loop(child: Any, mix: Any) -> None:
     made = mix([child(0, 0, kind="no length"), child(1, 30)])
     with pytest.raises(ValueError, match="Stream is empty: it has no records to serve in MixDataSourcesNode"):
         made.get_batch(10)
