@@ -112,7 +112,7 @@ def make_mix(
 
 @pytest.fixture(scope="session")
 def child() -> MakeChild:
-    """Return ``child(number, length, kind=, shuffle=)``, which makes a child; record r has the id ``number * 1_000_000 + r``."""
+    """Return ``child(number, length, kind=, shuffle=)``, which makes a child; record r has the id ``number * 10**6 + r``."""
     return make_child
 
 
