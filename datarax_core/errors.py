@@ -21,7 +21,7 @@
 
 A plugin that cannot be used is left out with a `PluginWarning`, as long as nobody asks for it by name.
 
-Each class stands for one mistake that its reader can act on, and each message says what to do next. No class is a
+Each class stands for one mistake that its reader can act on, and each message says how to mend it. No class is a
 ``KeyError``, so that ``except KeyError`` around a look-up never swallows one. A plain mistake in a call (a batch size of 0, a
 string in place of arrays) is a plain ``ValueError`` or ``TypeError``.
 """

@@ -63,7 +63,7 @@ def described(name: str) -> Iterator[Description]:
         plugin = registry.get(name)
         config = registry.config_type(name) if isinstance(registry, SourceRegistry) else plugin
         info = next(info for info in registry.describe() if info.name == name and info.status == "ready")
-        yield _description(registry.group.word, name, plugin, config, info)
+        yield _description(registry.group.noun, name, plugin, config, info)
 
 
 def _description(kind: str, name: str, plugin: type, config: type[FrozenConfig], info: Any) -> Description:

@@ -17,7 +17,7 @@ CONFIGURABLE: Final[tuple[type[PluginRegistry[Any]], ...]] = (SourceRegistry, St
 
 _ALL: Final[tuple[type[PluginRegistry[Any]], ...]] = (*CONFIGURABLE, HookRegistry)
 
-REGISTRIES: Final = {registry.group.word: registry for registry in _ALL}
+REGISTRIES: Final = {registry.group.noun: registry for registry in _ALL}
 """For the name of each kind of plugin, the registry that lists and loads plugins of that kind."""
 
 

@@ -16,7 +16,7 @@ def list_plugins(registry: PluginRegistry[Any], *, as_json: bool, install: str) 
     elif infos:
         print_table(*_columns(infos))
     else:
-        say(f"no {registry.group.word}s are installed; pip install {install}, or another plugin")
+        say(f"no {registry.group.noun}s are installed; pip install {install}, or another plugin")
 
 
 def print_table(columns: list[str], rows: list[tuple[str, ...]]) -> None:

@@ -183,13 +183,13 @@ def only_if(condition: Mapping[str, Any], **values: Mapping[str, Any]) -> dict[s
     return {"if": having(**values), "then": dict(condition)}
 
 
-def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: str, example: str) -> T:
+def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], noun: str, example: str) -> T:
     """Return the result of ``look_up`` for the ``type`` of a mapping; for validators of fields that take plugins.
 
     Args:
         value: The mapping.
         look_up: Returns a plugin by name, or raises a `PluginError`.
-        word: Noun for the plugin, such as "source".
+        noun: Noun for the plugin, such as "source".
         example: A name of such a plugin, for messages.
 
     Raises:
@@ -198,7 +198,7 @@ def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: s
     name = value.get("type")
     if not isinstance(name, str):
         given = f"is {shown(name)}" if "type" in value else "is missing"
-        raise at_type(f"the {word}'s `type` {given}; name an installed {word}, such as {example}", name)
+        raise at_type(f"the {noun}'s `type` {given}; name an installed {noun}, such as {example}", name)
     try:
         return look_up(name)
     except PluginError as error:
@@ -206,7 +206,7 @@ def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], word: s
 
 
 def plugin_config(
-    value: Any, info: ValidationInfo, *, base: type[T], look_up: Callable[[str], type[Any]], word: str, example: str
+    value: Any, info: ValidationInfo, *, base: type[T], look_up: Callable[[str], type[Any]], noun: str, example: str
 ) -> T:
     """Return the plugin config that a value stands for; for validators of fields that take plugins.
 
@@ -215,7 +215,7 @@ def plugin_config(
         info: The validator's second argument; its context is that of nested configs.
         base: Base class of such configs.
         look_up: Returns the config class of a plugin by name, or raises a `PluginError`.
-        word: Noun for the plugin, such as "source".
+        noun: Noun for the plugin, such as "source".
         example: A name of such a plugin, for messages.
 
     Raises:
@@ -224,13 +224,13 @@ def plugin_config(
     if isinstance(value, base):
         return value
     if not isinstance(value, Mapping):
-        raise plugin_error(f"a {word} is a mapping with a `type`, such as {{type: {example}}}, not {shown(value)}")
-    model = named_by_type(value, look_up, word, example)
+        raise plugin_error(f"a {noun} is a mapping with a `type`, such as {{type: {example}}}, not {shown(value)}")
+    model = named_by_type(value, look_up, noun, example)
     # The class's own name, since the given one may be an alias.
     config: T = model.model_validate({**value, "type": model.model_fields["type"].default}, context=info.context)
     return config
 
 
-def plugin_schema(word: str) -> dict[str, Any]:
+def plugin_schema(noun: str) -> dict[str, Any]:
     """Return the JSON Schema of a plugin's config, for a noun such as "source"; `registry.schema` puts installed ones there."""
-    return {"type": "object", "required": ["type"], PLUGIN_KEYWORD: word}
+    return {"type": "object", "required": ["type"], PLUGIN_KEYWORD: noun}

@@ -1,4 +1,4 @@
-"""Catalog of one entry-point group: each installed name is usable, or says what is wrong with it and what to do.
+"""Catalog of one entry-point group: the installed names, each usable, or with the reason and a remedy.
 
 The groups are those of sources, stages, decoders and hooks. Only `Catalog.load` imports a plugin.
 """
@@ -35,13 +35,13 @@ class EntryPointGroup:
 
     Attributes:
         name: As in package metadata, such as ``datarax.sources``.
-        word: Noun for one plugin of it, such as "source".
+        noun: Noun for one plugin of it, such as "source".
         example: A name of it, for messages.
         first_party: The distribution that owns a name, for each name that belongs to one.
     """
 
     name: str
-    word: str
+    noun: str
     example: str
     first_party: Mapping[str, str]
 
@@ -122,16 +122,16 @@ class Catalog:
         Raises:
             PluginError: No plugin has the name, all that have it are disabled, or several have it.
         """
-        word, entries = self.group.word, self._entries.get(name)
+        noun, entries = self.group.noun, self._entries.get(name)
         if not entries:
             raise self.unknown(name, self.names())
         enabled = self._enabled(name)
         if not enabled:
             origins = _listed(entry.origin for entry in entries)
             reasons = _listed(dict.fromkeys(self._disabled_by(entry) for entry in entries))
-            raise PluginDisabledError(word, name, f"{word} {name!r} ({origins}) is disabled {reasons}")
+            raise PluginDisabledError(noun, name, f"{noun} {name!r} ({origins}) is disabled {reasons}")
         if clash := self._clash(name):
-            raise PluginConflictError(word, name, f"{word} {name!r} {clash}")
+            raise PluginConflictError(noun, name, f"{noun} {name!r} {clash}")
         return enabled[0]
 
     def load(self, name: str) -> object:
@@ -151,18 +151,18 @@ class Catalog:
         # The boundary to third-party code, which fails in any way: it exits when a library is missing, skips as if it were a
         # test, or panics in Rust, and none of these is an Exception.
         except BaseException as cause:
-            raise PluginLoadError(self.group.word, name, self._broken(entry, cause)) from cause
+            raise PluginLoadError(self.group.noun, name, self._broken(entry, cause)) from cause
 
     def unknown(self, name: str, names: list[str]) -> PluginNotFoundError:
         """Return the error for a ``name`` that is not among ``names``, with a close name or a distribution to install."""
-        word, owners = self.group.word, self.group.first_party
+        noun, owners = self.group.noun, self.group.first_party
         if owner := owners.get(name):
-            return PluginNotFoundError(word, name, f"{word} {name!r} is not installed; pip install {owner}")
-        message = f"unknown {word} {name!r}"
+            return PluginNotFoundError(noun, name, f"{noun} {name!r} is not installed; pip install {owner}")
+        message = f"unknown {noun} {name!r}"
         for close in difflib.get_close_matches(name, sorted({*names, *owners}), n=1):
             message += f"; did you mean {close!r}"
             message += "?" if close in names else f" (pip install {owners[close]})?"
-        return PluginNotFoundError(word, name, f"{message} (installed: {', '.join(names) or 'none'})")
+        return PluginNotFoundError(noun, name, f"{message} (installed: {', '.join(names) or 'none'})")
 
     # -- who may have a name --------------------------------------------------------------------------------------------
 
@@ -205,34 +205,34 @@ class Catalog:
             if name in known or canonicalize_name(name) in known:
                 continue
             message = f"`allow` names {name!r}, which is no installed plugin, and no distribution of any"
-            leave_out(PluginNotFoundError(self.group.word, name, message + did_you_mean(name, known)))
+            leave_out(PluginNotFoundError(self.group.noun, name, message + did_you_mean(name, known)))
 
     def _require_usable(self) -> None:
         """Raise a PluginError if a plugin that is not disabled cannot be used."""
-        word = self.group.word
+        noun = self.group.noun
         for entry in self.entries():
             status, detail = self.status(entry)
             if status == "conflict":
-                raise PluginConflictError(word, entry.name, f"{word} {entry.name!r} {detail}")
+                raise PluginConflictError(noun, entry.name, f"{noun} {entry.name!r} {detail}")
             if status == "unmet" and (needed := self._environment.unmet_core(entry)):
                 raise self._incompatible(entry, needed)
             if status == "unmet":
-                message = f"{word} {entry.name!r} ({entry.origin}) {detail}, which this environment does not satisfy"
-                raise PluginLoadError(word, entry.name, message)
+                message = f"{noun} {entry.name!r} ({entry.origin}) {detail}, which this environment does not satisfy"
+                raise PluginLoadError(noun, entry.name, message)
 
     def _incompatible(self, entry: Installed, needed: str) -> PluginIncompatibleError:
-        word = self.group.word
+        noun = self.group.noun
         return PluginIncompatibleError(
-            word,
+            noun,
             entry.name,
-            f"{word} {entry.name!r} ({entry.origin}) needs {needed}, and {CORE} {self._environment.version(CORE)} is "
+            f"{noun} {entry.name!r} ({entry.origin}) needs {needed}, and {CORE} {self._environment.version(CORE)} is "
             f"installed; upgrade {entry.dist}, or install a {CORE} that it accepts",
         )
 
     def _broken(self, entry: Installed, cause: BaseException) -> str:
         """Return the message for an import that failed."""
         reason = f"exited with {cause.code!r}" if isinstance(cause, SystemExit) else f"{type(cause).__name__}: {cause}"
-        message = f"{self.group.word} {entry.name!r} ({entry.origin}) failed to import {entry.target}: {reason}"
+        message = f"{self.group.noun} {entry.name!r} ({entry.origin}) failed to import {entry.target}: {reason}"
         if unmet := self._environment.unmet(entry):
             return f"{message}; {entry.dist} needs {_listed(unmet)}, which this environment does not satisfy"
         return f"{message}; this is a fault of {entry.dist} or of its installation"

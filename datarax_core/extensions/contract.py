@@ -12,22 +12,22 @@ BY_HAND: Final = "registered by hand"
 """Stands in messages for distribution and version of a plugin that no distribution provides."""
 
 
-def require_contract(word: str, loaded: object, name: str | None, origin: str, problems: Iterable[str]) -> None:
+def require_contract(noun: str, loaded: object, name: str | None, origin: str, problems: Iterable[str]) -> None:
     """Raise one error that lists all ``problems``, if there are any.
 
     Args:
-        word: Noun for the plugin, such as "source".
+        noun: Noun for the plugin, such as "source".
         loaded: The object that was loaded or registered.
         name: Name of its entry point, if it has one.
         origin: Its distribution and version, or `BY_HAND`.
-        problems: Sentences that each say what is wrong and what to write.
+        problems: Sentences, each with a problem and the code to write instead.
 
     Raises:
         PluginContractError: There is a problem.
     """
     if listed := "; ".join(problems):
         label = repr(name) if name else getattr(loaded, "__qualname__", repr(loaded))
-        raise PluginContractError(word, name or label, f"{word} {label} ({origin}) is no {word}: {listed}")
+        raise PluginContractError(noun, name or label, f"{noun} {label} ({origin}) is no {noun}: {listed}")
 
 
 def config_plugin_problems(loaded: object, base: Any, name: str | None, methods: tuple[str, str]) -> Iterator[str]:
@@ -39,9 +39,9 @@ def config_plugin_problems(loaded: object, base: Any, name: str | None, methods:
         name: Name of its entry point, if it has one.
         methods: Methods of ``base`` of which it must define at least one.
     """
-    word, own = base.__name__.lower(), cast("Any", loaded)
+    noun, own = base.__name__.lower(), cast("Any", loaded)
     if not isinstance(loaded, type):
-        yield f"it is {type(loaded).__name__} {loaded!r:.80}, not a class; name the {word} class instead"
+        yield f"it is {type(loaded).__name__} {loaded!r:.80}, not a class; name the {noun} class instead"
     elif not issubclass(loaded, base):
         yield f"it does not derive from {base.__name__}; write `class {loaded.__name__}({base.__name__}):`"
     else:

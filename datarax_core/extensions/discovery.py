@@ -59,7 +59,7 @@ class Environment:
         self._versions: dict[str, Version | None] = {}
         for dist in distributions:
             name, version = _by_folder(dist)
-            if not name.startswith("~"):  # what an interrupted pip leaves behind
+            if not name.startswith("~"):  # leftovers of an interrupted pip
                 self._found.setdefault(canonicalize_name(name), (dist, version))
 
     @classmethod

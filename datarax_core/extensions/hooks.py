@@ -20,7 +20,7 @@ from datarax_core.errors import (
 from .catalog import EntryPointGroup
 from .contract import BY_HAND
 from .hookspecs import PROJECT, Builder, HookSpecs, Registrar, ServingPipeline, hookimpl
-from .implementations import WORD, Implementations
+from .implementations import NOUN, Implementations
 from .loading import leave_out
 from .plugin_registry import PluginRegistry
 
@@ -33,7 +33,7 @@ _CORE: Final = "datarax-core"
 class HookRegistry(PluginRegistry[object]):
     """The installed hook plugins: modules or objects. `Hooks` calls them; `Hooks.register` adds one by hand."""
 
-    group = EntryPointGroup(name="datarax.hooks", word=WORD, example="progress", first_party={})
+    group = EntryPointGroup(name="datarax.hooks", noun=NOUN, example="progress", first_party={})
 
     def check(self, loaded: object, name: str | None, origin: str) -> object:
         """Return ``loaded`` if it implements hooks.
@@ -43,7 +43,7 @@ class HookRegistry(PluginRegistry[object]):
         """
         if name is None:
             remedy = "write `default_hooks().register(plugin)`, which calls its hooks in this process"
-            raise PluginContractError(WORD, repr(loaded), f"{WORD} {loaded!r:.80} is not registered here; {remedy}")
+            raise PluginContractError(NOUN, repr(loaded), f"{NOUN} {loaded!r:.80} is not registered here; {remedy}")
         Implementations(loaded, name, origin)
         return loaded
 
@@ -101,7 +101,7 @@ class Hooks:
         """
         own = getattr(plugin, "__name__", type(plugin).__name__)
         free = (f"{own} {number}" if number else own for number in range(len(self._implementations) + 1))
-        self._add(plugin, name or next(word for word in free if not self._manager.has_plugin(word)), BY_HAND)
+        self._add(plugin, name or next(other for other in free if not self._manager.has_plugin(other)), BY_HAND)
 
     def unregister(self, plugin: object) -> None:
         """Stop calling the hooks of ``plugin``.
@@ -150,7 +150,7 @@ class Hooks:
         implementations = Implementations(plugin, name, origin)
         if id(plugin) in self._implementations or self._manager.has_plugin(name):
             message = f"hook plugin {name!r} ({origin}) or one of its name is registered already; unregister that first"
-            raise PluginConflictError(WORD, name, message)
+            raise PluginConflictError(NOUN, name, message)
         try:
             self._manager.register(implementations, name)
         except Exception as cause:  # the boundary to third-party code: its datarax_register_sources runs here
@@ -158,7 +158,7 @@ class Hooks:
             if origin == BY_HAND:
                 raise
             message = f"hook plugin {name!r} ({origin}) failed to register its sources: {type(cause).__name__}: {cause}"
-            raise PluginLoadError(WORD, name, message) from cause
+            raise PluginLoadError(NOUN, name, message) from cause
         self._implementations[id(plugin)] = plugin, implementations
         self._note_hearers()
 

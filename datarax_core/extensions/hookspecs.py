@@ -58,7 +58,7 @@ class ServingPipeline(Protocol):
 
 
 class HookSpecs:
-    """Hooks: when each is called, with which arguments, and what its result does. No hook is called for each record."""
+    """Hooks, with the time of each call, its arguments, and the effect of its result. No hook is called for each record."""
 
     @hookspec(historic=True)
     def datarax_register_sources(self, registry: Registrar) -> None:

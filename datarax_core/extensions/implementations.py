@@ -10,7 +10,7 @@ from datarax_core.errors import PluginContractError, did_you_mean
 
 from .hookspecs import PROJECT, HookSpecs, hookimpl
 
-WORD: Final = "hook plugin"
+NOUN: Final = "hook plugin"
 
 _MARK: Final = f"{PROJECT}_impl"
 """The attribute by which pluggy marks a function."""
@@ -46,7 +46,7 @@ class Implementations:
             if not found and not problems:
                 problems = [f"it implements none; mark a function with @hookimpl, named {' or '.join(HOOKS)}"]
         if problems:
-            raise PluginContractError(WORD, name, f"{WORD} {name!r} ({origin}) cannot be used: {'; '.join(problems)}")
+            raise PluginContractError(NOUN, name, f"{NOUN} {name!r} ({origin}) cannot be used: {'; '.join(problems)}")
         for attribute, (function, options) in found.items():
             hook = _hook_of(attribute, options)
             if hook in HOOKS:

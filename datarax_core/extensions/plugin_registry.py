@@ -75,12 +75,12 @@ class PluginRegistry(Generic[P]):
         """Return the object behind ``name``, after its `check`. An alias warns with the new name.
 
         Raises:
-            PluginError: It cannot be used; the subclass says why, and the message what to do.
+            PluginError: It cannot be used; the class of the error says why, and its message how to mend it.
             TypeError: The name is no text.
         """
         own = self.canonical_name(name)
         if own != name:
-            message = f"{self.group.word} {name!r} is now called {own!r}, says {self.origin(name)}; write {own!r}"
+            message = f"{self.group.noun} {name!r} is now called {own!r}, says {self.origin(name)}; write {own!r}"
             warnings.warn(PluginWarning(message), stacklevel=2)
         return self._load_once(own)
 
@@ -88,7 +88,7 @@ class PluginRegistry(Generic[P]):
         """Return the name that the object behind ``name`` declares: for an alias, another one. Raises the errors of `get`."""
         if not isinstance(name, str):
             example = f"{self.group.example!r}"
-            raise TypeError(f"the name of a {self.group.word} is text, such as {example}, not {name!r:.80}")
+            raise TypeError(f"the name of a {self.group.noun} is text, such as {example}, not {name!r:.80}")
         self._load_once(name)
         return self._new_names.get(name, name)
 
@@ -109,15 +109,15 @@ class PluginRegistry(Generic[P]):
         """
         name = cast("str", declared_name(self.check(plugin, None, BY_HAND)))
         if holder := self._holder(name, plugin):
-            word = self.group.word
+            noun = self.group.noun
             named_by = "its config" if hasattr(plugin, "config_class") else "it"
-            message = f"{word} {name!r} cannot be registered as {_target(plugin)}: the name {holder}"
-            raise PluginConflictError(word, name, f"{message}; give {named_by} another `type`")
+            message = f"{noun} {name!r} cannot be registered as {_target(plugin)}: the name {holder}"
+            raise PluginConflictError(noun, name, f"{message}; give {named_by} another `type`")
         self._by_hand[name] = plugin
         return plugin
 
     def check(self, loaded: object, name: str | None, origin: str) -> P:
-        """Return ``loaded`` if it is what this registry holds.
+        """Return ``loaded`` if this registry may hold it.
 
         Args:
             loaded: The object that was loaded or registered.
@@ -125,7 +125,7 @@ class PluginRegistry(Generic[P]):
             origin: Its distribution and version, or "registered by hand".
 
         Raises:
-            PluginContractError: It is not; lists everything that is missing, and what to write.
+            PluginContractError: It may not; lists everything that is missing, with the code to write.
         """
         raise NotImplementedError
 

@@ -103,13 +103,13 @@ class FunctionDecoder(Decoder):
 class DecoderRegistry(PluginRegistry[type[Decoder]]):
     """The decoders that a config can name."""
 
-    group = EntryPointGroup(name="datarax.decoders", word="decoder", example="array", first_party=_FIRST_PARTY)
+    group = EntryPointGroup(name="datarax.decoders", noun="decoder", example="array", first_party=_FIRST_PARTY)
 
     def check(self, loaded: object, name: str | None, origin: str) -> type[Decoder]:
         """Return ``loaded`` if it is a decoder class with the name of its entry point.
 
         Raises:
-            PluginContractError: It is not; lists everything that is missing, and what to write.
+            PluginContractError: It is not; lists everything that is missing, with the code to write.
         """
         problems = config_plugin_problems(loaded, Decoder, name, ("decode_record", "decode"))
         require_contract("decoder", loaded, name, origin, problems)
@@ -133,7 +133,7 @@ def _decoder(value: Any, info: ValidationInfo) -> Any:
             f"a decoder is a name, such as 'raw', or a mapping with a `type`, or in Python a function, not {shown(value)}"
         )
     registry = (info.context or {}).get("decoders") or default_decoders()
-    return plugin_config(value, info, base=Decoder, look_up=registry.get, word="decoder", example="array")
+    return plugin_config(value, info, base=Decoder, look_up=registry.get, noun="decoder", example="array")
 
 
 AnyDecoder = Annotated[

@@ -42,7 +42,7 @@ from .stages import AnyStage, StageRegistry, default_stages
 def _source(value: Any, info: ValidationInfo) -> SourceConfig:
     """Return the source config that the value of a config field stands for."""
     registry = (info.context or {}).get("registry") or default_registry()
-    return plugin_config(value, info, base=SourceConfig, look_up=registry.config_type, word="source", example="memory")
+    return plugin_config(value, info, base=SourceConfig, look_up=registry.config_type, noun="source", example="memory")
 
 
 AnySource = Annotated[SerializeAsAny[SourceConfig], PlainValidator(_source), WithJsonSchema(plugin_schema("source"))]
@@ -63,7 +63,7 @@ class PipelineConfig(FrozenConfig):
         default=None,
         description="Complete the last batch, and add a boolean field of this name, true for real records.",
     )
-    stages: tuple[AnyStage, ...] = Field(default=(), description="What is made of each batch, one stage after another.")
+    stages: tuple[AnyStage, ...] = Field(default=(), description="Stages that transform each batch, one after another.")
 
     schema_rules: ClassVar = (never(drop_last={"const": True}, pad_last=NOT_NULL),)
 
@@ -94,11 +94,11 @@ def parse_config(
 
     Args:
         mapping: Fields of `PipelineConfig`; ``source`` is a mapping with a ``type``, or a config.
-        registry: Where names of sources are looked up; by default in what is installed.
-        stage_registry: Where names of stages are looked up; by default in what is installed.
-        decoder_registry: Where names of decoders are looked up; by default in what is installed.
+        registry: Where names of sources are looked up; by default among the installed sources.
+        stage_registry: Where names of stages are looked up; by default among the installed stages.
+        decoder_registry: Where names of decoders are looked up; by default among the installed decoders.
         base: The folder that relative paths are relative to; None leaves them as they are.
-        origin: What messages call the mapping, such as the name of its file.
+        origin: Name of the mapping in messages, such as the path of its file.
 
     Raises:
         ConfigError: Lists every problem, one per line, with its place: ``train.yaml:7: source.sources[1].paths: ...``.

@@ -55,12 +55,12 @@ def schema_of(config: type[FrozenConfig], sections: Mapping[str, SchemaSection])
     """
     notes: list[str] = []
     defs: dict[str, Any] = {}
-    for word, (registry, config_of) in sections.items():
+    for noun, (registry, config_of) in sections.items():
         members = {}
         for name in registry.names():
             try:
                 own = registry.canonical_name(name)
-                schema = model_schema(config_of(own), f"{word}.{name}")
+                schema = model_schema(config_of(own), f"{noun}.{name}")
                 members[name] = schema if own == name else _alias(schema, own, name)
             except PluginDisabledError:  # left out on purpose
                 continue
@@ -68,11 +68,11 @@ def schema_of(config: type[FrozenConfig], sections: Mapping[str, SchemaSection])
                 notes.append(f"left out: {broken}")
             # The boundary to third-party code, whose fields may have any type.
             except Exception as broken:  # noqa: BLE001
-                notes.append(f"left out: {word} {name!r}, whose fields make no JSON Schema: {broken}")
+                notes.append(f"left out: {noun} {name!r}, whose fields make no JSON Schema: {broken}")
         for schema in members.values():
             defs |= schema.pop("$defs", {})
-        defs |= {f"{word}.{name}": schema for name, schema in members.items()}
-        defs[word] = _choice(word, members)
+        defs |= {f"{noun}.{name}": schema for name, schema in members.items()}
+        defs[noun] = _choice(noun, members)
     top = model_schema(config, "pipeline")
     defs |= top.pop("$defs", {})
     top["properties"] = {"$schema": {"type": "string", "description": "For editors, in JSON."}, **top["properties"]}
@@ -136,8 +136,8 @@ def _tidy(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     tidy = dict(_tidied(schema))
-    if (word := tidy.pop(PLUGIN_KEYWORD, None)) is not None:
-        return {"$ref": f"#/$defs/{word}", **{k: v for k, v in tidy.items() if k in ("description", "default")}}
+    if (noun := tidy.pop(PLUGIN_KEYWORD, None)) is not None:
+        return {"$ref": f"#/$defs/{noun}", **{k: v for k, v in tidy.items() if k in ("description", "default")}}
     if choices := [choice for choice in tidy.get("anyOf", ()) if choice != _NOTHING]:
         del tidy["anyOf"]
         return {**tidy, **(choices[0] if len(choices) == 1 else {"anyOf": choices})}
@@ -157,25 +157,25 @@ def _tidied(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield _LIMITS.get(key, key), value
 
 
-def _choice(word: str, members: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _choice(noun: str, members: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the schema of any one plugin, chosen by ``type``; for a decoder without required fields, its name suffices."""
     if not members:
-        return {"description": f"No {word} is installed.", **_NOTHING}
+        return {"description": f"No {noun} is installed.", **_NOTHING}
     described = [{"const": n, "description": _short(schema)} for n, schema in members.items()]
     chosen = {
         "type": "object",
         "required": ["type"],
-        "properties": {"type": {"description": f"The registered name of the {word}.", "anyOf": described}},
+        "properties": {"type": {"description": f"The registered name of the {noun}.", "anyOf": described}},
         "allOf": [
             {
                 "if": {"properties": {"type": {"const": name}}, "required": ["type"]},
-                "then": {"$ref": f"#/$defs/{word}.{name}"},
+                "then": {"$ref": f"#/$defs/{noun}.{name}"},
             }
             for name in members
         ],
     }
     bare = [entry for entry in described if not members[entry["const"]].get("required")]
-    return {"anyOf": [{"anyOf": bare}, chosen]} if word == "decoder" and bare else chosen
+    return {"anyOf": [{"anyOf": bare}, chosen]} if noun == "decoder" and bare else chosen
 
 
 def _short(schema: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from datarax_core.extensions.catalog import Catalog, EntryPointGroup
 from datarax_core.extensions.contract import require_contract, type_problems
 from datarax_core.extensions.plugin_registry import PluginInfo, PluginRegistry
 
-if TYPE_CHECKING:  # listing what is installed loads neither pydantic, pluggy nor JAX
+if TYPE_CHECKING:  # listing the installed sources loads neither pydantic, pluggy nor JAX
     from datarax_core.config.models import SourceConfig
     from datarax_core.errors import RecordError
     from datarax_core.extensions.hooks import Hooks
@@ -36,7 +36,7 @@ _FIRST_PARTY: Final = {
 class SourceRegistry(PluginRegistry["type[DataSourceModule]"]):
     """The sources that a config can name."""
 
-    group = EntryPointGroup(name="datarax.sources", word="source", example="memory", first_party=_FIRST_PARTY)
+    group = EntryPointGroup(name="datarax.sources", noun="source", example="memory", first_party=_FIRST_PARTY)
 
     def config_type(self, name: str) -> "type[SourceConfig]":
         """Return the config class of the source behind ``name``. Raises the errors of `get`."""
@@ -63,7 +63,7 @@ class SourceRegistry(PluginRegistry["type[DataSourceModule]"]):
         """Return ``loaded`` if it is a source class whose config has the name of its entry point.
 
         Raises:
-            PluginContractError: It is not; lists everything that is missing, and what to write.
+            PluginContractError: It is not; lists everything that is missing, with the code to write.
         """
         if isinstance(loaded, type):
             problems = [*_base_problems(loaded), *_config_problems(loaded, name), *_from_config_problems(loaded)]
@@ -111,7 +111,7 @@ def _from_config_problems(loaded: type) -> Iterator[str]:
 
 @cache
 def default_registry() -> SourceRegistry:
-    """Return the registry that is used where none is given: the installed sources, read once, and those that hooks register.
+    """Return the registry that is used if none is given: the installed sources, read once, and the sources that hooks add.
 
     A name that no entry point has may be one that a hook plugin registers; hook plugins are loaded then.
     """

@@ -58,13 +58,13 @@ class Stage(FrozenConfig):
 class StageRegistry(PluginRegistry[type[Stage]]):
     """The stages that a config can name."""
 
-    group = EntryPointGroup(name="datarax.stages", word="stage", example="rescale", first_party=_FIRST_PARTY)
+    group = EntryPointGroup(name="datarax.stages", noun="stage", example="rescale", first_party=_FIRST_PARTY)
 
     def check(self, loaded: object, name: str | None, origin: str) -> type[Stage]:
         """Return ``loaded`` if it is a stage class with the name of its entry point.
 
         Raises:
-            PluginContractError: It is not; lists everything that is missing, and what to write.
+            PluginContractError: It is not; lists everything that is missing, with the code to write.
         """
         problems = config_plugin_problems(loaded, Stage, name, ("__call__", "build"))
         require_contract("stage", loaded, name, origin, problems)
@@ -80,7 +80,7 @@ def default_stages() -> StageRegistry:
 def _stage(value: Any, info: ValidationInfo) -> Stage:
     """Return the stage that the value of a config field stands for."""
     registry = (info.context or {}).get("stages") or default_stages()
-    return plugin_config(value, info, base=Stage, look_up=registry.get, word="stage", example="rescale")
+    return plugin_config(value, info, base=Stage, look_up=registry.get, noun="stage", example="rescale")
 
 
 AnyStage = Annotated[SerializeAsAny[Stage], PlainValidator(_stage), WithJsonSchema(plugin_schema("stage"))]

@@ -68,7 +68,7 @@ def _named(name: str, plugins: list[Finding]) -> list[Finding]:
     if not chosen:
         homes = {known: home for registry in REGISTRIES.values() for known, home in registry.group.first_party.items()}
         names = sorted({plugin.name for plugin in plugins})
-        raise Catalog(EntryPointGroup(name="", word="plugin", example="", first_party=homes)).unknown(name, names)
+        raise Catalog(EntryPointGroup(name="", noun="plugin", example="", first_party=homes)).unknown(name, names)
     return chosen
 
 

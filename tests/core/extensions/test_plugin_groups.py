@@ -51,8 +51,8 @@ def group(request: pytest.FixtureRequest) -> EntryPointGroup:
 
 
 def _group(name: str, first_party: Mapping[str, str] | None = None) -> EntryPointGroup:
-    word = name.removeprefix("datarax.").removesuffix("s")
-    return EntryPointGroup(name=name, word=word, example="memory", first_party=first_party or {})
+    noun = name.removeprefix("datarax.").removesuffix("s")
+    return EntryPointGroup(name=name, noun=noun, example="memory", first_party=first_party or {})
 
 
 def _install(site: "Site", group: EntryPointGroup, dist: str, **options: Any) -> None:
@@ -79,7 +79,7 @@ def test_a_faulty_plugin_affects_no_other(
     if error is None:
         assert isinstance(catalog.load("acme_bad"), type)
     else:
-        with pytest.raises(error, match=rf"^{group.word} 'acme_bad' \(acme-bad 1\.0\) .*{message}"):
+        with pytest.raises(error, match=rf"^{group.noun} 'acme_bad' \(acme-bad 1\.0\) .*{message}"):
             catalog.load("acme_bad")
     assert isinstance(catalog.load("acme_fine"), type)
     assert capsys.readouterr().out == ""
@@ -130,7 +130,7 @@ def test_a_plugin_that_is_not_allowed_is_disabled_with_what_to_add(site: "Site",
     assert statuses == {"acme_one": ("ready", ""), "acme_two": ("ready", ""), "acme_three": ("disabled", reason)}
     assert catalog.load("acme_one")
     assert catalog.load("acme_two")
-    message = rf"^{group.word} 'acme_three' \(acme-three 1\.0\) is disabled {reason}$"
+    message = rf"^{group.noun} 'acme_three' \(acme-three 1\.0\) is disabled {reason}$"
     with pytest.raises(PluginDisabledError, match=message):
         catalog.load("acme_three")
 
