@@ -67,6 +67,8 @@ _RENAMED: Final = {
     "datarax_core._cursor._Run": "RunState",
     "datarax_core._routes.HostParts": "Progress",
     "datarax_core._source_parts.SourceParts": "SavedWork",
+    "datarax_core._stages._beside.WithBeside": "StageWithHostFields",
+    "datarax_core._stages._beside.nothing": "empty_batch",
     "datarax_core.spec.split_beside": "split_host_fields",
     "datarax_core.spec.with_beside": "with_host_fields",
     "datarax_core.streaming._HostParts": "StreamState",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from flax import nnx
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
@@ -195,10 +195,6 @@ def unchanged(batch: Batch) -> Batch:
 def empty_batch(batch: Batch) -> Batch:  # noqa: ARG001 - a stage
     """Return a batch without fields."""
     return {}
-
-
-WithBeside: Final = StageWithHostFields  # names in pickles of pipelines that version 0.1.0 wrote
-nothing: Final = empty_batch
 
 
 def _in_two_parts(

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import old_pickles
+import old_stages
 import pytest
 
 WRITTEN = json.loads(Path(old_pickles.__file__).with_suffix(".json").read_text())
+PIPELINES = json.loads(Path(old_stages.__file__).with_suffix(".json").read_text())
 
 
 @pytest.mark.filterwarnings("ignore:datarax_core.*was moved:DeprecationWarning")
@@ -18,6 +20,13 @@ def test_what_an_earlier_release_pickled_goes_on_as_it_did(name: str) -> None:
     entry: dict[str, Any] = WRITTEN[name]
     restored = pickle.loads(base64.b64decode(entry["pickle"]))  # noqa: S301 - our own file
     assert json.loads(json.dumps(old_pickles.SEEN[name](restored))) == entry["seen"]
+
+
+@pytest.mark.filterwarnings("ignore:datarax_core.*was moved:DeprecationWarning")
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_pipeline_with_stages_of_an_earlier_release_goes_on_as_it_did(name: str) -> None:
+    restored = pickle.loads(base64.b64decode(PIPELINES[name]["pickle"]))  # noqa: S301 - our own file
+    assert old_stages.served(restored) == PIPELINES[name]["served"]
 
 
 def test_every_kind_of_subject_was_written() -> None:
