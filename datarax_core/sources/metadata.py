@@ -145,7 +145,12 @@ class MetadataManager:
 
 @jax.jit
 def _folded(key: jax.Array, epochs: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
-    """Keys (k,) of records: ``key`` with the epoch and the words of the index folded in, the high one where there is one."""
+    """Return the keys (k,) of records: ``key`` with epoch, low 32 bits and high 32 bits of the record index folded in.
+
+    One of three rules in core that fold numbers into a key. Unlike `datarax_core.stages.randomness.record_keys`, this rule folds
+    in no stage, because the keys belong to records, and leaves out high bits that are 0, so that the key of a record does not
+    depend on how many records the source has. A change of values would change the ``rng_key`` that users have seen.
+    """
 
     def fold(epoch: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
         folded = jax.random.fold_in(jax.random.fold_in(key, epoch), low)

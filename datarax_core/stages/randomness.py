@@ -119,7 +119,13 @@ def stage_arguments(stage: Any, number: int, record_ids: RecordIds | None) -> tu
 
 
 def record_keys(record_ids: RecordIds | None, stage: int) -> jax.Array:
-    """Return the keys (k,) of the records for one stage: the pipeline's key, with stage, epoch and record index folded in."""
+    """Return the keys (k,) of the records for one stage: the pipeline's key, with stage, epoch and record index folded in.
+
+    One of three rules in core that fold numbers into a key, each with ``jax.random.fold_in``: here the number of the stage, so
+    that two stages draw differently, then the epoch, the low 32 bits of the record index, and the high 32 bits for sources that
+    have them. `datarax_core.sources.MetadataManager` leaves the stage out, and the high bits where they are 0;
+    `datarax_core.order.fold_in` folds in one number of 64 bits. A change of values would change the draws of saved runs.
+    """
     if record_ids is None or record_ids.key_data is None:
         raise ValueError(
             "a stochastic stage has its keys from the records it is given; iterate the pipeline, or call the stage"
