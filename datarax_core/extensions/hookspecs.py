@@ -44,6 +44,10 @@ class Builder(Protocol):
 class ServingPipeline(Protocol):
     """Pipeline that calls a hook: a `Pipeline`, of which a hook may rely on these members."""
 
+    @property
+    def source(self) -> "DataSourceModule":
+        """The source that the pipeline serves; its ``title`` names it in messages."""
+
     cursor: Any
     """Where the pipeline stands: ``cursor.position`` is the position of the next record, counted over all epochs."""
 
