@@ -1,4 +1,4 @@
-"""The conformance kit itself: for each of its tests there are sources that break the promise, and it alone notices."""
+"""The conformance kit: each of its tests fails for the sources that break its promise, and for no others."""
 
 import inspect
 import os
@@ -15,7 +15,7 @@ from kit_sources import broken_life, broken_order, broken_records, healthy
 from kit_sources import conformances as made
 
 from datarax_core import SourceRegistry
-from datarax_core.testing import SourceConformance
+from datarax_core.testing import Shows, SourceConformance
 from datarax_core.testing.subject import Subject
 
 PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
@@ -77,17 +77,17 @@ CAUGHT_BY = {
     "test_no_file_stays_open": [broken_life.LeavesOpen],
     "test_no_thread_is_left": [broken_life.LeavesAThread],
 }
-"""Promise, and the sources that break it."""
+"""For each promise, the sources that break it."""
 
-BESIDES = {
-    broken_order.SequentialAhead: {"test_a_pipeline_resumes_exactly"},  # in a loop
+ALSO_CAUGHT_BY = {
+    broken_order.SequentialAhead: {"test_a_pipeline_resumes_exactly"},  # which loops
     broken_order.WrongOnTheHost: {"test_compiled_steps_serve_its_order", "test_get_batch_at_can_be_compiled"},
-    broken_life.CountsItsOwn: {"test_a_state_is_that_of_any_number_of_hosts"},  # which read by pipelines
+    broken_life.CountsItsOwn: {"test_a_state_is_that_of_any_number_of_hosts"},  # which read as pipelines do
 }
-"""What else has to notice: where a promise is broken for two of them in one way."""
+"""For sources that break several promises at once: the other tests that must fail."""
 
 OF_INSTALLED = {"test_listing_does_not_import_it", "test_importing_it_is_light"}
-"""See `test_an_installed_source_is_listed_and_imported_at_no_cost`."""
+"""Promises of installed plugins; `test_an_installed_source_is_listed_and_imported_at_low_cost` breaks them."""
 
 SLOW = {
     "test_its_schema_says_what_is_accepted",
@@ -96,11 +96,11 @@ SLOW = {
     "test_get_batch_at_can_be_compiled",
     "test_memory_is_flat_over_epochs",
 }
-"""Run for the sources that break them, and for healthy ones."""
+"""Run only for the sources that break these promises, and for those that keep all."""
 
 
 class Recorder:
-    """Runs what is worth running, and notes what failed."""
+    """A pytest plugin that leaves out slow tests without a use, and records the failures."""
 
     def __init__(self) -> None:
         self.failed: dict[str, set[str]] = defaultdict(set)
@@ -108,9 +108,9 @@ class Recorder:
         self.ran: set[str] = set()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items[:] = [item for item in items if self._is_worth(item)]
+        items[:] = [item for item in items if self._is_useful(item)]
 
-    def _is_worth(self, item: Any) -> bool:
+    def _is_useful(self, item: Any) -> bool:
         source, test = item.cls.source_class, item.originalname
         wanted = expected_of(source)
         return test not in SLOW or not wanted or test in wanted
@@ -125,7 +125,7 @@ class Recorder:
 
 
 def verdicts_of(sources: set[type[Any]]) -> Recorder:
-    """What pytest says of these sources, run in this process."""
+    """Run pytest on the test classes of sources, in this process, and return the failures."""
     recorder = Recorder()
     unused = [f"no:{name}" for name in ("cacheprovider", "faulthandler", "hypothesispytest", "xdist")]
     options = [
@@ -139,18 +139,18 @@ def verdicts_of(sources: set[type[Any]]) -> Recorder:
         "-c",
         os.devnull,
     ]
-    classes = [f"{made.__file__}::Test{source.__name__}" for source in made.OFS if source in sources]
+    classes = [f"{made.__file__}::Test{source.__name__}" for source in made.CONFORMANCES if source in sources]
     pytest.main([*classes, *options, *(part for name in unused for part in ("-p", name))], plugins=[recorder])
     return recorder
 
 
 def expected_of(source: type[Any]) -> set[str]:
-    return {name for name, sources in CAUGHT_BY.items() if source in sources} | BESIDES.get(source, set())
+    return {name for name, sources in CAUGHT_BY.items() if source in sources} | ALSO_CAUGHT_BY.get(source, set())
 
 
 @pytest.fixture
 def _nothing_left() -> Iterator[None]:
-    """Ends what sources leave behind on purpose."""
+    """End the threads and close the files that sources leave behind on purpose."""
     broken_life.STOP.clear()
     yield
     broken_life.STOP.set()
@@ -163,10 +163,10 @@ def test_every_promise_has_a_source_that_breaks_it() -> None:
     assert promises == CAUGHT_BY.keys() | OF_INSTALLED
     broken = [source for sources in CAUGHT_BY.values() for source in sources]
     assert len(broken) == len(set(broken))
-    assert set(broken) == {*broken_records.OFS, *broken_order.OFS, *broken_life.OFS}
+    assert set(broken) == {*broken_records.CONFORMANCES, *broken_order.CONFORMANCES, *broken_life.CONFORMANCES}
 
 
-def test_the_page_of_the_kit_says_of_each_promise_what_its_test_says() -> None:
+def test_the_page_of_the_kit_has_the_docstring_of_each_test() -> None:
     said = dict(re.findall(r"^- `(test_\w+)`: (.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
     tests = inspect.getmembers(SourceConformance, lambda value: getattr(value, "__name__", "").startswith("test_"))
     assert said == {name: inspect.getdoc(test).splitlines()[0] for name, test in tests}
@@ -174,9 +174,13 @@ def test_the_page_of_the_kit_says_of_each_promise_what_its_test_says() -> None:
 
 @pytest.mark.parametrize("group", [broken_records, broken_order, broken_life, healthy])
 @pytest.mark.usefixtures("_nothing_left")
-def test_each_broken_source_is_caught_by_what_is_meant_for_it_and_by_nothing_else(group: Any) -> None:
+def test_each_broken_source_fails_the_tests_of_its_promise_and_no_others(group: Any) -> None:
     broken = {source for sources in CAUGHT_BY.values() for source in sources}
-    sources = {source for source in made.OFS if source in getattr(group, "OFS", set(made.OFS) - broken)}
+    sources = {
+        source
+        for source in made.CONFORMANCES
+        if source in getattr(group, "CONFORMANCES", set(made.CONFORMANCES) - broken)
+    }
     verdicts = verdicts_of(sources)
     expected = {f"Test{source.__name__}": expected_of(source) for source in sources}
     found = {name: verdicts.failed[name] for name in expected}
@@ -185,15 +189,15 @@ def test_each_broken_source_is_caught_by_what_is_meant_for_it_and_by_nothing_els
     assert verdicts.ran
 
 
-class SaysNothing(SourceConformance):
+class DeclaresNothing(SourceConformance):
     pass
 
 
-class NamesNoField(healthy.Of):
+class NamesNoField(healthy.Conformance):
     effective = {"colour": "red"}
 
 
-class DeclaresWhatIsRefused(healthy.Of):
+class DeclaresWhatIsRefused(healthy.Conformance):
     effective = {"size": 0}
 
 
@@ -205,7 +209,7 @@ class Labelled(healthy.Healthy):
     config_class = LabelledConfig
 
 
-class DeclaresNothing(healthy.Of):
+class DeclaresNoEffect(healthy.Conformance):
     source_class = Labelled
 
 
@@ -213,21 +217,27 @@ class DeclaresNothing(healthy.Of):
     ("declared", "message"),
     [
         (
-            SaysNothing,
-            r"SaysNothing does not declare how its source is made; give it config = \{\"type\": ...\}, or define make_config",
+            DeclaresNothing,
+            r"DeclaresNothing does not declare how its source is made; give it config = \{\"type\": ...\}, or define",
         ),
         (NamesNoField, "HealthyConfig has no field 'colour', which effective or shown_elsewhere names; correct"),
         (DeclaresWhatIsRefused, r"but size=0, which effective declares, is refused: .*greater than or equal to 1"),
         (
-            DeclaresNothing,
+            DeclaresNoEffect,
             "LabelledConfig promises to ignore no option, but label has no other value that the kit could try",
         ),
     ],
 )
-def test_what_an_author_declares_wrongly_is_told(declared: type[Any], message: str, tmp_path: Path) -> None:
+def test_a_wrong_declaration_is_reported(declared: type[Any], message: str, tmp_path: Path) -> None:
     author = declared()
     with pytest.raises(pytest.fail.Exception, match=f"(?s){message}"):
         author.test_every_option_is_refused_or_has_an_effect(Subject(author, tmp_path))
+
+
+def test_the_former_name_of_the_needed_options_still_works() -> None:
+    assert Shows(value=1, beside={"a": 2}) == Shows(value=1, needs={"a": 2})
+    assert Shows(value=1, beside={"a": 2}, needs={"b": 3}).needs == {"a": 2, "b": 3}
+    assert Shows(value=1).needs == {}
 
 
 INSTALLED = """
@@ -260,7 +270,7 @@ INSTALLED = """
         ),
     ],
 )
-def test_an_installed_source_is_listed_and_imported_at_no_cost(
+def test_an_installed_source_is_listed_and_imported_at_low_cost(
     site: Any, name: str, test: str | None, message: str
 ) -> None:
     code = f"from typing import Literal\n{dedent(INSTALLED)}".format(

@@ -31,7 +31,7 @@ class TestShuffled(SourceConformance):
             "exclude": str(excluded),
             "num_epochs": 1,
             "local_files_only": Shows(value=True, at=lambda source: source.local_files_only),
-            "shuffle_files": Shows(value=True, beside={"shuffle": False}),
+            "shuffle_files": Shows(value=True, needs={"shuffle": False}),
         }
         return {"type": "arrayrecord", "paths": paths, "decoder": DECODER, "shuffle": True}
 

@@ -14,8 +14,8 @@ IDS = np.arange(LENGTH)
 DATA = {"id": IDS, "x": np.stack([IDS * 0.5, -IDS], axis=1)}
 EFFECTIVE = {
     "cache_size": Shows(value=1, at=lambda source: source.fetch(IDS)["id"] is source.fetch(IDS)["id"]),
-    "num_workers": Shows(value=2, beside={"shard_id": 0}),
-    "shard_id": Shows(value=1, beside={"num_workers": 2}),
+    "num_workers": Shows(value=2, needs={"shard_id": 0}),
+    "shard_id": Shows(value=1, needs={"num_workers": 2}),
 }
 
 

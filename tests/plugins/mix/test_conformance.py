@@ -29,9 +29,9 @@ class TestOnTheDevice(SourceConformance):
             "names": Shows(value=["a", "b"], at=lambda source: source.names),
             "sources": [sources[1], sources[0]],
             "weights": [0.5, 0.5],
-            "temperature": Shows(value=2.0, beside={"weights": None}),
+            "temperature": Shows(value=2.0, needs={"weights": None}),
             "at_end": ["drop", "repeat"],
-            "fill": Shows(value={"extra": 1}, beside={"sources": [sources[0], other]}),
+            "fill": Shows(value={"extra": 1}, needs={"sources": [sources[0], other]}),
             "source_field": "child",
         }
         return {"type": "mix", "weights": [0.7, 0.3], "sources": sources}

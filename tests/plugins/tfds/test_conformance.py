@@ -76,7 +76,7 @@ class TestByIndex(OfPairs):
     }
 
     def own(self) -> dict[str, Any]:
-        refused = Shows(value=7, beside={"backend": "tf.data"}, at=lambda source: source.fingerprint()["order"])
+        refused = Shows(value=7, needs={"backend": "tf.data"}, at=lambda source: source.fingerprint()["order"])
         return {**super().own(), "shuffle_buffer_size": refused}
 
     def make_damaged(self, folder: Path) -> Damaged:

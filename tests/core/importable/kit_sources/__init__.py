@@ -1,1 +1,1 @@
-"""Sources that the conformance kit is tested with: healthy ones, and for each promise one that breaks it."""
+"""Sources that test the conformance kit: some that keep all promises, and for each promise one that breaks it."""

@@ -1,4 +1,4 @@
-"""For each promise about states, processes, threads and what is left behind a source that breaks it."""
+"""For each promise about states, processes, threads and leaks, a source that breaks it and keeps the others."""
 
 import os
 import socket
@@ -10,13 +10,13 @@ from typing import Any, Final
 import numpy as np
 from flax import nnx
 
-from .healthy import Healthy, HealthyStream, Of, OfStream, Table
+from .healthy import Conformance, Healthy, HealthyStream, StreamConformance, Table
 
 # -- states -----------------------------------------------------------------------------------------------------------------
 
 
 class HeavyState(Healthy):
-    """Saves a permutation."""
+    """Saves a whole permutation in its state."""
 
     permutation = list(range(3000))
 
@@ -32,7 +32,7 @@ class HeavyState(Healthy):
 
 
 class Rounding(Healthy):
-    """Goes on at a multiple of 14."""
+    """Continues at a multiple of 14 after a restore."""
 
     def set_state(self, state: Any) -> None:
         super().set_state(state)
@@ -41,7 +41,7 @@ class Rounding(Healthy):
 
 
 class Consuming(Healthy):
-    """Takes out of a state what it has used."""
+    """Removes keys from the state that it restores."""
 
     def set_state(self, state: Any) -> None:
         super().set_state(state)
@@ -49,7 +49,7 @@ class Consuming(Healthy):
 
 
 class CountsItsOwn(HealthyStream):
-    """Notes what it served itself, and knows nothing of pipelines."""
+    """Counts the records that it served by itself, and ignores pipelines' positions."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -73,14 +73,14 @@ class CountsItsOwn(HealthyStream):
 
 
 class Trusting(Healthy):
-    """Goes where any state says."""
+    """Restores any state without a check."""
 
     def set_state(self, state: Any) -> None:
         self.cursor.restore(state["position"], state["run_start"])
 
 
 class ResetsNothing(Healthy):
-    """Stays where it is at a reset."""
+    """Ignores reset()."""
 
     def reset(self, seed: int | None = None) -> None:
         if seed is not None:
@@ -88,9 +88,9 @@ class ResetsNothing(Healthy):
 
 
 class ResetsToItsOwn(Healthy):
-    """Keeps its order whatever seed a reset names."""
+    """Keeps its order, whatever the seed of reset()."""
 
-    def reset(self, seed: int | None = None) -> None:  # noqa: ARG002 - not looking at it is the point
+    def reset(self, seed: int | None = None) -> None:  # noqa: ARG002 - ignoring the argument is the fault
         super().reset()
 
 
@@ -98,7 +98,7 @@ class ResetsToItsOwn(Healthy):
 
 
 class PhonesHome(Healthy):
-    """Tells somebody that it was built, and goes on if nobody is there."""
+    """Connects to a network when it is built, and ignores the failure."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -107,7 +107,7 @@ class PhonesHome(Healthy):
 
 
 class Forgetful(Healthy):
-    """Is a new one after a pickle."""
+    """Pickles without its position."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return type(self), (self.config,)
@@ -120,7 +120,7 @@ _TABLES: Final[dict[int, np.ndarray]] = {}
 
 
 class ByTable(Healthy):
-    """Has its records in a table of this process."""
+    """Has its records in a table that exists in this process only."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -135,7 +135,7 @@ _TWO_THREADS: Final = threading.Barrier(2)
 
 
 class SharesScratch(Healthy):
-    """Notes what it reads where every thread does, and has two of them meet there."""
+    """Shares the indices of a read between threads, and makes two threads meet there."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -146,13 +146,13 @@ class SharesScratch(Healthy):
         if threading.current_thread().name.startswith("ThreadPoolExecutor"):
             try:
                 _TWO_THREADS.wait(0.2)
-            except threading.BrokenBarrierError:  # there is but one
+            except threading.BrokenBarrierError:  # only a single thread reads
                 _TWO_THREADS.reset()
         return super().get_records(self.scratch.ids)
 
 
 class BoundToAThread(Healthy):
-    """Can be read by the thread that built it, as connections to some data bases are."""
+    """Can be read only by the thread that built it, as with connections to some databases."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -164,11 +164,11 @@ class BoundToAThread(Healthy):
         return super().get_batch(batch_size)
 
 
-# -- what is left -----------------------------------------------------------------------------------------------------------
+# -- leaks ------------------------------------------------------------------------------------------------------------------
 
 
 class Hoarding(Healthy):
-    """Keeps all that it ever read."""
+    """Keeps every batch that it read."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -189,7 +189,7 @@ OPENED: Final[list[int]] = []
 
 
 class LeavesOpen(Healthy):
-    """Opens a file that nobody closes."""
+    """Opens a file and never closes it."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -200,16 +200,27 @@ STOP: Final = threading.Event()
 
 
 class LeavesAThread(Healthy):
-    """Starts a thread that nobody ends."""
+    """Starts a thread and never ends it."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         threading.Thread(target=STOP.wait, daemon=True, name="left").start()
 
 
-OFS = {
-    HeavyState: Of, Rounding: Of, Consuming: Of, CountsItsOwn: OfStream, Trusting: Of, ResetsNothing: Of,
-    ResetsToItsOwn: Of,
-    PhonesHome: Of, Forgetful: Of, ByTable: Of, SharesScratch: Of, BoundToAThread: Of,
-    Hoarding: Of, LeavesOpen: Of, LeavesAThread: Of,
-}  # fmt: skip
+CONFORMANCES = {
+    HeavyState: Conformance,
+    Rounding: Conformance,
+    Consuming: Conformance,
+    CountsItsOwn: StreamConformance,
+    Trusting: Conformance,
+    ResetsNothing: Conformance,
+    ResetsToItsOwn: Conformance,
+    PhonesHome: Conformance,
+    Forgetful: Conformance,
+    ByTable: Conformance,
+    SharesScratch: Conformance,
+    BoundToAThread: Conformance,
+    Hoarding: Conformance,
+    LeavesOpen: Conformance,
+    LeavesAThread: Conformance,
+}

@@ -1,4 +1,4 @@
-"""For each promise about order, routes, hosts and shards a source that breaks it, and as little else as can be."""
+"""For each promise about order, routes, hosts and shards, a source that breaks it and keeps the others."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from datarax_core.config.base import Count, NonNegative
 from datarax_core.order.permutation import key_data
 from datarax_core.testing import Shows
 
-from .healthy import Ending, Healthy, HealthyConfig, HealthyStream, InParts, Of, OfStream
+from .healthy import Conformance, Ending, Healthy, HealthyConfig, HealthyStream, InParts, StreamConformance
 
 BATCH = 14
 
@@ -30,7 +30,7 @@ def in_sequence(source: Healthy, start: Any, size: int) -> Any:
 
 
 class Seeking(Healthy):
-    """Stands where it was last asked for a batch."""
+    """Moves its position to the last get_batch_at()."""
 
     def get_batch_at(self, start: Any, size: int, key: Any = None) -> Any:
         if not is_traced(start) and start != self.cursor.position:
@@ -39,7 +39,7 @@ class Seeking(Healthy):
 
 
 class Short(Healthy):
-    """Gives two epochs at the most."""
+    """Returns at most two epochs in a batch."""
 
     def get_batch_at(self, start: Any, size: int, key: Any = None) -> Any:
         return super().get_batch_at(start, min(size, 2 * len(self)), key)
@@ -53,14 +53,14 @@ class Wraps32(Healthy):
 
 
 class OneByOne(Healthy):
-    """Has a way of its own for single records."""
+    """Serves batches of a single record in sequence."""
 
     def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
         return in_sequence(self, start, size) if size == 1 else super().record_indices_at(start, size, key)
 
 
 class TypedKeys(Healthy):
-    """Draws another order from a key than from its words."""
+    """Computes another order from a key than from its key data."""
 
     def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
         if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -69,37 +69,37 @@ class TypedKeys(Healthy):
 
 
 class HalfKeys(Healthy):
-    """Draws its order from half of the key."""
+    """Computes its order from half of the key."""
 
     def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
-        words = key_data(key)
-        return super().record_indices_at(start, size, (jnp if is_traced(words) else np).stack([words[0], words[0]]))
+        halves = key_data(key)
+        return super().record_indices_at(start, size, (jnp if is_traced(halves) else np).stack([halves[0], halves[0]]))
 
 
 class Unseeded(Healthy):
-    """Draws the same key whatever the seed."""
+    """Draws the same key for every seed."""
 
-    def draw_order_key(self, rngs: Any) -> np.ndarray:  # noqa: ARG002 - not looking at it is the point
+    def draw_order_key(self, rngs: Any) -> np.ndarray:  # noqa: ARG002 - ignoring the argument is the fault
         return np.asarray([1, 2], np.uint32)
 
 
 class Repeating(Healthy):
-    """Serves every other record twice, and the others never."""
+    """Serves every second record twice, and the others never."""
 
     def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
         return super().record_indices_at(start, size, key) // 2 * 2
 
 
 class NoBijection(Healthy):
-    """Shuffles as some libraries do: not all lengths are a permutation."""
+    """Shuffles as some libraries do: not a permutation at every length."""
 
     def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
         indices = super().record_indices_at(start, size, key)
         return np.where(indices == 65_536, 0, indices) if len(self) == 65_537 else indices
 
 
-class OfSizes(Of):
-    def make_sized_source(self, length: int, folder: Path) -> Any:  # noqa: ARG002 - it needs no files
+class SizedConformance(Conformance):
+    def make_sized_source(self, length: int, folder: Path) -> Any:  # noqa: ARG002 - no files are needed
         return self.make_source(self.source_class.config_class(**{**self.config, "size": length}), 0)
 
 
@@ -107,14 +107,14 @@ class OfSizes(Of):
 
 
 class LoopsInSequence(Healthy):
-    """Has a loop of its own, which knows of no shuffle."""
+    """Loops in sequence, although it is shuffled."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter([self[index] for index in range(len(self))])
 
 
 class DropsTheTail(Healthy):
-    """Leaves out what an epoch has left for a batch of ten and more."""
+    """Skips the rest of an epoch if a batch of ten or more records would go past its end."""
 
     def get_batch(self, batch_size: int) -> Any:
         left = -self.cursor.position % len(self)
@@ -132,7 +132,7 @@ class Blockwise(Healthy):
 
 
 class SequentialAhead(Healthy):
-    """Reads ahead in sequence."""
+    """Serves loops of pipelines, which read ahead, in sequence."""
 
     def order_reader(self, size: int, *, background: bool = False) -> Any:
         source = self
@@ -143,7 +143,7 @@ class SequentialAhead(Healthy):
 
 
 class SequentialSteps(Healthy):
-    """Steps in sequence."""
+    """Serves steps of pipelines in sequence."""
 
     def order_reader(self, size: int, *, background: bool = False) -> Any:
         source = self
@@ -154,21 +154,21 @@ class SequentialSteps(Healthy):
 
 
 class SequentialInTraces(Healthy):
-    """Is in sequence in compiled code that it is an argument of."""
+    """Serves in sequence in compiled code that takes the source as an argument."""
 
     def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
         return in_sequence(self, start, size) if self.cursor.is_traced else super().record_indices_at(start, size, key)
 
 
 class KnowsNoTracedKeys(Healthy):
-    """Shuffles by keys that are not traced, and by no other."""
+    """Serves in sequence if the key is traced."""
 
     def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
         return in_sequence(self, start, size) if is_traced(key) else super().record_indices_at(start, size, key)
 
 
 class WrongOnTheHost(Healthy):
-    """Reads something else where compiled code asks."""
+    """Returns other records to compiled code."""
 
     def fetch_on_host(self, indices: np.ndarray) -> Any:
         return self.fetch((indices + 1) % len(self))
@@ -178,9 +178,9 @@ class WrongOnTheHost(Healthy):
 
 
 class SameParts(InParts):
-    """Gives every process the first part."""
+    """Returns the first part to every process."""
 
-    def process_part(self, part: int, num_parts: int) -> Self:  # noqa: ARG002 - not looking at it is the point
+    def process_part(self, part: int, num_parts: int) -> Self:  # noqa: ARG002 - ignoring the argument is the fault
         return super().process_part(0, num_parts)
 
 
@@ -190,7 +190,7 @@ class ShardConfig(HealthyConfig):
 
 
 class HalfSharded(Healthy):
-    """Knows of shards, but not in every route."""
+    """Ignores the shard in get_batch_at()."""
 
     config_class = ShardConfig
     config: ShardConfig
@@ -204,8 +204,8 @@ class HalfSharded(Healthy):
         return self.fetch(Order(len(self)).record_indices(start, size, key))
 
 
-class OfShards(Of):
-    effective = {"num_workers": Shows(value=2), "shard_id": Shows(value=1, beside={"num_workers": 2})}
+class ShardConformance(Conformance):
+    effective = {"num_workers": Shows(value=2), "shard_id": Shows(value=1, needs={"num_workers": 2})}
 
 
 class PartsInAll(InParts):
@@ -220,7 +220,7 @@ class PartsInAll(InParts):
 
 
 class InPairs(HealthyStream):
-    """Reads four for three."""
+    """Reads four records for a batch of three, and loses one."""
 
     def get_batch(self, batch_size: int) -> Any:
         if batch_size != 3:
@@ -229,14 +229,14 @@ class InPairs(HealthyStream):
 
 
 class SkipsShort(HealthyStream):
-    """Skips one less."""
+    """Skips one record less than it is asked to."""
 
     def skip(self, count: int) -> None:
         self.read_batch(count - 1)
 
 
 class Reviving(Ending):
-    """Starts over after it has ended."""
+    """Starts again after it has ended."""
 
     def get_batch(self, batch_size: int) -> Any:
         try:
@@ -246,10 +246,28 @@ class Reviving(Ending):
             raise
 
 
-OFS = {
-    Seeking: Of, Short: Of, Wraps32: Of, OneByOne: Of, TypedKeys: Of, HalfKeys: Of, Unseeded: Of, Repeating: Of,
-    NoBijection: OfSizes, LoopsInSequence: Of, DropsTheTail: Of, Blockwise: Of, SequentialAhead: Of, SequentialSteps: Of,
-    SequentialInTraces: Of, KnowsNoTracedKeys: Of, WrongOnTheHost: Of,
-    SameParts: OfStream, HalfSharded: OfShards, PartsInAll: OfStream, InPairs: OfStream, SkipsShort: OfStream,
-    Reviving: OfStream,
-}  # fmt: skip
+CONFORMANCES = {
+    Seeking: Conformance,
+    Short: Conformance,
+    Wraps32: Conformance,
+    OneByOne: Conformance,
+    TypedKeys: Conformance,
+    HalfKeys: Conformance,
+    Unseeded: Conformance,
+    Repeating: Conformance,
+    NoBijection: SizedConformance,
+    LoopsInSequence: Conformance,
+    DropsTheTail: Conformance,
+    Blockwise: Conformance,
+    SequentialAhead: Conformance,
+    SequentialSteps: Conformance,
+    SequentialInTraces: Conformance,
+    KnowsNoTracedKeys: Conformance,
+    WrongOnTheHost: Conformance,
+    SameParts: StreamConformance,
+    HalfSharded: ShardConformance,
+    PartsInAll: StreamConformance,
+    InPairs: StreamConformance,
+    SkipsShort: StreamConformance,
+    Reviving: StreamConformance,
+}

@@ -1,4 +1,4 @@
-"""For each promise about configs, records and mistakes a source that breaks it, and as little else as can be."""
+"""For each promise about configs, records, errors and claims, a source that breaks it and keeps the others."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,17 @@ from datarax_core import Capabilities
 from datarax_core.config.base import Count, Flag
 from datarax_core.testing import Damaged
 
-from .healthy import SIZE, FileConfig, Healthy, HealthyConfig, HealthyFile, Of, OfFile, Table, records_of
+from .healthy import (
+    SIZE,
+    Conformance,
+    FileConfig,
+    FileConformance,
+    Healthy,
+    HealthyConfig,
+    HealthyFile,
+    Table,
+    records_of,
+)
 
 # -- configs ----------------------------------------------------------------------------------------------------------------
 
@@ -25,7 +35,7 @@ class ForgivingConfig(HealthyConfig):
 
 
 class Forgiving(Healthy):
-    """Leaves out options that it does not know."""
+    """Ignores unknown options."""
 
     config_class = ForgivingConfig
 
@@ -46,7 +56,7 @@ class ChangeableConfig(HealthyConfig):
 
 
 class Changeable(Healthy):
-    """Has a config that can be changed under it."""
+    """Has a config that is not frozen."""
 
     config_class = ChangeableConfig
 
@@ -56,7 +66,7 @@ class ScaledConfig(HealthyConfig):
 
 
 class Scaled(Healthy):
-    """Has a config that is another one each time that it is read."""
+    """Has a config whose validator changes its own result."""
 
     config_class = ScaledConfig
 
@@ -69,27 +79,27 @@ class ByTextConfig(HealthyConfig):
 
 
 class ByText(Healthy):
-    """Takes what its schema says it does not."""
+    """Accepts a text for an option that its schema describes as an integer."""
 
     config_class = ByTextConfig
 
 
-class OfText(Of):
-    config = {**Of.config, "size": str(SIZE)}
+class TextOptionConformance(Conformance):
+    config = {**Conformance.config, "size": str(SIZE)}
 
 
 # -- records ----------------------------------------------------------------------------------------------------------------
 
 
 class OneShort(Healthy):
-    """Says that it has one record less than it has."""
+    """Has a length that is one too small."""
 
     def __len__(self) -> int:
         return super().__len__() - 1
 
 
 class Swapped(Healthy):
-    """Has its first two records the wrong way round."""
+    """Has its first two records swapped."""
 
     def get_records(self, indices: Any) -> dict[str, np.ndarray]:
         rows = np.asarray(indices)
@@ -97,14 +107,14 @@ class Swapped(Healthy):
 
 
 class WideElements(Healthy):
-    """Gives records by themselves in another dtype."""
+    """Returns single records in another dtype."""
 
     def get_elements(self, indices: np.ndarray) -> list[Any]:
         return [{**element, "x": element["x"].astype(np.float64)} for element in super().get_elements(indices)]
 
 
 class Deduplicating(Healthy):
-    """Reads a record that is asked for twice in a row but once."""
+    """Reads a record only once if its index comes twice in a row."""
 
     def get_records(self, indices: Any) -> dict[str, np.ndarray]:
         rows = np.asarray(indices)
@@ -114,7 +124,7 @@ class Deduplicating(Healthy):
 
 
 class CountsForward(Healthy):
-    """Takes ``source[-1]`` for ``source[0]``."""
+    """Returns ``source[0]`` for ``source[-1]``."""
 
     def __getitem__(self, index: Any) -> Any:
         return super().__getitem__(~index if isinstance(index, int) and -len(self) <= index < 0 else index)
@@ -135,18 +145,18 @@ class Reusing(Healthy):
         return batch
 
 
-# -- mistakes ---------------------------------------------------------------------------------------------------------------
+# -- errors -----------------------------------------------------------------------------------------------------------------
 
 
 class Wrapping(Healthy):
-    """Takes any index modulo its length."""
+    """Accepts any index, modulo its length."""
 
     def __getitem__(self, index: Any) -> Any:
         return super().__getitem__(index % len(self) if isinstance(index, int) else index)
 
 
 class TakesNothing(HealthyFile):
-    """Takes a file that is not there for one without records."""
+    """Reads a missing file as one without records."""
 
     def __init__(self, config: FileConfig, **named: Any) -> None:
         if not Path(config.path).exists():
@@ -157,7 +167,7 @@ class TakesNothing(HealthyFile):
 
 
 class Vague(HealthyFile):
-    """Does not say which record is bad."""
+    """Raises an error that does not name the damaged record."""
 
     def get_records(self, indices: Any) -> dict[str, np.ndarray]:
         if (self.table.ids[np.asarray(indices)] < 0).any():
@@ -165,7 +175,7 @@ class Vague(HealthyFile):
         return super().get_records(indices)
 
 
-class OfDamaged(OfFile):
+class DamagedConformance(FileConformance):
     def make_damaged(self, folder: Path) -> Damaged:
         path = folder / "damaged.npy"
         np.save(path, np.where(np.arange(SIZE) == 7, -1, np.arange(SIZE)))
@@ -182,7 +192,7 @@ def claims_without(source: Healthy, **less: bool) -> Capabilities:
 
 
 class Lengthless(Healthy):
-    """Has a length, and says it has none."""
+    """Has a length, and claims to have none."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -190,7 +200,7 @@ class Lengthless(Healthy):
 
 
 class Stateless(Healthy):
-    """Has states, and says it has none."""
+    """Has states, and claims to have none."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -198,7 +208,7 @@ class Stateless(Healthy):
 
 
 class SecretlyTraceable(Healthy):
-    """Can be traced, and does not say so."""
+    """Can be traced, and does not claim it."""
 
     def get_records(self, indices: Any) -> dict[str, Any]:
         ids = indices.astype(np.int32)
@@ -207,16 +217,30 @@ class SecretlyTraceable(Healthy):
 
 
 class Modest(Healthy):
-    """Serves every record once an epoch, and its author says that it does not."""
+    """Serves every record once an epoch, and its author declares that it does not."""
 
 
-class OfModest(Of):
+class ModestConformance(Conformance):
     every_record_once = False
 
 
-OFS: Mapping[type[Any], type[Of]] = {
-    Forgiving: Of, Ignoring: Of, Changeable: Of, Scaled: Of, ByText: OfText,
-    OneShort: Of, Swapped: Of, WideElements: Of, Deduplicating: Of, CountsForward: Of, Reusing: Of,
-    Wrapping: Of, TakesNothing: OfFile, Vague: OfDamaged,
-    Lengthless: Of, Stateless: Of, SecretlyTraceable: Of, Modest: OfModest,
-}  # fmt: skip
+CONFORMANCES: Mapping[type[Any], type[Conformance]] = {
+    Forgiving: Conformance,
+    Ignoring: Conformance,
+    Changeable: Conformance,
+    Scaled: Conformance,
+    ByText: TextOptionConformance,
+    OneShort: Conformance,
+    Swapped: Conformance,
+    WideElements: Conformance,
+    Deduplicating: Conformance,
+    CountsForward: Conformance,
+    Reusing: Conformance,
+    Wrapping: Conformance,
+    TakesNothing: FileConformance,
+    Vague: DamagedConformance,
+    Lengthless: Conformance,
+    Stateless: Conformance,
+    SecretlyTraceable: Conformance,
+    Modest: ModestConformance,
+}

@@ -1,24 +1,41 @@
-"""The test classes of all of these sources: what the kit's own tests run pytest on, which does not look for them here."""
+"""The test classes of all sources of the kit's own tests, which run pytest on this module."""
 
 from . import broken_life, broken_order, broken_records
-from .broken_records import OfDamaged
-from .healthy import Ending, Healthy, HealthyFile, HealthyStream, InParts, Of, OfStream, OfWords, Worded
+from .broken_records import DamagedConformance
+from .healthy import (
+    Conformance,
+    Ending,
+    Healthy,
+    HealthyFile,
+    HealthyStream,
+    InParts,
+    StreamConformance,
+    TextConformance,
+    WithText,
+)
 
 
 class Sequential(Healthy):
     """Not shuffled."""
 
 
-class OfSequential(Of):
+class SequentialConformance(Conformance):
     config = {"type": "kit"}
 
 
-OFS = {
-    Healthy: Of, Sequential: OfSequential, Worded: OfWords, HealthyFile: OfDamaged,
-    HealthyStream: OfStream, Ending: OfStream, InParts: OfStream,
-    **broken_records.OFS, **broken_order.OFS, **broken_life.OFS,
-}  # fmt: skip
+CONFORMANCES = {
+    Healthy: Conformance,
+    Sequential: SequentialConformance,
+    WithText: TextConformance,
+    HealthyFile: DamagedConformance,
+    HealthyStream: StreamConformance,
+    Ending: StreamConformance,
+    InParts: StreamConformance,
+    **broken_records.CONFORMANCES,
+    **broken_order.CONFORMANCES,
+    **broken_life.CONFORMANCES,
+}
 
-for source, conformance in OFS.items():
+for source, conformance in CONFORMANCES.items():
     name = f"Test{source.__name__}"
     globals()[name] = type(name, (conformance,), {"source_class": source, "__module__": __name__})

@@ -1,4 +1,4 @@
-"""Sources that keep every promise: by index, from a file, and streams that have a length, end, or are read in parts."""
+"""Sources that keep every promise: by index, from a file, and streams with a length, with an end, and in parts."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,7 +27,7 @@ class HealthyConfig(SourceConfig):
 
 
 class Healthy(DataSourceModule):
-    """By index, on the host."""
+    """A source of random access, on the host."""
 
     config_class = HealthyConfig
     config: HealthyConfig
@@ -49,15 +49,15 @@ class Healthy(DataSourceModule):
         return records_of(indices)
 
 
-class Worded(Healthy):
-    """With a field that no device has."""
+class WithText(Healthy):
+    """A source with a host field."""
 
     def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         return {**super().element_spec(), "word": jax.ShapeDtypeStruct((), np.dtype(object))}
 
     def get_records(self, indices: Any) -> dict[str, np.ndarray]:
-        words = np.asarray([f"number {index}" for index in np.asarray(indices)], object)
-        return {**super().get_records(indices), "word": words}
+        texts = np.asarray([f"number {index}" for index in np.asarray(indices)], object)
+        return {**super().get_records(indices), "word": texts}
 
 
 class StreamConfig(HealthyConfig):
@@ -70,7 +70,7 @@ class StreamConfig(HealthyConfig):
 
 
 class HealthyStream(StreamingSourceBase):
-    """Forward only, each epoch in another sequence, with a length."""
+    """A stream with a length, which serves each epoch in another sequence."""
 
     config_class = StreamConfig
     config: StreamConfig
@@ -85,7 +85,7 @@ class HealthyStream(StreamingSourceBase):
 
 
 class Ending(StreamingSourceBase):
-    """One that nobody knows the length of."""
+    """A stream without a length, which ends."""
 
     config_class = StreamConfig
     config: StreamConfig
@@ -94,7 +94,7 @@ class Ending(StreamingSourceBase):
 
 
 class InParts(HealthyStream):
-    """One that several processes read in parts: each a block of every epoch."""
+    """A stream of which each process reads a block of every epoch."""
 
     def __init__(
         self, config: HealthyConfig, *, rngs: nnx.Rngs | None = None, part: int = 0, num_parts: int = 1
@@ -120,7 +120,7 @@ class FileConfig(SourceConfig):
 
 
 class HealthyFile(DataSourceModule):
-    """Numbers in a file; a negative one is damaged."""
+    """A source of numbers in a file; negative numbers are damaged records."""
 
     config_class = FileConfig
     config: FileConfig
@@ -147,14 +147,14 @@ class HealthyFile(DataSourceModule):
 
 
 class Table:
-    """What a source holds outside of its graph."""
+    """Data that a source holds outside of its nnx graph."""
 
     def __init__(self, ids: np.ndarray) -> None:
         self.ids = ids
 
 
-class Of(SourceConformance):
-    """The conformance of a source that is registered by hand."""
+class Conformance(SourceConformance):
+    """Declarations of a source that is registered by hand."""
 
     source_class: type[Any] = Healthy
     config = {"type": "kit", "stochastic": True, "stream_name": "order"}
@@ -168,18 +168,18 @@ class Of(SourceConformance):
         return registry
 
 
-class OfWords(Of):
+class TextConformance(Conformance):
     expected_records = {7: {"id": 7, "x": [3.5, -7.0], "word": "number 7"}}
 
 
-class OfStream(Of):
-    """Of a stream in sequence."""
+class StreamConformance(Conformance):
+    """Declarations of a stream in sequence."""
 
     config = {"type": "kit"}
 
 
-class OfFile(Of):
-    """Of a file that it writes."""
+class FileConformance(Conformance):
+    """Declarations of a source of a file, which it writes."""
 
     def make_config(self, folder: Path) -> Mapping[str, Any]:
         np.save(folder / "ids.npy", np.arange(SIZE))
