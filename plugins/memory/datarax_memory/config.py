@@ -64,7 +64,7 @@ class MemorySourceConfig(SourceConfig):
 
     @field_validator("shard_id")
     @classmethod
-    def _shards_are_numbered(cls, value: int | None, info: ValidationInfo) -> int | None:
+    def _require_numbered_shards(cls, value: int | None, info: ValidationInfo) -> int | None:
         workers = info.data.get("num_workers", 1)
         if value is None and workers > 1:
             raise ValueError(

@@ -230,7 +230,9 @@ def checked_children(sources: Any, config: MixDataSourcesConfig, title: str) -> 
         raise ValueError(f"{title} was given {len(sources)} sources, and its config says num_sources={config.count}")
     streams = [source for source in sources if source.access == "stream"]
     if len({id(source) for source in streams}) < len(streams):
-        raise ValueError(f"{title} was given one stream twice, which would be read in turns; make a second one")
+        raise ValueError(
+            f"{title} was given one stream twice, and each would get a part of its records; build a second stream"
+        )
     if config.cacheable and (streams or all(source.access == "device" for source in sources)):
         raise ValueError(
             f"cacheable=True has no use in {title}, whose records are not read by the host at given indices; set it in the "

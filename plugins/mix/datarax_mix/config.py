@@ -37,8 +37,6 @@ _NOT_ALL_ZERO: Final = {
     "then": {"not": {"additionalProperties": {"const": 0}}},
 }
 _END: Final = {"anyOf": [{"enum": ["repeat", "drop"]}, {"type": "integer", "minimum": 1}]}
-
-
 _ARE_NAMED: Final = {
     "anyOf": [having(names=NOT_NULL), having(sources={"type": "object"}), having(weights={"type": "object"})]
 }
@@ -63,6 +61,7 @@ def _by_key(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 
 
 def _at_key(error: ErrorDetails, keys: Sequence[Any]) -> InitErrorDetails:
+    """Return pydantic's error with the key of a mapping in place of the item's number."""
     code: Any = error["type"]
     custom = PydanticCustomError(code, "{message}", {**error.get("ctx", {}), "message": error["msg"]})
     named = [str(keys[part]) if isinstance(part, int) else part for part in error["loc"][:1]]
@@ -151,7 +150,7 @@ class MixDataSourcesConfig(SourceConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _named_and_stochastic(cls, values: Any) -> Any:
+    def _complete_values(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
         values = dict(values)
@@ -163,14 +162,14 @@ class MixDataSourcesConfig(SourceConfig):
             values["names"] = tuple(values["weights"])
         for field in ("weights", "at_end"):
             if isinstance(given := values.get(field), Mapping):
-                values[field] = _by_name(field, given, values.get("names"))
+                values[field] = _values_by_name(field, given, values.get("names"))
         if values.get("stochastic", True) is True:
             values = {"stochastic": True, **values, "stream_name": given_or(values, "stream_name", MIX_STREAM)}
         return values
 
     @field_validator("stochastic")
     @classmethod
-    def _draws_a_key(cls, value: bool) -> bool:  # noqa: FBT001 - pydantic's signature
+    def _require_stochastic(cls, value: bool) -> bool:  # noqa: FBT001 - pydantic's signature
         if not value:
             raise ValueError(
                 "a mixture draws the key of its children's orders, which stochastic=False forbids; leave it out"
@@ -179,14 +178,14 @@ class MixDataSourcesConfig(SourceConfig):
 
     @field_validator("names")
     @classmethod
-    def _names_differ(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    def _require_distinct_names(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if value is not None and (twice := [name for name in value if value.count(name) > 1]):
             raise ValueError(f"two children are called {twice[0]!r}; give each a name of its own")
         return value
 
     @field_validator("num_sources")
     @classmethod
-    def _counted(cls, value: int | None, info: ValidationInfo) -> int | None:
+    def _check_count(cls, value: int | None, info: ValidationInfo) -> int | None:
         sources, names = info.data.get("sources"), info.data.get("names")
         known = len(sources) if sources is not None else value
         if known is None and "sources" in info.data:
@@ -201,7 +200,7 @@ class MixDataSourcesConfig(SourceConfig):
 
     @field_validator("weights")
     @classmethod
-    def _weights_can_work(cls, value: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+    def _check_weights(cls, value: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
         temperature, count = info.data.get("temperature"), info.data.get("num_sources")
         if value is None:
             if temperature is None and "temperature" in info.data:
@@ -216,7 +215,7 @@ class MixDataSourcesConfig(SourceConfig):
 
     @field_validator("stop", "at_end")
     @classmethod
-    def _has_an_end(cls, value: Any, info: ValidationInfo) -> Any:
+    def _check_end(cls, value: Any, info: ValidationInfo) -> Any:
         field, count = info.field_name, info.data.get("num_sources")
         if info.data.get("sampling") == "categorical" and value not in ("total", "repeat"):
             raise ValueError(
@@ -231,7 +230,7 @@ class MixDataSourcesConfig(SourceConfig):
 
     @field_validator("source_field")
     @classmethod
-    def _not_filled(cls, value: str | None, info: ValidationInfo) -> str | None:
+    def _require_free_name(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and value in info.data.get("fill", {}):
             raise ValueError(f"source_field={value!r} is a field that fill gives a value to; choose another name")
         return value
@@ -268,7 +267,8 @@ class MixDataSourcesConfig(SourceConfig):
         return self
 
 
-def _by_name(field: str, given: Mapping[str, Any], names: Any) -> tuple[Any, ...]:
+def _values_by_name(field: str, given: Mapping[str, Any], names: Any) -> tuple[Any, ...]:
+    """Return the values of a mapping by name in the order of the children."""
     if names is None:
         raise ValueError(
             f"{field} is a mapping by name, but the children have no names; give names, or sources by name"

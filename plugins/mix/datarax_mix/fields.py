@@ -84,14 +84,15 @@ def _common_spec(specs: Sequence[ElementSpec | None], names: Sequence[str], titl
     for number, spec in enumerate(specs):
         if spec is None:
             continue
-        where = f"in child {names[number]!r}, as in child {names[first]!r}"
+        where = f"in child {names[number]!r}, compared with child {names[first]!r}"
         wrong += [f"{sentence} {where}" for sentence in differences(specs[first], spec)]
         forms = [str(jax.tree.structure(one)) for one in (spec, specs[first])]
         if not wrong and forms[0] != forms[1]:
             wrong.append(f"records are {forms[0]} where {forms[1]} is expected {where}")
     if wrong:
         raise SpecError(
-            f"the children of {title} differ: {'; '.join(wrong)}; bring them into one form, or fill what is missing with `fill`"
+            f"the children of {title} differ: {'; '.join(wrong)}; give all children the same fields, or add missing ones "
+            "with `fill`"
         )
     return specs[first]
 
@@ -104,7 +105,9 @@ def _struct_of(field: str, specs: Sequence[ElementSpec], title: str) -> jax.Shap
     if len(owners) == len(specs):
         raise SpecError(f"fill names the field {field!r}, which every child of {title} has; leave it out")
     if not isinstance(owners[0], jax.ShapeDtypeStruct):
-        raise SpecError(f"fill names {field!r}, which is no field but a {type(owners[0]).__name__} of them in {title}")
+        raise SpecError(
+            f"fill names {field!r}, which is not one field of {title}, but a {type(owners[0]).__name__} of fields"
+        )
     return owners[0]
 
 

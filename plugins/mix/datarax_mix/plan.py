@@ -54,9 +54,7 @@ def _end_of(mix: Mixture, child: int) -> str:
     if child not in timeline.served:
         return "never served"
     if ending.length is None:
-        return "nobody knows when it ends; " + (
-            "then the mixture does" if timeline.stop == "first_exhausted" else "repeats"
-        )
+        return "unknown end; " + ("the mixture ends with it" if timeline.stop == "first_exhausted" else "repeats")
     position = timeline.position_after(child, ending.exhausted_at)
     then = "repeats" if ending.rounds is None else "drops out"
     epoch = mix.epoch_length

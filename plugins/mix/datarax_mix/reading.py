@@ -175,7 +175,7 @@ class StreamReading(HostState):
         """
         if self._held:
             raise StateError(
-                f"{mix.title} stands at no place: a child failed to read its part of a batch; read on, or reset()"
+                f"{mix.title} has no state to save: a child failed to read its part of a batch; read on, or reset()"
             )
         return {**DataSourceModule.get_state(mix), "streams": self._stream_states(mix), "ended": self._ended}
 
@@ -289,7 +289,7 @@ class StreamReading(HostState):
         if not isinstance(streams, dict) or streams.keys() != numbers or not is_child:
             raise StateError(
                 f"this is no state of {mix.title}: 'streams' has the states of its children {sorted(numbers)}, and 'ended' "
-                f"is the number of one or None, not {streams!r:.80} and {ended!r:.80}"
+                f"is the number of a child or None, not {streams!r:.80} and {ended!r:.80}"
             )
         return streams, None if ended is None else int(ended)
 

@@ -84,12 +84,12 @@ def test_records_that_are_no_dicts_are_mixed_as_they_are(mix: Any) -> None:
         (
             [{"a": np.arange(3), "b": np.arange(3)}, {"a": np.arange(3)}],
             {},
-            r"field 'b' \(int64\[\]\) is missing in child '1', as in child '0'; bring them into one form, or fill what",
+            r"field 'b' \(int64\[\]\) is missing in child '1', compared with child '0'; give all children the same",
         ),
         (
             [{"a": np.arange(3)}, {"a": np.arange(3), "b": np.arange(3)}],
             {"names": ("web", "books")},
-            r"field 'b' \(int64\[\]\) is not expected in child 'books', as in child 'web'",
+            r"field 'b' \(int64\[\]\) is not expected in child 'books', compared with child 'web'",
         ),
         (
             [{"a": np.arange(3)}, {"a": np.zeros((3, 2), int)}],
@@ -140,7 +140,7 @@ def test_fields_are_added_to_dicts_only(mix: Any) -> None:
 
 def test_records_of_like_fields_in_another_form_are_refused(mix: Any) -> None:
     named, placed = from_sequence([{"0": 1, "1": 2}]), from_sequence([(1, 2)])
-    with pytest.raises(SpecError, match=r"records are .* where .* is expected in child '1', as in child '0'"):
+    with pytest.raises(SpecError, match=r"records are .* where .* is expected in child '1', compared with child '0'"):
         mix([named, placed])
 
 

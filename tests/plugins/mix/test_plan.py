@@ -55,9 +55,9 @@ def test_a_plan_reports_rounded_weights(child: Any, mix: Any) -> None:
 def test_a_plan_of_streams_and_of_draws(child: Any, mix: Any) -> None:
     endless = mix([child(0, 5, kind="no length"), child(1, 9)], (0.7, 0.3))
     assert "without a length; by child, of the first 10 records" in endless.plan()
-    assert "nobody knows when it ends; repeats" in endless.plan()
+    assert "unknown end; repeats" in endless.plan()
     first = mix([child(0, 5, kind="no length"), child(1, 9)], stop="first_exhausted")
-    assert "nobody knows when it ends; then the mixture does" in first.plan()
+    assert "unknown end; the mixture ends with it" in first.plan()
     assert first.plan().endswith("It ends with the first child that is exhausted.")
     drawn = mix([child(0, 5), mix([child(1, 9), child(2, 9)])], (0.7, 0.3), sampling="categorical")
     assert "about 16" in drawn.plan()

@@ -167,7 +167,7 @@ def test_no_state_is_saved_after_a_child_failed_halfway(child: Any, mix: Any) ->
     made = mix([child(1, 30, kind="stream"), Failing(StructuralConfig(), 0, 9)])
     with pytest.raises(OSError, match="the line is down"):
         made.get_batch(8)
-    with pytest.raises(StateError, match="stands at no place: a child failed to read its part of a batch"):
+    with pytest.raises(StateError, match="has no state to save: a child failed to read its part of a batch"):
         made.get_state()
     Failing.broken = False
     assert sorted(ids_of([made.get_batch(8)])) == [0, 1, 2, 3, *(MILLION + i for i in range(4))]
