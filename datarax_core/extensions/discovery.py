@@ -1,7 +1,7 @@
-"""Discovery of installed entry points from distribution metadata; no plugin is imported, and no broken one hides another.
+"""Discovery of installed entry points from distribution metadata; no plugin is imported.
 
-Metadata is read line by line, which takes milliseconds for a hundred distributions. ``importlib.metadata`` parses each file as
-an e-mail, with its readme, every time that it is asked for a version.
+A damaged distribution is warned of, and hides no other. Metadata is read line by line, which takes milliseconds for a hundred
+distributions. ``importlib.metadata`` parses each file as an e-mail, with its readme, every time that it is asked for a version.
 """
 
 import re

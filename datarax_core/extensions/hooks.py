@@ -1,4 +1,4 @@
-"""Hooks of a process: installed hook plugins, loaded when the first pipeline is built, and objects registered by hand."""
+"""Hooks of a process: installed hook plugins, loaded with the first pipeline, and objects registered by hand."""
 
 import threading
 from collections.abc import Iterable, Iterator

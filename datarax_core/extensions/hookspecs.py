@@ -1,6 +1,7 @@
-"""Hooks that a plugin may implement: a function of the same name, marked `hookimpl`, with any of the hook's arguments.
+"""Hooks that a plugin may implement, and protocols for the objects that hooks are given.
 
-The protocols say what a hook may rely on in the objects that it is given.
+An implementation is a function with the name of the hook, marked `hookimpl`, that takes any of the hook's arguments. The
+protocols list the members of these arguments that a hook may use.
 """
 
 from collections.abc import Callable

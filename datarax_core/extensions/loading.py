@@ -1,4 +1,4 @@
-"""Loading of plugins: what they print goes to stderr; one that cannot be used is left out with a warning, or refused."""
+"""Loading of plugins: their prints go to stderr; an unusable plugin is left out with a warning, or refused."""
 
 import os
 import sys

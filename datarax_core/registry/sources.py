@@ -1,4 +1,4 @@
-"""Registry of sources: the sources that a config can name, and the registry and hooks that this process uses by default."""
+"""Registry of sources: the sources that a config can name; the registry and hooks that a process has by default."""
 
 import atexit
 import inspect
