@@ -72,35 +72,35 @@ class WritesRecords(Protocol):
 
 
 class BlockSize:
-    """How many records to read at once: few at first, then what makes eight megabytes of records like those before."""
+    """The number of records in the next block: few at first, then about eight megabytes by the size of earlier records."""
 
     def __init__(self) -> None:
         self.records = _FIRST
 
     def note(self, records: int, nbytes: int) -> None:
-        """Learn from a block how large records are."""
+        """Adapt to the size of the records of a block."""
         fitting = _BYTES * records // max(nbytes, 1)
         self.records = max(1, min(fitting, self.records * _GROWTH, _LARGEST))
 
 
 def record_blocks(source: DataSourceModule) -> Iterator[Batch]:
-    """Every record once, in the order of the record indices, as NumPy batches with the dtypes that are stored.
+    """Yield every record once, in the order of the record indices, as NumPy batches with the dtypes as stored.
 
-    A stream is reset, and gives one epoch in the order that it serves; one whose length nobody knows, until it ends.
+    A stream is reset, and yields one epoch in its own order; a stream of unknown length is read until it ends.
 
     Raises:
-        SpecError: A stream has another number of records than it says.
+        SpecError: A stream has another number of records than its ``__len__`` says.
     """
     return _of_stream(source) if source.access == "stream" else _of_indexed(source)
 
 
 def verified_blocks(source: DataSourceModule) -> Iterator[Verified]:
-    """Every record read once for no other reason than to see whether it can be; see `DataSourceModule.verify_records`.
+    """Read every record once to check that it can be read, and yield the results; see `DataSourceModule.verify_records`.
 
-    Of a stream, which cannot go on behind a record that fails, that is the last one.
+    A stream cannot be read past a record that fails: the check ends with that record.
 
     Raises:
-        DataFileError: A whole file is damaged, or changed meanwhile.
+        DataFileError: A whole file is damaged, or changed during the check.
     """
     return _verified_stream(source) if source.access == "stream" else _verified_indexed(source)
 
@@ -153,7 +153,7 @@ def _verified_stream(source: DataSourceModule) -> Iterator[Verified]:
             block = next(blocks, None)
         except DataFileError:
             raise
-        except Exception as error:  # noqa: BLE001 - the boundary to sources of others, which fail in any way they like
+        except Exception as error:  # noqa: BLE001 - sources of other authors may raise any error
             reason = reason_of(error)
             message = f"{source.title} cannot be read on behind {read} records: {reason}"
             yield Verified(1, 0, (RecordError(message, record=read, reason=reason),))

@@ -1,4 +1,4 @@
-"""What is known of a record besides its fields: where it stands, and which key its randomness comes from."""
+"""Metadata of served records: index, epoch and batch, and the PRNG key of each record."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +20,10 @@ _COUNTS: Final = ("epoch", "batch_idx", "global_step")
 
 @dataclass(frozen=True, slots=True)
 class RecordMetadata:
-    """One record's place in the stream. ``index`` names the record for ever; the rest says how it was served.
+    """Metadata of one served record. ``index`` always identifies the same record; the other fields say how it was served.
 
-    ``rng_key`` is folded from epoch and record index, so a record is treated alike however it is batched, and differently
-    in the next epoch. It is None where there is no random stream.
+    ``rng_key`` is derived from epoch and record index, so that it does not depend on the batch that a record is in, and
+    differs from epoch to epoch. It is None without a random stream.
     """
 
     index: int
@@ -37,15 +37,15 @@ class RecordMetadata:
 
 
 class MetadataManager:
-    """Makes the metadata of the records that a source serves, and counts batches as it does.
+    """Makes the metadata of the records that a source serves, and counts their batches.
 
     Args:
-        rngs: Random streams; the key of each record is folded from one key drawn here. None: records have no key.
+        rngs: Random streams; the keys of all records are derived from one key drawn here. None: records have no key.
         track_batches: Count batches (``batch_idx``, ``global_step``); False leaves both at 0.
-        shard_id: The shard that these records are served by, if there are several.
+        shard_id: The shard that serves the records, if there are several.
 
     Attributes:
-        key: What the records' keys are folded from; None without random streams.
+        key: The key that the keys of records are derived from; None without random streams.
     """
 
     def __init__(
@@ -62,21 +62,21 @@ class MetadataManager:
         self.global_step = 0
 
     def start_epoch(self, epoch: int) -> None:
-        """Batches are counted from 0 again; `global_step` goes on."""
+        """Count batches from 0 again if ``epoch`` is a new one; `global_step` goes on."""
         if epoch != self.epoch:
             self.epoch, self.batch_idx = epoch, 0
 
     def record(
         self, index: int, *, epoch: int | None = None, source_info: Mapping[str, Any] | None = None
     ) -> RecordMetadata:
-        """Metadata of one record by itself; counts nothing."""
+        """Return the metadata of a single record; nothing is counted."""
         epoch = self.epoch if epoch is None else epoch
         return self._records([index], [epoch], source_info or {})[0]
 
     def batch(
         self, indices: Sequence[int], epochs: Sequence[int], *, source_info: Mapping[str, Any] | None = None
     ) -> list[RecordMetadata]:
-        """Metadata of the records of one batch, which is counted once they are made."""
+        """Return the metadata of the records of one batch, and count the batch."""
         if len(indices) != len(epochs):
             raise ValueError(f"each record has an epoch: {len(indices)} indices do not go with {len(epochs)} epochs")
         if len(epochs):
@@ -88,20 +88,20 @@ class MetadataManager:
         return records
 
     def reset(self) -> None:
-        """Back to the first batch of the first epoch; the key stays."""
+        """Return to the first batch of the first epoch; the key stays."""
         self.epoch = self.batch_idx = self.global_step = 0
 
     def get_state(self) -> dict[str, Any]:
-        """Its counters, and the words of the key that the records' keys are folded from: JSON-able."""
-        words = None if self.key is None else jax.random.key_data(self.key).tolist()
-        return {"epoch": self.epoch, "batch_idx": self.batch_idx, "global_step": self.global_step, "key": words}
+        """Return the counts and the key data of `key`, as JSON."""
+        key_data = None if self.key is None else jax.random.key_data(self.key).tolist()
+        return {"epoch": self.epoch, "batch_idx": self.batch_idx, "global_step": self.global_step, "key": key_data}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_state` gave; nothing is changed unless all of it fits.
+        """Restore a state that `get_state` returned; nothing is changed unless all of it fits.
 
         Raises:
             TypeError: ``state`` is not a dict.
-            StateError: Names every key that is missing or unknown, or whose value is no count or no key.
+            StateError: A key is missing or unknown, or its value is no count or no key; names each such key.
         """
         require_dict(state, "the metadata")
         require_keys(state, {*_COUNTS, "key"}, "the metadata")
@@ -138,25 +138,25 @@ class MetadataManager:
     def _record_keys(self, indices: Sequence[int], epochs: Sequence[int]) -> Sequence[jax.Array | None]:
         if self.key is None or not len(indices):
             return [None] * len(indices)
-        words = [[number & 0xFFFFFFFF for number in numbers] for numbers in (epochs, indices)]
+        low = [[number & 0xFFFFFFFF for number in numbers] for numbers in (epochs, indices)]
         high = [index >> 32 for index in indices]
-        return list(_folded(self.key, *(np.array(column, np.uint32) for column in (*words, high))))
+        return list(_folded(self.key, *(np.array(column, np.uint32) for column in (*low, high))))
 
 
 @jax.jit
 def _folded(key: jax.Array, epochs: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
     """Return the keys (k,) of records: ``key`` with epoch, low 32 bits and high 32 bits of the record index folded in.
 
-    One of three rules in core that fold numbers into a key. Unlike `datarax_core.stages.randomness.record_keys`, this rule folds
-    in no stage, because the keys belong to records, and leaves out high bits that are 0, so that the key of a record does not
-    depend on how many records the source has. A change of values would change the ``rng_key`` that users have seen.
+    One of three rules in core that fold numbers into a key. Unlike `datarax_core.stages.randomness.record_keys`, this rule
+    folds in no stage, because the keys belong to records, and leaves out high bits that are 0, so that the key of a record does
+    not depend on how many records the source has. A change of values would change the ``rng_key`` that users have seen.
     """
 
     def fold(epoch: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
         folded = jax.random.fold_in(jax.random.fold_in(key, epoch), low)
         return jnp.where(high > 0, jax.random.fold_in(folded, high), folded)
 
-    if "unsafe" in str(jax.random.key_impl(key)):  # under vmap such a key would depend on the batch that it is in
-        keys: jax.Array = jax.lax.map(lambda words: fold(*words), (epochs, low, high))
+    if "unsafe" in str(jax.random.key_impl(key)):  # under vmap, keys of an unsafe implementation depend on the batch
+        keys: jax.Array = jax.lax.map(lambda numbers: fold(*numbers), (epochs, low, high))
         return keys
     return jax.vmap(fold)(epochs, low, high)

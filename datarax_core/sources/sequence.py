@@ -1,4 +1,4 @@
-"""Anything with ``len()`` and an index as a source: lists, Grain's ``MapDataset``, PyTorch's and Hugging Face's data sets."""
+"""Sources over objects with ``len()`` and an index: lists, Grain's ``MapDataset``, PyTorch's and Hugging Face's data sets."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from datarax_core.records.spec import Batch, ElementSpec
 
 from .source import DataSourceModule
 
-_ABSURD: Final = 2**40  # more records than any data set has: `repeat()` without an end is behind it
+_ABSURD: Final = 2**40  # more records than any data set has; such a length comes from a `repeat()` without an end
 
 
 class SequenceSourceConfig(StructuralConfig):
@@ -35,22 +35,22 @@ class SequenceSourceConfig(StructuralConfig):
 
 
 class SequenceSource(DataSourceModule):
-    """The records of somebody else's data set, read on the host as they are asked for.
+    """The records of another library's data set, read on the host when they are served.
 
-    A batch is read in one call where the data set offers that (``__getitems__``, or Grain's `MapDataset`), else one by one.
-    Dicts and tuples, nested or not, are structure; every other value is a field, as NumPy makes an array of it: Python's
-    integers int64, floats float64, text and bytes objects.
+    A batch is read in one call if the data set supports that (``__getitems__``, or Grain's `MapDataset`), else one by one.
+    Dicts and tuples, nested or not, are the structure of a record. Every other value is a field, in the dtype that NumPy gives
+    it: Python integers are int64, floats float64, text and bytes are objects.
 
     Args:
-        config: Its settings; with ``cacheable``, each record is read once.
-        data: Has a length and gives the element at each index. Not copied, and read from one background thread.
-        element_spec: What one record looks like; by default, what the first one looks like, which is read for it.
+        config: The settings; with ``cacheable``, each record is read once.
+        data: Has a length, and an element at each index. It is not copied, and is read from one background thread.
+        element_spec: The spec of one record; None reads the first record and uses its spec.
         rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``.
-        name: What errors call this source.
+        name: Name of this source in errors.
 
     Raises:
-        TypeError: ``data`` is no such data set.
-        ValueError: It has no end.
+        TypeError: ``data`` has no length or no index.
+        ValueError: ``data`` has no end.
     """
 
     config: SequenceSourceConfig
@@ -72,7 +72,7 @@ class SequenceSource(DataSourceModule):
 
     @property
     def data(self) -> Any:
-        """The data set, as it was given."""
+        """The data set that was passed."""
         return self._elements.data
 
     @property
@@ -84,23 +84,23 @@ class SequenceSource(DataSourceModule):
         return self.length
 
     def element_spec(self) -> ElementSpec:
-        """What one record looks like, as was said or as the first one does.
+        """Return the spec of one record: the spec that was passed, or that of the first record.
 
         Raises:
-            ValueError: There is no first one.
+            ValueError: No spec was passed, and there are no records.
         """
         return self._elements.spec(self.title)
 
     def get_records(self, indices: Any) -> Batch:
-        """The records at concrete ``indices`` as NumPy arrays.
+        """Return the records at concrete ``indices`` as NumPy arrays.
 
         Raises:
             IndexError: An index is out of range.
-            SpecError: A record is None, or not like the element spec; names record and field.
-            Exception: Whatever the data set raises, with a note that names the record.
+            SpecError: A record is None or differs from the element spec; names record and field.
+            Exception: An error of the data set, with a note that names the record.
         """
         indices = np.asarray(indices)
-        outside = (indices < 0) | (indices >= self.length)  # which some data sets would take modulo their length
+        outside = (indices < 0) | (indices >= self.length)  # some data sets would take these modulo their length
         if outside.any():
             raise IndexError(f"record {indices[outside][0]} is out of range: {self.title} has {self.length} records")
         spec = self.element_spec()
@@ -108,7 +108,7 @@ class SequenceSource(DataSourceModule):
         return batch_of(elements, spec, lambda row: f"record {indices[row]} of {self.title}")
 
     def constructor_data(self) -> tuple[Any, ...]:
-        """The data set, with how it is read and its element spec."""
+        """Return the data set, with its length and element spec."""
         return (self._elements,)
 
 
@@ -120,7 +120,7 @@ def from_sequence(
     element_spec: ElementSpec | None = None,
     name: str | None = None,
 ) -> SequenceSource:
-    """A source over a data set that has a length and an index; see `SequenceSource`.
+    """Return a `SequenceSource` over a data set that has a length and an index.
 
     With ``shuffle``, the order of each epoch is drawn from ``seed``.
     """
@@ -129,7 +129,7 @@ def from_sequence(
 
 
 class _Elements:
-    """A data set and how it is read; shared by the copies of a source, and outside of every graph."""
+    """A data set with its length and element spec; shared by the copies of a source, and outside of their graphs."""
 
     def __init__(self, data: Any, spec: ElementSpec | None, title: str) -> None:
         self.data = data
@@ -144,7 +144,7 @@ class _Elements:
         return self._spec
 
     def read(self, indices: np.ndarray, title: str) -> Sequence[Any]:
-        """The elements at ``indices``; an error of the data set's says at which of them."""
+        """Return the elements at ``indices``; a note on an error of the data set names the record."""
         rows: list[int] = indices.tolist()
         read_batch = _batched(self.data)
         if read_batch is None:
@@ -152,8 +152,8 @@ class _Elements:
         try:
             elements = read_batch(rows)
         except Exception as error:
-            culprit = next((row for row in rows if self._fails(row)), None)
-            where = f"one of the records {rows!r:.80}" if culprit is None else f"record {culprit}"
+            failing = next((row for row in rows if self._fails(row)), None)
+            where = f"one of the records {rows!r:.80}" if failing is None else f"record {failing}"
             error.add_note(f"while {title} read {where} of its {type(self.data).__name__}")
             raise
         if isinstance(elements, Mapping) or len(elements) != len(rows):
@@ -161,7 +161,7 @@ class _Elements:
                 f"{title} asked its {type(self.data).__name__} for {len(rows)} elements in one call and was given "
                 f"{type(elements).__name__} of {len(elements)}; __getitems__ returns a list with one element for each index"
             )
-        return elements  # type: ignore[no-any-return]  # as was just seen, as far as it can be
+        return elements  # type: ignore[no-any-return]  # it has a length
 
     def _read_one(self, index: int, title: str) -> Any:
         try:
@@ -173,7 +173,7 @@ class _Elements:
     def _fails(self, index: int) -> bool:
         try:
             self.data[index]
-        except Exception:  # noqa: BLE001 - which one it is does not matter: the first error is on its way
+        except Exception:  # noqa: BLE001 - only whether it fails matters here; the first error is raised
             return True
         return False
 
@@ -194,7 +194,7 @@ def _length(data: Any, title: str) -> int:
 
 
 def _is_endless(data: Any, length: int) -> bool:
-    """Whether it is one of Grain's that repeats for ever, or batches or the like of one: their lengths are not real."""
+    """Return whether the data set, or one that it is derived from, is a Grain ``repeat()`` without an end."""
     if length >= sys.maxsize:
         return True
     return length > _ABSURD and any(_is_endless(parent, len(parent)) for parent in _grain_parents(data))
@@ -205,14 +205,14 @@ def _grain_parents(data: Any) -> Sequence[Any]:
 
 
 def _is_map_dataset(data: Any) -> bool:
-    """Told by name, so that Grain need not be there."""
+    """Return whether ``data`` is a Grain `MapDataset`; compares names, so that Grain need not be installed."""
     return any(cls.__name__ == "MapDataset" and cls.__module__.startswith("grain.") for cls in type(data).__mro__)
 
 
 def _batched(data: Any) -> Callable[[list[int]], Any] | None:
-    """How a data set reads many elements at once, if it does.
+    """Return the method of a data set that reads many elements at once; None if there is none.
 
-    ``_getitems`` is Grain's name for it; what other classes may mean by a private name is not known.
+    Grain calls it ``_getitems``; in classes of other libraries, a method of this private name may do anything.
     """
     name = "_getitems" if _is_map_dataset(data) else "__getitems__"
     read = getattr(data, name, None)

@@ -1,8 +1,8 @@
-"""Parts of a source: fixed sets of its record indices, which no shuffle, epoch or resume leaks one into another."""
+"""Parts of a source: fixed sets of its record indices, disjoint whatever is shuffled, repeated or resumed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import jax
 import numpy as np
@@ -17,36 +17,26 @@ from .access import Access
 from .source import DataSourceModule
 from .verification import Verified
 
-
-@dataclass(frozen=True)
-class SelectedRecords:
-    """How a compiled step reads a subset of a device source: the indices are mapped, then the parent is read."""
-
-    select: TracedSelection
-    read: Callable[[Any, jax.Array], Batch]
-
-    def __call__(self, arrays: tuple[Any, Any], indices: jax.Array) -> Batch:
-        """The batch of the subset's records ``indices``; ``arrays`` are (the parent's, those of the selection)."""
-        return self.read(arrays[0], self.select(arrays[1], indices))
+_OWN_ENTRIES: Final = {"order", "seed", "element_spec"}  # the order of the parent changes nothing in a subset
 
 
 class Subset(DataSourceModule):
-    """Some records of another source, as ``source[a:b]`` and ``source.split(...)`` make it.
+    """Some of the records of another source, its parent; ``source[a:b]`` and ``source.split(...)`` return subsets.
 
-    Record i of a subset is the same record of its parent for ever, found by arithmetic: there is no table, and the data
-    stays the parent's. What the parent can do the subset can, at its access; the parent's order, position and counts
-    are not touched.
+    A record index of a subset always refers to the same record of the parent. Arithmetic maps the index; there is no table,
+    and the parent keeps the data. A subset has the access and the capabilities of its parent, and does not change the
+    parent's order, position and counts.
 
-    The order is the subset's own: shuffled if the parent is when the subset is made, with the parent's key, else in the
-    sequence of the records. (An order that the parent's author wrote is not followed: it is one of other records.) Of a
-    parent that serves one shard, the subset serves that shard of its own order.
+    A subset has an order of its own. The order is shuffled, with the parent's key, if the parent is shuffled when the subset
+    is made; else the records are served in sequence. (An order that the parent's author wrote is an order of all records,
+    and is not followed.) If the parent serves one shard, the subset serves that shard of its own order.
 
     Args:
-        config: Its settings. One that is stochastic shuffles the subset with a key of its own, whatever the parent does.
+        config: The settings. A stochastic config shuffles the subset with a key of its own, whatever the parent does.
         parent: Holds the records; stays usable.
-        selection: Which of them, in which sequence.
-        rngs: Random streams, to draw another key than the parent's from.
-        name: What errors call it, before the parent's title.
+        selection: The record indices of the parent, in their sequence.
+        rngs: Random streams from which another key than the parent's is drawn.
+        name: Name of the subset in errors, before the parent's title.
 
     Raises:
         NotImplementedError: The parent is a stream.
@@ -78,13 +68,13 @@ class Subset(DataSourceModule):
 
     @classmethod
     def of(cls, parent: DataSourceModule, rows: range, *, seed: int | None = None, name: str | None = None) -> Self:
-        """The records ``rows`` of a source; with ``seed``, those at these places of the shuffle it selects."""
+        """Return the records ``rows`` of a source; with ``seed``, the records at positions ``rows`` of the seed's shuffle."""
         config = StructuralConfig(cacheable=parent.config.cacheable, batch_stats_fn=parent.config.batch_stats_fn)
         return cls(config, parent, Selection(parent.num_records, rows, seed), name=name)
 
     @property
     def title(self) -> str:
-        """What errors call it: ``Subset 'train' of MemorySource 'digits'``."""
+        """Name in errors and reports: ``Subset 'train' of MemorySource 'digits'``."""
         return f"{type(self).__name__} {repr(self.name) if self.name else self._selection} of {self.parent.title}"
 
     @property
@@ -99,19 +89,19 @@ class Subset(DataSourceModule):
 
     @property
     def access(self) -> Access:
-        """The parent's."""
+        """The access of the parent."""
         return self.parent.access
 
     def order(self) -> Order:
-        """The positions this subset serves, as arithmetic."""
+        """Return the order of the positions that this subset serves."""
         return self._order
 
     def element_spec(self) -> ElementSpec:
-        """The parent's."""
+        """Return the element spec of the parent."""
         return self.parent.element_spec()
 
     def parent_indices(self, indices: Any) -> np.ndarray:
-        """int64 (k,): the parent's record indices of this subset's records ``indices``.
+        """Return int64 (k,): the parent's record indices of this subset's records ``indices``.
 
         Raises:
             IndexError: An index is out of range.
@@ -123,7 +113,7 @@ class Subset(DataSourceModule):
         return np.asarray(self._selection.parent_indices(indices))
 
     def get_records(self, indices: Any) -> Batch:
-        """The records at ``indices``, as the parent gives them: traced indices if it takes those, else concrete ones."""
+        """Return the records at ``indices`` from the parent; traced ``indices`` if the parent is traceable."""
         if isinstance(indices, jax.core.Tracer):
             select, arguments = self._selection.traced()
             return self.parent.get_records(select(arguments, indices))
@@ -134,44 +124,50 @@ class Subset(DataSourceModule):
         return batch
 
     def fetch(self, indices: np.ndarray) -> Batch:
-        """The parent's records, checked and kept there; kept here if only this subset's config says ``cacheable``."""
+        """Return the records at concrete ``indices``, checked and cached by the parent.
+
+        If only this subset's config is ``cacheable``, they are cached here.
+        """
         return super().fetch(indices) if self._keeps_records else self.get_records(indices)
 
     def get_elements(self, indices: np.ndarray) -> list[Any]:
-        """The parent's elements."""
+        """Return the records at concrete ``indices`` one by one, as the parent returns them."""
         if self._keeps_records:
             return super().get_elements(indices)
         return self.parent.get_elements(self.parent_indices(indices))
 
     def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:
-        """The parent's, with the indices mapped before."""
+        """Return the records at traced ``indices``, as the parent's `fetch_traced` does."""
         if self._keeps_records:
             return super().fetch_traced(indices, over_mesh=over_mesh)
         select, arguments = self._selection.traced()
         return self.parent.fetch_traced(select(arguments, indices), over_mesh=over_mesh)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
-        """The parent's, at concrete ``indices``."""
+        """Return the records at concrete ``indices``, as the parent's `fetch_on_host` does."""
         return self.fetch(indices) if self._keeps_records else self.parent.fetch_on_host(self.parent_indices(indices))
 
     def verify_records(self, indices: np.ndarray) -> Verified:
-        """The parent's, whose record indices the errors name."""
+        """Return which records at ``indices`` cannot be read; errors name the parent's record indices."""
         return self.parent.verify_records(self.parent_indices(indices))
 
     def compiled_records(
         self, sharding: jax.sharding.Sharding | None = None
     ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
-        """The parent's, with the indices mapped before: all parts of one split or of like slices share one program."""
+        """Return (function of arrays and indices, arrays) with which a compiled step reads this subset.
+
+        All parts of a split, and all slices of one length, share one program.
+        """
         read, arrays = self.parent.compiled_records(sharding)
         select, arguments = self._selection.traced()
         return SelectedRecords(select, read), (arrays, arguments)
 
     def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """The parent's."""
+        """Return the host fields at concrete ``indices``."""
         return self.parent.host_field_records(self.parent_indices(indices))
 
     def reset_cache(self) -> None:
-        """Drop the records kept here, and those that the parent keeps for all its subsets."""
+        """Drop the records cached here, and the parent's cache, which all its subsets share."""
         super().reset_cache()
         self.parent.reset_cache()
 
@@ -180,20 +176,20 @@ class Subset(DataSourceModule):
     def copy(
         self, *, config: DataraxModuleConfig | None = None, rngs: nnx.Rngs | None = None, name: str | None = None
     ) -> Self:
-        """See `DataSourceModule.copy`: the same records of the same parent, shuffled if this one is or ``config`` says so."""
+        """Return a copy as `DataSourceModule.copy` does: the same records, shuffled as this subset or as ``config`` says."""
         twin = super().copy(config=config, rngs=rngs, name=name)
         if config is None:
             twin.is_random_order = self.is_random_order
         return twin
 
     def constructor_data(self) -> tuple[Any, ...]:
-        """The parent and the selection."""
+        """Return the parent and the selection."""
         return (self.parent, self._selection)
 
     def fingerprint(self) -> dict[str, Any]:
-        """That of every source, with the selection, and what the parent's records are known by."""
+        """Return the fingerprint of every source, with the selection and the parent's fingerprint."""
         own = super().fingerprint()
-        of_parent = {name: value for name, value in self.parent.fingerprint().items() if name not in _OF_THE_SUBSET}
+        of_parent = {name: value for name, value in self.parent.fingerprint().items() if name not in _OWN_ENTRIES}
         return {
             **own,
             "subset": self._selection.fingerprint(),
@@ -213,6 +209,16 @@ class Subset(DataSourceModule):
         return self.access == "host" and self.config.cacheable and not self.parent.config.cacheable
 
 
-_OF_THE_SUBSET = {"order", "seed", "element_spec"}  # the parent's own order changes nothing in a subset
+@dataclass(frozen=True)
+class SelectedRecords:
+    """Reads a subset of a device source in a compiled step: maps the indices to the parent's, and reads the parent."""
+
+    select: TracedSelection
+    read: Callable[[Any, jax.Array], Batch]
+
+    def __call__(self, arrays: tuple[Any, Any], indices: jax.Array) -> Batch:
+        """Return the subset's records at ``indices``; ``arrays`` are (arrays of the parent, arrays of the selection)."""
+        return self.read(arrays[0], self.select(arrays[1], indices))
+
 
 DataSourceModule.subset_class = Subset.of

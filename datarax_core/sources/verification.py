@@ -1,4 +1,4 @@
-"""Reading records for no other reason than to see whether they can be read, and the list of those that cannot."""
+"""Checks that records can be read, and the quarantine file that lists the records that cannot."""
 
 import fcntl
 import json
@@ -15,34 +15,35 @@ from datarax_core.records.spec import nbytes_of
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What came of it."""
+    """The result of a check."""
 
     records: int
-    """How many were read, or tried."""
+    """Number of records that were checked."""
 
     nbytes: int
-    """Bytes of those that can be read, as they are served."""
+    """Bytes of the readable records, as they are served."""
 
     errors: tuple[RecordError, ...] = ()
-    """One for each record that cannot be read."""
+    """One error for each record that cannot be read."""
 
     def __add__(self, other: "Verified") -> "Verified":
         return Verified(self.records + other.records, self.nbytes + other.nbytes, self.errors + other.errors)
 
 
 def verified(read: Callable[[np.ndarray], Any], indices: np.ndarray, title: str) -> Verified:
-    """Read the records at ``indices``, in ever smaller parts where that fails, until it is known which ones are to blame.
+    """Read the records at ``indices``; where that fails, read halves until every unreadable record is found.
 
-    Cost: one call of ``read`` where all can be read; ``2 log2(k)`` more for each of ``k`` records that cannot.
+    Cost: one call of ``read`` if all records are readable, and about ``2 log2(k)`` more calls for each unreadable record
+    among ``k``.
 
     Raises:
-        DataFileError: It is a whole file that cannot be read.
+        DataFileError: A whole file cannot be read.
     """
     try:
         batch = read(indices)
     except DataFileError:
         raise
-    except Exception as error:  # noqa: BLE001 - the boundary to sources of others, which fail in any way they like
+    except Exception as error:  # noqa: BLE001 - sources of other authors may raise any error
         if len(indices) == 1:
             return Verified(1, 0, (_record_error(error, int(indices[0]), title),))
         half = len(indices) // 2
@@ -51,7 +52,7 @@ def verified(read: Callable[[np.ndarray], Any], indices: np.ndarray, title: str)
 
 
 def reason_of(error: Exception) -> str:
-    """The cause in words, as reports of bad records have it."""
+    """Return the cause of an error for reports of bad records."""
     return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
@@ -65,22 +66,22 @@ def _record_error(error: Exception, record: int, title: str) -> RecordError:
 
 
 def append_to_quarantine(path: str, errors: Sequence[RecordError]) -> None:
-    """Add a line for each bad record that has none yet: ``{"file": ..., "record": ..., "cause": ...}``.
+    """Append a line for each bad record that is not in the file yet: ``{"file": ..., "record": ..., "cause": ...}``.
 
-    ``record`` is the number in its file; of a source without files ``file`` is null, and ``record`` the record index.
-    Several processes may do so at once.
+    ``record`` is the row of the record in its file; for a source without files, ``file`` is null and ``record`` is the record
+    index. Several processes may append to one file.
     """
     if not errors:
-        return  # and no file where there was none
+        return  # without creating the file
     with Path(path).open("a+", encoding="utf-8", errors="surrogateescape") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+        fcntl.flock(file, fcntl.LOCK_EX)  # until the file is closed
         file.seek(0)
         text = file.read()
         known = f"\n{text}"
         lines = {_beginning(error): _line(error) for error in errors}
         new = [line for beginning, line in lines.items() if f"\n{beginning}" not in known]
         if new:
-            cut_off = "" if text.endswith("\n") or not text else "\n"  # by a process that died as it wrote
+            cut_off = "" if text.endswith("\n") or not text else "\n"  # a process died while it wrote a line
             file.write(cut_off + "".join(f"{line}\n" for line in new))
 
 
@@ -89,7 +90,7 @@ def _line(error: RecordError) -> str:
 
 
 def _beginning(error: RecordError) -> str:
-    """How the line of a record begins, whatever the cause."""
+    """Return the beginning of the line of a record, which does not depend on the cause."""
     return json.dumps(_place(error), ensure_ascii=False).removesuffix("}") + ", "
 
 
