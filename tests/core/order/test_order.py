@@ -18,11 +18,11 @@ from datarax_core.order.reader import OrderReader
 
 KEY = jax.random.key(20_251)
 AROUND_POWERS = sorted({2**k + d for k in range(23) for d in (-1, 0, 1)} - {0})
-WORDS = {
+KEYS = {
     "typed": jax.random.key(3),
-    "raw words": np.array([0xFFFF_FFFF, 0x8000_0001], np.uint32),
+    "key data": np.array([0xFFFF_FFFF, 0x8000_0001], np.uint32),
     "rbg": jax.random.key(3, impl="rbg"),
-    "raw words of rbg": np.array([1, 2, 3, 4], np.uint32),
+    "key data of rbg": np.array([1, 2, 3, 4], np.uint32),
 }
 
 
@@ -52,9 +52,9 @@ def test_the_order_under_jit_is_a_permutation(length: int) -> None:
     assert is_permutation(on_device(Order(length), 0, length, KEY, traced="both"), length)
 
 
-@pytest.mark.parametrize("key", [None, *WORDS.values()], ids=["in sequence", *WORDS])
+@pytest.mark.parametrize("key", [None, *KEYS.values()], ids=["in sequence", *KEYS])
 @pytest.mark.parametrize("traced", ["start", "key"])
-def test_numpy_and_jit_agree_for_every_kind_of_key(key: Any, traced: str) -> None:
+def test_numpy_and_jit_agree_for_keys_of_every_form(key: Any, traced: str) -> None:
     for length in (200, 3000):
         order = Order(length)
         expected = order.record_indices(length - 9, 50, key)
@@ -80,7 +80,7 @@ def test_numpy_and_jit_agree_wherever_the_stream_is_entered(length: int) -> None
 def test_a_concrete_start_under_jit_may_pass_32_and_64_bits(length: int, start: int) -> None:
     order = Order(length)
     for key in (KEY, None):
-        compute = jax.jit(lambda words, key=key: order.record_indices(start, 30, key if key is None else words))
+        compute = jax.jit(lambda traced, key=key: order.record_indices(start, 30, key if key is None else traced))
         np.testing.assert_array_equal(compute(KEY), order.record_indices(start, 30, key))
 
 
@@ -170,7 +170,7 @@ def test_lengths_past_31_bits_are_undone_exactly_and_stay_in_range(length: int) 
 
 
 def _unshuffle(records: np.ndarray, length: int, keys: np.ndarray) -> np.ndarray:
-    """The positions of records past 2**31: rounds run backwards, in Python's own integers, walked back into range."""
+    """Return the positions of records past 2**31: runs the rounds backwards, in Python's integers, until all are in range."""
     right_bits = (length - 1).bit_length() // 2
     count = -(-length >> right_bits)
     wide = [int(key) for key in permutation._widened(keys)]
@@ -182,11 +182,11 @@ def _unshuffle(records: np.ndarray, length: int, keys: np.ndarray) -> np.ndarray
 
     def back(value: int) -> int:
         left, right = divmod(value, 1 << right_bits)
-        for turn in reversed(range(permutation.ROUNDS)):
-            if turn % 2:
-                right ^= hashed(left, wide[turn]) >> 64 - right_bits
+        for number in reversed(range(permutation.ROUNDS)):
+            if number % 2:
+                right ^= hashed(left, wide[number]) >> 64 - right_bits
             else:
-                left = (left - (hashed(right, wide[turn]) * count >> 64)) % count
+                left = (left - (hashed(right, wide[number]) * count >> 64)) % count
         return left << right_bits | right
 
     values = [back(int(record)) for record in records]
@@ -213,9 +213,9 @@ def test_epochs_past_32_bits_are_orders_of_their_own(length: int) -> None:
     assert Order(length).record_indices(2**32 * length - 2, 4, KEY).tolist() == [*orders[2][-2:], *orders[3][:2]]
 
 
-@pytest.mark.parametrize("words", [(0, 0), (1, 0), (0, 1), (0xFFFF_FFFF, 0xFFFF_FFFF), (0x13198A2E, 0x03707344)])
-def test_round_keys_are_threefry_of_key_epoch_and_round(words: tuple[int, int]) -> None:
-    key = np.array(words, np.uint32)
+@pytest.mark.parametrize("key_data", [(0, 0), (1, 0), (0, 1), (0xFFFF_FFFF, 0xFFFF_FFFF), (0x13198A2E, 0x03707344)])
+def test_round_keys_are_threefry_of_key_epoch_and_round(key_data: tuple[int, int]) -> None:
+    key = np.array(key_data, np.uint32)
     low, high = np.random.default_rng(7).integers(0, 2**32, (2, 100), dtype=np.uint32)
     expected = np.asarray(threefry_2x32(key, np.concatenate([low, high])))
     folded = permutation._threefry(key[:1], key[1:], low, high)
@@ -279,7 +279,9 @@ TAKES = st.lists(st.tuples(st.integers(0, 700), st.integers(0, 90)), max_size=20
 @pytest.mark.parametrize("background", [False, True])
 @settings(max_examples=50, deadline=None)
 @given(takes=TAKES, capacity=st.integers(1, 80))
-def test_an_order_reader_returns_what_compute_returns(takes: list[tuple[int, int]], capacity: int, *, background: bool) -> None:
+def test_an_order_reader_returns_what_compute_returns(
+    takes: list[tuple[int, int]], capacity: int, *, background: bool
+) -> None:
     def compute(start: int, size: int) -> np.ndarray:
         return Order(300).record_indices(start, size, KEY)
 

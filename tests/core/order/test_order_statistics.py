@@ -23,24 +23,24 @@ LENGTHS = {256: 1024, 257: 1024, 1000: 512, 50_000: 32, 65_536: 32, 65_537: 32, 
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _records(length: int, words: jax.Array, epochs: jax.Array, positions: jax.Array) -> jax.Array:
-    """(keys, positions) records: row i is part of epoch ``epochs[i]`` of key ``words[i]``."""
-    keys = jax.vmap(lambda word, epoch: round_keys(word, epoch[None], jnp.zeros(1, np.uint32))[0])(words, epochs)
+def _records(length: int, key_data: jax.Array, epochs: jax.Array, positions: jax.Array) -> jax.Array:
+    """Return record indices (keys, positions): row i is part of epoch ``epochs[i]`` of key ``key_data[i]``."""
+    keys = jax.vmap(lambda data, epoch: round_keys(data, epoch[None], jnp.zeros(1, np.uint32))[0])(key_data, epochs)
     if length <= SORTED_UP_TO:
         return sorted_order(length, keys)[:, positions].astype(np.int32)
     return shuffle(positions[None], length, keys.T[:, :, None]).astype(np.int32)
 
 
 def records(
-    length: int, words: np.ndarray, epochs: int | np.ndarray = 0, positions: np.ndarray | None = None
+    length: int, key_data: np.ndarray, epochs: int | np.ndarray = 0, positions: np.ndarray | None = None
 ) -> np.ndarray:
     positions = np.arange(length) if positions is None else positions
-    counters = np.broadcast_to(np.asarray(epochs, np.uint32), words.shape[:1])
-    return np.asarray(_records(length, words, counters, positions.astype(np.uint32)))
+    counters = np.broadcast_to(np.asarray(epochs, np.uint32), key_data.shape[:1])
+    return np.asarray(_records(length, key_data, counters, positions.astype(np.uint32)))
 
 
 def seeds(count: int, first: int = 0) -> np.ndarray:
-    """(count, 2) words of ``jax.random.key(first)``, ``jax.random.key(first + 1)``, ...: the least different keys."""
+    """Return the data (count, 2) of ``jax.random.key(first)``, ``jax.random.key(first + 1)``, ...: the least different keys."""
     return np.stack([np.zeros(count, np.uint32), np.arange(first, first + count, dtype=np.uint32)], axis=1)
 
 
@@ -153,25 +153,25 @@ def test_keys_that_differ_in_one_bit_give_independent_orders(length: int) -> Non
 @pytest.mark.parametrize("over", ["keys", "epochs"])
 def test_every_small_permutation_is_about_equally_likely(length: int, over: str) -> None:
     count = 200 * math.factorial(5)
-    words, epochs = (seeds(count), 0) if over == "keys" else (np.repeat(seeds(1), count, axis=0), np.arange(count))
-    codes = records(length, words, epochs) @ length ** np.arange(length)
+    key_data, epochs = (seeds(count), 0) if over == "keys" else (np.repeat(seeds(1), count, axis=0), np.arange(count))
+    codes = records(length, key_data, epochs) @ length ** np.arange(length)
     permutations, counts = np.unique(codes, return_counts=True)
     assert len(permutations) == math.factorial(length)
     check_counts(counts, count / len(permutations))
 
 
-@pytest.mark.parametrize("apart", ["one epoch", "one seed", "one bit of either word"])
+@pytest.mark.parametrize("apart", ["one epoch", "one seed", "one bit of either number"])
 def test_every_pair_of_small_permutations_is_about_equally_likely(apart: str) -> None:
     count = 40 * math.factorial(4) ** 2
-    words = scattered(count)
+    key_data = scattered(count)
     bits = np.uint32(1) << np.arange(count, dtype=np.uint32) % 32
     sides = np.arange(count) // 32 % 2
-    other = words.copy()
-    if apart == "one bit of either word":
+    other = key_data.copy()
+    if apart == "one bit of either number":
         other[np.arange(count), sides] ^= bits
     elif apart == "one seed":
         other[:, 1] += np.uint32(1)
-    pairs = np.hstack([records(4, words), records(4, other, int(apart == "one epoch"))])
+    pairs = np.hstack([records(4, key_data), records(4, other, int(apart == "one epoch"))])
     combinations, counts = np.unique(pairs @ 4 ** np.arange(8), return_counts=True)
     assert len(combinations) == math.factorial(4) ** 2
     check_counts(counts, count / len(combinations))
@@ -194,8 +194,8 @@ def test_every_pair_of_records_is_equally_likely_at_two_positions(length: int, d
     # At 257 and 272 the network's right half is 16 wide: positions 16 apart share it, 1 apart they share the left half.
     pairs_of_records = length * (length - 1)
     count = 20 * pairs_of_records
-    words = np.broadcast_to(seeds(1), (count, 2))
-    pairs = records(length, words, np.arange(count), np.array([0, distance])).astype(np.int64)
+    key_data = np.broadcast_to(seeds(1), (count, 2))
+    pairs = records(length, key_data, np.arange(count), np.array([0, distance])).astype(np.int64)
     counts = np.bincount(pairs @ [length, 1], minlength=length**2).reshape(length, length)
     assert not counts.diagonal().any()
     check_counts(counts[~np.eye(length, dtype=bool)], count / pairs_of_records)
@@ -266,20 +266,20 @@ def test_records_of_large_orders_look_drawn_at_random(length: int) -> None:
 
 
 def test_a_seed_ahead_is_not_an_epoch_ahead() -> None:
-    words = seeds(128)
-    assert (words == [jax.random.key_data(jax.random.key(seed)) for seed in range(128)]).all()
+    key_data = seeds(128)
+    assert (key_data == [jax.random.key_data(jax.random.key(seed)) for seed in range(128)]).all()
     counters = np.stack([np.arange(128), np.zeros(128)]).astype(np.uint32)
-    keys = np.concatenate([round_keys(word, *counters) for word in words])
+    keys = np.concatenate([round_keys(data, *counters) for data in key_data])
     assert len(np.unique(keys, axis=0)) == 128 * 128
     for length in (100, 1000):
         orders = {
-            Order(length).record_indices(epoch * length, length, words[seed]).tobytes()
+            Order(length).record_indices(epoch * length, length, key_data[seed]).tobytes()
             for seed, epoch in np.ndindex(40, 40)
         }
         assert len(orders) == 1600
 
 
-def test_every_word_of_a_wide_key_counts() -> None:
-    words = np.array([1, 2, 3, 4], np.uint32)
-    variants = [words, *(words + np.eye(4, dtype=np.uint32)), words[[2, 3, 0, 1]], words[:2], words[2:]]
+def test_every_number_of_long_key_data_counts() -> None:
+    key_data = np.array([1, 2, 3, 4], np.uint32)
+    variants = [key_data, *(key_data + np.eye(4, dtype=np.uint32)), key_data[[2, 3, 0, 1]], key_data[:2], key_data[2:]]
     assert len({Order(1000).record_indices(0, 1000, variant).tobytes() for variant in variants}) == len(variants)
