@@ -77,7 +77,7 @@ class SourceBuilder:
         if not isinstance(source, DataSourceModule):
             raise TypeError(
                 f"datarax_create_source gave {source!r:.80} for the source {config.type!r}; an implementation returns a source "
-                "or None, and a wrapper what its `yield` gives"
+                "or None, and a wrapper the result of its `yield`"
             )
         return source
 

@@ -86,7 +86,7 @@ class Definition:
     source: DataSourceModule
     stages: Sequence[Any]
     rule: BatchRule
-    randomness: StageKeys
+    stage_keys: StageKeys
     layout: Layout
     part: tuple[int, int] | None
     prefetch: int
@@ -110,7 +110,7 @@ class Definition:
 
     def rule_fingerprint(self) -> dict[str, Any]:
         """Return the part of the fingerprint that is not the source's; it is equal on all processes."""
-        return self.rule.fingerprint() | self.randomness.fingerprint()
+        return self.rule.fingerprint() | self.stage_keys.fingerprint()
 
 
 def require_source(source: Any) -> None:

@@ -25,7 +25,7 @@ def explain(definition: Definition) -> str:
 
 
 def plan_of(definition: Definition) -> str:
-    """Return what a run of the pipeline will serve, in words; nothing is read."""
+    """Return a description of a run of the pipeline: batches, records and epochs; nothing is read."""
     rule, length = definition.rule, definition.epoch_length
     batches = None if length is None else rule.num_batches(length)
     served = "batches without end" if batches is None else f"{batches:,} batch{'' if batches == 1 else 'es'} a run"

@@ -292,7 +292,7 @@ class Pipeline(nnx.Module):
         return twin
 
     def reset(self) -> None:
-        """Return to the first position; what stages learned stays, and random streams go on."""
+        """Return to the first position; variables of stages stay as they are, and random streams go on."""
         progress = self._progress
         if not self.cursor.is_traced:
             progress.end_run(self, self.cursor.position)
@@ -363,7 +363,7 @@ class Pipeline(nnx.Module):
         return explain(self._definition())
 
     def plan(self) -> str:
-        """Return what a run will serve, in words: batches, records and epochs, of each child of a mixture; nothing is read."""
+        """Return a description of the next run: batches, records and epochs, of each child of a mixture; nothing is read."""
         return plan_of(self._definition())
 
     def stats(self) -> dict[str, Any]:
@@ -386,7 +386,7 @@ class Pipeline(nnx.Module):
             source=self.source,
             stages=tuple(self.stages),
             rule=self.rule,
-            randomness=self._stage_keys,
+            stage_keys=self._stage_keys,
             layout=self._layout,
             part=self._part,
             prefetch=self.prefetch,
@@ -399,9 +399,9 @@ class Pipeline(nnx.Module):
         progress.workers = route.workers_for(definition, progress.workers)
         return route(definition, progress, is_loop=is_loop)
 
-    def _require_no_trace(self, what: str) -> None:
+    def _require_no_trace(self, action: str) -> None:
         if self.cursor.is_traced:
-            raise RuntimeError(f"cannot {what} a pipeline inside a compiled function; call pipeline.step() there")
+            raise RuntimeError(f"cannot {action} a pipeline inside a compiled function; call pipeline.step() there")
 
     def __del__(self) -> None:
         progress = vars(self).get("_progress")

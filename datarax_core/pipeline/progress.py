@@ -134,7 +134,7 @@ class Progress(HostState):
         end = position + prepared.size
         pipeline.cursor.move(end)
         if self.stream is not None:
-            self.stream.hand_over(end, prepared.behind)
+            self.stream.hand_over(end, prepared.stream_state)
 
     # -- states ---------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The base of all routes: what a pipeline asks of one, and the stages that every batch goes through."""
+"""The base of all routes: the questions of a pipeline to its route, and the stages that every batch goes through."""
 
 import operator
 from abc import ABC, abstractmethod
@@ -32,14 +32,14 @@ class Prepared(NamedTuple):
     record_ids: RecordIds | None = None
     mask: np.ndarray | None = None
     host_fields: dict[str, Any] | None = None
-    behind: Any = None
-    """The state of a stream behind this batch."""
+    stream_state: Any = None
+    """The state of a stream's source after this batch."""
     seconds: float = 0.0
     """The time it took to read the batch and to place it."""
 
 
 class Readers(Protocol):
-    """The counts of a pipeline, and what reads for all of its routes. No route holds it: it holds a route."""
+    """The counts and readers of a pipeline, which all of its routes use. No route holds this object: it holds a route."""
 
     stats: Stats
     stream: StreamReader | None
@@ -54,7 +54,7 @@ class Route(ABC):
     `prepare` reads records and may run on another thread, one at a time; `finish` runs the stages, on the thread that the
     batches are served on. The route of a loop may use threads, which end with it.
 
-    The class methods are what the way of access decides before there is a batch: they need a source or a definition only.
+    The class methods decide all that depends on the way of access alone: they take a source or a definition, and no route.
 
     Args:
         definition: The pipeline's.
@@ -69,7 +69,7 @@ class Route(ABC):
         self._source = definition.source
         self._rule = definition.rule
         self._layout = definition.layout
-        self._randomness = definition.randomness
+        self._stage_keys = definition.stage_keys
         self._stats = readers.stats
         self._stages = tuple(definition.stages)
         self._split = SplitModules(self._stages)
@@ -112,7 +112,7 @@ class Route(ABC):
             return with_host_fields(batch, host_fields)
         return batch
 
-    def start_over(self, position: int) -> bool:  # noqa: ARG002 - what a subclass needs
+    def start_over(self, position: int) -> bool:  # noqa: ARG002 - for subclasses
         """Begin a stream that has ended anew, its first record at ``position``; return False for every other source."""
         return False
 
@@ -170,12 +170,12 @@ class Route(ABC):
     # -- readers that outlive a route -----------------------------------------------------------------------------------
 
     @classmethod
-    def new_reader(cls, definition: Definition) -> StreamReader | None:  # noqa: ARG003 - what a subclass needs
+    def new_reader(cls, definition: Definition) -> StreamReader | None:  # noqa: ARG003 - for subclasses
         """Return the reader that all routes of a pipeline share; None where each route reads by itself."""
         return None
 
     workers_refusal: ClassVar[str | None]
-    """The end of the sentence that refuses worker processes; None if they can read for such a source."""
+    """The reason in the error for worker processes that cannot read for such a source; None if they can."""
 
     @classmethod
     def require_workers(cls, definition: Definition) -> None:
@@ -201,7 +201,7 @@ class Route(ABC):
     def part_of(
         cls,
         source: DataSourceModule,
-        layout: Layout,  # noqa: ARG003 - what a subclass needs
+        layout: Layout,  # noqa: ARG003 - for subclasses
     ) -> tuple[DataSourceModule, tuple[int, int] | None]:
         """Return (the source that this process reads, its (part, num_parts) or None if it is whole)."""
         return source, None
@@ -219,13 +219,13 @@ class Route(ABC):
         """Yield the sentences of `Pipeline.explain` about the route."""
 
     @classmethod
-    def describe_copies(cls, definition: Definition) -> Iterator[str]:  # noqa: ARG003 - what a subclass needs
-        """Yield a sentence on what each device of several holds besides its rows, if there is anything."""
+    def describe_copies(cls, definition: Definition) -> Iterator[str]:  # noqa: ARG003 - for subclasses
+        """Yield a sentence on data that each of several devices holds besides its rows, if there is any."""
         yield from ()
 
     @classmethod
     def describe_sharing(cls, definition: Definition) -> str:
-        """Return a sentence on what each of several processes reads."""
+        """Return a sentence on the records that each of several processes reads."""
         return f"Each of {definition.layout.num_processes} processes reads the rows that its devices hold."
 
 

@@ -90,8 +90,8 @@ class HostRoute(IndexedRoute):
         if type(source).traceable:
             yield "It could be gathered on the device: placement='device', if the memory allows."
         elif not source.config.cacheable:
-            yield "If decoding is what takes long and memory allows, cacheable=True keeps each record once it is read;"
-            yield "if it is Python that decodes, workers=2 reads in processes of their own."
+            yield "If decoding takes long and memory allows, cacheable=True keeps each record once it is read;"
+            yield "if decoding runs in Python, workers=2 reads in processes of their own."
 
 
 def _listed(indices: np.ndarray) -> str:

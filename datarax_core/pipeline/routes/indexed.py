@@ -38,12 +38,12 @@ class IndexedRoute(Route):
     def _next(self, start: int, size: int) -> tuple[np.ndarray, np.ndarray | None, RecordIds | None]:
         """Return (record indices, mask, record ids) of the batch at position ``start``."""
         indices, mask = self._rule.padded(self._order.take(start, size))
-        return indices, mask, self._randomness.record_ids(self._source, start, indices)
+        return indices, mask, self._stage_keys.record_ids(self._source, start, indices)
 
     @classmethod
     def record_ids(cls, definition: Definition, start: Any, rows: Any) -> RecordIds | None:
         """Return the ids of the records with the indices ``rows``."""
-        return definition.randomness.record_ids(definition.source, start, rows)
+        return definition.stage_keys.record_ids(definition.source, start, rows)
 
     @classmethod
     def traced_batch(cls, definition: Definition, position: Any) -> Batch:

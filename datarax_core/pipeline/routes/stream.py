@@ -49,10 +49,10 @@ class StreamRoute(Route):
         stream, began = self._stream, perf_counter()
         try:
             asked = size
-            batch, size, behind = stream.read(start, asked, generation)
+            batch, size, state = stream.read(start, asked, generation)
             read = perf_counter()
             if size < asked and self._rule.drop_last:
-                return Prepared(size, None, behind=behind)  # nobody is handed it, and it need not divide
+                return Prepared(size, None, stream_state=state)  # it is not handed over, so it need not divide
             rows, mask = stream.padded(size)
             own = stream.own(rows, self._layout.rows_here(len(rows)))
             batch = jax.tree.map(lambda leaf: leaf[own], batch)
@@ -64,13 +64,13 @@ class StreamRoute(Route):
             raise
         ended = perf_counter()
         self._stats.add_reading(source=read - began, transfer=ended - read)
-        record_ids = self._randomness.stream_record_ids(self._source, start, rows, stream.num_parts)
-        return Prepared(size, batch, None, record_ids, mask, host_fields, behind, ended - began)
+        record_ids = self._stage_keys.stream_record_ids(self._source, start, rows, stream.num_parts)
+        return Prepared(size, batch, None, record_ids, mask, host_fields, state, ended - began)
 
     @classmethod
     def record_ids(cls, definition: Definition, start: Any, rows: Any) -> RecordIds | None:
         """Return ids made of the place in the epoch of each record; ``rows`` are the rows of the batch."""
-        return definition.randomness.stream_record_ids(definition.source, start, rows, definition.num_parts)
+        return definition.stage_keys.stream_record_ids(definition.source, start, rows, definition.num_parts)
 
     @classmethod
     def traced_batch(cls, definition: Definition, position: Any) -> Batch:  # noqa: ARG003 - of the base class

@@ -11,7 +11,7 @@ from .device import DeviceRoute
 from .host import HostRoute
 from .stream import StreamRoute
 
-_ROUTES: Final[Mapping[Access, type[Route]]] = {
+ROUTES: Final[Mapping[Access, type[Route]]] = {
     "device": DeviceRoute,
     "host": HostRoute,
     "stream": StreamRoute,
@@ -20,4 +20,4 @@ _ROUTES: Final[Mapping[Access, type[Route]]] = {
 
 def route_class(source: DataSourceModule) -> type[Route]:
     """Return the class of the routes from ``source``."""
-    return _ROUTES[source.access]
+    return ROUTES[source.access]

@@ -1,7 +1,7 @@
 """Positions past 32 bits, in shards, under jit, and of a source by itself. Runs and routes are in test_invariant.py."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datarax_core import Order, Pipeline, columns_of
+from datarax_core.pipeline.routes.table import ROUTES
+from datarax_core.sources import Access
 
 MakeSource = Callable[..., Any]
 LENGTHS, BATCH_SIZES, PLACEMENTS, SHARDS = [1, 5, 33, 300], [1, 4, 32], ["device", "host"], [(0, 1), (0, 3), (2, 3)]
@@ -149,3 +151,8 @@ def test_a_pipeline_is_neither_iterated_nor_scanned_inside_a_compiled_function(m
         nnx.jit(lambda pipeline: ids(next(iter(pipeline))))(pipeline)
     with pytest.raises(RuntimeError, match=r"cannot scan a pipeline inside a compiled function; call pipeline.step"):
         nnx.jit(lambda pipeline: pipeline.scan(ids, length=2))(pipeline)
+
+
+def test_every_way_of_access_has_one_class_of_routes() -> None:
+    assert set(ROUTES) == set(get_args(Access))
+    assert len(set(ROUTES.values())) == len(ROUTES)
