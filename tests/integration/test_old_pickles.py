@@ -4,14 +4,20 @@ import base64
 import json
 import pickle
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import old_pickles
 import old_stages
+import old_streams
 import pytest
 
 WRITTEN = json.loads(Path(old_pickles.__file__).with_suffix(".json").read_text())
-PIPELINES = json.loads(Path(old_stages.__file__).with_suffix(".json").read_text())
+PIPELINES = {
+    (subject, name): entry
+    for subject in (old_stages, old_streams)
+    for name, entry in json.loads(Path(subject.__file__).with_suffix(".json").read_text()).items()
+}
 
 
 @pytest.mark.filterwarnings("ignore:datarax_core.*was moved:DeprecationWarning")
@@ -23,10 +29,11 @@ def test_what_an_earlier_release_pickled_goes_on_as_it_did(name: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:datarax_core.*was moved:DeprecationWarning")
-@pytest.mark.parametrize("name", PIPELINES)
-def test_a_pipeline_with_stages_of_an_earlier_release_goes_on_as_it_did(name: str) -> None:
-    restored = pickle.loads(base64.b64decode(PIPELINES[name]["pickle"]))  # noqa: S301 - our own file
-    assert old_stages.served(restored) == PIPELINES[name]["served"]
+@pytest.mark.parametrize(("subject", "name"), PIPELINES, ids=[name for _, name in PIPELINES])
+def test_a_pipeline_of_an_earlier_release_goes_on_as_it_did(subject: ModuleType, name: str) -> None:
+    entry = PIPELINES[subject, name]
+    restored = pickle.loads(base64.b64decode(entry["pickle"]))  # noqa: S301 - our own file
+    assert subject.served(restored) == entry["served"]
 
 
 def test_every_kind_of_subject_was_written() -> None:
