@@ -62,7 +62,7 @@ def batch_of(elements: Sequence[Any], spec: ElementSpec, origin_of: Callable[[in
             wrong = differences(spec, _spec_of(found)) or [f"it is a {type(element).__name__}"]
             raise SpecError(f"{origin} is not what the element spec says: {'; '.join(wrong)}")
         for field, struct, column in zip(fields, structs, columns, strict=True):
-            column[row] = field.like(struct)[()]  # an object itself, where it is one
+            column[row] = field.like(struct)[()]  # [()]: the object itself, if the array holds one
     batch: Batch = jax.tree.unflatten(form, columns)
     return batch
 
@@ -98,34 +98,35 @@ def _uniform_batch(elements: Sequence[Any], spec: ElementSpec) -> Batch:
 
 
 def _column_of(values: Sequence[Any], struct: jax.ShapeDtypeStruct) -> np.ndarray:
-    kinds = set(map(type, values))
+    types = set(map(type, values))
     column = _column(len(values), struct)
-    if kinds == {np.ndarray}:
+    if types == {np.ndarray}:
         if not all(value.dtype == struct.dtype and value.shape == struct.shape for value in values):
             raise _NotUniformError
         for row, value in enumerate(values):
             column[row] = value
-    elif struct.shape or len(kinds) != 1:
+    elif struct.shape or len(types) != 1:
         raise _NotUniformError
-    elif _is_of(kind := kinds.pop(), struct.dtype):
+    elif _has_dtype(type_ := types.pop(), struct.dtype):
         column[:] = values
-    elif (kind is int and struct.dtype.kind in "iu") or (kind is float and struct.dtype.kind == "f"):
-        _fill(column, values, kind)
+    elif (type_ is int and struct.dtype.kind in "iu") or (type_ is float and struct.dtype.kind == "f"):
+        _fill(column, values, type_)
     else:
         raise _NotUniformError
     return column
 
 
-def _is_of(kind: type, dtype: np.dtype[Any]) -> bool:
+def _has_dtype(type_: type, dtype: np.dtype[Any]) -> bool:
     """Return whether every value of the type has the dtype."""
-    if kind in (str, bytes):
+    if type_ in (str, bytes):
         return dtype == _OBJECT
-    return kind is bool if dtype == np.bool_ else issubclass(kind, np.generic) and np.dtype(kind) == dtype
+    return type_ is bool if dtype == np.bool_ else issubclass(type_, np.generic) and np.dtype(type_) == dtype
 
 
-def _fill(column: np.ndarray, numbers: Sequence[Any], kind: type) -> None:
+def _fill(column: np.ndarray, numbers: Sequence[Any], type_: type) -> None:
+    """Fill a column with Python's integers or floats; raise if the dtype of the column cannot hold one."""
     try:
-        array = np.array(numbers, np.int64 if kind is int else np.float64)
+        array = np.array(numbers, np.int64 if type_ is int else np.float64)
     except OverflowError as too_large:
         raise _NotUniformError from too_large
     with np.errstate(all="ignore"):

@@ -9,7 +9,7 @@ from .hosts import HostPromises
 from .leaks import LeakPromises
 from .order import OrderPromises
 from .processes import ListingPromises, ProcessPromises
-from .records import MistakePromises, RecordPromises
+from .records import ErrorPromises, RecordPromises
 from .routes import RoutePromises, StreamPromises
 from .states import StatePromises
 from .subject import Subject
@@ -28,7 +28,7 @@ class SourceConformance(
     StatePromises,
     ProcessPromises,
     LeakPromises,
-    MistakePromises,
+    ErrorPromises,
     ClaimPromises,
     Declarations,
 ):

@@ -29,8 +29,8 @@ class OrderPromises:
         require(
             not text and source.cursor.position == before + BATCH,
             f"{subject.title} promises that get_batch_at() is stateless, but after two calls the position of the source is "
-            f"{source.cursor.position - BATCH}, not {before}, or it serves other records: {text or 'not yet'}. Compute the "
-            "batch from start, size and key alone",
+            f"{source.cursor.position - BATCH}, not {before}{text and f', and it serves other records: {text}'}. Compute "
+            "the batch from start, size and key alone",
         )
 
     def test_a_batch_has_the_size_that_was_asked_for(self, subject: Subject) -> None:

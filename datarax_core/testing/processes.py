@@ -73,30 +73,6 @@ class ListingPromises:
         )
 
 
-def _report(subject: Subject) -> dict[str, Any]:
-    """Return the report of a new process that lists all plugins, then imports this one; skip the test if not installed."""
-    name = subject.config.type
-    info = next((info for info in subject.author.registry.describe() if info.name == name), None)
-    if info is None or not info.version:
-        not_claimed(f"source {name!r} is registered by hand and not installed")
-    return _report_of_a_process(name)
-
-
-@functools.cache
-def _report_of_a_process(name: str) -> dict[str, Any]:
-    done = subprocess.run(  # noqa: S603 - the script above
-        [sys.executable, "-c", _REPORT, name],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    if done.returncode:
-        broken(f"source {name!r} cannot be imported in a new process:\n{done.stderr.strip()}")
-    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return report
-
-
 class ProcessPromises:
     """Sockets, pickles, processes and threads."""
 
@@ -187,6 +163,30 @@ class ProcessPromises:
         subject.require_served(
             0, found, "another thread", "Open connections that belong to a thread on the thread that reads"
         )
+
+
+def _report(subject: Subject) -> dict[str, Any]:
+    """Return the report of a new process that lists all plugins, then imports this one; skip the test if not installed."""
+    name = subject.config.type
+    info = next((info for info in subject.author.registry.describe() if info.name == name), None)
+    if info is None or not info.version:
+        not_claimed(f"source {name!r} is registered by hand and not installed")
+    return _report_of_a_process(name)
+
+
+@functools.cache
+def _report_of_a_process(name: str) -> dict[str, Any]:
+    done = subprocess.run(  # noqa: S603 - the script above
+        [sys.executable, "-c", _REPORT, name],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    if done.returncode:
+        broken(f"source {name!r} cannot be imported in a new process:\n{done.stderr.strip()}")
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report
 
 
 def _read(source: DataSourceModule, size: int) -> Batch:

@@ -120,7 +120,7 @@ class RecordPromises:
             )
 
 
-class MistakePromises:
+class ErrorPromises:
     """Errors for record indices and paths that do not exist, and for damaged records."""
 
     def test_an_index_out_of_range_is_named(self, subject: Subject) -> None:
@@ -143,16 +143,14 @@ class MistakePromises:
                 else:
                     broken(
                         f"{subject.title} has {length} records, and promises an IndexError for other indices, but {way} "
-                        f"returned a record for {index}; leave __getitem__ and __getitems__ to the base "
-                        "class, or raise IndexError"
+                        f"returned a record for {index}; leave __getitem__ and __getitems__ to the base class, or "
+                        "raise IndexError"
                     )
 
     def test_a_missing_path_is_named(self, subject: Subject) -> None:
         """Building a source from a path that does not exist raises an error that names the path."""
-        fields = {
-            name: value for name, value in subject.fields.items() if name != "type"
-        }  # a folder of that name may exist
-        named = {name: paths for name, value in fields.items() if (paths := missing_paths(value))}
+        options = {name: value for name, value in subject.fields.items() if name != "type"}  # a path may equal the type
+        named = {name: paths for name, value in options.items() if (paths := missing_paths(value))}
         if not named:
             not_claimed("the config under test names no existing path")
         for field, paths in named.items():
