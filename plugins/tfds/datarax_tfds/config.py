@@ -34,16 +34,16 @@ Placement: TypeAlias = Literal["auto", "device", "host"]
 
 DEFAULT_SEED: Final = 42
 
-_SHUFFLE_BUFFER: Final = "Records among which tf.data shuffles; where there is random access, all are shuffled."
-_PREFETCH: Final = "Batches that are read ahead: so many, never tuned."
+_SHUFFLE_BUFFER: Final = "Records that tf.data shuffles among one another; with random access, all are shuffled."
+_PREFETCH: Final = "Batches that are read ahead; a fixed number, never tuned."
 
 
-def _of_data_set(value: str) -> str:
+def _checked_name(value: str) -> str:
     DataSetName.of(value)
     return value
 
 
-def _of_split(value: str) -> str:
+def _checked_split(value: str) -> str:
     require_form(value)
     return value
 
@@ -52,7 +52,7 @@ def _expanded(value: Any) -> Any:
     return os.path.expanduser(value) if isinstance(value, str | os.PathLike) else value  # noqa: PTH111 - a Path would damage an address such as gs://
 
 
-def _on_this_machine(value: str) -> str:
+def _local(value: str) -> str:
     if "://" in value:
         raise ValueError(
             f"{value!r} is elsewhere, but the files are read in place; copy the data set to this machine first"
@@ -60,7 +60,7 @@ def _on_this_machine(value: str) -> str:
     return value
 
 
-def _of_tf_data(value: int | None, info: ValidationInfo) -> int | None:
+def _for_tf_data(value: int | None, info: ValidationInfo) -> int | None:
     backend = info.data.get("backend")
     if value is not None and backend in ("array_record", "tfrecord"):
         raise ValueError(
@@ -74,17 +74,18 @@ class TFDSConfigBase(SourceConfigBase):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "mnist", "split": "train"}]})
 
-    name: Annotated[Name, AfterValidator(_of_data_set)] = Field(
-        description="The data set: name, name/config, name:1.0.0 or name/config:1.0.0."
+    name: Annotated[Name, AfterValidator(_checked_name)] = Field(
+        description="Name of the data set: name, name/config, name:1.0.0 or name/config:1.0.0."
     )
-    split: Annotated[Name, BeforeValidator(split_text), AfterValidator(_of_split)] = Field(
-        description="The records: train, train[:200], train[10%:], train+test, all, even_splits('train', n=3)[0]."
+    split: Annotated[Name, BeforeValidator(split_text), AfterValidator(_checked_split)] = Field(
+        description="Split: train, train[:200], train[10%:], train+test, all, even_splits('train', n=3)[0]."
     )
-    data_dir: Annotated[LocalPath, BeforeValidator(_expanded), AfterValidator(_on_this_machine)] | None = Field(
-        default=None, description="The folder of prepared data sets, ~ for your own; null is TFDS's."
+    data_dir: Annotated[LocalPath, BeforeValidator(_expanded), AfterValidator(_local)] | None = Field(
+        default=None, description="Folder of prepared data sets; ~ is your home folder, null is TFDS's own folder."
     )
     try_gcs: Flag = Field(
-        default=False, description="Fetch the prepared data set from Google's bucket, if it is not on disk, but there."
+        default=False,
+        description="If the data set is not on disk, download it from Google's bucket, if the bucket has it prepared.",
     )
     shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
         default=False, description="Serve the records of each epoch in a shuffled order."
@@ -92,23 +93,23 @@ class TFDSConfigBase(SourceConfigBase):
     seed: NonNegative = Field(
         default=DEFAULT_SEED,
         le=2**32 - 1,
-        description="Selects another shuffle than the random streams alone do; without random streams, the shuffle itself.",
+        description="Changes the shuffle that the random streams select; without random streams, selects the shuffle.",
     )
     as_supervised: Flag = Field(
         default=False, description="Serve the data set's (input, target) pair as the fields image and label."
     )
     download_and_prepare_kwargs: Annotated[dict[str, Any], AfterValidator(checked_options)] | None = Field(
-        default=None, description="Arguments of TFDS's download_and_prepare, if the data set has to be prepared."
+        default=None, description="Arguments of TFDS's download_and_prepare, used if the data set has to be prepared."
     )
     beam_num_workers: Count | None = Field(
         default=None,
-        description="Workers of the Beam pipeline by which the data set is prepared, if it is one of those.",
+        description="Workers of the Beam pipeline that prepares the data set, if TFDS prepares it by Beam.",
     )
     backend: Backend = Field(
         default="auto",
-        description="What reads the files: auto takes what the format allows without TensorFlow, else tf.data.",
+        description="Reader of the files: auto is one without TensorFlow if the format has one, else tf.data.",
     )
-    local_files_only: Flag = Field(default=False, description="Never download or prepare anything.")
+    local_files_only: Flag = Field(default=False, description="Never download or prepare a data set.")
 
     @model_validator(mode="before")
     @classmethod
@@ -172,7 +173,8 @@ class TFDSEagerConfig(TFDSConfigBase):
 
     type: Literal["tfds_eager"] = "tfds_eager"
     placement: Placement = Field(
-        default="auto", description="Where the records lie: on the device if they fit, or on the host."
+        default="auto",
+        description="Where the records are kept: device, host, or auto, which is the device if they fit.",
     )
 
     @field_validator("cacheable")
@@ -187,7 +189,7 @@ class TFDSStreamingConfig(TFDSConfigBase):
     """Settings of a `TFDSStreamingSource`."""
 
     type: Literal["tfds_streaming"] = "tfds_streaming"
-    shuffle_buffer_size: Annotated[Count, AfterValidator(_of_tf_data)] = Field(
+    shuffle_buffer_size: Annotated[Count, AfterValidator(_for_tf_data)] = Field(
         default=1000, description=_SHUFFLE_BUFFER
     )
     prefetch_buffer: NonNegative = Field(default=2, description=_PREFETCH)
@@ -198,12 +200,12 @@ class TFDSConfig(TFDSConfigBase):
 
     type: Literal["tfds"] = "tfds"
     placement: Placement | None = Field(
-        default=None, description="Where the records of an eager source lie; makes it eager."
+        default=None, description="Where the records of an eager source are kept; selects the eager source."
     )
-    shuffle_buffer_size: Annotated[Count | None, AfterValidator(_of_tf_data)] = Field(
-        default=None, description=f"{_SHUFFLE_BUFFER} Makes it streaming."
+    shuffle_buffer_size: Annotated[Count | None, AfterValidator(_for_tf_data)] = Field(
+        default=None, description=f"{_SHUFFLE_BUFFER} Selects the streaming source."
     )
-    prefetch_buffer: NonNegative | None = Field(default=None, description=f"{_PREFETCH} Makes it streaming.")
+    prefetch_buffer: NonNegative | None = Field(default=None, description=f"{_PREFETCH} Selects the streaming source.")
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
