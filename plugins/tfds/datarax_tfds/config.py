@@ -85,7 +85,7 @@ class TFDSConfigBase(SourceConfigBase):
     )
     try_gcs: Flag = Field(
         default=False,
-        description="If the data set is not on disk, download it from Google's bucket, if the bucket has it prepared.",
+        description="Download the prepared data set from Google's bucket, if it is not on disk, but there.",
     )
     shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
         default=False, description="Serve the records of each epoch in a shuffled order."
