@@ -1,4 +1,4 @@
-"""The data sets on disk, written once for all tests."""
+"""Fixtures of data sets on disk, which are written once for all tests."""
 
 import pickle
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ import tfds_zoo
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where indices are kept while tests run, which is not the user's own cache."""
+    """Cache folder of the indices of TFRecord files during the tests, in place of the user's own."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATARAX_CACHE_DIR", str(folder))
@@ -21,18 +21,18 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def data_dirs(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
-    """A folder with a TFDS data_dir for each format: ``tfrecord`` and ``array_record``."""
+    """A folder with one TFDS data_dir for each format: ``tfrecord`` and ``array_record``."""
     return made_once("tfds", tfds_data.write_all)
 
 
 @pytest.fixture(params=tfds_data.FORMATS)
 def data_dir(data_dirs: Path, request: pytest.FixtureRequest) -> Path:
-    """A TFDS data_dir, of each format in turn; not to be changed."""
+    """A TFDS data_dir of each format; tests must not change it."""
     return data_dirs / str(request.param)
 
 
 @pytest.fixture(scope="session")
 def zoo(made_once: Callable[[str, Callable[[Path], None]], Path]) -> dict[str, Any]:
-    """What TFDS makes of records of every kind of feature: see ``tfds_zoo``."""
+    """Records of every type of feature, and the values that TFDS decodes from them; ``tfds_zoo`` writes both."""
     cages: dict[str, Any] = pickle.loads((made_once("tfds_zoo", tfds_zoo.write) / "zoo.pickle").read_bytes())  # noqa: S301
     return cages

@@ -1,4 +1,4 @@
-"""The catalogue of what is wrong with what a data set is asked for, or with what is on disk, and what is said of it."""
+"""Catalogue of errors: requests that no data set fits, and damaged data sets on disk."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ def opened(data_dir: Path, name: str = "digits", split: str = "train", **options
 
 @pytest.fixture
 def copied(data_dirs: Path, tmp_path: Path) -> Path:
-    """A data_dir with digits alone, to be damaged."""
+    """A data_dir with digits only, which tests damage."""
     shutil.copytree(data_dirs / "tfrecord/digits", tmp_path / "digits")
     return tmp_path
 
@@ -44,7 +44,9 @@ NOT_HERE = [
 
 
 @pytest.mark.parametrize(("name", "match"), NOT_HERE, ids=[name for name, _ in NOT_HERE])
-def test_what_is_not_on_this_machine_is_named_with_its_folder(data_dirs: Path, name: str, match: str) -> None:
+def test_a_data_set_that_is_not_on_this_machine_is_named_with_its_folder(
+    data_dirs: Path, name: str, match: str
+) -> None:
     with pytest.raises(FileNotFoundError, match=match) as caught:
         opened(data_dirs / "tfrecord", name, local_files_only=True)
     assert len(str(caught.value)) < 400
@@ -62,7 +64,7 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize(("name", "match"), UNKNOWN, ids=[name for name, _ in UNKNOWN])
-def test_what_there_is_not_is_told_at_once(data_dirs: Path, tmp_path: Path, name: str, match: str) -> None:
+def test_unknown_data_sets_are_refused_at_once(data_dirs: Path, tmp_path: Path, name: str, match: str) -> None:
     data_dir = tmp_path / "tfrecord"
     data_dir.mkdir()
     for there in (data_dirs / "tfrecord").iterdir():
@@ -87,7 +89,7 @@ SPLITS = [
 
 
 @pytest.mark.parametrize(("split", "match"), SPLITS, ids=[split for split, _ in SPLITS])
-def test_a_split_that_is_not_there_names_those_that_are(data_dirs: Path, split: str, match: str) -> None:
+def test_the_error_of_an_unknown_split_names_the_splits(data_dirs: Path, split: str, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         opened(data_dirs / "array_record", split=split)
 
@@ -113,7 +115,7 @@ FIELDS: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "options", "match"), FIELDS)
-def test_fields_that_are_not_there_are_refused(data_dirs: Path, name: str, options: dict[str, Any], match: str) -> None:
+def test_unknown_fields_are_refused(data_dirs: Path, name: str, options: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         opened(data_dirs / "tfrecord", name, **options)
 
@@ -206,7 +208,7 @@ HALF: list[tuple[str, Callable[[Path], None], type[Exception], str]] = [
 
 
 @pytest.mark.parametrize(("damage", "error", "match"), [case[1:] for case in HALF], ids=[case[0] for case in HALF])
-def test_half_a_data_set_says_what_is_missing(
+def test_the_error_of_an_incomplete_data_set_names_missing_files(
     copied: Path, damage: Callable[[Path], None], error: type[Exception], match: str
 ) -> None:
     damage(copied / "digits/1.0.0")
@@ -220,7 +222,7 @@ def test_a_file_of_another_split_may_be_missing(copied: Path) -> None:
     assert opened(copied, split="train[:500]+train[1000:]").num_records == 1000
 
 
-def test_several_configs_have_to_be_told_apart(data_dirs: Path, tmp_path: Path) -> None:
+def test_a_name_that_fits_several_configs_is_refused(data_dirs: Path, tmp_path: Path) -> None:
     for config in ("small", "large"):
         shutil.copytree(data_dirs / "tfrecord/digits", tmp_path / "digits" / config)
     with pytest.raises(
@@ -263,7 +265,7 @@ def test_a_backend_that_does_not_fit_the_files_is_refused(backend: Any, formats:
         choose_reader(backend, formats, "d/1.0.0")
 
 
-def test_a_format_that_only_tensorflow_reads_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_format_that_only_tensorflow_reads_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_reader("auto", ["parquet"], "d/1.0.0") == ("tf.data", "parquet")
     assert choose_reader("tf.data", ["array_record"], "d/1.0.0") == ("tf.data", "array_record")
     monkeypatch.delitem(sys.modules, "tensorflow", raising=False)

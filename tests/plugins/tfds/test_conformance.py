@@ -1,4 +1,4 @@
-"""The TFDS sources keep what every source promises: loaded whole, read by index, and forward only by tf.data."""
+"""The conformance kit on all TFDS sources: eager, streaming by record index, and streaming by tf.data."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ from datarax_core.testing import Damaged, Shows, SourceConformance
 
 
 class OfPairs(SourceConformance):
-    """What the sources have in common: the data set of pairs, as TFRecord files."""
+    """Declarations that all sources share, over the data set ``pairs`` in TFRecord files."""
 
     type: str
     data_dirs: Path

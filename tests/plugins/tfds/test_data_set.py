@@ -1,4 +1,4 @@
-"""A data set on disk as a value: what is found, and what is said of it."""
+"""Descriptions of data sets on disk: which folder is found, and what its description holds."""
 
 import json
 import pickle
@@ -18,7 +18,7 @@ def opened(data_dir: Path, name: str = "digits", split: str = "train", **options
     return DataSet.open(config, "source")
 
 
-def test_a_data_set_says_where_its_records_lie(data_dir: Path) -> None:
+def test_a_data_set_lists_the_parts_of_files_of_its_split(data_dir: Path) -> None:
     found = opened(data_dir)
     folder = data_dir / "digits" / "1.0.0"
     assert (found.name, found.full_name, found.split) == ("digits", "digits/1.0.0", "train")
@@ -31,12 +31,12 @@ def test_a_data_set_says_where_its_records_lie(data_dir: Path) -> None:
     assert found.num_bytes == sum(file.stat().st_size for file in files)
 
 
-def test_bytes_of_a_part_are_its_share_of_the_file(data_dir: Path) -> None:
+def test_a_part_of_a_file_counts_with_its_share_of_the_bytes(data_dir: Path) -> None:
     whole, part = opened(data_dir), opened(data_dir, split="train[:250]")
     assert part.num_bytes == Path(whole.parts[0].path).stat().st_size // 2
 
 
-def test_it_pickles_and_compares_as_a_value(data_dir: Path) -> None:
+def test_a_data_set_pickles_and_compares_as_a_value(data_dir: Path) -> None:
     found = opened(data_dir, "nested")
     again = pickle.loads(pickle.dumps(found))  # noqa: S301 - our own
     assert (again, hash(again)) == (found, hash(found))
@@ -78,9 +78,7 @@ def test_the_data_dir_is_tfds_own_unless_one_is_given(data_dirs: Path, monkeypat
     assert found.folder == str(data_dirs / "tfrecord/digits/1.0.0")
 
 
-def test_a_data_set_on_disk_in_two_formats_is_read_in_the_one_that_is_asked_for(
-    data_dirs: Path, tmp_path: Path
-) -> None:
+def test_a_data_set_in_two_formats_is_read_in_the_format_of_the_backend(data_dirs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "digits/1.0.0"
     shutil.copytree(data_dirs / "tfrecord/digits/1.0.0", folder)
     for file in (data_dirs / "array_record/digits/1.0.0").glob("*array_record*"):
@@ -101,7 +99,7 @@ def test_a_data_set_on_disk_in_two_formats_is_read_in_the_one_that_is_asked_for(
         assert filenames == [Path(part.path).name for part in found.parts]
 
 
-def test_fields_are_all_or_those_that_are_kept(data_dir: Path) -> None:
+def test_fields_are_all_or_those_that_the_config_keeps(data_dir: Path) -> None:
     assert opened(data_dir).kept == ("image", "label")
     assert opened(data_dir, include_keys={"label"}).fields == (("label", "label"),)
     assert opened(data_dir, "captions", exclude_keys=["image", "boxes"]).kept == ("id", "numbers", "text", "words")
@@ -114,7 +112,7 @@ def test_supervised_data_sets_are_served_as_image_and_label_whatever_their_names
     assert opened(data_dir, "pairs").supervised_keys is None
 
 
-def test_what_a_data_set_says_of_itself_is_json(data_dir: Path) -> None:
+def test_the_info_of_a_data_set_can_be_written_as_json(data_dir: Path) -> None:
     info = opened(data_dir, "pairs", "train[:10]").info()
     assert json.loads(json.dumps(info)) == info
     assert info["name"] == "pairs"

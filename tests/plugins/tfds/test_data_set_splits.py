@@ -1,4 +1,4 @@
-"""Splits and slices of them: the records are those that TFDS itself would take."""
+"""Splits and slices select the records that TFDS itself selects."""
 
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,12 @@ SPLITS = [
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_slice_is_what_tfds_takes(data_dirs: Path, split: str) -> None:
+def test_a_slice_has_the_records_that_tfds_selects(data_dirs: Path, split: str) -> None:
     assert stretches(parts(data_dirs / "tfrecord", split)) == by_tfds(data_dirs / "tfrecord", split) != []
 
 
 @given(start=st.integers(-1500, 1500), stop=st.integers(-1500, 1500))
-def test_any_slice_is_what_python_takes(data_dirs: Path, start: int, stop: int) -> None:
+def test_a_slice_has_the_records_that_python_slices(data_dirs: Path, start: int, stop: int) -> None:
     wanted = np.arange(1500)[start : stop or None].tolist()  # TFDS takes :-0 as :0
     if stop == 0 or not wanted:
         with pytest.raises(ValueError, match="has no records"):

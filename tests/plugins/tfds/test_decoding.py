@@ -1,4 +1,4 @@
-"""From the bytes of records to batches: equal to what TFDS makes of them, for every kind of feature."""
+"""Decoding of records to batches, equal to TFDS's own for every type of feature."""
 
 import copy
 import pickle
@@ -40,7 +40,7 @@ def decoder_of(features: Any) -> FeatureDecoder:
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
-def test_records_are_as_a_data_source_gives_them(data_dirs: Path, name: str) -> None:
+def test_records_equal_those_of_a_tfds_data_source(data_dirs: Path, name: str) -> None:
     builder = built(data_dirs, name)
     batch = decoder_of(builder.info.features).decode(stored(data_dirs / "array_record", name))
     elements = builder.as_data_source("train")
@@ -49,7 +49,7 @@ def test_records_are_as_a_data_source_gives_them(data_dirs: Path, name: str) -> 
 
 
 @pytest.mark.parametrize("name", ANIMALS)
-def test_features_are_as_tensorflow_decodes_them(zoo: dict[str, Any], name: str) -> None:
+def test_features_are_decoded_as_tensorflow_decodes_them(zoo: dict[str, Any], name: str) -> None:
     cage = zoo[name]
     if name in tfds_zoo.DECODED_THERE:
         column = cage["ours"]
@@ -62,7 +62,7 @@ def test_features_are_as_tensorflow_decodes_them(zoo: dict[str, Any], name: str)
 
 
 @pytest.mark.parametrize("name", sorted(ANIMALS.keys() - set(tfds_zoo.DECODED_THERE)))
-def test_batches_are_what_the_declarations_say(zoo: dict[str, Any], name: str) -> None:
+def test_batches_fit_the_element_spec(zoo: dict[str, Any], name: str) -> None:
     decoder = decoder_of(tfds_zoo.features_of(ANIMALS[name]))
     batch, count = decoder.decode(zoo[name]["records"]), len(zoo[name]["records"])
     specs, columns = named_fields(decoder.spec), named_fields(batch)
@@ -88,7 +88,7 @@ def tensors(draw: st.DrawFn) -> tuple[Any, list[np.ndarray]]:
 
 @settings(deadline=None, max_examples=150)
 @given(tensors())
-def test_tensors_of_any_dtype_and_shape_come_back_to_the_bit(drawn: tuple[Any, list[np.ndarray]]) -> None:
+def test_tensors_of_any_dtype_and_shape_are_decoded_to_the_bit(drawn: tuple[Any, list[np.ndarray]]) -> None:
     tensor, values = drawn
     features = f.FeaturesDict({"it": tensor})
     records = [features.serialize_example({"it": value}) for value in values]
@@ -99,13 +99,13 @@ def test_tensors_of_any_dtype_and_shape_come_back_to_the_bit(drawn: tuple[Any, l
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.lists(st.integers(-(2**63), 2**63 - 1), max_size=40), min_size=1, max_size=30))
-def test_integers_of_any_count_and_size_come_back(rows: list[list[int]]) -> None:
+def test_integers_of_any_count_and_size_are_decoded_exactly(rows: list[list[int]]) -> None:
     features = f.FeaturesDict({"it": f.Sequence(np.int64)})
     column = decoder_of(features).decode([example(it=row) for row in rows])["it"]
     assert same(column, rows)
 
 
-def test_a_batch_of_many_long_rows_is_as_its_rows(subtests_rng: np.random.Generator) -> None:
+def test_a_batch_of_many_long_rows_equals_its_rows(subtests_rng: np.random.Generator) -> None:
     images = subtests_rng.integers(0, 256, (40, 32, 32, 3), np.uint8)
     images[::3] //= 2  # a byte each
     features = f.FeaturesDict({"it": f.Tensor(shape=(32, 32, 3), dtype=np.uint8)})
@@ -168,7 +168,7 @@ def test_only_the_features_that_are_kept_are_decoded(data_dirs: Path) -> None:
     assert batch.keys() == {"window", "about"}
 
 
-def test_rows_are_filled_into_arrays_that_are_given(data_dirs: Path) -> None:
+def test_records_are_decoded_into_given_arrays(data_dirs: Path) -> None:
     decoder, records = (
         decoder_of(built(data_dirs, "nested").info.features),
         stored(data_dirs / "array_record", "nested"),
@@ -184,12 +184,12 @@ def _pairs(first: Any, second: Any) -> Iterator[tuple[Any, Any]]:
     return zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
 
 
-def test_no_records_are_an_empty_batch(data_dirs: Path) -> None:
+def test_no_records_decode_to_an_empty_batch(data_dirs: Path) -> None:
     decoder = decoder_of(built(data_dirs, "captions").info.features)
     assert {column.shape for column in jax.tree.leaves(decoder.decode([]))} == {(0,)}
 
 
-def test_views_of_a_file_are_records_too(data_dirs: Path) -> None:
+def test_memoryviews_of_records_are_decoded(data_dirs: Path) -> None:
     decoder, records = (
         decoder_of(built(data_dirs, "captions").info.features),
         stored(data_dirs / "array_record", "captions"),
@@ -198,7 +198,7 @@ def test_views_of_a_file_are_records_too(data_dirs: Path) -> None:
     assert same(batch, decoder.decode(records))
 
 
-def test_a_batch_can_be_handed_to_a_device_as_it_is(data_dirs: Path) -> None:
+def test_a_device_can_use_a_batch_without_a_copy(data_dirs: Path) -> None:
     decoder = decoder_of(built(data_dirs, "digits").info.features)
     image = decoder.decode(stored(data_dirs / "array_record", "digits")[:3])["image"]
     assert image.ctypes.data % 64 == 0

@@ -1,4 +1,4 @@
-"""Encoded images: the pixels that TensorFlow gives, whatever the file holds and the feature declares; and many at once."""
+"""Decoding of images: TensorFlow's own pixels for every file and declaration, and many images at once."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from datarax_tfds.features.images import run_on_rows
 f = tfds.features
 
 LEVELS_OF_JPEG = 3
-"""TensorFlow transforms JPEG more quickly and less exactly than Pillow, OpenCV and we do."""
+"""Levels by which pixels of JPEG may differ: TensorFlow uses a faster, less exact transform than Pillow, OpenCV and datarax."""
 
 
 def decoded(encoded: bytes, shape: tuple[int | None, ...], dtype: str) -> Any:
@@ -46,7 +46,7 @@ def test_pixels_are_those_of_tensorflow(zoo: dict[str, Any], name: str, channels
 
 
 def _is_refused(name: str, channels: int, dtype: str) -> bool:
-    """What there are several ways to do, of which TensorFlow has one for each format."""
+    """Return whether a conversion of channels has no single right result; TensorFlow's depends on the format."""
     has_colors = "grey" not in name and "jpeg" not in name
     return (channels == 1 and (has_colors or "cmyk" in name)) or (dtype == "uint16" and "png" not in name)
 
@@ -87,7 +87,7 @@ def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("many_cores")
 @pytest.mark.parametrize("shape", [(40, 50, 3), (None, None, 3)])
-def test_images_that_are_spread_over_cores_are_in_their_rows(shape: tuple[int | None, ...]) -> None:
+def test_images_that_several_threads_decode_are_in_their_rows(shape: tuple[int | None, ...]) -> None:
     images = [np.roll(tfds_zoo.pixels(40, 50, 3), row) for row in range(37)]
     records = [example(it=[imagecodecs.png_encode(image)]) for image in images]
     before = threading.active_count()
@@ -97,7 +97,7 @@ def test_images_that_are_spread_over_cores_are_in_their_rows(shape: tuple[int | 
 
 
 @pytest.mark.usefixtures("many_cores")
-def test_the_bad_one_of_many_is_named() -> None:
+def test_the_bad_image_of_many_is_named() -> None:
     records = [example(it=[imagecodecs.png_encode(tfds_zoo.pixels(40, 50, 3))])] * 37
     records[23] = example(it=[imagecodecs.png_encode(tfds_zoo.pixels(41, 50, 3))])
     with pytest.raises(UndecodableRecord, match="record 23 of the batch: field 'it' has an image of 41 x 50 pixels"):
@@ -105,7 +105,7 @@ def test_the_bad_one_of_many_is_named() -> None:
 
 
 @pytest.mark.usefixtures("many_cores")
-def test_work_is_spread_over_threads_each_row_once() -> None:
+def test_several_threads_process_each_row_once() -> None:
     done, threads, all_started = [], set(), threading.Barrier(4, timeout=60)
 
     def work(start: int, stop: int) -> None:
@@ -149,5 +149,5 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_a_child_of_a_fork_decodes_as_well() -> None:
+def test_a_forked_process_decodes() -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORKS], check=True, timeout=60)  # noqa: S603

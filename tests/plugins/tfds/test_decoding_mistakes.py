@@ -1,4 +1,4 @@
-"""Records that are not as declared: an error that says which row and field, what was found, and what is expected."""
+"""Errors of records that are not as declared: they name row and field, what was found, and what is expected."""
 
 import functools
 import pickle
@@ -206,7 +206,7 @@ def test_an_empty_record_lacks_its_fields() -> None:
         decoder_of(f.Text()).decode([b""])
 
 
-def test_integers_of_an_order_that_is_lost_are_refused() -> None:
+def test_integers_whose_order_is_lost_are_refused() -> None:
     mixed = b"\x1a\x05\x0a\x01\x05\x08\x07"  # a packed 5, and a 7 by itself, which may stand before it
     entry = b"\x0a\x04a/it\x12" + bytes([len(mixed)]) + mixed
     features = b"\x0a" + bytes([len(entry)]) + entry
@@ -240,7 +240,7 @@ def declared(data_dirs: Path, name: str) -> Any:
 
 
 def check_damaged(features: Any, whole: bytes, damaged: bytes) -> bool:
-    """Whether the bytes decode; if so, then to what the whole record holds, or to what TFDS reads there."""
+    """Return whether bytes decode; assert that they then decode to the whole record's values, or to those that TFDS reads."""
     decoder = FeatureDecoder(features, list(features))
     try:
         found = row_of(decoder.decode([damaged]), 0)
@@ -284,7 +284,7 @@ def test_a_record_with_a_flipped_bit_is_an_error_or_as_tfds_reads_it(data_dirs: 
 
 
 class Doubled(f.Tensor):
-    """As users write them: stored as half of what it is."""
+    """A feature of a user's own, which stores half of its value."""
 
     def encode_example(self, example_data: Any) -> Any:
         return super().encode_example(example_data // 2)
@@ -294,17 +294,17 @@ class Doubled(f.Tensor):
 
 
 class DoubledByTensorFlow(f.Tensor):
-    """The same, without a decoder for NumPy."""
+    """Such a feature without a decoder for NumPy."""
 
     def decode_example(self, tfexample_data: Any) -> Any:
         return super().decode_example(tfexample_data) * 2
 
 
 class Plain(f.FeaturesDict):
-    """Features in features by another name."""
+    """A subclass of a feature that consists of others."""
 
 
-def test_a_class_of_a_user_is_decoded_by_its_own_decoder() -> None:
+def test_a_feature_class_of_a_user_is_decoded_by_its_own_decoder() -> None:
     features = f.FeaturesDict({"a": Plain({"it": Doubled(shape=(2,), dtype=np.int32), "also": np.int64})})
     records = [features.serialize_example({"a": {"it": np.array([2, 4 * k], np.int32), "also": k}}) for k in range(3)]
     batch = FeatureDecoder(features, ["a"]).decode(records)
@@ -312,7 +312,7 @@ def test_a_class_of_a_user_is_decoded_by_its_own_decoder() -> None:
     assert batch["a"]["it"].dtype == np.int32
 
 
-def test_a_class_of_a_user_that_varies_is_given_as_it_decodes() -> None:
+def test_values_of_varying_shape_of_a_user_s_feature_are_kept_as_decoded() -> None:
     features = f.FeaturesDict({"it": Doubled(shape=(None,), dtype=np.int32)})
     records = [features.serialize_example({"it": np.arange(k, dtype=np.int32) * 2}) for k in range(3)]
     decoder = FeatureDecoder(features, ["it"])
@@ -330,7 +330,7 @@ def test_a_data_set_in_a_record_is_a_list_of_its_records() -> None:
     assert "steps" in decoder.varying
 
 
-def test_what_its_own_decoder_refuses_is_an_error_with_row_and_field() -> None:
+def test_the_error_of_a_user_s_decoder_is_raised_with_row_and_field() -> None:
     features = f.FeaturesDict({"it": Doubled(shape=(2,), dtype=np.int32)})
     with pytest.raises(
         UndecodableRecord, match=r"record 1 of the batch: field 'it' has what its own decoder refuses \(\w+: "
@@ -345,7 +345,7 @@ def test_what_its_own_decoder_refuses_is_an_error_with_row_and_field() -> None:
         (f.Image(shape=(None, 4, 4, 3)), r"images of the shape \[None, 4, 4, 3\], which are GIFs"),
     ],
 )
-def test_what_only_tensorflow_decodes_is_refused_when_the_decoder_is_made(feature: Any, reason: str) -> None:
+def test_a_feature_that_only_tensorflow_decodes_is_refused_when_the_decoder_is_made(feature: Any, reason: str) -> None:
     wanted = rf"field 'a\.it' is decoded by TensorFlow only: {reason}; leave it out \(.*\), or `pip install datarax-tfds\[tens"
     with pytest.raises(NeedsTensorFlow, match=wanted) as caught:
         decoder_of(feature)

@@ -1,4 +1,4 @@
-"""The eager source: all records in memory, and from then on a memory source."""
+"""The eager source: it loads all records, and then serves them as a memory source does."""
 
 import pickle
 import shutil
@@ -28,7 +28,7 @@ TRAIN = SPLITS["train"]
 
 @pytest.fixture(params=FORMATS)
 def make(data_dirs: Path, request: pytest.FixtureRequest) -> Make:
-    """Makes a source over a data set of one format."""
+    """Function that makes a source over a data set of each format."""
 
     def made(name: str = "digits_png", split: str = "train", *, rngs: nnx.Rngs | None = None, **options: Any) -> Any:
         given = {"data_dir": data_dirs / str(request.param), **options}
@@ -39,7 +39,7 @@ def make(data_dirs: Path, request: pytest.FixtureRequest) -> Make:
 
 @pytest.fixture
 def make_tfrecord(data_dirs: Path) -> Make:
-    """The same, of TFRecord files."""
+    """Function that makes a source over a data set of TFRecord files."""
 
     def made(name: str = "digits_png", split: str = "train", *, rngs: nnx.Rngs | None = None, **options: Any) -> Any:
         given = {"data_dir": data_dirs / "tfrecord", **options}
@@ -56,7 +56,7 @@ def equal(first: Any, second: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", ["digits", "digits_png"])
-def test_all_records_are_there(make: Make, name: str) -> None:
+def test_all_records_are_loaded(make: Make, name: str) -> None:
     source = make(name)
     assert equal(source.data, {"image": digit_images()[:TRAIN], "label": digit_labels()[:TRAIN]})
     assert source.length == len(source) == TRAIN
@@ -64,14 +64,14 @@ def test_all_records_are_there(make: Make, name: str) -> None:
 
 
 @pytest.mark.parametrize("split", ["train[:200]", "train[10%:]", "test+train[-7:]"])
-def test_they_are_those_that_tfds_reads(make: Make, data_dirs: Path, split: str) -> None:
+def test_records_are_those_that_tfds_reads(make: Make, data_dirs: Path, split: str) -> None:
     theirs = tfds.builder_from_directory(data_dirs / "array_record/digits_png/1.0.0").as_data_source(split)
     source = make(split=split)
     assert source.data["label"].tolist() == [record["label"] for record in theirs]
     assert np.array_equal(source.data["image"], np.stack([record["image"] for record in theirs]))
 
 
-def test_nested_fields_and_text_stay_where_they_are(make: Make) -> None:
+def test_nested_fields_and_text_keep_their_names(make: Make) -> None:
     source = make("nested", shuffle=True)
     (batch,) = Pipeline(source=source, batch_size=NUM_SMALL)
     ids = np.asarray(batch["id"])
@@ -81,13 +81,13 @@ def test_nested_fields_and_text_stay_where_they_are(make: Make) -> None:
     assert source.element_spec()["window"] == jax.ShapeDtypeStruct((3,), np.int64)
 
 
-def test_what_varies_is_left_out_by_name(make: Make) -> None:
+def test_fields_of_varying_shape_can_be_left_out(make: Make) -> None:
     source = make("captions", exclude_keys={"boxes", "image", "numbers", "words"})
     assert source.data["id"].tolist() == list(range(NUM_SMALL))
     assert [text.decode() for text in source.data["text"]] == [caption(number)["text"] for number in range(NUM_SMALL)]
 
 
-def test_a_pair_is_served_by_the_usual_names(make: Make) -> None:
+def test_a_supervised_pair_is_served_as_image_and_label(make: Make) -> None:
     source = make("pairs", as_supervised=True)
     assert np.array_equal(source.data["image"], np.stack([pair(number)["signal"] for number in range(NUM_SMALL)]))
     assert source.data["label"].tolist() == [pair(number)["answer"] for number in range(NUM_SMALL)]
@@ -100,7 +100,7 @@ def test_tensorflow_loads_the_same(make_tfrecord: Make, name: str) -> None:
     assert equal(by_tensorflow.data, make_tfrecord(name).data)
 
 
-def test_what_the_source_says_of_itself(make: Make) -> None:
+def test_the_source_describes_its_data_set(make: Make) -> None:
     source = make(split="train[:90]", include_keys={"label"})
     assert (source.dataset_name, source.split_name, source.as_supervised) == ("digits_png", "train[:90]", False)
     assert (source.include_keys, source.exclude_keys) == ({"label"}, None)
@@ -175,7 +175,7 @@ def test_a_state_is_restored(make_tfrecord: Make) -> None:
     assert equal(other.get_batch(50), expected)
 
 
-def test_the_files_are_not_needed_any_more(data_dirs: Path, tmp_path: Path) -> None:
+def test_files_are_not_needed_after_loading(data_dirs: Path, tmp_path: Path) -> None:
     copied = Path(shutil.copytree(data_dirs / "tfrecord" / "digits", tmp_path / "digits"))
     source = TFDSEagerSource(TFDSEagerConfig(name="digits", split="test", data_dir=tmp_path))
     shutil.rmtree(copied)
@@ -204,7 +204,7 @@ def test_fields_whose_shape_varies_are_refused_by_name(make_tfrecord: Make, back
         make_tfrecord("captions", backend=backend)
 
 
-def test_what_is_larger_than_the_memory_is_refused_before_it_is_read(
+def test_a_data_set_larger_than_the_memory_is_refused_before_it_is_read(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(eager, "host_memory", lambda: 100_000)
@@ -228,7 +228,7 @@ def test_a_bad_record_is_named(data_dirs: Path, tmp_path: Path) -> None:
         TFDSEagerSource(TFDSEagerConfig(name="digits", split="train", data_dir=tmp_path), name="x")
 
 
-def test_text_is_refused_where_no_device_has_it(make_tfrecord: Make) -> None:
+def test_compiled_code_refuses_text(make_tfrecord: Make) -> None:
     source = make_tfrecord("nested")
     with pytest.raises(SpecError, match=r"TFDSEagerSource has fields that no device has: about\.text"):
         source.collect_to_array()

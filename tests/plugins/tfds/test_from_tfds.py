@@ -1,4 +1,4 @@
-"""Eager or streaming: which one is chosen, why, and with which options."""
+"""The choice between eager and streaming: which one, the reason in the log, and its options."""
 
 import logging
 from pathlib import Path
@@ -30,7 +30,7 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-def test_what_fits_into_memory_is_eager(data_dir: Path, said: pytest.LogCaptureFixture) -> None:
+def test_a_data_set_that_fits_into_memory_is_eager(data_dir: Path, said: pytest.LogCaptureFixture) -> None:
     source = from_tfds("digits", "train", data_dir=data_dir)
     assert isinstance(source, TFDSEagerSource)
     assert source.length == tfds_data.SPLITS["train"]
@@ -43,7 +43,7 @@ def test_what_fits_into_memory_is_eager(data_dir: Path, said: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("name", ["captions", "digits"])
-def test_what_does_not_fit_into_memory_streams(
+def test_a_data_set_that_does_not_fit_into_memory_streams(
     data_dirs: Path, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr(choosing, "host_memory", lambda: 100_000)  # bytes; a machine so small is hard to come by
@@ -54,7 +54,7 @@ def test_what_does_not_fit_into_memory_streams(
     assert "more than a quarter of this machine's memory, 24.4 KiB" in said.messages[-1]
 
 
-def test_what_does_not_fit_the_device_streams(
+def test_a_data_set_that_does_not_fit_the_device_streams(
     data_dirs: Path, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choosing, "fits_device_memory", lambda nbytes: nbytes < 100_000)
@@ -65,7 +65,7 @@ def test_what_does_not_fit_the_device_streams(
     assert isinstance(from_tfds("digits", "train[:500]", data_dir=data_dirs / "array_record"), TFDSEagerSource)
 
 
-def test_fields_that_no_array_holds_stream(data_dirs: Path, said: pytest.LogCaptureFixture) -> None:
+def test_a_data_set_with_fields_of_varying_shape_streams(data_dirs: Path, said: pytest.LogCaptureFixture) -> None:
     source = from_tfds("captions", "train", data_dir=data_dirs / "tfrecord")
     assert isinstance(source, TFDSStreamingSource)
     assert "streaming, because the shape of " in said.messages[-1]
@@ -78,7 +78,7 @@ STREAMING: list[dict[str, Any]] = [{"shuffle_buffer_size": 10}, {"prefetch_buffe
 
 
 @pytest.mark.parametrize("options", STREAMING, ids=str)
-def test_an_option_of_streaming_sources_selects_one(
+def test_an_option_of_streaming_sources_selects_a_streaming_source(
     data_dirs: Path, said: pytest.LogCaptureFixture, options: dict[str, Any]
 ) -> None:
     source = from_tfds("digits", "train", data_dir=data_dirs / "array_record", **options)
@@ -103,7 +103,7 @@ def test_options_of_both_are_refused(options: dict[str, Any]) -> None:
         TFDSConfig(name="digits", split="train", placement="host", **options)
 
 
-def test_an_eager_source_has_nothing_to_keep() -> None:
+def test_an_eager_source_refuses_cacheable() -> None:
     with pytest.raises(
         ValidationError, match="an eager source has read everything when it is built; cacheable has no use"
     ):
@@ -159,7 +159,7 @@ def test_both_serve_the_same_records_in_the_same_order(data_dirs: Path) -> None:
     assert sorted(served(placement="host")) == list(range(tfds_data.NUM_SMALL))
 
 
-def test_the_type_tfds_of_a_config_is_the_source_that_is_chosen(data_dirs: Path) -> None:
+def test_the_type_tfds_of_a_config_builds_the_chosen_source(data_dirs: Path) -> None:
     config = {"type": "tfds", "name": "digits", "split": "test", "data_dir": str(data_dirs / "tfrecord")}
     assert SourceRegistry.from_environment().get("tfds") is TFDSSource
     source = build_source(config)
@@ -169,7 +169,7 @@ def test_the_type_tfds_of_a_config_is_the_source_that_is_chosen(data_dirs: Path)
     assert sum(len(jax.tree.leaves(batch)[0]) for batch in batches) == tfds_data.SPLITS["test"]
 
 
-def test_the_class_gives_the_source_that_is_chosen(data_dirs: Path) -> None:
+def test_calling_the_class_returns_the_chosen_source(data_dirs: Path) -> None:
     config = TFDSConfig(name="digits", split="test", data_dir=data_dirs / "tfrecord")
     assert isinstance(TFDSSource(config, name="digits"), TFDSEagerSource)
     with pytest.raises(TypeError, match=r"TFDSSource needs a TFDSConfig, not TFDSEagerConfig"):

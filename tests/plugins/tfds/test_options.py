@@ -1,4 +1,4 @@
-"""What a config of a TFDS source accepts, what it refuses, and how it is written to files."""
+"""Configs of TFDS sources: values that they accept or refuse, and their form in files."""
 
 import json
 from typing import Any
@@ -26,7 +26,7 @@ def test_only_name_and_split_are_required(config_type: Config) -> None:
         config_type(name="mnist")  # type: ignore[call-arg]  # that is the test
 
 
-def test_a_stream_has_its_buffers() -> None:
+def test_a_streaming_config_has_its_buffers() -> None:
     config = TFDSStreamingConfig(name="mnist", split="train")
     assert (config.shuffle_buffer_size, config.prefetch_buffer) == (1000, 2)
 
@@ -200,7 +200,7 @@ BAD_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("options", "match"), BAD, ids=[str(options) for options, _ in BAD])
-def test_what_cannot_work_is_refused_when_a_config_is_built(options: dict[str, Any], match: str) -> None:
+def test_values_that_cannot_work_are_refused_when_a_config_is_built(options: dict[str, Any], match: str) -> None:
     with pytest.raises(ValidationError, match=match):
         TFDSStreamingConfig(**{"name": "mnist", "split": "train", **options})
 
@@ -211,7 +211,7 @@ def test_arguments_of_tfds_are_checked_when_a_config_is_built(arguments: dict[st
         TFDSEagerConfig(name="mnist", split="train", download_and_prepare_kwargs=arguments)
 
 
-def test_what_is_written_has_to_fit_the_backend_that_reads_it() -> None:
+def test_a_file_format_that_the_backend_does_not_read_is_refused() -> None:
     with pytest.raises(
         ValidationError, match="download_and_prepare_kwargs writes tfrecord files, which backend 'array_record'"
     ):
@@ -220,7 +220,7 @@ def test_what_is_written_has_to_fit_the_backend_that_reads_it() -> None:
         )
 
 
-def test_the_number_of_workers_is_said_once() -> None:
+def test_the_number_of_beam_workers_can_be_given_only_once() -> None:
     arguments = {"download_config": {"beam_options": object()}}
     with pytest.raises(ValidationError, match="the beam_options of download_config set the number of workers already"):
         TFDSConfig(name="mnist", split="train", beam_num_workers=2, download_and_prepare_kwargs=arguments)

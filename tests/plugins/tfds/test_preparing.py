@@ -1,4 +1,4 @@
-"""Data sets that are not on disk yet: really prepared, from builders that need no download, or fetched from a bucket."""
+"""Preparation of data sets that are not on disk, by builders that need no download or from a bucket served by the test."""
 
 import base64
 import hashlib
@@ -27,19 +27,19 @@ def opened(data_dir: Path, name: str = "made_numbers", **options: Any) -> DataSe
     return DataSet.open(TFDSStreamingConfig(name=name, split="train", data_dir=data_dir, **options), "source")
 
 
-def test_a_data_set_that_is_not_there_is_prepared_as_array_record(tmp_path: Path) -> None:
+def test_a_data_set_that_is_not_on_disk_is_prepared_as_array_record(tmp_path: Path) -> None:
     made = opened(tmp_path)
     assert (made.full_name, made.folder) == ("made_numbers/1.2.0", str(tmp_path / "made_numbers/1.2.0"))
     assert (made.num_records, made.file_format) == (tfds_made.NUM_RECORDS, "array_record")
     assert not list(tmp_path.rglob("incomplete.*"))
 
 
-def test_what_is_there_is_not_prepared_again(tmp_path: Path) -> None:
+def test_a_data_set_on_disk_is_not_prepared_again(tmp_path: Path) -> None:
     files = {part.path: Path(part.path).stat().st_mtime_ns for part in opened(tmp_path).parts}
     assert {part.path: Path(part.path).stat().st_mtime_ns for part in opened(tmp_path, try_gcs=True).parts} == files
 
 
-def test_it_is_prepared_as_what_will_read_it_can(tmp_path: Path) -> None:
+def test_a_data_set_is_prepared_in_the_format_of_the_backend(tmp_path: Path) -> None:
     for backend in ("tfrecord", "tf.data"):
         assert opened(tmp_path / backend, backend=backend).file_format == "tfrecord"
     assert opened(tmp_path, "made_for_tensor_flow").file_format == "tfrecord"
@@ -48,7 +48,7 @@ def test_it_is_prepared_as_what_will_read_it_can(tmp_path: Path) -> None:
     assert sorted(np.asarray(source.get_batch(tfds_made.NUM_RECORDS)["number"])) == list(range(1, 41))
 
 
-def test_fields_that_only_tensorflow_decodes_are_decoded_by_it_whatever_the_files_are(tmp_path: Path) -> None:
+def test_fields_that_only_tensorflow_decodes_are_read_by_tf_data_from_every_format(tmp_path: Path) -> None:
     array_record = {"file_format": "array_record"}
     opened(tmp_path, "made_for_tensor_flow", download_and_prepare_kwargs=array_record)
     source = from_tfds("made_for_tensor_flow", "train", data_dir=tmp_path)
@@ -59,7 +59,7 @@ def test_fields_that_only_tensorflow_decodes_are_decoded_by_it_whatever_the_file
         TFDSStreamingSource(config)
 
 
-def test_it_is_prepared_as_the_arguments_of_download_and_prepare_say(tmp_path: Path) -> None:
+def test_a_data_set_is_prepared_with_the_arguments_of_download_and_prepare(tmp_path: Path) -> None:
     config = {"num_shards": 3, "max_examples_per_split": 10}
     arguments = {"file_format": "parquet", "download_config": config}
     made = opened(tmp_path / "data", download_and_prepare_kwargs={**arguments, "download_dir": tmp_path / "fetched"})
@@ -73,7 +73,7 @@ def test_the_default_config_is_prepared_unless_one_is_named(tmp_path: Path) -> N
     assert opened(tmp_path, "made_in_languages", local_files_only=True).full_name == "made_in_languages/english/3.0.0"
 
 
-def test_processes_that_ask_at_once_prepare_it_once(tmp_path: Path) -> None:
+def test_concurrent_processes_prepare_a_data_set_once(tmp_path: Path) -> None:
     asked = [threading.Thread(target=opened, args=(tmp_path,)) for _ in range(4)]
     for thread in asked:
         thread.start()
@@ -82,14 +82,14 @@ def test_processes_that_ask_at_once_prepare_it_once(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "made_numbers").iterdir()) == ["1.2.0"]
 
 
-def test_a_failure_says_what_was_to_be_prepared(tmp_path: Path) -> None:
+def test_the_error_of_a_failed_preparation_names_the_data_set(tmp_path: Path) -> None:
     match = r"no more numbers(.|\n)*data set 'made_to_fail/1\.0\.0' was not in .*, and TFDS could not prepare it there"
     with pytest.raises(RuntimeError, match=match):
         opened(tmp_path, "made_to_fail")
     assert list((tmp_path / "made_to_fail").iterdir()) == []
 
 
-def test_fields_that_it_will_not_have_are_refused_before_it_is_prepared(tmp_path: Path) -> None:
+def test_unknown_fields_are_refused_before_the_preparation(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"include_keys names 'numbr', .* does not have; did you mean 'number'\?"):
         opened(tmp_path, include_keys=["numbr"])
     with pytest.raises(ValueError, match=r"as_supervised has no use for made_numbers/1\.2\.0"):
@@ -104,7 +104,7 @@ def test_workers_of_beam_are_refused_for_a_builder_that_uses_none(tmp_path: Path
 
 
 @pytest.mark.parametrize("workers", [None, 2])
-def test_beam_is_named_where_it_is_missing(
+def test_the_error_of_missing_beam_names_beam(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int | None
 ) -> None:
     opened(tmp_path)  # which imports what preparing takes
@@ -115,7 +115,7 @@ def test_beam_is_named_where_it_is_missing(
 
 
 class Bucket(BaseHTTPRequestHandler):
-    """What Google's bucket answers: the list of its objects in pages, and their content."""
+    """A server that answers as Google's bucket does: with the list of its objects in pages, and with their content."""
 
     root: ClassVar[Path]
     broken: ClassVar[str] = ""
@@ -152,7 +152,7 @@ class Bucket(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Bucket]]:
-    """A bucket that holds made_numbers, in 5 shards."""
+    """A bucket that holds the data set made_numbers in 5 shards."""
     root = tmp_path / "bucket"
     opened(root / "datasets", download_and_prepare_kwargs={"download_config": {"num_shards": 5}})
     serving = type("Serving", (Bucket,), {"root": root})
@@ -165,7 +165,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Buc
         thread.join()
 
 
-def test_try_gcs_fetches_what_the_bucket_holds(tmp_path: Path, bucket: type[Bucket]) -> None:
+def test_try_gcs_downloads_a_data_set_of_the_bucket(tmp_path: Path, bucket: type[Bucket]) -> None:
     fetched, there = opened(tmp_path / "here", try_gcs=True), bucket.root / "datasets/made_numbers/1.2.0"
     assert len(fetched.parts) == 5  # prepared here, there would be one
     for file in there.iterdir():
@@ -173,7 +173,7 @@ def test_try_gcs_fetches_what_the_bucket_holds(tmp_path: Path, bucket: type[Buck
     assert [path.name for path in (tmp_path / "here/made_numbers").iterdir()] == ["1.2.0"]
 
 
-def test_what_arrives_in_part_from_the_bucket_is_refused(tmp_path: Path, bucket: type[Bucket]) -> None:
+def test_an_incomplete_download_from_the_bucket_is_refused(tmp_path: Path, bucket: type[Bucket]) -> None:
     bucket.broken = "test.array_record-00003"
     match = r"datasets/made_numbers/1\.2\.0/made_numbers-test\.array_record-00003-of-00005 of the bucket .* not arrive whole"
     with pytest.raises(OSError, match=match):
@@ -182,7 +182,9 @@ def test_what_arrives_in_part_from_the_bucket_is_refused(tmp_path: Path, bucket:
 
 
 @pytest.mark.usefixtures("bucket")
-def test_what_is_not_in_the_bucket_is_prepared_here(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_data_set_that_is_not_in_the_bucket_is_prepared_here(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING, "datarax_tfds"):
         made = opened(tmp_path / "here", "made_in_languages", try_gcs=True)
     assert made.full_name == "made_in_languages/english/3.0.0"
@@ -226,7 +228,7 @@ assert "tensorflow" not in sys.modules
 """
 
 
-def test_without_network_all_that_can_work_works_and_nothing_is_tried(data_dirs: Path) -> None:
+def test_data_sets_are_read_and_prepared_without_network(data_dirs: Path) -> None:
     importable = str(Path(tfds_made.__file__).parent)
     command = [sys.executable, "-c", f"import sys; sys.path.append({importable!r})\n{OFFLINE}", data_dirs / "tfrecord"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own

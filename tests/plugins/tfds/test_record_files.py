@@ -1,4 +1,4 @@
-"""Records of both formats by their index: as TFDS reads them, in any order, by many threads, from files that go wrong."""
+"""Records by index from files of both formats: TFDS's own bytes in any order, many threads, and damaged or changed files."""
 
 import os
 import pickle
@@ -26,19 +26,19 @@ RECORDS = contents(COUNT * SHARDS, size=400)
 
 @pytest.fixture(params=FORMATS)
 def file_format(request: pytest.FixtureRequest) -> str:
-    """Each format in turn."""
+    """Format of the files."""
     return str(request.param)
 
 
 @pytest.fixture
 def paths(tmp_path: Path, file_format: str) -> list[str]:
-    """The records in three files of one format."""
+    """Paths of three files that hold the records."""
     return [_write(tmp_path / f"x.{file_format}-{shard}", _of(shard), file_format) for shard in range(SHARDS)]
 
 
 @pytest.fixture
 def files(paths: list[str], file_format: str) -> Iterator[RecordFiles]:
-    """The records of these files."""
+    """The records of the three files."""
     with opened(*(whole(path, COUNT) for path in paths), file_format=file_format) as made:
         yield made
 
@@ -70,7 +70,7 @@ def test_both_formats_have_the_bytes_that_tfds_wrote(data_dirs: Path, name: str)
     assert read[0] == read[1]
 
 
-def test_records_come_in_the_order_in_which_they_are_asked_for(files: RecordFiles) -> None:
+def test_records_are_returned_in_the_order_of_the_indices(files: RecordFiles) -> None:
     assert files.num_records == len(RECORDS)
     rng = np.random.default_rng(0)
     for numbers in (
@@ -85,7 +85,7 @@ def test_records_come_in_the_order_in_which_they_are_asked_for(files: RecordFile
         assert files.read(numbers) == [RECORDS[number] for number in numbers]
 
 
-def test_parts_of_files_are_read_alone(paths: list[str], file_format: str) -> None:
+def test_only_the_parts_of_files_are_read(paths: list[str], file_format: str) -> None:
     parts = [
         FilePart(paths[1], 290, 300, COUNT),
         FilePart(paths[0], 5, 5, COUNT),
@@ -146,7 +146,7 @@ def test_files_pickle_and_are_opened_anew(files: RecordFiles, paths: list[str]) 
     again.close()
 
 
-def test_a_fingerprint_is_of_files_wherever_they_lie(tmp_path: Path, paths: list[str], file_format: str) -> None:
+def test_a_fingerprint_does_not_depend_on_the_folder(tmp_path: Path, paths: list[str], file_format: str) -> None:
     def fingerprint(*parts: FilePart) -> dict[str, object]:
         return opened(*parts, file_format=file_format).fingerprint()
 
@@ -164,9 +164,7 @@ def test_a_fingerprint_is_of_files_wherever_they_lie(tmp_path: Path, paths: list
 
 
 @pytest.mark.parametrize("read_before", [True, False], ids=["read before", "not read"])
-def test_a_file_that_is_truncated_is_told_and_not_served(
-    files: RecordFiles, paths: list[str], *, read_before: bool
-) -> None:
+def test_a_truncated_file_is_an_error(files: RecordFiles, paths: list[str], *, read_before: bool) -> None:
     if read_before:
         files.read(np.arange(len(RECORDS)))
     size = os.stat(paths[1]).st_size  # noqa: PTH116 - a text
@@ -181,7 +179,7 @@ def test_a_file_that_is_truncated_is_told_and_not_served(
     assert files.read(np.asarray([0, 899])) == [RECORDS[0], RECORDS[899]]
 
 
-def test_a_file_that_is_written_to_is_told(files: RecordFiles, paths: list[str], file_format: str) -> None:
+def test_a_file_that_is_written_to_is_an_error(files: RecordFiles, paths: list[str], file_format: str) -> None:
     files.require_unchanged()
     files.read(np.arange(3))
     _write(Path(paths[0]), [content[::-1] for content in _of(0)], file_format)
@@ -190,7 +188,7 @@ def test_a_file_that_is_written_to_is_told(files: RecordFiles, paths: list[str],
         files.read(np.arange(3))
 
 
-def test_a_file_that_is_gone_is_told(files: RecordFiles, paths: list[str]) -> None:
+def test_a_removed_file_is_an_error(files: RecordFiles, paths: list[str]) -> None:
     files.close()
     Path(paths[2]).unlink()
     with pytest.raises(DataFileError, match="-2 is gone: it was removed while a source read it"):
@@ -251,7 +249,7 @@ def _unreadable(files: RecordFiles) -> list[int]:
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100, b"x" * (1 << 17)], ids=["nothing", "little", "much"])
-def test_what_is_no_array_record_file_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_array_record_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
     text = "x is no ArrayRecord file, or is damaged or truncated: .+; copy the file again, or prepare the data set anew"
     with pytest.raises(DataFileError, match=text):
@@ -285,7 +283,7 @@ FORKED = """
 """
 
 
-def test_a_fork_reads_tfrecords_and_is_told_why_it_cannot_read_array_records(tmp_path: Path) -> None:
+def test_a_fork_reads_tfrecords_and_raises_for_array_records(tmp_path: Path) -> None:
     paths = [_write(tmp_path / each, _of(0), each) for each in FORMATS]
     command = [sys.executable, "-W", "ignore", "-c", dedent(FORKED), *paths]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "importable")}

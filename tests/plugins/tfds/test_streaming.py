@@ -1,4 +1,4 @@
-"""The streaming source over files with random access: TFDS's own records, in the core's order, by every route."""
+"""The streaming source over files with random access: TFDS's own records, in core's order, by every route."""
 
 import pickle
 import subprocess
@@ -30,7 +30,7 @@ Make = Callable[..., Any]
 
 @pytest.fixture(params=FORMATS)
 def make(data_dirs: Path, request: pytest.FixtureRequest) -> Make:
-    """Makes a source over a data set of one format."""
+    """Function that makes a source over a data set of each format."""
 
     def made(name: str = "digits_png", split: str = "train", *, rngs: nnx.Rngs | None = None, **options: Any) -> Any:
         given = {"data_dir": data_dirs / str(request.param), **options}
@@ -41,13 +41,13 @@ def make(data_dirs: Path, request: pytest.FixtureRequest) -> Make:
 
 @pytest.fixture(scope="module")
 def digits(data_dirs: Path) -> TFDSStreamingSource:
-    """The digits, shuffled; for tests that change nothing in it but where it stands."""
+    """A shuffled source over digits; tests may change nothing but its position."""
     config = TFDSStreamingConfig(name="digits_png", split="train", data_dir=data_dirs / "tfrecord", shuffle=True)
     return TFDSStreamingSource(config, rngs=nnx.Rngs(0))
 
 
 def same(ours: Any, theirs: Any) -> bool:
-    """Whether two values are equal; those of TFDS's are Python's numbers, and bytes, at times."""
+    """Return whether two values are equal; TFDS returns some as Python's numbers and bytes."""
     if isinstance(theirs, dict):
         return ours.keys() == theirs.keys() and all(same(ours[name], theirs[name]) for name in theirs)
     if isinstance(theirs, list):
@@ -114,7 +114,7 @@ def test_an_element_spec_is_from_the_declarations(make: Make) -> None:
     assert spec_of(source.get_records(np.arange(3))) == spec
 
 
-def test_what_the_source_says_of_itself(make: Make) -> None:
+def test_the_source_describes_its_data_set(make: Make) -> None:
     source = make(split="train[:90]", include_keys={"label"}, local_files_only=True)
     assert (source.dataset_name, source.split_name, source.as_supervised) == ("digits_png", "train[:90]", False)
     assert (source.include_keys, source.exclude_keys) == ({"label"}, None)
@@ -134,7 +134,7 @@ def test_what_the_source_says_of_itself(make: Make) -> None:
 # -- order --------------------------------------------------------------------------------------------------------------
 
 
-def test_every_way_to_read_serves_the_same_order(make: Make) -> None:
+def test_every_method_serves_the_same_order(make: Make) -> None:
     def source() -> Any:
         return make(split="train[:230]", shuffle=True, rngs=nnx.Rngs(3))
 
@@ -172,7 +172,7 @@ def test_epochs_are_shuffled_differently_and_serve_each_record_once(digits: TFDS
 
 
 @pytest.mark.parametrize("prefetch_buffer", [0, 1, 5])
-def test_reading_ahead_changes_nothing_that_is_served(make: Make, prefetch_buffer: int) -> None:
+def test_reading_ahead_does_not_change_the_records(make: Make, prefetch_buffer: int) -> None:
     plain, ahead = (make(shuffle=True, prefetch_buffer=depth) for depth in (0, prefetch_buffer))
     for size in (40, 40, 40, 7, 40, 40):
         assert equal(plain.get_batch(size), ahead.get_batch(size))
@@ -190,7 +190,7 @@ def test_reading_ahead_changes_nothing_that_is_served(make: Make, prefetch_buffe
     ahead.close()
 
 
-def test_so_many_batches_are_read_ahead_as_the_config_says(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_config_sets_the_number_of_batches_that_are_read_ahead(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     for depth in (0, 1, 3):
         source = make(shuffle=True, prefetch_buffer=depth)
         read: list[int] = []
@@ -230,7 +230,7 @@ def _until(holds: Callable[[], bool]) -> None:
 
 @settings(max_examples=12, deadline=None)
 @given(before=st.lists(st.integers(1, 700), max_size=4), after=st.lists(st.integers(1, 200), min_size=1, max_size=3))
-def test_a_restored_source_goes_on_where_the_saved_one_stood(
+def test_a_restored_source_continues_at_the_saved_position(
     digits: TFDSStreamingSource, before: list[int], after: list[int]
 ) -> None:
     digits.reset()
@@ -307,7 +307,7 @@ def _sorted(rows: np.ndarray) -> np.ndarray:
     return rows[np.lexsort(rows.T)]
 
 
-def test_text_rides_beside_the_batch(make: Make) -> None:
+def test_text_is_a_host_field(make: Make) -> None:
     source = make("captions", include_keys={"id", "text", "numbers"})
     (batch,) = Pipeline(source=source, batch_size=NUM_SMALL)
     assert isinstance(batch["id"], jax.Array)
@@ -316,7 +316,7 @@ def test_text_rides_beside_the_batch(make: Make) -> None:
     assert [numbers.tolist() for numbers in batch["numbers"]] == [caption(k)["numbers"] for k in range(NUM_SMALL)]
 
 
-def test_a_cacheable_source_touches_its_files_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cacheable_source_reads_its_files_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make(shuffle=True, split="train[:300]", cacheable=True)
     first = [source.get_batch(50) for _ in range(6)]
     assert sorted(np.concatenate([batch["label"] for batch in first])) == sorted(digit_labels()[:300])

@@ -1,4 +1,4 @@
-"""What a streaming source refuses, each with its text: damaged files, and options that cannot work."""
+"""Errors of the streaming source: damaged files, and options that cannot work."""
 
 import shutil
 from pathlib import Path
@@ -16,7 +16,7 @@ from datarax_tfds import TFDSConfig, TFDSStreamingConfig, TFDSStreamingSource
 
 @pytest.fixture
 def damaged(data_dirs: Path, tmp_path: Path) -> Path:
-    """A data_dir whose digits of TFRecord files can be damaged."""
+    """A data_dir of TFRecord files whose data set digits a test may damage."""
     return Path(shutil.copytree(data_dirs / "tfrecord" / "digits_png", tmp_path / "digits_png")).parent
 
 
@@ -52,7 +52,7 @@ def test_a_record_that_does_not_decode_is_named(damaged: Path) -> None:
 
 
 def _with_another_record(path: Path) -> None:
-    """Put something else in the place of record 3, with right checksums."""
+    """Replace record 3 by other content with right checksums."""
     records = opened(whole(path, 99)).read(np.arange(99))
     write(path, [*records[:3], b"no example", *records[4:]])
 
@@ -65,7 +65,7 @@ def test_a_truncated_file_is_named_when_the_source_is_built(damaged: Path) -> No
         TFDSStreamingSource(TFDSStreamingConfig(name="digits_png", split="train", data_dir=damaged))
 
 
-def test_a_class_of_a_user_s_own_is_told_to_hold_a_source(data_dirs: Path) -> None:
+def test_a_subclass_of_a_user_is_refused(data_dirs: Path) -> None:
     class Mine(TFDSStreamingSource):
         pass
 
@@ -87,7 +87,7 @@ def test_tf_data_keeps_no_records(data_dirs: Path) -> None:
 
 @pytest.mark.parametrize("config_class", [TFDSStreamingConfig, TFDSConfig])
 @pytest.mark.parametrize("backend", FORMATS)
-def test_a_shuffle_buffer_is_refused_where_there_is_none(config_class: Any, backend: str) -> None:
+def test_a_shuffle_buffer_is_refused_for_backends_with_random_access(config_class: Any, backend: str) -> None:
     text = f"shuffle_buffer_size\n.*backend '{backend}' has random access and shuffles all records, without a buffer; leave"
     with pytest.raises(ValidationError, match=text):
         config_class(name="digits", split="train", backend=backend, shuffle_buffer_size=500)

@@ -1,4 +1,4 @@
-"""The tf.data backend: the same records as without TensorFlow, in an order that can be entered anywhere."""
+"""The tf.data backend: the same records as without TensorFlow, in an order that can be resumed at any position."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ Make = Callable[..., TFDSStreamingSource]
 
 @pytest.fixture(scope="module")
 def make(data_dirs: Path) -> Make:
-    """A source over a data set of TFRecord files, on the tf.data backend unless something else is asked for."""
+    """Function that makes a source over a data set of TFRecord files, by default on the tf.data backend."""
 
     def made(name: str = "nested", *, split: str = "train", seed: int = 0, **options: Any) -> TFDSStreamingSource:
         given = {"backend": "tf.data", "data_dir": data_dirs / "tfrecord", **options}
@@ -33,7 +33,7 @@ def make(data_dirs: Path) -> Make:
 
 
 def ids(source: Any, size: int = 16, **options: Any) -> list[int]:
-    """The field ``id`` of one loop over a pipeline."""
+    """Return the field ``id`` of the records of one loop over a pipeline."""
     return np.concatenate([batch["id"] for batch in Pipeline(source=source, batch_size=size, **options)]).tolist()
 
 
@@ -48,7 +48,7 @@ def alike(ours: Any, theirs: Any) -> bool:
 
 @pytest.mark.parametrize("file_format", FORMATS)
 @pytest.mark.parametrize("name", ["digits", "digits_png", "captions", "nested", "pairs"])
-def test_it_serves_what_is_read_without_tensorflow(make: Make, data_dirs: Path, name: str, file_format: str) -> None:
+def test_records_equal_those_read_without_tensorflow(make: Make, data_dirs: Path, name: str, file_format: str) -> None:
     data_dir = data_dirs / file_format
     by_tensorflow, by_index = make(name, data_dir=data_dir), make(name, data_dir=data_dir, backend=file_format)
     assert isinstance(by_tensorflow, TFDSStreamingSource)
@@ -67,7 +67,7 @@ def test_a_sub_split_is_as_long_and_holds_the_same_records(make: Make, split: st
     assert jax.tree.all(jax.tree.map(alike, by_tensorflow.get_batch(size), by_index.get_batch(size)))
 
 
-def test_fields_are_chosen_and_named_by_the_options(make: Make) -> None:
+def test_options_choose_and_name_the_fields(make: Make) -> None:
     assert set(make(include_keys={"id", "window"}).get_batch(2)) == {"id", "window"}
     assert set(make(exclude_keys={"about", "observation"}).get_batch(2)) == {"id", "window"}
     pairs = make("pairs", as_supervised=True).get_batch(4)
@@ -91,7 +91,7 @@ def test_batches_of_any_size_follow_one_another(make: Make) -> None:
     assert served.tolist() == [index % NUM_SMALL for index in range(sum(sizes))]
 
 
-def test_as_many_batches_are_read_ahead_as_the_config_says(make: Make) -> None:
+def test_the_config_sets_the_number_of_batches_that_are_read_ahead(make: Make) -> None:
     for ahead in (1, 5):
         source: Any = make(prefetch_buffer=ahead)
         graph = source._graph_reader.graph.batches(0, 4, source.config.prefetch_buffer, None)
@@ -112,7 +112,7 @@ def test_a_shuffled_epoch_serves_each_record_once_and_no_two_are_alike(make: Mak
     assert ids(again, size=11, num_epochs=3, prefetch=0) == epochs.ravel().tolist()
 
 
-def test_records_are_shuffled_among_so_many_as_the_config_says(make: Make) -> None:
+def test_the_config_sets_the_size_of_the_shuffled_windows(make: Make) -> None:
     in_files = {tuple(range(30)), tuple(range(30, 60))}
     order = ids(make(shuffle=True, shuffle_buffer_size=1))
     assert {tuple(order[:30]), tuple(order[30:])} == in_files
@@ -135,7 +135,7 @@ def test_the_seed_of_the_config_selects_the_order(data_dirs: Path) -> None:
 
 
 WHOLE: dict[int | None, list[int]] = {}
-"""Two epochs of nested, by the size of the windows that are shuffled."""
+"""Two epochs of the data set nested, by the size of the shuffled windows."""
 
 
 @settings(max_examples=12, deadline=None)
@@ -144,7 +144,7 @@ WHOLE: dict[int | None, list[int]] = {}
     size=st.integers(1, 13),
     window=st.sampled_from([None, 1, 7, 1000]),
 )
-def test_a_stream_stopped_anywhere_goes_on_with_the_very_next_record(
+def test_a_stream_resumes_with_the_next_record_from_any_position(
     make: Make, stop: int, size: int, window: int | None
 ) -> None:
     options = {} if window is None else {"shuffle": True, "shuffle_buffer_size": window}
@@ -173,7 +173,7 @@ def test_a_pipeline_resumes_in_the_middle_of_an_epoch(make: Make) -> None:
     assert [batch["id"].tolist() for batch in resumed] == [batch["id"].tolist() for batch in rest]
 
 
-def test_files_before_the_place_are_not_read(make: Make, data_dirs: Path, tmp_path: Path) -> None:
+def test_files_before_the_position_are_not_read(make: Make, data_dirs: Path, tmp_path: Path) -> None:
     shutil.copytree(data_dirs / "tfrecord" / "digits", tmp_path / "digits")
     source = make("digits", data_dir=tmp_path)
     source.get_batch(1100)
@@ -193,7 +193,7 @@ def test_a_state_of_another_order_is_refused(make: Make) -> None:
         make().set_state(state)
 
 
-def test_processes_read_disjoint_parts_that_are_all_of_it(make: Make) -> None:
+def test_processes_read_disjoint_parts_that_are_complete(make: Make) -> None:
     for options in ({}, {"shuffle": True, "shuffle_buffer_size": 6}):
         source = make(**options)
         parts = [source.process_part(part, 4) for part in range(4)]
@@ -203,7 +203,7 @@ def test_processes_read_disjoint_parts_that_are_all_of_it(make: Make) -> None:
     assert make().process_part(0, 7) is None
 
 
-def test_compiled_code_is_told_that_it_is_a_stream(make: Make) -> None:
+def test_compiled_code_refuses_a_stream(make: Make) -> None:
     with pytest.raises(NotImplementedError, match="is a stream, which compiled code cannot reach"):
         Pipeline(source=make("digits"), batch_size=4).scan(lambda batch: batch["label"], length=2)
     with pytest.raises(NotImplementedError, match="is a stream without random access"):
@@ -214,7 +214,7 @@ def test_compiled_code_is_told_that_it_is_a_stream(make: Make) -> None:
 
 
 def damaged(data_dirs: Path, folder: Path, damage: Callable[[bytearray], Any]) -> Path:
-    """A copy of nested whose second file was changed; the first has the records 0 .. 29."""
+    """Copy nested and change its second file; the first file holds the records 0 .. 29."""
     shutil.copytree(data_dirs / "tfrecord" / "nested", folder / "nested")
     path = folder / "nested/1.0.0/nested-train.tfrecord-00001-of-00002"
     content = bytearray(path.read_bytes())

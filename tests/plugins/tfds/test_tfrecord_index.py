@@ -1,4 +1,4 @@
-"""The index of a TFRecord file: found, kept, and found to be wrong."""
+"""The index of a TFRecord file: how it is found and cached, and errors of damaged files and caches."""
 
 import gzip
 import logging
@@ -23,7 +23,7 @@ FEW = contents(12)
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of each test's own."""
+    """An empty cache folder."""
     monkeypatch.setenv("DATARAX_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "tfrecord"
 
@@ -61,7 +61,7 @@ def _stored_checksum(length: int) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def test_a_file_without_records_is_one(tmp_path: Path) -> None:
+def test_a_file_without_records_has_an_index(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     files = opened(whole(write(tmp_path / "x", FEW), len(FEW)), whole(tmp_path / "empty", 0))
     assert files.num_records == len(FEW)
@@ -120,7 +120,7 @@ def test_a_length_whose_checksum_is_wrong_ends_the_index(tmp_path: Path, place: 
     ],
     ids=["gzip", "zlib", "zip", "zeros"],
 )
-def test_files_of_another_kind_are_refused_by_name(tmp_path: Path, content: bytes, text: str) -> None:
+def test_files_of_another_format_are_refused_by_name(tmp_path: Path, content: bytes, text: str) -> None:
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(DataFileError, match=text):
         opened(whole(tmp_path / "x", 1))
@@ -137,7 +137,7 @@ def test_a_file_has_as_many_records_as_the_data_set_says(tmp_path: Path, told: i
         opened(whole(path, told))
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataFileError, match="is no ordinary file, but a folder, a pipe or a device"):
         opened(whole(tmp_path, 1))
 
@@ -177,7 +177,7 @@ def test_an_index_is_found_once_and_kept(tmp_path: Path, cache: Path) -> None:
     assert kept(cache) == [index]
 
 
-def test_an_index_is_of_use_to_the_file_as_it_was_only(tmp_path: Path, cache: Path) -> None:
+def test_an_index_is_used_only_for_an_unchanged_file(tmp_path: Path, cache: Path) -> None:
     path = write(tmp_path / "x", FEW)
     opened(whole(path, len(FEW)))
     others = [content[::-1] for content in reversed(FEW)]
@@ -202,7 +202,7 @@ def test_a_damaged_index_is_found_anew(tmp_path: Path, cache: Path, place: int) 
     assert index.read_bytes() == good
 
 
-def test_a_cache_that_cannot_be_written_is_said_once_and_done_without(
+def test_a_cache_that_cannot_be_written_is_logged_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
@@ -216,13 +216,13 @@ def test_a_cache_that_cannot_be_written_is_said_once_and_done_without(
     assert message.endswith("set DATARAX_CACHE_DIR to a folder that can be written to")
 
 
-def test_the_cache_is_the_user_s_own_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_folder_is_the_user_s_unless_the_environment_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATARAX_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", "/nowhere/cache")
     assert tfrecord_index.cache_folder().parts[-2:] == ("datarax", "tfrecord")
 
 
-def test_many_may_find_the_same_index_at_once(tmp_path: Path, cache: Path) -> None:
+def test_threads_may_find_the_same_index_at_once(tmp_path: Path, cache: Path) -> None:
     path = write(tmp_path / "x", FEW)
 
     def find(_: int) -> list[bytes]:
@@ -233,7 +233,7 @@ def test_many_may_find_the_same_index_at_once(tmp_path: Path, cache: Path) -> No
     assert len(kept(cache)) == 1
 
 
-def test_a_stale_index_is_found_out_by_the_checksums(tmp_path: Path) -> None:
+def test_checksums_detect_a_stale_index(tmp_path: Path) -> None:
     path = write(tmp_path / "x", FEW)
     before = os.stat(path)  # noqa: PTH116 - a text
     opened(whole(path, len(FEW)))

@@ -1,14 +1,14 @@
-"""Real TFDS data sets on disk, in both formats and several shards. TensorFlow writes them, in a process of its own.
+"""Real TFDS data sets on disk, in both formats and several shards. TensorFlow writes them in another process.
 
 ``tfds_data.write_all(folder)`` fills ``folder/tfrecord`` and ``folder/array_record``, each a TFDS data_dir with the data sets:
 
 - ``digits``: uint8 images as raw tensors, int64 labels; supervised; splits train (1,500 in 3 shards) and test (297 in 3).
 - ``digits_png``: the same, PNG-encoded, the label a class label.
 - ``captions``: text, ragged numbers, images of varying size, a sequence of dicts.
-- ``nested``: features in features, text among them.
-- ``pairs``: supervised, with other names than image and label.
+- ``nested``: nested features, text among them.
+- ``pairs``: supervised; its (input, target) pair has other names than image and label.
 
-The records of each are in the order of their number, which the field ``id`` holds where there is one.
+The records of each data set are in the order of their number, which is also in the field ``id`` if the data set has one.
 """
 
 import subprocess
@@ -23,23 +23,23 @@ from sklearn.datasets import load_digits
 FORMATS = ("tfrecord", "array_record")
 SPLITS = {"train": 1500, "test": 297}
 NUM_SMALL = 60
-"""Records of the only split, train, of captions, nested and pairs."""
+"""Number of records of captions, nested and pairs, whose only split is train."""
 
 
 def digit_images() -> np.ndarray:
-    """uint8 (1797, 8, 8, 1): train first, then test."""
+    """Return the images of train, then of test, uint8 (1797, 8, 8, 1)."""
     images: np.ndarray = (load_digits().images * 15).astype(np.uint8)[..., None]
     return images
 
 
 def digit_labels() -> np.ndarray:
-    """int64 (1797,)."""
+    """Return the labels of train, then of test, int64 (1797,)."""
     labels: np.ndarray = load_digits().target.astype(np.int64)
     return labels
 
 
 def caption(number: int) -> dict[str, Any]:
-    """Record ``number`` of captions."""
+    """Return record ``number`` of captions."""
     size = 4 + number % 3
     return {
         "id": number,
@@ -52,7 +52,7 @@ def caption(number: int) -> dict[str, Any]:
 
 
 def nested(number: int) -> dict[str, Any]:
-    """Record ``number`` of nested."""
+    """Return record ``number`` of nested."""
     return {
         "id": number,
         "observation": {
@@ -66,7 +66,7 @@ def nested(number: int) -> dict[str, Any]:
 
 
 def pair(number: int) -> dict[str, Any]:
-    """Record ``number`` of pairs."""
+    """Return record ``number`` of pairs."""
     return {"signal": np.array([number, number * 2], np.float32), "answer": number % 5, "noise": float(number)}
 
 

@@ -1,4 +1,4 @@
-"""Data sets that TFDS can prepare without a download. Importing this registers them, and imports TFDS, but no TensorFlow."""
+"""Builders of data sets that TFDS can prepare without a download; importing them imports TFDS, but not TensorFlow."""
 
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
@@ -11,7 +11,7 @@ NUM_RECORDS = 40
 
 
 class MadeNumbers(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]  # TFDS ships no types
-    """Numbers and text: its ArrayRecord files are written without TensorFlow."""
+    """Numbers and text, which TFDS writes to ArrayRecord files without TensorFlow."""
 
     VERSION = tfds.core.Version("1.2.0")
 
@@ -44,7 +44,7 @@ class MadeImages(MadeNumbers):
 
 
 class ByTensorFlowAlone(tfds.features.FeatureConnector):  # type: ignore[misc]  # likewise
-    """A number that has no decoder but TensorFlow's."""
+    """A feature that only TensorFlow decodes."""
 
     def get_tensor_info(self) -> Any:
         return tfds.features.TensorInfo(shape=(), dtype=np.int64)
@@ -78,7 +78,7 @@ class MadeForTensorFlow(MadeNumbers):
 
 
 class MadeToFail(MadeNumbers):
-    """Fails after some records."""
+    """A builder that raises an error after some records."""
 
     VERSION = tfds.core.Version("1.0.0")
 
@@ -88,7 +88,7 @@ class MadeToFail(MadeNumbers):
 
 
 class MadeInLanguages(MadeNumbers):
-    """With configs, of which the second is the default."""
+    """A builder with two configs; the second is the default."""
 
     VERSION = tfds.core.Version("3.0.0")
     BUILDER_CONFIGS: ClassVar = [tfds.core.BuilderConfig(name=name, description=name) for name in ("german", "english")]
@@ -110,7 +110,7 @@ class MadeByBeam(tfds.core.BeamBasedBuilder, MadeNumbers):  # type: ignore[misc]
 
 
 class NotInstalled:
-    """For ``sys.meta_path``: as where a module is not installed."""
+    """Finder for ``sys.meta_path`` by which a module looks as if it were not installed."""
 
     def __init__(self, module: str) -> None:
         self._module = module

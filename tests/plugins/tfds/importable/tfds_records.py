@@ -1,4 +1,4 @@
-"""Records by hand, and batches compared with what TFDS gives."""
+"""Records made by hand, and comparison of batches with TFDS's values."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 
 def example(**features: list[Any]) -> bytes:
-    """The Example of these features, named with ``__`` for a slash: lists of bytes, of floats or of integers."""
+    """Return an Example of these features, lists of bytes, floats or integers; ``__`` in a name stands for a slash."""
     made = tf_example_pb2.Example()
     for name, values in features.items():
         feature = made.features.feature[name.replace("__", "/")]
@@ -21,7 +21,7 @@ def example(**features: list[Any]) -> bytes:
 
 
 def stored(data_dir: Path, name: str, split: str = "train") -> list[bytes]:
-    """The records of a data set that ``tfds_data`` wrote as ArrayRecord."""
+    """Return the records of a data set that ``tfds_data`` wrote as ArrayRecord files."""
     records: list[bytes] = []
     for path in sorted((data_dir / name / "1.0.0").glob(f"*-{split}.*")):
         reader = ArrayRecordReader(str(path))
@@ -31,12 +31,12 @@ def stored(data_dir: Path, name: str, split: str = "train") -> list[bytes]:
 
 
 def row_of(column: Any, row: int) -> Any:
-    """One record of a batch."""
+    """Return one record of a batch."""
     return {name: row_of(inner, row) for name, inner in column.items()} if isinstance(column, dict) else column[row]
 
 
 def same(ours: Any, theirs: Any) -> bool:
-    """Whether values are equal, NaNs and signs of zero too, whatever holds them: arrays, lists, Python's own."""
+    """Return whether arrays, lists or Python's values are equal, NaNs and signs of zero included."""
     if isinstance(theirs, dict):
         return isinstance(ours, dict) and ours.keys() == theirs.keys() and all(same(ours[k], theirs[k]) for k in theirs)
     return repr(_plain(ours)) == repr(_plain(theirs))

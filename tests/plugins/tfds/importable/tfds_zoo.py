@@ -1,4 +1,4 @@
-"""Records of every kind of feature, with what TFDS makes of them. TensorFlow writes and reads them, in a process of its own.
+"""Records of every type of feature, and the values that TFDS decodes from them by TensorFlow, in another process.
 
 ``tfds_zoo.write(folder)`` fills ``folder/zoo.pickle``: for each name of `ANIMALS` its records, and what TFDS's decoders of
 TensorFlow and of NumPy give for each; where a declaration loads TensorFlow by itself, also what ours gives. And for each of
@@ -24,19 +24,19 @@ FIXED_DTYPES: Final = (
 )
 BYTES_DTYPES: Final = (*FIXED_DTYPES, ml_dtypes.bfloat16)
 DECODED_THERE: Final = ("video", "audio")
-"""Whose declarations load TensorFlow: they are decoded where it is loaded already."""
+"""Features whose declarations import TensorFlow; the process that imports it decodes them."""
 
 
 @dataclass(frozen=True)
 class Animal:
-    """A feature, made when it is asked for, and values of it."""
+    """A function that makes a feature, and values of the feature."""
 
     feature: Callable[[], Any]
     values: tuple[Any, ...]
 
 
 def extremes(dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """The least and the greatest values of a dtype, and some between."""
+    """Return the least and the greatest value of a dtype, and some between."""
     dtype = np.dtype(dtype)
     if dtype == np.bool_:
         values = np.array([True, False])
@@ -49,13 +49,13 @@ def extremes(dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def pixels(*shape: int, dtype: Any = np.uint8) -> np.ndarray:
-    """An image with a gradient in it, of any shape."""
+    """Return an image with a gradient, of any shape."""
     count = int(np.prod(shape))
     return (np.arange(count) * 7919 % (np.iinfo(dtype).max + 1)).astype(dtype).reshape(shape)
 
 
 def animals() -> dict[str, Animal]:
-    """Features by name, with values of each."""
+    """Return features by name, with values of each."""
     from tensorflow_datasets import features as f  # noqa: PLC0415 - it is slow to import, and asked for by those who use it
 
     found: dict[str, Animal] = {}
@@ -162,14 +162,14 @@ def animals() -> dict[str, Animal]:
 
 
 def features_of(animal: Animal) -> Any:
-    """The declaration of a data set of such records: the field ``it``, and another."""
+    """Return the declaration of a data set with the feature as its field ``it``, and another field."""
     from tensorflow_datasets import features as f  # noqa: PLC0415 - likewise
 
     return f.FeaturesDict({"it": animal.feature(), "also": np.int64})
 
 
 def pictures() -> dict[str, bytes]:
-    """Encoded images of all sorts, of 5 x 7 pixels."""
+    """Return encoded images of 5 x 7 pixels in all formats."""
     import imagecodecs  # noqa: PLC0415 - likewise
 
     color, deep, codec = pixels(5, 7, 3), pixels(5, 7, 3, dtype=np.uint16), imagecodecs
@@ -199,7 +199,7 @@ def pictures() -> dict[str, bytes]:
 
 
 def _png(color_type: int, *chunks: bytes, depth: int = 8) -> bytes:
-    """A PNG of 5 x 7 pixels of one channel, of the values 0 to 3, with these chunks."""
+    """Return a PNG of 5 x 7 pixels and one channel, with values 0 to 3 and these chunks."""
     values = np.arange(35).reshape(5, 7) % 4
     shifts = np.arange(8 // depth)[::-1] * depth
     padded = np.pad(values, ((0, 0), (0, -7 % len(shifts)))).reshape(5, -1, len(shifts))
@@ -212,7 +212,7 @@ def _png(color_type: int, *chunks: bytes, depth: int = 8) -> bytes:
 
 
 def _bmp(bits: int, height: int = 5) -> bytes:
-    """A BMP of 5 x 7 pixels."""
+    """Return a BMP of 5 x 7 pixels."""
     rows = np.pad(pixels(5, 7 * bits // 8), ((0, 0), (0, -7 * bits // 8 % 4))).tobytes()
     header = struct.pack(
         "<2sIIIIiiHHIIiiII", b"BM", 54 + len(rows), 0, 54, 40, 7, height, 1, bits, 0, len(rows), 1, 1, 0, 0

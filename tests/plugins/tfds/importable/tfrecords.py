@@ -12,39 +12,39 @@ from datarax_tfds.splits import FilePart
 
 
 def record(content: bytes) -> bytes:
-    """A record as it stands in a file."""
+    """Return a record as a TFRecord file holds it."""
     length = struct.pack("<Q", len(content))
     return length + _checksum(length) + content + _checksum(content)
 
 
 def write(path: Path, contents: Iterable[bytes]) -> str:
-    """A file of these records; gives its path."""
+    """Write a TFRecord file of these records, and return its path."""
     path.write_bytes(b"".join(map(record, contents)))
     return str(path)
 
 
 def contents(count: int, *, size: int = 20) -> list[bytes]:
-    """Records that tell their number, of about a size."""
+    """Return records that contain their number, of about one size."""
     return [f"record {number} ".encode() + bytes(number % size) for number in range(count)]
 
 
 def whole(path: str | Path, count: int) -> FilePart:
-    """All records of a file that is said to have so many."""
+    """Return the part of all records of a file that should have ``count`` records."""
     return FilePart(str(path), 0, count, count)
 
 
 def opened(*parts: FilePart, file_format: str = "tfrecord") -> RecordFiles:
-    """The records of these parts."""
+    """Open the records of these parts."""
     return RecordFiles(parts, file_format, "Source 'a'")  # type: ignore[arg-type]  # it is one of the two
 
 
 def begin_of(records: list[bytes], number: int) -> int:
-    """The byte at which a record begins."""
+    """Return the offset of a record in its file."""
     return sum(len(record(content)) for content in records[:number])
 
 
 def flip(path: str | Path, at: int) -> None:
-    """Change a byte of a file, and nothing by which a file is told: size and time of writing stay."""
+    """Change a byte of a file, and keep its stamp: size and modification time stay."""
     before = os.stat(path)  # noqa: PTH116 - takes text as well
     with open(path, "r+b") as file:  # noqa: PTH123 - likewise
         file.seek(at)
