@@ -1,4 +1,4 @@
-"""What can be set on an ArrayRecord source."""
+"""Config of an ArrayRecord source."""
 
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -52,7 +52,7 @@ class ArrayRecordSourceConfig(SourceConfig):
     )
     decoder: AnyDecoder | None = Field(
         default=None,
-        description="What makes arrays of the bytes of a record; null takes the one noted beside the files, or gives bytes.",
+        description="Decoder of the bytes of a record; null takes the one that the sidecar file names, or serves bytes.",
     )
     shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
         default=False, description="Serve the records of each epoch in a shuffled order."
@@ -63,7 +63,7 @@ class ArrayRecordSourceConfig(SourceConfig):
     seed: NonNegative = Field(
         default=DEFAULT_SEED,
         le=2**32 - 1,
-        description="Selects another shuffle than the random streams alone do; without random streams, the shuffle itself.",
+        description="Seed of the shuffle; with random streams, folded into their key, which the default leaves as it is.",
     )
     num_epochs: Integer = Field(
         default=-1,
@@ -73,19 +73,19 @@ class ArrayRecordSourceConfig(SourceConfig):
     local_files_only: Flag = Field(default=False, description="Refuse addresses such as gs://..., before any attempt.")
     on_error: Literal["raise", "substitute"] = Field(
         default="raise",
-        description="Whether a record that cannot be read or decoded is an error, or the next one is served in its place.",
+        description="For a record that cannot be read or decoded: raise an error, or serve the next record in its place.",
     )
     max_errors: Integer | Real | None = Field(
         default=None,
         validate_default=True,
         json_schema_extra={"minimum": 0, "if": {"minimum": 1}, "then": {"type": ["integer", "null"]}},
-        description="With substitute: the number, or below 1 the share, of bad records that is put up with; null is any.",
+        description="With substitute: how many bad records are allowed, or below 1 which share of all; null allows any number.",
     )
     quarantine: LocalPath | None = Field(
-        default=None, description="With substitute: the file that bad records are listed in, a line of JSON each."
+        default=None, description="With substitute: file that bad records are appended to, a line of JSON each."
     )
     exclude: LocalPath | None = Field(
-        default=None, description="A list of records that are never served, as quarantine and drx verify write it."
+        default=None, description="File that lists records never to serve, as quarantine and drx verify write it."
     )
     max_open_files: Count = Field(default=256, description="Files that stay open between batches.")
 
@@ -126,7 +126,7 @@ class ArrayRecordSourceConfig(SourceConfig):
 
     @field_validator("local_files_only")
     @classmethod
-    def _no_remote_paths(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - likewise
+    def _no_remote_paths(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
         remote = [path for path in info.data.get("paths") or () if is_remote(path)]
         if value and remote:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Which files a source is made of: single files, folders, globs and shard patterns, in an order that never changes."""
+"""Paths of a source to its files: single files, folders, globs and shard patterns, in an order that never changes."""
 
 import glob
 import os
@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import Final
 
 SUFFIXES: Final = (".array_record", ".arrayrecord", ".arecord")
-"""How the names of ArrayRecord files end, before or after the number of the shard."""
+"""Suffixes of ArrayRecord files; the number of a shard stands before or after them."""
 
 _SHARD: Final = re.compile(r"-(?P<shard>\d{5,})-of-(?P<shards>\d{5,})")
 _AT: Final = re.compile(r"(?P<name>.+)@(?P<shards>\d+)")
 _ANY_SHARD: Final = re.compile(r"-(?P<shard>\?+)-of-(?P<shards>\?+)")
-_SHOWN: Final = 5
+_MOST_LISTED: Final = 5
+"""Paths that an error lists."""
 
 
 def data_files(paths: Sequence[str]) -> list[str]:
-    """The files that ``paths`` name, wherever this process goes: those of each path sorted by name, path after path.
+    """Return the absolute paths of the files that ``paths`` name: path after path, the files of each sorted by name.
 
     A path is a file; a folder, which stands for all its ArrayRecord files; a glob (``train-*.array_record``, ``**`` for
     folders at any depth); or all shards of one data set, ``train.array_record@8`` or ``train.array_record-?????-of-?????``.
-    What holds ``://`` is left as it is.
+    An address with ``://`` is returned as it is.
 
     Raises:
         FileNotFoundError: A file, folder or shard is missing, or a pattern matches nothing; names it.
@@ -30,7 +31,7 @@ def data_files(paths: Sequence[str]) -> list[str]:
         ValueError: A folder holds the shards of several data sets, or two paths name the same file.
     """
     files = [file for path in paths for file in _files_of(path)]
-    real = [file if is_remote(file) else os.path.realpath(file) for file in files]  # it may go by several names
+    real = [file if is_remote(file) else os.path.realpath(file) for file in files]  # several names may be of one file
     times = Counter(real)
     repeated = [file for file, place in zip(files, real, strict=True) if times[place] > 1]
     if repeated:
@@ -42,18 +43,18 @@ def data_files(paths: Sequence[str]) -> list[str]:
 
 
 def without_shard(path: str) -> str:
-    """The path of the data set that a file is one shard of: its own, without the shard's number."""
+    """Return the path of the data set that a file is a shard of: the path of the file without the shard's number."""
     folder, name = os.path.split(path)
     return os.path.join(folder, _SHARD.sub("", name))  # noqa: PTH118 - a Path would drop the ./ before it
 
 
 def shard_path(path: str, shard: int, shards: int) -> str:
-    """The path of one of the shards of the data set ``path``: ``train.array_record-00000-of-00008``."""
+    """Return the path of a shard of the data set ``path``, such as ``train.array_record-00000-of-00008``."""
     return f"{path}-{shard:05d}-of-{shards:05d}"
 
 
 def is_remote(path: str) -> bool:
-    """Whether it is an address of something elsewhere, such as ``gs://bucket/file``."""
+    """Return whether a path is the address of a file on another machine, such as ``gs://bucket/file``."""
     return "://" in path
 
 
@@ -94,7 +95,7 @@ def _in_folder(folder: Path) -> list[str]:
 
 
 def _is_data(entry: Path) -> bool:
-    hidden = entry.name.startswith(".")  # as globs have it: what is half copied, or notes of the system
+    hidden = entry.name.startswith(".")  # globs skip them too: half-copied files, and those of the system
     return not hidden and _SHARD.sub("", entry.name).endswith(SUFFIXES)
 
 
@@ -118,7 +119,7 @@ def _split_suffix(name: str) -> tuple[str, str]:
 
 def _matching(pattern: str) -> list[str]:
     found = sorted(file for file in glob.glob(pattern, recursive=True) if Path(file).is_file())  # noqa: PTH207 - Path.glob takes no absolute ones
-    files = [file for file in found if not _is_note(file)]
+    files = [file for file in found if not _is_sidecar(file)]
     if not files:
         folder = _fixed_part(pattern)
         reason = "no file matches" if folder.is_dir() else f"the folder {folder} does not exist, so no file matches"
@@ -129,8 +130,8 @@ def _matching(pattern: str) -> list[str]:
     return files
 
 
-def _is_note(file: str) -> bool:
-    """Whether it is no data, but the small file beside it that says how to read it."""
+def _is_sidecar(file: str) -> bool:
+    """Return whether a file is the sidecar file of a data set."""
     return file.endswith(".json") and Path(file).stem.endswith(SUFFIXES)
 
 
@@ -139,7 +140,7 @@ def _fixed_part(pattern: str) -> Path:
 
 
 def _require_complete(files: Iterable[str], origin: str) -> None:
-    """Refuse shards some of whose siblings are missing: those that are there would pass for the whole data set."""
+    """Raise if shards of a data set are missing: the others would be taken for the whole data set."""
     for (name, suffix), found in _shards(files).items():
         for shards, numbers in found.items():
             missing = [shard_path(name, shard, shards) + suffix for shard in range(shards) if shard not in numbers]
@@ -151,7 +152,7 @@ def _require_complete(files: Iterable[str], origin: str) -> None:
 
 
 def _require_one_sharding(files: Iterable[str], origin: str) -> None:
-    """Refuse a data set that lies there twice, in two numbers of shards: each record would be served twice."""
+    """Raise if a data set is there twice, in two numbers of shards: each record would be served twice."""
     for (name, suffix), found in _shards(files).items():
         if len(found) > 1:
             numbers = sorted(found)
@@ -162,16 +163,18 @@ def _require_one_sharding(files: Iterable[str], origin: str) -> None:
 
 
 def _shards(files: Iterable[str]) -> dict[tuple[str, str], dict[int, set[int]]]:
-    """By data set (its path before and behind the number of the shard) and number of shards: which of them are there."""
+    """Return the numbers of the shards that are there, by data set (path before and after the number) and number of shards."""
     present: dict[tuple[str, str], dict[int, set[int]]] = {}
     for file in files:
         folder, name = os.path.split(file)
         if found := _SHARD.search(name):
-            data_set = os.path.join(folder, name[: found.start()]), name[found.end() :]  # noqa: PTH118 - as above
+            data_set = os.path.join(folder, name[: found.start()]), name[found.end() :]  # noqa: PTH118 - a Path would drop the ./ before it
             present.setdefault(data_set, {}).setdefault(int(found["shards"]), set()).add(int(found["shard"]))
     return present
 
 
 def _listed(paths: Iterable[str]) -> str:
     shown = list(paths)
-    return ", ".join(shown[:_SHOWN]) + (f" and {len(shown) - _SHOWN} more" if len(shown) > _SHOWN else "")
+    return ", ".join(shown[:_MOST_LISTED]) + (
+        f" and {len(shown) - _MOST_LISTED} more" if len(shown) > _MOST_LISTED else ""
+    )

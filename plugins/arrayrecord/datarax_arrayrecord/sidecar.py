@@ -1,4 +1,4 @@
-"""The small JSON file beside written data that says how to read it back: ``train.array_record.json``."""
+"""Sidecar file of a data set: a small JSON file that names its decoder, such as ``train.array_record.json``."""
 
 import json
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ _ANY_DECODER: Final[TypeAdapter[Decoder]] = TypeAdapter(AnyDecoder)
 
 
 def sidecar_path(path: str) -> Path:
-    """Where the note on a data set lies, or on the one that a file is a shard of."""
+    """Return the path of the sidecar file of a data set, or of the data set that a file is a shard of."""
     return Path(f"{without_shard(path)}.json")
 
 
-def sidecar_of(decoder: Decoder, spec: ElementSpec, *, num_records: int, shards: int) -> dict[str, Any]:
-    """What is noted of a data set that was written."""
+def sidecar_content(decoder: Decoder, spec: ElementSpec, *, num_records: int, shards: int) -> dict[str, Any]:
+    """Return the content of the sidecar file of a data set that was written with this decoder."""
     return {
         "format": _FORMAT,
         "version": _VERSION,
@@ -35,38 +35,40 @@ def sidecar_of(decoder: Decoder, spec: ElementSpec, *, num_records: int, shards:
     }
 
 
-def decoder_beside(files: Sequence[str]) -> Decoder | None:
-    """The decoder that the notes beside these files name; None if there are no notes.
+def decoder_of_files(files: Sequence[str]) -> Decoder | None:
+    """Return the decoder that the sidecar files of these data files name; None if there are no sidecar files.
 
     Raises:
-        ConfigError: A note is damaged, names no decoder that is installed, or some files have another note than others.
+        ConfigError: A sidecar file is damaged, names a decoder that is not installed, or the files have different decoders.
     """
     found: dict[Path, Decoder | None] = {}
     for file in files:
-        place = sidecar_path(file)
-        if place not in found and not is_remote(file):
-            found[place] = _noted(place) if place.exists() else None
+        sidecar = sidecar_path(file)
+        if sidecar not in found and not is_remote(file):
+            found[sidecar] = _decoder_in(sidecar) if sidecar.exists() else None
     decoders = list(found.values())
     if any(decoder != decoders[0] for decoder in decoders):
-        kinds = "; ".join(f"{place}: {decoder.type if decoder else 'no such file'}" for place, decoder in found.items())
-        raise ConfigError(f"the files are not all decoded alike ({kinds}); name the decoder: decoder={{'type': ...}}")
+        listed = "; ".join(f"{path}: {decoder.type if decoder else 'no such file'}" for path, decoder in found.items())
+        raise ConfigError(f"the files are not all decoded alike ({listed}); name the decoder: decoder={{'type': ...}}")
     return decoders[0] if decoders else None
 
 
-def _noted(place: Path) -> Decoder | None:
+def _decoder_in(sidecar: Path) -> Decoder | None:
+    """Return the decoder that a sidecar file names; None if the file is not one of ours."""
     try:
-        note = json.loads(place.read_text(encoding="utf-8"))
+        content = json.loads(sidecar.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ConfigError(
-            f"{place} cannot be read: {error}; name the decoder in the config, or remove the file"
+            f"{sidecar} cannot be read: {error}; name the decoder in the config, or remove the file"
         ) from error
-    if not isinstance(note, dict) or note.get("format") != _FORMAT:
-        return None  # a JSON file of somebody else's
-    if note.get("version") != _VERSION:
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        return None
+    if content.get("version") != _VERSION:
         raise ConfigError(
-            f"{place} has version {note.get('version')!r}, and this datarax-arrayrecord reads version {_VERSION}; upgrade it"
+            f"{sidecar} has version {content.get('version')!r}, and this datarax-arrayrecord reads version {_VERSION}; "
+            "upgrade it"
         )
     try:
-        return _ANY_DECODER.validate_python(note.get("decoder"))
+        return _ANY_DECODER.validate_python(content.get("decoder"))
     except ValidationError as error:
-        raise ConfigError(f"{place} names a decoder that cannot be used: {error.errors()[0]['msg']}") from error
+        raise ConfigError(f"{sidecar} names a decoder that cannot be used: {error.errors()[0]['msg']}") from error

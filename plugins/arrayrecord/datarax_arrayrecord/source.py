@@ -1,4 +1,4 @@
-"""The ArrayRecord source."""
+"""Source of records in ArrayRecord files."""
 
 from collections.abc import Callable, Iterator
 from os import PathLike
@@ -22,28 +22,28 @@ from .writing import DEFAULT_COMPRESSION, write
 
 
 class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
-    """Records in ArrayRecord files, with random access to each of them.
+    """Source of the records in ArrayRecord files, with random access to each of them.
 
-    With a decoder it serves batches of arrays. Without one, records are bytes: elements by themselves, lists of them as
-    batches, and in a pipeline the field ``record``, which rides beside the batch.
+    With a decoder, the source serves batches of arrays. Without one, records are bytes: an element is the bytes of a record, a
+    batch is a list of them, and in a pipeline they are the host field ``record``.
 
-    Whole batches are read, from each file in one go. Readers are opened when they are needed, and at most
-    ``max_open_files`` stay open; `close`, or leaving a ``with`` block, closes them, and the next read opens them again. The
-    source pickles. It refuses to read in a forked process, where readers hang.
+    The records of a batch are read with one call for each file. Readers are opened when they are first needed, and at most
+    ``max_open_files`` of them stay open; `close`, or leaving a ``with`` block, closes them, and the next read opens them again.
+    The source is picklable. In a forked process, where readers hang, reading raises RuntimeError.
 
     Args:
-        config: Its settings.
-        paths: Files, folders, globs or shard patterns, see `ArrayRecordSourceConfig`; None if the config names them.
-        rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``. None are those of
+        config: Settings.
+        paths: Files, folders, globs or shard patterns (see `ArrayRecordSourceConfig`); None if the config names them.
+        rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``. None stands for
             ``nnx.Rngs(config.seed)``.
-        name: What errors call this source.
+        name: Name of the source in error messages.
 
     Raises:
         TypeError: ``paths`` are no paths.
-        ValueError: No paths, or two; see `data_files`.
-        FileNotFoundError, PermissionError: A file is not there, or may not be read; names it.
-        DataFileError: A file is empty, damaged or no ArrayRecord file; names it.
-        ConfigError: The note beside the files, or the list of excluded records, is damaged.
+        ValueError: Neither the argument nor the config names paths, or both do, or the paths name a file twice.
+        FileNotFoundError, PermissionError: A file does not exist, or may not be read; names it.
+        DataFileError: A file is empty, damaged or not an ArrayRecord file; names it.
+        ConfigError: The sidecar file of the data set, or the list of excluded records, is damaged.
     """
 
     config_class: ClassVar[type[SourceConfig]] = ArrayRecordSourceConfig
@@ -63,110 +63,119 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
             rngs = nnx.Rngs(config.seed)
         super().__init__(config, rngs=rngs, name=name)
         self.set_random_order(config.shuffle or config.shuffle_files)
-        self._opened = open_file_set(config, paths, self.title)
+        self._file_set = open_file_set(config, paths, self.title)
         self._loop = _LoopState()
 
     @classmethod
     def from_config(cls, config: SourceConfig, build: Callable[[SourceConfig], DataSourceModule]) -> Self:
-        """The source over the files that the config's ``paths`` name."""
+        """Return the source of the files that ``paths`` of the config names."""
         if not isinstance(config, ArrayRecordSourceConfig):
             raise TypeError(f"{cls.__name__} is built from an ArrayRecordSourceConfig, not {config!r:.80}")
         if config.paths is None:
             raise ConfigError("an arrayrecord source in a config needs 'paths': files, folders or patterns")
         return cls(config, rngs=getattr(build, "rngs", None))
 
-    # -- what it holds --------------------------------------------------------------------------------------------------
+    # -- files and length -----------------------------------------------------------------------------------------------
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The files, in the order of their records."""
-        return self._opened.records.table.paths
+        """Files, in the order of their records."""
+        return self._file_set.records.table.paths
 
     @property
     def decoder(self) -> Decoder:
-        """What makes arrays of the bytes of a record."""
-        return self._opened.records.decoder
+        """Decoder of the bytes of a record."""
+        return self._file_set.records.decoder
 
     @property
-    def local_files_only(self) -> bool:  # type: ignore[override]  # the config says, and does not change
-        """Whether remote addresses are refused."""
+    def local_files_only(self) -> bool:  # type: ignore[override]  # set by the config, read-only
+        """Whether remote addresses, such as ``gs://bucket/file``, are refused."""
         return self.config.local_files_only
 
     @property
     def total_records(self) -> int:
-        """Number of records that are served."""
-        return self._opened.records.length
+        """Number of records that are served: all but the excluded ones."""
+        return self._file_set.records.length
 
     @property
     def grain_source(self) -> Any:
-        """The same files as a ``grain.sources.ArrayRecordDataSource``: undecoded bytes, for Grain's own graphs."""
-        return self._opened.grain_source()
+        """``grain.sources.ArrayRecordDataSource`` of the same files, which serves undecoded bytes to Grain's own graphs."""
+        return self._file_set.grain_source
 
     def __len__(self) -> int:
         return self.total_records
 
     def element_spec(self) -> ElementSpec:
-        """What one record looks like: as the decoder declares it, else as the first record does, which is read for it.
+        """Return the element spec that the decoder declares, or else that of the first record, which is read once for it.
 
         Raises:
             ValueError: There are no records.
-            RecordError: The first one cannot be read or decoded.
+            RecordError: The first record cannot be read or decoded.
         """
-        return self._opened.records.spec(self)
-
-    @property
-    def order_seed(self) -> int | None:
-        """The config's ``seed``, which selects another shuffle than the random streams alone do; None for its default."""
-        return None if self.config.seed == DEFAULT_SEED else self.config.seed
+        return self._file_set.records.spec(self)
 
     # -- records --------------------------------------------------------------------------------------------------------
 
     def get_records(self, indices: Any) -> Batch:
-        """The records at concrete ``indices`` as NumPy arrays.
+        """Return the records at concrete ``indices`` as a batch of NumPy arrays.
 
         Raises:
             IndexError: An index is out of range.
-            RecordError: A record cannot be read or decoded; names file, record and cause. With ``on_error="substitute"``
-                only if there are more of them than ``max_errors``.
+            RecordError: A record cannot be read or decoded; names file, record and cause. With ``on_error="substitute"``,
+                only if more records are bad than ``max_errors`` allows.
             DataFileError: A file changed since the source was built.
         """
-        batch, substituted = self._opened.records.batch_of(self._record_numbers(indices), self)
+        batch, substituted = self._file_set.records.batch_of(self._checked_indices(indices), self)
         self.note_substituted(substituted)
         return batch
 
     def get_elements(self, indices: np.ndarray) -> list[Any]:
-        """The records, each by itself; bytes where there is no decoder."""
-        return self._undecoded(indices) if self._is_undecoded else super().get_elements(indices)
+        """Return the records as a list of elements; of bytes if there is no decoder."""
+        return self._bytes_of(indices) if self._serves_bytes else super().get_elements(indices)
 
     def get_batch_at(self, start: int | jax.Array, size: int, key: Any = None) -> Any:
-        """The records at positions ``start .. start + size``: a batch, or without a decoder a list of bytes.
+        """Return the records at positions ``start .. start + size``: a batch, or without a decoder a list of bytes.
 
-        Stateless; with a decoder traceable in ``start`` and ``key``. See `DataSourceModule.get_batch_at`.
+        Stateless; with a decoder, traceable in ``start`` and ``key``.
+
+        Args:
+            start: First position; positions count over all epochs.
+            size: Number of records.
+            key: Key data of a shuffled order; None serves records in sequence.
 
         Raises:
             TypeError: There is no decoder, and ``start`` or ``key`` is traced.
         """
-        if not self._is_undecoded:
+        if not self._serves_bytes:
             return super().get_batch_at(start, size, key)
         if isinstance(start, jax.core.Tracer) or isinstance(key, jax.core.Tracer):
             raise TypeError(
                 f"{self.title} has no decoder: its records are bytes, which compiled code cannot hold; give it a decoder, such "
                 "as decoder={'type': 'array', 'fields': ...}, or pass a concrete start and key"
             )
-        return self._undecoded(np.asarray(self.record_indices_at(start, size, key)))
+        return self._bytes_of(np.asarray(self.record_indices_at(start, size, key)))
+
+    @property
+    def order_seed(self) -> int | None:
+        """``seed`` of the config, which is folded into the order's key; None if it is the default."""
+        return None if self.config.seed == DEFAULT_SEED else self.config.seed
 
     def record_indices_at(self, start: int | jax.Array, size: int, key: Any = None) -> Any:
-        """The records at positions ``start .. start + size``; see `DataSourceModule.record_indices_at`.
+        """Return the record indices at positions ``start .. start + size``, int64 (size,); int32 if an argument is traced.
 
-        With ``shuffle_files`` the files of each epoch are shuffled, and the records of each stay in sequence.
+        With ``shuffle_files`` the files are shuffled in each epoch, and the records of each file stay in sequence.
         """
         if not (self.config.shuffle_files and self.is_random_order and key is not None):
             return super().record_indices_at(start, size, key)
         self._require_records()
-        return FileOrder(self._opened.records.served_counts()).record_indices(start, size, key)
+        return FileOrder(self._file_set.records.served_counts()).record_indices(start, size, key)
 
     def order(self) -> Order:
-        """See `DataSourceModule.order`; of no records there is none."""
+        """Return the order of the records.
+
+        Raises:
+            ValueError: There are no records.
+        """
         self._require_records()
         return super().order()
 
@@ -174,53 +183,53 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
 
     @property
     def run_length(self) -> int | None:
-        """Elements in a loop over this source: ``num_epochs`` epochs; None for -1, which has no end."""
+        """Number of elements of a loop over this source: ``num_epochs`` epochs of them; None if loops have no end."""
         epochs = self.config.num_epochs
         return None if epochs == -1 else epochs * self.order().epoch_length
 
     def __iter__(self) -> Iterator[Any]:
-        """``num_epochs`` epochs of elements in this source's order; a second loop is a second run, in the next epochs."""
+        """Iterate over ``num_epochs`` epochs of elements in this source's order; a second loop goes on with the next epochs."""
         self._loop.has_begun = True
         return super().__iter__()
 
     @property
     def iterator_initialized(self) -> bool:
-        """Whether a loop over this source was begun since it was built or reset."""
+        """Whether a loop over this source began since the source was built or reset."""
         return self._loop.has_begun
 
     @property
     def current_index(self) -> int:
-        """How many records of the current epoch were served."""
+        """Number of records of the current epoch that were served."""
         return self.index
 
     @property
     def current_epoch(self) -> int:
-        """How many epochs were served in full."""
+        """Number of epochs that were served in full."""
         return self.epoch
 
     @property
     def prefetch_cache(self) -> dict[int, Any]:
-        """The elements that a loop has read ahead, by their position in the stream."""
+        """Elements that a loop has read ahead, by position."""
         return self.elements_read_ahead()
 
     @property
     def shuffled_indices(self) -> np.ndarray | None:
-        """int64 (n,): the record indices of the current epoch in their order, computed anew; None if it is not shuffled."""
+        """Record indices of the current epoch in their order, int64 (n,), computed by each call; None if not shuffled."""
         if not self.is_random_order:
             return None
         epoch = self.current_epoch * self.total_records
         return np.asarray(self.record_indices_at(epoch, self.total_records, self.order_key_data()))
 
     def reset(self, seed: int | None = None) -> None:
-        """Back to the first epoch; with ``seed``, of the order that building with ``nnx.Rngs(seed)`` gives."""
+        """Return to the start of the first epoch; with ``seed``, in the order of a source built with ``nnx.Rngs(seed)``."""
         super().reset(seed)
         self._loop.has_begun = False
 
     # -- all records ----------------------------------------------------------------------------------------------------
 
     def verify_records(self, indices: np.ndarray) -> Verified:
-        """See `DataSourceModule.verify_records`: strict also with ``on_error="substitute"``."""
-        return self._opened.records.verified(self._record_numbers(indices), self)
+        """Return which of the records cannot be read or decoded; ``on_error="substitute"`` makes no difference here."""
+        return self._file_set.records.verified(self._checked_indices(indices), self)
 
     @classmethod
     def write_records(
@@ -234,7 +243,7 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         overwrite: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> Written:
-        """See `DataSourceModule.write_records`, and `datarax_arrayrecord.write`, which this is."""
+        """Write the records of a source with `datarax_arrayrecord.write`, for ``drx convert``."""
         return write(
             path,
             source,
@@ -245,42 +254,42 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
             progress=progress,
         )
 
-    # -- files ----------------------------------------------------------------------------------------------------------
-
     def close(self) -> None:
-        """Close all files; the next read opens them again."""
-        self._opened.records.files.close()
+        """Close all files that are not in use; the next read opens them again."""
+        self._file_set.records.files.close()
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
     def constructor_data(self) -> tuple[Any, ...]:
-        """The open files, which copies share."""
-        return (self._opened,)
+        """Return the file set, which copies share."""
+        return (self._file_set,)
 
     def fingerprint(self) -> dict[str, Any]:
-        """That of every source, with names, sizes and lengths of the files, the decoder, and what is excluded."""
+        """Return the fingerprint of every source, with names, sizes and lengths of the files, decoder and excluded records."""
         own = super().fingerprint()
         if self.config.shuffle_files and self.is_random_order:
             own["order"] = own["order"].replace("shuffled", "files shuffled")
-        return {**own, **self._opened.fingerprint()}
+        return {**own, **self._file_set.fingerprint()}
 
     @property
-    def _is_undecoded(self) -> bool:
+    def _serves_bytes(self) -> bool:
         return isinstance(self.decoder, RawDecoder)
 
-    def _undecoded(self, indices: np.ndarray) -> list[bytes]:
+    def _bytes_of(self, indices: np.ndarray) -> list[bytes]:
         if self.config.cacheable:
-            return list(self.fetch(self._record_numbers(indices))[RECORD_FIELD])
-        stored, substituted = self._opened.records.bytes_of(self._record_numbers(indices), self)
+            return list(self.fetch(self._checked_indices(indices))[RECORD_FIELD])
+        stored, substituted = self._file_set.records.bytes_of(self._checked_indices(indices), self)
         self.note_substituted(substituted)
         return stored
 
-    def _record_numbers(self, indices: Any) -> np.ndarray:
+    def _checked_indices(self, indices: Any) -> np.ndarray:
         self._require_records()
-        return record_numbers(indices, self.total_records, self.title).astype(np.int64, copy=False)  # uint8 would wrap
+        return record_numbers(indices, self.total_records, self.title).astype(
+            np.int64, copy=False
+        )  # sums of uint8 would wrap
 
     def _require_records(self) -> None:
-        self._opened.records.require_records(self)
+        self._file_set.records.require_records(self)
 
 
 class _LoopState(HostState):

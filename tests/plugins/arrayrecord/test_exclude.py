@@ -171,4 +171,4 @@ def test_a_copy_with_another_list_reads_the_same_files(tmp_path: Path, files: li
     assert ids(source.copy(config=config).get_records(range(14))) == list(range(1, 15))
     assert ids(source.get_records(range(15))) == list(range(15))
     assert isinstance(config, ArrayRecordSourceConfig)
-    assert np.array_equal(source.copy(config=config)._opened.table.counts, source._opened.table.counts)
+    assert np.array_equal(source.copy(config=config)._file_set.table.counts, source._file_set.table.counts)

@@ -203,7 +203,7 @@ def test_more_bad_records_than_are_put_up_with(
     if limit is None:
         assert ids(source.get_records(range(LENGTH))) == [instead(row) for row in range(LENGTH)]
         return
-    told = rf"that is bad record number {limit + 1}, and max_errors={max_errors} puts up with {limit} of {LENGTH}$"
+    told = rf"that is bad record number {limit + 1}, and max_errors={max_errors} allows {limit} of {LENGTH}$"
     for _ in range(3):  # as often as it is tried
         with pytest.raises(RecordError, match=told):
             source.get_records(range(LENGTH))
@@ -213,9 +213,9 @@ def test_more_bad_records_than_are_put_up_with(
 
 def test_too_many_in_every_route(open_source: Callable[..., Any]) -> None:
     for read in (read for route, read in ROUTES.items() if route != "traced"):  # whose errors are JAX's
-        with pytest.raises(RecordError, match="bad record number 4, and max_errors=3 puts up with 3 of 80"):
+        with pytest.raises(RecordError, match="bad record number 4, and max_errors=3 allows 3 of 80"):
             read(open_source(max_errors=3), 2 * LENGTH)
-    with pytest.raises(RecordError, match="bad record number 1, and max_errors=0 puts up with 0 of 80"):
+    with pytest.raises(RecordError, match="bad record number 1, and max_errors=0 allows 0 of 80"):
         _looped(open_source(max_errors=0), LENGTH, workers=2)
 
 
@@ -223,7 +223,7 @@ def test_a_share_of_a_hundred_is_what_it_says(tmp_path: Path) -> None:
     path, bad = write_numbers(tmp_path, [100]), tmp_path / "bad.jsonl"
     policy = {"on_error": "substitute", "max_errors": 0.29, "quarantine": bad}
     source = source_of(path, decoder=Stubborn(refuses=tuple(range(30))), **policy)
-    told = "bad record number 30, and max_errors=0.29 puts up with 29 of 100"
+    told = "bad record number 30, and max_errors=0.29 allows 29 of 100"
     with pytest.raises(RecordError, match=told):
         source.get_records([0])
 

@@ -114,7 +114,7 @@ def test_many_files_read_from_front_to_back_hold_little(tmp_path: Path) -> None:
     source = source_of(files, decoder=None)
     for start in range(0, 4000, 30):  # so that batches end in the midst of files
         source.get_batch_at(start, 30)
-    idle = [reader for readers in source._opened.records.files._idle.values() for reader in readers]
+    idle = [reader for readers in source._file_set.records.files._idle.values() for reader in readers]
     assert len(idle) == 20
     assert sum(len(reader._ahead[1]) for reader in idle) == 0
 
@@ -125,7 +125,7 @@ def test_what_is_read_ahead_is_bounded_by_what_it_takes_in_memory(tmp_path: Path
     source = source_of(path, decoder=None)
     for start in range(0, 64, 16):
         assert source.get_batch_at(start, 16) == [bytes(1 << 20)] * 16
-    ((reader,),) = source._opened.records.files._idle.values()
+    ((reader,),) = source._file_set.records.files._idle.values()
     assert sum(map(len, reader._ahead[1])) <= 16 << 20
 
 

@@ -131,7 +131,7 @@ class TestSeeds:
     def test_a_copy_serves_the_same_order(self, files: list[str]) -> None:
         source = source_of(files, shuffle=True, seed=7, rngs=nnx.Rngs(0))
         assert ids([source.copy().get_batch(TOTAL)]) == ids([source.clone().get_batch(TOTAL)])
-        assert source.copy()._opened is source._opened
+        assert source.copy()._file_set is source._file_set
 
     @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "a"])
     def test_a_seed_that_is_none_is_refused(self, seed: Any) -> None:

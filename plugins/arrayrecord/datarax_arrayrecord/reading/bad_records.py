@@ -1,4 +1,4 @@
-"""Records that cannot be read or decoded: the list of them on disk, and what is served in their place."""
+"""Records that cannot be read or decoded: the policy for them, their substitutes, and the list of excluded records."""
 
 import json
 import threading
@@ -16,27 +16,32 @@ from datarax_core.errors import ConfigError, RecordError
 from datarax_core.registry import record_failed
 from datarax_core.sources import DataSourceModule, FileTable, append_to_quarantine
 
-_SEVERAL: Final = -1
-_IN_A_ROW: Final = 1000
-"""Bad records one after the other that no file has, unless it is read with the wrong decoder."""
+_MOST_IN_A_ROW: Final = 1000
+"""After so many bad records in a row the decoder must be the wrong one, and no more are tried."""
+
+_AMBIGUOUS: Final = -1
+"""Stands for the number of a file if several files have its name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """How many bad records a source puts up with, and where it lists them; see `ArrayRecordSourceConfig`."""
+class BadRecordPolicy:
+    """How many bad records a source allows, and the file that it lists them in."""
 
     max_errors: int | float | None = None
+    """Number of bad records, or a share of all records below 1; None allows any number."""
+
     quarantine: str | None = None
+    """File that bad records are appended to; None warns of each instead."""
 
     def limit(self, records: int) -> int:
-        """The number of bad records that are put up with, of so many."""
+        """Return the number of bad records that are allowed of so many records."""
         if self.max_errors is None:
             return records
         share = self.max_errors
         return share if isinstance(share, int) else int(share * records + 1e-6)  # 0.29 * 100 is 28.999999999999996
 
-    def require_place(self) -> None:
-        """Refuse a quarantine file that cannot be written, before the first bad record does.
+    def require_folder(self) -> None:
+        """Raise if the quarantine file cannot be written, when the source is built and not at its first bad record.
 
         Raises:
             FileNotFoundError: Its folder does not exist.
@@ -49,54 +54,64 @@ class Policy:
 
 
 class Substitutes:
-    """Bad records that were found, and for each the next one that can be read, which is served in its place.
+    """Bad records found so far, and the substitute of each: the next record that can be read and decoded.
 
-    Which record that is depends on the files alone: the same in every run, route and order.
+    A substitute depends on the files alone, so that it is the same in every run, route and order. Any number of threads may use
+    the object. Its pickle holds no findings.
+
+    Args:
+        policy: How many bad records are allowed, and where they are listed.
+        length: Number of records of the source.
     """
 
-    def __init__(self, policy: Policy, length: int) -> None:
+    def __init__(self, policy: BadRecordPolicy, length: int) -> None:
         self._policy = policy
         self._length = length
-        self._instead: dict[int, int] = {}
-        self._noted: set[tuple[str, int]] = set()
-        self._lock = threading.RLock()  # a hook may read other records
+        self._substitute_of: dict[int, int] = {}
+        self._reported: set[tuple[str, int]] = set()
+        self._lock = threading.RLock()  # reentrant: a hook may read other records
 
     def __getstate__(self) -> dict[str, Any]:
         return {"policy": self._policy, "length": self._length}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]  # as it was made
+        self.__init__(**state)  # type: ignore[misc]  # the state is the constructor's arguments
 
     def applied(self, records: np.ndarray) -> np.ndarray:
-        """The records to read for ``records``: themselves, but those known to be bad."""
-        if not self._instead:
+        """Return ``records`` with the substitutes of those that are known to be bad, int64 (k,)."""
+        if not self._substitute_of:
             return records
-        instead = self._instead
-        return np.asarray([instead.get(record, record) for record in records.tolist()], np.int64)
+        substitute_of = self._substitute_of
+        return np.asarray([substitute_of.get(record, record) for record in records.tolist()], np.int64)
 
     def find(self, record: int, read: Callable[[int], Any], source: DataSourceModule) -> tuple[int, Any]:
-        """(the first record from ``record`` on that can be read, around the end if need be; what ``read`` gives of it).
+        """Return the first record from ``record`` on that ``read`` accepts, past the end from record 0, and its result.
+
+        Args:
+            record: Record index to begin with.
+            read: Reads and decodes one record; raises RecordError for a bad one.
+            source: The source, for the hooks that are called for each bad record.
 
         Raises:
-            RecordError: There are more bad records than the policy puts up with, or no other kind; or a hook says so.
+            RecordError: There are more bad records than the policy allows, or no good ones; or a hook raises it.
         """
         bad: list[int] = []
         cause: RecordError | None = None
         for ahead in range(self._length):
             candidate = (record + ahead) % self._length
-            if candidate in self._instead:  # a long stretch of bad ones is walked once
+            if candidate in self._substitute_of:  # so that a long run of bad records is read once
                 continue
             try:
                 found = read(candidate)
             except RecordError as error:
-                self._note(error, source)
+                self._report(error, source)
                 bad.append(candidate)
                 cause = error
-                if len(bad) == _IN_A_ROW:
+                if len(bad) == _MOST_IN_A_ROW:
                     break
                 continue
             with self._lock:
-                self._instead.update(dict.fromkeys(bad, candidate))
+                self._substitute_of.update(dict.fromkeys(bad, candidate))
             return candidate, found
         raise RecordError(
             f"none of {len(bad)} records from record {record} on can be read: is it the right decoder? The last one: {cause}",
@@ -104,29 +119,29 @@ class Substitutes:
             reason="no record can be read",
         ) from cause
 
-    def _note(self, error: RecordError, source: DataSourceModule) -> None:
-        """Take note of a bad record, and tell the hooks, if it is the first time that it is met."""
+    def _report(self, error: RecordError, source: DataSourceModule) -> None:
+        """Call the hooks for a bad record and list it, the first time that it is found."""
         key = (error.path or "", error.record if error.row is None else error.row)
         with self._lock:
-            if key in self._noted:
+            if key in self._reported:
                 return
-            found, limit = len(self._noted) + 1, self._policy.limit(self._length)
-            if found > limit:  # it is not noted, so that it is too many again the next time
+            found, limit = len(self._reported) + 1, self._policy.limit(self._length)
+            if found > limit:  # not counted as reported, so that the next read raises again
                 raise RecordError(
-                    f"{error}; that is bad record number {found}, and max_errors={self._policy.max_errors} puts up with "
+                    f"{error}; that is bad record number {found}, and max_errors={self._policy.max_errors} allows "
                     f"{limit} of {self._length}",
                     record=error.record,
                     reason=error.reason,
                     path=error.path,
                     row=error.row,
                 ) from error
-            self._noted.add(key)
+            self._reported.add(key)
             with ExitStack() as undo:
-                undo.callback(self._noted.discard, key)  # likewise, if a hook objects
-                self._tell(error, source)
+                undo.callback(self._reported.discard, key)  # a hook that raises is called again at the next read
+                self._call_hooks_and_list(error, source)
                 undo.pop_all()
 
-    def _tell(self, error: RecordError, source: DataSourceModule) -> None:
+    def _call_hooks_and_list(self, error: RecordError, source: DataSourceModule) -> None:
         record_failed(source, error.record, error)
         if self._policy.quarantine is None:
             warnings.warn(f"{error}; the next one is served in its place (on_error='substitute')", stacklevel=2)
@@ -135,28 +150,34 @@ class Substitutes:
 
 
 def excluded_records(path: str, table: FileTable) -> np.ndarray:
-    """int64 (k,): the records that a quarantine file lists, ascending, each once.
+    """Return the records that a quarantine file lists: int64 (k,), ascending, each once.
 
-    Files are told by their path or, where data was moved, by their name.
+    A line of the file names a data file by its path; where the data was moved, its name alone is enough.
+
+    Args:
+        path: The quarantine file.
+        table: Files of the source.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ConfigError: A line of it is no line of a quarantine file, names a record that its file does not have, or none of its
-            lines names a file of this source.
+        FileNotFoundError: There is no quarantine file at ``path``.
+        ConfigError: A line is not one of a quarantine file or names a record that its file does not have, or no line names a
+            file of this source.
     """
     try:
         text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no such file: {path}; 'exclude' names a list that drx verify wrote") from error
-    lines = text.removesuffix("\n").split("\n") if text else []  # paths may hold other ends of lines
-    numbers = _numbers_of(table)
+    lines = (
+        text.removesuffix("\n").split("\n") if text else []
+    )  # not splitlines(): paths may hold other line separators
+    numbers = _file_numbers(table)
     found, listed = set(), 0
     for place, name, row in _entries(lines, path):
         listed += 1
         file = numbers.get(name, numbers.get(Path(name).name))
         if file is None:
             continue
-        if file == _SEVERAL:
+        if file == _AMBIGUOUS:
             raise ConfigError(
                 f"{place}: {name} is no file of this source, and several of its files have that name; write the path of the "
                 f"one that is meant, such as {table.paths[0]}"
@@ -169,14 +190,16 @@ def excluded_records(path: str, table: FileTable) -> np.ndarray:
     return np.asarray(sorted(found), np.int64)
 
 
-def _numbers_of(table: FileTable) -> dict[str, int]:
+def _file_numbers(table: FileTable) -> dict[str, int]:
+    """Return the number of each file in the table, by its path and by its name."""
     names = [Path(path).name for path in table.paths]
     times = Counter(names)
-    by_name = {name: number if times[name] == 1 else _SEVERAL for number, name in enumerate(names)}
+    by_name = {name: number if times[name] == 1 else _AMBIGUOUS for number, name in enumerate(names)}
     return {**by_name, **{path: number for number, path in enumerate(table.paths)}}
 
 
 def _entries(lines: list[str], path: str) -> Iterator[tuple[str, str, int]]:
+    """Yield the place of each line, for errors, with the file and the row that it names."""
     for number, line in enumerate(lines, 1):
         place = f"{path}: line {number}"
         try:
@@ -187,7 +210,7 @@ def _entries(lines: list[str], path: str) -> Iterator[tuple[str, str, int]]:
                 f'{place} is no line of a quarantine file: it lacks "file" and "record": {line!r:.80}'
             ) from error
         if name is None:
-            continue  # a bad record of a source without files
+            continue  # lists a bad record of a source without files
         if not isinstance(name, str) or not isinstance(row, int) or isinstance(row, bool):
             raise ConfigError(f'{place}: "file" is text and "record" a number, not {name!r:.40} and {row!r:.40}')
         yield place, name, row

@@ -1,4 +1,4 @@
-"""The order in which the files are shuffled and the records of each stay in sequence: cheap for disks and object stores."""
+"""Order that shuffles the files and leaves the records of each file in sequence: fast on disks and object stores."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,41 +7,46 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from datarax_core.order import Order, as_integer
-
-DEVICE_LIMIT = 2**31 - 1
+from datarax_core.order import DEVICE_LIMIT, Order, as_integer
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class FileOrder:
-    """Epoch after epoch, each another order of the files; the shuffle of the files is the core's.
+    """Order of records by files, which core's `Order` shuffles anew in each epoch.
 
     Args:
-        counts: int64 (files,): records that each serves; those that serve none may be among them.
+        counts: int64 (files,): number of records that each file serves; 0 is allowed.
     """
 
     counts: np.ndarray
 
     def record_indices(self, start: Any, size: int, key: Any) -> Any:
-        """The records at positions ``start .. start + size``: int64 (size,), or int32 (size,) if anything is traced.
+        """Return the record indices at positions ``start .. start + size``: int64 (size,); int32 if an argument is traced.
 
-        Cost: O(files + size) for each epoch that is touched.
+        Costs O(files + size) for each epoch in the range.
+
+        Args:
+            start: First position, counted over all epochs.
+            size: Number of records.
+            key: Key data of the order.
 
         Raises:
             TypeError: ``start`` or ``size`` is no integer.
-            ValueError: ``start`` or ``size`` is negative, or a traced order is asked for more than 2**31 - 1 records.
+            ValueError: ``start`` or ``size`` is negative, or an argument is traced and there are more than 2**31 - 1 records.
         """
-        size = _from_zero("size", size)
+        size = _not_negative("size", size)
         if isinstance(start, jax.core.Tracer):
             if not jnp.issubdtype(start.dtype, np.integer):
                 raise TypeError(f"a position is an integer, not {start.dtype}")
-            wide = start if start.dtype.itemsize > 4 else start.astype(np.uint32)  # the next epoch may begin past 2**31
+            wide = (
+                start if start.dtype.itemsize > 4 else start.astype(np.uint32)
+            )  # the end of the range may exceed 2**31
             return self._on_device(wide, size, key)
-        start = _from_zero("a position", start)
+        start = _not_negative("a position", start)
         return (self._on_device if isinstance(key, jax.core.Tracer) else self._on_host)(start, size, key)
 
     def _on_host(self, start: int, size: int, key: Any) -> np.ndarray:
-        counts, starts = self._served()
+        counts, starts = self._filled_files()
         length = int(counts.sum())
         epoch, offset = divmod(start, length)
         found: list[np.ndarray] = []
@@ -56,7 +61,7 @@ class FileOrder:
         return np.concatenate(found) if found else np.empty(0, np.int64)
 
     def _on_device(self, start: Any, size: int, key: Any) -> jax.Array:
-        counts, starts = self._served()
+        counts, starts = self._filled_files()
         length = int(counts.sum())
         if length > DEVICE_LIMIT:
             raise ValueError(
@@ -65,7 +70,7 @@ class FileOrder:
             )
         counts, starts, num = counts.astype(np.int32), starts.astype(np.int32), len(counts)
         epoch, offset = divmod(start, length) if isinstance(start, int) else jnp.divmod(start, start.dtype.type(length))
-        rows = offset + jnp.arange(size, dtype=np.uint32)  # which may pass 2**31
+        rows = offset + jnp.arange(size, dtype=np.uint32)  # may exceed 2**31
         passed = (rows // np.uint32(length)).astype(np.int32)
         positions = (rows % np.uint32(length)).astype(np.int32)
         found = jnp.zeros(size, np.int32)
@@ -77,14 +82,14 @@ class FileOrder:
             found = jnp.where(passed == ahead, rows_in, found)
         return found
 
-    def _served(self) -> tuple[np.ndarray, np.ndarray]:
-        """(counts, first record index) of the files that serve any."""
+    def _filled_files(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the number of records and the first record index of each file that serves records."""
         filled = np.flatnonzero(self.counts)
         starts = np.cumsum(self.counts) - self.counts
         return self.counts[filled], starts[filled]
 
 
-def _from_zero(field: str, value: Any) -> int:
+def _not_negative(field: str, value: Any) -> int:
     number = as_integer(field, value)
     if number < 0:
         raise ValueError(f"{field} is 0 or more, not {number}")

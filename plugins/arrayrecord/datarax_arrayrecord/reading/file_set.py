@@ -1,27 +1,37 @@
-"""From what a source is given to its open files: paths, the decoder, what is excluded, what happens to bad records."""
+"""Files of a source, ready to be read: found, counted, with decoder, excluded records and the policy for bad records."""
 
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from datarax_arrayrecord.config import ArrayRecordSourceConfig
 from datarax_arrayrecord.decoders import RawDecoder
 from datarax_arrayrecord.paths import data_files, is_remote
-from datarax_arrayrecord.sidecar import decoder_beside
+from datarax_arrayrecord.sidecar import decoder_of_files
 from datarax_core.sources import FileTable
 
-from .bad_records import Policy
+from .bad_records import BadRecordPolicy
 from .files import fingerprint_of, table_of
 from .record_reader import RecordReader
 
 PathsLike = str | PathLike[str] | Sequence[str | PathLike[str]]
 
+_READING_FIELDS: Final = ("decoder", "on_error", "max_errors", "quarantine", "exclude", "max_open_files")
+"""Fields of the config that change how the same files are read."""
+
 
 class FileSet:
-    """The records of a source, and what was asked for. Shared by its copies, and outside of every graph."""
+    """Files of a source, and the reader of their records; shared by copies of the source, and outside of every nnx graph.
+
+    Args:
+        config: Config that the records are read by.
+        given: Paths, folders and patterns that name the files.
+        table: The files.
+        records: Reader of their records.
+    """
 
     def __init__(
         self, config: ArrayRecordSourceConfig, given: tuple[str, ...], table: FileTable, records: RecordReader
@@ -31,12 +41,12 @@ class FileSet:
         self.records = records
         self._config = config
 
-    def fits(self, config: ArrayRecordSourceConfig) -> bool:
-        """Whether a source with this config reads the same records in the same way."""
-        return all(getattr(config, field) == getattr(self._config, field) for field in _OF_RECORDS)
+    def is_read_as(self, config: ArrayRecordSourceConfig) -> bool:
+        """Return whether a source with this config reads the same records in the same way."""
+        return all(getattr(config, field) == getattr(self._config, field) for field in _READING_FIELDS)
 
     def fingerprint(self) -> dict[str, Any]:
-        """What a saved state must find again."""
+        """Return what a saved state must find again: names and lengths of files, decoder and excluded records."""
         excluded = self.records.excluded
         digest = hashlib.sha256(excluded.tobytes()).hexdigest()[:16]
         return {
@@ -45,55 +55,56 @@ class FileSet:
             "excluded": [len(excluded), digest] if len(excluded) else None,
         }
 
-    def grain_source(self) -> Any:
-        """Grain's own source over the same files."""
-        return self._grain_source
-
     @cached_property
-    def _grain_source(self) -> Any:
-        from grain.sources import ArrayRecordDataSource  # noqa: PLC0415 - a second to import, for those who want it
+    def grain_source(self) -> Any:
+        """Grain's own source of the same files."""
+        from grain.sources import ArrayRecordDataSource  # noqa: PLC0415 - takes a second, and few sources need it
 
         return ArrayRecordDataSource(list(self.table.paths))
 
 
-_OF_RECORDS = ("decoder", "on_error", "max_errors", "quarantine", "exclude", "max_open_files")
-
-
 def open_file_set(config: ArrayRecordSourceConfig, paths: PathsLike | FileSet | None, title: str) -> FileSet:
-    """The files of a config, or of ``paths``; of another source's those themselves, unless the config reads them otherwise.
+    """Return the files that the config or ``paths`` names.
+
+    Args:
+        config: Config of the source.
+        paths: Files, folders and patterns; None if the config names them. The file set of another source is returned as it
+            is if the config reads it in the same way; otherwise its files are read anew, but not looked for or counted again.
+        title: Title of the source, for errors.
 
     Raises:
         TypeError: ``paths`` are no paths.
-        ValueError: There are two of them, or none.
-        OSError, DataFileError, ConfigError: See `data_files`, `table_of`, `decoder_beside`, `excluded_records`.
+        ValueError: Neither the config nor ``paths`` names files, or both do.
+        OSError, DataFileError, ConfigError: `data_files`, `table_of`, `decoder_of_files` or `excluded_records` raises.
     """
     if isinstance(paths, FileSet):
         if config.paths is None or config.paths == paths.given:
-            return paths if paths.fits(config) else _opened(config, paths.given, paths.table)
+            return paths if paths.is_read_as(config) else _file_set(config, paths.given, paths.table)
         paths = None
     if (paths is None) == (config.paths is None):
         given = "no paths" if paths is None else "paths besides those of its config"
         raise ValueError(f"{title} was given {given}; pass paths, or name them in the config")
     wanted = config.paths if paths is None else _texts(paths, title)
-    assert wanted is not None  # noqa: S101 - one of the two is, as was just seen
+    assert wanted is not None  # noqa: S101 - exactly one of the two is None
     if config.local_files_only and (remote := [path for path in wanted if is_remote(path)]):
         raise FileNotFoundError(
             f"{title} has local_files_only=True, which forbids {remote[0]!r}: it is not on this machine; copy it here first"
         )
-    return _opened(config, wanted, table_of(data_files(wanted)))
+    return _file_set(config, wanted, table_of(data_files(wanted)))
 
 
-def _opened(config: ArrayRecordSourceConfig, given: tuple[str, ...], table: FileTable) -> FileSet:
-    decoder = config.decoder or decoder_beside(table.paths) or RawDecoder()
-    quarantine = config.quarantine and str(Path.cwd() / config.quarantine)  # wherever this process goes
-    policy = Policy(config.max_errors, quarantine) if config.on_error == "substitute" else None
+def _file_set(config: ArrayRecordSourceConfig, given: tuple[str, ...], table: FileTable) -> FileSet:
+    decoder = config.decoder or decoder_of_files(table.paths) or RawDecoder()
+    quarantine = config.quarantine and str(Path.cwd() / config.quarantine)  # the process may change its folder
+    policy = BadRecordPolicy(config.max_errors, quarantine) if config.on_error == "substitute" else None
     if policy is not None:
-        policy.require_place()
+        policy.require_folder()
     records = RecordReader(table, decoder, exclude=config.exclude, policy=policy, limit=config.max_open_files)
     return FileSet(config, given, table, records)
 
 
 def _texts(paths: Any, title: str) -> tuple[str, ...]:
+    """Return paths, which are one path or a list of them, as a tuple of texts."""
     listed = [paths] if isinstance(paths, str | PathLike) else paths
     if (
         isinstance(listed, list | tuple)

@@ -1,10 +1,10 @@
-"""One open ArrayRecord file, read by the quickest of the ways that its reader offers.
+"""Reader of one open ArrayRecord file, which chooses the fastest of the three calls that array_record offers.
 
-Measured once, on two cores, page cache warm, records of 3 KB; microseconds a record, the best of twelve runs (what stays
-measured, the first two ways and ranges, is in ``benchmarks/arrayrecord.py``):
+Microseconds a record for records of 3 KB, on two cores with a warm page cache, the best of twelve runs
+(``benchmarks/arrayrecord.py`` goes on measuring the first two calls and ranges):
 
 ===================================  ============  ============
-way                                  compressed    uncompressed
+call                                 compressed    uncompressed
 ===================================  ============  ============
 ``seek`` and ``read`` one by one     11            5
 ``read([...])``, 256 in a call       9             7
@@ -13,10 +13,10 @@ way                                  compressed    uncompressed
 ``read(start, stop)``, 1,024         5.3           3.0
 ===================================  ============  ============
 
-A call of ``read([...])`` costs a fifth of a millisecond before it reads anything, so that it pays for many compressed
-records at once only. All of it with a file buffer of 4 KB: with the default of 1 MB every read copies that much, which
-is five times as slow. Without the reader's own threads (``max_parallelism:0``), which gain nothing on two cores; a
-machine with more of them has them decompress what is read at once.
+A call of ``read([...])`` takes a fifth of a millisecond before it reads anything, so that it pays off only for many
+compressed records. All figures are with a file buffer of 4 KB: with the default of 1 MB every read copies a megabyte, which
+is five times as slow. They are without the reader's own threads (``max_parallelism:0``), which gain nothing on two cores; on a
+machine with more cores, threads decompress the records of one call.
 """
 
 import contextlib
@@ -33,29 +33,32 @@ from datarax_core.errors import DataFileError
 _FEW_CORES: Final = 2
 _THREADS: Final = "0" if (os.cpu_count() or 1) <= _FEW_CORES else "auto"
 _BUFFER: Final = 4096
-_RANGE: Final = 16
-"""Neighbours that are read as a range."""
+_LEAST_RANGE: Final = 16
+"""Consecutive records from which on they are read as a range."""
 
-_LIST: Final = 128
-"""Compressed records that are read in one call."""
+_LEAST_LIST: Final = 128
+"""Compressed records from which on they are read as a list."""
 
-_STRETCH_RECORDS: Final = 1024
-_STRETCH_BYTES: Final = 1 << 22
-"""What is read at once, at most, of a file that is read from front to back."""
+_MOST_AHEAD_RECORDS: Final = 1024
+_MOST_AHEAD_BYTES: Final = 1 << 22
+"""Records and bytes that are read ahead, at most, of a file that is read from front to back."""
 
-_LIMITS: Final = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+_MEMORY_LIMITS: Final = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
 
 
 class ReadError(Exception):
-    """Some of the records that were asked for cannot be read. The reader is of no use any more."""
+    """One of the requested records cannot be read. Its reader cannot be used any more."""
 
 
 class FileReader:
-    """An open file; for one thread at a time.
+    """Open ArrayRecord file; for one thread at a time.
+
+    Args:
+        path: The file.
 
     Raises:
-        DataFileError: It is no ArrayRecord file, or damaged so that none of it can be read.
-        OSError: This process has too many files open.
+        DataFileError: The file is not an ArrayRecord file, or so damaged that none of its records can be read.
+        OSError: This process has too many open files.
     """
 
     def __init__(self, path: str) -> None:
@@ -63,7 +66,7 @@ class FileReader:
         options = f"readahead_buffer_size:0,max_parallelism:{_THREADS}"
         self._reader: Any = ArrayRecordReader(path, options=options, file_reader_buffer_size=_BUFFER)
         if not self._reader.ok():
-            reason = self._trouble()
+            reason = self._reason_of_failure()
             self.close()
             if os.strerror(errno.EMFILE) in reason:
                 raise OSError(
@@ -75,28 +78,30 @@ class FileReader:
         group = re.search(r"group_size:(\d+)", written)
         self.group_size = int(group[1]) if group else 1
         self._reads_lists = self.group_size > 1 or "uncompressed" not in written
-        self._list = 2 if self.group_size > 1 else _LIST  # one by one, each would decompress its whole group again
+        self._least_list = (
+            2 if self.group_size > 1 else _LEAST_LIST
+        )  # one by one, each read decompresses the whole group
         self._is_limited = _memory_is_limited()
-        self._ahead: tuple[int, list[bytes]] = (-1, [])
-        self._record_bytes = 1.0  # of those read last: in the file, compressed, they may be a thousandth of it
+        self._ahead: tuple[int, list[bytes]] = (-1, [])  # records that were read ahead, and the row of the first
+        self._record_bytes = 1.0  # mean of the last range; the size of the file says little, since it is compressed
 
     def read(self, rows: list[int]) -> list[bytes]:
-        """The records in these rows, in their order.
+        """Return the records of these rows, in their order.
 
         Args:
-            rows: At least one, all less than `num_records`; some may be the same.
+            rows: One row or more, each less than `num_records`; they may repeat.
 
         Raises:
-            ReadError: One of them cannot be read, or is larger than the memory.
+            ReadError: A record cannot be read, or is larger than the memory that is left.
         """
         try:
             return self._read(rows)
-        except (RuntimeError, IndexError, MemoryError) as error:  # array_record raises them for damage of any kind
-            raise ReadError(_reason(error)) from error
+        except (RuntimeError, IndexError, MemoryError) as error:  # array_record raises all three for damage
+            raise ReadError(_first_sentence(error)) from error
 
     def close(self) -> None:
-        """Give the file back."""
-        with contextlib.suppress(RuntimeError):  # which a reader that has failed before raises again
+        """Close the file."""
+        with contextlib.suppress(RuntimeError):  # a reader that failed raises its error again
             self._reader.close()
 
     def _read(self, rows: list[int]) -> list[bytes]:
@@ -104,10 +109,12 @@ class FileReader:
             return self._one_by_one(rows)
         first, count = rows[0], len(rows)
         begin, held = self._ahead
-        pays = count >= _RANGE or begin <= first < begin + len(held)  # else the end of a file would stay held
+        pays = count >= _LEAST_RANGE or begin <= first < begin + len(
+            held
+        )  # else the end of a file would stay in memory
         if pays and rows[-1] - first == count - 1 and rows == list(range(first, first + count)):  # rows may repeat
             return self._range(first, first + count)
-        if self._reads_lists and count >= self._list:
+        if self._reads_lists and count >= self._least_list:
             listed: list[bytes] = self._reader.read(rows)
             return listed
         return self._one_by_one(rows)
@@ -120,7 +127,7 @@ class FileReader:
         return records
 
     def _range(self, start: int, stop: int) -> list[bytes]:
-        """The records ``start .. stop``. Whoever goes on where they end is reading it all, and finds the next ones read."""
+        """Return the records ``start .. stop``, and read ahead if they continue the previous range."""
         begin, held = self._ahead
         end = begin + len(held)
         if not begin <= start <= end:
@@ -128,7 +135,7 @@ class FileReader:
             self._ahead, self._record_bytes = (stop, []), _mean_bytes(records)
             return records
         if stop > end:
-            ahead = min(_STRETCH_RECORDS, int(_STRETCH_BYTES / self._record_bytes))
+            ahead = min(_MOST_AHEAD_RECORDS, int(_MOST_AHEAD_BYTES / self._record_bytes))
             more = self._reader.read(end, min(max(stop, end + ahead), self.num_records))
             records = held[start - begin :] + more[: stop - end]
             self._ahead, self._record_bytes = (end, more), _mean_bytes(more)
@@ -138,25 +145,26 @@ class FileReader:
             self._ahead = (-1, [])
         return records
 
-    def _trouble(self) -> str:
+    def _reason_of_failure(self) -> str:
+        """Return why the file could not be opened, which array_record says only when a record is read."""
         try:
             self._reader.read([0])
         except (RuntimeError, MemoryError) as error:
-            return _reason(error)
+            return _first_sentence(error)
         return "its end is missing"
 
 
 def _memory_is_limited() -> bool:
-    """Whether the system may refuse memory: a thread of array_record's own that is refused any ends the process."""
-    return any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in _LIMITS)
+    """Return whether the process has a memory limit: a thread of array_record that gets no memory ends the process."""
+    return any(resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in _MEMORY_LIMITS)
 
 
 def _mean_bytes(records: list[bytes]) -> float:
     return max(sum(map(len, records)) / len(records), 1.0)
 
 
-def _reason(error: Exception) -> str:
-    """The first sentence of what array_record says: the rest repeats it for each layer that it came through."""
+def _first_sentence(error: Exception) -> str:
+    """Return the first sentence of an error of array_record; the others repeat it for each layer that it passed."""
     if isinstance(error, MemoryError) or "allocate" in str(error):
         return "the record is larger than the memory that is left"
     return str(error).partition("; ")[0].strip() or "its end is missing"

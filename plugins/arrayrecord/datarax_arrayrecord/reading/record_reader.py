@@ -1,4 +1,4 @@
-"""The records of a source by their index: read from whichever files they are in, decoded as one batch."""
+"""Reader of the records of a source: by record index from any of its files, decoded as one batch."""
 
 import contextlib
 from collections.abc import Callable
@@ -12,54 +12,56 @@ from datarax_core.records import Batch, ElementSpec, check_batch
 from datarax_core.registry import Decoder
 from datarax_core.sources import DataSourceModule, FileTable, OpenFiles, Verified, reason_of, verified
 
-from .bad_records import Policy, Substitutes, excluded_records
+from .bad_records import BadRecordPolicy, Substitutes, excluded_records
 from .reader import FileReader, ReadError
 
 
 class RecordReader:
-    """Shared by the copies of a source; compared by identity, and outside of every graph. Pickles; readers are opened anew.
+    """Reads and decodes records by index; shared by copies of a source, and outside of every nnx graph.
+
+    The object is picklable; its pickle holds no open files. The argument ``source`` of its methods is the source that reads,
+    for error messages and hooks.
 
     Args:
         table: The files.
-        decoder: What makes arrays of bytes.
-        exclude: A quarantine file; records that it lists are not counted, and never served.
-        policy: What to do about bad records; None raises.
-        limit: How many readers stay open.
+        decoder: Decoder of the records.
+        exclude: Quarantine file; the records that it lists are neither counted nor served.
+        policy: How many bad records are substituted; None raises at the first one.
+        limit: How many files stay open when nobody reads.
     """
 
     def __init__(
-        self, table: FileTable, decoder: Decoder, *, exclude: str | None, policy: Policy | None, limit: int
+        self, table: FileTable, decoder: Decoder, *, exclude: str | None, policy: BadRecordPolicy | None, limit: int
     ) -> None:
         self.table = table
         self.decoder = decoder
         self.excluded = np.empty(0, np.int64) if exclude is None else excluded_records(exclude, table)
         self.files = OpenFiles(table, FileReader, limit=limit, not_in_forks="readers of ArrayRecord files")
         self.length = table.num_records - len(self.excluded)
-        self._skips = self.excluded - np.arange(len(self.excluded))
+        self._served_before_excluded = self.excluded - np.arange(len(self.excluded))
         self._substitutes = None if policy is None else Substitutes(policy, self.length)
         self._spec = decoder.element_spec()
-        self._good_spec: tuple[ElementSpec | None] | None = None
+        self._readable_spec: tuple[ElementSpec | None] | None = None  # in a tuple once it was looked for
 
     def served_counts(self) -> np.ndarray:
-        """int64 (files,): how many records of each file are served."""
+        """Return how many records of each file are served, int64 (files,)."""
         files = np.searchsorted(self.table.ends, self.excluded, side="right")
         return self.table.counts - np.bincount(files, minlength=len(self.table.counts))
 
     def spec(self, source: DataSourceModule) -> ElementSpec:
-        """What one record looks like: as the decoder says, or as the first record does. ``source`` is who asks, here as below.
+        """Return the element spec that the decoder declares, or else that of the first record.
 
         Raises:
-            ValueError: There is no record to tell.
-            RecordError: The first one cannot be read.
+            ValueError: There are no records.
+            RecordError: The first record cannot be read.
         """
         if self._spec is None:
             self.require_records(source)
-            read: Callable[[int], ElementSpec] = lambda record: self._one(record, self.decoder.spec_from, source)  # noqa: E731
-            self._spec = read(0) if self._substitutes is None else self._substitutes.find(0, read, source)[1]
+            self._spec, _ = self._served_record(0, self.decoder.spec_from, source)
         return self._spec
 
     def require_records(self, source: DataSourceModule) -> None:
-        """Refuse to serve nothing."""
+        """Raise ValueError if there are no records to serve."""
         if not self.length:
             kept = f", all of whose {self.table.num_records} records are excluded" if len(self.excluded) else ""
             raise ValueError(
@@ -67,10 +69,10 @@ class RecordReader:
             )
 
     def bytes_of(self, indices: np.ndarray, source: DataSourceModule) -> tuple[list[bytes], int]:
-        """(the records as they are stored, how many of them stand in for others).
+        """Return the records as stored, and how many of them are substitutes.
 
         Raises:
-            RecordError: One of them cannot be read; says which, where and why.
+            RecordError: A record cannot be read; names file, row and reason.
             DataFileError: A file changed since the source was built.
         """
         if not len(indices):
@@ -78,14 +80,14 @@ class RecordReader:
         return self._read(indices, source, lambda records: records, lambda parts: [part[0] for part in parts])
 
     def batch_of(self, indices: np.ndarray, source: DataSourceModule) -> tuple[Batch, int]:
-        """(the records as a batch, how many of them stand in for others).
+        """Return the records as a batch, and how many of them are substitutes.
 
         Raises:
-            RecordError: One of them cannot be read or decoded; says which, where and why.
+            RecordError: A record cannot be read or decoded; names file, row and reason.
             DataFileError: A file changed since the source was built.
         """
         spec = self.spec(source)
-        if not len(indices):  # which no decoder is asked for
+        if not len(indices):  # decoders are never called without records
             return jax.tree.map(lambda leaf: np.empty((0, *leaf.shape), leaf.dtype), spec), 0
         return self._read(
             indices,
@@ -95,12 +97,12 @@ class RecordReader:
         )
 
     def verified(self, indices: np.ndarray, source: DataSourceModule) -> Verified:
-        """Which of the records cannot be read or decoded, whatever the policy says.
+        """Return which of the records cannot be read or decoded, without substitutes.
 
         Raises:
             DataFileError: A file changed since the source was built.
         """
-        known = self._first_good_spec(source)
+        known = self._spec_of_readable(source)
 
         def decode(records: list[bytes]) -> Batch:
             spec = self.decoder.spec_from(records[0]) if known is None else known
@@ -110,7 +112,7 @@ class RecordReader:
 
         def read(some: np.ndarray) -> Batch:
             if len(some) == 1:
-                return self._one(int(some[0]), lambda record: decode([record]), source)
+                return self._decoded_record(int(some[0]), lambda record: decode([record]), source)
             return decode(self._stored(some))
 
         return verified(read, indices, source.title)
@@ -124,63 +126,78 @@ class RecordReader:
         decode: Callable[[list[bytes]], Any],
         join: Callable[[list[Any]], Any],
     ) -> tuple[Any, int]:
-        """What ``decode`` makes of the records; if that fails, of one record after the other, and ``join`` of all."""
+        """Return the decoded records and the number of substitutes among them.
+
+        Args:
+            indices: int64 (k,) record indices.
+            source: The source that reads.
+            decode: Decodes a list of records.
+            join: Joins the results of ``decode`` for single records, which are decoded one by one if ``decode`` fails.
+        """
         wanted = indices if self._substitutes is None else self._substitutes.applied(indices)
         try:
             return decode(self._stored(wanted)), int(np.count_nonzero(wanted != indices))
         except DataFileError:
             raise
-        except Exception:  # noqa: BLE001 - the boundary to decoders of others, which fail in any way they like
-            found, substituted = self._one_by_one(indices, source, lambda record: decode([record]))
+        except Exception:  # noqa: BLE001 - decoders of plugins may raise anything
+            found, substituted = self._decoded_one_by_one(indices, source, lambda record: decode([record]))
             return join(found), substituted
 
-    def _first_good_spec(self, source: DataSourceModule) -> ElementSpec | None:
-        """The spec, also where the first records cannot be read; None if no record can. Not the one that is served by."""
-        if self._good_spec is None:
-            self._good_spec = (self._spec,)
+    def _spec_of_readable(self, source: DataSourceModule) -> ElementSpec | None:
+        """Return the element spec of the first record that can be read; None if none can. Only for `verified`."""
+        if self._readable_spec is None:
+            self._readable_spec = (self._spec,)
             for index in range(self.length if self._spec is None else 0):
                 with contextlib.suppress(RecordError):
-                    self._good_spec = (self._one(index, self.decoder.spec_from, source),)
+                    self._readable_spec = (self._decoded_record(index, self.decoder.spec_from, source),)
                     break
-        return self._good_spec[0]
+        return self._readable_spec[0]
 
-    def _one_by_one(
+    def _decoded_one_by_one(
         self, indices: np.ndarray, source: DataSourceModule, decode: Callable[[bytes], Any]
     ) -> tuple[list[Any], int]:
+        """Return the decoded records, read one by one, and the number of substitutes among them."""
         found, substituted = [], 0
         for index in indices.tolist():
-            if self._substitutes is None:
-                found.append(self._one(index, decode, source))
-                continue
-            served, value = self._substitutes.find(index, lambda record: self._one(record, decode, source), source)
-            substituted += served != index
+            value, is_substitute = self._served_record(index, decode, source)
+            substituted += is_substitute
             found.append(value)
         return found, substituted
 
-    def _one(self, index: int, decode: Callable[[bytes], Any], source: DataSourceModule) -> Any:
-        """One record by itself, to say what is wrong with it."""
+    def _served_record(self, index: int, decode: Callable[[bytes], Any], source: DataSourceModule) -> tuple[Any, bool]:
+        """Return the decoded record, or its substitute if it is bad and the policy allows one, and whether it is that."""
+        if self._substitutes is None:
+            return self._decoded_record(index, decode, source), False
+        served, value = self._substitutes.find(
+            index, lambda record: self._decoded_record(record, decode, source), source
+        )
+        return value, served != index
+
+    def _decoded_record(self, index: int, decode: Callable[[bytes], Any], source: DataSourceModule) -> Any:
+        """Return one decoded record, or raise the RecordError that names it and its problem."""
         try:
             (record,) = self._stored(np.asarray([index]))
         except ReadError as error:
-            raise self._bad(index, f"cannot be read: {error}", str(error), source) from error.__cause__
+            raise self._record_error(index, f"cannot be read: {error}", str(error), source) from error.__cause__
         try:
             return decode(record)
-        except Exception as error:  # as above
+        except Exception as error:  # decoders of plugins may raise anything
             reason = reason_of(error)
-            trouble = f"cannot be decoded as {self.decoder.type!r}: {reason}"
-            raise self._bad(index, trouble, reason, source) from error
+            problem = f"cannot be decoded as {self.decoder.type!r}: {reason}"
+            raise self._record_error(index, problem, reason, source) from error
 
-    def _bad(self, index: int, trouble: str, reason: str, source: DataSourceModule) -> RecordError:
-        record = int(self._in_files(np.asarray([index]))[0])
-        return self.table.record_error(record, trouble, reason, title=source.title, index=index)
+    def _record_error(self, index: int, problem: str, reason: str, source: DataSourceModule) -> RecordError:
+        record = int(self._table_indices(np.asarray([index]))[0])
+        return self.table.record_error(record, problem, reason, title=source.title, index=index)
 
-    def _in_files(self, indices: np.ndarray) -> np.ndarray:
-        """Record indices counted over all records, the excluded ones too."""
-        return indices + np.searchsorted(self._skips, indices, side="right") if len(self._skips) else indices
+    def _table_indices(self, indices: np.ndarray) -> np.ndarray:
+        """Return the indices of records in the table, which counts excluded records too."""
+        before = self._served_before_excluded
+        return indices + np.searchsorted(before, indices, side="right") if len(before) else indices
 
     def _stored(self, indices: np.ndarray) -> list[bytes]:
-        """The records in the order of ``indices``, those of each file read in one go."""
-        return self.table.read_by_part(self._in_files(indices), self._rows)
+        """Return the bytes of the records in the order of ``indices``, read with one call for each file."""
+        return self.table.read_by_part(self._table_indices(indices), self._rows)
 
     def _rows(self, part: int, rows: list[int]) -> list[bytes]:
         return self.files.use(part, lambda reader: reader.read(rows))

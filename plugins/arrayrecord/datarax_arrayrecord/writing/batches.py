@@ -1,4 +1,4 @@
-"""What is written: a source, a dict of arrays or an iterable of batches, as NumPy batches of some megabytes each."""
+"""Records to write: those of a source, a dict of arrays or an iterable of batches, in NumPy batches of some megabytes."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -12,34 +12,36 @@ from datarax_core.sources import BlockSize, DataSourceModule, columns_of, record
 
 
 class Blocks(NamedTuple):
-    """All records, in their order."""
+    """All records to write, in their order, in blocks of some megabytes."""
 
     batches: Iterator[Batch]
-    """At least one record each, all of one spec; read as they are asked for."""
+    """Blocks of at least one record each, all with one element spec; read one by one as they are iterated."""
 
     length: int | None
-    """How many records there are; None if that shows at the end only."""
+    """Number of records; None if it is unknown before the end."""
 
     title: str
-    """What errors call them."""
+    """Name of the records in error messages."""
 
 
 def blocks_of(data: Any) -> Blocks:
-    """The records of a source, of a dict of arrays (nested as it may be), or of an iterable of batches.
+    """Return the records of a source, of a dict of arrays (nested dicts allowed), or of an iterable of batches.
 
     Raises:
-        TypeError: It is none of these, or a field of it no array.
-        ValueError: Columns differ in length. Of an iterable, both are raised as its batches are read.
+        TypeError: ``data`` is none of these, or a field is no array.
+        ValueError: Columns differ in length.
+
+    Of an iterable, both are raised when its batches are read.
     """
     if isinstance(data, DataSourceModule):
-        length = data.epoch_length if data.access == "stream" else len(data)  # type: ignore[arg-type]  # it has one
-        return Blocks(_alike(record_blocks(data), data.title), length, data.title)
+        length = data.epoch_length if data.access == "stream" else len(data)  # type: ignore[arg-type]  # a source that is no stream has a length
+        return Blocks(_of_one_spec(record_blocks(data), data.title), length, data.title)
     title = "the data to write"
     if isinstance(data, Mapping | np.ndarray | jax.Array):
         whole = _columns(data, title)
         return Blocks(_slices(whole), _num_rows(whole, title), title)
     if isinstance(data, Iterable) and not isinstance(data, str | bytes | bytearray):
-        return Blocks(_alike(_of_iterable(data, title), title), None, title)
+        return Blocks(_of_one_spec(_of_iterable(data, title), title), None, title)
     raise TypeError(
         f"{title} is a source, a dict of arrays, or an iterable of batches, each a dict of arrays, not {data!r:.80}"
     )
@@ -56,7 +58,7 @@ def _of_iterable(batches: Iterable[Any], title: str) -> Iterator[Batch]:
 
 
 def _columns(batch: Any, title: str, at: str = "") -> Batch:
-    """The batch with NumPy arrays for whatever its fields are."""
+    """Return the batch with each field as a NumPy array."""
     if isinstance(batch, Mapping):
         return {name: _columns(value, title, f"{at}.{name}" if at else str(name)) for name, value in batch.items()}
     if isinstance(batch, tuple):
@@ -77,23 +79,23 @@ def _num_rows(columns: Batch, title: str) -> int:
 
 
 def _slices(columns: Batch) -> Iterator[Batch]:
-    """Views of a batch's rows, some megabytes each."""
+    """Yield views of consecutive rows of a batch, some megabytes each."""
     size, start, length = BlockSize(), 0, len(jax.tree.leaves(columns)[0])
     while start < length:
         rows = slice(start, start + size.records)
-        block = jax.tree.map(lambda column: column[rows], columns)  # noqa: B023 - it is called at once
+        block = jax.tree.map(lambda column: column[rows], columns)  # noqa: B023 - called at once
         yield block
         start += size.records
         size.note(len(jax.tree.leaves(block)[0]), nbytes_of(block))
 
 
 def _text_as_objects(column: np.ndarray) -> np.ndarray:
-    """Text of one batch is as long as its longest, which the next batch may exceed: objects have no such length."""
+    """Return a column of text as objects: the width of a text dtype would differ from batch to batch."""
     return column.astype(object) if column.dtype.kind == "U" else column
 
 
-def _alike(blocks: Iterator[Batch], title: str) -> Iterator[Batch]:
-    """The blocks, all of which have to be like the first one."""
+def _of_one_spec(blocks: Iterator[Batch], title: str) -> Iterator[Batch]:
+    """Yield the blocks; raise SpecError at one whose element spec differs from the first."""
     expected: ElementSpec = None
     done = 0
     for block in blocks:

@@ -1,4 +1,4 @@
-"""Records into the files of a data set, each of which gets a contiguous range of them."""
+"""Writer of the files of a data set, each with a contiguous range of its records."""
 
 import contextlib
 import struct
@@ -10,10 +10,16 @@ from array_record.python.array_record_module import ArrayRecordWriter
 
 _LENGTH: Final = struct.Struct("<Q")
 _SPOOL_BYTES: Final = 1 << 22
+"""Size from which on a block of records that is read back from the spool ends."""
 
 
-def shard_bounds(count: int | None, shards: int, who: str) -> list[int | None]:
-    """The number of the record behind the last one of each shard; None for a single one that takes whatever comes.
+def shard_bounds(count: int | None, shards: int, title: str) -> list[int | None]:
+    """Return the record index after the last record of each shard; None for a single shard of unknown length.
+
+    Args:
+        count: Number of records; None if it is unknown, which only a single shard can be written with.
+        shards: Number of shards.
+        title: Name of the records, for the error.
 
     Raises:
         ValueError: There are fewer records than shards.
@@ -22,7 +28,7 @@ def shard_bounds(count: int | None, shards: int, who: str) -> list[int | None]:
         return [None]
     if count < shards:
         raise ValueError(
-            f"shards={shards} leaves some of them without records, of which {who} {count}; write {count} shards at most"
+            f"shards={shards} leaves some of them without records, of which {title} has {count}; write {count} shards at most"
         )
     return [count * (shard + 1) // shards for shard in range(shards)]
 
@@ -34,11 +40,18 @@ def write_shards(
     options: str,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[int, bytes]:
-    """Write the records of all blocks to the files, in their order; (how many, the first one).
+    """Write the records of all blocks to the files in their order; return the number of records, and the first one.
+
+    Args:
+        files: Paths of the shards.
+        bounds: Record index after the last record of each shard, see `shard_bounds`.
+        blocks: Records.
+        options: Options of array_record's writer.
+        progress: Called with the number of records written after each block.
 
     Raises:
-        ValueError: The writer does not take the options.
-        OSError: A file cannot be written, as where the disk is full; names it.
+        ValueError: The writer refuses the options.
+        OSError: A file cannot be written, for example because the disk is full; names it.
     """
     head, written, shard = None, 0, 0
     file = _File(files[0], options)
@@ -59,7 +72,7 @@ def write_shards(
                 start, written = start + len(part), written + len(part)
             if progress is not None:
                 progress(written)
-    except BaseException:  # an interruption, too, leaves no open file
+    except BaseException:  # also after an interruption, no file stays open
         file.abandon()
         raise
     file.close()
@@ -67,7 +80,7 @@ def write_shards(
 
 
 def spooled(blocks: Iterable[list[bytes]], path: Path) -> tuple[int, Iterator[list[bytes]]]:
-    """(how many records there are, the same records): written to a file and read back, for nobody knew before."""
+    """Return the number of records and the same records, which are written to a file at ``path`` and read back."""
     count = 0
     with path.open("wb") as file:
         for block in blocks:
@@ -80,11 +93,11 @@ def spooled(blocks: Iterable[list[bytes]], path: Path) -> tuple[int, Iterator[li
 
 def _spooled_blocks(path: Path) -> Iterator[list[bytes]]:
     with path.open("rb") as file:
-        while block := list(_some_records(file)):
+        while block := list(_records_of_a_block(file)):
             yield block
 
 
-def _some_records(file: BinaryIO) -> Iterator[bytes]:
+def _records_of_a_block(file: BinaryIO) -> Iterator[bytes]:
     nbytes = 0
     while nbytes < _SPOOL_BYTES and (prefix := file.read(_LENGTH.size)):
         (length,) = _LENGTH.unpack(prefix)
@@ -93,7 +106,7 @@ def _some_records(file: BinaryIO) -> Iterator[bytes]:
 
 
 class _File:
-    """A file that is being written."""
+    """ArrayRecord file that is being written."""
 
     def __init__(self, path: str, options: str) -> None:
         self._name = Path(path).name
@@ -105,19 +118,20 @@ class _File:
             self.close()
 
     def write(self, records: list[bytes]) -> None:
-        with self._in_words():
+        with self._failure_explained():
             for record in records:
                 self._writer.write(record)
         if not self._writer.ok():
             self.close()
 
     def close(self) -> None:
-        """End the file; the writer tells by now at the latest whether something went wrong."""
-        with self._in_words():
+        """Finish the file, which raises at the latest if something went wrong."""
+        with self._failure_explained():
             self._writer.close()
 
     @contextlib.contextmanager
-    def _in_words(self) -> Iterator[None]:
+    def _failure_explained(self) -> Iterator[None]:
+        """Raise OSError for an error of array_record's writer."""
         try:
             yield
         except RuntimeError as error:
@@ -125,6 +139,6 @@ class _File:
             raise OSError(f"{self._name} cannot be written: {reason}; is the disk full?") from error
 
     def abandon(self) -> None:
-        """Let go of a file that nobody wants any more."""
+        """Close a file that is not needed any more, whatever its state."""
         with contextlib.suppress(RuntimeError):
             self._writer.close()

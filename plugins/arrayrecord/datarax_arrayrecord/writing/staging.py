@@ -1,4 +1,4 @@
-"""Files that appear all at once and whole, or not at all."""
+"""Staging of written files: a data set appears complete, or nothing changes."""
 
 import glob
 import os
@@ -16,7 +16,7 @@ from datarax_arrayrecord.sidecar import sidecar_path
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a data set is to be written: its files, in the order of their records, and the note beside them."""
+    """Paths that a data set is written to: its files, in the order of their records, and its sidecar file."""
 
     path: str
     files: tuple[str, ...]
@@ -24,10 +24,10 @@ class Target:
 
     @classmethod
     def of(cls, path: str | os.PathLike[str], shards: int) -> Self:
-        """That of a data set in so many files.
+        """Return the target of a data set in so many files.
 
         Raises:
-            TypeError, ValueError: ``path`` is no path, names no ArrayRecord file, or one shard of several.
+            TypeError, ValueError: ``path`` is no local path, has no suffix of ArrayRecord files, or names one shard.
         """
         text = os.fspath(path)
         if not isinstance(text, str):
@@ -46,20 +46,20 @@ class Target:
 
     @property
     def folder(self) -> Path:
-        """Where the files lie."""
+        """Folder of the files."""
         return Path(self.path).parent
 
     def present(self) -> list[str]:
-        """What is there of a data set of that name, in however many shards."""
+        """Return the existing files of a data set of that name, in any number of shards."""
         shards = sorted(glob.glob(f"{glob.escape(self.path)}-*-of-*"))  # noqa: PTH207 - Path.glob takes no absolute ones
         files = [self.path, *(shard for shard in shards if without_shard(shard) == self.path), self.sidecar]
         return [file for file in files if Path(file).exists()]
 
     def require_free(self) -> None:
-        """Refuse to write where a data set is.
+        """Raise if a data set of that name exists.
 
         Raises:
-            FileExistsError: Something of it is there; names it.
+            FileExistsError: A file of it exists; names it.
         """
         if present := self.present():
             more = f", and {len(present) - 1} more files of that data set" if len(present) > 1 else ""
@@ -70,13 +70,13 @@ class Target:
 
 @contextmanager
 def staged(target: Target, *, overwrite: bool) -> Iterator[Path]:
-    """A folder beside the target, in which its files are written under their names; at the end they are moved to them.
+    """Make a staging folder next to the target for the block to write the files in; move them to the target at the end.
 
-    Whatever goes wrong, what was there is there as before, and nothing of what was staged.
+    If anything fails, the files of the target are as they were, and the staged ones are removed.
 
     Raises:
-        FileExistsError: A data set of that name is there, and is not to be overwritten.
-        OSError: The folder cannot be made, or not be written to; names it.
+        FileExistsError: A data set of that name exists, and ``overwrite`` is False.
+        OSError: The folder cannot be made or written to; names it.
     """
     for file in filter(os.path.isdir, (target.path, target.sidecar)):
         raise IsADirectoryError(f"{file} is a folder; name a file in it, such as {Path(file, 'train.array_record')}")
@@ -97,7 +97,7 @@ def _staging_folder(target: Target) -> Path:
         raise NotADirectoryError(f"cannot write to the folder {target.folder}: it is a file; write to another one")
     try:
         target.folder.mkdir(parents=True, exist_ok=True)
-        # neither a glob nor a folder of ArrayRecord files takes it for data: it begins with a dot, and ends otherwise
+        # neither globs nor folders of ArrayRecord files find it: its name begins with a dot and has another suffix
         return Path(tempfile.mkdtemp(prefix=f".{Path(target.path).name}.", suffix=".tmp", dir=target.folder))
     except OSError as error:
         reason = error.strerror or str(error)
@@ -105,7 +105,7 @@ def _staging_folder(target: Target) -> Path:
 
 
 def _publish(target: Target, staging: Path) -> None:
-    """Move the old files out of the way and the new ones to their names, the note last; undone if it does not succeed."""
+    """Move old files away and new ones to their names, the sidecar file last; if a move fails, undo all of them."""
     replaced = staging / "replaced"
     replaced.mkdir()
     moves = [(file, str(replaced / Path(file).name)) for file in reversed(target.present())]
@@ -115,8 +115,8 @@ def _publish(target: Target, staging: Path) -> None:
     try:
         for source, destination in moves:
             done.append((source, destination))
-            os.rename(source, destination)  # noqa: PTH104 - both are texts
-    except BaseException:  # an interruption, too: all files are moved, or none
+            os.rename(source, destination)  # noqa: PTH104 - both are str
+    except BaseException:  # also after an interruption, all files are moved or none
         for source, destination in reversed(done):
             if Path(destination).exists() and not Path(source).exists():
                 os.rename(destination, source)  # noqa: PTH104
@@ -124,7 +124,7 @@ def _publish(target: Target, staging: Path) -> None:
 
 
 def _flush(files: Sequence[str]) -> None:
-    """Have the disk hold what was written, before it is known by its name."""
+    """Flush files to the disk, so that no file has its name before its content is stored."""
     for file in files:
         with Path(file).open("rb") as opened:
             os.fsync(opened.fileno())

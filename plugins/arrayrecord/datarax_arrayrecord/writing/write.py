@@ -1,4 +1,4 @@
-"""Writing ArrayRecord files, and beside them the note that says how to read them."""
+"""`write`: records to ArrayRecord files, with the sidecar file that names their decoder."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from datarax_arrayrecord.config import ArrayRecordSourceConfig
 from datarax_arrayrecord.decoders import RECORD_FIELD
-from datarax_arrayrecord.sidecar import sidecar_of
+from datarax_arrayrecord.sidecar import sidecar_content
 from datarax_core.order import as_integer
 from datarax_core.records import Batch, fits_device, named_fields, spec_of
 from datarax_core.registry import AnyDecoder, Decoder, default_decoders
@@ -40,32 +40,33 @@ def write(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Written:
-    """Write records to ArrayRecord files, such that an ArrayRecord source reads them back without further options.
+    """Write records to ArrayRecord files that an ArrayRecord source reads back without further options.
 
-    With one shard the file is ``path``; with more they are ``path-00000-of-00008`` and so on, each a contiguous range of the
-    records, so that a record keeps its index. Beside them ``path.json`` notes the decoder. They appear when all of it is
-    written, and if anything fails, nothing is changed. Some megabytes of records are held at a time.
+    One shard is the file ``path``; several are ``path-00000-of-00008`` and so on, each with a contiguous range of the records,
+    so that a record keeps its index. The sidecar file ``path.json`` names the decoder. The files appear when all of them are
+    written; if anything fails, nothing changes. Some megabytes of records are in memory at a time.
 
     Args:
-        path: Ends with ``.array_record``. Folders that are missing are made.
-        data: A source, whose records are written in the order of their index (of a stream, one epoch of it); a dict of
-            arrays with a row for each record; or an iterable of such dicts, a `Pipeline` among them.
-        decoder: The format of the records: the name of a decoder, which takes the fields as they come, or a decoder with
-            its settings. None takes ``array`` if all fields are numbers or bools, ``raw`` for the bytes that a source
-            without a decoder serves, else ``msgpack``.
-        shards: Files to write.
+        path: Path that ends with ``.array_record``. Missing folders are made.
+        data: A source, whose records are written in the order of their index (of a stream, one epoch is written); a dict of
+            arrays with a row for each record; or an iterable of such dicts, such as a `Pipeline`.
+        decoder: Format of the records: the name of a decoder, which is fitted to the fields, or a decoder with its settings.
+            None chooses ``array`` if all fields are numbers or bools, ``raw`` for the bytes that a source without a decoder
+            serves, else ``msgpack``.
+        shards: Number of files.
         compression: ``zstd``, ``zstd:9``, ``brotli``, ``brotli:4``, ``snappy`` or ``uncompressed``.
-        group_size: Records that are compressed together: more compress better, but to read one of them all are read.
-        overwrite: Replace a data set of that name, in however many shards it is.
-        progress: Called with the number of records written so far, every now and then.
+        group_size: Number of records that are compressed together: larger groups are smaller in the file, but reading one
+            record reads its whole group.
+        overwrite: Whether to replace a data set of that name, in any number of shards.
+        progress: Called with the number of records written so far, after every block of some megabytes.
 
     Raises:
-        FileExistsError: A data set of that name is there, and ``overwrite`` is not said.
-        TypeError, ValueError: An argument cannot work, there are no records, they differ, or the decoder cannot hold
-            them; says which.
-        OSError: Files cannot be written; names the place.
+        FileExistsError: A data set of that name exists, and ``overwrite`` is False.
+        TypeError, ValueError: An argument is invalid, there are no records, their element specs differ, or the decoder cannot
+            encode them; says which.
+        OSError: Files cannot be written; names the file or folder.
     """
-    shards, options = _at_least_one("shards", shards), _writer_options(compression, group_size)
+    shards, options = _positive("shards", shards), _writer_options(compression, group_size)
     target, blocks = Target.of(path, shards), blocks_of(data)
     with staged(target, overwrite=overwrite) as staging:
         first = next(blocks.batches, None)
@@ -77,34 +78,36 @@ def write(
         if count is None and shards > 1:
             count, records = spooled(records, staging / "spool")
         files = [str(staging / Path(file).name) for file in target.files]
-        bounds = shard_bounds(count, shards, f"{blocks.title} has")
+        bounds = shard_bounds(count, shards, blocks.title)
         written, head = write_shards(files, bounds, records, options, progress)
-        note = sidecar_of(chosen, chosen.element_spec() or chosen.spec_from(head), num_records=written, shards=shards)
-        (staging / Path(target.sidecar).name).write_text(f"{json.dumps(note, indent=2)}\n", encoding="utf-8")
+        content = sidecar_content(
+            chosen, chosen.element_spec() or chosen.spec_from(head), num_records=written, shards=shards
+        )
+        (staging / Path(target.sidecar).name).write_text(f"{json.dumps(content, indent=2)}\n", encoding="utf-8")
         nbytes = sum(Path(file).stat().st_size for file in files)
     paths = target.path if shards == 1 else f"{target.path}@{shards}"
     return Written(ArrayRecordSourceConfig(paths=(paths,)), target.files, written, nbytes)
 
 
-def _decoder_for(asked: Any, batch: Batch) -> Decoder:
-    """The decoder that was asked for, fitted to the fields of a batch if it came without settings."""
-    asked = _fitting(batch) if asked is None else asked
-    if isinstance(asked, Mapping) and set(asked) == {"type"}:
-        asked = asked["type"]
+def _decoder_for(requested: Any, batch: Batch) -> Decoder:
+    """Return the requested decoder; one without settings is fitted to the fields of a batch."""
+    requested = _decoder_name_for(batch) if requested is None else requested
+    if isinstance(requested, Mapping) and set(requested) == {"type"}:
+        requested = requested["type"]
     try:
-        if isinstance(asked, str):
-            return default_decoders().get(asked).for_spec(spec_of(batch))
-        return _ANY_DECODER.validate_python(asked)
+        if isinstance(requested, str):
+            return default_decoders().get(requested).for_spec(spec_of(batch))
+        return _ANY_DECODER.validate_python(requested)
     except ValidationError as error:
-        name = asked["type"] if isinstance(asked, Mapping) and "type" in asked else asked
+        name = requested["type"] if isinstance(requested, Mapping) and "type" in requested else requested
         wrong = error.errors()[0]
         place = "".join(f"{step}." for step in wrong["loc"])[:-1]
         reason = wrong["msg"].removeprefix("Value error, ")
         raise ValueError(f"the decoder {name!r} cannot write this: {place and f'{place}: '}{reason}") from error
 
 
-def _fitting(batch: Batch) -> str:
-    """The name of the decoder for records of which these are the first."""
+def _decoder_name_for(batch: Batch) -> str:
+    """Return the name of the decoder for records whose first ones are in this batch."""
     columns = named_fields(batch)
     if all(fits_device(column.dtype) for column in columns.values()):
         return "array"
@@ -117,10 +120,10 @@ def _writer_options(compression: Any, group_size: Any) -> str:
         raise ValueError(
             f"compression is 'zstd', 'zstd:9', 'brotli', 'brotli:4', 'snappy' or 'uncompressed', not {compression!r:.80}"
         )
-    return f"group_size:{_at_least_one('group_size', group_size)},{compression}"
+    return f"group_size:{_positive('group_size', group_size)},{compression}"
 
 
-def _at_least_one(name: str, value: Any) -> int:
+def _positive(name: str, value: Any) -> int:
     number = as_integer(name, value)
     if number < 1:
         raise ValueError(f"{name} is 1 or more, not {number}")
