@@ -1,4 +1,4 @@
-"""Records of one fixed layout: fields side by side, without padding, little-endian."""
+"""Decoder of records with one fixed layout: fields packed in order, without padding, little-endian."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
@@ -10,16 +10,17 @@ from datarax_core.records import Batch, ElementSpec, aligned_empty, nested_field
 from datarax_core.registry import Decoder
 
 from .dtypes import FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, little_endian, name_of
-from .fields import DECLARED, LARGEST, ArrayField, columns_of, flat, require_names
+from .fields import DECLARED, LARGEST, ArrayField, declared_columns, flat_fields, require_names
 
 _CHUNK: Final = 1 << 19
-"""Bytes that are joined at a time: few enough to be in the processor's cache still when they are copied to their columns."""
+"""Bytes that are joined at a time: few enough to stay in the processor's cache until they are copied to their columns."""
 
-_WORDS: Final = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
+_COPIED_AS: Final = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
+"""Dtype that a field of so many bytes is copied as; other fields are copied as bytes."""
 
 
 class PackedField(ArrayField):
-    """A field of numbers, bools, or bytes of a fixed length (S8)."""
+    """Field of numbers, bools, or bytes of a fixed length (S8)."""
 
     schema_rules: ClassVar = dtype_rules(NUMBERS, FIXED_BYTES)
 
@@ -35,10 +36,10 @@ class PackedField(ArrayField):
 
 
 class ArrayDecoder(Decoder):
-    """Fields packed in their order without padding, little-endian, as ``tobytes()`` writes each.
+    """Decodes fields that are packed in order without padding, little-endian, as ``tobytes()`` writes each of them.
 
-    A batch is copied once from its records to its columns, however many fields there are; no record is looked at alone.
-    The order of ``fields`` is the order in the record, so it counts when decoders are compared.
+    A batch is copied once from its records to its columns, for any number of fields, without a step for each record.
+    The order of ``fields`` is the order in the record, so decoders with another order are not equal.
     """
 
     model_config = ConfigDict(
@@ -72,16 +73,16 @@ class ArrayDecoder(Decoder):
     __hash__ = Decoder.__hash__
 
     def element_spec(self) -> ElementSpec:
-        """The fields."""
+        """Return the element spec of the declared fields."""
         return nested_fields({name: field.struct for name, field in self.fields.items()})
 
-    def decode(self, records: Sequence[bytes], spec: ElementSpec) -> Batch:  # noqa: ARG002 - the fields say as much
-        """The fields as columns, each in memory that a device can take over.
+    def decode(self, records: Sequence[bytes], spec: ElementSpec) -> Batch:  # noqa: ARG002 - equals that of `fields`
+        """Return the fields as columns, each in memory that a device can take over without a copy.
 
         Raises:
-            ValueError: A record has another size; says both, and the layout. Or a bool is neither 0 nor 1.
+            ValueError: A record has another size than the fields, whose layout is listed, or a bool is neither 0 nor 1.
         """
-        parts = list(self._parts())
+        parts = list(self._packed_bytes())
         size = parts[-1].stop
         if set(map(len, records)) != {size}:
             found = next(length for length in map(len, records) if length != size)
@@ -90,7 +91,7 @@ class ArrayDecoder(Decoder):
         if len(parts) == 1:
             columns[parts[0].name].reshape(-1).view(f"S{size}")[:] = records
         else:
-            targets = [(part, _as_words(columns[part.name], part)) for part in parts if part.field.nbytes]
+            targets = [(part, _copy_target(columns[part.name], part)) for part in parts if part.field.nbytes]
             step = max(1, _CHUNK // size)
             for start in range(0, len(records), step):
                 joined = b"".join(records[start : start + step])
@@ -103,40 +104,40 @@ class ArrayDecoder(Decoder):
         return nested_fields(columns)
 
     def encode(self, batch: Batch) -> list[bytes]:
-        """The fields of each row, packed.
+        """Return the packed fields of each row.
 
         Raises:
-            ValueError: The batch is not as the fields say; names each that is not.
+            ValueError: The batch differs from the declared fields; names each difference.
         """
-        columns = columns_of(batch, self.element_spec(), "the decoder 'array'")
-        parts = list(self._parts())
+        columns = declared_columns(batch, self.element_spec(), "the decoder 'array'")
+        parts = list(self._packed_bytes())
         count, size = len(next(iter(columns.values()))), parts[-1].stop
         packed = np.empty((count, size), np.uint8)
         for part in parts:
             if part.field.nbytes:
-                packed[:, part.start : part.stop] = _bytes_of(columns[part.name])
+                packed[:, part.start : part.stop] = _row_bytes(columns[part.name])
         joined = packed.tobytes()
         return [joined[start : start + size] for start in range(0, len(joined), size)]
 
     @classmethod
     def for_spec(cls, spec: ElementSpec) -> Self:
-        """The decoder for these fields, in their order.
+        """Return the decoder of the fields of an element spec, in their order.
 
         Raises:
-            ValueError: A field is no array of numbers or bytes, or the spec no dict; names it.
+            ValueError: A field is not one of numbers or fixed-length bytes, or the spec is no dict; names it.
         """
-        structs = flat(spec, "the element spec")
+        structs = flat_fields(spec, "the element spec")
         return cls(fields={n: {"dtype": name_of(s.dtype), "shape": s.shape} for n, s in structs.items()})
 
-    def _parts(self) -> Iterator["_Part"]:
+    def _packed_bytes(self) -> Iterator["_PackedBytes"]:
         start = 0
         for name, field in self.fields.items():
-            yield _Part(name, field, start, start + field.nbytes)
+            yield _PackedBytes(name, field, start, start + field.nbytes)
             start += field.nbytes
 
 
-class _Part(NamedTuple):
-    """Where a field stands in a record."""
+class _PackedBytes(NamedTuple):
+    """Bytes ``start .. stop`` of a record that hold a field."""
 
     name: str
     field: PackedField
@@ -147,11 +148,12 @@ class _Part(NamedTuple):
         return f"{self.name} {self.field} at {self.start}"
 
 
-def _as_words(column: AnyArray, part: _Part) -> AnyArray:
-    """The memory of a column, a row a record, in words that NumPy copies best: a number at once, else bytes in a row."""
-    dtype = _WORDS.get(part.field.nbytes, _WORDS[1])
+def _copy_target(column: AnyArray, part: _PackedBytes) -> AnyArray:
+    """Return the memory of a column, one row for each record, with the dtype that NumPy copies fastest."""
+    dtype = _COPIED_AS.get(part.field.nbytes, _COPIED_AS[1])
     return column.reshape(-1).view(dtype).reshape(len(column), -1)
 
 
-def _bytes_of(column: AnyArray) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _row_bytes(column: AnyArray) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return the little-endian bytes of each row of a column, uint8 (rows, bytes)."""
     return little_endian(column).reshape(-1).view(np.uint8).reshape(len(column), -1)

@@ -1,4 +1,7 @@
-"""Dtypes of fields by name, and which bytes are values of them."""
+"""Dtypes of declared fields: their names, byte order, and the bytes that are values of them.
+
+NumPy knows the names bfloat16, float8_e4m3fn, int4 and others since JAX, which core imports, registers them.
+"""
 
 import functools
 import re
@@ -10,25 +13,25 @@ from pydantic import BeforeValidator
 from datarax_core.records import fits_device
 
 _SHORT: Final = re.compile(r"[<=|]?[biufcSU]\d+|\?")
-"""NumPy's short names: those that say a width, and not big-endian."""
+"""NumPy's short names of dtypes, with a width, and not big-endian."""
 
 NUMBERS: Final = (
     r"\?|[<=|]?(b1|[iu][1248]|f[248]|c8|c16)|bool|u?int(1|2|4|8|16|32|64)"
     r"|float(16|32|64)|bfloat16|float[468]_e\w+|complex(64|128)"
 )
-"""For JSON Schema, the names of dtypes of numbers and bools."""
+"""Pattern for JSON Schema: names of the dtypes of numbers and bools."""
 
 FIXED_BYTES: Final = r"[<=|]?S0*[1-9]\d*"
-"""Likewise, of bytes of a fixed length."""
+"""Pattern for JSON Schema: names of the dtypes of bytes of a fixed length."""
 
 DATES_AND_TEXT: Final = r"[<=|]?U0*[1-9]\d*|object|(datetime|timedelta)64(\[\d*[A-Za-z]+\])?"
-"""Likewise, of dates, and of text."""
+"""Pattern for JSON Schema: names of the dtypes of dates and of text."""
 
 AnyArray: TypeAlias = np.ndarray[Any, Any]
 
 
-def _named(value: Any) -> str:
-    """The one name of a dtype, from any that says its width: int32, "<i4", np.int32; S8 for eight bytes of any value."""
+def _dtype_name(value: Any) -> str:
+    """Return the canonical name of a dtype, given by any name with a width ("<i4") or as np.int32; S8 is eight bytes."""
     if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
         value = name_of(np.dtype(value))
     if not isinstance(value, str):
@@ -45,42 +48,42 @@ def _named(value: Any) -> str:
     return name
 
 
-DTypeName = Annotated[str, BeforeValidator(_named)]
-"""A field that takes a dtype, by a name or as NumPy has it, and keeps its name; byte order is not part of it."""
+DTypeName = Annotated[str, BeforeValidator(_dtype_name)]
+"""Type of a config field that accepts a dtype or a name of one, and keeps its canonical name, without byte order."""
 
 
 def dtype_rules(*patterns: str) -> tuple[dict[str, Any], ...]:
-    """The ``schema_rules`` of a config whose ``dtype`` has one of these names."""
+    """Return the ``schema_rules`` of a config whose ``dtype`` matches one of these patterns."""
     return ({"properties": {"dtype": {"pattern": f"^({'|'.join(patterns)})$"}}},)
 
 
 def name_of(dtype: np.dtype[Any]) -> str:
-    """The name by which `DTypeName` knows a dtype, whatever its byte order."""
+    """Return the canonical name of a dtype, without its byte order."""
     return dtype.str[1:] if dtype.kind in "SU" else dtype.name
 
 
 def is_number(dtype: np.dtype[Any]) -> bool:
-    """Whether JAX has it, bool included: a fixed number of bytes, and no bytes that NumPy cannot read."""
+    """Return whether a dtype is one of numbers or bool that JAX has."""
     return dtype.names is None and fits_device(dtype)
 
 
 def native(array: Any) -> AnyArray:
-    """NumPy's array of it, in this machine's byte order."""
+    """Return a NumPy array of the values in the byte order of this machine."""
     given: AnyArray = np.asarray(array)
     return given if given.dtype.isnative else given.astype(given.dtype.newbyteorder("="))
 
 
 def little_endian(array: AnyArray) -> AnyArray:
-    """The same values, C-contiguous, as little-endian bytes."""
+    """Return the same values as a C-contiguous array in little-endian byte order."""
     return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
 
 
 def invalid_byte(column: AnyArray) -> str:
-    """What is wrong with a column whose bytes were written by others; empty if every one is a value of its dtype.
+    """Return a description of a byte that is no value of the column's dtype, bool or one of less than 8 bits; else "".
 
-    Numbers of less than a byte fill their byte with zeros; NumPy would take what else stands there for True, or drop it.
+    The unused bits of such a dtype are 0. NumPy would take a byte with others for True, or drop those bits.
     """
-    bits = _bits(column.dtype)
+    bits = _used_bits(column.dtype)
     if bits == 8 or not column.size:
         return ""
     raw = column.view(np.uint8)
@@ -89,8 +92,8 @@ def invalid_byte(column: AnyArray) -> str:
 
 
 @functools.cache
-def _bits(dtype: np.dtype[Any]) -> int:
-    """How many bits of each byte are used."""
+def _used_bits(dtype: np.dtype[Any]) -> int:
+    """Return how many bits of each byte a dtype uses."""
     if dtype == np.bool_:
         return 1
     width = re.search(r"\d+", dtype.name)

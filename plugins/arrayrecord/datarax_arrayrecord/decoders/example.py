@@ -1,4 +1,4 @@
-"""Records that are tf.train.Examples, without TensorFlow."""
+"""Decoder of records that are tf.train.Examples, without TensorFlow."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,29 +14,30 @@ from datarax_core.registry import Decoder
 
 from .dtypes import NUMBERS, AnyArray, DTypeName, dtype_rules, is_number, little_endian
 from .example_rows import columns, features_of
-from .example_values import Wanted
-from .example_wire import BYTES, FLOATS, INTEGERS, Payload, record_of, varint, written
-from .fields import DECLARED, LARGEST, ArrayField, columns_of, flat, require_names
+from .example_values import FeatureSpec
+from .example_wire import BYTES, FLOATS, INTEGERS, Payload, entry_bytes, record_of, varint
+from .fields import DECLARED, LARGEST, ArrayField, declared_columns, flat_fields, require_names
 
 _TEXT: Final = ("bytes", "str")
 _OBJECT: Final = np.dtype(object)
-_WHO: Final = "the decoder 'example'"
+_DECODER: Final = "the decoder 'example'"
 
 
-def _text_by_name(value: Any) -> Any:
+def _name_of_text(value: Any) -> Any:
+    """Return the name of ``bytes`` and ``str``, and other values unchanged."""
     return value.__name__ if value in (bytes, str) else value
 
 
 class ExampleField(ArrayField):
-    """A feature: numbers or bools as an array of them; ``bytes`` or ``str`` as objects, of which [] is one."""
+    """Feature of numbers or bools, as an array, or of ``bytes`` or ``str``, as objects."""
 
     schema_rules: ClassVar = dtype_rules(NUMBERS, *_TEXT)
 
-    dtype: Annotated[Literal["bytes", "str"] | DTypeName, BeforeValidator(_text_by_name)] = Field(
-        description="Its dtype, such as uint8 or float32; bytes or str for a bytes_list as it is."
+    dtype: Annotated[Literal["bytes", "str"] | DTypeName, BeforeValidator(_name_of_text)] = Field(
+        description="Dtype, such as uint8 or float32; bytes or str for the values of a bytes_list."
     )
     default: Any = Field(
-        default=None, description="The value of records that do not have the feature: one, or as many as `shape` says."
+        default=None, description="Value of records that lack the feature: one value, or an array of `shape`."
     )
 
     @field_validator("dtype")
@@ -51,32 +52,33 @@ class ExampleField(ArrayField):
     def _fitting(cls, default: Any, info: ValidationInfo) -> Any:
         if default is None or not {"dtype", "shape"} <= info.data.keys():
             return default
-        kept = _plain(default)
+        kept = _as_json(default)
         _default_array(kept, info.data["dtype"], info.data["shape"])
         return kept
 
     @property
     def struct(self) -> jax.ShapeDtypeStruct:
-        """As an element spec has it."""
+        """Shape and dtype, as in an element spec."""
         return jax.ShapeDtypeStruct(self.shape, _OBJECT if self.dtype in _TEXT else np.dtype(self.dtype))
 
     @property
     def nbytes(self) -> int:
-        """How many bytes its values take; of text, a pointer each."""
+        """Number of bytes of the values in a record; those of a pointer for each text."""
         return self.size * int(self.struct.dtype.itemsize)
 
 
 class ExampleDecoder(Decoder):
-    """tf.train.Examples: named features, each a list of bytes, floats or 64-bit integers.
+    """Decodes tf.train.Examples: named features, each of them a list of bytes, floats or 64-bit integers.
 
-    A field of numbers takes a ``bytes_list`` of one value as the little-endian bytes of an array of its dtype and shape;
-    an ``int64_list`` of as many values as its shape has, if it is of integers or bools that hold them; a ``float_list``,
-    if it is of floats. A field of ``bytes`` or ``str`` takes a ``bytes_list``. Features that are not declared are skipped.
+    A field of numbers decodes a ``bytes_list`` of one value as the little-endian bytes of an array of its dtype and shape; an
+    ``int64_list``, if the field is of integers or bools that hold the values; a ``float_list``, if it is of floats. A list has
+    as many values as the shape of the field. A field of ``bytes`` or ``str`` decodes a ``bytes_list``. Features that are not
+    declared are skipped.
 
-    Without ``fields``, every feature of the first record is one, and each record has the same: integers int64, floats
-    float32, bytes as they are; one value has shape [], others [n].
+    Without ``fields``, the features of the first record are the fields, and each record must have them: integers as int64,
+    floats as float32, bytes unchanged; one value has shape [], n values have [n].
 
-    Records that share one layout are decoded together, without a message for each.
+    Records that share one layout are decoded together, without a protobuf message for each.
     """
 
     model_config = ConfigDict(
@@ -94,7 +96,7 @@ class ExampleDecoder(Decoder):
     fields: dict[str, ExampleField] | None = Field(
         default=None,
         json_schema_extra=DECLARED,
-        description="The features to decode: name, dtype, shape, default; all of the first record if null.",
+        description="Features to decode: name, dtype, shape, default; null decodes all features of the first record.",
     )
 
     @field_validator("fields")
@@ -111,16 +113,16 @@ class ExampleDecoder(Decoder):
         return fields
 
     def element_spec(self) -> ElementSpec | None:
-        """The fields; None if they are not declared."""
+        """Return the element spec of the declared fields; None if none are declared."""
         return (
             None if self.fields is None else nested_fields({name: field.struct for name, field in self.fields.items()})
         )
 
     def spec_from(self, record: bytes) -> ElementSpec:
-        """The features of the record.
+        """Return the element spec of the declared fields, or else that of the features of a record.
 
         Raises:
-            ValueError: It is no Example, or has none.
+            ValueError: The record is no Example, or has no features.
         """
         if self.fields is not None:
             return self.element_spec()
@@ -131,40 +133,40 @@ class ExampleDecoder(Decoder):
         return nested_fields({name: _struct_of(kind, payload) for name, (kind, payload) in features.items()})
 
     def decode(self, records: Sequence[bytes], spec: ElementSpec) -> Batch:
-        """The fields as columns; of numbers, in memory that a device can take over.
+        """Return the fields as columns; those of numbers in memory that a device can take over without a copy.
 
         Raises:
-            ValueError: A record is no Example, or a feature is missing or not as declared; names the feature.
+            ValueError: A record is no Example, or a feature is missing or differs from its declaration; names the feature.
         """
-        return nested_fields(columns(records, list(self._wanted(spec))))
+        return nested_fields(columns(records, list(self._features(spec))))
 
     def encode(self, batch: Batch) -> list[bytes]:
-        """An Example of each row.
+        """Return an Example for each row.
 
         One integer or bool is written as an ``int64_list``, float32 as a ``float_list``, and every other field of numbers
-        as the bytes of its array in a ``bytes_list``, which keep any dtype to the bit; text and bytes as a ``bytes_list``.
+        as the bytes of its array in a ``bytes_list``, which keep every bit; text and bytes as a ``bytes_list``.
 
         Raises:
-            ValueError: Nothing is declared, or the batch is not as declared; names each field that is not.
+            ValueError: No fields are declared, or the batch differs from them; names each difference.
         """
         if self.fields is None:
-            raise ValueError(f"{_WHO} writes declared fields only; give it `fields`, such as for_spec() does")
-        written_columns = columns_of(batch, self.element_spec(), _WHO)
+            raise ValueError(f"{_DECODER} writes declared fields only; give it `fields`, such as for_spec() does")
+        declared = declared_columns(batch, self.element_spec(), _DECODER)
         features = [
-            [written(name, kind, payload) for payload in payloads]
+            [entry_bytes(name, kind, payload) for payload in payloads]
             for name, field in self.fields.items()
-            for kind, payloads in [_payloads(name, field, written_columns[name])]
+            for kind, payloads in [_payloads(name, field, declared[name])]
         ]
         return [record_of(list(row)) for row in zip(*features, strict=True)]
 
     @classmethod
     def for_spec(cls, spec: ElementSpec) -> Self:
-        """The decoder for these fields.
+        """Return the decoder of the fields of an element spec.
 
         Raises:
             ValueError: A field is of objects, which may be text or bytes, or the spec is no dict; names it.
         """
-        structs = flat(spec, "the element spec")
+        structs = flat_fields(spec, "the element spec")
         for name, struct in structs.items():
             if not is_number(struct.dtype):
                 raise ValueError(
@@ -173,14 +175,15 @@ class ExampleDecoder(Decoder):
                 )
         return cls(fields={name: ExampleField(dtype=s.dtype, shape=s.shape) for name, s in structs.items()})
 
-    def _wanted(self, spec: ElementSpec) -> Iterator[Wanted]:
+    def _features(self, spec: ElementSpec) -> Iterator[FeatureSpec]:
+        """Yield the features to decode."""
         if self.fields is None:
-            for name, struct in flat(spec, "the element spec").items():
-                yield Wanted(name, np.dtype(struct.dtype), tuple(struct.shape))
+            for name, struct in flat_fields(spec, "the element spec").items():
+                yield FeatureSpec(name, np.dtype(struct.dtype), tuple(struct.shape))
             return
         for name, field in self.fields.items():
             default = None if field.default is None else _default_array(field.default, field.dtype, field.shape)
-            yield Wanted(name, field.struct.dtype, field.shape, field.dtype == "str", default)
+            yield FeatureSpec(name, field.struct.dtype, field.shape, field.dtype == "str", default)
 
 
 def _struct_of(kind: int, payload: Payload) -> jax.ShapeDtypeStruct:
@@ -193,10 +196,10 @@ def _struct_of(kind: int, payload: Payload) -> jax.ShapeDtypeStruct:
 
 
 def _payloads(name: str, field: ExampleField, column: AnyArray) -> tuple[int, list[Payload]]:
-    """The kind and payload of each row."""
+    """Return the kind of the feature, and the payload of each row."""
     rows = column.reshape(len(column), -1) if field.size else column
     if field.dtype in _TEXT:
-        return BYTES, [_values(name, field, row.reshape(-1).tolist()) for row in rows]
+        return BYTES, [_text_payload(name, field, row.reshape(-1).tolist()) for row in rows]
     if not field.shape and _is_signed(column.dtype):
         return INTEGERS, [varint(int(value) & 2**64 - 1) for value in column.tolist()]
     joined, size = little_endian(column).tobytes(), field.nbytes
@@ -205,24 +208,27 @@ def _payloads(name: str, field: ExampleField, column: AnyArray) -> tuple[int, li
 
 
 def _is_signed(dtype: np.dtype[Any]) -> bool:
-    """Whether 64 bits with a sign hold every value: bools do, uint64 and floats do not."""
+    """Return whether int64 holds every value of a dtype: true of bools and integers other than uint64."""
     return dtype == np.bool_ or bool(jnp.issubdtype(dtype, np.integer) and limits(dtype)[1] < 2**63)
 
 
-def _values(name: str, field: ExampleField, values: list[Any]) -> Payload:
-    kind = str if field.dtype == "str" else bytes
-    if odd := [value for value in values if not isinstance(value, kind)]:
-        raise ValueError(f"field {name!r} is declared as {field.dtype}, and {_WHO} cannot write {odd[0]!r:.80} there")
+def _text_payload(name: str, field: ExampleField, values: list[Any]) -> Payload:
+    """Return text or bytes as the payload of a bytes_list."""
+    expected = str if field.dtype == "str" else bytes
+    if odd := [value for value in values if not isinstance(value, expected)]:
+        raise ValueError(
+            f"field {name!r} is declared as {field.dtype}, and {_DECODER} cannot write {odd[0]!r:.80} there"
+        )
     encoded = [value.encode() if isinstance(value, str) else value for value in values]
     return encoded[0] if len(encoded) == 1 else encoded
 
 
-def _plain(default: Any) -> Any:
-    """The default in terms of JSON, which has no NaN and no bytes: text stands for both."""
+def _as_json(default: Any) -> Any:
+    """Return a default as JSON has it, with text for bytes, NaN and infinities."""
     if isinstance(default, np.ndarray | np.generic):
         default = default.tolist()
     if isinstance(default, list | tuple):
-        return [_plain(item) for item in default]
+        return [_as_json(item) for item in default]
     if isinstance(default, bytes):
         return default.decode()
     if isinstance(default, float) and not math.isfinite(default):
@@ -231,7 +237,7 @@ def _plain(default: Any) -> Any:
 
 
 def _default_array(default: Any, name: str, shape: tuple[int, ...]) -> AnyArray:
-    """The default as an array that broadcasts to the field."""
+    """Return a default as an array that broadcasts to the shape of its field."""
     if name in ("bytes", "str"):
         values = np.array(default, object)
         if not all(isinstance(value, str) for value in values.flat):

@@ -1,7 +1,8 @@
-"""A batch of tf.train.Examples as columns: by layout where records share one, else in step, else one by one.
+"""A batch of tf.train.Examples to columns: by layout where records share one, else in step, else record by record.
 
-Records of one *layout* have everything at the same place; records that can be read *in step* have the same features in the
-same order, of any length. All ways give the same: the first two are the quick ones.
+Records of one *layout* have every feature at the same place, and are copied together. Records that can be read *in step* have
+the same features in the same order, but of any length: NumPy reads each feature in all of them at once. The results of the
+three ways are equal; the first two are fast.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,62 +12,70 @@ import numpy as np
 import numpy.typing as npt
 
 from .dtypes import AnyArray
-from .example_values import Column, Wanted
+from .example_values import FeatureColumn, FeatureSpec
 from .example_wire import Entry, Payload, entries, header, parsed, varint
 
 _CHUNK: Final = 1 << 19
-"""Bytes that are joined at a time: they are in the processor's cache still when they are copied to their columns."""
+"""Bytes that are joined at a time: few enough to stay in the processor's cache until they are copied to their columns."""
 
-_TOGETHER: Final = 1 << 20
-"""Bytes of records that are read in step."""
+_MOST_IN_STEP_BYTES: Final = 1 << 20
+"""Bytes of records that are read in step at a time."""
 
-_WORTH_A_LAYOUT: Final = 8
-_IN_STEP: Final = 24
-"""Records; fewer are read sooner in the next way."""
+_LEAST_BY_LAYOUT: Final = 8
+_LEAST_IN_STEP: Final = 24
+"""Records from which on a way is faster than the next one."""
 
-_TRIES: Final = 4
-"""Layouts that are tried before the rest is read in the next way."""
+_MOST_LAYOUTS: Final = 4
+"""Layouts that are tried before the other records are read in the next way."""
 
-_WORD: Final = 8  # bytes that are read at once: a tag and a length, or more of what follows
-_MOST: Final = 4  # bytes of a length, which then is below a quarter of a gigabyte
-_LEAST: Final = np.array([0, 0, 1 << 7, 1 << 14, 1 << 21])
-"""The least length that is written in so many bytes."""
+_WORD_BYTES: Final = 8
+"""Bytes that are read at once: a tag and a length, or more."""
 
+_LENGTH_BYTES: Final = 4
+"""Most bytes of a length that is read in step, which then is below 2**28; longer features are read record by record."""
+
+_LEAST_LENGTH: Final = np.array([0, 0, 1 << 7, 1 << 14, 1 << 21])
+"""Least length that is written in so many bytes."""
 
 _Places: TypeAlias = npt.NDArray[np.int64]
 _Flags: TypeAlias = npt.NDArray[np.bool_]
-_Put: TypeAlias = Callable[[Sequence[bytes], list[int], list[Entry], Mapping[str, Column]], list[int]]
+_Put: TypeAlias = Callable[[Sequence[bytes], list[int], list[Entry], Mapping[str, FeatureColumn]], list[int]]
 
 
-def columns(records: Sequence[bytes], features: Sequence[Wanted]) -> dict[str, AnyArray]:
-    """Each feature as a column, rows in the order of the records.
+def columns(records: Sequence[bytes], features: Sequence[FeatureSpec]) -> dict[str, AnyArray]:
+    """Return each feature as a column, rows in the order of the records.
 
-    Whether a record is read, and as what, depends on nothing but the record: what `entries` accepts is read by its entries,
-    in step with others or not, and the rest is protobuf's.
+    The values of a record do not depend on the other records: records that `entries` accepts are read by their entries, in any
+    of the three ways, and all others by protobuf.
+
+    Args:
+        records: Bytes of the records.
+        features: Features to decode.
 
     Raises:
-        ValueError: A record is no Example, or a feature of it is not as wanted; names the feature.
+        ValueError: A record is no Example, or a feature differs from its spec; names the feature.
     """
-    made = {wanted.name: Column(wanted, len(records)) for wanted in features}
+    made = {feature.name: FeatureColumn(feature, len(records)) for feature in features}
     rest: list[int] = []
     for rows in _by_length(records):
-        rest += _tried(_put_layout, records, rows, made, least=_WORTH_A_LAYOUT)
+        rest += _put_by_layouts(_put_layout, records, rows, made, least=_LEAST_BY_LAYOUT)
     for rows in _chunks(records, sorted(rest)):
-        _put_each(records, _tried(_put_in_step, records, rows, made, least=_IN_STEP), made)
-    return {name: column.finished() for name, column in made.items()}
+        _put_each(records, _put_by_layouts(_put_in_step, records, rows, made, least=_LEAST_IN_STEP), made)
+    return {name: column.result() for name, column in made.items()}
 
 
 def features_of(record: bytes) -> dict[str, tuple[int, Payload]]:
-    """The kind and payload of each feature of one record.
+    """Return the kind and payload of each feature of one record.
 
     Raises:
-        ValueError: It is no Example.
+        ValueError: The record is no Example.
     """
     layout = entries(record)
     return parsed(record) if layout is None else {e.name: (e.kind, record[e.start : e.stop]) for e in layout}
 
 
 def _by_length(records: Sequence[bytes]) -> list[list[int]]:
+    """Return the rows of the records grouped by length, since only records of one length can share a layout."""
     lengths = list(map(len, records))
     if len(set(lengths)) == 1:
         return [list(range(len(records)))]
@@ -77,24 +86,24 @@ def _by_length(records: Sequence[bytes]) -> list[list[int]]:
 
 
 def _chunks(records: Sequence[bytes], rows: list[int]) -> Iterator[list[int]]:
-    """Rows whose records are few enough bytes to be looked at together."""
+    """Yield rows in groups whose records have about a megabyte together."""
     chunk: list[int] = []
     size = 0
     for row in rows:
         chunk.append(row)
         size += len(records[row])
-        if size >= _TOGETHER:
+        if size >= _MOST_IN_STEP_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:
         yield chunk
 
 
-def _tried(
-    put: _Put, records: Sequence[bytes], rows: list[int], made: Mapping[str, Column], *, least: int
+def _put_by_layouts(
+    put: _Put, records: Sequence[bytes], rows: list[int], made: Mapping[str, FeatureColumn], *, least: int
 ) -> list[int]:
-    """The rows that are left when those like the first one were put in, then those like the first of the others, and so on."""
-    for _ in range(_TRIES):
+    """Put records like the first one into their columns, then those like the first of the others; return the rows left."""
+    for _ in range(_MOST_LAYOUTS):
         layout = entries(records[rows[0]]) if len(rows) >= least else None
         if layout is None:
             break
@@ -103,17 +112,18 @@ def _tried(
 
 
 def _put_layout(
-    records: Sequence[bytes], rows: list[int], layout: list[Entry], made: Mapping[str, Column]
+    records: Sequence[bytes], rows: list[int], layout: list[Entry], made: Mapping[str, FeatureColumn]
 ) -> list[int]:
-    """Put in the rows whose records have this layout; the others, of which nothing stays.
+    """Put the records of this layout into their columns; return the other rows, whose columns are overwritten later.
 
-    Every piece is copied to an array of its own, for all records at once: payloads to their columns where they need no
-    conversion, and what stands between payloads to be compared.
+    Each piece of the layout is copied for all records at once: payloads without conversion to their columns, other payloads
+    to an array that is converted, and the bytes between payloads to an array that is compared with the layout.
     """
     length, index = len(records[rows[0]]), np.asarray(rows)
     between = b"".join([header(length), *(entry.prefix for entry in layout)])
     structure = np.empty((len(rows), len(between)), np.uint8)
-    pieces: list[tuple[int, AnyArray, AnyArray | None]] = []  # where it stands, where it is copied to, the rows there
+    # of each piece: its first byte in a record, the array that it is copied to, and the rows of that array
+    pieces: list[tuple[int, AnyArray, AnyArray | None]] = []
     blocks, at = [], 0
     places = None if len(rows) == len(records) else index
     for entry in layout:
@@ -132,7 +142,7 @@ def _put_layout(
         count = len(joined) // length
         for start, into, places in pieces:
             found = np.ndarray((count, into.shape[1]), np.uint8, joined, start, (length, 1))
-            if places is None:  # all rows: a plain copy takes half of what one by numbers does
+            if places is None:  # all rows: a plain copy takes half the time of one by row numbers
                 into[first : first + count] = found
             else:
                 into[places[first : first + count]] = found
@@ -145,17 +155,17 @@ def _put_layout(
 
 
 def _put_in_step(
-    records: Sequence[bytes], rows: list[int], layout: list[Entry], made: Mapping[str, Column]
+    records: Sequence[bytes], rows: list[int], layout: list[Entry], made: Mapping[str, FeatureColumn]
 ) -> list[int]:
-    """Put in the rows whose records have these features in this order, of whatever length; the others, untouched."""
+    """Put the records with these features in this order, of any length, into their columns; return the other rows."""
     chosen = [records[row] for row in rows]
-    joined, is_alike, spans = _step_through(chosen, layout)
+    joined, is_alike, spans = _spans_in_step(chosen, layout)
     left: list[int] = []
     if not is_alike.all():
         left = np.asarray(rows)[~is_alike].tolist()
         rows = np.asarray(rows)[is_alike].tolist()
         spans = [(starts[is_alike], stops[is_alike]) for starts, stops in spans]
-    if not rows:  # lengths that `entries` reads, and `_step_through` does not
+    if not rows:  # a length has more bytes than `_spans_in_step` reads
         return left
     for entry, (starts, stops) in zip(layout, spans, strict=True):
         if column := made.get(entry.name):
@@ -164,8 +174,8 @@ def _put_in_step(
     return left
 
 
-def _put_each(records: Sequence[bytes], rows: Sequence[int], made: Mapping[str, Column]) -> None:
-    """Put in rows of any form, one by one."""
+def _put_each(records: Sequence[bytes], rows: Sequence[int], made: Mapping[str, FeatureColumn]) -> None:
+    """Put records of any form into their columns, record by record."""
     groups: dict[tuple[str, int], tuple[list[int], list[Payload]]] = {}
     for row in rows:
         features = features_of(records[row])
@@ -179,37 +189,38 @@ def _put_each(records: Sequence[bytes], rows: Sequence[int], made: Mapping[str, 
         made[name].put(of_rows, kind, payloads)
 
 
-def _put_defaults(rows: list[int], found: Sequence[str], made: Mapping[str, Column]) -> None:
+def _put_defaults(rows: list[int], found: Sequence[str], made: Mapping[str, FeatureColumn]) -> None:
+    """Put the defaults of the features that these rows lack."""
     for name, column in made.items():
         if name not in found:
             column.put_default(rows, sorted(found))
 
 
-def _step_through(
+def _spans_in_step(
     records: Sequence[bytes], layout: Sequence[Entry]
 ) -> tuple[bytes, _Flags, list[tuple[_Places, _Places]]]:
-    """The records joined, which of them are like ``layout``, and for each feature from where to where its payload stands.
+    """Return the records joined, which of them are like ``layout``, and for each feature the span of its payload in each.
 
-    A record is like it that has features of the same names and kinds in the same order, and nothing else.
+    A record is like the layout if it has features of the same names and kinds in the same order, and nothing else.
     """
     longest = max(len(entry.prefix) for entry in layout)
-    joined = b"".join([*records, bytes(longest + 4 * _WORD)])  # an entry begins in its record, if it ends anywhere
+    joined = b"".join([*records, bytes(longest + 4 * _WORD_BYTES)])  # so that reads past the last record stay inside
     ends = np.cumsum(np.fromiter(map(len, records), np.int64, len(records)))
     begins = np.concatenate([[0], ends[:-1]])
-    words = np.ndarray((len(joined) - _WORD + 1,), "<i8", joined, 0, (1,))
+    words = np.ndarray((len(joined) - _WORD_BYTES + 1,), "<i8", joined, 0, (1,))
     at, length, is_alike = _tagged(words, begins, 0x0A)
-    is_alike &= (at + length == ends) & (length >= _LEAST[at - begins - 1])
+    is_alike &= (at + length == ends) & (length >= _LEAST_LENGTH[at - begins - 1])
     spans = []
     for entry in layout:
         inner, length, is_entry = _tagged(words, at, 0x0A)
         stop = np.minimum(inner + length, ends)
         is_alike &= is_entry & (stop == inner + length)
-        expected = _expected(entry)
+        expected = _length_of(entry)
         if (length == expected).all():
             is_alike &= _holds(joined, at, entry.prefix)
             start = at + len(entry.prefix)
         else:
-            start, holds = _into(joined, words, inner, stop, entry)
+            start, holds = _payload_starts(joined, words, inner, stop, entry)
             is_alike &= holds
         spans.append((start, stop))
         at = stop
@@ -217,31 +228,33 @@ def _step_through(
     return joined, is_alike, spans
 
 
-def _expected(entry: Entry) -> int:
-    """What the length of the entry says."""
+def _length_of(entry: Entry) -> int:
+    """Return the length that the entry declares for the bytes after it; -1 if it has more than five bytes."""
     whole = len(entry.prefix) + entry.stop - entry.start
     return next((whole - 1 - width for width in range(1, 6) if entry.prefix[width] < 0x80), -1)
 
 
-def _into(joined: bytes, words: AnyArray, inner: _Places, stop: _Places, entry: Entry) -> tuple[_Places, _Flags]:
-    """Where the payload of entries of any length starts, and which of them are of this name and kind."""
+def _payload_starts(
+    joined: bytes, words: AnyArray, inner: _Places, stop: _Places, entry: Entry
+) -> tuple[_Places, _Flags]:
+    """Return where the payloads of entries of any length start, and which entries have this name and kind."""
     key = b"\x0a" + varint(len(entry.name.encode())) + entry.name.encode()
     holds = _holds(joined, inner, key)
     at = inner + len(key)
-    for tag in (0x12, entry.kind, 0x0A):  # the feature, the list in it, and the payload of that
+    for tag in (0x12, entry.kind, 0x0A):  # tags of the feature, of its list, and of the payload
         at, length, is_tag = _tagged(words, at, tag)
         holds &= is_tag & (at + length == stop)
     return at, holds
 
 
 def _tagged(words: AnyArray, at: _Places, tag: int) -> tuple[_Places, _Places, _Flags]:
-    """Where what has this tag starts, how long it is, and where that can be said."""
+    """Return start and length of the value with this tag at each place, and which places have the tag and such a length."""
     word = words[at]
     is_tag = (word & 0xFF) == tag
     word >>= 8
     length, more = word & 0x7F, word & 0x80
     at = at + 2
-    for place in range(1, _MOST):
+    for place in range(1, _LENGTH_BYTES):
         if not more.any():
             return at, length, is_tag
         word >>= 8
@@ -253,7 +266,7 @@ def _tagged(words: AnyArray, at: _Places, tag: int) -> tuple[_Places, _Places, _
 
 
 def _holds(joined: bytes, at: _Places, expected: bytes) -> _Flags:
-    """Where these bytes stand."""
+    """Return which places hold these bytes."""
     size = len(expected)
     windows = np.ndarray((len(joined) - size + 1, size), np.uint8, joined, 0, (1, 1))
     holds: _Flags = (windows[at] == np.frombuffer(expected, np.uint8)).all(axis=1)

@@ -1,30 +1,30 @@
-"""The bytes of a tf.train.Example: where its features stand, written and read without building messages.
+"""Wire format of a tf.train.Example: its features found and written in bytes, without building protobuf messages.
 
-What every writer writes has one form, whatever the kind of a feature's values: the features; in them for each name an entry;
-in it the name, the feature, its list, and the payload of that. Each is a tag, a length and the thing. The payload is one
-value of bytes, or all floats or integers packed. Records of any other form, legal as they are, are left to protobuf.
+All known writers write one form: the features message; in it an entry for each feature; in the entry the name and the feature;
+in the feature its list; in the list the payload. Each part is a tag, a length and its content. The payload is one value of
+bytes, or all floats or integers packed. Records of any other valid form are parsed by protobuf.
 """
 
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]  # no stubs
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # likewise
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
 
 BYTES: Final = 0x0A
 FLOATS: Final = 0x12
 INTEGERS: Final = 0x1A
 LISTS: Final = {BYTES: "bytes_list", FLOATS: "float_list", INTEGERS: "int64_list"}
-"""What a feature is, by the tag of the list in it."""
+"""Kinds of features: the tag of the list that a feature holds, and the name of that list."""
 
-_FIRST, _SECOND = 0x0A, 0x12  # tags of the first and second field of a message, where they have a length
+_FIRST, _SECOND = 0x0A, 0x12  # tags of the first and second field of a message, with a length
 
 Payload: TypeAlias = bytes | list[bytes]
-"""The bytes of a feature: one value, or packed numbers; a list of values, where there is not exactly one."""
+"""Content of a feature: one value of bytes, or packed numbers; a list if there is not exactly one value of bytes."""
 
 
 class Entry(NamedTuple):
-    """One feature in a record: ``prefix`` is all of it that stands before its payload, which is from ``start`` to ``stop``."""
+    """Feature in a record: ``prefix`` are the bytes of the entry before its payload, which is ``start .. stop``."""
 
     prefix: bytes
     name: str
@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def header(length: int) -> bytes:
-    """How a record of ``length`` bytes begins; empty if none of this form has that length."""
+    """Return the first bytes of a record of ``length`` bytes; empty if no record of this form has that length."""
     for width in range(1, 6):
         size = length - 1 - width
         if size >= 0 and len(varint(size)) == width:
@@ -44,7 +44,7 @@ def header(length: int) -> bytes:
 
 
 def entries(record: bytes) -> list[Entry] | None:
-    """The entries of a record; None if there are none, a name comes twice, or something has another form."""
+    """Return the entries of a record; None if it has none, has a name twice, or has another form."""
     begin = header(len(record))
     at, found = len(begin), []
     if not at or not record.startswith(begin):
@@ -59,6 +59,7 @@ def entries(record: bytes) -> list[Entry] | None:
 
 
 def _entry_at(record: bytes, at: int) -> Entry | None:
+    """Return the entry that begins at a byte of a record; None if it has another form."""
     try:
         start, stop = _span(record, at, _FIRST)
         name_start, name_stop = _span(record, start, _FIRST)
@@ -75,7 +76,7 @@ def _entry_at(record: bytes, at: int) -> Entry | None:
 
 
 def prefix_of(name: str, kind: int, size: int) -> bytes:
-    """What stands before ``size`` bytes of payload in the entry of a feature."""
+    """Return the bytes of the entry of a feature before a payload of ``size`` bytes."""
     payload = bytes([_FIRST]) + varint(size)
     values = bytes([kind]) + varint(len(payload) + size) + payload
     key = name.encode()
@@ -83,8 +84,8 @@ def prefix_of(name: str, kind: int, size: int) -> bytes:
     return bytes([_FIRST]) + varint(len(feature) + size) + feature
 
 
-def written(name: str, kind: int, payload: Payload) -> bytes:
-    """A feature as an entry of a record."""
+def entry_bytes(name: str, kind: int, payload: Payload) -> bytes:
+    """Return the entry of a feature."""
     if isinstance(payload, bytes):
         return prefix_of(name, kind, len(payload)) + payload
     values = b"".join(_delimited(_FIRST, value) for value in payload)
@@ -92,15 +93,15 @@ def written(name: str, kind: int, payload: Payload) -> bytes:
 
 
 def record_of(features: list[bytes]) -> bytes:
-    """The record of these entries."""
+    """Return the record of these entries."""
     return _delimited(_FIRST, b"".join(features))
 
 
 def parsed(record: bytes) -> dict[str, tuple[int, Payload]]:
-    """The kind and payload of each feature, as protobuf reads them; those that hold no list are left out.
+    """Return the kind and payload of each feature, parsed by protobuf; features without a list are left out.
 
     Raises:
-        ValueError: It is no Example.
+        ValueError: The record is no Example.
     """
     example = Example()
     try:
@@ -111,27 +112,28 @@ def parsed(record: bytes) -> dict[str, tuple[int, Payload]]:
     for name, feature in example.features.feature.items():
         if kind := feature.WhichOneof("kind"):
             values = getattr(feature, kind)
-            tag = next(tag for tag, word in LISTS.items() if word == kind)
+            tag = next(tag for tag, name in LISTS.items() if name == kind)
             features[name] = (tag, _one_or_many(list(values.value)) if tag == BYTES else _packed(values))
     return features
 
 
 def varint(number: int) -> bytes:
-    """A number from 0 as protobuf writes it: seven bits a byte, the lowest first."""
-    written = bytearray()
+    """Return a number, 0 or more, as protobuf writes it: seven bits a byte, the lowest first."""
+    encoded = bytearray()
     while number > 0x7F:
-        written.append(number & 0x7F | 0x80)
+        encoded.append(number & 0x7F | 0x80)
         number >>= 7
-    written.append(number)
-    return bytes(written)
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def _delimited(tag: int, value: bytes) -> bytes:
+    """Return a value with its tag and length before it."""
     return bytes([tag]) + varint(len(value)) + value
 
 
 def _span(record: bytes, at: int, tag: int) -> tuple[int, int]:
-    """From where to where what has this tag stands."""
+    """Return start and stop of the value with this tag; raise ValueError if another tag is there."""
     if record[at] != tag:
         raise ValueError
     length, start = _number(record, at + 1)
@@ -139,7 +141,7 @@ def _span(record: bytes, at: int, tag: int) -> tuple[int, int]:
 
 
 def _number(record: bytes, at: int) -> tuple[int, int]:
-    """The length written there, and where it ends; none of a record has more than five bytes."""
+    """Return the number at a byte of a record, and where it ends; a length has five bytes at most."""
     number = 0
     for place in range(5):
         byte = record[at + place]
@@ -154,15 +156,15 @@ def _one_or_many(values: list[bytes]) -> Payload:
 
 
 def _packed(values: "message_factory.message.Message") -> bytes:
-    """The numbers as they are packed: to the bit, where Python's floats would change some NaNs."""
+    """Return the numbers of a list as packed bytes, unchanged; a round trip by Python's floats would change some NaNs."""
     if not values.value:
         return b""
-    whole: bytes = values.SerializeToString()  # which puts fields that it does not know, if there are any, behind
+    whole: bytes = values.SerializeToString()  # unknown fields, if there are any, come last
     return whole[slice(*_span(whole, 0, _FIRST))]
 
 
 def _message_class() -> Any:
-    """tf.train.Example's message, in a pool of its own: TensorFlow registers the same names in the common one."""
+    """Return the message class of tf.train.Example, in its own pool: TensorFlow registers the same names in the default."""
     file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
     field = descriptor_pb2.FieldDescriptorProto
     lists = {"BytesList": field.TYPE_BYTES, "FloatList": field.TYPE_FLOAT, "Int64List": field.TYPE_INT64}
@@ -170,9 +172,14 @@ def _message_class() -> Any:
         file.message_type.add(name=name).field.add(name="value", number=1, label=field.LABEL_REPEATED, type=type_)
     feature = file.message_type.add(name="Feature")
     feature.oneof_decl.add(name="kind")
-    for number, (name, word) in enumerate(zip(lists, LISTS.values(), strict=True), start=1):
+    for number, (name, list_name) in enumerate(zip(lists, LISTS.values(), strict=True), start=1):
         feature.field.add(
-            name=word, number=number, label=1, type=field.TYPE_MESSAGE, type_name=f".tensorflow.{name}", oneof_index=0
+            name=list_name,
+            number=number,
+            label=1,
+            type=field.TYPE_MESSAGE,
+            type_name=f".tensorflow.{name}",
+            oneof_index=0,
         )
     features = file.message_type.add(name="Features")
     entry = features.nested_type.add(name="FeatureEntry")

@@ -1,4 +1,4 @@
-"""Fields that a config declares: their dtype and shape, checked there, and batches that are held against them.
+"""Fields that a decoder's config declares, with dtype and shape, and checks of batches against them.
 
 A dot in the name of a field is a step into a nested dict: ``pose.left`` is the field ``left`` of the dict ``pose``.
 """
@@ -17,32 +17,31 @@ from datarax_core.records import Batch, ElementSpec
 from .dtypes import AnyArray, DTypeName, native
 
 LARGEST: Final = 2**31 - 1
-"""Bytes that a record can have, in ArrayRecord files and in protobuf."""
-
+"""Greatest number of bytes of a record, in ArrayRecord files and in protobuf."""
 
 DECLARED: Final[dict[str, Any]] = {"minProperties": 1, "propertyNames": {"pattern": r"^[^.]+(\.[^.]+)*$"}}
-"""JSON Schema of fields that are declared: at least one, and each with a name that `require_names` takes by itself."""
+"""JSON Schema of declared fields: at least one, each with a name that `require_names` accepts."""
 
 
 class ArrayField(FrozenConfig):
-    """The dtype of a field, and its shape in one record."""
+    """Dtype of a field, and its shape in one record."""
 
-    dtype: DTypeName = Field(description="Its dtype, such as uint8, float32 or bfloat16.")
-    shape: tuple[NonNegative, ...] = Field(default=(), description="Its shape in one record; [] is one value.")
+    dtype: DTypeName = Field(description="Dtype, such as uint8, float32 or bfloat16.")
+    shape: tuple[NonNegative, ...] = Field(default=(), description="Shape in one record; [] is one value.")
 
     @property
     def struct(self) -> jax.ShapeDtypeStruct:
-        """As an element spec has it."""
+        """Shape and dtype, as in an element spec."""
         return jax.ShapeDtypeStruct(self.shape, np.dtype(self.dtype))
 
     @property
     def size(self) -> int:
-        """How many values it has."""
+        """Number of values in a record."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """How many bytes they take."""
+        """Number of bytes of the values in a record."""
         return self.size * np.dtype(self.dtype).itemsize
 
     def __str__(self) -> str:
@@ -50,10 +49,10 @@ class ArrayField(FrozenConfig):
 
 
 def require_names(names: Iterable[str]) -> None:
-    """Refuse names that make no nested dict: one without a text between its dots, or one that is a field and a dict.
+    """Raise if names do not form a nested dict.
 
     Raises:
-        ValueError: Names it.
+        ValueError: A name has no text on one side of a dot, or is that of a field and of a dict of fields; names it.
     """
     names = set(names)
     for name in names:
@@ -67,13 +66,18 @@ def require_names(names: Iterable[str]) -> None:
                 raise ValueError(f"{outer!r} is a field, and with {name!r} a dict of fields too; rename one of them")
 
 
-def flat(tree: Any, what: str, at: str = "") -> dict[str, Any]:
-    """The leaves of nested dicts by dotted name; ``what`` is the tree in errors.
+def flat_fields(tree: Any, title: str, at: str = "") -> dict[str, Any]:
+    """Return the leaves of nested dicts by dotted name.
+
+    Args:
+        tree: Nested dicts, whose leaves have a dtype and a shape.
+        title: Name of the tree in errors.
+        at: Dotted name of the part of the tree that ``tree`` is; empty for all of it.
 
     Raises:
-        ValueError: It has no names, or such as `nested` would not give back; says which.
+        ValueError: A dict is empty, or a name is no text or has a dot; names it.
     """
-    where = f"field {at!r} of {what}" if at else what
+    where = f"field {at!r} of {title}" if at else title
     if not isinstance(tree, Mapping):
         raise ValueError(f"{where} is a {type(tree).__name__}; records are written by names: make it a dict")  # noqa: TRY004
     if not tree:
@@ -88,35 +92,42 @@ def flat(tree: Any, what: str, at: str = "") -> dict[str, Any]:
         if hasattr(value, "dtype") and hasattr(value, "shape"):
             leaves[name] = value
         else:
-            leaves |= flat(value, what, name)
+            leaves |= flat_fields(value, title, name)
     return leaves
 
 
-def columns_of(batch: Batch, spec: ElementSpec, who: str) -> dict[str, AnyArray]:
-    """The columns of a batch by dotted name, in this machine's byte order, rows in their order.
+def declared_columns(batch: Batch, spec: ElementSpec, decoder: str) -> dict[str, AnyArray]:
+    """Return the columns of a batch by dotted name, in the byte order of this machine.
+
+    Args:
+        batch: The batch.
+        spec: Element spec that the decoder declares.
+        decoder: Name of the decoder in errors.
 
     Raises:
-        ValueError: They are not as ``spec`` says, or not equally long; names ``who`` cannot write them, and each field.
+        ValueError: A column is missing, not declared, or differs from ``spec``, or columns differ in length; names each field.
     """
-    columns = {name: native(leaf) for name, leaf in flat(batch, f"what {who} is to write").items()}
-    wanted = flat(spec, f"the element spec of {who}")
-    wrong = [f"field {name!r} ({_called(struct)}) is missing" for name, struct in wanted.items() if name not in columns]
+    columns = {name: native(leaf) for name, leaf in flat_fields(batch, f"what {decoder} is to write").items()}
+    wanted = flat_fields(spec, f"the element spec of {decoder}")
+    wrong = [
+        f"field {name!r} ({_described(struct)}) is missing" for name, struct in wanted.items() if name not in columns
+    ]
     for name, column in columns.items():
         if not column.ndim:
             wrong.append(f"field {name!r} has no axis of records")
             continue
         found = jax.ShapeDtypeStruct(column.shape[1:], column.dtype)
         if name not in wanted:
-            wrong.append(f"field {name!r} ({_called(found)}) is not declared")
+            wrong.append(f"field {name!r} ({_described(found)}) is not declared")
         elif (found.shape, found.dtype) != (wanted[name].shape, wanted[name].dtype):
-            wrong.append(f"field {name!r} is {_called(found)} where {_called(wanted[name])} is declared")
+            wrong.append(f"field {name!r} is {_described(found)} where {_described(wanted[name])} is declared")
     lengths = {name: len(column) for name, column in columns.items() if column.ndim}
     if not wrong and len(set(lengths.values())) > 1:
         wrong.append("fields differ in their number of records: " + ", ".join(f"{n!r} {k}" for n, k in lengths.items()))
     if wrong:
-        raise ValueError(f"{who} cannot write this batch: {'; '.join(wrong)}")
+        raise ValueError(f"{decoder} cannot write this batch: {'; '.join(wrong)}")
     return {name: columns[name] for name in wanted}
 
 
-def _called(struct: Any) -> str:
+def _described(struct: Any) -> str:
     return f"{struct.dtype}{list(struct.shape)}"

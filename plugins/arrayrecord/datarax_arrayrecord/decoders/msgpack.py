@@ -1,4 +1,4 @@
-"""Records that are msgpack maps, with arrays as flax.serialization writes them."""
+"""Decoder of records that are msgpack maps, with arrays as flax.serialization writes them."""
 
 import math
 import sys
@@ -13,62 +13,62 @@ import numpy as np
 from datarax_core.records import Batch, aligned_empty, nested_fields
 
 from .dtypes import AnyArray, is_number, little_endian, native
-from .fields import columns_of, flat
+from .fields import declared_columns, flat_fields
 from .named_values import NamedValuesDecoder, ValueField
 
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3  # flax.serialization's extension types
 _CHUNKED: Final = "__msgpack_chunked_array__"
 """The key that marks an array of more than a gigabyte, which flax.serialization writes in chunks."""
 
-_PLAIN: Final = (np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_))
-"""Dtypes of which one value is a number of msgpack's, and is read as what it was."""
+_MSGPACK_NUMBERS: Final = (np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_))
+"""Dtypes whose scalars are written as numbers of msgpack, and read back with the same dtype."""
 
-_STORED: Final = frozenset((int, float, bool, str, bytes, msgpack.ExtType))  # what needs no second look
-_WHO: Final = "the decoder 'msgpack'"
+_STORED: Final = frozenset((int, float, bool, str, bytes, msgpack.ExtType))  # types that `_checked` leaves as they are
+_DECODER: Final = "the decoder 'msgpack'"
 
 
 class MsgpackDecoder(NamedValuesDecoder):
-    """Maps of names to values: numbers, bools, text, bytes, lists and maps of these, and arrays of any dtype.
+    """Decodes maps of names to numbers, bools, text, bytes, lists and maps of these, and arrays of any dtype.
 
-    Arrays and NumPy's scalars have the form that ``flax.serialization.msgpack_serialize`` gives them, and what is written
-    here ``msgpack_restore`` reads. Maps in maps are nested dicts; a list is an array of its items.
+    Arrays and NumPy scalars have the form of ``flax.serialization.msgpack_serialize``, so that ``msgpack_restore`` reads the
+    records written here. Maps in maps are nested dicts; a list is an array of its items.
 
-    With ``fields``, those are decoded and the rest is skipped, and bytes where numbers are declared are the little-endian
-    bytes of the array. Without, each record has what the first one has. No length in a record is believed that goes beyond
-    its end.
+    With ``fields``, only those are decoded, and bytes in a field of numbers are the little-endian bytes of its array. Without,
+    each record must have the fields of the first. A length in a record that reaches past its end is an error, and allocates
+    nothing.
     """
 
     type: Literal["msgpack"] = "msgpack"
 
     def named_values(self, record: bytes) -> dict[str, Any]:
-        """The map.
+        """Return the map of a record.
 
         Raises:
-            ValueError: It is none.
+            ValueError: The record is no map of msgpack.
         """
         values: dict[str, Any] = _resolved(self.stored_values(record))
         return values
 
     def stored_values(self, record: bytes) -> dict[str, Any]:
-        """The map, with arrays as msgpack's extension types."""
+        """Return the map of a record, with arrays as msgpack's extension types."""
         try:
             value = msgpack.unpackb(record, raw=False, strict_map_key=True)
         except (msgpack.UnpackException, ValueError, TypeError) as error:
             reason = str(error) or f"it is not msgpack ({type(error).__name__})"
             raise ValueError(f"the record is no map of msgpack's: {reason}") from error
         if not isinstance(value, dict):
-            raise ValueError(f"the record is {_a(value)} of msgpack's, not a map of names to values")  # noqa: TRY004
-        return {name: item if type(item) in _STORED else _plain(item, name) for name, item in value.items()}
+            raise ValueError(f"the record is {_noun(value)} of msgpack's, not a map of names to values")  # noqa: TRY004
+        return {name: item if type(item) in _STORED else _checked(item, name) for name, item in value.items()}
 
     def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyArray:
-        """Extension types as arrays; bytes, where numbers are declared, as the array of which they are the memory."""
-        kinds = set(map(type, values))
+        """Return extension types as arrays, and bytes in a field of numbers as the array with these bytes."""
+        types = set(map(type, values))
         struct, nbytes = field.struct, field.nbytes
-        if kinds == {msgpack.ExtType} and (column := _column(values, struct, nbytes)) is not None:
+        if types == {msgpack.ExtType} and (column := _column(values, struct, nbytes)) is not None:
             return column
-        if msgpack.ExtType in kinds:
+        if msgpack.ExtType in types:
             values = [_resolved(value) for value in values]
-        if bytes in kinds and is_number(struct.dtype):
+        if bytes in types and is_number(struct.dtype):
             for value in values:
                 if type(value) is bytes and len(value) != nbytes:
                     raise ValueError(
@@ -78,39 +78,41 @@ class MsgpackDecoder(NamedValuesDecoder):
         return values
 
     def encode(self, batch: Batch) -> list[bytes]:
-        """A map of each row.
+        """Return a map for each row.
 
-        int64, float64, bool, text and bytes are written as msgpack has them; scalars of other dtypes and arrays as
-        flax.serialization writes them, which keeps them to the bit.
+        int64, float64, bool, text and bytes are written as types of msgpack; scalars of other dtypes and arrays as
+        flax.serialization writes them, which keeps every bit.
 
         Raises:
-            ValueError: The batch is not as declared, or a value is no number, text or bytes; names the field.
+            ValueError: The batch differs from the declared fields, or a value is no number, text or bytes; names the field.
         """
         if self.fields is not None:
-            columns = columns_of(batch, self.element_spec(), _WHO)
+            columns = declared_columns(batch, self.element_spec(), _DECODER)
         else:
-            columns = {name: native(column) for name, column in flat(batch, f"what {_WHO} is to write").items()}
+            columns = {
+                name: native(column) for name, column in flat_fields(batch, f"what {_DECODER} is to write").items()
+            }
             if len(lengths := {column.shape[:1] for column in columns.values()}) > 1 or () in lengths:
-                raise ValueError(f"{_WHO} writes fields of one length, not {', '.join(map(str, sorted(lengths)))}")
+                raise ValueError(f"{_DECODER} writes fields of one length, not {', '.join(map(str, sorted(lengths)))}")
         rows = zip(*(_values(name, column) for name, column in columns.items()), strict=True)
         return [msgpack.packb(nested_fields(dict(zip(columns, row, strict=True))), use_bin_type=True) for row in rows]
 
 
 def _resolved(value: Any) -> Any:
-    """A value with the extension types in it as what they are."""
+    """Return a value with its extension types as arrays and scalars."""
     if isinstance(value, dict):
         return {name: _resolved(item) for name, item in value.items()}
     return _extension(*value) if type(value) is msgpack.ExtType else value
 
 
 def _column(values: list[Any], struct: jax.ShapeDtypeStruct, nbytes: int) -> AnyArray | None:
-    """Arrays of the spec that are all written alike, as a column; None if they are not, which is looked into then."""
+    """Return arrays with equal headers as a column; None if headers differ, or differ from ``struct``."""
     code, first = values[0]
     array = _extension(code, first)
     if (array.dtype, array.shape) != (struct.dtype, struct.shape) or not nbytes or sys.byteorder == "big":
         return None
     head, size = first[: len(first) - nbytes], len(first)
-    if not all(kind == code and len(data) == size and data.startswith(head) for kind, data in values):
+    if not all(each_code == code and len(data) == size and data.startswith(head) for each_code, data in values):
         return None
     column = aligned_empty((len(values), *struct.shape), struct.dtype)
     column.reshape(-1).view(f"S{nbytes}")[:] = [data[len(head) :] for _, data in values]
@@ -118,7 +120,7 @@ def _column(values: list[Any], struct: jax.ShapeDtypeStruct, nbytes: int) -> Any
 
 
 def _extension(code: int, data: bytes) -> Any:
-    """What flax.serialization's extension types hold."""
+    """Return the array or scalar of an extension type of flax.serialization."""
     if code == _COMPLEX:
         parts = msgpack.unpackb(data)
         if not isinstance(parts, list) or len(parts) != 2:
@@ -149,7 +151,7 @@ def _dtype_named(name: bytes) -> np.dtype[Any]:
 
 
 def _from_bytes(data: bytes, dtype: np.dtype[Any], shape: Sequence[int]) -> AnyArray:
-    """The array of these little-endian bytes, which are as many as it has."""
+    """Return the array with these little-endian bytes, whose number must be right."""
     if not data:
         return np.zeros(shape, dtype)
     if sys.byteorder == "big":
@@ -157,12 +159,12 @@ def _from_bytes(data: bytes, dtype: np.dtype[Any], shape: Sequence[int]) -> AnyA
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-def _plain(value: Any, name: str) -> Any:
-    """A value with its chunked arrays joined; of what no array is made of, refused."""
+def _checked(value: Any, name: str) -> Any:
+    """Return a value with its chunked arrays joined; raise ValueError if it cannot become an array."""
     if isinstance(value, dict):
         if _CHUNKED in value:
             return _joined(value, name)
-        return {key: _plain(item, f"{name}.{key}") for key, item in value.items()}
+        return {key: _checked(item, f"{name}.{key}") for key, item in value.items()}
     if type(value) is msgpack.Timestamp:
         raise ValueError(
             f"field {name!r} is a timestamp of msgpack's; write it as a number, or as an array of datetime64"
@@ -170,11 +172,12 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, list):
         if any(isinstance(item, dict) for item in value):
             raise ValueError(f"field {name!r} is a list with a dict in it, of which no array is made")
-        return [_resolved(_plain(item, name)) for item in value]
+        return [_resolved(_checked(item, name)) for item in value]
     return value
 
 
 def _joined(value: dict[str, Any], name: str) -> AnyArray:
+    """Return the array that flax.serialization wrote in chunks."""
     try:
         shape = [value["shape"][str(axis)] for axis in range(len(value["shape"]))]
         chunks = [_resolved(value["chunks"][str(at)]) for at in range(len(value["chunks"]))]
@@ -184,31 +187,34 @@ def _joined(value: dict[str, Any], name: str) -> AnyArray:
 
 
 def _values(name: str, column: AnyArray) -> list[Any]:
-    """Each row as what is packed."""
+    """Return the value to pack for each row of a column."""
     if column.dtype.kind in "OUS":
         if column.ndim > 1 and not column.size and len(column):
             raise ValueError(
                 f"field {name!r} has lists without items, which do not say that they are of text; leave it out"
             )
-        return [_texts(name, value) for value in column.tolist()]
-    if column.ndim == 1 and column.dtype in _PLAIN:
+        return [_text_values(name, value) for value in column.tolist()]
+    if column.ndim == 1 and column.dtype in _MSGPACK_NUMBERS:
         values: list[Any] = column.tolist()
         return values
     if not (is_number(column.dtype) or column.dtype.kind in "mM"):
-        raise ValueError(f"field {name!r} is {column.dtype}; {_WHO} writes numbers, bools, dates, text and bytes")
-    kind = _ARRAY if column.ndim > 1 else _SCALAR
+        raise ValueError(f"field {name!r} is {column.dtype}; {_DECODER} writes numbers, bools, dates, text and bytes")
+    code = _ARRAY if column.ndim > 1 else _SCALAR
     shape, dtype = column.shape[1:], column.dtype.name
     rows = [row.tobytes() for row in little_endian(column)]
-    return [msgpack.ExtType(kind, msgpack.packb((shape, dtype, row), use_bin_type=True)) for row in rows]
+    return [msgpack.ExtType(code, msgpack.packb((shape, dtype, row), use_bin_type=True)) for row in rows]
 
 
-def _texts(name: str, value: Any) -> Any:
+def _text_values(name: str, value: Any) -> Any:
+    """Return text or bytes, or nested lists of them, unchanged; raise ValueError for any other value."""
     if isinstance(value, list):
-        return [_texts(name, item) for item in value]
+        return [_text_values(name, item) for item in value]
     if not isinstance(value, str | bytes):
-        raise ValueError(f"field {name!r} is of objects, and {_WHO} writes text and bytes of them, not {value!r:.80}")  # noqa: TRY004
+        raise ValueError(  # noqa: TRY004 - Decoder.encode raises ValueError for what it cannot write
+            f"field {name!r} is of objects, and {_DECODER} writes text and bytes of them, not {value!r:.80}"
+        )
     return value
 
 
-def _a(value: Any) -> str:
+def _noun(value: Any) -> str:
     return "nothing (nil)" if value is None else f"a value ({type(value).__name__})"

@@ -1,4 +1,4 @@
-"""What msgpack and npz have in common: records that are values by name and say their dtypes, so that fields may be declared."""
+"""Base of the decoders msgpack and npz, whose records hold values by name with their dtypes; declared fields are optional."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ from datarax_core.records import Batch, ElementSpec, nested_fields
 from datarax_core.registry import Decoder, stack_values
 
 from .dtypes import DATES_AND_TEXT, FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, name_of
-from .fields import DECLARED, LARGEST, ArrayField, flat, require_names
+from .fields import DECLARED, LARGEST, ArrayField, flat_fields, require_names
 
 _OBJECT: Final = np.dtype(object)
 
 
 class ValueField(ArrayField):
-    """A field of numbers or bools, of text or bytes as objects, of text or bytes of a fixed width (U8, S8), or of dates."""
+    """Field of numbers or bools, of text or bytes as objects, of text or bytes of a fixed width (U8, S8), or of dates."""
 
     schema_rules: ClassVar = dtype_rules(NUMBERS, FIXED_BYTES, DATES_AND_TEXT)
 
@@ -32,12 +32,12 @@ class ValueField(ArrayField):
 
 
 class NamedValuesDecoder(Decoder):
-    """Records that hold a value for each name. A subclass says how one is read, `named_values`, and written."""
+    """Decodes records that hold values by name; a subclass reads a record with `named_values`, and writes it with `encode`."""
 
     fields: dict[str, ValueField] | None = Field(
         default=None,
         json_schema_extra=DECLARED,
-        description="The fields to decode: name, dtype and shape; all that the first record has if null.",
+        description="Fields to decode: name, dtype and shape; null decodes all fields of the first record.",
     )
 
     @field_validator("fields")
@@ -55,43 +55,43 @@ class NamedValuesDecoder(Decoder):
 
     @abstractmethod
     def named_values(self, record: bytes) -> dict[str, Any]:
-        """The values of a record by name, dicts where they are nested.
+        """Return the values of a record by name, as nested dicts.
 
         Raises:
-            ValueError: It is no such record.
+            ValueError: The record has another format.
         """
 
     def stored_values(self, record: bytes) -> dict[str, Any]:
-        """The same as they are stored, for `arrays_of` to make arrays of many at once."""
+        """Return the values of a record as stored, which `arrays_of` converts for many records at once."""
         return self.named_values(record)
 
     @abstractmethod
     def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyArray:
-        """The stored values of a declared field as what they say, or as the column if all are quickly seen to fit it."""
+        """Return the stored values of a declared field as values, or at once as a column if a quick check allows it."""
 
     def element_spec(self) -> ElementSpec | None:
-        """The fields; None if they are not declared."""
+        """Return the element spec of the declared fields; None if none are declared."""
         return (
             None if self.fields is None else nested_fields({name: field.struct for name, field in self.fields.items()})
         )
 
     def decode_record(self, record: bytes) -> Any:
-        """The values of one record."""
+        """Return the values of one record by name."""
         return self.named_values(record)
 
     def spec_from(self, record: bytes) -> ElementSpec:
-        """The fields, or what the values of the record are.
+        """Return the element spec of the declared fields, or else that of the values of a record.
 
         Raises:
-            ValueError: It is no such record, or holds something that is no array.
+            ValueError: The record has another format, or holds a value that is no array.
         """
         return super().spec_from(record) if self.fields is None else self.element_spec()
 
     def decode(self, records: Sequence[bytes], spec: ElementSpec) -> Batch:
-        """The fields as columns.
+        """Return the fields as columns.
 
         Raises:
-            ValueError: A record is no such record, or a value is missing or not as declared; names the field.
+            ValueError: A record has another format, or a value is missing or differs from its declaration; names the field.
         """
         if self.fields is None:
             batch = stack_values([self.named_values(record) for record in records], spec)
@@ -99,13 +99,13 @@ class NamedValuesDecoder(Decoder):
             values = [self.stored_values(record) for record in records]
             columns = {name: self._column(name, field, values) for name, field in self.fields.items()}
             batch = nested_fields(columns)
-        for name, column in flat(batch, "the record").items():
+        for name, column in flat_fields(batch, "the record").items():
             if wrong := invalid_byte(column):
                 raise ValueError(f"field {name!r} is {column.dtype}{list(column.shape[1:])}, and {wrong}")
         return batch
 
     def _column(self, name: str, field: ValueField, values: Sequence[Any]) -> AnyArray:
-        found = self.arrays_of(name, field, _at(values, name))
+        found = self.arrays_of(name, field, _values_named(values, name))
         if isinstance(found, np.ndarray):
             return found
         column: AnyArray = stack_values([{name: value} for value in found], {name: field.struct})[name]
@@ -113,17 +113,17 @@ class NamedValuesDecoder(Decoder):
 
     @classmethod
     def for_spec(cls, spec: ElementSpec) -> Self:
-        """The decoder for these fields.
+        """Return the decoder of the fields of an element spec.
 
         Raises:
-            ValueError: A field is of a dtype that no such record holds, or the spec is no dict; names it.
+            ValueError: A field has a dtype that such records cannot hold, or the spec is no dict; names it.
         """
-        structs: dict[str, jax.ShapeDtypeStruct] = flat(spec, "the element spec")
+        structs: dict[str, jax.ShapeDtypeStruct] = flat_fields(spec, "the element spec")
         return cls(fields={name: ValueField(dtype=name_of(s.dtype), shape=s.shape) for name, s in structs.items()})  # type: ignore[call-arg]  # a subclass gives `type` its default
 
 
-def _at(values: Sequence[Any], name: str) -> list[Any]:
-    """The value of that name in each record."""
+def _values_named(values: Sequence[Any], name: str) -> list[Any]:
+    """Return the value with this dotted name of each record."""
     found = list(values)
     for step in name.split("."):
         try:

@@ -1,4 +1,4 @@
-"""Records that are whole .npz files, as ``np.savez`` writes them."""
+"""Decoder of records that are whole .npz files, as ``np.savez`` writes them."""
 
 import io
 import math
@@ -14,31 +14,31 @@ from datarax_core.config import Flag
 from datarax_core.records import Batch, nested_fields
 
 from .dtypes import AnyArray, is_number, little_endian, native
-from .fields import LARGEST, columns_of, require_names
+from .fields import LARGEST, declared_columns, require_names
 from .named_values import NamedValuesDecoder, ValueField
 
-_EPOCH: Final = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can hold: the same record has the same bytes
+_ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the same for all, so that equal records have equal bytes; zip's earliest
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HEADERS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-_WHO: Final = "the decoder 'npz'"
+_DECODER: Final = "the decoder 'npz'"
 
 
 class NpzDecoder(NamedValuesDecoder):
-    """A ``.npz`` file each: arrays by name. Nothing in one is unpickled.
+    """Decodes records that are ``.npz`` files, with arrays by name. Nothing in them is unpickled.
 
-    With ``fields``, those are decoded and the rest is skipped; without, each record has what the first one has. The npy format
-    has no name for bfloat16 and its like, and stores them as V1 and V2: such arrays are read if their field is declared.
-    Text and bytes are objects, as in every record-based source.
+    With ``fields``, only those are decoded; without, each record must have the fields of the first. The npy format has no name
+    for bfloat16 and other dtypes of JAX, and stores them as V1 and V2: such arrays are read if their field is declared. Text
+    and bytes become objects.
     """
 
     type: Literal["npz"] = "npz"
-    compressed: Flag = Field(default=False, description="Whether records are written compressed; either is read.")
+    compressed: Flag = Field(default=False, description="Write records compressed; both forms are read.")
 
     def named_values(self, record: bytes) -> dict[str, Any]:
-        """The arrays.
+        """Return the arrays of a record by name.
 
         Raises:
-            ValueError: It is no .npz, or not all of it is there, or it holds something else than arrays.
+            ValueError: The record is no .npz file, is truncated, or holds something else than arrays.
         """
         try:
             arrays = self._arrays(record)
@@ -55,8 +55,8 @@ class NpzDecoder(NamedValuesDecoder):
         require_names(arrays)
         return nested_fields(arrays)
 
-    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyArray:  # noqa: ARG002 - as declared
-        """V1 and V2 as the dtype of that size which is declared."""
+    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyArray:  # noqa: ARG002 - the signature of the base
+        """Return the values with those stored as V1 or V2 viewed as the declared dtype."""
         dtype = field.struct.dtype
         if not _is_unnamed(dtype):
             return values
@@ -64,16 +64,16 @@ class NpzDecoder(NamedValuesDecoder):
         return [value.view(dtype) if value.dtype == stored else value for value in values]
 
     def encode(self, batch: Batch) -> list[bytes]:
-        """A .npz file of each row.
+        """Return a .npz file for each row.
 
         Raises:
-            ValueError: Nothing is declared, or the batch is not as declared, or npy would change a text; names the field.
+            ValueError: No fields are declared, the batch differs from them, or npy would change a text; names the field.
         """
         if self.fields is None:
-            raise ValueError(f"{_WHO} writes declared fields only; give it `fields`, such as for_spec() does")
-        columns = columns_of(batch, self.element_spec(), _WHO)
+            raise ValueError(f"{_DECODER} writes declared fields only; give it `fields`, such as for_spec() does")
+        columns = declared_columns(batch, self.element_spec(), _DECODER)
         rows = range(len(next(iter(columns.values()))))
-        columns = {name: _storable(column) for name, column in columns.items()}
+        columns = {name: _as_stored(column) for name, column in columns.items()}
         return [self._written({name: _row(name, column, row) for name, column in columns.items()}) for row in rows]
 
     def _arrays(self, record: bytes) -> dict[str, AnyArray]:
@@ -122,21 +122,21 @@ class NpzDecoder(NamedValuesDecoder):
             for name, array in arrays.items():
                 content = io.BytesIO()
                 np.lib.format.write_array(content, array, allow_pickle=False)
-                info = zipfile.ZipInfo(f"{name}.npy", _EPOCH)
+                info = zipfile.ZipInfo(f"{name}.npy", _ZIP_DATE)
                 info.compress_type = _METHODS[self.compressed]
                 file.writestr(info, content.getvalue())
         return buffer.getvalue()
 
 
 def _header_size(content: bytes) -> int:
-    """How many bytes stand before those of the array."""
+    """Return the number of bytes of an npy file before those of the array."""
     width = 2 if content[6:7] == b"\x01" else 4
     return 8 + width + int.from_bytes(content[8 : 8 + width], "little")
 
 
 @lru_cache(maxsize=1024)
 def _header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, whether it is in Fortran's order, dtype, and where the array begins; parsed once for records that are alike."""
+    """Return shape, whether the order is Fortran's, dtype and size of the header; cached, since records share headers."""
     file = io.BytesIO(header)
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
@@ -148,24 +148,28 @@ def _header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
 
 
 def _is_unnamed(dtype: np.dtype[Any]) -> bool:
-    """Whether it is one of ml_dtypes', which the npy format has no name for."""
+    """Return whether a dtype is one of ml_dtypes, for which the npy format has no name."""
     return is_number(dtype) and dtype.type.__module__ != "numpy"
 
 
-def _storable(column: AnyArray) -> AnyArray:
+def _as_stored(column: AnyArray) -> AnyArray:
+    """Return a column in little-endian byte order, with a dtype that npy has a name for."""
     column = little_endian(column)
     return column.view(f"V{column.dtype.itemsize}") if _is_unnamed(column.dtype) else column
 
 
 def _row(name: str, column: AnyArray, row: int) -> AnyArray:
+    """Return a row of a column as an array without objects."""
     if column.dtype != np.dtype(object):
         return np.asarray(column[row])
     values = column[row]
     items = values.reshape(-1).tolist() if isinstance(values, np.ndarray) else [values]
-    kinds = set(map(type, items))
-    if len(kinds) > 1 or not kinds <= {str, bytes}:
-        raise ValueError(f"field {name!r} is of objects, and {_WHO} writes text or bytes of them, not {values!r:.80}")
-    zero: Any = "\0" if kinds == {str} else b"\0"
+    types = set(map(type, items))
+    if len(types) > 1 or not types <= {str, bytes}:
+        raise ValueError(
+            f"field {name!r} is of objects, and {_DECODER} writes text or bytes of them, not {values!r:.80}"
+        )
+    zero: Any = "\0" if types == {str} else b"\0"
     if any(item.endswith(zero) for item in items):
         raise ValueError(f"field {name!r} has a value that ends with zeros, which npy drops; msgpack keeps them")
     return np.array(values.tolist() if isinstance(values, np.ndarray) else values)

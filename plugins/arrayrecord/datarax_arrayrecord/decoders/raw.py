@@ -1,7 +1,7 @@
-"""Records as they are."""
+"""Decoder that returns records undecoded."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import jax
 import numpy as np
@@ -9,26 +9,27 @@ import numpy as np
 from datarax_core.records import Batch, ElementSpec, named_fields
 from datarax_core.registry import Decoder
 
-RECORD_FIELD = "record"
+RECORD_FIELD: Final = "record"
+"""Name of the only field."""
 
 
 class RawDecoder(Decoder):
-    """The bytes of each record, undecoded, as the field ``record``."""
+    """Serves the bytes of each record, undecoded, as the field ``record``."""
 
     type: Literal["raw"] = "raw"
 
     def element_spec(self) -> ElementSpec:
-        """One field of objects."""
+        """Return the element spec of one field of objects."""
         return {RECORD_FIELD: jax.ShapeDtypeStruct((), np.dtype(object))}
 
-    def decode(self, records: Sequence[bytes], spec: ElementSpec) -> Batch:  # noqa: ARG002 - there is one only
-        """object (k,): the records."""
+    def decode(self, records: Sequence[bytes], spec: ElementSpec) -> Batch:  # noqa: ARG002 - the signature of Decoder
+        """Return the records as one column of objects, (k,)."""
         column = np.empty(len(records), object)
         column[:] = records
         return {RECORD_FIELD: column}
 
     def encode(self, batch: Batch) -> list[bytes]:
-        """The records.
+        """Return the records of the field ``record``.
 
         Raises:
             ValueError: There are other fields, or a record is no ``bytes``.
