@@ -57,9 +57,9 @@ def _items(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     return array.to_numpy(zero_copy_only=False), missing
 
 
-def _is_host_type(kind: pa.DataType) -> bool:
+def _is_host_type(arrow_type: pa.DataType) -> bool:
     """Return whether the values have no device dtype."""
-    return not (pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind))
+    return not (pa.types.is_boolean(arrow_type) or pa.types.is_integer(arrow_type) or pa.types.is_floating(arrow_type))
 
 
 def _is_null(array: pa.Array) -> np.ndarray:

@@ -127,8 +127,8 @@ class RowGroups:
         in_file = record - self._start(self._places.index((file, 0)))
         reason = f"column {name!r} is null"
         return RecordError(
-            f"record {record} cannot be served: {reason} in row {row} of row group {number} of {file.path}; say what "
-            f"stands in for it, fill_null={{{name!r}: ...}}, or leave the column out",
+            f"record {record} cannot be served: {reason} in row {row} of row group {number} of {file.path}; give a "
+            f"replacement, fill_null={{{name!r}: ...}}, or leave the column out",
             record=record,
             reason=reason,
             path=file.path,

@@ -47,17 +47,17 @@ def spec_of(files: Sequence[ParquetFile], columns: Sequence[str] | None) -> Spec
     return {name: spec for name, spec in specs.items() if spec is not None}
 
 
-def column_spec(kind: pa.DataType) -> jax.ShapeDtypeStruct | None:
+def column_spec(arrow_type: pa.DataType) -> jax.ShapeDtypeStruct | None:
     """Return dtype and shape of one value of an Arrow type; None if no array holds its values."""
-    if isinstance(kind, pa.FixedShapeTensorType):
-        shape = tuple(kind.shape)
-        in_order = kind.permutation is None or list(kind.permutation) == list(range(len(shape)))
-        return _array_of(shape, kind.value_type) if in_order else None
-    if pa.types.is_fixed_size_list(kind):
-        return _array_of((kind.list_size,), kind.value_type)
-    if pa.types.is_dictionary(kind):
-        return column_spec(kind.value_type)
-    dtype = _dtype(kind)
+    if isinstance(arrow_type, pa.FixedShapeTensorType):
+        shape = tuple(arrow_type.shape)
+        in_order = arrow_type.permutation is None or list(arrow_type.permutation) == list(range(len(shape)))
+        return _array_of(shape, arrow_type.value_type) if in_order else None
+    if pa.types.is_fixed_size_list(arrow_type):
+        return _array_of((arrow_type.list_size,), arrow_type.value_type)
+    if pa.types.is_dictionary(arrow_type):
+        return column_spec(arrow_type.value_type)
+    dtype = _dtype(arrow_type)
     return None if dtype is None else jax.ShapeDtypeStruct((), np.dtype(dtype))
 
 
@@ -70,34 +70,36 @@ def require_fill(given: Mapping[str, Any], schema: pa.Schema, spec: Spec) -> dic
     for name, value in given.items():
         if name not in spec:
             raise ConfigError(f"fill_null names column {name!r}, which is not read; the columns are {', '.join(spec)}")
-        kind = schema.field(name).type
-        if not _fits(value, spec[name].dtype, holds_text="string" in str(kind)):
-            raise ConfigError(f"fill_null: {value!r} cannot stand in column {name!r}, which is {kind}")
+        arrow_type = schema.field(name).type
+        if not _fits(value, spec[name].dtype, holds_text="string" in str(arrow_type)):
+            raise ConfigError(f"fill_null: {value!r} cannot replace nulls of column {name!r}, which is {arrow_type}")
     return dict(given)
 
 
-def _array_of(shape: tuple[int, ...], kind: pa.DataType) -> jax.ShapeDtypeStruct | None:
-    items = column_spec(kind)
+def _array_of(shape: tuple[int, ...], arrow_type: pa.DataType) -> jax.ShapeDtypeStruct | None:
+    items = column_spec(arrow_type)
     return None if items is None else jax.ShapeDtypeStruct((*shape, *items.shape), items.dtype)
 
 
-def _dtype(kind: pa.DataType) -> str | None:
+def _dtype(arrow_type: pa.DataType) -> str | None:
     """Return the dtype of a type whose values are single values; text, bytes and dates become host fields."""
     types = pa.types
-    if types.is_boolean(kind):
+    if types.is_boolean(arrow_type):
         return "bool"
-    if types.is_integer(kind) or types.is_floating(kind):
-        word = "float" if types.is_floating(kind) else "uint" if types.is_unsigned_integer(kind) else "int"
-        return f"{word}{kind.bit_width}"
-    if types.is_date(kind):
-        return "datetime64[D]" if types.is_date32(kind) else "datetime64[ms]"
-    if types.is_timestamp(kind):  # with a time zone or without: the instant, in UTC
-        return f"datetime64[{kind.unit}]"
-    if types.is_duration(kind):
-        return f"timedelta64[{kind.unit}]"
-    texts = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    blobs = types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
-    return "object" if texts or blobs or types.is_fixed_size_binary(kind) else None
+    if types.is_integer(arrow_type) or types.is_floating(arrow_type):
+        prefix = (
+            "float" if types.is_floating(arrow_type) else "uint" if types.is_unsigned_integer(arrow_type) else "int"
+        )
+        return f"{prefix}{arrow_type.bit_width}"
+    if types.is_date(arrow_type):
+        return "datetime64[D]" if types.is_date32(arrow_type) else "datetime64[ms]"
+    if types.is_timestamp(arrow_type):  # with a time zone or without: the instant, in UTC
+        return f"datetime64[{arrow_type.unit}]"
+    if types.is_duration(arrow_type):
+        return f"timedelta64[{arrow_type.unit}]"
+    texts = types.is_string(arrow_type) or types.is_large_string(arrow_type) or types.is_string_view(arrow_type)
+    blobs = types.is_binary(arrow_type) or types.is_large_binary(arrow_type) or types.is_binary_view(arrow_type)
+    return "object" if texts or blobs or types.is_fixed_size_binary(arrow_type) else None
 
 
 def _require_same_columns(file: ParquetFile, first: ParquetFile, wanted: Sequence[str], *, are_all: bool) -> None:

@@ -24,8 +24,8 @@ class AcmeParquet(DataSourceModule):
     """The rows of Parquet files as records, their columns as fields.
 
     Rows are decoded a row group at a time. Reading in sequence decodes each row group once an epoch; a shuffled batch touches
-    about as many row groups as it has records, and decodes those that are not kept: see ``cache_bytes``, ``cacheable`` and
-    ``shuffle_window``.
+    about as many row groups as it has records, and decodes the row groups that are not kept; see ``cache_bytes``,
+    ``cacheable`` and ``shuffle_window``.
 
     Args:
         config: Config of the source.

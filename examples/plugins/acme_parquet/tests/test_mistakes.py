@@ -69,7 +69,7 @@ def test_a_config_that_cannot_work_is_refused(fields: dict[str, Any], message: s
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else repr(value),
 )
 def test_what_cannot_stand_in_a_column_is_refused(column: pa.Array, value: Any, write: Write) -> None:
-    message = f"fill_null: {value!r} cannot stand in column 'x', which is {column.type}"
+    message = f"fill_null: {value!r} cannot replace nulls of column 'x', which is {column.type}"
     with pytest.raises(ConfigError, match=re.escape(message)):
         open_source(write({"x": column}), fill_null={"x": value})
 
