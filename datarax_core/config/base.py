@@ -27,7 +27,154 @@ from pydantic_core import CoreSchema
 
 from datarax_core.errors import PluginError
 
-from .messages import at_type, plugin_error, shown, suggesting
+from .messages import error_at_type, plugin_error, shown, with_suggestions
+
+T = TypeVar("T")
+
+PLUGIN_KEYWORD: Final = "x-datarax-plugin"
+"""Keyword of a JSON Schema for a value that is a plugin's config; its value is the noun for the plugin, such as "source"."""
+
+
+def _as_int(value: Any) -> Any:
+    """Return an integer of any library as a Python int; other values, such as True and 4.0, as they are."""
+    return operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
+
+
+def _as_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _relative_to_config_file(value: str, info: ValidationInfo) -> str:
+    """Return a relative path joined to the folder of its config file, if it has one; URLs as they are."""
+    base = (info.context or {}).get("base")
+    return value if base is None or "://" in value else str(Path(base, value))
+
+
+Flag = StrictBool
+"""True or False; not 1, not "yes"."""
+
+Integer = Annotated[StrictInt, BeforeValidator(_as_int)]
+"""An integer; not 4.0, not "4", not True."""
+
+Count = Annotated[StrictInt, Field(ge=1), BeforeValidator(_as_int)]
+"""An integer from 1."""
+
+NonNegative = Annotated[StrictInt, Field(ge=0), BeforeValidator(_as_int)]
+"""An integer from 0."""
+
+Name = Annotated[str, StringConstraints(min_length=1)]
+"""A text that is not empty."""
+
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+"""A finite number; not "0.5", not True."""
+
+LocalPath = Annotated[Name, BeforeValidator(_as_text), AfterValidator(_relative_to_config_file)]
+"""Path of a file or folder. In a config file, a relative path is relative to that file. Nothing in it is expanded."""
+
+
+class FrozenConfig(BaseModel):
+    """Base of every config: immutable, without unknown fields, comparable and hashable whatever it holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    schema_rules: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    """JSON Schemas of checks that involve several fields, such as `never` makes; for editors, and for ``drx schema``."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _suggest_fields(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(value)
+        except ValidationError as invalid:
+            raise with_suggestions(invalid, cls.model_fields) from None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core)
+        if cls.schema_rules:
+            handler.resolve_ref_schema(schema)["allOf"] = [dict(rule) for rule in cls.schema_rules]
+        return schema
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (type(self) is type(other) and same(self.__dict__, other.__dict__))
+
+    def __hash__(self) -> int:
+        return hash((type(self), stable_hash(self.__dict__)))
+
+
+NOT_NULL: Final[Mapping[str, Any]] = {"not": {"type": "null"}}
+"""JSON Schema of a value that is given, and is not null."""
+
+
+def having(**values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a config in which all these fields are given and match; for `FrozenConfig.schema_rules`."""
+    return {"properties": {name: dict(value) for name, value in values.items()}, "required": list(values)}
+
+
+def never(**values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a config in which these fields do not all match, as in ``never(a=NOT_NULL, b=NOT_NULL)``."""
+    return {"not": having(**values)}
+
+
+def only_if(condition: Mapping[str, Any], **values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a config in which all these fields match only if it also matches ``condition``."""
+    return {"if": having(**values), "then": dict(condition)}
+
+
+def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], noun: str, example: str) -> T:
+    """Return the result of ``look_up`` for the ``type`` of a mapping; for validators of fields that take plugins.
+
+    Args:
+        value: The mapping.
+        look_up: Returns a plugin by name, or raises a `PluginError`.
+        noun: Noun for the plugin, such as "source".
+        example: A name of such a plugin, for messages.
+
+    Raises:
+        ValidationError: There is no ``type``, or it names no plugin that can be used; placed at that key.
+    """
+    name = value.get("type")
+    if not isinstance(name, str):
+        given = f"is {shown(name)}" if "type" in value else "is missing"
+        raise error_at_type(f"the {noun}'s `type` {given}; name an installed {noun}, such as {example}", name)
+    try:
+        return look_up(name)
+    except PluginError as error:
+        raise error_at_type(str(error), name, error) from error
+
+
+def plugin_config(
+    value: Any, info: ValidationInfo, *, base: type[T], look_up: Callable[[str], type[Any]], noun: str, example: str
+) -> T:
+    """Return the plugin config that a value stands for; for validators of fields that take plugins.
+
+    Args:
+        value: A ``base``, which is returned as it is, or a mapping with a ``type``.
+        info: The validator's second argument; its context is that of nested configs.
+        base: Base class of such configs.
+        look_up: Returns the config class of a plugin by name, or raises a `PluginError`.
+        noun: Noun for the plugin, such as "source".
+        example: A name of such a plugin, for messages.
+
+    Raises:
+        PydanticCustomError, ValidationError: It is neither, or invalid.
+    """
+    if isinstance(value, base):
+        return value
+    if not isinstance(value, Mapping):
+        raise plugin_error(f"a {noun} is a mapping with a `type`, such as {{type: {example}}}, not {shown(value)}")
+    model = named_by_type(value, look_up, noun, example)
+    # The class's own name, since the given one may be an alias.
+    config: T = model.model_validate({**value, "type": model.model_fields["type"].default}, context=info.context)
+    return config
+
+
+def plugin_schema(noun: str) -> dict[str, Any]:
+    """Return the JSON Schema of a plugin's config, for a noun such as "source"; `registry.schema` puts installed ones there."""
+    return {"type": "object", "required": ["type"], PLUGIN_KEYWORD: noun}
+
+
+# -- equality of values, arrays among them -------------------------------------------------------------------------------
 
 
 def same(left: Any, right: Any) -> bool:
@@ -89,148 +236,3 @@ def _same_array(left: Any, right: Any) -> bool:
         return False
     numbers = np.issubdtype(left.dtype, np.inexact)
     return np.array_equal(np.asarray(left), np.asarray(right), equal_nan=numbers)
-
-
-T = TypeVar("T")
-
-PLUGIN_KEYWORD: Final = "x-datarax-plugin"
-"""Keyword of a JSON Schema for a value that is a plugin's config; its value is the noun for the plugin, such as "source"."""
-
-
-def _as_int(value: Any) -> Any:
-    """Return an integer of any library as a Python int; other values, such as True and 4.0, as they are."""
-    return operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
-
-
-def _as_text(value: Any) -> Any:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-def _relative_to_config_file(value: str, info: ValidationInfo) -> str:
-    """Return a relative path joined to the folder of its config file, if it has one; URLs as they are."""
-    base = (info.context or {}).get("base")
-    return value if base is None or "://" in value else str(Path(base, value))
-
-
-Flag = StrictBool
-"""True or False; not 1, not "yes"."""
-
-Integer = Annotated[StrictInt, BeforeValidator(_as_int)]
-"""An integer; not 4.0, not "4", not True."""
-
-Count = Annotated[StrictInt, Field(ge=1), BeforeValidator(_as_int)]
-"""An integer from 1."""
-
-NonNegative = Annotated[StrictInt, Field(ge=0), BeforeValidator(_as_int)]
-"""An integer from 0."""
-
-Name = Annotated[str, StringConstraints(min_length=1)]
-"""A text that is not empty."""
-
-Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-"""A finite number; not "0.5", not True."""
-
-LocalPath = Annotated[Name, BeforeValidator(_as_text), AfterValidator(_relative_to_config_file)]
-"""Path of a file or folder. In a config file, a relative path is relative to that file. Nothing in it is expanded."""
-
-
-class FrozenConfig(BaseModel):
-    """Base of every config: immutable, without unknown fields, comparable and hashable whatever it holds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    schema_rules: ClassVar[Sequence[Mapping[str, Any]]] = ()
-    """JSON Schemas of checks that involve several fields, such as `never` makes; for editors, and for ``drx schema``."""
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _suggest_fields(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            return handler(value)
-        except ValidationError as invalid:
-            raise suggesting(invalid, cls.model_fields) from None
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        schema = handler(core)
-        if cls.schema_rules:
-            handler.resolve_ref_schema(schema)["allOf"] = [dict(rule) for rule in cls.schema_rules]
-        return schema
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (type(self) is type(other) and same(self.__dict__, other.__dict__))
-
-    def __hash__(self) -> int:
-        return hash((type(self), stable_hash(self.__dict__)))
-
-
-NOT_NULL: Final[Mapping[str, Any]] = {"not": {"type": "null"}}
-"""JSON Schema of a value that is given, and is not null."""
-
-
-def having(**values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON Schema of a config in which all these fields are given and match; for `FrozenConfig.schema_rules`."""
-    return {"properties": {name: dict(value) for name, value in values.items()}, "required": list(values)}
-
-
-def never(**values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON Schema of a config in which these fields do not all match, as in ``never(a=NOT_NULL, b=NOT_NULL)``."""
-    return {"not": having(**values)}
-
-
-def only_if(condition: Mapping[str, Any], **values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON Schema of a config in which all these fields match only if it also matches ``condition``."""
-    return {"if": having(**values), "then": dict(condition)}
-
-
-def named_by_type(value: Mapping[str, Any], look_up: Callable[[str], T], noun: str, example: str) -> T:
-    """Return the result of ``look_up`` for the ``type`` of a mapping; for validators of fields that take plugins.
-
-    Args:
-        value: The mapping.
-        look_up: Returns a plugin by name, or raises a `PluginError`.
-        noun: Noun for the plugin, such as "source".
-        example: A name of such a plugin, for messages.
-
-    Raises:
-        ValidationError: There is no ``type``, or it names no plugin that can be used; placed at that key.
-    """
-    name = value.get("type")
-    if not isinstance(name, str):
-        given = f"is {shown(name)}" if "type" in value else "is missing"
-        raise at_type(f"the {noun}'s `type` {given}; name an installed {noun}, such as {example}", name)
-    try:
-        return look_up(name)
-    except PluginError as error:
-        raise at_type(str(error), name, error) from error
-
-
-def plugin_config(
-    value: Any, info: ValidationInfo, *, base: type[T], look_up: Callable[[str], type[Any]], noun: str, example: str
-) -> T:
-    """Return the plugin config that a value stands for; for validators of fields that take plugins.
-
-    Args:
-        value: A ``base``, which is returned as it is, or a mapping with a ``type``.
-        info: The validator's second argument; its context is that of nested configs.
-        base: Base class of such configs.
-        look_up: Returns the config class of a plugin by name, or raises a `PluginError`.
-        noun: Noun for the plugin, such as "source".
-        example: A name of such a plugin, for messages.
-
-    Raises:
-        PydanticCustomError, ValidationError: It is neither, or invalid.
-    """
-    if isinstance(value, base):
-        return value
-    if not isinstance(value, Mapping):
-        raise plugin_error(f"a {noun} is a mapping with a `type`, such as {{type: {example}}}, not {shown(value)}")
-    model = named_by_type(value, look_up, noun, example)
-    # The class's own name, since the given one may be an alias.
-    config: T = model.model_validate({**value, "type": model.model_fields["type"].default}, context=info.context)
-    return config
-
-
-def plugin_schema(noun: str) -> dict[str, Any]:
-    """Return the JSON Schema of a plugin's config, for a noun such as "source"; `registry.schema` puts installed ones there."""
-    return {"type": "object", "required": ["type"], PLUGIN_KEYWORD: noun}

@@ -12,13 +12,23 @@ from datarax_core.errors import PluginError, Problem, did_you_mean
 
 from .lines import Location, Origin
 
+_SUBJECT: Final = re.compile(r"^(Input|String|Tuple|List|Dictionary|Set|Frozenset) (?=should)")
+"""The subject of a message of pydantic."""
+
+_SHORT: Final = reprlib.Repr()
+"""Representation of values in messages."""
+
+_SHORT.maxlevel = 3
+_SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = 20
+_SHORT.maxstring = _SHORT.maxother = 80
+
 
 def plugin_error(message: str, cause: PluginError | None = None) -> PydanticCustomError:
     """Return the error that a validator raises if its value names no usable plugin; `plugin_cause` finds ``cause`` again."""
     return PydanticCustomError("plugin", "{message}", {"message": message, "plugin_error": cause})
 
 
-def at_type(message: str, value: object, cause: PluginError | None = None) -> ValidationError:
+def error_at_type(message: str, value: object, cause: PluginError | None = None) -> ValidationError:
     """Return a `plugin_error` that is placed at the ``type`` key."""
     details = InitErrorDetails(type=plugin_error(message, cause), loc=("type",), input=value)
     return ValidationError.from_exception_data("plugin", [details])
@@ -30,11 +40,13 @@ def plugin_cause(invalid: ValidationError) -> PluginError | None:
     return next(filter(None, causes), None)
 
 
-def suggesting(invalid: ValidationError, fields: Iterable[str]) -> ValidationError:
+def with_suggestions(invalid: ValidationError, fields: Iterable[str]) -> ValidationError:
     """Return the same errors, with a suggestion from ``fields`` for each unknown field of the model."""
     known = list(fields)
     details = [
-        _unknown_field(error, known) if error["type"] == "extra_forbidden" and len(error["loc"]) == 1 else _again(error)
+        _unknown_field(error, known)
+        if error["type"] == "extra_forbidden" and len(error["loc"]) == 1
+        else _copied(error)
         for error in invalid.errors(include_url=False)
     ]
     return ValidationError.from_exception_data(invalid.title, details)
@@ -63,14 +75,12 @@ def _unknown_field(error: ErrorDetails, known: list[str]) -> InitErrorDetails:
     return InitErrorDetails(type=reworded, loc=error["loc"], input=error["input"])
 
 
-def _again(error: ErrorDetails) -> InitErrorDetails:
+def _copied(error: ErrorDetails) -> InitErrorDetails:
     """Return details that make an error with the same message."""
     context = error.get("ctx", {})
     if _is_pydantic_own(error):
         return InitErrorDetails(type=error["type"], loc=error["loc"], input=error["input"], ctx=context)
-    code: Any = error[
-        "type"
-    ]  # pydantic's type asks for a literal, to discourage computed codes; this one was a literal
+    code: Any = error["type"]  # typed Any, since pydantic asks for a literal, to discourage computed codes
     custom = PydanticCustomError(code, "{message}", {**context, "message": error["msg"]})
     return InitErrorDetails(type=custom, loc=error["loc"], input=error["input"])
 
@@ -143,14 +153,3 @@ def _in_words(message: str) -> str:
 def shown(value: Any) -> str:
     """Return a value as messages show it: at most 80 characters, however large it is."""
     return f"{_SHORT.repr(value):.80}"
-
-
-_SUBJECT: Final = re.compile(r"^(Input|String|Tuple|List|Dictionary|Set|Frozenset) (?=should)")
-
-_SHORT: Final = reprlib.Repr()
-
-_SHORT.maxlevel = 3
-
-_SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = 20
-
-_SHORT.maxstring = _SHORT.maxother = 80

@@ -20,6 +20,24 @@ class RefusedError(Exception):
         self.line, self.column = mark.line + 1, mark.column + 1
 
 
+def read_yaml(text: str) -> tuple[Any, yaml.Node | None]:
+    """Return (value of a YAML text, its node with merges resolved).
+
+    Raises:
+        yaml.YAMLError, ValueError: It is not YAML.
+        RefusedError: It is YAML, with content that a config may not have.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None, None
+        _require_finite(node)
+        return loader.construct_document(node), node
+    finally:
+        loader.dispose()
+
+
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's attribute; drops the rules of YAML 1.1
 
@@ -46,24 +64,6 @@ for tag, pattern, first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(f"^(?:{pattern})$"), first)
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_int)
-
-
-def read_yaml(text: str) -> tuple[Any, yaml.Node | None]:
-    """Return (value of a YAML text, its node with merges resolved).
-
-    Raises:
-        yaml.YAMLError, ValueError: It is not YAML.
-        RefusedError: It is YAML, with content that a config may not have.
-    """
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None, None
-        _require_finite(node)
-        return loader.construct_document(node), node
-    finally:
-        loader.dispose()
 
 
 def _refuse_repeated_key(node: yaml.MappingNode) -> None:

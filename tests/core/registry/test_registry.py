@@ -58,7 +58,7 @@ def test_listing_imports_no_plugin_and_no_jax(site: "Site") -> None:
         import json, sys
         from datarax_core.registry.sources import SourceRegistry
         listed = {info.name: info.status for info in SourceRegistry.from_environment().describe()}
-        heavy = [m for m in ("jax", "flax", "numpy", "pydantic", "acme_loud", "datarax_memory") if m in sys.modules]
+        heavy = [m for m in ("jax", "flax", "numpy", "pluggy", "pydantic", "acme_loud", "datarax_memory") if m in sys.modules]
         print(json.dumps([listed, heavy]))
     """
     command = [sys.executable, "-W", "error", "-c", dedent(script)]
