@@ -13,6 +13,7 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, S
 from datarax_core.records.spec import Batch, ElementSpec, batch_struct, named_fields
 
 Gather: TypeAlias = Callable[[Any, Any], Batch]
+"""A function from (arrays, int (k,) indices) to the batch of the rows at these indices."""
 
 
 class Layout(Protocol):

@@ -15,7 +15,7 @@ from datarax_core.errors import SpecError
 
 from .dtypes import fits_device, require_no_key
 
-_DTYPES: Final = {kind: np.dtype(kind) for kind in (bool, float, complex, str, bytes)}
+_DTYPES: Final = {type_: np.dtype(type_) for type_ in (bool, float, complex, str, bytes)}
 
 _INT64: Final = np.dtype(np.int64)
 
@@ -63,19 +63,19 @@ def array_of(values: Sequence[Any], path: ValuePath) -> np.ndarray:
         SpecError: Values differ in shape, or no dtype holds all of them unchanged; names two elements that conflict.
         TypeError: A value is a masked array, or holds PRNG keys.
     """
-    kinds = set(map(type, values))
-    if all(map(_is_scalar, kinds)):
-        return _of_scalars(values, kinds, path)
-    if kinds <= {list, tuple}:
+    types = set(map(type, values))
+    if all(map(_is_scalar, types)):
+        return _of_scalars(values, types, path)
+    if types <= {list, tuple}:
         return _of_lists(values, path)
     return _of_arrays([_as_array(value, path, index) for index, value in enumerate(values)], path)
 
 
-def _is_scalar(kind: type) -> bool:
+def _is_scalar(type_: type) -> bool:
     """Return whether each value of this type is a single number or text whose dtype follows from the type."""
-    if issubclass(kind, np.generic):
-        return issubclass(kind, np.number | np.bool_ | np.character) and not issubclass(kind, np.timedelta64)
-    return kind is int or kind in _DTYPES
+    if issubclass(type_, np.generic):
+        return issubclass(type_, np.number | np.bool_ | np.character) and not issubclass(type_, np.timedelta64)
+    return type_ is int or type_ in _DTYPES
 
 
 def _of_lists(values: Sequence[Any], path: ValuePath) -> np.ndarray:
@@ -117,10 +117,10 @@ def _require_one_shape(shapes: list[tuple[int, ...]], path: ValuePath) -> None:
             )
 
 
-def _of_scalars(values: Sequence[Any], kinds: set[type], path: ValuePath) -> np.ndarray:
-    if kinds == {int}:
+def _of_scalars(values: Sequence[Any], types: set[type], path: ValuePath) -> np.ndarray:
+    if types == {int}:
         return _of_integers(values, path)
-    if len(kinds) == 1:
+    if len(types) == 1:
         return _keeping_zeros(np.array(values), values)
     dtypes = [_dtype_of(value) for value in values]
     dtype = _common_dtype(dtypes, path)
