@@ -310,15 +310,8 @@ class RecordAccess(StructuralModule):
         check_batch(batch, device_spec(spec) if self.access == "device" else spec, len(indices), origin=self.title)
         return batch
 
-    def _require_random_access(self) -> None:  # until plugins call it by its public name
-        self.require_random_access()
-
     def _first_key(self, rngs: nnx.Rngs | None) -> np.ndarray | None:
-        return self._drawn_key(rngs) if self.stochastic else None
-
-    def _drawn_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
-        """Call `draw_order_key`; plugins that do not use `order_seed` yet override this."""
-        return self.draw_order_key(rngs)
+        return self.draw_order_key(rngs) if self.stochastic else None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # nnx leaves it without types

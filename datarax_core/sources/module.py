@@ -45,9 +45,6 @@ class DataraxModule(nnx.Module):
         """Return an independent twin with its own variables, counts and statistics; data that never changes is shared."""
         twin = nnx.clone(self)
         renew_host_states(twin)
-        for _, node in nnx.iter_graph(twin):
-            if isinstance(node, DataraxModule):
-                node._renew_host_state()  # noqa: SLF001 - of this class
         return twin
 
     def copy(
@@ -75,16 +72,7 @@ class DataraxModule(nnx.Module):
         """Return a twin for compiled code, without `HostState`; modules that are alike have equal bare graphs."""
         twin = nnx.clone(self)
         drop_host_states(twin)
-        for _, node in nnx.iter_graph(twin):
-            if isinstance(node, DataraxModule):
-                node._drop_host_state()  # noqa: SLF001 - of this class
         return twin
-
-    def _renew_host_state(self) -> None:
-        """Do nothing; plugins that do not use `HostState` yet override this."""
-
-    def _drop_host_state(self) -> None:
-        """Do nothing; plugins that do not use `HostState` yet override this."""
 
     # -- state ----------------------------------------------------------------------------------------------------------
 

@@ -220,9 +220,6 @@ class DataSourceModule(RecordAccess):
         length = self.run_length
         return self.elements_ahead if length is None else self.cursor.run_start + length - self.cursor.position
 
-    def _left_of_run(self) -> int:  # until plugins call it by its public name
-        return self.left_of_run()
-
     def elements_read_ahead(self) -> dict[int, Any]:
         """Return the elements that a loop has fetched and not served yet, by position."""
         return {position: e for position, e in self._block.held().items() if position >= self.cursor.position}
@@ -310,7 +307,7 @@ class DataSourceModule(RecordAccess):
 
     def saved_variables(self) -> dict[str, Any]:
         """Return the variables of a state by dotted name: all but those that `not_saved` leaves out."""
-        variables = {n: v for n, v in variable_state(self).items() if not n.startswith(self._left_out)}
+        variables = {n: v for n, v in variable_state(self).items() if not n.startswith(self.not_saved)}
         if self.order_key is not None:
             variables["order_key"] = np.asarray(variables["order_key"]).tolist()
         return variables
@@ -322,18 +319,14 @@ class DataSourceModule(RecordAccess):
             StateError: Names every variable that is missing or unknown, or whose value does not fit.
         """
         if isinstance(variables, dict):
-            variables = variables | {n: v for n, v in variable_state(self).items() if n.startswith(self._left_out)}
+            variables = variables | {n: v for n, v in variable_state(self).items() if n.startswith(self.not_saved)}
         restore_variables(self, variables)
 
     # -- inside --------------------------------------------------------------------------------------------------------------
 
-    @property
-    def _left_out(self) -> tuple[str, ...]:
-        return (*self.not_saved, *getattr(self, "_not_saved", ()))  # the second until plugins set the public name
-
     def _reseed(self, seed: int) -> None:
         if self.order_key is not None:
-            self.order_key.set_raw_value(self._drawn_key(nnx.Rngs(seed)))
+            self.order_key.set_raw_value(self.draw_order_key(nnx.Rngs(seed)))
 
 
 class ElementBlock(HostState):

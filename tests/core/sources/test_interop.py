@@ -1,4 +1,4 @@
-"""Sources as data sets of Grain's and PyTorch's, as they are."""
+"""Sources as data sets of Grain and PyTorch, without an adapter."""
 
 import multiprocessing
 import pickle
@@ -21,7 +21,7 @@ PARENTS = ["make_source", "make_host_source", "make_device_source"]
 
 @pytest.fixture(params=[*PARENTS, "part", "sequence"])
 def source(request: pytest.FixtureRequest) -> Any:
-    """A source of 40 records, of each kind there is; none of them in sequence."""
+    """A shuffled source of 40 records, of each class of sources."""
     if request.param == "part":
         return request.getfixturevalue("make_source")(50, shuffle=True)[5:45]
     if request.param == "sequence":
@@ -36,7 +36,7 @@ def fields(elements: list[Any]) -> list[tuple[int, list[float]]]:
 # -- sources in Grain ---------------------------------------------------------------------------------------------------
 
 
-def test_a_source_is_a_grain_source_as_it_is(source: Any) -> None:
+def test_a_source_is_a_grain_source_without_an_adapter(source: Any) -> None:
     wanted = fields([source[i] for i in range(40)])
     dataset = grain.MapDataset.source(source)
     assert len(dataset) == 40
@@ -64,7 +64,7 @@ def test_grain_reads_many_elements_of_a_source_in_one_fetch(make_host_source: Ma
 
 
 def torch_batches(dataset: Any, batch_size: int) -> Iterator[list[Any]]:
-    """The samples of each batch, fetched as ``torch.utils.data._utils.fetch._MapDatasetFetcher`` does it."""
+    """Yield the samples of each batch, fetched as ``torch.utils.data._utils.fetch._MapDatasetFetcher`` does."""
     sampler = list(range(len(dataset)))
     for start in range(0, len(dataset), batch_size):
         indices = sampler[start : start + batch_size]
@@ -74,7 +74,7 @@ def torch_batches(dataset: Any, batch_size: int) -> Iterator[list[Any]]:
             yield [dataset[index] for index in indices]
 
 
-def test_a_source_is_a_torch_data_set_as_it_is(source: Any) -> None:
+def test_a_source_is_a_torch_data_set_without_an_adapter(source: Any) -> None:
     wanted = fields([source[i] for i in range(40)])
     served = list(torch_batches(source, 16))
     assert [len(samples) for samples in served] == [16, 16, 8]
@@ -105,7 +105,7 @@ def test_a_list_of_indices_is_read_in_one_fetch(make_host_source: MakeSource) ->
         (["a"], TypeError, r"^the records of HostRecords are indexed by a list of integers, not \['a'\]$"),
     ],
 )
-def test_a_list_that_names_no_records_is_refused(
+def test_a_list_of_other_values_than_record_indices_is_refused(
     make_host_source: MakeSource, indices: Any, kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind, match=message):

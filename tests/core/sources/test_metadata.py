@@ -1,4 +1,4 @@
-"""Metadata of records: a name for ever, a key that does not depend on batching, and counts of batches."""
+"""Metadata of records: a stable index, a key that does not depend on batching, and counts of batches."""
 
 import json
 from dataclasses import FrozenInstanceError
@@ -24,7 +24,7 @@ def test_metadata_is_frozen_and_has_the_fields_that_users_know() -> None:
         record.index = 4  # type: ignore[misc]
 
 
-def test_a_record_by_itself_counts_nothing() -> None:
+def test_metadata_of_a_single_record_counts_nothing() -> None:
     manager = MetadataManager(shard_id=2)
     info = {"name": "train", "length": 10}
     record = manager.record(7, epoch=3, source_info=info)
@@ -46,7 +46,7 @@ def test_batches_are_counted_from_0_in_each_epoch_and_steps_go_on() -> None:
     assert (manager.epoch, manager.batch_idx, manager.global_step) == (0, 0, 0)
 
 
-def test_batches_are_not_counted_if_told_so() -> None:
+def test_batches_are_not_counted_without_track_batches() -> None:
     manager = MetadataManager(track_batches=False)
     for _ in range(3):
         manager.batch([0, 1], [0, 0])
@@ -57,7 +57,7 @@ def test_an_empty_batch_has_no_records() -> None:
     assert MetadataManager().batch([], []) == []
 
 
-def test_indices_and_epochs_go_together() -> None:
+def test_each_index_needs_an_epoch() -> None:
     with pytest.raises(ValueError, match=r"^each record has an epoch: 2 indices do not go with 1 epochs$"):
         MetadataManager().batch([0, 1], [0])
 
@@ -76,7 +76,7 @@ def test_counts_and_the_key_are_restored() -> None:
     assert plain.record(0).rng_key is None
 
 
-def test_what_is_no_state_is_refused() -> None:
+def test_an_invalid_state_is_refused() -> None:
     with pytest.raises(TypeError, match=r"^the state of the metadata is a dict, as get_state\(\) gives it, not list$"):
         MetadataManager().set_state([])  # type: ignore[arg-type]
     message = (
@@ -104,7 +104,7 @@ def test_the_key_of_a_record_depends_on_seed_epoch_and_index_alone() -> None:
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
-def test_the_keys_of_a_batch_are_those_that_are_folded_one_by_one(impl: str) -> None:
+def test_keys_of_a_batch_equal_keys_that_are_folded_one_by_one(impl: str) -> None:
     manager = MetadataManager(rngs=nnx.Rngs(0))
     manager.key = jax.random.key(7, impl=impl)
     indices = [0, 1, 1, 5, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**40]

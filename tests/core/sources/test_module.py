@@ -1,4 +1,4 @@
-"""What every module has: a config, a name, random streams, state, statistics and counts."""
+"""Modules: config, name, random streams, state, statistics and counts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +36,7 @@ def stochastic(stream_name: str = "noise") -> StructuralConfig:
 # -- building -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_module_keeps_what_it_was_given() -> None:
+def test_a_module_keeps_its_arguments() -> None:
     config, rngs = stochastic(), nnx.Rngs(0)
     module = Scaler(config, 2.0, rngs=rngs, name="scale")
     assert (module.config, module.rngs, module.name, module.title) == (config, rngs, "scale", "Scaler 'scale'")
@@ -79,21 +79,21 @@ def test_a_module_that_cannot_work_is_refused(make: Callable[[], Any], kind: typ
         make()
 
 
-def test_process_is_for_a_subclass_to_write() -> None:
+def test_process_is_defined_by_a_subclass() -> None:
     message = r"^StructuralModule does not define process\(\); write it, or call what it does define$"
     for call in (StructuralModule(StructuralConfig()).process, StructuralModule(StructuralConfig())):
         with pytest.raises(NotImplementedError, match=message):
             call(1)
 
 
-def test_calling_a_module_processes() -> None:
+def test_calling_a_module_calls_process() -> None:
     assert float(Scaler(StructuralConfig(), 3.0)(2.0, 1.0, extra=0.5)) == 7.5
 
 
 # -- random streams -----------------------------------------------------------------------------------------------------
 
 
-def test_streams_are_required_by_those_that_draw() -> None:
+def test_only_a_stochastic_module_requires_a_stream() -> None:
     assert DataraxModule(DataraxModuleConfig()).requires_rng_streams() is None
     assert Scaler(StructuralConfig(), 1.0).requires_rng_streams() is None
     assert Scaler(stochastic(), 1.0, rngs=nnx.Rngs(noise=0)).requires_rng_streams() == ["noise"]
@@ -161,7 +161,7 @@ def test_a_clone_is_independent() -> None:
     assert (twin.name, twin.config) == (module.name, module.config)
 
 
-def test_a_copy_is_built_anew_with_what_is_given() -> None:
+def test_a_copy_is_built_anew_with_the_given_arguments() -> None:
     module = Scaler(StructuralConfig(), 2.0, name="scale")
     module(1.0)
     twin, other = module.copy(), module.copy(config=stochastic(), rngs=nnx.Rngs(0), name="other")
@@ -203,7 +203,7 @@ def test_statistics_cannot_be_computed_without_a_function() -> None:
         DataraxModule(DataraxModuleConfig()).compute_statistics([1])
 
 
-def test_operation_counts_start_at_nothing_and_can_be_reset(make_source: Callable[..., Any]) -> None:
+def test_operation_counts_start_at_0_and_can_be_reset(make_source: Callable[..., Any]) -> None:
     source = make_source(10)
     assert source.get_operation_stats() == {"applied_count": 0, "skipped_count": 0}
     source.get_batch(4)
@@ -213,7 +213,7 @@ def test_operation_counts_start_at_nothing_and_can_be_reset(make_source: Callabl
     assert source.get_operation_stats() == {"applied_count": 0, "skipped_count": 0}
 
 
-def test_what_a_module_notes_does_not_compile_jitted_code_again() -> None:
+def test_new_statistics_do_not_compile_jitted_code_again() -> None:
     traces = []
 
     @nnx.jit

@@ -1,4 +1,4 @@
-"""Data sets of others as sources: lists, Grain's ``MapDataset``, and those that PyTorch and Hugging Face read in batches."""
+"""Other libraries' data sets as sources: lists, Grain's ``MapDataset``, data sets of PyTorch and Hugging Face."""
 
 from collections import namedtuple
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def fields(elements: list[Any]) -> list[tuple[int, list[float]]]:
 
 
 class Reads:
-    """A data set that notes how it is read."""
+    """A data set that records the calls that read it."""
 
     def __init__(self, elements: list[Any]) -> None:
         self.elements = elements
@@ -35,7 +35,7 @@ class Reads:
 
 
 class BatchReads(Reads):
-    """The same with PyTorch's and Hugging Face's way to read a batch."""
+    """A data set that reads a batch by the method of PyTorch and Hugging Face."""
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
         self.calls.append(indices)
@@ -43,7 +43,7 @@ class BatchReads(Reads):
 
 
 class GrainReads(Reads):
-    """The same with Grain's."""
+    """A data set that reads a batch by the method of Grain."""
 
     def _getitems(self, indices: list[int]) -> list[Any]:
         self.calls.append(indices)
@@ -64,7 +64,7 @@ ROUTES = ["elements", "get_batch", "loop", "step", "traced step", "scan"]
 
 
 def served(source: Any, route: str) -> list[int]:
-    """The ids of two epochs of 20 records."""
+    """Return the ids of two epochs of 20 records."""
     if route == "elements":
         return [int(element["id"]) for _ in range(2) for element in source]
     if route == "get_batch":
@@ -110,7 +110,7 @@ def test_a_data_set_is_shuffled_by_its_seed_in_every_route(route: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [BatchReads, GrainReads])
-def test_a_batch_is_read_in_one_call_where_the_data_set_offers_it(kind: type[Reads]) -> None:
+def test_a_batch_is_read_in_one_call_if_the_data_set_supports_it(kind: type[Reads]) -> None:
     data = kind(RECORDS)
     source = from_sequence(
         data if kind is BatchReads else grain.MapDataset.source(data).seed(0).shuffle().map(lambda e: e)
@@ -126,7 +126,7 @@ def test_a_private_name_of_another_class_is_not_called() -> None:
     assert data.calls == [0, 0, 1, 2, 3]
 
 
-def test_an_element_spec_spares_the_first_read_and_gives_numbers_their_dtypes() -> None:
+def test_an_element_spec_saves_the_first_read_and_sets_the_dtypes_of_numbers() -> None:
     data = Reads([{"x": i, "y": [i, 0.5], "z": True, "t": "ab"} for i in range(4)])
     spec = {
         "x": jax.ShapeDtypeStruct((), np.uint8),
@@ -165,7 +165,7 @@ ELEMENTS: dict[str, tuple[list[Any], dict[str, str], Any]] = {
 
 
 @pytest.mark.parametrize(("data", "spec", "batch"), ELEMENTS.values(), ids=ELEMENTS)
-def test_elements_of_many_kinds_become_batches(data: list[Any], spec: dict[str, str], batch: Any) -> None:
+def test_elements_of_many_types_become_batches(data: list[Any], spec: dict[str, str], batch: Any) -> None:
     source = from_sequence(data)
     assert source.fingerprint()["element_spec"] == spec
     found = source.get_batch(2)
@@ -174,7 +174,7 @@ def test_elements_of_many_kinds_become_batches(data: list[Any], spec: dict[str, 
     assert type(found) is (np.ndarray if isinstance(batch, list) else type(batch))
 
 
-def test_text_of_a_data_set_rides_beside_and_nested_fields_go_to_the_device() -> None:
+def test_text_of_a_data_set_is_a_host_field_and_nested_fields_go_to_the_device() -> None:
     data = [{"text": "t" * i, "x": {"y": i}} for i in range(4)]
     batches = list(Pipeline(source=from_sequence(data), batch_size=2))
     assert [batch["text"].tolist() for batch in batches] == [["", "t"], ["tt", "ttt"]]
@@ -208,6 +208,6 @@ def test_a_cacheable_data_set_is_read_once() -> None:
     assert sorted(data.calls) == [0, *range(20)]
 
 
-def test_parts_of_a_data_set_are_parts() -> None:
+def test_a_data_set_can_be_split_and_sliced() -> None:
     train, test = from_sequence(RECORDS, shuffle=True).split(train=0.8, test=0.2).values()
     assert sorted(served(train, "get_batch")[:16] + served(test, "get_batch")[:4]) == list(range(20))

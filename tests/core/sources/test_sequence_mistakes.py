@@ -1,4 +1,4 @@
-"""Data sets that cannot be sources, and records of them that cannot be served: each is refused by its index and field."""
+"""Data sets that cannot be sources, and records that cannot be served: each is refused with its index and field."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ RECORDS = [{"id": i, "x": np.asarray([i, i], np.float32)} for i in range(20)]
 
 
 class Reads:
-    """A data set that notes how it is read."""
+    """A data set that records the calls that read it."""
 
     def __init__(self, elements: list[Any]) -> None:
         self.elements = elements
@@ -29,7 +29,7 @@ class Reads:
 
 
 class BatchReads(Reads):
-    """The same with PyTorch's and Hugging Face's way to read a batch."""
+    """A data set that reads a batch by the method of PyTorch and Hugging Face."""
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
         self.calls.append(indices)
@@ -37,7 +37,7 @@ class BatchReads(Reads):
 
 
 def odd(element: Any, *, kind: type[Reads] = Reads) -> SequenceSource:
-    """A source whose record 3 is ``element``; the others are numbers, arrays and text."""
+    """Return a source whose record 3 is ``element``; the fields of the others are a number, an array and text."""
     data = [{"n": i, "a": np.zeros(2, np.float32), "t": "x"} for i in range(5)]
     data[3] = element
     return from_sequence(kind(data), name="odd")
@@ -66,7 +66,7 @@ DIFFERENT: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("kind", [Reads, BatchReads])
 @pytest.mark.parametrize(("element", "message"), DIFFERENT.values(), ids=DIFFERENT)
-def test_an_element_that_differs_is_named_with_what_differs(element: Any, message: str, kind: type[Reads]) -> None:
+def test_an_element_that_differs_is_named_with_the_difference(element: Any, message: str, kind: type[Reads]) -> None:
     with pytest.raises(
         SpecError, match=r"^record 3 of SequenceSource 'odd' is not what the element spec says: .*" + message
     ):
@@ -95,7 +95,7 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
 
 
 @pytest.mark.parametrize(("element", "kind", "message"), BAD.values(), ids=BAD)
-def test_an_element_that_is_none_is_refused(element: Any, kind: type[Exception], message: str) -> None:
+def test_an_element_that_no_batch_can_hold_is_refused(element: Any, kind: type[Exception], message: str) -> None:
     source = odd(element)
     source.get_batch(3)
     with pytest.raises(kind, match=message):
@@ -153,12 +153,12 @@ NO_DATA_SETS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("data", "message"), NO_DATA_SETS.values(), ids=NO_DATA_SETS)
-def test_what_is_no_data_set_is_refused(data: Any, message: str) -> None:
+def test_an_object_that_is_no_data_set_is_refused(data: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         from_sequence(data, name="x")
 
 
-def test_an_empty_data_set_is_refused_where_records_are_wanted() -> None:
+def test_an_empty_data_set_is_refused_when_records_are_read() -> None:
     assert len(from_sequence([])) == 0
     with pytest.raises(
         ValueError, match=r"^SequenceSource is empty: it has no record that says what records look like$"
@@ -171,7 +171,7 @@ def test_an_empty_data_set_is_refused_where_records_are_wanted() -> None:
             from_sequence([nothing]).element_spec()
 
 
-def test_mistakes_in_how_a_source_is_made_are_refused() -> None:
+def test_wrong_arguments_of_a_source_are_refused() -> None:
     with pytest.raises(TypeError, match=r"^SequenceSource needs a SequenceSourceConfig, not "):
         SequenceSource({"shuffle": True}, [1])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="shuffle=True draws random numbers, which stochastic=False forbids"):
@@ -185,7 +185,7 @@ def test_mistakes_in_how_a_source_is_made_are_refused() -> None:
 
 
 class Breaks(Reads):
-    """A data set of which record 7 cannot be read."""
+    """A data set whose record 7 cannot be read."""
 
     def __getitem__(self, index: int) -> Any:
         if index == 7:
@@ -194,7 +194,7 @@ class Breaks(Reads):
 
 
 class BreaksInBatches(Breaks):
-    """The same, read in batches."""
+    """A data set whose record 7 cannot be read, read in batches."""
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
         return [self[index] for index in indices]
@@ -202,7 +202,7 @@ class BreaksInBatches(Breaks):
 
 @pytest.mark.parametrize("prefetch", [0, 2])
 @pytest.mark.parametrize("make", [Breaks, BreaksInBatches, lambda data: grain.MapDataset.source(Breaks(data))])
-def test_an_error_of_the_data_set_says_at_which_record(make: Callable[[Any], Any], prefetch: int) -> None:
+def test_an_error_of_the_data_set_names_the_record(make: Callable[[Any], Any], prefetch: int) -> None:
     source = from_sequence(make(RECORDS), name="disk")
     with pytest.raises(OSError, match="bad sector") as caught:
         list(Pipeline(source=source, batch_size=4, prefetch=prefetch))
@@ -211,7 +211,7 @@ def test_an_error_of_the_data_set_says_at_which_record(make: Callable[[Any], Any
     ]
 
 
-def test_an_error_that_no_single_record_has_names_those_that_were_read() -> None:
+def test_an_error_of_no_single_record_names_all_records_of_the_call() -> None:
     class Refuses(Reads):
         def __getitems__(self, indices: list[int]) -> list[Any]:
             raise MemoryError(len(indices))
@@ -222,7 +222,7 @@ def test_an_error_that_no_single_record_has_names_those_that_were_read() -> None
 
 
 @pytest.mark.parametrize("answer", [{"id": [0, 1, 2]}, [RECORDS[0]]])
-def test_a_batch_that_is_no_list_of_as_many_elements_is_refused(answer: Any) -> None:
+def test_a_batch_that_is_no_list_of_one_element_for_each_index_is_refused(answer: Any) -> None:
     class Wrong(Reads):
         def __getitems__(self, indices: list[int]) -> Any:
             del indices

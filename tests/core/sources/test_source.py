@@ -1,4 +1,4 @@
-"""Sources as third parties write them: three methods, and every access path serves one order and keeps its word."""
+"""Sources as third parties write them: three methods, and every route serves the same order."""
 
 import json
 import pickle
@@ -17,7 +17,7 @@ ROUTES = ["iteration", "step", "scan", "traced step", "get_batch", "get_batch_at
 
 
 def ids_through(route: str, source: Any) -> list[int]:
-    """The first 64 ids of a source, by one route."""
+    """Return the first 64 ids of a source, read by one route."""
     if route == "elements":
         return [int(record["id"]) for _, record in zip(range(64), source, strict=False)]
     if route == "get_batch":
@@ -57,7 +57,7 @@ def test_a_third_partys_source_resumes(make_third: MakeSource) -> None:
     assert [batch["id"].tolist() for batch in resumed] == [batch["id"].tolist() for batch in pipeline]
 
 
-def test_a_host_source_is_asked_for_whole_batches_only(make_host_source: MakeSource) -> None:
+def test_a_host_source_is_read_in_whole_batches_only(make_host_source: MakeSource) -> None:
     source = make_host_source(100)
     list(Pipeline(source=source, batch_size=40))
     assert [len(call) for call in source.reads.calls] == [40, 40, 20]
@@ -81,11 +81,11 @@ class Backwards(DataSourceModule):
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_an_order_of_the_authors_own_is_honoured(route: str) -> None:
+def test_an_order_that_the_author_wrote_is_served(route: str) -> None:
     assert ids_through(route, Backwards(StructuralConfig())) == list(range(299, 235, -1))
 
 
-# -- batches that the spec does not describe ----------------------------------------------------------------------------
+# -- batches that differ from the spec ----------------------------------------------------------------------------------
 
 LIES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "dtype": (lambda n: {"id": np.zeros(n, np.int16)}, r"field 'id' is int16\[\] where int32\[\] is expected"),
@@ -101,7 +101,7 @@ LIES: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 
 class Liar(Backwards):
-    """A source whose records are not what it says, on the host."""
+    """A host source whose records differ from its element spec."""
 
     answer: Callable[[int], Any] = staticmethod(LIES["dtype"][0])
 
@@ -110,7 +110,7 @@ class Liar(Backwards):
 
 
 class DeviceLiar(Liar):
-    """The same on the device."""
+    """A device source whose records differ from its element spec."""
 
     traceable = True
 
@@ -119,7 +119,9 @@ ORIGIN = r"Liar 'bad' gave a batch that its element_spec\(\) does not describe: 
 
 
 @pytest.mark.parametrize(("answer", "message"), LIES.values(), ids=LIES)
-def test_a_source_that_lies_is_named_with_what_is_wrong(answer: Callable[[int], Any], message: str) -> None:
+def test_a_source_whose_records_differ_from_its_spec_is_named_with_the_difference(
+    answer: Callable[[int], Any], message: str
+) -> None:
     class Particular(Liar):
         pass
 
@@ -130,7 +132,7 @@ def test_a_source_that_lies_is_named_with_what_is_wrong(answer: Callable[[int], 
 
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("kind", [Liar, DeviceLiar])
-def test_a_source_that_lies_is_named_in_every_route(kind: type[Liar], route: str) -> None:
+def test_a_source_whose_records_differ_from_its_spec_is_named_in_every_route(kind: type[Liar], route: str) -> None:
     in_callback = kind is Liar and route == "traced step"
     with pytest.raises(jax.errors.JaxRuntimeError if in_callback else SpecError, match=ORIGIN + LIES["dtype"][1]):
         ids_through(route, kind(StructuralConfig(), name="bad"))
@@ -150,7 +152,7 @@ def test_a_batch_that_could_not_be_read_is_read_again(make_host_source: MakeSour
     assert source.get_batch(16)["id"].tolist() == list(range(16))
 
 
-# -- streams and half-written sources -----------------------------------------------------------------------------------
+# -- streams and incomplete sources -------------------------------------------------------------------------------------
 
 
 class Ticks(DataSourceModule):
@@ -196,7 +198,9 @@ def test_a_source_without_a_length_says_so() -> None:
             access()
 
 
-def test_capabilities_follow_from_what_is_defined(make_host_source: MakeSource, make_device_source: MakeSource) -> None:
+def test_capabilities_follow_from_the_methods_of_the_class(
+    make_host_source: MakeSource, make_device_source: MakeSource
+) -> None:
     class Resumable(Ticks):
         def set_state(self, state: dict[str, Any]) -> None:
             del state
@@ -209,7 +213,7 @@ def test_capabilities_follow_from_what_is_defined(make_host_source: MakeSource, 
     assert Resumable(StructuralConfig()).capabilities == Capabilities(**stream | {"resumable": True})
 
 
-def test_a_state_of_a_source_is_plain_refuses_others_and_starts_where_it_was_saved(make_third: MakeSource) -> None:
+def test_a_state_of_a_source_is_plain_and_restores_the_position_of_the_same_source_only(make_third: MakeSource) -> None:
     source = make_third(300, shuffle=True)
     source.get_batch(290)
     resumed = make_third(300, shuffle=True)
@@ -226,7 +230,7 @@ def test_a_state_of_a_source_is_plain_refuses_others_and_starts_where_it_was_sav
     assert other.get_batch(9)["id"].tolist() == before
 
 
-# -- where a source stands, its files, its seed -------------------------------------------------------------------------
+# -- position, closing and seed -----------------------------------------------------------------------------------------
 
 
 def test_every_source_counts_its_epochs_and_the_records_of_the_current_one(make_third: MakeSource) -> None:
@@ -241,7 +245,7 @@ def test_every_source_counts_its_epochs_and_the_records_of_the_current_one(make_
             setattr(source, name, 0)
 
 
-def test_an_empty_source_stands_at_its_start(make_third: MakeSource) -> None:
+def test_an_empty_source_is_at_its_start(make_third: MakeSource) -> None:
     source = make_third(0)
     assert (source.epoch, source.index) == (0, 0)
 

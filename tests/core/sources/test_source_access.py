@@ -1,4 +1,4 @@
-"""Records one by one, copies and pickles, seeds, and records that are kept once they were read."""
+"""Records by index, loops, seeds, copies and pickles, and caches of records."""
 
 import json
 import pickle
@@ -40,7 +40,7 @@ def test_a_record_is_found_by_its_index_whatever_the_order(make_host_source: Mak
         ("id", TypeError, r"^HostRecords is indexed by an integer or a slice, not 'id'$"),
     ],
 )
-def test_an_index_that_names_no_record_is_refused(
+def test_an_index_without_a_record_is_refused(
     make_host_source: MakeSource, index: Any, kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind, match=message):
@@ -65,7 +65,7 @@ def test_a_loop_over_a_source_is_an_epoch_and_the_second_one_the_next(make_host_
         (True, TypeError, "is an integer, not True"),
     ],
 )
-def test_the_size_of_a_batch_is_a_count(
+def test_the_size_of_a_batch_is_a_whole_number_from_1(
     make_host_source: MakeSource, size: Any, kind: type[Exception], message: str
 ) -> None:
     source = make_host_source()
@@ -145,7 +145,7 @@ def test_a_copy_of_a_source_starts_anew_over_the_same_data(make_source: MakeSour
     assert source.copy(rngs=nnx.Rngs(5)).get_batch(10)["id"].tolist() != served
 
 
-def test_a_pickle_of_a_source_holds_no_work_that_can_be_done_again(make_host_source: MakeSource) -> None:
+def test_a_pickle_of_a_source_holds_no_saved_work(make_host_source: MakeSource) -> None:
     source = make_host_source(10_000, shuffle=True, cacheable=True)
     before = len(pickle.dumps(source))
     joined(Pipeline(source=source, batch_size=100))

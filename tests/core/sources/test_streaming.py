@@ -1,4 +1,4 @@
-"""Sources that are read forward only: one order by batches, elements and the pipeline, and exact resuming."""
+"""Streams: batches, elements and a pipeline serve one order, and resuming is exact."""
 
 import json
 import pickle
@@ -17,7 +17,7 @@ from datarax_core import Order, Pipeline, SpecError, StateError, StreamingSource
 
 
 class Opened:
-    """Where an author's files were opened, and how many of them are closed again."""
+    """The places at which readers were opened, and the number of readers that were closed."""
 
     def __init__(self) -> None:
         self.at: list[tuple[int, int]] = []
@@ -26,7 +26,7 @@ class Opened:
 
 
 class Numbers(StreamingSourceBase):
-    """Record r of epoch e is 100 * e + r, or what a shuffle makes of r; nobody knows how many there are."""
+    """A stream of unknown length: record r of epoch e is 100 * e + r, where r is shuffled if ``shuffle`` is set."""
 
     def __init__(self, records: int = 10, *, shuffle: bool = False, seed: int = 0, name: str | None = None) -> None:
         config = StructuralConfig(stochastic=shuffle, stream_name="shuffle" if shuffle else None)
@@ -61,14 +61,14 @@ class Numbers(StreamingSourceBase):
 
 
 class Sized(Numbers):
-    """The same, where the number of records is known."""
+    """The same stream with a known length."""
 
     def __len__(self) -> int:
         return self.records
 
 
 class Chunks(Sized):
-    """The same, read three at a time."""
+    """The same stream, read three records at a time."""
 
     def batches_from(self, epoch: int, start: int) -> Iterator[Any]:
         ids = self.ids(epoch)
@@ -96,7 +96,7 @@ def test_a_batch_that_crosses_an_epoch_is_completed_from_the_next(kind: type[Num
     assert (source.epoch, source.index, source.length) == (4, 4, 5)
 
 
-def test_an_epoch_whose_length_nobody_knows_ends_with_what_is_left() -> None:
+def test_an_epoch_of_unknown_length_ends_with_the_records_that_are_left() -> None:
     source = Numbers(5)
     assert [ids(source.get_batch(3)) for _ in range(2)] == [[0, 1, 2], [3, 4]]
     for _ in range(2):
@@ -118,7 +118,7 @@ def test_an_epoch_whose_length_nobody_knows_ends_with_what_is_left() -> None:
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8),
     stop=st.integers(0, 8),
 )
-def test_the_stream_does_not_depend_on_the_cut_or_on_where_it_was_stopped(
+def test_records_do_not_depend_on_batch_sizes_or_on_where_the_stream_was_stopped(
     kind: type[Numbers],
     records: int,
     shuffle: bool,  # noqa: FBT001 - hypothesis passes it by name
@@ -138,13 +138,13 @@ def test_the_stream_does_not_depend_on_the_cut_or_on_where_it_was_stopped(
     assert served == expected[: sum(sizes)]
 
 
-def test_a_batch_is_as_its_element_spec_says() -> None:
+def test_a_batch_matches_its_element_spec() -> None:
     batch = Sized(12).get_batch(11)
     assert {name: str(column.dtype) for name, column in batch.items()} == {"id": "int64", "text": "<U6"}
     assert batch["text"].tolist() == [f"t{i}" for i in range(11)]
 
 
-def test_reading_goes_on_where_it_was_and_is_closed_when_it_is_given_up() -> None:
+def test_a_reader_is_used_on_and_closed_when_it_is_replaced() -> None:
     source = Sized(10)
     for size in (3, 2, 4):
         source.get_batch(size)
@@ -171,7 +171,7 @@ def test_an_order_that_changes_holds_from_the_next_record_on() -> None:
 
 
 @pytest.mark.parametrize("kind", [Numbers, Sized, Chunks])
-def test_each_loop_is_one_epoch_and_the_first_goes_on_from_where_the_source_stands(kind: type[Numbers]) -> None:
+def test_each_loop_is_one_epoch_and_the_first_starts_at_the_place_of_the_source(kind: type[Numbers]) -> None:
     source = kind(5)
     source.get_batch(2)
     assert elements(source) == [2, 3, 4]
@@ -181,7 +181,7 @@ def test_each_loop_is_one_epoch_and_the_first_goes_on_from_where_the_source_stan
 
 
 @pytest.mark.parametrize("kind", [Numbers, Sized, Chunks])
-def test_what_is_left_of_a_loop_is_resumed(kind: type[Numbers]) -> None:
+def test_the_rest_of_a_loop_is_resumed(kind: type[Numbers]) -> None:
     source = kind(5)
     loop = iter(source)
     taken = [next(loop)["id"], next(loop)["id"]]
@@ -211,7 +211,7 @@ def test_a_loop_is_over_once_another_begins() -> None:
         next(old)
 
 
-def test_a_clone_and_a_pickle_stand_where_the_source_stands_and_go_their_own_way() -> None:
+def test_a_clone_and_a_pickle_start_at_the_place_of_the_source_and_are_independent() -> None:
     source = Sized(10, shuffle=True)
     source.get_batch(3)
     twins = [source.clone(), pickle.loads(pickle.dumps(source))]  # noqa: S301 - our own
@@ -238,7 +238,7 @@ def test_a_pipeline_serves_the_stream_and_resumes_it(kind: type[Numbers], prefet
 # -- mistakes -----------------------------------------------------------------------------------------------------------
 
 
-def test_what_an_author_forgot_is_named() -> None:
+def test_a_method_that_the_author_forgot_is_named() -> None:
     class Bare(StreamingSourceBase):
         def element_spec(self) -> Any:
             return {"x": jax.ShapeDtypeStruct((), np.int64)}
@@ -250,7 +250,7 @@ def test_what_an_author_forgot_is_named() -> None:
 
 
 class Given(StreamingSourceBase):
-    """Yields what it is given."""
+    """A stream of the given records."""
 
     def __init__(self, *records: Any) -> None:
         super().__init__(StructuralConfig(), name="mine")
@@ -290,14 +290,14 @@ FINE = {"x": np.int64(1), "y": np.zeros(2, np.float32)}
         ),
     ],
 )
-def test_a_record_that_is_not_as_the_spec_says_is_refused(record: Any, message: str) -> None:
+def test_a_record_that_differs_from_the_spec_is_refused(record: Any, message: str) -> None:
     source = Given(FINE, record)
     with pytest.raises(SpecError, match=message):
         source.get_batch(2)
     assert source.index == 0
 
 
-def test_an_epoch_that_is_shorter_than_it_says_is_refused() -> None:
+def test_an_epoch_that_is_shorter_than_the_length_is_refused() -> None:
     class Short(Sized):
         def __len__(self) -> int:
             return self.records + 1
@@ -311,12 +311,12 @@ def test_an_epoch_that_is_shorter_than_it_says_is_refused() -> None:
 
 
 @pytest.mark.parametrize("use", [lambda source: source.get_batch(1), list])
-def test_a_stream_that_says_it_has_no_records_is_refused(use: Any) -> None:
+def test_a_stream_of_length_0_is_refused(use: Any) -> None:
     with pytest.raises(ValueError, match="Sized 'none' is empty: it has no records to serve"):
         use(Sized(0, name="none"))
 
 
-def test_what_failed_is_read_again() -> None:
+def test_records_whose_read_failed_are_read_again() -> None:
     source = Sized(10)
     source.get_batch(2)
     source.opened.fails_at = 5
@@ -336,7 +336,7 @@ def test_there_is_no_random_access() -> None:
     assert source.access == "stream"
 
 
-def test_what_it_says_of_itself() -> None:
+def test_a_stream_reports_its_info_and_its_counts() -> None:
     assert Numbers(name="n").get_dataset_info()["num_records"] is None
     info = Sized(4, name="n").get_dataset_info()
     assert (info["name"], info["num_records"], sorted(info["element_spec"])) == ("n", 4, ["id", "text"])
@@ -359,7 +359,7 @@ PLACES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("wrong", PLACES)
-def test_a_state_that_stands_nowhere_is_refused_and_nothing_moves(wrong: dict[str, Any]) -> None:
+def test_a_state_without_a_valid_place_is_refused_and_nothing_moves(wrong: dict[str, Any]) -> None:
     source = Sized(10)
     source.get_batch(3)
     with pytest.raises(StateError, match="the state of Sized stands at no place in its stream: "):
@@ -379,7 +379,7 @@ def test_the_state_of_another_stream_is_refused() -> None:
         source.set_state([])  # type: ignore[arg-type]  # on purpose
 
 
-def test_a_closed_stream_goes_on_where_it_stood() -> None:
+def test_a_closed_stream_goes_on_at_the_same_place() -> None:
     with Sized(5) as source:
         assert not source.is_reading
         assert ids(source.get_batch(2)) == [0, 1]

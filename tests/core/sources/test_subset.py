@@ -1,4 +1,4 @@
-"""Parts of a source are fixed sets of record indices: no order, epoch, route or resume leaks one into another."""
+"""Subsets are fixed sets of record indices: no order, epoch, route or resume serves a record of another subset."""
 
 import json
 import pickle
@@ -22,7 +22,7 @@ SHUFFLED = StructuralConfig(stochastic=True, stream_name="shuffle")
 
 
 def epochs_of(source: Any, route: str, epochs: int = 3, batch: int = 4) -> list[int]:
-    """The ids of some epochs of a source whose length ``batch`` divides, by one route."""
+    """Return the ids of some epochs of a source, read by one route; ``batch`` divides the length of the source."""
     steps = epochs * len(source) // batch
     if route == "elements":
         return [int(element["id"]) for _ in range(epochs) for element in source]
@@ -55,7 +55,7 @@ bounds = st.none() | st.integers(-30, 30)
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(cuts=st.lists(st.tuples(bounds, bounds, st.none() | st.integers(-4, 4).filter(bool)), min_size=1, max_size=3))
-def test_a_slice_is_what_python_makes_of_it(make_source: MakeSource, cuts: list[tuple[Any, Any, Any]]) -> None:
+def test_a_slice_selects_what_a_slice_of_a_list_does(make_source: MakeSource, cuts: list[tuple[Any, Any, Any]]) -> None:
     subset, wanted = make_source(20), list(range(20))
     for start, stop, step in cuts:
         wanted = wanted[start:stop:step]
@@ -95,7 +95,7 @@ def test_shares_that_sum_to_one_leave_no_record_out(length: int, weights: list[i
         assert abs(len(part) - len(source) * weight / sum(weights)) <= 1 + len(source) * 1e-15
 
 
-def test_a_split_is_the_seeds_alone_and_drawn_at_random(make_source: MakeSource) -> None:
+def test_a_split_depends_on_the_seed_alone_and_is_drawn_at_random(make_source: MakeSource) -> None:
     def train(source: Any, **given: Any) -> list[int]:
         part = source.split(**given)["train"]
         return sorted(part.parent_indices(np.arange(len(part))).tolist())
@@ -110,14 +110,14 @@ def test_a_split_is_the_seeds_alone_and_drawn_at_random(make_source: MakeSource)
     assert 400 < sum(first) / len(first) < 600
 
 
-def test_a_split_is_no_order_of_the_same_seed(make_source: MakeSource) -> None:
+def test_a_split_is_independent_of_the_order_of_the_same_seed(make_source: MakeSource) -> None:
     source = make_source(1000, shuffle=True)
     split = source.split(all=1.0, seed=0)["all"].parent_indices(np.arange(1000)).tolist()
     for key in (jax.random.key(0), source.order_key_data(), nnx.Rngs(0).shuffle()):
         assert source.record_indices_at(0, 1000, key).tolist() != split
 
 
-def test_integers_are_numbers_of_records_and_what_is_left_is_in_no_part(make_source: MakeSource) -> None:
+def test_integers_are_numbers_of_records_and_the_rest_is_in_no_part(make_source: MakeSource) -> None:
     parts = make_source(100).split(train=60, test=np.int64(10))
     assert {name: len(part) for name, part in parts.items()} == {"train": 60, "test": 10}
     assert [len(part) for part in make_source(100).split(a=0.25, b=np.float32(0.5)).values()] == [25, 50]
@@ -125,7 +125,7 @@ def test_integers_are_numbers_of_records_and_what_is_left_is_in_no_part(make_sou
     assert len(make_source(100).split(all=1.0)["all"]) == 100
 
 
-def test_parts_of_parts_are_parts(make_source: MakeSource) -> None:
+def test_parts_can_be_split_and_sliced_again(make_source: MakeSource) -> None:
     source = make_source(400, shuffle=True)
     train = source.split(train=0.75, test=0.25)["train"]
     inner = train[:200].split(fit=0.9, val=0.1, seed=4)
@@ -141,7 +141,7 @@ def test_parts_of_parts_are_parts(make_source: MakeSource) -> None:
 
 
 class Numbers(DataSourceModule):
-    """A host source of any length: record i is i."""
+    """A host source of any length whose record i is i."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ def test_a_part_of_a_huge_source_costs_no_table() -> None:
     assert int(source[-1 : 2**62 : 2**61][0]["id"]) == 2**62 - 1
 
 
-# -- never one into another ---------------------------------------------------------------------------------------------
+# -- leaks -------------------------------------------------------------------------------------------------------------
 
 
 def leaks(served: Iterable[int], allowed: set[int]) -> bool:
@@ -204,7 +204,7 @@ def test_no_epoch_of_a_part_serves_a_record_of_another(make_parent: MakeSource, 
             assert served[: len(part)] != served[len(part) : 2 * len(part)], "each epoch in an order of its own"
 
 
-def test_parts_stay_what_they_are_while_parent_and_siblings_are_used(make_parent: MakeSource) -> None:
+def test_parts_serve_the_same_while_parent_and_siblings_are_used(make_parent: MakeSource) -> None:
     source = make_parent(40, shuffle=True)
     train, test = source.split(train=0.8, test=0.2).values()
     wanted, wanted_test = epochs_of(train.copy(), "get_batch"), epochs_of(test.copy(), "get_batch")
@@ -259,7 +259,7 @@ def test_a_part_of_a_source_in_sequence_can_be_shuffled_by_itself(make_source: M
     assert epochs_of(test, "loop") == epochs_of(test, "loop")
 
 
-def test_a_part_of_a_shard_is_that_shard_of_the_part(make_source: MakeSource) -> None:
+def test_a_part_of_a_sharded_source_serves_that_shard_of_itself(make_source: MakeSource) -> None:
     shards = [make_source(100, shuffle=True, shard=(k, 3)) for k in range(3)]
     tests = [shard.split(train=0.8, test=0.2)["test"] for shard in shards]
     served = [epochs_of(test, "get_batch", epochs=1, batch=1)[: test.order().epoch_length] for test in tests]
@@ -302,7 +302,7 @@ def test_a_part_resumes_with_its_next_record_and_no_other(make_parent: MakeSourc
         make(length=41).set_state(state)
 
 
-def test_equal_selections_of_other_data_are_told_apart_and_equal_slices_are_not(make_source: MakeSource) -> None:
+def test_states_of_equal_selections_of_other_data_differ_and_of_equal_slices_do_not(make_source: MakeSource) -> None:
     state = make_source(40)[5:20:3].get_state()
     make_source(40, shuffle=True, seed=4)[5:18:3].copy()
     make_source(40)[5:18:3].set_state(state)
@@ -313,7 +313,7 @@ def test_equal_selections_of_other_data_are_told_apart_and_equal_slices_are_not(
         make_source(40)[2::-1].set_state(state)
 
 
-def test_the_state_of_a_part_has_no_data_and_leaves_the_parent_where_it_is(make_device_source: MakeSource) -> None:
+def test_the_state_of_a_part_has_no_data_and_does_not_move_the_parent(make_device_source: MakeSource) -> None:
     source = make_device_source(5000, shuffle=True)
     part = source[:4000]
     state = part.get_state()

@@ -1,4 +1,4 @@
-"""Splits and slices that cannot work are refused, each with what is wrong and its place."""
+"""Splits and slices that cannot work are refused, each with the mistake and its place."""
 
 from collections.abc import Callable
 from typing import Any
@@ -57,7 +57,7 @@ def test_parts_are_of_sources_with_random_access() -> None:
             cut(Ticks(StructuralConfig()))
 
 
-def test_a_slice_that_names_no_record_or_is_none_is_refused(make_source: MakeSource) -> None:
+def test_an_empty_or_invalid_slice_is_refused(make_source: MakeSource) -> None:
     source = make_source(10, name="s")
     with pytest.raises(
         ValueError, match=r"^\[5:5\] of EagerSourceBase 's' holds none of its 10 records; a subset has one at least$"

@@ -1,4 +1,4 @@
-"""How a part of a source is read: as its parent is, with the parent's data, programs and kept records."""
+"""A subset is read as its parent is, with the parent's data, programs and cache."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ def make_parent(request: pytest.FixtureRequest) -> MakeSource:
 
 
 def serve(part: Any, route: str = "loop") -> None:
-    """Have an epoch of a part served."""
+    """Serve an epoch of a subset."""
     if route == "elements":
         list(part)
     elif route == "scan":
@@ -70,7 +70,7 @@ def test_the_data_is_no_constant_in_the_programs_of_a_part(request: pytest.Fixtu
     assert len(lowered.as_text()) < 100_000
 
 
-def test_text_rides_beside_the_batches_of_a_part(make_source: MakeSource) -> None:
+def test_text_of_a_part_is_a_host_field(make_source: MakeSource) -> None:
     source = make_source({"id": np.arange(20, dtype=np.int32), "word": np.array([f"w{i}" for i in range(20)])})
     part = source.split(a=0.5, b=0.5)["b"]
     for batch in Pipeline(source=part, batch_size=5):
@@ -82,7 +82,7 @@ def test_text_rides_beside_the_batches_of_a_part(make_source: MakeSource) -> Non
         Pipeline(source=part, batch_size=5).scan(lambda batch: batch["id"], length=1)
 
 
-def test_what_a_cacheable_parent_has_read_no_part_reads_again(make_host_source: MakeSource) -> None:
+def test_no_part_reads_again_a_record_that_a_cacheable_parent_read(make_host_source: MakeSource) -> None:
     source = make_host_source(40, cacheable=True)
     train, test = source.split(train=0.5, test=0.5).values()
     for part in (train, test, train, source[:]):
@@ -93,7 +93,7 @@ def test_what_a_cacheable_parent_has_read_no_part_reads_again(make_host_source: 
     assert sum(map(len, source.reads.calls)) == 60
 
 
-def test_a_part_can_keep_its_own_records(make_host_source: MakeSource) -> None:
+def test_a_part_can_have_a_cache_of_its_own(make_host_source: MakeSource) -> None:
     source = make_host_source(40)
     part = source[:20].copy(config=StructuralConfig(cacheable=True))
     for route in ("loop", "elements", "scan"):

@@ -1,4 +1,4 @@
-"""All records of a source at once: in blocks, to see whether they can be read, and to files."""
+"""All records of a source once: in blocks, checked for records that cannot be read, and written to files."""
 
 import json
 import re
@@ -29,7 +29,7 @@ from datarax_core.sources.verification import Verified, append_to_quarantine
 
 
 class Numbers(DataSourceModule):
-    """Numbered records of ``width`` bytes besides, some of which cannot be read."""
+    """Numbered records with ``width`` more bytes each, some of which cannot be read."""
 
     def __init__(
         self, length: int, bad: frozenset[int] = frozenset(), *, width: int = 0, cacheable: bool = False
@@ -53,14 +53,14 @@ class Numbers(DataSourceModule):
 
 
 class Sizes:
-    """How many records were asked for, call by call."""
+    """The number of records that each call asked for."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []
 
 
 class Stream(StreamingSourceBase):
-    """Numbers, of which one cannot be read."""
+    """A stream of numbers, one of which cannot be read."""
 
     def __init__(self, length: int, bad: int | None = None) -> None:
         super().__init__(StructuralConfig())
@@ -77,7 +77,7 @@ class Stream(StreamingSourceBase):
 
 
 class Hopeful(Stream):
-    """A stream that says it has a hundred records."""
+    """A stream whose ``__len__`` is a hundred."""
 
     def __len__(self) -> int:
         return 100
@@ -95,7 +95,7 @@ def found(source: DataSourceModule) -> Verified:
 
 
 @pytest.mark.parametrize("length", [0, 1, 31, 32, 33, 20_000])
-def test_blocks_hold_every_record_once_in_their_order(length: int) -> None:
+def test_blocks_hold_every_record_once_in_order(length: int) -> None:
     assert ids(record_blocks(Numbers(length))) == list(range(length))
 
 
@@ -108,7 +108,7 @@ def test_blocks_are_of_some_megabytes_however_large_a_record_is(width: int, larg
     assert source.sizes.seen[3] == expected
 
 
-def test_blocks_of_arrays_have_the_dtypes_that_are_stored() -> None:
+def test_blocks_of_arrays_have_the_dtypes_as_stored() -> None:
     data = {"id": np.arange(100) + 2**40, "text": np.array(["a"] * 100, object)}
     source = EagerSourceBase(StructuralConfig(), columns_of(data, "the data"), placement="device")
     (first, *_) = record_blocks(source)
@@ -129,7 +129,7 @@ def test_a_stream_that_ends_too_early_is_refused() -> None:
         ids(record_blocks(Hopeful(40)))
 
 
-def test_an_author_s_stream_that_ends_too_early_is_refused() -> None:
+def test_a_stream_of_another_author_that_ends_too_early_is_refused() -> None:
     class Batches(DataSourceModule):
         def __len__(self) -> int:
             return 100
@@ -153,7 +153,7 @@ def test_bytes_of_text_and_objects_are_counted_by_their_length() -> None:
     assert nbytes_of({"x": np.zeros((2, 3), np.int16), "y": objects}) == 12 + 3 + 2 + 32
 
 
-# -- verifying ----------------------------------------------------------------------------------------------------------
+# -- checks --------------------------------------------------------------------------------------------------------------
 
 
 @given(st.frozensets(st.integers(0, 299), max_size=6), st.integers(1, 300))
@@ -180,7 +180,7 @@ def test_all_blocks_of_a_source_are_verified() -> None:
     assert [error.record for error in verified.errors] == sorted(bad)
 
 
-def test_what_is_verified_is_read_again_and_not_kept() -> None:
+def test_a_check_reads_records_again_and_keeps_none() -> None:
     source = Numbers(10, cacheable=True)
     source.fetch(np.arange(10))
     source.verify_records(np.arange(10))
@@ -202,7 +202,7 @@ def test_an_error_that_names_its_record_is_kept_and_a_bad_file_is_no_bad_record(
         Files(30).verify_records(np.arange(10, 30))
 
 
-def test_records_that_are_not_as_the_spec_says_are_bad() -> None:
+def test_records_that_differ_from_the_spec_are_bad() -> None:
     class Narrow(Numbers):
         def get_records(self, indices: Any) -> Any:
             batch = super().get_records(indices)
@@ -212,19 +212,19 @@ def test_records_that_are_not_as_the_spec_says_are_bad() -> None:
     assert "field 'id' is int32[] where int64[] is expected" in error.reason
 
 
-def test_a_part_of_a_source_is_verified_by_its_parent() -> None:
+def test_a_subset_is_verified_by_its_parent() -> None:
     part = Numbers(100, frozenset({10, 60}))[50:]
     assert [error.record for error in part.verify_records(np.arange(50)).errors] == [60]
 
 
-def test_arrays_in_files_are_really_read(tmp_path: Path) -> None:
+def test_arrays_in_mapped_files_are_read(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.arange(1000) + 2**40)
     data = {"id": np.load(tmp_path / "x.npy", mmap_mode="r")}
     source = EagerSourceBase(StructuralConfig(), columns_of(data, "the data"), placement="device")
     assert found(source) == Verified(1000, 8000)
 
 
-def test_a_stream_is_verified_up_to_what_fails() -> None:
+def test_a_stream_is_verified_up_to_its_first_bad_record() -> None:
     assert found(Stream(100)) == Verified(100, 800)
     verified = found(Stream(100, bad=50))
     assert re.match(r"Stream cannot be read on behind 32 records: OSError: gone", str(verified.errors[0]))
@@ -232,7 +232,7 @@ def test_a_stream_is_verified_up_to_what_fails() -> None:
         Stream(100).verify_records(np.arange(3))
 
 
-# -- writing and listing ------------------------------------------------------------------------------------------------
+# -- writing and quarantine ---------------------------------------------------------------------------------------------
 
 
 def test_a_class_writes_records_if_it_defines_how() -> None:
@@ -247,7 +247,7 @@ def test_a_class_writes_records_if_it_defines_how() -> None:
     assert Writer.write_records("x", Numbers(3)).paths == ("x",)
 
 
-def test_bad_records_are_listed_once(tmp_path: Path) -> None:
+def test_bad_records_are_listed_in_the_quarantine_file_once(tmp_path: Path) -> None:
     path = str(tmp_path / "bad.jsonl")
     append_to_quarantine(path, [])
     assert not Path(path).exists()
