@@ -1,4 +1,4 @@
-"""Records on the host: element specs, batches checked against specs, values stacked to arrays, and checked narrowing.
+"""Records on the host: element specs, checks of batches, values stacked to arrays, and checked narrowing.
 
 Imports `errors`.
 """
