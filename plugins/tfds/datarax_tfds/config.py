@@ -55,7 +55,7 @@ def _expanded(value: Any) -> Any:
 def _local(value: str) -> str:
     if "://" in value:
         raise ValueError(
-            f"{value!r} is elsewhere, but the files are read in place; copy the data set to this machine first"
+            f"{value!r} is not on this machine, and files are read in place only; copy the data set to this machine first"
         )
     return value
 
@@ -127,7 +127,7 @@ class TFDSConfigBase(SourceConfigBase):
         filters = [name for name in ("include_keys", "exclude_keys") if info.data.get(name) is not None]
         if value and filters:
             raise ValueError(
-                f"as_supervised serves the two fields of the data set's pair, which leaves nothing to {filters[0]}; "
+                f"as_supervised serves the two fields of the data set's pair, so that {filters[0]} has nothing to choose; "
                 "give one of them"
             )
         return value

@@ -160,19 +160,19 @@ HALF: list[tuple[str, Callable[[Path], None], type[Exception], str]] = [
         "no dataset_info.json",
         _missing("dataset_info.json"),
         FileNotFoundError,
-        r"data set 'digits' is in part in .*/digits/1\.0\.0: dataset_info\.json is missing, .* interrupted; delete the folder",
+        r"data set 'digits' is incomplete in .*/digits/1\.0\.0: dataset_info\.json is missing, .* interrupted; delete the",
     ),
     (
         "no features.json",
         _missing("features.json"),
         FileNotFoundError,
-        r"in part in .*/digits/1\.0\.0: features\.json is missing, as if TFDS prepared it before its version 4\.0; delete",
+        r"incomplete in .*/digits/1\.0\.0: features\.json is missing, as if TFDS prepared it before its version 4\.0; delete",
     ),
     (
         "a shard is missing",
         _missing("digits-train.tfrecord-00001-of-00003"),
         FileNotFoundError,
-        r"in part in .*/1\.0\.0: of the 3 files of the split, digits-train\.tfrecord-00001-of-00003 missing; fetch",
+        r"is incomplete in .*/1\.0\.0, which lacks 1 of the 3 files of the split: digits-train\.tfrecord-00001-of-00003; fetch",
     ),
     (
         "interrupted",
@@ -288,14 +288,16 @@ for _ in range(2):  # the first attempt leaves an empty module behind
     try:
         tensorflow_datasets()
     except ImportError as error:
-        print("told:", error)
+        print("error:", error)
 """
 
 
 def test_a_protobuf_that_is_too_old_for_tfds_is_named() -> None:
     ran = subprocess.run([sys.executable, "-c", OLD_PROTOBUF], capture_output=True, text=True, check=False)  # noqa: S603
-    told = [line for line in ran.stdout.splitlines() if line.startswith("told: tensorflow_datasets cannot be imported")]
-    assert len(told) == 2, ran.stderr
-    for line in told:
+    errors = [
+        line for line in ran.stdout.splitlines() if line.startswith("error: tensorflow_datasets cannot be imported")
+    ]
+    assert len(errors) == 2, ran.stderr
+    for line in errors:
         assert "; protobuf 5.29.5 is installed, which is too old for it, though it does not say so: pip install" in line
         assert line.endswith('"protobuf>=6.31.1"')

@@ -333,7 +333,7 @@ def test_a_data_set_in_a_record_is_a_list_of_its_records() -> None:
 def test_the_error_of_a_user_s_decoder_is_raised_with_row_and_field() -> None:
     features = f.FeaturesDict({"it": Doubled(shape=(2,), dtype=np.int32)})
     with pytest.raises(
-        UndecodableRecord, match=r"record 1 of the batch: field 'it' has what its own decoder refuses \(\w+: "
+        UndecodableRecord, match=r"record 1 of the batch: field 'it' has a value that its own decoder refuses \(\w+: "
     ):
         FeatureDecoder(features, ["it"]).decode([example(it=[1, 2]), example(it=[1, 2, 3])])
 

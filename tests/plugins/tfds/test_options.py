@@ -142,17 +142,17 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"data_dir": "gs://bucket/data"},
-        "'gs://bucket/data' is elsewhere, but the files are read in place; copy the data set",
+        "'gs://bucket/data' is not on this machine, and files are read in place only; copy the data set",
     ),
     ({"include_keys": ["a"], "exclude_keys": ["b"]}, "include_keys and exclude_keys exclude each other"),
     ({"include_keys": []}, "include_keys"),
     (
         {"as_supervised": True, "include_keys": ["a"]},
-        "as_supervised serves .* pair, which leaves nothing to include_keys",
+        "as_supervised serves .* pair, so that include_keys has nothing to choose",
     ),
     (
         {"as_supervised": True, "exclude_keys": ["a"]},
-        "as_supervised serves .* pair, which leaves nothing to exclude_keys",
+        "as_supervised serves .* pair, so that exclude_keys has nothing to choose",
     ),
     ({"shuffle": True, "stochastic": False}, "shuffle=True draws random numbers, which stochastic=False forbids"),
     ({"shuffle": 1}, "shuffle"),

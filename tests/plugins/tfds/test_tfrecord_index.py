@@ -126,15 +126,15 @@ def test_files_of_another_format_are_refused_by_name(tmp_path: Path, content: by
         opened(whole(tmp_path / "x", 1))
 
 
-@pytest.mark.parametrize("told", [11, 13])
-def test_a_file_has_as_many_records_as_the_data_set_says(tmp_path: Path, told: int) -> None:
+@pytest.mark.parametrize("declared", [11, 13])
+def test_a_file_has_as_many_records_as_the_data_set_says(tmp_path: Path, declared: int) -> None:
     path = write(tmp_path / "x", FEW)
     text = (
-        f"has 12 records, where the data set's own description says {told}: one of them is of another version; copy the "
+        f"has 12 records, where the data set's own description says {declared}: one of them is of another version; copy the "
         "folder of the data set again, or prepare it anew"
     )
     with pytest.raises(DataFileError, match=text):
-        opened(whole(path, told))
+        opened(whole(path, declared))
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:

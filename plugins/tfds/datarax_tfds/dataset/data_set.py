@@ -182,8 +182,8 @@ def _require_files(paths: Iterable[str], folder: Path, full_name: str) -> dict[s
     if missing := sorted(name for name in names.values() if name not in sizes):
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         raise FileNotFoundError(
-            f"data set {full_name!r} is in part in {folder}: of the {len(names)} files of the split, "
-            f"{', '.join(missing[:_SHOWN])}{more} missing; fetch them again, or delete the folder and prepare it again"
+            f"data set {full_name!r} is incomplete in {folder}, which lacks {len(missing)} of the {len(names)} files of the "
+            f"split: {', '.join(missing[:_SHOWN])}{more}; fetch them again, or delete the folder and prepare it again"
         )
     return {path: sizes[name] for path, name in names.items()}
 

@@ -78,7 +78,7 @@ def require_whole(folder: Path, name: DataSetName) -> None:
     for file, why in ((INFO, "its preparation was interrupted"), (FEATURES, "TFDS prepared it before its version 4.0")):
         if not (folder / file).is_file():
             raise FileNotFoundError(
-                f"data set {str(name)!r} is in part in {folder}: {file} is missing, as if {why}; delete the folder, and "
+                f"data set {str(name)!r} is incomplete in {folder}: {file} is missing, as if {why}; delete the folder, and "
                 "prepare it again"
             )
 

@@ -264,7 +264,7 @@ class ForeignField(Field):
         try:
             value = self.alone.deserialize_example_np(record)
         except Exception as error:  # a feature's own code may raise any error
-            raise Unfit(f"what its own decoder refuses ({type(error).__name__}: {error})") from error
+            raise Unfit(f"a value that its own decoder refuses ({type(error).__name__}: {error})") from error
         for name in self.name.split("."):
             value = value[name]
         return (

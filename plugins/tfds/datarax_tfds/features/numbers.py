@@ -73,7 +73,7 @@ def _chunks(packed: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 
 
 def _unpacked(packed: Sequence[bytes], dtype: np.dtype[Any]) -> tuple[AnyArray, AnyArray]:
-    """Return (all numbers of the rows, the end of each row in them). They fit ``dtype``, but may have another dtype yet."""
+    """Return (all numbers of the rows, the end of each row in them). They fit ``dtype``, but their dtype may differ from it."""
     stored = np.frombuffer(b"".join(packed), np.uint8)
     stops = np.cumsum(np.fromiter(map(len, packed), np.int64, len(packed)))
     if feature_type_of(dtype) == INTEGERS:

@@ -95,7 +95,7 @@ def single_value(record: Features, key: str, feature_type: int) -> bytes:
             raise Unfit(counted(len(values), "value"))
         return values[0]
     if any(len(piece) % 4 if feature_type == FLOATS else piece[-1:] > b"\x7f" for piece in values):
-        raise Unfit(f"{_TYPE_NAMES[feature_type]} in pieces that end within one")
+        raise Unfit(f"{_TYPE_NAMES[feature_type]} in pieces that end within a number")
     return b"".join(values)
 
 

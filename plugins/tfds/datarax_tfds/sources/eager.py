@@ -182,7 +182,7 @@ def _require_arrays(data_set: DataSet, varying: dict[str, str], title: str) -> N
         remedy = f"the pair has them as {', '.join(served[name] for name in top)};"
     raise ValueError(
         f"{title} cannot hold fields of {data_set.full_name} whose shape varies from record to record: {listed}; {remedy} "
-        "stream them with TFDSStreamingSource, in a stage that brings them to one shape"
+        "stream them with TFDSStreamingSource, and bring them to one shape in a stage"
     )
 
 

@@ -98,8 +98,8 @@ class TFDataStream(TFDSStreamingSource, StreamingSourceBase, readers=("tf.data",
         if found is None:
             message = "too few records" if failure is None else str(failure)
             return RecordError(
-                f"TensorFlow gave {message!r:.200} behind record {served} of an epoch of {self.title}, but reads all of them "
-                "by themselves; did the files change?",
+                f"TensorFlow stopped after record {served} of an epoch of {self.title} with {message!r:.200}, but can read "
+                "each record by itself; did the files change?",
                 record=served,
                 reason=message,
             )
