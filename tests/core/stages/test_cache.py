@@ -1,4 +1,4 @@
-"""A stage whose work is kept by record index: it runs in the first epoch, and never gives anything but its own work."""
+"""`Cache`: its stage runs in the first epoch only, and batches are those of the stage in every route, order and batch size."""
 
 import copy
 import gc
@@ -28,13 +28,13 @@ ROUTES = ["loop", "step", "scan", "traced"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "route", "as_node"),
-    [(kind, route, False) for kind in ("device", "host") for route in ROUTES] + [("device", "scan", True)],
+    ("access", "route", "as_node"),
+    [(access, route, False) for access in ("device", "host") for route in ROUTES] + [("device", "scan", True)],
 )
 def test_from_the_second_epoch_on_the_stage_does_not_run(
-    make_source: MakeSource, make_host_source: MakeSource, route: str, kind: str, *, as_node: bool
+    make_source: MakeSource, make_host_source: MakeSource, route: str, access: str, *, as_node: bool
 ) -> None:
-    source = make_source(30, shuffle=True) if kind == "device" else make_host_source(30, shuffle=True)
+    source = make_source(30, shuffle=True) if access == "device" else make_host_source(30, shuffle=True)
     encode = Encode()
     cache = Cache(encode, source)
     if as_node:
@@ -48,7 +48,7 @@ def test_from_the_second_epoch_on_the_stage_does_not_run(
     assert cache.num_known == 30
 
 
-def test_what_one_route_made_another_serves(make_source: MakeSource) -> None:
+def test_results_that_one_route_kept_are_served_by_another(make_source: MakeSource) -> None:
     source, encode = make_source(12, shuffle=True), Encode()
     pipeline = Pipeline(source=source, stages=[Cache(encode, source)], batch_size=4, num_epochs=None)
     batches_of(pipeline, "scan", 3)
@@ -63,7 +63,7 @@ def test_what_one_route_made_another_serves(make_source: MakeSource) -> None:
     ("length", "sizes", "shuffle", "pad"),
     [(1, [4], False, True), (5, [4, 7], True, True), (30, [64, 7], True, False)],
 )
-def test_any_order_and_batch_size_serves_what_the_stage_makes(
+def test_any_order_and_batch_size_serves_the_results_of_the_stage(
     make_source: MakeSource, length: int, sizes: list[int], *, shuffle: bool, pad: bool
 ) -> None:
     encode = Encode()
@@ -80,7 +80,7 @@ def test_any_order_and_batch_size_serves_what_the_stage_makes(
     assert encode.runs == runs
 
 
-def test_a_batch_with_one_unknown_record_is_made_whole(make_source: MakeSource) -> None:
+def test_a_batch_with_one_unknown_record_is_computed_whole(make_source: MakeSource) -> None:
     source, encode = make_source(10), Encode()
     pipeline = Pipeline(source=source, stages=[Cache(encode, source)], batch_size=4, num_epochs=None)
     batches_of(pipeline, "step", 5)  # the third has records 8, 9, 0, 1
@@ -100,7 +100,7 @@ def test_shards_keep_their_own_records_by_global_index(make_source: MakeSource) 
 # -- what is kept, and how long -----------------------------------------------------------------------------------------
 
 
-def test_what_the_stage_hands_on_untouched_is_not_kept(make_source: MakeSource) -> None:
+def test_fields_that_the_stage_hands_on_untouched_are_not_kept(make_source: MakeSource) -> None:
     source = make_source(30)
     cache = Cache(Encode(), source)
     pipeline = Pipeline(source=source, stages=[cache], batch_size=10)
@@ -111,7 +111,7 @@ def test_what_the_stage_hands_on_untouched_is_not_kept(make_source: MakeSource) 
     assert "The cache of Encode keeps 30 of 30 records in 300 bytes on the device." in pipeline.explain()
 
 
-def test_the_mask_of_pad_last_is_never_a_kept_one(make_source: MakeSource) -> None:
+def test_the_mask_of_pad_last_is_never_kept(make_source: MakeSource) -> None:
     source = make_source(5)
     seen = lambda batch: batch | {"seen": batch["valid"]}  # noqa: E731 - a stage behind the cache
     pipeline = Pipeline(
@@ -126,7 +126,7 @@ def test_the_mask_of_pad_last_is_never_a_kept_one(make_source: MakeSource) -> No
     require_true(last)
 
 
-def test_a_stage_that_makes_nothing_new_needs_no_table(make_source: MakeSource) -> None:
+def test_a_stage_that_makes_no_new_field_needs_no_table(make_source: MakeSource) -> None:
     source = make_source(10)
     cache = Cache(SplitField(["id"]), source)
     assert [list(batch) for batch in Pipeline(source=source, stages=[cache], batch_size=5)] == [["id"], ["id"]]
@@ -165,7 +165,7 @@ def test_after_the_parameters_changed_a_reset_brings_the_new_rows(make_source: M
     assert np.array_equal(pipeline.step()["y"], 2 * before)
 
 
-def test_a_clone_keeps_rows_of_its_own(make_source: MakeSource) -> None:
+def test_a_clone_has_a_table_of_its_own(make_source: MakeSource) -> None:
     source, encode = make_source(8), Encode()
     pipeline = Pipeline(source=source, stages=[cache := Cache(encode, source)], batch_size=4, num_epochs=None)
     batches_of(pipeline, "step", 2)
@@ -177,7 +177,7 @@ def test_a_clone_keeps_rows_of_its_own(make_source: MakeSource) -> None:
     assert (twin.stages[0].num_known, cache.num_known) == (0, 8)
 
 
-def test_copies_carry_no_rows() -> None:
+def test_copies_have_empty_tables() -> None:
     cache = Cache(operator.neg, 8)
     assert cache(jnp.arange(2), np.array([3, 4])).tolist() == [0, -1]
     for twin in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):  # noqa: S301 - our own bytes
@@ -187,7 +187,7 @@ def test_copies_carry_no_rows() -> None:
         assert (cache.num_known, twin.num_known) == (2, 1)
 
 
-def test_it_is_in_no_state(make_source: MakeSource) -> None:
+def test_no_saved_state_holds_the_table(make_source: MakeSource) -> None:
     source = make_source(8)
     pipeline = Pipeline(source=source, stages=[Cache(Encode(), source)], batch_size=4, num_epochs=None)
     bare = Pipeline(source=make_source(8), batch_size=4, num_epochs=None)
@@ -201,7 +201,7 @@ def test_it_is_in_no_state(make_source: MakeSource) -> None:
 
 
 @pytest.mark.parametrize("route", ["loop", "step", "scan"])
-def test_its_memory_goes_with_its_last_pipeline(make_source: MakeSource, route: str) -> None:
+def test_its_memory_is_freed_with_its_last_pipeline(make_source: MakeSource, route: str) -> None:
     source = make_source(8)
     cache = Cache(Encode(), source)
     pipeline = Pipeline(source=source, stages=[cache], batch_size=4)
@@ -237,7 +237,7 @@ def test_later_batches_compile_nothing(make_source: MakeSource) -> None:
 
 
 def test_no_program_holds_or_copies_the_table() -> None:
-    """What XLA is given and allocates for a batch does not grow with the number of records."""
+    """The arguments and the memory of the compiled program do not grow with the number of records."""
 
     def temporaries(length: int) -> int:
         cache = Cache(lambda x: jnp.sin(x) + 1, length)
@@ -255,7 +255,7 @@ def test_no_gradient_passes_through() -> None:
         np.testing.assert_allclose(through(jnp.ones(4)), np.sin(np.ones(4)), rtol=1e-6)
 
 
-def test_a_table_lies_where_its_sharding_says() -> None:
+def test_a_table_is_placed_by_its_sharding() -> None:
     script = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec

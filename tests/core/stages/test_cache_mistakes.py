@@ -1,4 +1,4 @@
-"""Caches that cannot work, and rows that cannot be kept: each is refused by name."""
+"""`Cache` refuses stages and sources that it cannot work with, and results that it cannot keep; errors name them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ class Noise:
 
 
 @pytest.mark.parametrize(
-    ("stage", "source", "kind", "message"),
+    ("stage", "source", "error", "message"),
     [
         (Noise(), 3, ValueError, r"^Cache keeps what a stage makes of a record once, and Noise is stochastic"),
         (Cache(jnp.sin, 3), 3, ValueError, r"^Cache was given cache of sin, in which there is a Cache already; one is"),
@@ -39,12 +39,12 @@ class Noise:
         (jnp.sin, 2**31, ValueError, r"^Cache addresses at most 2147483647 records, not 2147483648$"),
     ],
 )
-def test_a_cache_that_cannot_work_is_refused(stage: Any, source: Any, kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind, match=message):
+def test_a_cache_that_cannot_work_is_refused(stage: Any, source: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         Cache(stage, source)
 
 
-def test_another_source_is_refused_by_name(make_source: MakeSource) -> None:
+def test_a_cache_for_another_source_is_refused(make_source: MakeSource) -> None:
     cache = Cache(jnp.sin, make_source(60, name="train"))
     for stages in ([cache], [lambda batch: batch, cache]):
         with pytest.raises(
@@ -101,7 +101,7 @@ def test_dropout_and_batch_norm_are_cached_in_evaluation_mode(make_source: MakeS
     assert np.array_equal(first["code"], again["code"])
 
 
-def test_rows_that_are_no_rows_of_the_records_are_refused(make_source: MakeSource) -> None:
+def test_results_with_another_number_of_rows_are_refused(make_source: MakeSource) -> None:
     source = make_source(12)
     for stage, shape in ((Rebatch(3), r"\[2, 3\]"), (lambda batch: {"id": batch["id"].sum()}, r"\[\]")):
         with pytest.raises(
@@ -110,7 +110,7 @@ def test_rows_that_are_no_rows_of_the_records_are_refused(make_source: MakeSourc
             Pipeline(source=source, stages=[Cache(stage, source)], batch_size=6).step()
 
 
-def test_rows_of_another_kind_are_refused() -> None:
+def test_results_of_another_shape_are_refused() -> None:
     cache = Cache(jnp.sin, 4)
     cache(jnp.ones((2, 3)), np.arange(2))
     with pytest.raises(
@@ -120,6 +120,6 @@ def test_rows_of_another_kind_are_refused() -> None:
 
 
 @pytest.mark.parametrize("indices", [[0, 4], [-1, 2]])
-def test_indices_of_no_record_are_refused(indices: list[int]) -> None:
+def test_indices_out_of_range_are_refused(indices: list[int]) -> None:
     with pytest.raises(ValueError, match=rf"^record indices from {indices[0]} to {indices[1]}, of which a Cache of 4 "):
         Cache(jnp.sin, 4)(jnp.ones(2), np.array(indices))

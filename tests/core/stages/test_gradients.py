@@ -1,4 +1,4 @@
-"""Gradients flow through stages and graphs as through any function, and what stages write is kept in every route."""
+"""Gradients flow through stages and graphs, and the variables that stages write are kept, in every route."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ OPTIMIZER = optax.adam(0.05)
 
 
 class Mix(nnx.Module):
-    """A stage that learns: a number ``y`` beside each record's ``x``."""
+    """Stage with parameters: adds a field ``y``, computed from ``x``."""
 
     def __init__(self) -> None:
         self.weights = nnx.Param(jnp.array([0.1, 0.2, -0.3]))
@@ -46,7 +46,7 @@ def in_a_list(source: Any) -> Pipeline:
 
 
 def in_a_graph(source: Any) -> Pipeline:
-    """The same two as nodes, with the target on a way of its own."""
+    """Return a pipeline with the same two stages as nodes of a graph; the target goes around them on a branch of its own."""
     return Pipeline.from_dag(
         source=source,
         nodes={
@@ -85,14 +85,14 @@ def through_pipeline(pipeline: Pipeline, batch: Any) -> jax.Array:
 
 
 def parameters(pipeline: Pipeline) -> list[np.ndarray]:
-    """Weights, factor."""
+    """Return (weights, factor)."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(pipeline.stages, nnx.Param))]
     return sorted(leaves, key=lambda leaf: -leaf.ndim)
 
 
 @pytest.fixture(scope="module")
 def expected(make_source: MakeSource) -> tuple[list[float], list[np.ndarray]]:
-    """(losses, last parameters) of the same training in plain JAX: no pipeline, no module."""
+    """Return (losses, last parameters) of the same training in plain JAX: no pipeline, no module."""
 
     def loss(params: Any, x: jax.Array, target: jax.Array) -> jax.Array:
         weights, factor = params
@@ -182,11 +182,11 @@ def test_a_step_under_jit_trains_through_the_batch_that_it_takes(
 
 
 class Peak(nnx.Variable[Any]):
-    """The largest value seen; no parameter, no statistic, no random stream."""
+    """Variable type of the largest value seen: no parameter, no statistic, no random stream."""
 
 
 class Writer(nnx.Module):
-    """Everything that a stage may write at once: running statistics, a random stream, a variable of its own kind."""
+    """Stage that writes running statistics, a random stream and a variable of its own type."""
 
     def __init__(self) -> None:
         self.norm = nnx.BatchNorm(3, momentum=0.5, rngs=nnx.Rngs(0))
@@ -211,7 +211,7 @@ def writing_node(source: Any) -> tuple[Pipeline, Writer]:
 
 
 def serve(pipeline: Pipeline, route: str, count: int) -> np.ndarray:
-    """The ``x`` of the next batches, by one route."""
+    """Return the field ``x`` of the next batches by one route."""
     if route == "loop":
         return np.stack([batch["x"] for _, batch in zip(range(count), pipeline, strict=False)])
     if route == "scan":
@@ -222,7 +222,7 @@ def serve(pipeline: Pipeline, route: str, count: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def written(make_source: MakeSource) -> dict[str, Any]:
-    """What plain calls of the stage, one by one, serve and write."""
+    """Return the batches and variables of plain calls of the stage, one after another."""
     source, writer = source_of(make_source), Writer()
     batches = []
     for step in range(STEPS):

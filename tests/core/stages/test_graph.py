@@ -1,4 +1,4 @@
-"""Stages as a graph."""
+"""`Graph`: the order of inputs, keys and writes of nodes, and the graphs that it refuses."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +39,7 @@ def test_a_diamond_joins_its_branches_in_the_order_of_their_edges() -> None:
 
 
 class Scale(nnx.Module):
-    """Multiplies by what it has learned, and counts its calls."""
+    """Stage that multiplies by a parameter, and counts its calls."""
 
     def __init__(self) -> None:
         self.factor = nnx.Param(jnp.ones(()))
@@ -51,7 +51,7 @@ class Scale(nnx.Module):
 
 
 @pytest.mark.parametrize("route", ["loop", "step", "scan", "traced"])
-def test_what_nodes_write_is_kept_in_every_route(route: str) -> None:
+def test_variables_that_nodes_write_are_kept_in_every_route(route: str) -> None:
     scale = Scale()
     pipeline = dag({"scale": scale}, [("source", "scale")], "scale")
     if route == "loop":
@@ -90,7 +90,7 @@ class Noise:
         return {**batch, "noise": jax.vmap(jax.random.uniform)(keys)}
 
 
-def test_a_stochastic_node_has_its_own_keys_whatever_stands_beside_it() -> None:
+def test_the_keys_of_a_stochastic_node_do_not_depend_on_other_nodes() -> None:
     def noise(nodes: Any, edges: Any) -> list[float]:
         batch = next(iter(dag(nodes, edges, "noise", rngs=nnx.Rngs(0))))
         return np.asarray(batch["noise"]).tolist()
@@ -136,7 +136,9 @@ def test_an_error_names_the_node() -> None:
         ({}, [], "id", "the graph has no nodes; give it one at least"),
     ],
 )
-def test_a_graph_that_cannot_work_is_refused_by_name(nodes: Any, edges: Any, sink: str, message: str) -> None:
+def test_a_graph_that_cannot_work_is_refused_with_the_names_of_nodes(
+    nodes: Any, edges: Any, sink: str, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         dag(nodes, edges, sink)
 
@@ -166,7 +168,7 @@ class Unhashable:
         (ID, [("source", "id", "id")], r"^an edge is a \(from, to\) pair .*, not \('source', 'id', 'id'\)$"),
     ],
 )
-def test_what_is_no_graph_at_all_is_refused_with_its_value(nodes: Any, edges: Any, message: str) -> None:
+def test_arguments_of_a_wrong_type_are_refused_with_their_value(nodes: Any, edges: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         dag(nodes, edges, "id")
 

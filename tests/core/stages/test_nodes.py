@@ -1,4 +1,4 @@
-"""Stages that graphs need: regrouping the records of a batch, taking fields out of it, bringing them together."""
+"""Nodes for graphs: `Rebatch`, `SplitField` and `MergeFields`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ MakeSource = Callable[..., Any]
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(groups=st.integers(1, 5), size=st.integers(1, 6), row=st.sampled_from([(), (3,), (2, 2)]))
-def test_groups_hold_the_records_in_their_order(groups: int, size: int, row: tuple[int, ...]) -> None:
+def test_groups_have_the_records_in_order(groups: int, size: int, row: tuple[int, ...]) -> None:
     array = np.arange(groups * size * int(np.prod(row))).reshape(groups * size, *row)
     made = Rebatch(size)({"x": array})["x"]
     assert made.shape == (groups, size, *row)
@@ -77,30 +77,30 @@ def test_a_short_last_batch_that_groups_divide_has_fewer_of_them(make_source: Ma
 
 @pytest.mark.parametrize("group_size", [1, 4, 8])
 @pytest.mark.parametrize("forgets", [False, True])
-def test_the_mask_of_pad_last_is_grouped_as_its_records_are(
+def test_the_mask_of_pad_last_is_grouped_like_its_records(
     make_source: MakeSource, group_size: int, *, forgets: bool
 ) -> None:
     def negate(batch: Any) -> Any:
-        return batch | {"valid": ~batch["valid"]}  # the mask that is served is the true one all the same
+        return batch | {"valid": ~batch["valid"]}  # the served mask is the true one all the same
 
     stages = [SplitField(["id"]), Rebatch(group_size)] if forgets else [negate, Rebatch(group_size)]
     *_, last = Pipeline(source=make_source(11), stages=stages, batch_size=8, pad_last="valid")
     assert last["id"].shape == (8 // group_size, group_size)
     wanted = np.arange(8) < 3
-    if forgets and group_size == 1:  # nothing tells a column of groups of one from a field of shape (1,)
+    if forgets and group_size == 1:  # a column of groups of one looks like a field of shape (1,)
         assert np.array_equal(last["valid"], wanted)
     else:
         assert np.array_equal(last["valid"], wanted.reshape(last["id"].shape))
 
 
-def test_a_stage_that_puts_something_else_in_the_place_of_the_mask_does_not_change_it(make_source: MakeSource) -> None:
+def test_a_stage_that_replaces_the_mask_does_not_change_the_served_mask(make_source: MakeSource) -> None:
     stages = [lambda batch: batch | {"valid": batch["id"].sum()}]
     *_, last = Pipeline(source=make_source(11), stages=stages, batch_size=8, pad_last="valid")
     assert last["valid"].tolist() == [True] * 3 + [False] * 5
 
 
 @pytest.mark.parametrize("pad_last", [None, "valid"])
-def test_the_spec_of_groups_is_that_of_what_is_served(make_source: MakeSource, pad_last: str | None) -> None:
+def test_the_spec_of_groups_is_that_of_the_served_batches(make_source: MakeSource, pad_last: str | None) -> None:
     pipeline = Pipeline(
         source=make_source(11), stages=[Rebatch(4)], batch_size=8, drop_last=not pad_last, pad_last=pad_last
     )
@@ -109,15 +109,15 @@ def test_the_spec_of_groups_is_that_of_what_is_served(make_source: MakeSource, p
 
 
 @pytest.mark.parametrize(
-    ("size", "kind", "message"),
+    ("size", "error", "message"),
     [
         (0, ValueError, r"^group_size is at least 1, not 0$"),
         (2.0, TypeError, r"^group_size is an integer, not 2\.0$"),
         (True, TypeError, r"^group_size is an integer, not True$"),
     ],
 )
-def test_a_group_size_is_a_count(size: Any, kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind, match=message):
+def test_a_group_size_is_a_count(size: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         Rebatch(size)
 
 
@@ -129,7 +129,7 @@ def test_a_scalar_is_not_grouped() -> None:
 # -- SplitField and MergeFields -----------------------------------------------------------------------------------------
 
 
-def test_fields_that_are_split_and_worked_on_apart_are_merged(make_source: MakeSource) -> None:
+def test_fields_that_are_split_and_changed_apart_are_merged(make_source: MakeSource) -> None:
     pipeline = Pipeline.from_dag(
         source=make_source(10),
         nodes={
@@ -147,11 +147,11 @@ def test_fields_that_are_split_and_worked_on_apart_are_merged(make_source: MakeS
     np.testing.assert_array_equal(batch["x"][:, 1], 2 * np.arange(1, 11))
 
 
-def test_fields_come_in_the_order_in_which_they_were_named() -> None:
+def test_fields_come_in_the_order_of_their_names() -> None:
     assert list(SplitField(["b", "a"])({"a": 1, "b": 2, "c": 3})) == ["b", "a"]
 
 
-def test_an_unknown_field_is_refused_with_what_there_is(make_source: MakeSource) -> None:
+def test_an_unknown_field_is_refused_with_the_fields_that_there_are(make_source: MakeSource) -> None:
     pipeline = Pipeline(source=make_source(10), stages=[SplitField(["image", "id", "label"])], batch_size=5)
     with pytest.raises(SpecError, match=r"^the records have no field 'image' \(fields: id, x\)\n") as refused:
         next(iter(pipeline))
@@ -189,7 +189,7 @@ def test_a_field_that_two_inputs_have_is_refused_with_both(make_source: MakeSour
 
 
 @pytest.mark.parametrize(
-    ("fields", "kind", "message"),
+    ("fields", "error", "message"),
     [
         ([], ValueError, r"^SplitField was given no field, and would leave an empty batch; name one at least$"),
         (["a", "b", "a"], ValueError, r"^the field 'a' is named twice; name it once$"),
@@ -197,8 +197,8 @@ def test_a_field_that_two_inputs_have_is_refused_with_both(make_source: MakeSour
         (3, TypeError, r"^SplitField takes a list of field names, such as \['image', 'label'\], not 3$"),
     ],
 )
-def test_fields_to_split_are_names(fields: Any, kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind, match=message):
+def test_fields_to_split_are_names(fields: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         SplitField(fields)
 
 

@@ -14,7 +14,7 @@ LENGTH = 50
 
 
 class Noise(StructuralModule):
-    """Adds a field of noise."""
+    """Stage that adds a field of noise."""
 
     def process(self, batch: Any, keys: jax.Array) -> Any:
         return {**batch, "noise": jax.vmap(jax.random.normal)(keys)}
@@ -36,7 +36,7 @@ def pipeline(
 
 
 def noise_of(batches: Any) -> dict[int, float]:
-    """The noise of each record, in the first epoch that serves it."""
+    """Return the noise of each record in the first epoch that serves it."""
     found: dict[int, float] = {}
     for batch in batches:
         for record, value in zip(np.ravel(batch["id"]).tolist(), np.ravel(batch["noise"]).tolist(), strict=True):
@@ -112,6 +112,6 @@ def test_a_stochastic_stage_needs_random_numbers() -> None:
         Pipeline(source=source, stages=[noise()], batch_size=1)
 
 
-def test_a_stochastic_stage_cannot_be_applied_to_records_that_nobody_knows() -> None:
+def test_a_stochastic_stage_cannot_be_applied_to_records_without_ids() -> None:
     with pytest.raises(ValueError, match="has its keys from the records it is given"):
         pipeline()({"id": np.arange(3)})

@@ -1,4 +1,4 @@
-"""Stages by name: found, checked, refused with their place; what each of the five makes of a batch, and what it refuses."""
+"""Stages by name: found, checked, and refused with their place; the results and errors of the five stages of core."""
 
 import pickle
 import sys
@@ -28,7 +28,7 @@ FIRST_PARTY = ["cast", "one_hot", "rename", "rescale", "select"]
 
 
 class Twice(Stage):
-    """As a third party writes one."""
+    """Stage as a third party writes one."""
 
     type: Literal["twice"] = "twice"
     times: Count = 2
@@ -61,7 +61,7 @@ def _install(site: "Site", code: str, *, name: str = "acme") -> None:
 # -- by name --------------------------------------------------------------------------------------------------------------
 
 
-def test_core_has_five_stages_and_others_are_found_beside_them(site: "Site") -> None:
+def test_core_has_five_stages_and_those_of_plugins_are_found(site: "Site") -> None:
     _install(site, WORKING)
     registry = StageRegistry.from_environment()
     infos = {info.name: info for info in registry.describe()}
@@ -89,19 +89,19 @@ def test_a_field_takes_a_mapping_or_a_stage(given: Any) -> None:
         ({"type": "twice", "time": 1}, ("time",), "unknown field 'time'; did you mean 'times'"),
     ],
 )
-def test_what_names_no_stage_is_refused_at_its_place(given: Any, place: tuple[str, ...], message: str) -> None:
+def test_a_value_that_names_no_stage_is_refused_at_its_place(given: Any, place: tuple[str, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message) as refused:
         _configured(given)
     assert [error["loc"] for error in refused.value.errors()] == [("stage", *place)]  # type: ignore[attr-defined]
 
 
-def test_an_unknown_name_is_a_plugin_error_of_its_kind() -> None:
+def test_an_unknown_name_is_a_plugin_error_about_a_stage() -> None:
     with pytest.raises(PluginNotFoundError, match="unknown stage 'twise'") as missing:
         _registry().get("twise")
     assert (missing.value.kind, missing.value.name) == ("stage", "twise")
 
 
-def test_a_name_of_core_is_not_anybodys(site: "Site") -> None:
+def test_a_plugin_cannot_take_a_name_of_core(site: "Site") -> None:
     _install(site, WORKING.replace('"acme"', '"cast"'), name="cast")
     with pytest.raises(PluginConflictError, match=r"stage 'cast' .* belongs to datarax-core; uninstall acme-stage"):
         StageRegistry.from_environment().get("cast")
@@ -117,7 +117,7 @@ def test_a_name_of_core_is_not_anybodys(site: "Site") -> None:
         (WORKING.replace("__call__", "call"), r"it defines neither __call__\(\) nor build\(\); write one of them"),
     ],
 )
-def test_what_is_no_stage_says_what_to_write(site: "Site", code: str, message: str) -> None:
+def test_the_error_about_a_class_that_is_no_stage_says_what_to_write(site: "Site", code: str, message: str) -> None:
     _install(site, code)
     with pytest.raises(PluginContractError, match=rf"stage 'acme' \(acme-stage 1\.0\) is no stage: {message}"):
         StageRegistry.from_environment().get("acme")
@@ -176,7 +176,7 @@ def test_a_bad_field_is_refused(make: type[Stage], fields: dict[str, Any], messa
         make.model_validate(fields)
 
 
-# -- what they make of a batch ---------------------------------------------------------------------------------------------
+# -- results for a batch ---------------------------------------------------------------------------------------------------
 
 
 def _batch(**fields: Any) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _batch(**fields: Any) -> dict[str, Any]:
 
 
 def _made(stage: Stage, batch: Any) -> Any:
-    """What a stage makes compiled, which is the same in a scan, and mapped over batches."""
+    """Return the result of a stage in compiled code, which must be the same in a scan and mapped over batches."""
 
     @jax.jit
     def run(batch: Any) -> Any:

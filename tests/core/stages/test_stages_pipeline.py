@@ -51,7 +51,7 @@ STAGES = [
 
 
 class Encoder(nnx.Module):
-    """What a third party's stage builds: parameters, statistics, and a field that its records must have."""
+    """Module that a third party's stage builds: parameters, statistics, and a field that its records must have."""
 
     def __init__(self, field: str, size: int, width: int, rngs: nnx.Rngs) -> None:
         self.field = field
@@ -111,7 +111,7 @@ def registries(make_source: MakeSource) -> dict[str, Any]:
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 @pytest.mark.parametrize("pad_last", [None, "valid"])
-def test_text_is_renamed_and_left_out_as_other_fields_are(
+def test_text_is_renamed_and_dropped_like_other_fields(
     make_source: MakeSource, placement: str, pad_last: str | None
 ) -> None:
     source = make_source(DATA, shuffle=True, placement=placement)
@@ -139,7 +139,7 @@ def test_a_pipeline_may_keep_host_fields_alone(make_source: MakeSource) -> None:
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_a_pipeline_that_leaves_text_out_is_compiled_whole(make_source: MakeSource, placement: str) -> None:
+def test_a_pipeline_that_drops_text_is_compiled_whole(make_source: MakeSource, placement: str) -> None:
     def made() -> Pipeline:
         source = make_source(DATA, shuffle=True, placement=placement)
         return Pipeline(source=source, batch_size=4, stages=[Select(fields=("image", "label"))], rngs=nnx.Rngs(0))
@@ -151,7 +151,7 @@ def test_a_pipeline_that_leaves_text_out_is_compiled_whole(make_source: MakeSour
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
-def test_text_that_is_left_is_refused_in_compiled_routes(make_source: MakeSource, placement: str) -> None:
+def test_text_that_is_kept_is_refused_in_compiled_routes(make_source: MakeSource, placement: str) -> None:
     pipeline = Pipeline(source=make_source(DATA, placement=placement), batch_size=4, stages=STAGES)
     message = (
         r"cannot carry: note, text; leave them out, or iterate from Python, which serves them as NumPy arrays; a stage such as "
@@ -192,7 +192,7 @@ def test_the_old_name_of_host_fields_works_with_a_warning(make_source: MakeSourc
     assert batches[0]["text"].tolist() == ["RECORD 0", "RECORD 1"]
 
 
-# -- what cannot work is refused when the pipeline is built ----------------------------------------------------------------
+# -- a stage that cannot work is refused when the pipeline is built --------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_stage_that_cannot_work_is_refused_with_its_place(
         Pipeline(source=make_source(DATA), batch_size=2, stages=stages)
 
 
-def test_what_builds_no_stage_is_refused(make_source: MakeSource) -> None:
+def test_a_stage_that_builds_no_callable_is_refused(make_source: MakeSource) -> None:
     class Wrong(Stage):
         type: Literal["wrong"] = "wrong"
 
@@ -335,7 +335,7 @@ def test_a_config_and_python_build_the_same_stages(registries: dict[str, Any], m
     assert np.array_equal(*kernels)
 
 
-def test_a_stage_that_cannot_work_is_told_with_its_line(registries: dict[str, Any], tmp_path: Path) -> None:
+def test_the_error_about_a_stage_that_cannot_work_has_its_line(registries: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(CONFIG.replace("field: image", "field: imgae"))
     with pytest.raises(ConfigError) as caught:

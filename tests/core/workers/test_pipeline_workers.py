@@ -1,4 +1,4 @@
-"""A pipeline whose records worker processes read: the same stream, in every way in which it is read."""
+"""A pipeline with worker processes serves the same stream in every route."""
 
 import gc
 import json
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("threads_end")
 
 @pytest.fixture(scope="module")
 def sources() -> Any:
-    """The module of sources, importable in this process and in those it starts."""
+    """The module worker_sources, importable in this process and in the processes that it starts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parents[1] / "importable")
         import worker_sources  # noqa: PLC0415
@@ -30,7 +30,7 @@ def ids(batches: Any) -> list[list[int]]:
     return [np.asarray(batch["id"]).tolist() for batch in batches]
 
 
-def test_workers_serve_the_stream_that_there_is_without_them_in_every_route(sources: Any) -> None:
+def test_workers_do_not_change_the_stream_in_any_route(sources: Any) -> None:
     def pipeline(workers: int, prefetch: int) -> Pipeline:
         stages = [lambda batch: {**batch, "double": batch["id"] * 2}]
         source = sources.Shuffled()

@@ -1,4 +1,4 @@
-"""Records read in worker processes: the same batches; failures that say where; nothing left behind."""
+"""Records read in worker processes: the same batches; errors with their place; no process, file or memory left over."""
 
 import gc
 import os
@@ -25,8 +25,8 @@ ROWS = 32
 
 
 @pytest.fixture(scope="module")
-def kinds() -> Iterator[Any]:
-    """The module of sources, importable in this process and in those it starts."""
+def worker_sources() -> Iterator[Any]:
+    """The module worker_sources, importable in this process and in the processes that it starts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(HERE)
         yield import_module("worker_sources")
@@ -34,20 +34,20 @@ def kinds() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def source(kinds: Any) -> Any:
-    return kinds.Records()
+def source(worker_sources: Any) -> Any:
+    return worker_sources.Records()
 
 
 @pytest.fixture(scope="module")
 def workers(source: Any) -> Iterator[Workers]:
-    """Two processes that most tests share; whatever one of them does to these, the next one finds them working."""
+    """Two processes that most tests share; a test may kill them, because the next batch starts new ones."""
     made = Workers(source, 2, batch_size=ROWS, ahead=2)
     yield made
     made.close()
 
 
 def plain(batch: Any) -> Any:
-    """A batch without what differs between processes, as lists."""
+    """Return a batch as lists, without the fields that differ between processes."""
     kept = {name: rows for name, rows in batch.items() if name not in ("pid", "platforms")}
     return jax.tree.map(lambda rows: (str(rows.dtype), rows.shape, rows.tolist()), kept)
 
@@ -62,7 +62,7 @@ def pids(workers: Workers) -> list[int]:
 
 
 def are_gone(processes: list[int]) -> bool:
-    """Whether none of them runs, waited for as long as it takes a process to see that its parent is gone."""
+    """Return whether no process runs; waits as long as a process may take to see that its parent is gone."""
     deadline = time.monotonic() + 20
     while any(_runs(process) for process in processes):
         if time.monotonic() > deadline:
@@ -95,7 +95,7 @@ class TestBatches:
         assert set(batch["platforms"].tolist()) == {"cpu"}
         assert os.environ.get("JAX_PLATFORMS") == before
 
-    def test_begun_ahead_can_be_taken_in_any_order_and_later_ones_leave_them_alone(
+    def test_begun_ahead_can_be_taken_in_any_order_and_later_ones_do_not_change_them(
         self, source: Any, workers: Workers
     ) -> None:
         wanted = [np.arange(start, start + ROWS) for start in range(0, 10 * ROWS, ROWS)]
@@ -132,16 +132,16 @@ class TestBatches:
             workers.begin(np.arange(ROWS + 1))
 
     def test_count_substituted_records_in_the_process_that_asked(
-        self, kinds: Any, source: Any, workers: Workers
+        self, worker_sources: Any, source: Any, workers: Workers
     ) -> None:
         source.reset_operation_stats()
-        workers.fetch(at(1, kinds.SUBSTITUTED, 2, kinds.SUBSTITUTED))
+        workers.fetch(at(1, worker_sources.SUBSTITUTED, 2, worker_sources.SUBSTITUTED))
         assert source.get_operation_stats()["skipped_count"] == 2
 
 
 class TestAFailingSource:
-    def test_fails_here_as_it_did_there(self, kinds: Any, source: Any, workers: Workers) -> None:
-        begun = [workers.begin(at(1, 2)), workers.begin(at(3, kinds.FAILS)), workers.begin(at(4, 5))]
+    def test_fails_with_the_exception_of_the_worker(self, worker_sources: Any, source: Any, workers: Workers) -> None:
+        begun = [workers.begin(at(1, 2)), workers.begin(at(3, worker_sources.FAILS)), workers.begin(at(4, 5))]
         with pytest.raises(ValueError, match="record 900 is torn") as caught:
             workers.result(begun[1])
         assert (type(caught.value), str(caught.value)) == (ValueError, "record 900 is torn")
@@ -153,20 +153,22 @@ class TestAFailingSource:
         assert plain(workers.result(begun[0])) == plain(source.fetch(at(1, 2)))
         assert plain(workers.result(begun[2])) == plain(source.fetch(at(4, 5)))
 
-    def test_fails_with_what_is_left_of_an_exception_that_does_not_pickle(self, kinds: Any, workers: Workers) -> None:
+    def test_fails_with_type_and_text_of_an_exception_that_does_not_pickle(
+        self, worker_sources: Any, workers: Workers
+    ) -> None:
         with pytest.raises(RuntimeError, match="StubbornError: no way") as caught:
-            workers.fetch(at(kinds.FAILS_UNPICKLABLY))
+            workers.fetch(at(worker_sources.FAILS_UNPICKLABLY))
         assert str(caught.value) == "StubbornError: no way"
         assert "in misbehave" in caught.value.__notes__[-1]
 
-    def test_is_told_of_records_that_are_not_as_it_declared(self, kinds: Any, workers: Workers) -> None:
+    def test_fails_if_its_records_differ_from_its_spec(self, worker_sources: Any, workers: Workers) -> None:
         with pytest.raises(
             SpecError, match=r"Records 'bound' gave a batch .* field 'day' \(datetime64\[D\]\[\]\) is missing"
         ):
-            workers.fetch(at(kinds.INCOMPLETE))
+            workers.fetch(at(worker_sources.INCOMPLETE))
 
-    def test_says_why_it_did_not_arrive(self, kinds: Any) -> None:
-        workers = Workers(kinds.Refusing(), 1, batch_size=4)
+    def test_fails_with_the_error_of_its_unpickling(self, worker_sources: Any) -> None:
+        workers = Workers(worker_sources.Refusing(), 1, batch_size=4)
         with pytest.raises(FileNotFoundError, match="no /data/train-0001 on this machine") as caught:
             workers.fetch(at(1))
         assert caught.value.__notes__[-1].startswith("in a worker process that was unpickling Refusing 'bound'")
@@ -187,11 +189,11 @@ class TestAProcessThatEnds:
             ),
         ],
     )
-    def test_is_an_error_and_what_was_begun_later_is_read_by_new_ones(
-        self, kinds: Any, source: Any, workers: Workers, how: str, message: str
+    def test_is_an_error_and_new_processes_read_the_batches_begun_later(
+        self, worker_sources: Any, source: Any, workers: Workers, how: str, message: str
     ) -> None:
         before = pids(workers)
-        begun = [workers.begin(at(index, 2)) for index in (1, getattr(kinds, how), 3, 4, 5)]
+        begun = [workers.begin(at(index, 2)) for index in (1, getattr(worker_sources, how), 3, 4, 5)]
         assert plain(workers.result(begun[0])) == plain(source.fetch(at(1, 2)))
         with pytest.raises(WorkerError, match=message):
             workers.result(begun[1])
@@ -211,10 +213,10 @@ class TestAProcessThatEnds:
 
 
 class TestTheEnd:
-    def test_leaves_no_process_no_file_and_no_batch(self, kinds: Any) -> None:
+    def test_leaves_no_process_no_file_and_no_batch(self, worker_sources: Any) -> None:
         gc.collect()
         files = len(list(Path("/proc/self/fd").iterdir()))
-        workers = Workers(kinds.Records(), 2, batch_size=4)
+        workers = Workers(worker_sources.Records(), 2, batch_size=4)
         done = workers.begin(at(1))
         workers.result(done)
         pending, processes = workers.begin(at(1)), pids(workers)
@@ -230,21 +232,21 @@ class TestTheEnd:
         with pytest.raises(RuntimeError, match=closed):
             workers.fetch(at(1))
 
-    def test_comes_with_the_last_reference(self, kinds: Any) -> None:
-        workers = Workers(kinds.Records(), 1, batch_size=4)
+    def test_comes_with_the_last_reference(self, worker_sources: Any) -> None:
+        workers = Workers(worker_sources.Records(), 1, batch_size=4)
         processes = pids(workers)
         del workers
         gc.collect()
         assert are_gone(processes)
 
-    def test_does_not_wait_for_a_source_that_hangs(self, kinds: Any) -> None:
-        workers = Workers(kinds.Records(), 1, batch_size=4)
+    def test_does_not_wait_for_a_source_that_hangs(self, worker_sources: Any) -> None:
+        workers = Workers(worker_sources.Records(), 1, batch_size=4)
         workers.fetch(at(1))
         failures: list[BaseException] = []
         is_waiting = threading.Event()
 
         def wait() -> None:
-            pending = workers.begin(at(kinds.HANGS))
+            pending = workers.begin(at(worker_sources.HANGS))
             is_waiting.set()
             try:
                 workers.result(pending)
@@ -261,15 +263,15 @@ class TestTheEnd:
 
 
 class TestASourceThatCannotBeSent:
-    def test_is_refused_by_what_it_holds(self, kinds: Any) -> None:
+    def test_is_refused_with_the_attribute_that_does_not_pickle(self, worker_sources: Any) -> None:
         with pytest.raises(
             TypeError, match=r"its files\.reader, a generator, does not pickle .* __getstate__"
         ) as caught:
-            Workers(kinds.Unsendable(), 1, batch_size=4)
+            Workers(worker_sources.Unsendable(), 1, batch_size=4)
         assert isinstance(caught.value.__cause__, TypeError | pickle.PicklingError)
 
-    def test_is_refused_if_no_process_could_import_it(self, kinds: Any) -> None:
-        class Local(kinds.Records):  # type: ignore[misc]
+    def test_is_refused_if_no_process_could_import_it(self, worker_sources: Any) -> None:
+        class Local(worker_sources.Records):  # type: ignore[misc]
             pass
 
         with pytest.raises(TypeError, match="Local 'bound' cannot be sent to worker processes: it does not pickle"):
@@ -285,13 +287,13 @@ class TestASourceThatCannotBeSent:
             Workers(source, count, batch_size=4)
 
 
-def test_what_a_cacheable_source_read_once_is_kept_here_and_read_no_more(kinds: Any) -> None:
-    source = kinds.Records(cacheable=True)
+def test_records_of_a_cacheable_source_are_kept_in_this_process_and_read_once(worker_sources: Any) -> None:
+    source = worker_sources.Records(cacheable=True)
     workers = Workers(source, 1, batch_size=4)
     first = workers.fetch(at(1, 2, 1, 3))
     workers.close()
-    assert plain(first) == plain(kinds.Records().fetch(at(1, 2, 1, 3)))
-    assert plain(source.fetch(at(3, 2))) == plain(kinds.Records().fetch(at(3, 2)))
+    assert plain(first) == plain(worker_sources.Records().fetch(at(1, 2, 1, 3)))
+    assert plain(source.fetch(at(3, 2))) == plain(worker_sources.Records().fetch(at(3, 2)))
     assert source.fetch(at(3, 2))["pid"].tolist() == first["pid"].tolist()[:2]
 
 
@@ -345,7 +347,7 @@ def test_a_script_with_a_guard_may_define_the_source_itself(tmp_path: Path) -> N
     assert (done.returncode, done.stdout, done.stderr) == (0, "510\n", "")
 
 
-def test_a_script_that_defines_the_source_and_has_no_guard_is_told_of_it(tmp_path: Path) -> None:
+def test_a_script_that_defines_the_source_and_has_no_guard_gets_an_error(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(imports() + OF_MAIN + READS.format(source="Mine"))
     done = run("", script)
@@ -354,7 +356,7 @@ def test_a_script_that_defines_the_source_and_has_no_guard_is_told_of_it(tmp_pat
     assert "put what the script does under if __name__ == '__main__':" in done.stderr
 
 
-def test_an_interactive_session_that_defines_the_source_is_told_of_it() -> None:
+def test_an_interactive_session_that_defines_the_source_gets_an_error() -> None:
     done = run(imports() + OF_MAIN + READS.format(source="Mine"), "-")
     assert done.returncode == 1
     assert (
