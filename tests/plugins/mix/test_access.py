@@ -11,9 +11,7 @@ import pytest
 from flax import nnx
 
 from datarax_core import Pipeline
-from datarax_core.sources import eager
-from datarax_core.sources.blocks import record_blocks, verified_blocks
-from datarax_core.sources.source import DataSourceModule
+from datarax_core.sources import DataSourceModule, fits_device_memory, record_blocks, verified_blocks
 from datarax_memory import MemorySource, MemorySourceConfig
 
 MILLION = 1_000_000
@@ -48,8 +46,8 @@ def test_children_that_fit_the_device_one_by_one_may_not_together(
 
 
 def test_a_few_bytes_fit_the_device_and_an_exbibyte_does_not() -> None:
-    assert eager.fits_device_memory(1000)
-    assert not eager.fits_device_memory(2**60)
+    assert fits_device_memory(1000)
+    assert not fits_device_memory(2**60)
 
 
 def test_each_child_is_read_once_a_batch(child: Any, mix: Any) -> None:
