@@ -12,7 +12,7 @@ from .files import Closable, FileTable, LocalFilesOnlyMixin, OpenFiles, Stamp, n
 from .host_state import HostState
 from .memory import fits_device_memory, host_memory
 from .metadata import MetadataManager, RecordMetadata
-from .module import DataraxModule, Ledger, StructuralModule, checked_rngs
+from .module import DataraxModule, StructuralModule, checked_rngs
 from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
 from .source import DataSourceModule
 from .streaming import StreamingSourceBase
@@ -32,7 +32,6 @@ __all__ = [
     "FileTable",
     "Form",
     "HostState",
-    "Ledger",
     "LocalFilesOnlyMixin",
     "MetadataManager",
     "OpenFiles",

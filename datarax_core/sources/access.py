@@ -321,7 +321,7 @@ class RecordAccess(StructuralModule):
 
 
 class SavedWork(HostState):
-    """Results that a source keeps so that the same work is not done twice; clones and pickles start without them."""
+    """Results that a source keeps so that no work is done twice, and the lock of its callbacks; no twin shares them."""
 
     def __init__(self) -> None:
         self.cache: RecordCache | None = None

@@ -183,7 +183,7 @@ class StreamingSourceBase(DataSourceModule):
             self._stream.close()
             raise SpecError(
                 f"epoch {place.epoch} of {self.title} ended after {place.index} records, where __len__() says {length}; "
-                "leave __len__ out if nobody knows"
+                "leave __len__ out if the number is unknown"
             )
         return place.behind(rows, length), batch, rows
 

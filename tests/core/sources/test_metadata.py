@@ -11,7 +11,7 @@ from flax import nnx
 from datarax_core import MetadataManager, RecordMetadata, StateError
 
 
-def words(record: RecordMetadata) -> tuple[int, ...]:
+def key_data_of(record: RecordMetadata) -> tuple[int, ...]:
     assert record.rng_key is not None
     return tuple(np.asarray(jax.random.key_data(record.rng_key)).tolist())
 
@@ -70,7 +70,7 @@ def test_counts_and_the_key_are_restored() -> None:
     assert (state["epoch"], state["batch_idx"], state["global_step"]) == (1, 2, 3)
     other.set_state(state)
     assert other.get_state() == manager.get_state()
-    assert words(other.record(5)) == words(manager.record(5))
+    assert key_data_of(other.record(5)) == key_data_of(manager.record(5))
     plain = MetadataManager()
     plain.set_state(MetadataManager().get_state())
     assert plain.record(0).rng_key is None
@@ -92,10 +92,10 @@ def test_without_random_streams_records_have_no_key() -> None:
 
 def test_the_key_of_a_record_depends_on_seed_epoch_and_index_alone() -> None:
     manager, again = MetadataManager(rngs=nnx.Rngs(0)), MetadataManager(rngs=nnx.Rngs(0))
-    by_batch = [words(record) for batch in ([4, 5, 6], [7]) for record in again.batch(batch, [1] * len(batch))]
-    assert by_batch == [words(manager.record(index, epoch=1)) for index in (4, 5, 6, 7)]
+    by_batch = [key_data_of(record) for batch in ([4, 5, 6], [7]) for record in again.batch(batch, [1] * len(batch))]
+    assert by_batch == [key_data_of(manager.record(index, epoch=1)) for index in (4, 5, 6, 7)]
     keys = {
-        words(MetadataManager(rngs=nnx.Rngs(seed)).record(index, epoch=epoch))
+        key_data_of(MetadataManager(rngs=nnx.Rngs(seed)).record(index, epoch=epoch))
         for seed in (0, 1)
         for epoch in (0, 1, 2)
         for index in (0, 1, 2, 2**32, 2**32 + 1, 2**40)
@@ -114,4 +114,4 @@ def test_keys_of_a_batch_equal_keys_that_are_folded_one_by_one(impl: str) -> Non
         expected = jax.random.fold_in(key, index >> 32) if index >> 32 else key
         assert record.rng_key is not None
         assert (record.rng_key.shape, record.rng_key.dtype) == ((), expected.dtype)
-        assert words(record) == tuple(np.asarray(jax.random.key_data(expected)).tolist())
+        assert key_data_of(record) == tuple(np.asarray(jax.random.key_data(expected)).tolist())
