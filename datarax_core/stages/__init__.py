@@ -1,6 +1,6 @@
 """Stages: functions of a batch, run in compiled code, and the random keys that they are called with.
 
-Imports `registry`, for the stages that a config names, and what is below it.
+Imports `registry`, for the stages that a config names, and the packages below it.
 """
 
 from datarax_core.moved import forward_names

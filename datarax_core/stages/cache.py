@@ -60,18 +60,18 @@ class Cache(nnx.Module):
         sharding: jax.sharding.Sharding | None = None,
     ) -> None:
         if not callable(stage):
-            raise TypeError(f"Cache keeps what a stage makes, and {stage!r} is not callable")
+            raise TypeError(f"a Cache takes a callable stage, not {stage!r}")
         if is_stochastic(stage):
             raise ValueError(
-                f"Cache keeps what a stage makes of a record once, and {stage_name(stage)} is stochastic, to make something "
-                "else in each epoch; put it behind the cache"
+                f"a Cache keeps one result for each record, and the results of {stage_name(stage)} differ in each epoch, because "
+                "it is stochastic; put it behind the cache"
             )
         if next(_caches(stage), None) is not None:
-            raise ValueError(f"Cache was given {stage_name(stage)}, in which there is a Cache already; one is enough")
+            raise ValueError(f"the stage {stage_name(stage)} is or holds a Cache already; one is enough")
         if isinstance(source, DataSourceModule):
             _require_countable(source, f"{stage_name(stage)} in a Cache")
             source = source.num_records
-        length = whole_number("source, where it is no DataSourceModule but a number of records,", source, at_least=1)
+        length = whole_number("source, if it is a number of records,", source, at_least=1)
         if length > DEVICE_LIMIT:
             raise ValueError(f"Cache addresses at most {DEVICE_LIMIT} records, not {length}")
         self.stage = stage
@@ -168,8 +168,8 @@ def check_record_stages(stages: Iterable[Any], source: DataSourceModule) -> None
                     )
                 if any(cache.table is table for table in found):
                     raise ValueError(
-                        f"stage {number} ({cache.name}) stands in the pipeline twice, and would mix up what it keeps; make a "
-                        "Cache for each place"
+                        f"stage {number} ({cache.name}) is in the pipeline twice, and would mix up the results of both places; "
+                        "make a Cache for each place"
                     )
                 found.append(cache.table)
 
@@ -219,7 +219,7 @@ def _require_in_range(indices: Any, length: int) -> None:
     """Raise if a concrete index is out of range. A pipeline's indices never are, so only direct calls are checked."""
     if isinstance(indices, np.ndarray) and indices.size and (indices.min() < 0 or indices.max() >= length):
         raise ValueError(
-            f"record indices from {indices.min()} to {indices.max()}, of which a Cache of {length} records has not all"
+            f"record indices from {indices.min()} to {indices.max()} are out of range for a Cache of {length} records"
         )
 
 

@@ -27,8 +27,8 @@ class Graph(nnx.Module):
         sink: Name of the node whose result is the graph's result.
 
     Raises:
-        ValueError: A name is unknown or taken, the edges have a cycle, no edge leads to a node, or no way leads from a node
-            to the sink; the message names the nodes.
+        ValueError: A name is unknown or taken, the edges have a cycle, no edge leads to a node, or no edges lead from a
+            node to the sink; the message names the nodes.
         TypeError: A node is not callable or has no hash, or an argument has another type.
     """
 
@@ -109,9 +109,9 @@ def _checked_inputs(
     try:
         TopologicalSorter(inputs).prepare()
     except CycleError as cycle:
-        raise ValueError(f"the edges go in a circle: {' -> '.join(reversed(cycle.args[1]))}") from None
+        raise ValueError(f"the edges form a cycle: {' -> '.join(reversed(cycle.args[1]))}") from None
     if idle := sorted(nodes.keys() - _leading_to(sink, inputs)):
-        raise ValueError(f"nothing comes of {_listed(idle)}: no way leads from it to the sink {sink!r}")
+        raise ValueError(f"the results of {_listed(idle)} are unused: no edges lead from there to the sink {sink!r}")
     return inputs
 
 
@@ -138,13 +138,13 @@ def _inputs_of(nodes: Mapping[str, Any], edges: Sequence[tuple[str, str]]) -> di
                 f"the edge {start!r} -> {end!r} names {unknown[0]!r}, which is no node; there are {_listed(nodes)}"
             )
         if end == SOURCE:
-            raise ValueError(f"the edge {start!r} -> {end!r} leads into the source, which takes nothing")
+            raise ValueError(f"the edge {start!r} -> {end!r} leads into the source, which has no inputs")
         inputs[end].append(start)
     return inputs
 
 
 def _leading_to(sink: str, inputs: Mapping[str, Sequence[str]]) -> set[str]:
-    """Return all names from which a way leads to the sink, the sink among them."""
+    """Return all names from which edges lead to the sink, the sink among them."""
     found, unvisited = {sink}, [sink]
     while unvisited:
         for name in inputs.get(unvisited.pop(), ()):

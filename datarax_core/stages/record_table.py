@@ -59,8 +59,8 @@ class RecordTable:
             self._allocate(wanted)
         elif self._structs != wanted:
             raise ValueError(
-                f"the rows kept are {_listed(self._structs)}, and now they would be {_listed(wanted)}; what is made of a "
-                "record must have one shape and dtype, so give each use a Cache of its own"
+                f"the rows kept are {_listed(self._structs)}, and now they would be {_listed(wanted)}; all results must have "
+                "one shape and dtype, so give each use a Cache of its own"
             )
 
     def _allocate(self, structs: tuple[jax.ShapeDtypeStruct, ...]) -> None:

@@ -1,6 +1,6 @@
 """Worker processes that read a source's records for a pipeline.
 
-Batches come back through shared memory. Imports `sources`, and what is below it.
+Batches come back through shared memory. Imports `sources` and the packages below it.
 """
 
 from .pool import Workers

@@ -26,15 +26,20 @@ class Noise:
 @pytest.mark.parametrize(
     ("stage", "source", "error", "message"),
     [
-        (Noise(), 3, ValueError, r"^Cache keeps what a stage makes of a record once, and Noise is stochastic"),
-        (Cache(jnp.sin, 3), 3, ValueError, r"^Cache was given cache of sin, in which there is a Cache already; one is"),
-        ("encode", 3, TypeError, r"^Cache keeps what a stage makes, and 'encode' is not callable$"),
-        (jnp.sin, 0, ValueError, r"a number of records, is at least 1, not 0$"),
+        (
+            Noise(),
+            3,
+            ValueError,
+            r"^a Cache keeps one result for each record, and the results of Noise differ in each epoch, because",
+        ),
+        (Cache(jnp.sin, 3), 3, ValueError, r"^the stage cache of sin is or holds a Cache already; one is enough$"),
+        ("encode", 3, TypeError, r"^a Cache takes a callable stage, not 'encode'$"),
+        (jnp.sin, 0, ValueError, r"^source, if it is a number of records, is at least 1, not 0$"),
         (
             jnp.sin,
             "train",
             TypeError,
-            r"^source, where it is no DataSourceModule but a .*, is an integer, not 'train'$",
+            r"^source, if it is a number of records, is an integer, not 'train'$",
         ),
         (jnp.sin, 2**31, ValueError, r"^Cache addresses at most 2147483647 records, not 2147483648$"),
     ],
@@ -57,10 +62,10 @@ def test_a_cache_for_another_source_is_refused(make_source: MakeSource) -> None:
 def test_a_cache_in_two_places_is_refused(make_source: MakeSource) -> None:
     source = make_source(10)
     cache = Cache(jnp.sin, source)
-    with pytest.raises(ValueError, match=r"^stage 1 \(cache of sin\) stands in the pipeline twice"):
+    with pytest.raises(ValueError, match=r"^stage 1 \(cache of sin\) is in the pipeline twice"):
         Pipeline(source=source, stages=[cache, cache], batch_size=2)
     edges = [("source", "a"), ("a", "b")]
-    with pytest.raises(ValueError, match=r"^stage 0 \(cache of sin\) stands in the pipeline twice"):
+    with pytest.raises(ValueError, match=r"^stage 0 \(cache of sin\) is in the pipeline twice"):
         Pipeline.from_dag(source=source, nodes={"a": cache, "b": cache}, edges=edges, sink="b", batch_size=2)
 
 
@@ -114,12 +119,14 @@ def test_results_of_another_shape_are_refused() -> None:
     cache = Cache(jnp.sin, 4)
     cache(jnp.ones((2, 3)), np.arange(2))
     with pytest.raises(
-        ValueError, match=r"^the rows kept are float32\[3\], and now they would be float32\[5\]; what is"
+        ValueError, match=r"^the rows kept are float32\[3\], and now they would be float32\[5\]; all results"
     ):
         cache(jnp.ones((2, 5)), np.arange(2))
 
 
 @pytest.mark.parametrize("indices", [[0, 4], [-1, 2]])
 def test_indices_out_of_range_are_refused(indices: list[int]) -> None:
-    with pytest.raises(ValueError, match=rf"^record indices from {indices[0]} to {indices[1]}, of which a Cache of 4 "):
+    with pytest.raises(
+        ValueError, match=rf"^record indices from {indices[0]} to {indices[1]} are out of range for a Cache of 4 "
+    ):
         Cache(jnp.sin, 4)(jnp.ones(2), np.array(indices))
