@@ -230,13 +230,13 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 @st.composite
-def plans(draw: st.DrawFn, family: str) -> list[Host]:
+def runs(draw: st.DrawFn, family: str) -> list[Host]:
     """Draw the processes of a run. Routes that compile for each process take a second: they are drawn in one run of eight."""
-    may_compile, plan = draw(st.integers(0, 7)) == 5, []
+    may_compile, hosts = draw(st.integers(0, 7)) == 5, []
     for _ in range(draw(st.integers(1, 4))):
         access = draw(st.sampled_from(FAMILIES[family]))
         routes = [name for name, route in ROUTES.items() if may_compile or access not in route.compiles_anew]
-        plan.append(
+        hosts.append(
             Host(
                 routes=tuple(draw(st.lists(st.sampled_from(routes), min_size=1, max_size=6))),
                 access=access,
@@ -244,11 +244,11 @@ def plans(draw: st.DrawFn, family: str) -> list[Host]:
                 is_slow=draw(st.booleans()),
             )
         )
-    return plan
+    return hosts
 
 
 ALL = ("loop", "step", "scan", "step under jit", "loop", "step under jit", "scan", "step", "loop")
-DRAWN = cases().flatmap(lambda case: st.tuples(st.just(case), plans(case.family)))
+DRAWN = cases().flatmap(lambda case: st.tuples(st.just(case), runs(case.family)))
 
 
 @settings(max_examples=EXAMPLES or 60, deadline=None, derandomize=not EXAMPLES, print_blob=True)
@@ -263,11 +263,11 @@ def test_the_stream_is_a_pure_function_of_config_seed_and_position(
     drawn: tuple[Case, list[Host]],
 ) -> None:
     make = {"eager": make_source, "third party's host": make_host_source, "third party's device": make_device_source}
-    case, plan = drawn
-    routes = [ROUTES[name] for host in plan for name in host.routes]
+    case, hosts = drawn
+    routes = [ROUTES[name] for host in hosts for name in host.routes]
     batches = reference(case, [route.is_loop for route in routes for _ in range(route.batches)])
     expected, state = None, None
-    for host in plan:
+    for host in hosts:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(loop, "WORTH_A_THREAD", -1.0 if host.is_slow else math.inf)
             serving = make_served(case, host, make)
