@@ -66,7 +66,7 @@ def test_an_error_in_a_worker_reaches_the_loop_and_workers_end_with_their_pipeli
     assert any(
         note.startswith("while Shuffled 'shuffled' read the records at positions") for note in caught.value.__notes__
     )
-    workers = pipeline._host.workers
+    workers = pipeline._progress.workers
     assert workers is not None
     assert workers._processes is not None
     processes = [process.pid for process in workers._processes._processes]
