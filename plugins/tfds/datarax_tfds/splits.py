@@ -17,7 +17,7 @@ _JOINED: Final = re.compile(r"\s*\+\s*")
 _BOUND: Final = r"(?:-?\d+(?:_\d+)*(?:\.\d+)?(?:%|shard)?)?"
 _SLICED: Final = re.compile(rf"(?P<split>[\w-]+)(?:\[(?P<start>{_BOUND})(?P<colon>:(?P<stop>{_BOUND}))?\])?")
 _FORMS: Final = "write train, train[:200], train[10%:90%], train[-2shard:], all, or several joined by +"
-_EVENLY: Final = "even_splits("
+_EVEN_SPLITS: Final = "even_splits("
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def split_text(value: Any) -> Any:
         return f"even_splits({split_text(value.split)!r}, n={value.count}{drop})[{value.index}]"
     if class_name == "_SplitAdd":
         both = [split_text(value.left), split_text(value.right)]
-        if not any(text.startswith(_EVENLY) for text in both):
+        if not any(text.startswith(_EVEN_SPLITS) for text in both):
             return "+".join(both)
     raise ValueError(f"{value!r:.200} cannot be written as a text, as a config has it; {_FORMS}")
 
@@ -71,7 +71,7 @@ def require_form(text: str) -> None:
     Raises:
         ValueError: The text has no valid form; the message says what is wrong with it.
     """
-    if text.startswith(_EVENLY):
+    if text.startswith(_EVEN_SPLITS):
         require_form(_even_split(text).split)
         return
     for piece in _JOINED.split(text):
@@ -100,7 +100,7 @@ def split_parts(splits: Mapping[str, Any], text: str, full_name: str) -> tuple[F
     Raises:
         ValueError: There is no such split, a slice goes beyond its records, or the split or a slice of it is empty.
     """
-    pieces = [text] if text.startswith(_EVENLY) else _JOINED.split(text)
+    pieces = [text] if text.startswith(_EVEN_SPLITS) else _JOINED.split(text)
     for piece in pieces:
         _require_name(splits, piece, full_name)
     return tuple(part for piece in pieces for part in _piece_parts(splits, piece, text, full_name))
@@ -113,9 +113,8 @@ def _piece_parts(splits: Mapping[str, Any], piece: str, text: str, full_name: st
     except ValueError as beyond:
         raise ValueError(f"{whole} goes beyond the records of {full_name}: {described(splits)}") from beyond
     parts = tuple(FilePart(str(f.filename), f.skip, f.skip + f.take, f.examples_in_shard) for f in found)
-    if not parts or any(
-        part.num_records <= 0 for part in parts
-    ):  # TFDS counts fewer than 0 records if `from` is beyond `to`
+    # TFDS counts fewer than 0 records if `from` is beyond `to`.
+    if not parts or any(part.num_records <= 0 for part in parts):
         raise ValueError(f"{whole} of {full_name} has no records: {described(splits)}")
     return parts
 
@@ -127,7 +126,7 @@ def described(splits: Mapping[str, Any]) -> str:
 
 
 def _require_name(splits: Mapping[str, Any], piece: str, full_name: str) -> None:
-    if piece.startswith(_EVENLY):
+    if piece.startswith(_EVEN_SPLITS):
         for inner in _JOINED.split(_even_split(piece).split):
             _require_name(splits, inner, full_name)
         return
@@ -162,19 +161,18 @@ class _EvenSplit:
 
 def _tfds_split(piece: str) -> Any:
     """Return a split in the form that TFDS takes: its own object for an even split, else the text."""
-    if not piece.startswith(_EVENLY):
+    if not piece.startswith(_EVEN_SPLITS):
         return piece
     even = _even_split(piece)
-    return tensorflow_datasets().even_splits(_tfds_split(even.split), n=even.count, drop_remainder=even.drop)[
-        even.number
-    ]
+    parts = tensorflow_datasets().even_splits(_tfds_split(even.split), n=even.count, drop_remainder=even.drop)
+    return parts[even.number]
 
 
 def _even_split(text: str) -> _EvenSplit:
     """Parse ``even_splits('train', n=3)[0]``."""
     wrong = ValueError(f"{text!r:.200} is no even split; write even_splits('train', n=3)[0]")
     try:
-        call, index = text.removeprefix(_EVENLY).rpartition(")[")[::2]
+        call, index = text.removeprefix(_EVEN_SPLITS).rpartition(")[")[::2]
         tree: Any = ast.parse(f"f({call})", mode="eval").body
         (split,) = map(ast.literal_eval, tree.args)
         given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in tree.keywords}

@@ -267,6 +267,5 @@ class ForeignField(Field):
             raise Unfit(f"a value that its own decoder refuses ({type(error).__name__}: {error})") from error
         for name in self.name.split("."):
             value = value[name]
-        return (
-            list(value) if hasattr(value, "__getitem__") and hasattr(value, "getitem") else value
-        )  # a list of a nested Dataset
+        is_data_set = hasattr(value, "__getitem__") and hasattr(value, "getitem")  # of a feature that is a Dataset
+        return list(value) if is_data_set else value

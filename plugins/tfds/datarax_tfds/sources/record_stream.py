@@ -190,14 +190,14 @@ class ReadAhead(HostState):
         request: Any = ahead.first
         if request is None or (request.start, request.size) != (start, size):
             ahead.cancel()
-            request = self._last = self._announce(ahead, source, start, size)
+            request = self._last = self._request(ahead, source, start, size)
         last = self._last or request
         while len(ahead) <= self._depth:
             following = last.start + last.size
             rows = size if stop is None else min(size, stop - following)
             if rows <= 0:
                 break
-            last = self._last = self._announce(ahead, source, following, rows)
+            last = self._last = self._request(ahead, source, following, rows)
         batch = ahead.take()
         cache = source.record_cache()
         if cache is not None:
@@ -207,7 +207,7 @@ class ReadAhead(HostState):
         assert batch is not None  # noqa: S101 - only a cache can leave nothing to read
         return batch
 
-    def _announce(self, ahead: Ahead[Batch | None], source: RecordStream, start: int, size: int) -> _Request:
+    def _request(self, ahead: Ahead[Batch | None], source: RecordStream, start: int, size: int) -> _Request:
         records = self._indices(source, start, size)
         cache = source.record_cache()
         request = _Request(start, size, records, records if cache is None else cache.missing(records))

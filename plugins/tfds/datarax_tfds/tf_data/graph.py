@@ -105,7 +105,7 @@ class Graph:
     def first_bad_record(self, start: int, shuffle: Shuffle | None) -> tuple[FilePart, int] | None:
         """Return (part, row of its file) of the first record after ``start`` that cannot be read or decoded; None if all can.
 
-        Cost: every record from ``start`` to the bad one is read and decoded by itself.
+        Cost: every record from ``start``, or from the window of ``start``, to the bad one is read and decoded by itself.
         """
         tf, parts = tensorflow(), self.parts
         if shuffle is not None:
