@@ -63,8 +63,8 @@ class Cache(nnx.Module):
             raise TypeError(f"a Cache takes a callable stage, not {stage!r}")
         if is_stochastic(stage):
             raise ValueError(
-                f"a Cache keeps one result for each record, and the results of {stage_name(stage)} differ in each epoch, because "
-                "it is stochastic; put it behind the cache"
+                f"a Cache keeps one result for each record, and the results of {stage_name(stage)} differ in each epoch, "
+                "because it is stochastic; put it behind the cache"
             )
         if next(_caches(stage), None) is not None:
             raise ValueError(f"the stage {stage_name(stage)} is or holds a Cache already; one is enough")
