@@ -1,4 +1,4 @@
-"""What tests share: real distributions on disk, as an installer would leave them."""
+"""Fixtures of all tests: real distributions on disk, as an installer writes them."""
 
 import fcntl
 import os
@@ -21,8 +21,7 @@ WORKING = """
     import jax
     import numpy as np
 
-    from datarax_core.config.models import SourceConfig
-    from datarax_core.sources.source import DataSourceModule
+    from datarax_core import DataSourceModule, SourceConfig
 
 
     class {cls}Config(SourceConfig):

@@ -1,4 +1,4 @@
-"""What `drx peek --png` takes for an image, and how it shows it."""
+"""`drx peek --png`: which fields are drawn as images, and how."""
 
 from pathlib import Path
 

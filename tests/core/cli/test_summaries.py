@@ -1,4 +1,4 @@
-"""What `drx peek` says of a field: held against NumPy on all batches at once, however they are cut."""
+"""Summaries of fields for `drx peek`: equal to NumPy's over all batches at once, however the batches are cut."""
 
 import json
 import math
@@ -28,21 +28,21 @@ def summarised(values: Any, cuts: list[int] | None = None) -> Summary:
     cuts=st.lists(st.integers(0, 12), max_size=3),
 )
 def test_numbers_are_told_as_numpy_computes_them(column: np.ndarray, cuts: list[int]) -> None:
-    told = summarised(column, cuts).as_dict()
+    reported = summarised(column, cuts).as_dict()
     finite = column[np.isfinite(column)].astype(np.float64)
-    assert told["records"] == len(column)
-    assert math.isclose(told["nan"], np.isnan(column).mean())
-    assert math.isclose(told["infinite"], np.isinf(column).mean())
-    assert ("min" in told) == bool(finite.size)
+    assert reported["records"] == len(column)
+    assert math.isclose(reported["nan"], np.isnan(column).mean())
+    assert math.isclose(reported["infinite"], np.isinf(column).mean())
+    assert ("min" in reported) == bool(finite.size)
     if finite.size:
-        assert (told["min"], told["max"]) == (finite.min(), finite.max())
-        scale = max(abs(told["min"]), abs(told["max"]))
-        assert math.isclose(told["mean"], finite.mean(), abs_tol=1e-9 * scale)
-        assert math.isclose(told["std"], finite.std(), rel_tol=1e-6, abs_tol=1e-7 * scale)
+        assert (reported["min"], reported["max"]) == (finite.min(), finite.max())
+        scale = max(abs(reported["min"]), abs(reported["max"]))
+        assert math.isclose(reported["mean"], finite.mean(), abs_tol=1e-9 * scale)
+        assert math.isclose(reported["std"], finite.std(), rel_tol=1e-6, abs_tol=1e-7 * scale)
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "reported"),
     [
         (
             np.array([3, 1, 3, 2**40]),
@@ -66,25 +66,25 @@ def test_numbers_are_told_as_numpy_computes_them(column: np.ndarray, cuts: list[
     ],
     ids=lambda value: str(value.dtype) if isinstance(value, np.ndarray) else "",
 )
-def test_a_field_is_told_in_a_line(values: np.ndarray, told: str) -> None:
-    assert str(summarised(values)) == told
-    assert str(summarised(values, [len(values) // 2])) == told
+def test_a_summary_is_one_line(values: np.ndarray, reported: str) -> None:
+    assert str(summarised(values)) == reported
+    assert str(summarised(values, [len(values) // 2])) == reported
 
 
 def test_many_values_are_counted_exactly_up_to_a_thousand() -> None:
     labels = np.random.default_rng(0).integers(0, 1000, 20_000)
-    told = summarised(labels, [7, 5000]).as_dict()
-    assert told["distinct"] == 1000
-    assert {int(label): count for label, count in told["counts"].items()} == dict(
+    reported = summarised(labels, [7, 5000]).as_dict()
+    assert reported["distinct"] == 1000
+    assert {int(label): count for label, count in reported["counts"].items()} == dict(
         zip(*(part.tolist() for part in np.unique(labels, return_counts=True)), strict=True)
     )
     assert "counts" not in summarised(np.arange(1001)).as_dict()
 
 
 def test_numbers_near_the_largest_have_a_range_and_no_warning() -> None:
-    told = summarised(np.array([1e308, -1e308, 1e308])).as_dict()
-    assert (told["min"], told["max"]) == (-1e308, 1e308)
-    json.dumps(told)
+    reported = summarised(np.array([1e308, -1e308, 1e308])).as_dict()
+    assert (reported["min"], reported["max"]) == (-1e308, 1e308)
+    json.dumps(reported)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What `drx bench` measures: the same records by a pipeline and by its source alone, in turns."""
+"""Measurements of `drx bench`: a pipeline and its source alone read the same records, alternately."""
 
 from collections.abc import Callable
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""The traps of environments that `drx check` knows: each is told where it applies, and nowhere else."""
+"""Traps of environments that `drx check` knows: each is reported where it applies, and nowhere else."""
 
 import multiprocessing
 from importlib import metadata
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 HOOKS = "datarax.hooks"
 
 
-def told(distribution: str | None = None) -> dict[str, Advice]:
-    """The advice for the plugins of a distribution, or for all, by trap."""
+def reported(distribution: str | None = None) -> dict[str, Advice]:
+    """Return the advice for the plugins of a distribution, or for all plugins, by trap."""
     plugins = installed_plugins()
     chosen = [plugin for plugin in plugins if distribution in (None, plugin.distribution)]
     return {one.trap: one for one in advice(chosen, plugins)}
 
 
 def install(site: "Site", name: str, version: str = "1.0", *requires: str) -> None:
-    """A library: no plugin."""
+    """Install a library that is not a plugin."""
     site.install(name, {}, version=version, requires=requires, group="console_scripts")
 
 
 @pytest.fixture
 def tfds(site: "Site") -> "Site":
-    """A plugin that needs tensorflow-datasets, which is installed and asks for less than it needs."""
+    """Install a plugin that requires tensorflow-datasets, whose metadata declare too few requirements."""
     site.install("acme-tfds", {"a": "acme_tfds:H"}, requires=("tensorflow-datasets",), group=HOOKS)
     install(site, "tensorflow-datasets", "4.9.10", "protobuf>=3.20")
     return site
@@ -37,7 +37,7 @@ def tfds(site: "Site") -> "Site":
 
 def test_a_protobuf_too_old_for_tfds_is_a_problem(tfds: "Site") -> None:
     install(tfds, "protobuf", "6.31.0")
-    trap = told("acme-tfds")["protobuf"]
+    trap = reported("acme-tfds")["protobuf"]
     assert trap.is_problem
     assert trap.text == (
         "protobuf 6.31.0 is too old for tensorflow-datasets 4.9.10, whose import leaves an empty module with it, though its "
@@ -47,15 +47,15 @@ def test_a_protobuf_too_old_for_tfds_is_a_problem(tfds: "Site") -> None:
 
 def test_a_protobuf_new_enough_is_none_and_neither_is_one_that_nobody_needs(tfds: "Site") -> None:
     install(tfds, "protobuf", "6.31.1")
-    assert "protobuf" not in told("acme-tfds")
-    assert "protobuf" not in told("datarax-memory")
+    assert "protobuf" not in reported("acme-tfds")
+    assert "protobuf" not in reported("datarax-memory")
 
 
 def test_importlib_resources_that_tfds_does_not_declare_is_a_problem(
     tfds: "Site", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert tfds
-    assert "importlib_resources" not in told("acme-tfds")
+    assert "importlib_resources" not in reported("acme-tfds")
     known = metadata.version
 
     def version(name: str) -> str:
@@ -64,7 +64,7 @@ def test_importlib_resources_that_tfds_does_not_declare_is_a_problem(
         return known(name)
 
     monkeypatch.setattr(metadata, "version", version)
-    trap = told("acme-tfds")["importlib_resources"]
+    trap = reported("acme-tfds")["importlib_resources"]
     assert trap.is_problem
     assert trap.text.endswith("pip install importlib_resources")
 
@@ -84,16 +84,16 @@ def test_a_library_older_than_another_needs_is_a_problem(site: "Site") -> None:
 def test_requirements_that_go_in_circles_or_cannot_be_read_end(site: "Site") -> None:
     site.install("acme-round", {"a": "acme_round:H"}, requires=("acme-middle", "no ! requirement"), group=HOOKS)
     install(site, "acme-middle", "2.0", "acme-round")
-    assert "requirement" not in told("acme-round")
+    assert "requirement" not in reported("acme-round")
 
 
 def test_prometheus_client_beside_grain_is_advice(site: "Site") -> None:
     site.install("acme-grain", {"a": "acme_grain:H"}, requires=("grain",), group=HOOKS)
     install(site, "prometheus-client")
-    trap = told("acme-grain")["prometheus_client"]
+    trap = reported("acme-grain")["prometheus_client"]
     assert not trap.is_problem
     assert "1.3 to 1.8 times as long" in trap.text
-    assert "prometheus_client" not in told("datarax-memory")
+    assert "prometheus_client" not in reported("datarax-memory")
 
 
 @pytest.mark.parametrize(("methods", "applies"), [(["fork", "spawn"], True), (["forkserver", "fork"], False)])
@@ -101,8 +101,8 @@ def test_readers_of_array_record_are_advised_against_where_processes_fork(
     methods: list[str], *, applies: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: methods)
-    assert ("fork" in told("datarax-arrayrecord")) == applies
-    assert "fork" not in told("datarax-memory")
+    assert ("fork" in reported("datarax-arrayrecord")) == applies
+    assert "fork" not in reported("datarax-memory")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_readers_of_array_record_are_advised_against_where_processes_fork(
 )
 def test_words_that_switch_nothing_off_are_told(words: str, text: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", words)
-    found = told("datarax-memory")
+    found = reported("datarax-memory")
     assert (found["disabled"].text if "disabled" in found else None) == text
 
 

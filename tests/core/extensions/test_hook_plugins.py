@@ -46,7 +46,7 @@ def _heard(dist: str) -> list[int]:
 
 
 def _tell(hooks: Hooks) -> None:
-    hooks.call.datarax_batch_ready(pipeline=None, step=7, batch=None)  # type: ignore[arg-type]  # nobody looks at it
+    hooks.call.datarax_batch_ready(pipeline=None, step=7, batch=None)  # type: ignore[arg-type]  # no hook uses it
 
 
 # -- loading ------------------------------------------------------------------------------------------------------------

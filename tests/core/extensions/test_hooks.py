@@ -97,7 +97,7 @@ def test_what_drop_last_leaves_out_is_over_with_its_run(make_source: MakeSource,
     pipeline = Pipeline(source=make_source(10), batch_size=4, drop_last=True)
     list(pipeline)
     assert diary.read() == ["opened at 0", "batch 0 of 4", "batch 1 of 4", "epoch 0", "closed at 8"]
-    pipeline.step()  # past the end of the epoch, which was told
+    pipeline.step()  # past the end of the epoch, which was announced
     assert diary.read() == ["opened at 8", "batch 2 of 4"]
     list(pipeline)
     assert diary.read() == ["closed at 12", "opened at 20", "batch 3 of 4", "batch 4 of 4", "epoch 2", "closed at 28"]
@@ -122,10 +122,10 @@ def test_a_loop_that_is_left_is_closed_once_and_finished_nothing(
     ends[end]()
     del loop, ends
     gc.collect()
-    told = diary.read()
-    assert told[0] == "closed at 4"
+    reported = diary.read()
+    assert reported[0] == "closed at 4"
     batches = ["batch 1 of 4", "batch 2 of 4", "batch 3 of 2"]
-    assert told[1:] == (["opened at 10", *batches, "epoch 1", "closed at 20"] if end == "another" else [])
+    assert reported[1:] == (["opened at 10", *batches, "epoch 1", "closed at 20"] if end == "another" else [])
 
 
 def test_a_loop_that_is_over_says_nothing_more(make_source: MakeSource, diary: Diary) -> None:

@@ -256,7 +256,7 @@ class TestTheEnd:
         thread = threading.Thread(target=wait)
         thread.start()
         assert is_waiting.wait(60)
-        workers.begin(at(1))  # waits for nobody
+        workers.begin(at(1))  # does not wait for a reply
         workers.close()
         thread.join()
         assert "are closed" in str(failures[0])
