@@ -55,7 +55,7 @@ MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
-    """``made_once(name, make)``: a folder that ``make`` fills, once for all workers among which the tests are divided."""
+    """Return ``made_once(name, make)``, which gives a folder that ``make`` fills, once for all pytest workers."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
@@ -75,7 +75,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
 
 @dataclass
 class Site:
-    """A folder of installed distributions."""
+    """Folder of installed distributions."""
 
     folder: Path
     packages: set[str] = field(default_factory=set)
@@ -90,7 +90,7 @@ class Site:
         requires: tuple[str, ...] = (),
         group: str = "datarax.sources",
     ) -> None:
-        """A distribution whose package, named like it, holds ``code`` (None leaves the package out)."""
+        """Install a distribution whose package, of the same name, holds ``code``; None leaves the package out."""
         package = dist.replace("-", "_")
         info = self.folder / f"{package}-{version}.dist-info"
         info.mkdir(parents=True)
@@ -105,7 +105,7 @@ class Site:
             (self.folder / package / "__init__.py").write_text(dedent(code))
 
     def install_working(self, dist: str, name: str, *, version: str = "1.0", requires: tuple[str, ...] = ()) -> None:
-        """A distribution with a source that works."""
+        """Install a distribution with a source that works."""
         target = f"{dist.replace('-', '_')}:Source"
         code = WORKING.format(cls="Source", name=name)
         self.install(dist, {name: target}, code=code, version=version, requires=requires)
@@ -113,7 +113,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """A folder of distributions that Python sees, in this process and in those it starts."""
+    """Return a folder of distributions that this process, and processes that it starts, import from."""
     made = Site(tmp_path / "site")
     made.folder.mkdir()
     monkeypatch.syspath_prepend(made.folder)
@@ -127,7 +127,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 @pytest.fixture
 def shared_folder() -> Iterator[Path]:
-    """A folder that others may look into, which pytest's own is not."""
+    """Return a folder that other users may read; pytest's own folder is not readable for them."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -135,7 +135,7 @@ def shared_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def ordinary_user() -> Iterator[None]:
-    """Lets the test go on without the rights of root, who may read everything."""
+    """Drop root's rights for the test, since root may read everything."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(NOBODY)
