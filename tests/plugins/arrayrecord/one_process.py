@@ -1,6 +1,6 @@
 """One of the processes of ``test_processes.py``: ``python one_process.py PROCESS NUM_PROCESSES PORT FOLDER``.
 
-Reads the files in the folder with the others, and leaves what it saw there as JSON.
+Reads the files in the folder together with the other processes, and writes its results there as JSON.
 """
 # ruff: noqa: PLC0415 - JAX is imported once the number of devices is set
 
@@ -14,7 +14,7 @@ SIZE, BEFORE = 8, 3
 
 
 def main(process: int, num_processes: int, port: int, folder: Path) -> None:
-    """See what a pipeline over the files does here, and note it."""
+    """Run a pipeline over the files, and write its results."""
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
@@ -42,7 +42,7 @@ def main(process: int, num_processes: int, port: int, folder: Path) -> None:
 
 
 def _rows(batch: Any) -> dict[str, list[int]]:
-    """The numbers of the records that the devices of this process hold, by the row of the first."""
+    """Return the numbers of the records that the devices of this process hold, by the first row of each device."""
     return {str(shard.index[0].start or 0): shard.data.tolist() for shard in batch["id"].addressable_shards}
 
 

@@ -1,4 +1,4 @@
-"""The catalogue of what is wrong with files and records, each with its text. The worst of it is read in child processes."""
+"""Errors of bad files and records, with their messages; the cases that might crash are read in child processes."""
 
 import os
 import random
@@ -31,7 +31,7 @@ COUNT = 6000
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """The content of a file of nine blocks of 64 KB, compressed."""
+    """Return the content of a file of nine blocks of 64 KB, compressed."""
     (path,) = write_numbers(tmp_path_factory.mktemp("whole"), [COUNT], "group_size:1")
     return Path(path).read_bytes()
 
@@ -39,7 +39,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 # -- files that cannot be opened ------------------------------------------------------------------------------------------
 
 
-def test_an_empty_file(tmp_path: Path) -> None:
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.array_record").touch()
     with pytest.raises(
         DataFileError, match=r"a.array_record is empty: 0 bytes; it was never written, or a copy of it was"
@@ -62,14 +62,14 @@ def test_an_empty_file(tmp_path: Path) -> None:
         (-1, "Invalid Riegeli/records file: "),
     ],
 )
-def test_a_truncated_file(tmp_path: Path, whole: bytes, kept: int, reason: str) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path, whole: bytes, kept: int, reason: str) -> None:
     path = tmp_path / "a.array_record"
     path.write_bytes(whole[:kept])
     with pytest.raises(
         DataFileError, match=rf"{path} is no ArrayRecord file, or is damaged or truncated: {reason}"
-    ) as told:
+    ) as caught:
         source_of(path)
-    assert told.value.path == str(path)
+    assert caught.value.path == str(path)
 
 
 NOISE = random.Random(0)  # noqa: S311 - no secrets
@@ -88,21 +88,21 @@ NOISE = random.Random(0)  # noqa: S311 - no secrets
     ],
     ids=["short", "noise", "odd-noise", "zeros", "ones", "text", "zip"],
 )
-def test_a_file_of_something_else(tmp_path: Path, content: bytes) -> None:
+def test_a_file_of_another_format(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.array_record"
     path.write_bytes(content)
     with pytest.raises(DataFileError, match=rf"{path} is no ArrayRecord file, or is damaged or truncated: \S"):
         source_of(path)
 
 
-def test_a_pipe_and_a_device(tmp_path: Path) -> None:
+def test_a_pipe_and_a_device_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", "/dev/zero"):
         with pytest.raises(DataFileError, match=f"{path} is no ordinary file, but a folder, a pipe or a device"):
             source_of(path)
 
 
-def test_a_name_that_array_record_cannot_take(tmp_path: Path) -> None:
+def test_a_file_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
     (file,) = write_numbers(tmp_path, [1])
     Path(file).rename(tmp_path / "\udcff.array_record")
     with pytest.raises(DataFileError, match=r"udcff.* is no UTF-8, and array_record opens no other; rename it"):
@@ -110,7 +110,7 @@ def test_a_name_that_array_record_cannot_take(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ordinary_user")
-def test_a_file_that_this_user_may_not_read(shared_folder: Path) -> None:
+def test_a_file_without_read_permission_is_named(shared_folder: Path) -> None:
     (shared_folder / "data").mkdir()
     path = shared_folder / "data" / "a.array_record"
     (shared_folder / "data").chmod(0o777)
@@ -153,14 +153,16 @@ EMPTY = r"ArrayRecordSourceModule 'train' is empty: its 2 files hold no records 
     ids=["get_batch_at", "get_batch", "iter", "pipeline", "get_records"],
 )
 @pytest.mark.parametrize("config", [{}, {"shuffle": True}, {"shuffle_files": True}, {"decoder": None}], ids=str)
-def test_files_without_records(tmp_path: Path, read: Callable[[Any], Any], config: dict[str, Any]) -> None:
+def test_reading_files_without_records_is_an_error(
+    tmp_path: Path, read: Callable[[Any], Any], config: dict[str, Any]
+) -> None:
     source = source_of(write_numbers(tmp_path, [0, 0]), rngs=nnx.Rngs(0), name="train", **config)
     assert len(source) == 0
     with pytest.raises(ValueError, match=EMPTY):
         read(source)
 
 
-def test_files_without_records_say_so_wherever_they_are_asked(tmp_path: Path) -> None:
+def test_every_method_of_a_source_without_records_says_so(tmp_path: Path) -> None:
     source = source_of(write_numbers(tmp_path, [0, 0]), decoder=Numbers(learns=True), name="train")
     with pytest.raises(ValueError, match=EMPTY):
         source.element_spec()
@@ -180,20 +182,20 @@ def test_one_bad_record_in_the_middle_is_named(tmp_path: Path, decoder: Any, opt
     if options != FINDABLE:
         files[0] = write(tmp_path / "other.array_record", map(record, range(10)), options)
     source = source_of(files, decoder=decoder, name="train")
-    told = rf"record 200 of {files[1]} cannot be read: Corrupted .*hash mismatch.*\(record 210 of .* 'train'\)$"
+    message = rf"record 200 of {files[1]} cannot be read: Corrupted .*hash mismatch.*\(record 210 of .* 'train'\)$"
     for rows in ([210], range(310), range(209, 212), [300, 210, 1], range(10, 310, 2), [210] * 3):
-        with pytest.raises(RecordError, match=told) as error:
-            source._undecoded(np.asarray(rows)) if decoder is None else source.get_records(rows)
+        with pytest.raises(RecordError, match=message) as error:
+            source.get_elements(np.asarray(rows)) if decoder is None else source.get_records(rows)
         assert (error.value.record, error.value.path, error.value.row) == (210, files[1], 200)
         assert isinstance(error.value.__cause__, RuntimeError)
         assert "hash mismatch" in error.value.reason
     good = [number for number in range(310) if number != 210]
     if decoder is not None:
-        assert ids(source.get_records(good)) == good  # the reader that failed is no more
+        assert ids(source.get_records(good)) == good  # by a new reader, since the one that failed was closed
 
 
 @pytest.mark.parametrize("before", range(0, 44, 4))
-def test_a_flipped_byte_in_the_header_of_a_record(tmp_path: Path, before: int) -> None:
+def test_a_flipped_byte_in_the_header_of_a_record_is_found(tmp_path: Path, before: int) -> None:
     path = Path(write(tmp_path / "a.array_record", map(record, range(20))))
     content = bytearray(path.read_bytes())
     content[content.index(record(7)) - 1 - before] ^= 0x40
@@ -217,29 +219,29 @@ FUZZ = """
     from datarax_core import DataFileError, RecordError
     from record_files import record, source_of, write
 
-    warnings.simplefilter("ignore")  # of groups
-    luck, folder, count = random.Random(int(sys.argv[2])), Path(sys.argv[1]), 40
-    records = [record(number) + luck.randbytes(luck.choice([0, 3, 500])) for number in range(count)]
+    warnings.simplefilter("ignore")  # of files written in groups
+    rng, folder, count = random.Random(int(sys.argv[2])), Path(sys.argv[1]), 40
+    records = [record(number) + rng.randbytes(rng.choice([0, 3, 500])) for number in range(count)]
     outcomes = {"unopened": 0, "whole": 0, "damaged": 0}
-    for turn in range(150):
-        options = luck.choice(["group_size:1", "group_size:1,uncompressed", "group_size:7"])
-        path = Path(write(folder / f"{turn}.array_record", records, options))
+    for number in range(150):
+        options = rng.choice(["group_size:1", "group_size:1,uncompressed", "group_size:7"])
+        path = Path(write(folder / f"{number}.array_record", records, options))
         content = bytearray(path.read_bytes())
         used = [place for place, byte in enumerate(content) if byte]
-        for _ in range(luck.choice([1, 1, 1, 2, 20])):
-            place, other = luck.choice(used), luck.choice(used)
-            kind = luck.randrange(7)
-            if kind == 0:
-                content[place] ^= 1 << luck.randrange(8)
-            elif kind == 1:
-                content[place] = luck.randrange(256)
-            elif kind == 2:
+        for _ in range(rng.choice([1, 1, 1, 2, 20])):
+            place, other = rng.choice(used), rng.choice(used)
+            damage = rng.randrange(7)
+            if damage == 0:
+                content[place] ^= 1 << rng.randrange(8)
+            elif damage == 1:
+                content[place] = rng.randrange(256)
+            elif damage == 2:
                 content[place : place + 64] = bytes(64)
-            elif kind == 3:
-                del content[place : place + luck.randrange(1, 100)]
-            elif kind == 4:
-                content[place:place] = luck.randbytes(8)
-            elif kind == 5:
+            elif damage == 3:
+                del content[place : place + rng.randrange(1, 100)]
+            elif damage == 4:
+                content[place:place] = rng.randbytes(8)
+            elif damage == 5:
                 content[place : place + 32], content[other : other + 32] = (
                     content[other : other + 32], content[place : place + 32]
                 )
@@ -257,7 +259,7 @@ FUZZ = """
             continue
         for rows in (range(count), [5, 3, 3], range(0, count, 3), *([row] for row in range(count))):
             try:
-                got = source._undecoded(np.asarray(rows))
+                got = source.get_elements(np.asarray(rows))
             except (DataFileError, RecordError):
                 outcomes["damaged"] += 1
                 continue
@@ -268,7 +270,7 @@ FUZZ = """
 
 
 @pytest.mark.parametrize("seed", ["0", "1"])
-def test_whatever_happens_to_a_file_it_is_served_as_it_was_or_not_at_all(tmp_path: Path, seed: str) -> None:
+def test_a_damaged_file_gives_the_original_records_or_an_error(tmp_path: Path, seed: str) -> None:
     in_child(FUZZ, str(tmp_path), seed)
 
 
@@ -284,16 +286,18 @@ WRONG: list[tuple[Any, list[bytes], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("decoder", "records", "told"), WRONG, ids=["short", "long", "empty", "refused"])
-def test_a_record_that_is_not_as_the_decoder_says(
-    tmp_path: Path, decoder: Any, records: list[bytes], told: str
+@pytest.mark.parametrize(("decoder", "records", "message"), WRONG, ids=["short", "long", "empty", "refused"])
+def test_a_record_that_does_not_fit_its_decoder_is_named(
+    tmp_path: Path, decoder: Any, records: list[bytes], message: str
 ) -> None:
     files = [*write_numbers(tmp_path, [5]), write(tmp_path / "wrong.array_record", records)]
-    with pytest.raises(RecordError, match=rf"^record 1 of {files[1]} {told} \(record 6 of ArrayRecordSourceModule\)$"):
+    with pytest.raises(
+        RecordError, match=rf"^record 1 of {files[1]} {message} \(record 6 of ArrayRecordSourceModule\)$"
+    ):
         source_of(files, decoder=decoder).get_records(range(7))
 
 
-def test_a_wrong_decoder_is_seen_at_the_first_record(tmp_path: Path) -> None:
+def test_a_wrong_decoder_fails_at_the_first_record(tmp_path: Path) -> None:
     path = write(tmp_path / "a.array_record", [b"text of another kind"] * 3)
     with pytest.raises(RecordError, match=f"record 0 of {path} cannot be decoded as 'numbers': a record has 16 bytes"):
         source_of(path, decoder=Numbers(learns=True)).element_spec()
@@ -302,13 +306,13 @@ def test_a_wrong_decoder_is_seen_at_the_first_record(tmp_path: Path) -> None:
 
 
 class Miscounting(Numbers):
-    """Loses a record of every batch."""
+    """Decoder that drops a row of every batch."""
 
     def decode(self, records: Any, spec: Any) -> Any:
         return super().decode(records[:-1] or records, spec)
 
 
-def test_a_decoder_that_loses_records_is_not_believed(tmp_path: Path) -> None:
+def test_a_decoder_that_returns_too_few_rows_is_an_error(tmp_path: Path) -> None:
     source = source_of(write_numbers(tmp_path, [5]), decoder=Miscounting())
     with pytest.raises(SpecError, match="5"):
         source.get_batch_at(0, 5)
@@ -316,11 +320,11 @@ def test_a_decoder_that_loses_records_is_not_believed(tmp_path: Path) -> None:
 
 def test_bytes_cannot_be_traced(tmp_path: Path) -> None:
     source = source_of(write_numbers(tmp_path, [5]), decoder=None, name="train")
-    told = "ArrayRecordSourceModule 'train' has no decoder: its records are bytes, which compiled code cannot hold; give it a"
-    with pytest.raises(TypeError, match=told):
+    message = "ArrayRecordSourceModule 'train' has no decoder: its records are bytes, which compiled code cannot hold; give it a"
+    with pytest.raises(TypeError, match=message):
         jax.jit(lambda start: source.get_batch_at(start, 2))(0)
     shuffled = source.copy(config=ArrayRecordSourceConfig(shuffle=True), rngs=nnx.Rngs(0))
-    with pytest.raises(TypeError, match=told):
+    with pytest.raises(TypeError, match=message):
         jax.jit(lambda key: shuffled.get_batch_at(0, 2, key))(jax.random.key(0))
     with pytest.raises(SpecError, match="'train' has fields that compiled code cannot carry: record; leave them out"):
         Pipeline(source=source, batch_size=2).scan(lambda batch: batch, length=1)
@@ -341,7 +345,7 @@ def test_a_record_larger_than_the_memory_is_an_error_not_a_crash(tmp_path: Path,
         warnings.simplefilter("ignore")
         folder, group = Path(sys.argv[1]), sys.argv[2]
         small = source_of(write(folder / "small", map(record, range(300)), "group_size:1"))
-        small.get_records(np.arange(300))  # array_record has its threads
+        small.get_records(np.arange(300))  # array_record starts its threads here
         zeros = bytes(700 << 20)
         path = write(folder / "a", [zeros if number == 77 else record(number) for number in range(400)], f"group_size:{group}")
         del zeros

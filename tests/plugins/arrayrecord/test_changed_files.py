@@ -1,4 +1,4 @@
-"""A file that is not what it was when the source was built gives an error in every route, never other records."""
+"""A file that changed since the source was built is an error in every route."""
 
 import pickle
 from collections.abc import Callable
@@ -23,16 +23,16 @@ CHANGED = """
     def other(number):  # as large as the first, to the byte
         return write(folder / f"other-{number}", map(record, range(1000 + number, 1400 + number)))
 
-    def shrink(path, turn): os.truncate(path, os.path.getsize(path) // 2)
-    def cut_to_a_block(path, turn): os.truncate(path, 1 << 16)
-    def empty(path, turn): os.truncate(path, 0)
-    def grow(path, turn): open(path, "ab").write(bytes(1 << 16))
-    def write_over(path, turn): Path(path).write_bytes(Path(other(turn)).read_bytes())
-    def replace(path, turn): os.replace(other(turn), path)
-    def remove(path, turn): os.remove(path)
-    def move(path, turn): os.rename(path, path + ".moved")
-    def make_a_folder(path, turn): os.remove(path); os.mkdir(path)
-    def link_to_another(path, turn): os.remove(path); os.symlink(other(turn), path)
+    def shrink(path, number): os.truncate(path, os.path.getsize(path) // 2)
+    def cut_to_a_block(path, number): os.truncate(path, 1 << 16)
+    def empty(path, number): os.truncate(path, 0)
+    def grow(path, number): open(path, "ab").write(bytes(1 << 16))
+    def write_over(path, number): Path(path).write_bytes(Path(other(number)).read_bytes())
+    def replace(path, number): os.replace(other(number), path)
+    def remove(path, number): os.remove(path)
+    def move(path, number): os.rename(path, path + ".moved")
+    def make_a_folder(path, number): os.remove(path); os.mkdir(path)
+    def link_to_another(path, number): os.remove(path); os.symlink(other(number), path)
 
     def total(batch): return batch["id"].sum()
 
@@ -50,17 +50,17 @@ CHANGED = """
 
     CHANGES = [shrink, cut_to_a_block, empty, grow, write_over, replace, remove, move, make_a_folder, link_to_another]
     READS = [records, many, neighbours, batch_at, element, elements, loop, step, scan, unpickled]
-    turn = 0
+    number = 0
     for change in CHANGES:
         for read in READS + [workers] * (change is replace):
             for opened in (False, True):
-                turn += 1
+                number += 1
                 (path,) = write_numbers(folder, [400])
-                source = source_of(path, on_error="substitute" if turn % 3 == 0 else "raise")
+                source = source_of(path, on_error="substitute" if number % 3 == 0 else "raise")
                 if opened:
-                    source.get_records([0])  # by one of a few ways, whose reader is there again
+                    source.get_records([0])  # read by the call for single records, whose reader stays open
                     source.get_records(np.arange(16))
-                change(path, turn)
+                change(path, number)
                 try:
                     read(source)
                 except DataFileError as error:
@@ -95,7 +95,7 @@ def test_no_route_serves_records_of_a_file_that_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [lambda source: source.get_batch_at(32, 16), lambda source: source.get_batch(16)])
-def test_what_was_read_ahead_is_not_served_of_a_file_that_changed(tmp_path: Path, read: Callable[[Any], Any]) -> None:
+def test_records_read_ahead_of_a_file_that_changed_are_not_served(tmp_path: Path, read: Callable[[Any], Any]) -> None:
     (path,) = write_numbers(tmp_path, [600])
     source = source_of(path)
     assert ids(source.get_batch(16)) + ids(source.get_batch(16)) == list(range(32))
@@ -104,7 +104,7 @@ def test_what_was_read_ahead_is_not_served_of_a_file_that_changed(tmp_path: Path
         read(source)
 
 
-def test_a_file_that_was_touched_by_nobody_goes_on(tmp_path: Path) -> None:
+def test_a_file_whose_content_nobody_changed_is_read_on(tmp_path: Path) -> None:
     files = write_numbers(tmp_path, [50, 50])
     source = source_of(files)
     source.get_records(np.arange(100))
@@ -124,7 +124,7 @@ def test_only_the_file_that_changed_is_refused(tmp_path: Path) -> None:
     assert ids(source_of(files).get_records(np.arange(100))) == list(range(100))
 
 
-def test_a_copy_that_reads_otherwise_knows_the_files_as_they_were(tmp_path: Path) -> None:
+def test_a_copy_with_another_config_detects_changes_since_the_first_build(tmp_path: Path) -> None:
     (path,) = write_numbers(tmp_path, [50])
     source = source_of(path)
     write_numbers(tmp_path, [60])
@@ -138,7 +138,7 @@ def test_a_copy_that_reads_otherwise_knows_the_files_as_they_were(tmp_path: Path
 
 
 @pytest.mark.parametrize("decoder", [Numbers(), None], ids=["decoded", "raw"])
-def test_what_is_kept_needs_no_files(tmp_path: Path, decoder: Any) -> None:
+def test_cached_records_need_no_files(tmp_path: Path, decoder: Any) -> None:
     (path,) = write_numbers(tmp_path, [50])
     source = source_of(path, decoder=decoder, cacheable=True)
     expected = [source[row] for row in range(50)]
@@ -151,7 +151,7 @@ def test_what_is_kept_needs_no_files(tmp_path: Path, decoder: Any) -> None:
         source.get_batch_at(0, 1)
 
 
-def test_a_state_is_of_the_files_that_it_was_saved_over(tmp_path: Path) -> None:
+def test_a_state_is_refused_over_other_files(tmp_path: Path) -> None:
     (path,) = write_numbers(tmp_path, [50])
     pipeline = Pipeline(source=source_of(path), batch_size=10)
     pipeline.step()
@@ -162,13 +162,13 @@ def test_a_state_is_of_the_files_that_it_was_saved_over(tmp_path: Path) -> None:
     resumed = Pipeline(source=source_of(moved), batch_size=10)
     resumed.set_state(state)
     assert ids(resumed.step()) == list(range(10, 20))
-    for counts, told in (([51], "length was 50 and is 51"), ([25, 25], "files was 1 and is 2")):
+    for counts, message in (([51], "length was 50 and is 51"), ([25, 25], "files was 1 and is 2")):
         other = Pipeline(source=source_of(write_numbers(tmp_path, counts)), batch_size=10)
-        with pytest.raises(StateError, match=f"the state is of another stream than .*{told}"):
+        with pytest.raises(StateError, match=f"the state is of another stream than .*{message}"):
             other.set_state(state)
 
 
-def test_a_pickle_does_not_look_at_the_files(tmp_path: Path) -> None:
+def test_unpickling_does_not_look_at_the_files(tmp_path: Path) -> None:
     (path,) = write_numbers(tmp_path, [50])
     source = source_of(path)
     Path(path).rename(path + ".away")

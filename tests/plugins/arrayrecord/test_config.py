@@ -1,4 +1,4 @@
-"""Every field of the config changes what happens, and what cannot work is refused with the field named."""
+"""Every field of the config has an effect, and invalid values are refused with the field named."""
 
 import json
 from pathlib import Path
@@ -43,18 +43,18 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("fields", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_work_is_refused(fields: dict[str, Any], message: str) -> None:
+def test_invalid_fields_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=rf"(?s){message}"):
         ArrayRecordSourceConfig(**fields)
 
 
-def test_the_defaults_are_those_that_users_know() -> None:
+def test_the_defaults_are_the_documented_ones() -> None:
     config = ArrayRecordSourceConfig()
     assert (config.seed, config.num_epochs, config.shuffle_files, config.local_files_only) == (42, -1, False, False)
     assert (config.paths, config.decoder, config.shuffle, config.on_error) == (None, None, False, "raise")
 
 
-def test_it_goes_to_json_and_back() -> None:
+def test_a_config_goes_to_json_and_back() -> None:
     config = ArrayRecordSourceConfig(
         paths=["a", "b"], decoder=DECODER, shuffle=True, exclude="bad.jsonl", max_open_files=3
     )
@@ -73,7 +73,7 @@ def test_a_decoder_is_named_in_any_of_four_ways(tmp_path: Path) -> None:
     assert batch["rest"].tolist()[0] == bytes([38, 1, 2, 3])
 
 
-def test_a_config_file_names_files_beside_it(tmp_path: Path) -> None:
+def test_paths_of_a_config_file_are_relative_to_it_and_build_a_source(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     write_files(tmp_path / "data")
     file = tmp_path / "train.yaml"
@@ -89,7 +89,7 @@ def test_a_config_file_names_files_beside_it(tmp_path: Path) -> None:
     assert config.paths == (f"{tmp_path}/data/x.array_record-*",)
 
 
-def test_the_problems_of_a_config_file_have_their_places(tmp_path: Path) -> None:
+def test_problems_of_a_config_file_have_line_numbers(tmp_path: Path) -> None:
     file = tmp_path / "train.yaml"
     file.write_text(
         "batch_size: 10\nsource:\n  type: arrayrecord\n  paths: [a, 3]\n  decoder: {type: array, fields: {x: {dtype: intt}}}\n",
@@ -102,13 +102,13 @@ def test_the_problems_of_a_config_file_have_their_places(tmp_path: Path) -> None
     assert any("source.decoder.fields.x.dtype" in line for line in lines)
 
 
-def test_the_registry_lists_it_and_its_decoders() -> None:
+def test_the_registry_lists_the_source_and_its_decoders() -> None:
     registry = SourceRegistry.from_environment()
     assert registry.get("arrayrecord") is ArrayRecordSourceModule
     assert registry.config_type("arrayrecord") is ArrayRecordSourceConfig
 
 
-def test_paths_are_given_once(tmp_path: Path) -> None:
+def test_paths_are_given_by_argument_or_config_and_not_by_both(tmp_path: Path) -> None:
     files = write_files(tmp_path)
     assert (
         len(ArrayRecordSourceModule(ArrayRecordSourceConfig(paths=files)))
@@ -132,7 +132,7 @@ def test_paths_are_given_once(tmp_path: Path) -> None:
         ArrayRecordSourceModule({}, files)  # type: ignore[arg-type]
 
 
-def test_remote_addresses_are_refused_before_any_attempt(tmp_path: Path) -> None:
+def test_local_files_only_refuses_remote_addresses_before_any_attempt(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match="local_files_only=True, which forbids 'gs://bucket/x': it is not on this"
     ):
@@ -140,7 +140,7 @@ def test_remote_addresses_are_refused_before_any_attempt(tmp_path: Path) -> None
     assert len(source_of(write_files(tmp_path), local_files_only=True)) == TOTAL
 
 
-def test_a_copy_with_another_config_reads_the_same_files_in_its_way(tmp_path: Path) -> None:
+def test_a_copy_with_another_config_reads_the_same_files(tmp_path: Path) -> None:
     source = source_of(write_files(tmp_path), rngs=nnx.Rngs(0))
     undecoded = source.copy(config=ArrayRecordSourceConfig(decoder="raw", shuffle=True))
     assert isinstance(undecoded.get_batch(3)[0], bytes)

@@ -1,4 +1,4 @@
-"""The ArrayRecord source keeps what every source promises, its records shuffled, and its files."""
+"""The ArrayRecord source passes the conformance kit: in sequence, with shuffled records, and with shuffled files."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ class TestShuffled(SourceConformance):
         return Damaged(config=ArrayRecordSourceConfig(paths=paths, decoder=Numbers()), record=10, path=paths[1])
 
     def make_sized_source(self, length: int, folder: Path) -> ArrayRecordSourceModule:
-        """Three files, one of them empty, whose order is this plugin's own."""
+        """Return a source of three files, one of them empty, in the order of shuffled files."""
         (folder / str(length)).mkdir()
         paths = write_files(folder / str(length), (length // 2, 0, length - length // 2))
         config = ArrayRecordSourceConfig(paths=paths, decoder=DECODER, shuffle_files=True)

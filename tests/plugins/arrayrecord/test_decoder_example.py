@@ -1,4 +1,4 @@
-"""The decoder example: what a feature may be, and that every way of reading gives what protobuf gives."""
+"""The decoder example: valid features, errors, and equality of all ways of reading with protobuf."""
 
 import random
 import subprocess
@@ -23,7 +23,7 @@ DTYPES = {"bytes_list": "bytes", "float_list": "float32", "int64_list": "int64"}
 
 
 def example(**features: tuple[str, list[Any]]) -> bytes:
-    """A record as protobuf writes it."""
+    """Return a record that protobuf wrote."""
     message = wire.Example()
     for name, (kind, values) in features.items():
         getattr(message.features.feature[name], kind).value.extend(values)
@@ -31,7 +31,7 @@ def example(**features: tuple[str, list[Any]]) -> bytes:
 
 
 def unpacked(name: str, values: list[int]) -> bytes:
-    """An Example of one int64_list that is not packed, as proto2 writes it."""
+    """Return an Example with one int64_list that is not packed, as proto2 writes it."""
     items = b"".join(b"\x08" + wire.varint(value % 2**64) for value in values)
     feature = b"\x1a" + wire.varint(len(items)) + items
     entry = b"\x0a" + wire.varint(len(name)) + name.encode() + b"\x12" + wire.varint(len(feature)) + feature
@@ -51,7 +51,7 @@ def one(made: ExampleDecoder, record: bytes) -> Any:
 
 
 def by_protobuf(records: list[bytes], kinds: dict[str, str], spec: Any) -> dict[str, np.ndarray]:
-    """The columns that a loop over messages gives."""
+    """Return the columns, decoded by protobuf, message by message."""
     columns = {name: np.empty((len(records), *struct.shape), struct.dtype) for name, struct in spec.items()}
     for row, record in enumerate(records):
         message = wire.Example.FromString(record)
@@ -63,12 +63,12 @@ def by_protobuf(records: list[bytes], kinds: dict[str, str], spec: Any) -> dict[
 
 @st.composite
 def example_records(draw: st.DrawFn, kinds: dict[str, str], counts: dict[str, int]) -> list[bytes]:
-    """Records of a few values, in few or many layouts: features in another order, or one more that nobody asked for."""
+    """Draw records in few or many layouts: with features in another order, or an undeclared feature."""
     several = {
         name: st.lists(VALUES[kind], min_size=counts[name], max_size=counts[name]) for name, kind in kinds.items()
     }
     pool = draw(st.lists(st.fixed_dictionaries(several), min_size=1, max_size=5))
-    chance = random.Random(draw(st.integers(0, 99)))  # noqa: S311 - which record comes where
+    chance = random.Random(draw(st.integers(0, 99)))  # noqa: S311 - shuffles records
     odd = draw(st.sampled_from([0, 0.2, 1]))
     records = []
     for _ in range(draw(st.integers(1, 40))):
@@ -83,14 +83,14 @@ def example_records(draw: st.DrawFn, kinds: dict[str, str], counts: dict[str, in
 
 
 def joined(records: list[bytes]) -> bytes:
-    """The features of records as one record, in their order."""
+    """Return a record with the features of all these records in order."""
     body = b"".join(record[len(wire.header(len(record))) :] for record in records)
     return b"\x0a" + wire.varint(len(body)) + body
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_every_way_of_reading_gives_what_protobuf_gives(data: st.DataObject) -> None:
+def test_every_way_of_reading_gives_the_values_of_protobuf(data: st.DataObject) -> None:
     kinds = {name: data.draw(st.sampled_from(sorted(VALUES))) for name in ("a", "bb", "image")}
     counts = {name: data.draw(st.integers(0, 3)) for name in kinds}
     records = data.draw(example_records(kinds, counts))
@@ -107,7 +107,7 @@ def test_every_way_of_reading_gives_what_protobuf_gives(data: st.DataObject) -> 
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
 
 
-def test_no_record_is_decoded_otherwise_for_its_company() -> None:
+def test_the_values_of_a_record_do_not_depend_on_the_other_records() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (300, 40), np.uint8)
     labels = rng.choice([0, 1, 127, 128, 300, 2**40, -1], 300)
@@ -128,7 +128,7 @@ def test_no_record_is_decoded_otherwise_for_its_company() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_a_damaged_record_is_the_same_alone_and_among_others(data: st.DataObject) -> None:
+def test_a_damaged_record_is_decoded_the_same_alone_and_among_others(data: st.DataObject) -> None:
     records = [
         example(a=("bytes_list", [bytes(at)]), b=("int64_list", [at, 1]), c=("float_list", [at])) for at in range(40)
     ]
@@ -157,7 +157,7 @@ def test_records_without_features_have_only_defaults(count: int) -> None:
         assert made.decode([record] * count, made.element_spec())["x"].tolist() == [3] * count
 
 
-def test_lengths_that_are_written_longer_than_need_be_are_read() -> None:
+def test_lengths_with_more_bytes_than_necessary_are_read() -> None:
     entry = wire.prefix_of("x", wire.INTEGERS, 1) + b"\7"
     long = b"\x0a" + bytes([0x80 | entry[1], 0x80, 0x80, 0x80, 0]) + entry[2:]
     made = decoder(x={"dtype": "int64"})
@@ -176,7 +176,7 @@ def test_integers_that_are_not_packed_are_read(values: list[int]) -> None:
     assert made.decode(records, made.element_spec())["x"].tolist() == [values] * 20
 
 
-def test_the_last_of_a_repeated_feature_counts() -> None:
+def test_of_a_repeated_feature_the_last_one_is_decoded() -> None:
     first, last = example(x=("int64_list", [1])), example(x=("int64_list", [2]))
     merged = joined([first, last])
     made = decoder(x={"dtype": "int64"})
@@ -184,7 +184,7 @@ def test_the_last_of_a_repeated_feature_counts() -> None:
 
 
 def test_features_in_any_order_are_read() -> None:
-    rng = random.Random(0)  # noqa: S311 - an order
+    rng = random.Random(0)  # noqa: S311 - shuffles features
     features = {f"f{at}": ("int64_list", [at]) for at in range(6)}
     records = []
     for _ in range(100):
@@ -215,7 +215,7 @@ def test_features_in_any_order_are_read() -> None:
         ("bytes", ("bytes_list", [b"a", b"\xff"]), [b"a", b"\xff"]),
     ],
 )
-def test_a_feature_becomes_the_dtype_that_is_declared(dtype: str, feature: Any, value: list[Any]) -> None:
+def test_a_feature_is_decoded_to_its_declared_dtype(dtype: str, feature: Any, value: list[Any]) -> None:
     made = decoder(x={"dtype": dtype, "shape": [2]})
     column = one(made, example(x=feature))["x"]
     assert column.dtype == made.element_spec()["x"].dtype
@@ -243,7 +243,7 @@ def test_a_feature_becomes_the_dtype_that_is_declared(dtype: str, feature: Any, 
     ],
 )
 @pytest.mark.parametrize("company", [0, 12])
-def test_a_feature_that_is_not_as_declared_is_an_error(
+def test_a_feature_that_differs_from_its_declaration_is_an_error(
     dtype: str, shape: list[int], feature: Any, message: str, company: int
 ) -> None:
     made = decoder(x={"dtype": dtype, "shape": shape})
@@ -251,7 +251,7 @@ def test_a_feature_that_is_not_as_declared_is_an_error(
         made.decode([example(x=feature)] * (1 + company), made.element_spec())
 
 
-def test_a_missing_feature_is_an_error_that_says_what_is_there() -> None:
+def test_a_missing_feature_is_an_error_that_lists_the_features_found() -> None:
     made = decoder(x={"dtype": "int64"})
     for records in [[example(y=("int64_list", [1]), z=("int64_list", [1]))], [example(y=("int64_list", [1]))] * 20]:
         with pytest.raises(ValueError, match=r"the feature 'x' is missing; the record has 'y'"):
@@ -274,7 +274,7 @@ def test_a_missing_feature_is_an_error_that_says_what_is_there() -> None:
     ],
 )
 @pytest.mark.parametrize("count", [1, 20])
-def test_a_default_stands_for_a_missing_feature(field: Any, value: Any, count: int) -> None:
+def test_a_missing_feature_takes_its_default(field: Any, value: Any, count: int) -> None:
     made = decoder(x=field, y={"dtype": "int64"})
     made = ExampleDecoder.model_validate_json(made.model_dump_json())
     column = made.decode([example(y=("int64_list", [1]))] * count, made.element_spec())["x"]
@@ -294,12 +294,12 @@ def test_a_default_stands_for_a_missing_feature(field: Any, value: Any, count: i
         ({"dtype": "S4"}, "a feature holds numbers, bools, bytes or str, not S4"),
     ],
 )
-def test_a_field_that_cannot_be_is_refused(field: Any, message: str) -> None:
+def test_an_invalid_field_is_refused(field: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         decoder(x=field)
 
 
-def test_features_that_are_not_declared_are_skipped() -> None:
+def test_undeclared_features_are_skipped() -> None:
     made = decoder(x={"dtype": "int64"})
     assert one(made, example(y=("bytes_list", [b"a"]), x=("int64_list", [3]))).keys() == {"x"}
 
@@ -307,7 +307,7 @@ def test_features_that_are_not_declared_are_skipped() -> None:
 # -- without declared fields ----------------------------------------------------------------------------------------------
 
 
-def test_without_fields_the_first_record_tells() -> None:
+def test_without_fields_the_spec_is_that_of_the_first_record() -> None:
     features = {
         "f": ("float_list", [0.5]),
         "fs": ("float_list", [0.5, 1.0]),
@@ -334,12 +334,12 @@ def test_without_fields_the_first_record_tells() -> None:
         made.decode([record, example(**{**features, "fs": ("float_list", [1.0])})], spec)
 
 
-def test_an_empty_record_tells_nothing() -> None:
+def test_an_empty_record_has_no_spec() -> None:
     with pytest.raises(ValueError, match="the record has no features"):
         ExampleDecoder().spec_from(b"")
 
 
-def test_what_is_not_declared_is_not_written() -> None:
+def test_a_decoder_without_fields_does_not_write() -> None:
     with pytest.raises(ValueError, match="the decoder 'example' writes declared fields only"):
         ExampleDecoder().encode({"x": np.zeros(2)})
 
@@ -354,7 +354,7 @@ def test_objects_are_declared_as_text_or_bytes() -> None:
         made.encode({**batch, "t": np.array(["a", b"x"], object)})
 
 
-def test_what_is_written_is_what_others_expect() -> None:
+def test_written_records_have_the_form_that_other_readers_expect() -> None:
     made = decoder(i={"dtype": "int32"}, f={"dtype": "float32", "shape": [2]}, u={"dtype": "uint8", "shape": [2]})
     batch = {"i": np.array([-5], np.int32), "f": np.array([[1, 2]], np.float32), "u": np.array([[3, 4]], np.uint8)}
     feature = wire.Example.FromString(made.encode(batch)[0]).features.feature
@@ -363,7 +363,7 @@ def test_what_is_written_is_what_others_expect() -> None:
     assert list(feature["u"].bytes_list.value) == [b"\3\4"]
 
 
-def test_bytes_that_are_no_example_are_an_error() -> None:
+def test_bytes_of_another_format_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"the record is no tf\.train\.Example: "):
         one(decoder(x={"dtype": "int64"}), b"\xff\xff\xff")
 
@@ -376,7 +376,7 @@ def test_an_integer_of_too_many_bytes_is_an_error(length: int) -> None:
         made.decode([wire.record_of([entry])] * 10, made.element_spec())
 
 
-def test_it_lives_beside_another_registration_of_the_same_messages() -> None:
+def test_another_registration_of_the_same_messages_does_no_harm() -> None:
     script = (
         "from google.protobuf import descriptor_pb2, descriptor_pool;"
         "pool = descriptor_pool.Default();"

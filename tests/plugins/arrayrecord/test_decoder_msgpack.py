@@ -1,4 +1,4 @@
-"""The decoder msgpack: what a map may hold, and that flax.serialization reads and writes the same."""
+"""The decoder msgpack: valid values, errors, and exchange with flax.serialization."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ from datarax_core.records.spec import spec_of
 
 
 def read(*records: bytes, **fields: Any) -> Any:
-    """The batch of these records, by declared fields, or as the first one tells."""
+    """Return the batch of these records, with declared fields, or those of the first record."""
     decoder = MsgpackDecoder(fields=fields or None)
     return decoder.decode(records, decoder.element_spec() or decoder.spec_from(records[0]))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_flax_reads_what_is_written_and_the_other_way_round(dtype: np.dtype) -> None:
+def test_flax_and_the_decoder_read_each_other_s_records(dtype: np.dtype) -> None:
     batch = {"a": {"x": np.ones((2, 3)).astype(dtype)}, "y": np.ones(2).astype(dtype)}
     records = MsgpackDecoder().encode(batch)
     for row, record in enumerate(records):
@@ -42,7 +42,7 @@ def test_arrays_that_flax_writes_in_chunks_are_read(monkeypatch: pytest.MonkeyPa
     assert_same(read(record), {"x": array[None], "in": {"y": array[None]}})
 
 
-def test_plain_values_are_arrays_as_numpy_makes_them() -> None:
+def test_plain_values_become_numpy_arrays() -> None:
     record = {
         "i": 2**40,
         "f": 0.5,
@@ -68,11 +68,11 @@ def test_plain_values_are_arrays_as_numpy_makes_them() -> None:
     )
 
 
-def test_complex_numbers_have_flaxs_form() -> None:
+def test_complex_numbers_have_the_form_of_flax() -> None:
     assert read(serialization.msgpack_serialize({"c": 1 + 2j}))["c"].tolist() == [1 + 2j]
 
 
-def test_bytes_where_numbers_are_declared_are_their_memory() -> None:
+def test_bytes_in_a_field_of_numbers_are_the_bytes_of_its_array() -> None:
     image = np.arange(12, dtype="<u2").reshape(3, 4)
     record = msgpack.packb({"image": image.tobytes(), "label": 7, "more": [1]})
     batch = read(record, record, image={"dtype": "uint16", "shape": [3, 4]}, label={"dtype": "uint8"})
@@ -147,14 +147,14 @@ def test_a_record_that_is_no_map_of_arrays_is_an_error(record: bytes, message: s
         ({"x": np.zeros(2, np.int32)}, r"field 'x' is int32\[2\] where int16\[2\] is expected"),
     ],
 )
-def test_a_value_that_is_not_as_declared_is_an_error(values: Any, message: str) -> None:
+def test_a_value_that_differs_from_its_declaration_is_an_error(values: Any, message: str) -> None:
     good = serialization.msgpack_serialize({"x": np.zeros(2, np.int16)})
     with pytest.raises(ValueError, match=message):
         read(good, serialization.msgpack_serialize(values), x={"dtype": "int16", "shape": [2]})
 
 
 @pytest.mark.parametrize("name", ["x", "y"])
-def test_without_fields_every_record_is_like_the_first(name: str) -> None:
+def test_without_fields_every_record_must_be_like_the_first(name: str) -> None:
     first, other = msgpack.packb({"x": 1}), msgpack.packb({"x": 1, "z": 2} if name == "x" else {"y": 1})
     with pytest.raises(ValueError, match=r"the record is not what the element spec says"):
         read(first, other)
@@ -169,6 +169,6 @@ def test_without_fields_every_record_is_like_the_first(name: str) -> None:
         ({"x": np.zeros(2, [("a", "i4")])}, "field 'x' is .*; the decoder 'msgpack' writes numbers"),
     ],
 )
-def test_what_no_map_holds_is_not_written(batch: Any, message: str) -> None:
+def test_values_that_msgpack_cannot_hold_are_not_written(batch: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MsgpackDecoder().encode(batch)

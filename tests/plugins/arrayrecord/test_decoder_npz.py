@@ -1,4 +1,4 @@
-"""The decoder npz: files as NumPy writes and reads them, and what is in none of them."""
+"""The decoder npz: exchange with NumPy, and errors of invalid records."""
 
 import io
 import struct
@@ -17,7 +17,7 @@ BATCH = {"x": np.arange(12, dtype=np.float32).reshape(2, 2, 3), "y": np.array([T
 
 
 def saved(*, compressed: bool = False, **arrays: Any) -> bytes:
-    """What np.savez writes."""
+    """Return the bytes of a file that np.savez writes."""
     buffer = io.BytesIO()
     (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
     return buffer.getvalue()
@@ -45,13 +45,13 @@ def read(*records: bytes, **fields: Any) -> Any:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_files_of_numpys_are_read(compressed: bool) -> None:  # noqa: FBT001 - one of two kinds of file
+def test_records_written_by_numpy_are_read(compressed: bool) -> None:  # noqa: FBT001 - a parameter of the test
     records = [saved(compressed=compressed, x=BATCH["x"][row], y=BATCH["y"][row]) for row in (0, 1)]
     assert_same(read(*records), BATCH)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_numpy_reads_what_is_written_and_it_is_the_same_each_time(compressed: bool) -> None:  # noqa: FBT001 - as above
+def test_numpy_reads_written_records_and_equal_rows_give_equal_bytes(compressed: bool) -> None:  # noqa: FBT001 - a parameter of the test
     decoder = NpzDecoder.for_spec(spec_of(BATCH)).model_copy(update={"compressed": compressed})
     records = decoder.encode(BATCH)
     assert records == decoder.encode(BATCH)
@@ -63,7 +63,7 @@ def test_numpy_reads_what_is_written_and_it_is_the_same_each_time(compressed: bo
         }
 
 
-def test_arrays_of_fortran_and_of_another_byte_order_are_read() -> None:
+def test_arrays_in_fortran_order_and_of_another_byte_order_are_read() -> None:
     array = np.arange(6, dtype=np.int32).reshape(2, 3)
     record = saved(x=np.asfortranarray(array), y=array.astype(">i4"))
     assert_same(read(record), {"x": array[None], "y": array[None]})
@@ -87,7 +87,7 @@ def test_text_and_bytes_are_objects() -> None:
     assert_same(read(*records), batch)
 
 
-def test_arrays_that_are_not_declared_are_skipped() -> None:
+def test_undeclared_arrays_are_skipped() -> None:
     assert read(saved(x=np.int8(1), bad=np.array([None])), x={"dtype": "int8"})["x"].tolist() == [1]
 
 
@@ -119,7 +119,7 @@ def test_a_record_that_is_no_file_of_arrays_is_an_error(record: bytes, message: 
         read(record)
 
 
-def test_a_file_that_unpacks_to_more_than_a_record_has_is_refused() -> None:
+def test_a_record_that_unpacks_to_more_than_the_limit_is_refused() -> None:
     record = bytearray(zipped("x.npy", bytes(1000), zipfile.ZIP_DEFLATED))
     at = record.index(b"PK\x01\x02") + 24
     record[at : at + 4] = struct.pack("<I", 2**32 - 2)
@@ -135,7 +135,7 @@ def test_a_file_that_unpacks_to_more_than_a_record_has_is_refused() -> None:
         ({"x": np.zeros(2, np.int8)}, r"field 'x' is int8\[2\] where int8\[\] is expected"),
     ],
 )
-def test_an_array_that_is_not_as_declared_is_an_error(arrays: Any, message: str) -> None:
+def test_an_array_that_differs_from_its_declaration_is_an_error(arrays: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read(saved(**arrays), x={"dtype": "int8"})
 
@@ -154,6 +154,6 @@ def test_objects_that_npy_would_change_are_not_written(values: list[Any], messag
         NpzDecoder.for_spec(spec_of(batch)).encode(batch)
 
 
-def test_what_is_not_declared_is_not_written() -> None:
+def test_a_decoder_without_fields_does_not_write() -> None:
     with pytest.raises(ValueError, match="the decoder 'npz' writes declared fields only"):
         NpzDecoder().encode(BATCH)

@@ -1,4 +1,4 @@
-"""What every decoder that writes does: it gives a batch back to the bit, and an error for bytes that are no record."""
+"""Every decoder reads back the batches that it writes, to the bit, and raises for bytes of another format."""
 
 import pickle
 from typing import Any
@@ -34,7 +34,7 @@ def test_a_decoder_is_found_by_its_name(name: str) -> None:
 @each_class
 @settings(max_examples=60, deadline=None)
 @given(batch=batches())
-def test_what_is_written_is_read_to_the_bit(cls: type[Decoder], batch: dict[str, Any]) -> None:
+def test_written_batches_are_read_back_to_the_bit(cls: type[Decoder], batch: dict[str, Any]) -> None:
     decoder = cls.for_spec(spec_of(batch))
     records = decoder.encode(batch)
     spec = decoder.element_spec()
@@ -53,7 +53,7 @@ def test_every_dtype_is_kept(cls: type[Decoder], dtype: np.dtype) -> None:
 
 
 @each_class
-def test_columns_of_another_byte_order_are_written_alike(cls: type[Decoder]) -> None:
+def test_columns_of_another_byte_order_give_the_same_bytes(cls: type[Decoder]) -> None:
     batch = {"x": np.arange(6, dtype=np.int32).reshape(2, 3), "y": np.array([1.5, -2.5], np.float32)}
     swapped = {name: column.astype(column.dtype.newbyteorder(">")) for name, column in batch.items()}
     decoder = cls.for_spec(spec_of(batch))
@@ -61,7 +61,7 @@ def test_columns_of_another_byte_order_are_written_alike(cls: type[Decoder]) -> 
 
 
 @each_class
-def test_arrays_of_jax_and_of_any_memory_are_written_alike(cls: type[Decoder]) -> None:
+def test_arrays_of_jax_and_of_any_memory_layout_give_the_same_bytes(cls: type[Decoder]) -> None:
     batch = {"x": np.arange(6, dtype=np.float32).reshape(2, 3)}
     decoder = cls.for_spec(spec_of(batch))
     assert decoder.encode({"x": jax.numpy.asarray(batch["x"])}) == decoder.encode(batch)
@@ -81,7 +81,7 @@ def test_a_decoder_goes_through_json_and_pickle_and_hashes(cls: type[Decoder]) -
 
 
 @each_class
-def test_a_device_takes_the_columns_over(cls: type[Decoder]) -> None:
+def test_a_device_takes_columns_over_without_a_copy(cls: type[Decoder]) -> None:
     decoder = cls.for_spec(spec_of(_rich()))
     decoded = decoder.decode(decoder.encode(_rich()), decoder.element_spec())
     assert all(column.ctypes.data % 64 == 0 for column in jax.tree.leaves(decoded))
@@ -89,7 +89,7 @@ def test_a_device_takes_the_columns_over(cls: type[Decoder]) -> None:
 
 @each_class
 @pytest.mark.parametrize("missing", [0, 1, 7])
-def test_a_record_that_was_cut_is_an_error(cls: type[Decoder], missing: int) -> None:
+def test_a_truncated_record_is_an_error(cls: type[Decoder], missing: int) -> None:
     decoder = cls.for_spec(spec_of(_rich()))
     records = decoder.encode(_rich())
     records[2] = records[2][: len(records[2]) * missing // 8]
@@ -100,7 +100,9 @@ def test_a_record_that_was_cut_is_an_error(cls: type[Decoder], missing: int) -> 
 @each_class
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_noise_is_a_value_error_or_a_batch_as_declared(cls: type[Decoder], data: st.DataObject) -> None:
+def test_random_bytes_give_a_value_error_or_a_batch_of_the_declared_spec(
+    cls: type[Decoder], data: st.DataObject
+) -> None:
     decoder = cls.for_spec(spec_of(_rich()))
     records = decoder.encode(_rich())
     broken = bytearray(records[0])
@@ -159,7 +161,9 @@ def test_records_of_another_format_are_an_error(writer: type[Decoder], reader: t
         ({1: np.zeros(2)}, r"has the name 1; names are texts without a dot"),
     ],
 )
-def test_a_batch_that_is_not_as_declared_is_not_written(cls: type[Decoder], batch: Any, message: str) -> None:
+def test_a_batch_that_differs_from_the_declared_fields_is_not_written(
+    cls: type[Decoder], batch: Any, message: str
+) -> None:
     spec = {"x": jax.ShapeDtypeStruct((3,), np.float32), "y": jax.ShapeDtypeStruct((), np.int8)}
     with pytest.raises(ValueError, match=message):
         cls.for_spec(spec).encode(batch)
@@ -202,7 +206,7 @@ def test_a_spec_without_names_has_no_decoder(cls: type[Decoder], spec: Any, mess
         ({}, ("fields",), r"no (field|feature) is declared|the fields have 0 bytes"),
     ],
 )
-def test_fields_that_cannot_be_are_refused_at_their_place(
+def test_invalid_fields_are_refused_at_their_location(
     cls: type[Decoder], fields: Any, place: tuple[Any, ...], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message) as refused:
@@ -212,6 +216,6 @@ def test_fields_that_cannot_be_are_refused_at_their_place(
 
 @each_class
 @pytest.mark.parametrize("name", ["<i4", "=i4", "i4", "int32", np.int32, np.dtype(">i4")])
-def test_names_that_say_the_width_are_one_dtype(cls: type[Decoder], name: Any) -> None:
+def test_names_with_a_width_name_one_dtype(cls: type[Decoder], name: Any) -> None:
     decoder: Any = cls.model_validate({"type": cls.model_fields["type"].default, "fields": {"x": {"dtype": name}}})
     assert decoder.fields["x"].dtype == "int32"

@@ -1,4 +1,4 @@
-"""Records that a list excludes are never served, and those that are keep their order."""
+"""Excluded records are never served, and the others keep their order."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def files(tmp_path: Path) -> list[str]:
     return write_numbers(tmp_path, [6, 0, 4, 5])
 
 
-def test_indices_close_up(tmp_path: Path, files: list[str]) -> None:
+def test_indices_skip_excluded_records(tmp_path: Path, files: list[str]) -> None:
     bad = exclude(tmp_path / "bad", (files[0], 0), (files[0], 5), (files[2], 0), (files[3], 4), (files[0], 5))
     source = source_of(files, exclude=bad)
     served = [1, 2, 3, 4, 7, 8, 9, 10, 11, 12, 13]
@@ -39,7 +39,7 @@ def test_indices_close_up(tmp_path: Path, files: list[str]) -> None:
         assert sorted(number for batch in batches for number in ids(batch)) == served
 
 
-def test_whole_files_and_everything(tmp_path: Path, files: list[str]) -> None:
+def test_whole_files_and_all_records_may_be_excluded(tmp_path: Path, files: list[str]) -> None:
     whole = exclude(tmp_path / "bad", *((files[2], row) for row in range(4)))
     source = source_of(files, exclude=whole, shuffle_files=True, rngs=nnx.Rngs(0))
     epoch = ids(source.get_batch_at(0, 11, source.order_key_data()))
@@ -51,7 +51,7 @@ def test_whole_files_and_everything(tmp_path: Path, files: list[str]) -> None:
         source_of(files, exclude=everything).get_batch_at(0, 1)
 
 
-def test_what_is_excluded_is_neither_read_nor_counted_as_bad(tmp_path: Path) -> None:
+def test_excluded_records_are_neither_read_nor_counted_as_bad(tmp_path: Path) -> None:
     files = write_numbers(tmp_path, [10, 10])
     damage(files[1], 12, 13)
     listed = tmp_path / "bad.jsonl"
@@ -67,7 +67,7 @@ def test_what_is_excluded_is_neither_read_nor_counted_as_bad(tmp_path: Path) -> 
     assert len(listed.read_text().splitlines()) == 3
 
 
-def test_a_list_goes_with_data_that_was_moved(tmp_path: Path, files: list[str]) -> None:
+def test_a_list_is_valid_for_files_that_were_moved(tmp_path: Path, files: list[str]) -> None:
     moved = tmp_path / "moved"
     moved.mkdir()
     bad = exclude(
@@ -78,20 +78,20 @@ def test_a_list_goes_with_data_that_was_moved(tmp_path: Path, files: list[str]) 
     assert ids(source_of(moved, exclude=bad).get_records(range(13))) == [0, 1, 3, 4, 5, *range(7, 15)]
 
 
-def test_a_path_counts_before_a_name(tmp_path: Path) -> None:
+def test_a_path_takes_precedence_over_a_name(tmp_path: Path) -> None:
     for name in ("train", "test"):
         (tmp_path / name).mkdir()
     train, test = (write_numbers(tmp_path / name, [3])[0] for name in ("train", "test"))
     bad = exclude(tmp_path / "bad", (test, 1))
     assert ids(source_of([train, test], exclude=bad).get_records(range(5))) == [0, 1, 2, 0, 2]
     unclear = exclude(tmp_path / "unclear", ("/moved/part-00.array_record", 1))
-    told = f"unclear: line 1: /moved/part-00.array_record is no file of this source, and several .* such as {train}"
-    with pytest.raises(ConfigError, match=told):
+    message = f"unclear: line 1: /moved/part-00.array_record is no file of this source, and several .* such as {train}"
+    with pytest.raises(ConfigError, match=message):
         source_of([train, test], exclude=unclear)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("not json\n", 'bad: line 1 is no line of a quarantine file: it lacks "file" and "record": \'not json\''),
         ('{"file": "a"}\n', "line 1 is no line of a quarantine file"),
@@ -116,13 +116,13 @@ def test_a_path_counts_before_a_name(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_list_that_is_none(tmp_path: Path, files: list[str], text: str, told: str) -> None:
+def test_an_invalid_list_is_refused(tmp_path: Path, files: list[str], text: str, message: str) -> None:
     (tmp_path / "bad").write_text(text)
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         source_of(files, exclude=tmp_path / "bad")
 
 
-def test_a_list_that_is_not_there_or_empty(tmp_path: Path, files: list[str]) -> None:
+def test_a_missing_list_is_an_error_and_an_empty_one_excludes_nothing(tmp_path: Path, files: list[str]) -> None:
     with pytest.raises(
         FileNotFoundError, match=rf"no such file: {tmp_path}/bad; 'exclude' names a list that drx verify wrote"
     ):
@@ -131,14 +131,14 @@ def test_a_list_that_is_not_there_or_empty(tmp_path: Path, files: list[str]) -> 
     assert len(source_of(files, exclude=tmp_path / "bad")) == 15
 
 
-def test_a_list_that_is_no_text(tmp_path: Path, files: list[str]) -> None:
+def test_a_list_that_is_no_text_is_refused(tmp_path: Path, files: list[str]) -> None:
     (tmp_path / "bad").write_bytes(b"\xff\xfe\x00noise")
     with pytest.raises(ConfigError, match="bad: line 1 is no line of a quarantine file"):
         source_of(files, exclude=tmp_path / "bad")
 
 
 @pytest.mark.parametrize("name", ["größe", "two\nlines", "para\u2029graph", 'quo"te', "back\\slash", "next\x85line"])
-def test_names_of_every_kind_are_listed_and_found(tmp_path: Path, name: str) -> None:
+def test_unusual_file_names_are_listed_and_found(tmp_path: Path, name: str) -> None:
     (path,) = write_numbers(tmp_path, [5])
     odd = Path(path).rename(tmp_path / f"{name}.array_record")
     damage(str(odd), 2)
@@ -147,7 +147,7 @@ def test_names_of_every_kind_are_listed_and_found(tmp_path: Path, name: str) -> 
     assert ids(source_of(odd, exclude=listed).get_records(range(4))) == [0, 1, 3, 4]
 
 
-def test_a_state_belongs_to_what_was_excluded(tmp_path: Path, files: list[str]) -> None:
+def test_a_state_is_refused_with_other_excluded_records(tmp_path: Path, files: list[str]) -> None:
     def pipeline(*entries: tuple[str, int]) -> Pipeline:
         config: dict[str, Any] = {"exclude": exclude(tmp_path / "bad", *entries)} if entries else {}
         return Pipeline(source=source_of(files, **config), batch_size=3)

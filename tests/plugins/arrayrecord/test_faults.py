@@ -1,4 +1,4 @@
-"""Records that cannot be read or decoded: replaced by the same ones in every route, counted, listed, and limited."""
+"""Bad records: substituted by the same records in every route, counted, listed, and limited in number."""
 
 import json
 import multiprocessing
@@ -24,8 +24,8 @@ REFUSED = (10, 78, 79)
 BAD = frozenset(UNREADABLE + REFUSED)
 
 
-def instead(index: int, bad: frozenset[int] = BAD, length: int = LENGTH) -> int:
-    """The record that stands in for one: the next good one, around the end."""
+def substitute_of(index: int, bad: frozenset[int] = BAD, length: int = LENGTH) -> int:
+    """Return the substitute of a record: the next good one, past the end from record 0."""
     while index in bad:
         index = (index + 1) % length
     return index
@@ -33,7 +33,7 @@ def instead(index: int, bad: frozenset[int] = BAD, length: int = LENGTH) -> int:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Files with records at either end, in the middle and at the edges of files that cannot be read."""
+    """Write files with bad records at both ends, in the middle, and at the edges of files."""
     made = write_numbers(tmp_path_factory.mktemp("damaged"), COUNTS)
     for file, rows in ((0, range(30)), (2, range(30, 71))):
         damage(made[file], *[row for row in UNREADABLE if row in rows])
@@ -42,7 +42,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture
 def open_source(files: list[str], tmp_path: Path) -> Callable[..., ArrayRecordSourceModule]:
-    """Opens the files anew with bad records replaced, and listed instead of warned of."""
+    """Return a function that opens the files with substitutes and a quarantine file."""
 
     def opened(**config: Any) -> ArrayRecordSourceModule:
         known = {
@@ -56,9 +56,9 @@ def open_source(files: list[str], tmp_path: Path) -> Callable[..., ArrayRecordSo
 
 
 def order_of(source: ArrayRecordSourceModule, count: int, start: int = 0) -> list[int]:
-    """What a source ought to serve at the first positions."""
+    """Return the records that a source should serve at the first positions."""
     rows = np.asarray(source.record_indices_at(start, count, source.order_key_data()))
-    return [instead(row) for row in rows.tolist()]
+    return [substitute_of(row) for row in rows.tolist()]
 
 
 def listed(path: Path) -> list[tuple[str, int]]:
@@ -100,7 +100,7 @@ def _stepped(pipeline: Pipeline, count: int) -> list[int]:
 @pytest.mark.parametrize("learns", [False, True], ids=["declared", "learned"])
 @pytest.mark.parametrize("order", ["sequential", "shuffle", "shuffle_files"])
 @pytest.mark.parametrize("route", ROUTES)
-def test_every_route_serves_the_same_in_place_of_a_bad_record(
+def test_every_route_serves_the_same_substitute(
     open_source: Callable[..., Any], route: str, order: str, *, learns: bool
 ) -> None:
     flags = {} if order == "sequential" else {order: True}
@@ -110,15 +110,15 @@ def test_every_route_serves_the_same_in_place_of_a_bad_record(
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route != "traced"])
-def test_replaced_records_are_counted_once_each_time_they_are_served(
-    open_source: Callable[..., Any], route: str
-) -> None:
+def test_substitutes_are_counted_each_time_they_are_served(open_source: Callable[..., Any], route: str) -> None:
     source = open_source(shuffle=True)
     ROUTES[route](source, 2 * LENGTH)
     assert source.get_operation_stats()["skipped_count"] == 2 * len(BAD)
 
 
-def test_worker_processes_replace_count_and_list_the_same(open_source: Callable[..., Any], tmp_path: Path) -> None:
+def test_worker_processes_substitute_count_and_list_the_same_records(
+    open_source: Callable[..., Any], tmp_path: Path
+) -> None:
     source = open_source(shuffle=True)
     expected = order_of(source, 2 * LENGTH)
     pipeline = Pipeline(source=source, batch_size=20, num_epochs=2, workers=2)
@@ -131,14 +131,16 @@ def test_worker_processes_replace_count_and_list_the_same(open_source: Callable[
     lines = listed(tmp_path / "bad.jsonl")
     assert len(lines) == len(set(lines)) == len(BAD)
 
-    resumed = Pipeline(source=open_source(shuffle=True), batch_size=20, num_epochs=2)  # which knows of none yet
+    resumed = Pipeline(source=open_source(shuffle=True), batch_size=20, num_epochs=2)  # has not met a bad record yet
     resumed.set_state(state)
     assert [number for batch in resumed for number in ids(batch)] == expected[40:]
     assert len(listed(tmp_path / "bad.jsonl")) == len(BAD)
 
 
 @pytest.mark.parametrize("at", [1, 4, 8, 11])
-def test_resumed_in_mid_epoch(open_source: Callable[..., Any], at: int) -> None:
+def test_substitutes_are_the_same_after_a_resume_in_the_middle_of_an_epoch(
+    open_source: Callable[..., Any], at: int
+) -> None:
     def pipeline() -> Pipeline:
         return Pipeline(source=open_source(shuffle=True), batch_size=10, num_epochs=2)
 
@@ -150,7 +152,7 @@ def test_resumed_in_mid_epoch(open_source: Callable[..., Any], at: int) -> None:
     assert [number for batch in second for number in ids(batch)] == expected[10 * at :]
 
 
-def test_stats_of_a_pipeline(open_source: Callable[..., Any]) -> None:
+def test_a_pipeline_counts_substitutes(open_source: Callable[..., Any]) -> None:
     pipeline = Pipeline(source=open_source(), batch_size=40)
     assert len(list(pipeline)) == 2
     assert pipeline.stats()["records_substituted"] == len(BAD)
@@ -160,7 +162,7 @@ def test_stats_of_a_pipeline(open_source: Callable[..., Any]) -> None:
     assert pipeline.stats()["records_substituted"] == 0
 
 
-def test_a_source_that_keeps_its_records_keeps_the_replacement(open_source: Callable[..., Any]) -> None:
+def test_a_cacheable_source_keeps_the_substitute(open_source: Callable[..., Any]) -> None:
     source = open_source(shuffle=True, cacheable=True)
     pipeline = Pipeline(source=source, batch_size=10, num_epochs=2)
     assert [number for batch in pipeline for number in ids(batch)] == order_of(source, 2 * LENGTH)
@@ -169,21 +171,21 @@ def test_a_source_that_keeps_its_records_keeps_the_replacement(open_source: Call
     assert ids(source.get_batch_at(0, LENGTH, source.order_key_data())) == order_of(source, LENGTH)
 
 
-def test_parts_of_a_source_hold_what_the_source_holds(open_source: Callable[..., Any]) -> None:
+def test_subsets_serve_the_substitutes_of_their_source(open_source: Callable[..., Any]) -> None:
     source = open_source()
     part = source[5:31]
-    assert ids(part.get_records(np.arange(26))) == [instead(row) for row in range(5, 31)]
+    assert ids(part.get_records(np.arange(26))) == [substitute_of(row) for row in range(5, 31)]
     assert part.get_operation_stats()["skipped_count"] == 6
     for held in source.split(train=0.5, test=0.5).values():
         rows = held.parent_indices(np.arange(len(held)))
-        assert ids(held.get_records(np.arange(len(held)))) == [instead(int(row)) for row in rows]
+        assert ids(held.get_records(np.arange(len(held)))) == [substitute_of(int(row)) for row in rows]
 
 
-def test_undecoded_records_are_replaced_too(open_source: Callable[..., Any], files: list[str]) -> None:
+def test_undecoded_records_are_substituted_too(open_source: Callable[..., Any], files: list[str]) -> None:
     source = open_source(decoder=None)
     unreadable = frozenset(UNREADABLE)
     whole = source_of(files, decoder=None)
-    expected = [whole[instead(row, unreadable)] for row in range(LENGTH)]
+    expected = [whole[substitute_of(row, unreadable)] for row in range(LENGTH)]
     assert source.get_batch_at(0, LENGTH) == expected
     assert [source[row] for row in range(LENGTH)] == expected
     assert source.get_operation_stats()["skipped_count"] == 2 * len(UNREADABLE)
@@ -196,40 +198,40 @@ def test_undecoded_records_are_replaced_too(open_source: Callable[..., Any], fil
     ("max_errors", "limit"),
     [(0, 0), (1, 1), (9, 9), (10, None), (11, None), (0.01, 0), (0.1, 8), (0.124, 9), (0.125, None), (0.99, None)],
 )
-def test_more_bad_records_than_are_put_up_with(
+def test_more_bad_records_than_max_errors_are_an_error(
     open_source: Callable[..., Any], max_errors: Any, limit: int | None
 ) -> None:
     source = open_source(max_errors=max_errors)
     if limit is None:
-        assert ids(source.get_records(range(LENGTH))) == [instead(row) for row in range(LENGTH)]
+        assert ids(source.get_records(range(LENGTH))) == [substitute_of(row) for row in range(LENGTH)]
         return
-    told = rf"that is bad record number {limit + 1}, and max_errors={max_errors} allows {limit} of {LENGTH}$"
-    for _ in range(3):  # as often as it is tried
-        with pytest.raises(RecordError, match=told):
+    message = rf"that is bad record number {limit + 1}, and max_errors={max_errors} allows {limit} of {LENGTH}$"
+    for _ in range(3):  # every attempt raises
+        with pytest.raises(RecordError, match=message):
             source.get_records(range(LENGTH))
     good = [row for row in range(LENGTH) if row not in BAD]
     assert ids(source.get_records(good)) == good
 
 
-def test_too_many_in_every_route(open_source: Callable[..., Any]) -> None:
-    for read in (read for route, read in ROUTES.items() if route != "traced"):  # whose errors are JAX's
+def test_too_many_bad_records_are_an_error_in_every_route(open_source: Callable[..., Any]) -> None:
+    for read in (read for route, read in ROUTES.items() if route != "traced"):  # traced code raises errors of JAX
         with pytest.raises(RecordError, match="bad record number 4, and max_errors=3 allows 3 of 80"):
             read(open_source(max_errors=3), 2 * LENGTH)
     with pytest.raises(RecordError, match="bad record number 1, and max_errors=0 allows 0 of 80"):
         _looped(open_source(max_errors=0), LENGTH, workers=2)
 
 
-def test_a_share_of_a_hundred_is_what_it_says(tmp_path: Path) -> None:
+def test_a_share_of_max_errors_is_exact_in_spite_of_rounding(tmp_path: Path) -> None:
     path, bad = write_numbers(tmp_path, [100]), tmp_path / "bad.jsonl"
     policy = {"on_error": "substitute", "max_errors": 0.29, "quarantine": bad}
     source = source_of(path, decoder=Stubborn(refuses=tuple(range(30))), **policy)
-    told = "bad record number 30, and max_errors=0.29 allows 29 of 100"
-    with pytest.raises(RecordError, match=told):
+    message = "bad record number 30, and max_errors=0.29 allows 29 of 100"
+    with pytest.raises(RecordError, match=message):
         source.get_records([0])
 
 
 @pytest.mark.parametrize("learns", [False, True])
-def test_no_record_at_all_can_be_read(tmp_path: Path, *, learns: bool) -> None:
+def test_a_source_without_a_readable_record_is_an_error(tmp_path: Path, *, learns: bool) -> None:
     files = write_numbers(tmp_path, [4, 2])
     decoder = Stubborn(refuses=tuple(range(6)), learns=learns)
     source = source_of(files, decoder=decoder, on_error="substitute", quarantine=tmp_path / "bad.jsonl")
@@ -242,7 +244,7 @@ def test_no_record_at_all_can_be_read(tmp_path: Path, *, learns: bool) -> None:
     assert len(listed(tmp_path / "bad.jsonl")) == 6
 
 
-def test_a_wrong_decoder_is_found_out_before_all_was_read(tmp_path: Path) -> None:
+def test_a_wrong_decoder_is_an_error_before_all_records_are_read(tmp_path: Path) -> None:
     path, bad = write_numbers(tmp_path, [1200]), tmp_path / "bad.jsonl"
     decoder = Stubborn(refuses=tuple(range(1100)))
     source = source_of(path, decoder=decoder, on_error="substitute", quarantine=bad)
@@ -255,7 +257,7 @@ def test_a_wrong_decoder_is_found_out_before_all_was_read(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "message"),
     [
         ({"max_errors": -1}, "max_errors is a number of records from 0, or a share of them below 1, not -1"),
         ({"max_errors": 1.5}, "a share of them below 1, not 1.5"),
@@ -269,27 +271,29 @@ def test_a_wrong_decoder_is_found_out_before_all_was_read(tmp_path: Path) -> Non
         ({"on_error": "raise", "quarantine": "x"}, "quarantine has no use without on_error='substitute'"),
     ],
 )
-def test_settings_that_cannot_work(config: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_invalid_settings_are_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         ArrayRecordSourceConfig(**{"on_error": "substitute", **config})
 
 
 # -- what is said of them -------------------------------------------------------------------------------------------------
 
 
-def test_without_a_list_each_bad_record_is_warned_of_once(files: list[str]) -> None:
+def test_without_a_quarantine_file_each_bad_record_warns_once(files: list[str]) -> None:
     source = source_of(files, on_error="substitute")
-    with pytest.warns(UserWarning, match="the next one is served in its place") as told:
+    with pytest.warns(UserWarning, match="the next one is served in its place") as warned:
         source.get_records([0, 7, 7, 1])
-    assert len(told) == 4  # 0, 7, and 8 and 9 on the way
-    assert f"record 0 of {files[0]} cannot be read: Corrupted" in str(told[0].message)
+    assert len(warned) == 4  # 0 and 7, and 8 and 9 in search of a substitute
+    assert f"record 0 of {files[0]} cannot be read: Corrupted" in str(warned[0].message)
     assert "(record 0 of ArrayRecordSourceModule); the next one is served in its place (on_error='substitute')" in str(
-        told[0].message
+        warned[0].message
     )
     assert ids(source.get_records([0, 7, 8, 9])) == [1, 10, 10, 10]
 
 
-def test_the_list_says_file_record_and_cause(open_source: Callable[..., Any], files: list[str], tmp_path: Path) -> None:
+def test_the_quarantine_file_names_file_record_and_cause(
+    open_source: Callable[..., Any], files: list[str], tmp_path: Path
+) -> None:
     open_source().get_records([29, 78])
     lines = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
     assert [list(line) for line in lines] == [["file", "record", "cause"]] * 5
@@ -299,11 +303,11 @@ def test_the_list_says_file_record_and_cause(open_source: Callable[..., Any], fi
     assert lines[2]["cause"] == "LookupError: nothing is known of 78"
 
 
-def test_a_list_is_continued(open_source: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_quarantine_file_is_continued(open_source: Callable[..., Any], tmp_path: Path) -> None:
     place = tmp_path / "bad.jsonl"
     open_source().get_records([7])
     first = listed(place)
-    place.write_text(place.read_text() + '{"file": "cut of')  # by a process that died
+    place.write_text(place.read_text() + '{"file": "cut of')  # the half line of a process that was killed
     open_source().get_records([7, 45])
     lines = place.read_text().splitlines()
     assert len(lines) == len(first) + 2
@@ -311,16 +315,16 @@ def test_a_list_is_continued(open_source: Callable[..., Any], tmp_path: Path) ->
     assert json.loads(lines[-1])["record"] == 15
 
 
-def _note_all(path: str, turn: int) -> None:
+def _read_all(path: str, process: int) -> None:
     for row in range(60):
-        text = f"cause as process {turn} says it"
+        text = f"cause as process {process} says it"
         append_to_quarantine(path, [RecordError("bad", record=row, reason=text, path="/data/ä.array_record", row=row)])
 
 
-def test_processes_list_each_record_once(tmp_path: Path) -> None:
+def test_several_processes_append_whole_lines(tmp_path: Path) -> None:
     place = tmp_path / "bad.jsonl"
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_note_all, args=(str(place), turn)) for turn in range(3)]
+    processes = [context.Process(target=_read_all, args=(str(place), turn)) for turn in range(3)]
     for process in processes:
         process.start()
     for process in processes:
@@ -329,14 +333,16 @@ def test_processes_list_each_record_once(tmp_path: Path) -> None:
     assert sorted(listed(place)) == [("ä.array_record", row) for row in range(60)]
 
 
-def test_a_list_that_cannot_be_written_is_refused_before_the_first_bad_record(files: list[str], tmp_path: Path) -> None:
+def test_a_quarantine_file_without_a_folder_is_refused_when_the_source_is_built(
+    files: list[str], tmp_path: Path
+) -> None:
     with pytest.raises(
         FileNotFoundError, match=rf"no such folder: {tmp_path}/none; 'quarantine' names a file to write in"
     ):
         source_of(files, on_error="substitute", quarantine=tmp_path / "none" / "bad.jsonl")
 
 
-def test_a_list_stays_where_it_was_meant_to_be(
+def test_a_quarantine_file_stays_in_its_folder_when_the_process_changes_its_own(
     files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -346,7 +352,7 @@ def test_a_list_stays_where_it_was_meant_to_be(
     assert listed(tmp_path / "bad.jsonl") == [("part-02.array_record", 15)]
 
 
-def test_what_went_wrong_is_not_forgotten_while_it_was_not_written(files: list[str], tmp_path: Path) -> None:
+def test_a_bad_record_that_could_not_be_listed_is_listed_at_the_next_read(files: list[str], tmp_path: Path) -> None:
     place = tmp_path / "bad.jsonl"
     source = source_of(files, on_error="substitute", quarantine=place)
     place.mkdir()
@@ -357,8 +363,8 @@ def test_what_went_wrong_is_not_forgotten_while_it_was_not_written(files: list[s
     assert len(listed(place)) == 3
 
 
-def test_decoders_that_only_fail_in_company_are_asked_again(tmp_path: Path) -> None:
-    """A batch that fails as a whole, and no record of it by itself, is served, and nothing is replaced."""
+def test_a_batch_that_fails_as_a_whole_is_decoded_record_by_record(tmp_path: Path) -> None:
+    """The decoder refuses batches, but accepts each record by itself: all records are served, without substitutes."""
     source = source_of(write_numbers(tmp_path, [5]), decoder=Lonely(), on_error="substitute")
     assert ids(source.get_records(range(5))) == list(range(5))
     assert source.get_operation_stats()["skipped_count"] == 0

@@ -1,4 +1,4 @@
-"""Record indices and positions: of any integer dtype, none at all, and those that name nothing."""
+"""Record indices and positions: of any integer dtype, empty, and invalid ones."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from record_files import SPEC, ids, source_of, write_numbers
 
 
 @pytest.mark.parametrize(
-    ("indices", "kind", "told"),
+    ("indices", "error_type", "message"),
     [
         ([10], IndexError, "record 10 is out of range: ArrayRecordSourceModule has 10 records"),
         ([3, -1], IndexError, "record -1 is out of range"),
@@ -21,8 +21,8 @@ from record_files import SPEC, ids, source_of, write_numbers
         ([True], TypeError, "named by integers"),
     ],
 )
-def test_indices_that_name_no_record(tmp_path: Path, indices: Any, kind: type[Exception], told: str) -> None:
-    with pytest.raises(kind, match=told):
+def test_invalid_indices_are_refused(tmp_path: Path, indices: Any, error_type: type[Exception], message: str) -> None:
+    with pytest.raises(error_type, match=message):
         source_of(write_numbers(tmp_path, [4, 6])).get_records(indices)
 
 
@@ -35,7 +35,7 @@ def test_indices_of_any_integer_dtype(tmp_path: Path, dtype: str) -> None:
     assert ids(source.get_records(descending)) == descending.tolist()
 
 
-def test_no_indices_are_no_records(tmp_path: Path) -> None:
+def test_no_indices_give_an_empty_batch(tmp_path: Path) -> None:
     files = write_numbers(tmp_path, [4])
     batch = source_of(files).get_records([])
     assert {name: (array.shape, array.dtype) for name, array in batch.items()} == {
@@ -45,7 +45,7 @@ def test_no_indices_are_no_records(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "kind", "told"),
+    ("where", "error_type", "message"),
     [
         ((-1, 2), ValueError, "position -1 is before the start|a position is 0 or more, not -1"),
         ((1.5, 2), TypeError, "a position is an integer, not 1.5"),
@@ -54,9 +54,9 @@ def test_no_indices_are_no_records(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("config", [{}, {"shuffle": True}, {"shuffle_files": True}, {"decoder": None}], ids=str)
-def test_positions_that_are_none(
-    tmp_path: Path, where: Any, kind: type[Exception], told: str, config: dict[str, Any]
+def test_invalid_positions_are_refused(
+    tmp_path: Path, where: Any, error_type: type[Exception], message: str, config: dict[str, Any]
 ) -> None:
     source = source_of(write_numbers(tmp_path, [4, 6]), rngs=nnx.Rngs(0), **config)
-    with pytest.raises(kind, match=told):
+    with pytest.raises(error_type, match=message):
         source.get_batch_at(*where, source.order_key_data())

@@ -1,4 +1,4 @@
-"""Readers are few, shared by threads, never by processes, and leave nothing behind."""
+"""Open files: bounded in number, shared by threads but not by processes, and closed at the end."""
 
 import copy
 import gc
@@ -24,14 +24,14 @@ def files(tmp_path: Path) -> list[str]:
 
 
 def open_below(folder: Path) -> int:
-    """How many descriptors of this process are files in the folder."""
+    """Return how many descriptors of this process are files in the folder."""
     gc.collect()
     return sum(path.is_relative_to(folder) for path in opened())
 
 
 def opened() -> list[Path]:
-    """What this process has open."""
-    descriptors = [each for each in Path("/proc/self/fd").iterdir() if each.exists()]  # that of the listing does not
+    """Return the files that this process has open."""
+    descriptors = [each for each in Path("/proc/self/fd").iterdir() if each.exists()]  # that of the listing is gone
     return [each.readlink() for each in descriptors]
 
 
@@ -91,12 +91,12 @@ def test_nothing_stays_open_of_a_source_that_is_dropped(tmp_path: Path, files: l
     twin.get_records([5])
     del source, pipeline, twin, batch
     deadline = time.monotonic() + 20
-    while open_below(tmp_path) and time.monotonic() < deadline:  # a thread that read ahead lets go of it
+    while open_below(tmp_path) and time.monotonic() < deadline:  # until the background thread of the loop ends
         threading.Event().wait(0.01)
     assert open_below(tmp_path) == 0
 
 
-def test_copies_share_open_files_and_nothing_that_moves(tmp_path: Path, files: list[str]) -> None:
+def test_copies_share_open_files_but_not_positions(tmp_path: Path, files: list[str]) -> None:
     source = source_of(files, shuffle=True, rngs=nnx.Rngs(0))
     source.get_batch(7)
     for twin in (source.copy(), source.clone()):
@@ -109,17 +109,17 @@ def test_copies_share_open_files_and_nothing_that_moves(tmp_path: Path, files: l
     assert ids(source.copy().get_batch(7)) == ids(source.get_batch_at(0, 7, source.order_key_data()))
 
 
-def test_many_files_read_from_front_to_back_hold_little(tmp_path: Path) -> None:
+def test_reading_many_files_from_front_to_back_keeps_no_records_in_memory(tmp_path: Path) -> None:
     files = [write(tmp_path / f"{name}.array_record", [bytes(4000)] * 200, "group_size:1") for name in range(20)]
     source = source_of(files, decoder=None)
-    for start in range(0, 4000, 30):  # so that batches end in the midst of files
+    for start in range(0, 4000, 30):  # batches end in the middle of files
         source.get_batch_at(start, 30)
     idle = [reader for readers in source._file_set.records.files._idle.values() for reader in readers]
     assert len(idle) == 20
     assert sum(len(reader._ahead[1]) for reader in idle) == 0
 
 
-def test_what_is_read_ahead_is_bounded_by_what_it_takes_in_memory(tmp_path: Path) -> None:
+def test_reading_ahead_is_bounded_by_the_size_in_memory(tmp_path: Path) -> None:
     path = write(tmp_path / "zeros.array_record", [bytes(1 << 20)] * 100, "group_size:1")
     assert Path(path).stat().st_size < 1 << 18
     source = source_of(path, decoder=None)
@@ -129,8 +129,8 @@ def test_what_is_read_ahead_is_bounded_by_what_it_takes_in_memory(tmp_path: Path
     assert sum(map(len, reader._ahead[1])) <= 16 << 20
 
 
-def test_too_many_open_files_is_no_damage(tmp_path: Path) -> None:
-    """Readers that nobody uses make room; if there is none all the same, that is what is said."""
+def test_too_many_open_files_is_not_reported_as_damage(tmp_path: Path) -> None:
+    """Idle readers are closed to make room; if there is still none, the error says so."""
     files = write_numbers(tmp_path, [3] * 40)
     said = in_child(
         """
@@ -162,7 +162,7 @@ def test_too_many_open_files_is_no_damage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", ["group_size:1", "group_size:1,uncompressed"])
 @pytest.mark.parametrize("limit", [1, 3, 100])
-def test_threads_read_through_one_source_at_once(tmp_path: Path, options: str, limit: int) -> None:
+def test_several_threads_read_one_source_at_once(tmp_path: Path, options: str, limit: int) -> None:
     files = write_numbers(tmp_path, [150, 0, 90, 300, 1, 59], options)
     source = source_of(files, max_open_files=limit)
     wrong: list[Any] = []
@@ -170,16 +170,16 @@ def test_threads_read_through_one_source_at_once(tmp_path: Path, options: str, l
     def read(seed: int) -> None:
         rng = np.random.default_rng(seed)
         walk = 0
-        for turn in range(40):
-            kind = turn % 4
-            rows = np.arange(walk, walk + 20) if kind < 2 else rng.integers(0, 600, rng.integers(1, 200))
-            walk = (walk + 20) % 500 if kind < 2 else walk
-            if kind == 3:
+        for attempt in range(40):
+            way = attempt % 4
+            rows = np.arange(walk, walk + 20) if way < 2 else rng.integers(0, 600, rng.integers(1, 200))
+            walk = (walk + 20) % 500 if way < 2 else walk
+            if way == 3:
                 source.close()
             try:
                 if (got := ids(source.get_records(rows))) != rows.tolist():
                     wrong.append((rows, got))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is wrong
+            except Exception as error:  # noqa: BLE001 - any error fails the test
                 wrong.append(error)
 
     threads = [threading.Thread(target=read, args=(seed,)) for seed in range(6)]
@@ -227,7 +227,7 @@ def test_worker_processes_read_the_same(files: list[str]) -> None:
 
 
 def threads_end() -> None:
-    """Wait for threads that a loop has left to see that it is over."""
+    """Wait until the background threads of closed loops have ended."""
     deadline = time.monotonic() + 20
     while threading.active_count() > 1 and time.monotonic() < deadline:
         threading.Event().wait(0.01)
@@ -238,7 +238,7 @@ FORKED = """
     import numpy as np
     from record_files import ids, source_of
 
-    warnings.simplefilter("ignore")  # Python's and JAX's own, of forks
+    warnings.simplefilter("ignore")  # warnings of Python and JAX about forks
     source = source_of(sys.argv[1])
     rows = np.random.default_rng(0).integers(0, 480, 300)
     source.get_records(rows)
@@ -251,19 +251,19 @@ FORKED = """
     for attempt in sys.argv[2:]:
         child = os.fork()
         if not child:
-            signal.alarm(30)  # a child that hangs dies of it
+            signal.alarm(30)  # a child that hangs ends by it
             try:
                 print(eval(attempt), flush=True)
             except Exception as error:
                 print(type(error).__name__, error, flush=True)
-            sys.exit(0)  # with all that Python does at its end
+            sys.exit(0)  # with the normal exit of the interpreter
         status = os.waitpid(child, 0)[1]
         assert status == 0, f"the child that was to do {attempt} ended with {status}"
         assert ids(source.get_records(rows)) == rows.tolist()
 """
 
 
-def test_a_forked_process_is_told_what_to_do_instead_of_hanging(tmp_path: Path, files: list[str]) -> None:
+def test_reading_in_a_forked_process_is_an_error_with_advice(tmp_path: Path, files: list[str]) -> None:
     assert files
     said = in_child(
         FORKED,
@@ -285,7 +285,7 @@ def test_a_forked_process_is_told_what_to_do_instead_of_hanging(tmp_path: Path, 
         )
 
 
-def test_what_works_in_a_forked_process(tmp_path: Path, files: list[str]) -> None:
+def test_a_forked_process_may_build_unpickle_close_and_drop_sources(tmp_path: Path, files: list[str]) -> None:
     assert files
     said = in_child(
         FORKED,
@@ -304,7 +304,7 @@ def test_what_works_in_a_forked_process(tmp_path: Path, files: list[str]) -> Non
 
 @pytest.fixture(params=["loop", "step", "scan", "traced"])
 def read_by(request: pytest.FixtureRequest) -> Callable[[Any, int], list[int]]:
-    """The first records of a source, by one of the ways to read it."""
+    """Return a function that reads the first records of a source by one route."""
 
     def read(source: Any, count: int) -> list[int]:
         pipeline = Pipeline(source=source, batch_size=10, num_epochs=None)
@@ -330,6 +330,6 @@ def test_every_route_serves_the_order_of_the_source(
     assert read_by(source, 500) == expected
 
 
-def test_the_records_of_a_file_of_its_own_process_are_those_that_were_written(tmp_path: Path) -> None:
+def test_records_of_any_size_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = write(tmp_path / "a.array_record", [b"", b"\0", record(3), b"x" * 200_000, b""], "group_size:1")
     assert list(source_of(path, decoder=None).get_batch_at(0, 5)) == [b"", b"\0", record(3), b"x" * 200_000, b""]

@@ -1,4 +1,4 @@
-"""Every way to name files: which ones are read, in which order, and what is said of those that are not there."""
+"""Every way to name files: which files are read, in which order, and errors of missing ones."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from datarax_core.registry.pipeline_config import load_config
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., list[str]]:
-    """Makes empty files of these names, and the folders they are in."""
+    """Return a function that makes empty files of these names, and their folders."""
 
     def made(*names: str) -> list[str]:
         for name in names:
@@ -29,7 +29,7 @@ def make(tmp_path: Path) -> Callable[..., list[str]]:
 
 
 def names(tmp_path: Path, *paths: str) -> list[str]:
-    """The files that paths below the folder name, as paths below it."""
+    """Return the files that paths in the folder name, as paths relative to it."""
     return [str(Path(file).relative_to(tmp_path)) for file in data_files([str(tmp_path / path) for path in paths])]
 
 
@@ -53,7 +53,7 @@ BEFORE = [f"train-{shard:05d}-of-00003.array_record" for shard in range(3)]
         ("", ["a.array_record", "b.array_record", "d.arecord", "e.arrayrecord"]),
     ],
 )
-def test_a_path_names_a_file_a_folder_or_what_a_glob_matches(
+def test_a_path_names_a_file_a_folder_or_the_matches_of_a_glob(
     tmp_path: Path, make: Callable[..., Any], path: str, expected: list[str] | None
 ) -> None:
     files = ["b.array_record", "a.array_record", "deep/er/d.array_record", "deep/c.array_record", "notes.txt"]
@@ -113,12 +113,12 @@ def test_the_order_of_records_is_that_of_the_files(tmp_path: Path) -> None:
         "a:b.array_record",
     ],
 )
-def test_a_name_that_is_there_is_taken_literally(tmp_path: Path, make: Callable[..., Any], name: str) -> None:
+def test_the_name_of_an_existing_file_is_taken_literally(tmp_path: Path, make: Callable[..., Any], name: str) -> None:
     make(name, "a1.array_record", "whatx.array_record", "all.array_record")
     assert names(tmp_path, name) == [name]
 
 
-def test_a_folder_whose_name_looks_like_a_shard_or_a_pattern(tmp_path: Path, make: Callable[..., Any]) -> None:
+def test_a_folder_may_be_named_like_a_shard_or_a_pattern(tmp_path: Path, make: Callable[..., Any]) -> None:
     make("run-00001-of-00002/a.array_record", "run[1]/b.array_record", "run@2/c.array_record")
     assert names(tmp_path, "run-00001-of-00002") == ["run-00001-of-00002/a.array_record"]
     assert names(tmp_path, "run[1]") == ["run[1]/b.array_record"]
@@ -128,7 +128,7 @@ def test_a_folder_whose_name_looks_like_a_shard_or_a_pattern(tmp_path: Path, mak
     assert without_shard("a-00000-of-00003") == "a"
 
 
-def test_what_lies_beside_the_data_is_left_alone(tmp_path: Path, make: Callable[..., Any]) -> None:
+def test_other_files_in_the_folder_are_ignored(tmp_path: Path, make: Callable[..., Any]) -> None:
     make(
         "a.array_record", "a.array_record.json", "._a.array_record", ".b.array_record", "README", "a.array_record.part"
     )
@@ -137,7 +137,9 @@ def test_what_lies_beside_the_data_is_left_alone(tmp_path: Path, make: Callable[
     assert names(tmp_path, "*.array_record*") == ["a.array_record", "a.array_record.part"]
 
 
-def test_relative_paths_go_on_meaning_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_stay_valid_when_the_process_changes_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_numbers(tmp_path, [3, 3])
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -187,7 +189,7 @@ MISSING: list[tuple[list[str], list[str], str]] = [
 
 
 @pytest.mark.parametrize(("files", "paths", "message"), MISSING)
-def test_what_is_missing_is_named(
+def test_missing_files_are_named(
     tmp_path: Path, make: Callable[..., Any], files: list[str], paths: list[str], message: str
 ) -> None:
     make(*files)
@@ -195,7 +197,7 @@ def test_what_is_missing_is_named(
         names(tmp_path, *paths)
 
 
-def test_some_shards_on_purpose(tmp_path: Path, make: Callable[..., Any]) -> None:
+def test_some_shards_of_a_data_set_may_be_named(tmp_path: Path, make: Callable[..., Any]) -> None:
     make(*BEHIND[:2])
     assert names(tmp_path, *BEHIND[:2]) == BEHIND[:2]
     assert names(tmp_path, "train.array_record-0000[01]-of-00003") == BEHIND[:2]
@@ -227,7 +229,7 @@ TWICE = [
 
 
 @pytest.mark.parametrize(("files", "paths", "message"), TWICE)
-def test_no_record_is_served_twice_by_mistake(
+def test_paths_that_would_serve_a_record_twice_are_refused(
     tmp_path: Path, make: Callable[..., Any], files: list[str], paths: list[str], message: str
 ) -> None:
     make(*files)
@@ -245,7 +247,7 @@ def test_a_file_under_two_names_is_one_file(tmp_path: Path, make: Callable[..., 
         names(tmp_path, "b")
 
 
-def test_remote_addresses_are_left_as_they_are_or_refused(tmp_path: Path) -> None:
+def test_remote_addresses_are_unchanged_or_refused(tmp_path: Path) -> None:
     assert data_files(["gs://bucket/a*@3", "s3://b/c"]) == ["gs://bucket/a*@3", "s3://b/c"]
     with pytest.raises(ValueError, match="more than once, gs://b/a, so that"):
         data_files(["gs://b/a", "gs://b/a"])
@@ -263,13 +265,13 @@ def test_remote_addresses_are_left_as_they_are_or_refused(tmp_path: Path) -> Non
     assert len(source) == 1
 
 
-def test_an_address_that_no_reader_knows_is_an_error_of_its_own() -> None:
+def test_an_address_that_array_record_cannot_open_is_an_error() -> None:
     with pytest.raises(DataFileError, match="nowhere://b/a is no ArrayRecord file, or is damaged or truncated"):
         source_of("nowhere://b/a")
 
 
 @pytest.mark.parametrize(
-    ("paths", "kind", "message"),
+    ("paths", "error_type", "message"),
     [
         (3, TypeError, "ArrayRecordSourceModule takes a path or a list of paths, not 3"),
         ({"a": 1}, TypeError, "takes a path or a list of paths, not {'a': 1}"),
@@ -280,12 +282,12 @@ def test_an_address_that_no_reader_knows_is_an_error_of_its_own() -> None:
         (None, ValueError, "was given no paths; pass paths, or name them in the config"),
     ],
 )
-def test_what_is_no_path(paths: Any, kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind, match=message):
+def test_invalid_paths_are_refused(paths: Any, error_type: type[Exception], message: str) -> None:
+    with pytest.raises(error_type, match=message):
         source_of(paths)
 
 
-def test_paths_come_once(tmp_path: Path) -> None:
+def test_paths_are_given_once(tmp_path: Path) -> None:
     (file,) = write_numbers(tmp_path, [1])
     with pytest.raises(
         ValueError, match="was given paths besides those of its config; pass paths, or name them in the"
@@ -301,7 +303,7 @@ def test_paths_come_once(tmp_path: Path) -> None:
         ArrayRecordSourceModule(3, file)  # type: ignore[arg-type]
 
 
-def test_other_paths_in_the_config_of_a_copy_are_other_files(tmp_path: Path) -> None:
+def test_a_copy_with_other_paths_in_its_config_reads_other_files(tmp_path: Path) -> None:
     first, second = write_numbers(tmp_path, [2, 3])
     source = source_of(None, paths=first)
     copied = source.copy(config=ArrayRecordSourceConfig(paths=second, decoder=Numbers()))

@@ -1,4 +1,4 @@
-"""Two processes that read the same files: each its rows, together the batches of one; a state of two goes on in one."""
+"""Two processes read the same files: each its rows, together the batches of one process; one process resumes their state."""
 
 import json
 import socket
@@ -16,13 +16,13 @@ from flax import nnx
 from datarax_core import Pipeline
 
 ONE_PROCESS = Path(__file__).with_name("one_process.py")
-SIZE, BEFORE, PROCESSES = 8, 3, 2  # as it has them
+SIZE, BEFORE, PROCESSES = 8, 3, 2  # the constants of one_process.py
 SECONDS = 600
 
 
 @pytest.fixture(scope="module")
 def folder(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
-    """The files, and what each process saw."""
+    """Return the folder of the files and of the results of each process."""
     return made_once("array-record-processes", _launch)
 
 
@@ -39,7 +39,7 @@ def _launch(folder: Path) -> None:
     try:
         for process, child in enumerate(children):
             assert child.wait(timeout=SECONDS) == 0, (folder / f"log-{process}").read_text(encoding="utf-8")
-    finally:  # the other would wait for one that failed
+    finally:  # else a process would wait for one that failed
         for child in children:
             child.kill()
             child.wait()
@@ -55,7 +55,7 @@ def alone(folder: Path) -> Pipeline:
     return Pipeline(source=source, batch_size=SIZE, num_epochs=2)
 
 
-def test_together_they_serve_the_batches_of_one(seen: list[dict[str, Any]], folder: Path) -> None:
+def test_two_processes_together_serve_the_batches_of_one(seen: list[dict[str, Any]], folder: Path) -> None:
     together = [
         [row for _, rows in sorted({int(k): v for part in parts for k, v in part.items()}.items()) for row in rows]
         for parts in zip(*(process["loop"] for process in seen), strict=True)
@@ -64,12 +64,12 @@ def test_together_they_serve_the_batches_of_one(seen: list[dict[str, Any]], fold
     assert [process["scan"] for process in seen] == [[sum(batch) for batch in together[:5]]] * PROCESSES
 
 
-def test_each_reads_its_rows_only(seen: list[dict[str, Any]]) -> None:
+def test_each_process_reads_its_rows_only(seen: list[dict[str, Any]]) -> None:
     for process, part in enumerate(seen):
         assert {tuple(map(int, batch)) for batch in part["loop"]} == {(4 * process, 4 * process + 2)}
 
 
-def test_a_state_of_two_goes_on_in_one(seen: list[dict[str, Any]], folder: Path) -> None:
+def test_a_state_of_two_processes_is_resumed_in_one(seen: list[dict[str, Any]], folder: Path) -> None:
     resumed = alone(folder)
     resumed.set_state(seen[0]["state"])
     expected = [np.asarray(batch["id"]).tolist() for batch in alone(folder)]

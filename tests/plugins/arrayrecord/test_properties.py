@@ -1,4 +1,4 @@
-"""What holds for any files, exclusions and indices: the records of plain Python; and of the order of files."""
+"""Properties for any files, exclusions and indices: records equal those of plain Python; the order of shuffled files."""
 
 import tempfile
 from pathlib import Path
@@ -23,7 +23,9 @@ KEY = np.asarray([3, 5], np.uint32)
 @given(
     data=st.data(), counts=COUNTS, limit=st.integers(1, 3), options=st.sampled_from(["group_size:1", "uncompressed"])
 )
-def test_records_are_those_of_plain_python(data: st.DataObject, counts: list[int], limit: int, options: str) -> None:
+def test_records_are_those_that_plain_python_selects(
+    data: st.DataObject, counts: list[int], limit: int, options: str
+) -> None:
     total = sum(counts)
     with tempfile.TemporaryDirectory() as folder:
         options = options if options == "group_size:1" else "group_size:1,uncompressed"
@@ -42,7 +44,7 @@ def test_records_are_those_of_plain_python(data: st.DataObject, counts: list[int
         for _ in range(4):
             if data.draw(st.booleans()):
                 rows = data.draw(st.lists(st.integers(0, len(served) - 1), min_size=1, max_size=60))
-            else:  # neighbours, which are read in another way
+            else:  # consecutive records are read by another call
                 first = data.draw(st.integers(0, len(served) - 1))
                 rows = list(range(first, min(len(served), first + data.draw(st.integers(1, 60)))))
             assert ids(source.get_records(rows)) == [served[row] for row in rows]
@@ -55,7 +57,7 @@ def test_records_are_those_of_plain_python(data: st.DataObject, counts: list[int
 
 
 def epoch_of(counts: list[int], epoch: int, key: Any = KEY) -> list[int]:
-    """One epoch as the definition has it: the core's shuffle of the files that serve any, each from front to back."""
+    """Return one epoch by its definition: the files that serve records in core's order, each from front to back."""
     starts = np.cumsum([0, *counts])
     filled = [file for file, count in enumerate(counts) if count]
     order = Order(len(filled)).record_indices(epoch * len(filled), len(filled), key)
@@ -93,7 +95,7 @@ def test_compiled_code_has_the_same_order_to_the_bit(counts: list[int], start: i
 
 
 @pytest.mark.parametrize("start", [0, 100, 2**31, 2**40, 2**40 + 12_345, 2**62])
-def test_positions_of_any_size_where_only_the_key_is_traced(start: int) -> None:
+def test_positions_past_32_bits_work_if_only_the_key_is_traced(start: int) -> None:
     order = FileOrder(np.asarray([3, 0, 5, 1]))
     for position in (start, np.int64(start)):
         got = jax.jit(lambda key, position=position: order.record_indices(position, 20, key))(KEY)
@@ -102,7 +104,9 @@ def test_positions_of_any_size_where_only_the_key_is_traced(start: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(counts=COUNTS, start=st.integers(0, 1000), cuts=st.lists(st.integers(0, 40), max_size=6))
-def test_an_order_does_not_depend_on_how_it_is_cut(counts: list[int], start: int, cuts: list[int]) -> None:
+def test_an_order_does_not_depend_on_how_it_is_divided_into_batches(
+    counts: list[int], start: int, cuts: list[int]
+) -> None:
     order = FileOrder(np.asarray(counts))
     pieces, at = [], start
     for size in cuts:
@@ -123,7 +127,7 @@ def test_epochs_and_keys_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "size", "kind", "told"),
+    ("start", "size", "error_type", "message"),
     [
         (-1, 2, ValueError, "a position is 0 or more, not -1"),
         (0, -2, ValueError, "size is 0 or more, not -2"),
@@ -131,12 +135,12 @@ def test_epochs_and_keys_differ() -> None:
         (0, 2.0, TypeError, "size is an integer, not 2.0"),
     ],
 )
-def test_positions_that_are_none(start: Any, size: Any, kind: type[Exception], told: str) -> None:
-    with pytest.raises(kind, match=told):
+def test_invalid_positions_are_refused(start: Any, size: Any, error_type: type[Exception], message: str) -> None:
+    with pytest.raises(error_type, match=message):
         FileOrder(np.asarray([3, 4])).record_indices(start, size, KEY)
 
 
-def test_traced_positions_that_are_none() -> None:
+def test_invalid_traced_positions_are_refused() -> None:
     order = FileOrder(np.asarray([3, 4]))
     with pytest.raises(TypeError, match="a position is an integer, not float32"):
         jax.jit(lambda start: order.record_indices(start, 2, KEY))(1.0)
@@ -150,25 +154,26 @@ def test_traced_positions_that_are_none() -> None:
 
 @pytest.mark.parametrize("group", [2, 7, 100])
 @pytest.mark.parametrize("order", ["sequential", "shuffle", "shuffle_files"])
-def test_files_written_in_groups_are_read_like_others_after_a_warning(tmp_path: Path, group: int, order: str) -> None:
+def test_files_written_in_groups_are_read_with_a_warning(tmp_path: Path, group: int, order: str) -> None:
     flags = {} if order == "sequential" else {order: True}
     (tmp_path / "grouped").mkdir()
     (tmp_path / "single").mkdir()
     expected = source_of(write_numbers(tmp_path / "single", [50, 3, 30]), rngs=nnx.Rngs(0), **flags)
     files = write_numbers(tmp_path / "grouped", [50, 3, 30], f"group_size:{group}")
-    told = f"3 of 3 files, {files[0]} first, are written in groups of {group} records, all of which are read and decompressed"
-    with pytest.warns(UserWarning, match=told) as warned:
+    written = f"3 of 3 files, {files[0]} first, are written in groups of {group} records"
+    message = f"{written}, all of which are read and decompressed"
+    with pytest.warns(UserWarning, match=message) as warned:
         source = source_of(files, rngs=nnx.Rngs(0), **flags)
     assert len(warned) == 1
     assert "write them with the option group_size:1, as datarax_arrayrecord.write does" in str(warned[0].message)
-    words = source.order_key_data()
+    key_data = source.order_key_data()
     for start, size in ((0, 83), (3, 40), (60, 60), (5, 1)):
-        assert ids(source.get_batch_at(start, size, words)) == ids(expected.get_batch_at(start, size, words))
+        assert ids(source.get_batch_at(start, size, key_data)) == ids(expected.get_batch_at(start, size, key_data))
 
 
 @pytest.fixture(scope="module")
 def two_hundred(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """Undecoded sources of 200 records, by each of the ways in which a file can be read."""
+    """Return undecoded sources of 200 records, one for each way of reading a file."""
     folder = tmp_path_factory.mktemp("two-hundred")
     kinds = ["group_size:1", "group_size:1,uncompressed", "group_size:9"]
     files = [write(folder / f"{number}", map(record, range(200)), kind) for number, kind in enumerate(kinds)]
@@ -178,6 +183,6 @@ def two_hundred(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 
 @settings(max_examples=60, deadline=None)
 @given(rows=st.lists(st.integers(0, 199), min_size=1, max_size=150))
-def test_rows_in_any_order_and_as_often_as_one_likes(two_hundred: list[Any], rows: list[int]) -> None:
+def test_rows_are_read_in_any_order_and_may_repeat(two_hundred: list[Any], rows: list[int]) -> None:
     for source in two_hundred:
         assert source.get_elements(np.asarray(rows)) == [record(row) for row in rows]

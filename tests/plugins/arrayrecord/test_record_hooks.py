@@ -1,4 +1,4 @@
-"""Whoever listens hears of each bad record once, in every route, and may have it raised instead of replaced."""
+"""Hooks are called once for each bad record, in every route, and may raise instead of substituting."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BAD = (3, 4, 12)
 
 
-class Listens:
+class Listener:
     def __init__(self, answer: str | None = None) -> None:
         self.answer = answer
         self.heard: list[tuple[Any, int, str]] = []
@@ -28,10 +28,10 @@ class Listens:
 
 
 @pytest.fixture
-def listens() -> Iterator[Listens]:
-    listens = Listens()
-    with default_hooks().registered(listens):
-        yield listens
+def listener() -> Iterator[Listener]:
+    listener = Listener()
+    with default_hooks().registered(listener):
+        yield listener
 
 
 @pytest.fixture
@@ -43,7 +43,9 @@ def source(tmp_path: Path) -> ArrayRecordSourceModule:
 
 
 @pytest.mark.parametrize("route", ["loop", "step", "scan", "elements"])
-def test_each_bad_record_is_told_once(source: ArrayRecordSourceModule, listens: Listens, route: str) -> None:
+def test_hooks_are_called_once_for_each_bad_record(
+    source: ArrayRecordSourceModule, listener: Listener, route: str
+) -> None:
     pipeline = Pipeline(source=source, batch_size=5, num_epochs=2)
     if route == "loop":
         list(pipeline)
@@ -55,26 +57,26 @@ def test_each_bad_record_is_told_once(source: ArrayRecordSourceModule, listens: 
     else:
         for index in [*range(20), *range(20)]:
             source[index]
-    assert sorted(index for _, index, _ in listens.heard) == list(BAD)
-    assert all(one is source or one.name == "train" for one, _, _ in listens.heard)
-    assert "nothing is known of" in listens.heard[0][2]
+    assert sorted(index for _, index, _ in listener.heard) == list(BAD)
+    assert all(one is source or one.name == "train" for one, _, _ in listener.heard)
+    assert "nothing is known of" in listener.heard[0][2]
 
 
-def test_a_hook_may_have_a_record_raised_and_is_asked_again(
-    source: ArrayRecordSourceModule, listens: Listens, tmp_path: Path
+def test_a_hook_may_raise_for_a_record_and_is_called_again(
+    source: ArrayRecordSourceModule, listener: Listener, tmp_path: Path
 ) -> None:
-    listens.answer = "raise"
+    listener.answer = "raise"
     for _ in range(2):
         with pytest.raises(RecordError, match=r"record 3 of .*\(record 3 of ArrayRecordSourceModule 'train'\)"):
             source.get_batch_at(0, 5)
-    assert [index for _, index, _ in listens.heard] == [3, 3]
+    assert [index for _, index, _ in listener.heard] == [3, 3]
     assert not (tmp_path / "bad.jsonl").exists()
-    listens.answer = "substitute"
+    listener.answer = "substitute"
     assert ids(source.get_batch_at(0, 5)) == [0, 1, 2, 5, 5]
-    assert [index for _, index, _ in listens.heard] == [3, 3, 3, 4]
+    assert [index for _, index, _ in listener.heard] == [3, 3, 3, 4]
 
 
-def test_a_hook_may_read_other_records_meanwhile(source: ArrayRecordSourceModule) -> None:
+def test_a_hook_may_read_other_records(source: ArrayRecordSourceModule) -> None:
     found: list[int] = []
 
     class Looks:
@@ -84,11 +86,11 @@ def test_a_hook_may_read_other_records_meanwhile(source: ArrayRecordSourceModule
 
     with default_hooks().registered(Looks()):
         assert ids(source.get_batch_at(0, 5)) == [0, 1, 2, 5, 5]
-    assert found == [1, 13, 13]  # for 12, which was met when 12 was looked at for 3; for 3; for 4
+    assert found == [1, 13, 13]  # during the call for 12, found while reading for 3; for 3; for 4
 
 
-def test_worker_processes_tell_installed_hook_plugins(
-    source: ArrayRecordSourceModule, site: "Site", listens: Listens
+def test_worker_processes_call_installed_hook_plugins(
+    source: ArrayRecordSourceModule, site: "Site", listener: Listener
 ) -> None:
     code = """
         from pathlib import Path
@@ -104,11 +106,11 @@ def test_worker_processes_tell_installed_hook_plugins(
     list(Pipeline(source=source, batch_size=5, num_epochs=2, workers=1))
     heard = (site.folder / "acme_heard" / "heard.txt").read_text().splitlines()
     assert sorted(heard) == ["train 12", "train 3", "train 4"]
-    assert listens.heard == []
+    assert listener.heard == []
 
 
-def test_nobody_is_asked_where_a_bad_record_is_an_error(tmp_path: Path, listens: Listens) -> None:
+def test_no_hook_is_called_where_a_bad_record_is_an_error(tmp_path: Path, listener: Listener) -> None:
     source = source_of(write_numbers(tmp_path, [10]), decoder=Stubborn(refuses=BAD))
     with pytest.raises(RecordError, match="record 3 of"):
         source.get_batch_at(0, 5)
-    assert listens.heard == []
+    assert listener.heard == []

@@ -1,4 +1,4 @@
-"""One order, whichever way the records are read; and what the source says of where it stands."""
+"""One order on every route, and the attributes that say where the source stands."""
 
 import itertools
 import json
@@ -63,11 +63,11 @@ class TestOneOrder:
         expected = ids(Pipeline(source=source.copy(), batch_size=10))
         assert ids(Pipeline(source=source.copy(), batch_size=10, workers=2)) == expected
 
-    def test_grain_reads_it_as_it_is(self, source: ArrayRecordSourceModule) -> None:
+    def test_grain_reads_the_source_as_it_is(self, source: ArrayRecordSourceModule) -> None:
         batches = grain.MapDataset.source(source).batch(10)
         assert ids(batches[i] for i in range(4)) == list(range(TOTAL))
 
-    def test_parts_hold_their_records(self, source: ArrayRecordSourceModule) -> None:
+    def test_subsets_hold_their_records(self, source: ArrayRecordSourceModule) -> None:
         parts = source.split(train=0.75, test=0.25, seed=0)
         held = {name: ids(Pipeline(source=part, batch_size=10)) for name, part in parts.items()}
         assert sorted(held["train"] + held["test"]) == list(range(TOTAL))
@@ -80,7 +80,7 @@ class TestOneOrder:
             Pipeline(source=memory, batch_size=9, num_epochs=2)
         )
 
-    def test_an_image_is_what_was_written(self, source: ArrayRecordSourceModule) -> None:
+    def test_an_image_is_read_as_it_was_written(self, source: ArrayRecordSourceModule) -> None:
         batch = source.get_records(np.asarray([39, 0, 0, 26, 27]))
         assert batch["image"].tolist() == [[[i, 1], [2, 3]] for i in (39, 0, 0, 26, 27)]
 
@@ -97,7 +97,7 @@ class TestShuffledFiles:
             orders.add(order)
         assert len(orders) > 3
 
-    def test_it_is_no_shuffle_of_records_besides(self) -> None:
+    def test_shuffling_files_excludes_shuffling_records(self) -> None:
         with pytest.raises(ValueError, match="leaves shuffle_files nothing to do; set one"):
             ArrayRecordSourceConfig(shuffle=True, shuffle_files=True)
 
@@ -134,13 +134,13 @@ class TestSeeds:
         assert source.copy()._file_set is source._file_set
 
     @pytest.mark.parametrize("seed", [-1, 2**32, 1.5, "a"])
-    def test_a_seed_that_is_none_is_refused(self, seed: Any) -> None:
+    def test_an_invalid_seed_is_refused(self, seed: Any) -> None:
         with pytest.raises(ValueError, match="seed"):
             ArrayRecordSourceConfig(seed=seed)
 
 
 class TestElements:
-    def test_a_loop_serves_its_epochs_and_a_second_one_the_next(self, files: list[str]) -> None:
+    def test_a_loop_serves_num_epochs_epochs_and_a_second_loop_the_next(self, files: list[str]) -> None:
         source = source_of(files, shuffle=True, num_epochs=2, rngs=nnx.Rngs(0))
         endless = source_of(files, shuffle=True, rngs=nnx.Rngs(0))
         served = [int(element["id"]) for element in source]
@@ -149,7 +149,7 @@ class TestElements:
         assert served + again == [int(element["id"]) for element in itertools.islice(endless, 4 * TOTAL)]
         assert served != again
 
-    def test_it_says_where_it_stands(self, files: list[str]) -> None:
+    def test_its_attributes_say_where_it_stands(self, files: list[str]) -> None:
         source = source_of(files, shuffle=True, rngs=nnx.Rngs(0))
         assert (source.iterator_initialized, source.current_index, source.current_epoch) == (False, 0, 0)
         assert source.total_records == len(source) == TOTAL
@@ -171,13 +171,13 @@ class TestElements:
         assert source_of(files).shuffled_indices is None
 
     @pytest.mark.parametrize("epochs", [0, -2, 1.5])
-    def test_a_number_of_epochs_that_is_none_is_refused(self, epochs: Any) -> None:
+    def test_an_invalid_number_of_epochs_is_refused(self, epochs: Any) -> None:
         with pytest.raises(ValueError, match="num_epochs"):
             ArrayRecordSourceConfig(num_epochs=epochs)
 
 
 class TestBytes:
-    """Without a decoder."""
+    """Sources without a decoder."""
 
     def test_records_are_the_bytes_that_were_written(self, files: list[str]) -> None:
         source = ArrayRecordSourceModule(ArrayRecordSourceConfig(num_epochs=1), files)
@@ -187,7 +187,7 @@ class TestBytes:
         assert source.get_batch(3) == [*map(record_of, range(3))]
         assert [source.grain_source[i] for i in (0, 7, 39)] == [*map(record_of, (0, 7, 39))]
 
-    def test_a_shuffle_shuffles_them(self, files: list[str]) -> None:
+    def test_undecoded_records_are_shuffled_too(self, files: list[str]) -> None:
         source = ArrayRecordSourceModule(ArrayRecordSourceConfig(shuffle=True), files, rngs=nnx.Rngs(0))
         decoded = source_of(files, shuffle=True, rngs=nnx.Rngs(0))
         numbers = ids([decoded.get_batch(TOTAL)])
@@ -201,7 +201,7 @@ class TestBytes:
         with pytest.raises(TypeError, match=message):
             jax.jit(lambda key: source.get_batch_at(0, 4, key))(np.zeros(2, np.uint32))
 
-    def test_in_a_pipeline_they_ride_beside_the_batch(self, files: list[str]) -> None:
+    def test_in_a_pipeline_they_are_a_host_field(self, files: list[str]) -> None:
         pipeline = Pipeline(source=ArrayRecordSourceModule(ArrayRecordSourceConfig(), files), batch_size=3)
         assert next(iter(pipeline))["record"].tolist() == [*map(record_of, range(3))]
         with pytest.raises(SpecError, match="fields that compiled code cannot carry: record"):
@@ -209,7 +209,9 @@ class TestBytes:
 
 
 class TestState:
-    def test_it_goes_on_in_the_middle_of_an_epoch(self, source: ArrayRecordSourceModule, files: list[str]) -> None:
+    def test_a_state_is_resumed_in_the_middle_of_an_epoch(
+        self, source: ArrayRecordSourceModule, files: list[str]
+    ) -> None:
         pipeline = Pipeline(source=source, batch_size=7, num_epochs=3, prefetch=3)
         loop = iter(pipeline)
         for _ in range(8):
@@ -223,7 +225,7 @@ class TestState:
         resumed.set_state(state)
         assert ids(resumed) == ids(loop)
 
-    def test_the_elements_go_on_in_another_process_s_copy(self, source: ArrayRecordSourceModule) -> None:
+    def test_a_pickled_copy_goes_on_with_the_elements(self, source: ArrayRecordSourceModule) -> None:
         loop = iter(source)
         for _ in range(TOTAL + 5):
             next(loop)
@@ -234,7 +236,7 @@ class TestState:
         assert [int(element["id"]) for element in itertools.islice(again, 50)] == expected
         assert [int(next(twin)["id"]) for _ in range(50)] == expected
 
-    def test_that_of_other_files_or_another_decoder_is_refused(self, files: list[str], tmp_path: Path) -> None:
+    def test_a_state_of_other_files_or_another_decoder_is_refused(self, files: list[str], tmp_path: Path) -> None:
         state = source_of(files).get_state()
         other = write_files(tmp_path, (8, 0, 19, 13))
         with pytest.raises(StateError, match=r"names_and_sizes was '\w+' and is '\w+'"):
@@ -246,13 +248,13 @@ class TestState:
         with pytest.raises(StateError, match="order was 'sequential, rule 1' and is 'files shuffled, rule 1'"):
             source_of(files, shuffle_files=True).set_state(state)
 
-    def test_files_that_were_moved_are_the_same_files(self, files: list[str], tmp_path: Path) -> None:
+    def test_a_state_is_valid_for_files_that_were_moved(self, files: list[str], tmp_path: Path) -> None:
         state = source_of(files).get_state()
         moved = source_of(write_files(tmp_path))
         moved.set_state(state)
 
 
-def test_what_was_read_once_is_kept_if_the_config_says_so(tmp_path: Path) -> None:
+def test_a_cacheable_source_reads_each_record_once(tmp_path: Path) -> None:
     files = write_files(tmp_path)
     source = source_of(files, cacheable=True)
     pipeline = Pipeline(source=source, batch_size=10)

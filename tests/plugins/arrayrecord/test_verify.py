@@ -1,4 +1,4 @@
-"""Bad records are found whatever a source does about them, and finding them changes nothing."""
+"""Verification finds bad records under every policy, and changes nothing."""
 
 import json
 import pickle
@@ -19,7 +19,7 @@ BAD = (0, 7, 39)
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[str]:
-    """Files of which the records `BAD` are damaged."""
+    """Write files whose records `BAD` are damaged."""
     paths = write_files(tmp_path, options="group_size:1,uncompressed")
     for path in map(Path, paths):
         content = bytearray(path.read_bytes())
@@ -45,7 +45,7 @@ def test_bad_records_are_named_by_file_and_row(files: list[str], settings: dict[
     ]
 
 
-def test_nothing_is_counted_or_listed_by_the_source_itself(files: list[str], tmp_path: Path) -> None:
+def test_verifying_counts_and_lists_nothing_in_the_source(files: list[str], tmp_path: Path) -> None:
     source = source_of(files, on_error="substitute", quarantine=str(tmp_path / "bad.jsonl"))
     before = source.get_state()
     assert len(found(source)) == 3
@@ -54,7 +54,7 @@ def test_nothing_is_counted_or_listed_by_the_source_itself(files: list[str], tmp
     assert not (tmp_path / "bad.jsonl").exists()
 
 
-def test_records_that_are_left_out_are_not_read(files: list[str], tmp_path: Path) -> None:
+def test_excluded_records_are_not_verified(files: list[str], tmp_path: Path) -> None:
     lines = [
         {"file": files[0], "record": 0, "cause": "torn"},
         {"file": None, "record": 3, "cause": "of another source"},
@@ -65,7 +65,7 @@ def test_records_that_are_left_out_are_not_read(files: list[str], tmp_path: Path
     assert [(error.record, error.row) for error in found(source)] == [(6, 0), (38, 12)]
 
 
-def test_records_that_cannot_be_decoded_are_bad_too(tmp_path: Path) -> None:
+def test_records_that_cannot_be_decoded_are_bad(tmp_path: Path) -> None:
     (file, *_) = write_files(tmp_path, (10,))
     fields = {"id": {"dtype": "int32"}, "flags": {"dtype": "bool", "shape": [4]}}
     errors = found(source_of(file, decoder={"type": "array", "fields": fields}))
@@ -73,7 +73,7 @@ def test_records_that_cannot_be_decoded_are_bad_too(tmp_path: Path) -> None:
     assert "field 'flags' is bool[4]" in errors[0].reason
 
 
-def test_a_source_that_cannot_be_read_from_its_first_record_on_is_as_before(tmp_path: Path) -> None:
+def test_verifying_a_source_whose_first_record_is_bad_does_not_change_it(tmp_path: Path) -> None:
     path = tmp_path / "x.array_record"
     datarax_arrayrecord.write(path, {"id": np.arange(100) + 2**40}, "npz", compression="uncompressed")
     content = bytearray(path.read_bytes())
@@ -88,13 +88,13 @@ def test_a_source_that_cannot_be_read_from_its_first_record_on_is_as_before(tmp_
         assert [error.row for error in found(one)] == [0]
 
 
-def test_a_file_in_which_no_record_can_be_read_is_bad_from_end_to_end(tmp_path: Path) -> None:
+def test_all_records_of_a_file_without_readable_ones_are_bad(tmp_path: Path) -> None:
     datarax_arrayrecord.write(tmp_path / "x.array_record", {"id": np.arange(40)})
     source = ArrayRecordSourceModule(ArrayRecordSourceConfig(decoder="npz"), tmp_path)
     assert [error.row for error in found(source)] == list(range(40))
 
 
-def test_a_file_that_changed_is_no_bad_record(tmp_path: Path) -> None:
+def test_a_file_that_changed_is_an_error_and_no_bad_record(tmp_path: Path) -> None:
     files = write_files(tmp_path)
     source = source_of(files)
     with Path(files[2]).open("ab") as file:

@@ -1,4 +1,4 @@
-"""Files that are written, and what reading them without options gives back."""
+"""Written files, read back without options."""
 
 import json
 import tempfile
@@ -22,7 +22,7 @@ from datarax_memory import MemorySource, MemorySourceConfig
 
 
 def numbers(count: int) -> dict[str, np.ndarray]:
-    """Records that tell their number, with a 64-bit integer that no float holds."""
+    """Return numbered records with a 64-bit integer that no float can hold."""
     return {"id": np.arange(count) + 2**60, "image": np.arange(count * 4, dtype=np.uint8).reshape(count, 2, 2)}
 
 
@@ -40,9 +40,7 @@ def names(folder: Path) -> list[str]:
 
 @settings(max_examples=60, deadline=None)
 @given(batches(), st.sampled_from([None, "array", "example", "msgpack", "npz"]), st.integers(1, 3))
-def test_every_dtype_that_jax_knows_comes_back_to_the_bit(
-    data: dict[str, Any], decoder: str | None, shards: int
-) -> None:
+def test_every_dtype_of_jax_is_read_back_to_the_bit(data: dict[str, Any], decoder: str | None, shards: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         count = len(data["inner"]["id"])
         written = datarax_arrayrecord.write(Path(folder, "x.array_record"), data, decoder, shards=min(shards, count))
@@ -52,20 +50,20 @@ def test_every_dtype_that_jax_knows_comes_back_to_the_bit(
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(max_size=5) | st.just("a\0"), min_size=1, max_size=10))
-def test_text_comes_back_as_it_was(texts: list[str]) -> None:
+def test_text_is_read_back(texts: list[str]) -> None:
     data = {"text": np.array(texts, object), "label": np.arange(len(texts))}
     with tempfile.TemporaryDirectory() as folder:
         datarax_arrayrecord.write(Path(folder, "x.array_record"), data)
         assert_same(read_back(folder), data)
 
 
-def test_fields_within_fields_come_back(tmp_path: Path) -> None:
+def test_nested_fields_are_read_back(tmp_path: Path) -> None:
     data = {"pose": {"left": np.ones((3, 2)), "right": np.zeros((3, 2), np.float32)}, "id": np.arange(3)}
     datarax_arrayrecord.write(tmp_path / "x.array_record", data)
     assert_same(read_back(tmp_path), data)
 
 
-def test_bytes_are_written_as_they_are_by_the_decoder_raw(tmp_path: Path) -> None:
+def test_the_decoder_raw_writes_bytes_unchanged(tmp_path: Path) -> None:
     records = np.empty(3, object)
     records[:] = [b"", b"\0\1", b"three"]
     datarax_arrayrecord.write(tmp_path / "x.array_record", {"record": records}, "raw")
@@ -73,7 +71,7 @@ def test_bytes_are_written_as_they_are_by_the_decoder_raw(tmp_path: Path) -> Non
     assert source.get_batch_at(0, 3) == [b"", b"\0\1", b"three"]
 
 
-def test_the_bytes_of_a_source_without_decoder_are_written_as_they_are(tmp_path: Path) -> None:
+def test_the_bytes_of_a_source_without_a_decoder_are_written_unchanged(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     files = write_files(tmp_path / "old")
     source = ArrayRecordSourceModule(ArrayRecordSourceConfig(), files)
@@ -97,7 +95,7 @@ def test_a_decoder_is_fitted_to_the_fields_or_taken_with_its_settings(tmp_path: 
     assert_same(read_back(tmp_path), numbers(5))
 
 
-def test_numbers_are_written_as_array_and_what_has_no_fixed_size_as_msgpack(tmp_path: Path) -> None:
+def test_numbers_are_written_as_array_and_fields_of_any_size_as_msgpack(tmp_path: Path) -> None:
     for name, data in {"numbers": numbers(2), "text": {"text": ["one", "three"]}}.items():
         datarax_arrayrecord.write(tmp_path / f"{name}.array_record", data)
     kinds = {path.name: json.loads(path.read_text())["decoder"]["type"] for path in tmp_path.glob("*.json")}
@@ -107,7 +105,7 @@ def test_numbers_are_written_as_array_and_what_has_no_fixed_size_as_msgpack(tmp_
 # -- files --------------------------------------------------------------------------------------------------------------
 
 
-def test_one_shard_is_one_file_with_a_note_beside_it(tmp_path: Path) -> None:
+def test_one_shard_is_one_file_with_a_sidecar_file(tmp_path: Path) -> None:
     written = datarax_arrayrecord.write(tmp_path / "new" / "x.array_record", numbers(10))
     path = str(tmp_path / "new" / "x.array_record")
     assert written.paths == (path,)
@@ -120,28 +118,28 @@ def test_one_shard_is_one_file_with_a_note_beside_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["", "x.array_record*", "x.array_record@4", "x.array_record-?????-of-?????"])
-def test_shards_hold_one_range_of_the_records_each(tmp_path: Path, pattern: str) -> None:
+def test_each_shard_holds_a_range_of_the_records(tmp_path: Path, pattern: str) -> None:
     written = datarax_arrayrecord.write(tmp_path / "x.array_record", numbers(10), shards=4)
     assert [Path(path).name for path in written.paths] == [f"x.array_record-{k:05d}-of-00004" for k in range(4)]
     assert [len(read_back(path)["id"]) for path in written.paths] == [2, 3, 2, 3]
     assert_same(read_back(tmp_path / pattern), numbers(10))
 
 
-def test_what_was_written_says_how_to_read_it(tmp_path: Path) -> None:
+def test_the_result_of_write_is_a_config_that_reads_the_files(tmp_path: Path) -> None:
     written = datarax_arrayrecord.write(tmp_path / "x.array_record", numbers(10), shards=3)
     source = ArrayRecordSourceModule.from_config(written.config, lambda config: pytest.fail(str(config)))
     assert_same(source.get_records(np.arange(10)), numbers(10))
 
 
 @pytest.mark.parametrize("compression", ["zstd", "zstd:9", "brotli", "brotli:4", "snappy", "uncompressed"])
-def test_files_are_compressed_as_asked(tmp_path: Path, compression: str) -> None:
+def test_files_have_the_requested_compression(tmp_path: Path, compression: str) -> None:
     data = {"x": np.zeros((2000, 100))}
     written = datarax_arrayrecord.write(tmp_path / "x.array_record", data, compression=compression)
     assert (written.nbytes > data["x"].nbytes) == (compression == "uncompressed")
     assert_same(read_back(tmp_path), data)
 
 
-def test_groups_are_written_if_asked_for_and_read_with_a_warning(tmp_path: Path) -> None:
+def test_groups_are_written_on_request_and_read_with_a_warning(tmp_path: Path) -> None:
     datarax_arrayrecord.write(tmp_path / "x.array_record", numbers(100), group_size=10)
     with pytest.warns(UserWarning, match="written in groups of 10 records"):
         assert_same(read_back(tmp_path), numbers(100))
@@ -177,14 +175,14 @@ def test_text_may_be_longer_in_a_later_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("placement", ["device", "host"])
-def test_a_source_is_written_in_the_order_of_its_records_whatever_it_serves(tmp_path: Path, placement: Any) -> None:
+def test_a_shuffled_source_is_written_in_the_order_of_its_indices(tmp_path: Path, placement: Any) -> None:
     data = numbers(300) | {"text": np.array([f"number {i}" for i in range(300)]), "day": np.arange(300).astype("M8[D]")}
     source = MemorySource(MemorySourceConfig(shuffle=True, placement=placement), data, rngs=nnx.Rngs(0))
     datarax_arrayrecord.write(tmp_path / "x.array_record", source, shards=2)
     assert_same(read_back(tmp_path), data)
 
 
-def test_elements_are_written_by_way_of_a_source(tmp_path: Path) -> None:
+def test_elements_are_written_through_a_source(tmp_path: Path) -> None:
     source = from_sequence([{"x": np.float32(i), "y": "even" if i % 2 == 0 else "odd"} for i in range(9)])
     datarax_arrayrecord.write(tmp_path / "x.array_record", source)
     found = read_back(tmp_path)
@@ -192,7 +190,7 @@ def test_elements_are_written_by_way_of_a_source(tmp_path: Path) -> None:
     assert found["y"].tolist()[:2] == ["even", "odd"]
 
 
-def test_the_batches_of_a_pipeline_are_written_with_what_its_stages_make_of_them(tmp_path: Path) -> None:
+def test_the_batches_of_a_pipeline_are_written_after_its_stages(tmp_path: Path) -> None:
     source = MemorySource(MemorySourceConfig(), {"x": np.arange(50, dtype=np.int32)})
     pipeline = Pipeline(source=source, stages=[_double], batch_size=8, rngs=nnx.Rngs(0))
     datarax_arrayrecord.write(tmp_path / "x.array_record", pipeline, shards=2)
@@ -204,7 +202,7 @@ def _double(batch: Any) -> Any:
 
 
 class Counting(StreamingSourceBase):
-    """A stream of 100 numbers an epoch, which nobody knows beforehand."""
+    """Stream of 100 numbers an epoch, without a length."""
 
     def element_spec(self) -> Any:
         return {"x": jax.ShapeDtypeStruct((), np.int64)}
@@ -215,7 +213,7 @@ class Counting(StreamingSourceBase):
 
 
 class Sized(Counting):
-    """The same, with a length: it goes on with the next epoch by itself."""
+    """The same stream with a length: it continues with the next epoch by itself."""
 
     def __len__(self) -> int:
         return 100
@@ -223,7 +221,7 @@ class Sized(Counting):
 
 @pytest.mark.parametrize("kind", [Counting, Sized])
 @pytest.mark.parametrize("shards", [1, 3])
-def test_one_epoch_of_a_stream_is_written_wherever_it_stands(
+def test_one_epoch_of_a_stream_is_written_from_any_position(
     tmp_path: Path, kind: type[DataSourceModule], shards: int
 ) -> None:
     source = kind(StructuralConfig())
@@ -232,9 +230,9 @@ def test_one_epoch_of_a_stream_is_written_wherever_it_stands(
     assert_same(read_back(tmp_path), {"x": np.arange(100)})
 
 
-def test_progress_is_told_as_records_are_written(tmp_path: Path) -> None:
-    told: list[int] = []
-    datarax_arrayrecord.write(tmp_path / "x.array_record", numbers(1000), progress=told.append)
-    assert told == sorted(told)
-    assert told[-1] == 1000
-    assert len(told) > 1
+def test_progress_is_called_as_records_are_written(tmp_path: Path) -> None:
+    message: list[int] = []
+    datarax_arrayrecord.write(tmp_path / "x.array_record", numbers(1000), progress=message.append)
+    assert message == sorted(message)
+    assert message[-1] == 1000
+    assert len(message) > 1

@@ -1,4 +1,4 @@
-"""What cannot be written is refused in words, and leaves everything as it was."""
+"""Data that cannot be written is refused with a reason, and no file changes."""
 
 import re
 import subprocess
@@ -28,7 +28,7 @@ TEN = {"x": np.arange(10)}
 
 
 class Failing(DataSourceModule):
-    """A hundred records, of which number 50 cannot be read."""
+    """Source of a hundred records, of which number 50 cannot be read."""
 
     def __len__(self) -> int:
         return 100
@@ -43,7 +43,7 @@ class Failing(DataSourceModule):
 
 
 class Short(StreamingSourceBase):
-    """A stream that ends before it says."""
+    """Stream that ends before its length."""
 
     def element_spec(self) -> Any:
         return {"x": jax.ShapeDtypeStruct((), np.int64)}
@@ -189,15 +189,15 @@ MISTAKES: dict[str, tuple[Any, dict[str, Any], type[BaseException], str]] = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Path, mistake: str) -> None:
-    data, options, kind, message = MISTAKES[mistake]
-    with pytest.raises(kind, match=message):
+def test_data_that_cannot_be_written_is_refused_and_leaves_no_files(tmp_path: Path, mistake: str) -> None:
+    data, options, error_type, message = MISTAKES[mistake]
+    with pytest.raises(error_type, match=message):
         datarax_arrayrecord.write(tmp_path / "x.array_record", data, **options)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("path", "kind", "message"),
+    ("path", "error_type", "message"),
     [
         ("x", ValueError, r"x' has none of the suffixes .*\(\.array_record, .*\); name it .*x\.array_record$"),
         (
@@ -213,18 +213,18 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Path, mi
         ("folder.array_record", IsADirectoryError, r"folder\.array_record is a folder; name a file in it, such as"),
     ],
 )
-def test_a_path_that_cannot_be_written_to_is_named(
-    tmp_path: Path, path: str, kind: type[Exception], message: str
+def test_a_path_that_cannot_be_written_is_named(
+    tmp_path: Path, path: str, error_type: type[Exception], message: str
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder.array_record").mkdir()
-    with pytest.raises(kind, match=message):
+    with pytest.raises(error_type, match=message):
         datarax_arrayrecord.write(tmp_path / path, TEN)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder.array_record"]
 
 
 @pytest.mark.parametrize(
-    ("path", "kind", "message"),
+    ("path", "error_type", "message"),
     [
         (
             "gs://bucket/x.array_record",
@@ -234,12 +234,12 @@ def test_a_path_that_cannot_be_written_to_is_named(
         (b"x.array_record", TypeError, "the path to write to is text, not b'x.array_record'"),
     ],
 )
-def test_what_is_no_local_path_is_refused(path: Any, kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind, match=message):
+def test_a_path_that_is_not_local_is_refused(path: Any, error_type: type[Exception], message: str) -> None:
+    with pytest.raises(error_type, match=message):
         datarax_arrayrecord.write(path, TEN)
 
 
-def test_a_folder_that_may_not_be_written_to_is_named(shared_folder: Path, ordinary_user: None) -> None:  # noqa: ARG001
+def test_a_folder_without_write_permission_is_named(shared_folder: Path, ordinary_user: None) -> None:  # noqa: ARG001
     with pytest.raises(
         PermissionError, match=re.escape(f"cannot write to the folder {shared_folder}: Permission denied")
     ):
@@ -251,7 +251,7 @@ def test_a_folder_that_may_not_be_written_to_is_named(shared_folder: Path, ordin
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """A data set of two shards."""
+    """Write a data set of two shards."""
     datarax_arrayrecord.write(tmp_path / "x.array_record", TEN, shards=2)
     return tmp_path / "x.array_record"
 
@@ -261,7 +261,7 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3])
-def test_a_data_set_is_not_overwritten_unless_that_is_said(old: Path, shards: int) -> None:
+def test_a_data_set_is_overwritten_only_on_request(old: Path, shards: int) -> None:
     before = _content(old.parent)
     message = (
         r"x\.array_record-00000-of-00002 exists, and 2 more files of that data set; write to another path, or pass"
@@ -271,7 +271,7 @@ def test_a_data_set_is_not_overwritten_unless_that_is_said(old: Path, shards: in
     assert _content(old.parent) == before
 
 
-def test_one_that_appears_while_another_is_written_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_data_set_that_appears_during_writing_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "x.array_record"
 
     def batches() -> Iterator[Any]:
@@ -284,7 +284,7 @@ def test_one_that_appears_while_another_is_written_is_not_overwritten(tmp_path: 
 
 
 @pytest.mark.parametrize("data", [_dies, _interrupted, lambda: iter([])])
-def test_what_was_there_stays_if_overwriting_fails(old: Path, data: Callable[[], Any]) -> None:
+def test_the_old_data_set_stays_if_overwriting_fails(old: Path, data: Callable[[], Any]) -> None:
     before = _content(old.parent)
     with pytest.raises((OSError, KeyboardInterrupt, ValueError)):
         datarax_arrayrecord.write(old, data(), shards=3, overwrite=True)
@@ -292,17 +292,17 @@ def test_what_was_there_stays_if_overwriting_fails(old: Path, data: Callable[[],
 
 
 @pytest.mark.parametrize("missing", range(3))
-def test_moving_half_of_the_files_is_undone(old: Path, missing: int) -> None:
+def test_moves_are_undone_if_one_of_them_fails(old: Path, missing: int) -> None:
     before = _content(old.parent)
     target = Target.of(old, 2)
-    with pytest.raises(FileNotFoundError), staged(target, overwrite=True) as staging:  # noqa: PT012 - what is staged is not all
+    with pytest.raises(FileNotFoundError), staged(target, overwrite=True) as staging:  # noqa: PT012 - not all files are staged
         for number, file in enumerate((*target.files, target.sidecar)):
             if number != missing:
                 (staging / Path(file).name).write_bytes(b"new")
     assert _content(old.parent) == before
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_leaves_no_files(tmp_path: Path) -> None:
     code = f"""
         import resource, signal
         import numpy as np

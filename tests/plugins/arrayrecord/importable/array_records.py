@@ -1,4 +1,4 @@
-"""Real ArrayRecord files for tests: records of one layout, a number and an image of four pixels, told apart by the number."""
+"""Real ArrayRecord files for tests: records of one layout, a number and an image of four pixels."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -17,12 +17,12 @@ TOTAL = sum(LENGTHS)
 
 
 def record_of(number: int) -> bytes:
-    """The bytes of a record."""
+    """Return the bytes of a record."""
     return np.asarray(number, "<i4").tobytes() + bytes([number % 256, 1, 2, 3])
 
 
 def write_files(folder: Path, lengths: tuple[int, ...] = LENGTHS, options: str = "group_size:1") -> list[str]:
-    """Shards of these lengths, numbered through."""
+    """Write shards of these lengths, with records numbered over all of them."""
     ends = [0, *np.cumsum(lengths).tolist()]
     return [
         write(folder / f"x.array_record-{shard:05d}-of-{len(lengths):05d}", [*map(record_of, range(*span))], options)
@@ -33,7 +33,7 @@ def write_files(folder: Path, lengths: tuple[int, ...] = LENGTHS, options: str =
 def source_of(
     paths: Any, *, rngs: nnx.Rngs | None = None, name: str | None = None, **fields: Any
 ) -> ArrayRecordSourceModule:
-    """A source with the decoder of these records."""
+    """Return a source with the decoder of these records."""
     return ArrayRecordSourceModule(
         ArrayRecordSourceConfig(**{"decoder": DECODER, **fields}), paths, rngs=rngs, name=name
     )

@@ -18,11 +18,11 @@ from datarax_core.registry.decoders import Decoder
 LAYOUT = np.dtype([("id", "<i4"), ("x", "<f4", (3,))])
 SPEC = {"id": jax.ShapeDtypeStruct((), np.dtype(np.int32)), "x": jax.ShapeDtypeStruct((3,), np.dtype(np.float32))}
 FINDABLE = "group_size:1,uncompressed"
-"""How files are written whose records stand in them byte for byte."""
+"""Writer options of files that contain the bytes of their records unchanged."""
 
 
 class Numbers(Decoder):
-    """Records of one fixed layout, which the decoder knows beforehand, or learns from the first one."""
+    """Decoder of records with one fixed layout; with ``learns``, its spec is that of the first record."""
 
     type: Literal["numbers"] = "numbers"
     learns: bool = False
@@ -43,7 +43,7 @@ class Numbers(Decoder):
 
 
 class Stubborn(Numbers):
-    """Fails in a way of its own for the records it is told of."""
+    """Decoder that raises LookupError for the records in ``refuses``."""
 
     type: Literal["stubborn"] = "stubborn"
     refuses: tuple[int, ...] = ()
@@ -56,12 +56,12 @@ class Stubborn(Numbers):
 
 
 def record(number: int) -> bytes:
-    """The record with this number: 16 bytes that no other one has."""
+    """Return the record with this number: 16 bytes that no other record has."""
     return np.array([(number, (number * 0.5, -number, 7.25))], LAYOUT).tobytes()
 
 
 def write(path: Path, records: Iterable[bytes], options: str = FINDABLE) -> str:
-    """A file of records as they are."""
+    """Write a file of these records, and return its path."""
     writer = ArrayRecordWriter(str(path), options)
     for each in records:
         writer.write(each)
@@ -70,7 +70,7 @@ def write(path: Path, records: Iterable[bytes], options: str = FINDABLE) -> str:
 
 
 def write_numbers(folder: Path, counts: Sequence[int], options: str = FINDABLE) -> list[str]:
-    """Files with so many records each, numbered through from 0."""
+    """Write files with so many records each, numbered over all files; return their paths."""
     starts = np.cumsum([0, *counts])
     return [
         write(folder / f"part-{file:02d}.array_record", map(record, range(start, start + count)), options)
@@ -79,7 +79,7 @@ def write_numbers(folder: Path, counts: Sequence[int], options: str = FINDABLE) 
 
 
 def damage(path: str, *numbers: int) -> None:
-    """Flip a byte of each of these records, where it stands in the file."""
+    """Flip a byte of each of these records in the file."""
     content = bytearray(Path(path).read_bytes())
     for number in numbers:
         content[content.index(record(number)) + 5] ^= 0xFF
@@ -87,14 +87,14 @@ def damage(path: str, *numbers: int) -> None:
 
 
 def source_of(paths: Any, /, *, rngs: Any = None, name: str | None = None, **config: Any) -> ArrayRecordSourceModule:
-    """A source over files of numbers; ``decoder=None`` leaves them undecoded."""
+    """Return a source of files of numbered records; ``decoder=None`` leaves them undecoded."""
     return ArrayRecordSourceModule(
         ArrayRecordSourceConfig(**{"decoder": Numbers(), **config}), paths, rngs=rngs, name=name
     )
 
 
 def ids(batch: Any) -> list[int]:
-    """The numbers of the records of a batch, each of which must be whole."""
+    """Return the numbers of the records of a batch, after checking that each record is complete."""
     numbers = np.asarray(batch["id"])
     np.testing.assert_array_equal(np.asarray(batch["x"])[..., 0], numbers * np.float32(0.5))
     np.testing.assert_array_equal(np.asarray(batch["x"])[..., 1], -numbers)
@@ -102,7 +102,7 @@ def ids(batch: Any) -> list[int]:
 
 
 def in_child(code: str, *arguments: str, seconds: int = 100) -> str:
-    """What a Python process of its own prints; an error if it fails, crashes or does not end."""
+    """Return the output of a Python process that runs ``code``; raise if it fails, crashes or does not end."""
     paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(  # noqa: S603 - the code of tests
         [sys.executable, "-c", dedent(code), *arguments],
