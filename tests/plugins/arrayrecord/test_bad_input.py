@@ -320,7 +320,8 @@ def test_a_decoder_that_returns_too_few_rows_is_an_error(tmp_path: Path) -> None
 
 def test_bytes_cannot_be_traced(tmp_path: Path) -> None:
     source = source_of(write_numbers(tmp_path, [5]), decoder=None, name="train")
-    message = "ArrayRecordSourceModule 'train' has no decoder: its records are bytes, which compiled code cannot hold; give it a"
+    reason = "its records are bytes, which compiled code cannot hold; give it a decoder"
+    message = f"ArrayRecordSourceModule 'train' has no decoder: {reason}"
     with pytest.raises(TypeError, match=message):
         jax.jit(lambda start: source.get_batch_at(start, 2))(0)
     shuffled = source.copy(config=ArrayRecordSourceConfig(shuffle=True), rngs=nnx.Rngs(0))
