@@ -53,7 +53,8 @@ class Select(Stage):
 class SplitField:
     """Node that keeps the named fields, in the order of their names here: `Select` for graphs, without a config.
 
-    Each `SplitField` begins a branch of a graph; `MergeFields` joins branches. Host fields never enter a graph.
+    Each `SplitField` begins a branch of a graph; `MergeFields` joins branches. Host fields stay as they are, whether they are
+    named or not, because no node is called with them.
 
     Args:
         fields: Names of fields, as in `Select`; a single name may be given as text.

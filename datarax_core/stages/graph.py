@@ -70,20 +70,6 @@ class Graph(nnx.Module):
         return results[self.sink]
 
 
-def _node_keys(keys: jax.Array | None, name: str) -> jax.Array:
-    if keys is None:
-        raise ValueError(f"node {name!r} is stochastic and has its keys from the pipeline; iterate that")
-    number = zlib.crc32(name.encode())  # by name, so that adding a node changes no other's randomness
-    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
-
-
-def _node_indices(stage_arguments: Sequence[Any], name: str) -> jax.Array:
-    if not stage_arguments:
-        raise ValueError(f"node {name!r} takes record indices and has them from the pipeline; iterate that")
-    indices: jax.Array = stage_arguments[-1]
-    return indices
-
-
 def _pairs(edges: Any) -> list[tuple[str, str]]:
     if isinstance(edges, str) or not isinstance(edges, Iterable):
         raise TypeError(f"edges is a list of (from, to) pairs of names, not {edges!r:.80}")
@@ -156,3 +142,17 @@ def _leading_to(sink: str, inputs: Mapping[str, Sequence[str]]) -> set[str]:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
+
+
+def _node_keys(keys: jax.Array | None, name: str) -> jax.Array:
+    if keys is None:
+        raise ValueError(f"node {name!r} is stochastic and has its keys from the pipeline; iterate that")
+    number = zlib.crc32(name.encode())  # by name, so that adding a node changes no other's randomness
+    return jax.vmap(lambda key: jax.random.fold_in(key, number))(keys)
+
+
+def _node_indices(stage_arguments: Sequence[Any], name: str) -> jax.Array:
+    if not stage_arguments:
+        raise ValueError(f"node {name!r} takes record indices and has them from the pipeline; iterate that")
+    indices: jax.Array = stage_arguments[-1]
+    return indices
