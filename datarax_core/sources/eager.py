@@ -46,6 +46,7 @@ class EagerSourceBase(DataSourceModule):
     """
 
     traceable = True
+    counts_are_fixed = True
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, overload
 
 import jax
 import numpy as np
@@ -19,6 +19,30 @@ from .access import Capabilities, RecordAccess
 from .host_state import HostState
 from .state import Cursor, require_dict, require_keys, require_position, require_same, restore_variables, variable_state
 from .verification import Verified, verified
+
+
+class count_of_cursor:  # noqa: N801 - a decorator, such as property
+    """A property for a count that follows from the cursor, which a source that counts otherwise may assign."""
+
+    def __init__(self, read: Callable[[Any], int]) -> None:
+        self._read = read
+        self._name = read.__name__
+        self.__doc__ = read.__doc__
+
+    @overload
+    def __get__(self, source: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(self, source: object, owner: type | None = None) -> int: ...
+    def __get__(self, source: Any, owner: type | None = None) -> Self | int:
+        if source is None:
+            return self
+        own = vars(source)
+        return own[self._name] if self._name in own else self._read(source)
+
+    def __set__(self, source: Any, value: Any) -> None:
+        if source.counts_are_fixed:
+            raise AttributeError(f"property {self._name!r} of {type(source).__name__!r} object has no setter")
+        vars(source)[self._name] = value
 
 
 class DataSourceModule(RecordAccess):
@@ -38,6 +62,9 @@ class DataSourceModule(RecordAccess):
 
     not_saved: ClassVar[tuple[str, ...]] = ("cursor.",)
     """Prefixes of the names of variables that are in no state: saved in another form, or by another source."""
+
+    counts_are_fixed: ClassVar[bool] = False
+    """Whether assigning `index` or `epoch` is an error; False lets an author's class keep counts of its own by these names."""
 
     elements_ahead: int = 32
     """How many elements a loop over the source fetches at once."""
@@ -74,12 +101,12 @@ class DataSourceModule(RecordAccess):
 
     # -- position and files --------------------------------------------------------------------------------------------------
 
-    @property
+    @count_of_cursor
     def index(self) -> int:
         """How many records of the current epoch were served; of all records, if the length of an epoch is unknown."""
         return self._epoch_and_index()[1]
 
-    @property
+    @count_of_cursor
     def epoch(self) -> int:
         """How many epochs were served in full; 0 if the length of an epoch is unknown."""
         return self._epoch_and_index()[0]

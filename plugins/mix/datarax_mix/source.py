@@ -58,6 +58,7 @@ class MixDataSourcesNode(DataSourceModule):
     config_class: ClassVar[type[SourceConfig]] = MixDataSourcesConfig
     config: MixDataSourcesConfig
     not_saved: ClassVar[tuple[str, ...]] = ("cursor.", "children.")
+    counts_are_fixed: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -240,9 +240,32 @@ def test_every_source_counts_its_epochs_and_the_records_of_the_current_one(make_
         seen.append((source.epoch, source.index))
         source.get_batch(size)
     assert [*seen, (source.epoch, source.index)] == [(0, 0), (0, 4), (1, 0), (2, 3)]
-    for name in ("index", "epoch"):
-        with pytest.raises(AttributeError, match=f"^property '{name}' of .* has no setter$"):
-            setattr(source, name, 0)
+
+
+@pytest.mark.parametrize("name", ["index", "epoch"])
+def test_counts_of_core_s_sources_cannot_be_assigned(make_source: MakeSource, name: str) -> None:
+    source = make_source(10)
+    source.get_batch(4)
+    with pytest.raises(AttributeError, match=f"^property '{name}' of 'EagerSourceBase' object has no setter$"):
+        setattr(source, name, 0)
+    assert (source.epoch, source.index) == (0, 4)
+
+
+def test_an_author_s_class_may_keep_counts_of_its_own_by_the_names_of_core() -> None:
+    class Counting(Ticks):
+        def __init__(self) -> None:
+            super().__init__(StructuralConfig())
+            self.index = nnx.Variable(np.zeros((), np.int32))
+            self.epoch = 3
+
+        def get_batch(self, batch_size: int) -> Any:
+            self.index[...] += batch_size
+            return super().get_batch(batch_size)
+
+    source = Counting()
+    source.get_batch(5)
+    for each in (source, source.clone()):
+        assert (int(each.index[...]), each.epoch) == (5, 3)
 
 
 def test_an_empty_source_is_at_its_start(make_third: MakeSource) -> None:

@@ -21,6 +21,8 @@ _POSITIONS: Final = 4096
 class RecordStream(TFDSStreamingSource, readers=("array_record", "tfrecord")):
     """The `TFDSStreamingSource` of data sets whose files are read by record index, without TensorFlow."""
 
+    counts_are_fixed = True
+
     @property
     def records(self) -> Records:
         """The records by index, which copies of this source share."""
