@@ -29,12 +29,12 @@ class _Listens:
 def _nobody(pipeline: Pipeline) -> Row:
     """The lines that a batch passes because there are hooks, as `Pipeline.step` and a loop have them."""
     position = pipeline.cursor.position
-    host = pipeline._host  # noqa: SLF001 - what the lines read
+    progress = pipeline._progress  # noqa: SLF001 - the lines read it
 
     def checks() -> None:
-        if position >= host.events.due:
+        if position >= progress.events.due:
             raise AssertionError
-        if host.hooks.hears_batches:
+        if progress.hooks.hears_batches:
             raise AssertionError
 
     def empty() -> None: ...
