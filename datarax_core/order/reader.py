@@ -1,4 +1,4 @@
-"""Reading an order chunk by chunk: the record indices of many positions are computed at once and handed out in small parts."""
+"""Reading an order chunk by chunk: many record indices are computed at once and handed out in small parts."""
 
 from collections.abc import Callable
 from typing import Final

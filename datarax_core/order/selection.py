@@ -77,10 +77,7 @@ def _ends_of_parts(shares: Mapping[str, float], length: int, title: str) -> list
     return [length if total > 1 - _ROUNDING else round(Fraction(total) * length) for total in sums]
 
 
-_SPLIT_KEY_DATA: Final = (
-    0x73706C69,
-    0x74,
-)  # "split"; makes key data of four numbers, where the key of an order has two
+_SPLIT_KEY_DATA: Final = (0x73706C69, 0x74)  # "split"; with a seed, four numbers of key data, where orders have two
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A stage that keeps the results of another stage by record index, so that the other stage runs in the first epoch only."""
+"""A stage that keeps another stage's results by record index: the other stage runs in the first epoch only."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager

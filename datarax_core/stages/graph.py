@@ -1,4 +1,4 @@
-"""A stage that is a graph of stages: nodes take the batch or the results of other nodes, and one of them is the sink."""
+"""A stage that is a graph of stages: nodes take the batch or other nodes' results, and one node is the sink."""
 
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Record ids, and the keys and record indices that stages are called with: one key a record, from (stage, epoch, index)."""
+"""Record ids, and the keys (one a record) and record indices that stages are called with."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

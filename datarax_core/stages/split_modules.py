@@ -1,4 +1,4 @@
-"""Modules split for compiled programs: a hashable structure, which programs are looked up by, and values of variables."""
+"""Modules split for compiled programs: a hashable structure to look programs up by, and the values of variables."""
 
 from typing import Any
 

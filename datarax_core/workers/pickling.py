@@ -1,4 +1,4 @@
-"""Pickling a source for worker processes: finds the part that does not pickle, and the script that defines its classes."""
+"""Pickling a source for worker processes: errors name the part that does not pickle."""
 
 import io
 import pickle

@@ -1,4 +1,4 @@
-"""Shared memory for batches: worker processes write their rows, and the process that they work for copies the batch out."""
+"""Shared memory for batches: workers write their rows, and the process that started them copies the batch out."""
 
 import math
 import mmap
