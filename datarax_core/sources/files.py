@@ -164,7 +164,8 @@ class FileTable:
 
     def parts_of(self, records: np.ndarray) -> np.ndarray:
         """Return the part of each record, int64 (k,), for int64 (k,) record indices."""
-        return np.searchsorted(self.ends, records, side="right")
+        parts: np.ndarray = self.ends.searchsorted(records, side="right")  # faster than np.searchsorted for few records
+        return parts
 
     def rows_of(self, records: np.ndarray, parts: np.ndarray) -> np.ndarray:
         """Return the row of each record in its file, int64 (k,), for int64 (k,) record indices and the part of each."""
