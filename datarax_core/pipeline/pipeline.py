@@ -214,7 +214,7 @@ class Pipeline(nnx.Module):
         """
         size = self.rule.batch_size
         if self.cursor.is_traced:
-            batch = route_class(self.source).traced_batch(self._definition(), self.cursor.here)
+            batch = route_class(self.source).traced_batch(self._definition(), self.cursor)
             self.cursor.advance(size)
             return batch
         began, progress, position = perf_counter(), self._progress, self.cursor.position

@@ -32,7 +32,7 @@ class ScanInParts:
     def __init__(self, definition: Definition) -> None:
         self._definition = definition
         self._route = route_class(definition.source)
-        self._gather, self._arrays = self._route.compiled_reader(definition.source, definition.layout)
+        self._route.require_scan(definition.source)
 
     def __call__(
         self, step_fn: Callable[..., Any], *, length: int, modules: Sequence[Any], init_carry: Any, start: int
@@ -47,13 +47,14 @@ class ScanInParts:
         at_once = max(1, _AT_ONCE // size)
         split = SplitModules((definition.stages, tuple(modules)))
         require_no_served_host_fields(definition.source, definition.stages)
-        program = Scan(self._gather, split.structure, definition.rule.pad_last, step_fn, has_carry, definition.layout)
+        gather, arrays = self._route.compiled_reader(definition.source, definition.layout)
+        program = Scan(gather, split.structure, definition.rule.pad_last, step_fn, has_carry, definition.layout)
         run = compiled(program, split.structure)
         carry, outs = init_carry, []
         for done in range(0, length, at_once):
             rows = self._indices(start + done * size, min(at_once, length - done))
             record_ids = self._route.record_ids(definition, start + done * size, rows)
-            arguments = (split.read(), self._arrays, self._on_its_device(rows), record_ids, carry)
+            arguments = (split.read(), arrays, self._on_its_device(rows), record_ids, carry)
             values, carry, out = self._route.run_compiled(run, *arguments)
             split.write(values)
             outs.append(out)

@@ -18,6 +18,7 @@ from datarax_core.pipeline.stream_reader import StreamReader
 from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_host_fields
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.sources.state import Cursor
 from datarax_core.stages.randomness import RecordIds
 from datarax_core.stages.split_modules import SplitModules
 from datarax_core.workers.pool import Workers
@@ -146,12 +147,25 @@ class Route(ABC):
 
     @classmethod
     @abstractmethod
-    def traced_batch(cls, definition: Definition, position: Any) -> Batch:
-        """Return the full batch at a traced ``position``, after its stages.
+    def traced_batch(cls, definition: Definition, cursor: Cursor) -> Batch:
+        """Return the full batch at the traced position of ``cursor``, after its stages.
 
         Raises:
             NotImplementedError: Compiled code cannot reach the source.
         """
+
+    scan_refusal: ClassVar[str | None] = None
+    """The end of the error for `Pipeline.scan` over a source that compiled code cannot reach; None if it can."""
+
+    @classmethod
+    def require_scan(cls, source: DataSourceModule) -> None:
+        """Raise if `Pipeline.scan` cannot reach the source.
+
+        Raises:
+            NotImplementedError: Names the source.
+        """
+        if cls.scan_refusal is not None:
+            raise NotImplementedError(f"{source.title} {cls.scan_refusal}")
 
     @classmethod
     @abstractmethod

@@ -11,6 +11,7 @@ from datarax_core.pipeline.definition import Definition
 from datarax_core.pipeline.programs import require_no_served_host_fields, served
 from datarax_core.records.spec import Batch, split_host_fields
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.sources.state import Cursor
 from datarax_core.stages.randomness import RecordIds
 
 from .base import Readers, Route
@@ -46,14 +47,15 @@ class IndexedRoute(Route):
         return definition.stage_keys.record_ids(definition.source, start, rows)
 
     @classmethod
-    def traced_batch(cls, definition: Definition, position: Any) -> Batch:
-        """Return the full batch at a traced ``position``, after its stages.
+    def traced_batch(cls, definition: Definition, cursor: Cursor) -> Batch:
+        """Return the full batch at the traced position of ``cursor``, after its stages.
 
         Raises:
             SpecError: The batch would have host fields; names them.
         """
         source, rule, layout = definition.source, definition.rule, definition.layout
         require_no_served_host_fields(source, definition.stages)
+        position = cursor.here
         indices = source.record_indices_at(position, rule.batch_size, source.order_key_data())
         mask = None if rule.pad_last is None else jnp.ones(rule.batch_size, jnp.bool_)
         record_ids = cls.record_ids(definition, position, indices)

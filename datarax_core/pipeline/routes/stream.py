@@ -11,6 +11,7 @@ from datarax_core.pipeline.definition import Definition
 from datarax_core.pipeline.stream_reader import StreamReader
 from datarax_core.records.spec import Batch
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.sources.state import Cursor
 from datarax_core.stages.randomness import RecordIds
 
 from .base import Prepared, Readers, Route, describe_reading_ahead, describe_stages_after_placing
@@ -19,6 +20,9 @@ from .base import Prepared, Readers, Route, describe_reading_ahead, describe_sta
 class StreamRoute(Route):
     """Reads the next records of a stream. Compiled code cannot reach it, and workers cannot share it."""
 
+    scan_refusal: ClassVar[str | None] = (
+        "is a stream, which compiled code cannot reach; iterate the pipeline, or call step()"
+    )
     workers_refusal: ClassVar[str | None] = "a stream, which only one can read"
 
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
@@ -73,7 +77,7 @@ class StreamRoute(Route):
         return definition.stage_keys.stream_record_ids(definition.source, start, rows, definition.num_parts)
 
     @classmethod
-    def traced_batch(cls, definition: Definition, position: Any) -> Batch:  # noqa: ARG003 - of the base class
+    def traced_batch(cls, definition: Definition, cursor: Cursor) -> Batch:  # noqa: ARG003 - of the base class
         """Raise `NotImplementedError`: compiled code cannot read a stream."""
         title = definition.source.title
         raise NotImplementedError(f"{title} is a stream, which compiled code cannot reach; call step() outside of it")
@@ -85,9 +89,7 @@ class StreamRoute(Route):
         layout: Layout,
     ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
         """Raise `NotImplementedError`: compiled code cannot read a stream."""
-        raise NotImplementedError(
-            f"{source.title} is a stream, which compiled code cannot reach; iterate the pipeline, or call step()"
-        )
+        raise NotImplementedError(f"{source.title} {cls.scan_refusal}")
 
     @classmethod
     def new_reader(cls, definition: Definition) -> StreamReader | None:
