@@ -1,4 +1,4 @@
-"""Base of the decoders msgpack and npz, whose records hold values by name with their dtypes; declared fields are optional."""
+"""Base of the decoders msgpack and npz: records hold values by name with their dtypes, so that fields are optional."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Reading ArrayRecord files: open files, the order of files, records by their index, and what is served for bad ones.
+"""Reading of ArrayRecord files: open files, the order of files, records by index, and substitutes of bad records.
 
 Imports `decoders`, and the modules `config`, `paths` and `sidecar` of the plugin.
 """

@@ -1,4 +1,4 @@
-"""Files of a source, ready to be read: found, counted, with decoder, excluded records and the policy for bad records."""
+"""Files of a source, found and counted, with their decoder, excluded records and the policy for bad records."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Writing data sets of ArrayRecord files, with the sidecar file that names their decoder.
+"""Writing of data sets of ArrayRecord files, with the sidecar file that names their decoder.
 
 Imports `decoders`, and the modules `config`, `paths` and `sidecar` of the plugin.
 """

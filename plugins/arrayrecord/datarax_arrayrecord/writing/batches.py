@@ -1,4 +1,4 @@
-"""Records to write: those of a source, a dict of arrays or an iterable of batches, in NumPy batches of some megabytes."""
+"""Records to write, of a source, a dict of arrays or an iterable of batches, in blocks of some megabytes."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
