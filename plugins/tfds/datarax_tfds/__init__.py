@@ -1,4 +1,4 @@
-"""TensorFlow Datasets for datarax: prepared data sets, eager or streamed, without TensorFlow wherever the files allow it.
+"""TensorFlow Datasets for datarax: prepared data sets, eager or streamed, without TensorFlow if the files allow it.
 
 From the bottom up: `backends` (which reader fits which format, and what is installed), `names` and `splits`, `config`,
 `features` (decoding), `files` (records as bytes), `dataset` (what is on disk), `tf_data` (TensorFlow's reader), `sources`.

@@ -1,4 +1,4 @@
-"""Arguments of TFDS's ``download_and_prepare``: checked when a config is built, in a form that config files can hold."""
+"""Arguments of TFDS's ``download_and_prepare``: checked when a config is built, in a form for config files."""
 
 import dataclasses
 import enum

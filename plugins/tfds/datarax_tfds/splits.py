@@ -1,4 +1,4 @@
-"""Splits such as ``train[:200]+test[10%:]``: their form, and the parts of files that they are, by TFDS's own arithmetic."""
+"""Splits such as ``train[:200]+test[10%:]``: their form, and their parts of files, by TFDS's own arithmetic."""
 
 import ast
 import re

@@ -35,7 +35,10 @@ NOT_HERE = [
     ),
     ("glue", r"data set 'glue' .*; missing: .*/tfrecord/glue/cola/2\.0\.0"),  # its default config
     ("glue/sst2:2.0.0", r"data set 'glue/sst2:2\.0\.0' .*; missing: .*/tfrecord/glue/sst2/2\.0\.0"),
-    ("qm9", r"data set 'qm9' is not on this machine .*/tfrecord/qm9"),  # TFDS's code imports what is not installed
+    (
+        "qm9",
+        r"data set 'qm9' is not on this machine .*/tfrecord/qm9",
+    ),  # TFDS's code imports a package that is not installed
     ("mnsit", r"missing: .*/tfrecord/mnsit; did you mean 'mnist' or"),
     ("digit", r"data set 'digit' .*/tfrecord/digit; did you mean 'digits' or 'digits_png'\?"),
     ("digits:2.0.0", r"data set 'digits:2\.0\.0' .*/tfrecord/digits/2\.0\.0; there are the versions 1\.0\.0"),

@@ -85,7 +85,7 @@ class TestByIndex(OfPairs):
 
 class TestForwardOnly(OfPairs):
     type = "tfds_streaming"
-    expected_records = {}  # its records have no index, and it is shuffled
+    expected_records = {}  # a shuffled stream: positions are not record indices
     shown_elsewhere = {
         **OfPairs.shown_elsewhere,
         "prefetch_buffer": "test_tf_data.py::test_as_many_batches_are_read_ahead_as_the_config_says",

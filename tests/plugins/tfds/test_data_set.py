@@ -71,9 +71,11 @@ def test_of_several_versions_the_newest_is_taken(data_dirs: Path, tmp_path: Path
 
 
 def test_the_data_dir_is_tfds_own_unless_one_is_given(data_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tensorflow_datasets as tfds  # noqa: PLC0415 - as the plugin: not when modules are imported
+    import tensorflow_datasets as tfds  # noqa: PLC0415 - slow to import
 
-    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(data_dirs / "tfrecord"))  # which reads TFDS_DATA_DIR once
+    monkeypatch.setattr(
+        tfds.core.constants, "DATA_DIR", str(data_dirs / "tfrecord")
+    )  # TFDS reads TFDS_DATA_DIR only once
     found = DataSet.open(TFDSEagerConfig(name="digits", split="test", local_files_only=True), "source")
     assert found.folder == str(data_dirs / "tfrecord/digits/1.0.0")
 

@@ -100,7 +100,7 @@ def test_even_splits_nest(data_dirs: Path) -> None:
         (tfds.core.ReadInstruction("train") + "test[:10%]", "train+test[:10.0%]"),
         (tfds.core.splits.AbstractSplit.from_spec("all"), "all"),
     ],
-    ids=range(7),  # some of them show themselves by their address
+    ids=range(7),  # the repr of some holds an address
 )
 def test_objects_of_tfds_become_texts(given: Any, text: str, data_dirs: Path) -> None:
     config = TFDSStreamingConfig(name="digits", split=given)

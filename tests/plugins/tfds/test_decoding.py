@@ -80,7 +80,7 @@ def tensors(draw: st.DrawFn) -> tuple[Any, list[np.ndarray]]:
     shape = draw(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5))
     encoding = draw(st.sampled_from(["none", "bytes", "zlib"]))
     values = draw(st.lists(hnp.arrays(dtype, shape), min_size=1, max_size=4))
-    if encoding == "none" and np.dtype(dtype) == np.float64:  # which is stored as float32
+    if encoding == "none" and np.dtype(dtype) == np.float64:  # TFDS stores float64 as float32
         with np.errstate(all="ignore"):
             values = [value.astype(np.float32).astype(np.float64) for value in values]
     return f.Tensor(shape=shape, dtype=dtype, encoding=encoding), values
@@ -107,7 +107,7 @@ def test_integers_of_any_count_and_size_are_decoded_exactly(rows: list[list[int]
 
 def test_a_batch_of_many_long_rows_equals_its_rows(subtests_rng: np.random.Generator) -> None:
     images = subtests_rng.integers(0, 256, (40, 32, 32, 3), np.uint8)
-    images[::3] //= 2  # a byte each
+    images[::3] //= 2  # values below 128 take one byte
     features = f.FeaturesDict({"it": f.Tensor(shape=(32, 32, 3), dtype=np.uint8)})
     records = [features.serialize_example({"it": image}) for image in images]
     assert np.array_equal(decoder_of(features).decode(records)["it"], images)

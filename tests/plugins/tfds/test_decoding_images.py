@@ -39,7 +39,7 @@ def test_pixels_are_those_of_tensorflow(zoo: dict[str, Any], name: str, channels
         elif expected is not None:
             found = decoded(encoded, shape, dtype)
             assert found.dtype == dtype
-            if (name, channels) == ("grey png of 2 bits", 4):  # to which TensorFlow gives an alpha of 3 in 255, not 255
+            if (name, channels) == ("grey png of 2 bits", 4):  # TensorFlow sets its alpha to 3 of 255
                 found, expected = found[..., :3], expected[..., :3]
             differences = found.astype(int) - expected
             assert np.abs(differences).max() <= (LEVELS_OF_JPEG if "jpeg" in name else 0)

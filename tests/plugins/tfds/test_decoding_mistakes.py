@@ -29,7 +29,7 @@ def decoder_of(feature: Any) -> FeatureDecoder:
 
 
 MISTAKES: dict[str, tuple[Any, Any, list[Any] | dict[str, list[Any]], str]] = {
-    # the feature, what is stored right, what is stored wrong, and what is said of it
+    # the feature, values that fit, values that do not fit, and the error
     "missing": (f.Tensor(shape=(2,), dtype=np.int32), [1, 2], {}, "has no value where int32[2] is expected"),
     "no text": (f.Text(), [b"x"], {}, "has no value where bytes[] is expected"),
     "few numbers": (f.Tensor(shape=(2,), dtype=np.int32), [1, 2], [1], "has 1 value where int32[2] is expected"),
@@ -207,7 +207,7 @@ def test_an_empty_record_lacks_its_fields() -> None:
 
 
 def test_integers_whose_order_is_lost_are_refused() -> None:
-    mixed = b"\x1a\x05\x0a\x01\x05\x08\x07"  # a packed 5, and a 7 by itself, which may stand before it
+    mixed = b"\x1a\x05\x0a\x01\x05\x08\x07"  # a packed 5 and an unpacked 7, whose order is lost
     entry = b"\x0a\x04a/it\x12" + bytes([len(mixed)]) + mixed
     features = b"\x0a" + bytes([len(entry)]) + entry
     with pytest.raises(UndecodableRecord, match="integers of which some are packed and some are not"):
@@ -249,9 +249,9 @@ def check_damaged(features: Any, whole: bytes, damaged: bytes) -> bool:
     if same(found, row_of(decoder.decode([whole]), 0)):
         return True
     try:
-        with warnings.catch_warnings(action="ignore"):  # of NaNs that are cast
+        with warnings.catch_warnings(action="ignore"):  # casts of NaNs warn
             expected = features.deserialize_example_np(damaged)
-    except (KeyError, ValueError, RuntimeError):  # it has no sequence by that name, which TensorFlow takes as empty
+    except (KeyError, ValueError, RuntimeError):  # a sequence is missing, which TensorFlow reads as empty
         lacking = [name for name in decoder.varying if name != "image" and not len(value_at(found, name))]
         assert lacking
         return True

@@ -189,7 +189,7 @@ def test_a_source_is_built_from_a_config(data_dirs: Path) -> None:
     assert len(source) == SPLITS["test"]
 
 
-# -- what cannot be -----------------------------------------------------------------------------------------------------
+# -- errors -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend", ["tfrecord", "tf.data"])

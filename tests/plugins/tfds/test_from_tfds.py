@@ -46,7 +46,7 @@ def test_a_data_set_that_fits_into_memory_is_eager(data_dir: Path, said: pytest.
 def test_a_data_set_that_does_not_fit_into_memory_streams(
     data_dirs: Path, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr(choosing, "host_memory", lambda: 100_000)  # bytes; a machine so small is hard to come by
+    monkeypatch.setattr(choosing, "host_memory", lambda: 100_000)  # bytes
     keys = {"exclude_keys": ["image", "numbers", "words", "boxes"]} if name == "captions" else {}
     split = "+".join(["train"] * 20)
     source = from_tfds(name, split, data_dir=data_dirs / "tfrecord", **keys)
@@ -130,7 +130,7 @@ def test_every_option_arrives_at_the_source(data_dirs: Path, config_type: type[A
     source = from_tfds("pairs", "train[:20]", source_name="these", **options, **only)
     assert source.config == config_type(name="pairs", split="train[:20]", **options, **only)
     assert source.name == "these"
-    only.pop("shuffle_buffer_size", None)  # which a backend with random access refuses
+    only.pop("shuffle_buffer_size", None)  # a backend with random access refuses it
     options = {
         "data_dir": str(data_dirs / "tfrecord"),
         "as_supervised": True,
@@ -173,4 +173,4 @@ def test_calling_the_class_returns_the_chosen_source(data_dirs: Path) -> None:
     config = TFDSConfig(name="digits", split="test", data_dir=data_dirs / "tfrecord")
     assert isinstance(TFDSSource(config, name="digits"), TFDSEagerSource)
     with pytest.raises(TypeError, match=r"TFDSSource needs a TFDSConfig, not TFDSEagerConfig"):
-        TFDSSource(TFDSEagerConfig(name="digits", split="test"))  # type: ignore[arg-type]  # that is the test
+        TFDSSource(TFDSEagerConfig(name="digits", split="test"))  # type: ignore[arg-type]  # the test

@@ -23,7 +23,7 @@ def test_only_name_and_split_are_required(config_type: Config) -> None:
     assert (config.download_and_prepare_kwargs, config.beam_num_workers, config.backend) == (None, None, "auto")
     assert config.seed == 42
     with pytest.raises(ValidationError, match="split"):
-        config_type(name="mnist")  # type: ignore[call-arg]  # that is the test
+        config_type(name="mnist")  # type: ignore[call-arg]  # the test
 
 
 def test_a_streaming_config_has_its_buffers() -> None:

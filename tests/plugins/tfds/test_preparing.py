@@ -107,7 +107,7 @@ def test_workers_of_beam_are_refused_for_a_builder_that_uses_none(tmp_path: Path
 def test_the_error_of_missing_beam_names_beam(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int | None
 ) -> None:
-    opened(tmp_path)  # which imports what preparing takes
+    opened(tmp_path)  # imports all modules that a preparation needs
     monkeypatch.setattr(sys, "meta_path", [tfds_made.NotInstalled("apache_beam")])
     match = r"preparing data set 'made_by_beam/1\.0\.0' takes Beam, which is not installed; pip install apache-beam"
     with pytest.raises(ImportError, match=match):
@@ -135,7 +135,7 @@ class Bucket(BaseHTTPRequestHandler):
         self._answer(json.dumps(here if files else {}).encode())
 
     def _item(self, file: Path) -> dict[str, str]:
-        digest = base64.b64encode(hashlib.md5(file.read_bytes()).digest()).decode()  # noqa: S324 - as Google's
+        digest = base64.b64encode(hashlib.md5(file.read_bytes()).digest()).decode()  # noqa: S324 - Google's bucket gives MD5
         name = str(file.relative_to(self.root))
         host, port = self.server.server_address[:2]
         return {"name": name, "mediaLink": f"http://{host!s}:{port}/media/{name}", "md5Hash": digest}
@@ -167,7 +167,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Buc
 
 def test_try_gcs_downloads_a_data_set_of_the_bucket(tmp_path: Path, bucket: type[Bucket]) -> None:
     fetched, there = opened(tmp_path / "here", try_gcs=True), bucket.root / "datasets/made_numbers/1.2.0"
-    assert len(fetched.parts) == 5  # prepared here, there would be one
+    assert len(fetched.parts) == 5  # a preparation here would write one
     for file in there.iterdir():
         assert (Path(fetched.folder) / file.name).read_bytes() == file.read_bytes()
     assert [path.name for path in (tmp_path / "here/made_numbers").iterdir()] == ["1.2.0"]

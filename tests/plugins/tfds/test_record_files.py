@@ -75,7 +75,7 @@ def test_records_are_returned_in_the_order_of_the_indices(files: RecordFiles) ->
     rng = np.random.default_rng(0)
     for numbers in (
         rng.permutation(len(RECORDS)),
-        rng.integers(0, len(RECORDS), 500),  # some of them several times
+        rng.integers(0, len(RECORDS), 500),  # with repeated indices
         np.arange(100, 700),
         np.arange(len(RECORDS))[::-1],
         np.asarray([899, 0, 0, 899, 300, 299]),
@@ -123,7 +123,7 @@ def test_few_files_stay_open(paths: list[str], file_format: str, monkeypatch: py
 
 
 def test_files_in_a_pickle_of_version_0_1_0_are_opened_anew(paths: list[str], file_format: str) -> None:
-    from datarax_tfds._file_table import FileTable  # type: ignore[import-not-found]  # noqa: PLC0415 - a path of old
+    from datarax_tfds._file_table import FileTable  # type: ignore[import-not-found]  # noqa: PLC0415 - a path of version 0.1.0
 
     table = FileTable.__new__(FileTable)
     table.__setstate__([tuple(whole(path, COUNT) for path in paths), None, None, None])
@@ -167,7 +167,7 @@ def test_a_fingerprint_does_not_depend_on_the_folder(tmp_path: Path, paths: list
 def test_a_truncated_file_is_an_error(files: RecordFiles, paths: list[str], *, read_before: bool) -> None:
     if read_before:
         files.read(np.arange(len(RECORDS)))
-    size = os.stat(paths[1]).st_size  # noqa: PTH116 - a text
+    size = os.stat(paths[1]).st_size  # noqa: PTH116 - the path is text
     os.truncate(paths[1], size // 2)
     text = rf"-1 changed while a source read it: it has {size // 2} bytes where it had {size}; leave files as they are, and"
     for numbers in (np.arange(len(RECORDS)), np.asarray([599]), np.asarray([301])):
@@ -226,7 +226,7 @@ def test_a_record_of_an_array_record_file_that_cannot_be_read_is_named(tmp_path:
     records = [rng.bytes(3000) for _ in range(COUNT)]
     path = _write(tmp_path / "x", records, "array_record")
     files = opened(whole(path, COUNT), file_format="array_record")
-    flip(path, os.stat(path).st_size // 2)  # noqa: PTH116 - a text
+    flip(path, os.stat(path).st_size // 2)  # noqa: PTH116 - the path is text
     bad = _unreadable(files)
     assert len(bad) == 1
     for numbers in (np.arange(COUNT), np.asarray([0, *bad, 5])):
@@ -272,7 +272,7 @@ FORKED = """
     expected = [files.read(np.arange(300)) for files in sources]
     child = os.fork()
     if not child:
-        signal.alarm(30)  # a child that hangs dies of it
+        signal.alarm(30)  # ends a child that hangs
         for files, records in zip(sources, expected):
             try:
                 print(files.read(np.arange(300)) == records, flush=True)

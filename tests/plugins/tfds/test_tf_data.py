@@ -259,7 +259,7 @@ def test_a_damaged_array_record_is_named_with_its_file(
     shutil.copytree(data_dirs / "array_record" / "nested", tmp_path / "nested")
     path = tmp_path / "nested/1.0.0/nested-train.array_record-00001-of-00002"
     content = bytearray(path.read_bytes())
-    place = content.index(b"record 41")  # uncompressed or not, a byte of its chunk
+    place = content.index(b"record 41")  # in the chunk of the record, whether compressed or not
     content[place] ^= 0x55
     path.write_bytes(content)
     with pytest.raises(RecordError, match=rf"record \d+ of {path} cannot be read: .* \(record \d+ of") as raised:

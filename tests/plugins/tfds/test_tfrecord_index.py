@@ -81,7 +81,7 @@ def test_a_truncated_file_is_named_with_the_record_in_which_it_ends(
     records = [*FEW[:5], b"the last one.."]
     path = write(tmp_path / "x.tfrecord", records)
     begin = begin_of(records, 5)
-    os.truncate(path, os.stat(path).st_size - cut)  # noqa: PTH116 - a text
+    os.truncate(path, os.stat(path).st_size - cut)  # noqa: PTH116 - the path is text
     what = "the header of a record needs" if needs == 12 else "the record needs"
     text = (
         rf"x\.tfrecord is truncated: it ends in record 5, which begins at byte {begin}; {what} {needs} bytes and {there} are "
@@ -171,7 +171,7 @@ def test_an_index_is_found_once_and_kept(tmp_path: Path, cache: Path) -> None:
     path = write(tmp_path / "x", FEW)
     opened(whole(path, len(FEW)))
     (index,) = kept(cache)
-    flip(path, begin_of(FEW, 7))  # which another walk through the file would stumble over
+    flip(path, begin_of(FEW, 7))  # finding the index again would raise an error
     files = opened(whole(path, len(FEW)))
     assert files.read(np.asarray([11, 0])) == [FEW[11], FEW[0]]
     assert kept(cache) == [index]
@@ -235,9 +235,9 @@ def test_threads_may_find_the_same_index_at_once(tmp_path: Path, cache: Path) ->
 
 def test_checksums_detect_a_stale_index(tmp_path: Path) -> None:
     path = write(tmp_path / "x", FEW)
-    before = os.stat(path)  # noqa: PTH116 - a text
+    before = os.stat(path)  # noqa: PTH116 - the path is text
     opened(whole(path, len(FEW)))
-    write(tmp_path / "x", [FEW[1], FEW[0], *FEW[2:]])  # of the same size
+    write(tmp_path / "x", [FEW[1], FEW[0], *FEW[2:]])  # the file keeps its size
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     files = opened(whole(path, len(FEW)))
     assert files.read(np.asarray([2])) == [FEW[2]]

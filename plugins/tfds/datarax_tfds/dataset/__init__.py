@@ -1,4 +1,4 @@
-"""Prepared data sets on disk: where they lie, how a missing one is prepared, and which records and fields a split has.
+"""Prepared data sets on disk: their folders, their preparation, and the records and fields of a split.
 
 Imports `features`, `config`, `names`, `splits` and `backends`; reads no record.
 """

@@ -1,4 +1,4 @@
-"""Folders of data sets: ``data_dir/name/config/version``, found as TFDS finds them, without its builders where possible."""
+"""Folders of data sets: ``data_dir/name/config/version``, found as TFDS finds them, if possible without builders."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Preparation of a data set that is not on disk: by TFDS, or by download from Google's bucket; one process at a time."""
+"""Preparation of a data set that is not on disk: by TFDS, or by download; one process at a time."""
 
 import fcntl
 import importlib.util

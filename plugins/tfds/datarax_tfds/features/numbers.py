@@ -1,4 +1,4 @@
-"""Unpacking of numbers to arrays: floats of 4 bytes, and varints (7 bits a byte, lowest first; bit 8 clear in the last)."""
+"""Unpacking of numbers to arrays: floats of 4 bytes, and varints (7 bits a byte, lowest first)."""
 
 from collections.abc import Iterator, Sequence
 from functools import cache

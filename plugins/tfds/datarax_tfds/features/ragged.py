@@ -1,4 +1,4 @@
-"""Sequences of sequences: stored as all values one after another, and the number of values or rows in each row of a level."""
+"""Sequences of sequences: stored as all values one after another, and the length of each row of each level."""
 
 from dataclasses import dataclass
 from itertools import pairwise

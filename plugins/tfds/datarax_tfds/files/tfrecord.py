@@ -1,4 +1,4 @@
-"""Records of TFRecord files by record index, without TensorFlow; each record is verified by its checksums as it is read.
+"""Records of TFRecord files by record index, without TensorFlow; each read verifies the checksums of the record.
 
 Files are read with ``pread``, not mapped: truncating a mapped file ends the process that maps it, whatever was checked before.
 Measured with records of 3 KB in the page cache, ``pread`` costs 1 us a record more if the records lie apart, and nothing if

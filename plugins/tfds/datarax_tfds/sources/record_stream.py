@@ -1,4 +1,4 @@
-"""Streaming by record index: the class behind `TFDSStreamingSource` for files with random access, and its read-ahead."""
+"""Streaming by record index: the `TFDSStreamingSource` of files with random access, and its read-ahead."""
 
 from dataclasses import dataclass
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""Streaming by ``tf.data``: the class behind `TFDSStreamingSource` for files or features that only TensorFlow reads.
+"""Streaming by ``tf.data``: the `TFDSStreamingSource` of files or features that only TensorFlow reads.
 
 It also serves a config with ``backend="tf.data"``.
 """

@@ -1,4 +1,4 @@
-"""The ``tf.data`` backend: a graph of TensorFlow's that reads and decodes records, and its values as arrays of NumPy.
+"""The ``tf.data`` backend: a TensorFlow graph that reads and decodes records, and its values as NumPy arrays.
 
 Imports `splits`; TensorFlow is imported when a graph is built.
 """

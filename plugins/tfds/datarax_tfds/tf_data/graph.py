@@ -1,4 +1,4 @@
-"""A ``tf.data`` graph that serves the records of a split from any position of an epoch on, in an order given by key and epoch.
+"""A ``tf.data`` graph that serves a split from any position of an epoch on, in an order given by key and epoch.
 
 Nothing is tuned while the graph runs. Undecoded records are shuffled in windows: the files of an epoch are shuffled, and in
 their order every ``window`` consecutive records are shuffled among one another. Unlike the sliding buffer of

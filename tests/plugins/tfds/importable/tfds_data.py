@@ -123,7 +123,7 @@ def _store(
     record: Callable[[int], dict[str, Any]],
     supervised: tuple[str, str] | None = None,
 ) -> None:
-    import tensorflow_datasets as tfds  # noqa: PLC0415 - likewise
+    import tensorflow_datasets as tfds  # noqa: PLC0415 - imported by the writing process only
     from tensorflow_datasets.core.dataset_builders.adhoc_builder import AdhocBuilder  # noqa: PLC0415
 
     class Made(AdhocBuilder, skip_registration=True):  # type: ignore[misc,call-arg]  # TFDS ships no types

@@ -1,8 +1,8 @@
 """Records of every type of feature, and the values that TFDS decodes from them by TensorFlow, in another process.
 
-``tfds_zoo.write(folder)`` fills ``folder/zoo.pickle``: for each name of `ANIMALS` its records, and what TFDS's decoders of
-TensorFlow and of NumPy give for each; where a declaration loads TensorFlow by itself, also what ours gives. And for each of
-`pictures` the image as TensorFlow decodes it, by the number of channels and the dtype that are asked for.
+``tfds_zoo.write(folder)`` fills ``folder/zoo.pickle``. For each name in `ANIMALS` it holds the records, and the values that
+TFDS decodes from each, by TensorFlow and by NumPy; if the declaration imports TensorFlow, also the values that datarax decodes.
+For each of `pictures` it holds the image as TensorFlow decodes it, for each number of channels and dtype.
 """
 
 import pickle
@@ -56,7 +56,7 @@ def pixels(*shape: int, dtype: Any = np.uint8) -> np.ndarray:
 
 def animals() -> dict[str, Animal]:
     """Return features by name, with values of each."""
-    from tensorflow_datasets import features as f  # noqa: PLC0415 - it is slow to import, and asked for by those who use it
+    from tensorflow_datasets import features as f  # noqa: PLC0415 - slow to import
 
     found: dict[str, Animal] = {}
     for dtype in FIXED_DTYPES:
@@ -163,14 +163,14 @@ def animals() -> dict[str, Animal]:
 
 def features_of(animal: Animal) -> Any:
     """Return the declaration of a data set with the feature as its field ``it``, and another field."""
-    from tensorflow_datasets import features as f  # noqa: PLC0415 - likewise
+    from tensorflow_datasets import features as f  # noqa: PLC0415 - slow to import
 
     return f.FeaturesDict({"it": animal.feature(), "also": np.int64})
 
 
 def pictures() -> dict[str, bytes]:
     """Return encoded images of 5 x 7 pixels in all formats."""
-    import imagecodecs  # noqa: PLC0415 - likewise
+    import imagecodecs  # noqa: PLC0415 - slow to import
 
     color, deep, codec = pixels(5, 7, 3), pixels(5, 7, 3, dtype=np.uint16), imagecodecs
     smooth = np.linspace(0, 255, 32 * 48 * 3).astype(np.uint8).reshape(32, 48, 3)
@@ -232,13 +232,13 @@ def _write(folder: Path) -> None:
         for name, encoded in pictures().items()
         for channels in (0, 1, 3, 4)
         for dtype in ("uint8", "uint16")
-        if dtype == "uint8" or "png" in name  # it crashes on some others
+        if dtype == "uint8" or "png" in name  # imagecodecs crashes on some others
     }
     (folder / "zoo.pickle").write_bytes(pickle.dumps(cages))
 
 
 def _cage(name: str, animal: Animal) -> dict[str, Any]:
-    from datarax_tfds.features import FeatureDecoder  # noqa: PLC0415 - likewise
+    from datarax_tfds.features import FeatureDecoder  # noqa: PLC0415 - slow to import
 
     features = features_of(animal)
     records = [features.serialize_example({"it": value, "also": 3}) for value in animal.values]
@@ -250,7 +250,7 @@ def _cage(name: str, animal: Animal) -> dict[str, Any]:
         ):
             try:
                 cage[reader].append(_plain(decode(record)["it"]))
-            except Exception as error:  # noqa: BLE001 - that it cannot is the answer
+            except Exception as error:  # noqa: BLE001 - any error means that it cannot
                 cage[reader].append(error.__class__)
     if name in DECODED_THERE:
         cage["ours"] = FeatureDecoder(features, ["it"]).decode(records)["it"]
@@ -266,7 +266,7 @@ def _plain(value: Any) -> Any:
 
 
 def _picture(encoded: bytes, channels: int, dtype: str) -> Any:
-    import tensorflow as tf  # noqa: PLC0415 - likewise
+    import tensorflow as tf  # noqa: PLC0415 - slow to import
 
     try:
         return tf.image.decode_image(encoded, channels=channels, dtype=tf.dtypes.as_dtype(dtype)).numpy()

@@ -46,7 +46,7 @@ def begin_of(records: list[bytes], number: int) -> int:
 def flip(path: str | Path, at: int) -> None:
     """Change a byte of a file, and keep its stamp: size and modification time stay."""
     before = os.stat(path)  # noqa: PTH116 - takes text as well
-    with open(path, "r+b") as file:  # noqa: PTH123 - likewise
+    with open(path, "r+b") as file:  # noqa: PTH123 - takes text as well
         file.seek(at)
         byte = file.read(1)[0]
         file.seek(at)
