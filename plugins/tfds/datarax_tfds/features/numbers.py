@@ -1,4 +1,7 @@
-"""Unpacking of numbers to arrays: floats of 4 bytes, and varints (7 bits a byte, lowest first)."""
+"""Unpacking of numbers to arrays: floats of 4 bytes, and varints (7 bits a byte, lowest first).
+
+Bit 8 is set in each byte of a varint except the last.
+"""
 
 from collections.abc import Iterator, Sequence
 from functools import cache
