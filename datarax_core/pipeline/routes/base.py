@@ -205,7 +205,7 @@ class Route(ABC):
             )
 
     @classmethod
-    def workers_for(cls, definition: Definition, workers: Workers | None) -> Workers | None:  # noqa: ARG003 - as above
+    def workers_for(cls, definition: Definition, workers: Workers | None) -> Workers | None:  # noqa: ARG003 - for subclasses
         """Return the processes that read for the source: ``workers``, or new ones if these read for another source."""
         return workers
 
