@@ -134,7 +134,7 @@ class Pipeline(nnx.Module):
             config: Path of the file, the mapping, or a config that was parsed before.
             registry: Where names of sources are looked up; None is the registry of installed plugins.
             stages: Stages made in Python, which run after the config's.
-            sharding: See `Pipeline`.
+            sharding: The layout of batches on devices, as in the constructor.
 
         Raises:
             ConfigError: The config is invalid, or a stage of it cannot work on the records; names every problem with its
