@@ -284,9 +284,8 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
 
     def _checked_indices(self, indices: Any) -> np.ndarray:
         self._require_records()
-        return record_numbers(indices, self.total_records, self.title).astype(
-            np.int64, copy=False
-        )  # sums of uint8 would wrap
+        numbers = record_numbers(indices, self.total_records, self.title)
+        return numbers.astype(np.int64, copy=False)  # sums of uint8 would wrap
 
     def _require_records(self) -> None:
         self._file_set.records.require_records(self)

@@ -174,7 +174,7 @@ MISTAKES: dict[str, tuple[Any, dict[str, Any], type[BaseException], str]] = {
         TEN,
         {"compression": "zstd:99"},
         ValueError,
-        "the compression cannot be had: Option zstd: invalid value: 99",
+        "array_record refuses the compression: Option zstd: invalid value: 99",
     ),
     "a broken record": (Failing(StructuralConfig()), {}, RecordError, "record 50 is broken"),
     "a short stream": (

@@ -167,9 +167,8 @@ def excluded_records(path: str, table: FileTable) -> np.ndarray:
         text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no such file: {path}; 'exclude' names a list that drx verify wrote") from error
-    lines = (
-        text.removesuffix("\n").split("\n") if text else []
-    )  # not splitlines(): paths may hold other line separators
+    # not splitlines(): paths may hold other line separators
+    lines = text.removesuffix("\n").split("\n") if text else []
     numbers = _file_numbers(table)
     found, listed = set(), 0
     for place, name, row in _entries(lines, path):

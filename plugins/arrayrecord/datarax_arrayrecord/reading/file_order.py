@@ -38,9 +38,8 @@ class FileOrder:
         if isinstance(start, jax.core.Tracer):
             if not jnp.issubdtype(start.dtype, np.integer):
                 raise TypeError(f"a position is an integer, not {start.dtype}")
-            wide = (
-                start if start.dtype.itemsize > 4 else start.astype(np.uint32)
-            )  # the end of the range may exceed 2**31
+            # the end of the range may exceed 2**31
+            wide = start if start.dtype.itemsize > 4 else start.astype(np.uint32)
             return self._on_device(wide, size, key)
         start = _not_negative("a position", start)
         return (self._on_device if isinstance(key, jax.core.Tracer) else self._on_host)(start, size, key)

@@ -78,9 +78,8 @@ class FileReader:
         group = re.search(r"group_size:(\d+)", written)
         self.group_size = int(group[1]) if group else 1
         self._reads_lists = self.group_size > 1 or "uncompressed" not in written
-        self._least_list = (
-            2 if self.group_size > 1 else _LEAST_LIST
-        )  # one by one, each read decompresses the whole group
+        # one by one, each read of a grouped record decompresses its whole group
+        self._least_list = 2 if self.group_size > 1 else _LEAST_LIST
         self._is_limited = _memory_is_limited()
         self._ahead: tuple[int, list[bytes]] = (-1, [])  # records that were read ahead, and the row of the first
         self._record_bytes = 1.0  # mean of the last range; the size of the file says little, since it is compressed
@@ -109,10 +108,11 @@ class FileReader:
             return self._one_by_one(rows)
         first, count = rows[0], len(rows)
         begin, held = self._ahead
-        pays = count >= _LEAST_RANGE or begin <= first < begin + len(
-            held
-        )  # else the end of a file would stay in memory
-        if pays and rows[-1] - first == count - 1 and rows == list(range(first, first + count)):  # rows may repeat
+        # a short range is read as one if it uses up records that were read ahead, which would stay in memory otherwise
+        is_worth_it = count >= _LEAST_RANGE or begin <= first < begin + len(held)
+        if (
+            is_worth_it and rows[-1] - first == count - 1 and rows == list(range(first, first + count))
+        ):  # rows may repeat
             return self._range(first, first + count)
         if self._reads_lists and count >= self._least_list:
             listed: list[bytes] = self._reader.read(rows)

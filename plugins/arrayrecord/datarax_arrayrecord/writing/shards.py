@@ -113,7 +113,7 @@ class _File:
         try:
             self._writer: Any = ArrayRecordWriter(path, options)
         except ValueError as error:
-            raise ValueError(f"the compression cannot be had: {error}") from error
+            raise ValueError(f"array_record refuses the compression: {error}") from error
         if not self._writer.ok():
             self.close()
 
