@@ -198,7 +198,7 @@ def test_fields_whose_shape_varies_are_refused_by_name(make_tfrecord: Make, back
         r"TFDSEagerSource cannot hold fields of captions/1\.0\.0 whose shape varies from record to record: "
         r"'boxes\.tag' \(.+\), 'boxes\.x' \(float32\[.+\]\), 'image' \(uint8\[.+, .+, 3\]\), 'numbers' \(int32\[.+\]\), "
         r"'words' \(.+\); leave them out with exclude_keys=\['boxes', 'image', 'numbers', 'words'\], or stream them with "
-        "TFDSStreamingSource, in a stage"
+        "TFDSStreamingSource, and bring them to one shape in a stage"
     )
     with pytest.raises(ValueError, match=text):
         make_tfrecord("captions", backend=backend)
