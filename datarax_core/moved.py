@@ -37,7 +37,7 @@ _MODULES: Final = {
     "build": "pipeline.build",
     "cache": "stages.cache",
     "capabilities": "sources.access",
-    "columns": "sources.columns",
+    "columns": "sources.columns devices.layout",
     "compatibility": "extensions.contract",
     "decoders": "registry.decoders records.elements",
     "eager": "sources.eager",
@@ -150,12 +150,14 @@ def forward_names(package: str, moved: Mapping[str, str]) -> Callable[[str], Any
 
     Args:
         package: Name of the package, its ``__name__``.
-        moved: For each name that an earlier release had there, the package that has it now.
+        moved: For each name that an earlier release had there, the module that has it now; ``module:name`` if it has another
+            name there.
     """
 
     def get(name: str) -> Any:
         if name not in moved:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(moved[name]), name)
+        home, _, new_name = moved[name].partition(":")
+        return getattr(import_module(home), new_name or name)
 
     return get

@@ -57,5 +57,10 @@ __all__ = [
 ]
 
 __getattr__ = forward_names(
-    __name__, dict.fromkeys(("AnySource", "PipelineConfig", "load_config", "parse_config"), "datarax_core.registry")
+    __name__,
+    {
+        **dict.fromkeys(("AnySource", "PipelineConfig", "load_config", "parse_config"), "datarax_core.registry"),
+        "SHUFFLE_STREAM": "datarax_core.config.models",
+        "named_by_type": "datarax_core.config.base",
+    },
 )

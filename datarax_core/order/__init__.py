@@ -3,6 +3,8 @@
 Each rule has one implementation that runs on NumPy and under ``jax.jit``, equal to the bit. Imports `errors` and `background`.
 """
 
+from datarax_core.moved import forward_names
+
 from .numbers import as_integer, record_numbers
 from .order import HOST_LIMIT, ORDER_RULE, Order, epochs_of
 from .permutation import DEVICE_LIMIT, fold_in, key_data
@@ -20,3 +22,11 @@ __all__ = [
     "key_data",
     "record_numbers",
 ]
+
+__getattr__ = forward_names(
+    __name__,
+    {
+        "Integers": "datarax_core.order.permutation",
+        "key_words": "datarax_core.order.permutation:key_data",
+    },
+)

@@ -46,5 +46,12 @@ __getattr__, __dir__, __all__ = lazy_face(
         ),
         "stages": ("AnyStage", "Stage", "StageRegistry", "default_stages"),
     },
-    forward_names(__name__, dict.fromkeys(("PluginInfo", "PluginRegistry"), "datarax_core.extensions")),
+    forward_names(
+        __name__,
+        {
+            "PluginInfo": "datarax_core.extensions",
+            "PluginListing": "datarax_core.extensions:PluginRegistry",
+            "PluginRegistry": "datarax_core.extensions",
+        },
+    ),
 )

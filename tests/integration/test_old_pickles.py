@@ -67,11 +67,16 @@ def test_a_function_that_was_renamed_is_found_by_its_old_name() -> None:
 
 
 def test_names_that_left_a_package_are_found_where_they_were() -> None:
-    from datarax_core import config, extensions, registry, stages  # noqa: PLC0415
+    from datarax_core import config, extensions, order, registry, stages  # noqa: PLC0415
 
     assert config.load_config is registry.load_config
     assert stages.Stage is registry.Stage
     assert registry.PluginRegistry is extensions.PluginRegistry
     assert registry.PluginInfo is registry.SourceInfo is extensions.PluginInfo
+    assert registry.PluginListing is extensions.PluginRegistry
+    assert order.key_words is order.key_data
+    assert order.Integers
+    assert config.SHUFFLE_STREAM == "shuffle"
+    assert callable(config.named_by_type)
     with pytest.raises(AttributeError, match=r"^module 'datarax_core\.config' has no attribute 'loads'$"):
         config.loads  # noqa: B018
