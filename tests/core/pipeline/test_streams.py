@@ -1,8 +1,6 @@
 """Streams in a pipeline: they are read forward, read ahead, ended and started over."""
 
 import copy
-import json
-from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,23 +8,12 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from stream_batches import first, ids
 
 from datarax_core import DataSourceModule, Pipeline
 
 Streams = SimpleNamespace
 pytestmark = pytest.mark.usefixtures("threads_end")
-
-
-def ids(batches: Any) -> list[list[int]]:
-    return [np.asarray(batch["id"]).tolist() for batch in batches]
-
-
-def first(count: int, batches: Any) -> list[list[int]]:
-    return ids(islice(batches, count))
-
-
-def through_json(state: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(state, allow_nan=False))
 
 
 @pytest.mark.parametrize("prefetch", [0, 1, 5])

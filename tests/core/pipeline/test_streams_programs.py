@@ -1,31 +1,16 @@
 """Any sequence of loops, steps, restarts and copies over a stream serves the batches of a plain Python list."""
 
-import json
-from itertools import islice
 from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stream_batches import ids, through_json
 
 from datarax_core import Pipeline
 
 Streams = SimpleNamespace
 pytestmark = pytest.mark.usefixtures("threads_end")
-
-
-def ids(batches: Any) -> list[list[int]]:
-    return [np.asarray(batch["id"]).tolist() for batch in batches]
-
-
-def first(count: int, batches: Any) -> list[list[int]]:
-    return ids(islice(batches, count))
-
-
-def through_json(state: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(state, allow_nan=False))
 
 
 MOVES = ["next", "next", "step", "loop", "resume", "reset", "clone"]

@@ -3,30 +3,18 @@
 import json
 import threading
 from collections.abc import Callable
-from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from flax import nnx
+from stream_batches import first, ids, through_json
 
 from datarax_core import DataSourceModule, Pipeline, StateError
 
 Streams = SimpleNamespace
 pytestmark = pytest.mark.usefixtures("threads_end")
-
-
-def ids(batches: Any) -> list[list[int]]:
-    return [np.asarray(batch["id"]).tolist() for batch in batches]
-
-
-def first(count: int, batches: Any) -> list[list[int]]:
-    return ids(islice(batches, count))
-
-
-def through_json(state: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(json.dumps(state, allow_nan=False))
 
 
 MAKERS: dict[str, Callable[[Streams], DataSourceModule]] = {

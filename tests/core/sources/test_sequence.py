@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from recorded_reads import BatchReads, Reads
 
 from datarax_core import Pipeline, SequenceSource, SequenceSourceConfig, StateError, from_sequence
 
@@ -17,29 +18,6 @@ Pair = namedtuple("Pair", ["left", "right"])  # noqa: PYI024 - what people have,
 
 def fields(elements: list[Any]) -> list[tuple[int, list[float]]]:
     return [(int(element["id"]), np.asarray(element["x"]).tolist()) for element in elements]
-
-
-class Reads:
-    """A data set that records the calls that read it."""
-
-    def __init__(self, elements: list[Any]) -> None:
-        self.elements = elements
-        self.calls: list[Any] = []
-
-    def __len__(self) -> int:
-        return len(self.elements)
-
-    def __getitem__(self, index: int) -> Any:
-        self.calls.append(index)
-        return self.elements[index]
-
-
-class BatchReads(Reads):
-    """A data set that reads a batch by the method of PyTorch and Hugging Face."""
-
-    def __getitems__(self, indices: list[int]) -> list[Any]:
-        self.calls.append(indices)
-        return [self.elements[index] for index in indices]
 
 
 class GrainReads(Reads):

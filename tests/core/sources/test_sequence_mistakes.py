@@ -7,33 +7,11 @@ import grain
 import jax
 import numpy as np
 import pytest
+from recorded_reads import BatchReads, Reads
 
 from datarax_core import Pipeline, SequenceSource, SequenceSourceConfig, SpecError, from_sequence
 
 RECORDS = [{"id": i, "x": np.asarray([i, i], np.float32)} for i in range(20)]
-
-
-class Reads:
-    """A data set that records the calls that read it."""
-
-    def __init__(self, elements: list[Any]) -> None:
-        self.elements = elements
-        self.calls: list[Any] = []
-
-    def __len__(self) -> int:
-        return len(self.elements)
-
-    def __getitem__(self, index: int) -> Any:
-        self.calls.append(index)
-        return self.elements[index]
-
-
-class BatchReads(Reads):
-    """A data set that reads a batch by the method of PyTorch and Hugging Face."""
-
-    def __getitems__(self, indices: list[int]) -> list[Any]:
-        self.calls.append(indices)
-        return [self.elements[index] for index in indices]
 
 
 def odd(element: Any, *, kind: type[Reads] = Reads) -> SequenceSource:
