@@ -17,7 +17,7 @@ LABEL = {"dtype": "int64"}
 
 
 def batch(rng: np.random.Generator) -> dict[str, Any]:
-    """Images and labels below 100."""
+    """Return images, and labels below 100."""
     return {
         "image": rng.integers(0, 255, (RECORDS, 32, 32, 3), np.uint8),
         "label": rng.integers(0, 100, RECORDS),

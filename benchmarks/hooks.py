@@ -18,16 +18,16 @@ def rows() -> list[Row]:
     source = MemorySource(MemorySourceConfig(), {"x": np.zeros((4096, 8), np.float32)})
     pipeline = Pipeline(source=source, batch_size=32)
     pipeline.step()
-    return [_nobody(pipeline), _somebody()]
+    return [_no_plugin(pipeline), _one_plugin()]
 
 
-class _Listens:
+class _Listener:
     @hookimpl
     def datarax_batch_ready(self, pipeline: Any, step: int, batch: Any) -> None: ...
 
 
-def _nobody(pipeline: Pipeline) -> Row:
-    """The lines that a batch passes because there are hooks, as `Pipeline.step` and a loop have them."""
+def _no_plugin(pipeline: Pipeline) -> Row:
+    """Measure the lines that a batch passes because there are hooks, as `Pipeline.step` and a loop have them."""
     position = pipeline.cursor.position
     progress = pipeline._progress  # noqa: SLF001 - the lines read it
 
@@ -40,14 +40,14 @@ def _nobody(pipeline: Pipeline) -> Row:
     def empty() -> None: ...
 
     took = _a_call(checks) - _a_call(empty)
-    return Row("a batch, nobody listens", _ns(LIMIT), _ns(took), took / LIMIT, 1.0, "at most")
+    return Row("a batch, no plugin listens", _ns(LIMIT), _ns(took), took / LIMIT, 1.0, "at most")
 
 
-def _somebody() -> Row:
+def _one_plugin() -> Row:
     hooks = default_hooks()
-    with hooks.registered(_Listens()):
+    with hooks.registered(_Listener()):
         took = _a_call(lambda: hooks.call.datarax_batch_ready(pipeline=None, step=0, batch=None))
-    return Row("a batch that one plugin hears", _ns(HEARD), _ns(took), took / HEARD, 1.0, "at most")
+    return Row("a batch, one plugin listens", _ns(HEARD), _ns(took), took / HEARD, 1.0, "at most")
 
 
 def _a_call(function: Callable[[], object]) -> float:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def floors() -> list[str]:
-    """Every requirement of the tree at its oldest version, such as ``jax==0.8.0``; the newest of these where several differ."""
+    """Return every requirement of the tree at its oldest version, such as ``jax==0.8.0``; the newest where several differ."""
     oldest: dict[str, Version] = {}
     for file in [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]:
         metadata = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -31,7 +31,7 @@ def floors() -> list[str]:
 
 
 def main(folder: str, *pytest_arguments: str) -> int:
-    """Install, say what is installed, test."""
+    """Install the oldest versions, print them, and run the tests."""
     venv.create(folder, with_pip=True, clear=True)
     python = Path(folder, "bin", "python")
     pins = floors()

@@ -18,7 +18,7 @@ from .findings import CONFIGURABLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
+class ConfigField:
     """Field of a config: its type in words, and its default as JSON holds it; ``default`` is None for a required field."""
 
     name: str
@@ -38,8 +38,8 @@ class Description:
     version: str
     target: str
     doc: str
-    fields: list[Field]
-    parts: dict[str, list[Field]]
+    fields: list[ConfigField]
+    parts: dict[str, list[ConfigField]]
     example: dict[str, Any] | None
 
 
@@ -91,11 +91,11 @@ def _prose(docstring: str) -> str:
     )[0].strip()
 
 
-def _fields(schema: dict[str, Any]) -> Iterator[Field]:
+def _fields(schema: dict[str, Any]) -> Iterator[ConfigField]:
     required = schema.get("required", ())
     for name, value in schema.get("properties", {}).items():
         if name != "type" or "const" not in value:
-            yield Field(
+            yield ConfigField(
                 name=name,
                 type=in_words(value),
                 required=name in required,
@@ -120,7 +120,7 @@ def as_text(described: Description) -> str:
     return "\n\n".join(blocks)
 
 
-def _table(fields: list[Field]) -> str:
+def _table(fields: list[ConfigField]) -> str:
     width = max(len(field.name) for field in fields)
     blank = " " * (width + 4)
     lines = []

@@ -12,7 +12,7 @@ _REFRESH_SECONDS: Final = 0.1
 _SECONDS: Final = "seconds_"  # prefix of the names of durations in `Pipeline.stats`
 
 
-class Served:
+class RunMeasurement:
     """Counts and durations of one run of a pipeline; the first batch, which includes compiling, is counted separately."""
 
     def __init__(self, pipeline: "Pipeline") -> None:
@@ -27,7 +27,7 @@ class Served:
 
     def run(self, limit: int | None, refresh: Callable[[], None], each: Callable[[], None]) -> None:
         """Serve the batches of one run, at most ``limit``; call ``each`` after each batch, ``refresh`` every now and then."""
-        import jax  # noqa: PLC0415
+        import jax  # noqa: PLC0415 - slow to import; commands that serve nothing do without
 
         self._began = shown = time.perf_counter()
         last: Any = None

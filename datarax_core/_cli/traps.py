@@ -119,7 +119,7 @@ def _tensorflow(findings: list[Finding]) -> Iterator[Advice]:
             yield Advice(
                 trap="tensorflow",
                 text=f"{finding.kind} {finding.name!r} imports TensorFlow as soon as it is named "
-                f"({finding.imports['tensorflow']:.1f} s): beside JAX it is known to disturb collectives of NCCL; "
+                f"({finding.imports['tensorflow']:.1f} s): next to JAX it is known to disturb collectives of NCCL; "
                 f"{finding.distribution} would do better to import it in the function that needs it",
             )
 

@@ -38,7 +38,7 @@ def leave_out(error: PluginError, consequence: str = "") -> None:
 class StdoutToStderr(AbstractContextManager[None]):
     """Context in which ``sys.stdout`` is ``sys.stderr``, for as long as any thread is inside; other threads print there too.
 
-    ``contextlib.redirect_stdout`` does not do: if two threads overlap in it, stdout may stay redirected for good.
+    ``contextlib.redirect_stdout`` does not suffice: if two threads overlap in it, stdout may stay redirected for good.
     """
 
     def __init__(self) -> None:

@@ -24,8 +24,8 @@ _SLOW_AT_ONCE: Final = 1e-3
 _MEASURED: Final = 3
 """Batches that are measured otherwise. The quickest of them decides, since any of them may have met a hiccup."""
 
-_FIRST_STRETCH, _LONGEST_STRETCH, _GROWTH = 64, 4096, 4
-"""Batches that are read ahead before the loop reads one itself again: the first stretch, the longest, and the factor."""
+_FIRST_READ_AHEAD, _MOST_READ_AHEAD, _GROWTH = 64, 4096, 4
+"""Batches that are read ahead before the loop reads one itself again: at first, at most, and the growth factor."""
 
 
 class BatchIterator:
@@ -167,7 +167,7 @@ class PrefetchDecision:
     def __init__(self) -> None:
         self._seconds: deque[float] = deque(maxlen=_MEASURED)
         self._left = 0
-        self._next = _FIRST_STRETCH
+        self._next = _FIRST_READ_AHEAD
 
     @property
     def is_slow(self) -> bool:
@@ -179,7 +179,7 @@ class PrefetchDecision:
         self._seconds.append(seconds)
         is_slow = len(self._seconds) == _MEASURED and min(self._seconds) > WORTH_A_THREAD
         if is_slow or seconds > max(_SLOW_AT_ONCE, WORTH_A_THREAD):
-            self._left, self._next = self._next, min(self._next * _GROWTH, _LONGEST_STRETCH)
+            self._left, self._next = self._next, min(self._next * _GROWTH, _MOST_READ_AHEAD)
             self._seconds.clear()
 
     def note_ahead(self) -> None:

@@ -155,7 +155,7 @@ def _verified_stream(source: DataSourceModule) -> Iterator[Verified]:
             raise
         except Exception as error:  # noqa: BLE001 - sources of other authors may raise any error
             reason = reason_of(error)
-            message = f"{source.title} cannot be read on behind {read} records: {reason}"
+            message = f"{source.title} cannot be read past its first {read} records: {reason}"
             yield Verified(1, 0, (RecordError(message, record=read, reason=reason),))
             return
         if block is None:

@@ -6,7 +6,7 @@ from flax import nnx
 
 
 class HostState:
-    """Base of what a module keeps on the host and changes as it works: counts, caches, open readers, threads.
+    """Base of objects that a module keeps on the host and changes as it works: counts, caches, open readers, threads.
 
     An nnx module compares its plain attributes when ``nnx.jit`` looks for a compiled program, and shares them with its clones.
     Neither fits state that changes with every batch. An attribute that derives from this class is
@@ -26,7 +26,7 @@ class HostState:
     """
 
     def constructor_data(self) -> tuple[Any, ...]:
-        """Return the constructor's arguments for a renewed state: what a clone or pickle takes over; nothing by default."""
+        """Return the constructor's arguments for a renewed state, those that a clone or pickle takes over; none by default."""
         return ()
 
     def renewed(self) -> Self:

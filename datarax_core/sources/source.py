@@ -300,7 +300,7 @@ class DataSourceModule(RecordAccess):
         self.cursor.restore(0, 0)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what must be the same where a state is restored, as JSON: class, length, element spec, order and its key."""
+        """Return the facts that a restored state must match, as JSON: class, length, element spec, order and its key."""
         own_key = self.order_key_data()
         is_stream = self.access == "stream"
         return {

@@ -1,4 +1,4 @@
-"""The position of a source or pipeline, and what saved states are made of: variables as JSON, and checks of states."""
+"""The position of a source or pipeline, and the parts of saved states: variables as JSON, and checks of states."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Declarations of an author about a source: how to make the source, and what to expect of it."""
+"""Declarations of an author about a source: how to make the source, and its expected records and properties."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import InitVar, dataclass, field

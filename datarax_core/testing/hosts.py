@@ -81,7 +81,7 @@ class HostPromises:
         if hosts[0].reads_a_part:
             self._require_parts_of_an_epoch(subject, hosts)
             return
-        for position in range(0, subject.stretch - ROWS + 1, ROWS):
+        for position in range(0, subject.num_compared - ROWS + 1, ROWS):
             rows = np.array_split(np.arange(position, position + ROWS), count)
             parts = [difference(part(subject.served, own), host.read()) for own, host in zip(rows, hosts, strict=True)]
             text = next(filter(None, parts), "")

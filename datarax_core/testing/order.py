@@ -170,7 +170,7 @@ def _epoch(subject: Subject) -> int:
 def _head(source: DataSourceModule, subject: Subject) -> bytes:
     """Return the first records, or record indices, of a source as bytes: equal for equal orders."""
     if subject.is_stream:
-        batch = source.get_batch(min(subject.stretch, 64))
+        batch = source.get_batch(min(subject.num_compared, 64))
         return b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(batch))
     return np.asarray(source.record_indices_at(0, min(_epoch(subject), 64), source.order_key_data())).tobytes()
 

@@ -26,12 +26,12 @@ class RoutePromises:
 
     def test_a_loop_over_it_serves_its_order(self, subject: Subject) -> None:
         """``for record in source`` serves the records in the order of the source."""
-        found = batch_of_records(islice(subject.build(), subject.stretch))
+        found = batch_of_records(islice(subject.build(), subject.num_compared))
         subject.require_served(0, found, "a loop over the source", "Leave __iter__ and __next__ to the base class")
 
     def test_get_batch_serves_its_order(self, subject: Subject) -> None:
         """``source.get_batch(size)``, called repeatedly, serves the order of the source."""
-        found = joined(batches(subject.build(), subject.stretch))
+        found = joined(batches(subject.build(), subject.num_compared))
         subject.require_served(
             0, found, "get_batch()", "Leave get_batch() to the base class, or continue with the next epoch"
         )
@@ -39,14 +39,14 @@ class RoutePromises:
     def test_get_batch_at_serves_its_order(self, subject: Subject) -> None:
         """``source.get_batch_at(start, size, key)`` serves the order of the source, from any position."""
         subject.require_indexed()
-        for start in range(_ODD, subject.stretch - BATCH, BATCH + 2):
+        for start in range(_ODD, subject.num_compared - BATCH, BATCH + 2):
             found = subject.source.get_batch_at(start, BATCH, subject.source.order_key_data())
             subject.require_served(start, found, "get_batch_at()", "Return get_records(record_indices_at(...))")
 
     def test_a_pipeline_s_loop_serves_its_order(self, subject: Subject) -> None:
         """``for batch in pipeline`` serves the order of the source."""
         pipeline = _pipeline(subject, num_epochs=1)
-        wanted, found = min(subject.stretch, subject.length or subject.stretch), []
+        wanted, found = min(subject.num_compared, subject.length or subject.num_compared), []
         for batch in pipeline:
             found.append(batch)
             if len(found) * BATCH >= wanted:
@@ -70,7 +70,7 @@ class RoutePromises:
         """``get_batch_at`` under ``jax.jit``, with ``start`` and ``key`` traced, serves the order of the source."""
         source = _compiled(subject).source
         jitted = jax.jit(lambda start, key: source.get_batch_at(start, _ODD, key))
-        for start in range(1, subject.stretch - _ODD, BATCH + 2):
+        for start in range(1, subject.num_compared - _ODD, BATCH + 2):
             found = jitted(start, source.order_key_data())
             subject.require_served(start, found, "get_batch_at() under jax.jit", _TRACED)
 
@@ -90,13 +90,13 @@ class StreamPromises:
         """``get_batch(size)`` serves the same records in batches of any size."""
         subject.require_stream()
         for size in _SIZES:
-            found = joined(batches(subject.build(), subject.stretch, size))
+            found = joined(batches(subject.build(), subject.num_compared, size))
             by = f"repeated get_batch({size})"
             subject.require_served(0, found, by, "Keep records that were read and not served for the next batch")
             require(
-                rows_of(found) == subject.stretch,
-                f"{subject.title} promises the same records in batches of any size, but in batches of {size} it has "
-                f"{rows_of(found)} records, where in a single batch it has {subject.stretch}; end only after the last record",
+                rows_of(found) == subject.num_compared,
+                f"{subject.title} promises the same records in batches of any size, but has {rows_of(found)} records in "
+                f"batches of {size}, and {subject.num_compared} in a single batch; end only after the last record",
             )
 
     def test_skipping_is_reading(self, subject: Subject) -> None:
@@ -116,12 +116,12 @@ class StreamPromises:
     def test_the_end_is_the_end(self, subject: Subject) -> None:
         """A stream with a length continues with the next epoch; one without may end, and has then ended until ``reset()``."""
         subject.require_stream()
-        has_ended = subject.stretch < subject.wanted
+        has_ended = subject.num_compared < subject.wanted
         if subject.length is not None:
             require(
                 not has_ended,
                 f"{subject.title} has {subject.length} records in an epoch by len(), and promises to continue with the next "
-                f"epoch, but ended after {subject.stretch} records; continue, or define no __len__",
+                f"epoch, but ended after {subject.num_compared} records; continue, or define no __len__",
             )
         if not has_ended:
             return
@@ -133,7 +133,7 @@ class StreamPromises:
         except StopIteration:
             return
         broken(
-            f"{subject.title} ended after {subject.stretch} records, and promises no more until reset(), but then served "
+            f"{subject.title} ended after {subject.num_compared} records, and promises no more until reset(), but then served "
             f"{rows_of(more)} more; raise StopIteration again"
         )
 
@@ -147,7 +147,7 @@ def _pipeline(subject: Subject, **options: Any) -> Pipeline:
 
 
 def _full_batches(subject: Subject) -> int:
-    return max(1, subject.stretch // BATCH)
+    return max(1, subject.num_compared // BATCH)
 
 
 def _compiled(subject: Subject) -> Pipeline:

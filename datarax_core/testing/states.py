@@ -45,7 +45,7 @@ class StatePromises:
         """A source restored from a state serves the records that followed the state, at every position."""
         subject.require_resumable()
         source, twin, served = subject.build(), subject.build(), 0
-        while served + 2 * _SMALL <= subject.stretch:
+        while served + 2 * _SMALL <= subject.num_compared:
             twin.set_state(_through_json(source.get_state()))
             by = f"a source restored at position {served}"
             subject.require_served(served, twin.get_batch(_SMALL), by, _REMEDY)
@@ -73,7 +73,7 @@ class StatePromises:
         pipeline, twin, served = _pipeline(subject), _pipeline(subject), 0
         for batch in pipeline:
             served += rows_of(batch)
-            if served + BATCH > subject.stretch:
+            if served + BATCH > subject.num_compared:
                 break
             twin.set_state(_through_json(pipeline.get_state()))
             by = f"a pipeline restored at position {served}"
@@ -82,7 +82,7 @@ class StatePromises:
     def test_a_state_is_that_of_any_number_of_hosts(self, subject: Subject) -> None:
         """A state saved on 1, 2, 3 or 7 hosts can be restored on any of these numbers of hosts."""
         subject.require_resumable()
-        if subject.stretch < 2 * ROWS:
+        if subject.num_compared < 2 * ROWS:
             not_claimed(f"{subject.title} has too few records for two batches of {ROWS}")
         hosts = {count: hosts_of(subject, count) for count in HOSTS}
         states, following = {}, {}

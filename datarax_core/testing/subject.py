@@ -123,7 +123,7 @@ class Subject:
         return np.asarray(self.source.record_indices_at(start, size, self.source.order_key_data()))
 
     @property
-    def stretch(self) -> int:
+    def num_compared(self) -> int:
         """The number of positions at which routes are compared: less than `wanted` if a stream ends before."""
         return rows_of(self.served)
 

@@ -179,7 +179,7 @@ class Workers:
 
     @contextmanager
     def _ending_processes_on_error(self) -> Iterator[None]:
-        """If the block is cut short, requests and replies no longer match: end all processes, so that new ones start."""
+        """End all processes if the block is cut short: requests and replies no longer match. The next batch starts new ones."""
         try:
             yield
         except BaseException:  # an interruption above all

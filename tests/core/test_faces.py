@@ -1,4 +1,4 @@
-"""Faces of core's packages: ``__all__`` is what is visible and what others import; and the cost of importing core."""
+"""Faces of core's packages: ``__all__`` lists the names that are visible or that others import; the cost of importing core."""
 
 import ast
 import importlib

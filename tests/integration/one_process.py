@@ -1,7 +1,7 @@
 """Script of one process of ``test_processes.py``: ``python one_process.py PROCESS NUM_PROCESSES PORT FOLDER``.
 
-It has ``DEVICES // NUM_PROCESSES`` devices of a CPU, looks at pipelines that it shares with the others, and leaves what it saw
-in the folder as JSON.
+It has ``DEVICES // NUM_PROCESSES`` devices of a CPU, looks at pipelines that it shares with the others, and leaves its
+observations in the folder as JSON.
 """
 # ruff: noqa: PLC0415, ARG001 - JAX is imported once the number of devices is set; looks have one signature
 

@@ -149,7 +149,7 @@ def test_a_stream_is_read_up_to_the_record_that_fails(site: "Site", tmp_path: Pa
     (tmp_path / "train.yaml").write_text("batch_size: 2\nsource: {type: acme_stream}\n")
     done = run(DRX, "verify", "train.yaml", cwd=tmp_path)
     assert done.returncode == 1
-    assert re.match(r"Source cannot be read on behind \d+ records: the line is cut\n", done.stdout)
+    assert re.match(r"Source cannot be read past its first \d+ records: the line is cut\n", done.stdout)
     code = site.folder / "acme_stream" / "__init__.py"
     code.write_text(code.read_text().replace("i == 500", "False"))
     assert run(DRX, "verify", "train.yaml", cwd=tmp_path).stdout.startswith("1,000 records, 0.0 MB in ")

@@ -1,4 +1,4 @@
-"""The demo does what README.md says."""
+"""The demo works as README.md describes it."""
 
 import os
 import shutil

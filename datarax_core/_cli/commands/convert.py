@@ -62,7 +62,7 @@ def convert(
     if substituted:
         say(f"{substituted:,} of them are substitutes for records that cannot be read")
     text = yaml.safe_dump(reading, sort_keys=False, default_flow_style=None, width=1000).rstrip()
-    say(f"\nto read them, in a config beside {config.name}:\n\n{text}")
+    say(f"\nto read them, in a config next to {config.name}:\n\n{text}")
 
 
 def _written(

@@ -8,7 +8,7 @@ from datarax_core._cli.opening import open_pipeline
 from datarax_core._cli.options import Config, Debug, Json
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import INTERRUPTED, interrupts, progress
-from datarax_core._cli.served import Served, aligned
+from datarax_core._cli.served import RunMeasurement, aligned
 from datarax_core.registry.pipeline_config import load_config
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def run(
         raise typer.Exit(INTERRUPTED)
 
 
-def _served(pipeline: "Pipeline", limit: int | None, head: str | None) -> tuple[Served, bool]:
+def _served(pipeline: "Pipeline", limit: int | None, head: str | None) -> tuple[RunMeasurement, bool]:
     """Print ``head``, serve the batches, and return the measurement, and False if the user interrupted it."""
-    served, finished = Served(pipeline), True
+    served, finished = RunMeasurement(pipeline), True
     try:
         with interrupts() as raise_lost, progress(_num_batches(pipeline, limit), "batches") as show:
             if head is not None:

@@ -1,4 +1,4 @@
-"""What a pipeline tells the hooks, and when: opened, batches, epochs, closed, each exactly once."""
+"""Calls of hooks by a pipeline, and their times: opened, batches, epochs, closed, each exactly once."""
 
 import copy
 import gc
@@ -16,7 +16,7 @@ MakeSource = Callable[..., Any]
 
 
 class Diary:
-    """Writes down what it hears of one pipeline."""
+    """Hooks that write down their calls for one pipeline."""
 
     def __init__(self) -> None:
         self.entries: list[str] = []
@@ -40,7 +40,7 @@ class Diary:
         self.entries.append(f"closed at {pipeline.cursor.position}")
 
     def read(self) -> list[str]:
-        """What was written since it was read last."""
+        """Return the lines that were written since the last call."""
         entries, self.entries = self.entries, []
         return entries
 
@@ -50,7 +50,7 @@ def diary() -> Iterator[Diary]:
     diary = Diary()
     with default_hooks().registered(diary):
         yield diary
-        gc.collect()  # what a test dropped says so before the next one listens
+        gc.collect()  # a pipeline that a test dropped calls its hooks before the next test begins
 
 
 # -- loops --------------------------------------------------------------------------------------------------------------

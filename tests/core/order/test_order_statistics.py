@@ -59,7 +59,7 @@ def pooled_orders(length: int) -> np.ndarray:
 
 
 def check_z(z: np.ndarray) -> None:
-    """Scores (keys, ...) of mean 0 and variance 1, near normal: each alone, their sum and sum of squares over keys."""
+    """Assert that scores (keys, ...) are near normal, of mean 0, variance 1: each, their sum and sum of squares over keys."""
     keys = len(z)
     assert np.abs(z).max() < stats.norm.isf(ALPHA / 2 / z.size)
     assert np.abs(z.sum(0)).max() / keys**0.5 < stats.norm.isf(ALPHA / 2 / z[0].size)
@@ -70,20 +70,23 @@ def check_z(z: np.ndarray) -> None:
 
 
 def check_counts(counts: np.ndarray, expected: float | np.ndarray, *, tests: int = 1) -> None:
-    """Pearson's chi-square on counts whose sum is fixed; expected counts are 10 or more. Too even fails as well."""
+    """Assert by Pearson's chi-square that counts of a fixed sum, 10 or more expected, are neither too uneven nor too even."""
     assert np.min(expected) >= 10
     tail = stats.chi2.sf(((counts - expected) ** 2 / expected).sum(), counts.size - 1)
     assert ALPHA / 2 / tests < tail < 1 - ALPHA / 2 / tests
 
 
 def bits_of(values: np.ndarray, length: int) -> np.ndarray:
-    """(..., bits, n) float32. Bits that fewer than one value in 8 sets, or leaves, are too rare for a normal score."""
+    """Return the bits of values, float32 (..., bits, n), without bits that fewer than one value in 8 sets, or leaves.
+
+    Those are too rare for a normal score.
+    """
     kept = [bit for bit in range((length - 1).bit_length()) if 1 / 8 <= (np.arange(length) >> bit & 1).mean() <= 7 / 8]
     return (values[..., None, :] >> np.array(kept)[:, None] & 1).astype(np.float32)
 
 
 def bit_scores(first: np.ndarray, second: np.ndarray, length: int) -> np.ndarray:
-    """(keys, bits, bits): how often a bit of each are set together (float32 counts it exactly)."""
+    """Return how often a bit of each are set together, (keys, bits, bits); float32 counts it exactly."""
     scores = []
     for one, other in zip(np.broadcast_to(first, second.shape), second, strict=True):
         a, b = bits_of(one, length), bits_of(other, length)
@@ -94,14 +97,14 @@ def bit_scores(first: np.ndarray, second: np.ndarray, length: int) -> np.ndarray
 
 
 def value_scores(first: np.ndarray, second: np.ndarray, length: int) -> np.ndarray:
-    """(keys, 1): the correlation of two orders, whose variance over permutations is 1 / (n - 1)."""
+    """Return the correlation of two orders, (keys, 1), whose variance over permutations is 1 / (n - 1)."""
     half = (length - 1) / 2
     total = length * (length**2 - 1) / 12  # the sum of squares of 0 .. n - 1 about their mean
     return ((first - half) * (second - half)).sum(-1, keepdims=True) / total * (length - 1) ** 0.5
 
 
 def lag_scores(orders: np.ndarray, length: int) -> np.ndarray:
-    """(keys, lags + 1): circular serial correlation at lags 1, 2, 4, ...; last, that of the differences at lag 1.
+    """Return the circular serial correlation (keys, lags + 1) at lags 1, 2, 4, ...; last, that of the differences at lag 1.
 
     All lags but n / 2 have the moments of lag 1. Differences d give ``sum d[p] d[p+1] = 2 C1 - S2 - C2``.
     """

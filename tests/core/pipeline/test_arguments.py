@@ -1,4 +1,4 @@
-"""The catalogue of arguments of the wrong type: each is refused at its call, with an error that says what is expected."""
+"""The catalogue of arguments of the wrong type: each is refused at its call, with an error that names the expected type."""
 
 from collections.abc import Callable
 from typing import Any

@@ -227,7 +227,7 @@ def test_arrays_in_mapped_files_are_read(tmp_path: Path) -> None:
 def test_a_stream_is_verified_up_to_its_first_bad_record() -> None:
     assert found(Stream(100)) == Verified(100, 800)
     verified = found(Stream(100, bad=50))
-    assert re.match(r"Stream cannot be read on behind 32 records: OSError: gone", str(verified.errors[0]))
+    assert re.match(r"Stream cannot be read past its first 32 records: OSError: gone", str(verified.errors[0]))
     with pytest.raises(NotImplementedError, match="Stream is a stream without random access"):
         Stream(100).verify_records(np.arange(3))
 

@@ -18,7 +18,7 @@ ROW_BYTES = 8
 
 
 def row_of(record: int) -> bytes:
-    """Content of a record."""
+    """Return the content of a record."""
     return b"%08d" % record
 
 

@@ -1,4 +1,4 @@
-"""The memory that there is: the machine's, or what a container is limited to."""
+"""The available memory: the machine's, or the limit of a container."""
 
 import os
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Distributions of this tree as they are released: built, inspected, and tried in environments of their own.
 
 Run: ``make wheels``, or ``python tests/integration/importable/distributions.py [FOLDER]``. It leaves sdists and wheels in the
-folder if they are in order, and says what is wrong otherwise. The tests do the same, one by one.
+folder if they are in order, and reports the faults otherwise. The tests do the same, one by one.
 """
 
 import json
@@ -90,7 +90,7 @@ class Project:
         return list(map(Requirement, self.settings["dependency-groups"]["test"]))
 
     def package_files(self) -> set[str]:
-        """Files of the package: code, py.typed, templates."""
+        """Return the files of the package: code, py.typed, templates."""
         kinds = ("*.py", "py.typed", "*.template")
         files = (file for kind in kinds for file in (self.folder / self.package).rglob(kind))
         return {str(file.relative_to(self.folder)) for file in files}
@@ -118,7 +118,7 @@ class Built(Project):
         return said_by(self.wheel)
 
     def requires(self) -> list[Requirement]:
-        """Requirements of the wheel, extras included."""
+        """Return the requirements of the wheel, extras included."""
         return requirements_of(self.installed_as)
 
 
@@ -163,7 +163,7 @@ def prove(folder: Path, built: Sequence[Built]) -> Path:
     """Install distributions into a fresh environment, try them there, and return the folder of its commands.
 
     Raises:
-        AssertionError: They do not; says what went wrong.
+        AssertionError: They do not; the message holds their output.
     """
     commands = environment(folder, [each.wheel for each in built])
     listed = json.loads(run(commands / "drx", "sources", "--json", cwd=folder).stdout)

@@ -1,6 +1,6 @@
 """Fresh environments with wheels of this tree and their declared requirements, linked from the running environment.
 
-What the metadata of a wheel forgets is missing there. Nothing is downloaded.
+A requirement that the metadata of a wheel forgets is missing there. Nothing is downloaded.
 """
 
 import os
@@ -21,9 +21,9 @@ def environment(folder: Path, wheels: Sequence[Path], also: Iterable[Requirement
     """Create an environment with these wheels and their requirements, and return the folder of its commands.
 
     Args:
-        folder: Where it is made.
-        wheels: What is installed.
-        also: What is wanted besides; extras of the wheels among it.
+        folder: Folder of the environment.
+        wheels: Wheels to install.
+        also: Requirements besides those of the wheels; extras of the wheels may be among them.
     """
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/*/site-packages")
@@ -61,7 +61,7 @@ def run(*command: str | Path, cwd: Path | None = None, exits: int = 0) -> subpro
     """Run a command without this process' path and settings.
 
     Raises:
-        AssertionError: It ends otherwise than with ``exits``; says what it printed.
+        AssertionError: It ends with another exit code than ``exits``; the message holds its output.
     """
     hidden = {"PYTHONPATH", "DATARAX_DISABLE_PLUGINS"}
     env = {**{name: os.environ[name] for name in os.environ.keys() - hidden}, "JAX_PLATFORMS": "cpu"}

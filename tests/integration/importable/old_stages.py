@@ -23,12 +23,12 @@ jitter.stochastic = True  # type: ignore[attr-defined]
 
 
 def served(pipeline: Any) -> Any:
-    """The batches of the next three steps, as lists."""
+    """Return the batches of the next three steps, as lists."""
     return jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), [pipeline.step() for _ in range(3)])
 
 
 def subjects() -> dict[str, Any]:
-    """Pipelines after one step of 4 records, of 12."""
+    """Return pipelines after one step of 4 records, of 12."""
     from datarax_core import (  # noqa: PLC0415
         Cache,
         MergeFields,

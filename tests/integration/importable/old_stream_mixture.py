@@ -42,7 +42,7 @@ def served(mixture: Any) -> list[int]:
 
 
 def subject() -> Any:
-    """The mixture in the middle of an epoch, after a batch of 5 records; it ends with the stream."""
+    """Return the mixture in the middle of an epoch, after a batch of 5 records; it ends with the stream."""
     from datarax_core import StructuralConfig  # noqa: PLC0415
     from datarax_memory import MemorySource, MemorySourceConfig  # noqa: PLC0415
     from datarax_mix import MixDataSourcesConfig, MixDataSourcesNode  # noqa: PLC0415

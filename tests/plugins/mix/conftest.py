@@ -1,4 +1,4 @@
-"""Children for the tests of mixtures: on the device, on the host, and streams; each record's id tells its child."""
+"""Children for the tests of mixtures: on the device, on the host, and streams; each record's id names its child."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any

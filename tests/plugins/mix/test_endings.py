@@ -25,7 +25,7 @@ def timelines(draw: st.DrawFn) -> Timeline:
 
 
 def by_hand(timeline: Timeline) -> int:
-    """The length of an epoch, found by serving it record by record, as somebody would who knows no arithmetic."""
+    """Return the length of an epoch, found by serving it record by record, without the arithmetic under test."""
     served: Counter[int] = Counter()
     endings, total = timeline.endings, sum(ending.length or 0 for ending in timeline.endings)
     for position in range(10**6):
@@ -44,7 +44,7 @@ def by_hand(timeline: Timeline) -> int:
 
 
 def UNSTOPPED(timeline: Timeline) -> Timeline:  # noqa: N802 - what it is
-    """The same children, in an epoch that is as long as it can be."""
+    """Return the same children, in an epoch that is as long as it can be."""
     return getattr(timeline, "_unstopped", None) or _remembered(timeline)
 
 

@@ -22,7 +22,7 @@ def shares(numerators: list[int]) -> Shares:
 
 
 def counts_after_each(schedule: Schedule, start: int, size: int) -> np.ndarray:
-    """int (size, k): each child's count after each of the positions."""
+    """Return each child's count after each of the positions, int (size, k)."""
     which, _ = schedule.at(start, size)
     return schedule.counts(start) + np.cumsum(which[:, None] == np.arange(len(schedule.numerators)), axis=0)
 

@@ -23,7 +23,7 @@ def ids_of(batches: Any) -> list[int]:
 
 
 def nested(child: Any, mix: Any, kind: str) -> MixDataSourcesNode:
-    """A mixture of a mixture of a mixture, of seven children in all."""
+    """Return a mixture of a mixture of a mixture, of seven children in all."""
     inner = mix([child(0, 7, kind=kind), child(1, 30, kind=kind)], (0.25, 0.75), seed=5)
     middle = mix([inner, child(2, 300), child(3, 12, shuffle=False)], (3, 2, 1), seed=6)
     return mix([child(4, 50, kind=kind), middle, child(5, 9), child(6, 33)], (0.1, 0.6, 0.1, 0.2), seed=7)

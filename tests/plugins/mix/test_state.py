@@ -14,7 +14,7 @@ from datarax_mix import MixDataSourcesNode
 
 
 def build(child: Any, mix: Any, kind: str) -> MixDataSourcesNode:
-    """A mixture in a mixture; with streams, one at each depth."""
+    """Return a mixture in a mixture; with streams, one at each depth."""
     inner = mix([child(0, 7), child(1, 30, kind=kind)], (0.25, 0.75), seed=5)
     return mix({"inner": inner, "plain": child(2, 50, kind=kind), "more": child(3, 11)}, (0.5, 0.3, 0.2))
 

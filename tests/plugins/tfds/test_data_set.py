@@ -1,4 +1,4 @@
-"""Descriptions of data sets on disk: which folder is found, and what its description holds."""
+"""Descriptions of data sets on disk: the folder that is found, and the content of its description."""
 
 import json
 import pickle

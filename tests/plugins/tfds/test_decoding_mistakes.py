@@ -1,4 +1,4 @@
-"""Errors of records that are not as declared: they name row and field, what was found, and what is expected."""
+"""Errors of records that are not as declared: they name row and field, and the found and the expected value."""
 
 import functools
 import pickle

@@ -1,6 +1,6 @@
 """Decoders of records: from the bytes of many records to arrays of a batch, and back.
 
-A decoder module defines one format and the fields that its config declares; `fields` and `dtypes` are what the formats share.
+A decoder module defines one format and the fields that its config declares; the formats share `fields` and `dtypes`.
 Imports `records`, `registry` and `config` of core, and nothing of the plugin.
 """
 

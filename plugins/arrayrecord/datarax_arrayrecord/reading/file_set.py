@@ -46,7 +46,7 @@ class FileSet:
         return all(getattr(config, field) == getattr(self._config, field) for field in _READING_FIELDS)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what a saved state must find again: names and lengths of files, decoder and excluded records."""
+        """Return the facts that a restored state must match: names and lengths of files, decoder and excluded records."""
         excluded = self.records.excluded
         digest = hashlib.sha256(excluded.tobytes()).hexdigest()[:16]
         return {

@@ -1,4 +1,4 @@
-"""Files of a source: how many records each has, and what a saved state must find again of them."""
+"""Files of a source: how many records each has, and the facts about them that a restored state must match."""
 
 import hashlib
 import warnings
@@ -42,7 +42,7 @@ def table_of(paths: Sequence[str]) -> FileTable:
 
 
 def fingerprint_of(table: FileTable) -> dict[str, Any]:
-    """Return what a saved state must find again: names, sizes and record counts of the files, but not their folders."""
+    """Return the facts that a restored state must match: names, sizes and record counts of the files, but not their folders."""
     digest = hashlib.sha256()
     for path, count, stamp in zip(table.paths, table.counts.tolist(), table.stamps, strict=True):
         digest.update(f"{Path(path).name}\0{count}\0{stamp.size if stamp else 0}\n".encode())

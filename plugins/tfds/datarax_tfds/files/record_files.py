@@ -81,7 +81,7 @@ class RecordFiles:
             self._table.require_unchanged(part)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what a saved state must find again: format, names and sizes of the files, and their rows; no folders."""
+        """Return the facts that a restored state must match: format, names and sizes of the files, their rows; no folders."""
         return {"file_format": self._format, **fingerprint_of(self._table)}
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ def table_of(parts: Sequence[FilePart]) -> FileTable:
 
 
 def fingerprint_of(table: FileTable) -> dict[str, Any]:
-    """Return what a saved state must find again: names and sizes of the files, and their rows; not their folders."""
+    """Return the facts that a restored state must match: names and sizes of the files, and their rows; not their folders."""
     digest = hashlib.sha256()
     sizes: dict[str, int] = {}
     starts = (table.ends - table.counts - table.offsets).tolist()

@@ -56,7 +56,7 @@ class TFDSSourceBase(LocalFilesOnlyMixin, DataSourceModule):
         return {**self.data_set.info(), "num_records": len(self), "element_spec": self.element_spec()}
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what a saved state must find again: name, version and split of the data set, and what every source adds."""
+        """Return the facts that a restored state must match: those of every source, and name, version and split."""
         return {**super().fingerprint(), "data_set": self.data_set.full_name, "split": self.data_set.split}
 
     def __len__(self) -> int:

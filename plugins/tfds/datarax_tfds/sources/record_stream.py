@@ -63,7 +63,7 @@ class RecordStream(TFDSStreamingSource, readers=("array_record", "tfrecord")):
     def get_batch(self, batch_size: int) -> Batch:
         """Return the next ``batch_size`` records; consecutive calls read the records of the next calls ahead, on a thread."""
         if self.cursor.is_traced or not isinstance(batch_size, int) or batch_size < 1:
-            return super().get_batch(batch_size)  # which refuses what is no batch size
+            return super().get_batch(batch_size)  # which refuses values that are no batch size
         batch = self._read(batch_size)
         self.cursor.advance(batch_size)
         self.note_served(1)
@@ -93,7 +93,7 @@ class RecordStream(TFDSStreamingSource, readers=("array_record", "tfrecord")):
         self._read_ahead.close()
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what a saved state must find again, with names and sizes of the files."""
+        """Return the facts that a restored state must match, with names and sizes of the files."""
         return {**super().fingerprint(), **self.records.files.fingerprint()}
 
     def close(self) -> None:
@@ -141,7 +141,7 @@ class ReadAhead(HostState):
         self._start = 0
 
     def constructor_data(self) -> tuple[int]:
-        """Return the depth: a clone of the source reads ahead as far, by itself."""
+        """Return the depth: a clone of the source reads ahead as far, with a thread of its own."""
         return (self._depth,)
 
     def next(self, source: RecordStream, start: int, size: int, *, stop: int | None) -> Batch:

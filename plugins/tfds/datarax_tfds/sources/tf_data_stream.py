@@ -66,13 +66,13 @@ class TFDataStream(TFDSStreamingSource, StreamingSourceBase, readers=("tf.data",
             raise self._record_error(served, shuffle, failure) from failure
 
     def process_part(self, part: int, num_parts: int) -> Self | None:
-        """Return a stream of one of ``num_parts`` equal stretches of the records; None if they cannot be divided equally."""
+        """Return a stream of one of ``num_parts`` equal ranges of the records; None if they cannot be divided equally."""
         size, rest = divmod(len(self), num_parts)
         if rest or not size:
             return None
         data_set = self.data_set
         opened = copy.copy(self._opened)
-        opened.data_set = replace(data_set, parts=_stretch(data_set.parts, part * size, size))
+        opened.data_set = replace(data_set, parts=_range_of(data_set.parts, part * size, size))
         twin = type(self)(self.config, opened, rngs=self.rngs, name=self.name)
         if twin.order_key is not None and self.order_key is not None:
             twin.order_key.set_raw_value(self.order_key.get_raw_value())
@@ -80,7 +80,7 @@ class TFDataStream(TFDSStreamingSource, StreamingSourceBase, readers=("tf.data",
         return twin
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return what a saved state must find again, with the files, and the size of the windows that are shuffled."""
+        """Return the facts that a restored state must match, with the files, and the size of the windows that are shuffled."""
         own = super().fingerprint()
         if self.order_key_data() is not None:
             own["order"] = f"files shuffled, and windows of {self.config.shuffle_buffer_size}, rule 1"
@@ -153,13 +153,13 @@ class _BlockReader:
                 yield files.read(np.arange(start, min(start + _BLOCK, files.num_records)))
 
 
-def _stretch(parts: tuple[FilePart, ...], start: int, size: int) -> tuple[FilePart, ...]:
-    """Return the parts that hold ``size`` records behind the first ``start`` records of ``parts``."""
-    stretch = []
+def _range_of(parts: tuple[FilePart, ...], start: int, size: int) -> tuple[FilePart, ...]:
+    """Return the parts that hold ``size`` records after the first ``start`` records of ``parts``."""
+    found = []
     for part in parts:
         first, start = min(start, part.num_records), max(0, start - part.num_records)
         count = min(size, part.num_records - first)
         if count:
-            stretch.append(replace(part, start=part.start + first, stop=part.start + first + count))
+            found.append(replace(part, start=part.start + first, stop=part.start + first + count))
         size -= count
-    return tuple(stretch)
+    return tuple(found)
