@@ -7,10 +7,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import old_files
 import old_pickles
 import old_stages
 import old_streams
 import pytest
+
+from datarax_core.errors import DataFileError
 
 WRITTEN = json.loads(Path(old_pickles.__file__).with_suffix(".json").read_text())
 PIPELINES = {
@@ -18,6 +21,9 @@ PIPELINES = {
     for subject in (old_stages, old_streams)
     for name, entry in json.loads(Path(subject.__file__).with_suffix(".json").read_text()).items()
 }
+OVER_FILES = json.loads(Path(old_files.__file__).with_suffix(".json").read_text())
+UNCHANGED_ONLY = [name for name in OVER_FILES["pickles"] if "eager" not in name and "tf.data" not in name]
+"""Subjects that read the files which they were built with, and no others: neither those in memory nor those of TensorFlow."""
 
 
 @pytest.mark.filterwarnings("ignore:datarax_core.*was moved:DeprecationWarning")
@@ -34,6 +40,30 @@ def test_a_pipeline_of_an_earlier_release_goes_on_as_it_did(subject: ModuleType,
     entry = PIPELINES[subject, name]
     restored = pickle.loads(base64.b64decode(entry["pickle"]))  # noqa: S301 - our own file
     assert subject.served(restored) == entry["served"]
+
+
+@pytest.mark.filterwarnings("ignore:datarax_core.*was moved:DeprecationWarning")
+@pytest.mark.parametrize("name", OVER_FILES["pickles"])
+def test_a_source_over_files_of_an_earlier_release_goes_on_as_it_did(name: str, tmp_path: Path) -> None:
+    old_files.put_files(OVER_FILES["files"], tmp_path)
+    entry = OVER_FILES["pickles"][name]
+    restored = old_files.load(entry["pickle"], tmp_path)
+    assert old_files.served(restored) == entry["served"]
+    restored.set_state(old_files.load_state(entry["state"]))  # back to the same position
+    assert old_files.served(restored) == entry["served"]
+    assert old_files.served(pickle.loads(pickle.dumps(restored))) == old_files.served(restored)  # noqa: S301 - just written
+
+
+@pytest.mark.filterwarnings("ignore:datarax_core.*was moved:DeprecationWarning")
+@pytest.mark.parametrize("name", UNCHANGED_ONLY)
+def test_a_source_of_an_earlier_release_refuses_files_that_were_changed_since(name: str, tmp_path: Path) -> None:
+    old_files.put_files(OVER_FILES["files"], tmp_path)
+    for path in tmp_path.rglob("*record*-of-*"):
+        path.touch()
+    for path in tmp_path.glob("*.array_record"):
+        path.touch()
+    with pytest.raises(DataFileError, match=r"changed while a source read it: it was written to or replaced"):
+        old_files.served(old_files.load(OVER_FILES["pickles"][name]["pickle"], tmp_path))
 
 
 def test_every_kind_of_subject_was_written() -> None:

@@ -13,11 +13,31 @@ from .writing import write
 
 __all__ = ["ArrayRecordSourceConfig", "ArrayRecordSourceModule", "write"]
 
-_DECODERS = ("array", "example", "msgpack", "named_values", "npz", "raw")
+_DECODERS = ("array", "example", "fields", "msgpack", "named_values", "npz", "raw")
+
+_MOVED = {
+    "_config": f"{__name__}.config",
+    "_faults": f"{__name__}.reading.bad_records",
+    "_files": "datarax_core.sources",
+    "_open_files": f"{__name__}.reading.record_reader",
+    "_opening": f"{__name__}.reading.file_set",
+    "_reader": f"{__name__}.reading.reader",
+    "_records": f"{__name__}.reading.record_reader",
+    "_source": f"{__name__}.source",
+    **{f"decoders._{name}": f"{__name__}.decoders.{name}" for name in _DECODERS},
+}
+"""Modules of version 0.1.0 that pickles name, and the modules that have the classes now."""
+
+_RENAMED = {
+    "_faults.Policy": "BadRecordPolicy",
+    "_open_files.OpenFiles": "OldOpenFiles",
+    "_opening.Opened": "FileSet",
+    "_records.Records": "RecordReader",
+    "_source._Loop": "_LoopState",
+}
+"""New names of classes that pickles of version 0.1.0 name."""
 
 forward_modules(
-    {  # version 0.1.0 had these modules, which pickled configs name
-        f"{__name__}._config": f"{__name__}.config",
-        **{f"{__name__}.decoders._{name}": f"{__name__}.decoders.{name}" for name in _DECODERS},
-    }
+    {f"{__name__}.{old}": home for old, home in _MOVED.items()},
+    {f"{__name__}.{old}": new for old, new in _RENAMED.items()},
 )

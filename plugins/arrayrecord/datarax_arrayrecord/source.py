@@ -10,6 +10,7 @@ from flax import nnx
 
 from datarax_core.config import SourceConfig
 from datarax_core.errors import ConfigError
+from datarax_core.moved import rename_attributes
 from datarax_core.order import Order, record_numbers
 from datarax_core.records import Batch, ElementSpec
 from datarax_core.registry import Decoder
@@ -65,6 +66,10 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         self.set_random_order(config.shuffle or config.shuffle_files)
         self._file_set = open_file_set(config, paths, self.title)
         self._loop = _LoopState()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        rename_attributes(self, {"_opened": "_file_set"})  # its name in pickles of version 0.1.0
 
     @classmethod
     def from_config(cls, config: SourceConfig, build: Callable[[SourceConfig], DataSourceModule]) -> Self:

@@ -17,6 +17,7 @@ from tfds_data import FORMATS
 from tfrecords import begin_of, contents, flip, opened, whole, write
 
 from datarax_core import DataFileError, RecordError
+from datarax_core.sources import Stamp
 from datarax_tfds.files import RecordFiles, array_record, tfrecord
 from datarax_tfds.splits import FilePart
 
@@ -126,7 +127,7 @@ def test_files_in_a_pickle_of_version_0_1_0_are_opened_anew(paths: list[str], fi
     from datarax_tfds._file_table import FileTable  # type: ignore[import-not-found]  # noqa: PLC0415 - a path of version 0.1.0
 
     table = FileTable.__new__(FileTable)
-    table.__setstate__([tuple(whole(path, COUNT) for path in paths), None, None, None])
+    table.__setstate__([tuple(whole(path, COUNT) for path in paths), None, None, [Stamp.of(path) for path in paths]])
     files = RecordFiles.__new__(RecordFiles)
     files.__setstate__({"_title": "Source 'a'", "_format": file_format, "_table": table, "_files": None})
     assert files.read(np.asarray([899, 4])) == [RECORDS[899], RECORDS[4]]

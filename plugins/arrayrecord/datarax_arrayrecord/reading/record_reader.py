@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from datarax_core.errors import DataFileError, RecordError
+from datarax_core.moved import rename_attributes
 from datarax_core.records import Batch, ElementSpec, check_batch
 from datarax_core.registry import Decoder
 from datarax_core.sources import DataSourceModule, FileTable, OpenFiles, Verified, reason_of, verified
@@ -36,12 +37,18 @@ class RecordReader:
         self.table = table
         self.decoder = decoder
         self.excluded = np.empty(0, np.int64) if exclude is None else excluded_records(exclude, table)
-        self.files = OpenFiles(table, FileReader, limit=limit, not_in_forks="readers of ArrayRecord files")
+        self.files = _open_files(table, limit)
         self.length = table.num_records - len(self.excluded)
         self._served_before_excluded = self.excluded - np.arange(len(self.excluded))
         self._substitutes = None if policy is None else Substitutes(policy, self.length)
         self._spec = decoder.element_spec()
         self._readable_spec: tuple[ElementSpec | None] | None = None  # in a tuple once it was looked for
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        rename_attributes(self, {"_skips": "_served_before_excluded", "_good_spec": "_readable_spec"})  # version 0.1.0
+        if isinstance(self.files, OldOpenFiles):
+            self.files = _open_files(self.table, self.files.limit)
 
     def served_counts(self) -> np.ndarray:
         """Return how many records of each file are served, int64 (files,)."""
@@ -201,3 +208,13 @@ class RecordReader:
 
     def _rows(self, part: int, rows: list[int]) -> list[bytes]:
         return self.files.use(part, lambda reader: reader.read(rows))
+
+
+class OldOpenFiles:
+    """Pool of open files in a pickle of version 0.1.0; `RecordReader` makes a new pool with the same limit."""
+
+    limit: int
+
+
+def _open_files(table: FileTable, limit: int) -> OpenFiles[FileReader]:
+    return OpenFiles(table, FileReader, limit=limit, not_in_forks="readers of ArrayRecord files")

@@ -37,8 +37,11 @@ class RecordFiles:
         self._files = (TFRecordFiles if file_format == "tfrecord" else ArrayRecordFiles)(self._table, used)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        if isinstance(state["_table"], OldFileTable):
-            self.__init__(state["_table"].parts, state["_format"], state["_title"])  # type: ignore[misc]  # a new one
+        table = state["_table"]
+        if isinstance(table, OldFileTable):
+            self.__init__(table.parts, state["_format"], state["_title"])  # type: ignore[misc]  # a new one
+            for part, stamp in zip(table.parts, table.stamps, strict=True):
+                stamp.require_same(part.path)
         else:
             vars(self).update(state)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datarax_core.errors import DataFileError
-from datarax_core.sources import FileTable, require_file
+from datarax_core.sources import FileTable, Stamp, require_file
 from datarax_tfds.splits import FilePart
 
 
@@ -56,12 +56,13 @@ class UnreadableError(Exception):
 
 
 class OldFileTable:
-    """A file table in a pickle of version 0.1.0; `RecordFiles` makes its table anew from the parts."""
+    """A file table in a pickle of version 0.1.0; `RecordFiles` makes its table anew from the parts, and compares the stamps."""
 
     parts: tuple[FilePart, ...]
+    stamps: tuple[Stamp, ...]
 
     def __setstate__(self, state: Sequence[Any]) -> None:
-        self.parts = state[0]
+        self.parts, _, _, self.stamps = state
 
 
 class OldFiles:
