@@ -145,6 +145,7 @@ class _Worker:
 
 
 _running: dict[threading.Thread, _Worker] = {}
+"""Threads that were started and have not ended, with the work of each."""
 
 
 @atexit.register

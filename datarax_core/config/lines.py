@@ -47,7 +47,7 @@ class ValueLine:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a config comes from: the name of its file, for messages, and the lines of its values if it has a file."""
+    """Origin of a config: the name of its file, for messages, and the lines of its values if it has a file."""
 
     name: str = "config"
     top: ValueLine | None = None

@@ -30,7 +30,7 @@ Access: TypeAlias = Literal["device", "host", "stream"]
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a source supports: a summary of `RecordAccess.access`, ``len()`` and resuming."""
+    """Capabilities of a source: a summary of `RecordAccess.access`, ``len()`` and resuming."""
 
     random_access: bool
     batched_reads: bool

@@ -1,4 +1,4 @@
-"""How much memory there is for the records of a data set, on the host and on the device."""
+"""Memory that is available for the records of a data set, on the host and on the device."""
 
 import functools
 import os

@@ -103,12 +103,12 @@ class DataSourceModule(RecordAccess):
 
     @count_of_cursor
     def index(self) -> int:
-        """How many records of the current epoch were served; of all records, if the length of an epoch is unknown."""
+        """Number of records of the current epoch that were served; of all records, if the length of an epoch is unknown."""
         return self._epoch_and_index()[1]
 
     @count_of_cursor
     def epoch(self) -> int:
-        """How many epochs were served in full; 0 if the length of an epoch is unknown."""
+        """Number of epochs that were served in full; 0 if the length of an epoch is unknown."""
         return self._epoch_and_index()[0]
 
     def _epoch_and_index(self) -> tuple[int, int]:

@@ -86,7 +86,7 @@ def main(start: mmap.mmap, connection_file: int, memory_file: int, parent: int) 
     """Serve requests until the connection is closed.
 
     Args:
-        start: The pickled `WorkerSetup`, and behind it the pickled source.
+        start: The pickled `WorkerSetup`, followed by the pickled source.
         connection_file: File descriptor of the connection that requests come from and replies go to.
         memory_file: File descriptor of the memory of `SharedBatches`.
         parent: Process id of the parent. This process ends when the parent is gone.

@@ -40,7 +40,7 @@ def kind_and_name(name: str) -> tuple[int, str]:
     return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
 
 
-def test_all_is_what_is_visible(face: ModuleType) -> None:
+def test_all_lists_the_visible_names(face: ModuleType) -> None:
     for name in face.__all__:
         getattr(face, name)
     modules = {path.stem for path in Path(inspect.getfile(face)).parent.iterdir()}

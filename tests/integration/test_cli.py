@@ -108,7 +108,7 @@ def test_the_version_is_the_distribution_s() -> None:
     assert _run(DRX, "--version").stdout == f"datarax-core {metadata.version('datarax-core')}\n"
 
 
-def test_a_misspelt_command_is_told(tmp_path: Path) -> None:
+def test_a_misspelt_command_is_reported(tmp_path: Path) -> None:
     done = _run(DRX, "sorces", cwd=tmp_path)
     assert done.returncode == 2
     assert "No such command 'sorces'" in done.stderr

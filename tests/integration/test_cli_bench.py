@@ -26,7 +26,7 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("placement", ["host", "device"])
-def test_speeds_ratio_and_places_are_told_with_their_spread(placement: str, config: Path) -> None:
+def test_speeds_ratio_and_places_are_reported_with_their_spread(placement: str, config: Path) -> None:
     config.write_text(config.read_text().replace("shuffle", f"placement: {placement}, shuffle"))
     done = invoke("bench", str(config), "--seconds", "0.3", "--repeats", "3")
     assert done.exit_code == 0, done.output
@@ -43,7 +43,7 @@ def test_speeds_ratio_and_places_are_told_with_their_spread(placement: str, conf
     assert noise.startswith("noise: the repeats of one thing lie up to ")
 
 
-def test_programs_are_told_the_same(config: Path) -> None:
+def test_json_has_the_same_numbers(config: Path) -> None:
     shown = json.loads(invoke("bench", str(config), "--seconds", "0.2", "--repeats", "2", "--json").stdout)
     assert (shown["batch_size"], shown["repeats"]) == (10, 2)
     for name in "records_per_second", "source_records_per_second", "ratio", "megabytes_per_second":

@@ -50,7 +50,7 @@ def test_the_first_party_is_well() -> None:
     assert shown["versions"]["datarax-core"] == metadata.version("datarax-core")
 
 
-def test_whatever_a_plugin_does_on_import_is_told_and_ends_nothing_but_its_process(others_only: "Site") -> None:
+def test_any_failure_of_an_import_is_reported_and_ends_only_its_process(others_only: "Site") -> None:
     site = others_only
     site.install("acme-dies", {"dies": "acme_dies:H"}, code="import os\nprint('bye')\nos._exit(0)", group=HOOKS)
     site.install("acme-dumps", {"dumps": "acme_dumps:H"}, code="import os\nos.abort()", group=HOOKS)
@@ -117,7 +117,7 @@ def test_a_plugin_that_hangs_is_stopped_and_those_behind_it_are_imported(others_
     )
 
 
-def test_an_import_that_pulls_in_a_heavy_package_is_told_with_its_time(others_only: "Site") -> None:
+def test_an_import_that_pulls_in_a_heavy_package_is_reported_with_its_time(others_only: "Site") -> None:
     others_only.install("acme-heavy", {"heavy": "acme_heavy:H"}, code=f"import tensorflow\n{HOOK}", group=HOOKS)
     busy = "import time\nend = time.monotonic() + 0.2\nwhile time.monotonic() < end: pass"
     (others_only.folder / "tensorflow.py").write_text(busy)
@@ -128,7 +128,7 @@ def test_an_import_that_pulls_in_a_heavy_package_is_told_with_its_time(others_on
     assert [one["trap"] for one in shown["advice"]] == ["tensorflow"]
 
 
-def test_what_metadata_tell_is_told_without_an_import_and_in_words(others_only: "Site") -> None:
+def test_facts_of_metadata_are_reported_without_an_import_and_in_words(others_only: "Site") -> None:
     site = others_only
     site.install("acme-needy", {"needy": "acme_needy:H"}, code=HOOK, requires=("acme-absent[big]>=2",), group=HOOKS)
     site.install("acme-one", {"shared": "acme_one:H"}, code="import os\nos.abort()", group=HOOKS)
@@ -146,7 +146,7 @@ def test_what_metadata_tell_is_told_without_an_import_and_in_words(others_only: 
     assert lines[-1].endswith(" plugins, 2 problems")
 
 
-def test_a_name_that_nothing_has_is_told_with_what_is_meant() -> None:
+def test_an_unknown_name_is_reported_with_a_close_one() -> None:
     done = invoke("check", "memry")
     assert done.exit_code == 1
     assert done.stderr.startswith("unknown plugin 'memry'; did you mean 'memory'? (installed: ")

@@ -52,7 +52,7 @@ def test_stages_are_listed_as_sources_are() -> None:
 # -- drx validate ---------------------------------------------------------------------------------------------------------
 
 
-def test_all_problems_of_all_files_are_told(site: "Site", tmp_path: Path) -> None:
+def test_all_problems_of_all_files_are_reported(site: "Site", tmp_path: Path) -> None:
     _install_loud(site)
     for name, text in {"good.yaml": GOOD, "bad.yaml": BAD, "cut.json": '{"a": 1,\n'}.items():
         (tmp_path / name).write_text(text)
@@ -211,7 +211,7 @@ def test_the_first_valid_example_of_the_author_is_shown(
     assert found["example"] == (expected and {"batch_size": 128, "source": expected})
 
 
-def test_a_name_that_nothing_has_is_told_with_what_is_meant(site: "Site") -> None:  # noqa: ARG001 - and nothing more
+def test_an_unknown_name_is_reported_with_a_close_one(site: "Site") -> None:  # noqa: ARG001 - and nothing more
     with pytest.raises(
         PluginNotFoundError, match=r"^no source, stage or decoder is called 'memry'; did you mean 'memory'\?"
     ):

@@ -130,7 +130,7 @@ def test_an_interrupted_conversion_leaves_nothing(site: "Site", tmp_path: Path) 
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_bad_records_that_others_stand_in_for_are_told(config: Path) -> None:
+def test_bad_records_that_others_stand_in_for_are_reported(config: Path) -> None:
     printed_source(
         run(DRX, "convert", str(config), str(config.with_name("x.array_record")), "--compression", "uncompressed")
     )

@@ -1,4 +1,4 @@
-"""How ``drx`` ends: a mistake is one message, a plugin's bug names the plugin, and a plugin's output does not mix with ours."""
+"""Ends of ``drx``: a mistake is one message, a plugin's bug names the plugin, and plugins' output does not mix with ours."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def test_a_missing_config_is_one_message_in_every_command(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", [*ON_CONFIGS, "convert"])
-def test_a_missing_argument_is_told(command: str) -> None:
+def test_a_missing_argument_is_reported(command: str) -> None:
     done = invoke(command)
     assert done.exit_code == 2
     assert "Missing argument 'CONFIG'" in done.stderr
@@ -85,14 +85,14 @@ def test_drx_alone_shows_its_help_and_fails() -> None:
     assert "Commands:" in done.stdout + done.stderr
 
 
-def test_a_file_that_cannot_be_written_is_told(config: Path, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_reported(config: Path, tmp_path: Path) -> None:
     done = invoke("peek", str(config), "--png", str(tmp_path / "nix" / "x.png"))
     assert done.exit_code == 1
     assert done.stderr.strip() == f"{tmp_path / 'nix' / 'x.png'}: No such file or directory"
 
 
 @pytest.mark.usefixtures("ordinary_user")
-def test_a_config_that_may_not_be_read_is_told(shared_folder: Path) -> None:
+def test_a_config_that_may_not_be_read_is_reported(shared_folder: Path) -> None:
     path = shared_folder / "train.yaml"
     path.write_text("batch_size: 1\n")
     path.chmod(0)
@@ -157,7 +157,7 @@ def test_whose_bug_a_failure_is_tells_the_innermost_frame_of_a_plugin(code: str,
     assert re.match(rf"acme-bug 1\.0 failed in acme_bug, line 2: {shown}\n", blamed(caught.value) or "")
 
 
-def test_the_bug_of_a_cause_is_a_plugin_s_too_and_notes_are_told(site: "Site") -> None:
+def test_the_bug_of_a_cause_is_a_plugin_s_too_and_notes_are_reported(site: "Site") -> None:
     site.install("acme-bug", {"bug": "acme_bug:main"}, code="def main():\n    1 / 0\n", group="datarax.stages")
 
     def fails() -> None:

@@ -32,7 +32,7 @@ def shown(*args: str) -> dict[str, Any]:
     return value
 
 
-def test_a_plan_is_counts_and_what_people_are_told(config: Path) -> None:
+def test_a_plan_is_counts_and_the_printed_text(config: Path) -> None:
     assert shown("plan", str(config)) == {
         "config": str(config),
         "plan": Pipeline.from_config(config).plan(),

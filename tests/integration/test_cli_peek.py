@@ -83,7 +83,7 @@ def test_statistics_are_of_as_many_batches_as_are_wanted_and_of_real_records(con
     assert shown["fields"]["valid"] == {"spec": "bool[]", "first": None}
 
 
-def test_of_a_mixture_the_records_of_each_child_are_told(config: Path) -> None:
+def test_of_a_mixture_the_records_of_each_child_are_reported(config: Path) -> None:
     child = "{type: memory, path: data.npz}"
     config.write_text(f"batch_size: 4\nsource: {{type: mix, weights: [3, 1], sources: [{child}, {child}]}}\n")
     assert sorted(peeked(str(config), "--batches", "2")["records_by_child"].values()) == [2, 6]
@@ -98,7 +98,7 @@ def test_a_stream_is_peeked_at_until_it_ends(site: "Site", tmp_path: Path) -> No
     assert (shown["batches"], shown["records"], shown["fields"]["label"]["max"]) == (3, 5, 4)
 
 
-def test_that_nothing_is_served_is_told(site: "Site", tmp_path: Path) -> None:
+def test_a_config_that_serves_nothing_is_reported(site: "Site", tmp_path: Path) -> None:
     install_stream(site, end="0")
     config = tmp_path / "train.yaml"
     config.write_text("batch_size: 2\nsource: {type: acme_stream}\n")

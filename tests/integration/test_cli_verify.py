@@ -53,7 +53,7 @@ def served(config: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("command", [DRX, MODULE], ids=["drx", "python -m"])
-def test_records_that_can_all_be_read_are_told_and_nothing_is_listed(command: list[str], config: Path) -> None:
+def test_records_that_can_all_be_read_are_reported_and_nothing_is_listed(command: list[str], config: Path) -> None:
     done = run(command, "verify", str(config))
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"1,000 records, 0\.0 MB in [\d.]+ s: all can be read\n", done.stdout)
@@ -94,7 +94,7 @@ def test_bad_records_are_found_listed_and_left_out(config: Path, settings: dict[
     assert served(config) == [number for number in range(1000) if number not in (0, 123, 999)]
 
 
-def test_the_list_is_written_where_it_is_asked_for_and_what_is_in_it_stays(config: Path, tmp_path: Path) -> None:
+def test_the_list_is_written_to_the_given_path_and_its_lines_stay(config: Path, tmp_path: Path) -> None:
     damage(config.parent / "data", 5)
     bad = tmp_path / "bad.jsonl"
     run(DRX, "verify", str(config), "--quarantine", str(bad))
@@ -106,7 +106,7 @@ def test_the_list_is_written_where_it_is_asked_for_and_what_is_in_it_stays(confi
     assert not config.with_name("train.quarantine.jsonl").exists()
 
 
-def test_a_list_that_cannot_be_written_is_told(config: Path) -> None:
+def test_a_list_that_cannot_be_written_is_reported(config: Path) -> None:
     damage(config.parent / "data", 5)
     done = run(DRX, "verify", str(config), "--quarantine", str(config / "bad.jsonl"))
     assert done.returncode == 1
@@ -125,7 +125,7 @@ def test_the_first_records_may_be_bad_where_only_a_record_tells_the_spec(config:
     assert ": 2 cannot be read" in done.stdout
 
 
-def test_a_damaged_file_is_told_by_its_name(config: Path) -> None:
+def test_a_damaged_file_is_reported_by_its_name(config: Path) -> None:
     file = config.parent / "data/x.array_record-00001-of-00002"
     file.write_bytes(file.read_bytes()[:100])
     message = fails(DRX, "verify", str(config))
@@ -155,7 +155,7 @@ def test_a_stream_is_read_up_to_the_record_that_fails(site: "Site", tmp_path: Pa
     assert run(DRX, "verify", "train.yaml", cwd=tmp_path).stdout.startswith("1,000 records, 0.0 MB in ")
 
 
-def test_what_was_found_is_told_when_it_is_interrupted(site: "Site", tmp_path: Path) -> None:
+def test_findings_are_reported_when_it_is_interrupted(site: "Site", tmp_path: Path) -> None:
     install_stream(site, end="float('inf')")
     (tmp_path / "train.yaml").write_text("batch_size: 2\nsource: {type: acme_stream}\n")
     ours, theirs = pty.openpty()

@@ -27,7 +27,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_distributions_hold_what_they_should_and_say_of_themselves_what_is_so(built: dict[str, Built]) -> None:
+def test_distributions_hold_the_right_files_and_metadata(built: dict[str, Built]) -> None:
     assert problems(built) == []
 
 
@@ -36,7 +36,7 @@ def test_a_set_of_distributions_works_in_an_environment_of_its_own(label: str, p
     assert (proven(label) / "drx").exists()
 
 
-def test_what_lies_beside_the_code_is_not_packaged(built: dict[str, Built], tmp_path: Path) -> None:
+def test_files_next_to_the_code_are_not_packaged(built: dict[str, Built], tmp_path: Path) -> None:
     copy = _copy_of_memory(tmp_path)
     for stray in ("notes.txt", "datarax_memory/data.npz", "datarax_memory/.DS_Store", "datarax_memory/_old.py~"):
         (copy.folder / stray).touch()
@@ -45,7 +45,7 @@ def test_what_lies_beside_the_code_is_not_packaged(built: dict[str, Built], tmp_
     assert [problem for problem in problems({CORE: built[CORE], MEMORY: again}) if "holds" in problem] == []
 
 
-def test_what_is_wrong_with_a_distribution_is_found(built: dict[str, Built], tmp_path: Path) -> None:
+def test_faults_of_a_distribution_are_found(built: dict[str, Built], tmp_path: Path) -> None:
     copy = _copy_of_memory(tmp_path)
     settings = copy.folder / "pyproject.toml"
     text = settings.read_text(encoding="utf-8").partition("[tool.hatch.build.targets.wheel]")[0]

@@ -112,7 +112,7 @@ def test_the_class_of_a_plugin_hides_nothing_that_its_code_uses(name: str, cls: 
 
 
 @pytest.mark.parametrize("there", ["folder", "file", "link"])
-def test_what_is_there_is_left_alone(there: str, tmp_path: Path) -> None:
+def test_existing_files_are_left_alone(there: str, tmp_path: Path) -> None:
     place = tmp_path / "acme-new"
     make = {"folder": place.mkdir, "file": place.touch, "link": lambda: place.symlink_to("nowhere")}
     make[there]()

@@ -173,7 +173,7 @@ def test_each_device_holds_its_part_of_fields_of_any_rank(seen: Seen, count: int
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_text_rides_beside_the_rows_of_its_process(seen: Seen, count: int) -> None:
+def test_text_stays_with_the_rows_of_its_process(seen: Seen, count: int) -> None:
     for process in seen[count]:
         for text in process["text"].values():
             assert len(text["held"]) == SIZE // count

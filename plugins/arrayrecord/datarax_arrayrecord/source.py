@@ -297,6 +297,6 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
 
 
 class _LoopState(HostState):
-    """Whether a loop over the source was begun since it was built or reset."""
+    """Host state of the loops over a source: whether one was begun since it was built or reset."""
 
     has_begun = False

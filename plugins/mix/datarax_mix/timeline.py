@@ -24,7 +24,7 @@ TIMELINE_RULE: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How many records a child has, and when it drops out of an epoch of the mixture."""
+    """Ending of a child: how many records it has, and when it drops out of an epoch of the mixture."""
 
     length: int | None
     """Records in one epoch of the child; None for a stream without a length."""

@@ -30,7 +30,7 @@ def test_images_are_known_by_their_shape(shape: tuple[int, ...], shown: tuple[in
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 28), (5, 4, 4), (0, 28, 28), (5, 28, 28, 17), (5, 2, 28, 28, 3)])
-def test_what_is_no_image_is_none(shape: tuple[int, ...]) -> None:
+def test_a_field_that_is_no_image_has_no_picture(shape: tuple[int, ...]) -> None:
     assert as_images(np.zeros(shape, np.uint8)) is None
     assert as_images(np.zeros(shape, "U3")) is None
 

@@ -27,7 +27,7 @@ def summarised(values: Any, cuts: list[int] | None = None) -> Summary:
     column=hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=3, max_side=12), elements=st.floats(width=32)),
     cuts=st.lists(st.integers(0, 12), max_size=3),
 )
-def test_numbers_are_told_as_numpy_computes_them(column: np.ndarray, cuts: list[int]) -> None:
+def test_numbers_are_reported_as_numpy_computes_them(column: np.ndarray, cuts: list[int]) -> None:
     reported = summarised(column, cuts).as_dict()
     finite = column[np.isfinite(column)].astype(np.float64)
     assert reported["records"] == len(column)

@@ -45,7 +45,7 @@ def test_a_protobuf_too_old_for_tfds_is_a_problem(tfds: "Site") -> None:
     )
 
 
-def test_a_protobuf_new_enough_is_none_and_neither_is_one_that_nobody_needs(tfds: "Site") -> None:
+def test_a_protobuf_new_enough_or_not_needed_is_no_trap(tfds: "Site") -> None:
     install(tfds, "protobuf", "6.31.1")
     assert "protobuf" not in reported("acme-tfds")
     assert "protobuf" not in reported("datarax-memory")
@@ -87,7 +87,7 @@ def test_requirements_that_go_in_circles_or_cannot_be_read_end(site: "Site") -> 
     assert "requirement" not in reported("acme-round")
 
 
-def test_prometheus_client_beside_grain_is_advice(site: "Site") -> None:
+def test_prometheus_client_next_to_grain_is_advice(site: "Site") -> None:
     site.install("acme-grain", {"a": "acme_grain:H"}, requires=("grain",), group=HOOKS)
     install(site, "prometheus-client")
     trap = reported("acme-grain")["prometheus_client"]
@@ -113,7 +113,9 @@ def test_readers_of_array_record_are_advised_against_where_processes_fork(
         ("all,memory,,datarax-mix", None),
     ],
 )
-def test_words_that_switch_nothing_off_are_told(words: str, text: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_that_switch_nothing_off_are_reported(
+    words: str, text: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", words)
     found = reported("datarax-memory")
     assert (found["disabled"].text if "disabled" in found else None) == text

@@ -56,7 +56,7 @@ def diary() -> Iterator[Diary]:
 # -- loops --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_loop_is_opened_told_and_closed(make_source: MakeSource, diary: Diary) -> None:
+def test_a_loop_is_opened_announced_and_closed(make_source: MakeSource, diary: Diary) -> None:
     pipeline = Pipeline(source=make_source(10), batch_size=4)
     assert diary.read() == []
     for _ in pipeline:
@@ -201,7 +201,9 @@ def test_a_scan_tells_its_epochs_and_no_batch(make_source: MakeSource, diary: Di
     assert diary.read() == ["epoch 2", "closed at 24"]
 
 
-def test_epochs_of_compiled_steps_are_told_when_the_host_looks_again(make_source: MakeSource, diary: Diary) -> None:
+def test_epochs_of_compiled_steps_are_announced_when_the_host_looks_again(
+    make_source: MakeSource, diary: Diary
+) -> None:
     pipeline = Pipeline(source=make_source(8), batch_size=4)
     step = nnx.jit(lambda p: p.step())
     for _ in range(5):
@@ -231,7 +233,7 @@ def test_closing_loses_nothing(make_host_source: MakeSource) -> None:
     assert served(close=True) == served(close=False)
 
 
-def test_epochs_that_nobody_hears_of_cost_nothing_and_are_not_told_later(make_source: MakeSource, diary: Diary) -> None:
+def test_epochs_without_a_hook_cost_nothing_and_are_not_announced_later(make_source: MakeSource, diary: Diary) -> None:
     pipeline = Pipeline(source=make_source(2), batch_size=4)
     default_hooks().unregister(diary)
     pipeline.scan(lambda batch: batch["id"].sum(), length=1_000_000)  # two million epochs
@@ -253,7 +255,7 @@ def test_a_pipeline_may_be_reset_inside_compiled_code(make_source: MakeSource, d
 # -- states and copies --------------------------------------------------------------------------------------------------
 
 
-def test_an_epoch_that_is_served_again_is_told_again_and_one_before_a_state_is_not(
+def test_an_epoch_that_is_served_again_is_announced_again_and_one_before_a_state_is_not(
     make_source: MakeSource, diary: Diary
 ) -> None:
     pipeline = Pipeline(source=make_source(8), batch_size=4, num_epochs=2)

@@ -266,7 +266,7 @@ def test_an_order_that_cannot_be_is_refused(refused: Callable[[], object], messa
         (7, r"(7|int32\[\])"),
     ],
 )
-def test_what_is_no_key_is_refused(key: Any, shown: str) -> None:
+def test_a_value_that_is_no_key_is_refused(key: Any, shown: str) -> None:
     message = f"a key is one PRNG key, as jax.random.key makes it, not {shown}"
     for compute in (Order(9).record_indices, jax.jit(Order(9).record_indices, static_argnums=1)):
         with pytest.raises(TypeError, match=message):

@@ -104,7 +104,7 @@ def test_records_read_ahead_of_a_file_that_changed_are_not_served(tmp_path: Path
         read(source)
 
 
-def test_a_file_whose_content_nobody_changed_is_read_on(tmp_path: Path) -> None:
+def test_a_file_of_unchanged_content_is_read_on(tmp_path: Path) -> None:
     files = write_numbers(tmp_path, [50, 50])
     source = source_of(files)
     source.get_records(np.arange(100))

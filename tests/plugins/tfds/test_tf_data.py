@@ -75,7 +75,7 @@ def test_options_choose_and_name_the_fields(make: Make) -> None:
     assert pairs["label"].tolist() == [0, 1, 2, 3]
 
 
-def test_numbers_are_views_of_aligned_memory_that_nobody_writes_to(make: Make) -> None:
+def test_numbers_are_views_of_aligned_memory(make: Make) -> None:
     batch = make("digits").get_batch(64)
     assert not batch["image"].flags.owndata
     assert batch["image"].ctypes.data % 64 == 0

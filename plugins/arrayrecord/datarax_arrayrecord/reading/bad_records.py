@@ -25,7 +25,7 @@ _AMBIGUOUS: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class BadRecordPolicy:
-    """How many bad records a source allows, and the file that it lists them in."""
+    """Policy for bad records: how many a source allows, and the file that it lists them in."""
 
     max_errors: int | float | None = None
     """Number of bad records, or a share of all records below 1; None allows any number."""

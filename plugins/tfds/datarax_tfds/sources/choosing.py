@@ -65,7 +65,7 @@ def from_tfds(
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Whether the eager source serves a data set or the streaming one, and the reason as a clause."""
+    """Choice of the source that serves a data set, eager or streaming, and the reason as a clause."""
 
     eager: bool
     reason: str
