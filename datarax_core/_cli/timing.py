@@ -1,4 +1,4 @@
-"""Comparison of a pipeline with its source alone for ``drx bench``: both read the same records, in turns, in one process."""
+"""Comparison of a pipeline with its source alone for ``drx bench``: both read the same records, alternately, in one process."""
 
 import statistics
 import time

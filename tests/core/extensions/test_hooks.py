@@ -128,7 +128,7 @@ def test_a_loop_that_is_left_is_closed_once_and_finished_nothing(
     assert reported[1:] == (["opened at 10", *batches, "epoch 1", "closed at 20"] if end == "another" else [])
 
 
-def test_a_loop_that_is_over_says_nothing_more(make_source: MakeSource, diary: Diary) -> None:
+def test_a_loop_that_is_over_announces_nothing_more(make_source: MakeSource, diary: Diary) -> None:
     loop = iter(Pipeline(source=make_source(4), batch_size=4))
     next(loop)
     assert next(loop, None) is None
@@ -191,7 +191,7 @@ def test_a_loop_goes_on_with_what_steps_opened(make_source: MakeSource, diary: D
     assert diary.read() == ["opened at 0", "batch 0 of 4", "batch 1 of 4", "epoch 0", "closed at 8"]
 
 
-def test_a_scan_tells_its_epochs_and_no_batch(make_source: MakeSource, diary: Diary) -> None:
+def test_a_scan_announces_its_epochs_and_no_batch(make_source: MakeSource, diary: Diary) -> None:
     pipeline = Pipeline(source=make_source(8), batch_size=4)
     pipeline.scan(lambda batch: batch["id"].sum(), length=5)
     assert diary.read() == ["opened at 0", "epoch 0", "epoch 1"]
@@ -347,7 +347,7 @@ def test_the_end_of_a_stream_without_a_length_is_that_of_an_epoch(streams: Simpl
     assert diary.read() == ["opened at 0", "batch 4 of 4", "batch 5 of 2", "epoch 0"]
 
 
-def test_a_stream_with_a_length_tells_its_epochs(streams: SimpleNamespace, diary: Diary) -> None:
+def test_a_stream_with_a_length_announces_its_epochs(streams: SimpleNamespace, diary: Diary) -> None:
     list(Pipeline(source=streams.Sized(5), batch_size=4, num_epochs=2))
     expected = ["batch 0 of 4", "batch 1 of 4", "epoch 0", "batch 2 of 2", "epoch 1"]
     assert diary.read() == ["opened at 0", *expected, "closed at 10"]
@@ -356,7 +356,7 @@ def test_a_stream_with_a_length_tells_its_epochs(streams: SimpleNamespace, diary
 # -- those who come late ------------------------------------------------------------------------------------------------
 
 
-def test_who_registers_in_the_middle_hears_the_rest(make_source: MakeSource) -> None:
+def test_a_hook_registered_during_a_loop_is_called_for_the_rest(make_source: MakeSource) -> None:
     pipeline = Pipeline(source=make_source(8), batch_size=4, num_epochs=3)
     loop = iter(pipeline)
     for _ in range(3):
