@@ -26,8 +26,11 @@ def progress(total: int | None, unit: str) -> Iterator[Show]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
     console = Console(stderr=True)
+    if not console.is_terminal:  # before rich 14, a disabled bar prints a blank line at its end
+        yield lambda _completed, _speed: None
+        return
     columns = BarColumn(), MofNCompleteColumn(), TextColumn(unit + ", {task.fields[speed]}", markup=False)
-    display = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    display = Progress(*columns, console=console, transient=True)
     task = display.add_task("", total=total, speed="")
     with display:
         yield lambda completed, speed: display.update(task, completed=completed, speed=speed)

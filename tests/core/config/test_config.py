@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
+from datarax_core.config.base import Count, FrozenConfig
 from datarax_core.config.models import DataraxModuleConfig, SourceConfig, SourceConfigBase, StructuralConfig
 
 
@@ -194,3 +195,17 @@ def test_keys_that_do_not_exist_are_refused() -> None:
         NamedConfig(**given, exclude_keys={"x"}).kept_keys(["label", "image"])
     with pytest.raises(ValueError, match=r"^exclude_keys leaves no field of 'mnist'; its fields are 'image', 'label'$"):
         NamedConfig(**given, exclude_keys={"label", "image"}).kept_keys(["label", "image"])
+
+
+def test_fields_that_share_an_annotated_type_share_no_default() -> None:
+    """Older pydantic than the floor gives the second field the default of the first."""
+
+    class WithDefault(FrozenConfig):
+        size: Count = Field(default=40, description="A size.")
+
+    class Required(FrozenConfig):
+        size: Count = Field(description="A size.")
+
+    assert WithDefault().size == 40
+    with pytest.raises(ValidationError, match="size"):
+        Required()
