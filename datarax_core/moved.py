@@ -13,14 +13,14 @@ from types import ModuleType
 from typing import Any, Final
 
 _MODULES: Final = {
-    "_batch_rule": "pipeline.definition order.numbers",
+    "_batch_rule": "routes.definition order.numbers",
     "_config_places": "config.lines",
     "_cursor": "sources.state",
     "_events": "pipeline.events",
     "_layout": "devices.layout devices.placement",
     "_randomness": "stages.randomness",
     "_reading": "sources.epoch_reader",
-    "_routes": "pipeline.progress",
+    "_routes": "pipeline.progress routes.base",
     "_selection": "order.selection sources.subset",
     "_source_parts": "sources.access",
     "_record_table": "stages.record_table",
@@ -30,8 +30,8 @@ _MODULES: Final = {
     "_stages._rename": "stages.fields",
     "_stages._rescale": "stages.numeric",
     "_stages._select": "stages.fields",
-    "_stats": "pipeline.events",
-    "_streams": "pipeline.stream_reader",
+    "_stats": "routes.base",
+    "_streams": "routes.stream_reader",
     "blocks": "sources.blocks",
     "buffers": "records.narrowing",
     "build": "pipeline.build",

@@ -3,8 +3,9 @@
 The topmost package: it may import every other one but `testing` and ``_cli``.
 """
 
+from datarax_core.routes.definition import BatchRule
+
 from .build import SourceBuilder, build_source
-from .definition import BatchRule
 from .pipeline import Pipeline
 
 __all__ = [

@@ -1,6 +1,5 @@
-"""Reports of a pipeline: events announced to hook plugins, each once, and counts of the batches that were served."""
+"""Events of a pipeline: announced to hook plugins, each once."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from datarax_core.extensions.hookspecs import ServingPipeline
@@ -97,41 +96,3 @@ class Events:
 def _copy_of(epoch_length: int | None) -> Events:
     """Return the events of an unpickled or copied pipeline; pickles name this function."""
     return Events(epoch_length, is_copy=True)
-
-
-@dataclass(slots=True)
-class Stats:
-    """Batches and records served, and where the seconds went.
-
-    ``source`` and ``transfer`` pass on a background thread while batches are read ahead.
-    """
-
-    batches: int = 0
-    records: int = 0
-    waiting: float = 0.0
-    source: float = 0.0
-    transfer: float = 0.0
-    stages: float = 0.0
-
-    def add_batch(self, records: int, waiting: float) -> None:
-        """Count a batch that was handed over, and the seconds that its user waited for it."""
-        self.batches += 1
-        self.records += records
-        self.waiting += waiting
-
-    def add_reading(self, *, source: float, transfer: float) -> None:
-        """Count the seconds of reading a batch, and of transferring it to the device."""
-        self.source += source
-        self.transfer += transfer
-
-    def as_dict(self, record_bytes: int) -> dict[str, Any]:
-        """Return the counts as `Pipeline.stats` names them, for records of ``record_bytes`` bytes each."""
-        return {
-            "batches": self.batches,
-            "records": self.records,
-            "bytes": self.records * record_bytes,
-            "seconds_waiting": self.waiting,
-            "seconds_in_source": self.source,
-            "seconds_in_transfer": self.transfer,
-            "seconds_in_stages": self.stages,
-        }

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 
 from datarax_core.devices.layout import DEFAULT
+from datarax_core.routes.definition import BatchRule, Definition
+from datarax_core.routes.table import route_class
 from datarax_core.stages.apply import stage_name
 from datarax_core.stages.cache import describe_caches
-
-from .definition import BatchRule, Definition
-from .routes.table import route_class
 
 
 def summary(definition: Definition) -> str:

@@ -7,10 +7,10 @@ from typing import Any, Final, Self
 
 from datarax_core.background import Ahead
 from datarax_core.records.spec import Batch
+from datarax_core.routes.base import Prepared, Route
+from datarax_core.routes.definition import Definition
 
-from .definition import Definition
 from .progress import Progress, Run, RunningPipeline
-from .routes.base import Prepared, Route
 
 WORTH_A_THREAD: Final = 75e-6
 """Seconds that reading a batch must take for a thread to be worth it.

@@ -28,6 +28,10 @@ from datarax_core.records.spec import (
 )
 from datarax_core.registry.pipeline_config import PipelineConfig, load_config, parse_config
 from datarax_core.registry.sources import SourceRegistry, default_hooks
+from datarax_core.routes.base import Route
+from datarax_core.routes.definition import BatchRule, Definition, require_batches, require_source
+from datarax_core.routes.programs import staged
+from datarax_core.routes.table import route_class
 from datarax_core.sources.host_state import renew_host_states
 from datarax_core.sources.module import checked_rngs
 from datarax_core.sources.source import DataSourceModule
@@ -40,14 +44,10 @@ from datarax_core.stages.randomness import StageKeys
 from datarax_core.stages.split_modules import SplitModules
 
 from .build import build_source, placing_stages_of
-from .definition import BatchRule, Definition, require_batches, require_source
 from .explain import explain, plan_of, summary
 from .loop import BatchIterator
 from .multihost import facts_to_agree_on, require_agreement, require_on_all
-from .programs import staged
 from .progress import Progress
-from .routes.base import Route
-from .routes.table import route_class
 from .scan import ScanInParts
 
 

@@ -9,16 +9,16 @@ from flax import nnx
 
 from datarax_core.extensions.hookspecs import ServingPipeline
 from datarax_core.records.spec import Batch
+from datarax_core.routes.base import Prepared, Route, Stats
+from datarax_core.routes.definition import Definition
+from datarax_core.routes.stream_reader import StreamReader
+from datarax_core.routes.table import route_class
 from datarax_core.sources.host_state import HostState
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.state import checked_variables, require_dict, require_keys, require_position, require_same
 from datarax_core.workers.pool import Workers
 
-from .definition import Definition
-from .events import Events, Stats
-from .routes.base import Prepared, Route
-from .routes.table import route_class
-from .stream_reader import StreamReader
+from .events import Events
 
 
 class RunningPipeline(ServingPipeline, Protocol):

@@ -12,12 +12,11 @@ from jax.sharding import SingleDeviceSharding
 from datarax_core.devices.layout import Layout
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.spec import Batch
+from datarax_core.routes.definition import Definition
+from datarax_core.routes.programs import compiled, require_no_served_host_fields, served
+from datarax_core.routes.table import route_class
 from datarax_core.stages.randomness import RecordIds
 from datarax_core.stages.split_modules import SplitModules, Structure, Values
-
-from .definition import Definition
-from .programs import compiled, require_no_served_host_fields, served
-from .routes.table import route_class
 
 _AT_ONCE: Final = 1 << 24  # records that one compiled program serves: 64 MiB of indices; a longer scan is run in parts
 

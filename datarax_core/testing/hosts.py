@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from datarax_core.pipeline.definition import BatchRule
-from datarax_core.pipeline.stream_reader import StreamReader
 from datarax_core.records.spec import Batch
+from datarax_core.routes.definition import BatchRule
+from datarax_core.routes.stream_reader import StreamReader
 from datarax_core.sources.source import DataSourceModule
 
 from .checks import difference, joined, not_claimed, part, require, rows_of

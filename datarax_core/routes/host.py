@@ -9,12 +9,12 @@ import numpy as np
 
 from datarax_core.devices.callbacks import HostRecords, raising_original
 from datarax_core.devices.layout import Layout
-from datarax_core.pipeline.definition import Definition
 from datarax_core.records.spec import Batch
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.workers.pool import Workers
 
 from .base import Prepared, Readers, describe_reading_ahead, describe_stages_after_placing
+from .definition import Definition
 from .indexed import IndexedRoute
 
 _LISTED: Final = 12  # record indices of a batch that an error lists

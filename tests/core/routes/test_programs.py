@@ -11,8 +11,8 @@ import pytest
 from flax import nnx
 
 from datarax_core import EagerSourceBase, Pipeline
-from datarax_core.pipeline import programs, scan
-from datarax_core.pipeline.routes import base as routes
+from datarax_core.routes import base as routes
+from datarax_core.routes import programs, scan
 
 MakeSource = Callable[..., Any]
 TRACES: list[str] = []

@@ -8,11 +8,11 @@ import jax
 from flax import nnx
 
 from datarax_core.devices.layout import Layout
-from datarax_core.pipeline.definition import Definition
 from datarax_core.records.spec import Batch, host_fields_after, split_host_fields
 from datarax_core.sources.source import DataSourceModule
 
 from .base import Prepared, Readers
+from .definition import Definition
 from .indexed import IndexedRoute
 
 

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from datarax_core.devices.layout import Layout
-from datarax_core.pipeline.definition import Definition
-from datarax_core.pipeline.programs import require_no_served_host_fields, served
 from datarax_core.records.spec import Batch, split_host_fields
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.state import Cursor
 from datarax_core.stages.randomness import RecordIds
 
 from .base import Readers, Route
+from .definition import Definition
+from .programs import require_no_served_host_fields, served
 
 
 class IndexedRoute(Route):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datarax_core import Order, Pipeline, columns_of
-from datarax_core.pipeline.routes.table import ROUTES
+from datarax_core.routes.table import ROUTES
 from datarax_core.sources import Access
 
 MakeSource = Callable[..., Any]

@@ -3,6 +3,7 @@
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -11,10 +12,6 @@ import numpy as np
 from flax import nnx
 
 from datarax_core.devices.layout import DEFAULT, Layout
-from datarax_core.pipeline.definition import Definition
-from datarax_core.pipeline.events import Stats
-from datarax_core.pipeline.programs import Step, compiled
-from datarax_core.pipeline.stream_reader import StreamReader
 from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_host_fields
 from datarax_core.sources.source import DataSourceModule
@@ -22,6 +19,48 @@ from datarax_core.sources.state import Cursor
 from datarax_core.stages.randomness import RecordIds
 from datarax_core.stages.split_modules import SplitModules
 from datarax_core.workers.pool import Workers
+
+from .definition import Definition
+from .programs import Step, compiled
+from .stream_reader import StreamReader
+
+
+@dataclass(slots=True)
+class Stats:
+    """Batches and records served, and where the seconds went.
+
+    ``source`` and ``transfer`` pass on a background thread while batches are read ahead.
+    """
+
+    batches: int = 0
+    records: int = 0
+    waiting: float = 0.0
+    source: float = 0.0
+    transfer: float = 0.0
+    stages: float = 0.0
+
+    def add_batch(self, records: int, waiting: float) -> None:
+        """Count a batch that was handed over, and the seconds that its user waited for it."""
+        self.batches += 1
+        self.records += records
+        self.waiting += waiting
+
+    def add_reading(self, *, source: float, transfer: float) -> None:
+        """Count the seconds of reading a batch, and of transferring it to the device."""
+        self.source += source
+        self.transfer += transfer
+
+    def as_dict(self, record_bytes: int) -> dict[str, Any]:
+        """Return the counts as `Pipeline.stats` names them, for records of ``record_bytes`` bytes each."""
+        return {
+            "batches": self.batches,
+            "records": self.records,
+            "bytes": self.records * record_bytes,
+            "seconds_waiting": self.waiting,
+            "seconds_in_source": self.source,
+            "seconds_in_transfer": self.transfer,
+            "seconds_in_stages": self.stages,
+        }
 
 
 class Prepared(NamedTuple):

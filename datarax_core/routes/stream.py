@@ -7,14 +7,14 @@ from typing import Any, ClassVar, cast
 import jax
 
 from datarax_core.devices.layout import Layout
-from datarax_core.pipeline.definition import Definition
-from datarax_core.pipeline.stream_reader import StreamReader
 from datarax_core.records.spec import Batch
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.state import Cursor
 from datarax_core.stages.randomness import RecordIds
 
 from .base import Prepared, Readers, Route, describe_reading_ahead, describe_stages_after_placing
+from .definition import Definition
+from .stream_reader import StreamReader
 
 
 class StreamRoute(Route):

@@ -21,7 +21,7 @@ from datarax_core import Pipeline
 if TYPE_CHECKING:
     from conftest import Site
 
-DIGITS = Path(__file__).parents[2] / "examples" / "digits"
+DIGITS = Path(__file__).parents[3] / "examples" / "digits"
 
 
 @pytest.fixture
