@@ -11,8 +11,9 @@ import pytest
 from flax import nnx
 
 from datarax_core import EagerSourceBase, Pipeline
+from datarax_core.pipeline import scan
 from datarax_core.routes import base as routes
-from datarax_core.routes import programs, scan
+from datarax_core.routes import programs
 
 MakeSource = Callable[..., Any]
 TRACES: list[str] = []
