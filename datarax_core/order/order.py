@@ -61,12 +61,12 @@ class Order:
         return -(-(self.length - self.shard) // self.num_shards)
 
     def record_indices(self, start: int | jax.Array, size: int, key: jax.Array | np.ndarray | None = None) -> Integers:
-        """Return the record indices at positions ``start`` to ``start + size``.
+        """Return the record indices at the ``size`` positions from ``start`` on.
 
         Args:
-            start: First position, 0 or more. A Python integer may be of any size whose epoch number has 64 bits; a traced
-                integer must stay under 2**31.
-            size: How many positions.
+            start: First position, 0 or more. A Python integer may exceed 64 bits if the number of its epoch does not; a
+                traced integer must stay under 2**31.
+            size: Number of positions.
             key: PRNG key, typed or as uint32 key data, that selects the shuffle; None for records in sequence.
 
         Returns:
@@ -115,7 +115,7 @@ class Order:
         return indices
 
     def _epochs_in(self, offset: int, size: int) -> int:
-        """Return how many epochs ``size`` positions touch that begin at ``offset`` in an epoch."""
+        """Return the number of epochs of ``size`` positions, the first of which is at ``offset`` in its epoch."""
         return max(offset + size - 1, 0) // self.epoch_length + 1
 
     def _on_device(self, start: int | jax.Array, size: int, key: jax.Array | np.ndarray | None) -> Integers:
@@ -142,7 +142,7 @@ class Order:
 
 
 def epochs_of(start: int | jax.Array, size: int, epoch_length: int) -> Integers:
-    """Return the epochs of positions ``start`` to ``start + size``: int (size,). A Python integer may be of any size."""
+    """Return the epochs of the ``size`` positions from ``start`` on: int (size,). A Python integer may be of any size."""
     if not isinstance(start, int):
         return (start + jnp.arange(size)) // epoch_length
     epoch, offset = divmod(start, epoch_length)

@@ -54,26 +54,27 @@ from .scan import ScanInParts
 class Pipeline(nnx.Module):
     """Batches of a source's records, through stages, in the source's order.
 
-    Iteration, `step` and `scan` serve the same records in the same order, from one position, which all of them move. Epoch
-    follows epoch; with ``num_epochs=k`` a loop serves exactly k epochs, and its last batch may be short.
+    Iteration, `step` and `scan` serve the same records in the same order, from one position, which all of them move. A loop
+    serves ``num_epochs`` epochs, and its last batch may be short. `step` and `scan` go on from epoch to epoch.
 
     Args:
         source: The records and their order.
         stages: Callables ``batch -> batch``, which run compiled. A stage with the attribute ``stochastic = True`` is called
             with ``(batch, keys)``: one key a record, folded from stage, epoch and record index. A stage with the attribute
             ``takes_record_indices = True`` is called with the records' indices, int32 (k,), as its last argument. An
-            ``nnx.Module`` may hold parameters and statistics: values that it writes to its variables are kept. A `Stage`, as
-            configs name them, is built here.
-        batch_size: Records in a batch.
+            ``nnx.Module`` may hold parameters and statistics: values that it writes to its variables are kept. The
+            pipeline calls `Stage.build` of a `Stage`, and runs the result.
+        batch_size: Number of records in a batch.
         rngs: Random streams of the pipeline; saved with its state.
-        num_epochs: Epochs in a loop; None is endless.
+        num_epochs: Number of epochs in a loop; None is endless.
         drop_last: Leave out a last batch that is not full.
         pad_last: Complete the last batch by repeating its last record, and add a boolean field of this name to every
             batch, true for real records.
-        prefetch: Batches that a loop reads ahead on a background thread, if the host reads the records; 0 reads none ahead.
+        prefetch: Number of batches that a loop reads ahead on a thread, if the host reads the records; 0 reads none ahead.
             For a source on the device nothing is read ahead: its steps are compiled, and dispatched without waiting.
-        workers: Processes that read for a source on the host, for decoding in Python that keeps one core busy; 0 reads in
-            this process. They start with the first batch, each with a copy of the source, which must pickle.
+        workers: Number of processes that read a source on the host; 0 reads in this process. They are of use if decoding is
+            Python code that keeps one core busy. They start with the first batch, each with a copy of the source, which must
+            pickle.
         sharding: The layout of batches on devices: a ``jax.sharding.NamedSharding`` whose spec has an entry for each
             dimension of a whole field (a field of fewer dimensions uses the first entries), or a ``SingleDeviceSharding``;
             None is the default device. Over devices of several processes, each process builds an equal pipeline and reads
@@ -177,8 +178,8 @@ class Pipeline(nnx.Module):
         """Return a loop over one run: ``num_epochs`` epochs of batches.
 
         The first loop goes on from the position of `step`, `scan` or a restored state, to the end of that run. Every further
-        loop is a run of its own, from the first epoch of which no record was served. A loop raises `RuntimeError` if another
-        loop, `set_state` or `reset` came between.
+        loop is a run of its own, from the first epoch of which no record was served. A loop raises `RuntimeError` once
+        another loop, `set_state` or `reset` has moved the pipeline.
         """
         self._require_no_trace("iterate")
         definition, progress = self._definition(), self._progress
@@ -204,7 +205,7 @@ class Pipeline(nnx.Module):
     def step(self) -> Batch:
         """Return the next batch, always a full one: at the end of an epoch it goes on with the first records of the next.
 
-        Only when a stream without a length ends, the last batch may be short, as in a loop.
+        Only the last batch of a stream without a length may be short.
 
         Traceable: under ``nnx.jit``, with the pipeline as an argument, the position moves as any variable does. The cost does
         not depend on the size of the data.
@@ -260,7 +261,7 @@ class Pipeline(nnx.Module):
         return result
 
     def __call__(self, batch: Batch) -> Batch:
-        """Return a batch of your own after the stages; for stages that take neither keys nor record indices."""
+        """Return the result of the stages for a batch of your own; for stages that take neither keys nor record indices."""
         return apply_stages(self.stages, batch)
 
     def element_spec(self) -> ElementSpec:
@@ -301,7 +302,7 @@ class Pipeline(nnx.Module):
         progress.stand_at(self, 0, 0)
 
     def close(self) -> None:
-        """End the run under way, with its loop and threads, and worker processes.
+        """End the run under way, its loop, its threads, and the worker processes.
 
         Nothing is lost: the next batch is the one that would have been served, and the next loop goes on with the run.
         """
@@ -317,7 +318,7 @@ class Pipeline(nnx.Module):
     def get_state(self) -> dict[str, Any]:
         """Return the state of the stream: JSON-able, about a kilobyte, no data. Valid between any two batches, on any process.
 
-        The state of a source that is read forward only is in it, as that was after the batch that was served last.
+        For a source that is read forward only, it includes the state of the source after the batch that was served last.
         Parameters and statistics of stages are not in it: save ``nnx.state(pipeline.stages)`` with your model.
         """
         stream = self._progress.stream
@@ -371,8 +372,8 @@ class Pipeline(nnx.Module):
 
         ``seconds_waiting`` is the time that a loop or `step` waited for batches. ``seconds_in_source`` and
         ``seconds_in_transfer`` pass in the background while batches are read ahead; ``seconds_in_stages`` is the time to
-        dispatch compiled steps, which run on. ``records_substituted`` counts records that were served in place of others,
-        ``records_by_child`` the records of each child of a mixture before the pipeline's position.
+        dispatch compiled steps, not the time that they run. ``records_substituted`` counts records that were
+        served in place of others, ``records_by_child`` the records of each child of a mixture before the pipeline's position.
         """
         leaves = named_fields(device_spec(self.source.element_spec())).values()
         record_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves)

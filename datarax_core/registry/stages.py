@@ -29,8 +29,8 @@ class Stage(FrozenConfig):
     which returns the ``nnx.Module`` that is called in its place.
 
     Host fields, which have no device dtype (text, bytes, objects), are not in the batch that a stage is called with. A stage,
-    or the module that it builds, may define ``host_fields(fields) -> fields`` to change them: it takes a dict of them, nested
-    as the batch is, of arrays or of their specs, and returns the dict for the next stage.
+    or the module that it builds, may define ``host_fields(fields) -> fields`` to change them. It is called with a dict of the
+    host fields, nested as the batch is, whose values are arrays or element specs, and returns the dict for the next stage.
     """
 
     type: Name = Field(description="The registered name of the stage.")

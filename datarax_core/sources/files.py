@@ -34,7 +34,7 @@ ResultT = TypeVar("ResultT")
 
 
 class Stamp(NamedTuple):
-    """Size, modification time and inode of a file: two equal stamps are of a file that nobody wrote to in between."""
+    """Size, modification time and inode of a file, which show whether the file was written to or replaced."""
 
     size: int
     """Bytes."""
@@ -108,9 +108,9 @@ def require_file(path: str, advice: str = "") -> Stamp:
 class FileTable:
     """Files in their order, with the number of records of each, and the stamp that each had when they were counted.
 
-    A part is a run of consecutive records of one file: mostly the whole file. Of a source that serves some rows of a file, such
-    as a split of a data set, it is those rows, and several parts may be of one file. Record i of the table is the i-th record
-    of all parts, part after part. A table is picklable, and unpickling does not look at the files.
+    A part is a run of consecutive records of one file: mostly the whole file. A source that serves only some rows of a file,
+    such as a split of a data set, has parts with those rows; several parts may belong to one file. Record i of the table is
+    the i-th record of all parts, part after part. A table is picklable, and unpickling does not look at the files.
     """
 
     paths: tuple[str, ...]
@@ -263,8 +263,8 @@ class OpenFiles(Generic[FileT]):
         open_file: Opens a file by its path. If it raises OSError, all files that are not in use are closed, and it is called
             once more, since the process may have too many open files.
         limit: How many files stay open when nobody uses them; those unused for longest are closed first.
-        not_in_forks: What does not work in a process that was forked from the one in which the pool was made, as the plural
-            noun for the message, such as ``"readers of ArrayRecord files"``; None if open files may be used in forks.
+        not_in_forks: Plural noun for the open files in the error that a use in a forked process raises, such as ``"readers of
+            ArrayRecord files"``; None if a fork of the process in which the pool was made may use the pool.
     """
 
     def __init__(
@@ -291,7 +291,7 @@ class OpenFiles(Generic[FileT]):
         """Return what ``read`` returns for the open file of a part; the file is not lent to others meanwhile.
 
         The file is checked for changes before it is opened and after it was read. If ``read`` raises, the file is closed,
-        since it may stand anywhere, and the error of a changed file takes precedence.
+        since its reading position is unknown, and the error of a changed file takes precedence.
 
         Raises:
             DataFileError: The file changed since the table was made.

@@ -26,7 +26,7 @@ class HostState:
     """
 
     def constructor_data(self) -> tuple[Any, ...]:
-        """Return the constructor's arguments for a renewed state, those that a clone or pickle takes over; none by default."""
+        """Return the arguments from which the constructor makes the state of a clone or pickle; none by default."""
         return ()
 
     def renewed(self) -> Self:

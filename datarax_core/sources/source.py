@@ -22,7 +22,7 @@ from .verification import Verified, verified
 
 
 class count_of_cursor:  # noqa: N801 - a decorator, such as property
-    """A property for a count that follows from the cursor, which a source that counts otherwise may assign."""
+    """A property that computes a count from the cursor; a source that counts in another way may assign it."""
 
     def __init__(self, read: Callable[[Any], int]) -> None:
         self._read = read
@@ -61,7 +61,7 @@ class DataSourceModule(RecordAccess):
     """
 
     not_saved: ClassVar[tuple[str, ...]] = ("cursor.",)
-    """Prefixes of the names of variables that are in no state: saved in another form, or by another source."""
+    """Prefixes of the names of variables that states leave out, since they are saved in another form or by another source."""
 
     counts_are_fixed: ClassVar[bool] = False
     """Whether assigning `index` or `epoch` is an error; False lets an author's class keep counts of its own by these names."""
@@ -119,7 +119,7 @@ class DataSourceModule(RecordAccess):
         return (0, position) if length is None else divmod(position, length)
 
     def close(self) -> None:
-        """Close files and end threads; the next read opens them again. A source that has any overrides this."""
+        """Close files and end threads; the next read opens them again. A source with files or threads overrides this."""
 
     def __enter__(self) -> Self:
         return self
@@ -132,7 +132,7 @@ class DataSourceModule(RecordAccess):
     # -- batches -------------------------------------------------------------------------------------------------------------
 
     def get_batch(self, batch_size: int) -> Batch:
-        """Return the next ``batch_size`` records of this source's own order; the one method that a stream must write."""
+        """Return the next ``batch_size`` records in the order of this source; a stream defines this method itself."""
         self.require_random_access()
         batch_size = whole_number("batch_size", batch_size, at_least=1)
         batch = self.get_batch_at(self.cursor.here, batch_size, self.order_key_data())
@@ -141,7 +141,7 @@ class DataSourceModule(RecordAccess):
         return batch
 
     def read_batch(self, batch_size: int) -> Batch:
-        """Return the next records of a stream without counting the batch as served, for a pipeline that counts itself.
+        """Return the next records of a stream without counting the batch as served, for pipelines, which count by themselves.
 
         It calls `get_batch`; a stream whose `get_batch` counts batches overrides this.
         """
@@ -154,7 +154,8 @@ class DataSourceModule(RecordAccess):
     def process_part(self, part: int, num_parts: int) -> Self | None:  # noqa: ARG002 - an override uses them
         """Return a stream over one of ``num_parts`` disjoint parts of the records, all of one length; None if there is none.
 
-        A pipeline that several processes share asks for it. After None, each process reads every record and keeps its rows.
+        A pipeline on several processes calls this. If it returns None, each process reads every record, and keeps the rows of
+        its devices.
         """
         return None
 
@@ -229,7 +230,7 @@ class DataSourceModule(RecordAccess):
         return self.loop_over(self.cursor.begin_run(self.epoch_length, is_over=self.left_of_run() <= 0))
 
     def loop_over(self, run: int) -> Iterator[Any]:
-        """Return an iterator over the run with this number, which ``self.cursor.begin_run`` returned; a later run ends it."""
+        """Return an iterator over the elements of run number ``run``, from ``self.cursor.begin_run``; a later run ends it."""
         return ElementLoop(self, run)
 
     def __next__(self) -> Any:

@@ -30,7 +30,7 @@ class StreamingSourceBase(DataSourceModule):
     after that raises ``StopIteration`` until `reset` or a loop begins a new epoch.
 
     The records must depend on epoch, start and `order_key_data` only. Then a state is a few numbers, and resuming is exact;
-    its cost is that of `records_from` to reach the start.
+    it costs as much as `records_from` needs to reach ``start``.
     """
 
     def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
@@ -71,7 +71,7 @@ class StreamingSourceBase(DataSourceModule):
         return batch
 
     def read_batch(self, batch_size: int) -> Batch:
-        """Return `get_batch` without counting the batch as served."""
+        """Return the batch that `get_batch` returns, without counting it as served."""
         missing = whole_number("batch_size", batch_size, at_least=1)
         place, parts = self._stream.place, []
         while missing and not place.has_ended:

@@ -27,12 +27,12 @@ class Cache(nnx.Module):
 
     For a stage that is costly and gives the same result in every epoch, such as a frozen encoder. It works in every route, by
     record index: batch size and order do not matter. ``stage`` runs on a whole batch unless the results of all its records
-    are known; once the results of all records are, ``stage`` does not run any more. Fields that ``stage`` hands on untouched
+    are known, and no more once the results of all records of the source are known. Fields that ``stage`` hands on untouched
     (the label in ``{**batch, "code": ...}``) are not kept.
 
-    The result of ``stage`` for a record must not depend on other records of the batch, nor on time. Kept results do not
-    follow the parameters of ``stage``: call `reset` after they change. No gradient passes through. ``stage`` must not write
-    to variables, so put layers such as dropout and batch norm in evaluation mode.
+    The result of ``stage`` for a record must not depend on other records of the batch, nor on when it is computed. Kept
+    results do not follow the parameters of ``stage``: call `reset` after they change. No gradient passes through. ``stage``
+    must not write to variables, so put layers such as dropout and batch norm in evaluation mode.
 
     Memory: `nbytes` on the device, which is, for each record of the source, the bytes of its result and one more. The table is
     made when the first batch, or ``element_spec()``, is traced; in that moment its largest field takes twice its bytes. The
@@ -40,7 +40,7 @@ class Cache(nnx.Module):
     pipeline's ``clone()`` has an empty table of its own. The memory is freed with the last pipeline that uses the table.
 
     Args:
-        stage: ``batch -> batch``, not stochastic; in a graph it may take several inputs. Leading dimensions stay.
+        stage: ``batch -> batch``, not stochastic; in a graph it may take several inputs. It must keep leading dimensions.
         source: The source of the records, or the number of its records.
         sharding: Placement of the table; None is the default device. For batches on several devices, a sharding over
             the same devices, such as ``NamedSharding(mesh, PartitionSpec())``.

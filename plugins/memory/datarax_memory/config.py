@@ -21,7 +21,7 @@ _ONE_SHARD: Final = {"properties": {"shard_id": {"maximum": 0}}}
 
 
 class MemorySourceConfig(SourceConfig):
-    """Config of a `MemorySource`."""
+    """Config of a `MemorySource`; ``drx describe memory`` lists its fields."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"type": "memory", "path": "train.npz", "shuffle": True}]}
