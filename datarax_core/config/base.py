@@ -1,11 +1,11 @@
 """Base of configs: an immutable model that compares and hashes whatever it holds, and the types of its fields."""
 
 import math
-import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self, TypeVar
+from weakref import WeakSet
 
 from pydantic import (
     AfterValidator,
@@ -13,6 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     StrictBool,
     StrictInt,
@@ -28,16 +29,17 @@ from pydantic_core import CoreSchema
 from datarax_core.errors import PluginError
 
 from .messages import error_at_type, plugin_error, shown, with_suggestions
+from .strict import as_integer, with_strict_scalars
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)  # pydantic has no public name for it
 
 T = TypeVar("T")
 
 PLUGIN_KEYWORD: Final = "x-datarax-plugin"
 """Keyword of a JSON Schema for a value that is a plugin's config; its value is the noun for the plugin, such as "source"."""
-
-
-def _as_int(value: Any) -> Any:
-    """Return an integer of any library as a Python int; other values, such as True and 4.0, as they are."""
-    return operator.index(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
 
 
 def _as_text(value: Any) -> Any:
@@ -53,13 +55,13 @@ def _relative_to_config_file(value: str, info: ValidationInfo) -> str:
 Flag = StrictBool
 """True or False; not 1, not "yes"."""
 
-Integer = Annotated[StrictInt, BeforeValidator(_as_int)]
+Integer = Annotated[StrictInt, BeforeValidator(as_integer)]
 """An integer; not 4.0, not "4", not True."""
 
-Count = Annotated[StrictInt, Field(ge=1), BeforeValidator(_as_int)]
+Count = Annotated[StrictInt, Field(ge=1), BeforeValidator(as_integer)]
 """An integer from 1."""
 
-NonNegative = Annotated[StrictInt, Field(ge=0), BeforeValidator(_as_int)]
+NonNegative = Annotated[StrictInt, Field(ge=0), BeforeValidator(as_integer)]
 """An integer from 0."""
 
 Name = Annotated[str, StringConstraints(min_length=1)]
@@ -72,8 +74,42 @@ LocalPath = Annotated[Name, BeforeValidator(_as_text), AfterValidator(_relative_
 """Path of a file or folder. In a config file, a relative path is relative to that file. Nothing in it is expanded."""
 
 
-class FrozenConfig(BaseModel):
-    """Base of every config: immutable, without unknown fields, comparable and hashable whatever it holds."""
+class ConfigType(ModelMetaclass):
+    """Type of config classes, on which the decorator ``dataclasses.dataclass`` has no effect.
+
+    A config class is complete without the decorator, which would put its own ``__init__`` in place of pydantic's.
+    """
+
+    def __setattr__(cls, name: str, value: Any) -> None:  # noqa: N805 - of a metaclass
+        """Leave out everything that ``dataclasses.dataclass`` sets.
+
+        Raises:
+            TypeError: The decorator asks for ``order=True`` or ``slots=True``, which a config cannot have.
+        """
+        if name == "__dataclass_params__":
+            if value.order or getattr(value, "slots", False):  # Python 3.11 does not tell `slots`
+                raise TypeError(
+                    f"{cls.__name__} is a config, which is complete without @dataclass; leave the decorator out"
+                )
+            _DECORATED.add(cls)
+        if cls not in _DECORATED or name not in _SET_BY_DATACLASS:
+            super().__setattr__(name, value)
+
+
+_DECORATED: Final[WeakSet[type]] = WeakSet()
+
+_SET_BY_DATACLASS: Final = frozenset({
+    "__dataclass_fields__", "__dataclass_params__", "__delattr__", "__eq__", "__hash__", "__init__", "__match_args__",
+    "__replace__", "__repr__", "__setattr__",
+})  # fmt: skip
+
+
+class FrozenConfig(BaseModel, metaclass=ConfigType):
+    """Base of every config: immutable, strict, without unknown fields, comparable and hashable whatever it holds.
+
+    A field annotated ``int`` takes neither ``"5"`` nor ``5.0`` nor ``True``; ``bool`` takes True and False only; ``float``
+    takes integers too. A field with ``Field(strict=False)`` converts as pydantic does by default.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -87,6 +123,11 @@ class FrozenConfig(BaseModel):
             return handler(value)
         except ValidationError as invalid:
             raise with_suggestions(invalid, cls.model_fields) from None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema: CoreSchema = with_strict_scalars(handler(source))
+        return schema
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
