@@ -1,8 +1,8 @@
 """ArrayRecord source of datarax: random access to records in ArrayRecord files, decoded in whole batches.
 
-`config` declares what can be set, `paths` finds files, `sidecar` notes how they are decoded, `source` is the source. Packages:
-`reading` (records of files), `writing` (new files) and `decoders` (bytes of records to arrays, and back). Imports core through
-the faces of its packages only.
+`config` declares what can be set, `file_kind` how files are named, `sidecar` notes how they are decoded, `source` is the
+source. Packages: `reading` (records of files), `writing` (new files) and `decoders` (bytes of records to arrays, and back).
+Imports core through the faces of its packages only.
 """
 
 from datarax_core.moved import forward_modules
@@ -17,22 +17,26 @@ _DECODERS = ("array", "example", "fields", "msgpack", "named_values", "npz", "ra
 
 _MOVED = {
     "_config": f"{__name__}.config",
-    "_faults": f"{__name__}.reading.bad_records",
+    "_faults": "datarax_core.record_files.bad_records",
     "_files": "datarax_core.sources",
-    "_open_files": f"{__name__}.reading.record_reader",
+    "_open_files": f"{__name__}.reading.array_records",
     "_opening": f"{__name__}.reading.file_set",
     "_reader": f"{__name__}.reading.reader",
-    "_records": f"{__name__}.reading.record_reader",
+    "_records": f"{__name__}.reading.array_records",
     "_source": f"{__name__}.source",
+    "paths": "datarax_core.record_files.paths",
+    "reading.bad_records": "datarax_core.record_files.bad_records",
+    "reading.record_reader": f"{__name__}.reading.array_records",
     **{f"decoders._{name}": f"{__name__}.decoders.{name}" for name in _DECODERS},
 }
-"""Modules of version 0.1.0 that pickles name, and the modules that have the classes now."""
+"""Modules of version 0.1.0 and later that pickles name, and the modules that have the classes now."""
 
 _RENAMED = {
     "_faults.Policy": "BadRecordPolicy",
     "_open_files.OpenFiles": "OldOpenFiles",
     "_opening.Opened": "FileSet",
-    "_records.Records": "RecordReader",
+    "_records.Records": "ArrayRecordReader",
+    "reading.record_reader.RecordReader": "ArrayRecordReader",
     "_source._Loop": "_LoopState",
 }
 """New names of classes that pickles of version 0.1.0 name."""

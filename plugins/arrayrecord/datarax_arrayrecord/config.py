@@ -20,9 +20,8 @@ from datarax_core.config import (
     shuffling_is_stochastic,
     stream_rules,
 )
+from datarax_core.record_files import is_remote
 from datarax_core.registry import AnyDecoder
-
-from .paths import is_remote
 
 DEFAULT_SEED: Final = 42
 

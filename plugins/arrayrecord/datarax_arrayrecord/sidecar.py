@@ -8,10 +8,9 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from datarax_core.errors import ConfigError
+from datarax_core.record_files import is_remote, without_shard
 from datarax_core.records import ElementSpec, describe
 from datarax_core.registry import AnyDecoder, Decoder
-
-from .paths import is_remote, without_shard
 
 _FORMAT: Final = "datarax-arrayrecord"
 _VERSION: Final = 1

@@ -261,7 +261,7 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
 
     def close(self) -> None:
         """Close all files that are not in use; the next read opens them again."""
-        self._file_set.records.files.close()
+        self._file_set.records.close()
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 

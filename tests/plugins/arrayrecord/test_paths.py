@@ -10,8 +10,9 @@ import pytest
 from record_files import Numbers, ids, record, source_of, write, write_numbers
 
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
-from datarax_arrayrecord.paths import data_files, shard_path, without_shard
+from datarax_arrayrecord.file_kind import ARRAY_RECORD
 from datarax_core import ConfigError, DataFileError, build_source
+from datarax_core.record_files import data_files, shard_path, without_shard
 from datarax_core.registry.pipeline_config import load_config
 
 
@@ -30,7 +31,10 @@ def make(tmp_path: Path) -> Callable[..., list[str]]:
 
 def names(tmp_path: Path, *paths: str) -> list[str]:
     """Return the files that paths in the folder name, as paths relative to it."""
-    return [str(Path(file).relative_to(tmp_path)) for file in data_files([str(tmp_path / path) for path in paths])]
+    return [
+        str(Path(file).relative_to(tmp_path))
+        for file in data_files([str(tmp_path / path) for path in paths], ARRAY_RECORD)
+    ]
 
 
 BEHIND = [f"train.array_record-{shard:05d}-of-00003" for shard in range(3)]
@@ -234,7 +238,7 @@ def test_paths_that_would_serve_a_record_twice_are_refused(
 ) -> None:
     make(*files)
     with pytest.raises(ValueError, match=message):
-        data_files([f"{tmp_path}/{path}" for path in paths])
+        data_files([f"{tmp_path}/{path}" for path in paths], ARRAY_RECORD)
 
 
 def test_a_file_under_two_names_is_one_file(tmp_path: Path, make: Callable[..., Any]) -> None:
@@ -248,9 +252,9 @@ def test_a_file_under_two_names_is_one_file(tmp_path: Path, make: Callable[..., 
 
 
 def test_remote_addresses_are_unchanged_or_refused(tmp_path: Path) -> None:
-    assert data_files(["gs://bucket/a*@3", "s3://b/c"]) == ["gs://bucket/a*@3", "s3://b/c"]
+    assert data_files(["gs://bucket/a*@3", "s3://b/c"], ARRAY_RECORD) == ["gs://bucket/a*@3", "s3://b/c"]
     with pytest.raises(ValueError, match="more than once, gs://b/a, so that"):
-        data_files(["gs://b/a", "gs://b/a"])
+        data_files(["gs://b/a", "gs://b/a"], ARRAY_RECORD)
     with pytest.raises(
         ValueError, match="local_files_only=True forbids 'gs://b/a', which is not on this machine; copy"
     ):

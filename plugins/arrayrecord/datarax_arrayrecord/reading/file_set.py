@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from datarax_arrayrecord.config import ArrayRecordSourceConfig
 from datarax_arrayrecord.decoders import RawDecoder
-from datarax_arrayrecord.paths import data_files, is_remote
+from datarax_arrayrecord.file_kind import ARRAY_RECORD
 from datarax_arrayrecord.sidecar import decoder_of_files
+from datarax_core.record_files import BadRecordPolicy, data_files, is_remote
 from datarax_core.sources import FileTable
 
-from .bad_records import BadRecordPolicy
+from .array_records import ArrayRecordReader
 from .files import fingerprint_of, table_of
-from .record_reader import RecordReader
 
 PathsLike = str | PathLike[str] | Sequence[str | PathLike[str]]
 
@@ -34,7 +34,7 @@ class FileSet:
     """
 
     def __init__(
-        self, config: ArrayRecordSourceConfig, given: tuple[str, ...], table: FileTable, records: RecordReader
+        self, config: ArrayRecordSourceConfig, given: tuple[str, ...], table: FileTable, records: ArrayRecordReader
     ) -> None:
         self.given = given
         self.table = table
@@ -90,7 +90,7 @@ def open_file_set(config: ArrayRecordSourceConfig, paths: PathsLike | FileSet | 
         raise FileNotFoundError(
             f"{title} has local_files_only=True, which forbids {remote[0]!r}: it is not on this machine; copy it here first"
         )
-    return _file_set(config, wanted, table_of(data_files(wanted)))
+    return _file_set(config, wanted, table_of(data_files(wanted, ARRAY_RECORD)))
 
 
 def _file_set(config: ArrayRecordSourceConfig, given: tuple[str, ...], table: FileTable) -> FileSet:
@@ -99,7 +99,7 @@ def _file_set(config: ArrayRecordSourceConfig, given: tuple[str, ...], table: Fi
     policy = BadRecordPolicy(config.max_errors, quarantine) if config.on_error == "substitute" else None
     if policy is not None:
         policy.require_folder()
-    records = RecordReader(table, decoder, exclude=config.exclude, policy=policy, limit=config.max_open_files)
+    records = ArrayRecordReader(table, decoder, exclude=config.exclude, policy=policy, limit=config.max_open_files)
     return FileSet(config, given, table, records)
 
 

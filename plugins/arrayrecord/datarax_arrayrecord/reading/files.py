@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datarax_arrayrecord.paths import is_remote
 from datarax_core.errors import DataFileError
+from datarax_core.record_files import is_remote
 from datarax_core.sources import FileTable, Stamp, require_file
 
 from .reader import FileReader

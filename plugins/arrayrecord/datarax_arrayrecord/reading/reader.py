@@ -29,6 +29,7 @@ from typing import Any, Final
 from array_record.python.array_record_module import ArrayRecordReader
 
 from datarax_core.errors import DataFileError
+from datarax_core.record_files import ReadError
 
 _FEW_CORES: Final = 2
 _THREADS: Final = "0" if (os.cpu_count() or 1) <= _FEW_CORES else "auto"
@@ -44,10 +45,6 @@ _MOST_AHEAD_BYTES: Final = 1 << 22
 """Records and bytes that are read ahead, at most, of a file that is read from front to back."""
 
 _MEMORY_LIMITS: Final = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
-
-
-class ReadError(Exception):
-    """One of the requested records cannot be read. Its reader cannot be used any more."""
 
 
 class FileReader:
@@ -91,7 +88,7 @@ class FileReader:
             rows: One row or more, each less than `num_records`; they may repeat.
 
         Raises:
-            ReadError: A record cannot be read, or is larger than the memory that is left.
+            ReadError: A record cannot be read, or is larger than the memory that is left. This reader cannot be used any more.
         """
         try:
             return self._read(rows)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from datarax_arrayrecord.paths import SUFFIXES, is_remote, shard_path, without_shard
+from datarax_arrayrecord.file_kind import SUFFIXES
 from datarax_arrayrecord.sidecar import sidecar_path
+from datarax_core.record_files import is_remote, shard_path, without_shard
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-SUFFIXES: Final = (".array_record", ".arrayrecord", ".arecord")
-"""Suffixes of ArrayRecord files; the number of a shard stands before or after them."""
 
 _SHARD: Final = re.compile(r"-(?P<shard>\d{5,})-of-(?P<shards>\d{5,})")
 _AT: Final = re.compile(r"(?P<name>.+)@(?P<shards>\d+)")
@@ -18,10 +16,19 @@ _MOST_LISTED: Final = 5
 """Paths that an error lists."""
 
 
-def data_files(paths: Sequence[str]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """A kind of files: its name in messages, such as ``ArrayRecord``, and the suffixes of its files."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    """The number of a shard stands before or after them; the first one is that of examples in messages."""
+
+
+def data_files(paths: Sequence[str], kind: FileKind) -> list[str]:
     """Return the absolute paths of the files that ``paths`` name: path after path, the files of each sorted by name.
 
-    A path is a file; a folder, which stands for all its ArrayRecord files; a glob (``train-*.array_record``, ``**`` for
+    A path is a file; a folder, which stands for all its files of the kind; a glob (``train-*.array_record``, ``**`` for
     folders at any depth); or all shards of one data set, ``train.array_record@8`` or ``train.array_record-?????-of-?????``.
     An address with ``://`` is returned as it is.
 
@@ -30,7 +37,7 @@ def data_files(paths: Sequence[str]) -> list[str]:
         PermissionError: A folder may not be listed.
         ValueError: A folder holds the shards of several data sets, or two paths name the same file.
     """
-    files = [file for path in paths for file in _files_of(path)]
+    files = [file for path in paths for file in _files_of(path, kind)]
     real = [file if is_remote(file) else os.path.realpath(file) for file in files]  # several names may be of one file
     times = Counter(real)
     repeated = [file for file, place in zip(files, real, strict=True) if times[place] > 1]
@@ -58,29 +65,29 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def _files_of(path: str) -> list[str]:
+def _files_of(path: str, kind: FileKind) -> list[str]:
     if is_remote(path):
         return [path]
     place = Path(path)
     if place.is_dir():
-        return _in_folder(place)
+        return _in_folder(place, kind)
     if place.exists():
         return [path]
     if found := _AT.fullmatch(path):
-        return _all_shards(path, found["name"], int(found["shards"]))
+        return _all_shards(path, found["name"], int(found["shards"]), kind)
     if glob.has_magic(path):
-        return _matching(path)
+        return _matching(path, kind)
     raise FileNotFoundError(
-        f"no such file or folder: {path}; 'paths' names ArrayRecord files, folders of them, or patterns such as "
-        "train-*.array_record"
+        f"no such file or folder: {path}; 'paths' names {kind.name} files, folders of them, or patterns such as "
+        f"train-*{kind.suffixes[0]}"
     )
 
 
-def _in_folder(folder: Path) -> list[str]:
-    files = sorted(str(entry) for entry in folder.iterdir() if _is_data(entry) and entry.is_file())
+def _in_folder(folder: Path, kind: FileKind) -> list[str]:
+    files = sorted(str(entry) for entry in folder.iterdir() if _is_data(entry, kind) and entry.is_file())
     if not files:
         raise FileNotFoundError(
-            f"the folder {folder} has no ArrayRecord files: none whose name ends with {', '.join(SUFFIXES)}, or with the "
+            f"the folder {folder} has no {kind.name} files: none whose name ends with {', '.join(kind.suffixes)}, or with the "
             "number of a shard after that; to read files of other names, give their paths"
         )
     sets = sorted({without_shard(file) for file in files if _SHARD.search(Path(file).name)})
@@ -94,15 +101,15 @@ def _in_folder(folder: Path) -> list[str]:
     return files
 
 
-def _is_data(entry: Path) -> bool:
+def _is_data(entry: Path, kind: FileKind) -> bool:
     hidden = entry.name.startswith(".")  # globs skip them too: half-copied files, and those of the system
-    return not hidden and _SHARD.sub("", entry.name).endswith(SUFFIXES)
+    return not hidden and _SHARD.sub("", entry.name).endswith(kind.suffixes)
 
 
-def _all_shards(path: str, name: str, shards: int) -> list[str]:
+def _all_shards(path: str, name: str, shards: int, kind: FileKind) -> list[str]:
     if not shards:
         raise FileNotFoundError(f"{path} names no shard at all; write the number of shards behind the @")
-    stem, suffix = _split_suffix(name)
+    stem, suffix = _split_suffix(name, kind)
     behind = [shard_path(name, shard, shards) for shard in range(shards)]
     before = [shard_path(stem, shard, shards) + suffix for shard in range(shards)]
     present = max((behind, before), key=lambda files: sum(Path(file).exists() for file in files))
@@ -112,14 +119,14 @@ def _all_shards(path: str, name: str, shards: int) -> list[str]:
     return present
 
 
-def _split_suffix(name: str) -> tuple[str, str]:
-    suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+def _split_suffix(name: str, kind: FileKind) -> tuple[str, str]:
+    suffix = next((suffix for suffix in kind.suffixes if name.endswith(suffix)), "")
     return name.removesuffix(suffix), suffix
 
 
-def _matching(pattern: str) -> list[str]:
+def _matching(pattern: str, kind: FileKind) -> list[str]:
     found = sorted(file for file in glob.glob(pattern, recursive=True) if Path(file).is_file())  # noqa: PTH207 - Path.glob takes no absolute ones
-    files = [file for file in found if not _is_sidecar(file)]
+    files = [file for file in found if not _is_sidecar(file, kind)]
     if not files:
         folder = _fixed_part(pattern)
         reason = "no file matches" if folder.is_dir() else f"the folder {folder} does not exist, so no file matches"
@@ -130,9 +137,9 @@ def _matching(pattern: str) -> list[str]:
     return files
 
 
-def _is_sidecar(file: str) -> bool:
+def _is_sidecar(file: str, kind: FileKind) -> bool:
     """Return whether a file is the sidecar file of a data set."""
-    return file.endswith(".json") and Path(file).stem.endswith(SUFFIXES)
+    return file.endswith(".json") and Path(file).stem.endswith(kind.suffixes)
 
 
 def _fixed_part(pattern: str) -> Path:

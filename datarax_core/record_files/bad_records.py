@@ -13,8 +13,10 @@ from typing import Any, Final
 import numpy as np
 
 from datarax_core.errors import ConfigError, RecordError
-from datarax_core.registry import record_failed
-from datarax_core.sources import DataSourceModule, FileTable, append_to_quarantine
+from datarax_core.registry.sources import record_failed
+from datarax_core.sources.files import FileTable
+from datarax_core.sources.source import DataSourceModule
+from datarax_core.sources.verification import append_to_quarantine
 
 _MOST_IN_A_ROW: Final = 1000
 """After so many bad records in a row the decoder must be the wrong one, and no more are tried."""

@@ -1,6 +1,7 @@
 """Reader of the records of a source: by record index from any of its files, decoded as one batch."""
 
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -8,47 +9,59 @@ import jax
 import numpy as np
 
 from datarax_core.errors import DataFileError, RecordError
-from datarax_core.moved import rename_attributes
-from datarax_core.records import Batch, ElementSpec, check_batch
-from datarax_core.registry import Decoder
-from datarax_core.sources import DataSourceModule, FileTable, OpenFiles, Verified, reason_of, verified
+from datarax_core.records.spec import Batch, ElementSpec, check_batch
+from datarax_core.registry.decoders import Decoder
+from datarax_core.sources.files import FileTable
+from datarax_core.sources.source import DataSourceModule
+from datarax_core.sources.verification import Verified, reason_of, verified
 
 from .bad_records import BadRecordPolicy, Substitutes, excluded_records
-from .reader import FileReader, ReadError
 
 
-class RecordReader:
+class ReadError(Exception):
+    """One of the requested records cannot be read; the message says why."""
+
+
+class RecordReader(ABC):
     """Reads and decodes records by index; shared by copies of a source, and outside of every nnx graph.
 
-    The object is picklable; its pickle holds no open files. The argument ``source`` of its methods is the source that reads,
-    for error messages and hooks.
+    A subclass reads one format of files: it writes `read_stored` and `close`. The argument ``source`` of the methods is the
+    source that reads, for error messages and hooks.
 
     Args:
         table: The files.
         decoder: Decoder of the records.
         exclude: Quarantine file; the records that it lists are neither counted nor served.
         policy: How many bad records are substituted; None raises at the first one.
-        limit: How many files stay open when nobody reads.
     """
 
     def __init__(
-        self, table: FileTable, decoder: Decoder, *, exclude: str | None, policy: BadRecordPolicy | None, limit: int
+        self, table: FileTable, decoder: Decoder, *, exclude: str | None, policy: BadRecordPolicy | None
     ) -> None:
         self.table = table
         self.decoder = decoder
         self.excluded = np.empty(0, np.int64) if exclude is None else excluded_records(exclude, table)
-        self.files = _open_files(table, limit)
         self.length = table.num_records - len(self.excluded)
         self._served_before_excluded = self.excluded - np.arange(len(self.excluded))
         self._substitutes = None if policy is None else Substitutes(policy, self.length)
         self._spec = decoder.element_spec()
         self._readable_spec: tuple[ElementSpec | None] | None = None  # in a tuple once it was looked for
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        rename_attributes(self, {"_skips": "_served_before_excluded", "_good_spec": "_readable_spec"})  # version 0.1.0
-        if isinstance(self.files, OldOpenFiles):
-            self.files = _open_files(self.table, self.files.limit)
+    @abstractmethod
+    def read_stored(self, records: np.ndarray) -> list[bytes]:
+        """Return the bytes of records, in their order.
+
+        Args:
+            records: int64 (k,): their record indices in the table, which counts excluded records too.
+
+        Raises:
+            ReadError: A record cannot be read.
+            DataFileError: A file changed since the table was made.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close all files that are not in use; the next read opens them again."""
 
     def served_counts(self) -> np.ndarray:
         """Return how many records of each file are served, int64 (files,)."""
@@ -203,18 +216,5 @@ class RecordReader:
         return indices + np.searchsorted(before, indices, side="right") if len(before) else indices
 
     def _stored(self, indices: np.ndarray) -> list[bytes]:
-        """Return the bytes of the records in the order of ``indices``, read with one call for each file."""
-        return self.table.read_by_part(self._table_indices(indices), self._rows)
-
-    def _rows(self, part: int, rows: list[int]) -> list[bytes]:
-        return self.files.use(part, lambda reader: reader.read(rows))
-
-
-class OldOpenFiles:
-    """Pool of open files in a pickle of version 0.1.0; `RecordReader` makes a new pool with the same limit."""
-
-    limit: int
-
-
-def _open_files(table: FileTable, limit: int) -> OpenFiles[FileReader]:
-    return OpenFiles(table, FileReader, limit=limit, not_in_forks="readers of ArrayRecord files")
+        """Return the bytes of the records in the order of ``indices``."""
+        return self.read_stored(self._table_indices(indices))

@@ -1,0 +1,21 @@
+"""Records in files of any format: paths to files, bad records and their substitutes, and records decoded as one batch.
+
+What sources over files share; a format brings its suffixes and a reader of stored records. Imports `registry` and `sources`.
+"""
+
+from .bad_records import BadRecordPolicy, Substitutes, excluded_records
+from .paths import FileKind, data_files, is_remote, shard_path, without_shard
+from .record_reader import ReadError, RecordReader
+
+__all__ = [
+    "BadRecordPolicy",
+    "FileKind",
+    "ReadError",
+    "RecordReader",
+    "Substitutes",
+    "data_files",
+    "excluded_records",
+    "is_remote",
+    "shard_path",
+    "without_shard",
+]
