@@ -280,7 +280,8 @@ def _path_of(path: tuple[Any, ...]) -> tuple[str, ...]:
 
 def _taken(column: np.ndarray, indices: Any) -> np.ndarray:
     """Return the rows at ``indices``, all in range, in memory that a device can use without a copy; for one index a view."""
-    if np.ndim(indices) != 1 or column.dtype.hasobject:
+    # np.take would copy the whole of a column that is not C-contiguous, a window over a long array for example, before it reads
+    if np.ndim(indices) != 1 or column.dtype.hasobject or not column.flags.c_contiguous:
         taken: np.ndarray = column[indices]
         return taken
     # mode="raise" would take the rows into a buffer first, and copy the buffer
