@@ -193,7 +193,7 @@ HALF: list[tuple[str, Callable[[Path], None], type[Exception], str]] = [
         "foreign description",
         _written("dataset_info.json", '{"nom": "digits"}'),
         DataFileError,
-        r"TFDS cannot read what .*/digits/1\.0\.0 says of its data set: .*nom",
+        r"TFDS cannot read what .*/digits/1\.0\.0/dataset_info\.json and .* say of their data set: .*nom",
     ),
     (
         "truncated features",
@@ -205,7 +205,7 @@ HALF: list[tuple[str, Callable[[Path], None], type[Exception], str]] = [
         "unknown feature",
         _written("features.json", '{"pythonClassName": "acme_features.Smell"}'),
         DataFileError,
-        r"says of its data set: Unrecognized FeatureConnector type: acme_features\.Smell",
+        r"features\.json names the feature class 'acme_features\.Smell', which is none of TFDS's own",
     ),
 ]
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from datarax_core.errors import DataFileError, did_you_mean
+from datarax_core.errors import did_you_mean
 from datarax_core.sources import not_on_this_machine
 from datarax_tfds.backends import Reader, choose_reader, tensorflow_datasets
 from datarax_tfds.config import TFDSConfigBase
 from datarax_tfds.names import DataSetName, known_names
 from datarax_tfds.splits import FilePart, split_parts
 
-from .folders import FEATURES, INFO, alternatives, data_dirs, expected, find, require_whole
+from .description import read_only_builder
+from .folders import alternatives, data_dirs, expected, find, require_whole
 from .prepare import prepare
 from .served_fields import served_fields
 
@@ -74,7 +75,7 @@ class DataSet:
         name = DataSetName.of(config.name)
         folder = _folder(config, name)
         require_whole(folder, name)
-        info = _read_only_builder(folder).info
+        info = read_only_builder(folder).info
         formats = [found.value for found in info.available_file_formats()]
         backend, file_format = choose_reader(config.backend, sorted(formats), info.full_name)
         _read_as(info, file_format)
@@ -107,7 +108,7 @@ class DataSet:
 
     def builder(self) -> Any:
         """Return TFDS's builder over the folder, which reads files of `file_format`, and never prepares."""
-        builder = _read_only_builder(Path(self.folder))
+        builder = read_only_builder(Path(self.folder))
         _read_as(builder.info, self.file_format)
         return builder
 
@@ -150,22 +151,6 @@ def _folder(config: TFDSConfigBase, name: DataSetName) -> Path:
         raise not_on_this_machine(str(name), [expected(name, path) for path in dirs], hint)
     default = Path(tensorflow_datasets().core.constants.DATA_DIR).expanduser().absolute()
     return prepare(config, name, dirs[0] if config.data_dir else default, hint)
-
-
-def _read_only_builder(folder: Path) -> Any:
-    for file in (INFO, FEATURES):
-        path = folder / file
-        try:
-            json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as cause:
-            raise DataFileError(str(path), f"{path} is damaged: {cause}; prepare the data set again") from cause
-    tfds = tensorflow_datasets()
-    from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]  # noqa: PLC0415 - slow; TFDS has imported it by now
-
-    try:
-        return tfds.builder_from_directory(folder)
-    except (ValueError, KeyError, TypeError, ParseError) as cause:
-        raise DataFileError(str(folder), f"TFDS cannot read what {folder} says of its data set: {cause}") from cause
 
 
 def _read_as(info: Any, file_format: str) -> None:

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from datarax_core.errors import did_you_mean
+from datarax_core.errors import DataFileError, did_you_mean
 from datarax_tfds.backends import tensorflow_datasets
 from datarax_tfds.names import DataSetName, importable_builder_class
 
 INFO: Final = "dataset_info.json"
 FEATURES: Final = "features.json"
 INCOMPLETE: Final = "incomplete."
+
+REMEDY: Final = "copy the file again, or prepare the data set again"
+"""End of the message about a damaged file."""
 
 
 def data_dirs(given: str | None) -> list[Path]:
@@ -83,6 +86,28 @@ def require_whole(folder: Path, name: DataSetName) -> None:
             )
 
 
+def json_object(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Raises:
+        DataFileError: The file is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as cause:
+        raise DataFileError(str(path), f"{path} is damaged: {cause}; prepare the data set again") from cause
+    if not isinstance(content, dict):
+        raise DataFileError(str(path), f"{path} is damaged: it holds {content!r:.40} and no object; {REMEDY}")
+    return content
+
+
+def _text(info: dict[str, Any], key: str, path: Path) -> str:
+    value = info.get(key) or ""
+    if not isinstance(value, str):
+        raise DataFileError(str(path), f"{path} is damaged: its {key} is {value!r:.40} and no text; {REMEDY}")
+    return value
+
+
 def _find(name: DataSetName, data_dir: Path) -> Path | None:
     base = _base(name, data_dir)
     if not base.is_dir() and (data_dir / INFO).is_file():
@@ -108,9 +133,7 @@ def _default_config(name: DataSetName, base: Path) -> str:
     if not configs:
         return ""
     metadata = base / ".config" / "metadata.json"
-    default = (
-        json.loads(metadata.read_text(encoding="utf-8")).get("default_config_name") if metadata.is_file() else None
-    )
+    default = json_object(metadata).get("default_config_name") if metadata.is_file() else None
     if default is None and (builder := importable_builder_class(name.name)) is not None:
         default = getattr(builder.default_builder_config, "name", None)
     if default is not None:
@@ -135,10 +158,13 @@ def _folders(folder: Path) -> Iterator[Path]:
 
 def _require_same(name: DataSetName, folder: Path) -> None:
     """Raise ``ValueError`` if a data_dir is itself the folder of another data set than the named one."""
-    info = json.loads((folder / INFO).read_text(encoding="utf-8"))
-    held = DataSetName(info.get("name", ""), info.get("configName"), info.get("version"))
+    info = json_object(folder / INFO)
+    held = DataSetName(*(_text(info, key, folder / INFO) for key in ("name", "configName", "version")))
     snake_case = tensorflow_datasets().core.naming.camelcase_to_snakecase(name.name)
-    version = tensorflow_datasets().core.Version(held.version or "0.0.0")
+    try:
+        version = tensorflow_datasets().core.Version(held.version or "0.0.0")
+    except ValueError as cause:
+        raise DataFileError(str(folder / INFO), f"{folder / INFO} is damaged: {cause}; {REMEDY}") from cause
     if (
         held.name not in (name.name, snake_case)
         or name.config not in (None, held.config)
