@@ -1,8 +1,6 @@
 """Known traps of environments in which every plugin can be imported and something fails all the same."""
 
-import difflib
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,8 +10,6 @@ from typing import Final
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
-
-from datarax_core.extensions.catalog import DISABLE_VARIABLE
 
 from .findings import Finding
 
@@ -27,14 +23,11 @@ class Advice:
     is_problem: bool = False
 
 
-def advice(findings: list[Finding], installed: list[Finding]) -> list[Advice]:
-    """Return the traps that apply to core and to the plugins of ``findings``, problems first.
-
-    ``installed`` are all installed plugins: names in ``DATARAX_DISABLE_PLUGINS`` are compared with them.
-    """
+def advice(findings: list[Finding]) -> list[Advice]:
+    """Return the traps that apply to core and to the plugins of ``findings``, problems first."""
     needed = Needed({finding.distribution for finding in findings})
     found = [one for trap in _OF_LIBRARIES for one in trap(needed)]
-    found += [*needed.unmet, *_disabled_words(installed), *_tensorflow(findings)]
+    found += [*needed.unmet, *_tensorflow(findings)]
     return sorted(found, key=lambda one: not one.is_problem)
 
 
@@ -121,16 +114,6 @@ def _tensorflow(findings: list[Finding]) -> Iterator[Advice]:
                 text=f"{finding.kind} {finding.name!r} imports TensorFlow as soon as it is named "
                 f"({finding.imports['tensorflow']:.1f} s): next to JAX it is known to disturb collectives of NCCL; "
                 f"{finding.distribution} would do better to import it in the function that needs it",
-            )
-
-
-def _disabled_words(installed: list[Finding]) -> Iterator[Advice]:
-    known = {"all", *(plugin.name for plugin in installed), *(plugin.distribution for plugin in installed)}
-    for word in filter(None, map(str.strip, os.environ.get(DISABLE_VARIABLE, "").split(","))):
-        if word not in known and canonicalize_name(word) not in known:
-            close = "".join(f"; did you mean {name!r}?" for name in difflib.get_close_matches(word, sorted(known), n=1))
-            yield Advice(
-                trap="disabled", text=f"{DISABLE_VARIABLE} names {word!r}, which nothing installed is called{close}"
             )
 
 

@@ -29,12 +29,15 @@ from pydantic_core import CoreSchema
 from datarax_core.errors import PluginError
 
 from .messages import error_at_type, plugin_error, shown, with_suggestions
+from .pydantic_scan import survive_damage
 from .strict import as_integer, with_strict_scalars
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
 else:
     ModelMetaclass = type(BaseModel)  # pydantic has no public name for it
+
+survive_damage()  # before the first model is made
 
 T = TypeVar("T")
 

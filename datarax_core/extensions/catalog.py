@@ -13,6 +13,7 @@ from typing import Final, Literal, Self
 from packaging.utils import canonicalize_name
 
 from datarax_core.errors import (
+    ConfigError,
     PluginConflictError,
     PluginDisabledError,
     PluginIncompatibleError,
@@ -22,6 +23,7 @@ from datarax_core.errors import (
 )
 
 from .discovery import CORE, GROUPS, Environment, Installed
+from .first_party import OWNERS
 from .loading import is_strict, leave_out, stdout_to_stderr
 
 DISABLE_VARIABLE: Final = "DATARAX_DISABLE_PLUGINS"
@@ -79,12 +81,15 @@ class Catalog:
         """Return the catalog of the installed distributions and of ``DATARAX_DISABLE_PLUGINS=all|name|dist,...``, read now.
 
         Raises:
+            ConfigError: The variable names something else: no plugin would be disabled, and nobody would notice.
             TypeError: ``allow`` is no list of names.
             PluginError: The process is strict (`loading.is_strict`), and a plugin cannot be used.
         """
-        disabled = os.environ.get(DISABLE_VARIABLE, "").split(",")
         allowed = None if allow is None else _require_names(allow)
-        catalog = cls(group, Environment.now(), disabled=filter(None, map(str.strip, disabled)), allowed=allowed)
+        environment, disabled = Environment.now(), disabled_words()
+        if unknown := unknown_words(disabled, environment):
+            raise ConfigError("\n".join(unknown.values()))
+        catalog = cls(group, environment, disabled=disabled, allowed=allowed)
         catalog._warn_of_unknown(allowed or frozenset())
         if is_strict():
             catalog._require_usable()
@@ -199,8 +204,7 @@ class Catalog:
         """Warn of entries of the allowlist that match no plugin, since a misspelt entry disables the plugin it should allow."""
         if all(name in self._entries for name in allowed):
             return
-        entries = [entry for group in GROUPS for entry in self._environment.entries(group)]
-        known = sorted({entry.name for entry in entries} | {entry.dist for entry in entries})
+        known = sorted(set[str]().union(*_known_in(self._environment)))
         for name in sorted(allowed):
             if name in known or canonicalize_name(name) in known:
                 continue
@@ -236,6 +240,37 @@ class Catalog:
         if unmet := self._environment.unmet(entry):
             return f"{message}; {entry.dist} needs {_listed(unmet)}, which this environment does not satisfy"
         return f"{message}; this is a fault of {entry.dist} or of its installation"
+
+
+def disabled_words() -> list[str]:
+    """Return the words of ``DATARAX_DISABLE_PLUGINS``."""
+    return list(filter(None, map(str.strip, os.environ.get(DISABLE_VARIABLE, "").split(","))))
+
+
+def unknown_words(words: Iterable[str], environment: Environment) -> dict[str, str]:
+    """Return a sentence for each of the ``words`` that names no plugin, no distribution of plugins, and is not ``all``.
+
+    First-party names are known whether or not they are installed.
+    """
+    words = list(words)
+    if not words:
+        return {}
+    names, dists = _known_in(environment)
+    names, dists = names | {"all", *OWNERS}, dists | {*OWNERS.values()}
+    unknown = [word for word in words if word not in names and canonicalize_name(word) not in dists]
+    return {word: _unknown_word(word, names | dists) for word in unknown}
+
+
+def _unknown_word(word: str, known: Iterable[str]) -> str:
+    hint = did_you_mean("all" if word == "*" else word.lower(), known)
+    message = f"{DISABLE_VARIABLE} names {word!r}, which no installed plugin and no distribution of any is called"
+    return f"{message}{hint or '; take it out of the variable, or write all to disable every plugin'}"
+
+
+def _known_in(environment: Environment) -> tuple[set[str], set[str]]:
+    """Return (names of all installed plugins, names of their distributions)."""
+    entries = [entry for group in GROUPS for entry in environment.entries(group)]
+    return {entry.name for entry in entries}, {entry.dist for entry in entries}
 
 
 def _require_names(allow: Iterable[str]) -> frozenset[str]:

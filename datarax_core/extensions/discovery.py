@@ -50,7 +50,8 @@ class Installed:
 class Environment:
     """Installed distributions. Of several with one name, the first on the path counts, since Python imports that one.
 
-    A distribution that is found twice (editable and installed) therefore counts once.
+    A distribution that is found twice (editable and installed) therefore counts once. A folder without metadata, which an
+    installer left behind, counts only if it is the only one.
     """
 
     def __init__(self, distributions: Iterable[metadata.Distribution] = ()) -> None:
@@ -58,9 +59,12 @@ class Environment:
         self._is_met: dict[str, bool] = {}
         self._versions: dict[str, Version | None] = {}
         for dist in distributions:
-            name, version = _by_folder(dist)
-            if not name.startswith("~"):  # leftovers of an interrupted pip
-                self._found.setdefault(canonicalize_name(name), (dist, version))
+            name, version = by_folder(dist)
+            if name.startswith("~"):  # leftovers of an interrupted pip
+                continue
+            first, _ = self._found.setdefault(canonicalize_name(name), (dist, version))
+            if first is not dist and is_bare(first):
+                self._found[canonicalize_name(name)] = dist, version
 
     @classmethod
     def now(cls) -> Self:
@@ -115,7 +119,7 @@ class Environment:
         return version is not None and versions.contains(version, prereleases=True)
 
 
-def _by_folder(dist: metadata.Distribution) -> tuple[str, str]:
+def by_folder(dist: metadata.Distribution) -> tuple[str, str]:
     """Return (name, version) from the name of the metadata folder, such as ``numpy-2.4.0.dist-info``, as Python does."""
     # Private, and much cheaper than `dist.metadata`. A distribution of another importer may have none.
     path = getattr(dist, "_path", None)
@@ -126,10 +130,16 @@ def _by_folder(dist: metadata.Distribution) -> tuple[str, str]:
     return name, version if suffix == "dist-info" else ""
 
 
+def is_bare(dist: metadata.Distribution) -> bool:
+    """Return True for a ``dist-info`` folder without METADATA, which an interrupted installer leaves behind."""
+    path = getattr(dist, "_path", None)
+    return isinstance(path, Path) and path.suffix == ".dist-info" and not (path / "METADATA").exists()
+
+
 def _entries(dist: metadata.Distribution, name: str, group: str) -> Iterator[Installed]:
     """Yield the entry points that a distribution has in ``group``."""
     try:
-        text = _text(dist, "entry_points.txt") or ""
+        text = read_text(dist, "entry_points.txt") or ""
         if f"[{group}]" not in text:
             return
         fields = _fields(dist)
@@ -142,16 +152,16 @@ def _entries(dist: metadata.Distribution, name: str, group: str) -> Iterator[Ins
         return
     requires = tuple(value for key, value in fields if key == "Requires-Dist")
     for line in _lines(text, group):
-        entry, equals, target = line.partition("=")
-        if not equals:
+        entry, _, target = (part.strip() for part in line.partition("="))
+        if not entry or not target:
             _warn_damaged(name, f"its entry points cannot be read: {line!r} is no line of {group}")
             return
-        yield Installed(entry.strip(), name, declared.get("Version") or "of unknown version", target.strip(), requires)
+        yield Installed(entry, name, declared.get("Version") or "of unknown version", target, requires)
 
 
 def _fields(dist: metadata.Distribution) -> list[tuple[str, str]]:
     """Return the fields of a distribution's metadata that are used here, each of which is one line."""
-    text = _text(dist, "METADATA")
+    text = read_text(dist, "METADATA")
     if text is None:  # an egg, from before wheels
         declared = [("Name", dist.metadata["Name"]), ("Version", dist.metadata["Version"])]
         return declared + [("Requires-Dist", line) for line in dist.requires or ()]
@@ -161,7 +171,7 @@ def _fields(dist: metadata.Distribution) -> list[tuple[str, str]]:
     ]
 
 
-def _text(dist: metadata.Distribution, name: str) -> str | None:
+def read_text(dist: metadata.Distribution, name: str) -> str | None:
     """Return a file of a distribution's metadata as text; None if there is no such file."""
     path = getattr(dist, "_path", None)
     if not isinstance(path, Path):  # in a zip file, for example
@@ -174,9 +184,9 @@ def _text(dist: metadata.Distribution, name: str) -> str | None:
 
 
 def _lines(text: str, group: str) -> Iterator[str]:
-    """Yield the lines of one section of an ``entry_points.txt``, without comments."""
+    """Yield the lines of one section of an ``entry_points.txt``, without comments and without a byte order mark."""
     section = ""
-    for line in map(str.strip, text.splitlines()):
+    for line in map(str.strip, text.removeprefix("\ufeff").splitlines()):
         if line.startswith("["):
             section = line
         elif line and section == f"[{group}]" and not line.startswith(("#", ";")):

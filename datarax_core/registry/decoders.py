@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     BeforeValidator,
@@ -18,13 +18,11 @@ from datarax_core.config.base import FrozenConfig, Name, plugin_config, plugin_s
 from datarax_core.config.messages import plugin_error, shown
 from datarax_core.extensions.catalog import EntryPointGroup
 from datarax_core.extensions.contract import config_plugin_problems, require_contract
+from datarax_core.extensions.first_party import DECODERS
 from datarax_core.extensions.plugin_registry import PluginRegistry
 
 if TYPE_CHECKING:
     from datarax_core.records.spec import Batch, ElementSpec
-
-
-_FIRST_PARTY: Final = dict.fromkeys(("array", "example", "msgpack", "npz", "raw"), "datarax-arrayrecord")
 
 
 class Decoder(FrozenConfig):
@@ -103,7 +101,7 @@ class FunctionDecoder(Decoder):
 class DecoderRegistry(PluginRegistry[type[Decoder]]):
     """The decoders that a config can name."""
 
-    group = EntryPointGroup(name="datarax.decoders", noun="decoder", example="array", first_party=_FIRST_PARTY)
+    group = EntryPointGroup(name="datarax.decoders", noun="decoder", example="array", first_party=DECODERS)
 
     def check(self, loaded: object, name: str | None, origin: str) -> type[Decoder]:
         """Return ``loaded`` if it is a decoder class with the name of its entry point.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from datarax_core.extensions.catalog import Catalog, EntryPointGroup
 from datarax_core.extensions.contract import require_contract, type_problems
+from datarax_core.extensions.first_party import SOURCES
 from datarax_core.extensions.plugin_registry import PluginInfo, PluginRegistry
 
 if TYPE_CHECKING:  # listing the installed sources loads neither pydantic, pluggy nor JAX
@@ -23,20 +24,11 @@ if TYPE_CHECKING:  # listing the installed sources loads neither pydantic, plugg
 SourceInfo: TypeAlias = PluginInfo
 """Facts about a source that need no import."""
 
-_FIRST_PARTY: Final = {
-    "arrayrecord": "datarax-arrayrecord",
-    "memory": "datarax-memory",
-    "mix": "datarax-mix",
-    "tfds": "datarax-tfds",
-    "tfds_eager": "datarax-tfds",
-    "tfds_streaming": "datarax-tfds",
-}
-
 
 class SourceRegistry(PluginRegistry["type[DataSourceModule]"]):
     """The sources that a config can name."""
 
-    group = EntryPointGroup(name="datarax.sources", noun="source", example="memory", first_party=_FIRST_PARTY)
+    group = EntryPointGroup(name="datarax.sources", noun="source", example="memory", first_party=SOURCES)
 
     def config_type(self, name: str) -> "type[SourceConfig]":
         """Return the config class of the source behind ``name``. Raises the errors of `get`."""

@@ -2,22 +2,20 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import Field, PlainValidator, SerializeAsAny, ValidationInfo, WithJsonSchema
 
 from datarax_core.config.base import FrozenConfig, Name, plugin_config, plugin_schema
 from datarax_core.extensions.catalog import EntryPointGroup
 from datarax_core.extensions.contract import config_plugin_problems, require_contract
+from datarax_core.extensions.first_party import STAGES
 from datarax_core.extensions.plugin_registry import PluginRegistry
 
 if TYPE_CHECKING:
     from flax import nnx
 
     from datarax_core.records.spec import Batch, ElementSpec
-
-
-_FIRST_PARTY: Final = dict.fromkeys(("cast", "one_hot", "rename", "rescale", "select"), "datarax-core")
 
 
 class Stage(FrozenConfig):
@@ -58,7 +56,7 @@ class Stage(FrozenConfig):
 class StageRegistry(PluginRegistry[type[Stage]]):
     """The stages that a config can name."""
 
-    group = EntryPointGroup(name="datarax.stages", noun="stage", example="rescale", first_party=_FIRST_PARTY)
+    group = EntryPointGroup(name="datarax.stages", noun="stage", example="rescale", first_party=STAGES)
 
     def check(self, loaded: object, name: str | None, origin: str) -> type[Stage]:
         """Return ``loaded`` if it is a stage class with the name of its entry point.

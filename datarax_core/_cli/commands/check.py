@@ -18,7 +18,9 @@ from datarax_core._cli.options import Debug, Json, finite
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import progress
 from datarax_core._cli.traps import Advice, advice
-from datarax_core.extensions.catalog import Catalog, EntryPointGroup
+from datarax_core.extensions.catalog import DISABLE_VARIABLE, Catalog, EntryPointGroup, disabled_words, unknown_words
+from datarax_core.extensions.damage import damages
+from datarax_core.extensions.discovery import Environment
 from datarax_core.extensions.loading import STRICT_VARIABLE
 
 
@@ -43,13 +45,15 @@ def check(
     os.environ.pop(STRICT_VARIABLE, None)  # it would end the command at the first problem; all are reported
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        misspelt = _without_unknown_words()
         plugins = installed_plugins()
-    damaged = sorted({str(warning.message) for warning in caught})
+    damaged = sorted({str(warning.message) for warning in caught}) + damages(metadata.distributions())
     chosen = plugins if name is None else _named(name, plugins)
     processes = max(1, (os.cpu_count() or 1) // 2)  # on fewer cores the processes would slow, and time, one another
     with progress(len(chosen), "plugins") as show:
         found = examined(chosen, timeout=timeout, processes=processes, note=lambda done: show(done, ""))
-    traps = [Advice(trap="metadata", text=text, is_problem=True) for text in damaged] + advice(found, plugins)
+    traps = [Advice(trap="disabled", text=text, is_problem=True) for text in misspelt]
+    traps += [Advice(trap="metadata", text=text, is_problem=True) for text in damaged] + advice(found)
     problems = list(dict.fromkeys(one.problem for one in found if one.is_problem))
     problems += [one.text for one in traps if one.is_problem]
     if as_json:
@@ -61,6 +65,14 @@ def check(
         _print(found, traps, problems)
     if problems:
         raise typer.Exit(1)
+
+
+def _without_unknown_words() -> list[str]:
+    """Take words out of ``DATARAX_DISABLE_PLUGINS`` that would end the command, and return a sentence for each."""
+    words = disabled_words()
+    unknown = unknown_words(words, Environment.now())
+    os.environ[DISABLE_VARIABLE] = ",".join(word for word in words if word not in unknown)
+    return list(unknown.values())
 
 
 def _named(name: str, plugins: list[Finding]) -> list[Finding]:

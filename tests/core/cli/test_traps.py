@@ -19,7 +19,7 @@ def reported(distribution: str | None = None) -> dict[str, Advice]:
     """Return the advice for the plugins of a distribution, or for all plugins, by trap."""
     plugins = installed_plugins()
     chosen = [plugin for plugin in plugins if distribution in (None, plugin.distribution)]
-    return {one.trap: one for one in advice(chosen, plugins)}
+    return {one.trap: one for one in advice(chosen)}
 
 
 def install(site: "Site", name: str, version: str = "1.0", *requires: str) -> None:
@@ -73,7 +73,7 @@ def test_a_library_older_than_another_needs_is_a_problem(site: "Site") -> None:
     site.install("acme-deep", {"a": "acme_deep:H"}, requires=("acme-middle[fast]",), group=HOOKS)
     install(site, "acme-middle", "2.0", "acme-low>=3; extra == 'fast'", "acme-none; extra == 'slow'", "acme-gone<1")
     install(site, "acme-low", "2.5")
-    texts = {one.text for one in advice(installed_plugins(), installed_plugins()) if one.trap == "requirement"}
+    texts = {one.text for one in advice(installed_plugins()) if one.trap == "requirement"}
     assert {
         "acme-middle 2.0 needs acme-low>=3, and 2.5 is installed; pip install 'acme-low>=3'",
         "acme-middle 2.0 needs acme-gone<1, and it is not installed; pip install 'acme-gone<1'",
@@ -105,23 +105,7 @@ def test_readers_of_array_record_are_advised_against_where_processes_fork(
     assert "fork" not in reported("datarax-memory")
 
 
-@pytest.mark.parametrize(
-    ("words", "text"),
-    [
-        ("memry", "DATARAX_DISABLE_PLUGINS names 'memry', which nothing installed is called; did you mean 'memory'?"),
-        ("Datarax_Memory, zzz", "DATARAX_DISABLE_PLUGINS names 'zzz', which nothing installed is called"),
-        ("all,memory,,datarax-mix", None),
-    ],
-)
-def test_words_that_switch_nothing_off_are_reported(
-    words: str, text: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", words)
-    found = reported("datarax-memory")
-    assert (found["disabled"].text if "disabled" in found else None) == text
-
-
 def test_problems_come_first(tfds: "Site") -> None:
     install(tfds, "protobuf", "5.0")
-    kinds = [one.is_problem for one in advice(installed_plugins(), installed_plugins())]
+    kinds = [one.is_problem for one in advice(installed_plugins())]
     assert kinds == sorted(kinds, reverse=True)

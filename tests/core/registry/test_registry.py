@@ -1,6 +1,7 @@
 """Registry of sources: listing without imports, look-up, disabled and conflicting names, registering by hand."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +12,17 @@ import pytest
 
 from datarax_core.config.models import SourceConfig
 from datarax_core.errors import (
+    ConfigError,
     PluginConflictError,
     PluginContractError,
     PluginDisabledError,
     PluginError,
     PluginNotFoundError,
 )
+from datarax_core.extensions.hooks import HookRegistry
+from datarax_core.registry.decoders import DecoderRegistry
 from datarax_core.registry.sources import SourceInfo, SourceRegistry, default_registry
+from datarax_core.registry.stages import StageRegistry
 from datarax_core.sources.source import DataSourceModule
 
 if TYPE_CHECKING:
@@ -130,7 +135,7 @@ def test_an_unknown_name_when_nothing_is_installed() -> None:
 # -- disabled -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words", ["all", "acme_off", "acme-off", "Acme_Off", " other , acme-off,"])
+@pytest.mark.parametrize("words", ["all", "acme_off", "acme-off", "Acme_Off", " tfds , acme-off,"])
 def test_a_disabled_source_is_never_imported(site: "Site", monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     site.install("acme-off", {"acme_off": "acme_off:Source"}, code="raise RuntimeError('imported')")
     monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", words)
@@ -141,6 +146,24 @@ def test_a_disabled_source_is_never_imported(site: "Site", monkeypatch: pytest.M
     )
     with pytest.raises(PluginDisabledError, match=message):
         registry.get("acme_off")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("memry", "'memry', which no installed plugin and no distribution of any is called; did you mean 'memory'?"),
+        ("memory,MEMORY", "'MEMORY', which .* is called; did you mean 'memory'?"),
+        ("ALL", "'ALL', which .* is called; did you mean 'all'?"),
+        ("*", "'*', which .* is called; did you mean 'all'?"),
+        ("zzz", "'zzz', which .* is called; take it out of the variable, or write all to disable every plugin"),
+    ],
+)
+def test_a_word_that_disables_nothing_is_an_error(words: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", words)
+    message = re.escape(f"DATARAX_DISABLE_PLUGINS names {reason}").replace(re.escape(".*"), ".*")
+    for registry in SourceRegistry, StageRegistry, DecoderRegistry, HookRegistry:
+        with pytest.raises(ConfigError, match=f"^{message}$"):
+            registry.from_environment()
 
 
 def test_the_variable_is_read_when_the_registry_is_made(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
