@@ -3,7 +3,7 @@
 Imports `errors`.
 """
 
-from .dtypes import fits_device, limits, require_no_key
+from .dtypes import are_one_kind, common_text, dtype_title, fits_device, is_text, limits, require_no_key
 from .elements import batch_of, element_spec_of
 from .narrowing import ALIGNMENT, aligned_empty
 from .spec import (
@@ -11,6 +11,7 @@ from .spec import (
     ElementSpec,
     batch_struct,
     check_batch,
+    common_spec,
     describe,
     device_spec,
     differences,
@@ -21,20 +22,26 @@ from .spec import (
     split_host_fields,
     with_host_fields,
 )
+from .stacking import text_as
 
 __all__ = [
     "ALIGNMENT",
     "Batch",
     "ElementSpec",
     "aligned_empty",
+    "are_one_kind",
     "batch_of",
     "batch_struct",
     "check_batch",
+    "common_spec",
+    "common_text",
     "describe",
     "device_spec",
     "differences",
+    "dtype_title",
     "element_spec_of",
     "fits_device",
+    "is_text",
     "limits",
     "named_fields",
     "nbytes_of",
@@ -42,5 +49,6 @@ __all__ = [
     "require_no_key",
     "spec_of",
     "split_host_fields",
+    "text_as",
     "with_host_fields",
 ]

@@ -1,6 +1,7 @@
 """Dtypes of fields: which of them devices have, and the range of values of each."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -24,6 +25,36 @@ def fits_device(dtype: np.dtype[Any]) -> bool:
     known = dtype == np.bool_ or jnp.issubdtype(dtype, np.number)
     is_timedelta = dtype.kind == "m"  # which NumPy counts among the integers
     return bool(known and not is_timedelta and dtype not in (np.longdouble, np.clongdouble))
+
+
+def is_text(dtype: Any) -> bool:
+    """Return whether this is one of NumPy's dtypes of text or bytes; columns of objects may hold either, too."""
+    return isinstance(dtype, np.dtype) and dtype.kind in "UTS"
+
+
+def dtype_title(dtype: Any) -> str:
+    """Return the name of a dtype in reports and fingerprints: ``text`` or ``bytes`` whatever the width, else NumPy's name."""
+    if not is_text(dtype):
+        return str(dtype)
+    return "bytes" if dtype.kind == "S" else "text"
+
+
+def are_one_kind(one: Any, other: Any) -> bool:
+    """Return whether a field may have either dtype: text of any width, bytes of any width, and objects in place of both."""
+    if one == other:
+        return True
+    if not (is_text(one) or is_text(other)):
+        return False
+    return dtype_title(one) == dtype_title(other) or np.dtype(object) in (one, other)
+
+
+def common_text(dtypes: Sequence[Any]) -> Any:
+    """Return the dtype that holds values of dtypes of one kind: the widest, or objects if any is of another sort."""
+    first, *others = dict.fromkeys(dtypes)
+    if not others:
+        return first
+    sorts = {dtype.kind for dtype in (first, *others)}
+    return np.result_type(first, *others) if len(sorts) == 1 and sorts <= {"U", "S"} else np.dtype(object)
 
 
 def require_no_key(description: str, value: Any) -> None:

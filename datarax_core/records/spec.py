@@ -6,7 +6,7 @@ in the batch.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import jax
@@ -15,7 +15,7 @@ import numpy as np
 
 from datarax_core.errors import SpecError
 
-from .dtypes import fits_device
+from .dtypes import are_one_kind, common_text, dtype_title, fits_device, is_text
 
 T = TypeVar("T")
 
@@ -69,13 +69,29 @@ def check_batch(batch: Batch, spec: ElementSpec, size: int, *, origin: str) -> N
     if not wrong:
         lengths = {name: leaf.shape[0] if leaf.ndim else "no" for name, leaf in fields.items()}
         wrong = [f"field {name!r} has {n} rows where {size} were asked for" for name, n in lengths.items() if n != size]
-        wrong = wrong or differences(spec, spec_of(batch))
+        wrong = wrong or differences(spec, spec_of(batch)) or list(_without_text(fields, named_fields(spec)))
     if wrong:
         raise SpecError(f"{origin} gave a batch that its element_spec() does not describe: {'; '.join(wrong)}")
 
 
 def _is_batch_of(leaf: Any, struct: jax.ShapeDtypeStruct, *, size: int) -> bool:
-    return _is_array(leaf) and leaf.dtype == struct.dtype and leaf.shape == (size, *struct.shape)
+    if not _is_array(leaf) or leaf.shape != (size, *struct.shape):
+        return False
+    return leaf.dtype == struct.dtype or (are_one_kind(leaf.dtype, struct.dtype) and _odd_one(leaf, struct) is None)
+
+
+def _odd_one(leaf: Any, struct: jax.ShapeDtypeStruct) -> Any:
+    """Return a list of the first object that is not text, or bytes, where the spec says so; None if there is none."""
+    if leaf.dtype != object or not is_text(struct.dtype):
+        return None
+    kind = bytes if struct.dtype.kind == "S" else str
+    return next(([value] for value in leaf.flat if not isinstance(value, kind)), None)
+
+
+def _without_text(fields: Mapping[str, Any], structs: Mapping[str, jax.ShapeDtypeStruct]) -> Iterator[str]:
+    for name, leaf in fields.items():
+        if odd := _odd_one(leaf, structs[name]):
+            yield f"field {name!r} holds {odd[0]!r:.40} where {dtype_title(structs[name].dtype)} is expected"
 
 
 def _is_array(leaf: Any) -> bool:
@@ -117,22 +133,37 @@ def nested_fields(named: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe(spec: ElementSpec) -> dict[str, str]:
-    """Return each field as text, ``{"image": "uint8[28, 28]"}``: for people, and for the fingerprint of a state."""
-    return {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in named_fields(spec).items()}
+    """Return each field as text, ``{"image": "uint8[28, 28]"}``: for people, and for the fingerprint of a state.
+
+    Text and bytes have no width here: it is that of the longest value, and a field may have any.
+    """
+    return {name: f"{dtype_title(leaf.dtype)}{list(leaf.shape)}" for name, leaf in named_fields(spec).items()}
 
 
 def differences(expected: ElementSpec, found: ElementSpec) -> list[str]:
     """Return a sentence for each field in which two specs differ, sorted by field name; an empty list if they agree."""
     wanted, given = describe(expected), describe(found)
+    structs, found_structs = named_fields(expected), named_fields(found)
     sentences = []
     for name in sorted(wanted | given):
         if name not in given:
             sentences.append(f"field {name!r} ({wanted[name]}) is missing")
         elif name not in wanted:
             sentences.append(f"field {name!r} ({given[name]}) is not expected")
-        elif wanted[name] != given[name]:
+        elif wanted[name] != given[name] and not _are_one_kind(structs[name], found_structs[name]):
             sentences.append(f"field {name!r} is {given[name]} where {wanted[name]} is expected")
     return sentences
+
+
+def _are_one_kind(one: Any, other: Any) -> bool:
+    return one.shape == other.shape and are_one_kind(one.dtype, other.dtype)
+
+
+def common_spec(specs: Sequence[ElementSpec]) -> ElementSpec:
+    """Return the spec of records of several specs without `differences`: text and bytes as wide as the widest, or objects."""
+    return jax.tree.map(
+        lambda *leaves: jax.ShapeDtypeStruct(leaves[0].shape, common_text([leaf.dtype for leaf in leaves])), *specs
+    )
 
 
 # -- host fields ------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """Stacking of Python and NumPy values to one array, without the silent conversions of NumPy.
 
 Among values of several types, NumPy turns a number into text if there is text, a bool into a number, and integers of
-different sign into floats; and it drops the zero bytes at the end of a text. Here such values are refused with the element
-that has them. Integers among floats become floats here too, but only if that changes none of them.
+different sign into floats. Here such values are refused with the element that has them. Integers among floats become floats
+here too, but only if that changes none of them. NumPy gives each text the room of the longest, and drops zero bytes at its
+end; here texts and bytes are kept as objects.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 
 from datarax_core.errors import SpecError
 
-from .dtypes import fits_device, require_no_key
+from .dtypes import are_one_kind, fits_device, is_text, require_no_key
 
 _DTYPES: Final = {type_: np.dtype(type_) for type_ in (bool, float, complex, str, bytes)}
 
@@ -64,11 +65,36 @@ def array_of(values: Sequence[Any], path: ValuePath) -> np.ndarray:
         TypeError: A value is a masked array, or holds PRNG keys.
     """
     types = set(map(type, values))
+    for kind in (str, bytes):
+        if types and all(issubclass(type_, kind) for type_ in types):
+            return _of_texts(values, kind)
     if all(map(_is_scalar, types)):
         return _of_scalars(values, types, path)
     if types <= {list, tuple}:
         return _of_lists(values, path)
     return _of_arrays([_as_array(value, path, index) for index, value in enumerate(values)], path)
+
+
+def _of_texts(values: Sequence[Any], kind: type) -> np.ndarray:
+    """Return texts, or bytes, as objects: NumPy's dtypes take the room of the longest for each, and drop zeros at the end."""
+    array = np.empty(len(values), object)
+    array[:] = values if all(type(value) is kind for value in values) else list(map(kind, values))
+    return array
+
+
+def text_as(column: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return a column of text or bytes in another dtype of its kind if that holds all values unchanged, else as it is."""
+    if column.dtype == dtype or not are_one_kind(column.dtype, dtype):
+        return column
+    if dtype.hasobject and not column.dtype.hasobject:
+        return column.astype(dtype)
+    kind: type = bytes if dtype.kind == "S" else str
+    if not is_text(dtype) or any(not isinstance(value, kind) for value in column.flat):
+        return column
+    width = dtype.itemsize // (4 if dtype.kind == "U" else 1)
+    zero = kind(b"\0") if kind is bytes else "\0"
+    fits = dtype.hasobject or all(len(value) <= width and value[-1:] != zero for value in column.flat)
+    return column.astype(dtype) if fits else column
 
 
 def _is_scalar(type_: type) -> bool:
@@ -90,6 +116,8 @@ def _of_lists(values: Sequence[Any], path: ValuePath) -> np.ndarray:
 
 def _as_array(value: Any, path: ValuePath, index: int) -> np.ndarray:
     require_no_key(path.of(index), value)
+    if isinstance(value, str | bytes):
+        return _of_texts([value], str if isinstance(value, str) else bytes).reshape(())
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{path.of(index)} is masked, and its mask would be lost; fill it: array.filled(value)")
     if isinstance(value, list | tuple) and value:
@@ -100,12 +128,22 @@ def _as_array(value: Any, path: ValuePath, index: int) -> np.ndarray:
 def _of_arrays(arrays: list[np.ndarray], path: ValuePath) -> np.ndarray:
     _require_one_shape([array.shape for array in arrays], path)
     dtypes = [array.dtype for array in arrays]
+    if len(set(dtypes)) > 1 and len(kinds := set(map(_text_kind, arrays))) == 1 and None not in kinds:
+        return np.stack([array.astype(object) for array in arrays])
     if len(set(dtypes)) > 1:
         dtype = _common_dtype(dtypes, path)
         integers = ((index, array) for index, array in enumerate(arrays) if array.dtype.kind in "iu")
         _require_exact(((index, number) for index, array in integers for number in _large(array)), dtype, path)
         arrays = [array.astype(dtype, copy=False) for array in arrays]
     return np.stack(arrays)
+
+
+def _text_kind(array: np.ndarray) -> type | None:
+    """Return the type of the texts or bytes in an array, which may be one of objects; None if it holds anything else."""
+    if array.dtype == object:
+        types = set(map(type, array.flat))
+        return types.pop() if len(types) == 1 and types <= {str, bytes} else None
+    return {"U": str, "T": str, "S": bytes}.get(array.dtype.kind)
 
 
 def _require_one_shape(shapes: list[tuple[int, ...]], path: ValuePath) -> None:
@@ -121,12 +159,12 @@ def _of_scalars(values: Sequence[Any], types: set[type], path: ValuePath) -> np.
     if types == {int}:
         return _of_integers(values, path)
     if len(types) == 1:
-        return _keeping_zeros(np.array(values), values)
+        return np.array(values)
     dtypes = [_dtype_of(value) for value in values]
     dtype = _common_dtype(dtypes, path)
     integers = ((index, int(value)) for index, value in enumerate(values) if isinstance(value, int | np.integer))
     _require_exact(integers, dtype, path)
-    return _keeping_zeros(np.array(values, dtype.kind if dtype.kind in "US" else dtype), values)
+    return np.array(values, dtype)
 
 
 def _of_integers(values: Sequence[int], path: ValuePath) -> np.ndarray:
@@ -138,14 +176,6 @@ def _of_integers(values: Sequence[int], path: ValuePath) -> np.ndarray:
         return np.array(values, object)
     dtypes = [_dtype_of(value) for value in values]  # some are negative, and some need uint64
     raise _conflict(dtypes, np.dtype(np.uint64), _INT64, path)
-
-
-def _keeping_zeros(array: np.ndarray, values: Sequence[Any]) -> np.ndarray:
-    """Return the array, of objects if a text or bytes end with a zero, which NumPy's own dtypes would drop."""
-    zero = {"U": "\0", "S": b"\0"}.get(array.dtype.kind)
-    if zero is None or not any(value[-1:] == zero for value in values):
-        return array
-    return np.array(values, object)
 
 
 def _dtype_of(value: Any) -> np.dtype[Any]:

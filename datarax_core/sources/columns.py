@@ -1,7 +1,7 @@
 """Records as columns: arrays of the caller on the host, copied to a device once if compiled code reads them there."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -12,7 +12,7 @@ from jax.tree_util import tree_leaves_with_path
 from datarax_core.devices.placement import put, read_rows, reference_to
 from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT
-from datarax_core.records.dtypes import fits_device, require_no_key
+from datarax_core.records.dtypes import fits_device, is_text, require_no_key
 from datarax_core.records.narrowing import aligned_empty, narrow_field
 from datarax_core.records.spec import Batch, ElementSpec, named_fields, nested_fields
 from datarax_core.records.stacking import ValuePath, array_of
@@ -213,8 +213,14 @@ def _column(name: str, values: Any, title: str) -> Any:
             f"such as {name + '_' + str(next(iter(values), 'x'))!r}"
         )
     require_no_key(f"column {name!r} of {title}", values)
-    if isinstance(values, list | tuple) and values and not isinstance(values[0], Mapping):
-        return array_of(values, ValuePath(name, title))
+    if (
+        isinstance(values, Sequence)
+        and not isinstance(values, str | bytes | range)
+        and not hasattr(values, "__array__")
+    ):
+        values = values if isinstance(values, list | tuple) else list(values)
+        if values and not isinstance(values[0], Mapping):
+            return array_of(values, ValuePath(name, title))
     if not isinstance(values, np.ndarray | jax.Array):
         try:
             values = np.asarray(values)
@@ -329,12 +335,23 @@ class RecordCache:
 
     def keep(self, indices: np.ndarray, batch: Batch) -> None:
         """Keep the rows of ``batch``, which are the records at ``indices``."""
+        self._columns = jax.tree.map(
+            lambda column, rows: self._with_room(column, np.asarray(rows)), self._columns, batch
+        )
         jax.tree.map(lambda column, rows: _put(column, indices, rows), self._columns, batch)
         self._present[indices] = True
 
     def take(self, indices: np.ndarray) -> Batch:
         """Return the records at ``indices``, all of which must be kept."""
         return jax.tree.map(lambda column: column[indices], self._columns)
+
+    def _with_room(self, column: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Return the column, as one of objects if its width would cut off text or bytes among ``rows``."""
+        if not is_text(column.dtype) or (rows.dtype.kind == column.dtype.kind and rows.itemsize <= column.itemsize):
+            return column
+        wider = np.empty(column.shape, object)
+        wider[self._present] = column[self._present]
+        return wider
 
 
 def _put(column: np.ndarray, indices: np.ndarray, rows: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from datarax_core.errors import SpecError
 from datarax_core.records.spec import Batch, ElementSpec, check_batch, named_fields
-from datarax_core.records.stacking import ValuePath, array_of
+from datarax_core.records.stacking import ValuePath, array_of, text_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class _Stacker:
             return None
         rows = [self._leaves(record, self._index + row) for row, record in enumerate(records)]
         columns = [
-            _as_declared(array_of(values, ValuePath(name, self._title, self._index)), struct.dtype)
+            text_as(array_of(values, ValuePath(name, self._title, self._index)), struct.dtype)
             for name, struct, values in zip(self._names, self._structs, zip(*rows, strict=True), strict=True)
         ]
         batch = jax.tree.unflatten(self._form, columns)
@@ -158,13 +158,6 @@ class _Stacker:
                 f"{record!r:.80}"
             ) from cause
         return leaves
-
-
-def _as_declared(column: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """Return text in the dtype of the spec if it fits: stacked text is only as long as the longest value of the batch."""
-    is_text = column.dtype.kind in "US"
-    fits = dtype.kind == column.dtype.kind and column.dtype.itemsize <= dtype.itemsize
-    return column.astype(dtype) if is_text and (fits or dtype.kind == "O") else column
 
 
 def _num_rows(batch: Batch) -> int:

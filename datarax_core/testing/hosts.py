@@ -138,4 +138,4 @@ _SHARD_ROUTES: Final[dict[str, Any]] = {
 def _contents(batch: Batch) -> list[str]:
     """Return a text for each record of a batch, equal for records of equal values."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(batch)]
-    return [repr([leaf[row].tolist() for leaf in leaves]) for row in range(rows_of(batch))]
+    return [repr([leaf[row : row + 1].tolist() for leaf in leaves]) for row in range(rows_of(batch))]

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from datarax_core.records.dtypes import is_text
 from datarax_core.records.narrowing import ALIGNMENT, aligned_empty
 from datarax_core.records.spec import Batch, ElementSpec, named_fields
 
@@ -20,8 +21,8 @@ class SharedBatches:
     frees it with the last process that maps it, however that process ends.
 
     Args:
-        spec: Element spec of the records. Fields of Python objects (``dtype.hasobject``) get no room here; `write` returns
-            them, and `read` takes them.
+        spec: Element spec of the records. Fields of Python objects, and of text and bytes, whose width may differ from batch to
+            batch, get no room here; `write` returns them, and `read` takes them.
         rows: Records of the largest batch.
         blocks: How many batches the memory holds at once.
         file: An open `shared_file` of at least `size` bytes.
@@ -86,16 +87,20 @@ def shared_file(size: int) -> int:
 
 
 class _Block:
-    """Views of one block's memory: the record indices, and a column for each field (None for a field of objects)."""
+    """Views of one block's memory: the record indices, and a column for each field (None for a field of objects or text)."""
 
     def __init__(self, memory: np.ndarray, leaves: list[jax.ShapeDtypeStruct], rows: int) -> None:
         self.indices, end = _view(memory, 0, (rows,), np.dtype(np.int64))
         self.columns: list[np.ndarray | None] = []
         for leaf in leaves:
             column = None
-            if not leaf.dtype.hasobject:
+            if _has_room(leaf):
                 column, end = _view(memory, end, (rows, *leaf.shape), leaf.dtype)
             self.columns.append(column)
+
+
+def _has_room(leaf: jax.ShapeDtypeStruct) -> bool:
+    return not leaf.dtype.hasobject and not is_text(leaf.dtype)
 
 
 def _view(memory: np.ndarray, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[np.ndarray, int]:
@@ -105,7 +110,7 @@ def _view(memory: np.ndarray, start: int, shape: tuple[int, ...], dtype: np.dtyp
 
 
 def _block_size(leaves: list[jax.ShapeDtypeStruct], rows: int) -> int:
-    held = [leaf for leaf in leaves if not leaf.dtype.hasobject]
+    held = [leaf for leaf in leaves if _has_room(leaf)]
     return _padded(8 * rows) + sum(_padded(rows * math.prod(leaf.shape) * leaf.dtype.itemsize) for leaf in held)
 
 

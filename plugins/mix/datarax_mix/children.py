@@ -12,7 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from datarax_core.order import DEVICE_LIMIT, as_integer, record_numbers
-from datarax_core.records import Batch, ElementSpec, aligned_empty, split_host_fields, with_host_fields
+from datarax_core.records import (
+    Batch,
+    ElementSpec,
+    aligned_empty,
+    common_text,
+    is_text,
+    split_host_fields,
+    with_host_fields,
+)
 from datarax_core.sources import Access, DataSourceModule, Verified, fits_device_memory
 
 from .config import MixDataSourcesConfig
@@ -350,16 +358,26 @@ def _in_place(parts: Iterable[tuple[np.ndarray, Batch]], size: int, spec: Elemen
             return jax.tree.unflatten(form, [_as_host(leaf, s) for leaf, s in zip(leaves, structs, strict=True)])
         if columns is None:
             columns = [_empty((size, *struct.shape), struct.dtype) for struct in structs]
-        for column, leaf in zip(columns, leaves, strict=True):
-            column[rows] = leaf
+        for number, leaf in enumerate(leaves):
+            if is_text(columns[number].dtype):
+                columns[number] = _with_room(columns[number], leaf.dtype)
+            columns[number][rows] = leaf
     if columns is None:
         columns = [_empty((size, *struct.shape), struct.dtype) for struct in structs]
     return jax.tree.unflatten(form, columns)
 
 
 def _as_host(leaf: Any, struct: jax.ShapeDtypeStruct) -> np.ndarray:
-    return np.ascontiguousarray(leaf, struct.dtype)
+    dtype = common_text([struct.dtype, leaf.dtype]) if is_text(struct.dtype) else struct.dtype
+    return np.ascontiguousarray(leaf, dtype)
+
+
+def _with_room(column: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return a column of text that cuts off no text of this dtype: the width of a stream's texts may differ from its spec's."""
+    return column.astype(common_text([column.dtype, dtype]), copy=False)
 
 
 def _empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    if is_text(dtype):
+        return np.zeros(shape, dtype)
     return np.empty(shape, dtype) if dtype.hasobject else aligned_empty(shape, dtype)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from datarax_core.errors import SpecError
-from datarax_core.records import ElementSpec, differences
+from datarax_core.records import ElementSpec, are_one_kind, common_spec, common_text, differences, dtype_title, is_text
 
 _CHILD_NUMBER = jax.ShapeDtypeStruct((), np.dtype(np.int32))
 
@@ -94,7 +94,7 @@ def _common_spec(specs: Sequence[ElementSpec | None], names: Sequence[str], titl
             f"the children of {title} differ: {'; '.join(wrong)}; give all children the same fields, or add missing ones "
             "with `fill`"
         )
-    return specs[first]
+    return common_spec([spec for spec in specs if spec is not None])
 
 
 def _struct_of(field: str, specs: Sequence[ElementSpec], title: str) -> jax.ShapeDtypeStruct:
@@ -108,15 +108,19 @@ def _struct_of(field: str, specs: Sequence[ElementSpec], title: str) -> jax.Shap
         raise SpecError(
             f"fill names {field!r}, which is not one field of {title}, but a {type(owners[0]).__name__} of fields"
         )
-    return owners[0]
+    kinds = [owner.dtype for owner in owners]
+    are_texts = all(are_one_kind(kinds[0], dtype) for dtype in kinds)  # differing specs are refused later
+    return jax.ShapeDtypeStruct(owners[0].shape, common_text(kinds)) if are_texts else owners[0]
 
 
 def _constant(field: str, value: Any, struct: jax.ShapeDtypeStruct, title: str) -> np.ndarray:
     """Return the value in dtype and shape of its field; raise `SpecError` if that changes the value."""
     refused = (
         f"fill gives the field {field!r} of {title} the value {value!r:.80}, which is no "
-        f"{struct.dtype}{list(struct.shape)}"
+        f"{dtype_title(struct.dtype)}{list(struct.shape)}"
     )
+    if is_text(struct.dtype) and isinstance(value, bytes if struct.dtype.kind == "S" else str):
+        return np.broadcast_to(np.asarray(value, common_text([struct.dtype, np.asarray(value).dtype])), struct.shape)
     if struct.dtype.hasobject:
         filled = np.empty((), object)
         filled[()] = value

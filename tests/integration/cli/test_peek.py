@@ -48,7 +48,7 @@ def test_a_config_is_peeked_at(config: Path) -> None:
         "image  uint8[8, 8]",
         "label  int32[]",
         "score  float32[]",
-        "text   <U6[]",
+        "text   text[]",
         "valid  bool[]",
     ]
     assert first.splitlines()[0] == "the first of 4 records of the first batch:"
@@ -70,7 +70,7 @@ def test_statistics_are_of_as_many_batches_as_are_wanted_and_of_real_records(con
     assert (label["min"], label["max"], label["counts"]) == (0, 2, {"0": 4, "1": 3, "2": 3})
     assert (score["nan"], score["min"], score["std"]) == (0.1, 0.5, 0.0)
     assert shown["fields"]["text"] == {
-        "spec": "<U6[]",
+        "spec": "text[]",
         "records": 10,
         "types": {"str": 10},
         "length_min": 6,

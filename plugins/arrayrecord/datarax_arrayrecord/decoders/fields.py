@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from datarax_core.config import FrozenConfig, NonNegative
-from datarax_core.records import Batch, ElementSpec
+from datarax_core.records import Batch, ElementSpec, text_as
 
 from .dtypes import AnyArray, DTypeName, native
 
@@ -112,6 +112,7 @@ def declared_columns(batch: Batch, spec: ElementSpec, decoder: str) -> dict[str,
     wrong = [
         f"field {name!r} ({_described(struct)}) is missing" for name, struct in wanted.items() if name not in columns
     ]
+    columns = {n: text_as(c, wanted[n].dtype) if n in wanted and c.ndim else c for n, c in columns.items()}
     for name, column in columns.items():
         if not column.ndim:
             wrong.append(f"field {name!r} has no axis of records")
