@@ -35,12 +35,15 @@ def spec_of(batch: Batch) -> ElementSpec:
 
 
 def device_spec(spec: ElementSpec) -> ElementSpec:
-    """Return ``spec`` as a device holds it: 64-bit dtypes narrowed unless x64 is on; host fields unchanged."""
+    """Return ``spec`` as a device holds it; host fields unchanged.
+
+    64-bit dtypes are narrowed unless x64 is on, and bytes are in the order of this machine.
+    """
 
     def placed(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         if not fits_device(leaf.dtype):
             return leaf
-        return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype))
+        return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype.newbyteorder("=")))
 
     return jax.tree.map(placed, spec)
 

@@ -191,7 +191,8 @@ def misspelt_field(world: World) -> None:
 @entry(
     errors.NarrowingError,
     r"field 'id' of EagerSourceBase is int64 and 1099511627783 \(record 1\) does not fit int32, which is what a device keeps; "
-    r"convert the field, or run with JAX_ENABLE_X64=1",
+    r"let the pipeline begin with a stage that leaves the field out, \{type: select, fields: \[\.\.\.\]\}, or takes the "
+    r"nearest values, \{type: cast, field: id, dtype: float32, lossy: true\}, or run with JAX_ENABLE_X64=1",
 )
 def too_large(world: World) -> None:
     list(Pipeline(source=world.make_source({"id": np.asarray([1, 2**40 + 7])}), batch_size=2))

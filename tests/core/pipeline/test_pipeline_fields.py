@@ -111,6 +111,8 @@ WIDE: dict[str, tuple[Any, str]] = {
         np.array([1, 2, 1e300, 4]),
         r"field 'wide'.* is float64 and 1e\+300 \(r.* 2\) does not fit",
     ),
+    "whole float64": (np.array([1, 2, 1.7e9 + 1, 4]), r"field 'wide'.* is float64 and 1700000001\.0 \(r.* 2\)"),
+    "tiny float64": (np.array([1, 2, 1e-46, 4]), r"field 'wide'.* is float64 and 1e-46 \(r.* 2\)"),
 }
 
 
@@ -123,7 +125,7 @@ def test_a_value_that_does_not_fit_is_refused_in_every_route(
     pipeline = Pipeline(source=make_source({"id": np.arange(4), "wide": column}, placement=placement), batch_size=4)
     traced_on_the_host = placement == "host" and route == "traced step"
     kind = jax.errors.JaxRuntimeError if traced_on_the_host else NarrowingError
-    with pytest.raises(kind, match=message + r".* int32, which is what a device keeps; convert the field, or run with"):
+    with pytest.raises(kind, match=message + r".* int32, which is what a device keeps; let the pipeline begin with"):
         jax.block_until_ready(read(route, pipeline))
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from datarax_core import DataraxError, NarrowingError, SpecError
 from datarax_core.records import narrowing as narrowing_module
 from datarax_core.records.narrowing import narrow
+from datarax_core.records.spec import device_spec
 
 LARGEST = float(np.finfo(np.float32).max)
 HALFWAY = LARGEST + 2.0**103  # the first double that float32 rounds to infinity
@@ -21,7 +22,10 @@ HALFWAY = LARGEST + 2.0**103  # the first double that float32 rounds to infinity
     [
         (np.array([-(2**31), 0, 2**31 - 1]), "int32"),
         (np.array([0, 2**32 - 1], np.uint64), "uint32"),
-        (np.array([0.1, -LARGEST, np.nextafter(HALFWAY, 0), 1e-300, np.inf, -np.inf, np.nan]), "float32"),
+        (np.array([0.1, -LARGEST, np.nextafter(HALFWAY, 0), np.inf, -np.inf, np.nan]), "float32"),
+        (np.array([2.0**24, -(2.0**24), 2.0**24 + 2, 2.0**53 + 2, 1e300 * 0, -0.0, 123456789.5]), "float32"),
+        (np.array([complex(2**24, 0.1), complex(2**25, -np.inf)]), "complex64"),
+        (np.arange(6.0)[::2], "float32"),
         (np.array([1 + 2j, complex(np.inf, 0)]), "complex64"),
         (np.array(5), "int32"),
         (np.zeros((0, 3)), "float32"),
@@ -51,6 +55,14 @@ def test_values_that_fit_are_narrowed_as_a_cast_does(column: np.ndarray, dtype: 
             r"field 'wide' is float64 and 3\.40\d*e\+38 \(row 1\) does not fit float32",
         ),
         (np.array([0.0, -1e300]), r"-1e\+300 \(row 1\)"),
+        (np.array([0.5, 2.0**24 + 1]), r"16777217\.0 \(row 1\)"),
+        (1_700_000_000 + np.arange(1000.0), r"float64 and 1700000001\.0 \(row 1\)"),
+        (np.array([np.nan, np.inf, -(2.0**53) + 1]), r"-9007199254740991\.0 \(row 2\)"),
+        (np.array([1.0, complex(0.5, 2**24 + 1)]), r"complex128 and \(0\.5\+16777217j\) \(row 1\)"),
+        (np.array([1.0, 1e-46, 0.5]), r"1e-46 \(row 1\)"),
+        (np.array([1.0, -1e-40]), r"-1e-40 \(row 1\)"),
+        (np.array([[0.0, 5e-324], [1, 0]]), r"5e-324 \(row 0\)"),
+        (np.array([1.0, complex(0, 1e-50)]), r"1e-50j \(row 1\)"),
         (
             np.array([0, complex(0, 1e200)]),
             r"field 'wide' is complex128 and 1e\+200j \(row 1\) .* complex64",
@@ -58,11 +70,20 @@ def test_values_that_fit_are_narrowed_as_a_cast_does(column: np.ndarray, dtype: 
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_with_field_row_and_value(column: np.ndarray, message: str) -> None:
-    remedy = ".*, which is what a device keeps; convert the field, or run with JAX_ENABLE_X64=1$"
+    select = r"let the pipeline begin with a stage that leaves the field out, \{type: select, fields: \[\.\.\.\]\}"
+    cast = r"(, or takes the nearest values, \{type: cast, field: wide, dtype: float32, lossy: true\})?"
+    becomes = r"(, and would become \S+)?"
+    remedy = rf".*, which is what a device keeps{becomes}; {select}{cast}, or run with JAX_ENABLE_X64=1$"
     with pytest.raises(NarrowingError, match=message + remedy) as caught:
         narrow({"fine": np.zeros(2, np.int8), "wide": column})
     assert isinstance(caught.value, ValueError)
     assert isinstance(caught.value, DataraxError)
+
+
+def test_the_error_says_what_a_float_would_become() -> None:
+    for value, made in ((2**24 + 1, r"16777216\.0"), (1e-46, r"0\.0"), (-1e300, "-inf")):
+        with pytest.raises(NarrowingError, match=rf"which is what a device keeps, and would become {made}; let the"):
+            narrow({"x": np.array([0.5, value])})
 
 
 def test_the_error_names_record_and_source_if_they_are_known() -> None:
@@ -81,6 +102,28 @@ def test_the_row_is_found_in_a_field_that_is_checked_in_pieces(monkeypatch: pyte
     column[777, 2] = 2**31
     with pytest.raises(NarrowingError, match=r"2147483648 \(row 777\)"):
         narrow({"wide": column})
+
+
+def test_small_numbers_become_zero_beside_larger_ones_of_their_record() -> None:
+    smallest = 2.0**-126
+    column = np.array([[1.0, 1e-46, -1e-40, 0.0], [smallest, smallest * (1 - 2**-40), 5e-324, np.nan]])
+    made = narrow({"heat": column})["heat"]
+    np.testing.assert_array_equal(made, np.array([[1, 0, 0, 0], [smallest, 0, 0, np.nan]], np.float32))
+    assert np.signbit(made[0]).tolist() == [False, False, True, False]
+    pairs = narrow({"z": np.array([complex(1, 1e-46), complex(1e-40, 1)])})["z"]
+    assert pairs.tolist() == [1, 1j]
+
+
+def test_bytes_are_in_native_order_afterwards() -> None:
+    for dtype in ">f4", ">i8", ">c16", ">u2", ">f8":
+        made = narrow({"x": np.arange(3).astype(dtype)})["x"]
+        assert made.dtype.isnative
+        assert made.tolist() == [0, 1, 2]
+        struct = device_spec({"x": jax.ShapeDtypeStruct((), np.dtype(dtype))})["x"]
+        assert struct.dtype.isnative
+        assert struct.dtype == made.dtype
+    with pytest.raises(NarrowingError, match=r"is float64 and 16777217\.0 \(row 0\)"):
+        narrow({"x": np.array([2**24 + 1], ">f8")})
 
 
 def test_fields_that_need_no_change_are_not_copied() -> None:
@@ -121,12 +164,15 @@ def test_integers_are_kept_or_refused_but_never_changed(values: list[int]) -> No
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(value=st.floats(allow_nan=False))
-def test_a_finite_float_never_becomes_infinite(value: float) -> None:
+@given(value=st.floats(allow_nan=False) | st.integers(-(2**60), 2**60).map(float))
+def test_a_float_keeps_its_kind_whole_finite_or_other_than_zero(value: float) -> None:
     column = np.array([value])
     try:
-        made = narrow({"f": column})["f"]
+        made = float(narrow({"f": column})["f"][0])
     except NarrowingError:
-        assert LARGEST < abs(value) < np.inf
+        is_whole = 2**24 < abs(value) <= 2**53 and value.is_integer()
+        assert is_whole or LARGEST < abs(value) < np.inf or 0 < abs(value) < 2**-126
     else:
-        assert np.isfinite(made[0]) == np.isfinite(value)
+        assert np.isfinite(made) == np.isfinite(value)
+        assert (made == 0) == (value == 0)
+        assert made == value or abs(value) > 2**53 or not value.is_integer()
