@@ -14,7 +14,11 @@ def summary(definition: Definition) -> str:
     source = definition.source
     names = ", ".join(map(stage_name, definition.stages)) or "none"
     records = route_class(source).describe_records(source)
-    return f"Pipeline({source.title}: {records}; stages: {names}; {_rule(definition.rule)})"
+    return f"Pipeline({source.title}: {records}; stages: {names}{_call(definition)}; {_rule(definition.rule)})"
+
+
+def _call(definition: Definition) -> str:
+    return "" if definition.call is None else f", called by {definition.call.name}"
 
 
 def explain(definition: Definition) -> str:

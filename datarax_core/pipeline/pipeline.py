@@ -39,6 +39,7 @@ from datarax_core.sources.state import Cursor, checked_variables, require_positi
 from datarax_core.stages.apply import apply_stages, require_stages
 from datarax_core.stages.build import build_stages
 from datarax_core.stages.cache import check_record_stages, renew_caches
+from datarax_core.stages.call import CallOverride, ids_under_way
 from datarax_core.stages.graph import Graph
 from datarax_core.stages.randomness import StageKeys
 from datarax_core.stages.split_modules import SplitModules
@@ -115,7 +116,7 @@ class Pipeline(nnx.Module):
         definition = self._definition()
         self._progress = Progress.of(definition)
         facts = facts_to_agree_on(source, stages, sharding)
-        facts |= {"num_epochs": num_epochs, "epoch": definition.epoch_length}
+        facts |= {"call": type(self).__call__.__qualname__, "num_epochs": num_epochs, "epoch": definition.epoch_length}
         require_agreement(facts | source.fingerprint() | definition.rule_fingerprint(), self._layout)
         route_class(self.source).require_workers(definition)
         require_batches(definition)
@@ -261,14 +262,20 @@ class Pipeline(nnx.Module):
         return result
 
     def __call__(self, batch: Batch) -> Batch:
-        """Return the result of the stages for a batch of your own; for stages that take neither keys nor record indices."""
-        return apply_stages(self.stages, batch)
+        """Return the result of the stages for a batch of your own; for stages that take neither keys nor record indices.
+
+        A subclass may override this: every route then serves its result in place of the stages', and keeps what it writes to
+        variables of the pipeline. ``super().__call__(batch)`` applies the stages, also those that take keys or record indices,
+        to a batch whose rows are the records that came in. The source is out of reach there: the call is compiled.
+        """
+        record_ids, first = ids_under_way(len(self.stages))
+        return apply_stages(self.stages, batch, record_ids, first=first)
 
     def element_spec(self) -> ElementSpec:
         """Return the element spec of a served batch's records; stages are traced, no record is read."""
         spec, host_fields = split_host_fields(self.source.element_spec())
         host_fields = host_fields_after(self.stages, host_fields)
-        stages = SplitModules(tuple(self.stages))
+        stages = SplitModules(tuple(self._definition().applied))
         mask = None if self.rule.pad_last is None else jax.ShapeDtypeStruct((self.rule.batch_size,), jnp.bool_)
         rows = np.zeros(self.rule.batch_size, np.int64)
         record_ids = route_class(self.source).record_ids(self._definition(), 0, rows)
@@ -392,6 +399,7 @@ class Pipeline(nnx.Module):
             part=self._part,
             prefetch=self.prefetch,
             workers=self.workers,
+            call=None if type(self).__call__ is Pipeline.__call__ else CallOverride(self),
         )
 
     def _make_route(self, *, is_loop: bool) -> Route:

@@ -44,7 +44,7 @@ class ScanInParts:
         definition = self._definition
         size, has_carry = definition.rule.batch_size, init_carry is not None
         at_once = max(1, _AT_ONCE // size)
-        split = SplitModules((definition.stages, tuple(modules)))
+        split = SplitModules((tuple(definition.applied), tuple(modules)))
         require_no_served_host_fields(definition.source, definition.stages)
         gather, arrays = self._route.compiled_reader(definition.source, definition.layout)
         program = Scan(gather, split.structure, definition.rule.pad_last, step_fn, has_carry, definition.layout)

@@ -112,8 +112,9 @@ class Route(ABC):
         self._stage_keys = definition.stage_keys
         self._stats = readers.stats
         self._stages = tuple(definition.stages)
-        self._split = SplitModules(self._stages)
-        self._is_plain = self.gather is None and not self._stages and self._rule.pad_last is None
+        self._call = definition.call
+        self._split = SplitModules(tuple(definition.applied))
+        self._is_plain = self.gather is None and not definition.applied and self._rule.pad_last is None
         step = Step(self.gather, self._split.structure, self._rule.pad_last, self._layout)
         self._run = compiled(step, self._split.structure)
         self._is_loop = is_loop
@@ -159,7 +160,8 @@ class Route(ABC):
     def serves(self, source: DataSourceModule, stages: tuple[Any, ...]) -> bool:
         """Return whether this is a route from ``source`` through these very stages, none of which can have changed since."""
         same = len(stages) == len(self._stages) and all(map(operator.is_, stages, self._stages))
-        return self._source is source and same and not any(isinstance(stage, nnx.Module) for stage in stages)
+        fixed = same and self._call is None
+        return self._source is source and fixed and not any(isinstance(stage, nnx.Module) for stage in stages)
 
     def _placed(
         self, batch: Batch, size: int, records: np.ndarray | None, *, ahead: bool
@@ -294,4 +296,4 @@ def describe_reading_ahead(definition: Definition) -> str:
 
 def describe_stages_after_placing(definition: Definition) -> str:
     """Return the end of a sentence on batches that are placed on the device: where their stages run, if there are any."""
-    return ", where one compiled step runs the stages" if definition.stages else ""
+    return ", where one compiled step runs the stages" if definition.applied else ""

@@ -10,6 +10,7 @@ from datarax_core.devices.layout import Layout
 from datarax_core.order.numbers import whole_number
 from datarax_core.records.spec import device_spec, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.stages.call import CallOverride
 from datarax_core.stages.randomness import StageKeys
 
 
@@ -80,7 +81,8 @@ class BatchRule:
 class Definition:
     """The parts of a pipeline that decide its batches: source, stages, rule and layout.
 
-    ``part`` is (k, n) where this process reads the k-th of n parts of a stream that was split, else None.
+    ``call`` is the ``__call__`` of a subclass of the pipeline, which then decides what a batch goes through. ``part`` is (k, n)
+    where this process reads the k-th of n parts of a stream that was split, else None.
     """
 
     source: DataSourceModule
@@ -91,6 +93,12 @@ class Definition:
     part: tuple[int, int] | None
     prefetch: int
     workers: int
+    call: CallOverride | None = None
+
+    @property
+    def applied(self) -> Sequence[Any]:
+        """The stages that a batch goes through in compiled code: those of the pipeline, or ``call`` in their place."""
+        return self.stages if self.call is None else (self.call,)
 
     @property
     def epoch_length(self) -> int | None:

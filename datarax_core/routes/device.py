@@ -57,7 +57,7 @@ class DeviceRoute(IndexedRoute):
     @classmethod
     def describe(cls, definition: Definition) -> Iterator[str]:
         """Yield the sentences of `Pipeline.explain` about the compiled step."""
-        title, count = definition.source.title, len(definition.stages)
+        title, count = definition.source.title, len(definition.applied)
         stages = f"the {count} stages" if count > 1 else "the stage" if count else "no stages"
         yield f"device route: {title} is traceable: one compiled step gathers a batch and runs {stages}."
         yield "Steps are dispatched without waiting for them; nothing is read ahead on a thread."

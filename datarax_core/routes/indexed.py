@@ -60,7 +60,7 @@ class IndexedRoute(Route):
         mask = None if rule.pad_last is None else jnp.ones(rule.batch_size, jnp.bool_)
         record_ids = cls.record_ids(definition, position, indices)
         batch = cls._traced_records(source, layout, indices)
-        return served(definition.stages, batch, rule.pad_last, mask, record_ids, layout=layout)
+        return served(definition.applied, batch, rule.pad_last, mask, record_ids, layout=layout)
 
     @classmethod
     def _traced_records(cls, source: DataSourceModule, layout: Layout, indices: jax.Array) -> Batch:

@@ -114,6 +114,8 @@ def stage_arguments(stage: Any, number: int, record_ids: RecordIds | None) -> tu
 
     ``number`` is the number of the stage in the pipeline, which is folded into its keys.
     """
+    if getattr(stage, "takes_record_ids", False) is True:  # a `CallOverride`, whose own stages take keys and indices
+        return (record_ids,)
     keys = (record_keys(record_ids, number),) if is_stochastic(stage) else ()
     return (*keys, record_indices(record_ids)) if takes_record_indices(stage) else keys
 
