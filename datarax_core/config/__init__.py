@@ -6,13 +6,16 @@ PyYAML; never JAX.
 
 from datarax_core.moved import forward_names
 
+from .addresses import REMOTE, refusal_of, require_local, scheme_of, without_file_scheme
 from .base import (
     NOT_NULL,
     Count,
     Flag,
     FrozenConfig,
     Integer,
+    LocalFile,
     LocalPath,
+    LocalPattern,
     Name,
     NonNegative,
     Real,
@@ -34,12 +37,15 @@ from .models import (
 
 __all__ = [
     "NOT_NULL",
+    "REMOTE",
     "Count",
     "DataraxModuleConfig",
     "Flag",
     "FrozenConfig",
     "Integer",
+    "LocalFile",
     "LocalPath",
+    "LocalPattern",
     "Name",
     "NonNegative",
     "Real",
@@ -51,9 +57,13 @@ __all__ = [
     "never",
     "only_if",
     "plugin_schema",
+    "refusal_of",
+    "require_local",
     "require_stochastic",
+    "scheme_of",
     "shuffling_is_stochastic",
     "stream_rules",
+    "without_file_scheme",
 ]
 
 __getattr__ = forward_names(

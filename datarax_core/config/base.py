@@ -1,5 +1,6 @@
 """Base of configs: an immutable model that compares and hashes whatever it holds, and the types of its fields."""
 
+import glob
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,7 @@ from pydantic_core import CoreSchema
 
 from datarax_core.errors import PluginError
 
+from .addresses import REMOTE, require_local, scheme_of, without_file_scheme
 from .messages import error_at_type, plugin_error, shown, with_suggestions
 from .pydantic_scan import survive_damage
 from .strict import as_integer, with_strict_scalars
@@ -46,13 +48,22 @@ PLUGIN_KEYWORD: Final = "x-datarax-plugin"
 
 
 def _as_text(value: Any) -> Any:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    return without_file_scheme(text) if isinstance(text, str) else text
 
 
 def _relative_to_config_file(value: str, info: ValidationInfo) -> str:
-    """Return a relative path joined to the folder of its config file, if it has one; URLs as they are."""
+    """Return a relative path joined to the folder of its config file, if it has one; addresses as they are."""
     base = (info.context or {}).get("base")
-    return value if base is None or "://" in value else str(Path(base, value))
+    return value if base is None or scheme_of(value) else str(Path(base, value))
+
+
+def _pattern_relative_to_config_file(value: str, info: ValidationInfo) -> str:
+    """Return as `_relative_to_config_file`, with the characters of patterns in the config's own folder escaped."""
+    base = (info.context or {}).get("base")
+    if base is None or scheme_of(value) or Path(value).is_absolute():
+        return value
+    return str(Path(glob.escape(str(base)), value))
 
 
 Flag = StrictBool
@@ -74,7 +85,19 @@ Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 """A finite number; not "0.5", not True."""
 
 LocalPath = Annotated[Name, BeforeValidator(_as_text), AfterValidator(_relative_to_config_file)]
-"""Path of a file or folder. In a config file, a relative path is relative to that file. Nothing in it is expanded."""
+"""Path of a file or folder. In a config file, a relative path is relative to that file. Nothing in it is expanded.
+
+``file:///data/train`` is the path ``/data/train``; other addresses are passed on as they are.
+"""
+
+LocalFile = Annotated[
+    LocalPath, AfterValidator(require_local), Field(json_schema_extra={"not": {"type": "string", "pattern": REMOTE}})
+]
+"""As `LocalPath`, and an address of another machine is refused, with what to do."""
+
+LocalPattern = Annotated[Name, BeforeValidator(_as_text), AfterValidator(_pattern_relative_to_config_file)]
+"""As `LocalPath`, for a path that may be a glob: in the folder of the config file, ``*``, ``?`` and ``[`` stand for themselves,
+and are escaped as `glob.escape` does it."""
 
 
 class ConfigType(ModelMetaclass):

@@ -1,17 +1,25 @@
 """Paths of a source to its files: single files, folders, globs and shard patterns, in an order that never changes."""
 
+import fnmatch
 import glob
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from datarax_core.config.addresses import refusal_of, scheme_of, without_file_scheme
+
 _SHARD: Final = re.compile(r"-(?P<shard>\d{5,})-of-(?P<shards>\d{5,})")
 _AT: Final = re.compile(r"(?P<name>.+)@(?P<shards>\d+)")
-_ANY_SHARD: Final = re.compile(r"-(?P<shard>\?+)-of-(?P<shards>\?+)")
+_ESCAPED: Final = re.compile(r"\[([*?[])\]")
+_SPLIT: Final = re.compile(
+    r"(?:^|[^a-z])(train|test|valid|val|eval|dev)(?:ing|uation|idation)?(?![a-z])", re.IGNORECASE
+)
+_SAME_SPLIT: Final = {"val": "valid", "eval": "valid", "dev": "valid"}
 _MOST_LISTED: Final = 5
 """Paths that an error lists."""
 
@@ -24,19 +32,28 @@ class FileKind:
     suffixes: tuple[str, ...]
     """The number of a shard stands before or after them; the first one is that of examples in messages."""
 
+    schemes: frozenset[str] = frozenset()
+    """Schemes of the addresses that are read in place, such as ``gs``."""
+
 
 def data_files(paths: Sequence[str], kind: FileKind) -> list[str]:
     """Return the absolute paths of the files that ``paths`` name: path after path, the files of each sorted by name.
 
     A path is a file; a folder, which stands for all its files of the kind; a glob (``train-*.array_record``, ``**`` for
     folders at any depth); or all shards of one data set, ``train.array_record@8`` or ``train.array_record-?????-of-?????``.
-    An address with ``://`` is returned as it is.
+    Whatever names several files, a shard that it names and a link to a file that is gone are missing files, not fewer ones; to
+    read a part of a data set, name its files, or the numbers of its shards: ``train.array_record-0000[0-3]-of-00008``.
+
+    ``file:///data/train`` is the path ``/data/train``. An address of a scheme that files of the kind are read from is returned
+    as it is.
 
     Raises:
         FileNotFoundError: A file, folder or shard is missing, or a pattern matches nothing; names it.
         PermissionError: A folder may not be listed.
-        ValueError: A folder holds the shards of several data sets, or two paths name the same file.
+        ValueError: A folder or pattern names files of several data sets, two paths name the same file, or an address has a
+            scheme that is not read.
     """
+    paths = [without_file_scheme(path) for path in paths]
     files = [file for path in paths for file in _files_of(path, kind)]
     real = [file if is_remote(file) else os.path.realpath(file) for file in files]  # several names may be of one file
     times = Counter(real)
@@ -62,43 +79,79 @@ def shard_path(path: str, shard: int, shards: int) -> str:
 
 def is_remote(path: str) -> bool:
     """Return whether a path is the address of a file on another machine, such as ``gs://bucket/file``."""
-    return "://" in path
+    return scheme_of(path) is not None
 
 
 def _files_of(path: str, kind: FileKind) -> list[str]:
     if is_remote(path):
-        return [path]
-    place = Path(path)
-    if place.is_dir():
-        return _in_folder(place, kind)
-    if place.exists():
-        return [path]
-    if found := _AT.fullmatch(path):
-        return _all_shards(path, found["name"], int(found["shards"]), kind)
-    if glob.has_magic(path):
+        return [_read_in_place(path, kind)]
+    # a pattern in a config file has the folder of that file in escaped form
+    for literal in dict.fromkeys((path, _ESCAPED.sub(r"\1", path))):
+        place = Path(literal)
+        if place.is_dir():
+            return _in_folder(place, kind)
+        if place.exists():
+            return [literal]
+        _require_no_dangling_link(place)
+    if found := _AT.fullmatch(literal):
+        return _all_shards(literal, found["name"], int(found["shards"]), kind)
+    if glob.has_magic(_ESCAPED.sub("", path)):
         return _matching(path, kind)
     raise FileNotFoundError(
-        f"no such file or folder: {path}; 'paths' names {kind.name} files, folders of them, or patterns such as "
+        f"no such file or folder: {literal}; 'paths' names {kind.name} files, folders of them, or patterns such as "
         f"train-*{kind.suffixes[0]}"
     )
 
 
+def _read_in_place(address: str, kind: FileKind) -> str:
+    if scheme_of(address) not in kind.schemes:
+        raise ValueError(refusal_of(address, kind.schemes))
+    if _AT.fullmatch(address) or glob.has_magic(address):
+        raise ValueError(f"{address} is a pattern, and at an address none is expanded; name each file")
+    return address
+
+
+def _require_no_dangling_link(file: Path) -> None:
+    """Raise if a path is a link to a file that does not exist; left out, it would be a file less without a word."""
+    if file.is_symlink() and not file.exists():
+        raise FileNotFoundError(
+            f"no such file or folder: {file}, a link to {file.readlink()}, which does not exist; restore that file, or remove "
+            "the link"
+        )
+
+
 def _in_folder(folder: Path, kind: FileKind) -> list[str]:
-    files = sorted(str(entry) for entry in folder.iterdir() if _is_data(entry, kind) and entry.is_file())
+    entries = sorted(entry for entry in folder.iterdir() if _is_data(entry, kind))
+    files = [str(entry) for entry in entries if _is_file(entry)]
     if not files:
         raise FileNotFoundError(
             f"the folder {folder} has no {kind.name} files: none whose name ends with {', '.join(kind.suffixes)}, or with the "
             "number of a shard after that; to read files of other names, give their paths"
         )
-    sets = sorted({without_shard(file) for file in files if _SHARD.search(Path(file).name)})
-    if len(sets) > 1:
+    origin = f"the folder {folder}"
+    sets = sorted({without_shard(file) for file in files})
+    if len(sets) > 1 and any(_SHARD.search(Path(file).name) for file in files):
         raise ValueError(
-            f"the folder {folder} holds the shards of several data sets, {_listed(Path(one).name for one in sets)}; name the "
-            f"one to read, such as {sets[0]}-?????-of-?????"
+            f"{origin} holds the files of several data sets, {_listed(Path(one).name for one in sets)}; name the one to read, "
+            f"such as {_pattern_of(sets[0], files)}"
         )
-    _require_one_sharding(files, f"the folder {folder}")
-    _require_complete(files, f"the folder {folder}")
+    _require_one_split(files, origin)
+    _require_one_sharding(files, origin)
+    _require_complete(files, origin)
     return files
+
+
+def _pattern_of(data_set: str, files: Iterable[str]) -> str:
+    """Return the pattern of all files of a data set."""
+    file = next(file for file in files if without_shard(file) == data_set)
+    folder, name = os.path.split(file)
+    return os.path.join(folder, _SHARD.sub("-?????-of-?????", name))  # noqa: PTH118 - a Path would drop the ./ before it
+
+
+def _is_file(entry: Path) -> bool:
+    """Return whether an entry is a file, not a folder, a pipe or a device; raise for a link to a file that is gone."""
+    _require_no_dangling_link(entry)
+    return stat.S_ISREG(entry.stat().st_mode)
 
 
 def _is_data(entry: Path, kind: FileKind) -> bool:
@@ -125,15 +178,15 @@ def _split_suffix(name: str, kind: FileKind) -> tuple[str, str]:
 
 
 def _matching(pattern: str, kind: FileKind) -> list[str]:
-    found = sorted(file for file in glob.glob(pattern, recursive=True) if Path(file).is_file())  # noqa: PTH207 - Path.glob takes no absolute ones
+    found = sorted(file for file in glob.glob(pattern, recursive=True) if _is_file(Path(file)))  # noqa: PTH207 - Path.glob takes no absolute ones
     files = [file for file in found if not _is_sidecar(file, kind)]
     if not files:
         folder = _fixed_part(pattern)
         reason = "no file matches" if folder.is_dir() else f"the folder {folder} does not exist, so no file matches"
         raise FileNotFoundError(f"{reason} {pattern}; check the pattern, and the folder that it is relative to")
+    _require_one_split(files, pattern)
     _require_one_sharding(files, pattern)
-    if _ANY_SHARD.search(pattern):
-        _require_complete(files, pattern)
+    _require_complete(files, pattern, pattern)
     return files
 
 
@@ -146,11 +199,43 @@ def _fixed_part(pattern: str) -> Path:
     return next(folder for folder in Path(pattern).parents if not glob.has_magic(str(folder)))
 
 
-def _require_complete(files: Iterable[str], origin: str) -> None:
-    """Raise if shards of a data set are missing: the others would be taken for the whole data set."""
+def _require_one_split(files: Iterable[str], origin: str) -> None:
+    """Raise if files of one folder are of several splits by their names: nobody trains on both train and test by intent."""
+    splits: dict[str, dict[str, str]] = {}
+    for file in files:
+        folder, name = os.path.split(file)
+        if len(named := {found[1].lower() for found in _SPLIT.finditer(name)}) == 1:
+            split = named.pop()
+            splits.setdefault(folder, {}).setdefault(_SAME_SPLIT.get(split, split), file)
+    for folder, of_split in splits.items():
+        if len(of_split) > 1:
+            (first, one), (second, other), *_ = of_split.items()
+            both = [os.path.join(folder, f"*{_text_of_split(file)}*") for file in (one, other)]  # noqa: PTH118 - as above
+            raise ValueError(
+                f"{origin} holds files of several splits, {Path(one).name} ({first}) and {Path(other).name} ({second}); name "
+                f"the one to read, such as {both[0]}, or list both patterns to read them together: {', '.join(both)}"
+            )
+
+
+def _text_of_split(file: str) -> str:
+    """Return the name of the split in the name of a file, as it is written there."""
+    found = _SPLIT.search(Path(file).name)
+    return found[1] if found else ""
+
+
+def _require_complete(files: Iterable[str], origin: str, pattern: str | None = None) -> None:
+    """Raise if shards of a data set are missing: the others would be taken for the whole data set.
+
+    Args:
+        files: Files that are there.
+        origin: The folder or pattern that named them, for the message.
+        pattern: The pattern: shards whose names it does not match are left out on purpose. None wants all shards.
+    """
+    wanted = re.compile(fnmatch.translate(Path(pattern).name.replace("**", "*"))) if pattern is not None else None
     for (name, suffix), found in _shards(files).items():
         for shards, numbers in found.items():
-            missing = [shard_path(name, shard, shards) + suffix for shard in range(shards) if shard not in numbers]
+            absent = [shard_path(name, shard, shards) + suffix for shard in range(shards) if shard not in numbers]
+            missing = [file for file in absent if wanted is None or wanted.match(Path(file).name)]
             if missing:
                 raise FileNotFoundError(
                     f"{len(missing)} of the {shards} shards in {origin} are missing: {_listed(missing)}; to read a part of a "
@@ -158,14 +243,16 @@ def _require_complete(files: Iterable[str], origin: str) -> None:
                 )
 
 
-def _require_one_sharding(files: Iterable[str], origin: str) -> None:
-    """Raise if a data set is there twice, in two numbers of shards: each record would be served twice."""
+def _require_one_sharding(files: Sequence[str], origin: str) -> None:
+    """Raise if a data set is there twice, whole or in two numbers of shards: each record would be served twice."""
+    whole = set(files)
     for (name, suffix), found in _shards(files).items():
-        if len(found) > 1:
-            numbers = sorted(found)
+        data_set, numbers = f"{name}{suffix}", sorted(found)
+        if data_set in whole or len(numbers) > 1:
+            forms = ["as one file"] * (data_set in whole) + [f"in {' and in '.join(map(str, numbers))} shards"]
             raise ValueError(
-                f"{origin} holds {name}{suffix} in {' and in '.join(map(str, numbers))} shards, so that its records would be "
-                f"served more than once; name those to read, such as {name}{suffix}@{numbers[-1]}"
+                f"{origin} holds {data_set} {' and '.join(forms)}, so that its records would be served more than once; name "
+                f"those to read, such as {data_set}@{numbers[-1]}"
             )
 
 

@@ -6,34 +6,34 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, WithJson
 
 from datarax_core.config import (
     NOT_NULL,
+    REMOTE,
     Count,
     Flag,
     Integer,
-    LocalPath,
+    LocalFile,
+    LocalPattern,
     NonNegative,
     Real,
     SourceConfig,
     having,
     never,
     only_if,
+    refusal_of,
     require_stochastic,
+    scheme_of,
     shuffling_is_stochastic,
     stream_rules,
 )
 from datarax_core.record_files import is_remote
 from datarax_core.registry import AnyDecoder
 
+from .file_kind import ARRAY_RECORD
+
 DEFAULT_SEED: Final = 42
 
-_ONE_OR_MORE: Final = WithJsonSchema(
-    {
-        "anyOf": [
-            {"type": "string", "minLength": 1},
-            {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
-        ]
-    }
-)
-_REMOTE: Final = {"type": "string", "pattern": "://"}
+_PATH: Final = {"type": "string", "minLength": 1, "not": {"pattern": REMOTE.replace("(?!", "(?![Gg][Ss]:)(?!", 1)}}
+_ONE_OR_MORE: Final = WithJsonSchema({"anyOf": [_PATH, {"type": "array", "items": _PATH, "minItems": 1}]})
+_REMOTE: Final = {"type": "string", "pattern": REMOTE}
 _SUBSTITUTING: Final = having(on_error={"const": "substitute"})
 
 
@@ -45,7 +45,7 @@ class ArrayRecordSourceConfig(SourceConfig):
     )
 
     type: Literal["arrayrecord"] = "arrayrecord"
-    paths: Annotated[tuple[LocalPath, ...], Field(min_length=1), _ONE_OR_MORE] | None = Field(
+    paths: Annotated[tuple[LocalPattern, ...], Field(min_length=1), _ONE_OR_MORE] | None = Field(
         default=None,
         description="Files, folders, globs, or all shards of a data set: name@8, name-?????-of-?????.",
     )
@@ -80,10 +80,10 @@ class ArrayRecordSourceConfig(SourceConfig):
         json_schema_extra={"minimum": 0, "if": {"minimum": 1}, "then": {"type": ["integer", "null"]}},
         description="With substitute: how many bad records are allowed, or below 1 which share of all; null allows any number.",
     )
-    quarantine: LocalPath | None = Field(
+    quarantine: LocalFile | None = Field(
         default=None, description="With substitute: file that bad records are appended to, a line of JSON each."
     )
-    exclude: LocalPath | None = Field(
+    exclude: LocalFile | None = Field(
         default=None, description="File that lists records never to serve, as quarantine and drx verify write it."
     )
     max_open_files: Count = Field(default=256, description="Files that stay open between batches.")
@@ -106,6 +106,14 @@ class ArrayRecordSourceConfig(SourceConfig):
     @classmethod
     def _one_path_is_a_list_of_one(cls, value: Any) -> Any:
         return value if value is None or isinstance(value, list | tuple) else (value,)
+
+    @field_validator("paths")
+    @classmethod
+    def _addresses_that_are_read(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for path in value or ():
+            if scheme_of(path) not in (None, *ARRAY_RECORD.schemes):
+                raise ValueError(refusal_of(path, ARRAY_RECORD.schemes))
+        return value
 
     @field_validator("shuffle_files")
     @classmethod

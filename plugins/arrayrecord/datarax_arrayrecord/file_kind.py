@@ -4,5 +4,5 @@ from typing import Final
 
 from datarax_core.record_files import FileKind
 
-ARRAY_RECORD: Final = FileKind("ArrayRecord", (".array_record", ".arrayrecord", ".arecord"))
+ARRAY_RECORD: Final = FileKind("ArrayRecord", (".array_record", ".arrayrecord", ".arecord"), frozenset({"gs"}))
 SUFFIXES: Final = ARRAY_RECORD.suffixes

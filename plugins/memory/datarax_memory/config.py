@@ -8,7 +8,7 @@ from datarax_core.config import (
     NOT_NULL,
     Count,
     Flag,
-    LocalPath,
+    LocalFile,
     NonNegative,
     SourceConfig,
     having,
@@ -45,7 +45,7 @@ class MemorySourceConfig(SourceConfig):
     shard_id: NonNegative | None = Field(
         default=None, validate_default=True, description="Which of num_workers shards this source serves."
     )
-    path: LocalPath | None = Field(
+    path: LocalFile | None = Field(
         default=None, description="An .npz file, or a folder of .npy files, one for each field."
     )
     placement: Literal["auto", "device", "host"] = Field(

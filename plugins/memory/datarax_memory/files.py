@@ -1,5 +1,6 @@
 """Columns from files: an ``.npz``, or a folder of ``.npy`` files, memory-mapped where the file allows it."""
 
+import re
 import struct
 import tokenize
 import zipfile
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 _REMEDY: Final = "write it with numpy.savez or numpy.save, without object fields"
+
+_SHARD: Final = re.compile(r"-\d{5,}-of-\d{5,}")
 
 _DAMAGE: Final = (
     *(ValueError, TypeError, SyntaxError, RuntimeError, OSError, EOFError, OverflowError, MemoryError),
@@ -70,6 +73,17 @@ def _require_archive(path: Path) -> None:
 
 def _load_folder(folder: Path, *, keep_in_memory: bool) -> dict[str, np.ndarray]:
     files = sorted(entry for entry in folder.iterdir() if entry.suffix == ".npy")
+    for file in files:
+        if file.is_symlink() and not file.exists():
+            raise FileNotFoundError(
+                f"no such file: {file}, a link to {file.readlink()}, which does not exist; restore that file, or remove the "
+                "link"
+            )
+        if shard := _SHARD.search(file.stem):
+            raise _LoadError(
+                f"the folder {folder} holds shards, such as {file.name}, and each .npy file is read as a whole field; join "
+                f"them to one {file.stem.replace(shard[0], '')}.npy"
+            )
     if not files:
         raise FileNotFoundError(f"the folder {folder} has no .npy file; save one for each field, such as image.npy")
     return {file.stem: _load_npy(file, keep_in_memory=keep_in_memory) for file in files}

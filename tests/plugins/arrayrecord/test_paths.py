@@ -2,6 +2,8 @@
 
 import json
 import re
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from record_files import Numbers, ids, record, source_of, write, write_numbers
 
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
 from datarax_arrayrecord.file_kind import ARRAY_RECORD
-from datarax_core import ConfigError, DataFileError, build_source
+from datarax_core import ConfigError, build_source
 from datarax_core.record_files import data_files, shard_path, without_shard
 from datarax_core.registry.pipeline_config import load_config
 
@@ -209,6 +211,17 @@ def test_some_shards_of_a_data_set_may_be_named(tmp_path: Path, make: Callable[.
 
 TWICE = [
     (
+        [*BEHIND, "train.array_record"],
+        [""],
+        r"holds \S+/train.array_record as one file and in 3 shards, so that its records",
+    ),
+    ([*BEHIND, "train.array_record"], ["*"], "as one file and in 3 shards"),
+    (
+        [*BEHIND, "other.array_record"],
+        [""],
+        "several data sets, other.array_record, train.array_record; name the one to read",
+    ),
+    (
         ["a", "b"],
         ["a", "b", "a"],
         r"the paths name a file more than once, \S+/a, so that its records would be served more",
@@ -252,7 +265,7 @@ def test_a_file_under_two_names_is_one_file(tmp_path: Path, make: Callable[..., 
 
 
 def test_remote_addresses_are_unchanged_or_refused(tmp_path: Path) -> None:
-    assert data_files(["gs://bucket/a*@3", "s3://b/c"], ARRAY_RECORD) == ["gs://bucket/a*@3", "s3://b/c"]
+    assert data_files(["gs://bucket/a", "gs://b/c"], ARRAY_RECORD) == ["gs://bucket/a", "gs://b/c"]
     with pytest.raises(ValueError, match="more than once, gs://b/a, so that"):
         data_files(["gs://b/a", "gs://b/a"], ARRAY_RECORD)
     with pytest.raises(
@@ -269,9 +282,112 @@ def test_remote_addresses_are_unchanged_or_refused(tmp_path: Path) -> None:
     assert len(source) == 1
 
 
-def test_an_address_that_array_record_cannot_open_is_an_error() -> None:
-    with pytest.raises(DataFileError, match="nowhere://b/a is no ArrayRecord file, or is damaged or truncated"):
-        source_of("nowhere://b/a")
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("s3://b/a", (r"'s3://b/a' is not on this machine, and s3:// is not read \(of addresses, only gs://\); copy the files "
+                     r"here, for example with aws s3 cp, or mount the storage, and name the local path")),
+        ("https://h/a", "https:// is not read .* with curl -O, or"),
+        ("nowhere://b/a", r"nowhere:// is not read \(of addresses, only gs://\); copy the files here or mount"),
+        ("gs://b/train@8", "gs://b/train@8 is a pattern, and at an address none is expanded; name each file"),
+        ("gs://b/train-*", "is a pattern"),
+        ("file://host/a", "'file://host/a' names no absolute path of this machine; write file:///folder/file, with three"),
+    ],
+)  # fmt: skip
+def test_addresses_that_are_not_read_are_refused_by_name(address: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        source_of(address)
+    if "is a pattern" not in message:
+        with pytest.raises(ValueError, match=message):
+            ArrayRecordSourceConfig(paths=address)
+
+
+def test_an_address_without_a_network_is_an_error_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed.getsockname()[1]}")
+        began = time.perf_counter()
+        with pytest.raises(
+            ConnectionError, match=r"gs://b/a cannot be read: there is no connection to 127\.0\.0\.1:.*gcloud"
+        ):
+            source_of("gs://b/a")
+    assert time.perf_counter() - began < 6
+
+
+def test_a_file_address_is_a_path(tmp_path: Path) -> None:
+    write_numbers(tmp_path, [2, 3])
+    (tmp_path / "with space").mkdir()
+    (file,) = write_numbers(tmp_path / "with space", [1])
+    assert len(source_of(f"file://{tmp_path}/part-*")) == 5
+    assert source_of(Path(file).as_uri()).paths == (file,)
+    assert source_of(None, paths=f"file://localhost{tmp_path}/part-0?.array_record").total_records == 5
+
+
+def test_links_to_files_that_are_gone_are_missing_files(tmp_path: Path) -> None:
+    write_numbers(tmp_path, [2, 3])
+    (tmp_path / "part-02.array_record").symlink_to(tmp_path / "gone")
+    for path in (tmp_path, tmp_path / "part-*", tmp_path / "*", tmp_path / "part-02.array_record"):
+        with pytest.raises(FileNotFoundError, match=r"part-02.array_record, a link to \S+/gone, which does not exist"):
+            source_of(path)
+    (tmp_path / "gone").mkdir()
+    assert len(source_of(tmp_path)) == 5  # a folder is no file of records, whatever its name
+
+
+@pytest.mark.parametrize("pattern", ["train*", "*", "t*-of-*", "**", "train.array_record-0000?-of-00003"])
+def test_a_pattern_misses_the_shards_that_it_names(tmp_path: Path, make: Callable[..., Any], pattern: str) -> None:
+    make(BEHIND[0], BEHIND[2])
+    with pytest.raises(
+        FileNotFoundError, match=r"1 of the 3 shards in \S+ are missing: \S+-00001-of-00003; to read a part"
+    ):
+        names(tmp_path, pattern)
+    assert names(tmp_path, "*-0000[02]-of-*") == [BEHIND[0], BEHIND[2]]
+    with pytest.raises(FileNotFoundError, match=r"-00001-of-00003;"):
+        names(tmp_path, "*-0000[12]-of-*")
+
+
+@pytest.mark.parametrize("path", ["", "*", "*.array_record"])
+def test_a_folder_of_several_splits_is_not_read_as_one(tmp_path: Path, make: Callable[..., Any], path: str) -> None:
+    make("train.array_record", "my-test.array_record")
+    with pytest.raises(
+        ValueError, match=r"holds files of several splits, my-test.array_record \(test\) and train.array_record"
+    ):
+        names(tmp_path, path)
+    assert names(tmp_path, "t*n.array_record", "*test*") == ["train.array_record", "my-test.array_record"]
+
+
+def test_parts_and_words_are_no_splits(tmp_path: Path, make: Callable[..., Any]) -> None:
+    made = ["contest.array_record", "latest-1.array_record", "train-1.array_record", "training-2.array_record"]
+    made += ["train_test.array_record"]
+    make(*made)
+    assert names(tmp_path, "") == sorted(made)
+
+
+def test_characters_of_patterns_in_the_folder_of_the_config_stand_for_themselves(tmp_path: Path) -> None:
+    for folder, count in (("star*", 2), ("starry", 3), ("a[1]?", 4)):
+        (tmp_path / folder).mkdir()
+        write_numbers(tmp_path / folder, [count])
+        write(tmp_path / folder / "set.array_record-00000-of-00001", [record(7)])
+        for paths in ("part-*", "part-00.array_record", ["part*"]):
+            (tmp_path / folder / "run.json").write_text(
+                json.dumps({"batch_size": 2, "source": {"type": "arrayrecord", "paths": paths}})
+            )
+            source = build_source(load_config(tmp_path / folder / "run.json").source)
+            assert [Path(path).parent.name for path in source.paths] == [folder]  # type: ignore[attr-defined]
+            assert len(source) == count  # type: ignore[arg-type]
+        for paths, wrong in (
+            ("none-00.array_record", "no such file"),
+            ("none*", "no file matches"),
+            ("set@2", "shards of"),
+        ):
+            (tmp_path / folder / "run.json").write_text(
+                json.dumps({"batch_size": 2, "source": {"type": "arrayrecord", "paths": paths}})
+            )
+            with pytest.raises(FileNotFoundError, match=wrong):
+                build_source(load_config(tmp_path / folder / "run.json").source)
+        (tmp_path / folder / "run.json").write_text(
+            json.dumps({"batch_size": 2, "source": {"type": "arrayrecord", "paths": "set.array_record@1"}})
+        )
+        assert len(build_source(load_config(tmp_path / folder / "run.json").source)) == 1  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -340,3 +340,39 @@ def test_a_dtype_that_the_file_does_not_keep_is_refused_by_field(tmp_path: Path)
     np.savez(tmp_path / "x.npz", x=np.zeros(3, ml_dtypes.bfloat16))
     with pytest.raises(ValueError, match=r"field 'x' of .*x\.npz is .*, raw bytes: NumPy's files forget dtypes"):
         open_source(tmp_path / "x.npz")
+
+
+def test_a_link_to_a_file_that_is_gone_is_a_missing_field(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(3))
+    (tmp_path / "y.npy").symlink_to(tmp_path / "gone.npy")
+    with pytest.raises(
+        FileNotFoundError, match=r"no such file: \S+/y.npy, a link to \S+/gone.npy, which does not exist; rest"
+    ):
+        open_source(tmp_path)
+
+
+def test_shards_are_no_fields(tmp_path: Path) -> None:
+    np.save(tmp_path / "x-00000-of-00002.npy", np.arange(3))
+    np.save(tmp_path / "x-00001-of-00002.npy", np.arange(3))
+    with pytest.raises(ValueError, match=r"holds shards, such as x-00000-of-00002.npy, .*; join them to one x.npy"):
+        open_source(tmp_path)
+
+
+def test_addresses_are_refused_by_name_and_file_addresses_are_paths(tmp_path: Path) -> None:
+    np.savez(tmp_path / "star*.npz", x=np.arange(3))
+    assert len(MemorySource(MemorySourceConfig(path=(tmp_path / "star*.npz").as_uri()))) == 3
+    for address in ("gs://b/x.npz", "s3://b/x", "https://h/x.npz"):
+        with pytest.raises(
+            ValueError, match=rf"'{address}' is not on this machine, and \w+:// is not read; copy the files"
+        ):
+            MemorySourceConfig(path=address)
+
+
+def test_characters_of_patterns_in_the_folder_of_the_config_stand_for_themselves(tmp_path: Path) -> None:
+    for folder, count in (("star*", 2), ("starry", 3), ("a[1]?", 4)):
+        (tmp_path / folder / "data").mkdir(parents=True)
+        np.save(tmp_path / folder / "data" / "x.npy", np.arange(count))
+        (tmp_path / folder / "run.yaml").write_text(
+            "batch_size: 1\nsource: {type: memory, path: data}\n", encoding="utf-8"
+        )
+        assert len(Pipeline.from_config(tmp_path / folder / "run.yaml")) == count

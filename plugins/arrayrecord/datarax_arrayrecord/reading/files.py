@@ -10,6 +10,7 @@ from datarax_core.errors import DataFileError
 from datarax_core.record_files import is_remote
 from datarax_core.sources import FileTable, Stamp, require_file
 
+from .network import require_reachable
 from .reader import FileReader
 
 
@@ -21,7 +22,10 @@ def table_of(paths: Sequence[str]) -> FileTable:
     Raises:
         FileNotFoundError, PermissionError: A file does not exist, or may not be read.
         DataFileError: A file is empty, damaged, or not an ArrayRecord file.
+        ConnectionError: A file is at an address, and there is no network.
     """
+    if remote := [path for path in paths if is_remote(path)]:
+        require_reachable(remote[0])
     counts, stamps, group_sizes = [], [], {}
     for path in paths:
         stamps.append(_stamp_of(path))
