@@ -5,9 +5,10 @@ no device has (text, bytes, dates, objects) are *host fields*: they keep their N
 in the batch.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,9 @@ from datarax_core.errors import SpecError
 from .dtypes import are_one_kind, common_text, dtype_title, fits_device, is_text
 
 T = TypeVar("T")
+
+_TEXT_FIELD: Final = r"(text|bytes|object|[<>|=][US]\d*)(\[.*)"
+_TEXT_TITLES: Final = {"U": "text", "S": "bytes"}
 
 Batch: TypeAlias = Any
 """A pytree of arrays with one leading dimension, usually a dict of named fields."""
@@ -141,6 +145,22 @@ def describe(spec: ElementSpec) -> dict[str, str]:
     Text and bytes have no width here: it is that of the longest value, and a field may have any.
     """
     return {name: f"{dtype_title(leaf.dtype)}{list(leaf.shape)}" for name, leaf in named_fields(spec).items()}
+
+
+def describe_one_kind(one: Any, other: Any) -> bool:
+    """Return whether two results of `describe`, also of an earlier version, which named widths of text, are of one kind."""
+    if not isinstance(one, Mapping) or not isinstance(other, Mapping) or one.keys() != other.keys():
+        return False
+    return all(one[name] == other[name] or _is_same_text(one[name], other[name]) for name in one)
+
+
+def _is_same_text(one: Any, other: Any) -> bool:
+    matches = [re.fullmatch(_TEXT_FIELD, str(field)) for field in (one, other)]
+    if None in matches:
+        return False
+    kinds = {_TEXT_TITLES.get(match[1][1:2], match[1]) for match in matches if match}
+    shapes = {match[2] for match in matches if match}
+    return len(shapes) == 1 and (len(kinds) == 1 or (len(kinds) == 2 and "object" in kinds))
 
 
 def differences(expected: ElementSpec, found: ElementSpec) -> list[str]:

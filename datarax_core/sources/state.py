@@ -13,6 +13,7 @@ from datarax_core.devices.placement import put
 from datarax_core.errors import StateError
 from datarax_core.order.order import HOST_LIMIT
 from datarax_core.order.permutation import DEVICE_LIMIT
+from datarax_core.records.spec import describe_one_kind
 
 from .host_state import HostState
 
@@ -255,7 +256,11 @@ def require_same(saved: dict[str, Any], own: dict[str, Any], title: str) -> None
     """Raise a `StateError` that names every entry in which two fingerprints differ; both are compared as `plain` values."""
     saved, own = plain(saved), plain(own)
     keys = sorted(saved.keys() | own.keys()) if isinstance(saved, dict) else []
-    wrong = [f"{k} was {saved.get(k)!r} and is {own.get(k)!r}" for k in keys if saved.get(k) != own.get(k)]
+    wrong = [
+        f"{k} was {saved.get(k)!r} and is {own.get(k)!r}"
+        for k in keys
+        if saved.get(k) != own.get(k) and not (k == "element_spec" and describe_one_kind(saved.get(k), own.get(k)))
+    ]
     if wrong or not keys:
         raise StateError(
             f"the state is of another stream than {title}: {'; '.join(wrong) or 'it has no fingerprint'}; "
