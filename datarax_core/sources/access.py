@@ -23,6 +23,7 @@ from datarax_core.records.spec import Batch, ElementSpec, check_batch, device_sp
 from .columns import RecordCache
 from .host_state import HostState
 from .module import StructuralModule
+from .other_contracts import BatchesByPosition, OtherContract
 
 Access: TypeAlias = Literal["device", "host", "stream"]
 """How records are reached: by compiled code, by the host at concrete indices, or forward only."""
@@ -55,6 +56,9 @@ class RecordAccess(StructuralModule):
     traceable: ClassVar[bool] = False
     """Whether `get_records` accepts traced indices: True for a source whose records lie on the device."""
 
+    other_contract: ClassVar[OtherContract | None] = None
+    """How a class reads records that defines `get_batch_at` or ``__getitem__`` and no `get_records`; None for other classes."""
+
     positions_ahead: int = 1 << 14
     """How many record indices of the order are computed at once and held: about a millisecond, 128 KiB."""
 
@@ -69,15 +73,23 @@ class RecordAccess(StructuralModule):
 
     def element_spec(self) -> ElementSpec:
         """Return a pytree of ``jax.ShapeDtypeStruct`` that describes one record; never read the whole data set for it."""
-        raise NotImplementedError(
-            f"{type(self).__name__} does not define element_spec(); return a jax.ShapeDtypeStruct for each field of a record"
-        )
+        if self.other_contract is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} does not define element_spec(); return a jax.ShapeDtypeStruct for each field of a "
+                "record"
+            )
+        if self._saved_work.spec is None:
+            self._saved_work.spec = self.other_contract.element_spec(self)
+        return self._saved_work.spec
 
     def get_records(self, indices: Any) -> Batch:
         """Return the records at int (k,) ``indices`` as a batch of k rows, in that order. Stateless."""
-        raise NotImplementedError(
-            f"{type(self).__name__} has no random access: it does not define get_records(); read it with get_batch()"
-        )
+        if self.other_contract is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} has no random access: it does not define get_records(); read it with get_batch()"
+            )
+        batch: Batch = self.other_contract.records(self, indices)
+        return batch
 
     def record_indices_at(self, start: int | jax.Array, size: int, key: Any = None) -> Any:
         """Return int (size,): the records at positions ``start .. start + size`` of the order that ``key`` selects.
@@ -89,6 +101,8 @@ class RecordAccess(StructuralModule):
             ValueError: The order is random and ``key`` is None.
         """
         self.require_random_access()
+        if isinstance(self.other_contract, BatchesByPosition) and self.is_random_order:
+            return self.other_contract.record_indices(self, start, size)
         if self.is_random_order and key is None:
             raise ValueError(
                 f"{self.title} is shuffled: pass the key that selects the order, such as jax.random.key(0), "
@@ -101,15 +115,28 @@ class RecordAccess(StructuralModule):
     @property
     def access(self) -> Access:
         """How records are reached: by compiled code, by the host, or forward only."""
-        if type(self).get_records is RecordAccess.get_records:
+        if type(self).get_records is not RecordAccess.get_records:
+            return "device" if self.traceable else "host"
+        if self.other_contract is None:
             return "stream"
-        return "device" if self.traceable else "host"
+        if self._saved_work.access is None:
+            self._saved_work.access = self.other_contract.access(self)
+        return self._saved_work.access
 
     def require_random_access(self) -> None:
         """Raise ``NotImplementedError`` if this source is a stream."""
         if self.access == "stream":
             raise NotImplementedError(
                 f"{type(self).__name__} is a stream without random access; read it with get_batch()"
+            )
+
+    def require_record_indices(self) -> None:
+        """Raise ``NotImplementedError`` if records have no index: the source is a stream, or shuffles by itself."""
+        self.require_random_access()
+        if self.other_contract is not None and self.other_contract.is_ordered_by_source(self):
+            raise NotImplementedError(
+                f"{self.title} is shuffled by its own get_batch_at(), so that its records have a position and no index; write "
+                "get_records(indices), by which parts, mixtures, caches and source[index] find a record"
             )
 
     def order(self) -> Order:
@@ -224,6 +251,7 @@ class RecordAccess(StructuralModule):
     def record_cache(self) -> RecordCache | None:
         """Return the cache of records that were read; None if the config is not ``cacheable``."""
         if self.config.cacheable and self._saved_work.cache is None:
+            self.require_record_indices()
             self._saved_work.cache = RecordCache(self.num_records, self.element_spec())
         return self._saved_work.cache
 
@@ -254,7 +282,15 @@ class RecordAccess(StructuralModule):
         """Return the records at traced ``indices``; `fetch_on_host` reads them while the program runs.
 
         Host fields are left out.
+
+        Raises:
+            NotImplementedError: The source shuffles by itself, by a key that only the program has.
         """
+        if self.other_contract is not None and self.other_contract.is_ordered_by_source(self):
+            raise NotImplementedError(
+                f"{self.title} is shuffled by its own get_batch_at(), which cannot be traced; use scan() or a loop, write it "
+                "with jax.numpy, or write get_records(indices)"
+            )
         return records_by_callback(self, indices)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
@@ -326,6 +362,7 @@ class SavedWork(HostState):
     def __init__(self) -> None:
         self.cache: RecordCache | None = None
         self.spec: ElementSpec | None = None
+        self.access: Access | None = None
         self.placed = PlacedOnce()
         self.callback = threading.Lock()
 

@@ -17,6 +17,7 @@ from datarax_core.records.spec import Batch, describe
 
 from .access import Capabilities, RecordAccess
 from .host_state import HostState
+from .other_contracts import contract_of
 from .state import Cursor, require_dict, require_keys, require_position, require_same, restore_variables, variable_state
 from .verification import Verified, verified
 
@@ -49,7 +50,8 @@ class DataSourceModule(RecordAccess):
     """A source of records.
 
     An author writes ``__len__``, `element_spec` and `get_records`; all other methods follow from these three. An author whose
-    order is neither sequential nor core's shuffle also writes `record_indices_at`.
+    order is neither sequential nor core's shuffle also writes `record_indices_at`. A class that comes with
+    ``get_batch_at(start, size, key)``, or with PyTorch's ``__getitem__``, works as it is; see `other_contracts`.
 
     The author of a forward-only stream writes `get_batch`, `reset`, `get_state` and `set_state` instead (or derives from
     `StreamingSourceBase`). A stream with a length continues with its next epoch by itself. A stream without a length may end:
@@ -71,6 +73,10 @@ class DataSourceModule(RecordAccess):
 
     subset_class: ClassVar[Callable[..., "DataSourceModule"]]
     """Makes a part of a source: `Subset.of`. The module of `Subset`, which derives from this class, sets it."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.other_contract = contract_of(cls, DataSourceModule)
 
     def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
         super().__init__(config, rngs=rngs, name=name)
@@ -133,9 +139,15 @@ class DataSourceModule(RecordAccess):
 
     def get_batch(self, batch_size: int) -> Batch:
         """Return the next ``batch_size`` records in the order of this source; a stream defines this method itself."""
-        self.require_random_access()
+        if self.access == "stream":
+            raise NotImplementedError(
+                f"{type(self).__name__} defines no method that reads records: define __len__() and get_records(indices), or as "
+                "a stream get_batch(batch_size)"
+            )
         batch_size = whole_number("batch_size", batch_size, at_least=1)
-        batch = self.get_batch_at(self.cursor.here, batch_size, self.order_key_data())
+        # get_batch_at() of another contract may go only to the end of an epoch
+        batch_at = self.get_batch_at if self.other_contract is None else super().get_batch_at
+        batch = batch_at(self.cursor.here, batch_size, self.order_key_data())
         self.cursor.advance(batch_size)
         self.note_served(1)
         return batch
@@ -183,7 +195,7 @@ class DataSourceModule(RecordAccess):
             IndexError: The index is out of range.
             TypeError: The index is neither an integer nor a slice.
         """
-        self.require_random_access()
+        self.require_record_indices()
         if isinstance(index, slice):
             return self.subset_class(self, range(self.num_records)[index])
         if isinstance(index, bool) or not isinstance(index, int | np.integer):
@@ -198,7 +210,7 @@ class DataSourceModule(RecordAccess):
 
         PyTorch's ``DataLoader`` reads a batch by this method.
         """
-        self.require_random_access()
+        self.require_record_indices()
         rows = np.asarray(indices)
         if not rows.size:
             return []
@@ -264,7 +276,7 @@ class DataSourceModule(RecordAccess):
         Raises:
             TypeError, ValueError: ``seed`` is no seed, or the shares cannot work; the message says why.
         """
-        self.require_random_access()
+        self.require_record_indices()
         seed = seed_number(seed)
         parts = cut(shares, self.num_records, self.title)
         return {name: self.subset_class(self, rows, seed=seed, name=name) for name, rows in parts.items()}
@@ -308,9 +320,7 @@ class DataSourceModule(RecordAccess):
             "source": type(self).__name__,
             "length": self.epoch_length if is_stream else self._length(),
             "element_spec": describe(self.element_spec()),
-            "order": "stream"
-            if is_stream
-            else f"{'shuffled' if own_key is not None else 'sequential'}, rule {ORDER_RULE}",
+            "order": "stream" if is_stream else self._order_rule(),
             "seed": None if own_key is None else np.asarray(own_key).tolist(),
         }
 
@@ -351,6 +361,11 @@ class DataSourceModule(RecordAccess):
         restore_variables(self, variables)
 
     # -- inside --------------------------------------------------------------------------------------------------------------
+
+    def _order_rule(self) -> str:
+        if self.other_contract is not None and self.other_contract.is_ordered_by_source(self):
+            return "shuffled by get_batch_at"
+        return f"{'sequential' if self.order_key_data() is None else 'shuffled'}, rule {ORDER_RULE}"
 
     def _reseed(self, seed: int) -> None:
         if self.order_key is not None:

@@ -54,6 +54,7 @@ class Subset(DataSourceModule):
         rngs: nnx.Rngs | None = None,
         name: str | None = None,
     ) -> None:
+        parent.require_record_indices()
         if not len(selection.rows):
             raise ValueError(
                 f"{selection} of {parent.title} holds none of its {selection.population} records; a subset has one at least"

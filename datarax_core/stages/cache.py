@@ -208,6 +208,7 @@ def _require_countable(source: DataSourceModule, title: str) -> None:
     """Raise ``ValueError`` unless int32 record indices count the records of the source; ``title`` names the stage."""
     if not source.capabilities.random_access:
         raise ValueError(f"{title} takes record indices, and {source.title} is a stream, whose records have none")
+    source.require_record_indices()
     if source.num_records > DEVICE_LIMIT:
         raise ValueError(
             f"{title} takes record indices as int32, which count to {DEVICE_LIMIT}, and {source.title} has "

@@ -309,6 +309,8 @@ def _require_records(shares: Shares, lengths: Sequence[int | None], names: Seque
 
 def _require_ends(config: MixDataSourcesConfig, children: Children, lengths: Sequence[int | None], title: str) -> None:
     for name, child, length, rounds in zip(config.child_names, children, lengths, config.rounds, strict=True):
+        if child.access != "stream":
+            child.require_record_indices()
         if config.sampling == "categorical" and child.access == "stream":
             raise ValueError(
                 f"sampling='categorical' draws records at random, and child {name!r} of {title} is a stream; "
