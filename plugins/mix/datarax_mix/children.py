@@ -23,6 +23,7 @@ from datarax_core.records import (
 )
 from datarax_core.sources import Access, DataSourceModule, Verified, fits_device_memory
 
+from .chosen_fields import ChosenFields, chosen_fields
 from .config import MixDataSourcesConfig
 from .device_table import DeviceTable, Part
 from .fields import Fields
@@ -89,12 +90,16 @@ class MixedChildren:
         _require_records(shares, lengths, names, title)
         _require_ends(config, children, lengths, title)
         specs = [None if length == 0 else child.element_spec() for child, length in zip(children, lengths, strict=True)]
-        fields = Fields(specs, names, fill=config.fill, source_field=config.source_field, title=title)
+        chosen = _chosen(config, specs, title)
+        fields = Fields(specs, names, chosen=chosen, fill=config.fill, source_field=config.source_field, title=title)
         counts = [0 if child.access == "stream" else child.num_records for child in children]
         offsets = np.cumsum([0, *counts])
         timeline = Timeline(shares, list(map(Ending, lengths, config.rounds)), config.stop)
         draws = CategoricalOrder(timeline, offsets)
-        parts = [Part(child, constants) for child, constants in zip(children, fields.constants, strict=True)]
+        parts = [
+            Part(child, constants, {} if taken is None or spec is None else taken.stored_names(spec))
+            for child, constants, taken, spec in zip(children, fields.constants, chosen, specs, strict=True)
+        ]
         return cls(
             names=names,
             title=title,
@@ -269,18 +274,35 @@ def fingerprint_of(mix: Mixture, own: Mapping[str, Any]) -> dict[str, Any]:
         "stop": mix.config.stop,
         "rounds": list(mix.config.rounds),
         "fill": fill,
+        **({"fields": mixed.fields.stored_names} if any(mixed.fields.chosen) else {}),
         **of_children,
     }
 
 
 def _need_table(children: Children, fields: Fields) -> bool:
-    return (len(children) > 1 or fields.adds) and all(child.access != "stream" for child in children)
+    return (len(children) > 1 or fields.changes) and all(child.access != "stream" for child in children)
 
 
 def _length(child: DataSourceModule) -> int | None:
     if child.access != "stream" and child.num_records == 0:
         return 0
     return child.epoch_length
+
+
+def _chosen(config: MixDataSourcesConfig, specs: Sequence[ElementSpec | None], title: str) -> list[ChosenFields | None]:
+    """Return the fields that are taken of each child, or raise for the child whose fields cannot be taken."""
+    names = config.child_names
+    for word, named in (("select", config.select), ("rename", config.rename)):
+        if unknown := [name for name in named if name not in names]:
+            raise ValueError(
+                f"{word} names the child {unknown[0]!r}, and the children of {title} are {', '.join(map(repr, names))}"
+            )
+    return [
+        None
+        if spec is None
+        else chosen_fields(spec, config.select.get(name), config.rename.get(name), f"child {name!r} of {title}")
+        for name, spec in zip(names, specs, strict=True)
+    ]
 
 
 def _shares(config: MixDataSourcesConfig, lengths: Sequence[int | None], names: Sequence[str], title: str) -> Shares:

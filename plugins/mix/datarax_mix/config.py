@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -66,6 +67,24 @@ def _at_key(error: ErrorDetails, keys: Sequence[Any]) -> InitErrorDetails:
     custom = PydanticCustomError(code, "{message}", {**error.get("ctx", {}), "message": error["msg"]})
     named = [str(keys[part]) if isinstance(part, int) else part for part in error["loc"][:1]]
     return InitErrorDetails(type=custom, loc=(*named, *error["loc"][1:]), input=error["input"])
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"the field {twice[0]!r} is named twice; name it once")
+    return names
+
+
+def _have_distinct_names(fields: dict[str, str]) -> dict[str, str]:
+    new = list(fields.values())
+    if twice := [name for name in new if new.count(name) > 1]:
+        raise ValueError(f"two fields are renamed to {twice[0]!r}; give each a name of its own")
+    return fields
+
+
+_Names = Annotated[
+    tuple[Name, ...], Field(min_length=1, json_schema_extra={"uniqueItems": True}), AfterValidator(_each_once)
+]
 
 
 class MixDataSourcesConfig(SourceConfig):
@@ -133,6 +152,14 @@ class MixDataSourcesConfig(SourceConfig):
     fill: dict[Name, Any] = Field(default={}, description="Values for fields that some children do not have.")
     source_field: Name | None = Field(
         default=None, description="Add an int32 field of this name to each record: the number of its child."
+    )
+
+    select: dict[Name, _Names] = Field(
+        default={},
+        description="By child, the fields that are taken of its records, in its own names; all if not given.",
+    )
+    rename: dict[Name, Annotated[dict[Name, Name], AfterValidator(_have_distinct_names)]] = Field(
+        default={}, description="By child, new names of its fields: {old: new}."
     )
 
     schema_rules: ClassVar = (
@@ -235,6 +262,16 @@ class MixDataSourcesConfig(SourceConfig):
             raise ValueError(f"source_field={value!r} is a field that fill gives a value to; choose another name")
         return value
 
+    @field_validator("select", "rename")
+    @classmethod
+    def _require_children(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        names = info.data.get("names")
+        if names is not None and (unknown := [name for name in value if name not in names]):
+            raise ValueError(
+                f"{info.field_name} names the child {unknown[0]!r}, and the children are {', '.join(map(repr, names))}"
+            )
+        return value
+
     @property
     def count(self) -> int:
         """Number of children."""
@@ -286,6 +323,11 @@ def _require_weights(weights: tuple[float, ...]) -> None:
     for number, weight in enumerate(weights):
         if not math.isfinite(weight) or weight < 0:
             raise ValueError(f"weight {number} is {weight!r}; weights are finite numbers from 0")
+    if math.isinf(sum(weights)):
+        raise ValueError(
+            f"weights add up to more than a number of 64 bits holds, {weights!r:.200}; only their ratios count: divide them "
+            "by the largest"
+        )
     if not any(weights):
         raise ValueError(
             f"weights are all zero, {weights!r}: nothing would be served; give one child a weight at least"

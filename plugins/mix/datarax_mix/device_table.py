@@ -7,7 +7,7 @@ no copy of it stays on the host, and no child gets a copy on the device of its o
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -45,12 +45,17 @@ class DeviceTable:
         return gathered(*self.compiled(None, origin), indices)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Part:
-    """A child, and the values of the fields that its records lack."""
+    """A child, the values of the fields that its records lack, and the child's own names of fields that are renamed."""
 
     source: DataSourceModule
     constants: Mapping[str, np.ndarray]
+    stored_names: Mapping[str, str] = field(default_factory=dict)
+
+    def __setstate__(self, state: Any) -> None:
+        values = dict(zip(("source", "constants"), state, strict=True)) if isinstance(state, list) else state
+        vars(self).update({"stored_names": {}, **values})  # version 0.1.0 pickled a list, and renamed no fields
 
     @property
     def length(self) -> int:
@@ -90,7 +95,7 @@ class JoinedColumn:
             if self.name in part.constants:
                 rows[...] = part.constants[self.name]
             elif part.length:
-                _write(part.source, self.name, rows)
+                _write(part.source, part.stored_names.get(self.name, self.name), rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ import numpy as np
 from datarax_core.errors import SpecError
 from datarax_core.records import ElementSpec, are_one_kind, common_spec, common_text, differences, dtype_title, is_text
 
+from .chosen_fields import ChosenFields
+
 _CHILD_NUMBER = jax.ShapeDtypeStruct((), np.dtype(np.int32))
 
 
@@ -17,6 +19,7 @@ class Fields:
 
     Args:
         specs: Element specs of the children; None for a child that is empty, and never served.
+        chosen: For each child, the fields that are taken of it; None takes all as they are.
         names: Names of the children in errors.
         fill: Values for fields that some children do not have.
         source_field: Name of the field that holds the number of the child; None for no such field.
@@ -26,15 +29,21 @@ class Fields:
         SpecError: The children differ; names child, field and both specs. Or a field cannot be added.
     """
 
+    chosen: tuple[ChosenFields | None, ...] = ()
+    """For each child, the fields that are taken of it; empty in pickles of version 0.1.0, and where all are taken."""
+
     def __init__(
         self,
         specs: Sequence[ElementSpec | None],
         names: Sequence[str],
         *,
+        chosen: Sequence[ChosenFields | None],
         fill: Mapping[str, Any],
         source_field: str | None,
         title: str,
     ) -> None:
+        self.chosen = tuple(chosen)
+        specs = [taken(spec) if taken and spec is not None else spec for taken, spec in zip(chosen, specs, strict=True)]
         known = [spec for spec in specs if spec is not None]
         if (fill or source_field) and not all(isinstance(spec, Mapping) for spec in known):
             field = source_field or next(iter(fill))
@@ -63,20 +72,30 @@ class Fields:
                 constants[source_field] = np.asarray(number, np.int32)
 
     @property
-    def adds(self) -> bool:
-        """Whether a field is added to the records of any child."""
-        return any(self.constants)
+    def changes(self) -> bool:
+        """Whether the records of any child get fields, lose fields, or have other names for them."""
+        return any(self.constants) or any(self.chosen)
+
+    @property
+    def stored_names(self) -> list[dict[str, str]]:
+        """For each child of which fields are chosen, their names in the mixture and in the child; else an empty dict."""
+        return [{} if chosen is None else dict(chosen.stored) for chosen in self.chosen]
 
     def completed(self, child: int, batch: Any, size: int) -> Any:
-        """Return a batch of ``size`` records of a child with the fields that its records lack."""
-        constants = self.constants[child]
+        """Return a batch of ``size`` records of a child with the fields that are taken, and those that its records lack."""
+        constants, batch = self.constants[child], self._taken(child, batch)
         if not constants:
             return batch
         return {**batch, **{name: _repeated(value, size) for name, value in constants.items()}}
 
     def element(self, child: int, element: Any) -> Any:
-        """Return one record of a child with the fields that it lacks."""
+        """Return one record of a child with the fields that are taken, and those that it lacks."""
+        element = self._taken(child, element)
         return {**element, **self.constants[child]} if self.constants[child] else element
+
+    def _taken(self, child: int, record: Any) -> Any:
+        chosen = self.chosen[child] if self.chosen else None
+        return record if chosen is None else chosen(record)
 
 
 def _common_spec(specs: Sequence[ElementSpec | None], names: Sequence[str], title: str) -> ElementSpec:
@@ -91,8 +110,8 @@ def _common_spec(specs: Sequence[ElementSpec | None], names: Sequence[str], titl
             wrong.append(f"records are {forms[0]} where {forms[1]} is expected {where}")
     if wrong:
         raise SpecError(
-            f"the children of {title} differ: {'; '.join(wrong)}; give all children the same fields, or add missing ones "
-            "with `fill`"
+            f"the children of {title} differ: {'; '.join(wrong)}; give all children the same fields: choose and name "
+            "them with `select` and `rename`, and add missing ones with `fill`"
         )
     return common_spec([spec for spec in specs if spec is not None])
 
