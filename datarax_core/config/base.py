@@ -162,6 +162,12 @@ class FrozenConfig(BaseModel, metaclass=ConfigType):
             handler.resolve_ref_schema(schema)["allOf"] = [dict(rule) for rule in cls.schema_rules]
         return schema
 
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        for name, field in type(self).model_fields.items():
+            if name not in self.__dict__ and not field.is_required():  # pickled before the class had the field
+                self.__dict__[name] = field.get_default(call_default_factory=True, validated_data=self.__dict__)
+
     def __eq__(self, other: object) -> bool:
         return self is other or (type(self) is type(other) and same(self.__dict__, other.__dict__))
 

@@ -31,7 +31,10 @@ UNCHANGED_ONLY = [name for name in OVER_FILES["pickles"] if "eager" not in name 
 def test_what_an_earlier_release_pickled_goes_on_as_it_did(name: str) -> None:
     entry: dict[str, Any] = WRITTEN[name]
     restored = old_pickles.load(entry["pickle"])
-    assert json.loads(json.dumps(old_pickles.SEEN[name](restored))) == entry["seen"]
+    seen = json.loads(json.dumps(old_pickles.SEEN[name](restored)))
+    if name.endswith("config"):
+        seen = {field: seen[field] for field in entry["seen"]}  # fields that were added since have their defaults
+    assert seen == entry["seen"]
 
 
 @old_pickles.not_in_an_older_jax

@@ -209,3 +209,11 @@ def test_fields_that_share_an_annotated_type_share_no_default() -> None:
     assert WithDefault().size == 40
     with pytest.raises(ValidationError, match="size"):
         Required()
+
+
+def test_a_pickle_from_before_a_field_was_added_has_its_default() -> None:
+    state = DataraxModuleConfig(cacheable=True).__getstate__()
+    del state["__dict__"]["batch_stats_fn"]
+    restored = DataraxModuleConfig.__new__(DataraxModuleConfig)
+    restored.__setstate__(state)
+    assert restored == DataraxModuleConfig(cacheable=True)

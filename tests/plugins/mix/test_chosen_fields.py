@@ -75,7 +75,9 @@ def test_two_fields_change_places_and_a_state_of_the_other_naming_is_refused(mix
 
 
 def test_fields_are_filled_in_by_the_names_of_the_mixture(mix: Any) -> None:
-    made = mix([memory(a=np.arange(2), b=np.arange(2)), memory(c=np.arange(2))], rename={"1": {"c": "a"}}, fill={"b": 7})
+    made = mix(
+        [memory(a=np.arange(2), b=np.arange(2)), memory(c=np.arange(2))], rename={"1": {"c": "a"}}, fill={"b": 7}
+    )
     assert sorted(made.get_batch(4)["b"].tolist()) == [0, 1, 7, 7]
 
 
@@ -116,10 +118,26 @@ def test_a_config_names_children_and_fields(tmp_path: Path) -> None:
     ("options", "error", "match"),
     [
         ({"select": {"2": ["image"]}}, ValueError, "select names the child '2', and the children of .* are '0', '1'"),
-        ({"select": {"1": ["imag"]}}, SpecError, "'imag' of child '1' of MixDataSourcesNode, which has .*; did you mean 'im"),
-        ({**CHOICE, "select": {"1": ["image"]}}, SpecError, "select comes before rename: name the field as the child does"),
-        ({"rename": {"1": {"xyz": "y"}}}, SpecError, "rename names the field 'xyz' of child '1' .* has 'hash', .*; name one"),
-        ({"select": {"1": ["img"]}, "rename": {"1": {"lbl": "label"}}}, SpecError, "gives 'lbl' .* and select drops it"),
+        (
+            {"select": {"1": ["imag"]}},
+            SpecError,
+            "'imag' of child '1' of MixDataSourcesNode, which has .*; did you mean 'im",
+        ),
+        (
+            {**CHOICE, "select": {"1": ["image"]}},
+            SpecError,
+            "select comes before rename: name the field as the child does",
+        ),
+        (
+            {"rename": {"1": {"xyz": "y"}}},
+            SpecError,
+            "rename names the field 'xyz' of child '1' .* has 'hash', .*; name one",
+        ),
+        (
+            {"select": {"1": ["img"]}, "rename": {"1": {"lbl": "label"}}},
+            SpecError,
+            "gives 'lbl' .* and select drops it",
+        ),
         ({"rename": {"1": {"img": "lbl"}}}, SpecError, "'img' and 'lbl' of child '1' of .* would both be called 'lbl'"),
         ({"rename": {"1": {"img": "x", "lbl": "x"}}}, ValueError, "two fields are renamed to 'x'"),
         ({"select": {"1": ["img", "img"]}}, ValueError, "the field 'img' is named twice; name it once"),
@@ -142,5 +160,7 @@ def test_fields_are_chosen_of_named_fields_only(mix: Any) -> None:
 
 @pytest.mark.parametrize("weights", [(1e308, 1e308), (1.7e308, 1e307, 1e307)])
 def test_weights_too_large_to_be_added_are_refused(weights: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match="weights add up to more than a number of 64 bits holds, .* divide them by the"):
+    with pytest.raises(
+        ValueError, match="weights add up to more than a number of 64 bits holds, .* divide them by the"
+    ):
         MixDataSourcesConfig(num_sources=len(weights), weights=weights)
