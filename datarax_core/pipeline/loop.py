@@ -1,11 +1,13 @@
 """One run over a pipeline: batch after batch, read ahead on a thread once reading a batch takes long enough."""
 
 from collections import deque
-from threading import RLock
 from time import perf_counter
 from typing import Any, Final, Self
 
+from flax.errors import TraceContextError
+
 from datarax_core.background import Ahead
+from datarax_core.devices.traces import closed_over
 from datarax_core.records.spec import Batch
 from datarax_core.routes.base import Prepared, Route
 from datarax_core.routes.definition import Definition
@@ -57,7 +59,7 @@ class BatchIterator:
         self._ahead: Ahead[Prepared] | None = None
         self._requested_to = 0
         self._may_start_over = True
-        self._lock = RLock()
+        self._lock = progress.lock
         self._is_over = False
 
     def __iter__(self) -> Self:
@@ -66,7 +68,11 @@ class BatchIterator:
     def __next__(self) -> Batch:
         """Return the next batch; threads that share a loop share its batches."""
         with self._lock:
-            return self._next_batch(perf_counter())
+            try:
+                return self._next_batch(perf_counter())
+            except TraceContextError as cause:
+                title = f"the pipeline over {self._pipeline.source.title}"
+                raise closed_over(cause, self._cursor, title, "iterate") from None
 
     def _next_batch(self, began: float) -> Batch:
         if not self._cursor.is_current(self._run):

@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from flax.errors import TraceContextError
 
 from datarax_core.devices.layout import layout_of
+from datarax_core.devices.traces import TraceArgument, closed_over, require_updates_kept
 from datarax_core.moved import rename_attributes
 from datarax_core.order.numbers import whole_number
 from datarax_core.records.spec import (
@@ -52,7 +54,7 @@ from .progress import Progress
 from .scan import ScanInParts
 
 
-class Pipeline(nnx.Module):
+class Pipeline(TraceArgument):
     """Batches of a source's records, through stages, in the source's order.
 
     Iteration, `step` and `scan` serve the same records in the same order, from one position, which all of them move. A loop
@@ -211,15 +213,26 @@ class Pipeline(nnx.Module):
         Traceable: under ``nnx.jit``, with the pipeline as an argument, the position moves as any variable does. The cost does
         not depend on the size of the data.
 
+        Threads take turns: each batch goes to one of them.
+
         Raises:
-            RuntimeError: A stream without a length has ended.
+            RuntimeError: A stream without a length has ended; or the pipeline is closed over by a traced function, or an
+                argument of plain ``jax.jit``, which would serve the same batch in every call.
         """
-        size = self.rule.batch_size
         if self.cursor.is_traced:
+            require_updates_kept(self, f"the pipeline over {self.source.title}", "step()")
             batch = route_class(self.source).traced_batch(self._definition(), self.cursor)
-            self.cursor.advance(size)
+            self.cursor.advance(self.rule.batch_size)
             return batch
-        began, progress, position = perf_counter(), self._progress, self.cursor.position
+        progress = self._progress
+        with progress.lock:
+            try:
+                return self._next_full_batch(progress, perf_counter())
+            except TraceContextError as cause:
+                raise closed_over(cause, self.cursor, f"the pipeline over {self.source.title}", "step") from None
+
+    def _next_full_batch(self, progress: Progress, began: float) -> Batch:
+        size, position = self.rule.batch_size, self.cursor.position
         if position >= progress.events.due:
             progress.events.catch_up(self, position)
         route = progress.step_route
@@ -254,11 +267,15 @@ class Pipeline(nnx.Module):
         self._require_no_trace("scan")
         scan = ScanInParts(self._definition())
         length = whole_number("length", length, at_least=1)
-        start = self._progress.catch_up(self)
-        result = scan(step_fn, length=length, modules=modules, init_carry=init_carry, start=start)
-        self.cursor.move(start + length * self.rule.batch_size)
-        self.source.note_served(length)
-        self._progress.catch_up(self)
+        with self._progress.lock:
+            try:
+                start = self._progress.catch_up(self)
+                result = scan(step_fn, length=length, modules=modules, init_carry=init_carry, start=start)
+                self.cursor.move(start + length * self.rule.batch_size)
+            except TraceContextError as cause:
+                raise closed_over(cause, self.cursor, f"the pipeline over {self.source.title}", "scan") from None
+            self.source.note_served(length)
+            self._progress.catch_up(self)
         return result
 
     def __call__(self, batch: Batch) -> Batch:

@@ -1,6 +1,7 @@
 """The progress of a pipeline: runs that begin and end, batches that are handed over, states that are checked."""
 
 from copy import copy
+from threading import RLock
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 from weakref import ref
@@ -57,6 +58,8 @@ class Progress(HostState):
         self.hooks = events.hooks
         self.stats = Stats() if stats is None else stats
         self.stream = stream
+        self.lock = RLock()
+        """Held while a batch is served at the position of the pipeline."""
         self.workers: Workers | None = None
         self.step_route: Route | None = None
         self.loop: ref[ClosableLoop] | None = None

@@ -7,12 +7,13 @@ from typing import Any, Self
 from flax import nnx
 
 from datarax_core.config.models import DataraxModuleConfig, StructuralConfig
+from datarax_core.devices.traces import TraceArgument
 
 from .host_state import HostState, drop_host_states, renew_host_states
 from .state import require_dict, restore_variables, variable_state
 
 
-class DataraxModule(nnx.Module):
+class DataraxModule(TraceArgument):
     """Base of every module that has a config.
 
     Args:

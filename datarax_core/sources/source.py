@@ -7,8 +7,10 @@ from typing import Any, ClassVar, Self, overload
 import jax
 import numpy as np
 from flax import nnx
+from flax.errors import TraceContextError
 
 from datarax_core.config.models import DataraxModuleConfig, SourceConfig, StructuralConfig
+from datarax_core.devices.traces import closed_over, require_updates_kept
 from datarax_core.order.numbers import seed_number, whole_number
 from datarax_core.order.order import ORDER_RULE
 from datarax_core.order.reader import OrderReader
@@ -145,10 +147,15 @@ class DataSourceModule(RecordAccess):
                 "a stream get_batch(batch_size)"
             )
         batch_size = whole_number("batch_size", batch_size, at_least=1)
+        if self.cursor.is_traced:
+            require_updates_kept(self, self.title, "get_batch()")
         # get_batch_at() of another contract may go only to the end of an epoch
         batch_at = self.get_batch_at if self.other_contract is None else super().get_batch_at
         batch = batch_at(self.cursor.here, batch_size, self.order_key_data())
-        self.cursor.advance(batch_size)
+        try:
+            self.cursor.advance(batch_size)
+        except TraceContextError as cause:
+            raise closed_over(cause, self.cursor, self.title, "get_batch() of") from None
         self.note_served(1)
         return batch
 
