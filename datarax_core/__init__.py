@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .config.models import SourceConfig as SourceConfig
     from .config.models import SourceConfigBase as SourceConfigBase
     from .config.models import StructuralConfig as StructuralConfig
+    from .devices.callbacks import original_errors as original_errors
     from .devices.prefetch import prefetch_to_device as prefetch_to_device
     from .errors import ConfigError as ConfigError
     from .errors import DataFileError as DataFileError
@@ -85,6 +86,7 @@ __getattr__, __dir__, __all__ = lazy_face(
     {
         "config.base": ("LocalPath",),
         "config.models": ("DataraxModuleConfig", "SourceConfig", "SourceConfigBase", "StructuralConfig"),
+        "devices.callbacks": ("original_errors",),
         "devices.prefetch": ("prefetch_to_device",),
         "errors": (
             "ConfigError",

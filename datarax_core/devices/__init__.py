@@ -3,9 +3,11 @@
 Imports `errors`, `config`, `order` and `records`.
 """
 
+from .callbacks import original_errors
 from .prefetch import DeviceBatches, prefetch_to_device
 
 __all__ = [
     "DeviceBatches",
+    "original_errors",
     "prefetch_to_device",
 ]

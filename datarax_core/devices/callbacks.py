@@ -1,7 +1,9 @@
 """Host callbacks of compiled code that read records, and the exceptions raised in them, which JAX would replace."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Final, Protocol, Self, TypeVar
@@ -17,41 +19,66 @@ T = TypeVar("T")
 
 
 def keeping_error(call: Callable[..., T], *arguments: Any) -> T:
-    """Return ``call(*arguments)`` in a callback; keep its error for every running `raising_original`, and raise it."""
+    """Return ``call(*arguments)`` in a callback; keep its error for `original_errors`, and raise it."""
     try:
         return call(*arguments)
-    except Exception as error:
+    except BaseException as error:  # also KeyboardInterrupt and SystemExit, which end the program that waits
         for kept in tuple(_kept.values()):
             kept.append(error)
         raise
 
 
-def raising_original(program: Callable[..., T], *arguments: Any) -> T:
-    """Run a compiled program, wait for its results and return them; raise an error of its callbacks as it was raised.
+@contextmanager
+def original_errors() -> Iterator[None]:
+    """Raise the error of a source that compiled code reads through the host as the source raised it.
 
-    The original has its class, traceback, cause and notes. JAX would raise a ``ValueError`` or a ``JaxRuntimeError``, with
-    the original as text.
+    For code of your own that runs programs under ``nnx.jit``: ``with original_errors(): train(pipeline)``. The original has
+    its class, traceback, cause and notes. JAX would raise a ``ValueError`` or a ``JaxRuntimeError``, with the original as text.
+    A program's error comes when its results are waited for; wait inside of the block.
     """
-    kept: list[Exception] = []
+    with _keeping() as kept:
+        try:
+            yield
+        except Exception as failure:
+            if (original := _original_of(failure, kept)) is None:
+                raise
+            raise original from original.__cause__
+
+
+def raising_original(program: Callable[..., T], *arguments: Any) -> T:
+    """Run a compiled program, wait for its results and return them; raise as `original_errors` does."""
+    with _keeping() as kept:
+        try:
+            return jax.block_until_ready(program(*arguments))  # type: ignore[no-any-return]  # the results of the program
+        except Exception as failure:
+            if (original := _original_of(failure, kept)) is None:
+                raise
+        raise original  # outside of the handler, which would replace the context of the original
+
+
+@contextmanager
+def _keeping() -> Iterator[Iterable[BaseException]]:
+    kept: deque[BaseException] = deque(maxlen=_ERRORS_KEPT)
     _kept[id(kept)] = kept
     try:
-        return jax.block_until_ready(program(*arguments))  # type: ignore[no-any-return]  # the results of the program
-    except Exception as failure:
-        original = next((error for error in kept if _is_caused_by(failure, error)), None)
-        if original is None:
-            raise
+        yield kept
     finally:
         del _kept[id(kept)]
-    raise original  # outside of the handler, which would replace the context of the original
 
 
-def _is_caused_by(failure: Exception, error: Exception) -> bool:
+def _original_of(failure: Exception, kept: Iterable[BaseException]) -> BaseException | None:
+    return next((error for error in kept if _is_caused_by(failure, error)), None)
+
+
+def _is_caused_by(failure: Exception, error: BaseException) -> bool:
     """Return whether a program failed by this error, and not by one that a program of another thread kept."""
     return failure is not error and type(error).__name__ in str(failure) and str(error) in str(failure)
 
 
-_kept: dict[int, list[Exception]] = {}
-"""The errors of callbacks, for each running program. JAX runs callbacks on its own threads, so none knows its program."""
+_ERRORS_KEPT: Final = 64
+
+_kept: dict[int, deque[BaseException]] = {}
+"""The errors of callbacks, for each block that waits. JAX runs callbacks on its own threads, so none knows its program."""
 
 
 class HostReader(Protocol):

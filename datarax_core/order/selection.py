@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .order import ORDER_RULE
-from .permutation import SORTED_UP_TO, Integers, round_keys, shuffle, sorted_order
+from .permutation import DEVICE_LIMIT, SORTED_UP_TO, Integers, round_keys, shuffle, sorted_order
 
 _ROUNDING: Final = 1e-12  # the sum of shares such as 0.7, 0.2 and 0.1 may differ from 1 by so much
 
@@ -114,8 +114,26 @@ class Selection:
         rows = np.asarray(indices, np.int64) * self.rows.step + self.rows.start
         return rows if self.seed is None else _permuted(rows, self.population, split_keys(self.seed))
 
-    def traced(self) -> tuple["TracedSelection", tuple[Any, ...]]:
-        """Return (function of arguments and traced indices, its arguments); the parts of one split share the function."""
+    @property
+    def fits_device(self) -> bool:
+        """Whether 32-bit arithmetic under jit maps the indices: all of the parent's that the selection may name fit."""
+        largest = max(self.rows.start, self.rows[-1]) if self.seed is None else self.population
+        return largest <= DEVICE_LIMIT
+
+    def traced(self, title: str) -> tuple["TracedSelection", tuple[Any, ...]]:
+        """Return (function of arguments and traced indices, its arguments); the parts of one split share the function.
+
+        Args:
+            title: Name of the subset in errors.
+
+        Raises:
+            ValueError: The selection does not fit 32 bits (`fits_device`).
+        """
+        if not self.fits_device:
+            raise ValueError(
+                f"{title} names records past the {DEVICE_LIMIT} that 32-bit indices under jit can address; only the host can "
+                "read them: give the source traceable = False, or placement='host'"
+            )
         bounds = np.asarray([self.rows.start, self.rows.step], np.int32)
         if self.seed is None:
             return TracedSelection(None), (bounds, None)

@@ -8,6 +8,7 @@ import numpy as np
 
 from datarax_core.devices.layout import Layout
 from datarax_core.order.numbers import whole_number
+from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.spec import device_spec, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.call import CallOverride
@@ -141,6 +142,11 @@ def require_batches(definition: Definition) -> None:
     """
     source, rule, length = definition.source, definition.rule, definition.epoch_length
     spec = source.element_spec()
+    if source.access == "device" and source.num_records > DEVICE_LIMIT:
+        raise ValueError(
+            f"{source.title} is traceable and has {source.num_records} records, more than the {DEVICE_LIMIT} that 32-bit "
+            "indices in compiled code can address; give it traceable = False, or placement='host', so that the host reads it"
+        )
     if rule.pad_last is not None:
         with_fields(spec, {rule.pad_last: None}, "the mask of pad_last")
     if length is None and rule.num_epochs not in (None, 1):

@@ -116,7 +116,7 @@ class Subset(DataSourceModule):
     def get_records(self, indices: Any) -> Batch:
         """Return the records at ``indices`` from the parent; traced ``indices`` if the parent is traceable."""
         if isinstance(indices, jax.core.Tracer):
-            select, arguments = self._selection.traced()
+            select, arguments = self._selection.traced(self.title)
             return self.parent.get_records(select(arguments, indices))
         rows, parent = self.parent_indices(indices), self.parent
         skipped = parent.get_operation_stats()["skipped_count"]
@@ -139,9 +139,10 @@ class Subset(DataSourceModule):
 
     def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:
         """Return the records at traced ``indices``, as the parent's `fetch_traced` does."""
-        if self._keeps_records:
+        is_mapped_by_host = self.access == "host" and not self._selection.fits_device
+        if self._keeps_records or is_mapped_by_host:
             return super().fetch_traced(indices, over_mesh=over_mesh)
-        select, arguments = self._selection.traced()
+        select, arguments = self._selection.traced(self.title)
         return self.parent.fetch_traced(select(arguments, indices), over_mesh=over_mesh)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
@@ -160,7 +161,7 @@ class Subset(DataSourceModule):
         All parts of a split, and all slices of one length, share one program.
         """
         read, arrays = self.parent.compiled_records(sharding)
-        select, arguments = self._selection.traced()
+        select, arguments = self._selection.traced(self.title)
         return SelectedRecords(select, read), (arrays, arguments)
 
     def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:

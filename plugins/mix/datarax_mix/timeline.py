@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from datarax_core.order import DEVICE_LIMIT
+
 from .schedule import Schedule
 from .shares import Shares
 
@@ -150,7 +152,7 @@ class Timeline:
             return self._first.schedule.traced_at(start.astype(np.int32), size)
         positions = start.astype(np.int32) + jnp.arange(size, dtype=np.int32)
         phases, tables = jax.tree.map(jnp.asarray, self._tables)
-        length = np.int32(self.epoch_length or 1)
+        length = np.int32(min(self.epoch_length or 1, DEVICE_LIMIT))
         epochs = positions // length
         offsets = positions - epochs * length
         phase = (offsets[:, None] >= phases["start"][None, 1:]).sum(axis=1)
@@ -251,4 +253,5 @@ class Timeline:
 
 
 def _as_int32(tables: dict[str, Any]) -> dict[str, np.ndarray]:
-    return {name: np.asarray(table, np.int32) for name, table in tables.items()}
+    """Return the tables as int32; numbers past 32 bits belong to positions that compiled code does not reach."""
+    return {name: np.minimum(np.asarray(table, np.int64), DEVICE_LIMIT).astype(np.int32) for name, table in tables.items()}

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from datarax_core import DataSourceModule, NarrowingError, StructuralConfig
+from datarax_core import DataSourceModule, NarrowingError, Pipeline, StructuralConfig, original_errors
 from datarax_core.devices.callbacks import raising_original
 
 
@@ -62,6 +62,31 @@ def test_the_error_is_found_under_scan() -> None:
 
     with pytest.raises(OSError, match=r"^the disk\nis gone\nlook behind the sofa$"):
         raising_original(total)
+
+
+def test_a_block_raises_the_error_of_a_users_own_program(batch_at: Any) -> None:
+    with pytest.raises(OSError, match=r"^the disk\nis gone\nlook behind the sofa$") as caught, original_errors():
+        jax.block_until_ready(batch_at(4))
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+    assert caught.value.__suppress_context__
+    with pytest.raises(ZeroDivisionError), original_errors():
+        1 // 0  # noqa: B018 - raises
+    with original_errors():
+        assert batch_at(2)["id"].tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_ends_a_program_ends_a_scan(kind: type[BaseException], make_host_source: Any) -> None:
+    class Ending(type(make_host_source(1))):  # type: ignore[misc]  # a class that is made by a fixture
+        def get_records(self, indices: Any) -> Any:
+            if 8 in indices:
+                raise kind
+            return super().get_records(indices)
+
+    pipeline = Pipeline(source=Ending(StructuralConfig(), 20), batch_size=4)
+    with pytest.raises(kind):
+        pipeline.scan(lambda batch: batch["id"], length=3)
+    assert pipeline.scan(lambda batch: batch["id"], length=2).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 def test_other_errors_of_a_program_are_unchanged() -> None:

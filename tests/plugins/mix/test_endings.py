@@ -124,3 +124,13 @@ def test_a_child_that_has_dropped_out_leaves_its_share_to_the_others_in_proporti
     timeline = Timeline(shares_of((0.5, 0.3, 0.2)), [Ending(5, 1), Ending(300, None), Ending(200, None)], "total")
     which, _ = timeline.at(10, 490)
     assert np.bincount(which).tolist() == [0, 294, 196]
+
+
+def test_compiled_code_reads_a_mixture_whose_epoch_is_longer_than_32_bits_count() -> None:
+    timeline = Timeline(shares_of((0.99999, 0.00001)), [Ending(10, None), Ending(50_000, 1)], "all_seen")
+    assert timeline.epoch_length is not None
+    assert timeline.epoch_length > 2**31
+    for start in (0, 2**31 - 100):
+        traced = jax.jit(lambda start: timeline.traced_at(start, 64))(np.int32(start))
+        for found, expected in zip(traced, timeline.at(start, 64), strict=True):
+            np.testing.assert_array_equal(found, expected)
