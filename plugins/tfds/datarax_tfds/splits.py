@@ -111,12 +111,21 @@ def _piece_parts(splits: Mapping[str, Any], piece: str, text: str, full_name: st
     try:
         found = splits[_tfds_split(piece)].file_instructions
     except ValueError as beyond:
+        if piece in splits:  # a whole split is never too long: its description is damaged
+            raise DamagedSplit(piece, beyond) from beyond
         raise ValueError(f"{whole} goes beyond the records of {full_name}: {described(splits)}") from beyond
     parts = tuple(FilePart(str(f.filename), f.skip, f.skip + f.take, f.examples_in_shard) for f in found)
     # TFDS counts fewer than 0 records if `from` is beyond `to`.
     if not parts or any(part.num_records <= 0 for part in parts):
         raise ValueError(f"{whole} of {full_name} has no records: {described(splits)}")
     return parts
+
+
+class DamagedSplit(Exception):  # noqa: N818 - the caller, who knows the file, raises DataFileError from it
+    """Error of a split whose description TFDS refuses."""
+
+    def __init__(self, split: str, cause: Exception) -> None:
+        super().__init__(f"split {split!r:.200}: {cause}")
 
 
 def described(splits: Mapping[str, Any]) -> str:

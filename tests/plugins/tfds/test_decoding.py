@@ -162,6 +162,33 @@ def test_the_spec_comes_from_the_declarations(data_dirs: Path) -> None:
     }
 
 
+def test_a_dot_in_a_name_is_part_of_the_name() -> None:
+    """Data sets of robots have names such as observation.state."""
+    features = tfds.features.FeaturesDict(
+        {
+            "observation.state": tfds.features.Tensor(shape=(2,), dtype=np.int64),
+            "observation": {"state": np.int64, "a.b": np.int64},
+        }
+    )
+    decoder = decoder_of(features)
+    record = example(**{"observation.state": [1, 2], "observation__state": [3], "observation__a.b": [4]})
+    batch = decoder.decode([record])
+    assert same(
+        batch, {"observation.state": np.array([[1, 2]]), "observation": {"state": np.array([3]), "a.b": np.array([4])}}
+    )
+    assert jax.tree.structure(decoder.spec) == jax.tree.structure(batch)
+    assert decoder_of_old_pickle(decoder).decode([record]).keys() == batch.keys()
+
+
+def decoder_of_old_pickle(decoder: FeatureDecoder) -> FeatureDecoder:
+    """Return a decoder as unpickled from version 0.1.0, whose fields had one name with dots."""
+    old = copy.deepcopy(decoder)
+    (plain,) = (field for field in old._fields if field.key == "observation/state")
+    plain.__setstate__({**{k: v for k, v in vars(plain).items() if k != "path"}, "name": "observation.state"})
+    assert plain.path == ("observation", "state")
+    return old
+
+
 def test_only_the_features_that_are_kept_are_decoded(data_dirs: Path) -> None:
     features = built(data_dirs, "nested").info.features
     batch = FeatureDecoder(features, ["window", "about"]).decode(stored(data_dirs / "array_record", "nested")[:2])

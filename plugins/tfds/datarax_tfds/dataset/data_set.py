@@ -2,24 +2,25 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from datarax_core.errors import did_you_mean
+from datarax_core.errors import DataFileError, did_you_mean
 from datarax_core.sources import not_on_this_machine
 from datarax_tfds.backends import Reader, choose_reader, tensorflow_datasets
 from datarax_tfds.config import TFDSConfigBase
 from datarax_tfds.names import DataSetName, known_names
 from datarax_tfds.splits import FilePart, split_parts
 
-from .description import read_only_builder
-from .folders import alternatives, data_dirs, expected, find, require_whole
+from .description import read_only_builder, require_counts, require_possible, understood
+from .folders import INFO, REMEDY, alternatives, data_dirs, expected, find, require_whole
 from .prepare import prepare
 from .served_fields import served_fields
 
 _SHOWN: Final = 5
+_LEAST_BYTES: Final = 16  # of a record in a TFRecord file: its length and its checksums
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,23 @@ class DataSet:
         name = DataSetName.of(config.name)
         folder = _folder(config, name)
         require_whole(folder, name)
+        with understood(folder):
+            return cls._of_folder(config, folder)
+
+    @classmethod
+    def _of_folder(cls, config: TFDSConfigBase, folder: Path) -> Self:
         info = read_only_builder(folder).info
         formats = [found.value for found in info.available_file_formats()]
+        if isinstance(info.features, tensorflow_datasets().features.FeaturesDict):
+            require_possible(info.features, folder)
+        require_counts(info.splits, folder)
         backend, file_format = choose_reader(config.backend, sorted(formats), info.full_name)
         _read_as(info, file_format)
         fields = served_fields(config, info.features, info.supervised_keys, info.full_name)
         parts = split_parts(info.splits, config.split, info.full_name)
         sizes = _require_files({part.path for part in parts}, folder, info.full_name)
+        if file_format == "tfrecord":
+            _require_room(parts, sizes, folder)
         return cls(
             name=config.name,
             full_name=info.full_name,
@@ -163,6 +174,12 @@ def _require_files(paths: Iterable[str], folder: Path, full_name: str) -> dict[s
     """Return the size of each file; raise ``FileNotFoundError`` if files are missing."""
     with os.scandir(folder) as entries:
         sizes = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    paths = list(paths)
+    if elsewhere := [path for path in paths if os.path.dirname(path) != str(folder)]:  # noqa: PTH120 - as below
+        raise DataFileError(
+            str(folder / INFO),
+            f"{folder / INFO} is damaged: it names the file {elsewhere[0]!r:.200}, which is not in the folder; {REMEDY}",
+        )
     names = {path: os.path.basename(path) for path in paths}  # noqa: PTH119 - a fraction of the time of a Path, for thousands of files
     if missing := sorted(name for name in names.values() if name not in sizes):
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
@@ -171,6 +188,17 @@ def _require_files(paths: Iterable[str], folder: Path, full_name: str) -> dict[s
             f"split: {', '.join(missing[:_SHOWN])}{more}; fetch them again, or delete the folder and prepare it again"
         )
     return {path: sizes[name] for path, name in names.items()}
+
+
+def _require_room(parts: Iterable[FilePart], sizes: Mapping[str, int], folder: Path) -> None:
+    """Raise ``DataFileError`` if a file is too small for as many records as the data set's description says that it has."""
+    for part in parts:
+        if part.records_in_file * _LEAST_BYTES > sizes[part.path]:
+            raise DataFileError(
+                part.path,
+                f"{part.path} has {sizes[part.path]} bytes, which cannot be the {part.records_in_file} records that "
+                f"{folder / INFO} says it has; {REMEDY}",
+            )
 
 
 def _jsonable(keys: Any) -> Any:

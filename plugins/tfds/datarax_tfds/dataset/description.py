@@ -5,12 +5,15 @@ of TFDS itself are imported; any other must have been imported by the program th
 """
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from datarax_core.errors import DataFileError
 from datarax_tfds.backends import tensorflow_datasets
+from datarax_tfds.splits import DamagedSplit
 
 from .folders import FEATURES, INFO, REMEDY, json_object
 
@@ -18,8 +21,18 @@ _OF_TFDS: Final = "tensorflow_datasets."
 _CLASS_KEYS: Final = ("pythonClassName", "python_class_name", "type")
 """Keys under which a class is named: both spellings that protobuf takes, and that of old versions of TFDS."""
 
-_DEEPEST: Final = 64
-"""Levels of features within one another; TFDS follows each by a call of its own, and the deepest public ones have ten."""
+_DEEPEST: Final = 100
+"""Levels of objects within one another in the files, as for protobuf; ten features in one another have thirty."""
+
+_MOST_AXES: Final = 32
+_MOST_VALUES: Final = 1 << 44
+"""Values of a field of a record; the smallest take as many bytes."""
+
+
+_OF_DAMAGE: Final[tuple[type[Exception], ...]] = (
+    *(ArithmeticError, AssertionError, AttributeError, DamagedSplit, LookupError, RecursionError),
+    *(TypeError, UnicodeError),
+)
 
 
 def read_only_builder(folder: Path) -> Any:
@@ -32,19 +45,73 @@ def read_only_builder(folder: Path) -> Any:
     tfds = tensorflow_datasets()
     for file in (INFO, FEATURES):
         _require_known_classes(folder / file, json_object(folder / file))
-    try:
+    with understood(folder, Exception):  # TFDS checks little of what it reads, so that any error may come of it
         return tfds.builder_from_directory(folder)
-    except Exception as cause:  # TFDS checks little of what it reads, so that any error may come of it
-        raise unreadable(folder, cause) from cause
 
 
-def unreadable(folder: Path, cause: Exception) -> DataFileError:
-    """Return the error of a description that TFDS, or this package, cannot make sense of."""
-    reason = str(cause) if isinstance(cause, ValueError) else f"{type(cause).__name__}: {cause}"
-    return DataFileError(
-        str(folder),
-        f"TFDS cannot read what {folder / INFO} and {folder / FEATURES} say of their data set: {reason:.500}; {REMEDY}",
-    )
+@contextmanager
+def understood(folder: Path, *errors: type[Exception]) -> Iterator[None]:
+    """Raise, for errors that come of a damaged description, one that names its two files.
+
+    Args:
+        folder: Folder of the data set.
+        errors: Classes of such errors, besides those that no valid description leads to.
+
+    Raises:
+        DataFileError: TFDS, or this package, could not make sense of the description.
+    """
+    try:
+        yield
+    except DataFileError:
+        raise
+    except (*_OF_DAMAGE, *errors) as cause:
+        reason = str(cause) if isinstance(cause, ValueError | DamagedSplit) else f"{type(cause).__name__}: {cause}"
+        raise DataFileError(
+            str(folder),
+            f"TFDS cannot read what {folder / INFO} and {folder / FEATURES} say of their data set: {reason:.500}; {REMEDY}",
+        ) from cause
+
+
+def require_counts(splits: Mapping[str, Any], folder: Path) -> None:
+    """Raise if a file of a split is said to have fewer than 0 records, which TFDS would leave out.
+
+    Raises:
+        DataFileError: There is such a file.
+    """
+    for name, split in splits.items():
+        if any(length < 0 for length in split.shard_lengths):
+            path = folder / INFO
+            raise DataFileError(
+                str(path),
+                f"{path} is damaged: split {name!r:.200} has a file of {min(split.shard_lengths)} records; {REMEDY}",
+            )
+
+
+def require_possible(features: Any, folder: Path) -> None:
+    """Raise if a field is declared in a way that no record can be.
+
+    Raises:
+        DataFileError: A field has a size that no file holds, or holds nothing at all.
+    """
+    infos = {name: feature.get_tensor_info() for name, feature in features.items()}
+    impossible = next(_impossible(infos, ()), "it declares no field" if not infos else None)
+    if impossible is not None:
+        path = folder / FEATURES
+        raise DataFileError(str(path), f"{path} is damaged: {impossible}; {REMEDY}")
+
+
+def _impossible(infos: Any, names: tuple[str, ...]) -> Iterator[str]:
+    """Yield what is wrong with fields, given the TensorInfo of each."""
+    if isinstance(infos, Mapping):
+        if names and not infos:
+            yield f"the field {'.'.join(names)!r:.200} is declared without anything in it"
+        for name, inner in infos.items():
+            yield from _impossible(inner, (*names, name))
+        return
+    shape = tuple(getattr(infos, "shape", None) or ())
+    sizes = [size for size in shape if size is not None]
+    if len(shape) > _MOST_AXES or any(size < 0 for size in sizes) or math.prod(sizes) > _MOST_VALUES:
+        yield f"the field {'.'.join(names)!r:.200} has the shape {list(shape)!r:.200}, which no record can have"
 
 
 def _require_known_classes(path: Path, content: Any) -> None:
@@ -63,9 +130,9 @@ def _require_known_classes(path: Path, content: Any) -> None:
 
 def _class_names(content: Any, path: Path, depth: int) -> Iterator[str]:
     """Yield the names of all classes in a file, also those in JSON that is held as text."""
-    if depth > 2 * _DEEPEST:
+    if depth > _DEEPEST:
         raise DataFileError(
-            str(path), f"{path} is damaged: it has more than {_DEEPEST} features in one another; {REMEDY}"
+            str(path), f"{path} is damaged: it has more than {_DEEPEST} objects in one another; {REMEDY}"
         )
     if isinstance(content, dict):
         for key, value in content.items():

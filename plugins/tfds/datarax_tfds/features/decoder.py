@@ -1,11 +1,12 @@
 """Decoder of records to batches, with a field for each feature that the data set declares."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from datarax_core.records import Batch, ElementSpec, aligned_empty, nested_fields
+from datarax_core.records import Batch, ElementSpec, aligned_empty
 from datarax_tfds.backends import NeedsTensorFlow
 
 from .fields import (
@@ -19,6 +20,7 @@ from .fields import (
     SequenceField,
     Shape,
     fill_field,
+    require_room,
 )
 from .images import ImageItem
 from .items import Item, TensorItem
@@ -30,6 +32,9 @@ _READING_METHODS: Final = ("_flatten", "_nest", "get_serialized_info", "get_tens
 """Methods by which TFDS reads a feature that consists of others; a subclass that inherits them is read in the same way."""
 
 _ANY_ARRAY: Final = (None,)
+
+_LARGE: Final = 1 << 24
+"""Bytes of a column from which on the first record is looked at before the column is allocated."""
 
 
 class FeatureDecoder:
@@ -55,7 +60,7 @@ class FeatureDecoder:
     @property
     def spec(self) -> ElementSpec:
         """The element spec, by the declarations alone."""
-        return nested_fields({field.name: field.struct for field in self._fields})
+        return _nested({field.path: field.struct for field in self._fields})
 
     @property
     def text(self) -> dict[str, str]:
@@ -73,9 +78,25 @@ class FeatureDecoder:
         Raises:
             UndecodableRecord: A record is not as declared; the error names the row, and says what is wrong.
         """
-        columns = {field.name: _column(field.struct, len(records)) for field in self._fields}
-        self._fill(records, columns)
-        return nested_fields(columns)
+        parsed = ParsedRecords.parsed(records)
+        columns = {}
+        for field in self._fields:
+            struct = field.struct
+            if records and math.prod(struct.shape) * struct.dtype.itemsize * len(records) > _LARGE:
+                require_room(field, parsed)
+            columns[field.path] = _column(struct, len(records))
+        self._fill(parsed, columns)
+        return _nested(columns)
+
+    def require_room(self, record: bytes | memoryview) -> None:
+        """Look whether a record can be as the features are declared, before arrays of the declared shapes are made.
+
+        Raises:
+            UndecodableRecord: It cannot.
+        """
+        parsed = ParsedRecords.parsed([record])
+        for field in self._fields:
+            require_room(field, parsed)
 
     def decode_into(self, records: Sequence[bytes | memoryview], out: Batch, first_row: int) -> None:
         """Decode records into the rows from ``first_row`` on of existing arrays.
@@ -84,12 +105,11 @@ class FeatureDecoder:
             UndecodableRecord: A record is not as declared; some of the rows may be filled by then.
         """
         rows = slice(first_row, first_row + len(records))
-        self._fill(records, {field.name: _at(out, field.name)[rows] for field in self._fields})
+        self._fill(ParsedRecords.parsed(records), {field.path: _at(out, field.path)[rows] for field in self._fields})
 
-    def _fill(self, records: Sequence[bytes | memoryview], columns: Mapping[str, AnyArray]) -> None:
-        parsed = ParsedRecords.parsed(records)
+    def _fill(self, parsed: ParsedRecords, columns: Mapping[tuple[str, ...], AnyArray]) -> None:
         for field in self._fields:
-            fill_field(field, parsed, columns[field.name])
+            fill_field(field, parsed, columns[field.path])
 
 
 def _column(struct: Any, count: int) -> AnyArray:
@@ -97,14 +117,25 @@ def _column(struct: Any, count: int) -> AnyArray:
     return np.empty(shape, object) if struct.dtype == OBJECT else aligned_empty(shape, struct.dtype)
 
 
-def _at(tree: Any, name: str) -> Any:
-    for part in name.split("."):
-        tree = tree[part]
+def _at(tree: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        tree = tree[name]
+    return tree
+
+
+def _nested(values: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+    """Return a tree of values by their paths; a dot in a name is part of the name."""
+    tree: dict[str, Any] = {}
+    for path, value in values.items():
+        inner = tree
+        for name in path[:-1]:
+            inner = inner.setdefault(name, {})
+        inner[path[-1]] = value
     return tree
 
 
 def fields_of(features: Any, kept: Sequence[str]) -> list[Field]:
-    """Return the fields of the ``kept`` features of a FeaturesDict, in this order; nested fields by their dotted names.
+    """Return the fields of the ``kept`` features of a FeaturesDict, in this order.
 
     Raises:
         NeedsTensorFlow: Only TensorFlow decodes a feature.
@@ -121,10 +152,10 @@ class _FeaturePath(NamedTuple):
         return _FeaturePath((*self.steps, step))
 
     @property
-    def names(self) -> dict[str, str]:
-        """The dotted name of the field, and the key by which TFDS stores it."""
-        names = [step for step in self.steps if isinstance(step, str)]
-        return {"name": ".".join(names), "key": "/".join(names)}
+    def names(self) -> dict[str, Any]:
+        """The names of the field, and the key by which TFDS stores it."""
+        path = tuple(step for step in self.steps if isinstance(step, str))
+        return {"path": path, "key": "/".join(path)}
 
     @property
     def lengths(self) -> Shape:
@@ -184,7 +215,7 @@ def _tensor_field(feature: Any, path: _FeaturePath) -> Field | None:
     dtype = OBJECT if dtype.kind in "SUO" else dtype
     whole = (*lengths, *shape)
     if len(lengths) > 1 and None not in shape:
-        return RaggedField(shape=whole, dtype=dtype, levels=len(lengths), **path.names)  # type: ignore[arg-type]  # names
+        return RaggedField(shape=whole, dtype=dtype, levels=len(lengths), **path.names)
     if whole.count(None) > 1:
         return None
     made = BytesField if dtype == OBJECT else NumberField
@@ -209,7 +240,7 @@ def _foreign_field(feature: Any, path: _FeaturePath) -> Field:
     """
     from tensorflow_datasets import features as f  # noqa: PLC0415 - the plugin's import does not load TFDS
 
-    name, class_name = path.names["name"], type(feature).__name__
+    name, class_name = ".".join(path.names["path"]), type(feature).__name__
     if isinstance(feature, f.Image) and len(feature.shape) != 3:
         raise NeedsTensorFlow(name, f"images of the shape {list(feature.shape)}, which are GIFs")
     if not _has_numpy_decoder(feature, f.FeatureConnector):

@@ -17,6 +17,7 @@ from .items import Item, TensorItem, object_array, sequence_array
 from .numbers import AnyArray, feature_type_of, numbers_of, put_numbers, varying_numbers
 from .stored import (
     BYTES,
+    FLOATS,
     INTEGERS,
     Features,
     Missing,
@@ -38,9 +39,9 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, kw_only=True)
 class Field(ABC):
-    """A field of the batch: its dotted name, its key in the records, and its declaration by TFDS."""
+    """A field of the batch: its names from the outside in, its key in the records, and its declaration by TFDS."""
 
-    name: str
+    path: tuple[str, ...]
     key: str
     shape: Shape
     dtype: np.dtype[Any]
@@ -48,6 +49,17 @@ class Field(ABC):
 
     default: Any = None
     """The value for records without the feature, if the feature is optional."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "name" in state:  # a pickle of version 0.1.0, which had the names joined by dots
+            state = {**state, "path": tuple(state["name"].split("."))}
+            del state["name"]
+        vars(self).update(state)
+
+    @property
+    def name(self) -> str:
+        """The names joined by dots, for messages."""
+        return ".".join(self.path)
 
     @property
     def is_text(self) -> bool:
@@ -63,6 +75,13 @@ class Field(ABC):
     def struct(self) -> jax.ShapeDtypeStruct:
         """Shape and dtype for an element spec: arrays of varying shape are objects."""
         return jax.ShapeDtypeStruct((), OBJECT) if self.is_varying else jax.ShapeDtypeStruct(self.shape, self.dtype)
+
+    def require_room(self, record: ParsedRecords) -> None:  # noqa: B027 - varying arrays take what they are
+        """Look whether one record can have as many values as are declared, before as many are allocated.
+
+        Raises:
+            Unfit: It cannot.
+        """
 
     @abstractmethod
     def fill(self, records: ParsedRecords, out: AnyArray) -> None:
@@ -109,9 +128,24 @@ def fill_field(field: Field, records: ParsedRecords, out: AnyArray) -> None:
             try:
                 field.fill(records.only(row), out[row : row + 1])
             except Unfit as error:
-                reason = f"field {field.name!r} has {error} where {field} is expected"
-                raise UndecodableRecord(row, field.name, reason) from error.__cause__
+                raise UndecodableRecord(row, field.name, _found(field, error)) from error.__cause__
         raise
+
+
+def require_room(field: Field, records: ParsedRecords) -> None:
+    """Look whether the first record can have the field as it is declared, before arrays of the declared shape are made.
+
+    Raises:
+        UndecodableRecord: It cannot; the error names the field.
+    """
+    try:
+        field.require_room(records.only(0))
+    except Unfit as error:
+        raise UndecodableRecord(0, field.name, _found(field, error)) from error.__cause__
+
+
+def _found(field: Field, error: Unfit) -> str:
+    return f"field {field.name!r} has {error} where {field} is expected"
 
 
 def _no_value() -> Any:
@@ -129,6 +163,15 @@ def _optional(record: Features, key: str, feature_type: int) -> bytes | None:
 @dataclass(frozen=True, kw_only=True)
 class NumberField(Field):
     """Numbers: as many as the shape has or, if one size varies, any multiple of the other sizes."""
+
+    def require_room(self, record: ParsedRecords) -> None:
+        """Raise `Unfit` if a record's bytes cannot be the declared numbers; see `Field.require_room`."""
+        feature_type = feature_type_of(self.dtype)
+        (packed,) = self._values(_optional, record, feature_type, _no_value)
+        if packed is not None and not self.is_varying:
+            most = len(packed) // 4 if feature_type == FLOATS else len(packed)
+            if math.prod(self.struct.shape) > most:
+                raise Unfit(f"{most} values or fewer")
 
     def fill(self, records: ParsedRecords, out: AnyArray) -> None:
         """Unpack numbers; see `Field.fill`."""
@@ -155,6 +198,12 @@ def _put(packed: list[bytes], out: AnyArray) -> None:
 class BytesField(Field):
     """Text and other bytes: ``bytes``, or arrays of ``bytes``, as TFDS returns them."""
 
+    def require_room(self, record: ParsedRecords) -> None:
+        """Raise `Unfit` if a record has not the declared number of values; see `Field.require_room`."""
+        (values,) = self._values(all_values, record, BYTES, self._absent)
+        if not self.is_varying and len(values) != math.prod(self.struct.shape):
+            raise Unfit(counted(len(values), "value"))
+
     def fill(self, records: ParsedRecords, out: AnyArray) -> None:
         """Store the values; see `Field.fill`."""
         if self.shape == ():
@@ -177,6 +226,12 @@ class ItemField(Field):
 
     item: Item
 
+    def require_room(self, record: ParsedRecords) -> None:
+        """Raise `Unfit` if a record's value cannot be of the declared shape; see `Field.require_room`."""
+        (value,) = self._values(_optional, record, BYTES, _no_value)
+        if value is not None:
+            self.item.check(value)
+
     def fill(self, records: ParsedRecords, out: AnyArray) -> None:
         """Decode one value a record; see `Field.fill`."""
         if self.default is not None:
@@ -194,6 +249,14 @@ class SequenceField(Field):
     """A sequence of values of bytes that are decoded to arrays."""
 
     item: Item
+
+    def require_room(self, record: ParsedRecords) -> None:
+        """Raise `Unfit` if a record has another number of values, or values of another shape; see `Field.require_room`."""
+        (values,) = self._values(all_values, record, BYTES, list if self.shape[0] is None else _no_value)
+        if self.shape[0] not in (None, len(values)):
+            raise Unfit(counted(len(values), "value"))
+        if values:
+            self.item.check(values[0])
 
     def fill(self, records: ParsedRecords, out: AnyArray) -> None:
         """Decode the values of all records; see `Field.fill`."""
@@ -245,6 +308,11 @@ class ForeignField(Field):
     alone: Any
     """A FeaturesDict that declares this feature, in its place, and no other feature."""
 
+    def require_room(self, record: ParsedRecords) -> None:
+        """Raise `Unfit` if the value of a record is not of the declared shape; see `Field.require_room`."""
+        if not self.is_varying and np.shape(value := self._decoded(bytes(record.stored[0]))) != self.shape:
+            raise Unfit(f"an array of the shape {list(np.shape(value))}")
+
     def fill(self, records: ParsedRecords, out: AnyArray) -> None:
         """Decode record by record; see `Field.fill`."""
         for row, record in enumerate(records.stored):
@@ -265,7 +333,7 @@ class ForeignField(Field):
             value = self.alone.deserialize_example_np(record)
         except Exception as error:  # a feature's own code may raise any error
             raise Unfit(f"a value that its own decoder refuses ({type(error).__name__}: {error})") from error
-        for name in self.name.split("."):
+        for name in self.path:
             value = value[name]
         is_data_set = hasattr(value, "__getitem__") and hasattr(value, "getitem")  # of a feature that is a Dataset
         return list(value) if is_data_set else value

@@ -5,6 +5,7 @@ pixels differ by a few levels. BMP is decoded here by NumPy: the decoder of imag
 headers.
 """
 
+import math
 import os
 import struct
 import threading
@@ -29,6 +30,11 @@ _END_OF_JPEG, _SCAN_OF_JPEG = b"\xff\xd9", b"\xff\xda"
 _COLOR_TYPE: Final = 25  # offset of the byte that says which channels a PNG has
 _NO_ALPHA: Final = (0, 2)
 
+_MOST_PIXELS: Final = 1 << 13
+"""Pixels that a byte may stand for: deflated at most 1,032 times, PNG of one bit has 8,256; JPEG has 512 at most."""
+
+_FEW_PIXELS: Final = 1 << 16
+
 _BMP_HEADER: Final = 54  # bytes
 _BMP_CHANNELS: Final = {8: 1, 24: 3, 32: 4}  # by bits a pixel
 
@@ -38,6 +44,16 @@ class ImageItem(NamedTuple):
 
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
+
+    def check(self, encoded: bytes) -> None:
+        """Raise `Unfit` if an image's header says another size than is declared, or than its bytes can be; see `Item.check`."""
+        found = size_in_header(encoded)
+        if found is None:
+            return
+        if any(wanted not in (None, size) for wanted, size in zip(self.shape[:2], found, strict=True)):
+            raise Unfit(f"an image of {found[0]} x {found[1]} pixels")
+        if math.prod(found) > _MOST_PIXELS * len(encoded) + _FEW_PIXELS:
+            raise Unfit(f"{len(encoded)} bytes that say they are an image of {found[0]} x {found[1]} pixels")
 
     def fill(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         """Decode images, in several threads if there is much to decode; see `Item.fill`."""
@@ -65,6 +81,7 @@ class ImageItem(NamedTuple):
         """Return the pixels of one image, with channels and dtype as declared."""
         dtype = np.dtype(np.uint8) if self.dtype == np.float32 else self.dtype
         channels = 4 if self.dtype == np.float32 else self.shape[-1]
+        self.check(encoded)
         pixels = _with_channels(_decoded(encoded, channels), channels or _own_channels(encoded))
         if pixels.dtype != dtype:
             if not encoded.startswith(_PNG):
@@ -80,6 +97,26 @@ def _codecs() -> Any:
     import imagecodecs  # noqa: PLC0415 - loads dozens of libraries, only needed for images
 
     return imagecodecs
+
+
+def size_in_header(encoded: bytes) -> tuple[int, int] | None:
+    """Return (height, width) as the header of a PNG or JPEG says; None for other images, and for headers that are damaged."""
+    if encoded.startswith(_PNG):
+        width, height = struct.unpack_from(">II", encoded[:24].ljust(24, b"\0"), 16)
+        return height, width
+    if not encoded.startswith(_JPEG):
+        return None
+    at = 2
+    while at + 9 <= len(encoded) and encoded[at] == 0xFF:
+        marker = encoded[at + 1]
+        if marker == 0xFF:  # a marker may begin with several of them
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a start of frame
+            height, width = struct.unpack_from(">HH", encoded, at + 5)
+            return height, width
+        at += 2 + int.from_bytes(encoded[at + 2 : at + 4], "big")
+    return None
 
 
 def _decoder_of(encoded: bytes) -> Callable[..., AnyArray]:

@@ -1,5 +1,6 @@
 """Items: arrays of a declared shape and dtype that are stored as one value of bytes each."""
 
+import math
 import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +22,13 @@ class Item(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the arrays."""
 
+    def check(self, encoded: bytes) -> None:
+        """Look, without decoding, whether a value can be an array of the declared shape: a declared size is not trusted.
+
+        Raises:
+            Unfit: It cannot be one.
+        """
+
     def fill(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         """Decode values into the rows of ``out``: a contiguous array of the declared shape or, if that varies, of objects.
 
@@ -35,6 +43,18 @@ class TensorItem(NamedTuple):
     shape: tuple[int | None, ...]
     dtype: np.dtype[Any]
     is_deflated: bool = False
+
+    def check(self, encoded: bytes) -> None:
+        """Raise `Unfit` if a value has not as many bytes as the array takes; see `Item.check`."""
+        size = self._size
+        if size is not None and len(raw := self._raw(encoded)) != size:
+            raise Unfit(counted(len(raw), "byte"))
+
+    @property
+    def _size(self) -> int | None:
+        """Bytes of an array; None if a size of it varies."""
+        sizes = [size for size in self.shape if size is not None]
+        return math.prod(sizes) * self.dtype.itemsize if len(sizes) == len(self.shape) else None
 
     def fill(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         """Copy or inflate the tensors; see `Item.fill`."""
@@ -67,10 +87,16 @@ class TensorItem(NamedTuple):
     def _raw(self, encoded: bytes) -> bytes:
         if not self.is_deflated:
             return encoded
+        # A value is inflated up to the size that it should have, and not beyond.
+        inflate, size = zlib.decompressobj(), self._size
         try:
-            return zlib.decompress(encoded)
+            raw = inflate.decompress(encoded, 0 if size is None else size + 1)
         except zlib.error as error:
             raise Unfit(f"bytes that do not inflate ({error})") from error
+        if not inflate.eof:
+            is_long = size is not None and len(raw) > size
+            raise Unfit(f"more than {counted(size or 0, 'byte')}" if is_long else "bytes that do not inflate (cut off)")
+        return raw
 
     def _check(self, raw: AnyArray) -> None:
         if self.dtype == np.bool_ and raw.size and raw.max() > 1:
@@ -79,6 +105,8 @@ class TensorItem(NamedTuple):
 
 def sequence_array(item: Item, encoded: Sequence[bytes]) -> AnyArray:
     """Return the items of a sequence as one array; as an array of arrays if they differ in shape."""
+    if encoded:
+        item.check(encoded[0])
     if None not in item.shape:
         whole = np.empty((len(encoded), *item.shape), item.dtype)  # type: ignore[type-var]  # all are declared
         item.fill(encoded, whole)

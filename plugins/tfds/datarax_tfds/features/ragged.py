@@ -35,6 +35,13 @@ class RaggedField(Field):
     item: Item | None = None
     """Decoder of the values, if they are bytes that are decoded to arrays."""
 
+    def require_room(self, record: ParsedRecords) -> None:
+        """Raise `Unfit` if a record has another number of values than is declared; see `Field.require_room`."""
+        if not self.is_varying:
+            nested = self._nested(self._flat(record.features[0]), self._lengths(record.features[0]))
+            if (found := np.shape(np.asarray(nested, self.dtype))) != self.shape:
+                raise Unfit(f"an array of the shape {list(found)}")
+
     def fill(self, records: ParsedRecords, out: AnyArray) -> None:
         """Decode record by record; see `Field.fill`."""
         for row, record in enumerate(records.features):

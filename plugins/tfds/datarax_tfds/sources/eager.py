@@ -101,6 +101,7 @@ def _columns_of(opened: Opened, title: str) -> Columns:
     data_set, records = opened.data_set, opened.records
     if records is not None:
         _require_arrays(data_set, records.decoder.varying, title)
+        records.require_room()
         _require_memory(data_set, records.spec, title)
         return Columns.of_tree(_by_index(data_set, records))
     stream = stream_of(opened)
@@ -176,7 +177,7 @@ def _require_arrays(data_set: DataSet, varying: dict[str, str], title: str) -> N
         return
     served = {key: name for name, key in data_set.fields}
     listed = ", ".join(f"{name!r} ({declared})" for name, declared in varying.items())
-    top = sorted({name.split(".")[0] for name in varying})
+    top = sorted({key for key in served for name in varying if f"{name}.".startswith(f"{key}.")})
     remedy = f"leave them out with exclude_keys={top!r}, or"
     if data_set.supervised_keys is not None:
         remedy = f"the pair has them as {', '.join(served[name] for name in top)};"

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +11,7 @@ from datarax_core.records import Batch, ElementSpec, named_fields
 from datarax_tfds.backends import NeedsTensorFlow, has_tensorflow
 from datarax_tfds.config import TFDSConfigBase
 from datarax_tfds.dataset.data_set import DataSet
+from datarax_tfds.dataset.description import understood
 from datarax_tfds.features.decoder import FeatureDecoder
 from datarax_tfds.features.stored import UndecodableRecord
 from datarax_tfds.files.record_files import RecordFiles
@@ -84,7 +86,8 @@ class Records:
     def __init__(self, data_set: DataSet, title: str) -> None:
         if data_set.backend == "tf.data":
             raise ValueError(f"{title} is read by tf.data, which has no random access")
-        self.decoder = FeatureDecoder(data_set.features, data_set.kept)  # may raise, so before files are looked at
+        with understood(Path(data_set.folder)):
+            self.decoder = FeatureDecoder(data_set.features, data_set.kept)  # may raise, so before files are looked at
         self.files = RecordFiles(data_set.parts, data_set.backend, title)
         self._fields = data_set.fields
         self.spec: ElementSpec = self.served(self.decoder.spec)
@@ -101,6 +104,18 @@ class Records:
             return self.served(self.decoder.decode(stored))
         except UndecodableRecord as error:
             raise self.files.undecodable(int(indices[error.row]), error.reason) from error
+
+    def require_room(self) -> None:
+        """Look whether the first record can have the declared shapes, before arrays for all records are made.
+
+        Raises:
+            RecordError: It cannot be read, or cannot have them.
+        """
+        (record,) = self.files.read(np.zeros(1, np.int64))
+        try:
+            self.decoder.require_room(record)
+        except UndecodableRecord as error:
+            raise self.files.undecodable(0, error.reason) from error
 
     def fill(self, indices: np.ndarray, stored: Sequence[bytes], columns: Mapping[str, Any]) -> None:
         """Decode consecutive records into the columns of all records.
