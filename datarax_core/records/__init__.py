@@ -5,6 +5,7 @@ Imports `errors`.
 
 from .dtypes import are_one_kind, common_text, dtype_title, fits_device, is_text, limits, require_no_key
 from .elements import batch_of, element_spec_of
+from .names import DOTTED_PATTERN, dotted_name, plain_name, split_name
 from .narrowing import ALIGNMENT, aligned_empty
 from .spec import (
     Batch,
@@ -26,6 +27,7 @@ from .stacking import text_as
 
 __all__ = [
     "ALIGNMENT",
+    "DOTTED_PATTERN",
     "Batch",
     "ElementSpec",
     "aligned_empty",
@@ -38,6 +40,7 @@ __all__ = [
     "describe",
     "device_spec",
     "differences",
+    "dotted_name",
     "dtype_title",
     "element_spec_of",
     "fits_device",
@@ -46,9 +49,11 @@ __all__ = [
     "named_fields",
     "nbytes_of",
     "nested_fields",
+    "plain_name",
     "require_no_key",
     "spec_of",
     "split_host_fields",
+    "split_name",
     "text_as",
     "with_host_fields",
 ]

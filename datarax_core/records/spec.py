@@ -17,6 +17,7 @@ import numpy as np
 from datarax_core.errors import SpecError
 
 from .dtypes import are_one_kind, common_text, dtype_title, fits_device, is_text
+from .names import dotted_name, split_name
 
 T = TypeVar("T")
 
@@ -120,18 +121,24 @@ def _nbytes(column: Any) -> int:
 
 
 def named_fields(tree: Any) -> dict[str, Any]:
-    """Return the leaves of a batch or spec by dotted name; a tree that is a single leaf has the name ``record``."""
+    r"""Return the leaves of a batch or spec by dotted name; a tree that is a single leaf has the name ``record``.
+
+    A dot in a key is written ``\.``, see `datarax_core.records.names`.
+    """
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator=".") or "record": leaf for path, leaf in leaves}
+    return {name_of_path(path): leaf for path, leaf in leaves}
+
+
+def name_of_path(path: Any) -> str:
+    """Return the dotted name of a leaf from its path in JAX's trees."""
+    return dotted_name(jax.tree_util.keystr((entry,), simple=True) for entry in path) or "record"
 
 
 def nested_fields(named: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn ``{'a.b': x}`` into ``{'a': {'b': x}}``."""
-    if not any("." in name for name in named):
-        return dict(named)
+    r"""Turn ``{'a.b': x}`` into ``{'a': {'b': x}}``, and ``{r'a\.b': x}`` into ``{'a.b': x}``."""
     tree: dict[str, Any] = {}
     for name, value in named.items():
-        *outer, last = name.split(".")
+        *outer, last = split_name(name)
         inner = tree
         for key in outer:
             inner = inner.setdefault(key, {})

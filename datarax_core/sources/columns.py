@@ -7,12 +7,12 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import numpy as np
-from jax.tree_util import tree_leaves_with_path
 
 from datarax_core.devices.placement import put, read_rows, reference_to
 from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.dtypes import fits_device, is_text, require_no_key
+from datarax_core.records.names import dotted_name
 from datarax_core.records.narrowing import aligned_empty, narrow_field
 from datarax_core.records.spec import Batch, ElementSpec, named_fields, nested_fields
 from datarax_core.records.stacking import ValuePath, array_of
@@ -44,19 +44,10 @@ class Columns:
 
     @classmethod
     def of_tree(cls, tree: Mapping[str, Any]) -> "Columns":
-        """Return columns of a dict, nested or not, of arrays of one length; nothing is copied.
-
-        Raises:
-            ValueError: A name of nested columns contains a dot; dots join the names of nested columns.
-        """
-        fields = named_fields(tree)
+        """Return columns of a dict, nested or not, of arrays of one length; nothing is copied."""
         if not any(isinstance(value, Mapping) for value in tree.values()):
             return cls("dict", tree)
-        if {tuple(name.split(".")) for name in fields} != {_path_of(path) for path, _ in tree_leaves_with_path(tree)}:
-            raise ValueError(
-                f"names of nested columns hold no dots, by which they are joined: {', '.join(fields)}; rename them"
-            )
-        return cls("nested", fields)
+        return cls("nested", named_fields(tree))
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(Columns(self.form, self.columns))  # without the copies on devices, which are made again
@@ -69,6 +60,12 @@ class Columns:
     def on_device(self) -> tuple[str, ...]:
         """Names of the columns that a device can hold; the other columns are host fields."""
         return tuple(name for name, column in self.columns.items() if fits_device(column.dtype))
+
+    def by_field(self) -> dict[str, Any]:
+        """Return the columns by the dotted name of their field, as `named_fields` names the fields of a batch."""
+        if self.form != "dict":
+            return self.columns
+        return {dotted_name([name]): column for name, column in self.columns.items()}
 
     @property
     def nbytes(self) -> int:
@@ -278,10 +275,6 @@ def _arranged(form: Form, columns: dict[str, Any]) -> Any:
     if form == "nested":
         return nested_fields(columns)
     return tuple(columns.values()) if form == "tuple" else next(iter(columns.values()))
-
-
-def _path_of(path: tuple[Any, ...]) -> tuple[str, ...]:
-    return tuple(str(entry.key) for entry in path)
 
 
 def _taken(column: np.ndarray, indices: Any) -> np.ndarray:

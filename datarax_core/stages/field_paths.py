@@ -1,16 +1,18 @@
-"""Fields of a batch or element spec by dotted name: find, replace, remove and insert them.
+r"""Fields of a batch or element spec by dotted name: find, replace, remove and insert them.
 
-A dot in a name leads into a nested dict: ``pose.left`` is the field ``left`` of the dict ``pose``.
+A dot in a name leads into a nested dict: ``pose.left`` is the field ``left`` of the dict ``pose``. A dot inside a name is
+written ``\.``; where no dict has such a field, a name that has dots itself is found without the backslashes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import jax
 
 from datarax_core.errors import StageError, did_you_mean
 from datarax_core.records.dtypes import fits_device
-from datarax_core.records.spec import Batch, ElementSpec, named_fields
+from datarax_core.records.names import dotted_name, plain_name, split_name
+from datarax_core.records.spec import Batch, ElementSpec, name_of_path, named_fields
 
 Path: TypeAlias = tuple[Any, ...]
 """Keys of nested dicts, from the outermost in."""
@@ -32,9 +34,10 @@ def field_of(spec: ElementSpec, name: str, option: str = "field") -> jax.ShapeDt
             called with.
     """
     fields = named_fields(spec)
-    if name not in fields:
+    found = _spelled(fields, name)
+    if found is None:
         raise no_such_field(spec, name, (option,))
-    struct: jax.ShapeDtypeStruct = fields[name]
+    struct: jax.ShapeDtypeStruct = fields[found]
     if not fits_device(struct.dtype):
         raise StageError(
             f"field {name!r} is {struct.dtype}, which no device has: it stays on the host, and no stage is called with it",
@@ -43,13 +46,21 @@ def field_of(spec: ElementSpec, name: str, option: str = "field") -> jax.ShapeDt
     return struct
 
 
+def _spelled(names: Iterable[str], name: str) -> str | None:
+    """Return which of these dotted names a user means by ``name``; None if none of them, or more than one."""
+    if name in (names := list(names)):
+        return name
+    alike = [other for other in names if plain_name(other) == name]
+    return alike[0] if len(alike) == 1 else None
+
+
 def no_such_field(batch: Batch, name: str, option: Option) -> StageError:
-    """Return the error for a batch or spec that has no field ``name``, or two of them."""
+    """Return the error for a batch or spec that has no field ``name``, or several of them."""
     names = list(named_fields(batch))
+    if len(alike := [other for other in names if plain_name(other) == name]) > 1:
+        return StageError(f"several fields can be meant by '{name}': write {' or '.join(alike)}", option)
     if inner := [other for other in names if other.startswith(f"{name}.")]:
         return StageError(f"{name!r} is a dict of fields; name one of them, such as {inner[0]!r}", option)
-    if name in names:
-        return StageError(f"two fields are called {name!r}, one by a dot in its key; rename it in the source", option)
     hint = did_you_mean(name, names)
     return StageError(f"the records have no field {name!r}{hint} (fields: {', '.join(names) or 'none'})", option)
 
@@ -61,21 +72,17 @@ def change_field(batch: Batch, name: str, change: Callable[[Any], jax.Array]) ->
         StageError: The batch has no such field, or two of them.
     """
     leaves, form = jax.tree_util.tree_flatten_with_path(batch)
-    found = [number for number, (path, _) in enumerate(leaves) if _dotted(path) == name]
-    arrays = [leaf for _, leaf in leaves]
-    if len(found) != 1:
+    names = [name_of_path(path) for path, _ in leaves]
+    if (found := _spelled(names, name)) is None:
         raise no_such_field(batch, name, ("field",))
-    arrays[found[0]] = change(arrays[found[0]])
+    arrays, number = [leaf for _, leaf in leaves], names.index(found)
+    arrays[number] = change(arrays[number])
     return jax.tree.unflatten(form, arrays)
-
-
-def _dotted(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".") or "record"
 
 
 def has_field(batch: Batch, name: str) -> bool:
     """Return whether the batch has a field, or a dict of fields, called ``name``."""
-    return isinstance(batch, Mapping) and any(True for _ in _paths(batch, name))
+    return isinstance(batch, Mapping) and _path(batch, name) is not None
 
 
 def path_of(batch: Batch, name: str, option: Option) -> Path:
@@ -86,18 +93,24 @@ def path_of(batch: Batch, name: str, option: Option) -> Path:
     """
     if not isinstance(batch, Mapping):
         raise StageError(f"the batch is a {type(batch).__name__}, not a dict of named fields", option)
-    paths = list(_paths(batch, name))
-    if len(paths) != 1:
+    path = _path(batch, name)
+    if path is None:
         raise no_such_field(batch, name, option)
-    return paths[0]
+    return path
 
 
-def _paths(batch: Mapping[Any, Any], name: str) -> Iterator[Path]:
+def _path(batch: Mapping[Any, Any], name: str) -> Path | None:
+    paths = {dotted_name(path): path for path in _paths(batch)}
+    found = _spelled(paths, name)
+    return None if found is None else paths[found]
+
+
+def _paths(batch: Mapping[Any, Any]) -> Iterator[Path]:
+    """Yield the path of each field, and of each dict of fields."""
     for key, value in batch.items():
-        if str(key) == name:
-            yield (key,)
-        elif isinstance(value, Mapping) and name.startswith(f"{key}."):
-            yield from ((key, *path) for path in _paths(value, name.removeprefix(f"{key}.")))
+        yield (key,)
+        if isinstance(value, Mapping):
+            yield from ((key, *path) for path in _paths(value))
 
 
 def value_at(batch: Batch, path: Path) -> Any:
@@ -126,12 +139,17 @@ def with_new_field(batch: Batch, name: str, value: Any, option: Option) -> dict[
     Raises:
         StageError: The batch has a field of this name, or one in the place of a dict that the name leads into.
     """
-    key, _, inner = name.partition(".")
+    return _with_new(batch, split_name(name), value, name, option)
+
+
+def _with_new(batch: Batch, path: Path, value: Any, name: str, option: Option) -> dict[Any, Any]:
+    key, *inner = path
     if not inner:
         if key in batch:
             raise StageError(f"the name {name!r} is taken by another field; choose one that is free", option)
         return {**batch, key: value}
     held = batch.get(key, {})
     if not isinstance(held, Mapping):
-        raise StageError(f"{key!r} is a field, which {inner!r} cannot be put into; choose another name", option)
-    return {**batch, key: with_new_field(held, inner, value, option)}
+        rest = dotted_name(inner)
+        raise StageError(f"{key!r} is a field, which {rest!r} cannot be put into; choose another name", option)
+    return {**batch, key: _with_new(held, tuple(inner), value, name, option)}

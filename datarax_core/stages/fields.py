@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from datarax_core.config.base import Name
 from datarax_core.errors import SpecError, StageError
+from datarax_core.records.names import DOTTED_PATTERN
 from datarax_core.records.spec import Batch, ElementSpec, split_host_fields
 from datarax_core.registry.stages import Stage
 
@@ -118,8 +119,8 @@ class MergeFields:
         return merged
 
 
-NewName = Annotated[str, StringConstraints(pattern=r"^[^.]+(\.[^.]+)*$")]
-"""A name with text on both sides of each dot."""
+NewName = Annotated[str, StringConstraints(pattern=DOTTED_PATTERN)]
+"""A dotted name: text on both sides of each dot that leads into a dict."""
 
 
 def _names_differ(fields: dict[str, str]) -> dict[str, str]:
@@ -135,7 +136,7 @@ def _names_differ(fields: dict[str, str]) -> dict[str, str]:
 class Rename(Stage):
     """Stage that gives fields other names, all at once, so that two fields can change places; other fields stay.
 
-    A dot leads into a nested dict, in the old and in the new name. Host fields (text, bytes, objects) are renamed by the same
+    A dot leads into a nested dict, in the old and in the new name; ``\\.`` is a dot inside a name. Host fields (text, bytes, objects) are renamed by the same
     rule.
     """
 

@@ -133,5 +133,5 @@ def _write(source: DataSourceModule, name: str, out: np.ndarray) -> None:
 def _columns(source: DataSourceModule) -> dict[str, Any] | None:
     """Return the columns of a source whose records are exactly its columns; None for any other source."""
     if isinstance(source, EagerSourceBase) and type(source).get_records is EagerSourceBase.get_records:
-        return source.columns.columns
+        return source.columns.by_field()
     return None

@@ -1,5 +1,7 @@
 """Records that are dicts of dicts: nested columns, and nested host fields such as text, which keep their place."""
 
+import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 
 from datarax_core import Columns, DataSourceModule, Pipeline, SpecError, StructuralConfig, prefetch_to_device
-from datarax_core.records.spec import split_host_fields, with_host_fields
+from datarax_core.records.names import DOTTED_PATTERN, dotted_name, plain_name, split_name
+from datarax_core.records.spec import nested_fields, split_host_fields, with_host_fields
 
 MakeSource = Callable[..., Any]
 TREE = {
@@ -91,7 +94,31 @@ def test_a_new_field_may_not_have_the_name_of_a_host_field() -> None:
         with_host_fields(np.arange(3), host_fields)
 
 
-def test_names_of_nested_columns_hold_no_dots() -> None:
-    with pytest.raises(ValueError, match=r"names of nested columns hold no dots, by which they are joined: a\.b, c\.d"):
-        Columns.of_tree({"a.b": np.arange(3), "c": {"d": np.arange(3)}})
-    assert Columns.of_tree({"a.b": np.arange(3)}).form == "dict"
+def test_a_dot_in_a_name_is_part_of_the_name(make_source: MakeSource) -> None:
+    tree = {
+        "observation.state": np.arange(8.0, dtype=np.float32).reshape(4, 2),
+        "observation": {"state": np.arange(4), "state.text": np.array(["a", "b", "c", "d"])},
+    }
+    for placement in ("device", "host"):
+        source = make_source(Columns.of_tree(tree), placement=placement)
+        pipeline = Pipeline(source=source, batch_size=4)
+        for batch in (next(iter(pipeline)), pipeline.step(), source.get_batch(4)):
+            assert jax.tree.structure(batch) == jax.tree.structure(tree)
+            assert batch["observation.state"].tolist() == tree["observation.state"].tolist()  # type: ignore[attr-defined]
+            assert batch["observation"]["state"].tolist() == [0, 1, 2, 3]
+        assert source.fingerprint()["element_spec"].keys() == {
+            "observation\\.state", "observation.state", "observation.state\\.text"
+        }  # fmt: skip
+        with pytest.raises(SpecError, match=r"cannot carry: observation\.state\\\.text; leave them out"):
+            pipeline.scan(lambda batch: batch, length=1)
+
+
+def test_dotted_names_lead_back_to_their_names() -> None:
+    steps = ["a", "a.b", "\\", "a\\", "a\\.b", "a\\b", ".", "a..b"]
+    for path in itertools.product(steps, repeat=2):
+        assert split_name(dotted_name(path)) == path
+        assert re.match(DOTTED_PATTERN, dotted_name(path))
+        assert nested_fields({dotted_name(path): 1}) == {path[0]: {path[1]: 1}}
+    assert dotted_name(["a", "b.c", "d\\e"]) == "a.b\\.c.d\\e"
+    assert plain_name("a.b\\.c") == "a.b.c"
+    assert len({dotted_name(path) for path in itertools.product(steps, repeat=2)}) == len(steps) ** 2
