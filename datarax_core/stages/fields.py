@@ -134,10 +134,10 @@ def _names_differ(fields: dict[str, str]) -> dict[str, str]:
 
 
 class Rename(Stage):
-    """Stage that gives fields other names, all at once, so that two fields can change places; other fields stay.
+    r"""Stage that gives fields other names, all at once, so that two fields can change places; other fields stay.
 
-    A dot leads into a nested dict, in the old and in the new name; ``\\.`` is a dot inside a name. Host fields (text, bytes, objects) are renamed by the same
-    rule.
+    A dot leads into a nested dict, in the old and in the new name; ``\.`` is a dot inside a name. Host fields (text, bytes,
+    objects) are renamed by the same rule.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"type": "rename", "fields": {"img": "image"}}]})

@@ -7,13 +7,19 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from datarax_arrayrecord.decoders import DOTTED
 from datarax_core.errors import ConfigError
 from datarax_core.record_files import is_remote, without_shard
-from datarax_core.records import ElementSpec, describe
+from datarax_core.records import ElementSpec, describe, nested_fields
 from datarax_core.registry import AnyDecoder, Decoder
 
 _FORMAT: Final = "datarax-arrayrecord"
-_VERSION: Final = 1
+_VERSION: Final = 2
+"""Since version 2, fields of decoders are nested, and a dot is part of a name; version 1 is written where neither occurs."""
+
+_NESTED_BY_DOTS: Final = ("array", "example", "msgpack", "npz")
+"""Decoders whose fields were nested by dots in version 1."""
+
 _ANY_DECODER: Final[TypeAdapter[Decoder]] = TypeAdapter(AnyDecoder)
 
 
@@ -24,10 +30,13 @@ def sidecar_path(path: str) -> Path:
 
 def sidecar_content(decoder: Decoder, spec: ElementSpec, *, num_records: int, shards: int) -> dict[str, Any]:
     """Return the content of the sidecar file of a data set that was written with this decoder."""
+    settings = decoder.model_dump(mode="json")
+    fields = decoder.model_dump(mode="json", context=DOTTED).get("fields")
+    is_plain = not isinstance(fields, dict) or not any("." in name for name in fields)
     return {
         "format": _FORMAT,
-        "version": _VERSION,
-        "decoder": decoder.model_dump(mode="json"),
+        "version": 1 if is_plain else _VERSION,
+        "decoder": settings,
         "element_spec": describe(spec),
         "num_records": num_records,
         "shards": shards,
@@ -62,12 +71,16 @@ def _decoder_in(sidecar: Path) -> Decoder | None:
         ) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         return None
-    if content.get("version") != _VERSION:
+    if content.get("version") not in (1, _VERSION):
         raise ConfigError(
-            f"{sidecar} has version {content.get('version')!r}, and this datarax-arrayrecord reads version {_VERSION}; "
+            f"{sidecar} has version {content.get('version')!r}, and this datarax-arrayrecord reads versions up to {_VERSION}; "
             "upgrade it"
         )
+    settings = content.get("decoder")
+    if content["version"] == 1 and isinstance(settings, dict) and settings.get("type") in _NESTED_BY_DOTS:
+        fields = settings.get("fields")
+        settings = {**settings, "fields": nested_fields(fields)} if isinstance(fields, dict) else settings
     try:
-        return _ANY_DECODER.validate_python(content.get("decoder"))
+        return _ANY_DECODER.validate_python(settings)
     except ValidationError as error:
         raise ConfigError(f"{sidecar} names a decoder that cannot be used: {error.errors()[0]['msg']}") from error

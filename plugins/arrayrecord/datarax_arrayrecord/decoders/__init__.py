@@ -5,9 +5,10 @@ Imports `records`, `registry` and `config` of core, and nothing of the plugin.
 """
 
 from .array import ArrayDecoder
+from .declared import DOTTED
 from .example import ExampleDecoder
 from .msgpack import MsgpackDecoder
 from .npz import NpzDecoder
 from .raw import RECORD_FIELD, RawDecoder
 
-__all__ = ["RECORD_FIELD", "ArrayDecoder", "ExampleDecoder", "MsgpackDecoder", "NpzDecoder", "RawDecoder"]
+__all__ = ["DOTTED", "RECORD_FIELD", "ArrayDecoder", "ExampleDecoder", "MsgpackDecoder", "NpzDecoder", "RawDecoder"]

@@ -7,10 +7,10 @@ import numpy as np
 from pydantic import ConfigDict, Field, field_validator
 
 from datarax_core.records import Batch, ElementSpec, aligned_empty, nested_fields
-from datarax_core.registry import Decoder
 
+from .declared import DeclaredFields, declared_schema
 from .dtypes import FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, little_endian, name_of
-from .fields import DECLARED, LARGEST, ArrayField, declared_columns, flat_fields, require_names
+from .fields import LARGEST, ArrayField, declared_columns, flat_fields
 
 _CHUNK: Final = 1 << 19
 """Bytes that are joined at a time: few enough to stay in the processor's cache until they are copied to their columns."""
@@ -35,7 +35,7 @@ class PackedField(ArrayField):
         return dtype
 
 
-class ArrayDecoder(Decoder):
+class ArrayDecoder(DeclaredFields):
     """Decodes fields that are packed in order without padding, little-endian, as ``tobytes()`` writes each of them.
 
     A batch is copied once from its records to its columns, for any number of fields, without a step for each record.
@@ -55,13 +55,12 @@ class ArrayDecoder(Decoder):
 
     type: Literal["array"] = "array"
     fields: dict[str, PackedField] = Field(
-        json_schema_extra=DECLARED, description="The fields of a record in their order: name, dtype and shape."
+        json_schema_extra=declared_schema, description="The fields of a record in their order: name, dtype and shape."
     )
 
     @field_validator("fields")
     @classmethod
     def _record_size(cls, fields: dict[str, PackedField]) -> dict[str, PackedField]:
-        require_names(fields)
         size = sum(field.nbytes for field in fields.values())
         if not 0 < size <= LARGEST:
             raise ValueError(f"the fields have {size} bytes in all; a record has from 1 to {LARGEST}")
@@ -70,7 +69,7 @@ class ArrayDecoder(Decoder):
     def __eq__(self, other: object) -> bool:
         return super().__eq__(other) and list(self.fields) == list(other.fields)  # type: ignore[attr-defined]
 
-    __hash__ = Decoder.__hash__
+    __hash__ = DeclaredFields.__hash__
 
     def element_spec(self) -> ElementSpec:
         """Return the element spec of the declared fields."""
@@ -127,7 +126,8 @@ class ArrayDecoder(Decoder):
             ValueError: A field is not one of numbers or fixed-length bytes, or the spec is no dict; names it.
         """
         structs = flat_fields(spec, "the element spec")
-        return cls(fields={n: {"dtype": name_of(s.dtype), "shape": s.shape} for n, s in structs.items()})
+        fields = {name: PackedField(dtype=name_of(s.dtype), shape=s.shape) for name, s in structs.items()}
+        return cls(fields=nested_fields(fields))
 
     def _packed_bytes(self) -> Iterator["_PackedBytes"]:
         start = 0

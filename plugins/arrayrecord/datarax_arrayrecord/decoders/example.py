@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from datarax_core.records import Batch, ElementSpec, limits, nested_fields
-from datarax_core.registry import Decoder
+from datarax_core.records import Batch, ElementSpec, limits, nested_fields, plain_name
 
+from .declared import DeclaredFields, declared_schema, stored_names
 from .dtypes import NUMBERS, AnyArray, DTypeName, dtype_rules, is_number, little_endian
 from .example_rows import columns, features_of
 from .example_values import FeatureSpec
 from .example_wire import BYTES, FLOATS, INTEGERS, Payload, entry_bytes, record_of, varint
-from .fields import DECLARED, LARGEST, ArrayField, declared_columns, flat_fields, require_names
+from .fields import LARGEST, ArrayField, declared_columns, flat_fields
 
 _TEXT: Final = ("bytes", "str")
 _OBJECT: Final = np.dtype(object)
@@ -67,7 +67,7 @@ class ExampleField(ArrayField):
         return self.size * int(self.struct.dtype.itemsize)
 
 
-class ExampleDecoder(Decoder):
+class ExampleDecoder(DeclaredFields):
     """Decodes tf.train.Examples: named features, each of them a list of bytes, floats or 64-bit integers.
 
     A field of numbers decodes a ``bytes_list`` of one value as the little-endian bytes of an array of its dtype and shape; an
@@ -95,7 +95,7 @@ class ExampleDecoder(Decoder):
     type: Literal["example"] = "example"
     fields: dict[str, ExampleField] | None = Field(
         default=None,
-        json_schema_extra=DECLARED,
+        json_schema_extra=declared_schema,
         description="Features to decode: name, dtype, shape, default; null decodes all features of the first record.",
     )
 
@@ -104,7 +104,7 @@ class ExampleDecoder(Decoder):
     def _named(cls, fields: dict[str, ExampleField] | None) -> dict[str, ExampleField] | None:
         if fields is None:
             return fields
-        require_names(fields)
+        stored_names(fields)
         if not fields:
             raise ValueError("no feature is declared; name one, or leave `fields` out for all of the first record")
         for name, field in fields.items():
@@ -129,8 +129,7 @@ class ExampleDecoder(Decoder):
         features = features_of(record)
         if not features:
             raise ValueError("the record has no features, as one tf.train.Example that is empty, or something else")
-        require_names(features)
-        return nested_fields({name: _struct_of(kind, payload) for name, (kind, payload) in features.items()})
+        return {name: _struct_of(kind, payload) for name, (kind, payload) in features.items()}
 
     def decode(self, records: Sequence[bytes], spec: ElementSpec) -> Batch:
         """Return the fields as columns; those of numbers in memory that a device can take over without a copy.
@@ -138,7 +137,9 @@ class ExampleDecoder(Decoder):
         Raises:
             ValueError: A record is no Example, or a feature is missing or differs from its declaration; names the feature.
         """
-        return nested_fields(columns(records, list(self._features(spec))))
+        stored = stored_names(flat_fields(spec, "the element spec"))
+        made = columns(records, list(self._features(spec)))
+        return nested_fields({name: made[key] for name, key in stored.items()})
 
     def encode(self, batch: Batch) -> list[bytes]:
         """Return an Example for each row.
@@ -153,7 +154,7 @@ class ExampleDecoder(Decoder):
             raise ValueError(f"{_DECODER} writes declared fields only; give it `fields`, such as for_spec() does")
         declared = declared_columns(batch, self.element_spec(), _DECODER)
         features = [
-            [entry_bytes(name, kind, payload) for payload in payloads]
+            [entry_bytes(plain_name(name), kind, payload) for payload in payloads]
             for name, field in self.fields.items()
             for kind, payloads in [_payloads(name, field, declared[name])]
         ]
@@ -173,17 +174,18 @@ class ExampleDecoder(Decoder):
                     f"field {name!r} is {struct.dtype}, and whether an Example is to hold bytes or text for it, its spec does "
                     "not say; give the decoder `fields` that do, or write msgpack, which keeps either"
                 )
-        return cls(fields={name: ExampleField(dtype=s.dtype, shape=s.shape) for name, s in structs.items()})
+        fields = {name: ExampleField(dtype=s.dtype, shape=s.shape) for name, s in structs.items()}
+        return cls(fields=nested_fields(fields))
 
     def _features(self, spec: ElementSpec) -> Iterator[FeatureSpec]:
         """Yield the features to decode."""
         if self.fields is None:
             for name, struct in flat_fields(spec, "the element spec").items():
-                yield FeatureSpec(name, np.dtype(struct.dtype), tuple(struct.shape))
+                yield FeatureSpec(plain_name(name), np.dtype(struct.dtype), tuple(struct.shape))
             return
         for name, field in self.fields.items():
             default = None if field.default is None else _default_array(field.default, field.dtype, field.shape)
-            yield FeatureSpec(name, field.struct.dtype, field.shape, field.dtype == "str", default)
+            yield FeatureSpec(plain_name(name), field.struct.dtype, field.shape, field.dtype == "str", default)
 
 
 def _struct_of(kind: int, payload: Payload) -> jax.ShapeDtypeStruct:

@@ -1,10 +1,7 @@
-"""Fields that a decoder's config declares, with dtype and shape, and checks of batches against them.
-
-A dot in the name of a field is a step into a nested dict: ``pose.left`` is the field ``left`` of the dict ``pose``.
-"""
+"""Fields with dtype and shape, nested dicts by dotted name, and checks of batches against declared fields."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import jax
@@ -12,15 +9,12 @@ import numpy as np
 from pydantic import Field
 
 from datarax_core.config import FrozenConfig, NonNegative
-from datarax_core.records import Batch, ElementSpec, text_as
+from datarax_core.records import Batch, ElementSpec, dotted_name, text_as
 
 from .dtypes import AnyArray, DTypeName, native
 
 LARGEST: Final = 2**31 - 1
 """Greatest number of bytes of a record, in ArrayRecord files and in protobuf."""
-
-DECLARED: Final[dict[str, Any]] = {"minProperties": 1, "propertyNames": {"pattern": r"^[^.]+(\.[^.]+)*$"}}
-"""JSON Schema of declared fields: at least one, each with a name that `require_names` accepts."""
 
 
 class ArrayField(FrozenConfig):
@@ -48,24 +42,6 @@ class ArrayField(FrozenConfig):
         return f"{self.dtype}{list(self.shape)}"
 
 
-def require_names(names: Iterable[str]) -> None:
-    """Raise if names do not form a nested dict.
-
-    Raises:
-        ValueError: A name has no text on one side of a dot, or is that of a field and of a dict of fields; names it.
-    """
-    names = set(names)
-    for name in names:
-        steps = name.split(".")
-        if not all(steps):
-            raise ValueError(
-                f"{name!r} is no name of a field; text stands on both sides of a dot, a step into a nested dict"
-            )
-        for depth in range(1, len(steps)):
-            if (outer := ".".join(steps[:depth])) in names:
-                raise ValueError(f"{outer!r} is a field, and with {name!r} a dict of fields too; rename one of them")
-
-
 def flat_fields(tree: Any, title: str, at: str = "") -> dict[str, Any]:
     """Return the leaves of nested dicts by dotted name.
 
@@ -75,7 +51,7 @@ def flat_fields(tree: Any, title: str, at: str = "") -> dict[str, Any]:
         at: Dotted name of the part of the tree that ``tree`` is; empty for all of it.
 
     Raises:
-        ValueError: A dict is empty, or a name is no text or has a dot; names it.
+        ValueError: A dict is empty, or a name is no text or empty; names it.
     """
     where = f"field {at!r} of {title}" if at else title
     if not isinstance(tree, Mapping):
@@ -84,11 +60,9 @@ def flat_fields(tree: Any, title: str, at: str = "") -> dict[str, Any]:
         raise ValueError(f"{where} is a dict without fields, of which nothing can be written; leave it out")
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        if not isinstance(key, str) or not key or "." in key:
-            raise ValueError(
-                f"{where} has the name {key!r}; names are texts without a dot, which is a step into a nested dict"
-            )
-        name = f"{at}.{key}" if at else key
+        if not isinstance(key, str) or not key:
+            raise ValueError(f"{where} has the name {key!r}; names are texts that are not empty")
+        name = f"{at}.{dotted_name([key])}" if at else dotted_name([key])
         if hasattr(value, "dtype") and hasattr(value, "shape"):
             leaves[name] = value
         else:

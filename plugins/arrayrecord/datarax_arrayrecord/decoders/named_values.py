@@ -8,11 +8,12 @@ import jax
 import numpy as np
 from pydantic import Field, field_validator
 
-from datarax_core.records import Batch, ElementSpec, nested_fields
-from datarax_core.registry import Decoder, stack_values
+from datarax_core.records import Batch, ElementSpec, nested_fields, split_name
+from datarax_core.registry import stack_values
 
+from .declared import DeclaredFields, declared_schema
 from .dtypes import DATES_AND_TEXT, FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, name_of
-from .fields import DECLARED, LARGEST, ArrayField, flat_fields, require_names
+from .fields import LARGEST, ArrayField, flat_fields
 
 _OBJECT: Final = np.dtype(object)
 
@@ -31,12 +32,12 @@ class ValueField(ArrayField):
         return dtype
 
 
-class NamedValuesDecoder(Decoder):
+class NamedValuesDecoder(DeclaredFields):
     """Decodes records that hold values by name; a subclass reads a record with `named_values`, and writes it with `encode`."""
 
     fields: dict[str, ValueField] | None = Field(
         default=None,
-        json_schema_extra=DECLARED,
+        json_schema_extra=declared_schema,
         description="Fields to decode: name, dtype and shape; null decodes all fields of the first record.",
     )
 
@@ -45,7 +46,6 @@ class NamedValuesDecoder(Decoder):
     def _nested_names(cls, fields: dict[str, ValueField] | None) -> dict[str, ValueField] | None:
         if fields is None:
             return fields
-        require_names(fields)
         if not fields:
             raise ValueError("no field is declared; name one, or leave `fields` out for all of the first record")
         for name, field in fields.items():
@@ -105,11 +105,19 @@ class NamedValuesDecoder(Decoder):
         return batch
 
     def _column(self, name: str, field: ValueField, values: Sequence[Any]) -> AnyArray:
-        found = self.arrays_of(name, field, _values_named(values, name))
+        found = self.arrays_of(name, field, self.values_named(values, name))
         if isinstance(found, np.ndarray):
             return found
         column: AnyArray = stack_values([{name: value} for value in found], {name: field.struct})[name]
         return column
+
+    def values_named(self, values: Sequence[Any], name: str) -> list[Any]:
+        """Return the value of the field with this dotted name of each record.
+
+        Raises:
+            ValueError: A record lacks it.
+        """
+        return values_at(values, split_name(name), name)
 
     @classmethod
     def for_spec(cls, spec: ElementSpec) -> Self:
@@ -119,13 +127,14 @@ class NamedValuesDecoder(Decoder):
             ValueError: A field has a dtype that such records cannot hold, or the spec is no dict; names it.
         """
         structs: dict[str, jax.ShapeDtypeStruct] = flat_fields(spec, "the element spec")
-        return cls(fields={name: ValueField(dtype=name_of(s.dtype), shape=s.shape) for name, s in structs.items()})  # type: ignore[call-arg]  # a subclass gives `type` its default
+        fields = {name: ValueField(dtype=name_of(s.dtype), shape=s.shape) for name, s in structs.items()}
+        return cls(fields=nested_fields(fields))  # type: ignore[call-arg]  # a subclass gives `type` its default
 
 
-def _values_named(values: Sequence[Any], name: str) -> list[Any]:
-    """Return the value with this dotted name of each record."""
+def values_at(values: Sequence[Any], steps: Sequence[str], name: str) -> list[Any]:
+    """Return the value of each record to which these steps through dicts lead; ``name`` is the field's name in errors."""
     found = list(values)
-    for step in name.split("."):
+    for step in steps:
         try:
             found = [value[step] for value in found]
         except (KeyError, TypeError, IndexError):

@@ -4,6 +4,7 @@ import io
 import math
 import zipfile
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -11,11 +12,12 @@ import numpy as np
 from pydantic import Field
 
 from datarax_core.config import Flag
-from datarax_core.records import Batch, nested_fields
+from datarax_core.records import Batch, plain_name
 
+from .declared import stored_names
 from .dtypes import AnyArray, is_number, little_endian, native
-from .fields import LARGEST, declared_columns, require_names
-from .named_values import NamedValuesDecoder, ValueField
+from .fields import LARGEST, declared_columns
+from .named_values import NamedValuesDecoder, ValueField, values_at
 
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the same for all, so that equal records have equal bytes; zip's earliest
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -41,7 +43,7 @@ class NpzDecoder(NamedValuesDecoder):
             ValueError: The record is no .npz file, is truncated, or holds something else than arrays.
         """
         try:
-            arrays = self._arrays(record)
+            return self._arrays(record)
         except (
             zipfile.BadZipFile,
             zlib.error,
@@ -52,8 +54,6 @@ class NpzDecoder(NamedValuesDecoder):
             IndexError,
         ) as error:
             raise ValueError(f"the record is no .npz file: {error}") from error
-        require_names(arrays)
-        return nested_fields(arrays)
 
     def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyArray:  # noqa: ARG002 - the signature of the base
         """Return the values with those stored as V1 or V2 viewed as the declared dtype."""
@@ -62,6 +62,10 @@ class NpzDecoder(NamedValuesDecoder):
             return values
         stored = np.dtype(f"V{dtype.itemsize}")
         return [value.view(dtype) if value.dtype == stored else value for value in values]
+
+    def values_named(self, values: Sequence[Any], name: str) -> list[Any]:
+        """Return the array of a field of each record: a .npz file knows no nesting."""
+        return values_at(values, [plain_name(name)], name)
 
     def encode(self, batch: Batch) -> list[bytes]:
         """Return a .npz file for each row.
@@ -74,7 +78,8 @@ class NpzDecoder(NamedValuesDecoder):
         columns = declared_columns(batch, self.element_spec(), _DECODER)
         rows = range(len(next(iter(columns.values()))))
         columns = {name: _as_stored(column) for name, column in columns.items()}
-        return [self._written({name: _row(name, column, row) for name, column in columns.items()}) for row in rows]
+        stored = stored_names(columns)
+        return [self._written({stored[n]: _row(n, column, row) for n, column in columns.items()}) for row in rows]
 
     def _arrays(self, record: bytes) -> dict[str, AnyArray]:
         with zipfile.ZipFile(io.BytesIO(record)) as file:
@@ -82,11 +87,12 @@ class NpzDecoder(NamedValuesDecoder):
             if sum(info.file_size for info in infos) > LARGEST:
                 raise ValueError(f"the record unpacks to more than {LARGEST} bytes")
             arrays: dict[str, AnyArray] = {}
+            wanted = None if self.fields is None else set(stored_names(self.fields).values())
             for info in infos:
                 name = info.filename.removesuffix(".npy")
                 if name == info.filename or name in arrays or info.compress_type not in _METHODS:
                     raise ValueError(f"the record holds {info.filename!r:.80}, which is no array that np.savez writes")
-                if self.fields is None or name in self.fields:
+                if wanted is None or name in wanted:
                     arrays[name] = self._array(name, file.read(info))
         if not arrays and self.fields is None:
             raise ValueError("the record is a .npz file without arrays")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from datarax_arrayrecord.config import ArrayRecordSourceConfig
-from datarax_arrayrecord.decoders import RawDecoder
+from datarax_arrayrecord.decoders import DOTTED, RawDecoder
 from datarax_arrayrecord.file_kind import ARRAY_RECORD
 from datarax_arrayrecord.sidecar import decoder_of_files
 from datarax_core.record_files import BadRecordPolicy, data_files, is_remote
@@ -51,7 +51,7 @@ class FileSet:
         digest = hashlib.sha256(excluded.tobytes()).hexdigest()[:16]
         return {
             **fingerprint_of(self.table),
-            "decoder": self.records.decoder.model_dump(mode="json"),
+            "decoder": self.records.decoder.model_dump(mode="json", context=DOTTED),
             "excluded": [len(excluded), digest] if len(excluded) else None,
         }
 

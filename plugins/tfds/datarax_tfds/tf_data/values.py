@@ -6,7 +6,7 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-from datarax_core.records import Batch, ElementSpec
+from datarax_core.records import Batch, ElementSpec, dotted_name
 
 from .graph import SHAPE, VALUES
 
@@ -27,7 +27,7 @@ def _spec(info: Any, path: tuple[str, ...], full_name: str) -> Any:
         return {name: _spec(inner, (*path, name), full_name) for name, inner in info.items()}
     if not hasattr(info, "np_dtype"):
         raise ValueError(
-            f"field {'.'.join(path)!r} of {full_name} is a {type(info).__name__}, which tf.data cannot batch; leave it "
+            f"field {dotted_name(path)!r} of {full_name} is a {type(info).__name__}, which tf.data cannot batch; leave it "
             "out with exclude_keys"
         )
     dtype = np.dtype(info.np_dtype)

@@ -324,7 +324,7 @@ def test_without_fields_the_spec_is_that_of_the_first_record() -> None:
     expected: dict[str, Any] = {
         "f": np.full(2, 0.5, np.float32),
         "fs": np.array([[0.5, 1.0]] * 2, np.float32),
-        "inner": {"i": np.full(2, 2**40)},
+        "inner.i": np.full(2, 2**40),
         "is": np.array([[1, 300]] * 2),
         "b": np.array([b"\xff"] * 2, object),
         "bs": np.array([[b"a", b"b"]] * 2, object),

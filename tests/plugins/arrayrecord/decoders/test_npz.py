@@ -109,7 +109,6 @@ def test_undeclared_arrays_are_skipped() -> None:
         (zipped("x.npy", npy([1.0, 2.0])[:-1]), r"field 'x' has 15 bytes where float64\[2\] has 16"),
         (zipped("x.npy", npy([1.0, 2.0], descr=b"decsr")), "field 'x' of the record is no .npy file"),
         (zipped("x.npy", npy([1, 2]).replace(b"(2,)", b"(-2,)")), "field 'x' of the record is no .npy file"),
-        (zipped("a..b.npy", npy(1)), r"'a\.\.b' is no name of a field"),
         (saved(x=np.frombuffer(b"\2", bool)), "a byte of it is 2, which is no bool"),
     ],
     ids=lambda value: value[:60] if isinstance(value, str) else "",  # not the bytes: the time of day is in them
