@@ -254,4 +254,6 @@ class Timeline:
 
 def _as_int32(tables: dict[str, Any]) -> dict[str, np.ndarray]:
     """Return the tables as int32; numbers past 32 bits belong to positions that compiled code does not reach."""
-    return {name: np.minimum(np.asarray(table, np.int64), DEVICE_LIMIT).astype(np.int32) for name, table in tables.items()}
+    return {
+        name: np.minimum(np.asarray(table, np.int64), DEVICE_LIMIT).astype(np.int32) for name, table in tables.items()
+    }
