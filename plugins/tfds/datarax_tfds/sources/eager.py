@@ -157,8 +157,7 @@ def _column(length: int, struct: jax.ShapeDtypeStruct) -> np.ndarray:
 def _varying_fields(data_set: DataSet) -> dict[str, str]:
     """Return the fields whose shape varies from record to record, each with its declaration as text."""
     infos = {name: data_set.features[name].get_tensor_info() for name in data_set.kept}
-    leaves = jax.tree_util.tree_flatten_with_path(infos)[0]
-    named = {jax.tree_util.keystr(path, simple=True, separator="."): info for path, info in leaves}
+    named = named_fields(infos)
     return {name: f"{info.np_dtype}{list(info.shape)}" for name, info in named.items() if None in info.shape}
 
 
