@@ -1,14 +1,40 @@
 """A background thread that works ahead: results of requested work in order, and work that can be cancelled."""
 
 import atexit
+import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
+
+
+class HasLocks(Protocol):
+    """An object that has locks."""
+
+    def renew_locks(self) -> None:
+        """Make the locks anew."""
+
+
+_with_locks: Final[WeakSet[HasLocks]] = WeakSet()
+
+
+def renew_locks_in_forks(holder: HasLocks) -> None:
+    """Have ``holder.renew_locks()`` called in each fork of this process: there, nobody frees locks of the parent's threads."""
+    _with_locks.add(holder)
+
+
+def _renew_locks() -> None:
+    for holder in list(_with_locks):
+        holder.renew_locks()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_renew_locks)
 
 _EXIT_SECONDS: Final = 10.0
 

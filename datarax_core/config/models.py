@@ -1,6 +1,6 @@
 """Configs to derive from, for modules and for sources, and the checks that shuffling configs share."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -80,6 +80,9 @@ class DataraxModuleConfig(FrozenConfig):
 
 class StructuralConfig(DataraxModuleConfig):
     """Options of modules that may draw random numbers."""
+
+    may_differ: ClassVar[Collection[str]] = ()
+    """Fields that change no records, such as the size of a cache: a saved state is restored whatever their values are."""
 
     stochastic: Flag = Field(default=False, description="Whether random numbers are drawn.")
     stream_name: Name | None = Field(default=None, validate_default=True, description="The random stream to draw from.")

@@ -26,15 +26,17 @@ def facts_to_agree_on(source: DataSourceModule, stages: Any, sharding: Any) -> d
     return {**facts, "sharding": f"{sharding.spec} over {dict(sharding.mesh.shape)} of devices {devices}"}
 
 
-def require_agreement(facts: dict[str, Any], layout: Layout) -> None:
+def require_agreement(find_facts: Callable[[], dict[str, Any]], layout: Layout) -> None:
     """Raise if facts differ between the processes of a pipeline. A collective operation, if there are several processes.
+
+    The facts are looked for only if there are: they cost a few reads of the data.
 
     Raises:
         ValueError: Names each fact that differs, and its value on every process.
     """
     if layout.num_processes == 1 or layout.num_processes != jax.process_count():
         return
-    texts = {name: json.dumps(fact, sort_keys=True, default=str) for name, fact in facts.items()}
+    texts = {name: json.dumps(fact, sort_keys=True, default=str) for name, fact in find_facts().items()}
     everywhere = [json.loads(text) for text in _gathered(json.dumps(texts))]
     if differing := _differing(everywhere):
         raise ValueError(
@@ -55,7 +57,7 @@ def require_on_all(check: Callable[[], dict[str, Any]], layout: Layout) -> None:
     except Exception as error:  # noqa: BLE001 - the other processes wait for the outcome
         facts, refusal = {"refused": str(error)}, error
     try:
-        require_agreement(facts, layout)
+        require_agreement(lambda: facts, layout)
     except ValueError as disagreement:
         raise refusal or disagreement from None
     if refusal is not None:

@@ -119,7 +119,7 @@ class Pipeline(TraceArgument):
         self._progress = Progress.of(definition)
         facts = facts_to_agree_on(source, stages, sharding)
         facts |= {"call": type(self).__call__.__qualname__, "num_epochs": num_epochs, "epoch": definition.epoch_length}
-        require_agreement(facts | source.fingerprint() | definition.rule_fingerprint(), self._layout)
+        require_agreement(lambda: facts | source.fingerprint() | definition.rule_fingerprint(), self._layout)
         route_class(self.source).require_workers(definition)
         require_batches(definition)
 

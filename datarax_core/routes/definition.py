@@ -11,8 +11,9 @@ from datarax_core.order.numbers import whole_number
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.spec import device_spec, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.stages.apply import stage_name
 from datarax_core.stages.call import CallOverride
-from datarax_core.stages.randomness import StageKeys
+from datarax_core.stages.randomness import StageKeys, is_stochastic
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,11 @@ class Definition:
 
     def rule_fingerprint(self) -> dict[str, Any]:
         """Return the part of the fingerprint that is not the source's; it is equal on all processes."""
-        return self.rule.fingerprint() | self.stage_keys.fingerprint()
+        stochastic = {
+            str(number): stage_name(stage) for number, stage in enumerate(self.stages) if is_stochastic(stage)
+        }
+        places = {"stochastic_stages": stochastic} if stochastic else {}  # keys depend on the place of a stage
+        return self.rule.fingerprint() | self.stage_keys.fingerprint() | places
 
 
 def require_source(source: Any) -> None:

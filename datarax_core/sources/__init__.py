@@ -10,6 +10,7 @@ from .columns import ColumnGather, Columns, Form, columns_of
 from .eager import EagerSourceBase, Placement
 from .files import Closable, FileTable, LocalFilesOnlyMixin, OpenFiles, Stamp, not_on_this_machine, require_file
 from .host_state import HostState
+from .identity import content_of_files
 from .memory import fits_device_memory, host_memory
 from .metadata import MetadataManager, RecordMetadata
 from .module import DataraxModule, StructuralModule, checked_rngs
@@ -50,6 +51,7 @@ __all__ = [
     "append_to_quarantine",
     "checked_rngs",
     "columns_of",
+    "content_of_files",
     "fits_device_memory",
     "from_sequence",
     "host_memory",

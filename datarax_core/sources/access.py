@@ -3,13 +3,15 @@
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import jax
 import numpy as np
 from flax import nnx
 
+from datarax_core.background import renew_locks_in_forks
 from datarax_core.config.models import SourceConfig, StructuralConfig
 from datarax_core.devices.callbacks import records_by_callback
 from datarax_core.devices.placement import PlacedOnce
@@ -22,6 +24,7 @@ from datarax_core.records.spec import Batch, ElementSpec, check_batch, device_sp
 
 from .columns import RecordCache
 from .host_state import HostState
+from .identity import config_paths, content_of, sample_of
 from .module import StructuralModule
 from .other_contracts import BatchesByPosition, OtherContract
 
@@ -67,7 +70,7 @@ class RecordAccess(StructuralModule):
         drawn = self._first_key(rngs)
         self.order_key = None if drawn is None else OrderKey(drawn)
         self.is_random_order = self.stochastic
-        self._saved_work = SavedWork()
+        self._saved_work = SavedWork(is_sampled=self._is_sampled)
 
     # -- methods that an author writes ---------------------------------------------------------------------------------------
 
@@ -334,7 +337,37 @@ class RecordAccess(StructuralModule):
             raise TypeError(f"{self.title} has no length: it does not define __len__()")
         return len(self)  # type: ignore[arg-type]  # a subclass defines it
 
+    @property
+    def _is_sampled(self) -> bool:
+        """Whether records and files are read for the fingerprint, since the author writes none."""
+        return False
+
+    def _data_entries(self) -> dict[str, Any]:
+        """Return entries of a fingerprint that tell data apart: a sample of records, and of the files that the config names.
+
+        Read once, while no other thread reads records of this source.
+        """
+        saved = self._saved_work
+        if saved.data_entries is None:
+            with saved.reading or nullcontext():
+                skipped = self._ledger.skipped
+                entries = {"content": content_of(config_paths(self.config)), "records": self._record_sample()}
+                self._ledger.skipped = skipped
+                saved.data_entries = {name: entry for name, entry in entries.items() if entry is not None}
+                saved.reading = None
+        return saved.data_entries
+
+    def _record_sample(self) -> str | None:
+        return None if self.access == "stream" else sample_of(self.get_records, self.num_records)
+
     def _checked_records(self, indices: Any) -> Batch:
+        lock = self._saved_work.reading
+        if lock is None:
+            return self._read_records(indices)
+        with lock:
+            return self._read_records(indices)
+
+    def _read_records(self, indices: Any) -> Batch:
         if self._saved_work.spec is None:
             self._saved_work.spec = self.element_spec()
         try:
@@ -357,14 +390,38 @@ class RecordAccess(StructuralModule):
 
 
 class SavedWork(HostState):
-    """Results that a source keeps so that no work is done twice, and the lock of its callbacks; no twin shares them."""
+    """Results that a source keeps so that no work is done twice, and its locks; no twin shares them.
 
-    def __init__(self) -> None:
+    Args:
+        is_sampled: Whether the fingerprint reads records, which may be while another thread reads some.
+    """
+
+    def __init__(self, *, is_sampled: bool = False) -> None:
         self.cache: RecordCache | None = None
         self.spec: ElementSpec | None = None
         self.access: Access | None = None
         self.placed = PlacedOnce()
+        self.data_entries: dict[str, Any] | None = None
+        self._is_sampled = is_sampled
+        self.renew_locks()
+        renew_locks_in_forks(self)
+
+    def renew_locks(self) -> None:
+        """Make the locks anew: in a fork, another thread of the parent may have held them."""
         self.callback = threading.Lock()
+        is_settled = self.data_entries is not None or not self._is_sampled
+        self.reading = None if is_settled else threading.RLock()
+
+    def renewed(self) -> Self:
+        """Return the state for a clone of the source."""
+        return type(self)(is_sampled=self._is_sampled)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _saved_work, (self._is_sampled,)
+
+
+def _saved_work(is_sampled: bool) -> SavedWork:  # noqa: FBT001 - as a pickle calls it
+    return SavedWork(is_sampled=is_sampled)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import functools
 import zlib
 from dataclasses import replace
-from typing import Any, Final, Literal, Self, TypeAlias, get_args
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 import jax
 import numpy as np
@@ -17,13 +17,13 @@ from datarax_core.records.spec import Batch, ElementSpec
 
 from .access import Access
 from .columns import ColumnGather, Columns
+from .digests import digest_of, holds_set, is_plain
+from .identity import SAMPLED_RECORDS
 from .memory import fits_device_memory
 from .source import DataSourceModule
 from .verification import Verified, verified
 
 Placement: TypeAlias = Literal["auto", "device", "host"]
-
-_SAMPLED_RECORDS: Final = 16
 
 
 class EagerSourceBase(DataSourceModule):
@@ -221,11 +221,13 @@ class EagerSourceBase(DataSourceModule):
     def fingerprint(self) -> dict[str, Any]:
         """Return the fingerprint of every source, with the shard and a digest of sixteen records from all over the data set."""
         order = self.order()
-        rows = self._columns.rows(np.linspace(0, self.length - 1, _SAMPLED_RECORDS).astype(np.int64))
+        rows = jax.tree.leaves(self._columns.rows(np.linspace(0, self.length - 1, SAMPLED_RECORDS).astype(np.int64)))
+        foreign = [leaf for leaf in rows if leaf.dtype.hasobject and not is_plain(leaf.tolist())]
         return {
             **super().fingerprint(),
             "shard": [order.shard, order.num_shards],
             "sample": f"{_digest(rows):08x}",
+            **({"objects": digest_of(foreign)} if foreign else {}),
         }
 
     def constructor_data(self) -> tuple[Any, ...]:
@@ -249,9 +251,15 @@ def _gathered(gather: ColumnGather, arrays: tuple[Any, ...], indices: Any) -> Ba
     return gather(arrays, indices)
 
 
-def _digest(rows: Batch) -> int:
+def _digest(leaves: list[np.ndarray]) -> int:
     crc = 0
-    for leaf in jax.tree.leaves(rows):
-        content = repr(leaf.tolist()).encode() if leaf.dtype.hasobject else np.ascontiguousarray(leaf).tobytes()
-        crc = zlib.crc32(content, crc)
+    for leaf in leaves:
+        crc = zlib.crc32(_text_of(leaf) if leaf.dtype.hasobject else np.ascontiguousarray(leaf).tobytes(), crc)
     return crc
+
+
+def _text_of(leaf: np.ndarray) -> bytes:
+    """Return objects as the text that states of all releases hold; as their number where that changes from run to run."""
+    values = leaf.tolist()
+    text = repr(values)
+    return (text if is_plain(values) or not (" at 0x" in text or holds_set(values)) else str(leaf.size)).encode()

@@ -18,7 +18,9 @@ from datarax_core.order.selection import cut
 from datarax_core.records.spec import Batch, describe
 
 from .access import Capabilities, RecordAccess
+from .digests import class_name
 from .host_state import HostState
+from .identity import config_entries
 from .other_contracts import contract_of
 from .state import Cursor, require_dict, require_keys, require_position, require_same, restore_variables, variable_state
 from .verification import Verified, verified
@@ -66,6 +68,9 @@ class DataSourceModule(RecordAccess):
 
     not_saved: ClassVar[tuple[str, ...]] = ("cursor.",)
     """Prefixes of the names of variables that states leave out, since they are saved in another form or by another source."""
+
+    config_in_fingerprint: ClassVar[bool] = True
+    """Whether a restored state must match the config, but for its ``may_differ``; False if `fingerprint` names what must."""
 
     counts_are_fixed: ClassVar[bool] = False
     """Whether assigning `index` or `epoch` is an error; False lets an author's class keep counts of its own by these names."""
@@ -320,11 +325,20 @@ class DataSourceModule(RecordAccess):
         self.cursor.restore(0, 0)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the facts that a restored state must match, as JSON: class, length, element spec, order and its key."""
+        """Return the facts that a restored state must match, as JSON: class, config, length, element spec, order and its key.
+
+        A source whose author does not write this method adds a sample of the files that its config names as ``LocalPath``, and
+        of sixteen records, which are read when the fingerprint is first asked for.
+        """
         own_key = self.order_key_data()
         is_stream = self.access == "stream"
+        entries = {"config": config_entries(self.config)} if self.config_in_fingerprint else {}
+        if self._is_sampled:
+            entries |= self._data_entries()
         return {
+            **entries,
             "source": type(self).__name__,
+            "class": class_name(type(self)),
             "length": self.epoch_length if is_stream else self._length(),
             "element_spec": describe(self.element_spec()),
             "order": "stream" if is_stream else self._order_rule(),
@@ -373,6 +387,10 @@ class DataSourceModule(RecordAccess):
         if self.other_contract is not None and self.other_contract.is_ordered_by_source(self):
             return "shuffled by get_batch_at"
         return f"{'sequential' if self.order_key_data() is None else 'shuffled'}, rule {ORDER_RULE}"
+
+    @property
+    def _is_sampled(self) -> bool:
+        return type(self).fingerprint is DataSourceModule.fingerprint
 
     def _reseed(self, seed: int) -> None:
         if self.order_key is not None:

@@ -44,6 +44,7 @@ class Subset(DataSourceModule):
     """
 
     not_saved: ClassVar[tuple[str, ...]] = ("cursor.", "parent.")
+    config_in_fingerprint: ClassVar[bool] = False
 
     def __init__(
         self,

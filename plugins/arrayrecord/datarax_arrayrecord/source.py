@@ -48,6 +48,7 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
     """
 
     config_class: ClassVar[type[SourceConfig]] = ArrayRecordSourceConfig
+    config_in_fingerprint: ClassVar[bool] = False
     config: ArrayRecordSourceConfig
 
     def __init__(

@@ -39,6 +39,7 @@ class MemorySource(EagerSourceBase):
     """
 
     config_class: ClassVar[type[SourceConfig]] = MemorySourceConfig
+    config_in_fingerprint: ClassVar[bool] = False
     config: MemorySourceConfig
 
     def __init__(

@@ -58,6 +58,7 @@ class MixDataSourcesNode(DataSourceModule):
     config_class: ClassVar[type[SourceConfig]] = MixDataSourcesConfig
     config: MixDataSourcesConfig
     not_saved: ClassVar[tuple[str, ...]] = ("cursor.", "children.")
+    config_in_fingerprint: ClassVar[bool] = False
     counts_are_fixed: ClassVar[bool] = True
 
     def __init__(

@@ -8,7 +8,7 @@ from typing import Any
 
 from datarax_core.errors import DataFileError
 from datarax_core.record_files import is_remote
-from datarax_core.sources import FileTable, Stamp, require_file
+from datarax_core.sources import FileTable, Stamp, content_of_files, require_file
 
 from .network import require_reachable
 from .reader import FileReader
@@ -46,12 +46,18 @@ def table_of(paths: Sequence[str]) -> FileTable:
 
 
 def fingerprint_of(table: FileTable) -> dict[str, Any]:
-    """Return the facts that a restored state must match: names, sizes and record counts of the files, but not their folders."""
+    """Return the facts that a restored state must match: names, sizes, counts and a sample of the files, not their folders."""
     digest = hashlib.sha256()
     for path, count, stamp in zip(table.paths, table.counts.tolist(), table.stamps, strict=True):
         digest.update(f"{Path(path).name}\0{count}\0{stamp.size if stamp else 0}\n".encode())
     size = sum(stamp.size for stamp in table.stamps if stamp)
-    return {"files": len(table.paths), "bytes": size, "names_and_sizes": digest.hexdigest()[:16]}
+    content = content_of_files([path for path in table.paths if not is_remote(path)])
+    return {
+        "files": len(table.paths),
+        "bytes": size,
+        "names_and_sizes": digest.hexdigest()[:16],
+        **({} if content is None else {"content": content}),
+    }
 
 
 def _stamp_of(path: str) -> Stamp | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datarax_core.errors import DataFileError
-from datarax_core.sources import FileTable, Stamp, require_file
+from datarax_core.sources import FileTable, Stamp, content_of_files, require_file
 from datarax_tfds.splits import FilePart
 
 
@@ -23,14 +23,20 @@ def table_of(parts: Sequence[FilePart]) -> FileTable:
 
 
 def fingerprint_of(table: FileTable) -> dict[str, Any]:
-    """Return the facts that a restored state must match: names and sizes of the files, and their rows; not their folders."""
+    """Return the facts that a restored state must match: names, sizes, rows and a sample of the files; not their folders."""
     digest = hashlib.sha256()
     sizes: dict[str, int] = {}
     starts = (table.ends - table.counts - table.offsets).tolist()
     for path, start, count, stamp in zip(table.paths, starts, table.counts.tolist(), table.stamps, strict=True):
         sizes[path] = stamp.size if stamp else 0
         digest.update(f"{Path(path).name}\0{start}\0{start + count}\0{sizes[path]}\n".encode())
-    return {"files": len(sizes), "bytes": sum(sizes.values()), "parts": digest.hexdigest()[:16]}
+    content = content_of_files(list(sizes))
+    return {
+        "files": len(sizes),
+        "bytes": sum(sizes.values()),
+        "parts": digest.hexdigest()[:16],
+        **({} if content is None else {"content": content}),
+    }
 
 
 def require_count(part: FilePart, count: int) -> None:

@@ -14,6 +14,7 @@ class TFDSSourceBase(LocalFilesOnlyMixin, DataSourceModule):
     """A source over a split of a prepared data set. A subclass has `data_set` before it calls the constructor of this class."""
 
     config_class: ClassVar[type[SourceConfig]]
+    config_in_fingerprint: ClassVar[bool] = False
     config: TFDSConfigBase
 
     @property
