@@ -1,8 +1,18 @@
 """The config of a memory source."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from datarax_core.config import (
     NOT_NULL,
@@ -12,12 +22,41 @@ from datarax_core.config import (
     NonNegative,
     SourceConfig,
     having,
+    only_if,
     require_stochastic,
     shuffling_is_stochastic,
     stream_rules,
 )
 
 _ONE_SHARD: Final = {"properties": {"shard_id": {"maximum": 0}}}
+
+
+def _checked_columns(value: Any) -> tuple[str, ...] | dict[str, str] | None:
+    if value is None:
+        return None
+    names = [*value, *value.values()] if isinstance(value, Mapping) else value
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(
+            f"columns is a list of array names, or a mapping from new names to array names, not {value!r:.80}"
+        )
+    if not names:
+        raise ValueError("columns is empty, and a record without fields is none; name one array at least")
+    if isinstance(value, Mapping):
+        return dict(value)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"the array {twice[0]!r} is named twice; name it once")
+    return tuple(value)
+
+
+_NAME: Final = {"type": "string", "minLength": 1}
+
+_COLUMNS_SCHEMA: Final = {
+    "anyOf": [
+        {"type": "array", "items": _NAME, "minItems": 1, "uniqueItems": True},
+        {"type": "object", "propertyNames": {"minLength": 1}, "additionalProperties": _NAME, "minProperties": 1},
+        {"type": "null"},
+    ]
+}
 
 
 class MemorySourceConfig(SourceConfig):
@@ -48,12 +87,20 @@ class MemorySourceConfig(SourceConfig):
     path: LocalFile | None = Field(
         default=None, description="An .npz file, or a folder of .npy files, one for each field."
     )
+    columns: Annotated[
+        tuple[str, ...] | dict[str, str] | None, PlainValidator(_checked_columns), WithJsonSchema(_COLUMNS_SCHEMA)
+    ] = Field(
+        default=None,
+        validate_default=True,
+        description="The arrays of the path to serve, as a list, or as a mapping from new names to those in the file.",
+    )
     placement: Literal["auto", "device", "host"] = Field(
         default="auto", description="Where batches are gathered: on the device if the data fits there, or on the host."
     )
 
     schema_rules: ClassVar = (
         *stream_rules("shuffle"),
+        only_if(having(path=NOT_NULL), columns=NOT_NULL),
         {"if": having(num_workers={"minimum": 2}), "then": having(shard_id=NOT_NULL), "else": _ONE_SHARD},
     )
 
@@ -73,3 +120,17 @@ class MemorySourceConfig(SourceConfig):
         if value is not None and value >= workers and "num_workers" in info.data:
             raise ValueError(f"shard_id={value} is out of range: num_workers={workers} numbers shards from 0")
         return value
+
+    @field_validator("columns")
+    @classmethod
+    def _require_path(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and info.data.get("path", "") is None:
+            raise ValueError(
+                "columns chooses among the arrays of a path, and no path is given; choose among data before"
+            )
+        return value
+
+    @property
+    def stored_columns(self) -> dict[str, str] | None:
+        """From the name of each field to the name of its array in the path; None takes all arrays."""
+        return {name: name for name in self.columns} if isinstance(self.columns, tuple) else self.columns

@@ -1,12 +1,17 @@
 """Columns from files: an ``.npz``, or a folder of ``.npy`` files, memory-mapped where the file allows it."""
 
+import math
 import re
 import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -15,41 +20,85 @@ from numpy.lib import format as npy
 
 _REMEDY: Final = "write it with numpy.savez or numpy.save, without object fields"
 
+_CHUNK_BYTES: Final = 1 << 20
+
+_END_BYTES: Final = 22  # of the end of a zip archive, without a comment
+_COUNTED_ELSEWHERE: Final = 0xFFFF  # in an archive of zip64
+
 _SHARD: Final = re.compile(r"-\d{5,}-of-\d{5,}")
 
 _DAMAGE: Final = (
     *(ValueError, TypeError, SyntaxError, RuntimeError, OSError, EOFError, OverflowError, MemoryError),
-    *(struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+    *(LookupError, SystemError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 """The exceptions that NumPy and zipfile were seen to raise on damaged or foreign files."""
 
 
-def load_columns(path: str | Path, *, keep_in_memory: bool) -> dict[str, np.ndarray]:
+def load_columns(
+    path: str | Path, *, keep_in_memory: bool, columns: Mapping[str, str] | None = None
+) -> dict[str, np.ndarray]:
     """Return the arrays in ``path`` by name.
 
     ``.npy`` files and uncompressed members of an ``.npz`` are mapped, read only: opening them is almost free, and only the
     records that are used are read. Compressed members are read at once, and so are all files if ``keep_in_memory``.
 
+    Args:
+        path: An ``.npz`` file, or a folder of ``.npy`` files.
+        keep_in_memory: Whether all arrays are read into memory.
+        columns: From the name of a field to the name of its array in the file; other arrays are not read. None takes all.
+
     Raises:
         FileNotFoundError: ``path`` does not exist, or is a folder without an ``.npy`` file.
         PermissionError: This process may not read the file or folder.
-        ValueError: A file is no NumPy file, is damaged, or holds objects, which only pickle could load.
+        ValueError: A file is no NumPy file, is damaged, or holds objects, which only pickle could load; an array is missing, or
+            the arrays are no columns of one length.
     """
     path = Path(path)
-    with _load_errors(path):
+    with load_errors(path):
         _require_presence(path)
-        if path.is_dir():
-            columns = _load_folder(path, keep_in_memory=keep_in_memory)
-        else:
-            _require_archive(path)
-            columns = _load_npz(path, keep_in_memory=keep_in_memory)
-    for name, column in columns.items():
-        if column.dtype.kind == "V" and column.dtype.names is None:
-            raise ValueError(
-                f"field {name!r} of {path} is {column.dtype}, raw bytes: NumPy's files forget dtypes such as bfloat16; "
+        load = _load_folder if path.is_dir() else _load_npz
+        arrays = load(path, None if columns is None else set(columns.values()), keep_in_memory=keep_in_memory)
+        if columns is not None:
+            arrays = {name: arrays[stored] for name, stored in columns.items()}
+        _require_columns(arrays, path)
+    return arrays
+
+
+def _require_columns(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind == "V" and array.dtype.names is None:
+            raise FileError(
+                f"field {name!r} of {path} is {array.dtype}, raw bytes: NumPy's files forget dtypes such as bfloat16; "
                 "save it as float32"
             )
-    return columns
+    lengths = {name: len(array) if array.ndim else None for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1 or None in lengths.values():
+        found = ", ".join(f"{n!r} is a scalar" if k is None else f"{n!r} has {k}" for n, k in lengths.items())
+        example = _of_one_length(lengths)
+        raise FileError(
+            f"the arrays in {path} are no columns of one length: {found}; each record needs a value in every field"
+            + (f": choose those that belong together, such as columns: [{', '.join(example)}]" if example else "")
+        )
+
+
+def _of_one_length(lengths: Mapping[str, int | None]) -> list[str]:
+    """Return the names of the arrays of the first length that the most arrays have."""
+    counts = Counter(length for length in lengths.values() if length is not None)
+    return [name for name, length in lengths.items() if counts and length == counts.most_common(1)[0][0]]
+
+
+def _chosen(found: Iterable[str], wanted: AbstractSet[str] | None, path: Path) -> list[str]:
+    """Return the names that are wanted, in the order of the file; raise if one is missing."""
+    names = list(found)
+    if wanted is None:
+        return names
+    for name in sorted(wanted - set(names)):
+        close = get_close_matches(name, names, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "name one of these"
+        raise FileError(
+            f"columns names {name!r}, which {path} does not have; it has {', '.join(map(repr, names))}; {hint}"
+        )
+    return [name for name in names if name in wanted]
 
 
 def _require_presence(path: Path) -> None:
@@ -63,92 +112,146 @@ def _require_presence(path: Path) -> None:
 
 def _require_archive(path: Path) -> None:
     if path.suffix == ".npy":
-        raise _LoadError(f"{path} is a single .npy file, whose field has no name; give the folder it lies in")
+        raise FileError(f"{path} is a single .npy file, whose field has no name; give the folder it lies in")
     if not path.is_file():
-        raise _LoadError(f"{path} is neither a file nor a folder; 'path' names an .npz file or a folder of .npy files")
+        raise FileError(f"{path} is neither a file nor a folder; 'path' names an .npz file or a folder of .npy files")
     path.open("rb").close()  # raises PermissionError, for which is_zipfile returns False
     if not zipfile.is_zipfile(path):
-        raise _LoadError(f"{path} is not an .npz file, or its end is missing; {_REMEDY}")
+        raise FileError(f"{path} is not an .npz file, or its end is missing; {_REMEDY}")
 
 
-def _load_folder(folder: Path, *, keep_in_memory: bool) -> dict[str, np.ndarray]:
-    files = sorted(entry for entry in folder.iterdir() if entry.suffix == ".npy")
-    for file in files:
-        if file.is_symlink() and not file.exists():
-            raise FileNotFoundError(
-                f"no such file: {file}, a link to {file.readlink()}, which does not exist; restore that file, or remove the "
-                "link"
-            )
-        if shard := _SHARD.search(file.stem):
-            raise _LoadError(
-                f"the folder {folder} holds shards, such as {file.name}, and each .npy file is read as a whole field; join "
-                f"them to one {file.stem.replace(shard[0], '')}.npy"
-            )
+def _load_folder(folder: Path, wanted: AbstractSet[str] | None, *, keep_in_memory: bool) -> dict[str, np.ndarray]:
+    files = {entry.stem: entry for entry in sorted(folder.iterdir()) if entry.suffix == ".npy"}
     if not files:
         raise FileNotFoundError(f"the folder {folder} has no .npy file; save one for each field, such as image.npy")
-    return {file.stem: _load_npy(file, keep_in_memory=keep_in_memory) for file in files}
+    names = _chosen(files, wanted, folder)
+    for name in names:
+        _require_whole(files[name])
+    return {name: _load_npy(files[name], keep_in_memory=keep_in_memory) for name in names}
+
+
+def _require_whole(file: Path) -> None:
+    """Raise if an ``.npy`` file is a link to a file that is gone, or one shard of a field."""
+    if file.is_symlink() and not file.exists():
+        raise FileNotFoundError(
+            f"no such file: {file}, a link to {file.readlink()}, which does not exist; restore that file, or remove the "
+            "link"
+        )
+    if shard := _SHARD.search(file.stem):
+        raise FileError(
+            f"the folder {file.parent} holds shards, such as {file.name}, and each .npy file is read as a whole field; join "
+            f"them to one {file.stem.replace(shard[0], '')}.npy"
+        )
 
 
 def _load_npy(file: Path, *, keep_in_memory: bool) -> np.ndarray:
-    with _load_errors(file), file.open("rb") as raw:
-        mapped = None if keep_in_memory else _mapped(file, raw)
+    with load_errors(file), file.open("rb") as raw:
+        header = _header(raw, file.stat().st_size)
+        if header is not None and header.can_be_mapped and not keep_in_memory:
+            return header.mapped(file, 0)
         raw.seek(0)
-        return npy.read_array(raw, allow_pickle=False) if mapped is None else mapped
+        array = npy.read_array(raw, allow_pickle=False)
+        if raw.read(1):
+            raise ValueError("it has more bytes than its header says")
+        return array
 
 
-def _load_npz(path: Path, *, keep_in_memory: bool) -> dict[str, np.ndarray]:
-    columns = {}
+def _load_npz(path: Path, wanted: AbstractSet[str] | None, *, keep_in_memory: bool) -> dict[str, np.ndarray]:
+    _require_archive(path)
     with zipfile.ZipFile(path) as archive, path.open("rb") as raw:
-        for member in archive.infolist():
-            name = member.filename.removesuffix(".npy")
-            with _load_errors(f"{name!r} in {path}"):
-                columns[name] = _load_member(path, raw, archive, member, keep_in_memory=keep_in_memory)
-    return columns
+        _require_all_members(archive, raw)
+        members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+        columns = {}
+        for name in _chosen(members, wanted, path):
+            with load_errors(f"{name!r} in {path}"):
+                columns[name] = _load_member(path, raw, archive, members[name], keep_in_memory=keep_in_memory)
+        return columns
+
+
+def _require_all_members(archive: zipfile.ZipFile, raw: IO[bytes]) -> None:
+    """Raise if the directory of an archive lists fewer members than its end says: zipfile passes over what is damaged there."""
+    raw.seek(-_END_BYTES - len(archive.comment), 2)
+    signature, count = struct.unpack("<4s6xH", raw.read(12))
+    found = len(archive.infolist())
+    if signature == b"PK\5\6" and count not in (found, _COUNTED_ELSEWHERE):
+        raise ValueError(f"it holds {count} arrays, and its directory lists {found}: it is damaged")
 
 
 def _load_member(
     path: Path, raw: IO[bytes], archive: zipfile.ZipFile, member: zipfile.ZipInfo, *, keep_in_memory: bool
 ) -> np.ndarray:
-    if member.compress_type == zipfile.ZIP_STORED and not keep_in_memory:
+    with archive.open(member) as stream:  # checks the member's own header against the archive's directory
+        header = _header(stream, member.file_size)
+    if (
+        header is not None
+        and header.can_be_mapped
+        and member.compress_type == zipfile.ZIP_STORED
+        and not keep_in_memory
+    ):
         raw.seek(member.header_offset)
         lengths = struct.unpack("<26xHH", raw.read(30))  # of the name and of the extra field; the data follow both
-        raw.seek(sum(lengths), 1)
-        mapped = _mapped(path, raw)
-        if mapped is not None:
-            return mapped
+        return header.mapped(path, raw.tell() + sum(lengths))
     with archive.open(member) as stream:
-        return npy.read_array(stream, allow_pickle=False)
+        array = npy.read_array(stream, allow_pickle=False)
+        while stream.read(_CHUNK_BYTES):  # the checksum is compared at the end
+            pass
+        return array
 
 
-def _mapped(path: Path, raw: IO[bytes]) -> np.ndarray | None:
-    """Return the array that begins at the position of ``raw`` as a map of the file; None if it cannot be mapped.
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """The header of an array in a file."""
 
-    An array without bytes cannot be mapped, nor can an array of objects; for the latter, reading raises the error.
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+    length: int
+    """Bytes of the header, which the data follow."""
+
+    @property
+    def can_be_mapped(self) -> bool:
+        """Whether there are bytes to map; for an array of objects, reading raises the error."""
+        return not (self.dtype.hasobject or not self.dtype.itemsize or 0 in self.shape or not self.shape)
+
+    def mapped(self, path: Path, start: int) -> np.ndarray:
+        """Return the array as a map of a file in which its header begins at ``start``."""
+        order: Any = "F" if self.fortran_order else "C"
+        return np.memmap(path, dtype=self.dtype, mode="r", offset=start + self.length, shape=self.shape, order=order)
+
+
+def _header(stream: IO[bytes], size: int) -> _Header | None:
+    """Return the header at the beginning of a stream of ``size`` bytes; None for a later version, which cannot be mapped.
+
+    Raises:
+        ValueError: The array has not as many bytes as follow the header, so that nothing is allocated for them.
     """
-    header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(npy.read_magic(raw))
-    if header is None:
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(npy.read_magic(stream))
+    if read is None:
         return None
-    shape, fortran_order, dtype = header(raw)
-    if dtype.hasobject or not dtype.itemsize or 0 in shape or not shape:
-        return None
-    order: Any = "F" if fortran_order else "C"
-    return np.memmap(path, dtype=dtype, mode="r", offset=raw.tell(), shape=shape, order=order)
+    shape, fortran_order, dtype = read(stream)
+    header = _Header(shape, fortran_order, dtype, stream.tell())
+    declared, left = math.prod(shape) * dtype.itemsize, size - header.length
+    if not dtype.hasobject and declared != left:
+        raise ValueError(
+            f"its header declares {declared} bytes, {dtype}{list(shape)}, and {left} follow: it is cut off or damaged"
+        )
+    return header
 
 
 @contextmanager
-def _load_errors(place: str | Path) -> Iterator[None]:
-    """Turn errors of NumPy and zipfile into errors that name ``place`` and the remedy; `_LoadError` passes unchanged."""
+def load_errors(place: str | Path) -> Iterator[None]:
+    """Turn errors of NumPy and zipfile into errors that name ``place`` and the remedy; `FileError` passes unchanged."""
     try:
         yield
-    except (_LoadError, FileNotFoundError):
+    except (FileError, FileNotFoundError):
         raise
     except PermissionError as cause:
         if cause.errno is None:
             raise
         raise PermissionError(f"{place} may not be read: permission denied; make it readable for this user") from cause
     except _DAMAGE as cause:
-        raise _LoadError(f"{place} cannot be loaded: {cause}; {_REMEDY}") from cause
+        raise FileError(f"{place} cannot be loaded: {cause}; {_REMEDY}") from cause
 
 
-class _LoadError(ValueError):
-    """A file cannot be loaded; the message names the file and the remedy."""
+class FileError(ValueError):
+    """A file cannot be loaded, or not as columns; the message names the file and the remedy."""

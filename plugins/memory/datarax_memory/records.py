@@ -10,9 +10,10 @@ import numpy as np
 from datarax_core.sources import Columns, columns_of
 
 from .config import MemorySourceConfig
+from .file_columns import FileColumns
 from .files import load_columns
 
-Origin: TypeAlias = tuple[str | None, bool]
+Origin: TypeAlias = tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -28,7 +29,8 @@ class Records:
     """The elements of a list or tuple, served as single elements; None if the data are columns."""
 
     origin: Origin
-    """The path that the data were read from (None: they were passed), and whether files were read into memory."""
+    """The path that the data were read from (None: they were passed), whether files were read into memory, and the columns
+    that were chosen, if any were."""
 
 
 def records_of(config: MemorySourceConfig, data: Any, title: str) -> Records:
@@ -41,7 +43,8 @@ def records_of(config: MemorySourceConfig, data: Any, title: str) -> Records:
             `columns_of` refuses the data.
         FileNotFoundError, PermissionError: `load_columns` cannot read the path.
     """
-    origin = config.path, config.cacheable
+    chosen = config.stored_columns
+    origin: Origin = (config.path, config.cacheable, *(() if chosen is None else (tuple(chosen.items()),)))
     if isinstance(data, Records):
         if data.origin == origin:
             return data
@@ -50,8 +53,11 @@ def records_of(config: MemorySourceConfig, data: Any, title: str) -> Records:
         given = "neither data nor a path" if data is None else "both data and a path"
         raise ValueError(f"{title} was given {given}; pass data, or name a path in its config")
     if config.path is not None:
-        data = load_columns(config.path, keep_in_memory=config.cacheable)
-    elif config.cacheable:
+        data = load_columns(config.path, keep_in_memory=config.cacheable, columns=chosen)
+        return Records(
+            data, FileColumns(data, config.path, list(data if chosen is None else chosen.values())), None, origin
+        )
+    if config.cacheable:
         data = _read_in(data, title)
     if isinstance(data, Columns):
         return Records(data.columns, data, None, origin)

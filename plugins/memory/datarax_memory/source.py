@@ -13,9 +13,10 @@ from datarax_core.config import DataraxModuleConfig, SourceConfig
 from datarax_core.errors import ConfigError, StateError
 from datarax_core.order import Order
 from datarax_core.records import Batch
-from datarax_core.sources import DataSourceModule, EagerSourceBase, HostState, MetadataManager, RecordMetadata
+from datarax_core.sources import DataSourceModule, EagerSourceBase, HostState, MetadataManager, RecordMetadata, Verified
 
 from .config import MemorySourceConfig
+from .file_columns import FileColumns
 from .records import records_of, unchangeable
 
 
@@ -106,6 +107,18 @@ class MemorySource(EagerSourceBase):
         ):
             return super().fetch(indices)
         return self._host_only.batches.get(indices, super().fetch)
+
+    def verify_records(self, indices: np.ndarray) -> Verified:
+        """Return which of the records at ``indices`` cannot be read, after a look at the checksums of an ``.npz``.
+
+        Cost: the first call in a process reads all of a mapped archive, whatever the indices.
+
+        Raises:
+            DataFileError: What an archive holds differs from its checksums; names the file and the field.
+        """
+        if isinstance(self.columns, FileColumns):
+            self.columns.require_checksums()
+        return super().verify_records(indices)
 
     def reset_cache(self) -> None:
         """Drop the batches kept for ``cache_size``; the records themselves stay in memory."""

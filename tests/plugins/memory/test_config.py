@@ -26,6 +26,7 @@ FIELDS = {
     "num_workers": 1,
     "shard_id": None,
     "path": None,
+    "columns": None,
     "placement": "auto",
 }
 
@@ -75,6 +76,19 @@ def test_a_config_never_changes() -> None:
         ({"shuffle": True, "stochastic": False}, r"shuffle\n.*shuffle=True draws random numbers"),
         ({"stochastic": True}, r"stream_name\n.*stochastic=True needs a stream_name"),
         ({"stream_name": "shuffle"}, r"stream_name\n.*stream_name='shuffle' has no use without stochastic=True"),
+        ({"columns": ["x"]}, r"columns\n.*columns chooses among the arrays of a path, and no path is given"),
+        *(
+            ({"path": "x.npz", "columns": none}, r"columns\n.*columns is empty, and a record without")
+            for none in ([], {})
+        ),
+        *(
+            (
+                {"path": "x.npz", "columns": odd},
+                r"columns\n.*columns is a list of array names, or a mapping from new names",
+            )
+            for odd in ("x", 3, [1], [""], {"a": 1}, {"a": ""})
+        ),
+        ({"path": "x.npz", "columns": ["x", "x"]}, r"columns\S*\n.*the array 'x' is named twice; name it once"),
         ({"cache_size": -1}, r"cache_size\n +Input should be greater than or equal to 0"),
         ({"cache_size": 4.0}, r"cache_size\n +Input should be a valid integer"),
         ({"prefetch_size": -1}, r"prefetch_size\n +Input should be greater than or equal to 0"),

@@ -14,7 +14,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datarax_core import Pipeline
+from datarax_core import DataFileError, Pipeline, RecordError
 from datarax_memory import MemorySource, MemorySourceConfig
 
 
@@ -221,6 +221,12 @@ def _truncated_npy(folder: Path) -> Path:
     return folder / "columns"
 
 
+def _too_long_npy(folder: Path) -> Path:
+    file = write_folder(folder / "columns") / "image.npy"
+    file.write_bytes(file.read_bytes() + b"\0")
+    return folder / "columns"
+
+
 def _no_npy(folder: Path) -> Path:
     (write_folder(folder / "columns") / "image.npy").write_bytes(b"")
     return folder / "columns"
@@ -262,12 +268,21 @@ CANNOT_BE_LOADED: list[tuple[Callable[[Path], Path], type[Exception], str]] = [
     (_damaged_compressed, ValueError, r"'image' in .*damaged\.npz cannot be loaded: .*; write it with numpy\.savez"),
     (_objects_in_npz, ValueError, r"'thing' in .*objects\.npz cannot be loaded: Object arrays .*without object fields"),
     (_objects_in_folder, ValueError, r"thing\.npy cannot be loaded: Object arrays .*without object fields"),
-    (_truncated_npy, ValueError, r"image\.npy cannot be loaded: .*length is greater than file size; write it"),
+    (
+        _truncated_npy,
+        ValueError,
+        r"image\.npy cannot be loaded: its header declares 320 bytes, uint8\[20, 4, 4\], and 72 follow: it is cut off",
+    ),
     (_no_npy, ValueError, r"image\.npy cannot be loaded: EOF"),
     (_pickle_named_npy, ValueError, r"thing\.npy cannot be loaded: .*magic string is not correct"),
     (_npz_named_npy, ValueError, r"image\.npy cannot be loaded: .*magic string is not correct"),
-    (_unequal, ValueError, r"columns of MemorySource differ in length: 'image' has 4, 'label' has 3"),
-    (_scalar, ValueError, r"column 'image' of MemorySource is the scalar"),
+    (_too_long_npy, ValueError, r"image\.npy cannot be loaded: its header declares 320 bytes, .*, and 321 follow"),
+    (_unequal, ValueError, r"the arrays in .*unequal\.npz are no columns of one length: 'image' has 4, 'label' has 3"),
+    (
+        _scalar,
+        ValueError,
+        r"the arrays in .*scalar\.npz are no columns of one length: 'image' is a scalar; each record",
+    ),
 ]
 
 
@@ -376,3 +391,64 @@ def test_characters_of_patterns_in_the_folder_of_the_config_stand_for_themselves
             "batch_size: 1\nsource: {type: memory, path: data}\n", encoding="utf-8"
         )
         assert len(Pipeline.from_config(tmp_path / folder / "run.yaml")) == count
+
+
+# -- checksums and damaged text -------------------------------------------------------------------------------------------
+
+
+def _flipped(path: Path, wanted: bytes, at: int, value: int) -> Path:
+    content = bytearray(path.read_bytes())
+    content[content.index(wanted) + at] = value
+    path.unlink()
+    path.write_bytes(content)
+    return path
+
+
+def write_long_npz(path: Path) -> Path:
+    """Write an archive whose members are too long to be read, and compared with their checksums, when it is opened."""
+    np.savez(path, **{name: np.concatenate([array] * 200) for name, array in arrays().items()})
+    return path
+
+
+def test_a_mapped_archive_is_checked_against_its_checksums_by_verify(tmp_path: Path) -> None:
+    path = write_long_npz(tmp_path / "x.npz")
+    source = open_source(path)
+    assert source.verify_records(np.arange(20)).errors == ()
+    _flipped(path, np.arange(20).tobytes(), 8, 7)
+    damaged = open_source(path)
+    assert damaged[1]["label"] == 7
+    with pytest.raises(DataFileError, match=r"'label' in .*x\.npz cannot be loaded: Bad CRC-32") as caught:
+        damaged.verify_records(np.arange(3))
+    assert caught.value.path == str(path)
+    assert open_source(path, columns=["image"]).verify_records(np.arange(20)).records == 20
+
+
+def test_a_member_that_the_directory_of_an_archive_lost_is_an_error(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "x.npz")
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\1\2", 0, content.rindex(b"PK\1\2")) + 32] = (
+        60  # a comment that hides the entry after it
+    )
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"x\.npz cannot be loaded: (it holds 4 arrays, and its directory lists 3|Bad)"
+    ):
+        open_source(path)
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_damaged_text_names_record_field_and_file(tmp_path: Path, placement: str, *, in_folder: bool) -> None:
+    path = write_folder(tmp_path / "columns") if in_folder else write_long_npz(tmp_path / "x.npz")
+    file = path / "text.npy" if in_folder else path
+    _flipped(file, "t3".encode("utf-32-le"), 3, 0xFF)
+    source = open_source(path, placement=placement)
+    named = (
+        rf"record 3 of {path} cannot be read: field 'text' is damaged text, with a code point beyond U\+10FFFF; restore"
+    )
+    for read in (lambda: source[3], lambda: list(source), lambda: source.get_records(np.arange(5))):
+        with pytest.raises(RecordError, match=named):
+            read()
+    assert source[2]["text"] == "t2"
+    if in_folder:
+        assert [error.record for error in source.verify_records(np.arange(20)).errors] == [3]

@@ -161,6 +161,6 @@ def test_fields_are_chosen_of_named_fields_only(mix: Any) -> None:
 @pytest.mark.parametrize("weights", [(1e308, 1e308), (1.7e308, 1e307, 1e307)])
 def test_weights_too_large_to_be_added_are_refused(weights: tuple[float, ...]) -> None:
     with pytest.raises(
-        ValueError, match="weights add up to more than a number of 64 bits holds, .* divide them by the"
+        ValueError, match=r"weights add up to more than a number of 64 bits holds, .* divide them by the"
     ):
         MixDataSourcesConfig(num_sources=len(weights), weights=weights)
