@@ -27,9 +27,17 @@ string in place of arrays) is a plain ``ValueError`` or ``TypeError``.
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
+
+_PASSING: Final = (
+    "EIO ENXIO EMFILE ENFILE ENOMEM ENOBUFS ENOSPC EDQUOT EAGAIN EINTR EBUSY ENOLCK ETIMEDOUT ESTALE EREMOTEIO ENETDOWN "
+    "ENETUNREACH ENETRESET EHOSTDOWN EHOSTUNREACH"
+)
+PASSING_ERRNOS: Final = frozenset(getattr(errno, name) for name in _PASSING.split() if hasattr(errno, name))
+"""Numbers of errors of the system that say nothing about the bytes that were to be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +175,29 @@ class PluginWarning(UserWarning):
 def _again(cls: type[RecordError], message: str, fields: dict[str, Any]) -> RecordError:
     """Return a RecordError from the parts that its pickle holds."""
     return cls(message, **fields)
+
+
+def reason_of(error: Exception) -> str:
+    """Return the cause of an error for reports of bad records."""
+    if isinstance(error, RecordError):
+        return error.reason
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
+def is_passing(error: BaseException) -> bool:
+    """Return whether an error, or one that it was raised from, is trouble that may pass, and says nothing about the bytes.
+
+    Such are a lack of memory, a time-out, a lost connection, a failing disk or too many open files: a record that fails by them
+    is no bad record, and is neither substituted nor listed.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, MemoryError | TimeoutError | ConnectionError):
+            return True
+        if isinstance(found, OSError) and found.errno in PASSING_ERRNOS:
+            return True
+        found = found.__cause__
+    return False
 
 
 def did_you_mean(name: str, known: Iterable[str], *, count: int = 1) -> str:

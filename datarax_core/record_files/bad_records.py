@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from datarax_core.errors import ConfigError, RecordError
+from datarax_core.errors import ConfigError, RecordError, is_passing
 from datarax_core.registry.sources import record_failed
 from datarax_core.sources.files import FileTable
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.verification import append_to_quarantine
+from datarax_core.sources.verification import append_to_quarantine, require_quarantine
 
 _MOST_IN_A_ROW: Final = 1000
 """After so many bad records in a row the decoder must be the wrong one, and no more are tried."""
@@ -46,13 +46,10 @@ class BadRecordPolicy:
         """Raise if the quarantine file cannot be written, when the source is built and not at its first bad record.
 
         Raises:
-            FileNotFoundError: Its folder does not exist.
+            OSError: Its folder does not exist, or it may not be written.
         """
-        if self.quarantine is not None and not Path(self.quarantine).parent.is_dir():
-            folder = Path(self.quarantine).parent
-            raise FileNotFoundError(
-                f"no such folder: {folder}; 'quarantine' names a file to write in it, so make it first"
-            )
+        if self.quarantine is not None:
+            require_quarantine(self.quarantine)
 
 
 class Substitutes:
@@ -95,7 +92,8 @@ class Substitutes:
             source: The source, for the hooks that are called for each bad record.
 
         Raises:
-            RecordError: There are more bad records than the policy allows, or no good ones; or a hook raises it.
+            RecordError: There are more bad records than the policy allows, or no good ones; a record fails by trouble that may
+                pass, see `is_passing`; or a hook raises it.
         """
         bad: list[int] = []
         cause: RecordError | None = None
@@ -106,6 +104,8 @@ class Substitutes:
             try:
                 found = read(candidate)
             except RecordError as error:
+                if is_passing(error):  # it would be substituted in this process, and not in the next
+                    raise
                 self._report(error, source)
                 bad.append(candidate)
                 cause = error

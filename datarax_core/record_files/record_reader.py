@@ -3,19 +3,22 @@
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import jax
 import numpy as np
 
-from datarax_core.errors import DataFileError, RecordError
+from datarax_core.errors import DataFileError, RecordError, SpecError, reason_of
 from datarax_core.records.spec import Batch, ElementSpec, check_batch
 from datarax_core.registry.decoders import Decoder
 from datarax_core.sources.files import FileTable
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.verification import Verified, reason_of, verified
+from datarax_core.sources.verification import Verified, verified
 
 from .bad_records import BadRecordPolicy, Substitutes, excluded_records
+
+_LOOKED_AT: Final = 16
+"""Records that are looked at for the fields of all, if the decoder does not declare them."""
 
 
 class ReadError(Exception):
@@ -74,11 +77,30 @@ class RecordReader(ABC):
         Raises:
             ValueError: There are no records.
             RecordError: The first record cannot be read.
+            SpecError: One of the other records that are looked at has other fields.
         """
         if self._spec is None:
             self.require_records(source)
-            self._spec, _ = self._served_record(0, self.decoder.spec_from, source)
+            spec, _ = self._served_record(0, self.decoder.spec_from, source)
+            self._require_alike(spec, source)
+            self._spec = spec
         return self._spec
+
+    def _require_alike(self, spec: ElementSpec, source: DataSourceModule) -> None:
+        """Raise SpecError if one of some records, spread over the source, has other fields than the first one."""
+        if type(self.decoder).difference is Decoder.difference:
+            return
+        for index in np.unique(np.linspace(0, self.length - 1, _LOOKED_AT).astype(np.int64)).tolist():
+            try:
+                (record,) = self._stored(np.asarray([index]))
+                difference = self.decoder.difference(record, spec)
+            except (ReadError, ValueError):
+                continue  # a damaged record, which is an error when it is read
+            if difference:
+                raise SpecError(
+                    f"the records of {source.title} differ: record {index} {difference}; declare the fields of the decoder "
+                    f"{self.decoder.type!r}: decoder={{'type': {self.decoder.type!r}, 'fields': ...}}"
+                )
 
     def require_records(self, source: DataSourceModule) -> None:
         """Raise ValueError if there are no records to serve."""
@@ -201,10 +223,11 @@ class RecordReader(ABC):
             raise self._record_error(index, f"cannot be read: {error}", str(error), source) from error.__cause__
         try:
             return decode(record)
-        except Exception as error:  # decoders of plugins may raise anything
+        except Exception as error:  # noqa: BLE001 - decoders of plugins may raise anything
             reason = reason_of(error)
             problem = f"cannot be decoded as {self.decoder.type!r}: {reason}"
-            raise self._record_error(index, problem, reason, source) from error
+            cause = error.__cause__ or error if isinstance(error, RecordError) else error
+            raise self._record_error(index, problem, reason, source) from cause
 
     def _record_error(self, index: int, problem: str, reason: str, source: DataSourceModule) -> RecordError:
         record = int(self._table_indices(np.asarray([index]))[0])

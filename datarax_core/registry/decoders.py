@@ -21,6 +21,8 @@ from datarax_core.extensions.contract import config_plugin_problems, require_con
 from datarax_core.extensions.first_party import DECODERS
 from datarax_core.extensions.plugin_registry import PluginRegistry
 
+from .record_errors import raise_record_errors
+
 if TYPE_CHECKING:
     from datarax_core.records.spec import Batch, ElementSpec
 
@@ -35,21 +37,35 @@ class Decoder(FrozenConfig):
     - `element_spec`, if the spec follows from the fields;
     - `encode` if it can write, and then also `for_spec` if it has fields.
 
-    Bytes of another format raise a ``ValueError`` that says for each field what is expected and what was found. The reader
-    that called the decoder adds the record and its file.
+    Bytes of another format raise a ``ValueError`` that says for each field what is expected and what was found. It reaches the
+    caller of the decoder as a `RecordError`, and so does any other error of the three methods that decode, unless it does not
+    come from the bytes (no memory, a time-out). The reader that called the decoder adds the record and its file.
     """
 
     type: Name = Field(description="The registered name of the decoder.")
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        raise_record_errors(cls)
 
     def element_spec(self) -> "ElementSpec | None":
         """Return the spec of one record, if it follows from the decoder's fields; None if only a record shows it."""
         return None
 
     def spec_from(self, record: bytes) -> "ElementSpec":
-        """Return the spec of one record, taken from this record; called if `element_spec` returns None."""
+        """Return the spec of one record: that of `element_spec`, or else of this record."""
+        if (declared := self.element_spec()) is not None:
+            return declared
         from datarax_core.records.elements import element_spec_of  # noqa: PLC0415 - configs load no JAX
 
         return element_spec_of(self.decode_record(record), "the record")
+
+    def difference(self, record: bytes, spec: "ElementSpec") -> str:  # noqa: ARG002 - for subclasses
+        """Return how the fields of a record differ from ``spec``; "" if they do not, or if `decode` says so itself.
+
+        Called with some records of the source if `element_spec` returns None.
+        """
+        return ""
 
     def decode_record(self, record: bytes) -> Any:
         """Return one record as a pytree of values that NumPy converts to arrays."""
@@ -81,6 +97,9 @@ class Decoder(FrozenConfig):
             ValueError: This format cannot hold such records; names the field.
         """
         return cls()  # type: ignore[call-arg]  # a subclass gives `type` its default
+
+
+raise_record_errors(Decoder)
 
 
 class FunctionDecoder(Decoder):

@@ -4,6 +4,8 @@ A source knows only its records and their order; epochs, batches and devices bel
 `config`, `order` and `records`.
 """
 
+from datarax_core.errors import reason_of
+
 from .access import Access, Capabilities, OrderKey
 from .blocks import BlockSize, WritesRecords, Written, record_blocks, verified_blocks
 from .columns import ColumnGather, Columns, Form, columns_of
@@ -18,7 +20,12 @@ from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
 from .source import DataSourceModule
 from .streaming import StreamingSourceBase
 from .subset import Subset
-from .verification import Verified, append_to_quarantine, reason_of, verified
+from .verification import (
+    Verified,
+    append_to_quarantine,
+    require_quarantine,
+    verified,
+)
 
 __all__ = [
     "Access",
@@ -59,6 +66,7 @@ __all__ = [
     "reason_of",
     "record_blocks",
     "require_file",
+    "require_quarantine",
     "verified",
     "verified_blocks",
 ]

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 
 from datarax_core.config.models import SourceConfig
-from datarax_core.errors import DataFileError, RecordError, SpecError
+from datarax_core.errors import DataFileError, RecordError, SpecError, reason_of
 from datarax_core.records.spec import Batch, nbytes_of
 
 from .source import DataSourceModule
-from .verification import Verified, reason_of
+from .verification import Verified
 
 _BYTES: Final = 1 << 23
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from datarax_core.errors import DataFileError, RecordError
+from datarax_core.errors import DataFileError, RecordError, is_passing, reason_of
 from datarax_core.records.spec import nbytes_of
 
 
@@ -38,22 +39,20 @@ def verified(read: Callable[[np.ndarray], Any], indices: np.ndarray, title: str)
 
     Raises:
         DataFileError: A whole file cannot be read.
+        Exception: What failed is not the record, see `is_passing`.
     """
     try:
         batch = read(indices)
     except DataFileError:
         raise
-    except Exception as error:  # noqa: BLE001 - sources of other authors may raise any error
+    except Exception as error:
         if len(indices) == 1:
+            if is_passing(error):
+                raise
             return Verified(1, 0, (_record_error(error, int(indices[0]), title),))
         half = len(indices) // 2
         return verified(read, indices[:half], title) + verified(read, indices[half:], title)
     return Verified(len(indices), nbytes_of(batch))
-
-
-def reason_of(error: Exception) -> str:
-    """Return the cause of an error for reports of bad records."""
-    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 
 def _record_error(error: Exception, record: int, title: str) -> RecordError:
@@ -63,6 +62,28 @@ def _record_error(error: Exception, record: int, title: str) -> RecordError:
     found = RecordError(f"record {record} of {title} cannot be read: {reason}", record=record, reason=reason)
     found.__cause__ = error
     return found
+
+
+def require_quarantine(path: str) -> None:
+    """Raise if a quarantine file cannot be written; to be called before there is anything to write.
+
+    Raises:
+        FileNotFoundError: Its folder does not exist.
+        IsADirectoryError: It is a folder.
+        PermissionError: File or folder may not be written to.
+    """
+    file, folder = Path(path), Path(path).parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such folder: {folder}; 'quarantine' names a file to write in it, so make it first")
+    if file.is_dir():
+        raise IsADirectoryError(f"{file} is a folder; 'quarantine' names a file, such as {file / 'bad.jsonl'}")
+    unwritable = file if file.exists() else folder
+    needed = os.R_OK | os.W_OK | (0 if file.exists() else os.X_OK)
+    if not os.access(unwritable, needed):
+        raise PermissionError(
+            f"cannot write to {unwritable}: 'quarantine' names a file that bad records are listed in; make it writable for "
+            "this user, or name another file"
+        )
 
 
 def append_to_quarantine(path: str, errors: Sequence[RecordError]) -> None:

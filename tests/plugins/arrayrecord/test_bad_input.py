@@ -362,13 +362,16 @@ def test_a_record_larger_than_the_memory_is_an_error_not_a_crash(tmp_path: Path,
                 print(error)
         assert ids(source.get_records(np.arange(100, 300))) == list(range(100, 300))
         if group == "1":
-            replaced = source_of(path, on_error="substitute")
-            assert ids(replaced.get_records(np.arange(60, 100))) == [*range(60, 77), 78, *range(78, 100)]
+            replaced = source_of(path, on_error="substitute")  # for lack of memory, which may pass, nothing is substituted
+            try:
+                replaced.get_records(np.arange(60, 100))
+            except RecordError as error:
+                print(error)
         """,
         str(tmp_path),
         str(group),
     )
     errors = said.splitlines()
-    assert len(errors) == (5 if group == 1 else 2)
+    assert len(errors) == (6 if group == 1 else 2)
     for error in errors:
         assert f"of {tmp_path}/a cannot be read: the record is larger than the memory that is left (record 7" in error

@@ -1,20 +1,23 @@
 """Bad records: substituted by the same records in every route, counted, listed, and limited in number."""
 
+import errno
 import json
 import multiprocessing
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 from pydantic import ValidationError
-from record_files import Numbers, Stubborn, damage, ids, source_of, write_numbers
+from record_files import Numbers, Stubborn, damage, ids, source_of, write, write_numbers
 
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
-from datarax_core import Pipeline, RecordError
+from datarax_arrayrecord.decoders import ExampleDecoder
+from datarax_core import Pipeline, RecordError, SpecError
 from datarax_core.sources.verification import append_to_quarantine
 
 COUNTS = [30, 0, 41, 9]
@@ -375,3 +378,97 @@ class Lonely(Numbers):
         if len(records) > 1:
             raise ValueError("one at a time")
         return super().decode(records, spec)
+
+
+# -- trouble that may pass ------------------------------------------------------------------------------------------------
+
+
+class Troubled(Numbers):
+    """Decoder that meets trouble at record 3, which is not in its bytes, as long as `trouble` says so."""
+
+    type: Literal["troubled"] = "troubled"
+    trouble: ClassVar[BaseException | None] = None
+
+    def decode(self, records: Sequence[bytes], spec: Any) -> Any:
+        batch = super().decode(records, spec)
+        if self.trouble is not None and 3 in batch["id"]:
+            raise self.trouble
+        return batch
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        TimeoutError("late"),
+        MemoryError("full"),
+        OSError(errno.EIO, "io"),
+        OSError(errno.EMFILE, "many"),
+        ConnectionError(),
+    ],
+)
+def test_trouble_that_may_pass_is_raised_and_makes_no_bad_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    files = write_numbers(tmp_path, [9])
+    source = source_of(files, decoder=Troubled(), on_error="substitute", quarantine=tmp_path / "bad.jsonl")
+    monkeypatch.setattr(Troubled, "trouble", trouble)
+    for read in (source.get_records, source.verify_records):
+        with pytest.raises(RecordError, match=r"record 3 of \S+ cannot be decoded as 'troubled'") as caught:
+            read(np.arange(9))
+        assert caught.value.__cause__ is trouble
+    assert not (tmp_path / "bad.jsonl").exists()
+    monkeypatch.setattr(Troubled, "trouble", None)
+    assert ids(source.get_records(np.arange(9))) == list(range(9))
+    assert source.verify_records(np.arange(9)).errors == ()
+
+
+def test_a_failing_disk_makes_no_bad_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = write_numbers(tmp_path, [9])
+    source = source_of(files, on_error="substitute", max_errors=None)
+
+    def failing(*_: Any) -> Any:
+        raise RuntimeError("pread() failed: Input/output error; reading x at byte 65536")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("datarax_arrayrecord.reading.reader.FileReader._read", failing)
+        with pytest.raises(RecordError, match=r"cannot be read: pread\(\) failed: Input/output error") as caught:
+            source.get_records(np.arange(3))
+    assert isinstance(caught.value.__cause__, OSError)
+    assert ids(source.get_records(np.arange(9))) == list(range(9))
+
+
+def test_a_quarantine_file_that_cannot_be_written_is_refused_when_the_source_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_numbers(tmp_path, [9])
+    with pytest.raises(IsADirectoryError, match=rf"{tmp_path} is a folder; 'quarantine' names a file, such as"):
+        source_of(files, on_error="substitute", quarantine=tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(PermissionError, match=rf"cannot write to {tmp_path}: 'quarantine' names .*; make it writable"):
+        source_of(files, on_error="substitute", quarantine=tmp_path / "bad.jsonl")
+
+
+def test_records_of_other_features_are_found_before_the_first_is_served(tmp_path: Path) -> None:
+    def example(names: str) -> bytes:
+        fields = {name: {"dtype": "int64"} for name in names}
+        return ExampleDecoder(fields=fields).encode({name: np.array([1]) for name in names})[0]
+
+    alike, odd = example("a"), example("ab")
+    files = [write(tmp_path / "x.array_record", [alike] * 50 + [odd] * 50)]
+    with pytest.raises(
+        SpecError, match=r"the records of \S+ differ: record \d+ has the feature 'b', which the first one does"
+    ):
+        source_of(files, decoder="example", on_error="substitute").element_spec()
+    lacking = [write(tmp_path / "y.array_record", [odd] * 50 + [alike] * 50)]
+    with pytest.raises(
+        SpecError, match="lacks the feature 'b', which the first one has; declare the fields of the decoder"
+    ):
+        source_of(lacking, decoder="example").get_records([0])
+    fields = {"a": {"dtype": "int64"}, "b": {"dtype": "int64", "default": -1}}
+    declared = source_of(lacking, decoder={"type": "example", "fields": fields})
+    assert declared.get_records(np.arange(49, 51))["b"].tolist() == [1, -1]
+    one = [write(tmp_path / "z.array_record", [alike] * 40 + [odd] + [alike] * 59)]
+    with pytest.raises(
+        RecordError, match=r"record 40 of \S+ cannot be decoded as 'example': the record has the feature 'b'"
+    ):
+        source_of(one, decoder="example").get_records(np.arange(100))

@@ -75,8 +75,9 @@ class ExampleDecoder(DeclaredFields):
     as many values as the shape of the field. A field of ``bytes`` or ``str`` decodes a ``bytes_list``. Features that are not
     declared are skipped.
 
-    Without ``fields``, the features of the first record are the fields, and each record must have them: integers as int64,
-    floats as float32, bytes unchanged; one value has shape [], n values have [n].
+    Without ``fields``, the features of the first record are the fields, and each record must have these and no others: integers
+    as int64, floats as float32, bytes unchanged; one value has shape [], n values have [n]. A source looks at some more of its
+    records before it serves the first one.
 
     Records that share one layout are decoded together, without a protobuf message for each.
     """
@@ -138,8 +139,17 @@ class ExampleDecoder(DeclaredFields):
             ValueError: A record is no Example, or a feature is missing or differs from its declaration; names the feature.
         """
         stored = stored_names(flat_fields(spec, "the element spec"))
-        made = columns(records, list(self._features(spec)))
+        made = columns(records, list(self._features(spec)), takes_others=self.fields is not None)
         return nested_fields({name: made[key] for name, key in stored.items()})
+
+    def difference(self, record: bytes, spec: ElementSpec) -> str:
+        """Return which feature a record has and the first one has not, or the other way round; "" if their names are equal."""
+        names, wanted = set(features_of(record)), set(stored_names(flat_fields(spec, "the element spec")).values())
+        if others := sorted(names - wanted):
+            return f"has the feature {others[0]!r}, which the first one does not have"
+        if missing := sorted(wanted - names):
+            return f"lacks the feature {missing[0]!r}, which the first one has"
+        return ""
 
     def encode(self, batch: Batch) -> list[bytes]:
         """Return an Example for each row.

@@ -5,7 +5,7 @@ the same features in the same order, but of any length: NumPy reads each feature
 three ways are equal; the first two are fast.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -25,6 +25,8 @@ _LEAST_BY_LAYOUT: Final = 8
 _LEAST_IN_STEP: Final = 24
 """Records from which on a way is faster than the next one."""
 
+UNKNOWN: Final = "which the first record does not have; declare the features: fields: {name: {dtype: ...}}"
+
 _MOST_LAYOUTS: Final = 4
 """Layouts that are tried before the other records are read in the next way."""
 
@@ -39,10 +41,30 @@ _LEAST_LENGTH: Final = np.array([0, 0, 1 << 7, 1 << 14, 1 << 21])
 
 _Places: TypeAlias = npt.NDArray[np.int64]
 _Flags: TypeAlias = npt.NDArray[np.bool_]
-_Put: TypeAlias = Callable[[Sequence[bytes], list[int], list[Entry], Mapping[str, FeatureColumn]], list[int]]
 
 
-def columns(records: Sequence[bytes], features: Sequence[FeatureSpec]) -> dict[str, AnyArray]:
+class _Columns(dict[str, FeatureColumn]):
+    """Columns by the names of their features."""
+
+    def __init__(self, columns: dict[str, FeatureColumn], takes_others: bool) -> None:  # noqa: FBT001 - of one caller
+        super().__init__(columns)
+        self._takes_others = takes_others
+
+    def check_names(self, rows: list[int], names: Sequence[str]) -> None:
+        """Take the names of the features that these rows have: put defaults for those they lack, refuse unknown ones."""
+        if not self._takes_others and (others := sorted(set(names) - self.keys())):
+            raise ValueError(f"the record has the feature {others[0]!r}, {UNKNOWN}")
+        for name, column in self.items():
+            if name not in names:
+                column.put_default(rows, sorted(names))
+
+
+_Put: TypeAlias = Callable[[Sequence[bytes], list[int], list[Entry], _Columns], list[int]]
+
+
+def columns(
+    records: Sequence[bytes], features: Sequence[FeatureSpec], *, takes_others: bool = True
+) -> dict[str, AnyArray]:
     """Return each feature as a column, rows in the order of the records.
 
     The values of a record do not depend on the other records: records that `entries` accepts are read by their entries, in any
@@ -51,11 +73,12 @@ def columns(records: Sequence[bytes], features: Sequence[FeatureSpec]) -> dict[s
     Args:
         records: Bytes of the records.
         features: Features to decode.
+        takes_others: Whether records may have other features, which are skipped.
 
     Raises:
         ValueError: A record is no Example, or a feature differs from its spec; names the feature.
     """
-    made = {feature.name: FeatureColumn(feature, len(records)) for feature in features}
+    made = _Columns({feature.name: FeatureColumn(feature, len(records)) for feature in features}, takes_others)
     rest: list[int] = []
     for rows in _by_length(records):
         rest += _put_by_layouts(_put_layout, records, rows, made, least=_LEAST_BY_LAYOUT)
@@ -99,9 +122,7 @@ def _chunks(records: Sequence[bytes], rows: list[int]) -> Iterator[list[int]]:
         yield chunk
 
 
-def _put_by_layouts(
-    put: _Put, records: Sequence[bytes], rows: list[int], made: Mapping[str, FeatureColumn], *, least: int
-) -> list[int]:
+def _put_by_layouts(put: _Put, records: Sequence[bytes], rows: list[int], made: _Columns, *, least: int) -> list[int]:
     """Put records like the first one into their columns, then those like the first of the others; return the rows left."""
     for _ in range(_MOST_LAYOUTS):
         layout = entries(records[rows[0]]) if len(rows) >= least else None
@@ -111,9 +132,7 @@ def _put_by_layouts(
     return rows
 
 
-def _put_layout(
-    records: Sequence[bytes], rows: list[int], layout: list[Entry], made: Mapping[str, FeatureColumn]
-) -> list[int]:
+def _put_layout(records: Sequence[bytes], rows: list[int], layout: list[Entry], made: _Columns) -> list[int]:
     """Put the records of this layout into their columns; return the other rows, whose columns are overwritten later.
 
     Each piece of the layout is copied for all records at once: payloads without conversion to their columns, other payloads
@@ -149,14 +168,12 @@ def _put_layout(
     alike = (structure == np.frombuffer(between, np.uint8)).all(axis=1)
     for column, kind, block in blocks:
         column.put_block(index[alike], kind, block[alike])
-    _put_defaults(index[alike].tolist(), [entry.name for entry in layout], made)
+    made.check_names(index[alike].tolist(), [entry.name for entry in layout])
     others: list[int] = index[~alike].tolist()
     return others
 
 
-def _put_in_step(
-    records: Sequence[bytes], rows: list[int], layout: list[Entry], made: Mapping[str, FeatureColumn]
-) -> list[int]:
+def _put_in_step(records: Sequence[bytes], rows: list[int], layout: list[Entry], made: _Columns) -> list[int]:
     """Put the records with these features in this order, of any length, into their columns; return the other rows."""
     chosen = [records[row] for row in rows]
     joined, is_alike, spans = _spans_in_step(chosen, layout)
@@ -170,11 +187,11 @@ def _put_in_step(
     for entry, (starts, stops) in zip(layout, spans, strict=True):
         if column := made.get(entry.name):
             column.put_spans(rows, entry.kind, joined, starts, stops)
-    _put_defaults(rows, [entry.name for entry in layout], made)
+    made.check_names(rows, [entry.name for entry in layout])
     return left
 
 
-def _put_each(records: Sequence[bytes], rows: Sequence[int], made: Mapping[str, FeatureColumn]) -> None:
+def _put_each(records: Sequence[bytes], rows: Sequence[int], made: _Columns) -> None:
     """Put records of any form into their columns, record by record."""
     groups: dict[tuple[str, int], tuple[list[int], list[Payload]]] = {}
     for row in rows:
@@ -184,16 +201,9 @@ def _put_each(records: Sequence[bytes], rows: Sequence[int], made: Mapping[str, 
                 of_rows, payloads = groups.setdefault((name, kind), ([], []))
                 of_rows.append(row)
                 payloads.append(payload)
-        _put_defaults([row], list(features), made)
+        made.check_names([row], list(features))
     for (name, kind), (of_rows, payloads) in groups.items():
         made[name].put(of_rows, kind, payloads)
-
-
-def _put_defaults(rows: list[int], found: Sequence[str], made: Mapping[str, FeatureColumn]) -> None:
-    """Put the defaults of the features that these rows lack."""
-    for name, column in made.items():
-        if name not in found:
-            column.put_default(rows, sorted(found))
 
 
 def _spans_in_step(

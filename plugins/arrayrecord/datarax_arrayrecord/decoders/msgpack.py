@@ -24,6 +24,7 @@ _MSGPACK_NUMBERS: Final = (np.dtype(np.int64), np.dtype(np.float64), np.dtype(np
 """Dtypes whose scalars are written as numbers of msgpack, and read back with the same dtype."""
 
 _STORED: Final = frozenset((int, float, bool, str, bytes, msgpack.ExtType))  # types that `_checked` leaves as they are
+_MOST_AXES: Final = 32
 _DECODER: Final = "the decoder 'msgpack'"
 
 
@@ -54,8 +55,7 @@ class MsgpackDecoder(NamedValuesDecoder):
         try:
             value = msgpack.unpackb(record, raw=False, strict_map_key=True)
         except (msgpack.UnpackException, ValueError, TypeError) as error:
-            reason = str(error) or f"it is not msgpack ({type(error).__name__})"
-            raise ValueError(f"the record is no map of msgpack's: {reason}") from error
+            raise ValueError(f"the record is no map of msgpack's: {_reason(error)}") from error
         if not isinstance(value, dict):
             raise ValueError(f"the record is {_noun(value)} of msgpack's, not a map of names to values")  # noqa: TRY004
         return {name: item if type(item) in _STORED else _checked(item, name) for name, item in value.items()}
@@ -122,29 +122,43 @@ def _column(values: list[Any], struct: jax.ShapeDtypeStruct, nbytes: int) -> Any
 def _extension(code: int, data: bytes) -> Any:
     """Return the array or scalar of an extension type of flax.serialization."""
     if code == _COMPLEX:
-        parts = msgpack.unpackb(data)
-        if not isinstance(parts, list) or len(parts) != 2:
+        parts = _unpacked(data, raw=False)
+        if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, float | int) for part in parts):
             raise ValueError(f"a complex number in it has not two parts: {parts!r:.80}")
         return complex(*parts)
     if code not in (_ARRAY, _SCALAR):
         raise ValueError(f"it has the extension type {code}; those of flax.serialization are 1 to 3")
-    parts = msgpack.unpackb(data, raw=True)
+    parts = _unpacked(data, raw=True)
     if not isinstance(parts, list) or [*map(type, parts)] != [list, bytes, bytes]:
         raise ValueError(f"an array in it is not (shape, dtype, bytes): {parts!r:.80}")
     shape, name, content = parts
     dtype = _dtype_named(name)
+    if len(shape) > _MOST_AXES:
+        raise ValueError(f"an array in it has {len(shape)} axes; NumPy has up to {_MOST_AXES}")
     if not all(type(n) is int and n >= 0 for n in shape) or len(content) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"an array in it has {len(content)} bytes, which is not what {dtype}{shape} has")
     array = _from_bytes(content, dtype, shape)
     return array if code == _ARRAY else array[()]
 
 
+def _unpacked(data: bytes, *, raw: bool) -> Any:
+    """Return the value in the bytes of an extension type."""
+    try:
+        return msgpack.unpackb(data, raw=raw)
+    except (msgpack.UnpackException, ValueError, TypeError) as error:
+        raise ValueError(f"an extension type in it is damaged: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or f"it is not msgpack ({type(error).__name__})"
+
+
 @lru_cache(maxsize=256)
 def _dtype_named(name: bytes) -> np.dtype[Any]:
     try:
         dtype = np.dtype(name.decode())
-    except (TypeError, ValueError, SyntaxError) as unknown:
-        raise ValueError(f"an array in it has the dtype {name!r:.80}, which NumPy does not know") from unknown
+    except (TypeError, ValueError, SyntaxError, OverflowError, MemoryError):
+        raise ValueError(f"an array in it has the dtype {name!r:.80}, which NumPy does not know") from None
     if not (is_number(dtype) or dtype.kind in "mM"):
         raise ValueError(f"an array in it has the dtype {name!r:.80}; those of numbers, bools and dates are read")
     return dtype

@@ -1,7 +1,7 @@
 """Base of the decoders msgpack and npz: records hold values by name with their dtypes, so that fields are optional."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Self
 
 import jax
@@ -65,6 +65,10 @@ class NamedValuesDecoder(DeclaredFields):
         """Return the values of a record as stored, which `arrays_of` converts for many records at once."""
         return self.named_values(record)
 
+    def reader_of(self, spec: ElementSpec) -> Callable[[bytes], dict[str, Any]]:  # noqa: ARG002 - for subclasses
+        """Return the function that reads the values of a record, of which ``spec`` says how large they should be."""
+        return self.named_values if self.fields is None else self.stored_values
+
     @abstractmethod
     def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyArray:
         """Return the stored values of a declared field as values, or at once as a column if a quick check allows it."""
@@ -93,10 +97,11 @@ class NamedValuesDecoder(DeclaredFields):
         Raises:
             ValueError: A record has another format, or a value is missing or differs from its declaration; names the field.
         """
+        read = self.reader_of(spec)
+        values = [read(record) for record in records]
         if self.fields is None:
-            batch = stack_values([self.named_values(record) for record in records], spec)
+            batch = stack_values(values, spec)
         else:
-            values = [self.stored_values(record) for record in records]
             columns = {name: self._column(name, field, values) for name, field in self.fields.items()}
             batch = nested_fields(columns)
         for name, column in flat_fields(batch, "the record").items():

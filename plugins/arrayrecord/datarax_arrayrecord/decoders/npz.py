@@ -4,7 +4,7 @@ import io
 import math
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -12,16 +12,17 @@ import numpy as np
 from pydantic import Field
 
 from datarax_core.config import Flag
-from datarax_core.records import Batch, plain_name
+from datarax_core.records import Batch, ElementSpec, plain_name
 
 from .declared import stored_names
 from .dtypes import AnyArray, is_number, little_endian, native
-from .fields import LARGEST, declared_columns
+from .fields import LARGEST, declared_columns, flat_fields
 from .named_values import NamedValuesDecoder, ValueField, values_at
 
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the same for all, so that equal records have equal bytes; zip's earliest
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _HEADERS: Final = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_LONGEST_HEADER: Final = 1 << 16
 _DECODER: Final = "the decoder 'npz'"
 
 
@@ -42,8 +43,16 @@ class NpzDecoder(NamedValuesDecoder):
         Raises:
             ValueError: The record is no .npz file, is truncated, or holds something else than arrays.
         """
+        return self._named(record, {})
+
+    def reader_of(self, spec: ElementSpec) -> Callable[[bytes], dict[str, Any]]:
+        """Return the function that reads a record; what would unpack to more bytes than ``spec`` says is not unpacked."""
+        most = _most_bytes(spec)
+        return lambda record: self._named(record, most)
+
+    def _named(self, record: bytes, most: dict[str, int]) -> dict[str, Any]:
         try:
-            return self._arrays(record)
+            return self._arrays(record, most)
         except (
             zipfile.BadZipFile,
             zlib.error,
@@ -81,7 +90,8 @@ class NpzDecoder(NamedValuesDecoder):
         stored = stored_names(columns)
         return [self._written({stored[n]: _row(n, column, row) for n, column in columns.items()}) for row in rows]
 
-    def _arrays(self, record: bytes) -> dict[str, AnyArray]:
+    def _arrays(self, record: bytes, most: dict[str, int]) -> dict[str, AnyArray]:
+        """Return the arrays of a record; ``most`` are the bytes that the members of some of them have at most."""
         with zipfile.ZipFile(io.BytesIO(record)) as file:
             infos = file.infolist()
             if sum(info.file_size for info in infos) > LARGEST:
@@ -93,6 +103,10 @@ class NpzDecoder(NamedValuesDecoder):
                 if name == info.filename or name in arrays or info.compress_type not in _METHODS:
                     raise ValueError(f"the record holds {info.filename!r:.80}, which is no array that np.savez writes")
                 if wanted is None or name in wanted:
+                    if info.file_size > most.get(name, LARGEST):
+                        raise ValueError(
+                            f"field {name!r} unpacks to {info.file_size} bytes where {most[name]} are expected at most"
+                        )
                     arrays[name] = self._array(name, file.read(info))
         if not arrays and self.fields is None:
             raise ValueError("the record is a .npz file without arrays")
@@ -102,7 +116,8 @@ class NpzDecoder(NamedValuesDecoder):
         try:
             shape, is_fortran, dtype, start = _header(content[: _header_size(content)])
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
-            raise ValueError(f"field {name!r} of the record is no .npy file: {error}") from error
+            # from None: Python's parser raises MemoryError for headers that are nested too deeply, which is no lack of memory
+            raise ValueError(f"field {name!r} of the record is no .npy file: {error}") from None
         if dtype.hasobject:
             raise ValueError(
                 f"field {name!r} holds Python objects, which are never unpickled; store it as numbers or text"
@@ -117,6 +132,10 @@ class NpzDecoder(NamedValuesDecoder):
             raise ValueError(
                 f"field {name!r} has {len(content) - start} bytes where {dtype}{list(shape)} has {expected}"
             )
+        if not expected and math.prod(shape) > len(
+            content
+        ):  # items without bytes, such as S0, take memory all the same
+            raise ValueError(f"field {name!r} is {dtype}{list(shape)}, which {len(content)} bytes do not hold")
         if not expected:
             return native(np.zeros(shape, dtype))
         array = np.frombuffer(content, dtype, offset=start)
@@ -132,6 +151,16 @@ class NpzDecoder(NamedValuesDecoder):
                 info.compress_type = _METHODS[self.compressed]
                 file.writestr(info, content.getvalue())
         return buffer.getvalue()
+
+
+def _most_bytes(spec: ElementSpec) -> dict[str, int]:
+    """Return how many bytes the member of each field has at most; text and bytes may be of any length."""
+    leaves = flat_fields(spec, "the element spec")
+    return {
+        stored: _LONGEST_HEADER + math.prod(leaves[name].shape) * leaves[name].dtype.itemsize
+        for name, stored in stored_names(leaves).items()
+        if leaves[name].dtype != np.dtype(object)
+    }
 
 
 def _header_size(content: bytes) -> int:

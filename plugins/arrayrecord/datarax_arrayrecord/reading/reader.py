@@ -28,7 +28,7 @@ from typing import Any, Final
 
 from array_record.python.array_record_module import ArrayRecordReader
 
-from datarax_core.errors import DataFileError
+from datarax_core.errors import PASSING_ERRNOS, DataFileError
 from datarax_core.record_files import ReadError
 
 _FEW_CORES: Final = 2
@@ -45,6 +45,9 @@ _MOST_AHEAD_BYTES: Final = 1 << 22
 """Records and bytes that are read ahead, at most, of a file that is read from front to back."""
 
 _MEMORY_LIMITS: Final = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+
+
+_NO_MEMORY: Final = "the record is larger than the memory that is left"
 
 
 class FileReader:
@@ -92,8 +95,11 @@ class FileReader:
         """
         try:
             return self._read(rows)
-        except (RuntimeError, IndexError, MemoryError) as error:  # array_record raises all three for damage
-            raise ReadError(_first_sentence(error)) from error
+        except MemoryError as error:
+            raise ReadError(_NO_MEMORY) from error
+        except (RuntimeError, IndexError) as error:  # array_record raises both for damage
+            reason = _first_sentence(error)
+            raise ReadError(reason) from _system_error(reason, self.path) or error
 
     def close(self) -> None:
         """Close the file."""
@@ -160,8 +166,16 @@ def _mean_bytes(records: list[bytes]) -> float:
     return max(sum(map(len, records)) / len(records), 1.0)
 
 
+def _system_error(reason: str, path: str) -> Exception | None:
+    """Return the error of the system that array_record tells of as text, such as a failing disk; None if there is none."""
+    if reason == _NO_MEMORY:
+        return MemoryError(reason)
+    number = next((number for number in PASSING_ERRNOS if os.strerror(number) in reason), None)
+    return None if number is None else OSError(number, os.strerror(number), path)
+
+
 def _first_sentence(error: Exception) -> str:
     """Return the first sentence of an error of array_record; the others repeat it for each layer that it passed."""
     if isinstance(error, MemoryError) or "allocate" in str(error):
-        return "the record is larger than the memory that is left"
+        return _NO_MEMORY
     return str(error).partition("; ")[0].strip() or "its end is missing"

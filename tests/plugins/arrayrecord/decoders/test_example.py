@@ -304,6 +304,24 @@ def test_undeclared_features_are_skipped() -> None:
     assert one(made, example(y=("bytes_list", [b"a"]), x=("int64_list", [3]))).keys() == {"x"}
 
 
+def test_undeclared_features_are_refused_where_no_field_is_declared() -> None:
+    """In each of the three ways of reading: by layout, in step, and record by record."""
+    first, other = example(x=("int64_list", [3])), example(x=("int64_list", [3]), y=("bytes_list", [b"a"]))
+    made = ExampleDecoder()
+    spec = made.spec_from(first)
+    longer = [example(x=("int64_list", [3]), y=("bytes_list", [bytes(size)])) for size in range(40)]
+    odd = unpacked("x", [3])
+    for records in ([first] * 9 + [other], [first] + [other] * 9, [first, *longer], [odd, other], [other]):
+        with pytest.raises(
+            ValueError, match="the record has the feature 'y', which the first record does not have; declare"
+        ):
+            made.decode(records, spec)
+    assert made.decode([first, odd], spec)["x"].tolist() == [3, 3]
+    assert "'y'" in made.difference(other, spec)
+    assert made.difference(first, made.spec_from(other)) == "lacks the feature 'y', which the first one has"
+    assert not made.difference(odd, spec)
+
+
 # -- without declared fields ----------------------------------------------------------------------------------------------
 
 
