@@ -16,12 +16,12 @@ SHUFFLE_STREAM: Final = "shuffle"
 def shuffling_is_stochastic(values: Any, *flags: str) -> Any:
     """Return the input of a config, with ``stochastic`` set if one of its ``flags`` is True; for a "before" validator.
 
-    The random stream is ``shuffle``, unless the input names another. `require_stochastic` validates the flags themselves.
+    ``stochastic=False``, the default, may be spelled out. The random stream is ``shuffle``, unless the input names another.
     """
     is_set = isinstance(values, dict) and any(values.get(flag) is True for flag in flags)
-    if not is_set or values.get("stochastic", True) is not True:
+    if not is_set or not isinstance(values.get("stochastic", True), bool):
         return values
-    return {"stochastic": True, **values, "stream_name": given_or(values, "stream_name", SHUFFLE_STREAM)}
+    return {**values, "stochastic": True, "stream_name": given_or(values, "stream_name", SHUFFLE_STREAM)}
 
 
 def given_or(values: Mapping[str, Any], field: str, default: Any) -> Any:
@@ -31,7 +31,10 @@ def given_or(values: Mapping[str, Any], field: str, default: Any) -> Any:
 
 
 def require_stochastic(value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
-    """Raise ValueError if a flag that shuffles is True and the config says ``stochastic=False``; for a field validator."""
+    """Raise ValueError if a flag that shuffles is True and ``stochastic`` is False; for a field validator.
+
+    For a config without `shuffling_is_stochastic`.
+    """
     if value and info.data.get("stochastic") is False:
         raise ValueError(
             f"{info.field_name}=True draws random numbers, which stochastic=False forbids; leave stochastic out"
@@ -47,7 +50,6 @@ def stream_rules(*flags: str) -> list[dict[str, Any]]:
     return [
         only_if({"anyOf": [stochastic, *flagged]}, stream_name=NOT_NULL),
         {"if": {"allOf": [stochastic, *unflagged]}, "then": having(stream_name=NOT_NULL)},
-        *(never(stochastic={"const": False}, **{flag: {"const": True}}) for flag in flags),
     ]
 
 
@@ -76,6 +78,20 @@ class DataraxModuleConfig(FrozenConfig):
 
     def __post_init__(self) -> None:
         """Check the fields; for subclasses, which need no pydantic validators then."""
+
+
+def completed(config: DataraxModuleConfig, own: DataraxModuleConfig) -> DataraxModuleConfig:
+    """Return ``own`` with the options that ``config`` sets, if the class of ``own`` derives from that of ``config``.
+
+    Any other ``config`` is returned as it is.
+
+    Raises:
+        ValidationError: The options exclude one another.
+    """
+    if isinstance(config, type(own)) or not isinstance(own, type(config)):
+        return config
+    given = [{name: getattr(each, name) for name in each.model_fields_set} for each in (own, config)]
+    return type(own)(**given[0] | given[1])
 
 
 class StructuralConfig(DataraxModuleConfig):

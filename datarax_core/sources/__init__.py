@@ -9,6 +9,8 @@ from datarax_core.errors import reason_of
 from .access import Access, Capabilities, OrderKey
 from .blocks import BlockSize, WritesRecords, Written, record_blocks, verified_blocks
 from .columns import ColumnGather, Columns, Form, columns_of
+from .counts import CountValue
+from .data_set_info import DataSetInfo
 from .eager import EagerSourceBase, Placement
 from .files import Closable, FileTable, LocalFilesOnlyMixin, OpenFiles, Stamp, not_on_this_machine, require_file
 from .host_state import HostState
@@ -34,6 +36,8 @@ __all__ = [
     "Closable",
     "ColumnGather",
     "Columns",
+    "CountValue",
+    "DataSetInfo",
     "DataSourceModule",
     "DataraxModule",
     "EagerSourceBase",

@@ -17,6 +17,7 @@ from datarax_core.records.spec import Batch, ElementSpec
 
 from .access import Access
 from .columns import ColumnGather, Columns
+from .data_set_info import DataSetInfo
 from .digests import digest_of, holds_set, is_plain
 from .identity import SAMPLED_RECORDS
 from .memory import fits_device_memory
@@ -181,14 +182,16 @@ class EagerSourceBase(DataSourceModule):
             return self.get_batch_at(0, batch_size, key)
         return super().get_batch(batch_size)
 
-    def get_dataset_info(self) -> dict[str, Any]:
+    def get_dataset_info(self) -> DataSetInfo:
         """Return name, number of records, bytes and element spec."""
-        return {
-            "name": self.name or type(self).__name__,
-            "num_records": self.length,
-            "nbytes": self._columns.nbytes,
-            "element_spec": self.element_spec(),
-        }
+        return DataSetInfo(
+            {
+                "name": self.name or type(self).__name__,
+                "num_records": self.length,
+                "nbytes": self._columns.nbytes,
+                "element_spec": self.element_spec(),
+            }
+        )
 
     def collect_to_array(self, sharding: jax.sharding.Sharding | None = None) -> Batch:
         """Return all records on the device, in the order of their index, for training that is staged there.

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from flax import nnx
 
-from datarax_core.config.models import DataraxModuleConfig, StructuralConfig
+from datarax_core.config.models import DataraxModuleConfig, StructuralConfig, completed
 from datarax_core.devices.traces import TraceArgument
 
 from .host_state import HostState, drop_host_states, renew_host_states
@@ -53,10 +53,11 @@ class DataraxModule(TraceArgument):
     ) -> Self:
         """Return a new module of this class, built with the given arguments in place of this module's own.
 
-        Nothing of this module's progress is copied: no position, counts or statistics.
+        A ``config`` of a base class of this module's config class, such as ``DataraxModuleConfig(cacheable=True)``, replaces
+        the options that it sets. Nothing of this module's progress is copied: no position, counts or statistics.
         """
         return type(self)(
-            self.config if config is None else config,
+            self.config if config is None else completed(config, self.config),
             *self.constructor_data(),
             rngs=self.rngs if rngs is None else rngs,
             name=self.name if name is None else name,

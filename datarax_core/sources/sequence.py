@@ -2,15 +2,15 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import jax
 import numpy as np
 from flax import nnx
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from datarax_core.config.base import Flag
-from datarax_core.config.models import StructuralConfig, require_stochastic, shuffling_is_stochastic
+from datarax_core.config.models import StructuralConfig, shuffling_is_stochastic
 from datarax_core.errors import SpecError
 from datarax_core.order.numbers import seed_number
 from datarax_core.records.elements import batch_of, element_spec_of
@@ -24,7 +24,7 @@ _ABSURD: Final = 2**40  # more records than any data set has; such a length come
 class SequenceSourceConfig(StructuralConfig):
     """Settings of a `SequenceSource`."""
 
-    shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
+    shuffle: Flag = Field(
         default=False, description="Serve each epoch in a shuffled order; makes the source stochastic."
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Self, overload
+from typing import Any, ClassVar, Self
 
 import jax
 import numpy as np
@@ -18,36 +18,13 @@ from datarax_core.order.selection import cut
 from datarax_core.records.spec import Batch, describe
 
 from .access import Capabilities, RecordAccess
+from .counts import count_of_cursor
 from .digests import class_name
 from .host_state import HostState
 from .identity import config_entries
 from .other_contracts import contract_of
 from .state import Cursor, require_dict, require_keys, require_position, require_same, restore_variables, variable_state
 from .verification import Verified, verified
-
-
-class count_of_cursor:  # noqa: N801 - a decorator, such as property
-    """A property that computes a count from the cursor; a source that counts in another way may assign it."""
-
-    def __init__(self, read: Callable[[Any], int]) -> None:
-        self._read = read
-        self._name = read.__name__
-        self.__doc__ = read.__doc__
-
-    @overload
-    def __get__(self, source: None, owner: type | None = None) -> Self: ...
-    @overload
-    def __get__(self, source: object, owner: type | None = None) -> int: ...
-    def __get__(self, source: Any, owner: type | None = None) -> Self | int:
-        if source is None:
-            return self
-        own = vars(source)
-        return own[self._name] if self._name in own else self._read(source)
-
-    def __set__(self, source: Any, value: Any) -> None:
-        if source.counts_are_fixed:
-            raise AttributeError(f"property {self._name!r} of {type(source).__name__!r} object has no setter")
-        vars(source)[self._name] = value
 
 
 class DataSourceModule(RecordAccess):

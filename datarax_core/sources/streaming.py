@@ -13,6 +13,8 @@ from datarax_core.errors import SpecError, StateError
 from datarax_core.order.numbers import whole_number
 from datarax_core.records.spec import Batch
 
+from .counts import CountValue
+from .data_set_info import DataSetInfo
 from .epoch_reader import EpochReader, StreamPlace
 from .host_state import HostState
 from .source import DataSourceModule
@@ -112,14 +114,14 @@ class StreamingSourceBase(DataSourceModule):
         return self.epoch_length
 
     @property
-    def index(self) -> int:
+    def index(self) -> CountValue:
         """How many records of the current epoch were served."""
-        return self._stream.place.index
+        return CountValue(self._stream.place.index)
 
     @property
-    def epoch(self) -> int:
+    def epoch(self) -> CountValue:
         """How many epochs were served before the current one."""
-        return self._stream.place.epoch
+        return CountValue(self._stream.place.epoch)
 
     @property
     def is_reading(self) -> bool:
@@ -130,10 +132,10 @@ class StreamingSourceBase(DataSourceModule):
         """Close the open reader with its files and generators; the next read opens a reader at the same place."""
         self._stream.close()
 
-    def get_dataset_info(self) -> dict[str, Any]:
+    def get_dataset_info(self) -> DataSetInfo:
         """Return name, number of records in an epoch (None if unknown) and element spec."""
         name = self.name or type(self).__name__
-        return {"name": name, "num_records": self.length, "element_spec": self.element_spec()}
+        return DataSetInfo({"name": name, "num_records": self.length, "element_spec": self.element_spec()})
 
     def reset(self, seed: int | None = None) -> None:
         """Return to the start of the first epoch; with ``seed``, in the order of a source built with ``nnx.Rngs(seed)``."""

@@ -61,6 +61,8 @@ def _outcome(subject: Subject, option: str, trial: Shows) -> str:
     others = {**subject.fields, **trial.needs}
     try:
         config = subject.validated({**others, option: trial.value})
+        if option == "stochastic" and config.stochastic is not trial.value:
+            return "the default, which may be spelled out, and which another option overrides"
         source = subject.build(config=config)
         found = _observed(source, trial.at)
     except (DataraxError, ValueError, TypeError, OSError, NotImplementedError) as refusal:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from datarax_core.config import (
     NOT_NULL,
@@ -19,7 +19,6 @@ from datarax_core.config import (
     never,
     only_if,
     refusal_of,
-    require_stochastic,
     scheme_of,
     shuffling_is_stochastic,
     stream_rules,
@@ -53,10 +52,8 @@ class ArrayRecordSourceConfig(SourceConfig):
         default=None,
         description="Decoder of the bytes of a record; null takes the one that the sidecar file names, or serves bytes.",
     )
-    shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
-        default=False, description="Serve the records of each epoch in a shuffled order."
-    )
-    shuffle_files: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
+    shuffle: Flag = Field(default=False, description="Serve the records of each epoch in a shuffled order.")
+    shuffle_files: Flag = Field(
         default=False, description="Serve the files of each epoch in a shuffled order, the records of each in sequence."
     )
     seed: NonNegative = Field(

@@ -14,7 +14,7 @@ from datarax_core.moved import rename_attributes
 from datarax_core.order import Order, record_numbers
 from datarax_core.records import Batch, ElementSpec
 from datarax_core.registry import Decoder
-from datarax_core.sources import DataSourceModule, HostState, LocalFilesOnlyMixin, Verified, Written
+from datarax_core.sources import CountValue, DataSourceModule, HostState, LocalFilesOnlyMixin, Verified, Written
 
 from .config import DEFAULT_SEED, ArrayRecordSourceConfig
 from .decoders import RECORD_FIELD, RawDecoder
@@ -99,9 +99,9 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         return self.config.local_files_only
 
     @property
-    def total_records(self) -> int:
+    def total_records(self) -> CountValue:
         """Number of records that are served: all but the excluded ones."""
-        return self._file_set.records.length
+        return CountValue(self._file_set.records.length)
 
     @property
     def grain_source(self) -> Any:
@@ -204,12 +204,12 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         return self._loop.has_begun
 
     @property
-    def current_index(self) -> int:
+    def current_index(self) -> CountValue:
         """Number of records of the current epoch that were served."""
         return self.index
 
     @property
-    def current_epoch(self) -> int:
+    def current_epoch(self) -> CountValue:
         """Number of epochs that were served in full."""
         return self.epoch
 

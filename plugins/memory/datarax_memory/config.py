@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import (
-    AfterValidator,
     ConfigDict,
     Field,
     PlainValidator,
@@ -23,7 +22,6 @@ from datarax_core.config import (
     SourceConfig,
     having,
     only_if,
-    require_stochastic,
     shuffling_is_stochastic,
     stream_rules,
 )
@@ -67,7 +65,7 @@ class MemorySourceConfig(SourceConfig):
     )
 
     type: Literal["memory"] = "memory"
-    shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
+    shuffle: Flag = Field(
         default=False, description="Serve each epoch in a shuffled order; makes the source stochastic."
     )
     cache_size: NonNegative = Field(

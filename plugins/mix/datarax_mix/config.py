@@ -135,7 +135,9 @@ class MixDataSourcesConfig(SourceConfig):
         description="Weights from the children's numbers of records, raised to 1 / temperature.",
     )
     weights: Annotated[tuple[Real, ...] | None, _schema(_SHARE, {"type": "null"}, **_NOT_ALL_ZERO)] = Field(
-        default=None, validate_default=True, description="A share for each child; kept normalised. 0 means never."
+        default=None,
+        validate_default=True,
+        description="A share for each child; kept normalised. 0 means never; null gives all children equal shares.",
     )
     sampling: Literal["proportional", "categorical"] = Field(
         default="proportional", description="Exact proportions, or independent draws with replacement."
@@ -164,8 +166,7 @@ class MixDataSourcesConfig(SourceConfig):
 
     schema_rules: ClassVar = (
         {"anyOf": [having(sources=NOT_NULL), having(num_sources=NOT_NULL)]},
-        {"oneOf": [having(weights=NOT_NULL), having(temperature=NOT_NULL)]},
-        never(stochastic={"const": False}),
+        never(weights=NOT_NULL, temperature=NOT_NULL),
         never(names=NOT_NULL, sources={"type": "object"}),
         only_if(_ARE_NAMED, weights={"type": "object"}),
         only_if(_ARE_NAMED, at_end={"type": "object"}),
@@ -190,18 +191,9 @@ class MixDataSourcesConfig(SourceConfig):
         for field in ("weights", "at_end"):
             if isinstance(given := values.get(field), Mapping):
                 values[field] = _values_by_name(field, given, values.get("names"))
-        if values.get("stochastic", True) is True:
-            values = {"stochastic": True, **values, "stream_name": given_or(values, "stream_name", MIX_STREAM)}
+        if isinstance(values.get("stochastic", True), bool):  # False, the default of other configs, may be spelled out
+            values = {**values, "stochastic": True, "stream_name": given_or(values, "stream_name", MIX_STREAM)}
         return values
-
-    @field_validator("stochastic")
-    @classmethod
-    def _require_stochastic(cls, value: bool) -> bool:  # noqa: FBT001 - pydantic's signature
-        if not value:
-            raise ValueError(
-                "a mixture draws the key of its children's orders, which stochastic=False forbids; leave it out"
-            )
-        return value
 
     @field_validator("names")
     @classmethod
@@ -230,9 +222,8 @@ class MixDataSourcesConfig(SourceConfig):
     def _check_weights(cls, value: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
         temperature, count = info.data.get("temperature"), info.data.get("num_sources")
         if value is None:
-            if temperature is None and "temperature" in info.data:
-                raise ValueError("weights is required: give a weight for each child, or a temperature")
-            return None
+            is_given = temperature is not None or "temperature" not in info.data
+            return None if is_given or count is None else normalised((1.0,) * count)
         if temperature is not None:
             raise ValueError("weights and temperature exclude each other: a temperature makes the weights")
         if count is not None and len(value) != count:

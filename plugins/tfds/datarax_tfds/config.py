@@ -21,7 +21,6 @@ from datarax_core.config import (
     Name,
     NonNegative,
     SourceConfigBase,
-    require_stochastic,
     shuffling_is_stochastic,
 )
 
@@ -87,9 +86,7 @@ class TFDSConfigBase(SourceConfigBase):
         default=False,
         description="Download the prepared data set from Google's bucket, if it is not on disk, but there.",
     )
-    shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
-        default=False, description="Serve the records of each epoch in a shuffled order."
-    )
+    shuffle: Flag = Field(default=False, description="Serve the records of each epoch in a shuffled order.")
     seed: NonNegative = Field(
         default=DEFAULT_SEED,
         le=2**32 - 1,
@@ -177,12 +174,23 @@ class TFDSEagerConfig(TFDSConfigBase):
         description="Where the records are kept: device, host, or auto, which is the device if they fit.",
     )
 
-    @field_validator("cacheable")
+    cacheable: Flag = Field(
+        default=False,
+        description="True by nature: all records are read once, when the source is built, whatever this says.",
+    )
+
+    @model_validator(mode="before")
     @classmethod
-    def _nothing_to_keep(cls, value: bool) -> bool:  # noqa: FBT001 - pydantic's signature
-        if value:
-            raise ValueError("an eager source has read everything when it is built; cacheable has no use; leave it out")
-        return value
+    def _no_buffers(cls, values: Any) -> Any:
+        given = [
+            name for name in ("shuffle_buffer_size", "prefetch_buffer") if isinstance(values, dict) and name in values
+        ]
+        if given:
+            raise ValueError(
+                f"{given[0]} is an option of TFDSStreamingConfig (type: tfds_streaming); an eager source holds all records, "
+                "and shuffle=True shuffles all of them"
+            )
+        return values
 
 
 class TFDSStreamingConfig(TFDSConfigBase):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from recorded_reads import BatchReads, Reads
 
-from datarax_core import Pipeline, SequenceSource, SequenceSourceConfig, SpecError, from_sequence
+from datarax_core import Pipeline, SequenceSource, SpecError, from_sequence
 
 RECORDS = [{"id": i, "x": np.asarray([i, i], np.float32)} for i in range(20)]
 
@@ -152,8 +152,6 @@ def test_an_empty_data_set_is_refused_when_records_are_read() -> None:
 def test_wrong_arguments_of_a_source_are_refused() -> None:
     with pytest.raises(TypeError, match=r"^SequenceSource needs a SequenceSourceConfig, not "):
         SequenceSource({"shuffle": True}, [1])  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="shuffle=True draws random numbers, which stochastic=False forbids"):
-        SequenceSourceConfig(shuffle=True, stochastic=False)
     with pytest.raises(
         TypeError, match=r"^the element_spec of SequenceSource has a jax.ShapeDtypeStruct for each field"
     ):

@@ -24,11 +24,6 @@ REFUSED = {
         r"the decoder's `type` is missing; name an installed decoder",
     ),
     "no epochs": ({"num_epochs": 0}, r"a loop serves 1 epoch or more, or -1 for no end, not 0"),
-    "not stochastic": (
-        {"shuffle": True, "stochastic": False},
-        r"shuffle=True draws random numbers, which stochastic=F",
-    ),
-    "files not stochastic": ({"shuffle_files": True, "stochastic": False}, r"shuffle_files=True draws random numbers"),
     "on_error": ({"on_error": "skip"}, r"on_error\n.*'raise' or 'substitute'"),
     "max_errors alone": ({"max_errors": 3}, r"max_errors has no use without on_error='substitute'"),
     "quarantine alone": ({"quarantine": "bad.jsonl"}, r"quarantine has no use without on_error='substitute'"),

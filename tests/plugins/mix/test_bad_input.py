@@ -18,7 +18,6 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
-        ({"num_sources": 2}, "weights is required: give a weight for each child, or a temperature"),
         ({"weights": (0.5, 0.5)}, "num_sources is required: say how many children there are"),
         ({"num_sources": 3, "weights": (0.5, 0.5)}, "weights has 2 entries for 3 children; give each child one"),
         ({"num_sources": 2, "weights": (0.5, -0.5)}, "weight 1 is -0.5; weights are finite numbers from 0"),
@@ -53,10 +52,6 @@ NAN = float("nan")
         (
             {"num_sources": 2, "weights": (1, 1), "sampling": "categorical", "at_end": "drop"},
             "at_end='drop' has no use with sampling='categorical'",
-        ),
-        (
-            {"num_sources": 2, "weights": (1, 1), "stochastic": False},
-            "a mixture draws the key of its children's orders",
         ),
         (
             {"num_sources": 2, "weights": (1, 1), "fill": {"s": 0}, "source_field": "s"},

@@ -66,6 +66,10 @@ class OfPairs(SourceConformance):
 
 class TestEager(OfPairs):
     type = "tfds_eager"
+    shown_elsewhere = {
+        **OfPairs.shown_elsewhere,
+        "cacheable": "test_from_tfds.py::test_an_eager_source_is_cacheable_and_has_no_buffers",
+    }
 
 
 class TestByIndex(OfPairs):

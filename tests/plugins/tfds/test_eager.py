@@ -110,6 +110,14 @@ def test_the_source_describes_its_data_set(make: Make) -> None:
     info = source.get_dataset_info()
     assert (info["full_name"], info["num_records"], info["nbytes"]) == ("digits_png/1.0.0", 90, 720)
     assert info["element_spec"] == {"label": jax.ShapeDtypeStruct((), np.int64)}
+    assert info == dict(info)
+    assert (info.num_examples, info.splits["train"].num_examples) == (
+        90,
+        source.data_set.builder().info.splits["train"].num_examples,
+    )
+    assert (info.description, info.citation) == (info["description"], info["citation"])
+    assert info.features["label"].num_classes == 10
+    assert isinstance(info["features"], str)
 
 
 # -- a memory source ----------------------------------------------------------------------------------------------------

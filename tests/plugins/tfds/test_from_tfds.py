@@ -103,11 +103,13 @@ def test_options_of_both_are_refused(options: dict[str, Any]) -> None:
         TFDSConfig(name="digits", split="train", placement="host", **options)
 
 
-def test_an_eager_source_refuses_cacheable() -> None:
-    with pytest.raises(
-        ValidationError, match="an eager source has read everything when it is built; cacheable has no use"
-    ):
-        TFDSEagerConfig(name="digits", split="train", cacheable=True)
+def test_an_eager_source_is_cacheable_and_has_no_buffers() -> None:
+    assert TFDSEagerConfig(name="digits", split="train", cacheable=True).cacheable
+    for buffer in ("shuffle_buffer_size", "prefetch_buffer"):
+        with pytest.raises(
+            ValidationError, match=f"{buffer} is an option of TFDSStreamingConfig .*shuffle=True shuffles all"
+        ):
+            TFDSEagerConfig(name="digits", split="train", **{buffer: 10})
 
 
 def test_an_unknown_option_is_refused_with_a_suggestion() -> None:

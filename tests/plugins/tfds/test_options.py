@@ -154,7 +154,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"as_supervised": True, "exclude_keys": ["a"]},
         "as_supervised serves .* pair, so that exclude_keys has nothing to choose",
     ),
-    ({"shuffle": True, "stochastic": False}, "shuffle=True draws random numbers, which stochastic=False forbids"),
     ({"shuffle": 1}, "shuffle"),
     ({"seed": -1}, "seed"),
     ({"seed": 2**32}, "seed"),

@@ -1,10 +1,9 @@
 """The config of a Parquet source."""
 
 from collections import Counter
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
-    AfterValidator,
     Field,
     StrictBool,
     StrictFloat,
@@ -22,7 +21,6 @@ from datarax_core.config import (
     Name,
     NonNegative,
     SourceConfig,
-    require_stochastic,
     shuffling_is_stochastic,
 )
 
@@ -35,9 +33,7 @@ class AcmeParquetConfig(SourceConfig):
     columns: tuple[Name, ...] | None = Field(
         default=None, min_length=1, description="The columns to read; null reads all of them."
     )
-    shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
-        default=False, description="Serve each epoch in a shuffled order of all rows."
-    )
+    shuffle: Flag = Field(default=False, description="Serve each epoch in a shuffled order of all rows.")
     shuffle_window: Count | None = Field(
         default=None,
         description="With shuffle: shuffle row groups, and rows within windows of so many rows; null shuffles all rows.",

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from flax import nnx
 
 from datarax_core.config import SourceConfig
-from datarax_core.sources import DataSourceModule, LocalFilesOnlyMixin
+from datarax_core.sources import DataSetInfo, DataSourceModule, LocalFilesOnlyMixin
 from datarax_tfds.config import DEFAULT_SEED, TFDSConfigBase
 from datarax_tfds.dataset.data_set import DataSet
 
@@ -52,9 +52,10 @@ class TFDSSourceBase(LocalFilesOnlyMixin, DataSourceModule):
         """Whether nothing is ever downloaded or prepared."""
         return self.config.local_files_only
 
-    def get_dataset_info(self) -> dict[str, Any]:
+    def get_dataset_info(self) -> DataSetInfo:
         """Return the description of the data set, with the number of records of the split, and their element spec."""
-        return {**self.data_set.info(), "num_records": len(self), "element_spec": self.element_spec()}
+        entries = {**self.data_set.info(), "num_records": len(self), "element_spec": self.element_spec()}
+        return DataSetInfo(entries, features=self.data_set.features)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the facts that a restored state must match: those of every source, and name, version and split."""

@@ -9,7 +9,7 @@ from flax import nnx
 from datarax_core.background import Ahead
 from datarax_core.config import SourceConfig
 from datarax_core.records import ElementSpec, aligned_empty, named_fields
-from datarax_core.sources import Columns, EagerSourceBase, host_memory
+from datarax_core.sources import Columns, DataSetInfo, EagerSourceBase, host_memory
 from datarax_tfds.config import TFDSEagerConfig
 from datarax_tfds.dataset.data_set import DataSet
 
@@ -83,9 +83,11 @@ class TFDSEagerSource(TFDSSourceBase, EagerSourceBase):
         """Description of the data set on disk."""
         return self._loaded.data_set
 
-    def get_dataset_info(self) -> dict[str, Any]:
+    def get_dataset_info(self) -> DataSetInfo:
         """Return the description of the data set, with records, bytes in memory and element spec of the split."""
-        return {**super().get_dataset_info(), "nbytes": self.columns.nbytes}
+        info = super().get_dataset_info()
+        info["nbytes"] = self.columns.nbytes
+        return info
 
     def constructor_data(self) -> tuple[Any, ...]:
         """Return the loaded data set, which copies share."""
