@@ -89,6 +89,10 @@ class HostReader(Protocol):
         """The name of the source in errors."""
 
     @property
+    def num_records(self) -> int:
+        """The number of record indices."""
+
+    @property
     def callback_lock(self) -> Lock:
         """The lock that is held while the source reads for compiled code."""
 
@@ -146,9 +150,13 @@ def _read(source: HostReader, indices: Any) -> Batch:
 
 
 def _narrowed(source: HostReader, indices: np.ndarray) -> Batch:
+    records = indices
+    if indices.ndim > 1:  # record index and epoch, of a source that varies by epoch: their sum may exceed 32 bits
+        records, epochs = indices.T
+        indices = records + source.num_records * epochs
     with source.callback_lock:
         batch, _ = split_host_fields(source.fetch_on_host(indices))
-        return narrow(batch, records=indices, origin=source.title)
+        return narrow(batch, records=records, origin=source.title)
 
 
 def _device_fields(source: HostReader) -> ElementSpec:

@@ -53,7 +53,8 @@ class ScanInParts:
         for done in range(0, length, at_once):
             rows = self._indices(start + done * size, min(at_once, length - done))
             record_ids = self._route.record_ids(definition, start + done * size, rows)
-            arguments = (split.read(), arrays, self._on_its_device(rows), record_ids, carry)
+            to_read = self._to_read(start + done * size, rows)
+            arguments = (split.read(), arrays, self._on_its_device(to_read), record_ids, carry)
             values, carry, out = self._route.run_compiled(run, *arguments)
             split.write(values)
             outs.append(out)
@@ -75,6 +76,14 @@ class ScanInParts:
             raise ValueError(f"scan addresses at most {DEVICE_LIMIT} records; {source.title} has more: iterate instead")
         indices = source.record_indices_at(start, steps * size, source.order_key_data())
         return np.asarray(indices, np.int32).reshape(steps, size)
+
+    def _to_read(self, start: int, rows: np.ndarray) -> np.ndarray:
+        """Return the indices by which the program reads: of a source that varies by epoch int32 (steps, batch size, 2)."""
+        source = self._definition.source
+        if not source.varies_by_epoch:
+            return rows
+        epochs = np.asarray(source.epochs_at(start, rows.size), np.int32).reshape(rows.shape)
+        return np.stack([rows, epochs], axis=-1)
 
 
 @dataclass(frozen=True)

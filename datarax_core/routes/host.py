@@ -40,9 +40,10 @@ class HostRoute(IndexedRoute):
         indices, mask, record_ids = self._next(start, size)
         here = self._layout.rows_here(len(indices))
         own = indices if here is None else indices[here]
+        to_read = self._source.indices_to_read(start, indices)
         began = perf_counter()
         try:
-            batch = self._fetch(own)
+            batch = self._fetch(to_read if here is None else to_read[here])
             read = perf_counter()
             batch, host_fields = self._placed(batch, len(indices), own, ahead=ahead)
         except Exception as error:

@@ -59,7 +59,7 @@ class IndexedRoute(Route):
         indices = source.record_indices_at(position, rule.batch_size, source.order_key_data())
         mask = None if rule.pad_last is None else jnp.ones(rule.batch_size, jnp.bool_)
         record_ids = cls.record_ids(definition, position, indices)
-        batch = cls._traced_records(source, layout, indices)
+        batch = cls._traced_records(source, layout, source.indices_to_read(position, indices))
         return served(definition.applied, batch, rule.pad_last, mask, record_ids, layout=layout)
 
     @classmethod

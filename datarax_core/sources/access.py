@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -165,6 +166,33 @@ class RecordAccess(StructuralModule):
         """
         return epochs_of(start, size, self.epoch_length or 1)
 
+    @property
+    def varies_by_epoch(self) -> bool:
+        """Whether records differ from epoch to epoch, as those of Grain's ``random_map`` do; False unless a class overrides it.
+
+        If True, `fetch` and `get_records` are asked for ``record index + num_records * epoch``; see `indices_to_read`. Orders
+        and the keys of stages know record indices only.
+        """
+        return False
+
+    @property
+    def reorders_by_epoch(self) -> bool:
+        """Whether a record index stands for another record in another epoch, which parts of a source cannot follow."""
+        return False
+
+    def indices_to_read(self, start: int | jax.Array, indices: Any) -> Any:
+        """Return the indices by which to `fetch` the records ``indices``, int (k,), at positions from ``start`` on.
+
+        They are the record indices, but for a source that `varies_by_epoch`: then concrete ones are int64 (k,), ``record index
+        + num_records * epoch``, and traced ones int32 (k, 2), record index and epoch, which a callback puts together.
+        """
+        if not self.varies_by_epoch:
+            return indices
+        epochs = self.epochs_at(start, indices.size)
+        if isinstance(indices, np.ndarray):
+            return indices.astype(np.int64) + self.num_records * np.asarray(epochs, np.int64).reshape(indices.shape)
+        return jnp.stack([indices.astype(np.int32), epochs.astype(np.int32)], axis=-1)
+
     def order_key_data(self) -> Any:
         """Return the key data of this source's own order, uint32 (w,); None if records are served in sequence."""
         return self.order_key.get_raw_value() if self.is_random_order and self.order_key is not None else None
@@ -271,6 +299,7 @@ class RecordAccess(StructuralModule):
             TypeError, ValueError: ``size`` is not a whole number from 1, or ``start`` is negative.
         """
         indices = self.record_indices_at(start, whole_number("size", size, at_least=1), key)
+        indices = self.indices_to_read(start, indices)
         return self.fetch_traced(indices) if isinstance(indices, jax.core.Tracer) else self.fetch(indices)
 
     def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:  # noqa: ARG002 - an override uses it
@@ -387,6 +416,15 @@ class RecordAccess(StructuralModule):
         if "_host" in vars(self):  # the name of `_saved_work` in pickles of version 0.1.0
             delattr(self, "_host")
             self._saved_work = SavedWork()
+
+
+def warn_of_one_epoch(title: str, reason: str) -> None:
+    """Warn that the random records of the first epoch will be served in every epoch."""
+    warnings.warn(
+        f"{title} serves the random records of its first epoch in all epochs, augmented alike: {reason}; a stochastic stage of "
+        "the pipeline draws anew in each epoch",
+        stacklevel=2,
+    )
 
 
 class SavedWork(HostState):

@@ -1,8 +1,9 @@
 """Sources over objects with ``len()`` and an index: lists, Grain's ``MapDataset``, PyTorch's and Hugging Face's data sets."""
 
+import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from datarax_core.order.numbers import seed_number
 from datarax_core.records.elements import batch_of, element_spec_of
 from datarax_core.records.spec import Batch, ElementSpec
 
+from .access import warn_of_one_epoch
 from .source import DataSourceModule
 
 _ABSURD: Final = 2**40  # more records than any data set has; such a length comes from a `repeat()` without an end
@@ -69,6 +71,9 @@ class SequenceSource(DataSourceModule):
         super().__init__(config, rngs=rngs, name=name)
         self.set_random_order(config.shuffle)
         self._elements = data if isinstance(data, _Elements) else _Elements(data, element_spec, self.title)
+        reason = "cacheable=True keeps them" if config.cacheable and self._elements.epochs.vary else ""
+        if reason := reason or self._elements.epochs.refusal:
+            warn_of_one_epoch(self.title, reason)
 
     @property
     def data(self) -> Any:
@@ -91,6 +96,16 @@ class SequenceSource(DataSourceModule):
         """
         return self._elements.spec(self.title)
 
+    @property
+    def varies_by_epoch(self) -> bool:
+        """Whether the data set is a random Grain ``MapDataset``, which is asked for ``index + len() * epoch``."""
+        return self._elements.epochs.vary and not self.config.cacheable
+
+    @property
+    def reorders_by_epoch(self) -> bool:
+        """Whether the data set is a Grain ``MapDataset`` that is shuffled or mixed anew in each epoch."""
+        return self._elements.epochs.reorder
+
     def get_records(self, indices: Any) -> Batch:
         """Return the records at concrete ``indices`` as NumPy arrays.
 
@@ -100,12 +115,14 @@ class SequenceSource(DataSourceModule):
             Exception: An error of the data set, with a note that names the record.
         """
         indices = np.asarray(indices)
-        outside = (indices < 0) | (indices >= self.length)  # some data sets would take these modulo their length
+        outside = indices < 0
+        if not self.varies_by_epoch:
+            outside |= indices >= self.length  # some data sets would take these modulo their length
         if outside.any():
             raise IndexError(f"record {indices[outside][0]} is out of range: {self.title} has {self.length} records")
         spec = self.element_spec()
         elements = self._elements.read(indices, self.title)
-        return batch_of(elements, spec, lambda row: f"record {indices[row]} of {self.title}")
+        return batch_of(elements, spec, lambda row: f"record {indices[row] % self.length} of {self.title}")
 
     def constructor_data(self) -> tuple[Any, ...]:
         """Return the data set, with its length and element spec."""
@@ -136,6 +153,11 @@ class _Elements:
         self.length = _length(data, title)
         self._spec = None if spec is None else _checked_spec(spec, title)
 
+    @functools.cached_property
+    def epochs(self) -> "GrainEpochs":
+        """What another epoch changes in the data set."""
+        return GrainEpochs.of(self.data)
+
     def spec(self, title: str) -> ElementSpec:
         if self._spec is None:
             if not self.length:
@@ -153,7 +175,7 @@ class _Elements:
             elements = read_batch(rows)
         except Exception as error:
             failing = next((row for row in rows if self._fails(row)), None)
-            where = f"one of the records {rows!r:.80}" if failing is None else f"record {failing}"
+            where = f"one of the records {rows!r:.80}" if failing is None else f"record {failing % self.length}"
             error.add_note(f"while {title} read {where} of its {type(self.data).__name__}")
             raise
         if isinstance(elements, Mapping) or len(elements) != len(rows):
@@ -167,7 +189,7 @@ class _Elements:
         try:
             return self.data[index]
         except Exception as error:
-            error.add_note(f"while {title} read record {index} of its {type(self.data).__name__}")
+            error.add_note(f"while {title} read record {index % self.length} of its {type(self.data).__name__}")
             raise
 
     def _fails(self, index: int) -> bool:
@@ -224,3 +246,50 @@ def _checked_spec(spec: ElementSpec, title: str) -> ElementSpec:
     if not leaves or not all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
         raise TypeError(f"the element_spec of {title} has a jax.ShapeDtypeStruct for each field, not {spec!r:.80}")
     return spec
+
+
+# -- epochs of Grain's data sets -----------------------------------------------------------------------------------------
+
+_CONSTANT: Final = frozenset({
+    "BatchMapDataset", "ConcatenateMapDataset", "FilterMapDataset", "MapMapDataset", "RangeMapDataset", "RepeatMapDataset",
+    "SliceMapDataset", "SourceMapDataset", "ZipMapDataset", "_WithSeedMapDataset",
+})  # fmt: skip
+"""Grain's classes whose elements are alike in all epochs."""
+
+_IN_PLACE: Final = _CONSTANT | {"RandomMapMapDataset", "MapWithIndexMapDataset"}
+"""Grain's classes that leave each element at its index, although it may differ from epoch to epoch."""
+
+
+class GrainEpochs(NamedTuple):
+    """What another epoch changes in a Grain `MapDataset` of n elements: element i of an epoch is ``data[i + n * epoch]``."""
+
+    vary: bool = False
+    """Whether elements differ from epoch to epoch."""
+
+    reorder: bool = False
+    """Whether an index stands for another element in another epoch, as after a ``shuffle``."""
+
+    refusal: str = ""
+    """Why the random elements of the first epoch are served in all epochs."""
+
+    @classmethod
+    def of(cls, data: Any) -> Self:
+        """Return what another epoch changes in ``data``; nothing, in data of other libraries."""
+        nodes = list(_grain_nodes(data)) if _is_map_dataset(data) else []
+        names = {type(node).__name__ for node in nodes}
+        if names <= _CONSTANT:
+            return cls()
+        if any(type(node).__name__ == "SliceMapDataset" and _reorders(node) for node in nodes):
+            is_random = "RandomMapMapDataset" in names
+            return cls(refusal="in the next, this slice of a shuffle has records of other slices" if is_random else "")
+        return cls(vary=True, reorder=_reorders(data))
+
+
+def _grain_nodes(data: Any) -> Iterator[Any]:
+    yield data
+    for parent in _grain_parents(data):
+        yield from _grain_nodes(parent)
+
+
+def _reorders(data: Any) -> bool:
+    return not {type(node).__name__ for node in _grain_nodes(data)} <= _IN_PLACE

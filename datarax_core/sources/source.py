@@ -390,7 +390,7 @@ class ElementBlock(HostState):
             self._reader, self._key_data, self._elements = source.order_reader(size), key_data, []
         if not 0 <= position - self._start < len(self._elements):
             indices: np.ndarray = self._reader.take(position, size)
-            self._elements, self._start = source.get_elements(indices), position
+            self._elements, self._start = source.get_elements(source.indices_to_read(position, indices)), position
         return self._elements[position - self._start]
 
     def held(self) -> dict[int, Any]:

@@ -13,7 +13,7 @@ from datarax_core.order.order import Order
 from datarax_core.order.selection import Selection, TracedSelection
 from datarax_core.records.spec import Batch, ElementSpec
 
-from .access import Access
+from .access import Access, warn_of_one_epoch
 from .source import DataSourceModule
 from .verification import Verified
 
@@ -67,6 +67,13 @@ class Subset(DataSourceModule):
         self._order = replace(parent.order(), length=len(selection.rows))
         if not self.stochastic:
             self.is_random_order = parent.is_random_order
+        if parent.varies_by_epoch and not self.varies_by_epoch:
+            reason = (
+                "cacheable=True keeps them"
+                if self._keeps_records
+                else "in the next, its parent orders all records anew"
+            )
+            warn_of_one_epoch(self.title, reason)
 
     @classmethod
     def of(cls, parent: DataSourceModule, rows: range, *, seed: int | None = None, name: str | None = None) -> Self:
@@ -102,17 +109,24 @@ class Subset(DataSourceModule):
         """Return the element spec of the parent."""
         return self.parent.element_spec()
 
+    @property
+    def varies_by_epoch(self) -> bool:
+        """Whether the parent's records differ from epoch to epoch, and this subset can follow; the constructor warns if not."""
+        return self.parent.varies_by_epoch and not self.parent.reorders_by_epoch and not self._keeps_records
+
     def parent_indices(self, indices: Any) -> np.ndarray:
-        """Return int64 (k,): the parent's record indices of this subset's records ``indices``.
+        """Return int64 (k,): the indices by which the parent reads this subset's records ``indices``.
 
         Raises:
             IndexError: An index is out of range.
         """
-        indices = np.asarray(indices)
+        indices, epochs = np.asarray(indices), 0
+        if self.varies_by_epoch:
+            epochs, indices = np.divmod(indices, self.length)
         if indices.size and (indices.min() < 0 or indices.max() >= self.length):
             wrong = indices[(indices < 0) | (indices >= self.length)][0]
             raise IndexError(f"record {wrong} is out of range: {self.title} has {self.length} records")
-        return np.asarray(self._selection.parent_indices(indices))
+        return np.asarray(self._selection.parent_indices(indices)) + self.parent.num_records * epochs
 
     def get_records(self, indices: Any) -> Batch:
         """Return the records at ``indices`` from the parent; traced ``indices`` if the parent is traceable."""
@@ -141,7 +155,7 @@ class Subset(DataSourceModule):
     def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:
         """Return the records at traced ``indices``, as the parent's `fetch_traced` does."""
         is_mapped_by_host = self.access == "host" and not self._selection.fits_device
-        if self._keeps_records or is_mapped_by_host:
+        if self._keeps_records or is_mapped_by_host or self.varies_by_epoch:
             return super().fetch_traced(indices, over_mesh=over_mesh)
         select, arguments = self._selection.traced(self.title)
         return self.parent.fetch_traced(select(arguments, indices), over_mesh=over_mesh)

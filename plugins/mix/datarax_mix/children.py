@@ -156,10 +156,9 @@ class MixedChildren:
 
     def on_host(self, mix: Mixture, indices: Any, *, may_compile: bool = True) -> Batch:
         """Return the records at concrete ``indices``; each child reads its records in one call."""
-        indices = self._checked(indices)
         parts = (
             (child, rows, self.read_child(mix, child, own, may_compile=may_compile))
-            for child, rows, own in self._by_child(indices)
+            for child, rows, own in self._to_read(mix.children, indices)
         )
         return self.merged(parts, len(indices))
 
@@ -179,7 +178,7 @@ class MixedChildren:
     def elements(self, children: Children, indices: Any) -> list[Any]:
         """Return the records at concrete ``indices`` as single elements."""
         elements: list[Any] = [None] * len(indices)
-        for child, rows, own in self._by_child(self._checked(indices)):
+        for child, rows, own in self._to_read(children, indices):
             for row, element in zip(rows.tolist(), children[child].get_elements(own), strict=True):
                 elements[row] = self.fields.element(child, element)
         return elements
@@ -214,6 +213,19 @@ class MixedChildren:
 
     def _checked(self, indices: Any) -> np.ndarray:
         return record_numbers(indices, int(self.offsets[-1]), self.title).astype(np.int64)
+
+    def _to_read(self, children: Children, indices: Any) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Yield (child, its rows in the batch, the indices by which to read them) for each child that has some of ``indices``.
+
+        If a child varies by epoch, so does the mixture, and its indices hold the epoch of the child.
+        """
+        if not any(child.varies_by_epoch for child in children):
+            yield from self._by_child(self._checked(indices))
+            return
+        epochs, indices = np.divmod(np.asarray(indices, np.int64), int(self.offsets[-1]))
+        for child, rows, own in self._by_child(self._checked(indices)):
+            source = children[child]
+            yield child, rows, own + source.num_records * epochs[rows] if source.varies_by_epoch else own
 
     def _by_child(self, indices: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Yield (child, its rows, its own record indices there) for each child that has some of ``indices``."""

@@ -220,8 +220,9 @@ class StreamReading(HostState):
             if not rows.size:
                 continue
             if children[child].access != "stream":
-                indices = children[child].record_indices_at(int(places[rows[0]]), len(rows), keys[child])
-                self._held[child] = self._mixed.read_child(mix, child, np.asarray(indices, np.int64))
+                start = int(places[rows[0]])
+                indices = np.asarray(children[child].record_indices_at(start, len(rows), keys[child]), np.int64)
+                self._held[child] = self._mixed.read_child(mix, child, children[child].indices_to_read(start, indices))
                 continue
             found = self._fill(child, children[child], len(rows))
             if found < len(rows):  # a stream without a length has ended, and the mixture ends with it

@@ -242,6 +242,16 @@ class MixDataSourcesNode(DataSourceModule):
 
     # -- records --------------------------------------------------------------------------------------------------------
 
+    @property
+    def varies_by_epoch(self) -> bool:
+        """Whether the records of a child differ from epoch to epoch, and are not kept by ``cacheable``."""
+        return not self.config.cacheable and any(child.varies_by_epoch for child in self.children)
+
+    @property
+    def reorders_by_epoch(self) -> bool:
+        """Whether a record index of a child stands for another record in another epoch."""
+        return any(child.reorders_by_epoch for child in self.children)
+
     def get_records(self, indices: Any) -> Batch:
         """Return the records at ``indices``, traced or not; on the device if the children are, else as NumPy arrays."""
         if isinstance(indices, jax.core.Tracer):
