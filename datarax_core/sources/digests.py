@@ -14,6 +14,8 @@ from typing import Any, Final
 import jax
 import numpy as np
 
+from datarax_core.records.dtypes import is_text
+
 _MOST_PARTS: Final = 20_000
 _MOST_DEPTH: Final = 32
 
@@ -101,7 +103,7 @@ class _Digester:
         return _hashed("set", *sorted(map(self.of, value))) if isinstance(value, AbstractSet) else None
 
     def _of_array(self, array: np.ndarray) -> bytes:
-        if array.dtype.hasobject:
+        if array.dtype.hasobject or is_text(array.dtype):  # text counts alike in any dtype and width
             return _hashed(f"objects {array.shape}", *map(self.of, array.ravel().tolist()))
         return _hashed(f"{array.dtype.str} {array.dtype} {array.shape}", np.ascontiguousarray(array).tobytes())
 

@@ -13,6 +13,7 @@ from datarax_core.config.models import DataraxModuleConfig, StructuralConfig
 from datarax_core.errors import SpecError
 from datarax_core.order.numbers import record_numbers
 from datarax_core.order.order import Order
+from datarax_core.records.dtypes import is_text
 from datarax_core.records.spec import Batch, ElementSpec
 
 from .access import Access
@@ -222,14 +223,18 @@ class EagerSourceBase(DataSourceModule):
         return twin
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the fingerprint of every source, with the shard and a digest of sixteen records from all over the data set."""
+        """Return the fingerprint of every source, with the shard and a digest of sixteen records from all over the data set.
+
+        The digest of records with text or bytes has a name of its own, since it depends on neither dtype nor width, as that of
+        earlier releases did.
+        """
         order = self.order()
         rows = jax.tree.leaves(self._columns.rows(np.linspace(0, self.length - 1, SAMPLED_RECORDS).astype(np.int64)))
         foreign = [leaf for leaf in rows if leaf.dtype.hasobject and not is_plain(leaf.tolist())]
         return {
             **super().fingerprint(),
             "shard": [order.shard, order.num_shards],
-            "sample": f"{_digest(rows):08x}",
+            **({"records": digest_of(rows)} if any(map(_has_text, rows)) else {"sample": f"{_digest(rows):08x}"}),
             **({"objects": digest_of(foreign)} if foreign else {}),
         }
 
@@ -252,6 +257,10 @@ class EagerSourceBase(DataSourceModule):
 @functools.partial(jax.jit, static_argnums=0)
 def _gathered(gather: ColumnGather, arrays: tuple[Any, ...], indices: Any) -> Batch:
     return gather(arrays, indices)
+
+
+def _has_text(leaf: np.ndarray) -> bool:
+    return is_text(leaf.dtype) or (leaf.dtype == object and all(isinstance(value, str | bytes) for value in leaf.flat))
 
 
 def _digest(leaves: list[np.ndarray]) -> int:

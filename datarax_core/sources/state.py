@@ -253,8 +253,13 @@ def plain(value: Any) -> Any:
     return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-COMPARED_IF_KNOWN: Final = frozenset({"class", "config", "content", "objects", "records", "stochastic_stages"})
-"""Entries of fingerprints that tell data apart; a state of an earlier release lacks them, as does one of unreadable files."""
+COMPARED_IF_KNOWN: Final = frozenset(
+    {"class", "config", "content", "objects", "records", "sample", "stochastic_stages"}
+)
+"""Entries of fingerprints that tell data apart; a state of an earlier release lacks them, as does one of unreadable files.
+
+Records with text have ``records`` in place of ``sample``.
+"""
 
 _SAMPLES: Final = frozenset({"objects", "records"})
 

@@ -24,7 +24,7 @@ class TestOnTheDevice(SourceConformance):
     expected_length = LENGTH
     expected_records = {7: {"id": 7, "x": [3.5, -7.0]}}
     effective = EFFECTIVE
-    shown_elsewhere = {"path": "TestOfAFile"}
+    shown_elsewhere = {"path": "TestOfAFile", "columns": "test_chosen_columns.py"}
 
     def make_source(self, config: Any, seed: int) -> MemorySource:
         return MemorySource(config, DATA, rngs=nnx.Rngs(seed))
@@ -40,6 +40,7 @@ class TestOfAFile(SourceConformance):
     shown_elsewhere = {
         "cacheable": "test_files.py::test_cacheable_keeps_everything_in_memory_so_that_the_files_are_not_touched_again",
         "cache_size": "TestOnTheDevice",
+        "columns": "test_chosen_columns.py",
     }
 
     def make_config(self, folder: Path) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class TestOnTheDevice(SourceConformance):
             "weights": [0.5, 0.5],
             "temperature": Shows(value=2.0, needs={"weights": None}),
             "at_end": ["drop", "repeat"],
+            "select": Shows(value={"1": ["id"]}, needs={"sources": [sources[0], other]}),
+            "rename": Shows(value={"0": {"id": "number"}, "1": {"id": "number"}}),
             "fill": Shows(value={"extra": 1}, needs={"sources": [sources[0], other]}),
             "source_field": "child",
         }
