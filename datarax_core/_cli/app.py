@@ -83,10 +83,10 @@ def _message(failure: BaseException) -> str | None:
     """Return the message for the user; None for a bug of datarax."""
     if isinstance(failure, OSError) and failure.filename is not None and failure.strerror is not None:
         return f"{failure.filename}: {failure.strerror}"
-    if isinstance(failure, DataraxError | OSError):
-        return str(failure) or repr(failure)
-    from .blame import blamed  # noqa: PLC0415 - reads the metadata of installed distributions, which only this case needs
+    from .blame import blamed, notes_of  # noqa: PLC0415 - imports what only failures need
 
+    if isinstance(failure, DataraxError | OSError):
+        return "\n".join([str(failure) or repr(failure), *notes_of(failure)])
     return blamed(failure)
 
 

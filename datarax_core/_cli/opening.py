@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datarax_core.errors import ConfigError, DataraxError
+from datarax_core.errors import ConfigError, DataraxError, StageError
 from datarax_core.registry.pipeline_config import PipelineConfig
+
+from .blame import damage_behind, notes_of
 
 if TYPE_CHECKING:
     from datarax_core.pipeline.pipeline import Pipeline
@@ -19,10 +21,10 @@ def open_source(path: Path, config: PipelineConfig) -> "DataSourceModule":
     Raises:
         DataraxError, OSError: The data that the config names cannot be used.
     """
-    from datarax_core.pipeline.build import build_source  # noqa: PLC0415 - loads JAX, and an invalid config is reported before
+    from datarax_core.pipeline.build import build_source_of  # noqa: PLC0415 - loads JAX; an invalid config is reported before
 
-    with mistakes(path):
-        return build_source(config.source.model_copy(update={"cacheable": False}), seed=config.seed)
+    with mistakes(path, config):
+        return build_source_of(config, source=config.source.model_copy(update={"cacheable": False}))
 
 
 def open_pipeline(path: Path, config: PipelineConfig) -> "tuple[Pipeline, dict[str, str]]":
@@ -34,17 +36,32 @@ def open_pipeline(path: Path, config: PipelineConfig) -> "tuple[Pipeline, dict[s
     from datarax_core.pipeline.pipeline import Pipeline  # noqa: PLC0415 - loads JAX
     from datarax_core.records.spec import describe  # noqa: PLC0415
 
-    with mistakes(path):
+    with mistakes(path, config):
         pipeline = Pipeline.from_config(config)
         return pipeline, describe(pipeline.element_spec())
 
 
 @contextmanager
-def mistakes(path: Path) -> Iterator[None]:
-    """Report a ValueError or NotImplementedError of the block as a `ConfigError` of the config ``path``."""
+def mistakes(path: Path, config: PipelineConfig | None = None) -> Iterator[None]:
+    """Report a ValueError or NotImplementedError of the block as a `ConfigError` of the config in the file ``path``.
+
+    The place of a stage that failed is part of the message, or a note on other errors.
+    """
     try:
         yield
-    except DataraxError:
+    except Exception as error:
+        from datarax_core.stages.apply import failed_stage  # noqa: PLC0415 - loads JAX, as the block has done
+
+        number = failed_stage(error)
+        place = None if config is None or number is None or number >= len(config.stages) else ("stages", number)
+        refused = isinstance(error, ValueError | NotImplementedError) and not isinstance(error, DataraxError)
+        if config is not None and place is not None and (refused or isinstance(error, StageError)):
+            option = getattr(error, "option", ())
+            raise ConfigError.of([config.problem((*place, *option), str(error))]) from error
+        if refused and (damage := damage_behind(error)):
+            raise DataraxError(damage) from error
+        if refused:
+            raise ConfigError("\n".join([f"{path}: {error}", *notes_of(error)])) from error
+        if config is not None and place is not None:
+            error.add_note(f"that is {config.spot(place)}")
         raise
-    except (ValueError, NotImplementedError) as refused:
-        raise ConfigError(f"{path}: {refused}") from refused

@@ -5,6 +5,8 @@ from typing import Any, Final, cast
 
 from datarax_core.errors import PluginContractError
 
+from .discovery import plugins_by_package
+
 API_VERSION: Final = 1
 """Kept so that plugins which import it load. Nothing reads it: a plugin's ``Requires-Dist`` says which cores it works with."""
 
@@ -30,6 +32,33 @@ def require_contract(noun: str, loaded: object, name: str | None, origin: str, p
         raise PluginContractError(noun, name or label, f"{noun} {label} ({origin}) is no {noun}: {listed}")
 
 
+def contract_fault(noun: str, plugin: Any, problem: str, name: str | None = None) -> PluginContractError:
+    """Return the error for a fault that only shows when a plugin is used.
+
+    Args:
+        noun: Noun for the plugin, such as "source".
+        plugin: The object, class or function at fault; its class and its distribution are named.
+        problem: What it does wrong, and the code to write instead.
+        name: Its registered name, if it is known.
+    """
+    label = f"{noun} {name!r}" if name else noun
+    origin = origin_of(plugin)
+    return PluginContractError(
+        noun, name or _class_name(plugin), f"{label}{f' ({origin})' if origin else ''}: {_class_name(plugin)}{problem}"
+    )
+
+
+def origin_of(plugin: Any) -> str | None:
+    """Return distribution and version of the plugin whose package defines an object, class or function; None if none does."""
+    module = plugin.__module__ if isinstance(plugin, type) else getattr(plugin, "__module__", type(plugin).__module__)
+    entry = plugins_by_package().get(str(module).partition(".")[0])
+    return None if entry is None else entry.origin
+
+
+def _class_name(plugin: Any) -> str:
+    return str(getattr(plugin, "__qualname__", type(plugin).__qualname__))
+
+
 def config_plugin_problems(loaded: object, base: Any, name: str | None, methods: tuple[str, str]) -> Iterator[str]:
     """Yield the problems of a plugin class that is its own config: a stage or a decoder.
 
@@ -52,6 +81,9 @@ def config_plugin_problems(loaded: object, base: Any, name: str | None, methods:
 
 def type_problems(config: Any, name: str | None) -> Iterator[str]:
     """Yield the problem of a config class whose ``type`` has no default, or another default than the entry point's name."""
+    if not config.__pydantic_complete__:
+        yield from _annotation_problems(config)
+        return
     default = config.model_fields["type"].default
     wanted = name or "your_name"
     remedy = f'write `type: Literal["{wanted}"] = "{wanted}"` in it'
@@ -59,6 +91,15 @@ def type_problems(config: Any, name: str | None) -> Iterator[str]:
         yield f"{config.__name__}.type has no default; {remedy}"
     elif name is not None and default != name:
         yield f"{config.__name__}.type defaults to {default!r}, but the entry point is named {name!r}; {remedy}"
+
+
+def _annotation_problems(config: Any) -> Iterator[str]:
+    """Yield the problem of a config class with an annotation that names an unknown type, now that its module is imported."""
+    try:
+        config.model_rebuild()
+    except (NameError, AttributeError) as unknown:
+        reason = f"an annotation of {config.__name__} does not resolve: {str(unknown).splitlines()[0]}"
+        yield f"{reason}; import that name in {config.__module__}, outside of `if TYPE_CHECKING:`"
 
 
 def declared_name(plugin: object) -> str | None:

@@ -46,6 +46,11 @@ class Installed:
         """Distribution and version, as in ``datarax-memory 0.1.0``."""
         return f"{self.dist} {self.version}"
 
+    @property
+    def package(self) -> str:
+        """Top-level package that the plugin is imported from."""
+        return self.target.partition(":")[0].partition(".")[0].strip()
+
 
 class Environment:
     """Installed distributions. Of several with one name, the first on the path counts, since Python imports that one.
@@ -117,6 +122,13 @@ class Environment:
             self._versions[name] = None if text is None else Version(text)
         version = self._versions[name]
         return version is not None and versions.contains(version, prereleases=True)
+
+
+def plugins_by_package() -> dict[str, Installed]:
+    """Return an installed plugin of third parties for each top-level package that one is imported from."""
+    environment = Environment.now()
+    found = {entry.package: entry for group in GROUPS for entry in environment.entries(group)}
+    return {package: entry for package, entry in found.items() if entry.dist != CORE}
 
 
 def by_folder(dist: metadata.Distribution) -> tuple[str, str]:

@@ -60,6 +60,7 @@ class Hooks:
         self._manager.add_hookspecs(HookSpecs)
         self._manager.register(_Core(), _CORE)
         self._implementations: dict[int, tuple[object, Implementations]] = {}
+        self._origins: dict[str, str] = {}
         self._lock = threading.RLock()
         self._is_loaded = self._is_loading = False
         self.call: Final = cast(HookSpecs, self._manager.hook)
@@ -127,6 +128,11 @@ class Hooks:
         """Return True if a plugin implements ``hook``; core's own implementation does not count."""
         return any(impl.plugin_name != _CORE for impl in getattr(self._manager.hook, hook).get_hookimpls())
 
+    def implementers(self, hook: str) -> list[str]:
+        """Return name and origin of each plugin that implements ``hook``, in the order in which they are called."""
+        names = [impl.plugin_name for impl in reversed(getattr(self._manager.hook, hook).get_hookimpls())]
+        return [f"{NOUN} {name!r} ({self._origins[name]})" for name in names if name in self._origins]
+
     def close_pipelines(self) -> None:
         """Close all open pipelines, as at the end of the process; one that fails to close does not keep others open."""
         with ExitStack() as stack:
@@ -160,6 +166,7 @@ class Hooks:
             message = f"hook plugin {name!r} ({origin}) failed to register its sources: {type(cause).__name__}: {cause}"
             raise PluginLoadError(NOUN, name, message) from cause
         self._implementations[id(plugin)] = plugin, implementations
+        self._origins[name] = origin
         self._note_hearers()
 
     def _note_hearers(self) -> None:

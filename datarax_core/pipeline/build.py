@@ -8,13 +8,16 @@ import jax
 from flax import nnx
 from pydantic import TypeAdapter, ValidationError
 
+from datarax_core.config.base import FrozenConfig
 from datarax_core.config.lines import Origin
 from datarax_core.config.messages import plugin_cause, problems
 from datarax_core.config.models import SourceConfig
-from datarax_core.errors import ConfigError
+from datarax_core.errors import ConfigError, DataraxError, PluginContractError
+from datarax_core.extensions.contract import contract_fault
 from datarax_core.order.numbers import seed_number
 from datarax_core.registry.pipeline_config import AnySource, PipelineConfig
 from datarax_core.registry.sources import SourceRegistry, default_hooks, given_or_default
+from datarax_core.routes.soundness import require_built
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.build import PlacedStageError
 
@@ -44,6 +47,44 @@ def build_source(
     return SourceBuilder(registry, seed)(valid)
 
 
+def build_source_of(
+    config: PipelineConfig, registry: SourceRegistry | None = None, *, source: SourceConfig | None = None
+) -> DataSourceModule:
+    """Build the source of a pipeline's config; an error says which source in it could not be built, and where that stands.
+
+    Args:
+        config: The pipeline's config.
+        registry: Where names of sources are looked up; None is the registry of installed plugins.
+        source: A source config to build in place of ``config.source``, of which it is a copy.
+
+    Raises:
+        ConfigError: The constructor of a source refused the config by a ``ValueError``.
+        PluginError: The source that the config names cannot be used; the subclass says why.
+    """
+    builder, top = SourceBuilder(given_or_default(registry), config.seed), source or config.source
+    try:
+        return builder(top)
+    except Exception as error:
+        place = ("source", *(_place_of(builder.failed, top) or ()))
+        if isinstance(error, ValueError) and not isinstance(error, DataraxError):
+            raise ConfigError.of([config.problem(place, str(error))]) from error
+        error.add_note(f"while {config.spot(place)} was built")
+        raise
+
+
+def _place_of(wanted: SourceConfig | None, value: Any) -> tuple[int | str, ...] | None:
+    """Return the location of the config ``wanted`` in ``value``; None if it is not there."""
+    if value is wanted:
+        return ()
+    inner: Any = vars(value).items() if isinstance(value, FrozenConfig) else ()
+    inner = value.items() if isinstance(value, Mapping) else inner
+    inner = enumerate(value) if isinstance(value, list | tuple) else inner
+    for key, item in inner:
+        if (place := _place_of(wanted, item)) is not None:
+            return (key, *place)
+    return None
+
+
 class SourceBuilder:
     """Builder of a source and, through it, of the sources that its config nests.
 
@@ -59,12 +100,14 @@ class SourceBuilder:
         self._hooks.load_installed()
         self._seed = seed
         self._built = 0
+        self.failed: SourceConfig | None = None
+        """The innermost config whose source could not be built, while its error is on its way out."""
 
     def __call__(self, config: SourceConfig) -> DataSourceModule:
         """Build the source of one config with the hook ``datarax_create_source``, after the sources that the config nests.
 
         Raises:
-            TypeError: An implementation of the hook returned something that is not a source.
+            PluginContractError: An implementation of the hook, or the class, returned something that is no source.
         """
         outer = self.rngs
         if self._built:
@@ -72,18 +115,30 @@ class SourceBuilder:
         self._built += 1
         try:
             source = self._hooks.call.datarax_create_source(config=config, build=self)
+        except Exception:
+            self.failed = self.failed or config
+            raise
         finally:
             self.rngs = outer
+        self.failed = None
         if not isinstance(source, DataSourceModule):
-            raise TypeError(
-                f"datarax_create_source gave {source!r:.80} for the source {config.type!r}; an implementation returns a source "
-                "or None, and a wrapper the result of its `yield`"
+            makers = " or ".join(self._hooks.implementers("datarax_create_source"))
+            raise PluginContractError(
+                "hook plugin",
+                config.type,
+                f"datarax_create_source of {makers} gave {source!r:.80} for the source {config.type!r}; an implementation "
+                "returns a source or None, and a wrapper the result of its `yield`: write `return (yield)`",
             )
         return source
 
     def from_class(self, config: SourceConfig) -> DataSourceModule:
         """Build the source with the class that the config's ``type`` names; hooks may build another source instead."""
-        source: DataSourceModule = self._registry.get(config.type).from_config(config, self)
+        cls = self._registry.get(config.type)
+        source: Any = cls.from_config(config, self)
+        if not isinstance(source, DataSourceModule):
+            problem = f".from_config() returned {source!r:.60}, not a source; return cls(config, rngs=build.rngs)"
+            raise contract_fault("source", cls, problem, config.type)
+        require_built(source, config.type)
         return source
 
 

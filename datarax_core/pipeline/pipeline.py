@@ -46,7 +46,7 @@ from datarax_core.stages.graph import Graph
 from datarax_core.stages.randomness import StageKeys
 from datarax_core.stages.split_modules import SplitModules
 
-from .build import build_source, placing_stages_of
+from .build import build_source_of, placing_stages_of
 from .explain import explain, plan_of, summary
 from .loop import BatchIterator
 from .multihost import facts_to_agree_on, require_agreement, require_on_all
@@ -141,8 +141,8 @@ class Pipeline(TraceArgument):
             sharding: The layout of batches on devices, as in the constructor.
 
         Raises:
-            ConfigError: The config is invalid, or a stage of it cannot work on the records; names every problem with its
-                place.
+            ConfigError: The config is invalid, its source refuses it, or a stage of it cannot work on the records; names every
+                problem with its place.
             PluginError: The source that the config names cannot be used; the subclass says why.
         """
         default_hooks().load_installed()  # a hook plugin may register the source
@@ -154,7 +154,7 @@ class Pipeline(TraceArgument):
         options = config.model_dump(
             include={"batch_size", "num_epochs", "drop_last", "pad_last", "prefetch", "workers"}
         )
-        source, rngs = build_source(config.source, registry, seed=config.seed), nnx.Rngs(config.seed)
+        source, rngs = build_source_of(config, registry), nnx.Rngs(config.seed)
         with placing_stages_of(config):
             return cls(source=source, stages=[*config.stages, *stages], rngs=rngs, sharding=sharding, **options)
 

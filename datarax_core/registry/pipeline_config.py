@@ -80,6 +80,11 @@ class PipelineConfig(FrozenConfig):
         """Return a problem with the value at ``place``, such as ``("stages", 1, "field")``, with the line of its file."""
         return self._origin.problem(place, message)
 
+    def spot(self, place: tuple[int | str, ...]) -> str:
+        """Return a place for notes on errors: ``source.sources[1] (train.yaml:6)``."""
+        found = self._origin.problem(place, "")
+        return f"{found.place} ({':'.join(str(part) for part in (found.file, found.line) if part)})"
+
 
 def parse_config(
     mapping: Mapping[str, Any],

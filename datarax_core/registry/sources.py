@@ -96,6 +96,23 @@ def _from_config_problems(loaded: type) -> Iterator[str]:
             inspect.signature(from_config).bind("config", "build")
         except TypeError as cause:
             yield f"its from_config cannot be called with (config, build): {cause}; {remedy}"
+        else:
+            yield from _constructor_problems(loaded, from_config)
+
+
+def _constructor_problems(loaded: type, from_config: Any) -> Iterator[str]:
+    """Yield the problem of a class that leaves `from_config` to its base, whose call its constructor does not take."""
+    from datarax_core.sources.source import DataSourceModule  # noqa: PLC0415 - JAX, which the plugin's import has loaded
+
+    if from_config.__func__ is not vars(DataSourceModule)["from_config"].__func__:
+        return
+    try:
+        inspect.signature(loaded.__init__).bind("self", "config", rngs=None)  # type: ignore[misc]  # of a class that is loaded
+    except TypeError as cause:
+        yield (
+            f"its __init__ cannot be called with (config, rngs=...): {cause}; write `def __init__(self, config, *, rngs=None, "
+            "name=None)` and pass rngs and name on, or write a from_config that calls it as it is"
+        )
 
 
 # -- defaults of this process ----------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from datarax_core.stages.apply import stage_name
 from datarax_core.stages.call import CallOverride
 from datarax_core.stages.randomness import StageKeys, is_stochastic
 
+from .soundness import require_sound
+
 
 @dataclass(frozen=True, slots=True)
 class BatchRule:
@@ -128,15 +130,17 @@ class Definition:
 
 
 def require_source(source: Any) -> None:
-    """Raise if ``source`` is not a source.
+    """Raise if ``source`` is not a source, or not a sound one.
 
     Raises:
         TypeError: Says what a source is.
+        PluginContractError: Its class breaks the protocol; see `require_sound`.
     """
     if not isinstance(source, DataSourceModule):
         raise TypeError(
             f"source is a DataSourceModule, such as MemorySource(config, data), not {type(source).__name__}"
         )
+    require_sound(source)
 
 
 def require_batches(definition: Definition) -> None:

@@ -10,6 +10,7 @@ from flax import nnx
 
 from datarax_core.config.lines import dotted
 from datarax_core.errors import StageError
+from datarax_core.extensions.contract import contract_fault
 from datarax_core.records.spec import (
     Batch,
     ElementSpec,
@@ -24,7 +25,7 @@ from datarax_core.records.spec import (
 from datarax_core.registry.stages import Stage
 from datarax_core.sources.source import DataSourceModule
 
-from .apply import apply_stages, require_stage
+from .apply import apply_stages, note_failed, require_stage
 from .randomness import RecordIds
 from .split_modules import SplitModules, Values
 
@@ -52,7 +53,7 @@ def build_stages(
 
     Raises:
         StageError: A stage cannot work on such records; names the stage and its option.
-        TypeError: A config built something that is no stage.
+        TypeError, PluginContractError: A config built something that is no stage.
     """
     configs = [number for number, stage in enumerate(stages) if isinstance(stage, Stage)]
     if not configs:
@@ -92,6 +93,12 @@ def _built(stage: Stage, number: int, spec: ElementSpec, rngs: nnx.Rngs | None) 
         built = stage.build(spec, _streams_of(rngs, number))
     except ValueError as refused:
         raise PlacedStageError(number, refused) from refused
+    except Exception as error:
+        note_failed(error, stage, number)
+        raise
+    if not callable(built) or isinstance(built, type):
+        problem = f".build() returned {built!r:.60}; return self, or the callable that runs in its place, such as an nnx.Module"
+        raise contract_fault("stage", type(stage), problem, stage.type)
     require_stage(built, f"what stage {number} ({stage.type}) built")
     return built
 

@@ -33,7 +33,7 @@ def bench(
     loaded = load_config(config).model_copy(update={"num_epochs": None})
     pipeline, _ = open_pipeline(config, loaded)
     alone = open_source(config, loaded)
-    with interrupts() as raise_lost, progress(repeats, "repeats") as show, mistakes(config):
+    with interrupts() as raise_lost, progress(repeats, "repeats") as show, mistakes(config, loaded):
 
         def note(done: int) -> None:
             raise_lost()

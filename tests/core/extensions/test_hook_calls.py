@@ -115,7 +115,7 @@ def test_the_result_of_the_create_hook_has_to_be_a_source(registry: SourceRegist
         def datarax_create_source(self) -> Generator[None, object, None]:
             yield
 
-    message = r"^datarax_create_source gave None for the source 'leaf'; an implementation returns a source or None, and a wrap"
+    message = r"^datarax_create_source of hook plugin '\w+' \(registered by hand\) gave None for the source 'leaf'; an implementation returns"
     with default_hooks().registered(Forgets()), pytest.raises(TypeError, match=message):
         build_source({"type": "leaf"}, registry)
 
