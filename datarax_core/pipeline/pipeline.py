@@ -15,6 +15,7 @@ from flax.errors import TraceContextError
 
 from datarax_core.devices.layout import layout_of
 from datarax_core.devices.traces import TraceArgument, closed_over, require_updates_kept
+from datarax_core.errors import SpecError
 from datarax_core.moved import rename_attributes
 from datarax_core.order.numbers import whole_number
 from datarax_core.records.spec import (
@@ -122,6 +123,8 @@ class Pipeline(TraceArgument):
         require_agreement(lambda: facts | source.fingerprint() | definition.rule_fingerprint(), self._layout)
         route_class(self.source).require_workers(definition)
         require_batches(definition)
+        if pad_last is not None and type(self).__call__ is Pipeline.__call__:
+            self._require_free_mask(pad_last)
 
     @classmethod
     def from_config(
@@ -292,17 +295,41 @@ class Pipeline(TraceArgument):
         """Return the element spec of a served batch's records; stages are traced, no record is read."""
         spec, host_fields = split_host_fields(self.source.element_spec())
         host_fields = host_fields_after(self.stages, host_fields)
+        made = self._spec_through_stages(spec, self.rule.pad_last)
+        return with_host_fields(made, host_fields) if host_fields else made
+
+    def _spec_through_stages(self, spec: ElementSpec, mask_field: str | None) -> ElementSpec:
+        """Return the spec of the records after the stages, given that of the source's fields for devices."""
         stages = SplitModules(tuple(self._definition().applied))
-        mask = None if self.rule.pad_last is None else jax.ShapeDtypeStruct((self.rule.batch_size,), jnp.bool_)
+        mask = None if mask_field is None else jax.ShapeDtypeStruct((self.rule.batch_size,), jnp.bool_)
         rows = np.zeros(self.rule.batch_size, np.int64)
         record_ids = route_class(self.source).record_ids(self._definition(), 0, rows)
 
         def through(values: Any, batch: Batch, mask: Any) -> Batch:
-            return staged(stages.structure.merge(values), batch, self.rule.pad_last, mask, record_ids)
+            return staged(stages.structure.merge(values), batch, mask_field, mask, record_ids)
 
         shapes = batch_struct(device_spec(spec), self.rule.batch_size)
-        made = spec_of(jax.eval_shape(through, stages.read(), shapes, mask))
-        return with_host_fields(made, host_fields) if host_fields else made
+        return spec_of(jax.eval_shape(through, stages.read(), shapes, mask))
+
+    def _require_free_mask(self, mask_field: str) -> None:
+        """Raise if the stages make a field of the mask's name, which the mask would replace, or a batch without names.
+
+        Raises:
+            SpecError: Names ``pad_last``.
+        """
+        try:
+            made = self._spec_through_stages(split_host_fields(self.source.element_spec())[0], None)
+        except Exception:  # noqa: BLE001 - stages that use the mask do not run without it; others fail where they are served
+            return
+        if not isinstance(made, Mapping):
+            raise SpecError(
+                f"pad_last={mask_field!r} adds a field to each batch, but the stages make a {type(made).__name__}"
+            )
+        if mask_field in made:
+            raise SpecError(
+                f"pad_last={mask_field!r} is also the name of a field that the stages make, which the mask would replace; "
+                "choose another name for one of them"
+            )
 
     # -- copies and states ----------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from datarax_core import (
 )
 from datarax_core.config.base import Count
 from datarax_core.config.models import SourceConfig
+from datarax_core.errors import PluginContractError
 from datarax_core.pipeline.multihost import facts_to_agree_on
 from datarax_core.registry.pipeline_config import parse_config
 from datarax_core.registry.sources import SourceRegistry
@@ -227,7 +228,9 @@ def test_a_stage_that_builds_no_callable_is_refused(make_source: MakeSource) -> 
         def build(self, spec: Any, rngs: nnx.Rngs) -> Any:  # noqa: ARG002 - neither is needed
             return None
 
-    with pytest.raises(TypeError, match=r"what stage 0 \(wrong\) built is not callable: None; a stage takes a batch"):
+    with pytest.raises(
+        PluginContractError, match=r"^stage 'wrong': .*Wrong.build\(\) returned None; return self, or the call"
+    ):
         Pipeline(source=make_source(DATA), batch_size=2, stages=[Wrong()])
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from commands import DRX, invoke, run
+from commands import DRX, fails, invoke, run
 
 from datarax_core._cli import opening
 from datarax_core._cli.app import COMMANDS
@@ -179,6 +179,30 @@ def test_a_failure_without_a_plugin_is_our_bug() -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         divmod(1, 0)
     assert blamed(caught.value) is None
+
+
+def test_where_a_plugin_failed_is_said_with_its_place_in_the_config(site: "Site", tmp_path: Path) -> None:
+    code = """
+        from typing import Literal
+        from datarax_core import Stage
+        class St(Stage):
+            type: Literal["acme_st"] = "acme_st"
+            field: str
+            def __call__(self, batch):
+                if self.field == "no":
+                    raise ValueError("not this one")
+                return {**batch, "y": batch["x" if self.field == "x" else "z"]}
+    """
+    site.install_working("acme-records", "acme_records")
+    site.install("acme-st", {"acme_st": "acme_st:St"}, code=code, group="datarax.stages")
+    config = "batch_size: 2\nsource: {type: acme_records}\nstages:\n"
+    config += "  - {type: rescale, field: x, scale: 2}\n  - {type: acme_st, field: FIELD}\n"
+    path = written(tmp_path, config.replace("FIELD", "'no'"))
+    assert fails(DRX, "plan", path) == f"{path}:5: stages[1]: not this one"
+    message = fails(DRX, "plan", written(tmp_path, config.replace("FIELD", "a")))
+    assert message.splitlines()[0].startswith("acme-st 1.0 failed in acme_st, line ")
+    assert message.splitlines()[1:3] == ["in stage 1 (acme_st) of the pipeline", f"that is stages[1] ({path}:5)"]
+    assert "JAX has removed" not in message
 
 
 # -- pipes and interrupts -----------------------------------------------------------------------------------------------
