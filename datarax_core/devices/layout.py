@@ -27,6 +27,10 @@ class Layout(Protocol):
     def num_processes(self) -> int:
         """The number of processes that hold a part of each batch."""
 
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """The processes that hold a part of each batch, in ascending order; empty for one that is not asked."""
+
     def check(self, spec: ElementSpec, batch_size: int, last_size: int) -> None:
         """Raise if batches do not divide over the devices; ``last_size`` is 0 if all batches are full."""
 
@@ -55,6 +59,7 @@ class OneDevice:
 
     data_sharding: SingleDeviceSharding | None = None
     num_processes: int = 1
+    processes: tuple[int, ...] = ()
 
     def check(self, spec: ElementSpec, batch_size: int, last_size: int) -> None:
         """Do nothing: all sizes fit one device."""
@@ -100,7 +105,12 @@ class OverMesh:
     @functools.cached_property
     def num_processes(self) -> int:
         """The number of processes that hold a part of each batch."""
-        return len(_processes(self.sharding))
+        return len(self.processes)
+
+    @functools.cached_property
+    def processes(self) -> tuple[int, ...]:
+        """The processes that hold a part of each batch, in ascending order."""
+        return tuple(sorted(_processes(self.sharding)))
 
     @functools.cached_property
     def num_shards(self) -> int:

@@ -1,12 +1,9 @@
 """Checks that the processes of one pipeline agree: on source, stages, rule and devices, and on a restored state."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 
 from datarax_core.devices.layout import Layout
@@ -14,6 +11,8 @@ from datarax_core.registry.stages import Stage
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import stage_name
 from datarax_core.stages.fields import StageWithHostFields
+
+from .agreement import verdict
 
 
 def facts_to_agree_on(source: DataSourceModule, stages: Any, sharding: Any) -> dict[str, Any]:
@@ -27,20 +26,19 @@ def facts_to_agree_on(source: DataSourceModule, stages: Any, sharding: Any) -> d
 
 
 def require_agreement(find_facts: Callable[[], dict[str, Any]], layout: Layout) -> None:
-    """Raise if facts differ between the processes of a pipeline. A collective operation, if there are several processes.
+    """Raise if facts differ between the processes of a pipeline. A collective operation of these processes.
 
     The facts are looked for only if there are: they cost a few reads of the data.
 
     Raises:
         ValueError: Names each fact that differs, and its value on every process.
     """
-    if layout.num_processes == 1 or layout.num_processes != jax.process_count():
+    if layout.num_processes == 1:
         return
     texts = {name: json.dumps(fact, sort_keys=True, default=str) for name, fact in find_facts().items()}
-    everywhere = [json.loads(text) for text in _gathered(json.dumps(texts))]
-    if differing := _differing(everywhere):
+    if differing := verdict(json.dumps(texts), layout.processes, _differing):
         raise ValueError(
-            f"the processes of this pipeline do not agree: {'; '.join(differing)}. Build it from the same config, data and "
+            f"the processes of this pipeline do not agree: {differing}. Build it from the same config, data and "
             "seed, and restore it from the same state, on all of them"
         )
 
@@ -64,25 +62,17 @@ def require_on_all(check: Callable[[], dict[str, Any]], layout: Layout) -> None:
         raise refusal
 
 
-def _differing(everywhere: list[dict[str, str]]) -> list[str]:
-    shared = set.intersection(*map(set, everywhere))
-    differing = [name for name in sorted(shared) if len({facts[name] for facts in everywhere}) > 1]
-    names = differing or sorted(set.union(*map(set, everywhere)) - shared)
+def _differing(texts: Mapping[int, str]) -> str:
+    """Return sentences on the facts in which processes differ; empty if they agree."""
+    everywhere: dict[int, dict[str, str]] = {process: json.loads(text) for process, text in texts.items()}
+    shared = set.intersection(*map(set, everywhere.values()))
+    differing = [name for name in sorted(shared) if len({facts[name] for facts in everywhere.values()}) > 1]
+    names = differing or sorted(set.union(*map(set, everywhere.values())) - shared)
     sentences = []
     for name in names:
         holders: dict[str, list[str]] = {}
-        for process, facts in enumerate(everywhere):
+        for process, facts in everywhere.items():
             holders.setdefault(facts.get(name, "missing"), []).append(str(process))
         listed = (f"{value:.200} on process {', '.join(processes)}" for value, processes in holders.items())
         sentences.append(f"{name} is {' and '.join(listed)}")
-    return sentences
-
-
-def _gathered(text: str) -> list[str]:
-    """Return the texts of all processes, by the index of the process."""
-    content = np.frombuffer(text.encode(), np.uint8)
-    lengths = np.asarray(multihost_utils.process_allgather(np.array([content.size], np.int32))).ravel()
-    padded = np.zeros(int(lengths.max()), np.uint8)
-    padded[: content.size] = content
-    rows = np.asarray(multihost_utils.process_allgather(padded)).reshape(len(lengths), -1)
-    return [row[:length].tobytes().decode() for row, length in zip(rows, lengths, strict=True)]
+    return "; ".join(sentences)

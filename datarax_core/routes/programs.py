@@ -1,17 +1,20 @@
 """Compiled programs: a batch through its stages and onto the devices, shared by all equal pipelines."""
 
 import functools
+import itertools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 
 from datarax_core.devices.layout import Layout
 from datarax_core.errors import SpecError
-from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_fields
+from datarax_core.records.spec import Batch, host_fields_after, named_fields, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.stages.apply import apply_stages
+from datarax_core.stages.apply import apply_stages, stage_name
 from datarax_core.stages.randomness import RecordIds
 from datarax_core.stages.split_modules import Structure, Values
 
@@ -66,12 +69,45 @@ def staged(stages: Any, batch: Batch, mask_field: str | None, mask: Any, record_
     """Return the batch after its stages. A mask goes in as a field, and comes out even if a stage leaves it out."""
     if mask_field is None:
         return apply_stages(stages, batch, record_ids)
-    batch = apply_stages(stages, with_fields(batch, {mask_field: mask}, "the mask of pad_last"), record_ids)
+    batch = with_fields(batch, {mask_field: mask}, "the mask of pad_last")
+    for number, stage in enumerate(stages):
+        made = apply_stages((stage,), batch, record_ids, first=number)
+        _require_rows(batch, made, mask, mask_field, f"stage {number} ({stage_name(stage)})")
+        batch = made
     if not isinstance(batch, Mapping):
         raise SpecError(
             f"pad_last={mask_field!r} adds a field to each batch, but the stages make a {type(batch).__name__}"
         )
     return {**batch, mask_field: _regrouped(mask, batch, mask_field)}
+
+
+def _require_rows(before: Batch, made: Batch, mask: Any, mask_field: str, title: str) -> None:
+    """Raise if a stage changed the number of rows, which the mask no longer fits; scalars have no rows.
+
+    Raises:
+        SpecError: Names stage and field.
+    """
+    if not isinstance(made, Mapping) or not isinstance(before, Mapping):
+        return
+    size, had = mask.size, {name: np.shape(leaf) for name, leaf in named_fields(before).items()}
+    shapes = {name: np.shape(leaf) for name, leaf in named_fields(made).items() if np.ndim(leaf)}
+    new = [name for name in shapes if name != mask_field]
+    is_fit = {name: _has_rows(shape, size, had.get(name, shape)) for name, shape in shapes.items()}
+    changed = [name for name in shapes if name in had and _has_rows(had[name], size, had[name]) and not is_fit[name]]
+    if new and not any(is_fit[name] for name in new):
+        changed += new
+    if changed:
+        name = changed[0]
+        raise SpecError(
+            f"{title} makes {shapes[name][0]} rows of the {size} in field {name!r}, so that the mask {mask_field!r} "
+            "of pad_last would not say which rows are real; take drop_last, or change the number of rows in the training step"
+        )
+
+
+def _has_rows(shape: tuple[int, ...], size: int, before: tuple[int, ...]) -> bool:
+    """Return whether an array has ``size`` rows: as they came, in groups (N // g, g, ...), or time-major (T, N, ...)."""
+    is_time_major = len(shape) > 1 and shape[1] == size and shape[0] in before[1:]
+    return is_time_major or size in itertools.accumulate(shape, operator.mul)
 
 
 def _regrouped(mask: Any, batch: Mapping[str, Any], field: str) -> Any:

@@ -330,6 +330,39 @@ def look_at_refusals(at: SimpleNamespace) -> Json:
     }
 
 
+def look_at_some_processes(at: SimpleNamespace) -> Json:
+    """Return the batches of halves of the processes, each with a mesh of its own, and their errors when they differ."""
+    import jax
+    import numpy as np
+
+    if at.of < 4:
+        return {}
+
+    def over(*processes: int) -> Any:
+        devices = [device for device in jax.devices() if device.process_index in processes]
+        return _over(jax.sharding.Mesh(np.array(devices), ("data",)), "data")
+
+    def message(*processes: int, seed: int = 0) -> str:
+        try:
+            _pipeline("host", over(*processes), seed=seed)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is noted
+            return f"{type(error).__name__}: {error}"
+        return "nothing"
+
+    half = (0, 1) if at.process < 2 else (2, 3)
+    pipeline = _pipeline("host", over(*half))
+    batches = [_held(batch) for batch in pipeline]
+    again = _pipeline("host", over(*half))
+    again.set_state(json.loads(json.dumps(pipeline.get_state())) | {"position": SIZE})
+    return {
+        "batches": batches,
+        "resumed": [_held(batch) for batch in again],
+        "seed": message(*half, seed=int(at.process == 1)),
+        "sets": "nothing" if at.process == 3 else message(*((0, 1) if at.process == 0 else (0, 1, 2))),
+        "after": message(0, 1, 2, 3),
+    }
+
+
 LOOKS: dict[str, Callable[[SimpleNamespace], Json]] = {
     "routes": look_at_routes,
     "split": look_at_split_stream,
@@ -339,6 +372,7 @@ LOOKS: dict[str, Callable[[SimpleNamespace], Json]] = {
     "text": look_at_text,
     "training": look_at_training,
     "refusals": look_at_refusals,
+    "some": look_at_some_processes,
 }
 
 if __name__ == "__main__":

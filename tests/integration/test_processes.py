@@ -224,6 +224,25 @@ def test_processes_that_differ_are_refused_on_all_of_them(seen: Seen, count: int
     assert re.search(message.replace("{others}", others).replace("{last}", str(last)), said)
 
 
+def test_each_set_of_processes_that_shares_a_batch_agrees_for_itself(seen: Seen) -> None:
+    alone = of(seen, 1, "resuming", "host")
+    for half in (seen[4][:2], seen[4][2:]):
+        some = whole([process["some"] for process in half])
+        assert [i for batch in some["batches"] for i in batch["id"]] == [i for b in alone for i in b["id"]][:LENGTH]
+        assert some["resumed"] == some["batches"][1:]
+    seeds, sets, after = ([process["some"][case] for process in seen[4]] for case in ("seed", "sets", "after"))
+    assert seeds[2:] == ["nothing"] * 2
+    for said in seeds[:2]:
+        assert re.search(
+            r"^ValueError: the processes .* seed is \[\d+, \d+\] on process 0 and \[\d+, \d+\] on process 1\.", said
+        )
+    for said in sets[:3]:
+        assert re.search(
+            r"^ValueError: .* its sharding is over the processes \[.*\] on process \d, and over \[.*\] on", said
+        )
+    assert after == ["nothing"] * 4
+
+
 @pytest.mark.parametrize("count", MORE)
 def test_a_state_that_one_process_refuses_is_refused_by_all(seen: Seen, count: int) -> None:
     *others, last = (process["refusals"]["no state"] for process in seen[count])

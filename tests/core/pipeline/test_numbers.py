@@ -67,3 +67,17 @@ def test_step_runs_the_stages_that_the_pipeline_has_now() -> None:
     pipeline.step()
     pipeline.stages[0] = lambda batch: {"x": batch["x"] * 0}
     assert pipeline.step()["x"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_a_batch_size_far_above_the_records_takes_no_memory(make_source: MakeSource, placement: str) -> None:
+    source = make_source(100, shuffle=True, placement=placement)
+    pipeline = Pipeline(source=source, batch_size=10**9, stages=[Drawn()], rngs=nnx.Rngs(0), num_epochs=2)
+    tracemalloc.start()
+    try:
+        pipeline.element_spec()
+        sizes = [len(batch["id"]) for batch in pipeline]
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
+    assert sizes == [200]
