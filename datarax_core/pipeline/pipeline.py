@@ -44,7 +44,7 @@ from datarax_core.stages.build import build_stages
 from datarax_core.stages.cache import check_record_stages, renew_caches
 from datarax_core.stages.call import CallOverride, ids_under_way
 from datarax_core.stages.graph import Graph
-from datarax_core.stages.randomness import StageKeys
+from datarax_core.stages.randomness import StageKeys, structs_of
 from datarax_core.stages.split_modules import SplitModules
 
 from .build import build_source_of, placing_stages_of
@@ -300,16 +300,16 @@ class Pipeline(TraceArgument):
 
     def _spec_through_stages(self, spec: ElementSpec, mask_field: str | None) -> ElementSpec:
         """Return the spec of the records after the stages, given that of the source's fields for devices."""
-        stages = SplitModules(tuple(self._definition().applied))
-        mask = None if mask_field is None else jax.ShapeDtypeStruct((self.rule.batch_size,), jnp.bool_)
-        rows = np.zeros(self.rule.batch_size, np.int64)
-        record_ids = route_class(self.source).record_ids(self._definition(), 0, rows)
+        definition, size = self._definition(), self.rule.batch_size
+        stages = SplitModules(tuple(definition.applied))
+        mask = None if mask_field is None else jax.ShapeDtypeStruct((size,), jnp.bool_)
+        ids = route_class(self.source).record_ids(definition, 0, np.zeros(definition.num_parts, np.int64))
 
-        def through(values: Any, batch: Batch, mask: Any) -> Batch:
+        def through(values: Any, batch: Batch, mask: Any, record_ids: Any) -> Batch:
             return staged(stages.structure.merge(values), batch, mask_field, mask, record_ids)
 
-        shapes = batch_struct(device_spec(spec), self.rule.batch_size)
-        return spec_of(jax.eval_shape(through, stages.read(), shapes, mask))
+        shapes = batch_struct(device_spec(spec), size)
+        return spec_of(jax.eval_shape(through, stages.read(), shapes, mask, structs_of(ids, size)))
 
     def _require_free_mask(self, mask_field: str) -> None:
         """Raise if the stages make a field of the mask's name, which the mask would replace, or a batch without names.

@@ -63,6 +63,11 @@ class BatchRule:
             return self.batch_size
         return 0 if self.drop_last else max(0, remaining)
 
+    def largest_size(self, epoch_length: int | None) -> int:
+        """Return the records of the largest batch of a loop: fewer than ``batch_size`` if a run has fewer."""
+        records = self.run_length(epoch_length)
+        return self.batch_size if records is None else max(1, min(self.batch_size, records))
+
     def padded(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return (indices, mask), completed by repeating the last index under ``pad_last``; the mask is true for real records.
 

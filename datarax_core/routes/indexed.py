@@ -27,7 +27,8 @@ class IndexedRoute(Route):
 
     def _open_order(self) -> None:
         self._key_data = self._source.order_key_data()
-        self._order = self._source.order_reader(self._rule.batch_size, background=self._is_loop)
+        size = self._rule.largest_size(self._source.epoch_length) if self._is_loop else self._rule.batch_size
+        self._order = self._source.order_reader(size, background=self._is_loop)
 
     def version(self) -> int:
         """Return a number that moves on when the source is seeded or shuffled anew."""

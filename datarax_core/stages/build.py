@@ -26,7 +26,7 @@ from datarax_core.registry.stages import Stage
 from datarax_core.sources.source import DataSourceModule
 
 from .apply import apply_stages, note_failed, require_stage
-from .randomness import RecordIds
+from .randomness import RecordIds, structs_of
 from .split_modules import SplitModules, Values
 
 _MASK: Final = jax.ShapeDtypeStruct((), np.dtype(np.bool_))
@@ -117,11 +117,11 @@ def _streams_of(rngs: nnx.Rngs | None, number: int) -> nnx.Rngs:
 
 def _spec_after_last(stages: Sequence[Callable[..., Batch]], spec: ElementSpec, size: int) -> ElementSpec:
     """Return the spec after the last of these stages, given the spec before it; the stage is traced with record ids."""
-    record_ids = RecordIds(np.zeros(2, np.uint32), np.zeros(size, np.uint32), np.zeros(size, np.uint32))
+    record_ids = structs_of(RecordIds(*(np.zeros(2, np.uint32) for _ in range(3))), size)
     number = len(stages) - 1
     last = SplitModules((stages[number],))
 
-    def run(values: Values, batch: Batch) -> Batch:
+    def run(values: Values, batch: Batch, record_ids: RecordIds) -> Batch:
         return apply_stages(last.structure.merge(values), batch, record_ids, first=number)
 
-    return spec_of(jax.eval_shape(run, last.read(), batch_struct(spec, size)))
+    return spec_of(jax.eval_shape(run, last.read(), batch_struct(spec, size), record_ids))

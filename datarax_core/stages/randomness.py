@@ -99,6 +99,15 @@ def _record_ids(key_data: Any, epochs: np.ndarray, indices: np.ndarray, *, is_wi
     return RecordIds(key_data, epochs.astype(np.uint32), low, high)
 
 
+def structs_of(record_ids: RecordIds | None, size: int) -> RecordIds | None:
+    """Return the shapes and dtypes of ids like these for a batch of ``size`` records, for tracing without such arrays."""
+    if record_ids is None:
+        return None
+    key_data, *by_row = record_ids
+    structs = (None if ids is None else jax.ShapeDtypeStruct((size,), ids.dtype) for ids in by_row)
+    return RecordIds(None if key_data is None else jax.ShapeDtypeStruct(key_data.shape, key_data.dtype), *structs)
+
+
 def is_stochastic(stage: Any) -> bool:
     """Return whether a stage takes keys: it has ``stochastic = True``."""
     return getattr(stage, "stochastic", False) is True

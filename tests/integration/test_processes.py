@@ -227,7 +227,7 @@ def test_processes_that_differ_are_refused_on_all_of_them(seen: Seen, count: int
 def test_each_set_of_processes_that_shares_a_batch_agrees_for_itself(seen: Seen) -> None:
     alone = of(seen, 1, "resuming", "host")
     for half in (seen[4][:2], seen[4][2:]):
-        some = whole([process["some"] for process in half])
+        some = {name: whole([process["some"][name] for process in half]) for name in ("batches", "resumed")}
         assert [i for batch in some["batches"] for i in batch["id"]] == [i for b in alone for i in b["id"]][:LENGTH]
         assert some["resumed"] == some["batches"][1:]
     seeds, sets, after = ([process["some"][case] for process in seen[4]] for case in ("seed", "sets", "after"))
