@@ -25,17 +25,15 @@ def facts_to_agree_on(source: DataSourceModule, stages: Any, sharding: Any) -> d
     return {**facts, "sharding": f"{sharding.spec} over {dict(sharding.mesh.shape)} of devices {devices}"}
 
 
-def require_agreement(find_facts: Callable[[], dict[str, Any]], layout: Layout) -> None:
+def require_agreement(facts: dict[str, Any], layout: Layout) -> None:
     """Raise if facts differ between the processes of a pipeline. A collective operation of these processes.
-
-    The facts are looked for only if there are: they cost a few reads of the data.
 
     Raises:
         ValueError: Names each fact that differs, and its value on every process.
     """
     if layout.num_processes == 1:
         return
-    texts = {name: json.dumps(fact, sort_keys=True, default=str) for name, fact in find_facts().items()}
+    texts = {name: json.dumps(fact, sort_keys=True, default=str) for name, fact in facts.items()}
     if differing := verdict(json.dumps(texts), layout.processes, _differing):
         raise ValueError(
             f"the processes of this pipeline do not agree: {differing}. Build it from the same config, data and "
@@ -55,7 +53,7 @@ def require_on_all(check: Callable[[], dict[str, Any]], layout: Layout) -> None:
     except Exception as error:  # noqa: BLE001 - the other processes wait for the outcome
         facts, refusal = {"refused": str(error)}, error
     try:
-        require_agreement(lambda: facts, layout)
+        require_agreement(facts, layout)
     except ValueError as disagreement:
         raise refusal or disagreement from None
     if refusal is not None:

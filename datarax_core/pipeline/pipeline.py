@@ -50,7 +50,7 @@ from datarax_core.stages.split_modules import SplitModules
 from .build import build_source_of, placing_stages_of
 from .explain import explain, plan_of, summary
 from .loop import BatchIterator
-from .multihost import facts_to_agree_on, require_agreement, require_on_all
+from .multihost import facts_to_agree_on, require_on_all
 from .progress import Progress
 from .scan import ScanInParts
 
@@ -120,7 +120,8 @@ class Pipeline(TraceArgument):
         self._progress = Progress.of(definition)
         facts = facts_to_agree_on(source, stages, sharding)
         facts |= {"call": type(self).__call__.__qualname__, "num_epochs": num_epochs, "epoch": definition.epoch_length}
-        require_agreement(lambda: facts | source.fingerprint() | definition.rule_fingerprint(), self._layout)
+        if self._layout.num_processes > 1:  # the fingerprint costs a few reads of the data
+            require_on_all(lambda: facts | source.fingerprint() | definition.rule_fingerprint(), self._layout)
         route_class(self.source).require_workers(definition)
         require_batches(definition)
         if pad_last is not None and type(self).__call__ is Pipeline.__call__:

@@ -1,6 +1,8 @@
 """Numbers at their limits: NumPy's integers count like Python's, and two seeds never give the same stream."""
 
 import json
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -70,7 +72,13 @@ def test_step_runs_the_stages_that_the_pipeline_has_now() -> None:
 
 
 @pytest.mark.parametrize("placement", ["device", "host"])
-def test_a_batch_size_far_above_the_records_takes_no_memory(make_source: MakeSource, placement: str) -> None:
+def test_a_batch_size_far_above_the_records_takes_no_memory(make_source: Callable[..., Any], placement: str) -> None:
+    class Drawn:
+        stochastic = True
+
+        def __call__(self, batch: Any, keys: Any) -> Any:
+            return {**batch, "drawn": jax.vmap(jax.random.uniform)(keys)}
+
     source = make_source(100, shuffle=True, placement=placement)
     pipeline = Pipeline(source=source, batch_size=10**9, stages=[Drawn()], rngs=nnx.Rngs(0), num_epochs=2)
     tracemalloc.start()
