@@ -5,6 +5,7 @@ What sources over files share; a format brings its suffixes and a reader of stor
 
 from .bad_records import BadRecordPolicy, Substitutes, excluded_records
 from .paths import FileKind, data_files, is_remote, shard_path, without_shard
+from .read_back import changes_of, first_and_last
 from .record_reader import ReadError, RecordReader
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "ReadError",
     "RecordReader",
     "Substitutes",
+    "changes_of",
     "data_files",
     "excluded_records",
+    "first_and_last",
     "is_remote",
     "shard_path",
     "without_shard",

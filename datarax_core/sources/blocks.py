@@ -39,6 +39,9 @@ class Written:
     nbytes: int
     """Bytes of all files together on disk."""
 
+    changes: tuple[str, ...] = ()
+    """Sentences on fields that are read back with another dtype, and equal values, than the source has."""
+
 
 @runtime_checkable
 class WritesRecords(Protocol):

@@ -52,15 +52,18 @@ def convert(
     source = open_source(config, loaded)
     began = time.perf_counter()
     written = _written(kind, source, config, str(out), options)
+    changes = written.changes or _changes(written, source, config)
     seconds, substituted = time.perf_counter() - began, source.get_operation_stats()["skipped_count"]
     reading = _source_block(written, out, config.absolute().parent)
     if as_json:
         counted = {"records": written.num_records, "bytes": written.nbytes, "records_substituted": substituted}
-        say_json({"paths": written.paths, **counted, "seconds": seconds, **reading})
+        say_json({"paths": written.paths, **counted, "seconds": seconds, "changes": changes, **reading})
         return
     say(f"{_summary(written)} in {seconds:.2f} s")
     if substituted:
         say(f"{substituted:,} of them are substitutes for records that cannot be read")
+    for change in changes:
+        say(f"note: {change}; the values are equal")
     text = yaml.safe_dump(reading, sort_keys=False, default_flow_style=None, width=1000).rstrip()
     say(f"\nto read them, in a config next to {config.name}:\n\n{text}")
 
@@ -81,6 +84,20 @@ def _written(
                 "choose a type that does, such as arrayrecord"
             )
         return kind.write_records(out, source, progress=note, **options)
+
+
+def _changes(written: Written, source: "DataSourceModule", config: Path) -> tuple[str, ...]:
+    """Return how the first and last record that are read back differ in dtype from the source's; of a stream, nothing."""
+    if source.access == "stream" or not written.num_records:
+        return ()
+    import numpy as np  # noqa: PLC0415 - by now loaded, with JAX
+
+    from datarax_core.pipeline.build import build_source  # noqa: PLC0415
+    from datarax_core.record_files.read_back import changes_of  # noqa: PLC0415
+
+    ends = np.asarray([0, written.num_records - 1])
+    with mistakes(config), build_source(written.config) as opened:
+        return changes_of(source.fetch_on_host(ends), opened.fetch_on_host(ends), f"the type {written.config.type!r}")
 
 
 def _summary(written: Written) -> str:

@@ -19,7 +19,7 @@ from datarax_core.sources import CountValue, DataSourceModule, HostState, LocalF
 from .config import DEFAULT_SEED, ArrayRecordSourceConfig
 from .decoders import RECORD_FIELD, RawDecoder
 from .reading import FileOrder, FileSet, open_file_set
-from .writing import DEFAULT_COMPRESSION, write
+from .writing import DEFAULT_COMPRESSION, write_data_set
 
 
 class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
@@ -250,12 +250,13 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         progress: Callable[[int], None] | None = None,
     ) -> Written:
         """Write the records of a source with `datarax_arrayrecord.write`, for ``drx convert``."""
-        return write(
+        return write_data_set(
             path,
             source,
             decoder,
             shards=shards,
             compression=compression or DEFAULT_COMPRESSION,
+            group_size=1,
             overwrite=overwrite,
             progress=progress,
         )

@@ -219,3 +219,26 @@ def test_the_demo_trains_on_files_as_it_does_from_memory(tmp_path: Path) -> None
         served += 1
     assert served == 24 * 1438 // 64
     assert losses(Pipeline.from_config(config), 40) == losses(Pipeline.from_config(files), 40)
+
+
+AS_JSON = """
+import json
+from typing import Literal
+from datarax_core import Decoder
+class Made(Decoder):
+    type: Literal["acme_json"] = "acme_json"
+    def encode(self, batch):
+        return [json.dumps({n: c[row].tolist() for n, c in batch.items()}).encode() for row in range(len(batch["label"]))]
+    def decode_record(self, record):
+        return json.loads(record)
+"""
+
+
+def test_fields_that_are_read_back_with_another_dtype_are_named(site: "Site", config: Path) -> None:
+    site.install("acme-json", {}, code=AS_JSON)
+    entry = "[datarax.decoders]\nacme_json = acme_json:Made\n"
+    (site.folder / "acme_json-1.0.dist-info" / "entry_points.txt").write_text(entry)
+    done = run(DRX, "convert", "train.yaml", "x.array_record", "--decoder", "acme_json", cwd=config.parent)
+    assert "\nnote: field 'image' is int64[4] where uint8[4] was written; the values are equal\n" in done.stdout
+    assert "'label'" not in done.stdout
+    assert printed_source(done)["paths"] == ["x.array_record"]

@@ -4,7 +4,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import datarax_arrayrecord
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
-from datarax_core import DataSourceModule, Pipeline, StreamingSourceBase, StructuralConfig, from_sequence
+from datarax_core import DataSourceModule, Decoder, Pipeline, StreamingSourceBase, StructuralConfig, from_sequence
 from datarax_memory import MemorySource, MemorySourceConfig
 
 
@@ -236,3 +236,60 @@ def test_progress_is_called_as_records_are_written(tmp_path: Path) -> None:
     assert message == sorted(message)
     assert message[-1] == 1000
     assert len(message) > 1
+
+
+# -- read back before anything is published -------------------------------------------------------------------------------
+
+
+class AsJson(Decoder):
+    """Decoder that keeps values and no dtypes, and with ``loses`` not all values."""
+
+    type: Literal["as_json"] = "as_json"
+    loses: Literal["", "values", "fields", "shape", "everything"] = ""
+
+    def encode(self, batch: Any) -> list[bytes]:
+        rows = [{name: column[row].tolist() for name, column in batch.items()} for row in range(len(batch["x"]))]
+        for row in rows:
+            if self.loses == "values":
+                row["x"] += 1
+            elif self.loses == "fields":
+                del row["x"]
+            elif self.loses == "shape":
+                row["x"] = [row["x"]]
+        return [json.dumps(row).encode() for row in rows]
+
+    def decode_record(self, record: bytes) -> Any:
+        if self.loses == "everything":
+            raise ValueError("it is lost")
+        return json.loads(record)
+
+
+def test_a_decoder_that_changes_dtypes_and_keeps_values_is_announced(tmp_path: Path) -> None:
+    data = {"x": np.arange(5, dtype=np.uint8), "half": np.full(5, 0.5, np.float16), "text": np.array(["ä"] * 5)}
+    says = (
+        r"field 'half' is float64\[\] where float16\[\] was written; field 'x' is int64\[\] where uint8\[\] was written"
+    )
+    with pytest.warns(UserWarning, match=says):
+        written = datarax_arrayrecord.write(tmp_path / "x.array_record", data, AsJson(), shards=2)
+    assert len(written.changes) == 2
+    assert len(names(tmp_path)) == 3
+    assert datarax_arrayrecord.write(tmp_path / "y.array_record", data, "msgpack").changes == ()
+
+
+@pytest.mark.parametrize(
+    ("loses", "message"),
+    [
+        (
+            "values",
+            r"the decoder 'as_json' does not keep the records: read back, field 'x' is int64\[\] where uint8\[\] was",
+        ),
+        ("fields", "read back, field 'x' is gone; choose another format"),
+        ("shape", r"field 'x' is int64\[1\] where uint8\[\] was written"),
+        ("everything", "the decoder 'as_json' cannot decode what it wrote: it is lost; choose another one"),
+    ],
+)
+def test_a_decoder_that_loses_values_is_refused_and_leaves_nothing(tmp_path: Path, loses: Any, message: str) -> None:
+    data = {"x": np.arange(5, dtype=np.uint8), "y": np.arange(5)}
+    with pytest.raises(ValueError, match=message):
+        datarax_arrayrecord.write(tmp_path / "x.array_record", data, AsJson(loses=loses))
+    assert names(tmp_path) == []

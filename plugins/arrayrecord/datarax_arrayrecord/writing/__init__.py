@@ -3,6 +3,6 @@
 Imports `decoders`, and the modules `config`, `paths` and `sidecar` of the plugin.
 """
 
-from .write import DEFAULT_COMPRESSION, write
+from .write import DEFAULT_COMPRESSION, write, write_data_set
 
-__all__ = ["DEFAULT_COMPRESSION", "write"]
+__all__ = ["DEFAULT_COMPRESSION", "write", "write_data_set"]

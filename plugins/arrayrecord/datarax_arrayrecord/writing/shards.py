@@ -39,8 +39,8 @@ def write_shards(
     blocks: Iterable[list[bytes]],
     options: str,
     progress: Callable[[int], None] | None = None,
-) -> tuple[int, bytes]:
-    """Write the records of all blocks to the files in their order; return the number of records, and the first one.
+) -> int:
+    """Write the records of all blocks to the files in their order; return the number of records.
 
     Args:
         files: Paths of the shards.
@@ -53,11 +53,10 @@ def write_shards(
         ValueError: The writer refuses the options.
         OSError: A file cannot be written, for example because the disk is full; names it.
     """
-    head, written, shard = None, 0, 0
+    written, shard = 0, 0
     file = _File(files[0], options)
     try:
         for block in blocks:
-            head = block[0] if head is None else head
             start = 0
             while start < len(block):
                 bound = bounds[shard]
@@ -76,7 +75,7 @@ def write_shards(
         file.abandon()
         raise
     file.close()
-    return written, head or b""
+    return written
 
 
 def spooled(blocks: Iterable[list[bytes]], path: Path) -> tuple[int, Iterator[list[bytes]]]:

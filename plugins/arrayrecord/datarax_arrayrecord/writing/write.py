@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -19,6 +20,7 @@ from datarax_core.registry import AnyDecoder, Decoder, default_decoders
 from datarax_core.sources import Written
 
 from .batches import blocks_of
+from .read_back import Ends, read_back
 from .shards import shard_bounds, spooled, write_shards
 from .staging import Target, staged
 
@@ -46,6 +48,9 @@ def write(
     so that a record keeps its index. The sidecar file ``path.json`` names the decoder. The files appear when all of them are
     written; if anything fails, nothing changes. Some megabytes of records are in memory at a time.
 
+    The first and the last record are read back: if a field then has another dtype, and equal values, a warning says so; any
+    other difference is an error.
+
     Args:
         path: Path that ends with ``.array_record``. Missing folders are made.
         data: A source, whose records are written in the order of their index (of a stream, one epoch is written); a dict of
@@ -63,9 +68,36 @@ def write(
     Raises:
         FileExistsError: A data set of that name exists, and ``overwrite`` is False.
         TypeError, ValueError: An argument is invalid, there are no records, their element specs differ, or the decoder cannot
-            encode them; says which.
+            encode them, or does not give them back as they were; says which.
         OSError: Files cannot be written; names the file or folder.
     """
+    written = write_data_set(
+        path,
+        data,
+        decoder,
+        shards=shards,
+        compression=compression,
+        group_size=group_size,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    if written.changes:
+        warnings.warn(f"{path}: read back, {'; '.join(written.changes)}, with equal values", stacklevel=2)
+    return written
+
+
+def write_data_set(
+    path: str | os.PathLike[str],
+    data: Any,
+    decoder: str | Mapping[str, Any] | Decoder | None,
+    *,
+    shards: int,
+    compression: str,
+    group_size: int,
+    overwrite: bool,
+    progress: Progress | None,
+) -> Written:
+    """Write records as `write` does; changes of dtype are in the result only."""
     shards, options = _positive("shards", shards), _writer_options(compression, group_size)
     target, blocks = Target.of(path, shards), blocks_of(data)
     with staged(target, overwrite=overwrite) as staging:
@@ -74,19 +106,19 @@ def write(
             raise ValueError(f"{blocks.title} has no records: there is nothing to write to {target.path}")
         chosen = _decoder_for(decoder, first)
         records: Iterator[list[bytes]]
-        count, records = blocks.length, map(chosen.encode, chain([first], blocks.batches))
+        ends = Ends()
+        count, records = blocks.length, map(chosen.encode, ends.of(chain([first], blocks.batches)))
         if count is None and shards > 1:
             count, records = spooled(records, staging / "spool")
         files = [str(staging / Path(file).name) for file in target.files]
         bounds = shard_bounds(count, shards, blocks.title)
-        written, head = write_shards(files, bounds, records, options, progress)
-        content = sidecar_content(
-            chosen, chosen.element_spec() or chosen.spec_from(head), num_records=written, shards=shards
-        )
+        written = write_shards(files, bounds, records, options, progress)
+        spec, changes = read_back(files, chosen, ends)
+        content = sidecar_content(chosen, spec, num_records=written, shards=shards)
         (staging / Path(target.sidecar).name).write_text(f"{json.dumps(content, indent=2)}\n", encoding="utf-8")
         nbytes = sum(Path(file).stat().st_size for file in files)
     paths = target.path if shards == 1 else f"{target.path}@{shards}"
-    return Written(ArrayRecordSourceConfig(paths=(paths,)), target.files, written, nbytes)
+    return Written(ArrayRecordSourceConfig(paths=(paths,)), target.files, written, nbytes, changes)
 
 
 def _decoder_for(requested: Any, batch: Batch) -> Decoder:
