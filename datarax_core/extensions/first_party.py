@@ -10,6 +10,7 @@ SOURCES: Final[Mapping[str, str]] = {
     "tfds": "datarax-tfds",
     "tfds_eager": "datarax-tfds",
     "tfds_streaming": "datarax-tfds",
+    "tfrecord": "datarax-tfds",
 }
 
 STAGES: Final[Mapping[str, str]] = dict.fromkeys(("cast", "one_hot", "rename", "rescale", "select"), "datarax-core")

@@ -4,11 +4,13 @@ What sources over files share; a format brings its suffixes and a reader of stor
 """
 
 from .bad_records import BadRecordPolicy, Substitutes, excluded_records
+from .options import BadRecordOptions
 from .paths import FileKind, data_files, is_remote, shard_path, without_shard
 from .read_back import changes_of, first_and_last
 from .record_reader import ReadError, RecordReader
 
 __all__ = [
+    "BadRecordOptions",
     "BadRecordPolicy",
     "FileKind",
     "ReadError",

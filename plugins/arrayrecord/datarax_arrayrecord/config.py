@@ -5,25 +5,20 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from datarax_core.config import (
-    NOT_NULL,
     REMOTE,
     Count,
     Flag,
     Integer,
-    LocalFile,
     LocalPattern,
     NonNegative,
-    Real,
     SourceConfig,
-    having,
     never,
-    only_if,
     refusal_of,
     scheme_of,
     shuffling_is_stochastic,
     stream_rules,
 )
-from datarax_core.record_files import is_remote
+from datarax_core.record_files import BadRecordOptions, is_remote
 from datarax_core.registry import AnyDecoder
 
 from .file_kind import ARRAY_RECORD
@@ -33,10 +28,9 @@ DEFAULT_SEED: Final = 42
 _PATH: Final = {"type": "string", "minLength": 1, "not": {"pattern": REMOTE.replace("(?!", "(?![Gg][Ss]:)(?!", 1)}}
 _ONE_OR_MORE: Final = WithJsonSchema({"anyOf": [_PATH, {"type": "array", "items": _PATH, "minItems": 1}]})
 _REMOTE: Final = {"type": "string", "pattern": REMOTE}
-_SUBSTITUTING: Final = having(on_error={"const": "substitute"})
 
 
-class ArrayRecordSourceConfig(SourceConfig):
+class ArrayRecordSourceConfig(BadRecordOptions, SourceConfig):
     """Settings of an `ArrayRecordSourceModule`."""
 
     model_config = ConfigDict(
@@ -67,29 +61,12 @@ class ArrayRecordSourceConfig(SourceConfig):
         description="Epochs in a loop over the elements; -1 is endless.",
     )
     local_files_only: Flag = Field(default=False, description="Refuse addresses such as gs://..., before any attempt.")
-    on_error: Literal["raise", "substitute"] = Field(
-        default="raise",
-        description="For a record that cannot be read or decoded: raise an error, or serve the next record in its place.",
-    )
-    max_errors: Integer | Real | None = Field(
-        default=None,
-        validate_default=True,
-        json_schema_extra={"minimum": 0, "if": {"minimum": 1}, "then": {"type": ["integer", "null"]}},
-        description="With substitute: how many bad records are allowed, or below 1 which share of all; null allows any number.",
-    )
-    quarantine: LocalFile | None = Field(
-        default=None, description="With substitute: file that bad records are appended to, a line of JSON each."
-    )
-    exclude: LocalFile | None = Field(
-        default=None, description="File that lists records never to serve, as quarantine and drx verify write it."
-    )
     max_open_files: Count = Field(default=256, description="Files that stay open between batches.")
 
     schema_rules: ClassVar = (
         *stream_rules("shuffle", "shuffle_files"),
         never(shuffle={"const": True}, shuffle_files={"const": True}),
-        only_if(_SUBSTITUTING, max_errors=NOT_NULL),
-        only_if(_SUBSTITUTING, quarantine=NOT_NULL),
+        *BadRecordOptions.bad_record_rules,
         never(local_files_only={"const": True}, paths=_REMOTE),
         never(local_files_only={"const": True}, paths={"contains": _REMOTE, "type": "array"}),
     )
@@ -137,19 +114,3 @@ class ArrayRecordSourceConfig(SourceConfig):
                 f"local_files_only=True forbids {remote[0]!r}, which is not on this machine; copy it here first"
             )
         return value
-
-    @field_validator("max_errors", "quarantine")
-    @classmethod
-    def _only_with_substitute(cls, value: Any, info: ValidationInfo) -> Any:
-        if value is not None and info.data.get("on_error") == "raise":
-            raise ValueError(
-                f"{info.field_name} has no use without on_error='substitute': the first bad record is an error"
-            )
-        return value
-
-    @field_validator("max_errors")
-    @classmethod
-    def _a_count_or_a_share(cls, value: float | None) -> float | None:
-        if value is None or (value >= 0 and (isinstance(value, int) or value < 1)):
-            return value
-        raise ValueError(f"max_errors is a number of records from 0, or a share of them below 1, not {value!r}")

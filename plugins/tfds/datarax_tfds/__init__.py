@@ -1,13 +1,15 @@
 """TensorFlow Datasets for datarax: prepared data sets, eager or streamed, without TensorFlow if the files allow it.
 
 From the bottom up: `backends` (which reader fits which format, and what is installed), `names` and `splits`, `config`,
-`features` (decoding), `files` (records as bytes), `dataset` (what is on disk), `tf_data` (TensorFlow's reader), `sources`.
+`features` (decoding), `files` (records as bytes), `dataset` (what is on disk), `tf_data` (TensorFlow's reader), and on top
+`sources` (of data sets) and `tfrecord` (of plain files).
 """
 
 from datarax_core.moved import forward_modules
 
 from .config import TFDSConfig, TFDSEagerConfig, TFDSStreamingConfig
 from .sources import TFDSEagerSource, TFDSSource, TFDSStreamingSource, from_tfds
+from .tfrecord import TFRecordSource, TFRecordSourceConfig
 
 __all__ = [
     "TFDSConfig",
@@ -16,6 +18,8 @@ __all__ = [
     "TFDSSource",
     "TFDSStreamingConfig",
     "TFDSStreamingSource",
+    "TFRecordSource",
+    "TFRecordSourceConfig",
     "from_tfds",
 ]
 

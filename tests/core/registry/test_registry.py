@@ -111,6 +111,7 @@ def test_the_default_registry_is_made_once() -> None:
         ("tfds", r"pip install datarax-tfds$"),
         ("tfds_eager", r"pip install datarax-tfds$"),
         ("tfds_streaming", r"pip install datarax-tfds$"),
+        ("tfrecord", r"pip install datarax-tfds$"),
         (
             "memry",
             r"^unknown source 'memry'; did you mean 'memory' \(pip install datarax-memory\)\? \(installed: count\)$",

@@ -4,14 +4,13 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any, Final
 
 from datarax_arrayrecord.config import ArrayRecordSourceConfig
 from datarax_arrayrecord.decoders import DOTTED, RawDecoder
 from datarax_arrayrecord.file_kind import ARRAY_RECORD
 from datarax_arrayrecord.sidecar import decoder_of_files
-from datarax_core.record_files import BadRecordPolicy, data_files, is_remote
+from datarax_core.record_files import data_files, is_remote
 from datarax_core.sources import FileTable
 
 from .array_records import ArrayRecordReader
@@ -95,10 +94,7 @@ def open_file_set(config: ArrayRecordSourceConfig, paths: PathsLike | FileSet | 
 
 def _file_set(config: ArrayRecordSourceConfig, given: tuple[str, ...], table: FileTable) -> FileSet:
     decoder = config.decoder or decoder_of_files(table.paths) or RawDecoder()
-    quarantine = config.quarantine and str(Path.cwd() / config.quarantine)  # the process may change its folder
-    policy = BadRecordPolicy(config.max_errors, quarantine) if config.on_error == "substitute" else None
-    if policy is not None:
-        policy.require_folder()
+    policy = config.bad_record_policy()
     records = ArrayRecordReader(table, decoder, exclude=config.exclude, policy=policy, limit=config.max_open_files)
     return FileSet(config, given, table, records)
 

@@ -34,7 +34,8 @@ class RecordFiles:
         self._format = file_format
         used = [part for part in parts if part.num_records]
         self._table = table_of(used)
-        self._files = (TFRecordFiles if file_format == "tfrecord" else ArrayRecordFiles)(self._table, used)
+        open_parts = TFRecordFiles.of_parts if file_format == "tfrecord" else ArrayRecordFiles
+        self._files = open_parts(self._table, used)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         table = state["_table"]

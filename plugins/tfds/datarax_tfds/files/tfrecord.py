@@ -6,9 +6,9 @@ they are neighbours, which are read in one call.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Final
+from typing import Final, Self
 
 import google_crc32c
 import numpy as np
@@ -31,17 +31,31 @@ class TFRecordFiles:
 
     Args:
         table: The parts.
-        parts: The same parts, with the number of records that each file should have.
-
-    Raises:
-        DataFileError: A file is compressed, truncated, damaged, no TFRecord file, or has another number of records than it
-            should.
+        offsets: For each part, the offsets of its records, and the end of its last one.
+        open_file: Opens a file of the table by its path; picklable.
+        limit: Number of files that stay open between reads; None is 256.
     """
 
-    def __init__(self, table: FileTable, parts: Sequence[FilePart]) -> None:
+    def __init__(
+        self,
+        table: FileTable,
+        offsets: Sequence[np.ndarray],
+        open_file: "Callable[[str], TFRecordFile] | None" = None,
+        limit: int | None = None,
+    ) -> None:
         self._table = table
-        self._offsets = _offsets_of_parts(table, parts)
-        self._files = OpenFiles(table, TFRecordFile, limit=_MAX_IDLE)
+        self._offsets = np.concatenate([np.empty(0, np.int64), *offsets])
+        self._files = OpenFiles(table, open_file or TFRecordFile, limit=_MAX_IDLE if limit is None else limit)
+
+    @classmethod
+    def of_parts(cls, table: FileTable, parts: Sequence[FilePart]) -> Self:
+        """Return the records of the parts of a table, given the number of records that each file should have.
+
+        Raises:
+            DataFileError: A file is compressed, truncated, damaged, no TFRecord file, or has another number of records than
+                it should.
+        """
+        return cls(table, _offsets_of_parts(table, parts))
 
     def read(self, records: np.ndarray) -> list[bytes]:
         """Return the records at int64 (k,) record indices, in their order; neighbours in a file are read in one call.
@@ -98,17 +112,17 @@ class TFRecordFile:
             os.close(descriptor)
 
 
-def _offsets_of_parts(table: FileTable, parts: Sequence[FilePart]) -> np.ndarray:
-    """Return int64 (n + parts,): for each part, the offsets of its records, and the end of its last one."""
+def _offsets_of_parts(table: FileTable, parts: Sequence[FilePart]) -> list[np.ndarray]:
+    """Return, for each part, the offsets of its records, and the end of its last one."""
     of_file: dict[str, np.ndarray] = {}
-    of_parts = [np.empty(0, np.int64)]
+    of_parts = []
     for part, stamp in zip(parts, table.stamps, strict=True):
         if part.path not in of_file:
             assert stamp is not None  # noqa: S101 - the files are on this machine
             of_file = {part.path: _offsets_of(part.path, stamp)}  # one file at a time: its parts follow one another
             require_count(part, len(of_file[part.path]) - 1)
         of_parts.append(of_file[part.path][part.start : part.stop + 1])
-    return np.concatenate(of_parts)
+    return of_parts
 
 
 def _offsets_of(path: str, stamp: Stamp) -> np.ndarray:

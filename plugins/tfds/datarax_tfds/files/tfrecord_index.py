@@ -124,6 +124,11 @@ def _warn_once(folder: str, reason: str) -> None:
     )
 
 
+def begins_with_record(head: bytes) -> bool:
+    """Return whether the first 12 bytes of a file are the length of a record and its checksum."""
+    return len(head) >= HEADER and not _lengths(head, np.zeros(1, np.int64))[1][0]
+
+
 def record_offsets(path: str, descriptor: int, size: int) -> np.ndarray:
     """Find the offset of each record of an open file, int64 (n + 1,); the last number is the end of the last record, ``size``.
 

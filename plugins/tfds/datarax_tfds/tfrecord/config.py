@@ -1,0 +1,79 @@
+"""Config of a source of TFRecord files."""
+
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+
+from datarax_core.config import (
+    REMOTE,
+    Count,
+    Flag,
+    LocalPattern,
+    NonNegative,
+    SourceConfig,
+    refusal_of,
+    require_stochastic,
+    scheme_of,
+    shuffling_is_stochastic,
+    stream_rules,
+)
+from datarax_core.record_files import BadRecordOptions, FileKind
+from datarax_core.registry import AnyDecoder
+
+TFRECORD: Final = FileKind(
+    "TFRecord",
+    (".tfrecord", ".tfrecords", ".tfrec", ".tfrecord.gz", ".tfrecords.gz", ".tfrec.gz"),
+)
+
+DEFAULT_SEED: Final = 42
+
+_PATH: Final = {"type": "string", "minLength": 1, "not": {"pattern": REMOTE}}
+_ONE_OR_MORE: Final = WithJsonSchema({"anyOf": [_PATH, {"type": "array", "items": _PATH, "minItems": 1}]})
+
+
+class TFRecordSourceConfig(BadRecordOptions, SourceConfig):
+    """Settings of a `TFRecordSource`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"type": "tfrecord", "paths": "data/train-*.tfrecord", "decoder": "example", "shuffle": True}]
+        }
+    )
+
+    type: Literal["tfrecord"] = "tfrecord"
+    paths: Annotated[tuple[LocalPattern, ...], Field(min_length=1), _ONE_OR_MORE] = Field(
+        description="Files, gzip ones too, folders, globs, or all shards of a data set: name@8, name-?????-of-?????.",
+    )
+    decoder: AnyDecoder | None = Field(
+        default=None,
+        description="Decoder of the bytes of a record, such as example; null serves the bytes as the field record.",
+    )
+    shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
+        default=False, description="Serve the records of each epoch in a shuffled order."
+    )
+    seed: NonNegative = Field(
+        default=DEFAULT_SEED,
+        le=2**32 - 1,
+        description="Seed of the shuffle; with random streams, folded into their key, which the default leaves as it is.",
+    )
+    max_open_files: Count = Field(default=256, description="Files that stay open between batches.")
+
+    schema_rules: ClassVar = (*stream_rules("shuffle"), *BadRecordOptions.bad_record_rules)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shuffling_is_stochastic(cls, values: Any) -> Any:
+        return shuffling_is_stochastic(values, "shuffle")
+
+    @field_validator("paths", mode="before")
+    @classmethod
+    def _one_path_is_a_list_of_one(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else (value,)
+
+    @field_validator("paths")
+    @classmethod
+    def _on_this_machine(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for path in value:
+            if scheme_of(path) is not None:
+                raise ValueError(refusal_of(path, TFRECORD.schemes))
+        return value
