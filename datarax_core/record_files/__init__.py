@@ -4,6 +4,7 @@ What sources over files share; a format brings its suffixes and a reader of stor
 """
 
 from .bad_records import BadRecordPolicy, Substitutes, excluded_records
+from .formats import format_clause
 from .options import BadRecordOptions
 from .paths import FileKind, data_files, is_remote, shard_path, without_shard
 from .read_back import changes_of, first_and_last
@@ -20,6 +21,7 @@ __all__ = [
     "data_files",
     "excluded_records",
     "first_and_last",
+    "format_clause",
     "is_remote",
     "shard_path",
     "without_shard",

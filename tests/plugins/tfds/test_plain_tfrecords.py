@@ -257,3 +257,13 @@ def test_a_config_names_its_files_relative_to_itself_and_tensorflow_is_not_impor
 def test_a_source_without_paths_is_refused() -> None:
     with pytest.raises(ConfigError, match="paths"):
         build_source({"type": "tfrecord"})
+
+
+def test_an_arrayrecord_source_names_the_type_that_reads_such_files(tmp_path: Path) -> None:
+    for compress, match in (
+        (None, r"it is a TFRecord file, which type: tfrecord of"),
+        (gzip.compress, "compressed by gzip: type"),
+    ):
+        paths = write_files(tmp_path, (5,), compress=compress)
+        with pytest.raises(DataFileError, match=match):
+            build_source({"type": "arrayrecord", "paths": paths})

@@ -29,7 +29,7 @@ from typing import Any, Final
 from array_record.python.array_record_module import ArrayRecordReader
 
 from datarax_core.errors import PASSING_ERRNOS, DataFileError
-from datarax_core.record_files import ReadError
+from datarax_core.record_files import ReadError, format_clause, is_remote
 
 _FEW_CORES: Final = 2
 _THREADS: Final = "0" if (os.cpu_count() or 1) <= _FEW_CORES else "auto"
@@ -72,7 +72,8 @@ class FileReader:
                 raise OSError(
                     errno.EMFILE, "too many open files; lower max_open_files, or raise the limit (ulimit -n)", path
                 )
-            raise DataFileError(path, f"{path} is no ArrayRecord file, or is damaged or truncated: {reason}")
+            clause = "" if is_remote(path) else format_clause(path)
+            raise DataFileError(path, f"{path} is no ArrayRecord file, or is damaged or truncated: {reason}{clause}")
         self.num_records: int = self._reader.num_records()
         written = self._reader.writer_options_string() or ""
         group = re.search(r"group_size:(\d+)", written)

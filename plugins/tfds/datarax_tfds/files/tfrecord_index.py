@@ -20,6 +20,7 @@ import numpy as np
 import platformdirs
 
 from datarax_core.errors import DataFileError
+from datarax_core.record_files import format_clause
 from datarax_core.sources import Stamp
 
 HEADER: Final = 12
@@ -187,12 +188,12 @@ def _damaged(path: str, record: int, chunk: bytes) -> DataFileError:
         return DataFileError(
             path,
             f"{path} is compressed ({compression}), which TFDS does not write and which has no random access; "
-            "decompress it, or prepare the data set anew",
+            "decompress it, read it by type: tfrecord, or prepare the data set anew",
         )
     return DataFileError(
         path,
-        f"{path} is no TFRecord file: it begins with {chunk[:8]!r}, which is no length with its checksum; prepare the "
-        "data set anew",
+        f"{path} is no TFRecord file: it begins with {chunk[:8]!r}, which is no length with its checksum"
+        f"{format_clause(path) or '; copy the file again, or prepare the data set anew'}",
     )
 
 

@@ -1,0 +1,51 @@
+"""Formats of files by their first bytes, so that the error about a file of another format names it, and what reads it."""
+
+import struct
+from typing import Final
+
+_TYPES: Final = {
+    b"PAR1": ("a Parquet file", "read it by datasets.load_dataset('parquet', ...) and from_sequence"),
+    b"ARROW1": ("an Arrow file", "read it by datasets.load_dataset('arrow', ...) and from_sequence"),
+    b"PK\x03\x04": ("a zip archive or .npz file", "type: memory reads .npz files"),
+    b"\x93NUMPY": ("an .npy file", "type: memory reads folders of them"),
+    b"\x89HDF": ("an HDF5 file", "read it by h5py, and write its arrays with datarax_arrayrecord.write"),
+    b"\x28\xb5\x2f\xfd": ("a file compressed by zstd", "decompress it"),
+    b"version https://git-lfs": ("a pointer of Git LFS, and not the file itself", "run git lfs pull"),
+}
+_GZIP: Final = b"\x1f\x8b"
+_HEADER: Final = 12
+_POLYNOMIAL: Final = 0x82F63B78
+_MASK_DELTA: Final = 0xA282EAD8
+
+
+def format_clause(path: str) -> str:
+    """Return what a file is and what reads it, as the end of a message: "; it is a ..."; "" if it is of no known format."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - takes any name
+            head = file.read(64)
+    except OSError:
+        return ""
+    if begins_as_tfrecord(head):
+        return "; it is a TFRecord file, which type: tfrecord of datarax-tfds reads"
+    if head.startswith(_GZIP):
+        return "; it is compressed by gzip: type: tfrecord of datarax-tfds reads TFRecord files so, decompress others"
+    return next((f"; it is {name}: {advice}" for magic, (name, advice) in _TYPES.items() if head.startswith(magic)), "")
+
+
+def begins_as_tfrecord(head: bytes) -> bool:
+    """Return whether the first bytes of a file are a record's length and its checksum, as a TFRecord file has them."""
+    if len(head) < _HEADER:
+        return False
+    (stored,) = struct.unpack_from("<I", head, 8)
+    checksum = _crc32c(head[:8])
+    return bool(stored == ((checksum >> 15 | checksum << 17) + _MASK_DELTA) & 0xFFFFFFFF)
+
+
+def _crc32c(content: bytes) -> int:
+    """Return the CRC-32C of a few bytes, bit by bit."""
+    crc = 0xFFFFFFFF
+    for byte in content:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (_POLYNOMIAL if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
