@@ -12,10 +12,14 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 import jax
 import numpy as np
 
+from datarax_core.records.intake import Intake, completed
 from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import Batch, ElementSpec, batch_struct, device_spec, split_host_fields
 
 T = TypeVar("T")
+
+_WHOLE: Final = Intake()
+"""The intake of all fields as they are."""
 
 
 def keeping_error(call: Callable[..., T], *arguments: Any) -> T:
@@ -121,44 +125,51 @@ class HostRecords:
 
     treedef: Any
     leaves: tuple[jax.ShapeDtypeStruct, ...]
+    intake: Intake
 
     @classmethod
-    def of(cls, source: HostReader) -> tuple[Self, np.ndarray]:
+    def of(cls, source: HostReader, intake: Intake = _WHOLE) -> tuple[Self, np.ndarray]:
         """Return the function for a source, without its host fields, and the number of the source, int32."""
-        leaves, treedef = jax.tree.flatten(_device_fields(source))
+        leaves, treedef = jax.tree.flatten(_device_fields(source, intake))
         if source not in _number_of:
             number = _number_of[source] = next(_numbers) % 2**31
             _sources[number] = source
-        return cls(treedef, tuple(leaves)), np.asarray(_number_of[source], np.int32)
+        return cls(treedef, tuple(leaves), intake), np.asarray(_number_of[source], np.int32)
 
     def __call__(self, number: Any, indices: jax.Array) -> Batch:
         """Return the records at traced ``indices``."""
         shapes = batch_struct(jax.tree.unflatten(self.treedef, self.leaves), indices.shape[0])
-        return jax.pure_callback(
-            lambda number, rows: _read(_sources[int(number)], rows), shapes, number, indices, vmap_method="sequential"
+        batch = jax.pure_callback(
+            lambda number, rows: _read(_sources[int(number)], rows, self.intake),
+            shapes,
+            number,
+            indices,
+            vmap_method="sequential",
         )
+        return completed(batch, indices.shape[0])
 
 
-def records_by_callback(source: HostReader, indices: jax.Array) -> Batch:
+def records_by_callback(source: HostReader, indices: jax.Array, intake: Intake = _WHOLE) -> Batch:
     """Return the records of a source at traced ``indices``, without host fields; for a trace that keeps the source alive."""
-    shapes = batch_struct(_device_fields(source), indices.shape[0])
-    return jax.pure_callback(lambda rows: _read(source, rows), shapes, indices, vmap_method="sequential")
+    shapes = batch_struct(_device_fields(source, intake), indices.shape[0])
+    batch = jax.pure_callback(lambda rows: _read(source, rows, intake), shapes, indices, vmap_method="sequential")
+    return completed(batch, indices.shape[0])
 
 
-def _read(source: HostReader, indices: Any) -> Batch:
-    return keeping_error(_narrowed, source, np.asarray(indices, np.int64))
+def _read(source: HostReader, indices: Any, intake: Intake) -> Batch:
+    return keeping_error(_narrowed, source, np.asarray(indices, np.int64), intake)
 
 
-def _narrowed(source: HostReader, indices: np.ndarray) -> Batch:
+def _narrowed(source: HostReader, indices: np.ndarray, intake: Intake) -> Batch:
     records = indices
     if indices.ndim > 1:  # record index and epoch, of a source that varies by epoch: their sum may exceed 32 bits
         records, epochs = indices.T
         indices = records + source.num_records * epochs
     with source.callback_lock:
         batch, _ = split_host_fields(source.fetch_on_host(indices))
-        return narrow(batch, records=records, origin=source.title)
+        return narrow(intake.taken(batch), records=records, origin=source.title)
 
 
-def _device_fields(source: HostReader) -> ElementSpec:
+def _device_fields(source: HostReader, intake: Intake) -> ElementSpec:
     """Return the element spec of the fields that compiled code can carry, as a device holds them."""
-    return device_spec(split_host_fields(source.element_spec())[0])
+    return device_spec(intake.spec(split_host_fields(source.element_spec())[0]))

@@ -46,7 +46,7 @@ class ScanInParts:
         at_once = max(1, _AT_ONCE // size)
         split = SplitModules((tuple(definition.applied), tuple(modules)))
         require_no_served_host_fields(definition.source, definition.stages)
-        gather, arrays = self._route.compiled_reader(definition.source, definition.layout)
+        gather, arrays = self._route.compiled_reader(definition.source, definition.layout, definition.intake)
         program = Scan(gather, split.structure, definition.rule.pad_last, step_fn, has_carry, definition.layout)
         run = compiled(program, split.structure)
         carry, outs = init_carry, []

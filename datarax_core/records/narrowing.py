@@ -40,7 +40,7 @@ _EXACT = 2.0**24
 _COUNTED = 2.0**53
 """float64 holds every whole number up to this one. Above, it holds no fractions: a number is taken for a measurement."""
 
-_SMALLEST = 2.0**-126
+SMALLEST = 2.0**-126
 """The least positive float32 with all its digits, about 1.2e-38. Devices take smaller ones as 0."""
 
 _SPECIAL = re.compile(r"[^\w.-]")
@@ -144,12 +144,12 @@ def _checked_floats(target: np.ndarray, chunk: np.ndarray) -> tuple[np.ndarray |
     least, greatest = np.fmin.reduce(size, axis=None), np.fmax.reduce(size, axis=None)  # NaN only if all are
     changed = _changed(target, chunk) if greatest >= _EXACT else None
     # XLA's threads, on which callbacks run, take small numbers as 0 even where float64 has them: zeros are told by their bits.
-    if not least <= _SMALLEST:
+    if not least <= SMALLEST:
         return changed, None
-    bits, zeros = chunk.view(np.int64), np.count_nonzero(size <= _SMALLEST)
+    bits, zeros = chunk.view(np.int64), np.count_nonzero(size <= SMALLEST)
     if np.count_nonzero(bits) == chunk.size - zeros:
         return changed, None
-    lost = (np.abs(chunk) < _SMALLEST) & (bits << 1 != 0)  # without the sign
+    lost = (np.abs(chunk) < SMALLEST) & (bits << 1 != 0)  # without the sign
     kept_bits = (lost.astype(np.uint32) - np.uint32(1)) | np.uint32(1 << 31)
     target_bits = target.view(np.uint32)
     target_bits &= kept_bits

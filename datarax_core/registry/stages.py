@@ -29,6 +29,11 @@ class Stage(FrozenConfig):
     Host fields, which have no device dtype (text, bytes, objects), are not in the batch that a stage is called with. A stage,
     or the module that it builds, may define ``host_fields(fields) -> fields`` to change them. It is called with a dict of the
     host fields, nested as the batch is, whose values are arrays or element specs, and returns the dict for the next stage.
+
+    A stage that moves, leaves out or converts fields may define ``before_narrowing(fields) -> fields``. It is called with a
+    `datarax_core.records.StoredField` for each field, nested as the batch is, and returns those of its result;
+    ``field.nearest(dtype)`` is a field with the nearest values of a dtype. At the head of a pipeline, where all stages before
+    it have the method too, fields that it leaves out or converts are not narrowed first, so that no value of them is refused.
     """
 
     type: Name = Field(description="The registered name of the stage.")

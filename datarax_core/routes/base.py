@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from datarax_core.devices.layout import DEFAULT, Layout
+from datarax_core.records.intake import Intake
 from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_host_fields
 from datarax_core.sources.source import DataSourceModule
@@ -113,6 +114,7 @@ class Route(ABC):
         self._stats = readers.stats
         self._stages = tuple(definition.stages)
         self._call = definition.call
+        self._intake = definition.intake
         self._split = SplitModules(tuple(definition.applied))
         self._is_plain = self.gather is None and not definition.applied and self._rule.pad_last is None
         step = Step(self.gather, self._split.structure, self._rule.pad_last, self._layout)
@@ -171,7 +173,7 @@ class Route(ABC):
         A batch that is not read ahead goes into the compiled step from the host: the shortest way onto the default device.
         """
         batch, host_fields = split_host_fields(batch)
-        batch = narrow(batch, records=records, origin=self._source.title)
+        batch = narrow(self._intake.taken(batch), records=records, origin=self._source.title)
         if ahead or self._is_plain or self._layout != DEFAULT:
             batch = self._layout.place(batch, size)
         return batch, host_fields
@@ -210,7 +212,9 @@ class Route(ABC):
 
     @classmethod
     @abstractmethod
-    def compiled_reader(cls, source: DataSourceModule, layout: Layout) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
+    def compiled_reader(
+        cls, source: DataSourceModule, layout: Layout, intake: Intake
+    ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
         """Return (gather, arrays): a function of the arrays and traced indices, which gives the records to `Pipeline.scan`.
 
         Raises:

@@ -9,9 +9,11 @@ import numpy as np
 from datarax_core.devices.layout import Layout
 from datarax_core.order.numbers import whole_number
 from datarax_core.order.permutation import DEVICE_LIMIT
+from datarax_core.records.intake import Intake
 from datarax_core.records.spec import device_spec, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import stage_name
+from datarax_core.stages.before_narrowing import intake_of
 from datarax_core.stages.call import CallOverride
 from datarax_core.stages.randomness import StageKeys, is_stochastic
 
@@ -108,6 +110,11 @@ class Definition:
     def applied(self) -> Sequence[Any]:
         """The stages that a batch goes through in compiled code: those of the pipeline, or ``call`` in their place."""
         return self.stages if self.call is None else (self.call,)
+
+    @property
+    def intake(self) -> Intake:
+        """The fields of the source's records that are used, and those that are converted before they are narrowed."""
+        return intake_of(self.source, self.applied, self.rule.pad_last)
 
     @property
     def epoch_length(self) -> int | None:

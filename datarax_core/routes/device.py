@@ -8,7 +8,9 @@ import jax
 from flax import nnx
 
 from datarax_core.devices.layout import Layout
+from datarax_core.records.intake import Intake
 from datarax_core.records.spec import Batch, host_fields_after, split_host_fields
+from datarax_core.sources.access import compiled_with
 from datarax_core.sources.source import DataSourceModule
 
 from .base import Prepared, Readers
@@ -22,7 +24,7 @@ class DeviceRoute(IndexedRoute):
     workers_refusal: ClassVar[str | None] = "on the device"
 
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
-        self.gather, self._arrays = self.compiled_reader(definition.source, definition.layout)
+        self.gather, self._arrays = self.compiled_reader(definition.source, definition.layout, definition.intake)
         super().__init__(definition, readers, is_loop=is_loop)
         served = host_fields_after(self._stages, split_host_fields(self._source.element_spec())[1])
         self._has_host_fields = bool(served)
@@ -43,9 +45,11 @@ class DeviceRoute(IndexedRoute):
         return Prepared(size, self._arrays, indices, record_ids, mask, host_fields)
 
     @classmethod
-    def compiled_reader(cls, source: DataSourceModule, layout: Layout) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
+    def compiled_reader(
+        cls, source: DataSourceModule, layout: Layout, intake: Intake
+    ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
         """Return the source's own reader; its arrays lie where the batches lie."""
-        return source.compiled_records(layout.data_sharding)
+        return compiled_with(source, layout.data_sharding, intake.wide)
 
     @classmethod
     def _traced_records(cls, source: DataSourceModule, layout: Layout, indices: jax.Array) -> Batch:

@@ -9,6 +9,7 @@ import numpy as np
 
 from datarax_core.devices.callbacks import HostRecords, raising_original
 from datarax_core.devices.layout import Layout
+from datarax_core.records.intake import Intake
 from datarax_core.records.spec import Batch
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.workers.pool import Workers
@@ -60,9 +61,10 @@ class HostRoute(IndexedRoute):
         cls,
         source: DataSourceModule,
         layout: Layout,  # noqa: ARG003 - of the base class
+        intake: Intake,
     ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
         """Return a callback to the host."""
-        return HostRecords.of(source)
+        return HostRecords.of(source, intake)
 
     @classmethod
     def run_compiled(cls, run: Callable[..., Any], *arguments: Any) -> Any:

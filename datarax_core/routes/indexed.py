@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from datarax_core.devices.callbacks import records_by_callback
 from datarax_core.devices.layout import Layout
 from datarax_core.records.spec import Batch, split_host_fields
+from datarax_core.sources.access import compiled_with
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.state import Cursor
 from datarax_core.stages.randomness import RecordIds
@@ -60,7 +62,14 @@ class IndexedRoute(Route):
         indices = source.record_indices_at(position, rule.batch_size, source.order_key_data())
         mask = None if rule.pad_last is None else jnp.ones(rule.batch_size, jnp.bool_)
         record_ids = cls.record_ids(definition, position, indices)
-        batch = cls._traced_records(source, layout, source.indices_to_read(position, indices))
+        intake, indices = definition.intake, source.indices_to_read(position, indices)
+        if not intake or (source.access == "device" and not (intake.wide and source.changes_columns)):
+            batch = cls._traced_records(source, layout, indices)
+        elif source.access == "device" and layout.data_sharding is None:
+            gather, arrays = compiled_with(source, None, intake.wide.for_trace())
+            batch = gather(arrays, indices)
+        else:
+            batch = layout.gathered(lambda _, own: records_by_callback(source, own, intake), (), indices)
         return served(definition.applied, batch, rule.pad_last, mask, record_ids, layout=layout)
 
     @classmethod

@@ -12,6 +12,7 @@ import numpy as np
 
 from datarax_core.devices.layout import Layout
 from datarax_core.errors import SpecError
+from datarax_core.records.intake import completed
 from datarax_core.records.spec import Batch, host_fields_after, named_fields, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import apply_stages, stage_name
@@ -36,9 +37,22 @@ class Step:
         ``source`` is the arrays to gather from; without a ``gather``, the batch as it was read.
         """
         stages = self.stages.merge(values)
-        batch = source if self.gather is None else self.layout.gathered(self.gather, source, indices)
+        if self.gather is None:
+            batch = completed(source, _rows_of(source, mask, record_ids))
+        else:
+            batch = self.layout.gathered(self.gather, source, indices)
         batch = served(stages, batch, self.mask_field, mask, record_ids, layout=self.layout)
         return batch, self.stages.values(stages)
+
+
+def _rows_of(batch: Batch, mask: Any, record_ids: RecordIds | None) -> int:
+    """Return the number of rows of a batch; 1 if nothing of it is left that has rows."""
+    known = [
+        *jax.tree.leaves(batch),
+        *([] if mask is None else [mask]),
+        *([] if record_ids is None else record_ids[1:2]),
+    ]
+    return int(known[0].shape[0]) if known else 1
 
 
 def compiled(program: Callable[..., Any], modules: Structure) -> Callable[..., Any]:

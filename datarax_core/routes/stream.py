@@ -7,6 +7,7 @@ from typing import Any, ClassVar, cast
 import jax
 
 from datarax_core.devices.layout import Layout
+from datarax_core.records.intake import Intake
 from datarax_core.records.spec import Batch
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.state import Cursor
@@ -87,6 +88,7 @@ class StreamRoute(Route):
         cls,
         source: DataSourceModule,
         layout: Layout,
+        intake: Intake,
     ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
         """Raise `NotImplementedError`: compiled code cannot read a stream."""
         raise NotImplementedError(f"{source.title} {cls.scan_refusal}")

@@ -6,7 +6,7 @@ A source knows only its records and their order; epochs, batches and devices bel
 
 from datarax_core.errors import reason_of
 
-from .access import Access, Capabilities, OrderKey
+from .access import Access, Capabilities, OrderKey, compiled_with
 from .blocks import BlockSize, WritesRecords, Written, record_blocks, verified_blocks
 from .columns import ColumnGather, Columns, Form, columns_of
 from .counts import CountValue
@@ -62,6 +62,7 @@ __all__ = [
     "append_to_quarantine",
     "checked_rngs",
     "columns_of",
+    "compiled_with",
     "content_of_files",
     "fits_device_memory",
     "from_sequence",

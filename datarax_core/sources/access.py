@@ -21,6 +21,7 @@ from datarax_core.order.numbers import whole_number
 from datarax_core.order.order import Order, epochs_of
 from datarax_core.order.permutation import key_data
 from datarax_core.order.reader import OrderReader, chunk_size_of
+from datarax_core.records.intake import Changes
 from datarax_core.records.spec import Batch, ElementSpec, check_batch, device_spec, named_fields, split_host_fields
 
 from .columns import RecordCache
@@ -344,13 +345,21 @@ class RecordAccess(StructuralModule):
                 "{type: select, fields: [image, label]} leaves out what it does not name"
             )
 
+    @property
+    def changes_columns(self) -> bool:
+        """Whether `compiled_records` narrows 64-bit columns, and can change them before."""
+        return False
+
     def compiled_records(
-        self, sharding: jax.sharding.Sharding | None = None
+        self,
+        sharding: jax.sharding.Sharding | None = None,
+        changes: Changes | None = None,  # noqa: ARG002 - of sources that keep 64 bits on the host
     ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
         """Return (function of arrays and indices, arrays) with which a compiled step reads this *device* source.
 
         The arrays are arguments of the step, never constants in it. The function is hashable, so that equal pipelines share
-        one program. ``sharding`` puts a copy of the arrays on each of its devices; None leaves them where they are.
+        one program. ``sharding`` puts a copy of the arrays on each of its devices; None leaves them where they are. ``changes``
+        are those of 64-bit fields before they are narrowed, for a source that narrows its columns here.
         """
         graphdef, state = nnx.split(self.bare())
         return MergedRecords(graphdef), state if sharding is None else self._saved_work.placed.put(state, sharding)
@@ -425,6 +434,15 @@ def warn_of_one_epoch(title: str, reason: str) -> None:
         "the pipeline draws anew in each epoch",
         stacklevel=2,
     )
+
+
+def compiled_with(
+    source: RecordAccess, sharding: jax.sharding.Sharding | None, changes: Changes | None
+) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
+    """Return ``source.compiled_records``, with the changes of its fields if it narrows them."""
+    if changes and source.changes_columns:
+        return source.compiled_records(sharding, changes)
+    return source.compiled_records(sharding)
 
 
 class SavedWork(HostState):

@@ -12,8 +12,10 @@ from datarax_core.devices.placement import put, read_rows, reference_to
 from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.dtypes import fits_device, is_text, require_no_key
+from datarax_core.records.intake import Changes, LeftOut
 from datarax_core.records.names import dotted_name
 from datarax_core.records.narrowing import aligned_empty, narrow_field
+from datarax_core.records.nearest import nearest
 from datarax_core.records.spec import Batch, ElementSpec, named_fields, nested_fields
 from datarax_core.records.stacking import ValuePath, array_of
 
@@ -40,6 +42,7 @@ class Columns:
         self.columns = dict(columns)
         self.length = len(next(iter(self.columns.values()), ()))
         self._placed: dict[jax.sharding.Sharding | None, tuple[Any, ...]] = {}
+        self._placed_alone: dict[tuple[jax.sharding.Sharding | None, bool], dict[tuple[str, Any], Any]] = {}
         self._are_references = False
 
     @classmethod
@@ -51,6 +54,9 @@ class Columns:
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(Columns(self.form, self.columns))  # without the copies on devices, which are made again
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({"_placed_alone": {}, **state})  # pickles of version 0.1.0 lack it
 
     @functools.cached_property
     def _on_host(self) -> dict[str, np.ndarray]:
@@ -90,16 +96,19 @@ class Columns:
         return _arranged(self.form, {name: fields[name] for name in self.columns if name in fields})
 
     def placed(
-        self, sharding: jax.sharding.Sharding | None = None, *, origin: str = ""
+        self, sharding: jax.sharding.Sharding | None = None, *, origin: str = "", changes: Changes | None = None
     ) -> tuple["ColumnGather", tuple[Any, ...]]:
         """Return (function of arrays and indices, arrays on the device), with which a compiled program reads records.
 
-        ``sharding`` puts a copy on each of its devices instead of the default device.
+        ``sharding`` puts a copy on each of its devices instead of the default device. ``changes`` are those of columns before
+        they are narrowed: such a column is left out, or converted.
 
         Raises:
             NarrowingError: A 64-bit value does not fit 32 bits; names field, record and ``origin``, the source's title.
             ValueError: There are more records than a device addresses.
         """
+        if changes:
+            return self._placed_changed(sharding, origin, changes)
         names = self.on_device
         if sharding not in self._placed:
             if self.length > DEVICE_LIMIT:
@@ -114,6 +123,38 @@ class Columns:
                 self._placed[sharding] = tuple(_place(array, sharding) for array in narrowed)
         by_reference = self._are_references and sharding is None
         return ColumnGather(self.form, names, by_reference), self._placed[sharding]
+
+    def _placed_changed(
+        self, sharding: jax.sharding.Sharding | None, origin: str, changes: Changes
+    ) -> tuple["ColumnGather", tuple[Any, ...]]:
+        """Return `placed` after changes of columns; columns without changes are shared."""
+        by_reference = changes.by_reference
+        dtypes = {change.name: change.dtype for change in changes.fields}
+        fields = dict(zip(self.columns, self.by_field(), strict=True))
+        held = self._placed_alone.setdefault((sharding, by_reference), {})
+        if sharding in self._placed and by_reference == (self._are_references and sharding is None):
+            held |= {(name, None): array for name, array in zip(self.on_device, self._placed[sharding], strict=True)}
+        kept: dict[str, Any] = {}
+        left_out = []
+        for place, name in enumerate(self.on_device):
+            dtype = dtypes.get(fields[name])
+            if dtype is None and fields[name] in dtypes:
+                left_out.append((place, name, LeftOut.of(self.columns[name], self.columns[name].shape[1:])))
+                continue
+            if (name, dtype) not in held:
+                with jax.core.eval_context():
+                    array = self._placed_column(name, fields[name], dtype, sharding, origin)
+                    held[name, dtype] = reference_to(array) if by_reference else array
+            kept[name] = held[name, dtype]
+        return ColumnGather(self.form, tuple(kept), by_reference, tuple(left_out)), tuple(kept.values())
+
+    def _placed_column(
+        self, name: str, field: str, dtype: Any, sharding: jax.sharding.Sharding | None, origin: str
+    ) -> Any:
+        column = _whole(self.columns[name])
+        if dtype is None:
+            return _place(narrow_field(field, column, records=range(self.length), origin=origin), sharding)
+        return _place(nearest(column, dtype), sharding)
 
     def traced_rows(self, indices: jax.Array, origin: str = "") -> Batch:
         """Return the records at traced ``indices``, in a trace of a user's own.
@@ -138,6 +179,8 @@ class ColumnGather:
     form: Form
     names: tuple[str, ...]
     by_reference: bool
+    left_out: tuple[tuple[int, str, LeftOut], ...] = ()
+    """The place among all columns, the name, and what stands in the batch for it, of each column that is left out."""
 
     def __call__(self, arrays: tuple[Any, ...], indices: jax.Array) -> Batch:
         """Return the batch of the records at ``indices``, all of which must be in range."""
@@ -146,7 +189,10 @@ class ColumnGather:
             if self.by_reference
             else lambda array: array.at[indices].get(mode="promise_in_bounds")
         )
-        return _arranged(self.form, dict(zip(self.names, map(take, arrays), strict=True)))
+        fields = list(zip(self.names, map(take, arrays), strict=True))
+        for place, name, field in self.left_out:
+            fields.insert(place, (name, field.zeros(indices.shape[0])))
+        return _arranged(self.form, dict(fields))
 
     def whole(self, arrays: tuple[Any, ...]) -> Batch:
         """Return the placed columns as one batch of all records."""

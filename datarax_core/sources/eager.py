@@ -1,6 +1,7 @@
 """Base class of sources that hold all their records as arrays."""
 
 import functools
+import inspect
 import zlib
 from dataclasses import replace
 from typing import Any, Literal, Self, TypeAlias, get_args
@@ -14,6 +15,7 @@ from datarax_core.errors import SpecError
 from datarax_core.order.numbers import record_numbers
 from datarax_core.order.order import Order
 from datarax_core.records.dtypes import is_text
+from datarax_core.records.intake import Changes
 from datarax_core.records.spec import Batch, ElementSpec
 
 from .access import Access
@@ -161,9 +163,16 @@ class EagerSourceBase(DataSourceModule):
         """Return which of the records at ``indices`` cannot be read; NumPy reads them, mapped files included."""
         return verified(self.fetch_on_host, np.asarray(indices), self.title)
 
-    def compiled_records(self, sharding: jax.sharding.Sharding | None = None) -> tuple[ColumnGather, tuple[Any, ...]]:
+    @property
+    def changes_columns(self) -> bool:
+        """True, unless a subclass has a `compiled_records` of its own that takes no changes."""
+        return "changes" in inspect.signature(self.compiled_records).parameters
+
+    def compiled_records(
+        self, sharding: jax.sharding.Sharding | None = None, changes: Changes | None = None
+    ) -> tuple[ColumnGather, tuple[Any, ...]]:
         """Return (gather, placed columns) with which a compiled step reads the records."""
-        return self._columns.placed(sharding, origin=self.title)
+        return self._columns.placed(sharding, origin=self.title, changes=changes)
 
     def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return the text and object columns at ``indices``."""

@@ -11,9 +11,10 @@ from flax import nnx
 from datarax_core.config.models import DataraxModuleConfig, StructuralConfig
 from datarax_core.order.order import Order
 from datarax_core.order.selection import Selection, TracedSelection
+from datarax_core.records.intake import Changes
 from datarax_core.records.spec import Batch, ElementSpec
 
-from .access import Access, warn_of_one_epoch
+from .access import Access, compiled_with, warn_of_one_epoch
 from .source import DataSourceModule
 from .verification import Verified
 
@@ -168,14 +169,19 @@ class Subset(DataSourceModule):
         """Return which records at ``indices`` cannot be read; errors name the parent's record indices."""
         return self.parent.verify_records(self.parent_indices(indices))
 
+    @property
+    def changes_columns(self) -> bool:
+        """Whether the parent changes columns before they are narrowed."""
+        return self.parent.changes_columns
+
     def compiled_records(
-        self, sharding: jax.sharding.Sharding | None = None
+        self, sharding: jax.sharding.Sharding | None = None, changes: Changes | None = None
     ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
         """Return (function of arrays and indices, arrays) with which a compiled step reads this subset.
 
         All parts of a split, and all slices of one length, share one program.
         """
-        read, arrays = self.parent.compiled_records(sharding)
+        read, arrays = compiled_with(self.parent, sharding, changes)
         select, arguments = self._selection.traced(self.title)
         return SelectedRecords(select, read), (arrays, arguments)
 

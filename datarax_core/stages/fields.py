@@ -45,6 +45,10 @@ class Select(Stage):
         names = tuple(name for name in self.fields if has_field(part, name))
         return self.model_copy(update={"fields": names}) if names else empty_batch
 
+    def before_narrowing(self, fields: Batch) -> dict[Any, Any]:
+        """Return the named fields as stored; the others are never narrowed."""
+        return self(fields)
+
     def __call__(self, batch: Batch) -> dict[Any, Any]:
         """Return the batch of the named fields alone."""
         return _selected(batch, self.fields)
@@ -74,6 +78,10 @@ class SplitField:
             raise ValueError("SplitField was given no field, and would leave an empty batch; name one at least")
         object.__setattr__(self, "fields", _each_once(tuple(fields)))
 
+    def before_narrowing(self, fields: Batch) -> dict[Any, Any]:
+        """Return the named fields as stored; fields that no node uses are never narrowed."""
+        return self(fields)
+
     def __call__(self, batch: Batch) -> dict[Any, Any]:
         """Return the batch of the named fields alone.
 
@@ -94,6 +102,10 @@ def _selected(batch: Batch, names: Sequence[str]) -> dict[Any, Any]:
 @dataclass(frozen=True, slots=True)
 class MergeFields:
     """Node that joins the fields of several batches in one; a graph needs an edge to the node from each of them."""
+
+    def before_narrowing(self, *fields: Batch) -> dict[str, Any]:
+        """Return the fields as stored, joined."""
+        return self(*fields)
 
     def __call__(self, *batches: Batch) -> dict[str, Any]:
         """Return one batch with the fields of all batches, in their order.
@@ -156,6 +168,10 @@ class Rename(Stage):
         names = {old: new for old, new in self.fields.items() if has_field(part, old)}
         return self.model_copy(update={"fields": names}) if names else unchanged
 
+    def before_narrowing(self, fields: Batch) -> dict[Any, Any]:
+        """Return the fields as stored, renamed."""
+        return self(fields)
+
     def __call__(self, batch: Batch) -> dict[Any, Any]:
         """Return the batch with its fields renamed."""
         paths = {old: path_of(batch, old, ("fields", old)) for old in self.fields}
@@ -179,6 +195,10 @@ class StageWithHostFields:
     name: str
     stage: Callable[[Batch], Batch]
     on_host_fields: Callable[[Any], dict[str, Any]]
+
+    def before_narrowing(self, fields: Batch) -> Batch:
+        """Return the fields as stored after the stage, which leaves fields out or moves them."""
+        return self.stage(fields)
 
     def __call__(self, batch: Batch) -> Batch:
         """Return the batch after the stage."""

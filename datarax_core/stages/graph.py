@@ -8,6 +8,7 @@ from typing import Any, Final
 import jax
 from flax import nnx
 
+from datarax_core.records.intake import StoredField
 from datarax_core.records.spec import Batch
 
 from .apply import require_hash, stage_name
@@ -68,6 +69,18 @@ class Graph(nnx.Module):
                 error.add_note(f"in node {name!r} ({stage_name(node)})")
                 raise
         return results[self.sink]
+
+    def uses_of(self, fields: Any) -> list[StoredField]:
+        """Return the fields that nodes use, and those of the result, given the fields as stored of the graph's batch."""
+        results: dict[str, Any] = {SOURCE: fields}
+        uses: list[StoredField] = []
+        for name, inputs in self.inputs:
+            node, arguments = self.nodes[name], [results.get(start) for start in inputs]
+            if hasattr(node, "before_narrowing") and all(argument is not None for argument in arguments):
+                results[name] = node.before_narrowing(*arguments)
+            else:  # it may use all that it is called with
+                uses += jax.tree.leaves(arguments)
+        return uses + jax.tree.leaves(results.get(self.sink))
 
 
 def _pairs(edges: Any) -> list[tuple[str, str]]:

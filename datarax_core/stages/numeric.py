@@ -46,6 +46,12 @@ class Cast(Stage):
         self._require(field_of(spec, self.field))
         return self
 
+    def before_narrowing(self, fields: Batch) -> Batch:
+        """Return the fields as stored; a lossy cast takes the nearest values of all 64 bits."""
+        return change_field(
+            fields, self.field, lambda field: field.nearest(self.dtype) if self.lossy else field.narrowed()
+        )
+
     def __call__(self, batch: Batch) -> Batch:
         """Return the batch with the field cast."""
         return change_field(batch, self.field, self._cast)

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from datarax_core.records import Batch, ElementSpec, aligned_empty, named_fields, split_host_fields
+from datarax_core.records import Batch, Changes, ElementSpec, aligned_empty, named_fields, split_host_fields
 from datarax_core.sources import ColumnGather, Columns, DataSourceModule, EagerSourceBase, Subset
 
 
@@ -31,9 +31,11 @@ class DeviceTable:
         """Bytes of the table."""
         return self.columns.nbytes
 
-    def compiled(self, sharding: jax.sharding.Sharding | None, origin: str) -> tuple["TableGather", tuple[Any, ...]]:
+    def compiled(
+        self, sharding: jax.sharding.Sharding | None, origin: str, changes: Changes | None = None
+    ) -> tuple["TableGather", tuple[Any, ...]]:
         """Return (function of arrays and indices, arrays on the device) for `DataSourceModule.compiled_records`."""
-        gather, arrays = self.columns.placed(sharding, origin=origin)
+        gather, arrays = self.columns.placed(sharding, origin=origin, changes=changes)
         return TableGather(gather, self._form), arrays
 
     def traced(self, indices: jax.Array, origin: str) -> Batch:

@@ -10,8 +10,8 @@ from flax import nnx
 from datarax_core.config import SourceConfig
 from datarax_core.errors import ConfigError
 from datarax_core.order import Order, key_data
-from datarax_core.records import Batch, ElementSpec
-from datarax_core.sources import Access, Capabilities, DataSourceModule, Verified
+from datarax_core.records import Batch, Changes, ElementSpec
+from datarax_core.sources import Access, Capabilities, DataSourceModule, Verified, compiled_with
 
 from .children import MixedChildren, checked_children, fingerprint_of
 from .config import MixDataSourcesConfig
@@ -276,12 +276,19 @@ class MixDataSourcesNode(DataSourceModule):
         table = self.device_table
         return self.children[0].fetch_traced(indices) if table is None else table.traced(indices, self.title)
 
+    @property
+    def changes_columns(self) -> bool:
+        """Whether columns can be changed before they are narrowed: those of the table can, or those of the single child."""
+        return self.access == "device" and (self.device_table is not None or self.children[0].changes_columns)
+
     def compiled_records(
-        self, sharding: jax.sharding.Sharding | None = None
+        self, sharding: jax.sharding.Sharding | None = None, changes: Changes | None = None
     ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
         """Return a gather from the table of all records, placed at the first call; for a single child, that child's."""
         table = self.device_table
-        return self.children[0].compiled_records(sharding) if table is None else table.compiled(sharding, self.title)
+        if table is None:
+            return compiled_with(self.children[0], sharding, changes)
+        return table.compiled(sharding, self.title, changes)
 
     def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return the host fields at concrete ``indices``."""

@@ -5,9 +5,12 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
-from datarax_core import Columns, EagerSourceBase, Pipeline, SpecError, StructuralConfig, from_sequence
+from datarax_core import Columns, EagerSourceBase, Pipeline, Select, SpecError, StructuralConfig, from_sequence
+from datarax_core.stages import Cast
 from datarax_memory import MemorySource, MemorySourceConfig
+from datarax_mix import MixDataSourcesConfig, MixDataSourcesNode
 
 
 def memory(placement: str = "device", **columns: Any) -> MemorySource:
@@ -165,3 +168,29 @@ def test_nested_records_with_text_are_mixed(mix: Any, placement: Any) -> None:
     assert sorted(ids.tolist()) == list(range(12))
     assert [text for batch in batches for text in batch["at"]["text"]] == [f"t{i}" for i in ids]
     assert np.concatenate([batch["double"] for batch in batches]).tolist() == (ids * 2).tolist()
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_fields_that_a_pipeline_leaves_out_or_converts_are_not_narrowed(placement: Any) -> None:
+    def child(start: int) -> MemorySource:
+        data = {"a.b": np.arange(start, start + 4), "id": 2**40 + np.arange(4), "t": 1.7e9 + np.arange(4.0)}
+        return MemorySource(MemorySourceConfig(placement=placement), data)
+
+    stages = [Cast(field="t", dtype="float32", lossy=True), Select(fields=("a.b", "t"))]
+    for parts in ([child(0)], [child(0), child(4)]):
+        mixed = MixDataSourcesNode(
+            MixDataSourcesConfig(num_sources=len(parts), weights=(1,) * len(parts)), parts, rngs=nnx.Rngs(0)
+        )
+        for route in ("iteration", "step", "scan", "traced step"):
+            batch = first_batch(Pipeline(source=mixed, stages=stages, batch_size=4, rngs=nnx.Rngs(0)), route)
+            assert batch.keys() == {"a.b", "t"}
+            assert set(batch["a.b"].tolist()) <= set(range(8))
+            assert batch["t"].tolist() == np.full(4, 1.7e9, np.float32).tolist()
+
+
+def first_batch(pipeline: Pipeline, route: str) -> Any:
+    if route == "iteration":
+        return next(iter(pipeline))
+    if route == "scan":
+        return jax.tree.map(lambda leaf: leaf[0], pipeline.scan(lambda batch: batch, length=1))
+    return nnx.jit(Pipeline.step)(pipeline) if route == "traced step" else pipeline.step()

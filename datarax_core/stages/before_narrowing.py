@@ -1,0 +1,41 @@
+"""The intake of a pipeline, found by its first stages: those that leave fields out or convert them before they are narrowed.
+
+A stage takes part if it has a method ``before_narrowing(fields) -> fields``. It is called with a `StoredField` for each
+field, in the structure of the batch, and returns those of the batch that the stage makes: moved, left out, or converted
+(``field.nearest(dtype)``). The stage itself is called with the batch afterwards, as every stage is.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from datarax_core.records.intake import Intake, StoredField, stored_fields
+from datarax_core.records.spec import split_host_fields, with_fields
+from datarax_core.sources.source import DataSourceModule
+
+from .apply import stage_name
+from .graph import Graph
+
+_MASK = StoredField("", (), jax.numpy.dtype("bool"))
+
+
+def intake_of(source: DataSourceModule, stages: Sequence[Any], mask_field: str | None) -> Intake:
+    """Return the intake of a pipeline; ``mask_field`` is the name of the mask that ``pad_last`` adds to batches."""
+    if not stages or not (isinstance(stages[0], Graph) or hasattr(stages[0], "before_narrowing")):
+        return Intake()
+    spec = split_host_fields(source.element_spec())[0]
+    fields = stored_fields(spec)
+    if mask_field is not None:
+        fields = with_fields(fields, {mask_field: _MASK}, "the mask of pad_last")
+    for number, stage in enumerate(stages):
+        try:
+            if isinstance(stage, Graph):
+                return Intake.of_uses(spec, stage.uses_of(fields))
+            if not hasattr(stage, "before_narrowing"):
+                break
+            fields = stage.before_narrowing(fields)
+        except Exception as error:
+            error.add_note(f"in stage {number} ({stage_name(stage)}) of the pipeline, before its records are narrowed")
+            raise
+    return Intake.of_uses(spec, jax.tree.leaves(fields))
