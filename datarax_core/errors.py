@@ -28,6 +28,7 @@ string in place of arrays) is a plain ``ValueError`` or ``TypeError``.
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -204,3 +205,12 @@ def did_you_mean(name: str, known: Iterable[str], *, count: int = 1) -> str:
     """Return ``; did you mean 'train'?`` for messages; an empty text if no known name is close."""
     close = difflib.get_close_matches(name, list(known), n=count)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters escaped, which would move the cursor or colour a terminal; lines stay lines."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but for tab and line feed, and those that turn the direction of text."""

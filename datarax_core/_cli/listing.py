@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from datarax_core.errors import printable
 from datarax_core.extensions.plugin_registry import PluginInfo, PluginRegistry
 
 from .output import say, say_json, stdout
@@ -28,13 +29,13 @@ def print_table(columns: list[str], rows: list[tuple[str, ...]]) -> None:
     for column in columns:
         table.add_column(column, no_wrap=column != columns[-1], overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     width = None if stdout().isatty() else max(sum(map(len, row)) for row in rows) + 80  # a file is never wrapped
     console = Console(markup=False, highlight=False, emoji=False, width=width)
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
-        say(line.rstrip())  # rich pads the last column
+        say(line.rstrip(), is_styled=True)  # rich pads the last column
 
 
 def _columns(infos: list[PluginInfo]) -> tuple[list[str], list[tuple[str, ...]]]:

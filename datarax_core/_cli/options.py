@@ -10,6 +10,9 @@ import typer
 from .completion import config_files
 from .output import say
 
+MOST: Final = 2**63 - 1
+"""Largest count that an option takes."""
+
 DEBUG: Final = "datarax.debug"
 """Key in the command's context under which ``--debug`` is noted."""
 

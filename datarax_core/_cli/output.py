@@ -11,12 +11,20 @@ from typing import Any, Final, TextIO
 
 import typer
 
+from datarax_core.errors import DataraxError, printable
+
 _STDOUT: Final[ContextVar[TextIO]] = ContextVar("stdout")
 
 
 @contextmanager
 def own_stdout() -> Iterator[None]:
-    """Reserve stdout for `say` in the block: all other output, from Python, C or child processes, goes to stderr."""
+    """Reserve stdout for `say` in the block: all other output, from Python, C or child processes, goes to stderr.
+
+    Raises:
+        DataraxError: The process was started with stdout closed.
+    """
+    if sys.stdout is None:
+        raise DataraxError("stdout is closed, and there is nowhere to print to; redirect it to a file, or to /dev/null")
     sys.stdout.flush()
     with _duplicate(sys.stdout) as stdout, redirect_stdout(sys.stderr):
         token = _STDOUT.set(stdout)
@@ -31,14 +39,14 @@ def stdout() -> TextIO:
     return _STDOUT.get(sys.stdout)
 
 
-def say(text: str) -> None:
-    """Print a text on stdout; characters that its encoding lacks are escaped."""
-    typer.echo(text, file=stdout())  # noqa: TID251 - the one place that prints to stdout
+def say(text: str, *, is_styled: bool = False) -> None:
+    """Print a text on stdout; characters that its encoding lacks, and control characters unless it is styled, are escaped."""
+    typer.echo(text if is_styled else printable(text), file=stdout())  # noqa: TID251 - the one place that prints to stdout
 
 
 def complain(text: str) -> None:
-    """Print a text on stderr."""
-    typer.echo(text, err=True)  # noqa: TID251 - the one place that prints to stderr
+    """Print a text on stderr; control characters are escaped."""
+    typer.echo(printable(text), err=True)  # noqa: TID251 - the one place that prints to stderr
 
 
 def say_json(value: Any) -> None:

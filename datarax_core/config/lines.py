@@ -194,7 +194,9 @@ def _table(top: ValueLine, header: Mapping[str, Any], line: int) -> ValueLine:
 
 
 def _note(entry: ValueLine, found: Any, line: int) -> None:
-    """Enter ``line`` for every value of ``found`` that has none yet."""
-    inner: Any = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
-    for name, value in inner:
-        _note(entry.known.setdefault(str(name), ValueLine(line)), value, line)
+    """Enter ``line`` for every value of ``found`` that has none yet; a key of thousands of dots is no recursion."""
+    waiting = [(entry, found)]
+    while waiting:
+        around, value = waiting.pop()
+        inner: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        waiting += [(around.known.setdefault(str(name), ValueLine(line)), part) for name, part in inner]

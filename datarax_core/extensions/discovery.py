@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from datarax_core.errors import PluginLoadError
+from datarax_core.errors import PluginLoadError, printable
 
 from .loading import leave_out
 
@@ -139,7 +139,7 @@ def by_folder(dist: metadata.Distribution) -> tuple[str, str]:
         return str(dist.metadata["Name"]), ""
     stem, _, suffix = str(path.name).rpartition(".")
     name, _, version = stem.partition("-")
-    return name, version if suffix == "dist-info" else ""
+    return printable(name), printable(version) if suffix == "dist-info" else ""
 
 
 def is_bare(dist: metadata.Distribution) -> bool:
@@ -164,11 +164,11 @@ def _entries(dist: metadata.Distribution, name: str, group: str) -> Iterator[Ins
         return
     requires = tuple(value for key, value in fields if key == "Requires-Dist")
     for line in _lines(text, group):
-        entry, _, target = (part.strip() for part in line.partition("="))
+        entry, _, target = (printable(part.strip()) for part in line.partition("="))
         if not entry or not target:
             _warn_damaged(name, f"its entry points cannot be read: {line!r} is no line of {group}")
             return
-        yield Installed(entry, name, declared.get("Version") or "of unknown version", target, requires)
+        yield Installed(entry, name, printable(declared.get("Version") or "of unknown version"), target, requires)
 
 
 def _fields(dist: metadata.Distribution) -> list[tuple[str, str]]:
@@ -206,7 +206,7 @@ def _lines(text: str, group: str) -> Iterator[str]:
 
 
 def _warn_damaged(place: str, problem: str) -> None:
-    error = PluginLoadError("distribution", place, f"{place}: {problem}")
+    error = PluginLoadError("distribution", place, printable(f"{place}: {problem}"))
     leave_out(error, "what it provides is missing until it is installed again")
 
 

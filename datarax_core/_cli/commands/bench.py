@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from datarax_core._cli.opening import mistakes, open_pipeline, open_source
-from datarax_core._cli.options import Config, Debug, Json, finite
+from datarax_core._cli.options import MOST, Config, Debug, Json, finite
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import interrupts, progress
 from datarax_core._cli.served import aligned
@@ -20,7 +20,7 @@ def bench(
     seconds: Annotated[
         float, typer.Option(min=0.1, callback=finite, help="How long to serve batches, all repeats together.")
     ] = 5,
-    repeats: Annotated[int, typer.Option(min=1, help="How often to measure.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, max=MOST, help="How often to measure.")] = 5,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from datarax_core._cli.opening import open_pipeline
-from datarax_core._cli.options import Config, Debug, Json
+from datarax_core._cli.options import MOST, Config, Debug, Json
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.pictures import IMAGES, draw, require_matplotlib
 from datarax_core._cli.served import aligned
@@ -25,7 +25,7 @@ _DRAWN = 4096  # records drawn of a field that does not hold images
 def peek(
     config: Config,
     *,
-    batches: Annotated[int, typer.Option(min=1, help="Batches to look at, from the first.")] = 1,
+    batches: Annotated[int, typer.Option(min=1, max=MOST, help="Batches to look at, from the first.")] = 1,
     png: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw images as a grid, numbers as histograms, text as a table.")
     ] = None,

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from datarax_core._cli.opening import open_pipeline
-from datarax_core._cli.options import Config, Debug, Json
+from datarax_core._cli.options import MOST, Config, Debug, Json
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import INTERRUPTED, interrupts, progress
 from datarax_core._cli.served import RunMeasurement, aligned
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 def run(
     config: Config,
     *,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs to serve, instead of the config's.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many batches.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="Epochs to serve, instead of the config's.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=MOST, help="Stop after this many batches.")] = None,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
@@ -57,6 +59,6 @@ def _num_batches(pipeline: "Pipeline", limit: int | None) -> int | None:
     """Return the number of batches to serve; None if it is unknown."""
     try:
         length = len(pipeline)
-    except TypeError:
+    except (TypeError, OverflowError):  # it has no length, or more batches than Python counts
         return limit
     return length if limit is None else min(length, limit)

@@ -9,6 +9,7 @@ import pytest
 from pydantic import Field
 
 from datarax_core.config.base import Count, LocalPath, Real
+from datarax_core.config.lines import in_toml
 from datarax_core.config.models import SourceConfig
 from datarax_core.errors import ConfigError
 from datarax_core.registry.decoders import AnyDecoder, Decoder, DecoderRegistry
@@ -259,3 +260,8 @@ def test_deeply_nested_configs_are_read_or_refused(registries: dict[str, Any], d
         source = {"type": "piles", "sources": [source]}
     with pytest.raises(ConfigError, match=r"sources\[0\]\.weights: should be|nested too deeply to be a config"):
         parse_config({"batch_size": 1, "source": source}, **registries)
+
+
+def test_a_toml_key_of_thousands_of_dots_has_its_line() -> None:
+    deep = in_toml("batch_size = 3\n" + ".".join(["a"] * 5000) + " = 1\n")
+    assert deep.at(("a",) * 5000).line == 2

@@ -65,6 +65,9 @@ def test_a_missing_argument_is_reported(command: str) -> None:
         (["bench", "CONFIG", "--seconds", "soon"], "Invalid value for '--seconds'"),
         (["peek", "CONFIG", "--batches", "0"], "Invalid value for '--batches'"),
         (["bench", "CONFIG", "--seconds", "inf"], "Invalid value for '--seconds'"),
+        (["run", "CONFIG", "--limit", str(10**20)], "Invalid value for '--limit'"),
+        (["run", "CONFIG", "--epochs", str(10**20)], "Invalid value for '--epochs'"),
+        (["peek", "CONFIG", "--batches", str(10**20)], "Invalid value for '--batches'"),
         (["check", "--timeout", "0"], "Invalid value for '--timeout'"),
         (["check", "--timeout", "nan"], "Invalid value for '--timeout'"),
         (["run", "CONFIG", "--limits", "3"], "No such option: --limits"),
@@ -205,6 +208,21 @@ def test_where_a_plugin_failed_is_said_with_its_place_in_the_config(site: "Site"
     assert "JAX has removed" not in message
 
 
+def test_control_characters_of_others_never_reach_the_terminal(site: "Site") -> None:
+    site.install("acme-red", {"\x1b[31mred": "acme_red:S\x1b[2J"}, version="1.0\x1b]0;title\x07")
+    site.install("acme-loud", {"loud": "acme_loud:D"}, code="raise ValueError('\x1b[2Jgone')", group="datarax.decoders")
+    listed, failed = invoke("plugins"), invoke("describe", "loud")
+    assert r"\x1b[31mred" in listed.stdout
+    assert r"1.0\x1b]0;title\x07" in listed.stdout
+    assert r"\x1b[2Jgone" in failed.stderr
+    assert "\x1b" not in listed.stdout + failed.stderr
+
+
+def test_more_epochs_than_python_counts_are_served_as_far_as_wanted(config: Path) -> None:
+    config.write_text(f"{config.read_text()}num_epochs: {10**32}\n")
+    assert json.loads(invoke("run", str(config), "--limit", "3", "--json").stdout)["records"] == 30
+
+
 # -- pipes and interrupts -----------------------------------------------------------------------------------------------
 
 
@@ -214,6 +232,14 @@ def test_a_reader_that_goes_away_ends_a_command_quietly() -> None:
     with os.fdopen(theirs, "wb") as nobody:
         done = subprocess.run([*DRX, "plugins"], stdout=nobody, stderr=subprocess.PIPE, check=False, timeout=120)  # noqa: S603 - our own command
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_closed_stdout_is_reported() -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{DRX[0]} plugins >&-"], capture_output=True, text=True, check=False, timeout=120
+    )  # noqa: S603, S607 - our own command
+    assert done.returncode == 1
+    assert done.stderr == "stdout is closed, and there is nowhere to print to; redirect it to a file, or to /dev/null\n"
 
 
 def test_an_interrupt_ends_a_command_with_130(site: "Site") -> None:
