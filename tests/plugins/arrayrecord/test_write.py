@@ -1,6 +1,10 @@
 """Written files, read back without options."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -293,3 +297,44 @@ def test_a_decoder_that_loses_values_is_refused_and_leaves_nothing(tmp_path: Pat
     with pytest.raises(ValueError, match=message):
         datarax_arrayrecord.write(tmp_path / "x.array_record", data, AsJson(loses=loses))
     assert names(tmp_path) == []
+
+
+# -- writes that were killed ----------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+import datarax_arrayrecord
+def batches():
+    yield {"x": np.arange(9)}
+    print("begun", flush=True)
+    os.kill(os.getpid(), getattr(signal, sys.argv[2]))
+    yield {"x": np.arange(9)}
+datarax_arrayrecord.write(sys.argv[1], batches())
+"""
+
+
+def test_the_next_write_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    path = tmp_path / "x.array_record"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path), "SIGKILL"], check=False, capture_output=True)  # noqa: S603 - our own program
+    assert killed.stdout == b"begun\n"
+    assert len(names(tmp_path)) == 1
+    (tmp_path / ".y.array_record.aaaaaaaa.tmp").mkdir()  # of another data set
+    (tmp_path / ".x.array_record.bbbbbbbb.tmp").mkdir()  # has no lock yet
+    (tmp_path / ".x.array_record.cccccccc.tmp").mkdir()
+    os.utime(tmp_path / ".x.array_record.cccccccc.tmp", (0, 0))
+    datarax_arrayrecord.write(path, {"x": np.arange(3)})
+    kept = [".x.array_record.bbbbbbbb.tmp", ".y.array_record.aaaaaaaa.tmp", path.name, f"{path.name}.json"]
+    assert names(tmp_path) == kept
+
+
+def test_the_folder_of_a_living_writer_stays(tmp_path: Path) -> None:
+    path = tmp_path / "x.array_record"
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(path), "SIGSTOP"], stdout=subprocess.PIPE) as stopped:  # noqa: S603 - as above
+        assert stopped.stdout is not None
+        assert stopped.stdout.readline() == b"begun\n"
+        datarax_arrayrecord.write(path, {"x": np.arange(3)})
+        assert len(names(tmp_path)) == 3
+        stopped.send_signal(signal.SIGCONT)
+        assert stopped.wait() == 1  # since the data set exists by now
+    assert names(tmp_path) == [path.name, f"{path.name}.json"]

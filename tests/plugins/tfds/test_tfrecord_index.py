@@ -233,15 +233,45 @@ def test_threads_may_find_the_same_index_at_once(tmp_path: Path, cache: Path) ->
     assert len(kept(cache)) == 1
 
 
-def test_checksums_detect_a_stale_index(tmp_path: Path) -> None:
+def test_a_stale_index_is_found_anew(tmp_path: Path) -> None:
     path = write(tmp_path / "x", FEW)
     before = os.stat(path)  # noqa: PTH116 - the path is text
     opened(whole(path, len(FEW)))
     write(tmp_path / "x", [FEW[1], FEW[0], *FEW[2:]])  # the file keeps its size
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    files = opened(whole(path, len(FEW)))
-    assert files.read(np.asarray([2])) == [FEW[2]]
+    for _ in range(2):
+        files = opened(whole(path, len(FEW)))
+        assert files.read(np.asarray([2, 0])) == [FEW[2], FEW[1]]
+
+
+def test_checksums_detect_an_index_that_is_wrong_for_a_record_that_was_not_looked_at(tmp_path: Path) -> None:
+    many = [bytes([number % 251]) * (number % 7) for number in range(1000)]
+    path = write(tmp_path / "x", many)
+    before = os.stat(path)  # noqa: PTH116 - the path is text
+    opened(whole(path, len(many)))
+    many[100], many[101] = many[101], many[100]
+    write(tmp_path / "x", many)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    files = opened(whole(path, len(many)))
+    assert files.read(np.asarray([2])) == [many[2]]
     with pytest.raises(
-        RecordError, match=r"record 0 of .*x cannot be read: its length does not have the checksum, or the"
+        RecordError, match=r"record 100 of .*x cannot be read: its length does not have the checksum, or the"
     ):
-        files.read(np.asarray([2, 0]))
+        files.read(np.asarray([2, 100]))
+
+
+def test_what_is_in_the_place_of_an_index_makes_way_and_unfinished_ones_are_removed(
+    tmp_path: Path, cache: Path
+) -> None:
+    path = write(tmp_path / "x", FEW)
+    opened(whole(path, len(FEW)))
+    (index,) = kept(cache)
+    good = index.read_bytes()
+    index.unlink()
+    index.mkdir()
+    (cache / ".tmpold").touch()
+    os.utime(cache / ".tmpold", (0, 0))
+    (cache / ".tmpnew").touch()
+    assert opened(whole(path, len(FEW))).read(np.arange(len(FEW))) == FEW
+    assert index.read_bytes() == good
+    assert kept(cache) == [cache / ".tmpnew", index]

@@ -126,7 +126,7 @@ class ArrayDecoder(DeclaredFields):
             ValueError: A field is not one of numbers or fixed-length bytes, or the spec is no dict; names it.
         """
         structs = flat_fields(spec, "the element spec")
-        fields = {name: PackedField(dtype=name_of(s.dtype), shape=s.shape) for name, s in structs.items()}
+        fields = {name: {"dtype": name_of(s.dtype), "shape": s.shape} for name, s in structs.items()}
         return cls(fields=nested_fields(fields))
 
     def _packed_bytes(self) -> Iterator["_PackedBytes"]:

@@ -1,18 +1,26 @@
 """Staging of written files: a data set appears complete, or nothing changes."""
 
+import contextlib
+import fcntl
 import glob
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from datarax_arrayrecord.file_kind import SUFFIXES
 from datarax_arrayrecord.sidecar import sidecar_path
 from datarax_core.record_files import is_remote, shard_path, without_shard
+
+_LOCK: Final = "writer.lock"
+_SECONDS_WITHOUT_LOCK: Final = 3600
+"""Seconds after which a folder without a lock, to which nothing is written any more, is taken for abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +91,43 @@ def staged(target: Target, *, overwrite: bool) -> Iterator[Path]:
         raise IsADirectoryError(f"{file} is a folder; name a file in it, such as {Path(file, 'train.array_record')}")
     if not overwrite:
         target.require_free()
+    remove_abandoned(target)
     staging = _staging_folder(target)
     try:
-        yield staging
-        if not overwrite:
-            target.require_free()
-        _publish(target, staging)
+        with (staging / _LOCK).open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield staging
+            if not overwrite:
+                target.require_free()
+            _publish(target, staging)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def remove_abandoned(target: Target) -> None:
+    """Remove the staging folders that killed writes of the same data set left; those of living writers stay.
+
+    A writer holds a lock in its folder, which the system takes from it when it ends in any way.
+    """
+    if not target.folder.is_dir():
+        return
+    of_target = re.compile(rf"\.{re.escape(Path(target.path).name)}\.\w{{8}}\.tmp")
+    for folder in [entry for entry in target.folder.iterdir() if of_target.fullmatch(entry.name)]:
+        with contextlib.suppress(OSError):
+            if _is_abandoned(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    try:
+        with (folder / _LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except BlockingIOError:
+        return False
+    except FileNotFoundError:  # made a moment ago, or by an older version
+        newest = max(entry.stat().st_mtime for entry in (folder, *folder.iterdir()))
+        return time.time() - newest > _SECONDS_WITHOUT_LOCK
 
 
 def _staging_folder(target: Target) -> Path:

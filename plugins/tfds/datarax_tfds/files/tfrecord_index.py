@@ -5,12 +5,15 @@ from one record to the next, so a file is walked through once; the checksums of 
 Files are read, not mapped: truncating a mapped file ends the process that maps it.
 """
 
+import contextlib
 import functools
 import hashlib
 import logging
 import os
+import shutil
 import struct
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -47,6 +50,12 @@ _FACTS: Final = struct.Struct("<8sQQQ")
 _CHECKSUM: Final = struct.Struct("<I")
 """Checksum of the head and the offsets, stored between them."""
 
+_LOOKED_AT: Final = 16
+"""Records whose headers are held against a kept index before it is used."""
+
+_SECONDS_OF_UNFINISHED: Final = 3600
+"""Seconds after which an entry that is being written is one of a process that was killed."""
+
 _CRC_MASK: Final = np.uint32(0xA282EAD8)
 
 _logger = logging.getLogger(__name__)
@@ -58,19 +67,45 @@ def cache_folder() -> Path:
     return (Path(named) if named else platformdirs.user_cache_path("datarax")) / "tfrecord"
 
 
-def cached_offsets(path: str, stamp: Stamp, find: Callable[[], np.ndarray]) -> np.ndarray:
+def cached_offsets(
+    path: str, stamp: Stamp, find: Callable[[], np.ndarray], *, is_compressed: bool = False
+) -> np.ndarray:
     """Return the offsets of the records of a file, int64 (n + 1,): from the cache, or else from ``find``, and cache them.
 
     The cache has one file for each path. An entry is used only if the data file has the size and the time of last change that
-    the entry notes, and if the entry's own checksum is right. If the cache cannot be written, nothing is kept. Entries are
-    read, not mapped, so that clearing the cache ends no process.
+    the entry notes, if the entry's own checksum is right, and if some of its offsets are those of records: a file that was
+    replaced by one of the same size and time has others. Otherwise the entry is made anew; but if the file is damaged, so that
+    offsets cannot be found any more, the entry is used, which leads to all other records. If the cache cannot be written,
+    nothing is kept. Entries are read, not mapped, so that clearing the cache ends no process.
     """
     kept = cache_folder() / f"{hashlib.sha256(os.path.abspath(path).encode(errors='surrogateescape')).hexdigest()[:32]}"  # noqa: PTH100 - Path.resolve() would follow symbolic links
     offsets = _read(kept, stamp)
-    if offsets is None:
-        offsets = find()
-        _write(kept, stamp, offsets)
-    return offsets
+    if offsets is not None and (is_compressed or _are_offsets_in(path, offsets, stamp.size)):
+        return offsets
+    try:
+        found = find()
+    except DataFileError:
+        if offsets is None:
+            raise
+        return offsets
+    _write(kept, stamp, found)
+    return found
+
+
+def _are_offsets_in(path: str, offsets: np.ndarray, size: int) -> bool:
+    """Return whether some of the offsets, spread over the file, are those of its records."""
+    if not len(offsets) or offsets[0] != 0 or offsets[-1] != size or (np.diff(offsets) < OVERHEAD).any():
+        return not len(offsets) - 1 and not size
+    some = np.unique(np.linspace(0, len(offsets) - 2, _LOOKED_AT).astype(np.int64)) if size else np.empty(0, np.int64)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        heads = b"".join(os.pread(descriptor, HEADER, offset) for offset in offsets[some].tolist())
+    finally:
+        os.close(descriptor)
+    if len(heads) != HEADER * len(some):
+        return False
+    lengths, is_wrong = _lengths(heads, np.arange(len(some)) * HEADER)
+    return not is_wrong.any() and bool((lengths == offsets[some + 1] - offsets[some] - OVERHEAD).all())
 
 
 def _read(kept: Path, stamp: Stamp) -> np.ndarray | None:
@@ -97,7 +132,10 @@ def _write(kept: Path, stamp: Stamp, offsets: np.ndarray) -> None:
     facts = _FACTS.pack(_MAGIC, stamp.size, stamp.changed_ns, len(offsets))
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=kept.parent, prefix=".", delete=False) as file:
+        _remove_unfinished(kept.parent)
+        if kept.is_dir():  # whatever made it, it would stay in the way for ever
+            shutil.rmtree(kept)
+        with tempfile.NamedTemporaryFile(dir=kept.parent, prefix=".tmp", delete=False) as file:
             try:
                 file.write(facts + _CHECKSUM.pack(_checksum(facts, offsets)))
                 file.write(offsets.data)
@@ -107,6 +145,14 @@ def _write(kept: Path, stamp: Stamp, offsets: np.ndarray) -> None:
                 Path(file.name).unlink(missing_ok=True)  # it is gone, unless an error came before the replacement
     except OSError as error:
         _warn_once(str(kept.parent), error.strerror or str(error))
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove the files of processes that were killed while they wrote an entry."""
+    for entry in folder.glob(".tmp*"):
+        with contextlib.suppress(OSError):
+            if time.time() - entry.stat().st_mtime > _SECONDS_OF_UNFINISHED:
+                entry.unlink()
 
 
 def _checksum(facts: bytes, offsets: np.ndarray) -> int:

@@ -102,4 +102,4 @@ def _offsets_of(path: str, stamp: Stamp) -> np.ndarray:
             os.close(descriptor)
             stamp.require_same(path)  # the error of a changed file takes precedence over any other
 
-    return cached_offsets(path, stamp, find)
+    return cached_offsets(path, stamp, find, is_compressed=is_compressed(path))
