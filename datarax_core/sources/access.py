@@ -146,7 +146,7 @@ class RecordAccess(StructuralModule):
 
     def order(self) -> Order:
         """Return the order of the positions that this source serves."""
-        return Order(self._length())
+        return Order(self._checked_length())
 
     @property
     def epoch_length(self) -> int | None:
@@ -158,7 +158,7 @@ class RecordAccess(StructuralModule):
     @property
     def num_records(self) -> int:
         """Number of record indices: ``len(self)``, unless an epoch does not serve each record exactly once."""
-        return self._length()
+        return self._checked_length()
 
     def epochs_at(self, start: int | jax.Array, size: int) -> Any:
         """Return int (size,): the epochs in which the records at positions ``start .. start + size`` are served.
@@ -258,6 +258,26 @@ class RecordAccess(StructuralModule):
         order = self.order()
         shard = f", shard {order.shard} of {order.num_shards}" if order.num_shards > 1 else ""
         return f"{'shuffled' if self.is_random_order else 'in sequence'}{shard}"
+
+    def describe_data(self) -> str:
+        """Return the files or the data set that records are read from, for ``repr(source)``; empty if the config names none."""
+        given = [getattr(self.config, field, None) for field in ("path", "paths", "name")]
+        named = next((value for value in given if isinstance(value, str | list | tuple) and value), "")
+        files = [named] if isinstance(named, str) else list(named)
+        split = getattr(self.config, "split", None)
+        more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+        return "" if not named else f"{files[0]!r}{more}" + (f", split {split!r}" if isinstance(split, str) else "")
+
+    def __repr__(self) -> str:
+        try:
+            length, data = self.epoch_length, self.describe_data()
+            if self.access == "stream":
+                records = "a stream" if length is None else f"a stream of {length:,} records an epoch"
+            else:
+                records = f"{length:,} records {self.order_title}"
+        except Exception:  # noqa: BLE001 - of a source that is not whole, in a debugger or in a message about that
+            return object.__repr__(self)
+        return f"{self.title}({f'{data}: ' if data else ''}{records})"
 
     def plan(self, num_epochs: int | None = 1) -> str:
         """Describe what a run of ``num_epochs`` epochs (None is endless) serves."""
@@ -370,7 +390,7 @@ class RecordAccess(StructuralModule):
 
     # -- inside --------------------------------------------------------------------------------------------------------------
 
-    def _length(self) -> int:
+    def _checked_length(self) -> int:
         if not hasattr(type(self), "__len__"):
             raise TypeError(f"{self.title} has no length: it does not define __len__()")
         return len(self)  # type: ignore[arg-type]  # a subclass defines it

@@ -1,5 +1,6 @@
 """Base classes of sources and stages: a Flax NNX module with a validated config, a name, random streams and statistics."""
 
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -55,13 +56,24 @@ class DataraxModule(TraceArgument):
 
         A ``config`` of a base class of this module's config class, such as ``DataraxModuleConfig(cacheable=True)``, replaces
         the options that it sets. Nothing of this module's progress is copied: no position, counts or statistics.
+
+        Raises:
+            TypeError: The constructor takes other arguments than `constructor_data` returns.
         """
-        return type(self)(
-            self.config if config is None else completed(config, self.config),
-            *self.constructor_data(),
-            rngs=self.rngs if rngs is None else rngs,
-            name=self.name if name is None else name,
-        )
+        arguments = (self.config if config is None else completed(config, self.config), *self.constructor_data())
+        named: dict[str, Any] = {
+            "rngs": self.rngs if rngs is None else rngs,
+            "name": self.name if name is None else name,
+        }
+        own, constructor = type(self).__name__, type(self).__init__
+        try:
+            inspect.signature(constructor).bind(self, *arguments, **named)
+        except TypeError as cause:
+            raise TypeError(
+                f"{own}.copy() cannot call {own}(config, ..., rngs=, name=): {cause}; define constructor_data(self) in {own}, "
+                "which returns a tuple of the arguments that the constructor takes between config and rngs"
+            ) from cause
+        return type(self)(*arguments, **named)
 
     def constructor_data(self) -> tuple[Any, ...]:
         """Return the arguments that the constructor takes between ``config`` and ``rngs``; `copy` passes them on.

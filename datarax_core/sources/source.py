@@ -316,7 +316,7 @@ class DataSourceModule(RecordAccess):
             **entries,
             "source": type(self).__name__,
             "class": class_name(type(self)),
-            "length": self.epoch_length if is_stream else self._length(),
+            "length": self.epoch_length if is_stream else self._checked_length(),
             "element_spec": describe(self.element_spec()),
             "order": "stream" if is_stream else self._order_rule(),
             "seed": None if own_key is None else np.asarray(own_key).tolist(),

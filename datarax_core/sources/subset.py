@@ -87,6 +87,10 @@ class Subset(DataSourceModule):
         """Name in errors and reports: ``Subset 'train' of MemorySource 'digits'``."""
         return f"{type(self).__name__} {repr(self.name) if self.name else self._selection} of {self.parent.title}"
 
+    def describe_data(self) -> str:
+        """Return the data of the parent."""
+        return self.parent.describe_data()
+
     @property
     def length(self) -> int:
         """Number of records."""

@@ -267,6 +267,11 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
+    def describe_data(self) -> str:
+        """Return the first file, and how many more there are."""
+        first, *others = self.paths
+        return f"{first!r}" + (f" and {len(others):,} more" if others else "")
+
     def constructor_data(self) -> tuple[Any, ...]:
         """Return the file set, which copies share."""
         return (self._file_set,)

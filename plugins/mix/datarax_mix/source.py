@@ -236,6 +236,10 @@ class MixDataSourcesNode(DataSourceModule):
         """Return ``records`` served so far by the mixture itself (not by a pipeline), and ``records_by_child``."""
         return {"records": self.cursor.position, **self.stats_at(self.cursor.position)}
 
+    def describe_data(self) -> str:
+        """Return the titles of the children."""
+        return " and ".join(child.title for child in self.children)
+
     def plan(self, num_epochs: int | None = 1) -> str:
         """Describe a run: records and epochs by child, the end of each child, the end of the mixture; reads no record."""
         return plan_of(self, num_epochs)
