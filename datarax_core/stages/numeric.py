@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -77,16 +77,37 @@ class Cast(Stage):
 
 def _nearest(array: jax.Array, dtype: Any) -> jax.Array:
     """Return each value as the nearest value of ``dtype``; see `Cast` for ties, infinity and NaN."""
-    (least, greatest), (lowest, highest) = limits(array.dtype), limits(dtype)
     if not _is_float(array.dtype):
-        return jnp.clip(array, max(int(lowest), int(least)), min(int(highest), int(greatest))).astype(dtype)
+        return _integers_as_floats(array, dtype) if _is_float(dtype) else _clipped(array, dtype).astype(dtype)
+    array = array.astype(jnp.promote_types(array.dtype, np.float32))  # which holds the limits of all smaller floats
+    lowest, highest = limits(dtype)
     if _is_integer(dtype):
         rounded = jnp.round(array)
         above, below = rounded >= float(highest), rounded <= float(lowest)
         inside = jnp.where(above | below | jnp.isnan(rounded), 0, rounded).astype(dtype)
         return jnp.where(above, jnp.asarray(highest, dtype), jnp.where(below, jnp.asarray(lowest, dtype), inside))
-    bounded = jnp.clip(array, max(lowest, least), min(highest, greatest))
-    return jnp.where(jnp.isinf(array), array, bounded).astype(dtype)
+    return jnp.where(jnp.isinf(array), array, jnp.clip(array, lowest, highest)).astype(dtype)
+
+
+def _clipped(array: jax.Array, dtype: Any) -> jax.Array:
+    """Return integers within the range of ``dtype``."""
+    (least, greatest), (lowest, highest) = limits(array.dtype), limits(dtype)
+    bounds = max(int(lowest), int(least)), min(int(highest), int(greatest))
+    return jnp.clip(array, *(jnp.asarray(bound, array.dtype) for bound in bounds))
+
+
+def _integers_as_floats(array: jax.Array, dtype: Any) -> jax.Array:
+    """Return integers as floats, those of 32 bits rounded once: XLA would round to float32 on the way to smaller floats."""
+    if array.dtype.itemsize != 4 or _float_info(dtype).nmant >= _float_info(np.float32).nmant:
+        return _clipped(array, dtype).astype(dtype)
+    low = array & 0x1FF
+    one = jnp.asarray(0x100, array.dtype)  # stands for all bits below, which only have to break ties
+    has_float32 = jnp.abs(array.astype(np.float32)) < 2.0**24
+    held = jnp.where(has_float32, array, (array - low) | jnp.where(low != 0, one, 0).astype(array.dtype))
+    return _clipped(held, dtype).astype(np.float32).astype(dtype)
+
+
+_MOST_CLASSES: Final = 2**31 - 1  # places of an axis that indices of 32 bits reach
 
 
 class OneHot(Stage):
@@ -99,7 +120,7 @@ class OneHot(Stage):
 
     type: Literal["one_hot"] = "one_hot"
     field: Name = Field(description="The field, by dotted name.")
-    classes: Count = Field(description="Number of classes, the length of a row.")
+    classes: Annotated[Count, Field(le=_MOST_CLASSES)] = Field(description="Number of classes, the length of a row.")
     dtype: FloatName = Field(default="float32", description="The dtype of the rows.")
 
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
@@ -114,6 +135,8 @@ class OneHot(Stage):
     def _rows(self, labels: Any) -> jax.Array:
         labels = jnp.asarray(labels)
         self._require(labels.dtype)
+        if labels.dtype.itemsize < 4:  # comparisons with more classes than the dtype holds would wrap around
+            labels = labels.astype(np.int32)
         is_class = (labels >= 0) & (labels < self.classes)
         rows = jax.nn.one_hot(labels, self.classes, dtype=_device_dtype(self.dtype))
         return jnp.where(is_class[..., None], rows, jnp.nan)
@@ -136,9 +159,10 @@ Scale = Annotated[Real, AfterValidator(_not_zero), Field(json_schema_extra={"not
 class Rescale(Stage):
     """Stage that makes ``field * scale + offset`` of a field, in floats; gradients flow through it.
 
-    The result is computed in float32 (float64 if that is the dtype) and then rounded to the dtype. A dtype whose range is
-    smaller than that of the field's floats, or of the results for the field's integers, is refused when the pipeline is
-    built: only floats can overflow, by a large ``scale``.
+    The result is computed in float32 (float64 if that is the dtype) and then rounded to the dtype. A field of integers that
+    float32 does not hold (int32, uint32) is refused when the pipeline is built, unless ``lossy`` takes the nearest float of
+    each; so is a dtype whose range is smaller than that of the field's floats, or of the results for the field's integers:
+    only floats can overflow, by a large ``scale``.
     """
 
     model_config = ConfigDict(
@@ -154,6 +178,7 @@ class Rescale(Stage):
         default=0.0, description="Number added after scaling; a list has a number for each place on the last axis."
     )
     dtype: FloatName = Field(default="float32", description="The dtype of the result.")
+    lossy: Flag = Field(default=False, description="Take the nearest float of an integer that float32 does not hold.")
 
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
         """Return the stage itself, after a check of the field's dtype."""
@@ -193,6 +218,13 @@ class Rescale(Stage):
             raise StageError(
                 f"field {self.field!r} is {dtype}, whose values become as large as {largest:g}, and {self.dtype} holds no more "
                 f"than {highest:g}; choose a smaller scale or another dtype",
+                ("dtype",),
+            )
+        if not (self.lossy or _holds(_computed_in(to), dtype)):
+            wide = _computed_in(to)
+            raise StageError(
+                f"field {self.field!r} is {dtype}, and {wide}, in which it is rescaled, does not hold all integers above "
+                f"{2 ** (_float_info(wide).nmant + 1)}; set lossy to take the nearest ones, or cast the field before",
                 ("dtype",),
             )
 

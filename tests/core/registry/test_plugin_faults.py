@@ -48,7 +48,7 @@ STAGED = """
 batch_size: 2
 source: {type: acme}
 stages:
-  - {type: rescale, field: x, scale: 2.0}
+  - {type: rescale, field: x, scale: 2.0, lossy: true}
   - {type: acme_st, field: xx}
 """
 NESTED = """

@@ -309,7 +309,7 @@ def test_fields_are_selected_and_renamed_by_dotted_name(stage: Stage, expected: 
 
 def test_arrays_in_nested_dicts_and_tuples_are_changed_by_dotted_name() -> None:
     batch = {"pose": {"left": jnp.arange(2), "x": (jnp.arange(2), jnp.arange(2))}}
-    made = Rescale(field="pose.x.1", scale=2)(Cast(field="pose.left", dtype="float32", lossy=True)(batch))
+    made = Rescale(field="pose.x.1", scale=2, lossy=True)(Cast(field="pose.left", dtype="float32", lossy=True)(batch))
     assert made["pose"]["left"].dtype == made["pose"]["x"][1].dtype == jnp.float32
     assert made["pose"]["x"][0] is batch["pose"]["x"][0]
 

@@ -235,7 +235,7 @@ def test_a_stage_that_builds_no_callable_is_refused(make_source: MakeSource) -> 
 
 
 def test_the_mask_is_a_field_for_stages_too(make_source: MakeSource) -> None:
-    stages = [Cast(field="valid", dtype="float32"), Rescale(field="label", scale=1)]
+    stages = [Cast(field="valid", dtype="float32"), Rescale(field="label", scale=1, lossy=True)]
     pipeline = Pipeline(source=make_source({"label": np.arange(3)}), batch_size=2, stages=stages, pad_last="valid")
     assert [batch["valid"].tolist() for batch in pipeline] == [[True, True], [True, False]]
 

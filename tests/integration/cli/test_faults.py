@@ -199,7 +199,7 @@ def test_where_a_plugin_failed_is_said_with_its_place_in_the_config(site: "Site"
     site.install_working("acme-records", "acme_records")
     site.install("acme-st", {"acme_st": "acme_st:St"}, code=code, group="datarax.stages")
     config = "batch_size: 2\nsource: {type: acme_records}\nstages:\n"
-    config += "  - {type: rescale, field: x, scale: 2}\n  - {type: acme_st, field: FIELD}\n"
+    config += "  - {type: rescale, field: x, scale: 2, lossy: true}\n  - {type: acme_st, field: FIELD}\n"
     path = written(tmp_path, config.replace("FIELD", "'no'"))
     assert fails(DRX, "plan", path) == f"{path}:5: stages[1]: not this one"
     message = fails(DRX, "plan", written(tmp_path, config.replace("FIELD", "a")))
