@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 
 import pluggy
 
+from datarax_core.background import renew_in_forks
 from datarax_core.config.models import SourceConfig
 from datarax_core.errors import (
     PluginConflictError,
@@ -62,6 +63,7 @@ class Hooks:
         self._implementations: dict[int, tuple[object, Implementations]] = {}
         self._origins: dict[str, str] = {}
         self._lock = threading.RLock()
+        renew_in_forks(self)
         self._is_loaded = self._is_loading = False
         self.call: Final = cast(HookSpecs, self._manager.hook)
         """The hooks, to be called with arguments by name."""
@@ -69,6 +71,10 @@ class Hooks:
         """Whether a plugin implements ``datarax_batch_ready``; an attribute, since pipelines read it for each batch."""
         self.open_pipelines: Final[WeakValueDictionary[int, ServingPipeline]] = WeakValueDictionary()
         self._manager.hook.datarax_register_sources.call_historic(kwargs={"registry": sources})
+
+    def renew_in_fork(self) -> None:
+        """Make the lock anew."""
+        self._lock = threading.RLock()
 
     def load_installed(self, *, allow: Iterable[str] | None = None) -> None:
         """Load the installed hook plugins, once; leave out each that cannot be used, with a `PluginWarning`.

@@ -7,6 +7,7 @@ import warnings
 from contextlib import AbstractContextManager
 from typing import Final, TextIO
 
+from datarax_core.background import renew_in_forks
 from datarax_core.errors import ConfigError, PluginError, PluginWarning
 
 STRICT_VARIABLE: Final = "DATARAX_STRICT_PLUGINS"
@@ -43,9 +44,14 @@ class StdoutToStderr(AbstractContextManager[None]):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        renew_in_forks(self)
         self._inside = 0
         self._stdout: TextIO = sys.stdout
         self._stderr: TextIO = sys.stderr
+
+    def renew_in_fork(self) -> None:
+        """Make the lock anew."""
+        self._lock = threading.Lock()
 
     def __enter__(self) -> None:
         with self._lock:

@@ -67,6 +67,7 @@ class BatchIterator:
 
     def __next__(self) -> Batch:
         """Return the next batch; threads that share a loop share its batches."""
+        self._progress.require_own_process()
         with self._lock:
             try:
                 return self._next_batch(perf_counter())

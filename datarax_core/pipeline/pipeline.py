@@ -189,6 +189,7 @@ class Pipeline(TraceArgument):
         another loop, `set_state` or `reset` has moved the pipeline.
         """
         self._require_no_trace("iterate")
+        self._progress.require_own_process()
         definition, progress = self._definition(), self._progress
         run = progress.begin_run(self, definition)
         loop = BatchIterator(self, definition, progress, self._make_route(is_loop=True), run)
@@ -229,6 +230,7 @@ class Pipeline(TraceArgument):
             self.cursor.advance(self.rule.batch_size)
             return batch
         progress = self._progress
+        progress.require_own_process()
         with progress.lock:
             try:
                 return self._next_full_batch(progress, perf_counter())
@@ -269,6 +271,7 @@ class Pipeline(TraceArgument):
             The outputs, stacked; with ``init_carry`` (last carry, outputs).
         """
         self._require_no_trace("scan")
+        self._progress.require_own_process()
         scan = ScanInParts(self._definition())
         length = whole_number("length", length, at_least=1)
         with self._progress.lock:

@@ -1,5 +1,6 @@
 """The progress of a pipeline: runs that begin and end, batches that are handed over, states that are checked."""
 
+import os
 from copy import copy
 from threading import RLock
 from time import perf_counter
@@ -8,6 +9,7 @@ from weakref import ref
 
 from flax import nnx
 
+from datarax_core.background import require_own_process
 from datarax_core.extensions.hookspecs import ServingPipeline
 from datarax_core.records.spec import Batch
 from datarax_core.routes.base import Prepared, Route, Stats
@@ -58,11 +60,16 @@ class Progress(HostState):
         self.hooks = events.hooks
         self.stats = Stats() if stats is None else stats
         self.stream = stream
+        self.process = os.getpid()
         self.lock = RLock()
         """Held while a batch is served at the position of the pipeline."""
         self.workers: Workers | None = None
         self.step_route: Route | None = None
         self.loop: ref[ClosableLoop] | None = None
+
+    def require_own_process(self) -> None:
+        """Raise `RuntimeError` in a fork of the process in which the pipeline was built: JAX hangs there."""
+        require_own_process(self.process, "a pipeline")
 
     @classmethod
     def of(cls, definition: Definition) -> "Progress":

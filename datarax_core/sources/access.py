@@ -1,5 +1,6 @@
 """Records of a source by index, and its order: the half of a source that does not depend on its position."""
 
+import os
 import threading
 import warnings
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from datarax_core.background import renew_locks_in_forks
+from datarax_core.background import renew_in_forks
 from datarax_core.config.models import SourceConfig, StructuralConfig
 from datarax_core.devices.callbacks import records_by_callback
 from datarax_core.devices.placement import PlacedOnce
@@ -479,10 +480,11 @@ class SavedWork(HostState):
         self.placed = PlacedOnce()
         self.data_entries: dict[str, Any] | None = None
         self._is_sampled = is_sampled
-        self.renew_locks()
-        renew_locks_in_forks(self)
+        self.process = os.getpid()
+        self.renew_in_fork()
+        renew_in_forks(self)
 
-    def renew_locks(self) -> None:
+    def renew_in_fork(self) -> None:
         """Make the locks anew: in a fork, another thread of the parent may have held them."""
         self.callback = threading.Lock()
         is_settled = self.data_entries is not None or not self._is_sampled

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import os
 import zlib
 from dataclasses import replace
 from typing import Any, Literal, Self, TypeAlias, get_args
@@ -133,7 +134,7 @@ class EagerSourceBase(DataSourceModule):
             self._require_device_fields("compiled code cannot carry")
             return self._columns.traced_rows(indices, self.title)
         indices = record_numbers(indices, self.length, self.title)
-        if self.access == "host":
+        if self.access == "host" or os.getpid() != self._saved_work.process:  # in a fork, JAX would wait without end
             return self._columns.rows(indices)
         gather, arrays = self._columns.placed(origin=self.title)
         host_fields = self._columns.host_fields(indices)

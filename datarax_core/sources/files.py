@@ -28,6 +28,7 @@ from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
+from datarax_core.background import leave_to_parent, renew_in_forks
 from datarax_core.errors import DataFileError, RecordError
 
 ResultT = TypeVar("ResultT")
@@ -256,7 +257,7 @@ class OpenFiles(Generic[FileT]):
 
     Files are opened when they are first used, and again after `close`. Any number of threads may use the pool; if several use
     one file at once, the file is opened for each of them. The pool is picklable if ``open_file`` is; the pickle holds no open
-    files.
+    files, and a fork of the process opens files of its own.
 
     Args:
         table: The files.
@@ -283,6 +284,14 @@ class OpenFiles(Generic[FileT]):
         self._num_idle = 0
         self._lock = threading.Lock()
         self._process = os.getpid()
+        renew_in_forks(self)
+
+    def renew_in_fork(self) -> None:
+        """Leave the open files to the parent, which shares their positions, and make the lock anew."""
+        self._lock = threading.Lock()
+        leave_to_parent(self._idle)
+        self._idle = OrderedDict()
+        self._num_idle = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _pool, (self._table, self._open_file, self._limit, self._not_in_forks)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from datarax_core.background import leave_to_parent, renew_in_forks
 from datarax_core.config.models import StructuralConfig
 from datarax_core.errors import SpecError, StateError
 from datarax_core.order.numbers import whole_number
@@ -218,12 +219,22 @@ class StreamState(HostState):
     reader: EpochReader | None = None
     """The open reader; None if the next read opens one."""
 
+    def __post_init__(self) -> None:
+        renew_in_forks(self)
+
+    def renew_in_fork(self) -> None:
+        """Leave the open reader to the parent, which shares the positions of its files; the next read opens another."""
+        if self.reader is not None:
+            leave_to_parent(self.reader)
+            self.reader = None
+
     def constructor_data(self) -> tuple[Any, ...]:
         """Return `place` and `is_resumed`."""
         return self.place, self.is_resumed
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # only pickles of version 0.1.0 hold a dict
         self.place, self.is_resumed, self.reader = state["place"], state["_is_resumed"], None
+        renew_in_forks(self)
 
     def begin_run(self) -> None:
         """Start a new run at the next epoch, or continue a restored run that is not over."""

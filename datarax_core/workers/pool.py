@@ -1,5 +1,6 @@
 """Reading records in worker processes, for sources that decode in Python: the same batches, on several cores."""
 
+import os
 import pickle
 import threading
 import weakref
@@ -12,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from datarax_core.background import require_own_process
 from datarax_core.order.numbers import whole_number
 from datarax_core.records.spec import Batch
 from datarax_core.sources.columns import RecordCache
@@ -91,6 +93,7 @@ class Workers:
             rows=whole_number("batch_size", batch_size, at_least=1),
             blocks=whole_number("ahead", ahead, at_least=0) + 1,
         )
+        self._process = os.getpid()
         self._reply_lock = threading.RLock()  # held by the one thread that waits for replies
         self._state_lock = threading.RLock()  # of the attributes below, held for moments
         self._pending: deque[PendingBatch] = deque()
@@ -114,6 +117,7 @@ class Workers:
             ValueError: ``indices`` are more than ``batch_size``.
             RuntimeError: These workers are closed.
         """
+        require_own_process(self._process, f"the workers that read {self._source.title}")
         if len(indices) > self._setup.rows:
             raise ValueError(
                 f"{len(indices)} records were asked for, and these workers have room for batches of {self._setup.rows}; "
@@ -140,6 +144,7 @@ class Workers:
             RuntimeError: These workers were closed meanwhile.
             Whatever ``get_records`` raised, with the worker's traceback in a note.
         """
+        require_own_process(self._process, f"the workers that read {self._source.title}")
         with self._reply_lock:
             while not pending.is_done:
                 self._receive_next()
@@ -150,6 +155,8 @@ class Workers:
     def close(self) -> None:
         """End the processes and free the memory; this also happens when this object is dropped, and when this process ends."""
         self._is_closed = True
+        if os.getpid() != self._process:
+            return  # the processes are those of the parent
         if not self._reply_lock.acquire(blocking=False):
             if (processes := self._processes) is not None:
                 processes.kill()  # the thread that waits for a reply holds the lock, and then lets it go

@@ -39,6 +39,7 @@ class WorkerProcesses:
 
     def __init__(self, title: str, source: bytes, setup: WorkerSetup, count: int) -> None:
         self._title = title
+        self._parent = os.getpid()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._connections: list[Connection[Any, Any]] = []
         self._is_ready = [False] * count
@@ -110,7 +111,14 @@ class WorkerProcesses:
                 process.kill()
 
     def end(self) -> None:
-        """End the processes; each may finish its requests if that takes less than the grace time of 2 s."""
+        """End the processes; each may finish its requests if that takes less than the grace time of 2 s.
+
+        In a fork of this process, which has copies of the connections, only these are closed.
+        """
+        if os.getpid() != self._parent:
+            for connection in self._connections:
+                connection.close()
+            return
         deadline = time.monotonic() + _GRACE_SECONDS
         try:
             for connection in self._connections:

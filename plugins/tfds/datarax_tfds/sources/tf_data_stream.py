@@ -4,13 +4,15 @@ It also serves a config with ``backend="tf.data"``.
 """
 
 import copy
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 import jax
 import numpy as np
 
+from datarax_core.background import require_own_process
 from datarax_core.errors import RecordError
 from datarax_core.records import Batch, ElementSpec
 from datarax_core.sources import FileTable, HostState, StreamingSourceBase
@@ -52,6 +54,7 @@ class TFDataStream(TFDSStreamingSource, StreamingSourceBase, readers=("tf.data",
         Raises:
             RecordError: A record cannot be read or decoded, or is missing; the message names file, record and cause.
         """
+        require_own_process(self._graph_reader.process, f"the graph of TensorFlow in {self.title}")
         key_data, graph = self.order_key_data(), self._graph_reader.graph
         shuffle = None if key_data is None else Shuffle(np.asarray(key_data), epoch, self.config.shuffle_buffer_size)
         served, failure = start, None
@@ -120,6 +123,7 @@ class _GraphReader(HostState):
 
     graph: Graph
     batch_size: int = _BLOCK
+    process: int = field(default_factory=os.getpid)
 
     @classmethod
     def of(cls, opened: Opened, title: str) -> Self:
