@@ -18,13 +18,14 @@ Records count from 0 over all files, file after file; a row is the number of a r
 import os
 import stat
 import threading
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -32,6 +33,10 @@ from datarax_core.background import leave_to_parent, renew_in_forks
 from datarax_core.errors import DataFileError, RecordError
 
 ResultT = TypeVar("ResultT")
+
+_MANY_OPENINGS: Final = 256
+_USES_OF_AN_OPENING: Final = 8
+"""Openings that a warning is worth: so many, and more than one in so many uses of files."""
 
 
 class Stamp(NamedTuple):
@@ -264,6 +269,8 @@ class OpenFiles(Generic[FileT]):
         open_file: Opens a file by its path. If it raises OSError, all files that are not in use are closed, and it is called
             once more, since the process may have too many open files.
         limit: How many files stay open when nobody uses them; those unused for longest are closed first.
+        option: Option of the source that sets ``limit``, which a warning names if files are opened again and again; None if
+            there is none, and no warning.
         not_in_forks: Plural noun for the open files in the error that a use in a forked process raises, such as ``"readers of
             ArrayRecord files"``; None if a fork of the process in which the pool was made may use the pool.
     """
@@ -274,12 +281,17 @@ class OpenFiles(Generic[FileT]):
         open_file: Callable[[str], FileT],
         *,
         limit: int = 256,
+        option: str | None = None,
         not_in_forks: str | None = None,
     ) -> None:
         self._table = table
         self._open_file = open_file
         self._limit = limit
         self._not_in_forks = not_in_forks
+        self._option = option
+        self._uses = self._reopened = 0
+        # paths of files closed for lack of room; None if no warning is to be given any more
+        self._closed: set[str] | None = None if option is None else set()
         self._idle: OrderedDict[str, list[FileT]] = OrderedDict()  # by path, those used last at the end
         self._num_idle = 0
         self._lock = threading.Lock()
@@ -294,7 +306,7 @@ class OpenFiles(Generic[FileT]):
         self._num_idle = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _pool, (self._table, self._open_file, self._limit, self._not_in_forks)
+        return _pool, (self._table, self._open_file, self._limit, self._not_in_forks, self._option)
 
     def use(self, part: int, read: Callable[[FileT], ResultT]) -> ResultT:
         """Return what ``read`` returns for the open file of a part; the file is not lent to others meanwhile.
@@ -349,18 +361,39 @@ class OpenFiles(Generic[FileT]):
     def _take(self, part: int) -> FileT:
         path = self._table.paths[part]
         with self._lock:
+            self._uses += 1
             if files := self._idle.pop(path, None):
                 file = files.pop()
                 self._num_idle -= 1
                 if files:  # several threads read this file at once
                     self._idle[path] = files
                 return file
+            is_too_often = self._closed is not None and path in self._closed and self._is_reopened_too_often()
+        if is_too_often:
+            self._warn()
         self._table.require_unchanged(part)
         try:
             return self._open_file(path)
         except OSError:
             self.close()
             return self._open_file(path)
+
+    def _is_reopened_too_often(self) -> bool:
+        """Count another opening of a file that was closed for lack of room; return True once it costs much of the time."""
+        self._reopened += 1
+        if self._reopened < _MANY_OPENINGS or self._reopened * _USES_OF_AN_OPENING < self._uses:
+            return False
+        self._closed = None
+        return True
+
+    def _warn(self) -> None:
+        files = len(set(self._table.paths))
+        warnings.warn(
+            f"{self._reopened} times in {self._uses} uses, a file was opened again that had been closed, since only "
+            f"{self._limit} stay open: reading is much slower so; set {self._option} to {files}, the number of files"
+            f"{_room_for_files()}",
+            stacklevel=2,
+        )
 
     def _give_back(self, path: str, file: FileT) -> None:
         unused = None
@@ -374,13 +407,29 @@ class OpenFiles(Generic[FileT]):
                 self._num_idle -= 1
                 if not files:
                     del self._idle[oldest]
+                if self._closed is not None:
+                    self._closed.add(oldest)
         if unused is not None:
             unused.close()
 
 
-def _pool(table: FileTable, open_file: Callable[[str], Any], limit: int, not_in_forks: str | None) -> OpenFiles[Any]:
+def _pool(
+    table: FileTable,
+    open_file: Callable[[str], Any],
+    limit: int,
+    not_in_forks: str | None,
+    option: str | None = None,
+) -> OpenFiles[Any]:
     """Return a pool without open files, as unpickling makes it."""
-    return OpenFiles(table, open_file, limit=limit, not_in_forks=not_in_forks)
+    return OpenFiles(table, open_file, limit=limit, not_in_forks=not_in_forks, option=option)
+
+
+def _room_for_files() -> str:
+    """Return the system's limit of open files as part of a sentence; "" if there is none."""
+    import resource  # noqa: PLC0415 - not on every system
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return "" if soft == resource.RLIM_INFINITY else f" (this process may have {soft} open: ulimit -n)"
 
 
 class LocalFilesOnlyMixin:

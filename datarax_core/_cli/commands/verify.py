@@ -11,7 +11,7 @@ from datarax_core._cli.options import Config, Debug, Json
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import interrupts, progress
 from datarax_core.registry.pipeline_config import load_config
-from datarax_core.sources.verification import append_to_quarantine
+from datarax_core.sources.verification import append_to_quarantine, require_quarantine
 
 if TYPE_CHECKING:
     from datarax_core.errors import RecordError
@@ -34,6 +34,8 @@ def verify(
 
     The list is JSON lines of file, record and cause. A source that takes such a list as 'exclude' never serves those records.
     """
+    if quarantine is not None and quarantine.parent.is_dir():
+        require_quarantine(str(quarantine))
     source = open_source(config, load_config(config))
     from datarax_core.sources.blocks import verified_blocks  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
 
@@ -67,7 +69,11 @@ class _Found:
         self._began = time.perf_counter()
 
     def add(self, part: "Verified") -> None:
-        """Count the records of another block."""
+        """Count the records of another block.
+
+        Raises:
+            OSError: There are bad records, and the list cannot be written.
+        """
         self.records += part.records
         self.nbytes += part.nbytes
         self.errors += part.errors

@@ -411,3 +411,31 @@ def test_one_path_is_refused(tmp_path: Path) -> None:
 def test_nothing_is_checked_unless_it_is_set(tmp_path: Path) -> None:
     assert LocalFilesOnlyMixin.local_files_only is False
     Downloading(local_files_only=False)._check_local_cache([tmp_path / "gone"], dataset_name="digits")
+
+
+def test_files_that_are_opened_again_and_again_are_told_once_with_the_option(tmp_path: Path) -> None:
+    table = table_of(write(tmp_path, [2] * 12))
+    rows = np.random.default_rng(0).permutation(24)
+    quiet, enough = OpenFiles(table, RowReader, limit=3), OpenFiles(table, RowReader, limit=12, option="max_open_files")
+    told = pickle.loads(pickle.dumps(OpenFiles(table, RowReader, limit=3, option="max_open_files")))  # noqa: S301 - our own
+    said = r"a file was opened again that had been closed, since only 3 stay open: .*; set max_open_files to 12, the number of"
+
+    def read_often(files: OpenFiles[RowReader]) -> None:
+        for _ in range(60):
+            read(table, files, rows)
+        files.close()
+
+    read_often(quiet)
+    read_often(enough)
+    with pytest.warns(UserWarning, match=said) as caught:
+        read_often(told)
+    assert len(caught) == 1
+
+
+def test_files_that_are_read_one_after_the_other_are_no_reason_for_a_warning(tmp_path: Path) -> None:
+    table = table_of(write(tmp_path, [20] * 12))
+    files = OpenFiles(table, RowReader, limit=3, option="max_open_files")
+    for _ in range(40):
+        for record in range(240):
+            read(table, files, [record])
+    files.close()

@@ -54,4 +54,6 @@ class OldOpenFiles:
 
 
 def _open_files(table: FileTable, limit: int) -> OpenFiles[FileReader]:
-    return OpenFiles(table, FileReader, limit=limit, not_in_forks="readers of ArrayRecord files")
+    return OpenFiles(
+        table, FileReader, limit=limit, option="max_open_files", not_in_forks="readers of ArrayRecord files"
+    )

@@ -45,7 +45,8 @@ class TFRecordFiles:
     ) -> None:
         self._table = table
         self._offsets = np.concatenate([np.empty(0, np.int64), *offsets])
-        self._files = OpenFiles(table, open_file or TFRecordFile, limit=_MAX_IDLE if limit is None else limit)
+        option = None if limit is None else "max_open_files"
+        self._files = OpenFiles(table, open_file or TFRecordFile, limit=limit or _MAX_IDLE, option=option)
 
     @classmethod
     def of_parts(cls, table: FileTable, parts: Sequence[FilePart]) -> Self:
