@@ -77,6 +77,21 @@ class DataSourceModule(RecordAccess):
         """
         return cls(config, rngs=getattr(build, "rngs", None))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute.
+
+        Raises:
+            AttributeError: It is what the source was built with, such as its data; says to build another source.
+        """
+        own = getattr(type(self), name, None)
+        if isinstance(own, property) and own.fset is None:
+            kind = type(self).__name__
+            raise AttributeError(
+                f"property {name!r} of {kind!r} object has no setter: a source keeps what it was built with; for other data, "
+                f"build another {kind}"
+            )
+        super().__setattr__(name, value)
+
     @property
     def capabilities(self) -> Capabilities:
         """The capabilities of this source, which follow from the methods that its class defines."""

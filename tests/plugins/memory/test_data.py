@@ -284,3 +284,14 @@ def test_the_data_set_info_has_records_bytes_and_spec(data: dict[str, np.ndarray
     assert info["num_records"] == 64
     assert info["nbytes"] == sum(column.nbytes for column in data.values())
     assert info["element_spec"]["image"] == jax.ShapeDtypeStruct((4, 4), np.uint8)
+
+
+@pytest.mark.parametrize("data", [{"x": np.arange(3)}, np.arange(3), [1, 2]])
+def test_the_data_of_a_source_cannot_be_assigned(data: Any) -> None:
+    source = MemorySource(MemorySourceConfig(), {"x": np.arange(5)})
+    message = (
+        r"^property 'data' of 'MemorySource' object has no setter: .*; for other data, build another MemorySource$"
+    )
+    with pytest.raises(AttributeError, match=message):
+        source.data = data  # type: ignore[misc]
+    assert source.data["x"].tolist() == [0, 1, 2, 3, 4]
