@@ -5,6 +5,7 @@ Imports `errors`.
 
 from .dtypes import are_one_kind, common_text, dtype_title, fits_device, is_text, limits, require_no_key
 from .elements import batch_of, element_spec_of
+from .foreign_data import advice_for
 from .intake import Changes, StoredField
 from .names import DOTTED_PATTERN, dotted_name, plain_name, split_name
 from .narrowing import ALIGNMENT, aligned_empty
@@ -33,6 +34,7 @@ __all__ = [
     "Changes",
     "ElementSpec",
     "StoredField",
+    "advice_for",
     "aligned_empty",
     "are_one_kind",
     "batch_of",

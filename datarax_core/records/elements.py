@@ -12,6 +12,7 @@ import numpy as np
 
 from datarax_core.errors import SpecError
 
+from .foreign_data import host_array
 from .narrowing import aligned_empty
 from .spec import Batch, ElementSpec, differences
 
@@ -107,13 +108,20 @@ def _column_of(values: Sequence[Any], struct: jax.ShapeDtypeStruct) -> np.ndarra
             column[row] = value
     elif struct.shape or len(types) != 1:
         raise _NotUniformError
-    elif _has_dtype(type_ := types.pop(), struct.dtype):
+    elif issubclass(type_ := types.pop(), np.str_ | np.bytes_) and struct.dtype == _OBJECT:
+        column[:] = list(map(_plain_text, values))
+    elif _has_dtype(type_, struct.dtype):
         column[:] = values
     elif (type_ is int and struct.dtype.kind in "iu") or (type_ is float and struct.dtype.kind == "f"):
         _fill(column, values, type_)
     else:
         raise _NotUniformError
     return column
+
+
+def _plain_text(value: str | bytes) -> str | bytes:
+    """Return a text of NumPy's own type, as data sets with arrays give them, as Python's."""
+    return str(value) if isinstance(value, np.str_) else bytes(value) if isinstance(value, np.bytes_) else value
 
 
 def _has_dtype(type_: type, dtype: np.dtype[Any]) -> bool:
@@ -159,14 +167,14 @@ class _Field:
         """Return the value as an array; text and bytes as objects."""
         if isinstance(self.value, str | bytes):
             array = np.empty((), object)  # NumPy's dtypes of bytes drop trailing zeros
-            array[()] = self.value
+            array[()] = _plain_text(self.value)
             return array
         if isinstance(self.value, np.ma.MaskedArray):
             raise TypeError(
                 f"field {self.name!r} of {self.origin} is masked, and its mask would be lost; fill it: array.filled(value)"
             )
         try:
-            array = np.asarray(self.value)
+            array = host_array(self.value, lambda: f"field {self.name!r} of {self.origin}")
         except ValueError as ragged:
             raise SpecError(f"field {self.name!r} of {self.origin} is no array: {ragged}") from ragged
         if array.dtype.kind not in "US":

@@ -15,6 +15,7 @@ import numpy as np
 from datarax_core.errors import SpecError
 
 from .dtypes import are_one_kind, fits_device, is_text, require_no_key
+from .foreign_data import host_array
 
 _DTYPES: Final = {type_: np.dtype(type_) for type_ in (bool, float, complex, str, bytes)}
 
@@ -122,7 +123,7 @@ def _as_array(value: Any, path: ValuePath, index: int) -> np.ndarray:
         raise TypeError(f"{path.of(index)} is masked, and its mask would be lost; fill it: array.filled(value)")
     if isinstance(value, list | tuple) and value:
         return array_of(value, ValuePath(path.field, path.title, path.first + index // path.per_element, len(value)))
-    return np.asarray(value)
+    return host_array(value, lambda: path.of(index))
 
 
 def _of_arrays(arrays: list[np.ndarray], path: ValuePath) -> np.ndarray:

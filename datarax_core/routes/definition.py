@@ -9,6 +9,7 @@ import numpy as np
 from datarax_core.devices.layout import Layout
 from datarax_core.order.numbers import whole_number
 from datarax_core.order.permutation import DEVICE_LIMIT
+from datarax_core.records.foreign_data import advice_for
 from datarax_core.records.intake import Intake
 from datarax_core.records.spec import device_spec, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
@@ -149,9 +150,8 @@ def require_source(source: Any) -> None:
         PluginContractError: Its class breaks the protocol; see `require_sound`.
     """
     if not isinstance(source, DataSourceModule):
-        raise TypeError(
-            f"source is a DataSourceModule, such as MemorySource(config, data), not {type(source).__name__}"
-        )
+        given = advice_for(source) or type(source).__name__
+        raise TypeError(f"source is a DataSourceModule, such as MemorySource(config, data), not {given}")
     require_sound(source)
 
 

@@ -146,8 +146,15 @@ class RecordAccess(StructuralModule):
             )
 
     def order(self) -> Order:
-        """Return the order of the positions that this source serves."""
-        return Order(self._checked_length())
+        """Return the order of the positions that this source serves.
+
+        Raises:
+            ValueError: There are no records.
+        """
+        length = self._checked_length()
+        if not length:
+            raise ValueError(f"{self.title} is empty: it has no records to serve; give it one at least")
+        return Order(length)
 
     @property
     def epoch_length(self) -> int | None:

@@ -12,6 +12,7 @@ from datarax_core.devices.placement import put, read_rows, reference_to
 from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.dtypes import fits_device, is_text, require_no_key
+from datarax_core.records.foreign_data import advice_for, host_array, is_sparse, is_text_series, require_records
 from datarax_core.records.intake import Changes, LeftOut
 from datarax_core.records.names import dotted_name
 from datarax_core.records.narrowing import aligned_empty, narrow_field
@@ -208,12 +209,15 @@ def columns_of(data: Any, title: str) -> Columns:
         ValueError: Columns are scalars or differ in length; names each column with its length.
         SpecError: Elements differ from the first one, or no dtype holds all values of a field; names the element.
     """
+    require_records(data, title)
     if isinstance(data, Mapping):
         return _from_mapping(data, title)
     if isinstance(data, str | bytes | bytearray):
         raise TypeError(f"{title} was given a {type(data).__name__}; pass a dict of arrays or a list of elements")
     if isinstance(data, Iterator):
-        raise TypeError(f"{title} was given a {type(data).__name__}, which can be read only once; pass list(...) of it")
+        raise TypeError(
+            f"{title} was given a {type(data).__name__}: use it as it is if it is a source, or pass list(...) of it"
+        )
     if isinstance(data, np.ndarray | jax.Array):
         return Columns("array", {"record": _column("record", data, title)})
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
@@ -265,10 +269,7 @@ def _column(name: str, values: Any, title: str) -> Any:
         if values and not isinstance(values[0], Mapping):
             return array_of(values, ValuePath(name, title))
     if not isinstance(values, np.ndarray | jax.Array):
-        try:
-            values = np.asarray(values)
-        except ValueError as ragged:
-            raise ValueError(f"column {name!r} of {title} is no array: {ragged}") from ragged
+        values = _array(name, values, title)
     if isinstance(values, np.ma.MaskedArray):
         raise TypeError(
             f"column {name!r} of {title} is masked, and its mask would be lost; fill it: array.filled(value)"
@@ -281,6 +282,18 @@ def _column(name: str, values: Any, title: str) -> Any:
     if values.ndim == 0:
         raise ValueError(f"column {name!r} of {title} is the scalar {values!r}; a column has one value for each record")
     return values
+
+
+def _array(name: str, values: Any, title: str) -> np.ndarray:
+    """Return a column that another library holds as an array."""
+    if is_text_series(values):
+        return array_of(values.to_list(), ValuePath(name, title))
+    if is_sparse(values):
+        raise TypeError(f"column {name!r} of {title} is {advice_for(values)}")
+    try:
+        return host_array(values, lambda: f"column {name!r} of {title}")
+    except ValueError as ragged:
+        raise ValueError(f"column {name!r} of {title} is no array: {ragged}") from ragged
 
 
 def _from_elements(elements: list[Any], title: str) -> Columns:

@@ -254,7 +254,7 @@ class EagerSourceBase(DataSourceModule):
 
     def _require_records(self) -> None:
         if not self._columns.length:
-            raise ValueError(f"{self.title} is empty: it has no records to serve")
+            raise ValueError(f"{self.title} is empty: it has no records to serve; give it one at least")
 
     def _require_device_fields(self, trouble: str) -> None:
         host_fields = sorted(self._columns.columns.keys() - set(self._columns.on_device))

@@ -15,6 +15,7 @@ from datarax_core.config.models import StructuralConfig, shuffling_is_stochastic
 from datarax_core.errors import SpecError
 from datarax_core.order.numbers import seed_number
 from datarax_core.records.elements import batch_of, element_spec_of
+from datarax_core.records.foreign_data import require_records
 from datarax_core.records.spec import Batch, ElementSpec
 
 from .access import warn_of_one_epoch
@@ -162,7 +163,9 @@ class _Elements:
         if self._spec is None:
             if not self.length:
                 raise ValueError(f"{title} is empty: it has no record that says what records look like")
-            self._spec = element_spec_of(self._read_one(0, title), f"record 0 of {title}")
+            # By the access that batches are read by: with_format("numpy") of Hugging Face gives other dtypes one by one.
+            (first,) = self.read(np.zeros(1, np.int64), title)
+            self._spec = element_spec_of(first, f"record 0 of {title}")
         return self._spec
 
     def read(self, indices: np.ndarray, title: str) -> Sequence[Any]:
@@ -201,9 +204,11 @@ class _Elements:
 
 
 def _length(data: Any, title: str) -> int:
+    require_records(data, title)
     hint = "pass a list, or a data set that has len() and gives the element at each index 0, 1, ..."
     if isinstance(data, str | bytes | bytearray | Mapping):
-        raise TypeError(f"{title} was given a {type(data).__name__}; {hint}")
+        columns = "pass a dict of columns to MemorySource(config, data); here, " if isinstance(data, Mapping) else ""
+        raise TypeError(f"{title} was given a {type(data).__name__}; {columns}{hint}")
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
         raise TypeError(f"{title} was given a {type(data).__name__}, which has no len() or no index; {hint}")
     length = len(data)

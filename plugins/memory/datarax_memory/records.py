@@ -62,7 +62,7 @@ def records_of(config: MemorySourceConfig, data: Any, title: str) -> Records:
     if isinstance(data, Columns):
         return Records(data.columns, data, None, origin)
     elements = tuple(data) if isinstance(data, list | tuple) else None
-    return Records(data, columns_of(data if elements is None else elements, title), elements, origin)
+    return Records(data, columns_of(data, title), elements, origin)
 
 
 def _read_in(data: Any, title: str) -> Any:

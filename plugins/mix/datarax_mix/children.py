@@ -15,6 +15,7 @@ from datarax_core.order import DEVICE_LIMIT, as_integer, record_numbers
 from datarax_core.records import (
     Batch,
     ElementSpec,
+    advice_for,
     aligned_empty,
     common_text,
     is_text,
@@ -250,7 +251,7 @@ def checked_children(sources: Any, config: MixDataSourcesConfig, title: str) -> 
         raise ValueError(f"{title} was given no sources; it needs one at least")
     for number, source in enumerate(sources):
         if not isinstance(source, DataSourceModule):
-            raise TypeError(f"child {number} of {title} is no source, but {source!r:.80}")
+            raise TypeError(f"child {number} of {title} is no source, but {_words_for(source)}")
     if len(sources) != config.count:
         raise ValueError(f"{title} was given {len(sources)} sources, and its config says num_sources={config.count}")
     streams = [source for source in sources if source.access == "stream"]
@@ -264,6 +265,12 @@ def checked_children(sources: Any, config: MixDataSourcesConfig, title: str) -> 
             "configs of those children that are"
         )
     return list(sources)
+
+
+def _words_for(data: Any) -> str:
+    if advice := advice_for(data):
+        return advice
+    return f"{data!r:.80}; make a source of it, such as from_sequence(data) or MemorySource(config, data)"
 
 
 def fingerprint_of(mix: Mixture, own: Mapping[str, Any]) -> dict[str, Any]:

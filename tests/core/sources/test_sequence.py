@@ -94,7 +94,7 @@ def test_a_batch_is_read_in_one_call_if_the_data_set_supports_it(kind: type[Read
         data if kind is BatchReads else grain.MapDataset.source(data).seed(0).shuffle().map(lambda e: e)
     )
     list(Pipeline(source=source, batch_size=8))
-    assert [len(np.atleast_1d(call)) for call in data.calls if isinstance(call, list)] == [8, 8, 4]
+    assert [len(np.atleast_1d(call)) for call in data.calls if isinstance(call, list)] == [1, 8, 8, 4]
     assert len(data.calls) == 4, "and the first record once, for what it looks like"
 
 

@@ -48,7 +48,7 @@ BAD_DATA: list[tuple[Any, type[Exception], str]] = [
         r"was given a generator, which can be read only once; pass list\(\.\.\.\) of it",
     ),
     (iter([1]), TypeError, "was given a list_iterator, which can be read only once"),
-    ({1, 2}, TypeError, "needs a dict of arrays or a list of elements, not set"),
+    ({1, 2}, TypeError, "was given a set, which has no len\\(\\) or no index; pass list"),
     (3, TypeError, "needs a dict of arrays or a list of elements, not int"),
     (Table(), TypeError, r"was given a Table, which has no elements 0 \.\. 1; pass a dict of arrays"),
     (None, ValueError, "MemorySource 'train' was given neither data nor a path; pass data, or name a path"),
