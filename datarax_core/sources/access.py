@@ -424,7 +424,7 @@ class RecordAccess(StructuralModule):
         return saved.data_entries
 
     def _record_sample(self) -> str | None:
-        return None if self.access == "stream" else sample_of(self.get_records, self.num_records)
+        return None if self.access == "stream" else sample_of(self._read_records, self.num_records)
 
     def _checked_records(self, indices: Any) -> Batch:
         lock = self._saved_work.reading

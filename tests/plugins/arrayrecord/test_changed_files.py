@@ -1,5 +1,6 @@
 """A file that changed since the source was built is an error in every route."""
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from record_files import Numbers, ids, in_child, source_of, write_numbers
+from record_files import Numbers, ids, in_child, record, source_of, write, write_numbers
 
 from datarax_core import DataFileError, Pipeline, StateError
 
@@ -176,3 +177,19 @@ def test_unpickling_does_not_look_at_the_files(tmp_path: Path) -> None:
     assert len(twin) == 50
     Path(path + ".away").rename(path)
     assert ids(twin.get_records([7])) == [7]
+
+
+@pytest.mark.parametrize("count", [3, 5000])
+def test_a_state_is_refused_over_files_of_equal_size_with_other_records(tmp_path: Path, count: int) -> None:
+    sources = []
+    for folder, offset in (("one", 100), ("other", 101)):
+        (tmp_path / folder).mkdir()
+        numbers = [number + offset for number in range(count)]
+        path = write(tmp_path / folder / "part.array_record", map(record, numbers))
+        sources.append(source_of(path))
+    one, other = (Pipeline(source=source, batch_size=3) for source in sources)
+    state = json.loads(json.dumps(one.get_state()))
+    assert len(json.dumps(state)) < 1100
+    one.set_state(state)
+    with pytest.raises(StateError, match=r"of another stream than .*: content was '1 \w+' and is '1 \w+';"):
+        other.set_state(state)
