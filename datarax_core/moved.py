@@ -15,7 +15,7 @@ from typing import Any, Final
 _MODULES: Final = {
     "_batch_rule": "routes.definition order.numbers",
     "_config_places": "config.lines",
-    "_cursor": "sources.state",
+    "_cursor": "sources.cursor",
     "_events": "pipeline.events",
     "_layout": "devices.layout devices.placement",
     "_randomness": "stages.randomness",

@@ -124,11 +124,18 @@ def _noted(function: Function, note: str) -> Function:
     def noted(*arguments: Any) -> Any:
         try:
             return function(*arguments)
+        except StopIteration as error:
+            raise _no_end(note) from error
         except Exception as error:
             error.add_note(note)
             raise
 
     return noted
+
+
+def _no_end(note: str) -> RuntimeError:
+    """Return the error in place of a hook's StopIteration, which would end the loop whose batch or epoch was announced."""
+    return RuntimeError(f"a hook raised StopIteration, which ends no loop, {note}")
 
 
 def _noted_wrapper(function: Function, note: str) -> Function:

@@ -11,22 +11,19 @@ class Events:
 
     Args:
         epoch_length: Records in an epoch; None for a stream without a length.
-        is_copy: Whether the pipeline is a copy of another one, which announces the epochs before the position where the copy
-            is opened.
     """
 
     # `Pipeline.__del__` runs code of this class, perhaps while the interpreter clears modules: it uses no module global.
     _closed = -1
     _never = 1 << 200
 
-    def __init__(self, epoch_length: int | None, *, is_copy: bool = False) -> None:
+    def __init__(self, epoch_length: int | None) -> None:
         self.hooks = default_hooks()
         self.due = self._closed
         """The position from which on there is an event to announce: any, for a pipeline that is closed."""
         self._epoch_length = epoch_length
-        self._is_copy = is_copy
         self._epochs_announced = 0
-        self._stream_ended_at = 0
+        self._epochs_due = 0  # of a stream without a length: epochs that have ended
         self._owner = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -39,25 +36,30 @@ class Events:
 
     def catch_up(self, pipeline: ServingPipeline, position: int) -> None:
         """Open the pipeline, if it is closed, and announce the epochs that were served before ``position``."""
-        if self._is_copy:
-            self.stand_at(position)
         if not self.is_open:
             self._owner = id(pipeline)
             self.hooks.open_pipelines[id(pipeline)] = pipeline
             self.due = self._next_end
             self.hooks.call.datarax_pipeline_opened(pipeline=pipeline)
-        if self._epoch_length and position >= self._next_end:
-            self._announce_epochs(pipeline, position // self._epoch_length)
+        if position >= self._next_end:
+            self._announce_epochs(pipeline, position // self._epoch_length if self._epoch_length else self._epochs_due)
 
-    def end_stream(self, pipeline: ServingPipeline, position: int) -> None:
-        """Announce the end of a stream without a length as the end of an epoch, unless that was announced before."""
-        if self._epoch_length is None and position > self._stream_ended_at:
-            self._stream_ended_at = position
-            self._announce_epochs(pipeline, self._epochs_announced + 1)
+    def note_epochs(self, ended: int) -> None:
+        """Note that ``ended`` epochs of a stream without a length have ended; they are announced with the next batch."""
+        if ended > self._epochs_due:
+            self._epochs_due = ended
+            if self.is_open:
+                self.due = self._next_end
+
+    def end_epochs(self, pipeline: ServingPipeline, ended: int) -> None:
+        """Announce that ``ended`` epochs of a stream without a length have ended, those that were not announced before."""
+        if self._epoch_length is None and ended > self._epochs_announced:
+            self._epochs_due = max(ended, self._epochs_due)
+            self._announce_epochs(pipeline, ended)
 
     def close(self, pipeline: ServingPipeline, position: int) -> None:
         """Announce the epochs that were served before ``position``, and close the pipeline, if it is open."""
-        if self.is_open or (not self._is_copy and position >= self._next_end):
+        if self.is_open or position >= self._next_end:
             self.catch_up(pipeline, position)
             self.due = self._closed
             self.hooks.open_pipelines.pop(id(pipeline), None)
@@ -68,13 +70,10 @@ class Events:
         if self.is_open and self._owner == id(pipeline):
             self.close(pipeline, pipeline.cursor.position)
 
-    def stand_at(self, position: int) -> None:
-        """Go on from ``position``, as if all epochs before it had been announced."""
-        if self._epoch_length:
-            self._epochs_announced = position // self._epoch_length
-        elif not position:
-            self._epochs_announced = 0
-        self._is_copy, self._stream_ended_at = False, position
+    def stand_at(self, position: int, *, epochs: int) -> None:
+        """Go on from ``position``, as if all epochs before it had been announced: ``epochs`` of a stream without a length."""
+        self._epochs_announced = position // self._epoch_length if self._epoch_length else epochs
+        self._epochs_due = epochs
         if self.is_open:
             self.due = self._next_end
 
@@ -90,9 +89,11 @@ class Events:
 
     @property
     def _next_end(self) -> int:
-        return (self._epochs_announced + 1) * self._epoch_length if self._epoch_length else self._never
+        if self._epoch_length:
+            return (self._epochs_announced + 1) * self._epoch_length
+        return 0 if self._epochs_due > self._epochs_announced else self._never
 
 
 def _copy_of(epoch_length: int | None) -> Events:
     """Return the events of an unpickled or copied pipeline; pickles name this function."""
-    return Events(epoch_length, is_copy=True)
+    return Events(epoch_length)

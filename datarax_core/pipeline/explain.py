@@ -31,7 +31,12 @@ def plan_of(definition: Definition) -> str:
     """Return a description of a run of the pipeline: batches, records and epochs; nothing is read."""
     rule, length = definition.rule, definition.epoch_length
     batches = None if length is None else rule.num_batches(length)
-    served = "batches without end" if batches is None else f"{batches:,} batch{'' if batches == 1 else 'es'} a run"
+    if batches is not None:
+        served = f"{batches:,} batch{'' if batches == 1 else 'es'} a run"
+    else:
+        served = (
+            "batches without end" if rule.num_epochs is None else "as many batches a run as the stream has records for"
+        )
     return f"{served} ({_rule(rule)})\n{definition.source.plan(rule.num_epochs)}"
 
 

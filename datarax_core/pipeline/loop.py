@@ -11,6 +11,7 @@ from datarax_core.devices.traces import closed_over
 from datarax_core.records.spec import Batch
 from datarax_core.routes.base import Prepared, Route
 from datarax_core.routes.definition import Definition
+from datarax_core.routes.stream_reader import EndOfStream
 
 from .progress import Progress, Run, RunningPipeline
 
@@ -53,12 +54,12 @@ class BatchIterator:
         self._events = progress.events
         self._route = route
         self._rule = definition.rule
-        self._run, self._end = run
+        self._run, self._end, self._may_begin_later = run
         self._prefetch = definition.prefetch if route.may_read_ahead else 0
         self._decision = PrefetchDecision()
         self._ahead: Ahead[Prepared] | None = None
         self._requested_to = 0
-        self._may_start_over = True
+        self._began_later = False
         self._lock = progress.lock
         self._is_over = False
 
@@ -70,12 +71,20 @@ class BatchIterator:
         self._progress.require_own_process()
         with self._lock:
             try:
-                return self._next_batch(perf_counter())
+                batch = self._next_batch(perf_counter())
             except TraceContextError as cause:
                 title = f"the pipeline over {self._pipeline.source.title}"
                 raise closed_over(cause, self._cursor, title, "iterate") from None
+            except StopIteration as error:  # whoever raised it: only the end of the run ends a loop
+                raise RuntimeError(
+                    "a source, stage or hook raised StopIteration while a batch was made; it would end the loop early"
+                ) from error
+        if batch is self:
+            raise StopIteration
+        return batch
 
     def _next_batch(self, began: float) -> Batch:
+        """Return the next batch; this iterator itself if the run is over."""
         if not self._cursor.is_current(self._run):
             self.close()
             raise RuntimeError(
@@ -83,17 +92,19 @@ class BatchIterator:
                 "use the newer iterator"
             )
         if self._is_over:
-            raise StopIteration
+            return self
         position = self._cursor.position
         if position >= self._events.due:
-            self._events.catch_up(self._pipeline, position)
+            self._progress.catch_up(self._pipeline)
         prepared = self._next_prepared(position)
         if prepared is None:
             self._is_over = True
             self._end_thread()
             self._end_run(is_exhausted=True)
-            raise StopIteration
-        self._may_start_over = False
+            return self
+        if self._may_begin_later:
+            self._may_begin_later = False
+            position = self._cursor.position  # behind the records before the run that drop_last left out
         return self._progress.hand_over(self._pipeline, self._route.finish(prepared), position, prepared, began)
 
     def close(self) -> None:
@@ -114,9 +125,10 @@ class BatchIterator:
         """End the run, if this is still the current loop. `__del__` calls it: it uses no module global."""
         if not self._cursor.is_current(self._run):
             return
+        self._cursor.end_loop(self._run)
         position = self._cursor.position
         if is_exhausted and self._end is None:
-            self._events.end_stream(self._pipeline, position)
+            self._progress.end_stream(self._pipeline)
         elif is_exhausted and self._end is not None and not self._rule.next_size(self._end - position):
             position = self._end  # records that drop_last left out are over as well
         self._progress.end_run(self._pipeline, position)
@@ -128,17 +140,19 @@ class BatchIterator:
             return None
         try:
             prepared = self._prepared(position, size)
-        except StopIteration:  # of a stream without a length
-            return self._started_over(position)
+        except EndOfStream:  # of a stream without a length
+            return self._begun_later(position)
         if prepared.size < size and self._rule.drop_last:
             self._progress.move_past(self._pipeline, position, prepared)
-            return self._started_over(position + prepared.size)
+            return self._begun_later(position + prepared.size)
         return prepared
 
-    def _started_over(self, position: int) -> Prepared | None:
-        """Return the batch after the end of a stream: none, unless the stream ended before this run served a batch."""
-        may_start_over, self._may_start_over = self._may_start_over, False
-        return self._next_prepared(position) if may_start_over and self._route.start_over(position) else None
+    def _begun_later(self, position: int) -> Prepared | None:
+        """Return the batch after the end of a stream: none, unless a new run began where an epoch had no more batch."""
+        if not self._may_begin_later or self._began_later or not self._route.begin_next_epoch():
+            return None
+        self._began_later = True
+        return self._next_prepared(position)
 
     def _size_at(self, position: int) -> int:
         return self._rule.next_size(None if self._end is None else self._end - position)

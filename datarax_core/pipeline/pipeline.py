@@ -35,10 +35,11 @@ from datarax_core.routes.base import Route
 from datarax_core.routes.definition import BatchRule, Definition, require_batches, require_source
 from datarax_core.routes.programs import staged
 from datarax_core.routes.table import route_class
+from datarax_core.sources.cursor import Cursor
 from datarax_core.sources.host_state import renew_host_states
 from datarax_core.sources.module import checked_rngs
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.state import Cursor, checked_variables, require_position, variable_state, write_variables
+from datarax_core.sources.state import checked_variables, variable_state, write_variables
 from datarax_core.stages.apply import apply_stages, require_stages
 from datarax_core.stages.build import build_stages
 from datarax_core.stages.cache import check_record_stages, renew_caches
@@ -118,10 +119,14 @@ class Pipeline(TraceArgument):
         self._stage_keys = StageKeys(stages, self.rngs)
         definition = self._definition()
         self._progress = Progress.of(definition)
+        self._progress.own(self)
         facts = facts_to_agree_on(source, stages, sharding)
         facts |= {"call": type(self).__call__.__qualname__, "num_epochs": num_epochs, "epoch": definition.epoch_length}
         if self._layout.num_processes > 1:  # the fingerprint costs a few reads of the data
             require_on_all(lambda: facts | source.fingerprint() | definition.rule_fingerprint(), self._layout)
+        self.cursor.describe(self.rule.batch_size, definition.epoch_length, definition.checksum())
+        if self._progress.stream is not None:
+            self.cursor.stream = self.source.title
         route_class(self.source).require_workers(definition)
         require_batches(definition)
         if pad_last is not None and type(self).__call__ is Pipeline.__call__:
@@ -190,7 +195,7 @@ class Pipeline(TraceArgument):
         """
         self._require_no_trace("iterate")
         self._progress.require_own_process()
-        definition, progress = self._definition(), self._progress
+        definition, progress = self._definition(), self._own_progress()
         run = progress.begin_run(self, definition)
         loop = BatchIterator(self, definition, progress, self._make_route(is_loop=True), run)
         progress.loop = ref(loop)
@@ -213,7 +218,7 @@ class Pipeline(TraceArgument):
     def step(self) -> Batch:
         """Return the next batch, always a full one: at the end of an epoch it goes on with the first records of the next.
 
-        Only the last batch of a stream without a length may be short.
+        Only the last batch of a stream that cannot start over may be short.
 
         Traceable: under ``nnx.jit``, with the pipeline as an argument, the position moves as any variable does. The cost does
         not depend on the size of the data.
@@ -221,16 +226,17 @@ class Pipeline(TraceArgument):
         Threads take turns: each batch goes to one of them.
 
         Raises:
-            RuntimeError: A stream without a length has ended; or the pipeline is closed over by a traced function, or an
-                argument of plain ``jax.jit``, which would serve the same batch in every call.
+            NotImplementedError: A stream without a length has ended, and cannot start over.
+            RuntimeError: The pipeline is closed over by a traced function, or an argument of plain ``jax.jit``, which would
+                serve the same batch in every call.
         """
         if self.cursor.is_traced:
             require_updates_kept(self, f"the pipeline over {self.source.title}", "step()")
             batch = route_class(self.source).traced_batch(self._definition(), self.cursor)
             self.cursor.advance(self.rule.batch_size)
             return batch
-        progress = self._progress
-        progress.require_own_process()
+        self._progress.require_own_process()
+        progress = self._own_progress()
         with progress.lock:
             try:
                 return self._next_full_batch(progress, perf_counter())
@@ -240,20 +246,18 @@ class Pipeline(TraceArgument):
     def _next_full_batch(self, progress: Progress, began: float) -> Batch:
         size, position = self.rule.batch_size, self.cursor.position
         if position >= progress.events.due:
-            progress.events.catch_up(self, position)
+            progress.catch_up(self)
         route = progress.step_route
         if route is None or not route.serves(self.source, tuple(self.stages)):
             route = progress.step_route = self._make_route(is_loop=False)
         try:
             prepared = route.prepare((position, size, route.version()))
-            if prepared.size < size and self.rule.drop_last:
+            if prepared.size < size and self.rule.drop_last:  # the last of a stream that cannot start over
                 progress.move_past(self, position, prepared)
-                raise StopIteration  # noqa: TRY301 - as if the stream had ended there
-            batch = route.finish(prepared)
-        except StopIteration:
-            progress.events.end_stream(self, self.cursor.position)
-            raise RuntimeError(f"{self.source.title} has ended; reset() the pipeline to start it over") from None
-        return progress.hand_over(self, batch, position, prepared, began)
+                self.source.require_restart()
+            return progress.hand_over(self, route.finish(prepared), position, prepared, began)
+        except StopIteration as error:  # a caller's own loop would end on it
+            raise RuntimeError("a source, stage or hook raised StopIteration while a batch was made") from error
 
     def scan(
         self, step_fn: Callable[..., Any], *, length: int, modules: Sequence[Any] = (), init_carry: Any = None
@@ -274,15 +278,16 @@ class Pipeline(TraceArgument):
         self._progress.require_own_process()
         scan = ScanInParts(self._definition())
         length = whole_number("length", length, at_least=1)
-        with self._progress.lock:
+        progress = self._own_progress()
+        with progress.lock:
             try:
-                start = self._progress.catch_up(self)
+                start = progress.catch_up(self)
                 result = scan(step_fn, length=length, modules=modules, init_carry=init_carry, start=start)
                 self.cursor.move(start + length * self.rule.batch_size)
             except TraceContextError as cause:
                 raise closed_over(cause, self.cursor, f"the pipeline over {self.source.title}", "scan") from None
             self.source.note_served(length)
-            self._progress.catch_up(self)
+            progress.catch_up(self)
         return result
 
     def __call__(self, batch: Batch) -> Batch:
@@ -339,19 +344,17 @@ class Pipeline(TraceArgument):
 
     def clone(self) -> Self:
         """Return an independent twin: its own position, variables and random streams; data that never changes is shared."""
+        self._own_progress()
         twin = nnx.clone(self)
-        twin.cursor.renew()
-        twin.source = twin.source.clone()
-        renew_host_states(twin.stages)
-        renew_caches(twin.stages)
-        twin._progress = self._progress.twin(twin.source)  # noqa: SLF001 - of this class
+        twin._separate()  # noqa: SLF001 - of this class
         return twin
 
     def reset(self) -> None:
         """Return to the first position; variables of stages stay as they are, and random streams go on."""
         progress = self._progress
         if not self.cursor.is_traced:
-            progress.end_run(self, self.cursor.position)
+            progress = self._own_progress(is_moved=True)
+            progress.end_run(self, self.cursor.last_position)
         if progress.stream is not None:
             progress.stream.rewind(0)
         progress.stand_at(self, 0, 0)
@@ -362,24 +365,29 @@ class Pipeline(TraceArgument):
         Nothing is lost: the next batch is the one that would have been served, and the next loop goes on with the run.
         """
         self._require_no_trace("close")
-        progress = self._progress
+        progress = self._own_progress()
         loop = None if progress.loop is None else progress.loop()
         if loop is not None:
             loop.close()
         progress.end_run(self, self.cursor.position)
         self.cursor.restore(self.cursor.position, self.cursor.run_start)
-        progress.close()
+        progress.close(self)
 
     def get_state(self) -> dict[str, Any]:
         """Return the state of the stream: JSON-able, about a kilobyte, no data. Valid between any two batches, on any process.
 
         For a source that is read forward only, it includes the state of the source after the batch that was served last.
         Parameters and statistics of stages are not in it: save ``nnx.state(pipeline.stages)`` with your model.
+
+        Raises:
+            RuntimeError: Compiled code calls it, as it is traced: it would get the state of that moment for ever.
         """
-        stream = self._progress.stream
+        self._require_no_trace("get the state of", "call it between batches", also_closed_over=True)
+        stream = self._own_progress().stream
         return {
             "position": self.cursor.position,
             "run_start": self.cursor.run_start,
+            "in_loop": self.cursor.in_loop,
             "rngs": variable_state(self, nnx.RngState),
             "fingerprint": self._definition().fingerprint(),
             **({} if stream is None else {"stream": stream.get_state()}),
@@ -388,22 +396,29 @@ class Pipeline(TraceArgument):
     def set_state(self, state: dict[str, Any]) -> None:
         """Restore a state: the next batch is the one that would have come when the state was saved.
 
-        The next loop goes on with the run that the state was saved in; a state saved at the end of a run is followed by
-        the next run, as a second loop would have been.
+        The next loop goes on with the run that the state was saved in, also if that has no batch left and its loop had not
+        been told so: then it ends at once. After a state that was saved when no loop was under way, at the end of a run, the
+        next loop is the next run.
 
         Raises:
             TypeError: ``state`` is not a dict.
             StateError: It was saved by another stream; everything that differs is named, and nothing is changed.
         """
-        progress = self._progress
-        require_on_all(lambda: progress.checked_place(self, self._definition(), state), self._layout)
-        position, run_start = require_position(state, self.source.title)
+        self._require_no_trace("restore", "call it between batches", also_closed_over=True)
+        progress = self._own_progress(is_moved=True)
+        place = {}
+
+        def checked() -> dict[str, Any]:
+            place.update(progress.checked_place(self, self._definition(), state))
+            return place
+
+        require_on_all(checked, self._layout)
         variables = checked_variables(self, state["rngs"], nnx.RngState)
-        progress.end_run(self, self.cursor.position)
+        progress.end_run(self, self.cursor.last_position)
         if progress.stream is not None:
             progress.stream.set_state(state["stream"])
         write_variables(self, variables, nnx.RngState)
-        progress.stand_at(self, position, run_start)
+        progress.stand_at(self, **place)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # of flax
@@ -433,7 +448,9 @@ class Pipeline(TraceArgument):
         leaves = named_fields(device_spec(self.source.element_spec())).values()
         record_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves)
         substituted = {"records_substituted": self.source.get_operation_stats()["skipped_count"]}
-        return self._progress.stats.as_dict(record_bytes) | substituted | self.source.stats_at(self.cursor.position)
+        return (
+            self._own_progress().stats.as_dict(record_bytes) | substituted | self.source.stats_at(self.cursor.position)
+        )
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
@@ -456,9 +473,32 @@ class Pipeline(TraceArgument):
         progress.workers = route.workers_for(definition, progress.workers)
         return route(definition, progress, is_loop=is_loop)
 
-    def _require_no_trace(self, action: str) -> None:
-        if self.cursor.is_traced:
-            raise RuntimeError(f"cannot {action} a pipeline inside a compiled function; call pipeline.step() there")
+    def _own_progress(self, *, is_moved: bool = False) -> Progress:
+        """Return the progress, which is this pipeline's own from its first use on, whatever made a copy of it.
+
+        ``is_moved`` says that the caller moves the pipeline to another place.
+        """
+        progress = self._progress
+        if progress.owner is None:  # a pickle or deep copy
+            progress.own(self)
+        elif progress.owner() is not self:  # a copy that nnx made, which shares it with the original
+            self._separate(is_moved=is_moved)
+        return self._progress
+
+    def _separate(self, *, is_moved: bool = False) -> None:
+        """Give a copy that nnx made readers, counts and caches of its own; its variables are its own already."""
+        progress, source = self._progress, self.source.clone()
+        self._progress = progress.twin(source, None if is_moved else self.cursor.position)
+        self.source = source
+        renew_host_states(self.stages)
+        renew_caches(self.stages)
+        self._progress.own(self)
+
+    def _require_no_trace(
+        self, action: str, hint: str = "call pipeline.step() there", *, also_closed_over: bool = False
+    ) -> None:
+        if self.cursor.is_traced or (also_closed_over and isinstance(jnp.zeros(()), jax.core.Tracer)):
+            raise RuntimeError(f"cannot {action} a pipeline inside a compiled function; {hint}")
 
     def __del__(self) -> None:
         progress = vars(self).get("_progress")

@@ -10,6 +10,7 @@ from weakref import ref
 from flax import nnx
 
 from datarax_core.background import require_own_process
+from datarax_core.errors import StateError
 from datarax_core.extensions.hookspecs import ServingPipeline
 from datarax_core.records.spec import Batch
 from datarax_core.routes.base import Prepared, Route, Stats
@@ -18,7 +19,14 @@ from datarax_core.routes.stream_reader import StreamReader
 from datarax_core.routes.table import route_class
 from datarax_core.sources.host_state import HostState
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.state import checked_variables, require_dict, require_keys, require_position, require_same
+from datarax_core.sources.state import (
+    checked_variables,
+    require_dict,
+    require_keys,
+    require_position,
+    require_same,
+    saved_in_loop,
+)
 from datarax_core.workers.pool import Workers
 
 from .events import Events
@@ -38,10 +46,15 @@ class ClosableLoop(Protocol):
 
 
 class Run(NamedTuple):
-    """A run that began: its number among the pipeline's runs, and the position where it ends (None: without end)."""
+    """A run that began.
+
+    Its number among the pipeline's runs, the position where it ends (None: without end), and whether it begins with the next
+    epoch of a stream if no batch is left of the present one; not so if a loop was under way there.
+    """
 
     number: int
     end: int | None
+    may_begin_later: bool
 
 
 class Progress(HostState):
@@ -66,6 +79,10 @@ class Progress(HostState):
         self.workers: Workers | None = None
         self.step_route: Route | None = None
         self.loop: ref[ClosableLoop] | None = None
+        self.owner: ref[RunningPipeline] | None = None
+        """The pipeline whose progress this is; None in a copy that was not used yet."""
+        self._restored = 0  # how often the position was reset or restored
+        self._run = 0  # the run that the events are about
 
     def require_own_process(self) -> None:
         """Raise `RuntimeError` in a fork of the process in which the pipeline was built: JAX hangs there."""
@@ -76,9 +93,32 @@ class Progress(HostState):
         """Return the progress of a new pipeline."""
         return cls(Events(definition.epoch_length), stream=route_class(definition.source).new_reader(definition))
 
-    def twin(self, source: DataSourceModule) -> "Progress":
-        """Return the progress of a copy of the pipeline, over ``source``, which is a copy as well."""
-        return Progress(copy(self.events), stream=None if self.stream is None else self.stream.twin(source))
+    def own(self, pipeline: RunningPipeline) -> None:
+        """Become the progress of ``pipeline``, at its position; another pipeline announces the epochs before that."""
+        self.owner = ref(pipeline)
+        self._follow(pipeline)
+
+    def _follow(self, pipeline: RunningPipeline) -> None:
+        """Let the events go on from the position, where the pipeline was moved."""
+        cursor = pipeline.cursor
+        self._run = cursor.number
+        self.events.stand_at(cursor.position, epochs=self._epochs_of_stream(in_loop=cursor.in_loop))
+
+    def twin(self, source: DataSourceModule, position: int | None) -> "Progress":
+        """Return the progress of a copy of the pipeline at ``position``, over ``source``, which is a copy as well.
+
+        ``position`` is None if the copy is going to be moved.
+
+        Raises:
+            StateError: The pipeline has read on over a stream since it was copied.
+        """
+        stream = self.stream
+        if stream is not None and position is not None and not stream.can_reach(position):
+            raise StateError(
+                f"this copy of a pipeline over {source.title} was made by nnx.clone or nnx.merge, which leave out the place of "
+                "a stream, and the original has moved on since; copy it by pipeline.clone()"
+            )
+        return Progress(copy(self.events), stream=None if stream is None else stream.twin(source))
 
     def constructor_data(self) -> tuple[Any, ...]:
         """Return events, counts from 0, and the stream's reader: a pickle or deep copy makes its own of the rest."""
@@ -91,26 +131,47 @@ class Progress(HostState):
         cursor, rule, epoch_length = pipeline.cursor, definition.rule, definition.epoch_length
         position, run_length = cursor.position, rule.run_length(epoch_length)
         left = None if run_length is None else cursor.run_start + run_length - position
-        is_over = not rule.next_size(left)
+        stream = self.stream if epoch_length is None else None
+        is_over = not rule.next_size(left) if stream is None else stream.run_is_over(rule.num_epochs)
+        is_left = not cursor.in_loop
         if is_new := cursor.begins_anew(is_over=is_over):
             self.end_run(pipeline, position)
-        number = cursor.begin_run(epoch_length, is_over=is_over)
+        elif cursor.number != self._run:  # moved by nnx.update
+            self._follow(pipeline)
+        if is_over and not is_new and position:  # its loop had not been told, so nobody has announced its last epoch
+            self.events.stand_at(position - 1, epochs=self._epochs_of_stream(in_loop=True))
+        number = self._run = cursor.begin_run(epoch_length, is_over=is_over)
+        if stream is not None:
+            stream.begin_run(rule.num_epochs, is_new=is_new, may_begin_later=is_new or is_left)
         if is_new:
-            self.events.stand_at(cursor.position)
+            self.events.stand_at(cursor.position, epochs=self._epochs_of_stream(in_loop=False))
         self.catch_up(pipeline)
-        return Run(number, None if run_length is None else cursor.run_start + run_length)
+        return Run(number, None if run_length is None else cursor.run_start + run_length, is_new or is_left)
 
     def end_run(self, pipeline: RunningPipeline, position: int) -> None:
         """Announce that the run is over, which served the records before ``position``."""
         self.events.close(pipeline, position)
 
-    def stand_at(self, pipeline: RunningPipeline, position: int, run_start: int) -> None:
-        """Stand at ``position`` of the run that began at ``run_start``; a loop that is under way ends."""
-        pipeline.cursor.restore(position, run_start)
-        self.events.stand_at(position)
+    def end_stream(self, pipeline: RunningPipeline) -> None:
+        """Note that a loop over a stream without a length was told that its last epoch has ended, and announce that."""
+        if self.stream is not None:
+            self.stream.end_run()
+        self.events.end_epochs(pipeline, self._epochs_of_stream(in_loop=False))
 
-    def close(self) -> None:
+    def stand_at(self, pipeline: RunningPipeline, position: int, run_start: int, *, in_loop: bool = False) -> None:
+        """Stand at ``position`` of the run that began at ``run_start``; a loop that is under way ends."""
+        self._restored += 1
+        pipeline.cursor.restore(position, run_start, in_loop=in_loop)
+        if not pipeline.cursor.is_traced:
+            self._follow(pipeline)
+
+    def _epochs_of_stream(self, *, in_loop: bool) -> int:
+        """Return the number of epochs of a stream without a length that have ended, as far as a loop was told."""
+        return 0 if self.stream is None else self.stream.epochs_ended(in_loop=in_loop)
+
+    def close(self, pipeline: RunningPipeline) -> None:
         """Drop workers, route and loop; they are made again when they are needed."""
+        self._run = pipeline.cursor.number
         if self.workers is not None:
             self.workers.close()
         self.workers = self.step_route = self.loop = None
@@ -119,7 +180,10 @@ class Progress(HostState):
 
     def catch_up(self, pipeline: RunningPipeline) -> int:
         """Announce the events that are due before the next record is served, and return its position."""
-        position: int = pipeline.cursor.position
+        cursor = pipeline.cursor
+        position: int = cursor.position
+        if cursor.number != self._run:  # moved by nnx.update
+            self._follow(pipeline)
         if position >= self.events.due:
             self.events.catch_up(pipeline, position)
         return position
@@ -131,10 +195,13 @@ class Progress(HostState):
 
         ``began`` is the time, of ``perf_counter``, at which its user began to wait for it.
         """
-        stats = self.stats
+        stats, restored = self.stats, self._restored
+        if self.stream is not None:
+            self.events.end_epochs(pipeline, prepared.epochs_ended)
         if self.hooks.hears_batches:  # first: if a hook raises, no batch is lost
             self.hooks.call.datarax_batch_ready(pipeline=pipeline, step=stats.batches, batch=batch)
-        self.move_past(pipeline, position, prepared)
+        if restored == self._restored:  # else the hook has moved the pipeline elsewhere
+            self.move_past(pipeline, position, prepared)
         pipeline.source.note_served(1)
         stats.add_batch(prepared.size, perf_counter() - began)
         return batch
@@ -144,12 +211,13 @@ class Progress(HostState):
         end = position + prepared.size
         pipeline.cursor.move(end)
         if self.stream is not None:
-            self.stream.hand_over(end, prepared.stream_state)
+            self.stream.hand_over(prepared.stream_state)
+            self.events.note_epochs(prepared.stream_state.epoch)
 
     # -- states ---------------------------------------------------------------------------------------------------------
 
     def checked_place(self, pipeline: RunningPipeline, definition: Definition, state: Any) -> dict[str, Any]:
-        """Return the position and run start of a state; nothing is changed.
+        """Return the position of a state, the run start, and whether it was saved in a loop; nothing is changed.
 
         Raises:
             TypeError: ``state`` is not a dict.
@@ -158,10 +226,11 @@ class Progress(HostState):
         title = f"the pipeline over {pipeline.source.title}"
         require_dict(state, title)
         keys = {"position", "run_start", "rngs", "fingerprint"}
-        require_keys(state, keys if self.stream is None else keys | {"stream"}, title)
+        require_keys(state, keys if self.stream is None else keys | {"stream"}, title, optional={"in_loop"})
         require_same(state["fingerprint"], definition.fingerprint(), title)
         position, run_start = require_position(state, title)
+        in_loop = saved_in_loop(state, title)
         checked_variables(pipeline, state["rngs"], nnx.RngState)
         if self.stream is not None:
             self.stream.require_state(state["stream"], position)
-        return {"position": position, "run_start": run_start}
+        return {"position": position, "run_start": run_start, "in_loop": in_loop}

@@ -15,8 +15,8 @@ from datarax_core.devices.layout import DEFAULT, Layout
 from datarax_core.records.intake import Intake
 from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_host_fields
+from datarax_core.sources.cursor import Cursor
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.state import Cursor
 from datarax_core.stages.randomness import RecordIds
 from datarax_core.stages.split_modules import SplitModules
 from datarax_core.workers.pool import Workers
@@ -74,9 +74,11 @@ class Prepared(NamedTuple):
     mask: np.ndarray | None = None
     host_fields: dict[str, Any] | None = None
     stream_state: Any = None
-    """The state of a stream's source after this batch."""
+    """The place of a stream after this batch, `stream_reader.Served`."""
     seconds: float = 0.0
     """The time it took to read the batch and to place it."""
+    epochs_ended: int = 0
+    """Of a stream without a length: number of epochs that had ended before the batch."""
 
 
 class Readers(Protocol):
@@ -155,8 +157,8 @@ class Route(ABC):
             return with_host_fields(batch, host_fields)
         return batch
 
-    def start_over(self, position: int) -> bool:  # noqa: ARG002 - for subclasses
-        """Begin a stream that has ended anew, its first record at ``position``; return False for every other source."""
+    def begin_next_epoch(self) -> bool:
+        """Let a run whose first epoch had no more batch begin with the next epoch of a stream; False for other sources."""
         return False
 
     def serves(self, source: DataSourceModule, stages: tuple[Any, ...]) -> bool:

@@ -11,8 +11,9 @@ from datarax_core.order.numbers import whole_number
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.foreign_data import advice_for
 from datarax_core.records.intake import Intake
-from datarax_core.records.spec import device_spec, split_host_fields, with_fields
+from datarax_core.records.spec import describe, device_spec, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.sources.state import checksum_of
 from datarax_core.stages.apply import stage_name
 from datarax_core.stages.before_narrowing import intake_of
 from datarax_core.stages.call import CallOverride
@@ -133,6 +134,14 @@ class Definition:
         part = {} if self.part is None else {"part": list(self.part)}
         return self.source.fingerprint() | self.rule_fingerprint() | part
 
+    def checksum(self) -> int:
+        """Return 32 bits for variables of the pipeline, to tell streams apart by what is known without reading any data."""
+        source = self.source
+        order = "stream" if source.access == "stream" else source.order_title
+        spec = describe(source.element_spec())
+        facts = {"source": type(source).__name__, "element_spec": spec, "order": order}
+        return checksum_of(facts | self.rule.fingerprint())
+
     def rule_fingerprint(self) -> dict[str, Any]:
         """Return the part of the fingerprint that is not the source's; it is equal on all processes."""
         stochastic = {
@@ -171,10 +180,10 @@ def require_batches(definition: Definition) -> None:
     if rule.pad_last is not None:
         with_fields(spec, {rule.pad_last: None}, "the mask of pad_last")
     if length is None and rule.num_epochs not in (None, 1):
-        raise ValueError(
-            f"num_epochs={rule.num_epochs} counts epochs, but {source.title} is a stream without a length: a loop "
-            "over it runs until it ends; leave num_epochs at 1"
-        )
+        try:
+            source.require_restart()
+        except NotImplementedError as refusal:
+            raise ValueError(f"num_epochs={rule.num_epochs} asks for more than one epoch, but {refusal}") from None
     if length is not None and rule.num_batches(length) == 0:
         raise ValueError(
             f"batch_size={rule.batch_size} with drop_last leaves no batch of the {length} records "

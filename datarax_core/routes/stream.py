@@ -9,13 +9,13 @@ import jax
 from datarax_core.devices.layout import Layout
 from datarax_core.records.intake import Intake
 from datarax_core.records.spec import Batch
+from datarax_core.sources.cursor import Cursor
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.state import Cursor
 from datarax_core.stages.randomness import RecordIds
 
 from .base import Prepared, Readers, Route, describe_reading_ahead, describe_stages_after_placing
 from .definition import Definition
-from .stream_reader import StreamReader
+from .stream_reader import EndOfStream, StreamReader
 
 
 class StreamRoute(Route):
@@ -39,38 +39,40 @@ class StreamRoute(Route):
         """Return the generation of this route's reads: it moves on when another route reads the stream."""
         return self._stream.take_over(self)
 
-    def start_over(self, position: int) -> bool:
-        """Begin the stream anew, its first record at ``position``."""
-        self._stream.rewind(position)
-        return True
+    def begin_next_epoch(self) -> bool:
+        """Let a run whose first epoch had no more batch begin with the next epoch; False for a stream with a length."""
+        if self._stream.has_epochs:
+            self._stream.begin_next_epoch()
+        return self._stream.has_epochs
 
     def prepare(self, wanted: tuple[int, int, int], *, ahead: bool = False) -> Prepared:
         """Read the next records: (position of the first, how many, generation).
 
         Raises:
-            StopIteration: The stream has ended.
+            EndOfStream: The run is over.
         """
         start, size, generation = wanted
         stream, began = self._stream, perf_counter()
         try:
             asked = size
-            batch, size, state = stream.read(start, asked, generation)
+            batch, size, served, ended, epochs, places = stream.read(start, asked, generation, is_loop=self._is_loop)
             read = perf_counter()
-            if size < asked and self._rule.drop_last:
-                return Prepared(size, None, stream_state=state)  # it is not handed over, so it need not divide
+            if size < asked and self._rule.drop_last:  # it is not handed over, so it need not divide
+                return Prepared(size, None, stream_state=served, epochs_ended=ended)
             rows, mask = stream.padded(size)
             own = stream.own(rows, self._layout.rows_here(len(rows)))
             batch = jax.tree.map(lambda leaf: leaf[own], batch)
             batch, host_fields = self._placed(batch, len(rows), None, ahead=ahead)
-        except StopIteration:
+        except EndOfStream:
             raise
         except Exception as error:
             error.add_note(f"while {self._source.title} read the next {size} records, from position {start} on")
             raise
-        ended = perf_counter()
-        self._stats.add_reading(source=read - began, transfer=ended - read)
-        record_ids = self._stage_keys.stream_record_ids(self._source, start, rows, stream.num_parts)
-        return Prepared(size, batch, None, record_ids, mask, host_fields, state, ended - began)
+        done = perf_counter()
+        self._stats.add_reading(source=read - began, transfer=done - read)
+        by_epoch = None if epochs is None or places is None else (epochs, places)
+        record_ids = self._stage_keys.stream_record_ids(self._source, start, rows, stream.num_parts, by_epoch)
+        return Prepared(size, batch, None, record_ids, mask, host_fields, served, done - began, ended)
 
     @classmethod
     def record_ids(cls, definition: Definition, start: Any, rows: Any) -> RecordIds | None:

@@ -290,10 +290,10 @@ class RecordAccess(StructuralModule):
     def plan(self, num_epochs: int | None = 1) -> str:
         """Describe what a run of ``num_epochs`` epochs (None is endless) serves."""
         length = self.epoch_length
-        if length is None:
-            return f"{self.title}: a stream without a length; it is read until it ends"
-        order = "as they come" if self.access == "stream" else self.order_title
         epochs = "without end" if num_epochs is None else f"{num_epochs} epoch{'s' if num_epochs > 1 else ''}"
+        if length is None:
+            return f"{self.title}: a stream without a length, whose epochs end where its records do; {epochs}"
+        order = "as they come" if self.access == "stream" else self.order_title
         total = "" if num_epochs is None else f", {length * num_epochs:,} records in all"
         return f"{self.title}: {length:,} records an epoch, {order}; {epochs}{total}"
 

@@ -117,6 +117,15 @@ class EpochReader:
             return self._held, rows
         return jax.tree.map(lambda column: column[start : start + rows], self._held), rows
 
+    def has_more(self) -> bool:
+        """Return whether the epoch has records after those that were taken; if none is held, the next is read to see that."""
+        while self._taken == self._rows:
+            self._held = self._pull(1)
+            if self._held is None:
+                return False
+            self._taken, self._rows = 0, _num_rows(self._held)
+        return True
+
     def close(self) -> None:
         """Close the author's generator, which then closes its files."""
         close = getattr(self._iterator, "close", None)

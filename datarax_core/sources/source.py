@@ -19,11 +19,20 @@ from datarax_core.records.spec import Batch, describe
 
 from .access import Capabilities, RecordAccess
 from .counts import count_of_cursor
+from .cursor import Cursor
 from .digests import class_name
 from .host_state import HostState
 from .identity import config_entries
 from .other_contracts import contract_of
-from .state import Cursor, require_dict, require_keys, require_position, require_same, restore_variables, variable_state
+from .state import (
+    require_dict,
+    require_keys,
+    require_position,
+    require_same,
+    restore_variables,
+    saved_in_loop,
+    variable_state,
+)
 from .verification import Verified, verified
 
 
@@ -167,6 +176,24 @@ class DataSourceModule(RecordAccess):
         """Skip the next ``count`` records of a stream by reading them; a stream with a cheaper way overrides this."""
         self.read_batch(count)
 
+    def begin_epoch(self) -> None:
+        """Begin the next epoch of a stream without a length, after the present one has ended; by default by `reset`.
+
+        A stream whose epochs differ from one another overrides this.
+
+        Raises:
+            NotImplementedError: The stream defines neither this method nor `reset`.
+        """
+        self.require_restart()
+        self.reset()
+
+    def require_restart(self) -> None:
+        """Raise ``NotImplementedError`` if this is a stream that can begin only one epoch."""
+        own = type(self)
+        is_fixed = own.reset is DataSourceModule.reset and own.begin_epoch is DataSourceModule.begin_epoch
+        if self.access == "stream" and is_fixed:
+            raise NotImplementedError(f"{self.title} is a stream that cannot start over; define reset()")
+
     def process_part(self, part: int, num_parts: int) -> Self | None:  # noqa: ARG002 - an override uses them
         """Return a stream over one of ``num_parts`` disjoint parts of the records, all of one length; None if there is none.
 
@@ -253,9 +280,13 @@ class DataSourceModule(RecordAccess):
         """Return the next element of the loop that is under way."""
         left = self.left_of_run()
         if left <= 0:
+            self.cursor.end_loop()
             raise StopIteration
         position = self.cursor.position
-        element = self._block.at(self, position, min(self.elements_ahead, left))
+        try:
+            element = self._block.at(self, position, min(self.elements_ahead, left))
+        except StopIteration as error:  # a loop would end on it as if all records were served
+            raise RuntimeError(f"{self.title} raised StopIteration for a record that its length says it has") from error
         self.cursor.advance(1)
         return element
 
@@ -339,7 +370,8 @@ class DataSourceModule(RecordAccess):
 
     def get_state(self) -> dict[str, Any]:
         """Return position, variables and fingerprint as JSON: some hundred bytes besides the source's own variables."""
-        progress = {"position": self.cursor.position, "run_start": self.cursor.run_start}
+        cursor = self.cursor
+        progress = {"position": cursor.position, "run_start": cursor.run_start, "in_loop": cursor.in_loop}
         return {**progress, "variables": self.saved_variables(), "fingerprint": self.fingerprint()}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -350,11 +382,13 @@ class DataSourceModule(RecordAccess):
             StateError: The state is of another source; names every difference.
         """
         require_dict(state, self.title)
-        require_keys(state, {"position", "run_start", "variables", "fingerprint"}, self.title)
+        keys = {"position", "run_start", "variables", "fingerprint"}
+        require_keys(state, keys, self.title, optional={"in_loop"})
         require_same(state["fingerprint"], self.fingerprint(), self.title)
         position, run_start = require_position(state, self.title)
+        in_loop = saved_in_loop(state, self.title)
         self.restore_saved_variables(state["variables"])
-        self.cursor.restore(position, run_start)
+        self.cursor.restore(position, run_start, in_loop=in_loop)
 
     def saved_variables(self) -> dict[str, Any]:
         """Return the variables of a state by dotted name: all but those that `not_saved` leaves out."""
@@ -430,6 +464,10 @@ class ElementLoop:
             title = self._source.title
             raise RuntimeError(f"this loop is over: {title} was iterated anew, reset or restored since it began")
         return next(self._source)
+
+    def __del__(self) -> None:  # the loop was left
+        if "_run" in vars(self):
+            self._source.cursor.end_loop(self._run)
 
 
 def _writable(element: Any) -> Any:

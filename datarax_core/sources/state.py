@@ -1,7 +1,9 @@
-"""The position of a source or pipeline, and the parts of saved states: variables as JSON, and checks of states."""
+"""The parts of saved states: variables as JSON, and checks of states."""
 
+import json
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import jax
@@ -13,121 +15,9 @@ from datarax_core.config.base import same
 from datarax_core.devices.placement import put
 from datarax_core.errors import StateError
 from datarax_core.order.order import HOST_LIMIT
-from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.spec import describe_one_kind
 
-from .host_state import HostState
-
-
-class Cursor(nnx.Module):
-    """A position that compiled code can advance: the sum of ``base``, a constant of the program, and ``offset``, a variable."""
-
-    def __init__(self) -> None:
-        self.base = 0
-        self.offset = nnx.Variable(np.zeros((), np.int32))
-        self._run = RunState()
-
-    @property
-    def is_traced(self) -> bool:
-        """Whether this cursor is an argument of the trace that is under way."""
-        return isinstance(self.offset.get_raw_value(), jax.core.Tracer)
-
-    @property
-    def position(self) -> int:
-        """Number of records served since the start of the stream."""
-        return self.base + int(self.offset.get_raw_value())
-
-    @property
-    def run_start(self) -> int:
-        """The position at which the run under way began."""
-        return self._run.start
-
-    def move(self, position: int) -> None:
-        """Move to ``position``. Compiled code is traced again once in 2**31 records, when ``base`` changes."""
-        if not 0 <= position - self.base <= DEVICE_LIMIT:
-            self.base = 0 if position <= DEVICE_LIMIT else position
-        self.offset.set_raw_value(np.asarray(position - self.base, np.int32))
-
-    @property
-    def here(self) -> Any:
-        """The position: an integer, or under a trace an int32 array.
-
-        Raises:
-            ValueError: Under a trace, the position is larger than 32 bits can address.
-        """
-        if not self.is_traced:
-            return self.position
-        if self.base:
-            raise ValueError(
-                f"the stream stands past position {self.base}, which 32-bit positions under jit cannot address; "
-                "iterate from Python, or reset()"
-            )
-        return self.offset.get_raw_value()
-
-    def advance(self, size: int) -> None:
-        """Advance by ``size`` records; under a trace, the program checks as it runs that 32 bits can address the position."""
-        if not self.is_traced:
-            self.move(self.position + size)
-            return
-        offset = self.here
-        limit = DEVICE_LIMIT - size
-        jax.lax.cond(offset > limit, lambda: jax.debug.callback(_refuse_overflow, offset), lambda: None)
-        self.offset.set_raw_value(offset + np.int32(size))
-
-    def begins_anew(self, *, is_over: bool) -> bool:
-        """Return whether `begin_run` starts a new run; if not, it continues the run under way."""
-        return not self._run.resumed or is_over
-
-    def begin_run(self, epoch_length: int | None, *, is_over: bool) -> int:
-        """Start a new run, or continue a restored run that is not over; return the number that identifies its iterator.
-
-        A new run starts at the next epoch of which no record was served yet.
-        """
-        if self.begins_anew(is_over=is_over):
-            if epoch_length is not None:
-                self.move(-(-self.position // epoch_length) * epoch_length)
-            self._run.start = self.position
-        self._run.resumed = False
-        self._run.number += 1
-        return self._run.number
-
-    def is_current(self, run: int) -> bool:
-        """Return whether the run with this number is still under way."""
-        return self._run.number == run
-
-    def restore(self, position: int, run_start: int) -> None:
-        """Move to a saved position; the next loop continues the saved run, and existing iterators end."""
-        self.move(position)
-        self._run.start, self._run.resumed = run_start, True
-        self._run.number += 1
-
-    def renew(self) -> None:
-        """Give this clone of a cursor a run of its own; `DataraxModule.clone` does so by itself."""
-        self._run = self._run.renewed()
-
-
-@dataclass(eq=False)
-class RunState(HostState):
-    """The run (one loop over the stream) that is under way."""
-
-    start: int = 0
-    """The position at which the run began."""
-
-    resumed: bool = True
-    """Whether the next loop continues the run: True at the very start, and after a restore."""
-
-    number: int = 0
-    """Identifies the current iterator; a new number ends the iterators before it."""
-
-    def constructor_data(self) -> tuple[Any, ...]:
-        """Return all fields: a clone continues the run."""
-        return self.start, self.resumed, self.number
-
-
-def _refuse_overflow(offset: Any) -> None:
-    raise OverflowError(
-        f"position {int(offset)} is the last that 32-bit positions under jit can address; iterate from Python, or reset()"
-    )
+from .cursor import Cursor, RunState  # noqa: F401 - pickles name them here
 
 
 def require_dict(state: Any, title: str) -> None:
@@ -216,10 +106,15 @@ def exact(value: Any, dtype: np.dtype[Any]) -> np.ndarray:
     return array
 
 
-def require_keys(state: dict[str, Any], keys: set[str], title: str) -> None:
-    """Raise a `StateError` that names every missing and every unknown key of a state, if there is any."""
+def require_keys(
+    state: dict[str, Any], keys: set[str], title: str, *, optional: AbstractSet[str] = frozenset()
+) -> None:
+    """Raise a `StateError` that names every missing and every unknown key of a state, if there is any.
+
+    ``optional`` keys are not in states of earlier versions.
+    """
     wrong = [f"{k!r} is missing" for k in sorted(keys - state.keys())]
-    wrong += [f"{k!r} is unknown" for k in sorted(state.keys() - keys)]
+    wrong += [f"{k!r} is unknown" for k in sorted(state.keys() - keys - optional)]
     if wrong:
         raise StateError(f"this is no state of {title}: {', '.join(wrong)}")
 
@@ -239,9 +134,26 @@ def require_position(state: dict[str, Any], title: str) -> tuple[int, int]:
     return position, run_start
 
 
+def saved_in_loop(state: dict[str, Any], title: str) -> bool:
+    """Return whether a state was saved in a loop that had not been told that it is over; False in states of version 0.1.0.
+
+    Raises:
+        StateError: The value is neither True nor False.
+    """
+    in_loop = plain(state.get("in_loop", False))
+    if in_loop not in (0, 1):  # serializers make integers of flags
+        raise StateError(f"the state of {title} has in_loop {in_loop!r:.40}, where True or False is expected")
+    return bool(in_loop)
+
+
 def is_count(value: Any) -> bool:
     """Return whether ``value`` can be a count: an integer from 0 that fits 64 bits."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= HOST_LIMIT
+
+
+def checksum_of(facts: dict[str, Any]) -> int:
+    """Return 32 bits that tell some facts from others."""
+    return zlib.crc32(json.dumps(plain(facts), sort_keys=True, default=str).encode())
 
 
 def plain(value: Any) -> Any:

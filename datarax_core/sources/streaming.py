@@ -19,7 +19,7 @@ from .data_set_info import DataSetInfo
 from .epoch_reader import EpochReader, StreamPlace
 from .host_state import HostState
 from .source import DataSourceModule
-from .state import require_dict, require_keys, require_same
+from .state import require_dict, require_keys, require_same, saved_in_loop
 
 _PLACE = tuple(field.name for field in fields(StreamPlace))
 
@@ -94,7 +94,7 @@ class StreamingSourceBase(DataSourceModule):
 
         A loop raises ``RuntimeError`` once another loop, `set_state` or `reset` moved the place.
         """
-        self._stream.begin_run()
+        self._stream.begin_run(in_loop=self.cursor.in_loop)
         return self.loop_over(self.cursor.begin_run(None, is_over=False))
 
     def __next__(self) -> Any:
@@ -105,6 +105,7 @@ class StreamingSourceBase(DataSourceModule):
             self._stream.place = place
             if rows:
                 return jax.tree.map(lambda column: column[0], part)
+        self.cursor.end_loop()
         raise StopIteration
 
     # -- place ----------------------------------------------------------------------------------------------------------
@@ -133,6 +134,10 @@ class StreamingSourceBase(DataSourceModule):
         """Close the open reader with its files and generators; the next read opens a reader at the same place."""
         self._stream.close()
 
+    def begin_epoch(self) -> None:
+        """Begin the next epoch; if no record of the present one was served, and it has not ended, stay at its start."""
+        self._stream.stand_at(self._stream.place.next_run())
+
     def get_dataset_info(self) -> DataSetInfo:
         """Return name, number of records in an epoch (None if unknown) and element spec."""
         name = self.name or type(self).__name__
@@ -145,7 +150,7 @@ class StreamingSourceBase(DataSourceModule):
 
     def get_state(self) -> dict[str, Any]:
         """Return place, variables and fingerprint as JSON: some hundred bytes, no records."""
-        place = asdict(self._stream.place)
+        place = {**asdict(self._stream.place), "in_loop": self.cursor.in_loop}
         return {**place, "variables": self.saved_variables(), "fingerprint": self.fingerprint()}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -156,14 +161,15 @@ class StreamingSourceBase(DataSourceModule):
             StateError: The state is of another stream; names every difference.
         """
         require_dict(state, self.title)
-        require_keys(state, {*_PLACE, "variables", "fingerprint"}, self.title)
+        require_keys(state, {*_PLACE, "variables", "fingerprint"}, self.title, optional={"in_loop"})
         require_same(state["fingerprint"], self.fingerprint(), self.title)
         saved = {name: state[name] for name in _PLACE}
         place = StreamPlace.from_state(saved, self.length)
         if place is None:
             raise StateError(f"the state of {self.title} stands at no place in its stream: {saved}")
+        in_loop = saved_in_loop(state, self.title)
         self.restore_saved_variables(state["variables"])
-        self.cursor.restore(0, 0)
+        self.cursor.restore(0, 0, in_loop=in_loop)
         self._stream.stand_at(place)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
@@ -172,13 +178,22 @@ class StreamingSourceBase(DataSourceModule):
         """Return (next place, batch of up to ``wanted`` records of one epoch, number of its rows).
 
         After an error the place is unchanged, so that the same records are read again.
+
+        Raises:
+            SpecError: The epoch has fewer or more records than its length says.
+            RuntimeError: The author's code raised ``StopIteration`` elsewhere than at the end of an iterator.
         """
         length = self.length
         if length == 0:
             raise ValueError(f"{self.title} is empty: it has no records to serve")
         left = wanted if length is None else length - place.index
         try:
-            batch, rows = self._reader_at(place).take(min(wanted, left), at_once=max(1, min(at_once, left)))
+            reader = self._reader_at(place)
+            batch, rows = reader.take(min(wanted, left), at_once=max(1, min(at_once, left)))
+            has_more = length is not None and place.index + rows == length and reader.has_more()
+        except StopIteration as error:  # a pipeline would take it for the end of the epoch
+            self._stream.close()
+            raise RuntimeError(f"{self.title} raised StopIteration before its records ended") from error
         except BaseException:  # also after an interruption, the reader may be in the middle of a record
             self._stream.close()
             raise
@@ -187,6 +202,12 @@ class StreamingSourceBase(DataSourceModule):
             raise SpecError(
                 f"epoch {place.epoch} of {self.title} ended after {place.index} records, where __len__() says {length}; "
                 "leave __len__ out if the number is unknown"
+            )
+        if has_more:
+            self._stream.close()
+            raise SpecError(
+                f"epoch {place.epoch} of {self.title} goes on after {length} records, where __len__() says that it ends; "
+                "return the number of all records there, or leave __len__ out if it is unknown"
             )
         return place.behind(rows, length), batch, rows
 
@@ -236,9 +257,9 @@ class StreamState(HostState):
         self.place, self.is_resumed, self.reader = state["place"], state["_is_resumed"], None
         renew_in_forks(self)
 
-    def begin_run(self) -> None:
-        """Start a new run at the next epoch, or continue a restored run that is not over."""
-        if not self.is_resumed or self.place.run_is_over:
+    def begin_run(self, *, in_loop: bool) -> None:
+        """Start a new run at the next epoch, or continue a restored run that is not over, or that no loop knew to be over."""
+        if not self.is_resumed or (self.place.run_is_over and not in_loop):
             self.place = self.place.next_run()
         self.is_resumed = False
 

@@ -67,20 +67,28 @@ class StageKeys(nnx.Module):
         return _record_ids(key_data, epochs.reshape(indices.shape), indices.astype(np.int64), is_wide=is_wide)
 
     def stream_record_ids(
-        self, source: DataSourceModule, start: int, rows: np.ndarray, num_parts: int = 1
+        self,
+        source: DataSourceModule,
+        start: int,
+        rows: np.ndarray,
+        num_parts: int = 1,
+        served: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> RecordIds | None:
         """Return the ids of the records of a stream's batch whose first record is at position ``start``.
 
         A record of a stream is identified by its place in the epoch. In a stream that is split, that is its place in the
         part, and the number of the part: the same at any batch size. ``rows`` are the rows of the batch that are records,
-        part after part. None if no stage takes keys.
+        part after part; ``served`` is (epochs, places in them) of the records of a part of a stream without a length. None if
+        no stage takes keys.
         """
         if self.key_data is None:
             return None
         key_data, length = self.key_data.get_raw_value(), source.epoch_length
         parts = rows.reshape(num_parts, -1)
         places, part = parts - parts[:, :1], np.arange(num_parts)[:, None]
-        if length is None:
+        if served is not None:
+            epochs, indices = served[0][places], served[1][places] * num_parts + part
+        elif length is None:
             epochs, indices = np.zeros_like(places), (start // num_parts + places) * num_parts + part
         else:
             epoch, at = divmod(start // num_parts, length)

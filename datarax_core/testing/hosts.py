@@ -48,10 +48,10 @@ class Host:
             indices = np.asarray(self.source.record_indices_at(cursor.position, ROWS, key_data))
             cursor.move(cursor.position + ROWS)
             return self.source.fetch(indices[rows])
-        batch, size, state = self._stream.read(self._position, ROWS, self._stream.take_over(self))
-        self._position += size
-        self._stream.hand_over(self._position, state)
-        return batch if self.reads_a_part else part(batch, rows)
+        read = self._stream.read(self._position, ROWS, self._stream.take_over(self), is_loop=False)
+        self._position += read.size
+        self._stream.hand_over(read.served)
+        return read.batch if self.reads_a_part else part(read.batch, rows)
 
     def get_state(self) -> Any:
         """Return the state to save after the last batch that was read."""

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import jax
 import numpy as np
 
-from datarax_core.errors import StateError
+from datarax_core.errors import SpecError, StateError
 from datarax_core.order import HOST_LIMIT
 from datarax_core.records import Batch
 from datarax_core.sources import DataSourceModule, HostState
@@ -72,6 +72,10 @@ class IndexedReading:
 
     def restart(self) -> None:
         """Do nothing: no records are held."""
+
+    def begin_epoch(self, mix: DataSourceModule) -> None:
+        """Begin the next epoch, as a source with random access does: it has no epoch to begin, and starts over."""
+        DataSourceModule.begin_epoch(mix)
 
 
 class StreamReading(HostState):
@@ -148,9 +152,10 @@ class StreamReading(HostState):
 
     def begin_loop(self, mix: ReadMixture) -> Iterator[Any]:
         """Begin a loop over the elements of one epoch; what is left of an interrupted epoch is skipped."""
-        before = mix.cursor.position
-        run = mix.cursor.begin_run(mix.epoch_length, is_over=self._run_has_ended(mix))
-        if self._ended is not None:
+        before, is_over = mix.cursor.position, self._run_has_ended(mix)
+        is_new = mix.cursor.begins_anew(is_over=is_over)
+        run = mix.cursor.begin_run(mix.epoch_length, is_over=is_over)
+        if self._ended is not None and is_new:
             begin_next_epoch(mix.children[self._ended])
             self.restart()
         if (left_out := mix.cursor.position - before) > 0:
@@ -161,9 +166,17 @@ class StreamReading(HostState):
     def next_element(self, mix: ReadMixture) -> Any:
         """Return the next element of the loop under way."""
         if self._run_has_ended(mix):
+            mix.cursor.end_loop()
             raise StopIteration
         batch = self.read_batch(mix, 1)
         return jax.tree.map(lambda column: column[0], batch)
+
+    def begin_epoch(self, mix: ReadMixture) -> None:
+        """Begin the next epoch of a mixture without a length: the child that ended begins its next one, the others go on."""
+        if self._ended is not None:
+            begin_next_epoch(mix.children[self._ended])
+            self.restart()
+        mix.cursor.restore(mix.cursor.position, mix.cursor.position)
 
     # -- state ------------------------------------------------------------------------------------------------------------
 
@@ -221,8 +234,15 @@ class StreamReading(HostState):
                 continue
             if children[child].access != "stream":
                 start = int(places[rows[0]])
-                indices = np.asarray(children[child].record_indices_at(start, len(rows), keys[child]), np.int64)
-                self._held[child] = self._mixed.read_child(mix, child, children[child].indices_to_read(start, indices))
+                try:
+                    indices = np.asarray(children[child].record_indices_at(start, len(rows), keys[child]), np.int64)
+                    to_read = children[child].indices_to_read(start, indices)
+                    self._held[child] = self._mixed.read_child(mix, child, to_read)
+                except StopIteration as error:  # it would be taken for the end of the mixture
+                    title = children[child].title
+                    raise RuntimeError(
+                        f"{title} raised StopIteration for records that its length says it has"
+                    ) from error
                 continue
             found = self._fill(child, children[child], len(rows))
             if found < len(rows):  # a stream without a length has ended, and the mixture ends with it
@@ -246,7 +266,12 @@ class StreamReading(HostState):
             try:
                 more = source.read_batch(wanted - found)
             except StopIteration:
-                if self._mixed.timeline.stop == "first_exhausted" and source.epoch_length is None:
+                if source.epoch_length is not None:
+                    raise SpecError(
+                        f"{source.title} ended, but has {source.epoch_length} records an epoch; a stream with a length goes on "
+                        "with its next epoch by itself"
+                    ) from None
+                if self._mixed.timeline.stop == "first_exhausted":
                     return found
                 restarts += 1
                 if restarts > 1 and self._num_held(child) == found:
@@ -297,10 +322,13 @@ class StreamReading(HostState):
 
 def begin_next_epoch(source: DataSourceModule) -> None:
     """Let a stream that has ended go on with its next epoch; a stream without loops of its own starts over."""
-    if type(source).__iter__ is not DataSourceModule.__iter__:
+    if (
+        type(source).begin_epoch is DataSourceModule.begin_epoch
+        and type(source).__iter__ is not DataSourceModule.__iter__
+    ):
         iter(source)
     else:
-        start_over(source)
+        source.begin_epoch()
 
 
 def start_over(source: DataSourceModule, seed: int | None = None) -> None:

@@ -333,6 +333,14 @@ class MixDataSourcesNode(DataSourceModule):
         """Return the next ``batch_size`` records without counting the batch."""
         return self._reading.read_batch(self, batch_size)
 
+    def begin_epoch(self) -> None:
+        """Begin the next epoch of a mixture without a length: the child that ended begins its next one, the others go on.
+
+        Raises:
+            NotImplementedError: That child cannot start over.
+        """
+        self._reading.begin_epoch(self)
+
     def skip(self, count: int) -> None:
         """Leave out the next ``count`` records; children with random access are not read."""
         self._reading.skip(self, count)

@@ -118,10 +118,6 @@ def test_arguments_that_a_stream_cannot_use_are_refused(streams: Streams) -> Non
         ValueError, match=r"^workers=2 read records for a source on the host, but Sized is a stream, which"
     ):
         Pipeline(source=streams.Sized(10), batch_size=2, workers=2)
-    with pytest.raises(
-        ValueError, match=r"^num_epochs=2 counts epochs, but Ending 'log' is a stream without a length: a loop"
-    ):
-        Pipeline(source=streams.Ending(10, name="log"), batch_size=2, num_epochs=2)
     with pytest.raises(ValueError, match=r"^batch_size=16 with drop_last leaves no batch of the 10 records"):
         Pipeline(source=streams.Sized(10), batch_size=16, drop_last=True)
 

@@ -20,7 +20,9 @@ def test_a_plan_of_any_source(make_source: Any, make_host_source: Any, streams: 
         .plan(1)
         .startswith("EagerSourceBase: 4 records an epoch, in sequence, shard 1 of 2")
     )
-    assert streams.Endless().plan() == "Endless: a stream without a length; it is read until it ends"
+    assert (
+        streams.Endless().plan() == "Endless: a stream without a length, whose epochs end where its records do; 1 epoch"
+    )
     assert streams.Sized(7).plan() == "Sized: 7 records an epoch, as they come; 1 epoch, 7 records in all"
 
 

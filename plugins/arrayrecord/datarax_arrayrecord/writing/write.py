@@ -107,7 +107,7 @@ def write_data_set(
         chosen = _decoder_for(decoder, first)
         records: Iterator[list[bytes]]
         ends = Ends()
-        count, records = blocks.length, map(chosen.encode, ends.of(chain([first], blocks.batches)))
+        count, records = blocks.length, (chosen.encode(batch) for batch in ends.of(chain([first], blocks.batches)))
         if count is None and shards > 1:
             count, records = spooled(records, staging / "spool")
         files = [str(staging / Path(file).name) for file in target.files]

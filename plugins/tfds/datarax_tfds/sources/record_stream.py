@@ -73,6 +73,7 @@ class RecordStream(TFDSStreamingSource, readers=("array_record", "tfrecord")):
         """Return the next element of the loop under way."""
         left = self.left_of_run()
         if left <= 0:
+            self.cursor.end_loop()
             raise StopIteration
         position = self.cursor.position
         element = self._read_ahead.element(self, position)
