@@ -17,7 +17,7 @@ from pydantic import (
 from datarax_core.config import (
     Count,
     Flag,
-    LocalPath,
+    LocalPattern,
     Name,
     NonNegative,
     SourceConfig,
@@ -29,7 +29,7 @@ class AcmeParquetConfig(SourceConfig):
     """Config of an `AcmeParquet`."""
 
     type: Literal["acme_parquet"] = "acme_parquet"
-    paths: tuple[LocalPath, ...] = Field(min_length=1, description="Parquet files, folders of them, or globs.")
+    paths: tuple[LocalPattern, ...] = Field(min_length=1, description="Parquet files, folders of them, or globs.")
     columns: tuple[Name, ...] | None = Field(
         default=None, min_length=1, description="The columns to read; null reads all of them."
     )

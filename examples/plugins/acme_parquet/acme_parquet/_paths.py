@@ -2,8 +2,11 @@
 
 import glob
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
+
+_ESCAPED = re.compile(r"\[([*?[])\]")
 
 
 def data_files(paths: Iterable[str]) -> list[str]:
@@ -25,19 +28,32 @@ def data_files(paths: Iterable[str]) -> list[str]:
 
 
 def _files_of(path: str) -> list[str]:
-    if Path(path).is_dir():
-        return _required(_parquet_files(Path(path)), f"the folder {path} has no file whose name ends with .parquet")
-    if Path(path).exists():  # checked before globs: a file may be called data[1].parquet
-        return [path]
-    if glob.has_magic(path):
-        matching = sorted(file for file in glob.glob(path, recursive=True) if Path(file).is_file())  # noqa: PTH207 - Path.glob takes no absolute ones
+    # a `LocalPattern` of a config file has the folder of that file in escaped form
+    for literal in dict.fromkeys((path, _ESCAPED.sub(r"\1", path))):
+        if Path(literal).is_dir():
+            files = _parquet_files(Path(literal))
+            return _required(files, f"the folder {literal} has no file whose name ends with .parquet")
+        if Path(literal).exists():  # checked before globs: a file may be called data[1].parquet
+            return [literal]
+    if glob.has_magic(_ESCAPED.sub("", path)):
+        matching = sorted(file for file in glob.glob(path, recursive=True) if _is_file(Path(file)))  # noqa: PTH207 - Path.glob takes no absolute ones
         return _required(matching, f"no file matches {path}")
-    raise FileNotFoundError(f"no such file or folder: {path}; 'paths' names Parquet files, folders of them, or globs")
+    raise FileNotFoundError(
+        f"no such file or folder: {literal}; 'paths' names Parquet files, folders of them, or globs"
+    )
 
 
 def _parquet_files(folder: Path) -> list[str]:
     """Return the data files of a folder; writers give unfinished files and notes names with a dot or underscore in front."""
-    return sorted(str(file) for file in folder.glob("*.parquet") if file.name[0] not in "._" and file.is_file())
+    return sorted(str(file) for file in folder.glob("*.parquet") if file.name[0] not in "._" and _is_file(file))
+
+
+def _is_file(entry: Path) -> bool:
+    if entry.is_symlink() and not entry.exists():  # left out, it would be a file less without a word
+        raise FileNotFoundError(
+            f"no such file: {entry}, a link to {entry.readlink()}, which does not exist; restore that file"
+        )
+    return entry.is_file()
 
 
 def _required(files: list[str], problem: str) -> list[str]:
