@@ -15,6 +15,7 @@ from datarax_core.config.models import DataraxModuleConfig, StructuralConfig
 from datarax_core.errors import SpecError
 from datarax_core.order.numbers import record_numbers
 from datarax_core.order.order import Order
+from datarax_core.records.digests import digest_of, holds_set, is_plain
 from datarax_core.records.dtypes import is_text
 from datarax_core.records.intake import Changes
 from datarax_core.records.spec import Batch, ElementSpec
@@ -22,7 +23,6 @@ from datarax_core.records.spec import Batch, ElementSpec
 from .access import Access
 from .columns import ColumnGather, Columns
 from .data_set_info import DataSetInfo
-from .digests import digest_of, holds_set, is_plain
 from .identity import SAMPLED_RECORDS
 from .memory import fits_device_memory
 from .source import DataSourceModule

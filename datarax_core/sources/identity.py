@@ -20,8 +20,7 @@ import numpy as np
 
 from datarax_core.config.base import FrozenConfig, LocalPath
 from datarax_core.config.models import StructuralConfig
-
-from .digests import class_name, digest_of
+from datarax_core.records.digests import class_name, digest_of
 
 SAMPLED_RECORDS: Final = 16
 """Records, spread over a source, that are part of its identity."""

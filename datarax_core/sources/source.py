@@ -15,12 +15,12 @@ from datarax_core.order.numbers import seed_number, whole_number
 from datarax_core.order.order import ORDER_RULE
 from datarax_core.order.reader import OrderReader
 from datarax_core.order.selection import cut
+from datarax_core.records.digests import class_name
 from datarax_core.records.spec import Batch, describe
 
 from .access import Capabilities, RecordAccess
 from .counts import count_of_cursor
 from .cursor import Cursor
-from .digests import class_name
 from .host_state import HostState
 from .identity import config_entries
 from .other_contracts import contract_of
