@@ -19,13 +19,17 @@ from .findings import CONFIGURABLE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigField:
-    """Field of a config: its type in words, and its default as JSON holds it; ``default`` is None for a required field."""
+    """Field of a config: its type in words, and its default as JSON holds it.
+
+    ``default`` is None for a required field, and for one whose default ``is_computed`` from other fields.
+    """
 
     name: str
     type: str
     required: bool
     default: Any
     description: str
+    is_computed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +105,7 @@ def _fields(schema: dict[str, Any]) -> Iterator[ConfigField]:
                 required=name in required,
                 default=value.get("default"),
                 description=value.get("description", ""),
+                is_computed=name not in required and "default" not in value,
             )
 
 
@@ -125,7 +130,8 @@ def _table(fields: list[ConfigField]) -> str:
     blank = " " * (width + 4)
     lines = []
     for field in fields:
-        given = "required" if field.required else f"default {json.dumps(field.default)}"
+        default = "computed" if field.is_computed else json.dumps(field.default)
+        given = "required" if field.required else f"default {default}"
         lines += textwrap.wrap(
             f"{field.type}; {given}", 120, initial_indent=f"  {field.name:<{width}}  ", subsequent_indent=blank
         )

@@ -93,7 +93,7 @@ class _Process:
     def wait(self) -> tuple[list[Finding], list[Finding]]:
         """Wait for the process, and return its findings and the plugins that it did not reach."""
         try:
-            status, ending = "died", _ending(self._child.wait(max(0.0, self._until - monotonic())))
+            status, ending = "died", ended(self._child.wait(max(0.0, self._until - monotonic())))
         except subprocess.TimeoutExpired:
             status, ending = "hung", f"did not end within {self._timeout:g} s and was stopped"
         try:
@@ -127,7 +127,8 @@ class _Process:
         return found, left
 
 
-def _ending(code: int) -> str:
+def ended(code: int) -> str:
+    """Return how a process ended, by its exit code, which is negative for a signal."""
     if code >= 0:
         return f"ended the interpreter with exit code {code}"
     return f"crashed the interpreter ({signal.Signals(-code).name})"

@@ -23,10 +23,26 @@ from datarax_core.errors import (
 )
 
 from .discovery import CORE, GROUPS, Environment, Installed
-from .first_party import OWNERS
 from .loading import is_strict, leave_out, stdout_to_stderr
 
 DISABLE_VARIABLE: Final = "DATARAX_DISABLE_PLUGINS"
+
+SOURCES: Final[Mapping[str, str]] = {
+    "arrayrecord": "datarax-arrayrecord",
+    "memory": "datarax-memory",
+    "mix": "datarax-mix",
+    "tfds": "datarax-tfds",
+    "tfds_eager": "datarax-tfds",
+    "tfds_streaming": "datarax-tfds",
+    "tfrecord": "datarax-tfds",
+}
+
+STAGES: Final[Mapping[str, str]] = dict.fromkeys(("cast", "one_hot", "rename", "rescale", "select"), "datarax-core")
+
+DECODERS: Final[Mapping[str, str]] = dict.fromkeys(("array", "example", "msgpack", "npz", "raw"), "datarax-arrayrecord")
+
+OWNERS: Final[Mapping[str, str]] = {**SOURCES, **STAGES, **DECODERS}
+"""All first-party names, and their distributions, whether or not they are installed."""
 
 Status = Literal["ready", "disabled", "conflict", "unmet"]
 

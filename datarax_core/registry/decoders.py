@@ -16,9 +16,8 @@ from pydantic import (
 
 from datarax_core.config.base import FrozenConfig, Name, plugin_config, plugin_schema
 from datarax_core.config.messages import plugin_error, shown
-from datarax_core.extensions.catalog import EntryPointGroup
+from datarax_core.extensions.catalog import DECODERS, EntryPointGroup
 from datarax_core.extensions.contract import config_plugin_problems, require_contract
-from datarax_core.extensions.first_party import DECODERS
 from datarax_core.extensions.plugin_registry import PluginRegistry
 
 from .record_errors import raise_record_errors

@@ -14,7 +14,7 @@ The reverse holds for fields of third parties that are not strict: ``count: int`
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, NoDefault
 from pydantic_core import core_schema
 
 from datarax_core.config.base import PLUGIN_KEYWORD, FrozenConfig
@@ -105,6 +105,15 @@ class _Generator(GenerateJsonSchema):
     def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:  # noqa: ARG002
         """Return the schema in the order in which the author wrote the fields."""
         return value
+
+    def get_default_value(self, schema: core_schema.WithDefaultSchema) -> Any:
+        """Return the default of a field, also one that a factory makes of nothing; ``NoDefault`` if it fails."""
+        if "default_factory" not in schema or schema.get("default_factory_takes_data"):
+            return super().get_default_value(schema)
+        try:
+            return schema["default_factory"]()  # type: ignore[call-arg]  # it takes no data
+        except Exception:  # noqa: BLE001 - a third party's code, which may need more than this process has
+            return NoDefault
 
     def callable_schema(self, schema: core_schema.CallableSchema) -> JsonSchemaValue:  # noqa: ARG002
         """Return a schema that nothing matches: no file holds a function."""

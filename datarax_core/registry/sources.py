@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from datarax_core.extensions.catalog import Catalog, EntryPointGroup
+from datarax_core.extensions.catalog import SOURCES, Catalog, EntryPointGroup
 from datarax_core.extensions.contract import require_contract, type_problems
-from datarax_core.extensions.first_party import SOURCES
 from datarax_core.extensions.plugin_registry import PluginInfo, PluginRegistry
 
 if TYPE_CHECKING:  # listing the installed sources loads neither pydantic, pluggy nor JAX

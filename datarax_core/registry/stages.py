@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 from pydantic import Field, PlainValidator, SerializeAsAny, ValidationInfo, WithJsonSchema
 
 from datarax_core.config.base import FrozenConfig, Name, plugin_config, plugin_schema
-from datarax_core.extensions.catalog import EntryPointGroup
+from datarax_core.extensions.catalog import STAGES, EntryPointGroup
 from datarax_core.extensions.contract import config_plugin_problems, require_contract
-from datarax_core.extensions.first_party import STAGES
 from datarax_core.extensions.plugin_registry import PluginRegistry
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ def test_a_new_plugin_is_these_files(tmp_path: Path) -> None:
     folder = tmp_path / "acme-new"
     assert files_in(folder) == FILES
     assert written.stdout.splitlines()[: len(FILES)] == sorted(f"acme-new/{file}" for file in FILES)
-    assert "cd acme-new\n  pip install -e . --group test\n  pytest\n" in written.stdout
+    assert 'cd acme-new\n  pip install -e ".[test]"\n  pytest\n' in written.stdout
     assert not any("$" in (folder / file).read_text(encoding="utf-8") for file in FILES)
     settings = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
     assert settings["project"]["entry-points"]["datarax.sources"] == {"acme_new": "acme_new:AcmeNew"}

@@ -26,5 +26,5 @@ def new(
     folder = Path(name) if out is None else out
     files = write_plugin(names, folder)
     say("\n".join(f"{folder / file}" for file in files))
-    say(f"\nnext:\n\n  cd {folder}\n  pip install -e . --group test\n  pytest\n  drx sources")
+    say(f'\nnext:\n\n  cd {folder}\n  pip install -e ".[test]"\n  pytest\n  drx sources')
     say(f"\nthen put your records into {names.package}/_source.py, and choose a license in pyproject.toml")

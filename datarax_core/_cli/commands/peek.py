@@ -19,6 +19,9 @@ from datarax_core.registry.pipeline_config import load_config
 if TYPE_CHECKING:
     from datarax_core.pipeline.pipeline import Pipeline
 
+FIELDS = 20
+"""Number of fields that are shown without ``--all``."""
+
 _DRAWN = 4096  # records drawn of a field that does not hold images
 
 
@@ -29,6 +32,9 @@ def peek(
     png: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw images as a grid, numbers as histograms, text as a table.")
     ] = None,
+    all_fields: Annotated[
+        bool, typer.Option("--all", help=f"Show every field; if left out, the first {FIELDS} are shown.")
+    ] = False,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
@@ -47,7 +53,7 @@ def peek(
     if as_json:
         say_json({"config": str(config), **seen.as_dict(fields), **_by_child(pipeline), "notes": _notes(pipeline)})
     else:
-        _print(seen, pipeline, fields)
+        _print(seen, pipeline, fields, most=len(fields) if all_fields else FIELDS)
     if png is not None:
         draw(png, seen.columns(), f"{config.name}: {seen.records:,} records")
 
@@ -99,19 +105,26 @@ def _columns(pipeline: "Pipeline", batches: int) -> Iterator[dict[str, np.ndarra
         yield columns if real is None else {name: column[real] for name, column in columns.items()}
 
 
-def _print(seen: _Seen, pipeline: "Pipeline", fields: dict[str, str]) -> None:
-    say(f"{pipeline!r}\n\na record:\n{aligned(fields)}\n")
+def _print(seen: _Seen, pipeline: "Pipeline", fields: dict[str, str], most: int) -> None:
+    say(f"{pipeline!r}\n\na record:\n{_first(fields, most)}\n")
     if not seen.batches:
         say("no batch is served: the source ends before its first record")
         return
     first = {name: first_values(column) for name, column in seen.first.items()}
-    say(f"the first of {len(next(iter(seen.first.values()))):,} records of the first batch:\n{aligned(first)}\n")
+    say(f"the first of {len(next(iter(seen.first.values()))):,} records of the first batch:\n{_first(first, most)}\n")
     counted = f"{seen.batches:,} batch{'' if seen.batches == 1 else 'es'}, {seen.records:,} records"
-    say(f"{counted}:\n{aligned(seen.described())}")
+    say(f"{counted}:\n{_first(seen.described(), most)}")
     for name, count in _by_child(pipeline).get("records_by_child", {}).items():
         say(f"records of {name}: {count:,}")
     for note in _notes(pipeline):
         say(f"\n{note}")
+
+
+def _first(rows: dict[str, str], most: int) -> str:
+    """Return the lines of the first fields, and a line on the others."""
+    left = len(rows) - most
+    lines = aligned(dict(islice(rows.items(), most)))
+    return f"{lines}\n... and {left:,} more field{'' if left == 1 else 's'}; --all shows all" if left > 0 else lines
 
 
 def _by_child(pipeline: "Pipeline") -> dict[str, dict[str, int]]:
@@ -129,5 +142,6 @@ def _notes(pipeline: "Pipeline") -> list[str]:
     fields = [f"{name} ({spec} as {narrowed[name]})" for name, spec in kept.items() if narrowed[name] != spec]
     if not fields:
         return []
+    more = f" and {len(fields) - FIELDS:,} more" if len(fields) > FIELDS else ""
     because = "because JAX's x64 mode is off; a value that does not fit is refused, and JAX_ENABLE_X64=1 keeps all 64"
-    return [f"64-bit fields are served in 32 bits, {because}: {', '.join(fields)}"]
+    return [f"64-bit fields are served in 32 bits, {because}: {', '.join(fields[:FIELDS])}{more}"]

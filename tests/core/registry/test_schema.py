@@ -13,6 +13,7 @@ from datarax_core.config.models import SourceConfig, SourceConfigBase
 from datarax_core.errors import ConfigError
 from datarax_core.registry.decoders import AnyDecoder, Decoder, DecoderRegistry
 from datarax_core.registry.pipeline_config import AnySource, parse_config
+from datarax_core.registry.schema import model_schema
 from datarax_core.registry.sources import SourceRegistry
 from datarax_core.registry.stages import AnyStage, Stage, StageRegistry
 from datarax_core.sources.source import DataSourceModule
@@ -308,3 +309,19 @@ def test_a_plugin_that_cannot_be_used_is_left_out_with_a_note(site: "Site", monk
     assert notes[1] == "left out: stage 'acme', whose fields make no JSON Schema: no schema"
     names = {name for name in schema["$defs"] if "acme" in name}
     assert names == {"source.acme_good"}
+
+
+class Made(Stage):
+    """Stage with defaults that factories make."""
+
+    type: Literal["made"] = "made"
+    sizes: dict[str, int] = Field(default_factory=lambda: {"a": 1})
+    broken: int = Field(default_factory=lambda: 1 // 0)
+    count: int = Field(default_factory=lambda data: len(data["sizes"]))
+
+
+def test_defaults_that_factories_make_are_in_the_schema_unless_they_depend_on_others() -> None:
+    fields = model_schema(Made, "made")["properties"]
+    assert fields["sizes"]["default"] == {"a": 1}
+    assert "default" not in fields["broken"]
+    assert "default" not in fields["count"]

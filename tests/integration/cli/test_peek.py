@@ -109,6 +109,17 @@ def test_a_config_that_serves_nothing_is_reported(site: "Site", tmp_path: Path) 
     assert not (tmp_path / "x.png").exists()
 
 
+def test_of_many_fields_the_first_are_shown_unless_all_are_wanted(tmp_path: Path) -> None:
+    np.savez(tmp_path / "wide.npz", **{f"f{number:03}": np.arange(4) for number in range(50)})
+    (tmp_path / "wide.yaml").write_text("batch_size: 2\nsource: {type: memory, path: wide.npz}\n")
+    shown, everything = (invoke("peek", str(tmp_path / "wide.yaml"), *args).stdout for args in ((), ("--all",)))
+    assert shown.count("... and 30 more fields; --all shows all\n") == 3
+    assert "f019" in shown
+    assert "f020" not in shown
+    assert (everything.count("f049"), "more fields" in everything) == (4 if "f049 (" in everything else 3, False)
+    assert len(peeked(str(tmp_path / "wide.yaml"))["fields"]) == 50
+
+
 def test_a_picture_is_drawn(config: Path, tmp_path: Path) -> None:
     assert peeked(str(config), "--batches", "3", "--png", str(tmp_path / "x.png"))["records"] == 10
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")

@@ -86,8 +86,8 @@ class Project:
         return f"{self.name}>={major}.{minor},<{major}.{minor + 1}"
 
     def test_requirements(self) -> list[Requirement]:
-        """Requirements of its tests, if it has a dependency group for them."""
-        return list(map(Requirement, self.settings["dependency-groups"]["test"]))
+        """Requirements of its tests, if it has an extra for them."""
+        return list(map(Requirement, self.table["optional-dependencies"]["test"]))
 
     def package_files(self) -> set[str]:
         """Return the files of the package: code, py.typed, templates."""
