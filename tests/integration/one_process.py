@@ -103,6 +103,10 @@ class Jitter:
         return {**batch, "r": jax.vmap(jax.random.uniform)(keys)}
 
 
+def copied(batch: Any) -> Any:
+    return dict(batch)
+
+
 JITTER = Jitter()  # one: equal pipelines share their compiled programs
 
 
@@ -323,7 +327,7 @@ def look_at_refusals(at: SimpleNamespace) -> Json:
         "length": message(lambda: _pipeline("host", length=LENGTH - own)),
         "class": message(lambda: _pipeline("host" if own else "eager")),
         "epochs": message(lambda: _pipeline("host", num_epochs=1 + own)),
-        "stages": message(lambda: _pipeline("host", stages=[dict] if own else [])),
+        "stages": message(lambda: _pipeline("host", stages=[copied] if own else [])),
         "mesh": message(lambda: _pipeline("host", _over(_mesh(order=[1, 0, 2, 3] if own else None), "data"))),
         "position": message(lambda: restore([0] * last + [SIZE])),
         "no state": message(lambda: restore([0] * last + [None])),

@@ -203,7 +203,7 @@ DIFFERING = {
     "length": r"epoch is 20 on process {others} and 19 on process {last}; length is 20 on process {others} and 19 on",
     "class": r'source is "EagerSourceBase" on process {others} and "HostRecords" on process {last}\.',
     "epochs": r"num_epochs is 1 on process {others} and 2 on process {last}\.",
-    "stages": r'stages is \[\] on process {others} and \["dict"\] on process {last}\.',
+    "stages": r'stages is \[\] on process {others} and \["copied"\] on process {last}\.',
     "mesh": r"sharding is .* of devices \[\d+, \d+, \d+, \d+\]\" on process {others} and .* on process {last}\.",
     "position": r"position is 0 on process {others} and 8 on process {last}\.",
 }
