@@ -59,7 +59,11 @@ class OneDevice:
 
     data_sharding: SingleDeviceSharding | None = None
     num_processes: int = 1
-    processes: tuple[int, ...] = ()
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """No processes: no others hold a part of a batch."""
+        return ()
 
     def check(self, spec: ElementSpec, batch_size: int, last_size: int) -> None:
         """Do nothing: all sizes fit one device."""
