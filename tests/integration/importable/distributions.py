@@ -5,6 +5,7 @@ folder if they are in order, and reports the faults otherwise. The tests do the 
 """
 
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -26,6 +27,9 @@ from packaging.version import Version
 ROOT: Final = Path(__file__).parents[3]
 CORE: Final = "datarax-core"
 SMOKE: Final = ROOT / "tests/integration/smoke"
+
+_FOLLOWED: Final = ("https://", "#")
+"""Beginnings of links that an index follows."""
 
 _BACKEND: Final = """
 import json, os, sys
@@ -220,13 +224,15 @@ def _of_contents(built: Built) -> Iterator[str]:
         f"{built.stem}.dist-info/{name}"
         for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
     }
-    yield from _differences("wheel", set(zipfile.ZipFile(built.wheel).namelist()), package | info)
+    pages = {f"docs/{page.name}" for page in built.folder.glob("docs/*.md")}
+    shared = {f"{built.stem}.data/data/share/doc/{built.name}/{page.removeprefix('docs/')}" for page in pages}
+    yield from _differences("wheel", set(zipfile.ZipFile(built.wheel).namelist()), package | info | shared)
     around = {name for name in ("LICENSE", "README.md", "CHANGELOG.md") if (built.folder / name).exists()}
     with tarfile.open(built.sdist) as archive:
         names = {name.removeprefix(f"{built.stem}/") for name in archive.getnames()} - {
             ".gitignore"
         }  # hatchling's doing
-    yield from _differences("sdist", names, package | around | {"PKG-INFO", "pyproject.toml"})
+    yield from _differences("sdist", names, package | around | pages | {"PKG-INFO", "pyproject.toml"})
 
 
 def _differences(kind: str, found: set[str], expected: set[str]) -> Iterator[str]:
@@ -244,6 +250,17 @@ def _of_metadata(built: Built) -> Iterator[str]:
     except ExceptionGroup as invalid:
         yield from (f"the metadata is invalid: {error}" for error in invalid.exceptions)
         return
+    if not parsed.project_urls:
+        yield "it has no project URLs"
+    links = re.findall(r"\]\(([^)\s]+)\)", parsed.description or "")
+    yield from (
+        f"its description links to {link}, which an index cannot follow"
+        for link in links
+        if not link.startswith(_FOLLOWED)
+    )
+    named = set(re.findall(r"\bdocs/[\w-]+\.md\b", parsed.description or ""))
+    lacking = named - {f"docs/{page.name}" for page in built.folder.glob("docs/*.md")}
+    yield from (f"its description names {page}, which it does not have" for page in sorted(lacking))
     readme = (built.folder / "README.md").read_text(encoding="utf-8").strip()
     if (parsed.description or "").strip() != readme or parsed.description_content_type != "text/markdown":
         yield "the description is not README.md as Markdown"
