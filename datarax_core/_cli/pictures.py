@@ -56,7 +56,7 @@ def draw(path: Path, columns: Mapping[str, np.ndarray], title: str) -> None:
     grids = {name: grid for name, grid in images.items() if grid is not None}
     numbers = {name: column for name, column in columns.items() if name not in grids and _is_numeric(column)}
     others = {name: column for name, column in columns.items() if name not in grids and name not in numbers}
-    labels = next((column for column in columns.values() if column.ndim == 1 and column.dtype.kind in "biuU"), None)
+    labels = next(filter(_is_label, columns.values()), None)
     parts: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = [
         (_rows(len(grid)) * _INCHES + 0.4, _draw_grid, (grid, labels, name)) for name, grid in grids.items()
     ]
@@ -105,6 +105,13 @@ def _from_0_to_1(images: np.ndarray) -> np.ndarray:
 
 def _is_float(column: np.ndarray) -> bool:
     return column.dtype.kind == "f" or (column.dtype.kind == "V" and np.can_cast(column.dtype, np.float64))
+
+
+def _is_label(column: np.ndarray) -> bool:
+    if column.ndim != 1:
+        return False
+    is_text = column.dtype == object and all(isinstance(value, str) for value in column)
+    return is_text or column.dtype.kind in "biuU"
 
 
 def _is_numeric(column: np.ndarray) -> bool:

@@ -53,7 +53,11 @@ def verify(
         if as_json:
             say_json({"config": str(config), "finished": finished, **found.as_dict()})
         else:
-            say(f"{'' if finished else 'stopped early: '}{found}")
+            say(
+                str(found)
+                if finished
+                else f"stopped early: {found}".replace(": all can be read", ": these can be read")
+            )
     if found.errors:
         raise typer.Exit(1)
 

@@ -87,10 +87,16 @@ def _damage_in(path: Path, stored: Sequence[str], state: tuple[int, ...]) -> str
     """Return the error of the first column whose checksum is wrong; "" if there is none."""
     try:
         with load_errors(path), zipfile.ZipFile(path) as archive:
-            for name in stored:
-                with load_errors(f"{name!r} in {path}"), archive.open(f"{name}.npy") as member:
-                    while member.read(_CHUNK_BYTES):  # its end raises if the checksum is another
-                        pass
+            return next(filter(None, (_damage_of(archive, name, path) for name in stored)), "")
     except FileError as damaged:
         return str(damaged)
+
+
+def _damage_of(archive: zipfile.ZipFile, name: str, path: Path) -> str:
+    with load_errors(f"{name!r} in {path}"), archive.open(f"{name}.npy") as member:
+        try:
+            while member.read(_CHUNK_BYTES):
+                pass
+        except zipfile.BadZipFile as differs:  # at its end
+            return f"{name!r} in {path} is damaged: its content differs from its checksum ({differs}); restore the file"
     return ""

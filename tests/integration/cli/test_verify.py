@@ -173,7 +173,7 @@ def test_findings_are_reported_when_it_is_interrupted(site: "Site", tmp_path: Pa
             child.kill()
             os.close(ours)
     assert child.returncode == 130
-    assert re.match(r"stopped early: [\d,]+ records, [\d.,]+ MB in [\d.]+ s: all can be read$", printed.strip())
+    assert re.match(r"stopped early: [\d,]+ records, [\d.,]+ MB in [\d.]+ s: these can be read$", printed.strip())
 
 
 def test_a_missing_config_is_one_clear_message(tmp_path: Path) -> None:

@@ -417,7 +417,9 @@ def test_a_mapped_archive_is_checked_against_its_checksums_by_verify(tmp_path: P
     _flipped(path, np.arange(20).tobytes(), 8, 7)
     damaged = open_source(path)
     assert damaged[1]["label"] == 7
-    with pytest.raises(DataFileError, match=r"'label' in .*x\.npz cannot be loaded: Bad CRC-32") as caught:
+    with pytest.raises(
+        DataFileError, match=r"'label' in .*x\.npz is damaged: its content differs from its checksum \(Bad CRC-32"
+    ) as caught:
         damaged.verify_records(np.arange(3))
     assert caught.value.path == str(path)
     assert open_source(path, columns=["image"]).verify_records(np.arange(20)).records == 20
