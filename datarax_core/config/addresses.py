@@ -9,6 +9,7 @@ REMOTE: Final = r"^(?![Ff][Ii][Ll][Ee]:)[A-Za-z][A-Za-z0-9+.\-]*://"
 """Regular expression, also for JSON Schema: addresses of files that are not on this machine."""
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
+_FILE: Final = re.compile(r"file:(?=/)(?://(?P<host>[^/]*))?(?P<place>/.*)?", re.IGNORECASE | re.DOTALL)
 _COPY: Final = {
     "gs": "gcloud storage cp",
     "s3": "aws s3 cp",
@@ -31,20 +32,20 @@ def scheme_of(path: str) -> str | None:
 
 
 def without_file_scheme(path: str) -> str:
-    """Return the path that a ``file:///`` address names; other texts unchanged.
+    """Return the path that a ``file:///`` address names, also with the one slash that ``Path`` leaves; other texts unchanged.
 
     Raises:
         ValueError: The address names another machine, or a relative path.
     """
-    if path[:7].lower() != "file://":
+    found = _FILE.fullmatch(path)
+    if found is None:
         return path
-    place = path[7:]
-    place = place[len("localhost") :] if place.lower().startswith("localhost/") else place
-    if not place.startswith("/"):
+    place = found["place"]
+    if (found["host"] or "").lower() not in ("", "localhost") or not place:
         raise ValueError(
             f"{path!r} names no absolute path of this machine; write file:///folder/file, with three slashes, or a plain path"
         )
-    return unquote(place)
+    return unquote(str(place))
 
 
 def refusal_of(address: str, read: Collection[str] = ()) -> str:

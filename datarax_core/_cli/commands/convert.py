@@ -12,6 +12,7 @@ from datarax_core._cli.opening import mistakes, open_source
 from datarax_core._cli.options import Config, Debug, Json
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import interrupts, progress
+from datarax_core.config.addresses import without_file_scheme
 from datarax_core.registry.pipeline_config import load_config
 from datarax_core.registry.sources import SourceRegistry
 from datarax_core.sources.blocks import WritesRecords, Written
@@ -47,6 +48,7 @@ def convert(
     Every record is written once, in the order of the record indices; records of a stream in the stream's order. Stages and
     the config's settings of batches are not applied.
     """
+    out = Path(without_file_scheme(str(out)))
     options = {"shards": shards, "decoder": decoder, "compression": compression, "overwrite": overwrite}
     loaded, kind = load_config(config), SourceRegistry.from_environment().get(to)
     source = open_source(config, loaded)

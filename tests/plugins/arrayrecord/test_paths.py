@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from record_files import Numbers, ids, record, source_of, write, write_numbers
 
+import datarax_arrayrecord
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
 from datarax_arrayrecord.file_kind import ARRAY_RECORD
 from datarax_core import ConfigError, build_source
@@ -320,6 +321,9 @@ def test_a_file_address_is_a_path(tmp_path: Path) -> None:
     (file,) = write_numbers(tmp_path / "with space", [1])
     assert len(source_of(f"file://{tmp_path}/part-*")) == 5
     assert source_of(Path(file).as_uri()).paths == (file,)
+    assert source_of(Path(Path(file).as_uri())).paths == (file,)  # Path drops two of the slashes
+    datarax_arrayrecord.write(f"file://{tmp_path}/written.array_record", {"x": [1, 2]})
+    assert (tmp_path / "written.array_record").is_file()
     assert source_of(None, paths=f"file://localhost{tmp_path}/part-0?.array_record").total_records == 5
 
 

@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from datarax_arrayrecord.file_kind import SUFFIXES
 from datarax_arrayrecord.sidecar import sidecar_path
+from datarax_core.config import without_file_scheme
 from datarax_core.record_files import is_remote, shard_path, without_shard
 
 _LOCK: Final = "writer.lock"
@@ -41,6 +42,7 @@ class Target:
         text = os.fspath(path)
         if not isinstance(text, str):
             raise TypeError(f"the path to write to is text, not {path!r:.80}")
+        text = without_file_scheme(text)
         if is_remote(text):
             raise ValueError(f"{text} is not on this machine; write to a local path, and copy the files there")
         if without_shard(text) != text:
