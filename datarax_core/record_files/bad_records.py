@@ -4,7 +4,7 @@ import json
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,6 @@ from datarax_core.sources.verification import append_to_quarantine, require_quar
 
 _MOST_IN_A_ROW: Final = 1000
 """After so many bad records in a row the decoder must be the wrong one, and no more are tried."""
-
-_AMBIGUOUS: Final = -1
-"""Stands for the number of a file if several files have its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +148,16 @@ class Substitutes:
             append_to_quarantine(self._policy.quarantine, [error])
 
 
-def excluded_records(path: str, table: FileTable) -> np.ndarray:
+def excluded_records(path: str, table: FileTable, other_files: Collection[str] = ()) -> np.ndarray:
     """Return the records that a quarantine file lists: int64 (k,), ascending, each once.
 
     A line of the file names a data file by its path; where the data was moved, its name alone is enough.
 
     Args:
         path: The quarantine file.
-        table: Files of the source.
+        table: Files of the source, or parts of them.
+        other_files: Names of further files of the same data set, of which the table has a part; lines may name their records,
+            and others that are not in the table.
 
     Raises:
         FileNotFoundError: There is no quarantine file at ``path``.
@@ -171,32 +170,38 @@ def excluded_records(path: str, table: FileTable) -> np.ndarray:
         raise FileNotFoundError(f"no such file: {path}; 'exclude' names a list that drx verify wrote") from error
     # not splitlines(): paths may hold other line separators
     lines = text.removesuffix("\n").split("\n") if text else []
-    numbers = _file_numbers(table)
-    found, listed = set(), 0
+    parts_of = _parts_by_name(table)
+    first_rows = table.ends - table.counts - table.offsets
+    found, listed, is_known = set(), 0, False
     for place, name, row in _entries(lines, path):
         listed += 1
-        file = numbers.get(name, numbers.get(Path(name).name))
-        if file is None:
+        parts = parts_of.get(name, parts_of.get(Path(name).name))
+        if parts is None:
+            is_known |= Path(name).name in other_files
             continue
-        if file == _AMBIGUOUS:
+        if not parts:
             raise ConfigError(
                 f"{place}: {name} is no file of this source, and several of its files have that name; write the path of the "
                 f"one that is meant, such as {table.paths[0]}"
             )
-        if not 0 <= row < table.counts[file]:
-            raise ConfigError(f"{place}: {name} has {table.counts[file]} records, and none with the number {row}")
-        found.add(int(table.offsets[file]) + row)
-    if listed and not found:
+        records = [int(table.offsets[part]) + row for part in parts if 0 <= row - first_rows[part] < table.counts[part]]
+        if not records and not other_files:
+            raise ConfigError(f"{place}: {name} has {table.counts[parts[0]]} records, and none with the number {row}")
+        found.update(records)
+        is_known = True
+    if listed and not is_known:
         raise ConfigError(f"{path}: none of its {listed} lines names a file of this source, such as {table.paths[0]}")
     return np.asarray(sorted(found), np.int64)
 
 
-def _file_numbers(table: FileTable) -> dict[str, int]:
-    """Return the number of each file in the table, by its path and by its name."""
-    names = [Path(path).name for path in table.paths]
-    times = Counter(names)
-    by_name = {name: number if times[name] == 1 else _AMBIGUOUS for number, name in enumerate(names)}
-    return {**by_name, **{path: number for number, path in enumerate(table.paths)}}
+def _parts_by_name(table: FileTable) -> dict[str, list[int]]:
+    """Return the parts of each file, by its path and by its name; none for a name that several files have."""
+    by_path: dict[str, list[int]] = {}
+    for part, path in enumerate(table.paths):
+        by_path.setdefault(path, []).append(part)
+    times = Counter(Path(path).name for path in by_path)
+    by_name = {Path(path).name: parts if times[Path(path).name] == 1 else [] for path, parts in by_path.items()}
+    return {**by_name, **by_path}
 
 
 def _entries(lines: list[str], path: str) -> Iterator[tuple[str, str, int]]:

@@ -2,7 +2,7 @@
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import jax
@@ -36,14 +36,21 @@ class RecordReader(ABC):
         decoder: Decoder of the records.
         exclude: Quarantine file; the records that it lists are neither counted nor served.
         policy: How many bad records are substituted; None raises at the first one.
+        other_files: See `excluded_records`.
     """
 
     def __init__(
-        self, table: FileTable, decoder: Decoder, *, exclude: str | None, policy: BadRecordPolicy | None
+        self,
+        table: FileTable,
+        decoder: Decoder,
+        *,
+        exclude: str | None,
+        policy: BadRecordPolicy | None,
+        other_files: Collection[str] = (),
     ) -> None:
         self.table = table
         self.decoder = decoder
-        self.excluded = np.empty(0, np.int64) if exclude is None else excluded_records(exclude, table)
+        self.excluded = np.empty(0, np.int64) if exclude is None else excluded_records(exclude, table, other_files)
         self.length = table.num_records - len(self.excluded)
         self._served_before_excluded = self.excluded - np.arange(len(self.excluded))
         self._substitutes = None if policy is None else Substitutes(policy, self.length)
@@ -61,6 +68,11 @@ class RecordReader(ABC):
             ReadError: A record cannot be read.
             DataFileError: A file changed since the table was made.
         """
+
+    @property
+    def decoded_as(self) -> str:
+        """What messages say of decoding, such as "decoded as 'example'"."""
+        return f"decoded as {self.decoder.type!r}"
 
     @abstractmethod
     def close(self) -> None:
@@ -225,7 +237,7 @@ class RecordReader(ABC):
             return decode(record)
         except Exception as error:  # noqa: BLE001 - decoders of plugins may raise anything
             reason = reason_of(error)
-            problem = f"cannot be decoded as {self.decoder.type!r}: {reason}"
+            problem = f"cannot be {self.decoded_as}: {reason}"
             cause = error.__cause__ or error if isinstance(error, RecordError) else error
             raise self._record_error(index, problem, reason, source) from cause
 

@@ -1,7 +1,8 @@
 """Configs of the TFDS sources."""
 
 import os
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -15,18 +16,21 @@ from pydantic import (
 )
 
 from datarax_core.config import (
+    NOT_NULL,
     Count,
     Flag,
     LocalPath,
     Name,
     NonNegative,
     SourceConfigBase,
+    never,
     shuffling_is_stochastic,
 )
+from datarax_core.record_files import BadRecordOptions
 
 from .backends import Backend
 from .download_options import checked_options
-from .names import DataSetName
+from .names import DataSetName, name_and_folder
 from .splits import require_form, split_text
 
 Placement: TypeAlias = Literal["auto", "device", "host"]
@@ -59,6 +63,13 @@ def _local(value: str) -> str:
     return value
 
 
+def forward_only(options: Mapping[str, Any]) -> str | None:
+    """Return the option for bad records that is set, which takes random access; None if none is set."""
+    if options.get("on_error") == "substitute":
+        return "on_error='substitute'"
+    return "exclude" if options.get("exclude") is not None else None
+
+
 def _for_tf_data(value: int | None, info: ValidationInfo) -> int | None:
     backend = info.data.get("backend")
     if value is not None and backend in ("array_record", "tfrecord"):
@@ -68,13 +79,13 @@ def _for_tf_data(value: int | None, info: ValidationInfo) -> int | None:
     return value
 
 
-class TFDSConfigBase(SourceConfigBase):
+class TFDSConfigBase(BadRecordOptions, SourceConfigBase):
     """Settings that all TFDS sources share."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "mnist", "split": "train"}]})
 
     name: Annotated[Name, AfterValidator(_checked_name)] = Field(
-        description="Name of the data set: name, name/config, name:1.0.0 or name/config:1.0.0."
+        description="Name of the data set: name, name/config, name:1.0.0 or name/config:1.0.0; in Python also a TFDS builder."
     )
     split: Annotated[Name, BeforeValidator(split_text), AfterValidator(_checked_split)] = Field(
         description="Split: train, train[:200], train[10%:], train+test, all, even_splits('train', n=3)[0]."
@@ -107,6 +118,23 @@ class TFDSConfigBase(SourceConfigBase):
         description="Reader of the files: auto is one without TensorFlow if the format has one, else tf.data.",
     )
     local_files_only: Flag = Field(default=False, description="Never download or prepare a data set.")
+
+    schema_rules: ClassVar = (
+        *SourceConfigBase.schema_rules,
+        *BadRecordOptions.bad_record_rules,
+        never(backend={"const": "tf.data"}, on_error={"const": "substitute"}),
+        never(backend={"const": "tf.data"}, exclude=NOT_NULL),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _builder_is_name_and_folder(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not hasattr(values.get("name"), "data_dir"):
+            return values
+        name, folder = name_and_folder(values["name"])
+        if values.get("data_dir") is not None:
+            raise ValueError(f"the builder {name} has its own data_dir, {folder}; leave data_dir out")
+        return {**values, "name": name, "data_dir": folder}
 
     @model_validator(mode="before")
     @classmethod
@@ -150,6 +178,13 @@ class TFDSConfigBase(SourceConfigBase):
         if written is not None and written not in reads.get(value, (written,)):
             by = "the bucket of try_gcs has" if info.data.get("try_gcs") else "download_and_prepare_kwargs writes"
             raise ValueError(f"{by} {written} files, which backend {value!r} does not read; leave one of them out")
+        return value
+
+    @field_validator("backend")
+    @classmethod
+    def _by_index(cls, value: Backend, info: ValidationInfo) -> Backend:
+        if value == "tf.data" and (option := forward_only(info.data)) is not None:
+            raise ValueError(f"backend 'tf.data' reads forward only, where {option} has no use; leave one of them out")
         return value
 
     @field_validator("local_files_only")

@@ -22,6 +22,7 @@ class OfPairs(SourceConformance):
         "download_and_prepare_kwargs": "test_preparing.py",
         "beam_num_workers": "test_preparing.py",
         "local_files_only": "test_bad_data_sets.py",
+        **dict.fromkeys(("on_error", "max_errors", "quarantine", "exclude"), "test_bad_records.py"),
     }
     common = {
         "name": "digits",

@@ -194,13 +194,13 @@ def test_the_config_sets_the_number_of_batches_that_are_read_ahead(make: Make, m
     for depth in (0, 1, 3):
         source = make(shuffle=True, prefetch_buffer=depth)
         read: list[int] = []
-        batch = source.records.batch
+        batch_of = source.records.batch_of
 
-        def noted(indices: np.ndarray, batch: Any = batch, read: list[int] = read) -> Any:
+        def noted(indices: np.ndarray, by: Any, batch_of: Any = batch_of, read: list[int] = read) -> Any:
             read.append(len(indices))
-            return batch(indices)
+            return batch_of(indices, by)
 
-        monkeypatch.setattr(source.records, "batch", noted)
+        monkeypatch.setattr(source.records, "batch_of", noted)
         for _ in range(4):
             source.get_batch(30)
         _until(lambda read=read, depth=depth: len(read) >= 4 + depth)

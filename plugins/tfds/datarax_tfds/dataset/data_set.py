@@ -63,9 +63,11 @@ class DataSet:
             FileNotFoundError: The data set is not on disk and the config has ``local_files_only``, or it is there in part.
             ValueError: There is no such data set, split or field, or the backend does not read the files.
             DataFileError: A file that describes the data set is damaged.
+            RuntimeError: ``tfds.testing.mock_data()`` is active.
             ImportError: TFDS cannot be imported, or only TensorFlow can read or prepare the data set and is not installed.
         """
         try:
+            _require_not_mocked()
             return cls._open(config)
         except (ValueError, ImportError, OSError) as error:
             error.add_note(f"while {title} was opened")
@@ -148,6 +150,15 @@ class DataSet:
             "num_bytes": self.num_bytes,
             "backend": self.backend,
         }
+
+
+def _require_not_mocked() -> None:
+    """Raise ``RuntimeError`` within ``tfds.testing.mock_data()``, which has replaced the part of TFDS that reads files."""
+    if "mock_data" in getattr(tensorflow_datasets().core.DatasetBuilder.as_dataset, "__qualname__", ""):
+        raise RuntimeError(
+            "tfds.testing.mock_data() is active: it replaces TFDS's own readers, which datarax does not use; in such a test, "
+            "serve the mocked data by from_sequence(tfds.data_source(...)), or prepare a small data set in a folder of the test"
+        )
 
 
 def _folder(config: TFDSConfigBase, name: DataSetName) -> Path:

@@ -118,6 +118,8 @@ def _format_for(backend: Backend, features: Any) -> str:
         FeatureDecoder(features, list(features.keys()))
     except NeedsTensorFlow:
         return "tfrecord"
+    except ValueError:  # of a field that is not served in any case
+        return "array_record"
     return "array_record"
 
 

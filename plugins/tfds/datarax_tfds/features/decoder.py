@@ -237,12 +237,18 @@ def _foreign_field(feature: Any, path: _FeaturePath) -> Field:
 
     Raises:
         NeedsTensorFlow: TFDS decodes the feature by TensorFlow only.
+        ValueError: Nothing decodes the feature to a batch.
     """
     from tensorflow_datasets import features as f  # noqa: PLC0415 - the plugin's import does not load TFDS
 
     name, class_name = ".".join(path.names["path"]), type(feature).__name__
     if isinstance(feature, f.Image) and len(feature.shape) != 3:
         raise NeedsTensorFlow(name, f"images of the shape {list(feature.shape)}, which are GIFs")
+    if isinstance(feature, f.Dataset) and (inner := _data_set_within(feature.feature, name)) is not None:
+        raise ValueError(
+            f"field {name!r} has steps in steps, {inner!r}, which neither TFDS's NumPy decoders nor a batch of tf.data hold; "
+            f"leave it out (exclude_keys={{{name.split('.')[0]!r}}})"
+        )
     if not _has_numpy_decoder(feature, f.FeatureConnector):
         raise NeedsTensorFlow(name, f"{class_name} has no decoder for NumPy of its own")
     info = feature.get_tensor_info()
@@ -251,6 +257,19 @@ def _foreign_field(feature: Any, path: _FeaturePath) -> Field:
     else:
         shape, dtype = tuple(info.shape), np.dtype(info.np_dtype)
     return ForeignField(shape=(*path.lengths, *shape), dtype=dtype, alone=path.alone(feature), **path.names)
+
+
+def _data_set_within(feature: Any, name: str) -> str | None:
+    """Return the dotted name of a feature, at any depth, that is itself a data set; None if there is none."""
+    from tensorflow_datasets import features as f  # noqa: PLC0415 - the plugin's import does not load TFDS
+
+    if isinstance(feature, f.Dataset):
+        return name
+    inner = feature.items() if isinstance(feature, f.FeaturesDict) else ()
+    if isinstance(feature, f.Sequence):
+        return _data_set_within(feature.feature, name)
+    found = (_data_set_within(value, f"{name}.{key}") for key, value in inner)
+    return next((each for each in found if each is not None), None)
 
 
 def _has_numpy_decoder(feature: Any, base: Any) -> bool:

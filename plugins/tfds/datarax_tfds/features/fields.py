@@ -331,9 +331,9 @@ class ForeignField(Field):
     def _decoded(self, record: bytes) -> Any:
         try:
             value = self.alone.deserialize_example_np(record)
+            for name in self.path:
+                value = value[name]
+            is_data_set = hasattr(value, "__getitem__") and hasattr(value, "getitem")  # of a feature that is a Dataset
+            return list(value) if is_data_set else value  # its elements are decoded when they are read
         except Exception as error:  # a feature's own code may raise any error
             raise Unfit(f"a value that its own decoder refuses ({type(error).__name__}: {error})") from error
-        for name in self.path:
-            value = value[name]
-        is_data_set = hasattr(value, "__getitem__") and hasattr(value, "getitem")  # of a feature that is a Dataset
-        return list(value) if is_data_set else value

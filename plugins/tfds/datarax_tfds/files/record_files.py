@@ -7,6 +7,8 @@ from typing import Any, Self
 import numpy as np
 
 from datarax_core.errors import RecordError
+from datarax_core.record_files import ReadError
+from datarax_core.sources import FileTable
 from datarax_tfds.splits import FileFormat, FilePart
 
 from .array_record import ArrayRecordFiles
@@ -45,6 +47,24 @@ class RecordFiles:
                 stamp.require_same(part.path)
         else:
             vars(self).update(state)
+
+    @property
+    def table(self) -> FileTable:
+        """The parts."""
+        return self._table
+
+    def stored(self, records: np.ndarray) -> list[bytes]:
+        """Return the records at int64 (k,) ``records``, in their order; a repeated record may be read once or several times.
+
+        Raises:
+            ReadError: A record cannot be read.
+            DataFileError: A file changed since it was first opened.
+            RuntimeError: This process is a fork of the one in which ArrayRecord files were opened.
+        """
+        try:
+            return self._files.read(records)
+        except UnreadableError as error:
+            raise ReadError(error.reason) from (error.__cause__ or error)
 
     @property
     def num_records(self) -> int:

@@ -1,16 +1,20 @@
 """The choice between eager and streaming: by options that only one of them has, by fields, and by size and memory."""
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
+import jax
 import numpy as np
 from flax import nnx
 
 from datarax_core.config import SourceConfig
-from datarax_core.records import named_fields
+from datarax_core.record_files import ReadError
+from datarax_core.records import Batch, named_fields
 from datarax_core.sources import DataSourceModule, fits_device_memory, host_memory
 from datarax_tfds.config import TFDSConfig, TFDSEagerConfig, TFDSStreamingConfig
+from datarax_tfds.features.stored import UndecodableRecord
 
 from .base import TFDSSourceBase, require_config
 from .eager import TFDSEagerSource
@@ -45,12 +49,12 @@ class TFDSSource(TFDSSourceBase, metaclass=_Chooses):
 
 
 def from_tfds(
-    name: str, split: Any, *, rngs: nnx.Rngs | None = None, source_name: str | None = None, **options: Any
+    name: Any, split: Any, *, rngs: nnx.Rngs | None = None, source_name: str | None = None, **options: Any
 ) -> TFDSEagerSource | TFDSStreamingSource:
     """Return a source over a split of a TFDS data set, eager if it fits into memory, else streaming; log which, and why.
 
     Args:
-        name: The data set, such as ``mnist``, ``mnist:3.0.1`` or ``glue/cola``.
+        name: The data set, such as ``mnist``, ``mnist:3.0.1`` or ``glue/cola``; or a builder of a prepared one.
         split: The split, such as ``train``, ``train[:80%]`` or one of ``tfds.even_splits("train", n=3)``.
         rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``.
         source_name: Name of the source, for messages.
@@ -84,7 +88,7 @@ def chosen_source(
     choice = choose(config, opened)
     if choice.eager:
         if opened.records is not None:
-            opened.records.files.close()
+            opened.records.close()
         return _eager(config, choice, rngs, name)
     _log_choice(config, "streaming", choice)
     return TFDSStreamingSource(streaming, opened, rngs=rngs, name=name)
@@ -96,18 +100,18 @@ def choose(config: TFDSConfig, opened: Opened) -> Choice:
         return Choice(eager=False, reason=f"{only_streaming[0]} is an option of streaming sources")
     if opened.records is None:
         return Choice(eager=False, reason="its files are read by tf.data")
-    if varying := opened.records.decoder.varying:
+    if varying := opened.records.features.varying:
         fields = ", ".join(map(repr, varying))
         return Choice(eager=False, reason=f"the shape of {fields} varies from record to record, which no array holds")
     return _by_size(opened)
 
 
 def _by_size(opened: Opened) -> Choice:
-    data_set, records = opened.data_set, opened.records
+    records = opened.records
     assert records is not None  # noqa: S101 - `choose` checked it
-    size = array_bytes(records.spec, data_set.num_records, _object_bytes(records))
+    size = array_bytes(records.element_spec, opened.num_records, _object_bytes(records))
     host = host_memory() // _SHARE_OF_HOST
-    size_clause = f"its {data_set.num_records:,} records take {size_text(size)}"
+    size_clause = f"its {opened.num_records:,} records take {size_text(size)}"
     if size > host:
         return Choice(
             eager=False, reason=f"{size_clause}, more than a quarter of this machine's memory, {size_text(host)}"
@@ -122,13 +126,25 @@ def _by_size(opened: Opened) -> Choice:
 
 def _object_bytes(records: Records) -> int:
     """Estimate the memory of all text and bytes from records spread over the split; 0 if there are no such fields."""
-    if not any(field.dtype.hasobject for field in named_fields(records.spec).values()):
+    if not any(field.dtype.hasobject for field in named_fields(records.element_spec).values()):
         return 0
-    total = records.files.num_records
+    total = records.length
     sampled = np.unique(np.linspace(0, total - 1, _SAMPLED_RECORDS).astype(np.int64))
-    batch = named_fields(records.batch(sampled))
+    batch = named_fields(_sample(records, sampled))
     objects = [value for column in batch.values() if column.dtype.hasobject for value in column.ravel()]
     return sum(map(_object_size, objects)) * total // len(sampled)
+
+
+def _sample(records: Records, indices: np.ndarray) -> Batch:
+    """Return records; without those that are bad, which are an error, or substituted, when they are served."""
+    try:
+        return records.decoded(indices)
+    except (ReadError, UndecodableRecord):
+        good = []
+        for index in indices:
+            with contextlib.suppress(ReadError, UndecodableRecord):
+                good.append(records.decoded(index[None]))
+        return jax.tree.map(lambda *rows: np.concatenate(rows), *good) if good else {}
 
 
 def _object_size(value: Any) -> int:

@@ -1,5 +1,8 @@
 """The eager source: a data set whose records are all read into memory at once."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, Final
 
 import jax
@@ -8,10 +11,12 @@ from flax import nnx
 
 from datarax_core.background import Ahead
 from datarax_core.config import SourceConfig
+from datarax_core.record_files import ReadError
 from datarax_core.records import ElementSpec, aligned_empty, named_fields
 from datarax_core.sources import Columns, DataSetInfo, EagerSourceBase, host_memory
 from datarax_tfds.config import TFDSEagerConfig
 from datarax_tfds.dataset.data_set import DataSet
+from datarax_tfds.features.stored import UndecodableRecord
 
 from .base import TFDSSourceBase, own_streams, require_config
 from .opened import Opened, Records, array_bytes, reads_alike, size_text
@@ -32,7 +37,22 @@ class Loaded:
     def __init__(self, config: TFDSEagerConfig, title: str) -> None:
         opened = Opened(config, title)
         self.config, self.data_set = config, opened.data_set
-        self.columns = _columns_of(opened, title)
+        self.columns, self.substituted = _columns_of(opened, _Loader(title, config))
+        excluded = None if opened.records is None else opened.records.fingerprint().get("excluded")
+        self.fingerprint = {} if excluded is None else {"excluded": excluded}
+
+    substituted = 0
+    """Records that others stand in for; pickles of version 0.1.0 have neither this nor a fingerprint."""
+
+    fingerprint: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class _Loader:
+    """Stands for a source while its records are loaded, in messages and for hooks of records that fail."""
+
+    title: str
+    config: TFDSEagerConfig
 
 
 class TFDSEagerSource(TFDSSourceBase, EagerSourceBase):
@@ -78,10 +98,20 @@ class TFDSEagerSource(TFDSSourceBase, EagerSourceBase):
             name=name,
         )
 
+        if self._loaded is not loaded:
+            self.note_substituted(self._loaded.substituted)
+
     @property
     def data_set(self) -> DataSet:
         """Description of the data set on disk."""
         return self._loaded.data_set
+
+    def __len__(self) -> int:
+        return self.length
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the facts that a restored state must match: those of every TFDS source, and which records are excluded."""
+        return {**super().fingerprint(), **self._loaded.fingerprint}
 
     def get_dataset_info(self) -> DataSetInfo:
         """Return the description of the data set, with records, bytes in memory and element spec of the split."""
@@ -94,40 +124,48 @@ class TFDSEagerSource(TFDSSourceBase, EagerSourceBase):
         return (self._loaded,)
 
 
-def _columns_of(opened: Opened, title: str) -> Columns:
-    """Read all records of a data set.
+def _columns_of(opened: Opened, loader: _Loader) -> tuple[Columns, int]:
+    """Read all records of a data set; return them, and how many of them are substitutes of bad ones.
 
     Raises:
         ValueError: The shape of a field varies from record to record, or the arrays would be larger than the memory.
     """
-    data_set, records = opened.data_set, opened.records
+    data_set, records, title = opened.data_set, opened.records, loader.title
     if records is not None:
-        _require_arrays(data_set, records.decoder.varying, title)
-        records.require_room()
-        _require_memory(data_set, records.spec, title)
-        return Columns.of_tree(_by_index(data_set, records))
+        _require_arrays(data_set, records.features.varying, title)
+        records.require_records(loader)  # type: ignore[arg-type]  # all that it asks of a source
+        records.require_room(loader)
+        _require_memory(data_set, opened.num_records, records.element_spec, title)
+        columns, substituted = _by_index(data_set, records, loader)
+        return Columns.of_tree(columns), substituted
     stream = stream_of(opened)
     _require_arrays(data_set, _varying_fields(data_set), title)
-    _require_memory(data_set, stream.element_spec(), title)
-    return Columns.of_tree(_by_stream(stream))
+    _require_memory(data_set, opened.num_records, stream.element_spec(), title)
+    return Columns.of_tree(_by_stream(stream)), 0
 
 
-def _by_index(data_set: DataSet, records: Records) -> dict[str, Any]:
+def _by_index(data_set: DataSet, records: Records, loader: _Loader) -> tuple[dict[str, Any], int]:
     """Fill the arrays block by block; a block takes little memory compared with the arrays."""
-    total = data_set.num_records
+    total, substituted = records.length, 0
     fitting = _BLOCK_BYTES * total // max(data_set.num_bytes, 1)
     size = max(1, min(max(total // _BLOCKS, _BLOCK_RECORDS), fitting))
     blocks = [np.arange(first, min(first + size, total)) for first in range(0, total, size)]
-    columns = jax.tree.map(lambda leaf: _column(total, leaf), records.decoder.spec)
-    ahead = Ahead(records.files.read, name="tfds")
+    columns = jax.tree.map(lambda leaf: _column(total, leaf), records.features.spec)
+    served = records.served(columns)
+    ahead = Ahead(records.read_block, name="tfds")
     try:
         for number, block in enumerate(blocks):
             for requested in blocks[number + len(ahead) : number + 2]:  # read the next block while this one is decoded
                 ahead.request(requested)
-            records.fill(block, ahead.take(), columns)
+            try:
+                records.fill(block, ahead.take(), columns)
+            except (ReadError, UndecodableRecord):
+                batch, count = records.batch_of(block, loader)  # type: ignore[arg-type]  # all that it asks of a source
+                _copy_rows(served, batch, int(block[0]))
+                substituted += count
     finally:
         ahead.close()
-    return records.served(columns)
+    return served, substituted
 
 
 def _by_stream(stream: TFDSStreamingSource) -> dict[str, Any]:
@@ -188,17 +226,17 @@ def _require_arrays(data_set: DataSet, varying: dict[str, str], title: str) -> N
     )
 
 
-def _require_memory(data_set: DataSet, spec: ElementSpec, title: str) -> None:
+def _require_memory(data_set: DataSet, num_records: int, spec: ElementSpec, title: str) -> None:
     """Raise if the arrays would be larger than the memory, before any record is read.
 
     Raises:
         ValueError: They would; the message gives both sizes.
     """
-    needed, available = array_bytes(spec, data_set.num_records, data_set.num_bytes), host_memory()
+    needed, available = array_bytes(spec, num_records, data_set.num_bytes), host_memory()
     if needed > available:
         fields = named_fields(spec)
         raise ValueError(
-            f"{title} would take {size_text(needed)} for the {data_set.num_records} records of {data_set.full_name} "
+            f"{title} would take {size_text(needed)} for the {num_records} records of {data_set.full_name} "
             f"({', '.join(fields)}), and this machine has {size_text(available)} of memory; take a part of the split, such as "
             f"split={data_set.split.split('[')[0] + '[:10%]'!r}, leave fields out, or stream it with TFDSStreamingSource"
         )

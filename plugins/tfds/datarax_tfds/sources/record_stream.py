@@ -1,5 +1,6 @@
 """Streaming by record index: the `TFDSStreamingSource` of files with random access, and its read-ahead."""
 
+import weakref
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ import numpy as np
 from datarax_core.background import Ahead
 from datarax_core.order import Order, OrderReader, record_numbers
 from datarax_core.records import Batch, ElementSpec
-from datarax_core.sources import HostState
+from datarax_core.sources import HostState, Verified
 
 from .opened import Records
 from .streaming import TFDSStreamingSource
@@ -30,6 +31,9 @@ class RecordStream(TFDSStreamingSource, readers=("array_record", "tfrecord")):
         assert records is not None  # noqa: S101 - `TFDSStreamingSource.__new__` chooses this class only if there are records
         return records
 
+    def __len__(self) -> int:
+        return self.records.length
+
     @property
     def length(self) -> int:
         """Number of records."""
@@ -37,7 +41,7 @@ class RecordStream(TFDSStreamingSource, readers=("array_record", "tfrecord")):
 
     def element_spec(self) -> ElementSpec:
         """Return the element spec, by the declarations of the data set; reads no record."""
-        return self.records.spec
+        return self.records.element_spec
 
     def order(self) -> Order:
         """Return the order of the records.
@@ -58,7 +62,15 @@ class RecordStream(TFDSStreamingSource, readers=("array_record", "tfrecord")):
             DataFileError: A file changed since the source was built.
         """
         numbers = record_numbers(indices, self.length, self.title)
-        return self.records.batch(numbers.astype(np.int64, copy=False))  # arithmetic on uint8 would wrap
+        batch, substituted = self.records.batch_of(numbers.astype(np.int64, copy=False), self)  # uint8 would wrap
+        self.note_substituted(substituted)
+        return batch
+
+    def verify_records(self, indices: np.ndarray) -> Verified:
+        """Return which of the records cannot be read or decoded; ``on_error="substitute"`` makes no difference here."""
+        return self.records.verified(
+            record_numbers(indices, self.length, self.title).astype(np.int64, copy=False), self
+        )
 
     def get_batch(self, batch_size: int) -> Batch:
         """Return the next ``batch_size`` records; consecutive calls read the records of the next calls ahead, on a thread."""
@@ -95,12 +107,12 @@ class RecordStream(TFDSStreamingSource, readers=("array_record", "tfrecord")):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the facts that a restored state must match, with names and sizes of the files."""
-        return {**super().fingerprint(), **self.records.files.fingerprint()}
+        return {**super().fingerprint(), **self.records.fingerprint()}
 
     def close(self) -> None:
         """Close all files, and end the thread that reads ahead; the next read opens the files again."""
         self._read_ahead.close()
-        self.records.files.close()
+        self.records.close()
 
     def _begin(self) -> None:
         self._read_ahead = ReadAhead(self.config.prefetch_buffer)
@@ -136,7 +148,7 @@ class ReadAhead(HostState):
         self._order: OrderReader | None = None
         self._key_data: Any = None
         self._end = -1
-        self._ahead: Ahead[Batch | None] | None = None
+        self._ahead: Ahead[tuple[Batch, int] | None] | None = None
         self._last: _Request | None = None
         self._elements: list[Any] = []
         self._start = 0
@@ -188,7 +200,7 @@ class ReadAhead(HostState):
 
     def _take(self, source: RecordStream, start: int, size: int, stop: int | None) -> Batch:
         if self._ahead is None:
-            self._ahead = Ahead(_reader_of(source.records), name="tfds")
+            self._ahead = Ahead(_reader_of(source), name="tfds")
         ahead = self._ahead
         request: Any = ahead.first
         if request is None or (request.start, request.size) != (start, size):
@@ -201,7 +213,9 @@ class ReadAhead(HostState):
             if rows <= 0:
                 break
             last = self._last = self._request(ahead, source, following, rows)
-        batch = ahead.take()
+        taken = ahead.take()
+        batch, substituted = (None, 0) if taken is None else taken
+        source.note_substituted(substituted)
         cache = source.record_cache()
         if cache is not None:
             if batch is not None:
@@ -210,7 +224,7 @@ class ReadAhead(HostState):
         assert batch is not None  # noqa: S101 - only a cache can leave nothing to read
         return batch
 
-    def _request(self, ahead: Ahead[Batch | None], source: RecordStream, start: int, size: int) -> _Request:
+    def _request(self, ahead: Ahead[tuple[Batch, int] | None], source: RecordStream, start: int, size: int) -> _Request:
         records = self._indices(source, start, size)
         cache = source.record_cache()
         request = _Request(start, size, records, records if cache is None else cache.missing(records))
@@ -223,11 +237,13 @@ class ReadAhead(HostState):
         return self._order.take(start, size)
 
 
-def _reader_of(records: Records) -> Any:
-    """Return the work of the thread: a function that refers to the records, and not to the source."""
+def _reader_of(source: RecordStream) -> Any:
+    """Return the work of the thread: a function that refers to the records, and only weakly to the source."""
+    records = source.records
+    weak: Any = weakref.proxy(source)
 
-    def read(request: _Request) -> Batch | None:
-        return records.batch(request.indices) if len(request.indices) else None
+    def read(request: _Request) -> tuple[Batch, int] | None:
+        return records.batch_of(request.indices, weak) if len(request.indices) else None
 
     return read
 

@@ -28,7 +28,7 @@ def _spec(info: Any, path: tuple[str, ...], full_name: str) -> Any:
     if not hasattr(info, "np_dtype"):
         raise ValueError(
             f"field {dotted_name(path)!r} of {full_name} is a {type(info).__name__}, which tf.data cannot batch; leave it "
-            "out with exclude_keys"
+            "out with exclude_keys, or leave backend out: ArrayRecord and TFRecord files are read by index, which serves it"
         )
     dtype = np.dtype(info.np_dtype)
     if None in info.shape:
