@@ -8,6 +8,7 @@ from .elements import batch_of, element_spec_of
 from .foreign_data import advice_for
 from .intake import Changes, StoredField
 from .names import DOTTED_PATTERN, dotted_name, plain_name, split_name
+from .narrowed import NarrowedField, narrowed_fields
 from .narrowing import ALIGNMENT, aligned_empty
 from .spec import (
     Batch,
@@ -33,6 +34,7 @@ __all__ = [
     "Batch",
     "Changes",
     "ElementSpec",
+    "NarrowedField",
     "StoredField",
     "advice_for",
     "aligned_empty",
@@ -52,6 +54,7 @@ __all__ = [
     "is_text",
     "limits",
     "named_fields",
+    "narrowed_fields",
     "nbytes_of",
     "nested_fields",
     "plain_name",

@@ -88,6 +88,14 @@ class RecordAccess(StructuralModule):
             self._saved_work.spec = self.other_contract.element_spec(self)
         return self._saved_work.spec
 
+    def device_spec(self) -> ElementSpec:
+        """Return the element spec as a device keeps the records: 64-bit fields in 32 bits unless ``JAX_ENABLE_X64=1``.
+
+        `element_spec` is that of the records as stored. Batches of a source on the device, and those of pipelines before
+        their stages, are as this method says.
+        """
+        return device_spec(self.element_spec())
+
     def get_records(self, indices: Any) -> Batch:
         """Return the records at int (k,) ``indices`` as a batch of k rows, in that order. Stateless."""
         if self.other_contract is None:

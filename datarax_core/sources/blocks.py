@@ -9,6 +9,7 @@ import numpy as np
 
 from datarax_core.config.models import SourceConfig
 from datarax_core.errors import DataFileError, RecordError, SpecError, reason_of
+from datarax_core.records.narrowed import narrowed_fields
 from datarax_core.records.spec import Batch, nbytes_of
 
 from .source import DataSourceModule
@@ -164,5 +165,5 @@ def _verified_stream(source: DataSourceModule) -> Iterator[Verified]:
         if block is None:
             return
         rows = len(jax.tree.leaves(block)[0])
-        yield Verified(rows, nbytes_of(block))
+        yield Verified(rows, nbytes_of(block), narrowed=narrowed_fields(block))
         read += rows

@@ -112,7 +112,7 @@ class EagerSourceBase(DataSourceModule):
         return self._order or Order(self.length)
 
     def element_spec(self) -> ElementSpec:
-        """Return the spec of one record, with the dtypes as stored.
+        """Return the spec of one record, with the dtypes as stored; `device_spec` is the spec as a device keeps it.
 
         Raises:
             ValueError: There are no records.

@@ -3,14 +3,15 @@
 import fcntl
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from datarax_core.errors import DataFileError, RecordError, is_passing, reason_of
+from datarax_core.records.narrowed import NarrowedField, merged_reports, narrowed_fields
 from datarax_core.records.spec import nbytes_of
 
 
@@ -27,8 +28,16 @@ class Verified:
     errors: tuple[RecordError, ...] = ()
     """One error for each record that cannot be read."""
 
+    narrowed: Mapping[str, NarrowedField] = field(default_factory=dict, compare=False)
+    """The 64-bit fields that a device keeps in 32 bits, by dotted name, and by how much."""
+
     def __add__(self, other: "Verified") -> "Verified":
-        return Verified(self.records + other.records, self.nbytes + other.nbytes, self.errors + other.errors)
+        return Verified(
+            self.records + other.records,
+            self.nbytes + other.nbytes,
+            self.errors + other.errors,
+            merged_reports(self.narrowed, other.narrowed),
+        )
 
 
 def verified(read: Callable[[np.ndarray], Any], indices: np.ndarray, title: str) -> Verified:
@@ -52,7 +61,7 @@ def verified(read: Callable[[np.ndarray], Any], indices: np.ndarray, title: str)
             return Verified(1, 0, (_record_error(error, int(indices[0]), title),))
         half = len(indices) // 2
         return verified(read, indices[:half], title) + verified(read, indices[half:], title)
-    return Verified(len(indices), nbytes_of(batch))
+    return Verified(len(indices), nbytes_of(batch), narrowed=narrowed_fields(batch, indices))
 
 
 def _record_error(error: Exception, record: int, title: str) -> RecordError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from datarax_core._cli.opening import open_pipeline
+from datarax_core._cli.opening import open_pipeline, open_source
 from datarax_core._cli.options import MOST, Config, Debug, Json
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.pictures import IMAGES, draw, require_matplotlib
@@ -18,6 +18,8 @@ from datarax_core.registry.pipeline_config import load_config
 
 if TYPE_CHECKING:
     from datarax_core.pipeline.pipeline import Pipeline
+    from datarax_core.records.narrowed import NarrowedField
+    from datarax_core.sources.source import DataSourceModule
 
 FIELDS = 20
 """Number of fields that are shown without ``--all``."""
@@ -50,10 +52,14 @@ def peek(
     seen = _Seen()
     for columns in _columns(pipeline, batches):
         seen.add(columns)
+    reread = open_source(config, loaded) if pipeline.source.access == "stream" else pipeline.source
+    narrowed = _narrowed(pipeline, reread, seen.records)
     if as_json:
-        say_json({"config": str(config), **seen.as_dict(fields), **_by_child(pipeline), "notes": _notes(pipeline)})
+        reports = {name: report.as_dict() for name, report in narrowed.items()}
+        found = {**seen.as_dict(fields), **_by_child(pipeline), "narrowed": reports, "notes": _notes(narrowed)}
+        say_json({"config": str(config), **found})
     else:
-        _print(seen, pipeline, fields, most=len(fields) if all_fields else FIELDS)
+        _print(seen, pipeline, fields, narrowed, most=len(fields) if all_fields else FIELDS)
     if png is not None:
         draw(png, seen.columns(), f"{config.name}: {seen.records:,} records")
 
@@ -105,7 +111,9 @@ def _columns(pipeline: "Pipeline", batches: int) -> Iterator[dict[str, np.ndarra
         yield columns if real is None else {name: column[real] for name, column in columns.items()}
 
 
-def _print(seen: _Seen, pipeline: "Pipeline", fields: dict[str, str], most: int) -> None:
+def _print(
+    seen: _Seen, pipeline: "Pipeline", fields: dict[str, str], narrowed: dict[str, "NarrowedField"], *, most: int
+) -> None:
     say(f"{pipeline!r}\n\na record:\n{_first(fields, most)}\n")
     if not seen.batches:
         say("no batch is served: the source ends before its first record")
@@ -116,7 +124,7 @@ def _print(seen: _Seen, pipeline: "Pipeline", fields: dict[str, str], most: int)
     say(f"{counted}:\n{_first(seen.described(), most)}")
     for name, count in _by_child(pipeline).get("records_by_child", {}).items():
         say(f"records of {name}: {count:,}")
-    for note in _notes(pipeline):
+    for note in _notes(narrowed):
         say(f"\n{note}")
 
 
@@ -133,15 +141,31 @@ def _by_child(pipeline: "Pipeline") -> dict[str, dict[str, int]]:
     return {"records_by_child": stats["records_by_child"]} if "records_by_child" in stats else {}
 
 
-def _notes(pipeline: "Pipeline") -> list[str]:
+def _notes(narrowed: dict[str, "NarrowedField"]) -> list[str]:
     """Return notes on what may surprise: fields that are narrowed to 32 bits."""
-    from datarax_core.records.spec import describe, device_spec  # noqa: PLC0415 - the pipeline has loaded JAX by now
-
-    stored = pipeline.source.element_spec()
-    kept, narrowed = describe(stored), describe(device_spec(stored))
-    fields = [f"{name} ({spec} as {narrowed[name]})" for name, spec in kept.items() if narrowed[name] != spec]
-    if not fields:
+    if not narrowed:
         return []
+    fields = [f"{name} ({report})" for name, report in narrowed.items()]
     more = f" and {len(fields) - FIELDS:,} more" if len(fields) > FIELDS else ""
     because = "because JAX's x64 mode is off; a value that does not fit is refused, and JAX_ENABLE_X64=1 keeps all 64"
-    return [f"64-bit fields are served in 32 bits, {because}: {', '.join(fields[:FIELDS])}{more}"]
+    return [f"64-bit fields are served in 32 bits, {because}: {'; '.join(fields[:FIELDS])}{more}"]
+
+
+def _narrowed(pipeline: "Pipeline", source: "DataSourceModule", records: int) -> dict[str, "NarrowedField"]:
+    """Return the fields of the first records that are narrowed, and by how much; not those that the first stages convert.
+
+    ``source`` is the pipeline's; or, of a stream, which the pipeline has read on, one like it.
+    """
+    from datarax_core.records.narrowed import narrowed_fields  # noqa: PLC0415 - the pipeline has loaded JAX by now
+    from datarax_core.records.spec import split_host_fields  # noqa: PLC0415
+    from datarax_core.stages.before_narrowing import intake_of  # noqa: PLC0415
+
+    if not records:
+        return {}
+    if source.access == "stream":
+        batch = source.read_batch(min(records, pipeline.rule.batch_size))
+    else:
+        indices = np.asarray(source.record_indices_at(0, min(records, _DRAWN), source.order_key_data()))
+        batch = source.fetch_on_host(indices)
+    intake = intake_of(source, tuple(pipeline.stages), pipeline.rule.pad_last)
+    return narrowed_fields(intake.taken(split_host_fields(batch)[0]))

@@ -15,6 +15,7 @@ from datarax_core.sources.verification import append_to_quarantine, require_quar
 
 if TYPE_CHECKING:
     from datarax_core.errors import RecordError
+    from datarax_core.records.narrowed import NarrowedField
     from datarax_core.sources.verification import Verified
 
 
@@ -33,6 +34,7 @@ def verify(
     """Read every record of a config's source once; print and list the unreadable ones, and fail if there are any.
 
     The list is JSON lines of file, record and cause. A source that takes such a list as 'exclude' never serves those records.
+    Of 64-bit fields it says how a device keeps them, and by how much that changes their values.
     """
     if quarantine is not None and quarantine.parent.is_dir():
         require_quarantine(str(quarantine))
@@ -68,6 +70,7 @@ class _Found:
     def __init__(self, listed: Path, *, print_bad: bool) -> None:
         self.records = self.nbytes = 0
         self.errors: list[RecordError] = []
+        self.narrowed: dict[str, NarrowedField] = {}
         self._listed = listed
         self._print_bad = print_bad
         self._began = time.perf_counter()
@@ -81,6 +84,8 @@ class _Found:
         self.records += part.records
         self.nbytes += part.nbytes
         self.errors += part.errors
+        for name, report in part.narrowed.items():
+            self.narrowed[name] = self.narrowed[name].merged(report) if name in self.narrowed else report
         for error in part.errors if self._print_bad else ():
             say(str(error))
         append_to_quarantine(str(self._listed), part.errors)
@@ -89,7 +94,8 @@ class _Found:
         """Return the counts, and an entry for each bad record."""
         bad = [{"record": e.record, "file": e.path, "row": e.row, "cause": e.reason} for e in self.errors]
         counted = {"records": self.records, "bytes": self.nbytes, "seconds": self._seconds}
-        return {**counted, "bad": bad, "quarantine": str(self._listed) if bad else None}
+        narrowed = {name: report.as_dict() for name, report in self.narrowed.items()}
+        return {**counted, "narrowed": narrowed, "bad": bad, "quarantine": str(self._listed) if bad else None}
 
     @property
     def speed(self) -> str:
@@ -101,10 +107,11 @@ class _Found:
 
     def __str__(self) -> str:
         total = f"{self.records:,} records, {self.nbytes / 1e6:,.1f} MB in {self._seconds:.2f} s"
+        lines = [f"on a device, {name} is {report}" for name, report in self.narrowed.items()]
         if not self.errors:
-            return f"{total}: all can be read"
+            return "\n".join([f"{total}: all can be read", *lines])
         listed = f"they are listed in {self._listed}, which a source's exclude: takes"
-        return f"{total}: {len(self.errors):,} cannot be read; {listed}"
+        return "\n".join([f"{total}: {len(self.errors):,} cannot be read; {listed}", *lines])
 
     @property
     def _seconds(self) -> float:

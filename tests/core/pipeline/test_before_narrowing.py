@@ -238,3 +238,13 @@ def test_an_error_of_a_stage_names_it(make_source: MakeSource) -> None:
     with pytest.raises(KeyError, match="nothing") as caught:
         next(iter(Pipeline(source=make_source(8), stages=[Wrong()], batch_size=4)))
     assert "in stage 0 (Wrong) of the pipeline, before its records are narrowed" in caught.value.__notes__
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_the_spec_of_a_device_is_that_of_batches(make_source: MakeSource, placement: str) -> None:
+    source = make_source({"x": np.arange(4.0), "y": np.arange(4), "z": np.arange(4).astype(">i2")}, placement=placement)
+    batch = next(iter(Pipeline(source=source, batch_size=4)))
+    assert {name: leaf.dtype for name, leaf in source.device_spec().items()} == {n: b.dtype for n, b in batch.items()}
+    assert source.element_spec()["y"].dtype == np.int64
+    if placement == "device":
+        assert source.get_batch(2)["y"].dtype == source.device_spec()["y"].dtype

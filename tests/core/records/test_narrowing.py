@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from datarax_core import DataraxError, NarrowingError, SpecError
 from datarax_core.records import narrowing as narrowing_module
+from datarax_core.records.narrowed import merged_reports, narrowed_fields
 from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import device_spec
 
@@ -176,3 +177,24 @@ def test_a_float_keeps_its_kind_whole_finite_or_other_than_zero(value: float) ->
         assert np.isfinite(made) == np.isfinite(value)
         assert (made == 0) == (value == 0)
         assert made == value or abs(value) > 2**53 or not value.is_integer()
+
+
+def test_reports_say_which_fields_are_narrowed_and_by_how_much() -> None:
+    batch = {
+        "share": np.array([0.1, 0.5, np.nan]),
+        "whole": np.array([1.0, 2.0, np.inf]),
+        "in": {"id": np.array([1, 2**40, 3]), "label": np.arange(3)},
+        "x": np.zeros(3, np.float32),
+        "text": np.array(["a", "b", "c"]),
+    }
+    found = narrowed_fields(batch, records=[5, 6, 7])
+    assert found.keys() == {"share", "whole", "in.id", "in.label"}
+    assert found["share"].max_relative_error == pytest.approx(1.49e-8, rel=0.01)
+    assert str(found["share"]) == "float64 as float32: largest relative error 1.5e-08"
+    assert str(found["whole"]) == "float64 as float32: exact"
+    assert str(found["in.label"]) == "int64 as int32: exact"
+    assert "refused, field 'in.id' is int64 and 1099511627776 (record 6) does not fit" in str(found["in.id"])
+    other = narrowed_fields({"share": np.array([0.5]), "more": np.arange(3)})
+    merged = merged_reports(found, other)
+    assert merged.keys() == found.keys() | {"more"}
+    assert merged["share"] == found["share"]

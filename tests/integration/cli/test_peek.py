@@ -60,7 +60,7 @@ def test_a_config_is_peeked_at(config: Path) -> None:
     assert held.splitlines()[0] == "1 batch, 4 records:"
     assert "label  0 .. 2, mean 0.75, std 0.829156; 3 distinct: 0 (2), 1 (1), 2 (1)" in held.splitlines()
     assert note.startswith("64-bit fields are served in 32 bits, because JAX's x64 mode is off; ")
-    assert note.endswith(": label (int64[] as int32[])")
+    assert note.endswith(": label (int64 as int32: exact)")
 
 
 def test_statistics_are_of_as_many_batches_as_are_wanted_and_of_real_records(config: Path) -> None:

@@ -56,7 +56,10 @@ def served(config: Path) -> list[int]:
 def test_records_that_can_all_be_read_are_reported_and_nothing_is_listed(command: list[str], config: Path) -> None:
     done = run(command, "verify", str(config))
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"1,000 records, 0\.0 MB in [\d.]+ s: all can be read\n", done.stdout)
+    summary, narrowed = done.stdout.splitlines()
+    assert re.fullmatch(r"1,000 records, 0\.0 MB in [\d.]+ s: all can be read", summary)
+    too_large = r"field 'id' is int64 and 1099511627776 \(record 0\) does not fit int32, which is what a device keeps"
+    assert re.fullmatch(rf"on a device, id is int64 as int32: refused, {too_large}", narrowed)
     assert sorted(entry.name for entry in config.parent.iterdir()) == ["data", "train.yaml"]
 
 
@@ -66,7 +69,8 @@ def test_bad_records_are_found_listed_and_left_out(config: Path, settings: dict[
     damage(config.parent / "data", 0, 123, 999)
     done = run(DRX, "verify", "train.yaml", cwd=config.parent)
     assert done.returncode == 1
-    *lines, summary = done.stdout.splitlines()
+    *lines, summary, narrowed = done.stdout.splitlines()
+    assert narrowed.startswith("on a device, id is int64 as int32: refused, ")
     file = re.escape(str(config.parent / "data/x.array_record"))
     for line, shard, row, number in zip(lines, (0, 0, 1), (0, 123, 499), (0, 123, 999), strict=True):
         expected = (
@@ -173,7 +177,9 @@ def test_findings_are_reported_when_it_is_interrupted(site: "Site", tmp_path: Pa
             child.kill()
             os.close(ours)
     assert child.returncode == 130
-    assert re.match(r"stopped early: [\d,]+ records, [\d.,]+ MB in [\d.]+ s: these can be read$", printed.strip())
+    assert re.match(
+        r"stopped early: [\d,]+ records, [\d.,]+ MB in [\d.]+ s: these can be read$", printed.splitlines()[0]
+    )
 
 
 def test_a_missing_config_is_one_clear_message(tmp_path: Path) -> None:
