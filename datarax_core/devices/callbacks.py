@@ -16,6 +16,8 @@ from datarax_core.records.intake import Intake, completed
 from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import Batch, ElementSpec, batch_struct, device_spec, split_host_fields
 
+from .aside import twin_without_content
+
 T = TypeVar("T")
 
 _WHOLE: Final = Intake()
@@ -150,7 +152,11 @@ class HostRecords:
 
 
 def records_by_callback(source: HostReader, indices: jax.Array, intake: Intake = _WHOLE) -> Batch:
-    """Return the records of a source at traced ``indices``, without host fields; for a trace that keeps the source alive."""
+    """Return the records of a source at traced ``indices``, without host fields, for a user's trace.
+
+    The program does not keep the source's data: whoever runs it has the source.
+    """
+    source = twin_without_content(source)
     shapes = batch_struct(_device_fields(source, intake), indices.shape[0])
     batch = jax.pure_callback(lambda rows: _read(source, rows, intake), shapes, indices, vmap_method="sequential")
     return completed(batch, indices.shape[0])

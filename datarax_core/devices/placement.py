@@ -1,5 +1,6 @@
 """Arrays placed on devices, and references: arrays on a device whose rows compiled code reads and writes in place."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -44,6 +45,15 @@ def reference_to(array: Any) -> Any:
     """Return a ``jax.Ref`` that holds a copy of the array, and outlives the trace in which it is made."""
     with jax.core.eval_context():  # ensure_compile_time_eval would make a tracer under jax.grad and jax.vmap
         return jax.new_ref(array)
+
+
+def free_references(references: Iterable[Any]) -> None:
+    """Free the arrays that references hold; programs that close over the references are kept by jax, and never run again."""
+    for reference in references:
+        # jax.free_ref and jax.freeze keep the memory as long as the reference (jax 0.10.2)
+        buffer = getattr(getattr(reference, "_refs", reference), "_buf", None)
+        if buffer is not None:
+            buffer.delete()
 
 
 # Both functions index the whole array ``ref[...]``, which compiled code does not copy: jax (0.8.1 to 0.10.2 at least) lowers

@@ -7,8 +7,10 @@ from weakref import WeakSet
 from flax import nnx
 from flax.errors import TraceContextError
 
+from .aside import HoldsAside
 
-class TraceArgument(nnx.Module):
+
+class TraceArgument(HoldsAside, nnx.Module):
     """Base of modules that tell apart how they came into a trace: split and merged by flax, or as a pytree of jax's own."""
 
     @classmethod

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 from flax.errors import TraceContextError
 
+from datarax_core.devices.aside import Aside
 from datarax_core.devices.layout import layout_of
 from datarax_core.devices.traces import TraceArgument, closed_over, require_updates_kept
 from datarax_core.errors import SpecError
@@ -88,6 +89,8 @@ class Pipeline(TraceArgument):
     Raises:
         TypeError, ValueError: An argument cannot work; the message names it.
     """
+
+    _progress = Aside[Progress]()
 
     def __init__(
         self,
@@ -501,6 +504,6 @@ class Pipeline(TraceArgument):
             raise RuntimeError(f"cannot {action} a pipeline inside a compiled function; {hint}")
 
     def __del__(self) -> None:
-        progress = vars(self).get("_progress")
+        progress = getattr(self, "_progress", None)
         if progress is not None:
             progress.events.drop(self)

@@ -15,6 +15,7 @@ from flax import nnx
 
 from datarax_core.background import renew_in_forks
 from datarax_core.config.models import SourceConfig, StructuralConfig
+from datarax_core.devices.aside import Aside
 from datarax_core.devices.callbacks import records_by_callback
 from datarax_core.devices.placement import PlacedOnce
 from datarax_core.errors import SpecError
@@ -67,6 +68,8 @@ class RecordAccess(StructuralModule):
 
     positions_ahead: int = 1 << 14
     """How many record indices of the order are computed at once and held: about a millisecond, 128 KiB."""
+
+    _saved_work = Aside["SavedWork"]()
 
     def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
         super().__init__(config, rngs=rngs, name=name)

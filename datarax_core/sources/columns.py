@@ -1,6 +1,7 @@
 """Records as columns: arrays of the caller on the host, copied to a device once if compiled code reads them there."""
 
 import functools
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -8,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import jax
 import numpy as np
 
-from datarax_core.devices.placement import put, read_rows, reference_to
+from datarax_core.devices.placement import free_references, put, read_rows, reference_to
 from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.dtypes import fits_device, is_text, require_no_key
@@ -146,6 +147,8 @@ class Columns:
                 with jax.core.eval_context():
                     array = self._placed_column(name, fields[name], dtype, sharding, origin)
                     held[name, dtype] = reference_to(array) if by_reference else array
+                    if by_reference:
+                        weakref.finalize(self, free_references, (held[name, dtype],)).atexit = False
             kept[name] = held[name, dtype]
         return ColumnGather(self.form, tuple(kept), by_reference, tuple(left_out)), tuple(kept.values())
 
@@ -168,6 +171,7 @@ class Columns:
         gather, arrays = self.placed(origin=origin)
         if not self._are_references:
             self._placed[None] = arrays = tuple(map(reference_to, arrays))
+            weakref.finalize(self, free_references, arrays).atexit = False
             self._are_references = True
             gather = ColumnGather(gather.form, gather.names, by_reference=True)
         return gather(arrays, indices)

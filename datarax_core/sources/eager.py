@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from datarax_core.config.models import DataraxModuleConfig, StructuralConfig
+from datarax_core.devices.aside import Aside
 from datarax_core.errors import SpecError
 from datarax_core.order.numbers import record_numbers
 from datarax_core.order.order import Order
@@ -52,6 +53,7 @@ class EagerSourceBase(DataSourceModule):
 
     traceable = True
     counts_are_fixed = True
+    _columns = Aside[Columns]()
 
     def __init__(
         self,

@@ -54,6 +54,6 @@ def _host_states(graph: Any) -> list[tuple[nnx.Module, str, HostState]]:
     return [
         (module, name, state)
         for module in modules
-        for name, state in vars(module).items()
-        if isinstance(state, HostState)
+        for name in tuple(vars(module))
+        if isinstance(state := getattr(module, name), HostState)
     ]

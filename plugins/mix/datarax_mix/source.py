@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from datarax_core.config import SourceConfig
+from datarax_core.devices import Aside
 from datarax_core.errors import ConfigError
 from datarax_core.order import Order, key_data
 from datarax_core.records import Batch, Changes, ElementSpec
@@ -60,6 +61,7 @@ class MixDataSourcesNode(DataSourceModule):
     not_saved: ClassVar[tuple[str, ...]] = ("cursor.", "children.")
     config_in_fingerprint: ClassVar[bool] = False
     counts_are_fixed: ClassVar[bool] = True
+    _mixed = Aside[MixedChildren]()
 
     def __init__(
         self,
