@@ -187,6 +187,8 @@ class StreamReader:
             if generation != self._generation:
                 raise SupersededError
             asked = size // self._num_parts
+            if self._has_ended and self._read is not None and self._read < start:  # requested ahead, beyond the end
+                raise EndOfStream
             self._go_to(start)
             self._read = None
             ended = self._epoch
