@@ -385,6 +385,7 @@ class Pipeline(TraceArgument):
         Raises:
             RuntimeError: Compiled code calls it, as it is traced: it would get the state of that moment for ever.
         """
+        self._progress.require_own_process()
         self._require_no_trace("get the state of", "call it between batches", also_closed_over=True)
         stream = self._own_progress().stream
         return {
