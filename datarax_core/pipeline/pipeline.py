@@ -446,7 +446,7 @@ class Pipeline(TraceArgument):
 
         ``seconds_waiting`` is the time that a loop or `step` waited for batches. ``seconds_in_source`` and
         ``seconds_in_transfer`` pass in the background while batches are read ahead; ``seconds_in_stages`` is the time to
-        dispatch compiled steps, not the time that they run. ``records_substituted`` counts records that were
+        dispatch compiled steps, not the time that they run, and ``seconds_compiling`` that of steps that were compiled first. ``records_substituted`` counts records that were
         served in place of others, ``records_by_child`` the records of each child of a mixture before the pipeline's position.
         """
         leaves = named_fields(device_spec(self.source.element_spec())).values()

@@ -39,6 +39,12 @@ class Stats:
     source: float = 0.0
     transfer: float = 0.0
     stages: float = 0.0
+    compiling: float = 0.0
+
+    def __getattr__(self, name: str) -> float:
+        if name == "compiling":  # pickles of version 0.1.0 lack it
+            return 0.0
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
     def add_batch(self, records: int, waiting: float) -> None:
         """Count a batch that was handed over, and the seconds that its user waited for it."""
@@ -61,6 +67,7 @@ class Stats:
             "seconds_in_source": self.source,
             "seconds_in_transfer": self.transfer,
             "seconds_in_stages": self.stages,
+            "seconds_compiling": self.compiling,
         }
 
 
@@ -121,6 +128,10 @@ class Route(ABC):
         self._is_plain = self.gather is None and not definition.applied and self._rule.pad_last is None
         step = Step(self.gather, self._split.structure, self._rule.pad_last, self._layout)
         self._run = compiled(step, self._split.structure)
+        self._num_compiled: Callable[[], int] = getattr(
+            self._run, "_cache_size", int
+        )  # of jax, for the shapes met so far
+        self._compiled = self._num_compiled()
         self._is_loop = is_loop
 
     # -- batches --------------------------------------------------------------------------------------------------------
@@ -152,7 +163,7 @@ class Route(ABC):
             began = perf_counter()
             batch, values = self._run(self._split.read(), batch, prepared.rows, prepared.mask, prepared.record_ids)
             self._split.write(values)
-            self._stats.stages += perf_counter() - began
+            self._count_seconds(perf_counter() - began)
         if host_fields := host_fields_after(self._stages, prepared.host_fields) if prepared.host_fields else {}:
             return with_host_fields(batch, host_fields)
         return batch
@@ -166,6 +177,15 @@ class Route(ABC):
         same = len(stages) == len(self._stages) and all(map(operator.is_, stages, self._stages))
         fixed = same and self._call is None
         return self._source is source and fixed and not any(isinstance(stage, nnx.Module) for stage in stages)
+
+    def _count_seconds(self, seconds: float) -> None:
+        """Count the seconds of a compiled step: as compilation, if the program was compiled for this batch."""
+        known = self._num_compiled()
+        if known == self._compiled:
+            self._stats.stages += seconds
+        else:
+            self._stats.compiling += seconds
+            self._compiled = known
 
     def _placed(
         self, batch: Batch, size: int, records: np.ndarray | None, *, ahead: bool
