@@ -237,7 +237,7 @@ class StopsAtEpoch:
 def test_stop_iteration_of_a_hook_ends_no_loop(make_source: MakeSource, hooks: object) -> None:
     with default_hooks().registered(hooks):
         pipeline = Pipeline(source=make_source(8), batch_size=4, num_epochs=2)
-        with pytest.raises(RuntimeError, match="raised StopIteration"):  # noqa: ARG002 - of the base class
+        with pytest.raises(RuntimeError, match="raised StopIteration"):
             list(pipeline)
 
 
