@@ -445,8 +445,8 @@ class Pipeline(TraceArgument):
         """Return counts since the pipeline was built: batches, records and bytes that loops and `step` served, and seconds.
 
         ``seconds_waiting`` is the time that a loop or `step` waited for batches. ``seconds_in_source`` and
-        ``seconds_in_transfer`` pass in the background while batches are read ahead. ``seconds_in_stages`` is the time to dispatch
-        compiled steps, not the time that they run; ``seconds_compiling`` is the time of the steps that were compiled first.
+        ``seconds_in_transfer`` pass in the background while batches are read ahead. ``seconds_in_stages`` is the time to
+        dispatch compiled steps, not the time that they run; ``seconds_compiling`` is the time of the steps that were compiled first.
         ``records_substituted`` counts records that were served in place of others, ``records_by_child`` the records of each
         child of a mixture before the pipeline's position.
         """
