@@ -115,7 +115,7 @@ class Progress(HostState):
         stream = self.stream
         if stream is not None and position is not None and not stream.can_reach(position):
             raise StateError(
-                f"this copy of a pipeline over {source.title} was made by nnx.clone or nnx.merge, which leave out the place of "
+                f"this copy of a pipeline over {source.title} was made by nnx.clone, which leaves out the place of "
                 "a stream, and the original has moved on since; copy it by pipeline.clone()"
             )
         return Progress(copy(self.events), stream=None if stream is None else stream.twin(source))

@@ -32,11 +32,6 @@ def by_update(pipeline: Pipeline, make: Callable[[], Pipeline]) -> Pipeline:
     return twin
 
 
-def by_merge(pipeline: Pipeline, _: Callable[[], Pipeline]) -> Pipeline:
-    twin: Pipeline = nnx.merge(*nnx.split(pipeline))
-    return twin
-
-
 def by_state(pipeline: Pipeline, make: Callable[[], Pipeline]) -> Pipeline:
     twin = make()
     twin.set_state(json.loads(json.dumps(pipeline.get_state())))
@@ -46,7 +41,6 @@ def by_state(pipeline: Pipeline, make: Callable[[], Pipeline]) -> Pipeline:
 TWINS: dict[str, Callable[[Pipeline, Callable[[], Pipeline]], Pipeline]] = {
     "state": by_state,
     "nnx.update": by_update,
-    "nnx.merge": by_merge,
     "nnx.clone": lambda pipeline, _: nnx.clone(pipeline),
     "clone": lambda pipeline, _: pipeline.clone(),
     "deepcopy": lambda pipeline, _: copy.deepcopy(pipeline),
@@ -178,7 +172,9 @@ def test_the_place_of_a_stream_is_in_no_variable() -> None:
     assert ids(other.step()) == ids(pipeline.step()) == [2, 3]
     twin = nnx.clone(pipeline)
     pipeline.step()
-    with pytest.raises(StateError, match=r"which leave out the place of a stream, and the original has moved on since"):
+    with pytest.raises(
+        StateError, match=r"which leaves out the place of a stream, and the original has moved on since"
+    ):
         twin.step()
 
 
@@ -243,7 +239,7 @@ def test_stop_iteration_of_a_hook_ends_no_loop(make_source: MakeSource, hooks: o
 
 def test_stop_iteration_of_a_generator_or_its_maker_ends_no_epoch() -> None:
     class Raises(Ticks):
-        def records_from(self, epoch: int, start: int) -> Iterator[Any]:
+        def records_from(self, epoch: int, start: int) -> Iterator[Any]:  # noqa: ARG002 - of the base class
             raise StopIteration
 
     with pytest.raises(RuntimeError, match=r"^Raises raised StopIteration before its records ended"):
