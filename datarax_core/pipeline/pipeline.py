@@ -199,7 +199,10 @@ class Pipeline(TraceArgument):
         self._require_no_trace("iterate")
         self._progress.require_own_process()
         definition, progress = self._definition(), self._own_progress()
-        run = progress.begin_run(self, definition)
+        try:
+            run = progress.begin_run(self, definition)
+        except TraceContextError as cause:
+            raise closed_over(cause, self.cursor, f"the pipeline over {self.source.title}", "iterate") from None
         loop = BatchIterator(self, definition, progress, self._make_route(is_loop=True), run)
         progress.loop = ref(loop)
         return loop
@@ -446,9 +449,9 @@ class Pipeline(TraceArgument):
 
         ``seconds_waiting`` is the time that a loop or `step` waited for batches. ``seconds_in_source`` and
         ``seconds_in_transfer`` pass in the background while batches are read ahead. ``seconds_in_stages`` is the time to
-        dispatch compiled steps, not the time that they run; ``seconds_compiling`` is the time of the steps that were compiled first.
-        ``records_substituted`` counts records that were served in place of others, ``records_by_child`` the records of each
-        child of a mixture before the pipeline's position.
+        dispatch compiled steps, not the time that they run; ``seconds_compiling`` is the time of steps that were compiled
+        first. ``records_substituted`` counts records that were served in place of others, ``records_by_child`` the records of
+        each child of a mixture before the pipeline's position.
         """
         leaves = named_fields(device_spec(self.source.element_spec())).values()
         record_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves)

@@ -157,8 +157,8 @@ class DataSourceModule(RecordAccess):
             require_updates_kept(self, self.title, "get_batch()")
         # get_batch_at() of another contract may go only to the end of an epoch
         batch_at = self.get_batch_at if self.other_contract is None else super().get_batch_at
-        batch = batch_at(self.cursor.here, batch_size, self.order_key_data())
         try:
+            batch = batch_at(self.cursor.here, batch_size, self.order_key_data())
             self.cursor.advance(batch_size)
         except TraceContextError as cause:
             raise closed_over(cause, self.cursor, self.title, "get_batch() of") from None
