@@ -438,7 +438,12 @@ class Pipeline(TraceArgument):
 
     def explain(self) -> str:
         """Return the route that a loop takes and why, and hints to make it faster, in sentences."""
-        return explain(self._definition())
+        resumed = (
+            "\nIt was saved in a loop: the next loop goes on with that run, and ends at once if no batch is left of it."
+            if self.cursor.resumes_loop
+            else ""
+        )
+        return explain(self._definition()) + resumed
 
     def plan(self) -> str:
         """Return a description of the next run: batches, records and epochs, of each child of a mixture; nothing is read."""

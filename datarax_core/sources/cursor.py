@@ -61,6 +61,12 @@ class Cursor(nnx.Module):
         return self._current().in_loop
 
     @property
+    def resumes_loop(self) -> bool:
+        """Whether the next loop goes on with a loop that was under way when the position was saved."""
+        run = self._current()
+        return run.resumed and run.in_loop
+
+    @property
     def number(self) -> int:
         """Number of the run: another one once a loop began, or a position was restored."""
         return self._current().number

@@ -66,6 +66,7 @@ def test_a_run_resumes_at_every_batch_boundary(make_source: MakeSource, *, drop_
     resumed = make_pipeline(make_source, **options)
     for number, state in enumerate(states):
         resumed.set_state(state)
+        assert ("ends at once if no batch is left" in resumed.explain()) == (number > 0)
         assert served("iteration", resumed, 99) == batches[number:]
         assert served("iteration", resumed, 99) == next_run
 
