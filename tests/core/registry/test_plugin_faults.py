@@ -184,7 +184,7 @@ def test_a_field_that_an_option_misspells_is_no_bug_of_the_stage(site: "Site", t
     with pytest.raises(
         StageError, match=r"^the records have no field 'xx'; did you mean 'x'\? \(fields: x\)"
     ) as caught:
-        next(iter(pipeline))
+        pipeline.element_spec()
     assert caught.value.option == ("field",)
     assert "in stage 1 (acme_st) of the pipeline" in caught.value.__notes__
 
@@ -192,7 +192,7 @@ def test_a_field_that_an_option_misspells_is_no_bug_of_the_stage(site: "Site", t
 def test_a_key_that_no_option_names_stays_the_stage_s_own_error(site: "Site", tmp_path: Path) -> None:
     pipeline = pipeline_of(site, tmp_path, STAGED, stage="def __call__(self, batch): return batch['y']")
     with pytest.raises(KeyError, match="'y'"):
-        next(iter(pipeline))
+        pipeline.element_spec()
 
 
 # -- what is given in Python --------------------------------------------------------------------------------------------
