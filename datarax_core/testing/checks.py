@@ -32,6 +32,12 @@ def not_claimed(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def shown(value: Any, most: int = 60) -> str:
+    """Return the repr of a value for a message; a long one ends with an ellipsis."""
+    text = repr(value)
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 # -- batches ----------------------------------------------------------------------------------------------------------------
 
 
@@ -74,10 +80,10 @@ def _field_difference(name: str, expected: Any, found: Any) -> str:
         wanted = wanted.astype(given.dtype)
     for row in np.ndindex(wanted.shape[:1]):
         if not _are_equal(wanted[row], given[row]):
-            return f"field {name!r} of row {row[0]} is {given[row]!r:.60} where {wanted[row]!r:.60} is expected"
+            return f"field {name!r} of row {row[0]} is {shown(given[row])} where {shown(wanted[row])} is expected"
     if wanted.shape or _are_equal(wanted[()], given[()]):
         return ""
-    return f"field {name!r} is {given!r:.60}, not {wanted!r:.60}"
+    return f"field {name!r} is {shown(given)}, not {shown(wanted)}"
 
 
 def _are_equal(one: Any, other: Any) -> bool:

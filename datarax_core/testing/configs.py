@@ -12,11 +12,14 @@ from pydantic import ValidationError
 from datarax_core.config.models import SourceConfig
 from datarax_core.registry.sources import SourceRegistry
 
-from .checks import broken, not_claimed, require
-from .effects import options_without_effect
+from .checks import broken, not_claimed, require, shown
+from .effects import option_types, options_without_effect
 from .subject import Subject
 
 _UNKNOWN: Final = "no_such_option"
+
+_WRONG: Final[dict[Any, tuple[Any, ...]]] = {int: ("5", True, 5.0), float: ("0.5", True), bool: ("yes", 1)}
+"""Values that an option of a type refuses: such a value in a file is a mistake."""
 
 
 class ConfigPromises:
@@ -67,7 +70,7 @@ class ConfigPromises:
             again == subject.config,
             f"{_title(subject)} promises to be equal after JSON, but {', '.join(differing) or 'it'} came back different: "
             + "; ".join(
-                f"{name}={getattr(subject.config, name)!r:.60} as {getattr(again, name)!r:.60}" for name in differing
+                f"{name}={shown(getattr(subject.config, name))} as {shown(getattr(again, name))}" for name in differing
             )
             + ". Let each validator accept its own result, and return it unchanged",
         )
@@ -86,6 +89,20 @@ class ConfigPromises:
             refusal_of({**fields, _UNKNOWN: 1}),
             f"the schema of {_title(subject)} accepts {_UNKNOWN}=1, which the config refuses; leave additionalProperties false",
         )
+
+    def test_numbers_and_flags_are_strict(self, subject: Subject) -> None:
+        """An option that is an ``int``, ``float`` or ``bool`` takes neither text nor another kind of number from a file."""
+        for name, field in type(subject.config).model_fields.items():
+            kinds = set(option_types(field.annotation)) - {type(None)}
+            for value in _WRONG.get(kinds.pop(), ()) if len(kinds) == 1 else ():
+                try:
+                    subject.validated({**subject.fields, name: value})
+                except (ValueError, TypeError):
+                    continue
+                broken(
+                    f"{_title(subject)} promises strict options, but {name} takes {value!r}; annotate it with int, float or "
+                    "bool, and leave strict of SourceConfig as it is"
+                )
 
 
 def _title(subject: Subject) -> str:

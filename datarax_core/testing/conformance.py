@@ -1,7 +1,13 @@
-"""All promises of a source in one test class."""
+"""All promises of a source in one test class: the most basic one first, and what builds on a broken one left out."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, Final
 
 import pytest
 
+from .building import BuildPromises
+from .checks import not_claimed
 from .claims import ClaimPromises
 from .configs import ConfigPromises
 from .declarations import Declarations
@@ -17,21 +23,57 @@ from .subject import Subject
 _SUBJECT = pytest.StashKey[Subject]()
 
 
-class SourceConformance(
-    ListingPromises,
-    ConfigPromises,
-    RecordPromises,
-    OrderPromises,
-    RoutePromises,
-    StreamPromises,
-    HostPromises,
-    StatePromises,
-    ProcessPromises,
-    LeakPromises,
-    ErrorPromises,
-    ClaimPromises,
-    Declarations,
-):
+_BUILT: Final = ("test_it_is_built_from_its_config",)
+_SPEC: Final = (*_BUILT, "test_an_epoch_is_as_long_as_its_length_says", "test_the_element_spec_is_true")
+_ORDER: Final = (*_BUILT, "test_length_is_the_expected_one", "test_positions_go_on_epoch_after_epoch")
+_READ: Final = (*_SPEC, *_ORDER, "test_a_batch_is_its_records_in_the_order_asked_for")
+_SERVED: Final = (*_READ, "test_get_batch_serves_its_order")
+
+_NEEDS: Final[dict[type, tuple[str, ...]]] = {
+    ListingPromises: (),
+    BuildPromises: (),
+    ConfigPromises: _BUILT,
+    RecordPromises: _SPEC,
+    OrderPromises: _ORDER,
+    StreamPromises: _SPEC,
+    RoutePromises: _READ,
+    HostPromises: _SERVED,
+    StatePromises: _SERVED,
+    ProcessPromises: _SPEC,
+    LeakPromises: _SPEC,
+    ErrorPromises: _BUILT,
+    ClaimPromises: _BUILT,
+}
+"""The promises of each group in the order in which they are tested, and the promises on which they build."""
+
+
+def _skipping(test: Callable[..., None], needs: tuple[str, ...]) -> Callable[..., None]:
+    """Return a test that is skipped if a promise on which it builds was found broken, and that notes its own failure."""
+
+    @functools.wraps(test)
+    def run(self: Any, subject: Subject, *arguments: Any, **named: Any) -> None:
+        if missing := next((need for need in needs if need in subject.broken and need != test.__name__), None):
+            not_claimed(f"it builds on {missing}, which is broken")
+        try:
+            test(self, subject, *arguments, **named)
+        except pytest.skip.Exception:
+            raise
+        except BaseException:
+            subject.broken.add(test.__name__)
+            raise
+
+    return run
+
+
+def _in_order() -> Iterator[tuple[str, Callable[..., None]]]:
+    """Yield the tests by name, in the order of `_NEEDS`; pytest runs the tests of one class in the order of definition."""
+    for group, needs in _NEEDS.items():
+        for name, test in vars(group).items():
+            if name.startswith("test_"):
+                yield name, _skipping(test, needs)
+
+
+class SourceConformance(*_NEEDS, Declarations):  # type: ignore[misc]  # mypy does not follow computed bases
     """Tests of every promise that a source makes: subclass this in a test module, and run pytest.
 
     ::
@@ -70,3 +112,7 @@ class SourceConformance(
             stash[_SUBJECT] = Subject(self, tmp_path_factory.mktemp(type(self).__name__, numbered=True))
         made: Subject = stash[_SUBJECT]
         return made
+
+
+for _name, _test in _in_order():
+    setattr(SourceConformance, _name, _test)

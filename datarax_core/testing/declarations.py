@@ -1,6 +1,6 @@
 """Declarations of an author about a source: how to make the source, and its expected records and properties."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,17 +39,31 @@ class Shows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damaged:
-    """A source with one record that cannot be read; returned by ``make_damaged``.
+    """A source with a record, or a group of records, that cannot be read; returned by ``make_damaged``.
 
     Attributes:
         config: The config of the source.
         record: The record index of the damaged record.
         path: The path that errors about the record must name; None if the source reads no files.
+        records: In place of ``record``, the sorted record indices that are damaged together, such as those of a row group. The
+            error of each must name one of them.
     """
 
     config: Mapping[str, Any] | SourceConfig
-    record: int
+    record: int | None = None
     path: str | Path | None = None
+    records: Sequence[int] = ()
+
+    def __post_init__(self) -> None:
+        if (self.record is None) == (not len(self.records)):
+            raise TypeError(
+                "Damaged takes record=..., the index of the damaged record, or records=[...], a group of them"
+            )
+
+    @property
+    def group(self) -> Sequence[int]:
+        """The record indices that are damaged."""
+        return self.records if self.record is None else (self.record,)
 
 
 class Declarations:

@@ -16,7 +16,7 @@ from datarax_core.errors import DataraxError
 from datarax_core.records.spec import describe
 from datarax_core.sources.source import DataSourceModule
 
-from .checks import broken
+from .checks import broken, shown
 from .declarations import Look, Shows
 from .subject import Subject, batches
 
@@ -51,9 +51,9 @@ def _without_effect(subject: Subject, option: str) -> str:
     if _OBSERVED in outcomes:
         return ""
     if refusal := next((outcome for outcome in outcomes if option in subject.author.effective and outcome), ""):
-        return f"{option}={trials[0].value!r:.60}, which effective declares, is refused: {refusal}"
+        return f"{option}={shown(trials[0].value)}, which effective declares, is refused: {refusal}"
     ignored = [trial.value for trial, outcome in zip(trials, outcomes, strict=True) if not outcome]
-    return f"{option}={ignored[0]!r:.60} is accepted and changes nothing that can be observed" if ignored else ""
+    return f"{option}={shown(ignored[0])} is accepted and changes nothing that can be observed" if ignored else ""
 
 
 def _outcome(subject: Subject, option: str, trial: Shows) -> str:
@@ -124,7 +124,7 @@ def missing_paths(value: Any) -> Any:
 
 def _other_values(annotation: Any, current: Any) -> Iterator[Any]:
     """Yield values of an annotated type that differ from the current one."""
-    for type_ in _types(annotation):
+    for type_ in option_types(annotation):
         if typing.get_origin(type_) is Literal:
             yield from (choice for choice in typing.get_args(type_) if choice != current)
         elif type_ is bool:
@@ -133,15 +133,15 @@ def _other_values(annotation: Any, current: Any) -> Iterator[Any]:
             yield current + 1 if isinstance(current, int) else 1
 
 
-def _types(annotation: Any) -> Iterator[Any]:
+def option_types(annotation: Any) -> Iterator[Any]:
     """Yield the types and literals of an annotation, out of unions and ``Annotated``; none of collections."""
     if hasattr(annotation, "__metadata__"):  # Annotated
-        yield from _types(annotation.__origin__)
+        yield from option_types(annotation.__origin__)
     elif typing.get_origin(annotation) is Literal or isinstance(annotation, type):
         yield annotation
     elif typing.get_origin(annotation) not in (list, tuple, dict, set, frozenset):
         for part in typing.get_args(annotation):
-            yield from _types(part)
+            yield from option_types(part)
 
 
 # -- observations -----------------------------------------------------------------------------------------------------------

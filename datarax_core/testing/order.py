@@ -144,6 +144,20 @@ class OrderPromises:
             "epoch into the key",
         )
 
+    def test_each_serving_has_an_id_of_its_own(self, subject: Subject) -> None:
+        """Epoch and record index tell each serving apart, also if a record comes twice: random stages draw by both."""
+        subject.require_indexed()
+        size = min(3 * _epoch(subject), _LONGEST)
+        epochs = np.broadcast_to(np.asarray(subject.source.epochs_at(0, size)), (size,))
+        pairs = np.stack([epochs, subject.indices(0, size)])
+        number = size - np.unique(pairs, axis=1).shape[1]
+        require(
+            not number,
+            f"{subject.title} promises each serving of a record another epoch and index, from which random stages draw, but "
+            f"{number} of the first {size} servings repeat a pair, and would be augmented alike; write epochs_at() so that it "
+            "counts how often the record was served before",
+        )
+
     @pytest.mark.parametrize("length", [1, 2, 65_537])
     def test_an_order_is_a_permutation_at_every_length(self, subject: Subject, length: int) -> None:
         """An order of the source's own is a permutation at lengths 1, 2 and 65,537, where other libraries' shuffles are not."""

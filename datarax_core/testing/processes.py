@@ -97,20 +97,13 @@ class ProcessPromises:
         """A copy by pickle continues with the next record."""
         source = subject.build()
         source.get_batch(BATCH)
-        try:
-            content = pickle.dumps(source)
-        except Exception as cause:  # noqa: BLE001 - a pickle may fail in any way
-            broken(
-                f"{subject.title} promises to pickle, for worker processes, but pickling fails: "
-                f"{type(cause).__name__}: {cause}. Leave files, locks and connections out of __getstate__, and open them when "
-                "they are first needed"
-            )
+        content = _pickled(source)
         twin: DataSourceModule = pickle.loads(content)  # noqa: S301 - made three lines above
         subject.require_served(BATCH, twin.get_batch(BATCH), "a copy by pickle", "Include the position in the pickle")
 
     def test_it_is_read_by_a_spawned_process(self, subject: Subject, another_process: ProcessPoolExecutor) -> None:
         """A spawned process that receives the pickled source reads the same records."""
-        content = pickle.dumps(subject.build())
+        content = _pickled(subject.build())
         try:
             found = another_process.submit(_read_a_pickle, content, BATCH).result(_SECONDS)
         except Exception as cause:  # noqa: BLE001 - the source may raise anything in the other process
@@ -136,6 +129,7 @@ class ProcessPromises:
         """Several threads can read one source at once, as two pipelines do, or a pipeline that reads ahead."""
         subject.require_indexed()
         source, rows = subject.build(), np.arange(subject.records)
+        source.fingerprint()  # it may read records for it, one thread at a time
         wanted = [np.roll(rows, thread)[:BATCH] for thread in range(_THREADS)]
         with _switching_often(), ThreadPoolExecutor(_THREADS) as pool:
             read = [[pool.submit(source.fetch, indices) for indices in wanted] for _ in range(_ROUNDS)]
@@ -187,6 +181,17 @@ def _report_of_a_process(name: str) -> dict[str, Any]:
         broken(f"source {name!r} cannot be imported in a new process:\n{done.stderr.strip()}")
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return report
+
+
+def _pickled(source: DataSourceModule) -> bytes:
+    """Return a pickle of a source; fail the test if it does not pickle."""
+    try:
+        return pickle.dumps(source)
+    except Exception as cause:  # noqa: BLE001 - a pickle may fail in any way
+        broken(
+            f"{source.title} promises to pickle, for worker processes, but pickling fails: {type(cause).__name__}: {cause}. "
+            "Leave files, locks and connections out of __getstate__, and open them when they are first needed"
+        )
 
 
 def _read(source: DataSourceModule, size: int) -> Batch:

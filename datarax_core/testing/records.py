@@ -1,21 +1,28 @@
 """Promises about records: their number, their values, access by index, and errors for those that cannot be read."""
 
-from itertools import islice
+from collections.abc import Callable, Mapping
+from itertools import islice, product
+from pathlib import Path
 from typing import Any, Final
 
 import jax
 import numpy as np
 
 from datarax_core.errors import DataraxError
+from datarax_core.pipeline.pipeline import Pipeline
 from datarax_core.records.dtypes import fits_device
 from datarax_core.records.spec import Batch, ElementSpec, device_spec, named_fields
 from datarax_core.sources.source import DataSourceModule
 
-from .checks import batch_of_records, broken, difference, not_claimed, part, require
+from .checks import batch_of_records, broken, difference, not_claimed, part, require, rows_of, shown
+from .declarations import Damaged
 from .effects import missing_paths
 from .subject import BATCH, Subject, batches
 
 _MOST_READ: Final = 256
+
+_FOREIGN: Final = (b"", b"no,data\n1,2\n" * 20, bytes(range(256)) * 8)
+"""Contents of files that are of no format: nothing, text, and bytes."""
 
 
 class RecordPromises:
@@ -32,18 +39,27 @@ class RecordPromises:
             "expected_length",
         )
 
-    def test_records_are_the_expected_ones(self, subject: Subject) -> None:
-        """``source[i]``, or the i-th record of a stream, has the values that ``expected_records`` declares."""
-        if not subject.author.expected_records:
-            not_claimed("expected_records declares no record")
-        form: Any = jax.tree.structure(subject.source.element_spec())
-        for index, expected in subject.author.expected_records.items():
-            values = form.unflatten(map(np.asarray, form.flatten_up_to(expected)))  # a list may be the value of a field
-            found = part(subject.served, index) if subject.is_stream else subject.source[index]
-            text = difference(batch_of_records([values]), batch_of_records([found]))
+    def test_an_epoch_is_as_long_as_its_length_says(self, subject: Subject) -> None:
+        """A stream with a length yields as many records an epoch as ``len()`` says, by a loop and by a pipeline."""
+        subject.require_stream()
+        if subject.length is None:
+            not_claimed(f"{subject.title} claims no length")
+        remedy = "yield as many records an epoch as __len__ says, or define no __len__"
+        ways: dict[str, Callable[[], int]] = {
+            "a loop": lambda: len(list(iter(subject.build()))),
+            "a pipeline": lambda: sum(rows_of(batch) for batch in Pipeline(source=subject.build(), batch_size=BATCH)),
+        }
+        for way, read in ways.items():
+            try:
+                found = read()
+            except Exception as cause:  # noqa: BLE001 - the base class raises; an author's stream may raise anything
+                broken(
+                    f"{subject.title} promises epochs of {subject.length} records by len(), but {way} fails: "
+                    f"{type(cause).__name__}: {cause}; {remedy}"
+                )
             require(
-                not text,
-                f"record {index} of {subject.title} is not the expected one: {text}; correct get_records() or expected_records",
+                found == subject.length,
+                f"{subject.title} promises epochs of {subject.length} records by len(), but {way} gave {found}; {remedy}",
             )
 
     def test_the_element_spec_is_true(self, subject: Subject) -> None:
@@ -68,6 +84,19 @@ class RecordPromises:
             f"{subject.title} promises one element_spec(), but returns another after reading; return the same",
         )
 
+    def test_records_are_the_expected_ones(self, subject: Subject) -> None:
+        """``source[i]``, or the i-th record of a stream, has the values that ``expected_records`` declares, all or some."""
+        if not subject.author.expected_records:
+            not_claimed("expected_records declares no record")
+        for index, expected in subject.author.expected_records.items():
+            found = part(subject.served, index) if subject.is_stream else subject.source[index]
+            wanted, given = _named_parts(expected, found, subject.source.element_spec())
+            text = difference(batch_of_records([wanted]), batch_of_records([given]))
+            require(
+                not text,
+                f"record {index} of {subject.title} is not the expected one: {text}; correct get_records() or expected_records",
+            )
+
     def test_a_batch_is_its_records_in_the_order_asked_for(self, subject: Subject) -> None:
         """``get_records(indices)`` has a row for each index, in the order of the indices, also if an index comes twice."""
         subject.require_indexed()
@@ -80,8 +109,8 @@ class RecordPromises:
             require(
                 not text,
                 f"{subject.title} promises a row for each index, in the order of the indices, but for record indices "
-                f"{indices[rows].tolist()!r:.80} get_records() returned other rows than for the sorted indices: {text}. Return "
-                "a row for every index that is passed",
+                f"{shown(indices[rows].tolist(), 80)} get_records() returned other rows than for the sorted indices: {text}. "
+                "Return a row for every index that is passed",
             )
 
     def test_a_record_by_itself_is_its_row_of_a_batch(self, subject: Subject) -> None:
@@ -108,7 +137,7 @@ class RecordPromises:
         if subject.is_stream:
             reads = batches(source, 4 * BATCH)
         else:
-            spans = [(at, at + size) for at, size in enumerate((64, BATCH, 64, BATCH))]
+            spans = [(at, at + size) for at, size in enumerate((64, 64, BATCH, BATCH, 64))]
             reads = (source.get_records(np.arange(*span) % subject.records) for span in spans)
         given = [(batch, jax.tree.map(np.array, batch)) for batch in reads]
         for number, (batch, copy) in enumerate(given):
@@ -170,32 +199,74 @@ class ErrorPromises:
                     f"{field}={path!r}; check the path when the source is built, and raise FileNotFoundError"
                 )
 
+    def test_a_foreign_file_is_named(self, subject: Subject) -> None:
+        """A file of another format in place of the right one, if it cannot be read, is an error that names the path."""
+        options = {name: value for name, value in subject.fields.items() if name != "type"}
+        files = {name: value for name, value in options.items() if isinstance(value, str) and Path(value).is_file()}
+        if not files:
+            not_claimed("the config under test names no file by itself")
+        for (field, path), (number, content) in product(files.items(), enumerate(_FOREIGN)):
+            foreign = subject.folder / f"foreign{number}-{Path(path).name}"
+            foreign.write_bytes(content)
+            try:
+                source = subject.build(config=subject.validated({**subject.fields, field: str(foreign)}))
+                source.fetch(np.arange(1)) if not subject.is_stream else source.get_batch(1)
+            except Exception as error:  # noqa: BLE001 - the test looks at the error, of any class
+                message = "\n".join([str(error), *getattr(error, "__notes__", ())])
+                require(
+                    foreign.name in message,
+                    f"{subject.title} promises an error that names a file of another format, but for {field}={foreign} it "
+                    f"raised {type(error).__name__}: {message}; raise DataFileError with the path, from the cause",
+                )
+
     def test_a_damaged_record_is_named(self, subject: Subject) -> None:
         """The error of a damaged record names its record index and its file; other records can still be read."""
         damaged = subject.author.make_damaged(subject.folder)
         if damaged is None:
             not_claimed("make_damaged() is not defined, so no record can be damaged")
         source = subject.build(config=subject.validated(damaged.config))
-        error = _error_of(source, damaged.record)
-        if error is None:
-            broken(
-                f"{source.title} promises an error for a damaged record, but returned record {damaged.record}; check the "
-                "record when it is read, and raise RecordError"
-            )
-        message = "\n".join([str(error), *getattr(error, "__notes__", ())])
-        wanted = [f"{damaged.record}", *([] if damaged.path is None else [str(damaged.path)])]
-        missing = [each for each in wanted if each not in message]
+        group = damaged.group
+        for record in dict.fromkeys((group[0], group[-1])):
+            _require_error_of(source, record, damaged)
+        others = [record for record in range(source.num_records) if record not in set(group)]
+        other = next((record for record in others if record > group[-1]), others[0] if others else None)
         require(
-            not missing,
-            f"{source.title} promises errors that name record and path, but the error of record {damaged.record} leaves "
-            f"out {', '.join(missing)}: {type(error).__name__}: {message}. Raise RecordError with both, from the cause",
-        )
-        other = (damaged.record + 1) % source.num_records
-        require(
-            _error_of(source, other) is None,
+            other is None or _error_of(source, other) is None,
             f"{source.title} promises to read other records after a damaged one, but record {other} then failed too: "
-            f"{_error_of(source, other)}; keep no failed state",
+            f"{None if other is None else _error_of(source, other)}; keep no failed state",
         )
+
+
+def _require_error_of(source: DataSourceModule, record: int, damaged: Damaged) -> None:
+    """Fail the test unless reading a damaged record raises an error that names the path, and a record of its group."""
+    error = _error_of(source, record)
+    if error is None:
+        broken(
+            f"{source.title} promises an error for a damaged record, but returned record {record}; check the record when it "
+            "is read, and raise RecordError"
+        )
+    message = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    missing = [] if any(str(each) in message for each in damaged.group) else [str(record)]
+    if damaged.path is not None and str(damaged.path) not in message:
+        missing.append(str(damaged.path))
+    require(
+        not missing,
+        f"{source.title} promises errors that name record and path, but the error of record {record} leaves out "
+        f"{', '.join(missing)}: {type(error).__name__}: {message}. Raise RecordError with both, from the cause",
+    )
+
+
+def _named_parts(expected: Any, found: Any, spec: ElementSpec) -> tuple[Any, Any]:
+    """Return (expected values, found values) of the fields that ``expected`` names; of dicts, some fields may be left out."""
+    if isinstance(spec, Mapping) and isinstance(expected, Mapping):
+        if unknown := sorted(set(expected) - set(spec)):
+            broken(
+                f"expected_records names {unknown[0]!r}, which is none of the fields {', '.join(spec)}; correct the name"
+            )
+        pairs = {name: _named_parts(value, found[name], spec[name]) for name, value in expected.items()}
+        return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
+    form: Any = jax.tree.structure(spec)
+    return form.unflatten(map(np.asarray, form.flatten_up_to(expected))), found  # a list may be the value of a field
 
 
 def _spread(subject: Subject) -> np.ndarray:

@@ -9,7 +9,7 @@ from flax import nnx
 from datarax_core.errors import SpecError
 from datarax_core.pipeline.pipeline import Pipeline
 
-from .checks import batch_of_records, broken, joined, not_claimed, require, rows_of
+from .checks import batch_of_records, broken, difference, joined, not_claimed, require, rows_of
 from .subject import BATCH, Subject, batches
 
 _ODD = 5  # a size and a first position that are no multiples of others
@@ -135,6 +135,23 @@ class StreamPromises:
         broken(
             f"{subject.title} ended after {subject.num_compared} records, and promises no more until reset(), but then served "
             f"{rows_of(more)} more; raise StopIteration again"
+        )
+
+    def test_epochs_of_a_stream_without_a_length_go_on(self, subject: Subject) -> None:
+        """A pipeline over a stream without a length serves epoch after epoch, as loops over the stream do."""
+        subject.require_stream()
+        if subject.length is not None or subject.num_compared == subject.wanted:
+            not_claimed(f"{subject.title} has a length, or no end")
+        source = subject.build()
+        epochs = [list(source) for _ in range(2)]
+        if not epochs[1]:
+            not_claimed(f"{subject.title} has a single epoch")
+        expected = batch_of_records([record for epoch in epochs for record in epoch])
+        text = difference(expected, joined(_pipeline(subject, num_epochs=2)))
+        require(
+            not text,
+            f"{subject.title} promises a pipeline with num_epochs=2 the records of two loops, but: {text}. Let reset() and the "
+            "end of an epoch leave the stream at the start of the next, as StreamingSourceBase does",
         )
 
 

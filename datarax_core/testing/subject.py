@@ -31,6 +31,8 @@ class Subject:
     def __init__(self, author: Declarations, folder: Path) -> None:
         self.author = author
         self.folder = folder
+        self.broken: set[str] = set()
+        """The names of the tests that failed."""
 
     # -- config and source ----------------------------------------------------------------------------------------------
 

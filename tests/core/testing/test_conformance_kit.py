@@ -21,6 +21,13 @@ from datarax_core.testing.subject import Subject
 PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
 
 CAUGHT_BY = {
+    "test_it_is_built_from_its_config": [broken_records.Unbuildable],
+    "test_numbers_and_flags_are_strict": [broken_records.Lenient],
+    "test_a_foreign_file_is_named": [broken_records.NamesNoFile],
+    "test_each_serving_has_an_id_of_its_own": [broken_order.AlikeTwice],
+    "test_an_epoch_is_as_long_as_its_length_says": [broken_order.TooLong],
+    "test_epochs_of_a_stream_without_a_length_go_on": [broken_order.SingleEpoch],
+    "test_a_copy_starts_over": [broken_life.ForgetsItsData],
     "test_an_unknown_option_is_refused": [broken_records.Forgiving],
     "test_every_option_is_refused_or_has_an_effect": [broken_records.Ignoring],
     "test_a_config_never_changes": [broken_records.Changeable],
@@ -31,7 +38,7 @@ CAUGHT_BY = {
     "test_the_element_spec_is_true": [broken_records.WideElements],
     "test_a_batch_is_its_records_in_the_order_asked_for": [broken_records.Deduplicating],
     "test_a_record_by_itself_is_its_row_of_a_batch": [broken_records.CountsForward],
-    "test_a_batch_that_was_given_away_is_left_alone": [broken_records.Reusing],
+    "test_a_batch_that_was_given_away_is_left_alone": [broken_records.Reusing, broken_records.ReusingASize],
     "test_an_index_out_of_range_is_named": [broken_records.Wrapping],
     "test_a_missing_path_is_named": [broken_records.TakesNothing],
     "test_a_damaged_record_is_named": [broken_records.Vague],
@@ -80,6 +87,8 @@ CAUGHT_BY = {
 """For each promise, the sources that break it."""
 
 ALSO_CAUGHT_BY = {
+    broken_records.ByText: {"test_numbers_and_flags_are_strict"},  # it takes numbers as text
+    broken_order.Repeating: {"test_each_serving_has_an_id_of_its_own"},
     broken_order.SequentialAhead: {"test_a_pipeline_resumes_exactly"},  # which loops
     broken_order.WrongOnTheHost: {"test_compiled_steps_serve_its_order", "test_get_batch_at_can_be_compiled"},
     broken_life.CountsItsOwn: {"test_a_state_is_that_of_any_number_of_hosts"},  # which read as pipelines do

@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 from flax import nnx
@@ -79,6 +79,18 @@ class Trusting(Healthy):
         self.cursor.restore(state["position"], state["run_start"])
 
 
+class ForgetsItsData(Healthy):
+    """Takes data in its constructor, and does not say so to copy()."""
+
+    def __init__(self, config: Any, table: list[int], *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
+        super().__init__(config, rngs=rngs, name=name)
+        self.first = table[0]
+
+    @classmethod
+    def from_config(cls, config: Any, build: Any) -> Self:
+        return cls(config, [0], rngs=build.rngs)
+
+
 class ResetsNothing(Healthy):
     """Ignores reset()."""
 
@@ -112,8 +124,8 @@ class Forgetful(Healthy):
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return type(self), (self.config,)
 
-    def __init__(self, config: Any, *, rngs: Any = None) -> None:
-        super().__init__(config, rngs=rngs or nnx.Rngs(0))
+    def __init__(self, config: Any, *, rngs: Any = None, name: str | None = None) -> None:
+        super().__init__(config, rngs=rngs or nnx.Rngs(0), name=name)
 
 
 _TABLES: Final[dict[int, np.ndarray]] = {}
@@ -208,6 +220,7 @@ class LeavesAThread(Healthy):
 
 
 CONFORMANCES = {
+    ForgetsItsData: Conformance,
     HeavyState: Conformance,
     Rounding: Conformance,
     Consuming: Conformance,

@@ -13,7 +13,18 @@ from datarax_core.config.base import Count, NonNegative
 from datarax_core.order.permutation import key_data
 from datarax_core.testing import Shows
 
-from .healthy import Conformance, Ending, Healthy, HealthyConfig, HealthyStream, InParts, StreamConformance
+from .healthy import (
+    Conformance,
+    Ending,
+    Healthy,
+    HealthyConfig,
+    HealthyStream,
+    InParts,
+    StreamConformance,
+    Twice,
+    TwiceConformance,
+    records_of,
+)
 
 BATCH = 14
 
@@ -246,7 +257,33 @@ class Reviving(Ending):
             raise
 
 
+class TooLong(HealthyStream):
+    """Yields more records an epoch than its length says."""
+
+    def records_from(self, epoch: int, start: int) -> Iterator[dict[str, np.ndarray]]:
+        yield from super().records_from(epoch, start)
+        yield records_of(0)
+
+
+class SingleEpoch(Ending):
+    """Ends its first epoch early when a pipeline reads on."""
+
+    def read_batch(self, batch_size: int) -> Any:
+        if self.epoch:
+            raise StopIteration
+        return super().read_batch(batch_size)
+
+
+class AlikeTwice(Twice):
+    """Counts the epochs of a record that comes twice as if it came once."""
+
+    epochs_at = Healthy.epochs_at
+
+
 CONFORMANCES = {
+    TooLong: StreamConformance,
+    SingleEpoch: StreamConformance,
+    AlikeTwice: TwiceConformance,
     Seeking: Conformance,
     Short: Conformance,
     Wraps32: Conformance,

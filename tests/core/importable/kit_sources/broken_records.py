@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from datarax_core import Capabilities
 from datarax_core.config.base import Count, Flag
@@ -38,6 +38,23 @@ class Forgiving(Healthy):
     """Ignores unknown options."""
 
     config_class = ForgivingConfig
+
+
+class Unbuildable(Healthy):
+    """Fails in its constructor."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:  # noqa: ARG002 - nothing is built
+        raise KeyError("size")
+
+
+class LenientConfig(HealthyConfig):
+    size: Annotated[int, Field(strict=False, ge=1)] = SIZE
+
+
+class Lenient(Healthy):
+    """Takes text for numbers."""
+
+    config_class = LenientConfig
 
 
 class IgnoringConfig(HealthyConfig):
@@ -130,6 +147,22 @@ class CountsForward(Healthy):
         return super().__getitem__(~index if isinstance(index, int) and -len(self) <= index < 0 else index)
 
 
+class ReusingASize(Healthy):
+    """Reads into the buffer of the last batch, if both have 64 records."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.buffer = Table(np.empty(0, np.int32))
+
+    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
+        batch = super().get_records(indices)
+        if len(indices) == len(self.buffer.ids) == 64:
+            self.buffer.ids[:] = batch["id"]
+            batch["id"] = self.buffer.ids
+        self.buffer = Table(batch["id"])
+        return batch
+
+
 class Reusing(Healthy):
     """Reads batches of 64 into one buffer."""
 
@@ -146,6 +179,15 @@ class Reusing(Healthy):
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------------
+
+
+class NamesNoFile(HealthyFile):
+    """Raises what NumPy raises for a file that it cannot read."""
+
+    @staticmethod
+    def ids_in(path: str) -> np.ndarray:
+        ids: np.ndarray = np.load(path)
+        return ids
 
 
 class Wrapping(Healthy):
@@ -236,6 +278,10 @@ CONFORMANCES: Mapping[type[Any], type[Conformance]] = {
     Deduplicating: Conformance,
     CountsForward: Conformance,
     Reusing: Conformance,
+    ReusingASize: Conformance,
+    Unbuildable: Conformance,
+    Lenient: Conformance,
+    NamesNoFile: FileConformance,
     Wrapping: Conformance,
     TakesNothing: FileConformance,
     Vague: DamagedConformance,

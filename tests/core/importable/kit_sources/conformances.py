@@ -5,12 +5,18 @@ from .broken_records import DamagedConformance
 from .healthy import (
     Conformance,
     Ending,
+    Grouped,
+    GroupedConformance,
     Healthy,
     HealthyFile,
     HealthyStream,
     InParts,
     StreamConformance,
     TextConformance,
+    TextInShards,
+    TextInShardsConformance,
+    Twice,
+    TwiceConformance,
     WithText,
 )
 
@@ -27,6 +33,9 @@ CONFORMANCES = {
     Healthy: Conformance,
     Sequential: SequentialConformance,
     WithText: TextConformance,
+    TextInShards: TextInShardsConformance,
+    Twice: TwiceConformance,
+    Grouped: GroupedConformance,
     HealthyFile: DamagedConformance,
     HealthyStream: StreamConformance,
     Ending: StreamConformance,

@@ -9,9 +9,18 @@ import numpy as np
 from flax import nnx
 from pydantic import field_validator
 
-from datarax_core import DataSourceModule, LocalPath, RecordError, SourceConfig, SourceRegistry, StreamingSourceBase
-from datarax_core.config.base import Count
-from datarax_core.testing import SourceConformance
+from datarax_core import (
+    DataFileError,
+    DataSourceModule,
+    LocalPath,
+    Order,
+    RecordError,
+    SourceConfig,
+    SourceRegistry,
+    StreamingSourceBase,
+)
+from datarax_core.config.base import Count, NonNegative
+from datarax_core.testing import Damaged, Shows, SourceConformance
 
 SIZE = 40
 
@@ -60,6 +69,35 @@ class WithText(Healthy):
         return {**super().get_records(indices), "word": texts}
 
 
+class Twice(Healthy):
+    """Serves each record twice an epoch, and says so by its epochs."""
+
+    def order(self) -> Order:
+        return Order(2 * len(self))
+
+    def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:
+        return self.order().record_indices(start, size, key if self.is_random_order else None) // 2
+
+    def epochs_at(self, start: Any, size: int) -> Any:
+        served = self.order().record_indices(start, size, self.order_key_data())
+        return 2 * super().epochs_at(start, size) + served % 2
+
+
+class TextInShardsConfig(HealthyConfig):
+    num_workers: Count = 1
+    shard_id: NonNegative = 0
+
+
+class TextInShards(WithText):
+    """A source with text, which is cut into shards."""
+
+    config_class = TextInShardsConfig
+    config: TextInShardsConfig
+
+    def order(self) -> Order:
+        return Order(len(self), self.config.shard_id, self.config.num_workers)
+
+
 class StreamConfig(HealthyConfig):
     @field_validator("cacheable")
     @classmethod
@@ -97,9 +135,15 @@ class InParts(HealthyStream):
     """A stream of which each process reads a block of every epoch."""
 
     def __init__(
-        self, config: HealthyConfig, *, rngs: nnx.Rngs | None = None, part: int = 0, num_parts: int = 1
+        self,
+        config: HealthyConfig,
+        *,
+        rngs: nnx.Rngs | None = None,
+        name: str | None = None,
+        part: int = 0,
+        num_parts: int = 1,
     ) -> None:
-        super().__init__(config, rngs=rngs)
+        super().__init__(config, rngs=rngs, name=name)
         self.part, self.num_parts = part, num_parts
 
     def process_part(self, part: int, num_parts: int) -> Self:
@@ -126,9 +170,19 @@ class HealthyFile(DataSourceModule):
     config: FileConfig
     element_spec = Healthy.element_spec
 
-    def __init__(self, config: FileConfig, *, rngs: nnx.Rngs | None = None) -> None:
-        super().__init__(config, rngs=rngs)
-        self.table = Table(np.load(config.path))
+    def __init__(self, config: FileConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
+        super().__init__(config, rngs=rngs, name=name)
+        self.table = Table(self.ids_in(config.path))
+
+    @staticmethod
+    def ids_in(path: str) -> np.ndarray:
+        try:
+            ids: np.ndarray = np.load(path)
+        except ValueError as error:
+            raise DataFileError(path, f"{path} is no .npy file of numbers") from error
+        except EOFError as error:
+            raise DataFileError(path, f"{path} is empty") from error
+        return ids
 
     def __len__(self) -> int:
         return len(self.table.ids)
@@ -144,6 +198,19 @@ class HealthyFile(DataSourceModule):
                 path=self.config.path,
             )
         return records_of(ids)
+
+
+class Grouped(HealthyFile):
+    """Reads records in groups of four; a negative number damages its group."""
+
+    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
+        for record in np.asarray(indices).tolist():
+            group = range(record // 4 * 4, record // 4 * 4 + 4)
+            if (self.table.ids[list(group)] < 0).any():
+                raise DataFileError(
+                    self.config.path, f"records {group[0]} to {group[-1]} of {self.config.path} are damaged"
+                )
+        return records_of(self.table.ids[np.asarray(indices)])
 
 
 class Table:
@@ -172,6 +239,17 @@ class TextConformance(Conformance):
     expected_records = {7: {"id": 7, "x": [3.5, -7.0], "word": "number 7"}}
 
 
+class TwiceConformance(Conformance):
+    every_record_once = False
+
+
+class TextInShardsConformance(Conformance):
+    """Declares some of the fields of a record."""
+
+    expected_records = {7: {"word": "number 7"}, 8: {"id": 8}}
+    effective = {"num_workers": Shows(value=2), "shard_id": Shows(value=1, needs={"num_workers": 2})}
+
+
 class StreamConformance(Conformance):
     """Declarations of a stream in sequence."""
 
@@ -184,3 +262,10 @@ class FileConformance(Conformance):
     def make_config(self, folder: Path) -> Mapping[str, Any]:
         np.save(folder / "ids.npy", np.arange(SIZE))
         return {"type": "kit_file", "path": str(folder / "ids.npy")}
+
+
+class GroupedConformance(FileConformance):
+    def make_damaged(self, folder: Path) -> Damaged:
+        path = folder / "grouped.npy"
+        np.save(path, np.where(np.arange(SIZE) == 9, -1, np.arange(SIZE)))
+        return Damaged(config={"type": "kit_file", "path": str(path)}, records=[8, 9, 10, 11], path=path)

@@ -1,0 +1,41 @@
+"""Promise of every source: its config is valid, and the source is built from it."""
+
+from typing import Any
+
+import jax
+
+from datarax_core.sources.source import DataSourceModule
+
+from .checks import broken, require
+from .subject import Subject
+
+
+class BuildPromises:
+    """The config under test and the source that it describes."""
+
+    def test_it_is_built_from_its_config(self, subject: Subject) -> None:
+        """The config is valid, and the source that is built from it has an element spec."""
+        made: dict[str, Any] = {}
+        for step, make in (
+            ("validating its config", lambda: subject.config),
+            ("building it from its config", lambda: subject.source),
+            ("element_spec()", lambda: subject.source.element_spec()),  # noqa: PLW0108 - the source is built first
+        ):
+            try:
+                made[step] = make()
+            except Exception as cause:  # noqa: BLE001 - an author's code may raise anything
+                broken(
+                    f"the source under test promises to be built, but {step} fails: {type(cause).__name__}: {cause}. Correct "
+                    "the config, from_config() or the constructor; a source with data that no config names is made by "
+                    "make_source()"
+                )
+            if step == "building it from its config":
+                require(
+                    isinstance(made[step], DataSourceModule),
+                    f"make_source() or from_config() promises a DataSourceModule, but returned {type(made[step]).__name__}",
+                )
+        leaves = jax.tree.leaves(made["element_spec()"])
+        require(
+            leaves and all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves),
+            f"{subject.title} promises a jax.ShapeDtypeStruct for each field, but element_spec() is {made['element_spec()']!r}",
+        )
