@@ -5,7 +5,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -17,25 +17,49 @@ from datarax_core.order.permutation import DEVICE_LIMIT, fold_in
 from datarax_core.records.elements import batch_of, element_spec_of
 from datarax_core.records.spec import Batch, ElementSpec
 
-if TYPE_CHECKING:
-    from .access import RecordAccess
-
 _KEY_IMPLEMENTATION: Final = "threefry2x32"
 """The PRNG of the keys that `fold_in` makes, and that `get_batch_at` of a shuffled source is called with."""
+
+
+class OtherSource(Protocol):
+    """A source of another contract, as far as the contract uses it."""
+
+    traceable: ClassVar[bool]
+    is_random_order: bool
+
+    @property
+    def title(self) -> str:
+        """The source in messages."""
+
+    @property
+    def access(self) -> Literal["device", "host", "stream"]:
+        """How the records are reached."""
+
+    def element_spec(self) -> ElementSpec:
+        """Return the element spec of a record."""
+
+    def get_batch_at(self, start: Any, size: int, key: Any = None) -> Batch:
+        """Return the records at ``size`` positions from ``start`` on."""
+
+    def order_key_data(self) -> Any:
+        """Return the key data of the order; None if the source serves its records in sequence."""
+
+    def bare(self) -> Self:
+        """Return a copy without host state."""
 
 
 class OtherContract(ABC):
     """How a class reads records that it defines no `get_records` for. It has no state: all methods take the source."""
 
     @abstractmethod
-    def access(self, source: "RecordAccess") -> Literal["device", "host"]:
+    def access(self, source: OtherSource) -> Literal["device", "host"]:
         """Return how the records are reached."""
 
     @abstractmethod
-    def records(self, source: "RecordAccess", indices: Any) -> Batch:
+    def records(self, source: OtherSource, indices: Any) -> Batch:
         """Return the records at the indices that `record_indices` returned."""
 
-    def element_spec(self, source: "RecordAccess") -> ElementSpec:
+    def element_spec(self, source: OtherSource) -> ElementSpec:
         """Return the element spec of a source that defines none.
 
         Raises:
@@ -45,7 +69,7 @@ class OtherContract(ABC):
             f"{type(source).__name__} does not define element_spec(); return a jax.ShapeDtypeStruct for each field of a record"
         )
 
-    def is_ordered_by_source(self, source: "RecordAccess") -> bool:  # noqa: ARG002 - an override uses it
+    def is_ordered_by_source(self, source: OtherSource) -> bool:  # noqa: ARG002 - an override uses it
         """Return whether the source's own methods shuffle, so that a record has a position and no index."""
         return False
 
@@ -59,22 +83,22 @@ class BatchesByPosition(OtherContract):
     as many epochs as 32 bits can number positions of.
     """
 
-    def access(self, source: "RecordAccess") -> Literal["device", "host"]:
+    def access(self, source: OtherSource) -> Literal["device", "host"]:
         """Return "device" if `get_batch_at` can be traced, else "host"."""
         return "device" if source.traceable or self._is_traceable(source) else "host"
 
-    def is_ordered_by_source(self, source: "RecordAccess") -> bool:
+    def is_ordered_by_source(self, source: OtherSource) -> bool:
         """Return whether the source is stochastic."""
         return source.is_random_order
 
-    def record_indices(self, source: "RecordAccess", start: Any, size: int) -> Any:
+    def record_indices(self, source: OtherSource, start: Any, size: int) -> Any:
         """Return int (size,): positions from ``start`` on, modulo `_positions`; of a source that shuffles by itself."""
         count = _positions(source)
         if isinstance(start, jax.core.Tracer):
             return (start % count + jnp.arange(size)) % count  # no sum exceeds 32 bits: both are less than 2**30
         return (int(start) % count + np.arange(size)) % count
 
-    def records(self, source: "RecordAccess", indices: Any) -> Batch:
+    def records(self, source: OtherSource, indices: Any) -> Batch:
         """Return the records: one call for each run of consecutive concrete ``indices``; traced, one call for each record.
 
         A call for each record is exact whatever `get_batch_at` does at the end of the data. Compiled, it costs a gather.
@@ -90,7 +114,7 @@ class BatchesByPosition(OtherContract):
             parts = jax.tree.map(np.asarray, parts)
         return parts[0] if len(parts) == 1 else jax.tree.map(_joined, *parts)
 
-    def _traced_records(self, source: "RecordAccess", indices: jax.Array) -> Batch:
+    def _traced_records(self, source: OtherSource, indices: jax.Array) -> Batch:
         length, count = len(source), indices.shape[0]  # type: ignore[arg-type]  # the contract has a length
         if not self.is_ordered_by_source(source):
             return _one_by_one(source, indices, None)
@@ -102,7 +126,7 @@ class BatchesByPosition(OtherContract):
             batch = part if batch is None else jax.tree.map(_chosen(is_of_epoch), part, batch)
         return batch
 
-    def _key(self, source: "RecordAccess", epoch: Any) -> jax.Array | None:
+    def _key(self, source: OtherSource, epoch: Any) -> jax.Array | None:
         """Return the key of one epoch; None if the source serves its records in sequence."""
         data = source.order_key_data()
         if data is None:
@@ -115,7 +139,7 @@ class BatchesByPosition(OtherContract):
         key: jax.Array = jax.random.wrap_key_data(fold_in(data, numbers)[:, 0], impl=_KEY_IMPLEMENTATION)
         return key
 
-    def _is_traceable(self, source: "RecordAccess") -> bool:
+    def _is_traceable(self, source: OtherSource) -> bool:
         try:
             jax.eval_shape(lambda rows: self._traced_records(source, rows), jax.ShapeDtypeStruct((2,), np.int32))
             hash(nnx.split(source.bare())[0])
@@ -127,17 +151,17 @@ class BatchesByPosition(OtherContract):
 class ItemsByIndex(OtherContract):
     """The contract of ``__len__`` and ``__getitem__``, which is that of PyTorch's map-style data sets."""
 
-    def access(self, source: "RecordAccess") -> Literal["device", "host"]:  # noqa: ARG002 - of the base class
+    def access(self, source: OtherSource) -> Literal["device", "host"]:  # noqa: ARG002 - of the base class
         """Return "host"."""
         return "host"
 
-    def element_spec(self, source: "RecordAccess") -> ElementSpec:
+    def element_spec(self, source: OtherSource) -> ElementSpec:
         """Return the spec of record 0."""
         if not len(source):  # type: ignore[arg-type]  # the contract has a length
             raise ValueError(f"{source.title} is empty: it has no record that says what records look like")
         return element_spec_of(_item(source, 0), f"record 0 of {source.title}")
 
-    def records(self, source: "RecordAccess", indices: Any) -> Batch:
+    def records(self, source: OtherSource, indices: Any) -> Batch:
         """Return the records, stacked."""
         rows = np.asarray(indices).tolist()
         elements = [_item(source, row) for row in rows]
@@ -173,7 +197,7 @@ def _runs(indices: np.ndarray, length: int) -> Iterator[np.ndarray]:
     return iter(np.split(indices, ends))
 
 
-def _one_by_one(source: "RecordAccess", rows: jax.Array, key: Any) -> Batch:
+def _one_by_one(source: OtherSource, rows: jax.Array, key: Any) -> Batch:
     def record(row: jax.Array) -> Batch:
         batch = source.get_batch_at(row, 1, key)
         if any(leaf.shape[:1] != (1,) for leaf in jax.tree.leaves(batch)):
