@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from .extensions.hooks import HookRegistry as HookRegistry
     from .extensions.hooks import Hooks as Hooks
     from .extensions.hookspecs import hookimpl as hookimpl
+    from .modules.module import DataraxModule as DataraxModule
+    from .modules.module import StructuralModule as StructuralModule
     from .order.order import Order as Order
     from .pipeline.build import build_source as build_source
     from .pipeline.pipeline import Pipeline as Pipeline
@@ -62,8 +64,6 @@ if TYPE_CHECKING:
     from .sources.files import LocalFilesOnlyMixin as LocalFilesOnlyMixin
     from .sources.metadata import MetadataManager as MetadataManager
     from .sources.metadata import RecordMetadata as RecordMetadata
-    from .sources.module import DataraxModule as DataraxModule
-    from .sources.module import StructuralModule as StructuralModule
     from .sources.sequence import SequenceSource as SequenceSource
     from .sources.sequence import SequenceSourceConfig as SequenceSourceConfig
     from .sources.sequence import from_sequence as from_sequence
@@ -110,6 +110,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "extensions.contract": ("API_VERSION",),
         "extensions.hooks": ("HookRegistry", "Hooks"),
         "extensions.hookspecs": ("hookimpl",),
+        "modules.module": ("DataraxModule", "StructuralModule"),
         "order.order": ("Order",),
         "pipeline.build": ("build_source",),
         "pipeline.pipeline": ("Pipeline",),
@@ -123,7 +124,6 @@ __getattr__, __dir__, __all__ = lazy_face(
         "sources.eager": ("EagerSourceBase",),
         "sources.files": ("LocalFilesOnlyMixin",),
         "sources.metadata": ("MetadataManager", "RecordMetadata"),
-        "sources.module": ("DataraxModule", "StructuralModule"),
         "sources.sequence": ("SequenceSource", "SequenceSourceConfig", "from_sequence"),
         "sources.source": ("DataSourceModule",),
         "sources.streaming": ("StreamingSourceBase",),

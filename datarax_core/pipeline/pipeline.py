@@ -17,6 +17,10 @@ from datarax_core.devices.aside import Aside
 from datarax_core.devices.layout import layout_of
 from datarax_core.devices.traces import TraceArgument, closed_over, require_updates_kept
 from datarax_core.errors import SpecError
+from datarax_core.modules.cursor import Cursor
+from datarax_core.modules.host_state import renew_host_states
+from datarax_core.modules.module import checked_rngs
+from datarax_core.modules.state import checked_variables, variable_state, write_variables
 from datarax_core.moved import rename_attributes
 from datarax_core.order.numbers import whole_number
 from datarax_core.records.spec import (
@@ -36,11 +40,7 @@ from datarax_core.routes.base import Route
 from datarax_core.routes.definition import BatchRule, Definition, require_batches, require_source
 from datarax_core.routes.programs import staged
 from datarax_core.routes.table import route_class
-from datarax_core.sources.cursor import Cursor
-from datarax_core.sources.host_state import renew_host_states
-from datarax_core.sources.module import checked_rngs
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.state import checked_variables, variable_state, write_variables
 from datarax_core.stages.apply import apply_stages, require_stages
 from datarax_core.stages.build import build_stages
 from datarax_core.stages.cache import check_record_stages, renew_caches

@@ -12,14 +12,8 @@ from flax import nnx
 from datarax_core.background import require_own_process
 from datarax_core.errors import StateError
 from datarax_core.extensions.hookspecs import ServingPipeline
-from datarax_core.records.spec import Batch
-from datarax_core.routes.base import Prepared, Route, Stats
-from datarax_core.routes.definition import Definition
-from datarax_core.routes.stream_reader import StreamReader
-from datarax_core.routes.table import route_class
-from datarax_core.sources.host_state import HostState
-from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.state import (
+from datarax_core.modules.host_state import HostState
+from datarax_core.modules.state import (
     checked_variables,
     require_dict,
     require_keys,
@@ -27,6 +21,12 @@ from datarax_core.sources.state import (
     require_same,
     saved_in_loop,
 )
+from datarax_core.records.spec import Batch
+from datarax_core.routes.base import Prepared, Route, Stats
+from datarax_core.routes.definition import Definition
+from datarax_core.routes.stream_reader import StreamReader
+from datarax_core.routes.table import route_class
+from datarax_core.sources.source import DataSourceModule
 from datarax_core.workers.pool import Workers
 
 from .events import Events

@@ -12,10 +12,10 @@ import numpy as np
 from flax import nnx
 
 from datarax_core.devices.layout import DEFAULT, Layout
+from datarax_core.modules.cursor import Cursor
 from datarax_core.records.intake import Intake
 from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_host_fields
-from datarax_core.sources.cursor import Cursor
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.randomness import RecordIds
 from datarax_core.stages.split_modules import SplitModules

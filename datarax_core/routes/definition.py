@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from datarax_core.devices.layout import Layout
+from datarax_core.modules.state import checksum_of
 from datarax_core.order.numbers import whole_number
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.foreign_data import advice_for
 from datarax_core.records.intake import Intake
 from datarax_core.records.spec import describe, device_spec, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.state import checksum_of
 from datarax_core.stages.apply import stage_name
 from datarax_core.stages.before_narrowing import intake_of
 from datarax_core.stages.call import CallOverride

@@ -8,9 +8,9 @@ import numpy as np
 
 from datarax_core.devices.callbacks import records_by_callback
 from datarax_core.devices.layout import Layout
+from datarax_core.modules.cursor import Cursor
 from datarax_core.records.spec import Batch, split_host_fields
 from datarax_core.sources.access import compiled_with
-from datarax_core.sources.cursor import Cursor
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.randomness import RecordIds
 

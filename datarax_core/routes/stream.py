@@ -7,9 +7,9 @@ from typing import Any, ClassVar, cast
 import jax
 
 from datarax_core.devices.layout import Layout
+from datarax_core.modules.cursor import Cursor
 from datarax_core.records.intake import Intake
 from datarax_core.records.spec import Batch
-from datarax_core.sources.cursor import Cursor
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.randomness import RecordIds
 

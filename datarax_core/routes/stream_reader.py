@@ -9,10 +9,10 @@ import jax
 import numpy as np
 
 from datarax_core.errors import SpecError, StateError
+from datarax_core.modules.state import is_count, plain
 from datarax_core.moved import rename_attributes
 from datarax_core.records.spec import Batch, check_batch
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.sources.state import is_count, plain
 
 from .definition import BatchRule
 

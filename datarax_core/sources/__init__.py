@@ -5,6 +5,8 @@ A source knows only its records and their order; epochs, batches and devices bel
 """
 
 from datarax_core.errors import reason_of
+from datarax_core.modules.host_state import HostState
+from datarax_core.modules.module import DataraxModule, StructuralModule, checked_rngs
 
 from .access import Access, Capabilities, OrderKey, compiled_with
 from .blocks import BlockSize, WritesRecords, Written, record_blocks, verified_blocks
@@ -13,11 +15,9 @@ from .counts import CountValue
 from .data_set_info import DataSetInfo
 from .eager import EagerSourceBase, Placement
 from .files import Closable, FileTable, LocalFilesOnlyMixin, OpenFiles, Stamp, not_on_this_machine, require_file
-from .host_state import HostState
 from .identity import content_of_files
 from .memory import fits_device_memory, host_memory
 from .metadata import MetadataManager, RecordMetadata
-from .module import DataraxModule, StructuralModule, checked_rngs
 from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
 from .source import DataSourceModule
 from .streaming import StreamingSourceBase

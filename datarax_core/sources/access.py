@@ -19,6 +19,8 @@ from datarax_core.devices.aside import Aside
 from datarax_core.devices.callbacks import records_by_callback
 from datarax_core.devices.placement import PlacedOnce
 from datarax_core.errors import SpecError
+from datarax_core.modules.host_state import HostState
+from datarax_core.modules.module import StructuralModule
 from datarax_core.order.numbers import whole_number
 from datarax_core.order.order import Order, epochs_of
 from datarax_core.order.permutation import key_data
@@ -27,9 +29,7 @@ from datarax_core.records.intake import Changes
 from datarax_core.records.spec import Batch, ElementSpec, check_batch, device_spec, named_fields, split_host_fields
 
 from .columns import RecordCache
-from .host_state import HostState
 from .identity import config_paths, content_of, sample_of
-from .module import StructuralModule
 from .other_contracts import BatchesByPosition, OtherContract
 
 Access: TypeAlias = Literal["device", "host", "stream"]

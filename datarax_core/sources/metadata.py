@@ -10,10 +10,9 @@ import numpy as np
 from flax import nnx
 
 from datarax_core.errors import StateError
+from datarax_core.modules.module import checked_rngs
+from datarax_core.modules.state import exact, is_count, plain, require_dict, require_keys
 from datarax_core.order.numbers import whole_number
-
-from .module import checked_rngs
-from .state import exact, is_count, plain, require_dict, require_keys
 
 _COUNTS: Final = ("epoch", "batch_idx", "global_step")
 

@@ -11,6 +11,17 @@ from flax.errors import TraceContextError
 
 from datarax_core.config.models import DataraxModuleConfig, SourceConfig, StructuralConfig
 from datarax_core.devices.traces import closed_over, require_updates_kept
+from datarax_core.modules.cursor import Cursor
+from datarax_core.modules.host_state import HostState
+from datarax_core.modules.state import (
+    require_dict,
+    require_keys,
+    require_position,
+    require_same,
+    restore_variables,
+    saved_in_loop,
+    variable_state,
+)
 from datarax_core.order.numbers import seed_number, whole_number
 from datarax_core.order.order import ORDER_RULE
 from datarax_core.order.reader import OrderReader
@@ -20,19 +31,8 @@ from datarax_core.records.spec import Batch, describe
 
 from .access import Capabilities, RecordAccess
 from .counts import count_of_cursor
-from .cursor import Cursor
-from .host_state import HostState
 from .identity import config_entries
 from .other_contracts import contract_of
-from .state import (
-    require_dict,
-    require_keys,
-    require_position,
-    require_same,
-    restore_variables,
-    saved_in_loop,
-    variable_state,
-)
 from .verification import Verified, verified
 
 

@@ -17,8 +17,6 @@ from datarax_core.errors import StateError
 from datarax_core.order.order import HOST_LIMIT
 from datarax_core.records.spec import describe_one_kind
 
-from .cursor import Cursor, RunState  # noqa: F401 - pickles name them here
-
 
 def require_dict(state: Any, title: str) -> None:
     """Raise the ``TypeError`` of every ``set_state`` if a state is no dict."""

@@ -1,0 +1,9 @@
+"""Modules: what sources, stages and pipelines share as Flax NNX modules with a config, state on the host, and saved states.
+
+Imports `devices`, `config`, `order` and `records`.
+"""
+
+from .host_state import HostState
+from .module import DataraxModule, StructuralModule, checked_rngs
+
+__all__ = ["DataraxModule", "HostState", "StructuralModule", "checked_rngs"]
