@@ -3,6 +3,7 @@
 import glob
 import math
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self, TypeVar
@@ -113,7 +114,9 @@ class ConfigType(ModelMetaclass):
             TypeError: The decorator asks for ``order=True`` or ``slots=True``, which a config cannot have.
         """
         if name == "__dataclass_params__":
-            if value.order or getattr(value, "slots", False):  # Python 3.11 does not tell `slots`
+            local = sys._getframe(1).f_locals  # of the decorator: Python 3.11 does not tell `slots` otherwise
+            slots = getattr(value, "slots", local.get("slots", False))
+            if value.order or slots:
                 raise TypeError(
                     f"{cls.__name__} is a config, which is complete without @dataclass; leave the decorator out"
                 )

@@ -436,6 +436,9 @@ class Pipeline(TraceArgument):
     def __repr__(self) -> str:
         return summary(self._definition())
 
+    def __str__(self) -> str:
+        return repr(self)  # flax lists all variables in it
+
     def explain(self) -> str:
         """Return the route that a loop takes and why, and hints to make it faster, in sentences."""
         resumed = (

@@ -298,6 +298,9 @@ class RecordAccess(StructuralModule):
             return object.__repr__(self)
         return f"{self.title}({f'{data}: ' if data else ''}{records})"
 
+    def __str__(self) -> str:
+        return repr(self)  # flax lists all variables in it
+
     def plan(self, num_epochs: int | None = 1) -> str:
         """Describe what a run of ``num_epochs`` epochs (None is endless) serves."""
         length = self.epoch_length

@@ -2,13 +2,19 @@
 
 import functools
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import jax
 
-_LIMIT_FILES: Final = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-"""Files that hold the memory limit of a container, in versions 2 and 1 of Linux control groups."""
+_GROUPS: Final = Path("/proc/self/cgroup")
+"""The file that names the Linux control groups of this process: lines of ``number:controllers:/path``."""
+
+_LIMIT_FILES: Final = {
+    "": (Path("/sys/fs/cgroup"), "memory.max"),
+    "memory": (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+}
+"""The folder of all groups and the file of a group's memory limit, for versions 2 and 1 of control groups."""
 
 _SHARE_OF_HOST: Final = 4  # where the device is the CPU, at most this part of the memory is for copies of the records
 
@@ -16,9 +22,9 @@ _SHARE_OF_DEVICE: Final = 2
 
 
 def host_memory() -> int:
-    """Return the bytes of memory that this process can use: the machine's, or those of its container if that has less."""
+    """Return the bytes of memory that this process can use: of the machine, or of its container or job if that has less."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *filter(None, map(_limit_in, _LIMIT_FILES))])
+    return min([machine, *_limits(_GROUPS)])
 
 
 def fits_device_memory(nbytes: int) -> bool:
@@ -34,9 +40,23 @@ def fits_device_memory(nbytes: int) -> bool:
 
 
 @functools.cache  # read for each batch otherwise: a source with placement="auto" asks where its records are
-def _limit_in(path: str) -> int | None:
+def _limits(groups: Path) -> list[int]:
+    """Return the memory limits of this process's control groups and of all above them: each of them holds."""
+    own = dict.fromkeys(_LIMIT_FILES, "/")  # inside of a container its group is the uppermost
+    for line in (_text(groups) or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        own.update(dict.fromkeys(own.keys() & controllers.split(","), path))
+    limits = []
+    for controller, (folder, name) in _LIMIT_FILES.items():
+        group = PurePosixPath(own[controller])
+        for part in (group, *group.parents):
+            text = _text(folder / part.relative_to("/") / name) or ""
+            limits += [int(text)] if text.isdigit() else []  # a group without a limit says "max"
+    return limits
+
+
+def _text(path: Path) -> str | None:
     try:
-        text = Path(path).read_text(encoding="ascii").strip()
-    except OSError:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
         return None
-    return int(text) if text.isdigit() else None  # a group without a limit says "max"

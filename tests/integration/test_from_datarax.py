@@ -116,6 +116,16 @@ def test_a_flag_of_a_config_of_ones_own_may_insist_on_stochastic() -> None:
 # -- loops -------------------------------------------------------------------------------------------------------------------
 
 
+def test_a_config_gives_its_fields_and_copies_without_dataclasses() -> None:
+    config = MemorySourceConfig(shuffle=True, cache_size=4)
+    other = type(config)(**{**dict(config), "cache_size": 8})
+    assert (other.cache_size, other.shuffle, other.stream_name) == (8, True, "shuffle")
+    assert config.model_dump()["cache_size"] == 4
+    assert "cache_size" in type(config).model_fields
+    with pytest.raises(ValidationError, match="cache_size"):
+        type(config)(**{**dict(config), "cache_size": -1})
+
+
 def test_a_second_loop_is_the_next_run_and_steps_go_on() -> None:
     pipeline = Pipeline(source=memory(), batch_size=5)
     assert [batch["x"].tolist() for batch in pipeline] == [batch["x"].tolist() for batch in pipeline]

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -62,7 +61,6 @@ def test_an_order_of_configs_is_refused() -> None:
             path: str
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="before Python 3.12 a dataclass does not tell that it has slots")
 def test_slots_are_refused() -> None:
     with pytest.raises(TypeError, match=r"SlottedConfig is a config, .*leave the decorator out"):
 

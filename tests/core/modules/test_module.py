@@ -276,7 +276,7 @@ class Told(OfData):
 
 def test_a_source_is_one_line_of_data_records_and_order(make_source: Callable[..., DataSourceModule]) -> None:
     shuffled = make_source(5000, shuffle=True, name="train")
-    assert repr(shuffled) == "EagerSourceBase 'train'(5,000 records shuffled)"
+    assert repr(shuffled) == f"{shuffled}" == "EagerSourceBase 'train'(5,000 records shuffled)"
     assert repr(shuffled[::2]) == "Subset [0:4999:2] of EagerSourceBase 'train'(2,500 records shuffled)"
     assert repr(make_source(9, shard=(1, 3))).startswith("EagerSourceBase(3 records in sequence, shard 1 of 3")
     assert repr(from_sequence([1, 2, 3])) == "SequenceSource(3 records in sequence)"

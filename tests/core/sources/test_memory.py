@@ -19,7 +19,8 @@ GIB = 1 << 30
 def limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Stands in for the file of the control group of a container; written by each test."""
     path = tmp_path / "memory.max"
-    monkeypatch.setattr(memory, "_LIMIT_FILES", (str(tmp_path / "absent"), str(path)))
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "_LIMIT_FILES", {"": (tmp_path, path.name), "memory": (tmp_path / "absent", "limit")})
     return path
 
 
@@ -32,6 +33,17 @@ def test_memory_is_what_machine_and_container_both_have(limit: Path, text: str |
     if text is not None:
         limit.write_text(text)
     assert host_memory() == expected
+
+
+@pytest.mark.parametrize("above", ["max", str(GIB), str(4 * GIB)])
+def test_the_limit_of_a_job_holds_in_groups_below_it(limit: Path, above: str) -> None:
+    """As Slurm and systemd set it; the process is in a group that sets none."""
+    (limit.parent / "cgroup").write_text("1:cpu:/other\n0::/job_7/step_0/task\n")
+    (limit.parent / "job_7" / "step_0" / "task").mkdir(parents=True)
+    (limit.parent / "job_7" / "memory.max").write_text(above)
+    (limit.parent / "job_7" / "step_0" / "memory.max").write_text(f"{2 * GIB}\n")
+    (limit.parent / "job_7" / "step_0" / "task" / "memory.max").write_text("max\n")
+    assert host_memory() == min(MACHINE, 2 * GIB, int(above) if above.isdigit() else MACHINE)
 
 
 def test_a_data_set_larger_than_the_container_stays_on_the_host(limit: Path, make_source: Callable[..., Any]) -> None:

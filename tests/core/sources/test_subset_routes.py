@@ -36,7 +36,7 @@ def test_a_part_is_reached_as_its_parent_is(make_parent: MakeSource) -> None:
     assert part.capabilities.traceable == (source.access == "device")
     assert part.element_spec() == source.element_spec()
     assert (len(part), part.length, part.parent is source) == (10, 10, True)
-    assert repr(Pipeline(source=part, batch_size=5)).startswith(
+    assert str(Pipeline(source=part, batch_size=5)).startswith(
         f"Pipeline(Subset [10:20] of {source.title}: 10 records in"
     )
 

@@ -126,7 +126,10 @@ def test_a_stage_is_described_with_fields_and_an_example() -> None:
     first, _, doc, *_ = done.stdout.splitlines()
     assert first == f"stage one_hot  (datarax-core {version}, datarax_core.stages.numeric:OneHot)"
     assert doc.startswith("Stage that makes one-hot rows, on a new last axis, of a field of class numbers")
-    assert "  classes  integer from 1 to 2147483647; required\n           Number of classes, the length of a row.\n" in done.stdout
+    assert (
+        "  classes  integer from 1 to 2147483647; required\n           Number of classes, the length of a row.\n"
+        in done.stdout
+    )
     assert '  dtype    one of float32, float16, bfloat16, float64; default "float32"\n' in done.stdout
     example = done.stdout.split("\nexample\n")[1]
     assert yaml.safe_load(example) == {"stages": [{"type": "one_hot", "field": "label", "classes": 10}]}
