@@ -114,7 +114,7 @@ class ConfigType(ModelMetaclass):
             TypeError: The decorator asks for ``order=True`` or ``slots=True``, which a config cannot have.
         """
         if name == "__dataclass_params__":
-            local = sys._getframe(1).f_locals  # of the decorator: Python 3.11 does not tell `slots` otherwise
+            local = sys._getframe(1).f_locals  # noqa: SLF001 - of the decorator, which tells `slots` no other way in 3.11
             slots = getattr(value, "slots", local.get("slots", False))
             if value.order or slots:
                 raise TypeError(
