@@ -91,10 +91,12 @@ def require_stages(stages: Any) -> None:
 def require_stage(stage: Any, title: str) -> None:
     """Raise ``TypeError`` if a stage is no instance that can be called, or has no hash; ``title`` is its name in the message.
 
+    A class whose instances are no stages, such as ``dict``, may be a stage itself.
+
     Raises:
         TypeError, PluginContractError: It does not take the arguments that it is called with.
     """
-    if isinstance(stage, type):
+    if isinstance(stage, type) and any({"__call__", "build"} & vars(base).keys() for base in stage.__mro__):
         name = stage.__name__
         raise TypeError(f"{title} is the class {name}; give an instance of it, such as {name}(...)")
     if not callable(stage):
