@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .extensions.hooks import HookRegistry as HookRegistry
     from .extensions.hooks import Hooks as Hooks
     from .extensions.hookspecs import hookimpl as hookimpl
+    from .files.paths import LocalFilesOnlyMixin as LocalFilesOnlyMixin
     from .modules.module import DataraxModule as DataraxModule
     from .modules.module import StructuralModule as StructuralModule
     from .order.order import Order as Order
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
     from .sources.columns import Columns as Columns
     from .sources.columns import columns_of as columns_of
     from .sources.eager import EagerSourceBase as EagerSourceBase
-    from .sources.files import LocalFilesOnlyMixin as LocalFilesOnlyMixin
     from .sources.metadata import MetadataManager as MetadataManager
     from .sources.metadata import RecordMetadata as RecordMetadata
     from .sources.sequence import SequenceSource as SequenceSource
@@ -110,6 +110,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "extensions.contract": ("API_VERSION",),
         "extensions.hooks": ("HookRegistry", "Hooks"),
         "extensions.hookspecs": ("hookimpl",),
+        "files.paths": ("LocalFilesOnlyMixin",),
         "modules.module": ("DataraxModule", "StructuralModule"),
         "order.order": ("Order",),
         "pipeline.build": ("build_source",),
@@ -122,7 +123,6 @@ __getattr__, __dir__, __all__ = lazy_face(
         "sources.access": ("Access", "Capabilities"),
         "sources.columns": ("Columns", "columns_of"),
         "sources.eager": ("EagerSourceBase",),
-        "sources.files": ("LocalFilesOnlyMixin",),
         "sources.metadata": ("MetadataManager", "RecordMetadata"),
         "sources.sequence": ("SequenceSource", "SequenceSourceConfig", "from_sequence"),
         "sources.source": ("DataSourceModule",),

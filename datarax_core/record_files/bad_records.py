@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from datarax_core.errors import ConfigError, RecordError, is_passing
+from datarax_core.files.table import FileTable
 from datarax_core.registry.sources import record_failed
-from datarax_core.sources.files import FileTable
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.verification import append_to_quarantine, require_quarantine
 

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from datarax_core.errors import DataFileError, RecordError, SpecError, reason_of
+from datarax_core.files.table import FileTable
 from datarax_core.records.spec import Batch, ElementSpec, check_batch
 from datarax_core.registry.decoders import Decoder
-from datarax_core.sources.files import FileTable
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.verification import Verified, verified
 

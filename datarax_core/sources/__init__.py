@@ -5,6 +5,9 @@ A source knows only its records and their order; epochs, batches and devices bel
 """
 
 from datarax_core.errors import reason_of
+from datarax_core.files.open_files import Closable, OpenFiles
+from datarax_core.files.paths import LocalFilesOnlyMixin, not_on_this_machine
+from datarax_core.files.table import FileTable, Stamp, require_file
 from datarax_core.modules.host_state import HostState
 from datarax_core.modules.module import DataraxModule, StructuralModule, checked_rngs
 
@@ -14,7 +17,6 @@ from .columns import ColumnGather, Columns, Form, columns_of
 from .counts import CountValue
 from .data_set_info import DataSetInfo
 from .eager import EagerSourceBase, Placement
-from .files import Closable, FileTable, LocalFilesOnlyMixin, OpenFiles, Stamp, not_on_this_machine, require_file
 from .identity import content_of_files
 from .memory import fits_device_memory, host_memory
 from .metadata import MetadataManager, RecordMetadata

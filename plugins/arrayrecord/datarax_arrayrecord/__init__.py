@@ -24,7 +24,7 @@ _MOVED = {
     "_reader": f"{__name__}.reading.reader",
     "_records": f"{__name__}.reading.array_records",
     "_source": f"{__name__}.source",
-    "paths": "datarax_core.record_files.paths",
+    "paths": "datarax_core.files.paths",
     "reading.bad_records": "datarax_core.record_files.bad_records",
     "reading.record_reader": f"{__name__}.reading.array_records",
     **{f"decoders._{name}": f"{__name__}.decoders.{name}" for name in _DECODERS},

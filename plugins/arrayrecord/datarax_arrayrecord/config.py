@@ -18,7 +18,8 @@ from datarax_core.config import (
     shuffling_is_stochastic,
     stream_rules,
 )
-from datarax_core.record_files import BadRecordOptions, is_remote
+from datarax_core.files import is_remote
+from datarax_core.record_files import BadRecordOptions
 from datarax_core.registry import AnyDecoder
 
 from .file_kind import ARRAY_RECORD

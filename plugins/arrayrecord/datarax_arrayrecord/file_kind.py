@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from datarax_core.record_files import FileKind
+from datarax_core.files import FileKind
 
 ARRAY_RECORD: Final = FileKind("ArrayRecord", (".array_record", ".arrayrecord", ".arecord"), frozenset({"gs"}))
 SUFFIXES: Final = ARRAY_RECORD.suffixes

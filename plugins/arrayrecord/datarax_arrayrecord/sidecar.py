@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from datarax_arrayrecord.decoders import DOTTED
 from datarax_core.errors import ConfigError
-from datarax_core.record_files import is_remote, without_shard
+from datarax_core.files import is_remote, without_shard
 from datarax_core.records import ElementSpec, describe, nested_fields
 from datarax_core.registry import AnyDecoder, Decoder
 

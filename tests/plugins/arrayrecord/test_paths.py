@@ -15,7 +15,7 @@ import datarax_arrayrecord
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
 from datarax_arrayrecord.file_kind import ARRAY_RECORD
 from datarax_core import ConfigError, build_source
-from datarax_core.record_files import data_files, shard_path, without_shard
+from datarax_core.files import data_files, shard_path, without_shard
 from datarax_core.registry.pipeline_config import load_config
 
 

@@ -10,7 +10,7 @@ from datarax_arrayrecord.config import ArrayRecordSourceConfig
 from datarax_arrayrecord.decoders import DOTTED, RawDecoder
 from datarax_arrayrecord.file_kind import ARRAY_RECORD
 from datarax_arrayrecord.sidecar import decoder_of_files
-from datarax_core.record_files import data_files, is_remote
+from datarax_core.files import data_files, is_remote
 from datarax_core.sources import FileTable
 
 from .array_records import ArrayRecordReader

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datarax_core.errors import DataFileError
-from datarax_core.record_files import is_remote
+from datarax_core.files import is_remote
 from datarax_core.sources import FileTable, Stamp, content_of_files, require_file
 
 from .network import require_reachable

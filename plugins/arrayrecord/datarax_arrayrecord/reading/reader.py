@@ -29,7 +29,8 @@ from typing import Any, Final
 from array_record.python.array_record_module import ArrayRecordReader
 
 from datarax_core.errors import PASSING_ERRNOS, DataFileError
-from datarax_core.record_files import ReadError, format_clause, is_remote
+from datarax_core.files import format_clause, is_remote
+from datarax_core.record_files import ReadError
 
 _FEW_CORES: Final = 2
 _THREADS: Final = "0" if (os.cpu_count() or 1) <= _FEW_CORES else "auto"

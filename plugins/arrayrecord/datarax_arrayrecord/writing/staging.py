@@ -17,7 +17,7 @@ from typing import Final, Self
 from datarax_arrayrecord.file_kind import SUFFIXES
 from datarax_arrayrecord.sidecar import sidecar_path
 from datarax_core.config import without_file_scheme
-from datarax_core.record_files import is_remote, shard_path, without_shard
+from datarax_core.files import is_remote, shard_path, without_shard
 
 _LOCK: Final = "writer.lock"
 _SECONDS_WITHOUT_LOCK: Final = 3600

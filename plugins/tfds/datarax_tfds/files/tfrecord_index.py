@@ -23,7 +23,7 @@ import numpy as np
 import platformdirs
 
 from datarax_core.errors import DataFileError
-from datarax_core.record_files import format_clause
+from datarax_core.files import format_clause
 from datarax_core.sources import Stamp
 
 HEADER: Final = 12

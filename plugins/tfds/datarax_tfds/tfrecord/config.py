@@ -17,7 +17,8 @@ from datarax_core.config import (
     shuffling_is_stochastic,
     stream_rules,
 )
-from datarax_core.record_files import BadRecordOptions, FileKind
+from datarax_core.files import FileKind
+from datarax_core.record_files import BadRecordOptions
 from datarax_core.registry import AnyDecoder
 
 TFRECORD: Final = FileKind(

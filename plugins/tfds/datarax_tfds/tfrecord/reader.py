@@ -8,7 +8,8 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from datarax_core.record_files import ReadError, RecordReader, data_files
+from datarax_core.files import data_files
+from datarax_core.record_files import ReadError, RecordReader
 from datarax_core.records import Batch, ElementSpec
 from datarax_core.registry import Decoder
 from datarax_core.sources import FileTable, Stamp, require_file

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datarax_core.record_files import format_clause
+from datarax_core.files import format_clause
 
 
 def test_files_of_other_formats_are_named_with_what_reads_them(tmp_path: Path) -> None:

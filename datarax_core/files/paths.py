@@ -8,6 +8,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Final
 
@@ -271,4 +272,41 @@ def _listed(paths: Iterable[str]) -> str:
     shown = list(paths)
     return ", ".join(shown[:_MOST_LISTED]) + (
         f" and {len(shown) - _MOST_LISTED} more" if len(shown) > _MOST_LISTED else ""
+    )
+
+
+class LocalFilesOnlyMixin:
+    """Attribute and check of a source that may download its data: ``local_files_only = True`` forbids all downloads."""
+
+    local_files_only: bool = False
+
+    def _check_local_cache(self, expected_paths: Iterable[str | PathLike[str]], *, dataset_name: str) -> None:
+        """Raise if downloads are forbidden and a file is missing; call it before any network attempt.
+
+        Raises:
+            TypeError: ``expected_paths`` is one path, not several.
+            FileNotFoundError: ``local_files_only`` is set and a path is missing; names the data set and every missing path.
+        """
+        if isinstance(expected_paths, str | PathLike) or not isinstance(expected_paths, Iterable):
+            raise TypeError(
+                f"expected_paths are the paths of {dataset_name!r}, a list of them, not {expected_paths!r:.80}"
+            )
+        if not self.local_files_only:
+            return
+        missing = [path for path in expected_paths if not Path(path).exists()]
+        if missing:
+            raise not_on_this_machine(dataset_name, missing)
+
+
+def not_on_this_machine(dataset_name: str, missing: Iterable[str | PathLike[str]], hint: str = "") -> FileNotFoundError:
+    """Return the error of a data set that is missing where ``local_files_only`` forbids a download.
+
+    Args:
+        dataset_name: The data set.
+        missing: Its missing files and folders.
+        hint: Appended to the message; says what there is instead, or what to do.
+    """
+    return FileNotFoundError(
+        f"data set {dataset_name!r} is not on this machine and local_files_only=True forbids fetching it; "
+        f"missing: {', '.join(map(str, missing))}{hint}"
     )
