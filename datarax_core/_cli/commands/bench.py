@@ -97,6 +97,7 @@ _PLACES = {
     "seconds_in_source": "in source, in the background where batches are read ahead",
     "seconds_in_transfer": "in transfer, in the background where batches are read ahead",
     "seconds_in_stages": "in stages: to dispatch them, which run on",
+    "seconds_compiling": "compiling: steps that no earlier batch had compiled",
 }
 
 
