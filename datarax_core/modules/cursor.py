@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from datarax_core.devices.callbacks import keeping_error
 from datarax_core.errors import StateError
 from datarax_core.order.permutation import DEVICE_LIMIT
 
@@ -162,10 +163,19 @@ class Cursor(nnx.Module):
         """
         run = self._current()
         if run.in_loop and number in (None, run.number):
-            run.in_loop = False
-            words = run.words.copy()
-            words[5] = 0
-            run.write(words)
+            run.end_loop()
+
+    def leaves_loop_later(self, number: int) -> bool:
+        """Return whether a trace is under way in which nothing may be written; the end of this run's loop is noted for later.
+
+        For destructors, which the garbage collector calls at any time.
+        """
+        run = self._run
+        if run.variable is not self.offset or run.may_write():
+            return False
+        run.left = number
+        run.seen = None  # so that the next use follows
+        return True
 
     def restore(self, position: int, run_start: int, *, in_loop: bool = False) -> None:
         """Move to a saved position; the next loop continues the saved run, and existing iterators end."""
@@ -231,6 +241,7 @@ class Cursor(nnx.Module):
         if moved[0] == moved[6] and not np.delete(moved, [0, 6]).any():  # compiled code advanced it, if anything did
             run.position += int(np.int32(moved[0]))
             run.words, run.seen = words, given
+            run.leave()
             return run
         self._require_fit(run, words)
         run.resumed = True
@@ -291,6 +302,8 @@ class RunState(HostState):
         """The array that was last found in the variable."""
         self.words = _words_of(0, 0)
         """The words in `seen`."""
+        self.left = -1
+        """The number of the run whose loop was left in a trace, which could not be written then."""
 
     def constructor_data(self) -> tuple[Any, ...]:
         """Return start and number; a copy continues the run."""
@@ -298,6 +311,33 @@ class RunState(HostState):
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # only pickles of version 0.1.0 hold a dict
         vars(self).update(vars(RunState(state["start"], True, state["number"])))  # noqa: FBT003
+
+    def may_write(self) -> bool:
+        """Return whether the variable may be written: not in a trace that it is no argument of. Uses no module global."""
+        try:
+            self.variable.set_raw_value(self.variable.get_raw_value())
+        except Exception:  # noqa: BLE001 - a TraceContextError; destructors have no globals
+            return False
+        return True
+
+    def end_loop(self) -> None:
+        """Write that no loop is under way."""
+        self.in_loop = False
+        words = self.words.copy()
+        words[5] = 0
+        self.write(words)
+
+    def leave(self) -> None:
+        """Write that the loop was left, if it was in a trace that is over now."""
+        if self.left == -1:
+            return
+        if self.left != self.number or not self.in_loop:
+            self.left = -1
+        elif self.may_write():
+            self.left = -1
+            self.end_loop()
+        else:
+            self.seen = None
 
     def write(self, words: np.ndarray) -> None:
         """Write words to the variable, and remember the very array."""
@@ -325,6 +365,10 @@ def _length(words: np.ndarray) -> str:
 
 
 def _refuse_overflow(words: Any) -> None:
+    keeping_error(_raise_overflow, words)
+
+
+def _raise_overflow(words: Any) -> None:
     position = int(words) if not np.ndim(words) else _number(words[1:3]) + int(words[0])
     raise OverflowError(
         f"position {position} is the last that 32-bit positions under jit can address; iterate from Python, or reset()"

@@ -113,7 +113,7 @@ class BatchIterator:
         self._end_run(is_exhausted=False)
 
     def __del__(self) -> None:
-        if hasattr(self, "_is_over"):  # else the constructor failed
+        if hasattr(self, "_is_over") and not self._cursor.leaves_loop_later(self._run):  # else the constructor failed
             self._end_run(is_exhausted=False)
 
     def _end_thread(self) -> None:

@@ -466,7 +466,7 @@ class ElementLoop:
         return next(self._source)
 
     def __del__(self) -> None:  # the loop was left
-        if "_run" in vars(self):
+        if "_run" in vars(self) and not self._source.cursor.leaves_loop_later(self._run):
             self._source.cursor.end_loop(self._run)
 
 

@@ -39,7 +39,8 @@ def test_speeds_ratio_and_places_are_reported_with_their_spread(placement: str, 
     assert re.fullmatch(rf"pipeline +{SPEED}", pipeline)
     assert re.fullmatch(rf"source alone +{SPEED}", alone)
     assert re.fullmatch(r"ratio +[\d.]+ +[\d.]+ \.\. [\d.]+", ratio)
-    assert len(where.splitlines()) == 5
+    assert len(where.splitlines()) == 6
+    assert re.search(r"^  compiling: .* \d+%$", where, re.MULTILINE)
     assert noise.startswith("noise: the repeats of one thing lie up to ")
 
 
@@ -50,7 +51,7 @@ def test_json_has_the_same_numbers(config: Path) -> None:
         assert 0 < shown[name]["min"] <= shown[name]["median"] <= shown[name]["max"]
     speeds = shown["megabytes_per_second"]["median"], shown["records_per_second"]["median"]
     assert speeds[0] == pytest.approx(speeds[1] * 32 / 1e6)
-    assert set(shown["share_of_time"]) == {"waiting", "in_source", "in_transfer", "in_stages"}
+    assert set(shown["share_of_time"]) == {"waiting", "in_source", "in_transfer", "in_stages", "compiling"}
 
 
 def test_one_repeat_says_that_it_tells_nothing_of_noise(config: Path) -> None:
