@@ -93,10 +93,16 @@ def test_the_mask_of_pad_last_is_grouped_like_its_records(
         assert np.array_equal(last["valid"], wanted.reshape(last["id"].shape))
 
 
-def test_a_stage_that_replaces_the_mask_does_not_change_the_served_mask(make_source: MakeSource) -> None:
-    stages = [lambda batch: batch | {"valid": batch["id"].sum()}]
+def test_a_stage_that_changes_the_mask_does_not_change_the_served_mask(make_source: MakeSource) -> None:
+    stages = [lambda batch: batch | {"valid": ~batch["valid"]}]
     *_, last = Pipeline(source=make_source(11), stages=stages, batch_size=8, pad_last="valid")
     assert last["valid"].tolist() == [True] * 3 + [False] * 5
+
+
+def test_a_stage_that_makes_a_field_of_the_mask_s_name_is_refused(make_source: MakeSource) -> None:
+    stages = [lambda batch: batch | {"valid": batch["id"].sum()}]
+    with pytest.raises(SpecError, match="pad_last='valid' is also the name of a field that the stages make"):
+        Pipeline(source=make_source(11), stages=stages, batch_size=8, pad_last="valid")
 
 
 @pytest.mark.parametrize("pad_last", [None, "valid"])
