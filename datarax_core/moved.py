@@ -55,6 +55,7 @@ _MODULES: Final = {
     "source": "sources.source sources.access",
     "sources.files": "files.table files.open_files files.paths",
     "sources.host_state": "modules.host_state",
+    "sources.memory": "devices.memory",
     "sources.module": "modules.module",
     "sources.state": "modules.state modules.cursor",
     "spec": "records.spec records.dtypes stages.field_paths",

@@ -3,7 +3,8 @@
 Imports `devices`, `config`, `order` and `records`.
 """
 
+from .counts import CountValue
 from .host_state import HostState
 from .module import DataraxModule, StructuralModule, checked_rngs
 
-__all__ = ["DataraxModule", "HostState", "StructuralModule", "checked_rngs"]
+__all__ = ["CountValue", "DataraxModule", "HostState", "StructuralModule", "checked_rngs"]

@@ -1,24 +1,24 @@
 """Sources: the protocol that every source implements, and base classes to derive sources from.
 
-A source knows only its records and their order; epochs, batches and devices belong to the pipeline. Imports `devices`,
-`config`, `order` and `records`.
+A source knows only its records and their order; epochs, batches and devices belong to the pipeline. Imports `modules`,
+`devices`, `files`, `config`, `order` and `records`.
 """
 
+from datarax_core.devices.memory import fits_device_memory, host_memory
 from datarax_core.errors import reason_of
 from datarax_core.files.open_files import Closable, OpenFiles
 from datarax_core.files.paths import LocalFilesOnlyMixin, not_on_this_machine
 from datarax_core.files.table import FileTable, Stamp, require_file
+from datarax_core.modules.counts import CountValue
 from datarax_core.modules.host_state import HostState
 from datarax_core.modules.module import DataraxModule, StructuralModule, checked_rngs
 
 from .access import Access, Capabilities, OrderKey, compiled_with
 from .blocks import BlockSize, WritesRecords, Written, record_blocks, verified_blocks
 from .columns import ColumnGather, Columns, Form, columns_of
-from .counts import CountValue
 from .data_set_info import DataSetInfo
 from .eager import EagerSourceBase, Placement
 from .identity import content_of_files
-from .memory import fits_device_memory, host_memory
 from .metadata import MetadataManager, RecordMetadata
 from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
 from .source import DataSourceModule

@@ -13,6 +13,7 @@ from flax import nnx
 
 from datarax_core.config.models import DataraxModuleConfig, StructuralConfig
 from datarax_core.devices.aside import Aside
+from datarax_core.devices.memory import fits_device_memory
 from datarax_core.errors import SpecError
 from datarax_core.order.numbers import record_numbers
 from datarax_core.order.order import Order
@@ -25,7 +26,6 @@ from .access import Access
 from .columns import ColumnGather, Columns
 from .data_set_info import DataSetInfo
 from .identity import SAMPLED_RECORDS
-from .memory import fits_device_memory
 from .source import DataSourceModule
 from .verification import Verified, verified
 

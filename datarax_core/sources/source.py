@@ -11,6 +11,7 @@ from flax.errors import TraceContextError
 
 from datarax_core.config.models import DataraxModuleConfig, SourceConfig, StructuralConfig
 from datarax_core.devices.traces import closed_over, require_updates_kept
+from datarax_core.modules.counts import count_of_cursor
 from datarax_core.modules.cursor import Cursor
 from datarax_core.modules.host_state import HostState
 from datarax_core.modules.state import (
@@ -30,7 +31,6 @@ from datarax_core.records.digests import class_name
 from datarax_core.records.spec import Batch, describe
 
 from .access import Capabilities, RecordAccess
-from .counts import count_of_cursor
 from .identity import config_entries
 from .other_contracts import contract_of
 from .verification import Verified, verified

@@ -11,12 +11,12 @@ from flax import nnx
 from datarax_core.background import leave_to_parent, renew_in_forks
 from datarax_core.config.models import StructuralConfig
 from datarax_core.errors import SpecError, StateError
+from datarax_core.modules.counts import CountValue
 from datarax_core.modules.host_state import HostState
 from datarax_core.modules.state import require_dict, require_keys, require_same, saved_in_loop
 from datarax_core.order.numbers import whole_number
 from datarax_core.records.spec import Batch
 
-from .counts import CountValue
 from .data_set_info import DataSetInfo
 from .epoch_reader import EpochReader, StreamPlace
 from .source import DataSourceModule

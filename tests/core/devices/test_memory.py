@@ -9,7 +9,8 @@ import jax
 import pytest
 
 from datarax_core import EagerSourceBase
-from datarax_core.sources import fits_device_memory, host_memory, memory
+from datarax_core.devices import memory
+from datarax_core.sources import fits_device_memory, host_memory
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 GIB = 1 << 30
