@@ -287,7 +287,7 @@ FORKED = """
 def test_a_fork_reads_tfrecords_and_raises_for_array_records(tmp_path: Path) -> None:
     paths = [_write(tmp_path / each, _of(0), each) for each in FORMATS]
     command = [sys.executable, "-W", "ignore", "-c", dedent(FORKED), *paths]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "importable")}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "importable")}
     ran = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)  # noqa: S603
     of_tfrecord, of_array_record = ran.stdout.splitlines()
     assert of_tfrecord == "True"
