@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from datarax_core.config.addresses import refusal_of, scheme_of, without_file_scheme
 
@@ -179,16 +179,26 @@ def _split_suffix(name: str, kind: FileKind) -> tuple[str, str]:
 
 
 def _matching(pattern: str, kind: FileKind) -> list[str]:
+    _require_folders(pattern)
     found = sorted(file for file in glob.glob(pattern, recursive=True) if _is_file(Path(file)))  # noqa: PTH207 - Path.glob takes no absolute ones
     files = [file for file in found if not _is_sidecar(file, kind)]
     if not files:
         folder = _fixed_part(pattern)
         reason = "no file matches" if folder.is_dir() else f"the folder {folder} does not exist, so no file matches"
         raise FileNotFoundError(f"{reason} {pattern}; check the pattern, and the folder that it is relative to")
-    _require_one_split(files, pattern)
+    _require_one_split(files, pattern, _fixed_part(pattern))
     _require_one_sharding(files, pattern)
     _require_complete(files, pattern, pattern)
     return files
+
+
+def _require_folders(pattern: str) -> None:
+    """Raise if a folder that a pattern names is a link to one that is gone; a link whose name has a suffix is of a file."""
+    for folder in Path(pattern).parents:
+        if glob.has_magic(folder.name):
+            for entry in map(Path, glob.glob(str(folder), recursive=True)):  # noqa: PTH207 - as above
+                if not entry.suffix:
+                    _require_no_dangling_link(entry)
 
 
 def _is_sidecar(file: str, kind: FileKind) -> bool:
@@ -200,28 +210,52 @@ def _fixed_part(pattern: str) -> Path:
     return next(folder for folder in Path(pattern).parents if not glob.has_magic(str(folder)))
 
 
-def _require_one_split(files: Iterable[str], origin: str) -> None:
-    """Raise if files of one folder are of several splits by their names: nobody trains on both train and test by intent."""
-    splits: dict[str, dict[str, str]] = {}
-    for file in files:
-        folder, name = os.path.split(file)
-        if len(named := {found[1].lower() for found in _SPLIT.finditer(name)}) == 1:
-            split = named.pop()
-            splits.setdefault(folder, {}).setdefault(_SAME_SPLIT.get(split, split), file)
-    for folder, of_split in splits.items():
-        if len(of_split) > 1:
-            (first, one), (second, other), *_ = of_split.items()
-            both = [os.path.join(folder, f"*{_text_of_split(file)}*") for file in (one, other)]  # noqa: PTH118 - as above
+def _require_one_split(files: Sequence[str], origin: str, root: Path | None = None) -> None:
+    """Raise if files are of several splits by their names: nobody trains on both train and test by intent.
+
+    Args:
+        files: Files that are there.
+        origin: The folder or pattern that named them, for the message.
+        root: The folder below which the names of folders count, too; None for files of one folder.
+    """
+    places = {file: place for file in files if (place := _split_of(file, root)) is not None}
+    in_folder: dict[str, dict[str, str]] = {}
+    for file, place in places.items():
+        in_folder.setdefault(place.folder, {}).setdefault(place.split, file)
+    for of_split in in_folder.values():
+        # "dev" is a split beside "train", and else a word like others
+        named = {split: file for split, file in of_split.items() if split != "dev" or "train" in of_split}
+        if len({_SAME_SPLIT.get(split, split) for split in named}) > 1:
+            (first, one), (second, other), *_ = sorted(named.items(), key=lambda item: item[0] != "train")
+            parts = dict.fromkeys(places[file].pattern if file in places else file for file in files)
             raise ValueError(
-                f"{origin} holds files of several splits, {Path(one).name} ({first}) and {Path(other).name} ({second}); name "
-                f"the one to read, such as {both[0]}, or list both patterns to read them together: {', '.join(both)}"
+                f"{origin} holds files of several splits, {os.path.relpath(one, root or Path(one).parent)} ({first}) and "
+                f"{os.path.relpath(other, root or Path(other).parent)} ({second}); name the one to read, such as "
+                f"{places[one].pattern}, or list all that are to be read together: {', '.join(parts)}"
             )
 
 
-def _text_of_split(file: str) -> str:
-    """Return the name of the split in the name of a file, as it is written there."""
-    found = _SPLIT.search(Path(file).name)
-    return found[1] if found else ""
+class _SplitPlace(NamedTuple):
+    """The split that a path names: its folder, the split's name, and a pattern of the files that name it in this way."""
+
+    folder: str
+    split: str
+    pattern: str
+
+
+def _split_of(file: str, root: Path | None) -> _SplitPlace | None:
+    """Return the split that the name of a file, or of a folder on the way to it from ``root``, says; None if none does."""
+    path = Path(file)
+    for place in (path, *(parent for parent in path.parents if root is not None and root in parent.parents)):
+        if len(named := {found[1] for found in _SPLIT.finditer(place.name)}) == 1:
+            text = named.pop()
+            pattern = (
+                place.parent / f"*{text}*"
+                if place == path
+                else place / "**" / f"*{Path(without_shard(path.name)).suffix}*"
+            )
+            return _SplitPlace(str(place.parent), text.lower(), str(pattern))
+    return None
 
 
 def _require_complete(files: Iterable[str], origin: str, pattern: str | None = None) -> None:

@@ -4,7 +4,8 @@ JAX keeps 32 bits unless x64 is on, and narrows without an error, whatever the v
 be the same to its user:
 
 - an integer out of the range of 32 bits;
-- a whole number in float64 that would become another: ids and time stamps, from 2**24 to 2**53;
+- a whole number in float64 that would become another: ids and time stamps, from 2**24 to 2**53. Beside several times as many
+  numbers of that size with fractions, it is a measurement that is whole by chance;
 - a finite float that would become infinite;
 - a float that would become 0 in a record in which nothing but 0 would be left. Beside larger ones in its record, a float
   below 1.2e-38 becomes 0, in every route: devices take it as 0.
@@ -39,6 +40,10 @@ _EXACT = 2.0**24
 
 _COUNTED = 2.0**53
 """float64 holds every whole number up to this one. Above, it holds no fractions: a number is taken for a measurement."""
+
+_BY_CHANCE = 0.25
+"""The share of whole numbers among those above 2**24 up to which all of them are measurements: of those at 2**50, a quarter
+is whole by chance, and of those at 2**40 one in 4,096."""
 
 SMALLEST = 2.0**-126
 """The least positive float32 with all its digits, about 1.2e-38. Devices take smaller ones as 0."""
@@ -158,8 +163,11 @@ def _checked_floats(target: np.ndarray, chunk: np.ndarray) -> tuple[np.ndarray |
 
 def _changed(target: np.ndarray, chunk: np.ndarray) -> np.ndarray | None:
     size = np.abs(chunk)
-    is_whole = (size <= _COUNTED) & (np.rint(chunk) == chunk)
-    changed: np.ndarray = ((size > _EXACT) & is_whole & (target != chunk)) | (np.isinf(target) & np.isfinite(chunk))
+    changed: np.ndarray = np.isinf(target) & np.isfinite(chunk)
+    is_large = (size > _EXACT) & (size <= _COUNTED)
+    is_whole = is_large & (np.rint(chunk) == chunk)
+    if np.count_nonzero(is_whole) > _BY_CHANCE * np.count_nonzero(is_large):
+        changed |= is_whole & (target != chunk)
     return changed if changed.any() else None
 
 

@@ -224,7 +224,8 @@ class Rescale(Stage):
             wide = _computed_in(to)
             raise StageError(
                 f"field {self.field!r} is {dtype}, and {wide}, in which it is rescaled, does not hold all integers above "
-                f"{2 ** (_float_info(wide).nmant + 1)}; set lossy to take the nearest ones, or cast the field before",
+                f"{2 ** (_float_info(wide).nmant + 1)}; set lossy, which takes the nearest of those "
+                "and changes no others, or cast the field before",
                 ("dtype",),
             )
 

@@ -7,7 +7,7 @@ import tokenize
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,11 +60,11 @@ def load_columns(
         arrays = load(path, None if columns is None else set(columns.values()), keep_in_memory=keep_in_memory)
         if columns is not None:
             arrays = {name: arrays[stored] for name, stored in columns.items()}
-        _require_columns(arrays, path)
+        _require_columns(arrays, path, columns)
     return arrays
 
 
-def _require_columns(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+def _require_columns(arrays: Mapping[str, np.ndarray], path: Path, chosen: Mapping[str, str] | None) -> None:
     for name, array in arrays.items():
         if array.dtype.kind == "V" and array.dtype.names is None:
             raise FileError(
@@ -74,11 +74,18 @@ def _require_columns(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     lengths = {name: len(array) if array.ndim else None for name, array in arrays.items()}
     if len(set(lengths.values())) > 1 or None in lengths.values():
         found = ", ".join(f"{n!r} is a scalar" if k is None else f"{n!r} has {k}" for n, k in lengths.items())
-        example = _of_one_length(lengths)
+        example = _columns_option(_of_one_length(lengths), chosen or {})
         raise FileError(
             f"the arrays in {path} are no columns of one length: {found}; each record needs a value in every field"
-            + (f": choose those that belong together, such as columns: [{', '.join(example)}]" if example else "")
+            + (f": choose those that belong together, such as columns: {example}" if example else "")
         )
+
+
+def _columns_option(fields: Sequence[str], chosen: Mapping[str, str]) -> str:
+    """Return the option ``columns`` that chooses some fields, under the names that they have now; "" for none."""
+    if any(chosen.get(field, field) != field for field in fields):
+        return "{" + ", ".join(f"{field}: {chosen[field]}" for field in fields) + "}"
+    return f"[{', '.join(fields)}]" if fields else ""
 
 
 def _of_one_length(lengths: Mapping[str, int | None]) -> list[str]:
@@ -249,6 +256,12 @@ def load_errors(place: str | Path) -> Iterator[None]:
         if cause.errno is None:
             raise
         raise PermissionError(f"{place} may not be read: permission denied; make it readable for this user") from cause
+    except zipfile.BadZipFile as cause:
+        if not str(cause).startswith("Bad CRC-32"):
+            raise FileError(f"{place} cannot be loaded: {cause}; {_REMEDY}") from cause
+        raise FileError(
+            f"{place} is damaged: its content differs from its checksum ({cause}); restore the file"
+        ) from cause
     except _DAMAGE as cause:
         raise FileError(f"{place} cannot be loaded: {cause}; {_REMEDY}") from cause
 

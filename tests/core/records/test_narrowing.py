@@ -81,6 +81,18 @@ def test_a_value_that_does_not_fit_is_refused_with_field_row_and_value(column: n
     assert isinstance(caught.value, DataraxError)
 
 
+@pytest.mark.parametrize("size", [1e9, 1e12, 1e15])
+def test_measurements_that_are_whole_by_chance_are_measurements(size: float) -> None:
+    column = np.random.default_rng(0).standard_normal(100_000) * size
+    column[::50] = np.rint(column[::50])
+    made = narrow({"flux": column})["flux"]
+    np.testing.assert_array_equal(made, column.astype(np.float32))
+    with pytest.raises(NarrowingError, match="does not fit float32"):
+        narrow({"flux": np.rint(column)})
+    with pytest.raises(NarrowingError, match=r"1700000001\.0 \(row 0\)"):  # small fractions say nothing of time stamps
+        narrow({"both": np.stack([1_700_000_001 + np.arange(100.0), np.linspace(0, 1, 100)], axis=1)})
+
+
 def test_the_error_says_what_a_float_would_become() -> None:
     for value, made in ((2**24 + 1, r"16777216\.0"), (1e-46, r"0\.0"), (-1e300, "-inf")):
         with pytest.raises(NarrowingError, match=rf"which is what a device keeps, and would become {made}; let the"):

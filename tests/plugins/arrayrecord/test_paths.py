@@ -353,10 +353,41 @@ def test_a_pattern_misses_the_shards_that_it_names(tmp_path: Path, make: Callabl
 def test_a_folder_of_several_splits_is_not_read_as_one(tmp_path: Path, make: Callable[..., Any], path: str) -> None:
     make("train.array_record", "my-test.array_record")
     with pytest.raises(
-        ValueError, match=r"holds files of several splits, my-test.array_record \(test\) and train.array_record"
+        ValueError,
+        match=r"holds files of several splits, train.array_record \(train\) and my-test.array_record \(test\)",
     ):
         names(tmp_path, path)
     assert names(tmp_path, "t*n.array_record", "*test*") == ["train.array_record", "my-test.array_record"]
+
+
+@pytest.mark.parametrize("pattern", ["**/*.array_record", "*/*", "t*/a*"])
+def test_folders_of_several_splits_are_not_read_as_one(tmp_path: Path, make: Callable[..., Any], pattern: str) -> None:
+    for folder in ("train", "test", "extra"):
+        (tmp_path / folder).mkdir()
+        make(f"{folder}/a.array_record")
+    with pytest.raises(ValueError, match=r"several splits, train/a.array_record \(train\) and test/a.array_record"):
+        data_files([str(tmp_path / pattern)], ARRAY_RECORD)
+    assert len(data_files([str(tmp_path / "train/**/*"), str(tmp_path / "extra/*")], ARRAY_RECORD)) == 2
+
+
+def test_the_paths_that_the_error_lists_read_all_files(tmp_path: Path, make: Callable[..., Any]) -> None:
+    made = ["mnist-train.array_record", "mnist-val.array_record", "mnist-dev.array_record", "more.array_record"]
+    make(*made)
+    with pytest.raises(ValueError, match="to be read together") as refused:
+        names(tmp_path, "")
+    listed = str(refused.value).rpartition("together: ")[2].split(", ")
+    assert sorted(Path(file).name for file in data_files(listed, ARRAY_RECORD)) == sorted(made)
+
+
+def test_links_to_folders_that_are_gone_are_missing(tmp_path: Path, make: Callable[..., Any]) -> None:
+    (tmp_path / "day1").mkdir()
+    make("day1/a.array_record")
+    (tmp_path / "README.md").symlink_to(tmp_path / "gone.md")
+    assert len(data_files([str(tmp_path / "*/*")], ARRAY_RECORD)) == 1
+    (tmp_path / "day2").symlink_to(tmp_path / "gone")
+    for pattern in ("*/*", "**/*.array_record", "day*/a.array_record"):
+        with pytest.raises(FileNotFoundError, match=r"day2, a link to \S+gone, which does not exist"):
+            data_files([str(tmp_path / pattern)], ARRAY_RECORD)
 
 
 def test_parts_and_words_are_no_splits(tmp_path: Path, make: Callable[..., Any]) -> None:

@@ -72,6 +72,10 @@ def test_only_the_arrays_that_are_named_are_read(tmp_path: Path) -> None:
             r"columns names 'x_trian', which .*mnist\S* does not have; it has .*'y_train'.*did you mean 'x_train'",
         ),
         ({"image": "pixels"}, r"columns names 'pixels', which .*mnist\S* does not have; it has .*; name one of these"),
+        (
+            {"image": "x_train", "old": "y_test", "label": "y_train"},
+            r"'old' has 2, .*, such as columns: \{image: x_train, label: y_train\}$",
+        ),
         ({"v": "version"}, r"the arrays in .*mnist\S* are no columns of one length: 'v' is a scalar"),
     ],
 )
