@@ -18,10 +18,10 @@ class OfPairs(SourceConformance):
     expected_length = tfds_data.NUM_SMALL
     expected_records = {7: {"signal": [7, 14], "answer": 2, "noise": 7}}
     shown_elsewhere = {
-        "try_gcs": "test_preparing.py",
-        "download_and_prepare_kwargs": "test_preparing.py",
-        "beam_num_workers": "test_preparing.py",
-        "local_files_only": "test_bad_data_sets.py",
+        "try_gcs": "dataset/test_preparing.py",
+        "download_and_prepare_kwargs": "dataset/test_preparing.py",
+        "beam_num_workers": "dataset/test_preparing.py",
+        "local_files_only": "dataset/test_bad_data_sets.py",
         **dict.fromkeys(("on_error", "max_errors", "quarantine", "exclude"), "test_bad_records.py"),
     }
     common = {
@@ -69,7 +69,7 @@ class TestEager(OfPairs):
     type = "tfds_eager"
     shown_elsewhere = {
         **OfPairs.shown_elsewhere,
-        "cacheable": "test_from_tfds.py::test_an_eager_source_is_cacheable_and_has_no_buffers",
+        "cacheable": "sources/test_from_tfds.py::test_an_eager_source_is_cacheable_and_has_no_buffers",
     }
 
 
@@ -77,7 +77,7 @@ class TestByIndex(OfPairs):
     type = "tfds_streaming"
     shown_elsewhere = {
         **OfPairs.shown_elsewhere,
-        "prefetch_buffer": "test_streaming.py::test_so_many_batches_are_read_ahead_as_the_config_says",
+        "prefetch_buffer": "sources/test_streaming.py::test_so_many_batches_are_read_ahead_as_the_config_says",
     }
 
     def own(self) -> dict[str, Any]:
