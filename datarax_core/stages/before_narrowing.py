@@ -36,6 +36,6 @@ def intake_of(source: DataSourceModule, stages: Sequence[Any], mask_field: str |
                 break
             fields = stage.before_narrowing(fields)
         except Exception as error:
-            error.add_note(f"in stage {number} ({stage_name(stage)}) of the pipeline, before its records are narrowed")
+            error.add_note(f"in stage {number} ({stage_name(stage)}) of the pipeline")
             raise
     return Intake.of_uses(spec, jax.tree.leaves(fields))

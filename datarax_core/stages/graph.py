@@ -1,7 +1,8 @@
 """A stage that is a graph of stages: nodes take the batch or other nodes' results, and one node is the sink."""
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 
@@ -63,11 +64,8 @@ class Graph(nnx.Module):
                 arguments.append(_node_keys(keys, name))
             if takes_record_indices(node):
                 arguments.append(_node_indices(stage_arguments, name))
-            try:
+            with _noted(name, node):
                 results[name] = node(*arguments)
-            except Exception as error:
-                error.add_note(f"in node {name!r} ({stage_name(node)})")
-                raise
         return results[self.sink]
 
     def uses_of(self, fields: Any) -> list[StoredField]:
@@ -77,10 +75,21 @@ class Graph(nnx.Module):
         for name, inputs in self.inputs:
             node, arguments = self.nodes[name], [results.get(start) for start in inputs]
             if hasattr(node, "before_narrowing") and all(argument is not None for argument in arguments):
-                results[name] = node.before_narrowing(*arguments)
+                with _noted(name, node):
+                    results[name] = node.before_narrowing(*arguments)
             else:  # it may use all that it is called with
                 uses += jax.tree.leaves(arguments)
         return uses + jax.tree.leaves(results.get(self.sink))
+
+
+@contextmanager
+def _noted(name: str, node: Any) -> Iterator[None]:
+    """Add the name of a node to errors."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in node {name!r} ({stage_name(node)})")
+        raise
 
 
 def _pairs(edges: Any) -> list[tuple[str, str]]:

@@ -237,7 +237,7 @@ def test_an_error_of_a_stage_names_it(make_source: MakeSource) -> None:
 
     with pytest.raises(KeyError, match="nothing") as caught:
         next(iter(Pipeline(source=make_source(8), stages=[Wrong()], batch_size=4)))
-    assert "in stage 0 (Wrong) of the pipeline, before its records are narrowed" in caught.value.__notes__
+    assert "in stage 0 (Wrong) of the pipeline" in caught.value.__notes__
 
 
 @pytest.mark.parametrize("placement", ["device", "host"])
