@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -125,3 +127,23 @@ def test_names_that_left_a_package_are_found_where_they_were() -> None:
     assert callable(config.named_by_type)
     with pytest.raises(AttributeError, match=r"^module 'datarax_core\.config' has no attribute 'loads'$"):
         config.loads  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "home"),
+    [
+        ("sources.files", "FileTable", "files"),
+        ("sources.files", "OpenFiles", "files"),
+        ("sources.files", "not_on_this_machine", "files"),
+        ("sources.host_state", "HostState", "modules"),
+        ("sources.memory", "host_memory", "devices"),
+        ("sources.module", "DataraxModule", "modules"),
+        ("sources.state", "Cursor", "modules.cursor"),
+        ("sources.state", "variable_state", "modules.state"),
+    ],
+)
+def test_a_module_that_moved_to_another_package_is_found_where_it_was(path: str, name: str, home: str) -> None:
+    sys.modules.pop(f"datarax_core.{path}", None)  # it warns only when it is first imported
+    with pytest.warns(DeprecationWarning, match=rf"^datarax_core\.{path} was moved: import from datarax_core\."):
+        old = import_module(f"datarax_core.{path}")
+    assert getattr(old, name) is getattr(import_module(f"datarax_core.{home}"), name)
