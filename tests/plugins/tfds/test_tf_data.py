@@ -13,6 +13,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tfds_data import FORMATS, NUM_SMALL, SPLITS
+from tfrecords import opened, whole, write
 
 from datarax_core import Pipeline, RecordError, StateError
 from datarax_tfds import TFDSStreamingConfig, TFDSStreamingSource
@@ -47,7 +48,7 @@ def alike(ours: Any, theirs: Any) -> bool:
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
-@pytest.mark.parametrize("name", ["digits", "digits_png", "captions", "nested", "pairs"])
+@pytest.mark.parametrize("name", ["digits", "digits_png", "captions", "nested", "episodes", "pairs"])
 def test_records_equal_those_read_without_tensorflow(make: Make, data_dirs: Path, name: str, file_format: str) -> None:
     data_dir = data_dirs / file_format
     by_tensorflow, by_index = make(name, data_dir=data_dir), make(name, data_dir=data_dir, backend=file_format)
@@ -97,6 +98,40 @@ def test_the_config_sets_the_number_of_batches_that_are_read_ahead(make: Make) -
         graph = source._graph_reader.graph.batches(0, 4, source.config.prefetch_buffer, None)
         assert int(graph._input_dataset._buffer_size) == ahead
     assert ids(make(prefetch_buffer=0)) == list(range(NUM_SMALL))
+
+
+def test_steps_alone_are_served_and_resumed(make: Make) -> None:
+    """The graph then decodes nothing; steps are decoded from the bytes of the records."""
+    options: dict[str, Any] = {"name": "episodes", "include_keys": {"steps"}, "shuffle": True, "shuffle_buffer_size": 9}
+    source, by_index = make(**options), make("episodes", backend="tfrecord")
+    assert source.element_spec() == {"steps": by_index.element_spec()["steps"]}
+    first = source.get_batch(33)["steps"]
+    resumed = make(**options)
+    resumed.set_state(json.loads(json.dumps(source.get_state())))
+    rest = resumed.get_batch(27)["steps"]
+    assert alike(rest, source.get_batch(27)["steps"])
+    whole = by_index.get_batch(NUM_SMALL)["steps"]
+    assert sorted(map(repr, [*first, *rest])) == sorted(map(repr, whole))
+
+
+@pytest.mark.parametrize("backend", ["tf.data", "tfrecord"])
+def test_features_in_steps_that_nothing_reads_back_are_refused_by_name(
+    make: Make, data_dirs: Path, tmp_path: Path, backend: str
+) -> None:
+    shutil.copytree(data_dirs / "tfrecord" / "episodes", tmp_path / "episodes")
+    path = tmp_path / "episodes/1.0.0/features.json"
+    content = json.loads(path.read_text())
+    steps = content["featuresDict"]["features"]["steps"]["sequence"]["feature"]["featuresDict"]["features"]
+    steps["seen"]["sequence"]["length"] = "2"
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        ValueError, match=r"field 'steps' has a sequence of 2 in steps, 'steps\.seen', .* \(exclude_keys={'steps'}\)"
+    ):
+        make("episodes", data_dir=tmp_path, backend=backend)
+    assert set(make("episodes", data_dir=tmp_path, backend=backend, exclude_keys={"steps"}).get_batch(2)) == {
+        "id",
+        "about",
+    }
 
 
 # -- order --------------------------------------------------------------------------------------------------------------
@@ -247,7 +282,10 @@ def test_a_truncated_file_is_named_with_the_record_that_is_missing(make: Make, d
 def test_a_file_with_too_few_records_is_named(make: Make, data_dirs: Path, tmp_path: Path) -> None:
     short = (data_dirs / "tfrecord/nested/1.0.0/nested-train.tfrecord-00000-of-00002").read_bytes()
     (length,) = np.frombuffer(short[:8], np.int64)
-    path = damaged(data_dirs, tmp_path, lambda content: content.__delitem__(slice(int(length) + 16, None)))
+    two = 2 * (
+        int(length) + 16
+    )  # the description is held against the size of the file: there is room for 30 short records
+    path = damaged(data_dirs, tmp_path, lambda content: content.__delitem__(slice(two, None)))
     with pytest.raises(RecordError, match=rf"record \d+ of {path} cannot be read"):
         ids(make(data_dir=tmp_path))
 
@@ -265,3 +303,21 @@ def test_a_damaged_array_record_is_named_with_its_file(
     with pytest.raises(RecordError, match=rf"record \d+ of {path} cannot be read: .* \(record \d+ of") as raised:
         ids(make(data_dir=tmp_path, **options))
     assert raised.value.path == str(path)
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": True, "shuffle_buffer_size": 8}], ids=["in sequence", "shuffled"])
+def test_a_damaged_frame_of_a_step_is_named_with_its_file(
+    make: Make, data_dirs: Path, tmp_path: Path, options: Any
+) -> None:
+    """The record is whole: its checksums are right, and its frame is no image."""
+    shutil.copytree(data_dirs / "tfrecord" / "episodes", tmp_path / "episodes")
+    path = tmp_path / "episodes/1.0.0/episodes-train.tfrecord-00001-of-00002"
+    with opened(whole(path, 30)) as files:
+        records = files.read(np.arange(30))
+    records[11] = records[11].replace(b"\x89PNG", b"\x89PNX")
+    write(path, records)
+    with pytest.raises(
+        RecordError, match=rf"record 11 of {path} cannot be decoded: field 'steps' has .* \(record 41 of"
+    ) as raised:
+        ids(make("episodes", data_dir=tmp_path, **options))
+    assert (raised.value.record, raised.value.row, raised.value.path) == (41, 11, str(path))

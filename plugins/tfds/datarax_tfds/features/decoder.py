@@ -244,11 +244,8 @@ def _foreign_field(feature: Any, path: _FeaturePath) -> Field:
     name, class_name = ".".join(path.names["path"]), type(feature).__name__
     if isinstance(feature, f.Image) and len(feature.shape) != 3:
         raise NeedsTensorFlow(name, f"images of the shape {list(feature.shape)}, which are GIFs")
-    if isinstance(feature, f.Dataset) and (inner := _data_set_within(feature.feature, name)) is not None:
-        raise ValueError(
-            f"field {name!r} has steps in steps, {inner!r}, which neither TFDS's NumPy decoders nor a batch of tf.data hold; "
-            f"leave it out (exclude_keys={{{name.split('.')[0]!r}}})"
-        )
+    if isinstance(feature, f.Dataset) and (trouble := _unreadable_steps(feature.feature, name)) is not None:
+        raise ValueError(f"field {name!r} has {trouble}; leave it out (exclude_keys={{{name.split('.')[0]!r}}})")
     if not _has_numpy_decoder(feature, f.FeatureConnector):
         raise NeedsTensorFlow(name, f"{class_name} has no decoder for NumPy of its own")
     info = feature.get_tensor_info()
@@ -259,17 +256,34 @@ def _foreign_field(feature: Any, path: _FeaturePath) -> Field:
     return ForeignField(shape=(*path.lengths, *shape), dtype=dtype, alone=path.alone(feature), **path.names)
 
 
-def _data_set_within(feature: Any, name: str) -> str | None:
-    """Return the dotted name of a feature, at any depth, that is itself a data set; None if there is none."""
+def _unreadable_steps(feature: Any, name: str) -> str | None:
+    """Return, as text, a feature in steps, at any depth, that nothing reads back as it was written; None if there is none."""
     from tensorflow_datasets import features as f  # noqa: PLC0415 - the plugin's import does not load TFDS
 
     if isinstance(feature, f.Dataset):
-        return name
-    inner = feature.items() if isinstance(feature, f.FeaturesDict) else ()
+        return f"steps in steps, {name!r}, which neither TFDS's NumPy decoders nor a batch of tf.data hold"
     if isinstance(feature, f.Sequence):
-        return _data_set_within(feature.feature, name)
-    found = (_data_set_within(value, f"{name}.{key}") for key, value in inner)
-    return next((each for each in found if each is not None), None)
+        if feature._length is not None:  # noqa: SLF001 - no public name
+            return (
+                f"a sequence of {feature._length} in steps, {name!r}, "  # noqa: SLF001
+                "which TFDS writes and cannot read back (a Tensor of that shape, or a Sequence of any length, it can)"
+            )
+        return _unreadable_steps(feature.feature, name)
+    if isinstance(feature, f.FeaturesDict):
+        found = (_unreadable_steps(inner, f"{name}.{key}") for key, inner in feature.items())
+        return next((each for each in found if each is not None), None)
+    if _has_numpy_decoder(feature, f.FeatureConnector):
+        return None
+    return f"a {type(feature).__name__} in steps, {name!r}, which has no decoder for NumPy of its own"
+
+
+def holds_steps(feature: Any) -> bool:
+    """Return whether a feature is a data set within a record (``tfds.features.Dataset``), or has one at any depth."""
+    from tensorflow_datasets import features as f  # noqa: PLC0415 - the plugin's import does not load TFDS
+
+    if isinstance(feature, f.Sequence):  # a Dataset is one, too
+        return isinstance(feature, f.Dataset) or holds_steps(feature.feature)
+    return isinstance(feature, f.FeaturesDict) and any(holds_steps(inner) for _, inner in feature.items())
 
 
 def _has_numpy_decoder(feature: Any, base: Any) -> bool:

@@ -16,11 +16,13 @@ from datarax_core.background import require_own_process
 from datarax_core.errors import RecordError
 from datarax_core.records import Batch, ElementSpec
 from datarax_core.sources import FileTable, HostState, StreamingSourceBase
+from datarax_tfds.features.stored import UndecodableRecord
 from datarax_tfds.files.record_files import RecordFiles
 from datarax_tfds.files.table import fingerprint_of, table_of
 from datarax_tfds.splits import FilePart
-from datarax_tfds.tf_data.graph import Graph, Shuffle, tensorflow
-from datarax_tfds.tf_data.values import as_numpy, spec_of_features
+from datarax_tfds.tf_data.decoding import GraphDecoder
+from datarax_tfds.tf_data.graph import Graph, Shuffle
+from datarax_tfds.tf_data.library import tensorflow
 
 from .opened import Opened
 from .streaming import TFDSStreamingSource
@@ -60,10 +62,10 @@ class TFDataStream(TFDSStreamingSource, StreamingSourceBase, readers=("tf.data",
         served, failure = start, None
         try:
             for batch in graph.batches(start, self._graph_reader.batch_size, self.config.prefetch_buffer, shuffle):
-                arrays = as_numpy(batch, self._graph_reader.spec)
+                arrays = graph.decoder.arrays(batch)
                 yield self._served(arrays)
                 served += len(jax.tree.leaves(arrays)[0])
-        except tensorflow().errors.OpError as error:
+        except (tensorflow().errors.OpError, UndecodableRecord) as error:
             failure = error
         if failure is not None or served < graph.num_records:
             raise self._record_error(served, shuffle, failure) from failure
@@ -106,9 +108,12 @@ class TFDataStream(TFDSStreamingSource, StreamingSourceBase, readers=("tf.data",
                 record=served,
                 reason=message,
             )
-        part, row = found
-        reason = "the file ends before it" if failure is None else str(failure).splitlines()[0][:200]
+        part, row, cause = found
         index = self._graph_reader.index_of(part, row)
+        if isinstance(cause, UndecodableRecord):
+            found_in_it = f"cannot be decoded: {cause.reason}"
+            return self._graph_reader.table.record_error(index, found_in_it, cause.reason, title=self.title)
+        reason = "the file ends before it" if failure is None else str(failure).splitlines()[0][:200]
         return self._graph_reader.table.record_error(index, f"cannot be read: {reason}", reason, title=self.title)
 
 
@@ -132,8 +137,9 @@ class _GraphReader(HostState):
         parts = tuple(part for part in data_set.parts if part.num_records)
         kept = type(data_set.features)({name: data_set.features[name] for name in data_set.kept})
         read_blocks = _BlockReader(title) if data_set.file_format == "array_record" else None
-        graph = Graph(parts, data_set.file_format, kept, read_blocks)
-        return cls(parts, table_of(parts), spec_of_features(kept, data_set.full_name), graph)
+        decoder = GraphDecoder(kept, data_set.full_name)
+        graph = Graph(parts, data_set.file_format, decoder, read_blocks)
+        return cls(parts, table_of(parts), decoder.spec, graph)
 
     def constructor_data(self) -> tuple[Any, ...]:
         """Return all fields, with a copy of the graph, since a graph has one reader."""

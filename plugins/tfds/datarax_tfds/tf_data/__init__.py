@@ -1,15 +1,15 @@
 """The ``tf.data`` backend: a TensorFlow graph that reads and decodes records, and its values as NumPy arrays.
 
-Imports `splits`; TensorFlow is imported when a graph is built.
+Imports `splits` and `features`; TensorFlow is imported when a graph is built.
 """
 
-from .graph import Graph, Shuffle, tensorflow
-from .values import as_numpy, spec_of_features
+from .decoding import GraphDecoder
+from .graph import Graph, Shuffle
+from .library import tensorflow
 
 __all__ = [
     "Graph",
+    "GraphDecoder",
     "Shuffle",
-    "as_numpy",
-    "spec_of_features",
     "tensorflow",
 ]

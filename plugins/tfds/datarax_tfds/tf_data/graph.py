@@ -8,19 +8,19 @@ of a file before the window, and then the records of the window before the posit
 
 import hashlib
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from datarax_core.errors import RecordError
 from datarax_core.order import Order
+from datarax_tfds.features.stored import UndecodableRecord
 from datarax_tfds.splits import FilePart
 
-VALUES: Final = "values"
-SHAPE: Final = "shape"
+from .decoding import GraphDecoder
+from .library import tensorflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Graph:
     Args:
         parts: The records of an epoch.
         file_format: Format of their files.
-        features: The TFDS feature of the fields that are served.
+        decoder: Decodes the records.
         read_blocks: Yields undecoded records in blocks, for a format that TensorFlow cannot read; None uses TFDS's own reader.
     """
 
@@ -60,11 +60,11 @@ class Graph:
         self,
         parts: tuple[FilePart, ...],
         file_format: str,
-        features: Any,
+        decoder: GraphDecoder,
         read_blocks: Callable[[Sequence[FilePart]], Iterator[list[Any]]] | None = None,
     ) -> None:
         self.parts = parts
-        self.features = features
+        self.decoder = decoder
         self._file_format = file_format
         self._read_blocks = read_blocks
         self._made: dict[tuple[int, int, int], tuple[Any, _Begin]] = {}
@@ -78,10 +78,9 @@ class Graph:
         return sum(part.num_records for part in self.parts)
 
     def batches(self, start: int, batch_size: int, prefetch: int, shuffle: Shuffle | None) -> Any:
-        """Return a ``tf.data.Dataset`` of decoded batches from the ``start``-th record of an epoch on.
+        """Return a ``tf.data.Dataset`` of batches, as `GraphDecoder.arrays` takes them, from a record of an epoch on.
 
-        The data set must be iterated before this method is called again. A field of varying shape is a dict of its flat
-        ``values`` (ragged) and its ``shape``.
+        The data set must be iterated before this method is called again.
 
         Args:
             start: Number of records of the epoch that are skipped.
@@ -102,8 +101,10 @@ class Graph:
             begin.at(parts, seed=shuffle.seed, window=number, skipped=within)
         return batches
 
-    def first_bad_record(self, start: int, shuffle: Shuffle | None) -> tuple[FilePart, int] | None:
-        """Return (part, row of its file) of the first record after ``start`` that cannot be read or decoded; None if all can.
+    def first_bad_record(self, start: int, shuffle: Shuffle | None) -> tuple[FilePart, int, Exception | None] | None:
+        """Return the first record after ``start`` that cannot be read or decoded, as its part, row of its file, and error.
+
+        The error is None if the file ends before the record. None is returned if all records can be read by themselves.
 
         Cost: every record from ``start``, or from the window of ``start``, to the bad one is read and decoded by itself.
         """
@@ -114,14 +115,14 @@ class Graph:
             number = part.start
             try:
                 for record in self._one_by_one(part):
-                    self.features.deserialize_example(record)
+                    self.decoder.require_decodable(record)
                     number += 1
-            except (tf.errors.OpError, OSError):
-                return part, number
+            except (tf.errors.OpError, OSError, UndecodableRecord) as error:
+                return part, number, error
             except RecordError as error:  # of `read_blocks`, which names the row
-                return part, number if error.row is None else error.row
+                return part, number if error.row is None else error.row, error
             if number < part.stop:
-                return part, number
+                return part, number, None
         return None
 
     # -- inside ---------------------------------------------------------------------------------------------------------
@@ -129,9 +130,8 @@ class Graph:
     def _batches(self, begin: "_Begin", batch_size: int, prefetch: int, window: int) -> Any:
         tf, workers = tensorflow(), os.cpu_count() or 1
         records = tf.data.Dataset.range(1).flat_map(lambda _: self._undecoded(begin, window))
-        decoded = records.map(self._decoded, num_parallel_calls=workers, deterministic=True)
-        has_varying = any(None in info.shape for info in tf.nest.flatten(self.features.get_tensor_info()))
-        batches = decoded.ragged_batch(batch_size) if has_varying else decoded.batch(batch_size)
+        decoded = records.map(self.decoder.in_graph, num_parallel_calls=workers, deterministic=True)
+        batches = decoded.ragged_batch(batch_size) if self.decoder.has_varying else decoded.batch(batch_size)
         return (batches.prefetch(prefetch) if prefetch else batches).with_options(_options(tf, workers))
 
     def _undecoded(self, begin: "_Begin", window: int) -> Any:
@@ -171,16 +171,6 @@ class Graph:
             return iter(self._stored(begin))
         return (record for block in self._read_blocks([part]) for record in block)
 
-    def _decoded(self, record: Any) -> Any:
-        tf = tensorflow()
-
-        def packed(value: Any) -> Any:
-            if isinstance(value, tf.RaggedTensor) or value.shape.is_fully_defined():
-                return value
-            return {VALUES: tf.reshape(value, [-1]), SHAPE: tf.shape(value)}
-
-        return tf.nest.map_structure(packed, self.features.deserialize_example(record))
-
 
 class _Begin:
     """The start of the next iteration of a graph, as variables that the graph reads when the iteration begins."""
@@ -210,20 +200,6 @@ class _Begin:
         self.seed.assign(seed)
         self.window.assign(window)
         self.skipped.assign(skipped)
-
-
-def tensorflow() -> Any:
-    """Import TensorFlow, and hide the accelerators from it, whose memory it would take from JAX.
-
-    Nothing is hidden if TensorFlow was imported before: its settings are the user's then.
-    """
-    is_ours = "tensorflow" not in sys.modules
-    import tensorflow as tf  # noqa: PLC0415 - takes seconds; only this backend needs it
-
-    if is_ours:
-        for device_type in ("GPU", "TPU"):
-            tf.config.set_visible_devices([], device_type)
-    return tf
 
 
 def _behind(parts: Sequence[FilePart], start: int) -> list[FilePart]:

@@ -8,7 +8,9 @@ import numpy as np
 
 from datarax_core.records import Batch, ElementSpec, dotted_name
 
-from .graph import SHAPE, VALUES
+VALUES: Final = "values"
+SHAPE: Final = "shape"
+"""Keys of a value of varying shape as the graph batches it: its values, flat (ragged), and its shape."""
 
 _OBJECT: Final = np.dtype(object)
 

@@ -6,6 +6,7 @@
 - ``digits_png``: the same, PNG-encoded, the label a class label.
 - ``captions``: text, ragged numbers, images of varying size, a sequence of dicts.
 - ``nested``: nested features, text among them.
+- ``episodes``: steps (a data set in each record) with frames, text, and sequences; another field beside them.
 - ``pairs``: supervised; its (input, target) pair has other names than image and label.
 
 The records of each data set are in the order of their number, which is also in the field ``id`` if the data set has one.
@@ -23,7 +24,7 @@ from sklearn.datasets import load_digits
 FORMATS = ("tfrecord", "array_record")
 SPLITS = {"train": 1500, "test": 297}
 NUM_SMALL = 60
-"""Number of records of captions, nested and pairs, whose only split is train."""
+"""Number of records of captions, nested, episodes and pairs, whose only split is train."""
 
 
 def digit_images() -> np.ndarray:
@@ -63,6 +64,21 @@ def nested(number: int) -> dict[str, Any]:
         "about": {"text": f"record {number}", "weight": number / 4},
         "window": [number, number + 1, number + 2],
     }
+
+
+def episode(number: int) -> dict[str, Any]:
+    """Return record ``number`` of episodes."""
+    steps = [
+        {
+            "frame": digit_images()[number + k],
+            "action": np.array([number, k], np.float32),
+            "told": f"do {k}",
+            "seen": list(range(k)),
+            "where": {"is_last": k == number % 4},
+        }
+        for k in range(number % 4 + 1)
+    ]
+    return {"id": number, "steps": steps, "about": {"file": f"episode {number}"}}
 
 
 def pair(number: int) -> dict[str, Any]:
@@ -108,6 +124,15 @@ def _write(where: tuple[Path, str]) -> None:
         "window": f.Sequence(f.Scalar(np.int64), length=3),
     }
     _store(where, "nested", in_each_other, nested)
+    steps = {
+        "frame": image,
+        "action": f.Tensor(shape=(2,), dtype=np.float32),
+        "told": f.Text(),
+        "seen": f.Sequence(f.Scalar(np.int64)),
+        "where": {"is_last": f.Scalar(np.bool_)},
+    }
+    episodes = {"id": f.Scalar(np.int64), "steps": f.Dataset(steps), "about": {"file": f.Text()}}
+    _store(where, "episodes", episodes, episode)
     signal = {
         "signal": f.Tensor(shape=(2,), dtype=np.float32),
         "answer": f.Scalar(np.int64),
