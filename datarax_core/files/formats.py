@@ -4,6 +4,7 @@ import struct
 from typing import Final
 
 _TYPES: Final = {
+    b"\x83\xaf\x70\xd1\x0d\x88\x4a\x3f": ("an ArrayRecord file", "type: arrayrecord of datarax-arrayrecord reads it"),
     b"PAR1": ("a Parquet file", "read it by datasets.load_dataset('parquet', ...) and from_sequence"),
     b"ARROW1": ("an Arrow file", "read it by datasets.load_dataset('arrow', ...) and from_sequence"),
     b"PK\x03\x04": ("a zip archive or .npz file", "type: memory reads .npz files"),
@@ -18,18 +19,27 @@ _POLYNOMIAL: Final = 0x82F63B78
 _MASK_DELTA: Final = 0xA282EAD8
 
 
-def format_clause(path: str) -> str:
-    """Return what a file is and what reads it, as the end of a message: "; it is a ..."; "" if it is of no known format."""
+def format_clause(path: str, own: str = "") -> str:
+    """Return what a file is and what reads it, as the end of a message: "; it is a ..."; "" if it is of no known format.
+
+    Args:
+        path: The file.
+        own: The type of the source that could not read it: formats that this type reads are left out.
+    """
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - takes any name
             head = file.read(64)
     except OSError:
         return ""
     if begins_as_tfrecord(head):
-        return "; it is a TFRecord file, which type: tfrecord of datarax-tfds reads"
-    if head.startswith(_GZIP):
-        return "; it is compressed by gzip: type: tfrecord of datarax-tfds reads TFRecord files so, decompress others"
-    return next((f"; it is {name}: {advice}" for magic, (name, advice) in _TYPES.items() if head.startswith(magic)), "")
+        clauses = ["; it is a TFRecord file, which type: tfrecord of datarax-tfds reads"]
+    elif head.startswith(_GZIP):
+        clauses = [
+            "; it is compressed by gzip: type: tfrecord of datarax-tfds reads TFRecord files so, decompress others"
+        ]
+    else:
+        clauses = [f"; it is {name}: {advice}" for magic, (name, advice) in _TYPES.items() if head.startswith(magic)]
+    return next((clause for clause in clauses if not own or f"type: {own} " not in clause), "")
 
 
 def begins_as_tfrecord(head: bytes) -> bool:

@@ -111,7 +111,8 @@ class RecordReader(ABC):
             if difference:
                 raise SpecError(
                     f"the records of {source.title} differ: record {index} {difference}; declare the fields of the decoder "
-                    f"{self.decoder.type!r}: decoder={{'type': {self.decoder.type!r}, 'fields': ...}}"
+                    f"{self.decoder.type!r}: decoder={{'type': {self.decoder.type!r}, 'fields': ...}}; "
+                    f"`drx describe {self.decoder.type}` shows how"
                 )
 
     def require_records(self, source: DataSourceModule) -> None:

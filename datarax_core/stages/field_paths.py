@@ -60,8 +60,9 @@ def no_such_field(batch: Batch, name: str, option: Option) -> StageError:
     if len(alike := [other for other in names if plain_name(other) == name]) > 1:
         return StageError(f"several fields can be meant by '{name}': write {' or '.join(alike)}", option)
     if inner := [other for other in names if other.startswith(f"{name}.")]:
-        return StageError(f"{name!r} is a dict of fields; name one of them, such as {inner[0]!r}", option)
-    hint = did_you_mean(name, names)
+        return StageError(f"{name!r} is a dict of fields; name one of them, such as '{inner[0]}'", option)
+    spelled = [plain if _spelled(names, plain := plain_name(other)) == other else other for other in names]
+    hint = did_you_mean(name, spelled).replace(r"\\", "\\")  # of the repr, which no config file wants
     return StageError(f"the records have no field {name!r}{hint} (fields: {', '.join(names) or 'none'})", option)
 
 

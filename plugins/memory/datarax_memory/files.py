@@ -18,6 +18,8 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.lib import format as npy
 
+from datarax_core.files import format_clause
+
 _REMEDY: Final = "write it with numpy.savez or numpy.save, without object fields"
 
 _CHUNK_BYTES: Final = 1 << 20
@@ -124,7 +126,8 @@ def _require_archive(path: Path) -> None:
         raise FileError(f"{path} is neither a file nor a folder; 'path' names an .npz file or a folder of .npy files")
     path.open("rb").close()  # raises PermissionError, for which is_zipfile returns False
     if not zipfile.is_zipfile(path):
-        raise FileError(f"{path} is not an .npz file, or its end is missing; {_REMEDY}")
+        clause = format_clause(str(path), "memory")
+        raise FileError(f"{path} is not an .npz file, or its end is missing{clause or f'; {_REMEDY}'}")
 
 
 def _load_folder(folder: Path, wanted: AbstractSet[str] | None, *, keep_in_memory: bool) -> dict[str, np.ndarray]:

@@ -73,7 +73,7 @@ class FileReader:
                 raise OSError(
                     errno.EMFILE, "too many open files; lower max_open_files, or raise the limit (ulimit -n)", path
                 )
-            clause = "" if is_remote(path) else format_clause(path)
+            clause = "" if is_remote(path) else format_clause(path, "arrayrecord")
             raise DataFileError(path, f"{path} is no ArrayRecord file, or is damaged or truncated: {reason}{clause}")
         self.num_records: int = self._reader.num_records()
         written = self._reader.writer_options_string() or ""

@@ -239,7 +239,7 @@ def _damaged(path: str, record: int, chunk: bytes) -> DataFileError:
     return DataFileError(
         path,
         f"{path} is no TFRecord file: it begins with {chunk[:8]!r}, which is no length with its checksum"
-        f"{format_clause(path) or '; copy the file again, or prepare the data set anew'}",
+        f"{format_clause(path, 'tfrecord') or '; copy the file again, or prepare the data set anew'}",
     )
 
 
