@@ -1,6 +1,6 @@
 """ArrayRecord source of datarax: random access to records in ArrayRecord files, decoded in whole batches.
 
-`config` declares what can be set, `file_kind` how files are named, `sidecar` notes how they are decoded, `source` is the
+`config` declares what can be set and how files are named, `sidecar` notes how they are decoded, `source` is the
 source. Packages: `reading` (records of files), `writing` (new files) and `decoders` (bytes of records to arrays, and back).
 Imports core through the faces of its packages only.
 """

@@ -1,4 +1,4 @@
-"""Config of an ArrayRecord source."""
+"""Config of an ArrayRecord source, and the kind of files that it names."""
 
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -18,13 +18,14 @@ from datarax_core.config import (
     shuffling_is_stochastic,
     stream_rules,
 )
-from datarax_core.files import is_remote
+from datarax_core.files import FileKind, is_remote
 from datarax_core.record_files import BadRecordOptions
 from datarax_core.registry import AnyDecoder
 
-from .file_kind import ARRAY_RECORD
-
 DEFAULT_SEED: Final = 42
+
+ARRAY_RECORD: Final = FileKind("ArrayRecord", (".array_record", ".arrayrecord", ".arecord"), frozenset({"gs"}))
+"""The kind of files that this package reads and writes."""
 
 _PATH: Final = {"type": "string", "minLength": 1, "not": {"pattern": REMOTE.replace("(?!", "(?![Gg][Ss]:)(?!", 1)}}
 _ONE_OR_MORE: Final = WithJsonSchema({"anyOf": [_PATH, {"type": "array", "items": _PATH, "minItems": 1}]})

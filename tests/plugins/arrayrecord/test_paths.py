@@ -13,7 +13,7 @@ from record_files import Numbers, ids, record, source_of, write, write_numbers
 
 import datarax_arrayrecord
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
-from datarax_arrayrecord.file_kind import ARRAY_RECORD
+from datarax_arrayrecord.config import ARRAY_RECORD
 from datarax_core import ConfigError, build_source
 from datarax_core.files import data_files, shard_path, without_shard
 from datarax_core.registry.pipeline_config import load_config

@@ -1,6 +1,6 @@
 """Reading of ArrayRecord files: open files, the order of files, records by index, and substitutes of bad records.
 
-Imports `decoders`, and the modules `config`, `file_kind` and `sidecar` of the plugin.
+Imports `decoders`, and the modules `config` and `sidecar` of the plugin.
 """
 
 from .file_order import FileOrder

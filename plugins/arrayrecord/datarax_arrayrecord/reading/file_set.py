@@ -6,9 +6,8 @@ from functools import cached_property
 from os import PathLike, fspath
 from typing import Any, Final
 
-from datarax_arrayrecord.config import ArrayRecordSourceConfig
+from datarax_arrayrecord.config import ARRAY_RECORD, ArrayRecordSourceConfig
 from datarax_arrayrecord.decoders import DOTTED, RawDecoder
-from datarax_arrayrecord.file_kind import ARRAY_RECORD
 from datarax_arrayrecord.sidecar import decoder_of_files
 from datarax_core.files import data_files, is_remote
 from datarax_core.sources import FileTable

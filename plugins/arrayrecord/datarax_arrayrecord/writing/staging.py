@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from datarax_arrayrecord.file_kind import SUFFIXES
+from datarax_arrayrecord.config import ARRAY_RECORD
 from datarax_arrayrecord.sidecar import sidecar_path
 from datarax_core.config import without_file_scheme
 from datarax_core.files import is_remote, shard_path, without_shard
@@ -47,10 +47,11 @@ class Target:
             raise ValueError(f"{text} is not on this machine; write to a local path, and copy the files there")
         if without_shard(text) != text:
             raise ValueError(f"{text} names one shard; name the data set, {without_shard(text)}, and say shards=...")
-        if not text.endswith(SUFFIXES):
+        suffixes = ARRAY_RECORD.suffixes
+        if not text.endswith(suffixes):
             raise ValueError(
-                f"{text!r} has none of the suffixes by which folders of ArrayRecord files are read ({', '.join(SUFFIXES)}); "
-                f"name it {text.rstrip(os.sep) or 'train'}{SUFFIXES[0]}"
+                f"{text!r} has none of the suffixes by which folders of ArrayRecord files are read ({', '.join(suffixes)}); "
+                f"name it {text.rstrip(os.sep) or 'train'}{suffixes[0]}"
             )
         files = (text,) if shards == 1 else tuple(shard_path(text, shard, shards) for shard in range(shards))
         return cls(text, files, str(sidecar_path(text)))
