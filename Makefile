@@ -8,9 +8,10 @@ METADATA := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 PLUGINS  := $(patsubst %,-e %,$(wildcard plugins/*))
 TESTS  ?= tests
 EXAMPLES ?= 2000
+MINUTES ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test proof check lint types templates contracts docs bench format test-lowest wheels clean
+.PHONY: help demo test proof fuzz check lint types templates contracts docs bench format test-lowest wheels clean
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:  ## list the targets
@@ -24,6 +25,9 @@ test: $(VENV)/.test  ## all tests
 
 proof: $(VENV)/.test  ## search for a counterexample to the invariant: EXAMPLES cases, other ones every time
 	DATARAX_PROOF_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/core/pipeline/test_invariant.py
+
+fuzz: $(VENV)/.test  ## mutate files of every format and look for crashes and wrong data: FORMAT, SEED, MINUTES
+	$(BIN)/python tests/fuzz/fuzz.py --format "$(FORMAT)" --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 check: lint types templates contracts test  ## what CI runs: lint, types, templates, import contracts, tests
 

@@ -211,7 +211,7 @@ def _entries(lines: list[str], path: str) -> Iterator[tuple[str, str, int]]:
         try:
             entry = json.loads(line)
             name, row = entry["file"], entry["record"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(
                 f'{place} is no line of a quarantine file: it lacks "file" and "record": {line!r:.80}'
             ) from error

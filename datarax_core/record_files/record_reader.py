@@ -87,7 +87,7 @@ class RecordReader(ABC):
         """Return the element spec that the decoder declares, or else that of the first record.
 
         Raises:
-            ValueError: There are no records.
+            DataFileError: There are no records.
             RecordError: The first record cannot be read.
             SpecError: One of the other records that are looked at has other fields.
         """
@@ -109,18 +109,23 @@ class RecordReader(ABC):
             except (ReadError, ValueError):
                 continue  # a damaged record, which is an error when it is read
             if difference:
+                found = self._record_error(int(index), difference, difference, source)
                 raise SpecError(
-                    f"the records of {source.title} differ: record {index} {difference}; declare the fields of the decoder "
-                    f"{self.decoder.type!r}: decoder={{'type': {self.decoder.type!r}, 'fields': ...}}; "
+                    f"the records of {source.title} differ: record {found.row} of {found.path} {difference}; declare the "
+                    f"fields of the decoder {self.decoder.type!r}: "
+                    f"decoder={{'type': {self.decoder.type!r}, 'fields': ...}}; "
                     f"`drx describe {self.decoder.type}` shows how"
                 )
 
     def require_records(self, source: DataSourceModule) -> None:
-        """Raise ValueError if there are no records to serve."""
+        """Raise DataFileError if there are no records to serve."""
         if not self.length:
             kept = f", all of whose {self.table.num_records} records are excluded" if len(self.excluded) else ""
-            raise ValueError(
-                f"{source.title} is empty: its {len(self.table.paths)} files hold no records to serve{kept}"
+            paths = self.table.paths
+            named = "".join(f"; the first one is {path}" for path in paths[:1])
+            raise DataFileError(
+                paths[0] if paths else "",
+                f"{source.title} is empty: its {len(paths)} files hold no records to serve{kept}{named}",
             )
 
     def bytes_of(self, indices: np.ndarray, source: DataSourceModule) -> tuple[list[bytes], int]:

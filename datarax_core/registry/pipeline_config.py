@@ -53,7 +53,7 @@ class PipelineConfig(FrozenConfig):
     """A source, the rule by which its records become batches, and the stages that transform the batches."""
 
     source: AnySource = Field(description="Where the records come from.")
-    batch_size: Count = Field(description="Records in a batch.")
+    batch_size: Count = Field(le=2**31 - 1, description="Records in a batch.")
     seed: NonNegative = Field(default=0, le=2**32 - 1, description="Selects every order and every random number.")
     num_epochs: Count | None = Field(default=1, description="How often each record is served; null is endless.")
     drop_last: Flag = Field(default=False, description="Leave out the last batch if it is short.")

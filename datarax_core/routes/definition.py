@@ -33,6 +33,10 @@ class BatchRule:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batch_size", whole_number("batch_size", self.batch_size, at_least=1))
+        if self.batch_size > DEVICE_LIMIT:
+            raise ValueError(
+                f"batch_size is at most {DEVICE_LIMIT}, not {self.batch_size}: rows are counted in 32 bits"
+            )
         if self.num_epochs is not None:
             epochs = whole_number("num_epochs", self.num_epochs, at_least=1, hint="; None is endless")
             object.__setattr__(self, "num_epochs", epochs)

@@ -65,7 +65,7 @@ def _decoder_in(sidecar: Path) -> Decoder | None:
     """Return the decoder that a sidecar file names; None if the file is not one of ours."""
     try:
         content = json.loads(sidecar.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ConfigError(
             f"{sidecar} cannot be read: {error}; name the decoder in the config, or remove the file"
         ) from error

@@ -11,7 +11,7 @@ import numpy as np
 from datarax_core.errors import DataFileError, RecordError
 from datarax_core.sources import Columns
 
-from .files import FileError, load_errors
+from .files import load_errors
 
 _LAST_CODE_POINT: Final = 0x10FFFF
 
@@ -88,12 +88,12 @@ def _damage_in(path: Path, stored: Sequence[str], state: tuple[int, ...]) -> str
     try:
         with load_errors(path), zipfile.ZipFile(path) as archive:
             return next(filter(None, (_damage_of(archive, name, path) for name in stored)), "")
-    except FileError as damaged:
+    except DataFileError as damaged:
         return str(damaged)
 
 
 def _damage_of(archive: zipfile.ZipFile, name: str, path: Path) -> str:
-    with load_errors(f"{name!r} in {path}"), archive.open(f"{name}.npy") as member:
+    with load_errors(path, name), archive.open(f"{name}.npy") as member:
         try:
             while member.read(_CHUNK_BYTES):
                 pass

@@ -18,6 +18,7 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.lib import format as npy
 
+from datarax_core.errors import DataFileError
 from datarax_core.files import format_clause
 
 _REMEDY: Final = "write it with numpy.savez or numpy.save, without object fields"
@@ -52,8 +53,8 @@ def load_columns(
     Raises:
         FileNotFoundError: ``path`` does not exist, or is a folder without an ``.npy`` file.
         PermissionError: This process may not read the file or folder.
-        ValueError: A file is no NumPy file, is damaged, or holds objects, which only pickle could load; an array is missing, or
-            the arrays are no columns of one length.
+        DataFileError: A file is no NumPy file, is damaged, or holds objects, which only pickle could load; an array is
+            missing, or the arrays are no columns of one length.
     """
     path = Path(path)
     with load_errors(path):
@@ -69,17 +70,19 @@ def load_columns(
 def _require_columns(arrays: Mapping[str, np.ndarray], path: Path, chosen: Mapping[str, str] | None) -> None:
     for name, array in arrays.items():
         if array.dtype.kind == "V" and array.dtype.names is None:
-            raise FileError(
+            raise DataFileError(
+                str(path),
                 f"field {name!r} of {path} is {array.dtype}, raw bytes: NumPy's files forget dtypes such as bfloat16; "
-                "save it as float32"
+                "save it as float32",
             )
     lengths = {name: len(array) if array.ndim else None for name, array in arrays.items()}
     if len(set(lengths.values())) > 1 or None in lengths.values():
         found = ", ".join(f"{n!r} is a scalar" if k is None else f"{n!r} has {k}" for n, k in lengths.items())
         example = _columns_option(_of_one_length(lengths), chosen or {})
-        raise FileError(
+        raise DataFileError(
+            str(path),
             f"the arrays in {path} are no columns of one length: {found}; each record needs a value in every field"
-            + (f": choose those that belong together, such as columns: {example}" if example else "")
+            + (f": choose those that belong together, such as columns: {example}" if example else ""),
         )
 
 
@@ -104,8 +107,9 @@ def _chosen(found: Iterable[str], wanted: AbstractSet[str] | None, path: Path) -
     for name in sorted(wanted - set(names)):
         close = get_close_matches(name, names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "name one of these"
-        raise FileError(
-            f"columns names {name!r}, which {path} does not have; it has {', '.join(map(repr, names))}; {hint}"
+        raise DataFileError(
+            str(path),
+            f"columns names {name!r}, which {path} does not have; it has {', '.join(map(repr, names))}; {hint}",
         )
     return [name for name in names if name in wanted]
 
@@ -121,13 +125,17 @@ def _require_presence(path: Path) -> None:
 
 def _require_archive(path: Path) -> None:
     if path.suffix == ".npy":
-        raise FileError(f"{path} is a single .npy file, whose field has no name; give the folder it lies in")
+        raise DataFileError(
+            str(path), f"{path} is a single .npy file, whose field has no name; give the folder it lies in"
+        )
     if not path.is_file():
-        raise FileError(f"{path} is neither a file nor a folder; 'path' names an .npz file or a folder of .npy files")
+        raise DataFileError(
+            str(path), f"{path} is neither a file nor a folder; 'path' names an .npz file or a folder of .npy files"
+        )
     path.open("rb").close()  # raises PermissionError, for which is_zipfile returns False
     if not zipfile.is_zipfile(path):
         clause = format_clause(str(path), "memory")
-        raise FileError(f"{path} is not an .npz file, or its end is missing{clause or f'; {_REMEDY}'}")
+        raise DataFileError(str(path), f"{path} is not an .npz file, or its end is missing{clause or f'; {_REMEDY}'}")
 
 
 def _load_folder(folder: Path, wanted: AbstractSet[str] | None, *, keep_in_memory: bool) -> dict[str, np.ndarray]:
@@ -148,9 +156,10 @@ def _require_whole(file: Path) -> None:
             "link"
         )
     if shard := _SHARD.search(file.stem):
-        raise FileError(
+        raise DataFileError(
+            str(file),
             f"the folder {file.parent} holds shards, such as {file.name}, and each .npy file is read as a whole field; join "
-            f"them to one {file.stem.replace(shard[0], '')}.npy"
+            f"them to one {file.stem.replace(shard[0], '')}.npy",
         )
 
 
@@ -173,7 +182,7 @@ def _load_npz(path: Path, wanted: AbstractSet[str] | None, *, keep_in_memory: bo
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
         columns = {}
         for name in _chosen(members, wanted, path):
-            with load_errors(f"{name!r} in {path}"):
+            with load_errors(path, name):
                 columns[name] = _load_member(path, raw, archive, members[name], keep_in_memory=keep_in_memory)
         return columns
 
@@ -249,11 +258,12 @@ def _header(stream: IO[bytes], size: int) -> _Header | None:
 
 
 @contextmanager
-def load_errors(place: str | Path) -> Iterator[None]:
-    """Turn errors of NumPy and zipfile into errors that name ``place`` and the remedy; `FileError` passes unchanged."""
+def load_errors(path: str | Path, field: str | None = None) -> Iterator[None]:
+    """Turn errors of NumPy and zipfile into a `DataFileError` that names the file, the field and the remedy."""
+    place = path if field is None else f"{field!r} in {path}"
     try:
         yield
-    except (FileError, FileNotFoundError):
+    except (DataFileError, FileNotFoundError):
         raise
     except PermissionError as cause:
         if cause.errno is None:
@@ -261,13 +271,9 @@ def load_errors(place: str | Path) -> Iterator[None]:
         raise PermissionError(f"{place} may not be read: permission denied; make it readable for this user") from cause
     except zipfile.BadZipFile as cause:
         if not str(cause).startswith("Bad CRC-32"):
-            raise FileError(f"{place} cannot be loaded: {cause}; {_REMEDY}") from cause
-        raise FileError(
-            f"{place} is damaged: its content differs from its checksum ({cause}); restore the file"
+            raise DataFileError(str(path), f"{place} cannot be loaded: {cause}; {_REMEDY}") from cause
+        raise DataFileError(
+            str(path), f"{place} is damaged: its content differs from its checksum ({cause}); restore the file"
         ) from cause
     except _DAMAGE as cause:
-        raise FileError(f"{place} cannot be loaded: {cause}; {_REMEDY}") from cause
-
-
-class FileError(ValueError):
-    """A file cannot be loaded, or not as columns; the message names the file and the remedy."""
+        raise DataFileError(str(path), f"{place} cannot be loaded: {cause}; {_REMEDY}") from cause

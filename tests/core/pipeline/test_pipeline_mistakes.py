@@ -35,6 +35,11 @@ class Unhashable:
     [
         ({"batch_size": 0}, ValueError, r"^batch_size is at least 1, not 0$"),
         ({"batch_size": -1}, ValueError, r"^batch_size is at least 1, not -1$"),
+        (
+            {"batch_size": 2**31},
+            ValueError,
+            r"^batch_size is at most 2147483647, not 2147483648: rows are counted in 32",
+        ),
         ({"batch_size": 4.0}, TypeError, r"^batch_size is an integer, not 4\.0$"),
         ({"batch_size": True}, TypeError, r"^batch_size is an integer, not True$"),
         ({"batch_size": "4"}, TypeError, r"^batch_size is an integer, not '4'$"),

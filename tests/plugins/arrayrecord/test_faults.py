@@ -456,7 +456,8 @@ def test_records_of_other_features_are_found_before_the_first_is_served(tmp_path
     alike, odd = example("a"), example("ab")
     files = [write(tmp_path / "x.array_record", [alike] * 50 + [odd] * 50)]
     with pytest.raises(
-        SpecError, match=r"the records of \S+ differ: record \d+ has the feature 'b', which the first one does"
+        SpecError,
+        match=r"the records of \S+ differ: record \d+ of \S+/x\.array_record has the feature 'b', which the first one does",
     ):
         source_of(files, decoder="example", on_error="substitute").element_spec()
     lacking = [write(tmp_path / "y.array_record", [odd] * 50 + [alike] * 50)]
