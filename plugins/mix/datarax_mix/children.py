@@ -19,6 +19,7 @@ from datarax_core.records import (
     aligned_empty,
     common_text,
     is_text,
+    named_fields,
     split_host_fields,
     with_host_fields,
 )
@@ -98,7 +99,7 @@ class MixedChildren:
         timeline = Timeline(shares, list(map(Ending, lengths, config.rounds)), config.stop)
         draws = CategoricalOrder(timeline, offsets)
         parts = [
-            Part(child, constants, {} if taken is None or spec is None else taken.stored_names(spec))
+            Part(child, named_fields(constants), {} if taken is None or spec is None else taken.stored_names(spec))
             for child, constants, taken, spec in zip(children, fields.constants, chosen, specs, strict=True)
         ]
         return cls(

@@ -53,6 +53,7 @@ class Part:
 
     source: DataSourceModule
     constants: Mapping[str, np.ndarray]
+    """By dotted name."""
     stored_names: Mapping[str, str] = field(default_factory=dict)
 
     def __setstate__(self, state: Any) -> None:

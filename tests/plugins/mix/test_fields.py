@@ -48,6 +48,20 @@ def test_a_missing_field_is_filled_and_the_child_is_named(mix: Any, placement: s
 
 
 @pytest.mark.parametrize("placement", ["device", "host"])
+def test_names_with_dots_are_filled(mix: Any, placement: str) -> None:
+    made = mix(
+        [memory(placement, **{"a": np.arange(2), "b.c": np.arange(2)}), memory(placement, a=np.arange(10, 12))],
+        fill={"b.c": 7},
+        source_field="d.e",
+    )
+    rows = served(made)
+    assert sorted((row["a"], row["b.c"], row["d.e"]) for row in rows) == [(0, 0, 0), (1, 1, 0), (10, 7, 1), (11, 7, 1)]
+    assert Pipeline(source=made, batch_size=4).scan(lambda batch: batch["b.c"], length=1).tolist() == [
+        [row["b.c"] for row in rows]
+    ]
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
 def test_text_is_a_host_field_and_is_filled_too(mix: Any, placement: str) -> None:
     words = np.asarray(["a", "b", "c"], object)
     made = mix([memory(placement, i=np.arange(3), t=words), memory(placement, i=np.arange(3, 6))], fill={"t": "none"})
