@@ -22,6 +22,9 @@ from .names import dotted_name, split_name
 T = TypeVar("T")
 
 _TEXT_FIELD: Final = r"(text|bytes|object|[<>|=][US]\d*)(\[.*)"
+_MOST_SHOWN: Final = 20
+"""Fields that the message about a batch names."""
+
 _TEXT_TITLES: Final = {"U": "text", "S": "bytes"}
 
 Batch: TypeAlias = Any
@@ -68,18 +71,31 @@ def check_batch(batch: Batch, spec: ElementSpec, size: int, *, origin: str) -> N
     same_form = form == spec_form  # type: ignore[operator]  # jaxlib's stubs leave it out
     if same_form and all(_is_batch_of(*pair, size=size) for pair in zip(leaves, structs, strict=True)):
         return
-    fields = named_fields(batch)
-    wrong = [
-        f"field {name!r} is a {type(leaf).__name__}, not an array"
-        for name, leaf in fields.items()
-        if not _is_array(leaf)
-    ]
+    wrong = _no_arrays(batch, spec)
     if not wrong:
+        fields = named_fields(batch)
         lengths = {name: leaf.shape[0] if leaf.ndim else "no" for name, leaf in fields.items()}
         wrong = [f"field {name!r} has {n} rows where {size} were asked for" for name, n in lengths.items() if n != size]
         wrong = wrong or differences(spec, spec_of(batch)) or list(_without_text(fields, named_fields(spec)))
     if wrong:
-        raise SpecError(f"{origin} gave a batch that its element_spec() does not describe: {'; '.join(wrong)}")
+        more = f"; and {len(wrong) - _MOST_SHOWN} more" if len(wrong) > _MOST_SHOWN else ""
+        raise SpecError(
+            f"{origin} gave a batch that its element_spec() does not describe: {'; '.join(wrong[:_MOST_SHOWN])}{more}"
+        )
+
+
+def _no_arrays(batch: Batch, spec: ElementSpec) -> list[str]:
+    """Return a sentence for each field that is no array; a list in the place of a field is one field."""
+    form: Any = jax.tree.structure(spec)
+    try:
+        fields = dict(zip(named_fields(spec), form.flatten_up_to(batch), strict=True))
+    except (ValueError, TypeError):  # fields are missing, or others
+        fields = named_fields(batch)
+    return [
+        f"field {name!r} is a {type(leaf).__name__}, not an array"
+        for name, leaf in fields.items()
+        if not _is_array(leaf)
+    ]
 
 
 def _is_batch_of(leaf: Any, struct: jax.ShapeDtypeStruct, *, size: int) -> bool:

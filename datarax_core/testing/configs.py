@@ -91,8 +91,10 @@ class ConfigPromises:
         )
 
     def test_numbers_and_flags_are_strict(self, subject: Subject) -> None:
-        """An option that is an ``int``, ``float`` or ``bool`` takes neither text nor another kind of number from a file."""
+        """An option that is an ``int``, ``float`` or ``bool`` takes no text and no other number, unless ``strict=False``."""
         for name, field in type(subject.config).model_fields.items():
+            if any(getattr(part, "strict", None) is False for part in field.metadata):
+                continue  # the author wants it converted
             kinds = set(option_types(field.annotation)) - {type(None)}
             for value in _WRONG.get(kinds.pop(), ()) if len(kinds) == 1 else ():
                 try:

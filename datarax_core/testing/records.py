@@ -84,6 +84,23 @@ class RecordPromises:
             f"{subject.title} promises one element_spec(), but returns another after reading; return the same",
         )
 
+    def test_a_batch_that_was_given_away_is_left_alone(self, subject: Subject) -> None:
+        """Later reads do not write to the memory of a batch that was returned: the device may use that memory."""
+        source = subject.build()
+        if subject.is_stream:
+            reads = batches(source, 4 * BATCH)
+        else:
+            spans = [(at, at + size) for at, size in enumerate((64, 64, BATCH, BATCH, 64))]
+            reads = (source.get_records(np.arange(*span) % subject.records) for span in spans)
+        given = [(batch, jax.tree.map(np.array, batch)) for batch in reads]
+        for number, (batch, copy) in enumerate(given):
+            text = difference(copy, batch)
+            require(
+                not text,
+                f"{subject.title} promises not to write to batches that it returned, but batch {number} of {len(given)} "
+                f"changed as later batches were read: {text}. Allocate new memory for each batch, such as with aligned_empty()",
+            )
+
     def test_records_are_the_expected_ones(self, subject: Subject) -> None:
         """``source[i]``, or the i-th record of a stream, has the values that ``expected_records`` declares, all or some."""
         if not subject.author.expected_records:
@@ -129,23 +146,6 @@ class RecordPromises:
                 not text,
                 f"{subject.title} promises the same record alone and in a batch, but by {way} it is another: {text}; let "
                 "get_elements() return the rows of get_records()",
-            )
-
-    def test_a_batch_that_was_given_away_is_left_alone(self, subject: Subject) -> None:
-        """Later reads do not write to the memory of a batch that was returned: the device may use that memory."""
-        source = subject.build()
-        if subject.is_stream:
-            reads = batches(source, 4 * BATCH)
-        else:
-            spans = [(at, at + size) for at, size in enumerate((64, 64, BATCH, BATCH, 64))]
-            reads = (source.get_records(np.arange(*span) % subject.records) for span in spans)
-        given = [(batch, jax.tree.map(np.array, batch)) for batch in reads]
-        for number, (batch, copy) in enumerate(given):
-            text = difference(copy, batch)
-            require(
-                not text,
-                f"{subject.title} promises not to write to batches that it returned, but batch {number} of {len(given)} "
-                f"changed as later batches were read: {text}. Allocate new memory for each batch, such as with aligned_empty()",
             )
 
 

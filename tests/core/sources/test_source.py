@@ -95,7 +95,7 @@ LIES: dict[str, tuple[Callable[[Any], Any], str]] = {
     "unexpected": (
         lambda n: {"id": np.zeros(n, np.int32), "x": np.zeros(n, np.int8)}, r"field 'x' \(int8\[\]\) is not expected"
     ),
-    "no array": (lambda n: {"id": [0] * n}, r"field 'id\.0' is a int, not an array"),
+    "no array": (lambda n: {"id": [0] * n}, r"field 'id' is a list, not an array"),
     "scalar": (lambda _: {"id": np.zeros((), np.int32)}, r"field 'id' has no rows where \d+ were asked for"),
 }  # fmt: skip
 

@@ -48,7 +48,7 @@ class Unbuildable(Healthy):
 
 
 class LenientConfig(HealthyConfig):
-    size: Annotated[int, Field(strict=False, ge=1)] = SIZE
+    size: Annotated[int, BeforeValidator(int), Field(ge=1)] = SIZE
 
 
 class Lenient(Healthy):
