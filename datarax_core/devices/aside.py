@@ -4,8 +4,6 @@ import itertools
 from typing import Any, Final, Generic, Self, TypeVar, overload
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from flax import nnx
-
 T = TypeVar("T")
 
 
@@ -67,18 +65,6 @@ class Aside(Generic[T]):
         self.__set__(module, value)
         adopted: T = value
         return adopted
-
-
-def twin_without_content(module: Any) -> Any:
-    """Return a twin of a module that finds its content, and that of its parts, only while other modules hold it.
-
-    For functions that compiled programs keep.
-    """
-    twin = nnx.clone(module)
-    for _, part in nnx.iter_graph(twin):
-        if isinstance(part, HoldsAside) and hasattr(part, "_aside"):
-            del part._aside  # noqa: SLF001 - of this module
-    return twin
 
 
 class Numbered:

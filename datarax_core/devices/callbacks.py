@@ -16,8 +16,6 @@ from datarax_core.records.intake import Intake, completed
 from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import Batch, ElementSpec, batch_struct, device_spec, split_host_fields
 
-from .aside import twin_without_content
-
 T = TypeVar("T")
 
 _WHOLE: Final = Intake()
@@ -99,6 +97,10 @@ class HostReader(Protocol):
         """The number of record indices."""
 
     @property
+    def original_number(self) -> int:
+        """The number of the source that callbacks read from, if this is a copy in a trace; else of this source."""
+
+    @property
     def callback_lock(self) -> Lock:
         """The lock that is held while the source reads for compiled code."""
 
@@ -133,16 +135,13 @@ class HostRecords:
     def of(cls, source: HostReader, intake: Intake = _WHOLE) -> tuple[Self, np.ndarray]:
         """Return the function for a source, without its host fields, and the number of the source, int32."""
         leaves, treedef = jax.tree.flatten(_device_fields(source, intake))
-        if source not in _number_of:
-            number = _number_of[source] = next(_numbers) % 2**31
-            _sources[number] = source
-        return cls(treedef, tuple(leaves), intake), np.asarray(_number_of[source], np.int32)
+        return cls(treedef, tuple(leaves), intake), np.asarray(number_of(source), np.int32)
 
     def __call__(self, number: Any, indices: jax.Array) -> Batch:
         """Return the records at traced ``indices``."""
         shapes = batch_struct(jax.tree.unflatten(self.treedef, self.leaves), indices.shape[0])
         batch = jax.pure_callback(
-            lambda number, rows: _read(_sources[int(number)], rows, self.intake),
+            lambda number, rows: _read(int(number), rows, self.intake),
             shapes,
             number,
             indices,
@@ -154,16 +153,33 @@ class HostRecords:
 def records_by_callback(source: HostReader, indices: jax.Array, intake: Intake = _WHOLE) -> Batch:
     """Return the records of a source at traced ``indices``, without host fields, for a user's trace.
 
-    The program does not keep the source's data: whoever runs it has the source.
+    The program reads from the original of the source by number, and does not keep it: whoever runs the program has the source.
     """
-    source = twin_without_content(source)
+    number = source.original_number
     shapes = batch_struct(_device_fields(source, intake), indices.shape[0])
-    batch = jax.pure_callback(lambda rows: _read(source, rows, intake), shapes, indices, vmap_method="sequential")
+    batch = jax.pure_callback(lambda rows: _read(number, rows, intake), shapes, indices, vmap_method="sequential")
     return completed(batch, indices.shape[0])
 
 
-def _read(source: HostReader, indices: Any, intake: Intake) -> Batch:
-    return keeping_error(_narrowed, source, np.asarray(indices, np.int64), intake)
+def number_of(source: Any) -> int:
+    """Return the number by which callbacks find a source, a `HostReader`, as long as someone holds it."""
+    if source not in _number_of:
+        number = _number_of[source] = next(_numbers) % 2**31
+        _sources[number] = source
+    return _number_of[source]
+
+
+def _read(number: int, indices: Any, intake: Intake) -> Batch:
+    return keeping_error(_read_from, number, np.asarray(indices, np.int64), intake)
+
+
+def _read_from(number: int, indices: np.ndarray, intake: Intake) -> Batch:
+    source = _sources.get(number)
+    if source is None:
+        raise RuntimeError(
+            "the source that this program reads is gone: keep the source or pipeline that the function was called with"
+        )
+    return _narrowed(source, indices, intake)
 
 
 def _narrowed(source: HostReader, indices: np.ndarray, intake: Intake) -> Batch:

@@ -282,9 +282,9 @@ class Pipeline(TraceArgument):
         """
         self._require_no_trace("scan")
         self._progress.require_own_process()
-        scan = ScanInParts(self._definition())
-        length = whole_number("length", length, at_least=1)
         progress = self._own_progress()
+        scan = ScanInParts(self._definition(), progress.programs)
+        length = whole_number("length", length, at_least=1)
         with progress.lock:
             try:
                 start = progress.catch_up(self)

@@ -24,6 +24,7 @@ from datarax_core.modules.state import (
 from datarax_core.records.spec import Batch
 from datarax_core.routes.base import Prepared, Route, Stats
 from datarax_core.routes.definition import Definition
+from datarax_core.routes.shared_programs import Programs
 from datarax_core.routes.stream_reader import StreamReader
 from datarax_core.routes.table import route_class
 from datarax_core.sources.source import DataSourceModule
@@ -72,6 +73,7 @@ class Progress(HostState):
         self.events = events
         self.hooks = events.hooks
         self.stats = Stats() if stats is None else stats
+        self.programs = Programs()
         self.stream = stream
         self.process = os.getpid()
         self.lock = RLock()

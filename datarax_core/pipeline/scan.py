@@ -13,7 +13,8 @@ from datarax_core.devices.layout import Layout
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.spec import Batch
 from datarax_core.routes.definition import Definition
-from datarax_core.routes.programs import compiled, require_no_served_host_fields, served
+from datarax_core.routes.programs import require_no_served_host_fields, served
+from datarax_core.routes.shared_programs import Programs
 from datarax_core.routes.table import route_class
 from datarax_core.stages.randomness import RecordIds
 from datarax_core.stages.split_modules import SplitModules, Structure, Values
@@ -28,8 +29,9 @@ class ScanInParts:
         NotImplementedError: Compiled code cannot reach the source.
     """
 
-    def __init__(self, definition: Definition) -> None:
+    def __init__(self, definition: Definition, programs: Programs) -> None:
         self._definition = definition
+        self._programs = programs
         self._route = route_class(definition.source)
         self._route.require_scan(definition.source)
 
@@ -48,7 +50,7 @@ class ScanInParts:
         require_no_served_host_fields(definition.source, definition.stages)
         gather, arrays = self._route.compiled_reader(definition.source, definition.layout, definition.intake)
         program = Scan(gather, split.structure, definition.rule.pad_last, step_fn, has_carry, definition.layout)
-        run = compiled(program, split.structure)
+        run = self._programs.compiled(program, split.structure)
         carry, outs = init_carry, []
         for done in range(0, length, at_once):
             rows = self._indices(start + done * size, min(at_once, length - done))

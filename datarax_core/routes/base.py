@@ -22,7 +22,8 @@ from datarax_core.stages.split_modules import SplitModules
 from datarax_core.workers.pool import Workers
 
 from .definition import Definition
-from .programs import Step, compiled
+from .programs import Step
+from .shared_programs import Programs
 from .stream_reader import StreamReader
 
 
@@ -92,6 +93,7 @@ class Readers(Protocol):
     """The counts and readers of a pipeline, which all of its routes use. No route holds this object: it holds a route."""
 
     stats: Stats
+    programs: Programs
     stream: StreamReader | None
     """Made by `Route.new_reader`."""
     workers: Workers | None
@@ -127,7 +129,7 @@ class Route(ABC):
         self._split = SplitModules(tuple(definition.applied))
         self._is_plain = self.gather is None and not definition.applied and self._rule.pad_last is None
         step = Step(self.gather, self._split.structure, self._rule.pad_last, self._layout)
-        self._run = compiled(step, self._split.structure)
+        self._run = readers.programs.compiled(step, self._split.structure)
         self._num_compiled: Callable[[], int] = getattr(
             self._run, "_cache_size", int
         )  # of jax, for the shapes met so far

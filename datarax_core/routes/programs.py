@@ -1,6 +1,5 @@
 """Compiled programs: a batch through its stages and onto the devices, shared by all equal pipelines."""
 
-import functools
 import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -53,18 +52,6 @@ def _rows_of(batch: Batch, mask: Any, record_ids: RecordIds | None) -> int:
         *([] if record_ids is None else record_ids[1:2]),
     ]
     return int(known[0].shape[0]) if known else 1
-
-
-def compiled(program: Callable[..., Any], modules: Structure) -> Callable[..., Any]:
-    """Return the program under ``jax.jit``: one for all equal programs, so that a second equal pipeline compiles nothing.
-
-    It is looked up once a route, so that a call hashes nothing. At most 256 are held, because a program holds its user's
-    functions; one whose ``modules`` keep records in a table lives as long as the table.
-    """
-    return _shared(program) if modules.table is None else modules.table.compiled(program)
-
-
-_shared = functools.lru_cache(maxsize=256)(jax.jit)
 
 
 def served(

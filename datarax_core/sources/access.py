@@ -17,6 +17,7 @@ from datarax_core.background import renew_in_forks
 from datarax_core.config.models import SourceConfig, StructuralConfig
 from datarax_core.devices.aside import Aside
 from datarax_core.devices.callbacks import records_by_callback
+from datarax_core.devices.host_arrays import HostArrays
 from datarax_core.devices.placement import PlacedOnce
 from datarax_core.errors import SpecError
 from datarax_core.modules.host_state import HostState
@@ -51,7 +52,7 @@ class OrderKey(nnx.Variable[Any]):
     """uint32 (w,): the key data of the key that a source's shuffle is drawn from."""
 
 
-class RecordAccess(StructuralModule):
+class RecordAccess(HostArrays, StructuralModule):
     """Records by index, and record indices by position.
 
     `DataSourceModule` derives from this class and adds a position that moves.
@@ -136,9 +137,25 @@ class RecordAccess(StructuralModule):
             return "device" if self.traceable else "host"
         if self.other_contract is None:
             return "stream"
-        if self._saved_work.access is None:
-            self._saved_work.access = self.other_contract.access(self)
-        return self._saved_work.access
+        saved = self._saved_work
+        if saved.access is None:
+            saved.is_deciding = True
+            try:
+                saved.access = self.other_contract.access(self)
+            finally:
+                saved.is_deciding = False
+        return saved.access
+
+    @property
+    def is_read_by_host(self) -> bool:
+        """Whether compiled code reaches the records through the host; False for a source that is not whole yet."""
+        saved = getattr(self, "_saved_work", None) if self.other_contract is not None else None
+        if self.other_contract is not None and (saved is None or saved.is_deciding):
+            return False
+        try:
+            return self.access != "device"
+        except Exception:  # noqa: BLE001 - of a source that is not whole, whose parts an author's property reads
+            return False
 
     def require_random_access(self) -> None:
         """Raise ``NotImplementedError`` if this source is a stream."""
@@ -498,6 +515,7 @@ class SavedWork(HostState):
         self.cache: RecordCache | None = None
         self.spec: ElementSpec | None = None
         self.access: Access | None = None
+        self.is_deciding = False
         self.placed = PlacedOnce()
         self.data_entries: dict[str, Any] | None = None
         self._is_sampled = is_sampled

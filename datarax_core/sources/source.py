@@ -113,6 +113,12 @@ class DataSourceModule(RecordAccess):
             sized=hasattr(type(self), "__len__"),
         )
 
+    @property
+    def is_copy_in_trace(self) -> bool:
+        """Whether this is a copy that flax made of an argument of the trace under way."""
+        cursor = vars(self).get("cursor")
+        return cursor is not None and cursor.is_traced
+
     # -- position and files --------------------------------------------------------------------------------------------------
 
     @count_of_cursor

@@ -12,8 +12,7 @@ from flax import nnx
 
 from datarax_core import EagerSourceBase, Pipeline
 from datarax_core.pipeline import scan
-from datarax_core.routes import base as routes
-from datarax_core.routes import programs
+from datarax_core.routes.shared_programs import Programs
 
 MakeSource = Callable[..., Any]
 TRACES: list[str] = []
@@ -172,8 +171,10 @@ def lowered_by(make_source: MakeSource, monkeypatch: pytest.MonkeyPatch, route: 
         return nnx.jit(lambda pipeline: pipeline.step()).lower(pipeline).lowered
     lowered: list[Any] = []
 
+    compiled = Programs.compiled
+
     def noting(*program: Any) -> Any:
-        run = programs.compiled(*program)
+        run = compiled(*program)
 
         def called(*arguments: Any) -> Any:
             lowered.append(run.lower(*arguments))
@@ -183,8 +184,7 @@ def lowered_by(make_source: MakeSource, monkeypatch: pytest.MonkeyPatch, route: 
 
     before = sum(array.nbytes for array in jax.live_arrays())
     with monkeypatch.context() as patched:
-        for module in (scan, routes):
-            patched.setattr(module, "compiled", noting)
+        patched.setattr(Programs, "compiled", noting)
         outputs = pipeline.step() if route == "step" else pipeline.scan(lambda batch: batch["x"].sum(), length=3)
     placed = sum(array.nbytes for array in source.compiled_records()[1])
     made = sum(array.nbytes for array in jax.live_arrays()) - before
