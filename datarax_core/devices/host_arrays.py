@@ -1,6 +1,7 @@
 """Arrays of sources on the host, which stand in the graph of a source by number, so that no program copies or keeps them."""
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -27,6 +28,11 @@ class HostArrays(TraceArgument):
         raise NotImplementedError
 
     @property
+    def is_bare(self) -> bool:
+        """Whether this is a copy for programs that all equal sources share."""
+        raise NotImplementedError
+
+    @property
     def is_copy_in_trace(self) -> bool:
         """Whether this is a copy that flax made of an argument of the trace under way."""
         raise NotImplementedError
@@ -41,12 +47,11 @@ class HostArrays(TraceArgument):
 
     def _graph_node_flatten(self) -> tuple[list[tuple[Any, Any]], type]:
         items, kind = super()._graph_node_flatten()  # type: ignore[no-untyped-call]
-        if not self.is_read_by_host:
+        if not (hidden := self._hidden()):
             return items, kind
         static = next(type(element) for name, element in items if name == "_pytree__nodes")
-        hidden = [(name, static(number)) for name, number in self._hidden().items()]
-        shown = {name for name, _ in hidden}
-        return sorted([*(item for item in items if item[0] not in shown), *hidden], key=lambda item: item[0]), kind
+        shown = [item for item in items if item[0] not in hidden]
+        return sorted([*shown, *((name, static(number)) for name, number in hidden.items())], key=itemgetter(0)), kind
 
     def _graph_node_init(self, attributes: Iterable[tuple[Any, Any]]) -> None:
         super()._graph_node_init(self._seen(attributes))
@@ -60,10 +65,9 @@ class HostArrays(TraceArgument):
         return self._without_hidden(values, parts)
 
     def _without_hidden(self, values: list[Any], parts: Any) -> tuple[list[Any], Any]:
-        if not self.is_read_by_host:
+        if not (hidden := self._hidden()):
             return values, parts
         names, static_names, static_values = parts
-        hidden = self._hidden()
         shown = [(name, value) for name, value in zip(names, values, strict=True) if name not in hidden]
         return [value for _, value in shown], (
             tuple(name for name, _ in shown),
@@ -80,10 +84,12 @@ class HostArrays(TraceArgument):
         return module
 
     def _hidden(self) -> dict[str, Any]:
-        """Return, by name, the number of each attribute that is left out, and of the original."""
+        """Return, by name, the number of each attribute that is left out, and of the original; nothing of a bare source."""
         held = _aside(self)
         found: dict[str, Any] = {}
-        for name, value in vars(self).items():
+        if self.is_bare:
+            return found
+        for name, value in vars(self).items() if self.is_read_by_host else ():
             if self._pytree__nodes.get(name) and _is_of_arrays(value):
                 kept = held.get((_ORIGINAL, name))
                 if kept is None or kept.value is not value:

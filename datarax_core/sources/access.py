@@ -147,6 +147,11 @@ class RecordAccess(HostArrays, StructuralModule):
         return saved.access
 
     @property
+    def is_bare(self) -> bool:
+        """Whether this is a copy that `bare` made, or is not whole yet."""
+        return "_ledger" not in vars(self)
+
+    @property
     def is_read_by_host(self) -> bool:
         """Whether compiled code reaches the records through the host; False for a source that is not whole yet."""
         saved = getattr(self, "_saved_work", None) if self.other_contract is not None else None
