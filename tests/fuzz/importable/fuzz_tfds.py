@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from tfds_made import NotInstalled
 from datarax_core.errors import DataFileError
 from datarax_tfds import TFDSEagerConfig, TFDSEagerSource, TFDSStreamingConfig, TFDSStreamingSource
 
-sys.meta_path.insert(0, NotInstalled("tensorflow"))
-# a feature that only it decodes would import it, which takes seconds
+# As if TensorFlow were not installed: a mutant that makes TFDS import it would take seconds and gigabytes.
+sys.meta_path[:] = [NotInstalled("tensorflow") if finder is PathFinder else finder for finder in sys.meta_path]
 
 REFUSALS = re.compile(
     "is decoded by TensorFlow only|has no split 'train'|of .* has no records|cannot hold fields of .* whose shape varies"

@@ -97,6 +97,7 @@ def test_a_path_takes_precedence_over_a_name(tmp_path: Path) -> None:
         ('{"file": "a"}\n', "line 1 is no line of a quarantine file"),
         ("[1, 2]\n", "line 1 is no line of a quarantine file"),
         ("3\n", "line 1 is no line of a quarantine file"),
+        ("[" * 5000 + "\n", "line 1 is no line of a quarantine file"),
         ("\n", "line 1 is no line of a quarantine file"),
         ('{"file": "part-00.array_record", "record": 1}\n{"fi', "line 2 is no line of a quarantine file"),
         ('{"file": 3, "record": 1}', 'line 1: "file" is text and "record" a number, not 3 and 1'),
