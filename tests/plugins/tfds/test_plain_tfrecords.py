@@ -121,6 +121,19 @@ def test_a_compressed_file_that_changed_is_unpacked_anew(tmp_path: Path, cache_d
     assert len(kept) == 1
 
 
+def test_a_damaged_unpacked_copy_is_made_anew_or_named(tmp_path: Path, cache_dir: Path) -> None:
+    (path,) = write_files(tmp_path, (5,), compress=gzip.compress)
+    assert ids(source_of(path)) == list(range(5))
+    (copy,) = (cache_dir / "tfrecord/unpacked").glob(f"*-{Path(path).stat().st_mtime_ns}-*")
+    content = copy.read_bytes()
+    copy.write_bytes(content[:-7])  # as a machine leaves it that stopped
+    assert ids(source_of(path)) == list(range(5))
+    assert copy.read_bytes() == content
+    copy.write_bytes(bytes(len(content)))
+    with pytest.raises(RecordError, match=rf"record 0 of {path} cannot be read: .*, in {copy}, its unpacked copy; if"):
+        ids(source_of(path))
+
+
 def test_a_compressed_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
     (path,) = write_files(tmp_path, (5,), compress=gzip.compress)
     source = source_of(path)

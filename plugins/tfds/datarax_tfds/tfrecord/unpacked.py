@@ -1,8 +1,8 @@
 """Compressed TFRecord files, gzip or zlib: unpacked once into the cache folder, since a compressed file has no random access.
 
 Cost: the time to inflate the file, some 200 MB a second, when it is first opened, and the disk space of its content until the
-cache folder is cleared. An entry is used as long as the file has the size and the time of last change that the entry's name
-notes; the checksums of the records are verified at each read, as for other files.
+cache folder is cleared. The name of an entry notes its own size, and the size and the time of last change of the file; it is
+used as long as all three are so. The checksums of the records are verified at each read, as for other files.
 """
 
 import fcntl
@@ -42,34 +42,41 @@ def unpacked(path: str, stamp: Stamp) -> str:
     """
     folder = cache_folder() / "unpacked"
     name = hashlib.sha256(os.path.abspath(path).encode(errors="surrogateescape")).hexdigest()[:32]  # noqa: PTH100 - Path.resolve() would follow symbolic links
-    entry = folder / f"{name}-{stamp.size}-{stamp.changed_ns}"
-    if entry.exists():
-        return str(entry)
+    begin = f"{name}-{stamp.size}-{stamp.changed_ns}-"
+    if (found := _whole_entry(folder, begin)) is not None:
+        return found
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / f"{name}.lock"):
-            if not entry.exists():
-                for old in folder.glob(f"{name}-*"):
-                    old.unlink(missing_ok=True)
-                _unpack(path, stamp, entry)
+            if (found := _whole_entry(folder, begin)) is not None:
+                return found
+            for old in folder.glob(f"{name}-*"):
+                old.unlink(missing_ok=True)
+            return _unpack(path, stamp, folder, begin)
     except OSError as error:
         raise OSError(
             error.errno,
             f"{path} is compressed, and cannot be unpacked in {folder} ({error.strerror}): set {FOLDER_VARIABLE} to a folder "
             "that has room for it, or decompress it",
         ) from error
-    return str(entry)
 
 
-def _unpack(path: str, stamp: Stamp, entry: Path) -> None:
-    """Write the content of a file; the entry appears whole or not at all."""
-    with tempfile.NamedTemporaryFile(dir=entry.parent, prefix=".", delete=False) as target:
+def _whole_entry(folder: Path, begin: str) -> str | None:
+    """Return the path of an entry whose name begins so, and has the size that its name ends with; None if there is none."""
+    found = (entry for entry in folder.glob(f"{begin}*") if entry.name == f"{begin}{entry.stat().st_size}")
+    return next(map(str, found), None)
+
+
+def _unpack(path: str, stamp: Stamp, folder: Path, begin: str) -> str:
+    """Write the content of a file; the entry appears whole or not at all. A machine that stops may cut it off all the same."""
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as target:
         try:
-            for piece in _inflated(path):
-                target.write(piece)
+            size = sum(target.write(piece) for piece in _inflated(path))
             target.close()
             stamp.require_same(path)
+            entry = folder / f"{begin}{size}"
             os.replace(target.name, entry)  # noqa: PTH105 - as a Path object is needed nowhere else
+            return str(entry)
         finally:
             Path(target.name).unlink(missing_ok=True)
 
