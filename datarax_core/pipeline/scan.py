@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import SingleDeviceSharding
 
+from datarax_core.devices.callbacks import raising_original
 from datarax_core.devices.layout import Layout
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.spec import Batch
@@ -51,13 +52,14 @@ class ScanInParts:
         gather, arrays = self._route.compiled_reader(definition.source, definition.layout, definition.intake)
         program = Scan(gather, split.structure, definition.rule.pad_last, step_fn, has_carry, definition.layout)
         run = self._programs.compiled(program, split.structure)
+        run_compiled = raising_original if split.structure.moves_positions else self._route.run_compiled
         carry, outs = init_carry, []
         for done in range(0, length, at_once):
             rows = self._indices(start + done * size, min(at_once, length - done))
             record_ids = self._route.record_ids(definition, start + done * size, rows)
             to_read = self._to_read(start + done * size, rows)
             arguments = (split.read(), arrays, self._on_its_device(to_read), record_ids, carry)
-            values, carry, out = self._route.run_compiled(run, *arguments)
+            values, carry, out = run_compiled(run, *arguments)
             split.write(values)
             outs.append(out)
         out = outs[0] if len(outs) == 1 else jax.tree.map(lambda *parts: jnp.concatenate(parts), *outs)

@@ -1,5 +1,6 @@
 """The base of all routes: the questions of a pipeline to its route, and the stages that every batch goes through."""
 
+import functools
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from datarax_core.devices.callbacks import raising_original
 from datarax_core.devices.layout import DEFAULT, Layout
 from datarax_core.modules.cursor import Cursor
 from datarax_core.records.intake import Intake
@@ -129,10 +131,9 @@ class Route(ABC):
         self._split = SplitModules(tuple(definition.applied))
         self._is_plain = self.gather is None and not definition.applied and self._rule.pad_last is None
         step = Step(self.gather, self._split.structure, self._rule.pad_last, self._layout)
-        self._run = readers.programs.compiled(step, self._split.structure)
-        self._num_compiled: Callable[[], int] = getattr(
-            self._run, "_cache_size", int
-        )  # of jax, for the shapes met so far
+        run = readers.programs.compiled(step, self._split.structure)
+        self._num_compiled: Callable[[], int] = getattr(run, "_cache_size", int)  # of jax, for the shapes met so far
+        self._run = functools.partial(raising_original, run) if self._split.structure.moves_positions else run
         self._compiled = self._num_compiled()
         self._is_loop = is_loop
 

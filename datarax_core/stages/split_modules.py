@@ -5,6 +5,8 @@ from typing import Any
 import jax
 from flax import nnx
 
+from datarax_core.modules.cursor import Cursor
+
 from .record_table import RecordTable, tables_in
 
 Values = list[Any]
@@ -51,6 +53,11 @@ class Structure:
         return self is other or bool(
             self._hash == other._hash and self._treedef == other._treedef and self._graphdef == other._graphdef
         )
+
+    @property
+    def moves_positions(self) -> bool:
+        """Whether a source or pipeline is among the modules, whose errors come from the host while a program runs."""
+        return any(getattr(node, "type", None) is Cursor for node in getattr(self._graphdef, "nodes", ()))
 
     def merge(self, values: Values) -> Any:
         """Return the modules with these values in their variables; inside a trace they may be called and changed."""
