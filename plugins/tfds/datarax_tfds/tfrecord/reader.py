@@ -77,10 +77,10 @@ class TFRecordReader(RecordReader):
     def _copy_clause(self, record: int) -> str:
         """Return where the bytes of a record of a compressed file come from, for the end of a message; else nothing."""
         part = int(self.table.parts_of(np.array([record]))[0])
-        path, stamp = self.table.paths[part], self.table.stamps[part]
+        path = self.table.paths[part]
         if not is_compressed(path):
             return ""
-        return f", in {unpacked(path, stamp)}, its unpacked copy; if the file itself is whole, delete the copy"
+        return f", in {unpacked(path, Stamp.of(path))}, its unpacked copy; if the file itself is whole, delete the copy"
 
     def close(self) -> None:
         """Close all files that are not in use; the next read opens them again."""
