@@ -169,7 +169,11 @@ class _Reading:
 
     def _read(self, at: int, size: int) -> Any:
         if self._is_stream:
-            return self._source.read_batch(size)
+            try:
+                return self._source.read_batch(size)
+            except StopIteration:  # a pipeline goes on with the next epoch, too
+                self._source.begin_epoch()
+                return self._source.read_batch(size)
         return self._source.fetch_on_host(self._order.take(at, size))
 
 

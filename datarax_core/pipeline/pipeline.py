@@ -38,7 +38,7 @@ from datarax_core.registry.pipeline_config import PipelineConfig, load_config, p
 from datarax_core.registry.sources import SourceRegistry, default_hooks
 from datarax_core.routes.base import Route
 from datarax_core.routes.definition import BatchRule, Definition, require_batches, require_source
-from datarax_core.routes.programs import staged
+from datarax_core.routes.programs import batch_title, staged
 from datarax_core.routes.table import route_class
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import apply_stages, require_stages
@@ -338,7 +338,7 @@ class Pipeline(TraceArgument):
             return
         if not isinstance(made, Mapping):
             raise SpecError(
-                f"pad_last={mask_field!r} adds a field to each batch, but the stages make a {type(made).__name__}"
+                f"pad_last={mask_field!r} adds a field to each batch, but the stages make {batch_title(made)}"
             )
         if mask_field in made:
             raise SpecError(

@@ -76,9 +76,7 @@ def staged(stages: Any, batch: Batch, mask_field: str | None, mask: Any, record_
         _require_rows(batch, made, mask, mask_field, f"stage {number} ({stage_name(stage)})")
         batch = made
     if not isinstance(batch, Mapping):
-        raise SpecError(
-            f"pad_last={mask_field!r} adds a field to each batch, but the stages make a {type(batch).__name__}"
-        )
+        raise SpecError(f"pad_last={mask_field!r} adds a field to each batch, but the stages make {batch_title(batch)}")
     return {**batch, mask_field: _regrouped(mask, batch, mask_field)}
 
 
@@ -109,6 +107,12 @@ def _has_rows(shape: tuple[int, ...], size: int, before: tuple[int, ...]) -> boo
     """Return whether an array has ``size`` rows: as they came, in groups (N // g, g, ...), or time-major (T, N, ...)."""
     is_time_major = len(shape) > 1 and shape[1] == size and shape[0] in before[1:]
     return is_time_major or size in itertools.accumulate(shape, operator.mul)
+
+
+def batch_title(batch: Any) -> str:
+    """Return the kind of a batch, or of its spec, for messages: ``a single array``, ``a tuple``."""
+    is_array = isinstance(batch, jax.Array | jax.ShapeDtypeStruct)
+    return "a single array" if is_array else f"a {type(batch).__name__}"
 
 
 def _regrouped(mask: Any, batch: Mapping[str, Any], field: str) -> Any:

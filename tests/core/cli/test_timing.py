@@ -32,8 +32,13 @@ def test_of_a_stream_too(streams: SimpleNamespace) -> None:
 
 
 def test_a_pipeline_that_ends_is_measured_as_far_as_it_goes(streams: SimpleNamespace) -> None:
-    pipeline = Pipeline(source=streams.Ending(5), batch_size=2, num_epochs=None, rngs=nnx.Rngs(0))
+    pipeline = Pipeline(source=streams.Ending(5), batch_size=2, rngs=nnx.Rngs(0))
     assert timed(pipeline, streams.Ending(5), seconds=1, repeats=3, note=lambda _done: None).repeats == []
+
+
+def test_epochs_of_a_stream_without_a_length_are_measured(streams: SimpleNamespace) -> None:
+    pipeline = Pipeline(source=streams.Ending(50), batch_size=2, num_epochs=None, rngs=nnx.Rngs(0))
+    assert len(timed(pipeline, streams.Ending(50), seconds=0.1, repeats=3, note=lambda _done: None).repeats) == 3
 
 
 def test_noise_is_how_far_apart_the_ends_are() -> None:

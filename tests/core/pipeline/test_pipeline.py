@@ -136,11 +136,10 @@ def test_a_mask_under_a_name_that_is_taken_is_refused(make_source: MakeSource) -
 
 
 def test_a_mask_needs_batches_of_named_fields(make_source: MakeSource) -> None:
-    pipeline = Pipeline(source=make_source(), batch_size=32, stages=[lambda batch: batch["id"]], pad_last="valid")
     with pytest.raises(
-        SpecError, match=r"pad_last='valid' adds a field to each batch, but the stages make a \w*Tracer"
+        SpecError, match="pad_last='valid' adds a field to each batch, but the stages make a single array"
     ):
-        pipeline.step()
+        Pipeline(source=make_source(), batch_size=32, stages=[lambda batch: batch["id"]], pad_last="valid")
     pairs = make_source([(1, 2.0), (3, 4.0)])
     with pytest.raises(SpecError, match="mask of pad_last needs batches that are dicts of named fields, not tuple"):
         Pipeline(source=pairs, batch_size=2, pad_last="valid").step()
