@@ -18,7 +18,7 @@ from mutation import mutated_array, mutated_bytes, mutated_json, mutated_text, p
 
 MadeOnce = Callable[[str, Callable[[Path], None]], Path]
 
-BUDGET = {"fuzz_arrayrecord": 12, "fuzz_memory": 25, "fuzz_tfrecord": 15, "fuzz_tfds": 15, "fuzz_config": 20}
+BUDGET = {"fuzz_arrayrecord": 8, "fuzz_memory": 20, "fuzz_tfrecord": 10, "fuzz_tfds": 12, "fuzz_config": 20}
 """Mutants of each format of a module."""
 
 

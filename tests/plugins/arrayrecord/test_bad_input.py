@@ -24,7 +24,7 @@ from record_files import (
 )
 
 from datarax_arrayrecord import ArrayRecordSourceConfig
-from datarax_core import DataFileError, Pipeline, RecordError, SpecError
+from datarax_core import ConfigError, DataFileError, Pipeline, RecordError, SpecError
 
 COUNT = 6000
 
@@ -375,3 +375,13 @@ def test_a_record_larger_than_the_memory_is_an_error_not_a_crash(tmp_path: Path,
     assert len(errors) == (6 if group == 1 else 2)
     for error in errors:
         assert f"of {tmp_path}/a cannot be read: the record is larger than the memory that is left (record 7" in error
+
+
+@pytest.mark.parametrize("content", ["[" * 5000, "{", "\udcff"])
+def test_a_damaged_sidecar_file_is_refused_with_its_path(tmp_path: Path, content: str) -> None:
+    path = write_numbers(tmp_path, [3])[0]
+    Path(f"{path}.json").write_text(content, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(
+        ConfigError, match=rf"{path}\.json cannot be read: .*; name the decoder in the config, or remove"
+    ):
+        source_of(path, decoder=None)
