@@ -131,7 +131,6 @@ def test_what_holds_data_is_told() -> None:
         small,
         functools.partial(noted, small),
         {"a": (1, "b")},
-        nnx.Rngs(0),
         lambda: small,
     ):
         assert holds_no_data(part), part
