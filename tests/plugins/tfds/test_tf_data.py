@@ -92,6 +92,18 @@ def test_batches_of_any_size_follow_one_another(make: Make) -> None:
     assert served.tolist() == [index % NUM_SMALL for index in range(sum(sizes))]
 
 
+def test_a_graph_of_an_old_pickle_decodes(make: Make) -> None:
+    source: Any = make("pairs")
+    graph, expected = source._graph_reader.graph, source.get_batch(5)
+    state = graph.__getstate__()
+    old = {**{name: value for name, value in state.items() if name != "decoder"}, "features": graph.decoder._features}
+    graph.__dict__.clear()
+    graph.__setstate__(old)
+    source.close()
+    source.reset()
+    assert jax.tree.all(jax.tree.map(alike, source.get_batch(5), expected))
+
+
 def test_the_config_sets_the_number_of_batches_that_are_read_ahead(make: Make) -> None:
     for ahead in (1, 5):
         source: Any = make(prefetch_buffer=ahead)

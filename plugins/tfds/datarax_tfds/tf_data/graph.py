@@ -72,6 +72,11 @@ class Graph:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_made": {}}  # a pickle or copy makes its own graphs
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if "features" in state:  # a pickle of version 0.1.0, whose graphs decoded all fields
+            self.decoder = GraphDecoder(self.__dict__.pop("features"), "the data set")
+
     @property
     def num_records(self) -> int:
         """Number of records of an epoch."""
