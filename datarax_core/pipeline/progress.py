@@ -197,12 +197,13 @@ class Progress(HostState):
 
         ``began`` is the time, of ``perf_counter``, at which its user began to wait for it.
         """
-        stats, restored = self.stats, self._restored
+        stats, restored, is_moved = self.stats, self._restored, False
         if self.stream is not None:
             self.events.end_epochs(pipeline, prepared.epochs_ended)
         if self.hooks.hears_batches:  # first: if a hook raises, no batch is lost
             self.hooks.call.datarax_batch_ready(pipeline=pipeline, step=stats.batches, batch=batch)
-        if restored == self._restored:  # else the hook has moved the pipeline elsewhere
+            is_moved = restored != self._restored or pipeline.cursor.position != position  # the latter by nnx.update
+        if not is_moved:
             self.move_past(pipeline, position, prepared)
         pipeline.source.note_served(1)
         stats.add_batch(prepared.size, perf_counter() - began)

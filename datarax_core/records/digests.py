@@ -5,7 +5,8 @@ import enum
 import functools
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -55,17 +56,30 @@ def is_plain(value: Any) -> bool:
     return value is None or type(value) in (*_NUMBERS, str, bytes) or isinstance(value, np.generic)
 
 
-def holds_set(value: Any, depth: int = _MOST_DEPTH) -> bool:
-    """Return whether there is a set in a value, whose text depends on the hash seed of the process."""
-    if isinstance(value, AbstractSet):
-        return True
-    if isinstance(value, dict):
-        parts: Iterable[Any] = [*value, *value.values()]
-    elif isinstance(value, list | tuple):
-        parts = value
+def may_hold_set(value: Any) -> bool:
+    """Return whether there is a set in a value, whose text depends on the hash seed; true if it has too many parts to say."""
+    left, seen = [value], {id(value)}
+    while left:
+        part = left.pop()
+        if isinstance(part, AbstractSet) or len(seen) > _MOST_PARTS:
+            return True
+        for inner in _inner_parts(part):
+            if id(inner) not in seen:
+                seen.add(id(inner))
+                left.append(inner)
+    return False
+
+
+def _inner_parts(value: Any) -> list[Any]:
+    if is_plain(value) or isinstance(value, type | FunctionType | BuiltinFunctionType | ModuleType):
+        return []
+    if isinstance(value, Mapping):
+        parts: list[Any] = [*value, *value.values()]
     else:
-        parts = () if is_plain(value) else getattr(value, "__dict__", {}).values()
-    return depth > 0 and any(holds_set(part, depth - 1) for part in parts)
+        is_array = isinstance(value, np.ndarray) and value.dtype.hasobject
+        parts = value.ravel().tolist() if is_array else list(value) if isinstance(value, list | tuple | deque) else []
+    slots = [name for cls in type(value).__mro__ for name in np.atleast_1d(getattr(cls, "__slots__", ())).tolist()]
+    return [*parts, *getattr(value, "__dict__", {}).values(), *(getattr(value, str(name), None) for name in slots)]
 
 
 class _Digester:

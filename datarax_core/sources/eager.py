@@ -17,7 +17,7 @@ from datarax_core.devices.memory import fits_device_memory
 from datarax_core.errors import SpecError
 from datarax_core.order.numbers import record_numbers
 from datarax_core.order.order import Order
-from datarax_core.records.digests import digest_of, holds_set, is_plain
+from datarax_core.records.digests import digest_of, is_plain, may_hold_set
 from datarax_core.records.dtypes import is_text
 from datarax_core.records.intake import Changes
 from datarax_core.records.spec import Batch, ElementSpec
@@ -286,4 +286,4 @@ def _text_of(leaf: np.ndarray) -> bytes:
     """Return objects as the text that states of all releases hold; as their number where that changes from run to run."""
     values = leaf.tolist()
     text = repr(values)
-    return (text if is_plain(values) or not (" at 0x" in text or holds_set(values)) else str(leaf.size)).encode()
+    return (text if is_plain(values) or not (" at 0x" in text or may_hold_set(values)) else str(leaf.size)).encode()

@@ -169,8 +169,17 @@ class _Elements:
         return self._spec
 
     def read(self, indices: np.ndarray, title: str) -> Sequence[Any]:
-        """Return the elements at ``indices``; a note on an error of the data set names the record."""
-        rows: list[int] = indices.tolist()
+        """Return the elements at ``indices``; a note on an error of the data set names the record.
+
+        Raises:
+            RuntimeError: The data set raised ``StopIteration``, on which a caller's loop would end.
+        """
+        try:
+            return self._read(indices.tolist(), title)
+        except StopIteration as error:
+            raise RuntimeError(f"{title} raised StopIteration for records that its length says it has") from error
+
+    def _read(self, rows: list[int], title: str) -> Sequence[Any]:
         read_batch = _batched(self.data)
         if read_batch is None:
             return [self._read_one(row, title) for row in rows]

@@ -250,8 +250,8 @@ class StreamState(HostState):
             self.reader = None
 
     def constructor_data(self) -> tuple[Any, ...]:
-        """Return `place` and `is_resumed`."""
-        return self.place, self.is_resumed
+        """Return `place`, where the first loop of a copy goes on."""
+        return self.place, True
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # only pickles of version 0.1.0 hold a dict
         self.place, self.is_resumed, self.reader = state["place"], state["_is_resumed"], None

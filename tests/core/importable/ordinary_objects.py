@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +24,22 @@ class Plain:
         self.itself = self
 
 
+class Slotted:
+    __slots__ = ("tags",)
+
+    def __init__(self, tags: Any) -> None:
+        self.tags = tags
+
+    def __repr__(self) -> str:
+        return f"Slotted({self.tags!r})"
+
+
 def sources(x: float = 1.0) -> list[DataSourceModule]:
     """Return sources over records with instances and sets."""
-    column = np.empty(3, object)
-    column[:] = [Point(x, frozenset("abcdefgh")), {"a", "b", "c", "d", None}, Plain({"k": {"x", "y", "z"}})]
-    memory = MemorySource(MemorySourceConfig(), {"x": column, "y": [1, 2, 3]})
+    column = np.empty(4, object)
+    column[:] = [Point(x, frozenset("abcdefgh")), {"a", "b", "c", "d", None}, Plain({"k": {"x", "y", "z"}}), 0]
+    column[3] = Slotted(deque([{"r", "s", "t", "u"}]))
+    memory = MemorySource(MemorySourceConfig(), {"x": column, "y": [1, 2, 3, 4]})
     return [memory, from_sequence([{"x": value} for value in column])]
 
 

@@ -201,11 +201,15 @@ class Rolls:
 
 
 @pytest.mark.parametrize("is_loop", [True, False])
-@pytest.mark.parametrize("how", ["set_state", "reset"])
+@pytest.mark.parametrize("how", ["set_state", "reset", "update"])
 def test_a_hook_may_roll_back_when_a_batch_is_ready(make_source: MakeSource, how: str, *, is_loop: bool) -> None:
     pipeline = Pipeline(source=make_source(20), batch_size=4)
-    states = [pipeline.get_state()]
-    act = Pipeline.reset if how == "reset" else lambda pipeline: pipeline.set_state(states[0])
+    state, variables = pipeline.get_state(), jax.tree.map(lambda leaf: leaf, nnx.state(pipeline))
+    act = {
+        "set_state": lambda pipeline: pipeline.set_state(state),
+        "reset": Pipeline.reset,
+        "update": lambda pipeline: nnx.update(pipeline, variables),
+    }[how]
     with default_hooks().registered(Rolls(act)):
         if is_loop:
             loop = iter(pipeline)

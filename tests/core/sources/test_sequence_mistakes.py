@@ -208,3 +208,15 @@ def test_a_batch_that_is_no_list_of_one_element_for_each_index_is_refused(answer
         SpecError, match=r"^SequenceSource asked its Wrong for [13] elements in one call and was given \w+ of 1; "
     ):
         from_sequence(Wrong(RECORDS)).get_batch(3)
+
+
+class Ends(list[Any]):
+    def __getitem__(self, index: Any) -> Any:
+        return next(iter(()))
+
+
+def test_stop_iteration_of_a_data_set_ends_no_loop() -> None:
+    source = from_sequence(Ends([{"x": 1}]), name="ends")
+    for read in (source.element_spec, lambda: source.get_batch(1), lambda: source.get_batch_at(0, 1)):
+        with pytest.raises(RuntimeError, match=r"^SequenceSource 'ends' raised StopIteration for records"):
+            read()

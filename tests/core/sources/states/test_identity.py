@@ -212,6 +212,22 @@ def test_a_stochastic_stage_that_was_moved_is_refused() -> None:
         pipeline(double, noise).set_state(state)
 
 
+class Node:
+    def __init__(self) -> None:
+        self.peers: list[Any] = []
+
+    def __repr__(self) -> str:
+        return "Node()"
+
+
+def test_states_of_objects_that_know_each_other_take_no_time() -> None:
+    nodes = np.array([Node() for _ in range(30)], object)
+    for node in nodes:
+        node.peers = nodes.tolist()
+    source = MemorySource(MemorySourceConfig(), {"x": nodes})
+    source.set_state(json.loads(json.dumps(source.get_state())))
+
+
 def test_states_of_ordinary_objects_fit_in_another_process() -> None:
     code = f"import sys; sys.path.insert(0, {str(Path(subject.__file__).parent)!r}); import ordinary_objects as subject"
     environment = {"PYTHONHASHSEED": "12345", "PATH": "", "JAX_PLATFORMS": "cpu"}
