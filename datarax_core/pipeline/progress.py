@@ -83,6 +83,7 @@ class Progress(HostState):
         self.loop: ref[ClosableLoop] | None = None
         self.owner: ref[RunningPipeline] | None = None
         """The pipeline whose progress this is; None in a copy that was not used yet."""
+        self._heir: tuple[Progress, DataSourceModule] | None = None
         self._restored = 0  # how often the position was reset or restored
         self._run = 0  # the run that the events are about
 
@@ -120,7 +121,10 @@ class Progress(HostState):
                 f"this copy of a pipeline over {source.title} was made by nnx.clone, which leaves out the place of "
                 "a stream, and the original has moved on since; copy it by pipeline.clone()"
             )
-        return Progress(copy(self.events), stream=None if stream is None else stream.twin(source))
+        twin = Progress(copy(self.events), stream=None if stream is None else stream.twin(source))
+        # A copy may be that of an eager nnx.grad, which is gone before flax writes its graph to the original.
+        self._heir = twin, source
+        return twin
 
     def constructor_data(self) -> tuple[Any, ...]:
         """Return events, counts from 0, and the stream's reader: a pickle or deep copy makes its own of the rest."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
@@ -283,3 +284,18 @@ def test_a_run_over_a_stream_without_a_length_resumes_in_its_third_epoch() -> No
     assert math.inf > len(following) == 4
     endless = make(num_epochs=None)
     assert [ids(batch) for _, batch in zip(range(9), endless, strict=False)][-1] == [302, 303, 304, 305]
+
+
+def test_an_eager_gradient_takes_a_pipeline_as_an_argument(make_source: MakeSource) -> None:
+    pipeline, weight = Pipeline(source=make_source(20), batch_size=4), nnx.Linear(1, 1, rngs=nnx.Rngs(0))
+
+    def loss(weight: nnx.Linear, pipeline: Pipeline) -> jax.Array:
+        return weight(ids_of_step(pipeline)).sum()
+
+    def ids_of_step(pipeline: Pipeline) -> jax.Array:
+        return jnp.asarray(ids(pipeline.step()), jnp.float32)[:, None]
+
+    for first in (0, 4, 8):
+        gradient = nnx.grad(loss)(weight, pipeline)
+        assert gradient["kernel"][...].item() == sum(range(first, first + 4))
+    assert [ids(batch)[0] for batch in pipeline] == [12, 16]

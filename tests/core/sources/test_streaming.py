@@ -1,8 +1,9 @@
 """Streams: batches, elements and a pipeline serve one order, and resuming is exact."""
 
+import copy
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -386,3 +387,14 @@ def test_a_closed_stream_goes_on_at_the_same_place() -> None:
         assert source.is_reading
     assert (source.is_reading, source.opened.closed) == (False, 1)
     assert ids(source.get_batch(2)) == [2, 3]
+
+
+@pytest.mark.parametrize("copied", [Numbers.clone, copy.deepcopy, lambda source: pickle.loads(pickle.dumps(source))])
+def test_a_copy_in_mid_epoch_goes_on_with_the_epoch(copied: Callable[[Numbers], Numbers]) -> None:
+    source = Numbers(4)
+    loop = iter(source)
+    next(loop)
+    twin = copied(source)
+    for stream in (loop, twin):
+        assert [element["id"] for element in stream] == [1, 2, 3]
+    assert [element["id"] for element in twin] == [100, 101, 102, 103]
