@@ -3,7 +3,6 @@
 import re
 import sys
 from collections.abc import Iterator
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,9 @@ import tfds_data
 import tfrecords
 from fuzz_format import Format, Served, change, require_same
 from mutation import mutated_bytes, place_of
-from tfds_made import NotInstalled
 
 from datarax_core.errors import DataFileError
 from datarax_tfds import TFDSEagerConfig, TFDSEagerSource, TFDSStreamingConfig, TFDSStreamingSource
-
-# As if TensorFlow were not installed: a mutant that makes TFDS import it would take seconds and gigabytes.
-sys.meta_path[:] = [NotInstalled("tensorflow") if finder is PathFinder else finder for finder in sys.meta_path]
 
 REFUSALS = re.compile(
     "is decoded by TensorFlow only|has no split 'train'|of .* has no records|cannot hold fields of .* whose shape varies"
@@ -61,11 +56,21 @@ def require_same_of_files(served: Served, reference: Served, number: int) -> Non
         require_same(served, reference, number)
 
 
+class WithoutTensorFlow:
+    """Finder by which TensorFlow is not installed: a mutant that makes TFDS import it would take seconds and gigabytes."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:  # noqa: ARG002 - the protocol of finders
+        if fullname == "tensorflow":
+            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+
+
 def of_data_set(folder_of_files: str) -> Format:
     """Return the format of a data set."""
     name = Path(folder_of_files).name
 
     def read(folder: Path, way: int) -> Served:
+        if not isinstance(sys.meta_path[0], WithoutTensorFlow):  # in the child alone
+            sys.meta_path.insert(0, WithoutTensorFlow())  # type: ignore[arg-type]
         named = folder.rename(folder.parent / name)  # a data set has the name of its folder
         try:
             return _read(name, named.parent, eager=way % 2 == 1 and name != "captions")
