@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,12 @@ def require_same_of_files(served: Served, reference: Served, number: int) -> Non
         require_same(served, reference, number)
 
 
-class WithoutTensorFlow:
+class WithoutTensorFlow(PathFinder):
     """Finder by which TensorFlow is not installed: a mutant that makes TFDS import it would take seconds and gigabytes."""
 
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:  # noqa: ARG002 - the protocol of finders
-        if fullname == "tensorflow":
-            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+    @classmethod
+    def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> Any:
+        return None if fullname == "tensorflow" else super().find_spec(fullname, path, target)
 
 
 def of_data_set(folder_of_files: str) -> Format:
@@ -69,8 +70,8 @@ def of_data_set(folder_of_files: str) -> Format:
     name = Path(folder_of_files).name
 
     def read(folder: Path, way: int) -> Served:
-        if not isinstance(sys.meta_path[0], WithoutTensorFlow):  # in the child alone
-            sys.meta_path.insert(0, WithoutTensorFlow())  # type: ignore[arg-type]
+        # in the child alone
+        sys.meta_path[:] = [WithoutTensorFlow if finder is PathFinder else finder for finder in sys.meta_path]
         named = folder.rename(folder.parent / name)  # a data set has the name of its folder
         try:
             return _read(name, named.parent, eager=way % 2 == 1 and name != "captions")
