@@ -14,6 +14,7 @@ from datarax_core._cli.output import say, say_json
 from datarax_core._cli.pictures import IMAGES, draw, require_matplotlib
 from datarax_core._cli.served import aligned
 from datarax_core._cli.summaries import Summary, first_values, summary_of
+from datarax_core.errors import NarrowingError
 from datarax_core.registry.pipeline_config import load_config
 
 if TYPE_CHECKING:
@@ -50,10 +51,13 @@ def peek(
     loaded = load_config(config)
     pipeline, fields = open_pipeline(config, loaded)
     seen = _Seen()
-    for columns in _columns(pipeline, batches):
-        seen.add(columns)
+    refused = _read_batches(pipeline, batches, seen)
     reread = open_source(config, loaded) if pipeline.source.access == "stream" else pipeline.source
-    narrowed = _narrowed(pipeline, reread, seen.records)
+    narrowed = _narrowed(pipeline, reread, pipeline.rule.batch_size if refused else seen.records)
+    if refused is not None:
+        if not as_json:
+            say("\n\n".join([f"{pipeline!r}", f"a record:\n{_first(fields, FIELDS)}", *_notes(narrowed)]))
+        raise refused
     if as_json:
         reports = {name: report.as_dict() for name, report in narrowed.items()}
         found = {**seen.as_dict(fields), **_by_child(pipeline), "narrowed": reports, "notes": _notes(narrowed)}
@@ -62,6 +66,16 @@ def peek(
         _print(seen, pipeline, fields, narrowed, most=len(fields) if all_fields else FIELDS)
     if png is not None:
         draw(png, seen.columns(), f"{config.name}: {seen.records:,} records")
+
+
+def _read_batches(pipeline: "Pipeline", batches: int, seen: "_Seen") -> NarrowingError | None:
+    """Add the first batches to ``seen``; return the error of a value that does not fit a device, which ends them."""
+    try:
+        for columns in _columns(pipeline, batches):
+            seen.add(columns)
+    except NarrowingError as refused:
+        return refused
+    return None
 
 
 class _Seen:

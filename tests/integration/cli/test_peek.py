@@ -109,6 +109,17 @@ def test_a_config_that_serves_nothing_is_reported(site: "Site", tmp_path: Path) 
     assert not (tmp_path / "x.png").exists()
 
 
+def test_all_fields_that_do_not_fit_a_device_are_named_before_the_error(tmp_path: Path) -> None:
+    np.savez(tmp_path / "big.npz", time=1.7e9 + np.arange(4), key=np.arange(4) + 2**40, part=np.arange(4) / 3)
+    (tmp_path / "big.yaml").write_text("batch_size: 2\nsource: {type: memory, path: big.npz}\n")
+    done = invoke("peek", str(tmp_path / "big.yaml"))
+    assert done.exit_code == 1
+    assert "key (int64 as int32: refused, field 'key' is int64 and 1099511627776 (row 0)" in done.stdout
+    assert "time (float64 as float32: refused, field 'time' is float64 and 1700000001.0 (row 1)" in done.stdout
+    assert "part (float64 as float32: largest relative error" in done.stdout
+    assert "{type: select, fields: [...]}" in done.stderr
+
+
 def test_of_many_fields_the_first_are_shown_unless_all_are_wanted(tmp_path: Path) -> None:
     np.savez(tmp_path / "wide.npz", **{f"f{number:03}": np.arange(4) for number in range(50)})
     (tmp_path / "wide.yaml").write_text("batch_size: 2\nsource: {type: memory, path: wide.npz}\n")
