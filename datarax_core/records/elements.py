@@ -108,7 +108,7 @@ def _column_of(values: Sequence[Any], struct: jax.ShapeDtypeStruct) -> np.ndarra
             column[row] = value
     elif struct.shape or len(types) != 1:
         raise _NotUniformError
-    elif issubclass(type_ := types.pop(), np.str_ | np.bytes_) and struct.dtype == _OBJECT:
+    elif (type_ := types.pop()) in (np.str_, np.bytes_) and struct.dtype == _OBJECT:
         column[:] = list(map(_plain_text, values))
     elif _has_dtype(type_, struct.dtype):
         column[:] = values

@@ -346,10 +346,11 @@ class RecordAccess(HostArrays, StructuralModule):
 
     def record_cache(self) -> RecordCache | None:
         """Return the cache of records that were read; None if the config is not ``cacheable``."""
-        if self.config.cacheable and self._saved_work.cache is None:
+        saved = self._saved_work
+        if saved.cache is None and self.config.cacheable:
             self.require_record_indices()
-            self._saved_work.cache = RecordCache(self.num_records, self.element_spec())
-        return self._saved_work.cache
+            saved.cache = RecordCache(self.num_records, self.element_spec())
+        return saved.cache
 
     def reset_cache(self) -> None:
         """Drop the records kept for ``cacheable``; the next fetch reads them again."""
@@ -470,10 +471,11 @@ class RecordAccess(HostArrays, StructuralModule):
             return self._read_records(indices)
 
     def _read_records(self, indices: Any) -> Batch:
-        if self._saved_work.spec is None:
-            self._saved_work.spec = self.element_spec()
+        saved = self._saved_work
+        if (spec := saved.spec) is None:
+            spec = saved.spec = self.element_spec()
         try:
-            batch, spec = self.get_records(indices), self._saved_work.spec
+            batch = self.get_records(indices)
         except StopIteration as error:  # a loop would end on it as if all records were served
             raise RuntimeError(f"{self.title} raised StopIteration for records that its length says it has") from error
         if isinstance(indices, jax.core.Tracer):

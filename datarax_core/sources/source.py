@@ -375,8 +375,14 @@ class DataSourceModule(RecordAccess):
         }
 
     def get_state(self) -> dict[str, Any]:
-        """Return position, variables and fingerprint as JSON: some hundred bytes besides the source's own variables."""
+        """Return position, variables and fingerprint as JSON: some hundred bytes besides the source's own variables.
+
+        Raises:
+            RuntimeError: The source is an argument of compiled code, which knows no position as it is traced.
+        """
         cursor = self.cursor
+        if cursor.is_traced:
+            raise RuntimeError(f"cannot get the state of {self.title} inside a compiled function; call it between batches")
         progress = {"position": cursor.position, "run_start": cursor.run_start, "in_loop": cursor.in_loop}
         return {**progress, "variables": self.saved_variables(), "fingerprint": self.fingerprint()}
 

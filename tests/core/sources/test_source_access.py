@@ -203,3 +203,9 @@ def test_a_cache_keeps_text(make_source: MakeSource) -> None:
         assert [record["word"] for record in source] == ["one", "two", "three"]
     assert json.dumps(source.get_state())
     assert make_source({"word": np.array(["a"])})[0]["word"] == "a"
+
+
+def test_the_state_of_a_source_in_compiled_code_is_refused(make_host_source: MakeSource) -> None:
+    source = make_host_source(20)
+    with pytest.raises(RuntimeError, match=r"^cannot get the state of \w+.* inside a compiled function; call it between"):
+        nnx.jit(lambda source: source.get_state())(source)
