@@ -89,16 +89,13 @@ def test_good_configs_are_good_to_both(validator: jsonschema.Draft202012Validato
     [
         (0, {"stream_name": ""}),
         (0, {"shuffle": False}),
-        (0, {"stochastic": False}),
         (0, {"num_workers": 2}),
         (0, {"shard_id": 1}),
         (1, {"shard_id": None}),
         (2, {"sources": []}),
         (2, {"weights": [0, 0]}),
         (2, {"weights": [-1, 1]}),
-        (2, {"weights": None}),
         (2, {"temperature": 1}),
-        (2, {"stochastic": False}),
         (2, {"sampling": "categorical"}),
         (2, {"at_end": {"a": "drop", "b": 1}}),
         (2, {"at_end": ["drop", 0]}),
@@ -131,6 +128,17 @@ def test_bad_configs_are_bad_to_both(
     config = {**GOOD[number], "source": {**GOOD[number]["source"], **change}}
     assert _refusal(config)
     assert not validator.is_valid(config)
+
+
+@pytest.mark.parametrize(
+    ("number", "change"), [(0, {"stochastic": False}), (2, {"weights": None}), (2, {"stochastic": False})]
+)
+def test_defaults_that_are_spelled_out_are_good_to_both(
+    validator: jsonschema.Draft202012Validator, number: int, change: dict[str, Any]
+) -> None:
+    config = {**GOOD[number], "source": {**GOOD[number]["source"], **change}}
+    assert not _refusal(config)
+    assert validator.is_valid(config)
 
 
 @pytest.mark.parametrize(

@@ -65,4 +65,6 @@ def test_a_stream_that_ends_is_measured_as_far_as_it_goes(site: "Site", tmp_path
     install_stream(site, end="(5 if epoch == 0 else 0)")  # its later epochs are empty
     done = run(DRX, "bench", str(config))
     assert done.returncode == 1
-    assert done.stderr.startswith(f"{config}: Source is empty: it has no records to serve\nwhile Source read the next 2 rec")
+    assert done.stderr.startswith(
+        f"{config}: Source is empty: it has no records to serve\nwhile Source read the next 2 rec"
+    )
