@@ -382,7 +382,9 @@ class DataSourceModule(RecordAccess):
         """
         cursor = self.cursor
         if cursor.is_traced:
-            raise RuntimeError(f"cannot get the state of {self.title} inside a compiled function; call it between batches")
+            raise RuntimeError(
+                f"cannot get the state of {self.title} inside a compiled function; call it between batches"
+            )
         progress = {"position": cursor.position, "run_start": cursor.run_start, "in_loop": cursor.in_loop}
         return {**progress, "variables": self.saved_variables(), "fingerprint": self.fingerprint()}
 

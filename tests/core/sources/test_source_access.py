@@ -207,5 +207,7 @@ def test_a_cache_keeps_text(make_source: MakeSource) -> None:
 
 def test_the_state_of_a_source_in_compiled_code_is_refused(make_host_source: MakeSource) -> None:
     source = make_host_source(20)
-    with pytest.raises(RuntimeError, match=r"^cannot get the state of \w+.* inside a compiled function; call it between"):
+    with pytest.raises(
+        RuntimeError, match=r"^cannot get the state of \w+.* inside a compiled function; call it between"
+    ):
         nnx.jit(lambda source: source.get_state())(source)
