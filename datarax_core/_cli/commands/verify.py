@@ -41,7 +41,11 @@ def verify(
     source = open_source(config, load_config(config))
     from datarax_core.sources.blocks import verified_blocks  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
 
-    found = _Found(config.with_suffix(".quarantine.jsonl") if quarantine is None else quarantine, print_bad=not as_json)
+    found = _Found(
+        config.with_suffix(".quarantine.jsonl") if quarantine is None else quarantine,
+        print_bad=not as_json,
+        excludes=hasattr(source.config, "exclude"),
+    )
     total = source.epoch_length if source.access == "stream" else source.num_records
     finished = False
     try:
@@ -67,12 +71,13 @@ def verify(
 class _Found:
     """Counts of the records read so far, and the bad ones, which are printed and listed as they come."""
 
-    def __init__(self, listed: Path, *, print_bad: bool) -> None:
+    def __init__(self, listed: Path, *, print_bad: bool, excludes: bool) -> None:
         self.records = self.nbytes = 0
         self.errors: list[RecordError] = []
         self.narrowed: dict[str, NarrowedField] = {}
         self._listed = listed
         self._print_bad = print_bad
+        self._excludes = excludes  # whether the source takes such a list
         self._began = time.perf_counter()
 
     def add(self, part: "Verified") -> None:
@@ -110,7 +115,8 @@ class _Found:
         lines = [f"on a device, {name} is {report}" for name, report in self.narrowed.items()]
         if not self.errors:
             return "\n".join([f"{total}: all can be read", *lines])
-        listed = f"they are listed in {self._listed}, which a source's exclude: takes"
+        taken = ", which the source's exclude: takes" if self._excludes else ""
+        listed = f"they are listed in {self._listed}{taken}"
         return "\n".join([f"{total}: {len(self.errors):,} cannot be read; {listed}", *lines])
 
     @property

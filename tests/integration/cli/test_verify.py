@@ -77,7 +77,7 @@ def test_bad_records_are_found_listed_and_left_out(config: Path, settings: dict[
             rf"record {row} of {file}-0000{shard}-of-00002 cannot be read: .*\(record {number} of ArrayRecordSource"
         )
         assert re.match(expected, line)
-    listed = "3 cannot be read; they are listed in train.quarantine.jsonl, which a source's exclude: takes"
+    listed = "3 cannot be read; they are listed in train.quarantine.jsonl, which the source's exclude: takes"
     assert re.fullmatch(rf"1,000 records, 0\.0 MB in [\d.]+ s: {listed}", summary)
 
     entries = [json.loads(line) for line in config.with_name("train.quarantine.jsonl").read_text().splitlines()]
