@@ -81,7 +81,7 @@ def test_parts_of_a_split_are_disjoint_and_complete_and_the_same_on_host_and_dev
     assert sorted(np.concatenate(list(indices.values())).tolist()) == list(range(length))
     assert [len(part) for part in parts.values()] == [round(0.6 * length), length - round(0.6 * length)]
     for name, part in parts.items():
-        select, arguments = part._selection.traced()
+        select, arguments = part._selection.traced("part")
         assert jax.jit(select)(arguments, np.arange(len(part))).tolist() == indices[name].tolist()
 
 

@@ -30,6 +30,7 @@ SUMMARY = (  # the last lines of what `drx run` prints
     rf"in source            {SPENT}\n"
     rf"in transfer          {SPENT}\n"
     rf"in stages            {SPENT}\n"
+    rf"compiling            {SPENT}\n"
     r"records substituted  0\n$"
 )
 
