@@ -192,6 +192,7 @@ def look_at_reads(at: SimpleNamespace) -> Json:
     """Return the record indices that a host source was asked for."""
     source = _source("host")
     pipeline = _pipeline("host", source=source, prefetch=0)
+    source.reads.calls.clear()  # of the sample that the processes compared when the pipeline was built
     batches = []
     for batch in pipeline:
         shards = sorted(batch["id"].addressable_shards, key=lambda shard: shard.index[0].start or 0)

@@ -14,7 +14,7 @@ PAGES = {
     "README.md": 3,
     "docs/configs.md": 8,
     "docs/conformance.md": 4,
-    "docs/pipeline.md": 8,
+    "docs/pipeline.md": 9,
     "docs/plugins.md": 10,
     "plugins/arrayrecord/README.md": 4,
     "plugins/memory/README.md": 5,

@@ -40,6 +40,8 @@ class Loaded:
         self.columns, self.substituted = _columns_of(opened, _Loader(title, config))
         excluded = None if opened.records is None else opened.records.fingerprint().get("excluded")
         self.fingerprint = {} if excluded is None else {"excluded": excluded}
+        if opened.records is not None:
+            opened.records.close()  # a thread that read them may not have ended
 
     substituted = 0
     """Records that others stand in for; pickles of version 0.1.0 have neither this nor a fingerprint."""
