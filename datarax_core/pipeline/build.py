@@ -113,14 +113,13 @@ class SourceBuilder:
         if self._built:
             self.rngs = nnx.Rngs(jax.random.fold_in(jax.random.key(self._seed), self._built))
         self._built += 1
+        is_built = False
         try:
             source = self._hooks.call.datarax_create_source(config=config, build=self)
-        except Exception:
-            self.failed = self.failed or config
-            raise
+            is_built = True
         finally:
             self.rngs = outer
-        self.failed = None
+            self.failed = None if is_built else self.failed or config
         if not isinstance(source, DataSourceModule):
             makers = " or ".join(self._hooks.implementers("datarax_create_source"))
             raise PluginContractError(

@@ -126,17 +126,16 @@ def _write_schema(file: Path) -> None:
 
 def _wait(child: int, timeout: float) -> int | None:
     """Return the exit code of the child, negative for a signal; None if it was stopped because it took too long."""
-    until = time.monotonic() + timeout
+    until, has_ended = time.monotonic() + timeout, False
     try:
         while time.monotonic() < until:
             done, status = os.waitpid(child, os.WNOHANG)
-            if done:
+            if has_ended := bool(done):
                 return os.waitstatus_to_exitcode(status)
             time.sleep(_INTERVAL)
-    except BaseException:
-        _stop(child)
-        raise
-    _stop(child)
+    finally:  # also after an interruption, no child is left
+        if not has_ended:
+            _stop(child)
     return None
 
 
