@@ -8,11 +8,13 @@ from .bad_records import BadRecordPolicy, Substitutes, excluded_records
 from .options import BadRecordOptions
 from .read_back import changes_of, first_and_last
 from .record_reader import ReadError, RecordReader
+from .source import RecordFilesSource
 
 __all__ = [
     "BadRecordOptions",
     "BadRecordPolicy",
     "ReadError",
+    "RecordFilesSource",
     "RecordReader",
     "Substitutes",
     "changes_of",

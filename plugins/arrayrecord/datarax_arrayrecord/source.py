@@ -11,18 +11,16 @@ from flax import nnx
 from datarax_core.config import SourceConfig
 from datarax_core.errors import ConfigError
 from datarax_core.moved import rename_attributes
-from datarax_core.order import Order, record_numbers
-from datarax_core.records import Batch, ElementSpec
-from datarax_core.registry import Decoder
-from datarax_core.sources import CountValue, DataSourceModule, HostState, LocalFilesOnlyMixin, Verified, Written
+from datarax_core.record_files import RecordFilesSource, RecordReader
+from datarax_core.sources import CountValue, DataSourceModule, HostState, LocalFilesOnlyMixin, Written
 
-from .config import DEFAULT_SEED, ArrayRecordSourceConfig
+from .config import ArrayRecordSourceConfig
 from .decoders import RECORD_FIELD, RawDecoder
 from .reading import FileOrder, FileSet, open_file_set
 from .writing import DEFAULT_COMPRESSION, write_data_set
 
 
-class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
+class ArrayRecordSourceModule(LocalFilesOnlyMixin, RecordFilesSource):
     """Source of the records in ArrayRecord files, with random access to each of them.
 
     With a decoder, the source serves batches of arrays. Without one, records are bytes: an element is the bytes of a record, a
@@ -48,7 +46,6 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
     """
 
     config_class: ClassVar[type[SourceConfig]] = ArrayRecordSourceConfig
-    config_in_fingerprint: ClassVar[bool] = False
     config: ArrayRecordSourceConfig
 
     def __init__(
@@ -84,14 +81,9 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
     # -- files and length -----------------------------------------------------------------------------------------------
 
     @property
-    def paths(self) -> tuple[str, ...]:
-        """Files, in the order of their records."""
-        return self._file_set.records.table.paths
-
-    @property
-    def decoder(self) -> Decoder:
-        """Decoder of the bytes of a record."""
-        return self._file_set.records.decoder
+    def record_reader(self) -> RecordReader:
+        """Reader of the records; copies of the source share it."""
+        return self._file_set.records
 
     @property
     def local_files_only(self) -> bool:  # type: ignore[override]  # set by the config, read-only
@@ -101,39 +93,14 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
     @property
     def total_records(self) -> CountValue:
         """Number of records that are served: all but the excluded ones."""
-        return CountValue(self._file_set.records.length)
+        return CountValue(self.record_reader.length)
 
     @property
     def grain_source(self) -> Any:
         """``grain.sources.ArrayRecordDataSource`` of the same files, which serves undecoded bytes to Grain's own graphs."""
         return self._file_set.grain_source
 
-    def __len__(self) -> int:
-        return self.total_records
-
-    def element_spec(self) -> ElementSpec:
-        """Return the element spec that the decoder declares, or else that of the first record, which is read once for it.
-
-        Raises:
-            ValueError: There are no records.
-            RecordError: The first record cannot be read or decoded.
-        """
-        return self._file_set.records.spec(self)
-
     # -- records --------------------------------------------------------------------------------------------------------
-
-    def get_records(self, indices: Any) -> Batch:
-        """Return the records at concrete ``indices`` as a batch of NumPy arrays.
-
-        Raises:
-            IndexError: An index is out of range.
-            RecordError: A record cannot be read or decoded; names file, record and cause. With ``on_error="substitute"``,
-                only if more records are bad than ``max_errors`` allows.
-            DataFileError: A file changed since the source was built.
-        """
-        batch, substituted = self._file_set.records.batch_of(self._checked_indices(indices), self)
-        self.note_substituted(substituted)
-        return batch
 
     def get_elements(self, indices: np.ndarray) -> list[Any]:
         """Return the records as a list of elements; of bytes if there is no decoder."""
@@ -161,11 +128,6 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
             )
         return self._bytes_of(np.asarray(self.record_indices_at(start, size, key)))
 
-    @property
-    def order_seed(self) -> int | None:
-        """``seed`` of the config, which is folded into the order's key; None if it is the default."""
-        return None if self.config.seed == DEFAULT_SEED else self.config.seed
-
     def record_indices_at(self, start: int | jax.Array, size: int, key: Any = None) -> Any:
         """Return the record indices at positions ``start .. start + size``, int64 (size,); int32 if an argument is traced.
 
@@ -173,17 +135,8 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
         """
         if not (self.config.shuffle_files and self.is_random_order and key is not None):
             return super().record_indices_at(start, size, key)
-        self._require_records()
-        return FileOrder(self._file_set.records.served_counts()).record_indices(start, size, key)
-
-    def order(self) -> Order:
-        """Return the order of the records.
-
-        Raises:
-            ValueError: There are no records.
-        """
-        self._require_records()
-        return super().order()
+        self.record_reader.require_records(self)
+        return FileOrder(self.record_reader.served_counts()).record_indices(start, size, key)
 
     # -- one element at a time ------------------------------------------------------------------------------------------
 
@@ -233,10 +186,6 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
 
     # -- all records ----------------------------------------------------------------------------------------------------
 
-    def verify_records(self, indices: np.ndarray) -> Verified:
-        """Return which of the records cannot be read or decoded; ``on_error="substitute"`` makes no difference here."""
-        return self._file_set.records.verified(self._checked_indices(indices), self)
-
     @classmethod
     def write_records(
         cls,
@@ -261,16 +210,7 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
             progress=progress,
         )
 
-    def close(self) -> None:
-        """Close all files that are not in use; the next read opens them again."""
-        self._file_set.records.close()
-
     # -- inside ---------------------------------------------------------------------------------------------------------
-
-    def describe_data(self) -> str:
-        """Return the first file, and how many more there are."""
-        first, *others = self.paths
-        return f"{first!r}" + (f" and {len(others):,} more" if others else "")
 
     def constructor_data(self) -> tuple[Any, ...]:
         """Return the file set, which copies share."""
@@ -289,18 +229,10 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, DataSourceModule):
 
     def _bytes_of(self, indices: np.ndarray) -> list[bytes]:
         if self.config.cacheable:
-            return list(self.fetch(self._checked_indices(indices))[RECORD_FIELD])
-        stored, substituted = self._file_set.records.bytes_of(self._checked_indices(indices), self)
+            return list(self.fetch(self.checked_indices(indices))[RECORD_FIELD])
+        stored, substituted = self.record_reader.bytes_of(self.checked_indices(indices), self)
         self.note_substituted(substituted)
         return stored
-
-    def _checked_indices(self, indices: Any) -> np.ndarray:
-        self._require_records()
-        numbers = record_numbers(indices, self.total_records, self.title)
-        return numbers.astype(np.int64, copy=False)  # sums of uint8 would wrap
-
-    def _require_records(self) -> None:
-        self._file_set.records.require_records(self)
 
 
 class _LoopState(HostState):

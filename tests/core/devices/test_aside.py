@@ -1,8 +1,6 @@
 """Programs under a user's ``nnx.jit`` keep no data set alive; copies of a source do."""
 
-import copy
 import gc
-import pickle
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from pipeline_copies import COPIES
 
 from datarax_core import Pipeline
 
@@ -41,17 +40,7 @@ def test_programs_keep_no_data(make_source: MakeSource, placement: str) -> None:
     assert sum(array.nbytes for array in jax.live_arrays()) - before < 32_000
 
 
-@pytest.mark.parametrize(
-    "copied",
-    [
-        nnx.clone,
-        lambda pipeline: nnx.merge(*nnx.split(pipeline)),
-        copy.deepcopy,
-        lambda pipeline: pickle.loads(pickle.dumps(pipeline)),  # noqa: S301 - made here
-        lambda pipeline: pipeline.clone(),
-    ],
-    ids=["nnx.clone", "merge", "deepcopy", "pickle", "clone"],
-)
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 def test_a_copy_holds_the_data(make_source: MakeSource, copied: Callable[[Pipeline], Pipeline]) -> None:
     pipeline = copied(Pipeline(source=make_source(20), batch_size=4))
     gc.collect()

@@ -1,8 +1,6 @@
 """Host sources that hold arrays as plain attributes, under transformations of flax and jax."""
 
-import copy
 import gc
-import pickle
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from pipeline_copies import COPIES
 
 from datarax_core import DataSourceModule, Pipeline, StructuralConfig
 from datarax_mix import MixDataSourcesConfig, MixDataSourcesNode
@@ -133,17 +132,7 @@ def test_an_array_that_is_replaced_or_written_to_is_read_anew() -> None:
     assert program(pipeline).tolist() == [108, 109, 110, 111]
 
 
-@pytest.mark.parametrize(
-    "copied",
-    [
-        nnx.clone,
-        lambda pipeline: nnx.merge(*nnx.split(pipeline)),
-        copy.deepcopy,
-        lambda pipeline: pickle.loads(pickle.dumps(pipeline)),  # noqa: S301 - made here
-        lambda pipeline: pipeline.clone(),
-    ],
-    ids=["nnx.clone", "merge", "deepcopy", "pickle", "clone"],
-)
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
 def test_a_copy_reads_them(copied: Callable[[Pipeline], Pipeline]) -> None:
     program = nnx.jit(step)
     original = Pipeline(source=Records(), batch_size=4)

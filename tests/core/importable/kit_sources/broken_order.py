@@ -9,17 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from datarax_core import Order
-from datarax_core.config.base import Count, NonNegative
 from datarax_core.order.permutation import key_data
-from datarax_core.testing import Shows
 
 from .healthy import (
     Conformance,
     Ending,
     Healthy,
-    HealthyConfig,
     HealthyStream,
     InParts,
+    ShardConformance,
+    Sharded,
     StreamConformance,
     Twice,
     TwiceConformance,
@@ -195,28 +194,13 @@ class SameParts(InParts):
         return super().process_part(0, num_parts)
 
 
-class ShardConfig(HealthyConfig):
-    num_workers: Count = 1
-    shard_id: NonNegative = 0
-
-
-class HalfSharded(Healthy):
+class HalfSharded(Sharded):
     """Ignores the shard in get_batch_at()."""
-
-    config_class = ShardConfig
-    config: ShardConfig
-
-    def order(self) -> Order:
-        return Order(len(self), self.config.shard_id, self.config.num_workers)
 
     def get_batch_at(self, start: Any, size: int, key: Any = None) -> Any:
         if self.config.num_workers == 1:
             return super().get_batch_at(start, size, key)
         return self.fetch(Order(len(self)).record_indices(start, size, key))
-
-
-class ShardConformance(Conformance):
-    effective = {"num_workers": Shows(value=2), "shard_id": Shows(value=1, needs={"num_workers": 2})}
 
 
 class PartsInAll(InParts):

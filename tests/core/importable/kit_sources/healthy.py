@@ -83,19 +83,23 @@ class Twice(Healthy):
         return 2 * super().epochs_at(start, size) + served % 2
 
 
-class TextInShardsConfig(HealthyConfig):
+class ShardConfig(HealthyConfig):
     num_workers: Count = 1
     shard_id: NonNegative = 0
 
 
-class TextInShards(WithText):
-    """A source with text, which is cut into shards."""
+class Sharded(Healthy):
+    """A source that is cut into shards."""
 
-    config_class = TextInShardsConfig
-    config: TextInShardsConfig
+    config_class = ShardConfig
+    config: ShardConfig
 
     def order(self) -> Order:
         return Order(len(self), self.config.shard_id, self.config.num_workers)
+
+
+class TextInShards(Sharded, WithText):
+    """A source with text, which is cut into shards."""
 
 
 class StreamConfig(HealthyConfig):
@@ -243,11 +247,14 @@ class TwiceConformance(Conformance):
     every_record_once = False
 
 
-class TextInShardsConformance(Conformance):
+class ShardConformance(Conformance):
+    effective = {"num_workers": Shows(value=2), "shard_id": Shows(value=1, needs={"num_workers": 2})}
+
+
+class TextInShardsConformance(ShardConformance):
     """Declares some of the fields of a record."""
 
     expected_records = {7: {"word": "number 7"}, 8: {"id": 8}}
-    effective = {"num_workers": Shows(value=2), "shard_id": Shows(value=1, needs={"num_workers": 2})}
 
 
 class StreamConformance(Conformance):

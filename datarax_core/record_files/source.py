@@ -1,0 +1,106 @@
+"""Base of sources over files of records: what follows from a reader of the records, whatever their format."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from datarax_core.order.numbers import record_numbers
+from datarax_core.order.order import Order
+from datarax_core.records.spec import Batch, ElementSpec
+from datarax_core.registry.decoders import Decoder
+from datarax_core.sources.source import DataSourceModule
+from datarax_core.sources.verification import Verified
+
+from .record_reader import RecordReader
+
+
+class RecordFilesSource(DataSourceModule):
+    """Source of the records in files, with random access to each of them.
+
+    A subclass defines `record_reader`, and `fingerprint` with what tells its files apart. Its config has a ``seed``.
+    """
+
+    config_in_fingerprint: ClassVar[bool] = False
+
+    @property
+    def record_reader(self) -> RecordReader:
+        """Reader of the records; copies of the source share it."""
+        raise NotImplementedError(f"{type(self).__name__} does not define record_reader; return a RecordReader")
+
+    # -- files and order ------------------------------------------------------------------------------------------------
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files, in the order of their records."""
+        return self.record_reader.table.paths
+
+    @property
+    def decoder(self) -> Decoder:
+        """Decoder of the bytes of a record."""
+        return self.record_reader.decoder
+
+    @property
+    def order_seed(self) -> int | None:
+        """``seed`` of the config, which is folded into the order's key; None if it is the default."""
+        seed: int = self.config.seed  # type: ignore[attr-defined]  # the config of a subclass has it
+        return None if seed == type(self.config).model_fields["seed"].default else seed
+
+    def __len__(self) -> int:
+        return self.record_reader.length
+
+    def element_spec(self) -> ElementSpec:
+        """Return the element spec that the decoder declares, or else that of the first record, which is read once for it.
+
+        Raises:
+            ValueError: There are no records.
+            RecordError: The first record cannot be read or decoded.
+        """
+        return self.record_reader.spec(self)
+
+    def order(self) -> Order:
+        """Return the order of the records.
+
+        Raises:
+            ValueError: There are no records.
+        """
+        self.record_reader.require_records(self)
+        return super().order()
+
+    # -- records --------------------------------------------------------------------------------------------------------
+
+    def get_records(self, indices: Any) -> Batch:
+        """Return the records at concrete ``indices`` as a batch of NumPy arrays.
+
+        Raises:
+            IndexError: An index is out of range.
+            RecordError: A record cannot be read or decoded; names file, record and cause. With ``on_error="substitute"``,
+                only if more records are bad than ``max_errors`` allows.
+            DataFileError: A file changed since the source was built.
+        """
+        batch, substituted = self.record_reader.batch_of(self.checked_indices(indices), self)
+        self.note_substituted(substituted)
+        return batch
+
+    def verify_records(self, indices: np.ndarray) -> Verified:
+        """Return which of the records cannot be read or decoded; ``on_error="substitute"`` makes no difference here."""
+        return self.record_reader.verified(self.checked_indices(indices), self)
+
+    def checked_indices(self, indices: Any) -> np.ndarray:
+        """Return record indices as int64 (k,).
+
+        Raises:
+            TypeError, IndexError: They are no integers, or one is out of range.
+            ValueError: There are no records.
+        """
+        self.record_reader.require_records(self)
+        numbers = record_numbers(indices, len(self), self.title)
+        return numbers.astype(np.int64, copy=False)  # sums of uint8 would wrap
+
+    def close(self) -> None:
+        """Close all files that are not in use; the next read opens them again."""
+        self.record_reader.close()
+
+    def describe_data(self) -> str:
+        """Return the first file, and how many more there are."""
+        first, *others = self.paths
+        return f"{first!r}" + (f" and {len(others):,} more" if others else "")
