@@ -24,6 +24,23 @@ def test_a_sized_stream_goes_on_over_its_epochs(streams: Streams, prefetch: int)
     assert len(pipeline) == 5
 
 
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_a_stream_whose_epochs_differ_begins_each_by_itself(streams: Streams, prefetch: int) -> None:
+    class Counting(streams.Ending):  # type: ignore[misc, name-defined]  # a class of the fixture
+        epochs = 0
+
+        def begin_epoch(self) -> None:
+            self.epochs += 1
+            self.reset()
+
+        def records(self, start: int, size: int) -> np.ndarray:
+            made: np.ndarray = super().records(start, size)
+            return made + np.int32(100 * self.epochs)
+
+    pipeline = Pipeline(source=Counting(6), batch_size=4, num_epochs=2, prefetch=prefetch)
+    assert np.concatenate(ids(pipeline)).tolist() == [*range(6), *range(100, 106)]
+
+
 @pytest.mark.parametrize("prefetch", [0, 1, 5])
 @pytest.mark.parametrize(
     ("length", "rule", "expected"),

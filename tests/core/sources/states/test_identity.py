@@ -76,6 +76,25 @@ def test_fields_that_may_differ_and_defaults_are_no_part_of_a_state() -> None:
     rows().set_state(state)
 
 
+def test_a_class_may_leave_its_config_out_of_states() -> None:
+    class ByContent(Rows):
+        config_in_fingerprint = False
+
+    state = ByContent(RowsConfig(offset=3)).get_state()
+    assert "config" not in state["fingerprint"]
+    ByContent(RowsConfig(offset=4)).set_state(state)
+
+
+def test_a_source_may_say_in_its_repr_where_its_data_are() -> None:
+    class OfAFile(Rows):
+        def describe_data(self) -> str:
+            return "rows.bin"
+
+    assert repr(rows()).replace("Rows", "OfAFile", 1) != repr(OfAFile(RowsConfig()))
+    assert "rows.bin" in repr(OfAFile(RowsConfig()))
+    assert "rows.bin" in repr(OfAFile(RowsConfig()).split(a=0.5)["a"])
+
+
 def test_a_long_value_of_a_config_takes_little_room() -> None:
     long = tuple(f"column {number}" for number in range(1000))
     state = rows(names=long).get_state()
