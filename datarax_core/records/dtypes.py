@@ -87,5 +87,31 @@ def limits(dtype: Any) -> tuple[float, float]:
     return -greatest, greatest
 
 
+def is_integer(dtype: Any) -> bool:
+    """Return whether ``dtype`` is a dtype of integers; bool is not."""
+    return bool(jnp.issubdtype(dtype, np.integer))
+
+
+def is_float(dtype: Any) -> bool:
+    """Return whether ``dtype`` is a dtype of real floats."""
+    return bool(jnp.issubdtype(dtype, np.floating))
+
+
+def float_info(dtype: Any) -> Any:
+    """Return the digits and the range of a dtype of floats, as ``jax.numpy.finfo`` does."""
+    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]  # its stubs leave the types out
+
+
+def holds(to: Any, dtype: Any) -> bool:
+    """Return whether ``to`` holds every value of ``dtype`` unchanged: both are bool, integers, or real floats."""
+    (least, greatest), (lowest, highest) = limits(dtype), limits(to)
+    if is_float(dtype):
+        own, other = float_info(dtype), float_info(to) if is_float(to) else None
+        return other is not None and other.nmant >= own.nmant and highest >= greatest and other.minexp <= own.minexp
+    if is_float(to):  # a float with n bits of fraction holds all integers up to 2**(n + 1), and only some above
+        return max(-least, greatest) <= 2 ** (float_info(to).nmant + 1) and greatest <= highest
+    return lowest <= least and greatest <= highest
+
+
 def _is_key(dtype: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jax.dtypes.prng_key))

@@ -1,12 +1,11 @@
-"""Columns of 64 bits converted to the nearest values of a smaller dtype, on the host, before a device would narrow them."""
+"""Columns converted to the nearest values of another dtype, on the host: before a device would narrow them, for example."""
 
 from collections.abc import Iterator
 from typing import Any, Final
 
-import jax.numpy as jnp
 import numpy as np
 
-from .dtypes import limits
+from .dtypes import is_integer, limits
 from .narrowing import SMALLEST, aligned_empty
 
 _CHUNK_BYTES: Final = 1 << 20
@@ -16,7 +15,7 @@ _LOW_BITS: Final = 11
 
 
 def nearest(column: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """Return each value of a column of 64 bits as the nearest value of ``dtype``.
+    """Return each value of a column of bool, integers or real floats as the nearest value of ``dtype``.
 
     Of two values that are equally near, it is the even one; a value out of range becomes the end of the range. Infinity stays
     infinity in a float, and NaN becomes 0 in an integer. Floats below 1.2e-38 become 0, as devices take them.
@@ -36,11 +35,13 @@ def _chunks(rows: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _nearest(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    is_integer = bool(jnp.issubdtype(dtype, np.integer))
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        if values.dtype == np.bool_:
+            values = values.astype(np.uint8)
         if values.dtype.kind in "iu":
-            return _clipped(values, dtype).astype(dtype) if is_integer else _integers_as_floats(values, dtype)
-        return _floats_as_integers(values, dtype) if is_integer else _floats_as_floats(values, dtype)
+            return _clipped(values, dtype).astype(dtype) if is_integer(dtype) else _integers_as_floats(values, dtype)
+        values = values.astype(np.float64, copy=False)
+        return _floats_as_integers(values, dtype) if is_integer(dtype) else _floats_as_floats(values, dtype)
 
 
 def _clipped(integers: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
@@ -50,8 +51,10 @@ def _clipped(integers: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def _integers_as_floats(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    if dtype == np.float32:
-        return values.astype(np.float32)
+    if dtype in (np.float32, np.float64):
+        return values.astype(dtype)
+    if values.dtype.itemsize < 8:
+        return _floats_as_floats(values.astype(np.float64), dtype)
     # a bit for all lower ones that are set: far below the digits of a small float, and float64 holds the rest
     low = values & values.dtype.type((1 << _LOW_BITS) - 1)
     sticky = (values - low) | ((low != 0).astype(values.dtype) << values.dtype.type(_LOW_BITS - 1))
@@ -62,11 +65,16 @@ def _integers_as_floats(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
 def _floats_as_integers(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     lowest, highest = limits(dtype)
     rounded = np.where(np.isnan(values), 0, np.rint(values))
-    integers: np.ndarray = np.clip(rounded, float(lowest), float(highest)).astype(dtype)
+    # float64 does not hold the greatest integers of 64 bits, so that values beyond the range are set as integers
+    above, below = rounded >= float(highest), rounded <= float(lowest)
+    integers: np.ndarray = np.where(above | below, 0, rounded).astype(dtype)
+    integers[above], integers[below] = highest, lowest
     return integers
 
 
 def _floats_as_floats(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    if dtype == np.float64:
+        return values
     lowest, highest = limits(dtype)
     bounded = np.where(np.isinf(values), values, np.clip(values, lowest, highest))
     bounded = np.where(np.abs(bounded) < SMALLEST, np.copysign(0.0, bounded), bounded)

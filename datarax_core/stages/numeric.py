@@ -12,7 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from datarax_core.config.base import Count, Flag, Name, Real
 from datarax_core.errors import StageError
-from datarax_core.records.dtypes import limits
+from datarax_core.records.dtypes import float_info, holds, is_float, is_integer, limits
 from datarax_core.records.spec import Batch, ElementSpec
 from datarax_core.registry.stages import Stage
 
@@ -60,14 +60,14 @@ class Cast(Stage):
         array = jnp.asarray(array)
         self._require(array)
         dtype = _device_dtype(self.dtype)
-        return array.astype(dtype) if _holds(dtype, array.dtype) else _nearest(array, dtype)
+        return array.astype(dtype) if holds(dtype, array.dtype) else _nearest(array, dtype)
 
     def _require(self, field: Any) -> None:
         _require_real(self.field, field.dtype)
-        if self.lossy or _holds(_device_dtype(self.dtype), field.dtype):
+        if self.lossy or holds(_device_dtype(self.dtype), field.dtype):
             return
         least, greatest = limits(field.dtype)
-        values = "fractions" if _is_float(field.dtype) else f"integers from {least:g} to {greatest:g}"
+        values = "fractions" if is_float(field.dtype) else f"integers from {least:g} to {greatest:g}"
         raise StageError(
             f"field {self.field!r} is {field.dtype}, and {self.dtype} does not hold all its values, {values}; choose a dtype "
             "that does, or set lossy to take the nearest ones",
@@ -77,11 +77,11 @@ class Cast(Stage):
 
 def _nearest(array: jax.Array, dtype: Any) -> jax.Array:
     """Return each value as the nearest value of ``dtype``; see `Cast` for ties, infinity and NaN."""
-    if not _is_float(array.dtype):
-        return _integers_as_floats(array, dtype) if _is_float(dtype) else _clipped(array, dtype).astype(dtype)
+    if not is_float(array.dtype):
+        return _integers_as_floats(array, dtype) if is_float(dtype) else _clipped(array, dtype).astype(dtype)
     array = array.astype(jnp.promote_types(array.dtype, np.float32))  # which holds the limits of all smaller floats
     lowest, highest = limits(dtype)
-    if _is_integer(dtype):
+    if is_integer(dtype):
         rounded = jnp.round(array)
         above, below = rounded >= float(highest), rounded <= float(lowest)
         inside = jnp.where(above | below | jnp.isnan(rounded), 0, rounded).astype(dtype)
@@ -98,7 +98,7 @@ def _clipped(array: jax.Array, dtype: Any) -> jax.Array:
 
 def _integers_as_floats(array: jax.Array, dtype: Any) -> jax.Array:
     """Return integers as floats, those of 32 bits rounded once: XLA would round to float32 on the way to smaller floats."""
-    if array.dtype.itemsize != 4 or _float_info(dtype).nmant >= _float_info(np.float32).nmant:
+    if array.dtype.itemsize != 4 or float_info(dtype).nmant >= float_info(np.float32).nmant:
         return _clipped(array, dtype).astype(dtype)
     low = array & 0x1FF
     one = jnp.asarray(0x100, array.dtype)  # stands for all bits below, which only have to break ties
@@ -143,7 +143,7 @@ class OneHot(Stage):
 
     def _require(self, dtype: Any) -> None:
         _device_dtype(self.dtype)
-        if not _is_integer(dtype):
+        if not is_integer(dtype):
             raise StageError(f"field {self.field!r} is {dtype}; classes are integers from 0", ("field",))
 
 
@@ -205,7 +205,7 @@ class Rescale(Stage):
         for option, given in numbers.items():
             self._require_numbers(option, given, shape, to)
         highest = limits(to)[1]
-        if _is_float(dtype):
+        if is_float(dtype):
             if limits(dtype)[1] > highest:
                 raise StageError(
                     f"field {self.field!r} is {dtype}, and {self.dtype} has a smaller range, up to {highest:g}; rescale to "
@@ -220,11 +220,11 @@ class Rescale(Stage):
                 f"than {highest:g}; choose a smaller scale or another dtype",
                 ("dtype",),
             )
-        if not (self.lossy or _holds(_computed_in(to), dtype)):
+        if not (self.lossy or holds(_computed_in(to), dtype)):
             wide = _computed_in(to)
             raise StageError(
                 f"field {self.field!r} is {dtype}, and {wide}, in which it is rescaled, does not hold all integers above "
-                f"{2 ** (_float_info(wide).nmant + 1)}; set lossy, which takes the nearest of those "
+                f"{2 ** (float_info(wide).nmant + 1)}; set lossy, which takes the nearest of those "
                 "and changes no others, or cast the field before",
                 ("dtype",),
             )
@@ -269,28 +269,3 @@ def _require_real(field: str, dtype: Any) -> None:
     """Raise ``StageError`` if a field is complex."""
     if jnp.issubdtype(dtype, np.complexfloating):
         raise StageError(f"field {field!r} is {dtype}; take real numbers of it in a stage of your own", ("field",))
-
-
-def _is_integer(dtype: Any) -> bool:
-    """Return whether ``dtype`` is a dtype of integers; bool is not."""
-    return bool(jnp.issubdtype(dtype, np.integer))
-
-
-def _is_float(dtype: Any) -> bool:
-    """Return whether ``dtype`` is a dtype of real floats."""
-    return bool(jnp.issubdtype(dtype, np.floating))
-
-
-def _holds(to: Any, dtype: Any) -> bool:
-    """Return whether ``to`` holds every value of ``dtype`` unchanged."""
-    (least, greatest), (lowest, highest) = limits(dtype), limits(to)
-    if _is_float(dtype):
-        own, other = _float_info(dtype), _float_info(to) if _is_float(to) else None
-        return other is not None and other.nmant >= own.nmant and highest >= greatest and other.minexp <= own.minexp
-    if _is_float(to):  # a float with n bits of fraction holds all integers up to 2**(n + 1), and only some above
-        return max(-least, greatest) <= 2 ** (_float_info(to).nmant + 1) and greatest <= highest
-    return lowest <= least and greatest <= highest
-
-
-def _float_info(dtype: Any) -> Any:
-    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]  # its stubs leave the types out
