@@ -179,4 +179,4 @@ class _Reading:
 
 def _read_ahead(pipeline: "Pipeline") -> int:
     """Return the number of batches that may have been read ahead."""
-    return 1 + pipeline.prefetch + 2 * pipeline.workers
+    return 1 + (2 if pipeline.prefetch == "auto" else pipeline.prefetch) + 2 * pipeline.workers

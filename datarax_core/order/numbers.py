@@ -1,9 +1,12 @@
 """Checks of integers that callers pass: counts, positions, seeds and record indices."""
 
 import operator
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+
+Auto: TypeAlias = Literal["auto"]
+"""A number that is found out by measuring."""
 
 
 def whole_number(field: str, value: Any, *, at_least: int, hint: str = "") -> int:
@@ -24,6 +27,24 @@ def whole_number(field: str, value: Any, *, at_least: int, hint: str = "") -> in
     if value < at_least:
         raise ValueError(f"{field} is at least {at_least}, not {value!r}{hint}")
     return int(value)
+
+
+def number_or_auto(field: str, value: Any, *, at_least: int, hint: str) -> "int | Auto":
+    """Return ``value`` as a Python integer from ``at_least`` on, or ``"auto"`` as it is.
+
+    Args:
+        field: Name of the value in errors.
+        value: An integer of Python or NumPy, or ``"auto"``.
+        at_least: The least number that is accepted.
+        hint: Meaning of ``"auto"``, for the end of the error messages.
+
+    Raises:
+        TypeError: ``value`` is neither.
+        ValueError: ``value`` is less than ``at_least``.
+    """
+    if isinstance(value, str) and value == "auto":
+        return "auto"
+    return whole_number(field, value, at_least=at_least, hint=f"; or 'auto', {hint}")
 
 
 def seed_number(seed: Any) -> int:

@@ -55,7 +55,8 @@ class BatchIterator:
         self._route = route
         self._rule = definition.rule
         self._run, self._end, self._may_begin_later = run
-        self._prefetch = definition.prefetch if route.may_read_ahead else 0
+        prefetch = 2 if definition.prefetch == "auto" else definition.prefetch
+        self._prefetch = prefetch if route.may_read_ahead else 0
         self._decision = PrefetchDecision()
         self._ahead: Ahead[Prepared] | None = None
         self._requested_to = 0

@@ -22,7 +22,7 @@ from datarax_core.modules.host_state import renew_host_states
 from datarax_core.modules.module import checked_rngs
 from datarax_core.modules.state import checked_variables, variable_state, write_variables
 from datarax_core.moved import rename_attributes
-from datarax_core.order.numbers import whole_number
+from datarax_core.order.numbers import Auto, number_or_auto, whole_number
 from datarax_core.records.spec import (
     Batch,
     ElementSpec,
@@ -77,7 +77,11 @@ class Pipeline(TraceArgument):
         pad_last: Complete the last batch by repeating its last record, and add a boolean field of this name to every
             batch, true for real records.
         prefetch: Number of batches that a loop reads ahead on a thread, if the host reads the records; 0 reads none ahead.
-            For a source on the device nothing is read ahead: its steps are compiled, and dispatched without waiting.
+            "auto" reads ahead as many as fit 256 MiB, or a tenth of the free memory if that is less. For a source on the
+            device nothing is read ahead: its steps are compiled, and dispatched without waiting.
+        threads: Number of threads that read records of a source on the host, parts of a batch and batches ahead at once.
+            "auto" begins with one, and adds threads where reading waits, as long as they pay. 1 for a source that is not
+            ``thread_safe``.
         workers: Number of processes that read a source on the host; 0 reads in this process. They are of use if decoding is
             Python code that keeps one core busy. They start with the first batch, each with a copy of the source, which must
             pickle.
@@ -102,7 +106,8 @@ class Pipeline(TraceArgument):
         num_epochs: int | None = 1,
         drop_last: bool = False,
         pad_last: str | None = None,
-        prefetch: int = 2,
+        prefetch: int | Auto = "auto",
+        threads: int | Auto = "auto",
         workers: int = 0,
         sharding: jax.sharding.Sharding | None = None,
     ) -> None:
@@ -116,7 +121,8 @@ class Pipeline(TraceArgument):
         self._layout = layout_of(sharding)
         self.source, self._part = route_class(source).part_of(source, self._layout)
         self.stages = nnx.List(stages)
-        self.prefetch = whole_number("prefetch", prefetch, at_least=0)
+        self.prefetch = number_or_auto("prefetch", prefetch, at_least=0, hint="bounded by bytes")
+        self.threads = number_or_auto("threads", threads, at_least=1, hint="as many as pay where reading waits")
         self.workers = whole_number("workers", workers, at_least=0)
         self.cursor = Cursor()
         self._stage_keys = StageKeys(stages, self.rngs)
@@ -131,6 +137,7 @@ class Pipeline(TraceArgument):
         if self._progress.stream is not None:
             self.cursor.stream = self.source.title
         route_class(self.source).require_workers(definition)
+        route_class(self.source).require_threads(definition)
         require_batches(definition)
         if pad_last is not None and type(self).__call__ is Pipeline.__call__:
             self._require_free_mask(pad_last)
@@ -164,7 +171,7 @@ class Pipeline(TraceArgument):
             config = load_config(config, registry)
         require_stages(stages)
         options = config.model_dump(
-            include={"batch_size", "num_epochs", "drop_last", "pad_last", "prefetch", "workers"}
+            include={"batch_size", "num_epochs", "drop_last", "pad_last", "prefetch", "threads", "workers"}
         )
         source, rngs = build_source_of(config, registry), nnx.Rngs(config.seed)
         with placing_stages_of(config):
@@ -479,6 +486,7 @@ class Pipeline(TraceArgument):
             layout=self._layout,
             part=self._part,
             prefetch=self.prefetch,
+            threads=self.threads,
             workers=self.workers,
             call=None if type(self).__call__ is Pipeline.__call__ else CallOverride(self),
         )

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     Field,
@@ -57,7 +57,13 @@ class PipelineConfig(FrozenConfig):
     seed: NonNegative = Field(default=0, le=2**32 - 1, description="Selects every order and every random number.")
     num_epochs: Count | None = Field(default=1, description="How often each record is served; null is endless.")
     drop_last: Flag = Field(default=False, description="Leave out the last batch if it is short.")
-    prefetch: NonNegative = Field(default=2, description="Batches that a loop reads ahead where the host reads them.")
+    prefetch: NonNegative | Literal["auto"] = Field(
+        default="auto",
+        description="Batches that a loop reads ahead where the host reads them; auto is as many as fit 256 MiB.",
+    )
+    threads: Count | Literal["auto"] = Field(
+        default="auto", description="Threads that read for a source on the host; auto adds them where reading waits."
+    )
     workers: NonNegative = Field(default=0, description="Processes that read for a source whose decoding is Python.")
     pad_last: Name | None = Field(
         default=None,

@@ -274,6 +274,27 @@ class Route(ABC):
                 f"{cls.workers_refusal}"
             )
 
+    threads_refusal: ClassVar[str | None]
+    """The reason in the error for several threads that cannot read for such a source; None if they can."""
+
+    @classmethod
+    def require_threads(cls, definition: Definition) -> None:
+        """Raise if several threads are asked for that cannot read for the source.
+
+        Raises:
+            ValueError: Names the source.
+        """
+        if definition.threads in (1, "auto"):
+            return
+        asked, source = f"threads={definition.threads} read records for a source on the host", definition.source
+        if cls.threads_refusal is not None:
+            raise ValueError(f"{asked}, but {source.title} is {cls.threads_refusal}; leave threads out")
+        if not source.is_thread_safe:
+            raise ValueError(
+                f"{asked} at once, but {source.title} says that it may be read by one thread only (thread_safe = False); "
+                "leave threads out, or read with workers, each of which has a source of its own"
+            )
+
     @classmethod
     def workers_for(cls, definition: Definition, workers: Workers | None) -> Workers | None:  # noqa: ARG003 - for subclasses
         """Return the processes that read for the source: ``workers``, or new ones if these read for another source."""
@@ -315,6 +336,11 @@ class Route(ABC):
 
 def describe_reading_ahead(definition: Definition) -> str:
     """Return a sentence on whether batches are read ahead."""
+    if definition.prefetch == "auto":
+        return (
+            "A background thread reads batches ahead of the loop, as many as fit 256 MiB or a tenth of the free memory, once "
+            "reading one takes long enough to be worth it."
+        )
     if not definition.prefetch:
         return "Nothing is read ahead: prefetch=0; with prefetch=2, reading would overlap with the work of the loop."
     return (

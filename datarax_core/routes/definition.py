@@ -8,7 +8,7 @@ import numpy as np
 
 from datarax_core.devices.layout import Layout
 from datarax_core.modules.state import checksum_of
-from datarax_core.order.numbers import whole_number
+from datarax_core.order.numbers import Auto, whole_number
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.foreign_data import advice_for
 from datarax_core.records.intake import Intake
@@ -108,7 +108,8 @@ class Definition:
     stage_keys: StageKeys
     layout: Layout
     part: tuple[int, int] | None
-    prefetch: int
+    prefetch: int | Auto
+    threads: int | Auto
     workers: int
     call: CallOverride | None = None
 

@@ -22,6 +22,7 @@ class DeviceRoute(IndexedRoute):
     """Gathers a batch and runs the stages in one compiled step. Steps are dispatched without waiting for them."""
 
     workers_refusal: ClassVar[str | None] = "on the device"
+    threads_refusal: ClassVar[str | None] = "on the device"
 
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
         self.gather, self._arrays = self.compiled_reader(definition.source, definition.layout, definition.intake)

@@ -25,6 +25,7 @@ class HostRoute(IndexedRoute):
     """Reads records at concrete indices. Compiled code reaches the source by a callback to the host."""
 
     workers_refusal: ClassVar[str | None] = None
+    threads_refusal: ClassVar[str | None] = None
 
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
         super().__init__(definition, readers, is_loop=is_loop)
@@ -79,7 +80,8 @@ class HostRoute(IndexedRoute):
             return workers
         here = definition.layout.rows_here(size)
         own = size if here is None else len(here)
-        return Workers(source, definition.workers, batch_size=own, ahead=definition.prefetch)
+        ahead = 2 if definition.prefetch == "auto" else definition.prefetch
+        return Workers(source, definition.workers, batch_size=own, ahead=ahead)
 
     @classmethod
     def describe(cls, definition: Definition) -> Iterator[str]:

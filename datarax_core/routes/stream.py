@@ -25,6 +25,7 @@ class StreamRoute(Route):
         "is a stream, which compiled code cannot reach; iterate the pipeline, or call step()"
     )
     workers_refusal: ClassVar[str | None] = "a stream, which only one can read"
+    threads_refusal: ClassVar[str | None] = "a stream, which only one can read"
 
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
         super().__init__(definition, readers, is_loop=is_loop)

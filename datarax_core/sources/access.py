@@ -64,6 +64,9 @@ class RecordAccess(HostArrays, StructuralModule):
     traceable: ClassVar[bool] = False
     """Whether `get_records` accepts traced indices: True for a source whose records lie on the device."""
 
+    thread_safe: ClassVar[bool] = True
+    """Whether several threads may call `get_records` at once. A source that says False is read by one thread at a time."""
+
     other_contract: ClassVar[OtherContract | None] = None
     """How a class reads records that defines `get_batch_at` or ``__getitem__`` and no `get_records`; None for other classes."""
 
@@ -145,6 +148,11 @@ class RecordAccess(HostArrays, StructuralModule):
             finally:
                 saved.is_deciding = False
         return saved.access
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether several threads may read records at once: `thread_safe`, also of the sources that this one reads."""
+        return self.thread_safe
 
     @property
     def is_bare(self) -> bool:

@@ -106,6 +106,11 @@ class Subset(DataSourceModule):
         """The access of the parent."""
         return self.parent.access
 
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether several threads may read from the parent."""
+        return self.parent.is_thread_safe
+
     def order(self) -> Order:
         """Return the order of the positions that this subset serves."""
         return self._order

@@ -159,6 +159,11 @@ class MixDataSourcesNode(DataSourceModule):
             sized=self.epoch_length is not None,
         )
 
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether several threads may read from all children at once."""
+        return all(child.is_thread_safe for child in self.children)
+
     def __len__(self) -> int:
         length = self.epoch_length
         if length is None:
