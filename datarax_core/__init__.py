@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from .order.order import Order as Order
     from .pipeline.build import build_source as build_source
     from .pipeline.pipeline import Pipeline as Pipeline
-    from .records.narrowing import aligned_empty as aligned_empty
+    from .records.gathers import aligned_empty as aligned_empty
+    from .records.ragged import Ragged as Ragged
     from .registry.decoders import AnyDecoder as AnyDecoder
     from .registry.decoders import Decoder as Decoder
     from .registry.decoders import DecoderRegistry as DecoderRegistry
@@ -115,7 +116,8 @@ __getattr__, __dir__, __all__ = lazy_face(
         "order.order": ("Order",),
         "pipeline.build": ("build_source",),
         "pipeline.pipeline": ("Pipeline",),
-        "records.narrowing": ("aligned_empty",),
+        "records.gathers": ("aligned_empty",),
+        "records.ragged": ("Ragged",),
         "registry.decoders": ("AnyDecoder", "Decoder", "DecoderRegistry"),
         "registry.pipeline_config": ("AnySource", "PipelineConfig", "load_config"),
         "registry.sources": ("SourceInfo", "SourceRegistry", "default_hooks", "record_failed"),

@@ -6,10 +6,11 @@ Imports `errors`.
 from .dtypes import are_one_kind, common_text, dtype_title, fits_device, is_text, limits, require_no_key
 from .elements import batch_of, element_spec_of
 from .foreign_data import advice_for
+from .gathers import ALIGNMENT, aligned_empty
 from .intake import Changes, StoredField
 from .names import DOTTED_PATTERN, dotted_name, plain_name, split_name
 from .narrowed import NarrowedField, narrowed_fields
-from .narrowing import ALIGNMENT, aligned_empty
+from .ragged import Ragged
 from .spec import (
     Batch,
     ElementSpec,
@@ -35,6 +36,7 @@ __all__ = [
     "Changes",
     "ElementSpec",
     "NarrowedField",
+    "Ragged",
     "StoredField",
     "advice_for",
     "aligned_empty",

@@ -13,7 +13,7 @@ import numpy as np
 from datarax_core.errors import SpecError
 
 from .foreign_data import host_array
-from .narrowing import aligned_empty
+from .gathers import aligned_empty
 from .spec import Batch, ElementSpec, differences
 
 _OBJECT = np.dtype(object)

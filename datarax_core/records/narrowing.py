@@ -15,10 +15,9 @@ All other floats are measurements, and become the nearest float32. Of complex nu
 
 import functools
 import json
-import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,10 +25,8 @@ import numpy as np
 from datarax_core.errors import NarrowingError, SpecError
 
 from .dtypes import fits_device, limits
+from .gathers import aligned_empty
 from .spec import Batch, named_fields
-
-ALIGNMENT: Final = 64
-"""Bytes. On a CPU, JAX takes over an array that starts at a multiple of this, and copies any other."""
 
 _CHUNK_BYTES = 1 << 20
 
@@ -180,13 +177,3 @@ def _of_empty_records(lost: np.ndarray, target: np.ndarray) -> np.ndarray | None
     columns = tuple(range(1, lost.ndim))
     is_empty = lost.any(columns) & ~(target != 0).any(columns)
     return lost & is_empty.reshape(-1, *[1] * len(columns)) if is_empty.any() else None
-
-
-def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Return a new, unfilled array that `jax.device_put` takes over without a copy on a CPU; write to it only before that."""
-    dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    array: np.ndarray = memory[start : start + size].view(dtype).reshape(shape)
-    return array

@@ -6,7 +6,8 @@ from typing import Any, Final
 import numpy as np
 
 from .dtypes import is_integer, limits
-from .narrowing import SMALLEST, aligned_empty
+from .gathers import aligned_empty
+from .narrowing import SMALLEST
 
 _CHUNK_BYTES: Final = 1 << 20
 

@@ -14,9 +14,10 @@ from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.dtypes import fits_device, is_text, require_no_key
 from datarax_core.records.foreign_data import advice_for, host_array, is_sparse, is_text_series, require_records
+from datarax_core.records.gathers import aligned_empty
 from datarax_core.records.intake import Changes, LeftOut
 from datarax_core.records.names import dotted_name
-from datarax_core.records.narrowing import aligned_empty, narrow_field
+from datarax_core.records.narrowing import narrow_field
 from datarax_core.records.nearest import nearest
 from datarax_core.records.spec import Batch, ElementSpec, named_fields, nested_fields
 from datarax_core.records.stacking import ValuePath, array_of

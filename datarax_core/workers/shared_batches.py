@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from datarax_core.records.dtypes import is_text
-from datarax_core.records.narrowing import ALIGNMENT, aligned_empty
+from datarax_core.records.gathers import ALIGNMENT, aligned_empty
 from datarax_core.records.spec import Batch, ElementSpec, named_fields
 
 

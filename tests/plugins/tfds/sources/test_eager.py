@@ -16,7 +16,7 @@ from tfrecords import flip
 
 from datarax_core import Pipeline, RecordError, SpecError
 from datarax_core.pipeline.build import build_source
-from datarax_core.records.narrowing import ALIGNMENT
+from datarax_core.records.gathers import ALIGNMENT
 from datarax_memory import MemorySource, MemorySourceConfig
 from datarax_tfds import TFDSEagerConfig, TFDSEagerSource
 from datarax_tfds.sources import eager

@@ -1,0 +1,65 @@
+"""Arrow's lists as values and offsets, and the other way, without a copy of the values. Needs pyarrow when it is called."""
+
+from typing import Any
+
+import numpy as np
+
+from datarax_core.errors import SpecError
+
+
+def arrow_of_lists(values: np.ndarray, offsets: np.ndarray) -> Any:
+    """Return the large list array of values and offsets, which shares their memory where Arrow has the dtype as it is."""
+    import pyarrow as pa  # noqa: PLC0415 - an optional library
+
+    try:
+        items = pa.array(values.reshape(-1))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as cause:
+        raise SpecError(f"Arrow has no lists of {values.dtype}: {cause}") from cause
+    for size in reversed(values.shape[1:]):
+        items = pa.FixedSizeListArray.from_arrays(items, size)
+    return pa.LargeListArray.from_arrays(pa.array(offsets), items)
+
+
+def lists_of_arrow(array: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return (values, offsets) of an array of lists; numbers share its memory."""
+    import pyarrow as pa  # noqa: PLC0415 - an optional library
+
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    kind = array.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        raise SpecError(f"a ragged column is made of a pyarrow ListArray or LargeListArray, not of {kind}")
+    _require_no_nulls(array)
+    offsets = array.offsets.to_numpy().astype(np.int64, copy=False)
+    return _values_of(array.values), offsets
+
+
+def _values_of(items: Any) -> np.ndarray:
+    import pyarrow as pa  # noqa: PLC0415 - an optional library
+
+    inner: list[int] = []
+    while pa.types.is_fixed_size_list(items.type):
+        size = items.type.list_size
+        _require_no_nulls(items)
+        items = items.values[items.offset * size : (items.offset + len(items)) * size]
+        inner.append(size)
+    kind = items.type
+    if pa.types.is_nested(kind):
+        raise SpecError(
+            f"records of {kind} items vary in more than their first axis; a ragged column of Arrow has lists of numbers or text"
+        )
+    _require_no_nulls(items)
+    is_text = any(
+        check(kind)
+        for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    )
+    values = items.to_numpy(zero_copy_only=not (is_text or pa.types.is_boolean(kind)))
+    found: np.ndarray = values.reshape(-1, *inner) if inner else values
+    return found
+
+
+def _require_no_nulls(items: Any) -> None:
+    if items.null_count:
+        raise SpecError(
+            f"{items.null_count} of {len(items)} values of {items.type} are null, which no array holds; fill or drop them"
+        )
