@@ -3,9 +3,10 @@
 import atexit
 import os
 import threading
+import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import Any, Final, Generic, Protocol, TypeVar
 from weakref import WeakSet
@@ -76,27 +77,33 @@ class Ahead(Generic[T]):
     A fork of the process, which has no such thread, starts one of its own, and does the work for results that are due again.
 
     (A thread and two queues, since handing over a result costs a fifth of what a future of ``concurrent.futures`` costs.)
+
+    Args:
+        work: Called by the thread with each item.
+        name: Name of the thread, behind ``datarax-``.
+        look_ahead: Called by the thread before each item, with the items that are requested and not worked on yet, that one
+            first; it may begin work on them that goes on elsewhere. If it raises, ``work`` of that item is taken to raise.
     """
 
-    def __init__(self, work: Callable[..., T], *, name: str) -> None:
+    def __init__(
+        self, work: Callable[..., T], *, name: str, look_ahead: Callable[[Sequence[Any]], None] | None = None
+    ) -> None:
         self._requested: deque[object] = deque()  # items whose result was not taken yet
         self._is_settled = True  # no cancelled work is in progress
         self._name = f"datarax-{name}"
-        self._start(work)
+        self._start(work, look_ahead)
 
-    def _start(self, work: Callable[..., T]) -> None:
+    def _start(self, work: Callable[..., T], look_ahead: Callable[[Sequence[Any]], None] | None) -> None:
         self._process = os.getpid()
-        self._worker = _Worker(work)
+        self._worker = _Worker(work, look_ahead)
         self._finalizer = weakref.finalize(self, self._worker.end)
         self._finalizer.atexit = False  # `_end_all` ends the worker at exit, and waits for it
-        thread = threading.Thread(target=self._worker.run, name=self._name, daemon=True)
-        _running[thread] = self._worker
-        thread.start()
+        run_in_thread(self._worker.run, self._worker, self._name)
 
     def _start_anew(self) -> None:
         """Start a thread in a fork, which has none."""
         self._finalizer.detach()
-        self._start(self._worker.work)
+        self._start(self._worker.work, self._worker.look_ahead)
         for item in self._requested:
             self._worker.requests.put((self._worker.generation, item))
 
@@ -108,6 +115,11 @@ class Ahead(Generic[T]):
     def is_busy(self) -> bool:
         """True if a result has not been taken yet, or if cancelled work may still be in progress."""
         return bool(self._requested) or not self._is_settled
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a result is ready, so that `take` need not wait, unless it is one of cancelled work."""
+        return bool(self._worker.results)
 
     @property
     def first(self) -> object:
@@ -165,8 +177,9 @@ class Ahead(Generic[T]):
 class _Worker:
     """The part of `Ahead` that the thread holds. It never holds the `Ahead`, which can be dropped while the thread runs."""
 
-    def __init__(self, work: Callable[..., Any]) -> None:
+    def __init__(self, work: Callable[..., Any], look_ahead: Callable[[Sequence[Any]], None] | None) -> None:
         self.work = work
+        self.look_ahead = look_ahead
         self.generation = 0  # increases when requests are cancelled: requests of earlier generations are not worked on
         self.requests: SimpleQueue[tuple[int, Any] | None] = SimpleQueue()
         self.results: deque[tuple[int, Any, Any, BaseException | None]] = deque()
@@ -174,16 +187,38 @@ class _Worker:
 
     def run(self) -> None:
         """Work until `end`; the body of the thread."""
-        try:
-            while (request := self.requests.get()) is not None:
-                generation, item = request
-                if generation == self.generation:
-                    self._add_result(generation, item, *self._outcome(item))
-        finally:
-            _running.pop(threading.current_thread(), None)
+        if self.look_ahead is not None:
+            self._run_looking_ahead(self.look_ahead)
+            return
+        while (request := self.requests.get()) is not None:
+            generation, item = request
+            if generation == self.generation:
+                self._add_result(generation, item, *self._outcome(item))
 
-    def _outcome(self, item: Any) -> tuple[Any, BaseException | None]:
+    def _run_looking_ahead(self, look_ahead: Callable[[Sequence[Any]], None]) -> None:
+        waiting: deque[Any] = deque()  # items of one generation
+        generation = self.generation
+        while True:
+            while not waiting or not self.requests.empty():
+                request = self.requests.get()
+                if request is None:
+                    return
+                if request[0] != generation:
+                    waiting.clear()
+                    generation = request[0]
+                waiting.append(request[1])
+            if generation == self.generation:
+                self._add_result(generation, waiting[0], *self._outcome(waiting[0], look_ahead, waiting))
+                waiting.popleft()
+            else:
+                waiting.clear()
+
+    def _outcome(
+        self, item: Any, look_ahead: Callable[[Sequence[Any]], None] | None = None, waiting: Sequence[Any] = ()
+    ) -> tuple[Any, BaseException | None]:
         try:
+            if look_ahead is not None:
+                look_ahead(waiting)
             return self.work(item), None
         except BaseException as error:  # noqa: BLE001 - any error is raised in the thread that takes the result
             return None, error
@@ -214,18 +249,48 @@ class _Worker:
         self._add_result(self.generation, _ENDED, None, None)
 
 
-_running: dict[threading.Thread, _Worker] = {}
+class EndedAtExit(Protocol):
+    """Work of threads."""
+
+    def end(self) -> None:
+        """End the threads after the work in progress; called at exit, maybe once for each thread."""
+
+
+_running: dict[threading.Thread, EndedAtExit] = {}
 """Threads that were started and have not ended, with the work of each."""
+
+
+def run_in_thread(run: Callable[[], None], work: EndedAtExit, name: str) -> None:
+    """Start a thread that calls ``run``, part of ``work``, which is ended when the interpreter exits.
+
+    Raises:
+        RuntimeError: The system starts no more threads.
+    """
+    thread = threading.Thread(target=_run, args=(run,), name=name, daemon=True)
+    _running[thread] = work
+    try:
+        thread.start()
+    except BaseException:
+        _running.pop(thread, None)
+        raise
+
+
+def _run(run: Callable[[], None]) -> None:
+    try:
+        run()
+    finally:
+        _running.pop(threading.current_thread(), None)
 
 
 @atexit.register
 def _end_all() -> None:
-    """End all threads at exit and wait for them, at most `_EXIT_SECONDS` for each, in case its source hangs.
+    """End all threads at exit and wait for them, at most `_EXIT_SECONDS` together, in case a source hangs.
 
     A thread that returns from compiled code while the interpreter shuts down would abort the process.
     """
     ending = dict(_running)
-    for worker in ending.values():
-        worker.end()
+    for work in ending.values():
+        work.end()
+    deadline = time.monotonic() + _EXIT_SECONDS
     for thread in filter(threading.Thread.is_alive, ending):
-        thread.join(_EXIT_SECONDS)
+        thread.join(max(0.0, deadline - time.monotonic()))

@@ -2,7 +2,8 @@
 
 import inspect
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any, Self
 
 from flax import nnx
@@ -135,11 +136,12 @@ class DataraxModule(TraceArgument):
         Applied are batches that were served, skipped are records that were substituted or dropped. Both are counted on the
         host: a batch that a user's own compiled code reads is not counted.
         """
-        return {"applied_count": self._ledger.applied, "skipped_count": self._ledger.skipped}
+        return {"applied_count": self._ledger.applied, "skipped_count": self._ledger.skipped_in_all}
 
     def reset_operation_stats(self) -> None:
         """Set both counts to 0."""
         self._ledger.applied = self._ledger.skipped = 0
+        self._ledger.skipped_by_thread.clear()
 
     # -- statistics of the data -----------------------------------------------------------------------------------------
 
@@ -214,12 +216,29 @@ class Ledger(HostState):
 
     applied: int = 0
     skipped: int = 0
+    """Records that were skipped before this ledger was made: by the original of a clone."""
     statistics: Any = None
     statistics_were_reset: bool = False
+    skipped_by_thread: dict[int, int] = field(default_factory=dict, init=False)
+    """Records that were skipped since, by the thread that read them: each thread counts for itself, and none waits."""
+
+    @property
+    def skipped_in_all(self) -> int:
+        """Records that were skipped by all threads."""
+        return self.skipped + sum(list(self.skipped_by_thread.values()))
+
+    @property
+    def skipped_here(self) -> int:
+        """Records that were skipped by the thread that asks."""
+        return self.skipped_by_thread.get(get_ident(), 0)
+
+    @skipped_here.setter
+    def skipped_here(self, count: int) -> None:
+        self.skipped_by_thread[get_ident()] = count
 
     def constructor_data(self) -> tuple[Any, ...]:
         """Return the counts and statistics."""
-        return self.applied, self.skipped, self.statistics, self.statistics_were_reset
+        return self.applied, self.skipped_in_all, self.statistics, self.statistics_were_reset
 
 
 def checked_rngs(rngs: nnx.Rngs | None, title: str) -> nnx.Rngs | None:

@@ -357,7 +357,8 @@ class RecordAccess(HostArrays, StructuralModule):
         saved = self._saved_work
         if saved.cache is None and self.config.cacheable:
             self.require_record_indices()
-            saved.cache = RecordCache(self.num_records, self.element_spec())
+            with saved.making:
+                saved.cache = saved.cache or RecordCache(self.num_records, self.element_spec())
         return saved.cache
 
     def reset_cache(self) -> None:
@@ -456,14 +457,14 @@ class RecordAccess(HostArrays, StructuralModule):
     def _data_entries(self) -> dict[str, Any]:
         """Return entries of a fingerprint that tell data apart: a sample of records, and of the files that the config names.
 
-        Read once, while no other thread reads records of this source.
+        Read once; if this source is not `thread_safe`, while no other thread reads its records.
         """
         saved = self._saved_work
         if saved.data_entries is None:
             with saved.reading or nullcontext():
-                skipped = self._ledger.skipped
+                skipped = self._ledger.skipped_here
                 entries = {"content": content_of(config_paths(self.config)), "records": self._record_sample()}
-                self._ledger.skipped = skipped
+                self._ledger.skipped_here = skipped
                 saved.data_entries = {name: entry for name, entry in entries.items() if entry is not None}
                 saved.reading = None
         return saved.data_entries
@@ -473,7 +474,7 @@ class RecordAccess(HostArrays, StructuralModule):
 
     def _checked_records(self, indices: Any) -> Batch:
         lock = self._saved_work.reading
-        if lock is None:
+        if lock is None or self.is_thread_safe:
             return self._read_records(indices)
         with lock:
             return self._read_records(indices)
@@ -541,6 +542,7 @@ class SavedWork(HostState):
     def renew_in_fork(self) -> None:
         """Make the locks anew: in a fork, another thread of the parent may have held them."""
         self.callback = threading.Lock()
+        self.making = threading.Lock()
         is_settled = self.data_entries is not None or not self._is_sampled
         self.reading = None if is_settled else threading.RLock()
 

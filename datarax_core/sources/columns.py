@@ -1,6 +1,7 @@
 """Records as columns: arrays of the caller on the host, copied to a device once if compiled code reads them there."""
 
 import functools
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import jax
 import numpy as np
 
+from datarax_core.background import renew_in_forks
 from datarax_core.devices.placement import free_references, put, read_rows, reference_to
 from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT
@@ -373,11 +375,18 @@ class RecordCache:
     """Columns of all records of a source, filled as the records are first read.
 
     Memory: that of the records that were read, at most of all (the operating system allocates pages when they are written).
+    Any number of threads may use it: records are present once they are written.
     """
 
     def __init__(self, length: int, spec: ElementSpec) -> None:
         self._columns = jax.tree.map(lambda leaf: np.empty((length, *leaf.shape), leaf.dtype), spec)
         self._present = np.zeros(length, np.bool_)
+        self.renew_in_fork()
+        renew_in_forks(self)
+
+    def renew_in_fork(self) -> None:
+        """Make the lock anew: in a fork, another thread of the parent may have held it."""
+        self._keeping = threading.Lock()
 
     def fetch(self, indices: np.ndarray, read: Callable[[np.ndarray], Batch]) -> Batch:
         """Return the records at ``indices``; records that are not kept yet are read first, each once."""
@@ -392,11 +401,12 @@ class RecordCache:
 
     def keep(self, indices: np.ndarray, batch: Batch) -> None:
         """Keep the rows of ``batch``, which are the records at ``indices``."""
-        self._columns = jax.tree.map(
-            lambda column, rows: self._with_room(column, np.asarray(rows)), self._columns, batch
-        )
-        jax.tree.map(lambda column, rows: _put(column, indices, rows), self._columns, batch)
-        self._present[indices] = True
+        with self._keeping:
+            self._columns = jax.tree.map(
+                lambda column, rows: self._with_room(column, np.asarray(rows)), self._columns, batch
+            )
+            jax.tree.map(lambda column, rows: _put(column, indices, rows), self._columns, batch)
+            self._present[indices] = True
 
     def take(self, indices: np.ndarray) -> Batch:
         """Return the records at ``indices``, all of which must be kept."""

@@ -214,7 +214,12 @@ class DataSourceModule(RecordAccess):
 
     def note_substituted(self, records: int) -> None:
         """Count records that were replaced by others; see `get_operation_stats`."""
-        self._ledger.skipped += records
+        self._ledger.skipped_here += records
+
+    @property
+    def substituted_here(self) -> int:
+        """Number of records that were replaced by others in reads of the thread that asks, to count what one read replaced."""
+        return self._ledger.skipped_here
 
     # -- elements, by index --------------------------------------------------------------------------------------------------
 

@@ -144,9 +144,9 @@ class Subset(DataSourceModule):
             select, arguments = self._selection.traced(self.title)
             return self.parent.get_records(select(arguments, indices))
         rows, parent = self.parent_indices(indices), self.parent
-        skipped = parent.get_operation_stats()["skipped_count"]
+        before = parent.substituted_here
         batch = parent.fetch(rows)
-        self.note_substituted(parent.get_operation_stats()["skipped_count"] - skipped)
+        self.note_substituted(parent.substituted_here - before)
         return batch
 
     def fetch(self, indices: np.ndarray) -> Batch:

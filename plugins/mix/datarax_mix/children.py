@@ -193,14 +193,14 @@ class MixedChildren:
     def read_child(self, mix: Mixture, child: int, indices: np.ndarray, *, may_compile: bool = True) -> Batch:
         """Return the records of one child at ``indices`` of its own, read by the host; an error gets a note with the child."""
         source = mix.children[child]
-        substituted = source.get_operation_stats()["skipped_count"]
+        before = source.substituted_here
         try:
             compiled = source.access == "device" or not may_compile
             batch = source.fetch_on_host(indices) if compiled else source.fetch(indices)
         except Exception as error:
             error.add_note(f"while {self.title} read {len(indices)} records of its child {self.names[child]!r}")
             raise
-        mix.note_substituted(source.get_operation_stats()["skipped_count"] - substituted)
+        mix.note_substituted(source.substituted_here - before)
         return batch
 
     def merged(self, parts: Iterable[tuple[int, np.ndarray, Batch]], size: int) -> Batch:

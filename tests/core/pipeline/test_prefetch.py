@@ -225,7 +225,9 @@ def test_a_pipeline_explains_its_route() -> None:
     summary = "Pipeline(Watched 'watched': 40 records shuffled; stages: <lambda>; batches of 7, 1 epoch, drop_last)"
     assert repr(pipeline) == summary
     assert pipeline.explain().startswith(f"{summary}\nhost route: Watched 'watched' reads records at concrete indices")
-    assert "A background thread reads 2 batches ahead of the loop, once" in pipeline.explain()
+    assert "A background thread reads batches ahead of the loop, as many as fit 256 MiB" in pipeline.explain()
+    fixed = Pipeline(source=Watched(), batch_size=7, prefetch=3)
+    assert "A background thread reads 3 batches ahead of the loop, once" in fixed.explain()
     assert "prefetch=0" in Pipeline(source=Watched(), batch_size=7, prefetch=0).explain()
 
 
