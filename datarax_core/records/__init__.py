@@ -20,11 +20,13 @@ from .spec import (
     describe,
     device_spec,
     differences,
+    has_shape,
     named_fields,
     nbytes_of,
     nested_fields,
     spec_of,
     split_host_fields,
+    varying_spec,
     with_host_fields,
 )
 from .stacking import text_as
@@ -53,6 +55,7 @@ __all__ = [
     "dtype_title",
     "element_spec_of",
     "fits_device",
+    "has_shape",
     "is_text",
     "limits",
     "named_fields",
@@ -65,5 +68,6 @@ __all__ = [
     "split_host_fields",
     "split_name",
     "text_as",
+    "varying_spec",
     "with_host_fields",
 ]

@@ -1,10 +1,12 @@
 """Batches and element specs of single elements, as data sets of other libraries and decoders give them.
 
 Dicts and tuples, nested to any depth, are structure. Every other value is a field: the array that NumPy makes of it. Text
-and bytes are kept as objects, since their NumPy dtypes would depend on the longest value.
+and bytes are kept as objects, since their NumPy dtypes would depend on the longest value. Fields of which an axis varies, None
+in the element spec, become ragged columns.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import jax
@@ -14,7 +16,8 @@ from datarax_core.errors import SpecError
 
 from .foreign_data import host_array
 from .gathers import aligned_empty
-from .spec import Batch, ElementSpec, differences
+from .ragged import Ragged
+from .spec import Batch, ElementSpec, differences, has_shape
 
 _OBJECT = np.dtype(object)
 
@@ -54,7 +57,7 @@ def batch_of(elements: Sequence[Any], spec: ElementSpec, origin_of: Callable[[in
     except _NotUniformError:
         pass  # convert the elements one by one, and raise for the one that does not fit
     structs, form = jax.tree.flatten(spec)
-    columns = [_column(len(elements), struct) for struct in structs]
+    columns = [[None] * len(elements) if None in struct.shape else _column(len(elements), struct) for struct in structs]
     for row, element in enumerate(elements):
         origin = origin_of(row)
         found = _fields(element, origin)
@@ -64,7 +67,13 @@ def batch_of(elements: Sequence[Any], spec: ElementSpec, origin_of: Callable[[in
             raise SpecError(f"{origin} is not what the element spec says: {'; '.join(wrong)}")
         for field, struct, column in zip(fields, structs, columns, strict=True):
             column[row] = field.like(struct)[()]  # [()]: the object itself, if the array holds one
-    batch: Batch = jax.tree.unflatten(form, columns)
+    batch: Batch = jax.tree.unflatten(
+        form,
+        [
+            Ragged.from_list(column, struct.dtype, struct.shape) if isinstance(column, list) else column
+            for column, struct in zip(columns, structs, strict=True)
+        ],
+    )
     return batch
 
 
@@ -98,7 +107,9 @@ def _uniform_batch(elements: Sequence[Any], spec: ElementSpec) -> Batch:
     return _column_of(elements, spec)
 
 
-def _column_of(values: Sequence[Any], struct: jax.ShapeDtypeStruct) -> np.ndarray:
+def _column_of(values: Sequence[Any], struct: jax.ShapeDtypeStruct) -> Any:
+    if None in struct.shape:
+        return _ragged_of(values, struct)
     types = set(map(type, values))
     column = _column(len(values), struct)
     if types == {np.ndarray}:
@@ -117,6 +128,26 @@ def _column_of(values: Sequence[Any], struct: jax.ShapeDtypeStruct) -> np.ndarra
     else:
         raise _NotUniformError
     return column
+
+
+def _ragged_of(values: Sequence[Any], struct: jax.ShapeDtypeStruct) -> Ragged:
+    """Return arrays of the dtype of the spec, or lists of numbers or text, as a ragged column; in one copy of all values."""
+    types, only_first = set(map(type, values)), None not in struct.shape[1:]
+    if types == {np.ndarray}:
+        if not all(value.dtype == struct.dtype and has_shape(value.shape, struct.shape) for value in values):
+            raise _NotUniformError
+        if not only_first:
+            return Ragged.from_list(values, struct.dtype, struct.shape)
+        rows = np.concatenate(values)
+    elif types == {list} and struct.shape == (None,):
+        items = list(chain.from_iterable(values))
+        inner = jax.ShapeDtypeStruct((), struct.dtype)
+        rows = _column_of(items, inner) if items else np.empty(0, struct.dtype)
+    else:
+        raise _NotUniformError
+    offsets = np.zeros(len(values) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), out=offsets[1:])
+    return Ragged(rows, offsets)
 
 
 def _plain_text(value: str | bytes) -> str | bytes:
@@ -197,7 +228,9 @@ class _Field:
     def like(self, struct: jax.ShapeDtypeStruct) -> np.ndarray:
         """Return the value as an array of the shape and dtype of ``struct``; raise if it has others and cannot be converted."""
         array = self.array()
-        if array.shape == struct.shape:
+        if array.shape == (0,) and struct.shape[:1] == (None,):  # an empty list says nothing of its items
+            array = array.reshape(0, *(size or 0 for size in struct.shape[1:]))
+        if has_shape(array.shape, struct.shape):
             if array.dtype == struct.dtype:
                 return array
             if (fitted := self._fitted(array, struct.dtype)) is not None:
@@ -210,6 +243,8 @@ class _Field:
         )
 
     def _fitted(self, array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
+        if not array.size and isinstance(self.value, list):
+            return np.empty(array.shape, dtype)
         if array.dtype == _OBJECT and dtype.kind in "US":
             text = np.asarray(array.tolist())
             return text if text.dtype.kind == dtype.kind and text.dtype.itemsize <= dtype.itemsize else None

@@ -205,6 +205,29 @@ def _are_one_kind(one: Any, other: Any) -> bool:
     return one.shape == other.shape and are_one_kind(one.dtype, other.dtype)
 
 
+def has_shape(found: Sequence[int | None], expected: Sequence[int | None]) -> bool:
+    """Return whether the shape of a record, or of several, is the expected one, where None takes an axis of any length."""
+    same_axes = len(found) == len(expected)
+    return same_axes and all(size is None or n == size for n, size in zip(found, expected, strict=True))
+
+
+def varying_spec(one: ElementSpec, other: ElementSpec) -> ElementSpec:
+    """Return the element spec ``one`` with None for each axis in which ``other``, that of another record, differs.
+
+    Fields that differ in their number of axes or in dtype stay as they are in ``one``; so does a spec with other fields.
+    """
+    if jax.tree.structure(one) != jax.tree.structure(other):  # type: ignore[operator]  # jaxlib's stubs leave it out
+        return one
+    return jax.tree.map(_varying, one, other)
+
+
+def _varying(one: jax.ShapeDtypeStruct, other: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    if len(one.shape) != len(other.shape) or not are_one_kind(one.dtype, other.dtype):
+        return one
+    shape = [size if size == n else None for size, n in zip(one.shape, other.shape, strict=True)]
+    return jax.ShapeDtypeStruct(tuple(shape), one.dtype)
+
+
 def common_spec(specs: Sequence[ElementSpec]) -> ElementSpec:
     """Return the spec of records of several specs without `differences`: text and bytes as wide as the widest, or objects."""
     return jax.tree.map(
