@@ -37,7 +37,10 @@ SOURCES: Final[Mapping[str, str]] = {
     "tfrecord": "datarax-tfds",
 }
 
-STAGES: Final[Mapping[str, str]] = dict.fromkeys(("cast", "one_hot", "rename", "rescale", "select"), "datarax-core")
+STAGES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("cast", "one_hot", "rename", "rescale", "select"), "datarax-core"),
+    **dict.fromkeys(("detokenize", "tokenize"), "datarax-text"),
+}
 
 DECODERS: Final[Mapping[str, str]] = dict.fromkeys(("array", "example", "msgpack", "npz", "raw"), "datarax-arrayrecord")
 

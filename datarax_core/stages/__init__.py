@@ -6,7 +6,7 @@ Imports `registry`, for the stages that a config names, and the packages below i
 from datarax_core.moved import forward_names
 
 from .cache import Cache, check_record_stages, describe_caches, renew_caches
-from .field_paths import field_of, no_such_field, path_of, value_at, with_new_field, with_value_at
+from .field_paths import field_of, no_such_field, path_of, struct_of, value_at, with_new_field, with_value_at
 from .fields import MergeFields, Rename, Select, SplitField
 from .graph import SOURCE, Graph
 from .numeric import Cast, OneHot, Rescale
@@ -30,6 +30,7 @@ __all__ = [
     "no_such_field",
     "path_of",
     "renew_caches",
+    "struct_of",
     "value_at",
     "with_new_field",
     "with_value_at",

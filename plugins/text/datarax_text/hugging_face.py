@@ -1,0 +1,101 @@
+"""Tokenizers of Hugging Face's library ``tokenizers``, from the JSON that it saves."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import tokenizers
+
+from .tokenizer import Encoded, Tokenizer
+
+_OTHER_FILES: Final = {
+    "tokenizer_class": "the settings of a tokenizer (tokenizer_config.json)",
+    "model_type": "the config of a model",
+    "architectures": "the config of a model",
+    "added_tokens_decoder": "the settings of a tokenizer (tokenizer_config.json)",
+}
+"""Keys of other JSON files that lie beside a tokenizer.json, and what such a file is."""
+
+
+class HuggingFaceTokenizer(Tokenizer):
+    """Tokenizer of a ``tokenizer.json``.
+
+    Texts are encoded by the library's own threads, as many as there are cores, or as ``RAYON_NUM_THREADS`` says; by one with
+    ``TOKENIZERS_PARALLELISM=false``. Truncation and padding that the file has settings of are switched off.
+
+    Args:
+        content: The content of the file.
+
+    Raises:
+        ValueError: The content is no tokenizer, or one that splits words at random.
+    """
+
+    kind = "a tokenizer.json"
+    names_special_tokens = True
+
+    def __init__(self, content: bytes) -> None:
+        try:
+            loaded = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
+        except Exception as cause:  # the library raises nothing narrower
+            raise ValueError(_reason(content, cause)) from cause
+        _require_repeatable(loaded.model)
+        loaded.no_truncation()
+        loaded.no_padding()
+        self._loaded = loaded
+        ids = np.fromiter(loaded.get_vocab(with_added_tokens=True).values(), np.int64)
+        self.known = np.zeros(ids.max(initial=-1) + 1, np.bool_)
+        self.known[ids] = True
+
+    def encode(self, texts: list[str], *, own_special_tokens: bool, with_spans: bool) -> Encoded:
+        """Return the tokens of texts; spans only if they are asked for, since they take the library a third more time."""
+        encode = self._loaded.encode_batch if with_spans else self._loaded.encode_batch_fast
+        encodings = encode(texts, add_special_tokens=own_special_tokens)
+        rows = [encoding.ids for encoding in encodings]
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        ids = np.fromiter(itertools.chain.from_iterable(rows), np.int64, int(lengths.sum()))
+        if not with_spans:
+            return Encoded(ids, lengths)
+        spans = [np.array(encoding.offsets, np.int32).reshape(-1, 2) for encoding in encodings]
+        return Encoded(ids, lengths, np.concatenate([np.zeros((0, 2), np.int32), *spans]))
+
+    def decode(self, rows: Sequence[list[int]], *, special_tokens: bool) -> list[str]:
+        """Return the text of each row of known ids."""
+        texts: list[str] = self._loaded.decode_batch(rows, skip_special_tokens=not special_tokens)
+        return texts
+
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token; None if there is none that is written so."""
+        found: int | None = self._loaded.token_to_id(token)
+        return found
+
+    def special_tokens(self) -> list[str]:
+        """Return the added tokens that the file calls special."""
+        return [token.content for token in self._loaded.get_added_tokens_decoder().values() if token.special]
+
+
+def _reason(content: bytes, cause: Exception) -> str:
+    """Return why the content of a file is no tokenizer: what the file is, if that is known, else what the library said."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return str(cause)
+    if not isinstance(found, dict):
+        return str(cause)
+    if kinds := [kind for key, kind in _OTHER_FILES.items() if key in found]:
+        return f"it is {kinds[0]}; name the tokenizer.json beside it"
+    if found and all(isinstance(value, int) for value in found.values()):
+        return "it is a vocabulary alone (vocab.json), which does not say how text is split; name the tokenizer.json beside it"
+    return str(cause)
+
+
+def _require_repeatable(model: Any) -> None:
+    """Raise if a model draws random numbers, which no seed of a pipeline selects."""
+    for setting, off in (("dropout", 0.0), ("alpha", 0.0), ("nbest_size", 1)):
+        value = getattr(model, setting, None)
+        if value is not None and value > off:
+            raise ValueError(
+                f'its model has "{setting}": {value}, with which the same text is split differently each time, by random '
+                f'numbers that no seed selects; set "{setting}": null in a copy of the file, and name that'
+            )

@@ -1,0 +1,177 @@
+"""The stage that makes tokens of text."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, Literal
+
+import jax
+import numpy as np
+from flax import nnx
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+
+from datarax_core import Stage, StageError
+from datarax_core.config import Flag, LocalFile, Name
+from datarax_core.errors import did_you_mean
+from datarax_core.records import Batch, ElementSpec, Ragged
+from datarax_core.stages import with_new_field
+
+from .fields import NewName, text_struct, value_of, with_result
+from .files import TokenizerFile
+from .texts import require_whole, texts_of
+
+TokenDtype = Literal["int32", "uint16", "uint32", "int64"]
+"""Dtypes of tokens."""
+
+_SPAN: Final = np.dtype(np.int32)
+
+
+class Tokenize(Stage):
+    """Host stage that makes tokens of a field of text: a ragged column of ids, as many a record as its text has.
+
+    All tokens of a text are kept: truncation and padding that a ``tokenizer.json`` has settings of are not applied; the stages
+    ``truncate`` and ``pad`` do either where a pipeline says so. Bytes are read as UTF-8.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"type": "tokenize", "field": "text", "tokenizer": "tokenizer.json", "to": "tokens"}]
+        }
+    )
+    on_host: ClassVar[bool] = True
+
+    type: Literal["tokenize"] = "tokenize"
+    field: Name = Field(description="The field of text, by dotted name.")
+    tokenizer: LocalFile = Field(
+        description="A tokenizer.json, or the model of SentencePiece: a file of this machine; nothing is ever downloaded."
+    )
+    to: NewName | None = Field(
+        default=None,
+        description="Name of a new field for the tokens, beside the text; null puts them in place of the text.",
+    )
+    special_tokens: Flag | None = Field(
+        default=None,
+        description="Whether the special tokens are added that the tokenizer.json puts around a text; null is true for such a "
+        "file. The model of SentencePiece names none.",
+    )
+    bos: Name | None = Field(default=None, description="A token to put before those of each text, such as <s>.")
+    eos: Name | None = Field(default=None, description="A token to put behind those of each text, such as </s>.")
+    offsets: NewName | None = Field(
+        default=None,
+        description="Name of a new field for the place of each token in its text: its first character, and the one after its "
+        "last; (0, 0) for tokens that are added.",
+    )
+    dtype: TokenDtype = Field(default="int32", description="The dtype of the tokens.")
+
+    @field_validator("offsets")
+    @classmethod
+    def _require_other_name(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and value in (info.data.get("to"), info.data.get("field")):
+            raise ValueError(f"the field {value!r} is taken by the tokens or by the text; choose another name")
+        return value
+
+    def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
+        """Return the stage with its tokenizer, after a check of the field and the file."""
+        text_struct(spec, self.field)
+        made = TokenizeText(self, TokenizerFile(self.tokenizer))
+        made.element_spec(spec)
+        return made
+
+
+class TokenizeText:
+    """Stage that `Tokenize` builds: the config, and the tokenizer of its file.
+
+    Args:
+        config: Its options.
+        file: Its tokenizer.
+
+    Raises:
+        StageError: An option asks for what the tokenizer does not have.
+    """
+
+    on_host: ClassVar[bool] = True
+    name: ClassVar[str] = "tokenize"
+
+    def __init__(self, config: Tokenize, file: TokenizerFile) -> None:
+        self.config, self.file = config, file
+        tokenizer = file.tokenizer
+        if config.special_tokens is not None and not tokenizer.names_special_tokens:
+            raise StageError(
+                f"{file.path} is {tokenizer.kind}, which names no special tokens around a text; leave special_tokens out, and "
+                "name them as bos and end",
+                ("special_tokens",),
+            )
+        if tokenizer.largest_id > np.iinfo(config.dtype).max:
+            raise StageError(
+                f"{config.dtype} holds no ids above {np.iinfo(config.dtype).max}, and {file.path} has tokens up to "
+                f"{tokenizer.largest_id}; choose int32",
+                ("dtype",),
+            )
+        self._own_special_tokens = config.special_tokens is not False
+        self._bos = self._id_of(config.bos, "bos")
+        self._eos = self._id_of(config.eos, "eos")
+        self._require_added_once()
+
+    def _id_of(self, token: str | None, option: str) -> int | None:
+        if token is None:
+            return None
+        tokenizer = self.file.tokenizer
+        if (found := tokenizer.token_id(token)) is None:
+            special = tokenizer.special_tokens()
+            known = f" (special tokens: {', '.join(special)})" if special else ""
+            raise StageError(f"{self.file.path} has no token {token!r}{did_you_mean(token, special)}{known}", (option,))
+        return found
+
+    def _require_added_once(self) -> None:
+        """Raise if the tokenizer itself puts the token there that an option adds."""
+        ids = self.file.tokenizer.encode(
+            [""], own_special_tokens=self._own_special_tokens, with_spans=False
+        ).ids.tolist()
+        for option, token, place in (("bos", self._bos, slice(None, 1)), ("eos", self._eos, slice(-1, None))):
+            if token is not None and ids[place] == [token]:
+                raise StageError(
+                    f"{self.file.path} puts {getattr(self.config, option)!r} there by itself, and every text would have it "
+                    f"twice; leave {option} out, or set special_tokens to false",
+                    (option,),
+                )
+
+    def element_spec(self, spec: ElementSpec) -> ElementSpec:
+        """Return the spec of records with tokens."""
+        text_struct(spec, self.config.field)
+        tokens = jax.ShapeDtypeStruct((None,), np.dtype(self.config.dtype))
+        made = with_result(spec, self.config.field, self.config.to, tokens)
+        if self.config.offsets is None:
+            return made
+        return with_new_field(made, self.config.offsets, jax.ShapeDtypeStruct((None, 2), _SPAN), ("offsets",))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what a saved state must match: with another tokenizer, the stream is another one."""
+        return {"tokenizer": self.file.checksum}
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Return the batch with tokens.
+
+        Raises:
+            StageError: A value of the field is no text; names its row.
+        """
+        config = self.config
+        texts = texts_of(value_of(batch, config.field), config.field)
+        try:
+            encoded = self.file.tokenizer.encode(
+                texts, own_special_tokens=self._own_special_tokens, with_spans=config.offsets is not None
+            )
+        except TypeError:
+            require_whole(texts, config.field)
+            raise
+        encoded = encoded.between(self._bos, self._eos)
+        bounds = np.zeros(len(texts) + 1, np.int64)
+        np.cumsum(encoded.lengths, out=bounds[1:])
+        tokens = Ragged(encoded.ids.astype(config.dtype, copy=False), bounds)
+        made = with_result(batch, config.field, config.to, tokens)
+        if config.offsets is None:
+            return made
+        return with_new_field(made, config.offsets, Ragged(encoded.spans, bounds), ("offsets",))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TokenizeText) and (self.config, self.file) == (other.config, other.file)
+
+    def __hash__(self) -> int:
+        return hash((self.config, self.file))

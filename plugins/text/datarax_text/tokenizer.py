@@ -1,0 +1,84 @@
+"""Tokenizers, whatever library they are of: texts to tokens, and tokens to texts."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Encoded(NamedTuple):
+    """The tokens of several texts, one text after another.
+
+    Attributes:
+        ids: Integers (n,): the ids of all tokens.
+        lengths: int64 (k,): the number of tokens of each text.
+        spans: int32 (n, 2), if they were asked for: first character of each token, and the one after its last, in its text.
+    """
+
+    ids: np.ndarray
+    lengths: np.ndarray
+    spans: np.ndarray | None = None
+
+    def between(self, first: int | None, last: int | None) -> "Encoded":
+        """Return these tokens with the token ``first`` before those of each text, and ``last`` behind; None adds none.
+
+        The span of an added token is (0, 0), as libraries have it for tokens that stand for no text.
+        """
+        before, added = int(first is not None), int(first is not None) + int(last is not None)
+        if not added:
+            return self
+        rows = np.arange(self.lengths.size)
+        places = np.arange(self.ids.size) + np.repeat(rows * added + before, self.lengths)
+        lengths = self.lengths + added
+        ends = np.cumsum(lengths)
+        ids = np.empty(self.ids.size + rows.size * added, self.ids.dtype)
+        ids[places] = self.ids
+        if first is not None:
+            ids[ends - lengths] = first
+        if last is not None:
+            ids[ends - 1] = last
+        if self.spans is None:
+            return Encoded(ids, lengths)
+        spans = np.zeros((ids.size, 2), self.spans.dtype)
+        spans[places] = self.spans
+        return Encoded(ids, lengths, spans)
+
+
+class Tokenizer(ABC):
+    """A tokenizer of one library. Its methods may be called by several threads at once.
+
+    Attributes:
+        kind: What its file is, in words.
+        names_special_tokens: Whether its file may name special tokens that stand around a text.
+        known: bool (m,): whether the tokenizer has a token with this id.
+    """
+
+    kind: str
+    names_special_tokens: bool
+    known: np.ndarray
+
+    @abstractmethod
+    def encode(self, texts: list[str], *, own_special_tokens: bool, with_spans: bool) -> Encoded:
+        """Return the tokens of texts: all of them, without padding; ``own_special_tokens`` adds those that the file names.
+
+        Raises:
+            TypeError: A text holds half of a surrogate pair, which is no text of any encoding.
+        """
+
+    @abstractmethod
+    def decode(self, rows: Sequence[list[int]], *, special_tokens: bool) -> list[str]:
+        """Return the text of each row of known ids; ``special_tokens`` are written out, or left out."""
+
+    @abstractmethod
+    def token_id(self, token: str) -> int | None:
+        """Return the id of a token; None if there is none that is written so."""
+
+    @abstractmethod
+    def special_tokens(self) -> list[str]:
+        """Return the tokens that stand for no text, for messages."""
+
+    @property
+    def largest_id(self) -> int:
+        """The largest id of a token."""
+        return int(self.known.size) - 1
