@@ -115,7 +115,7 @@ def _tokenizer_of(content: bytes, path: str) -> Tokenizer:
     """
     if not content:
         raise StageError(f"{path} is empty; name a tokenizer.json, or the model of SentencePiece", OPTION)
-    is_json = content.lstrip()[:1] in (b"{", b"[") or path.endswith(".json")
+    is_json = content.lstrip()[:1] == b"{" or path.endswith(".json")
     kind = "tokenizer.json" if is_json else "SentencePiece model"
     try:
         return HuggingFaceTokenizer(content) if is_json else _sentence_piece(content, path)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer
 
 from datarax_core import StageError
 from datarax_text import Detokenize, Tokenize
@@ -66,23 +66,6 @@ def test_a_dropout_of_nothing_is_none(tokenizers_folder: Path, tmp_path: Path, v
         tokenizers_folder / "bytes.json", tmp_path / "same.json", lambda content: content["model"].update(dropout=value)
     )
     built(path)
-
-
-def test_a_unigram_model_that_samples_is_refused(tmp_path: Path, texts: list[str]) -> None:
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.train_from_iterator(texts, trainers.UnigramTrainer(vocab_size=100, show_progress=False, unk_token="?"))  # noqa: S106
-    tokenizer.save(str(tmp_path / "unigram.json"))
-    built(tmp_path / "unigram.json")
-    if not hasattr(tokenizer.model, "alpha"):
-        pytest.skip("this version of tokenizers has no such setting")
-    path = changed(
-        tmp_path / "unigram.json",
-        tmp_path / "random.json",
-        lambda content: content["model"].update(alpha=0.5, nbest_size=8),
-    )
-    with pytest.raises(StageError, match=r'its model has "alpha": 0\.5, with which the same text is split differently'):
-        built(path)
 
 
 # -- files that are none --------------------------------------------------------------------------------------------------

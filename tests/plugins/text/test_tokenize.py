@@ -11,7 +11,7 @@ from flax import nnx
 from tokenizers import Tokenizer
 
 from datarax_core import ConfigError, StageError
-from datarax_core.records import Ragged, batch_of, describe
+from datarax_core.records import Ragged, describe
 from datarax_text import Tokenize
 
 FILES = ["bytes.json", "words.json", "pieces.model"]
@@ -136,7 +136,7 @@ def test_the_tokens_become_a_new_field(tokenizers_folder: Path) -> None:
 
 @pytest.mark.parametrize("offsets", [None, "places"])
 def test_the_spec_is_that_of_the_batches(tokenizers_folder: Path, texts: list[str], offsets: str | None) -> None:
-    batch, spec = batch_of([{"text": text} for text in texts], None), {"text": jax.ShapeDtypeStruct((), np.dtype("U"))}
+    batch, spec = {"text": objects(texts)}, {"text": jax.ShapeDtypeStruct((), np.dtype("U"))}
     stage = built(spec, tokenizer=tokenizers_folder / "words.json", offsets=offsets, dtype="int64")
     made, said = stage(batch), stage.element_spec(spec)
     assert {name: (struct.shape, struct.dtype) for name, struct in said.items()} == {
@@ -185,7 +185,7 @@ def test_values_that_are_no_text(tokenizers_folder: Path, file: str, value: Any,
         ({"to": "label"}, r"the name 'label' is taken by another field; choose one that is free"),
         ({"offsets": "label"}, r"the name 'label' is taken by another field"),
         ({"bos": "<t>"}, r"bytes\.json has no token '<t>'; did you mean '<s>'\? \(special tokens: <pad>, <s>, </s>\)"),
-        ({"tokenizer": "pieces.model", "eos": "<end>"}, r"pieces\.model has no token '<end>' \(special tokens: .*</s>"),
+        ({"tokenizer": "pieces.model", "eos": "stop!"}, r"pieces\.model has no token 'stop!' \(special tokens: .*</s>"),
         (
             {"tokenizer": "words.json", "bos": "[CLS]"},
             r"words\.json puts '\[CLS\]' there by itself, and every text would have it twice; leave bos out, or set",
