@@ -45,8 +45,10 @@ def test_stages_are_listed_as_sources_are() -> None:
     lines = [line.split() for line in run(DRX, "stages").stdout.splitlines()]
     version = metadata.version("datarax-core")
     assert lines[0] == ["name", "status", "distribution", "version"]
-    assert [name for name, *_ in lines[1:]] == ["cast", "one_hot", "rename", "rescale", "select"]
-    assert all(line == ["ready", "datarax-core", version] for _, *line in lines[1:])
+    of_core = [name for name, *line in lines[1:] if line == ["ready", "datarax-core", version]]
+    assert of_core == ["cast", "one_hot", "rename", "rescale", "select"]
+    assert lines[1:] == sorted([*lines[1:]])
+    assert ["tokenize", "ready", "datarax-text", metadata.version("datarax-text")] in lines
 
 
 # -- drx validate ---------------------------------------------------------------------------------------------------------
