@@ -8,6 +8,7 @@ from .elements import batch_of, element_spec_of
 from .foreign_data import advice_for
 from .gathers import ALIGNMENT, aligned_empty
 from .intake import Changes, StoredField
+from .joining import empty_batch, joined_batches, joined_columns
 from .names import DOTTED_PATTERN, dotted_name, plain_name, split_name
 from .narrowed import NarrowedField, narrowed_fields
 from .ragged import Ragged
@@ -54,9 +55,12 @@ __all__ = [
     "dotted_name",
     "dtype_title",
     "element_spec_of",
+    "empty_batch",
     "fits_device",
     "has_shape",
     "is_text",
+    "joined_batches",
+    "joined_columns",
     "limits",
     "named_fields",
     "narrowed_fields",
