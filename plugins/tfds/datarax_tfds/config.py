@@ -19,23 +19,29 @@ from datarax_core.config import (
     NOT_NULL,
     Count,
     Flag,
+    FrozenConfig,
     LocalPath,
     Name,
     NonNegative,
     SourceConfigBase,
+    having,
     never,
+    only_if,
     shuffling_is_stochastic,
 )
 from datarax_core.record_files import BadRecordOptions
 
 from .backends import Backend
 from .download_options import checked_options
+from .example_folders import folder_kind, options_of_builder, reads_a_folder
 from .names import DataSetName, name_and_folder
 from .splits import require_form, split_text
 
 Placement: TypeAlias = Literal["auto", "device", "host"]
 
 DEFAULT_SEED: Final = 42
+
+_IMAGE_FOLDER: Final = "^(image_folder|ImageFolder)(:.*)?$"
 
 _SHUFFLE_BUFFER: Final = "Records that tf.data shuffles among one another; with random access, all are shuffled."
 _PREFETCH: Final = "Batches that are read ahead; a fixed number, never tuned."
@@ -79,13 +85,26 @@ def _for_tf_data(value: int | None, info: ValidationInfo) -> int | None:
     return value
 
 
+class ImageFolderOptions(FrozenConfig):
+    """Arguments of TFDS's ``ImageFolder``: how its images are declared."""
+
+    shape: tuple[Count | None, Count | None, Literal[1, 3, 4]] | None = Field(
+        default=None, description="Height, width and channels of every image; null for a size that varies."
+    )
+    dtype: Literal["uint8", "uint16", "float32"] | None = Field(default=None, description="Dtype of the images.")
+
+
 class TFDSConfigBase(BadRecordOptions, SourceConfigBase):
     """Settings that all TFDS sources share."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "mnist", "split": "train"}]})
 
     name: Annotated[Name, AfterValidator(_checked_name)] = Field(
-        description="Name of the data set: name, name/config, name:1.0.0 or name/config:1.0.0; in Python also a TFDS builder."
+        description="Name of the data set: name, name/config, name:1.0.0 or name/config:1.0.0; in Python also a TFDS builder. "
+        "image_folder or translate_folder: the files of data_dir, as TFDS's builders of these names read them."
+    )
+    builder_kwargs: ImageFolderOptions | None = Field(
+        default=None, description="Arguments of the builder image_folder: shape and dtype of the images."
     )
     split: Annotated[Name, BeforeValidator(split_text), AfterValidator(_checked_split)] = Field(
         description="Split: train, train[:200], train[10%:], train+test, all, even_splits('train', n=3)[0]."
@@ -124,6 +143,7 @@ class TFDSConfigBase(BadRecordOptions, SourceConfigBase):
         *BadRecordOptions.bad_record_rules,
         never(backend={"const": "tf.data"}, on_error={"const": "substitute"}),
         never(backend={"const": "tf.data"}, exclude=NOT_NULL),
+        only_if(having(name={"pattern": _IMAGE_FOLDER}), builder_kwargs=NOT_NULL),
     )
 
     @model_validator(mode="before")
@@ -131,15 +151,31 @@ class TFDSConfigBase(BadRecordOptions, SourceConfigBase):
     def _builder_is_name_and_folder(cls, values: Any) -> Any:
         if not isinstance(values, dict) or not hasattr(values.get("name"), "data_dir"):
             return values
-        name, folder = name_and_folder(values["name"])
-        if values.get("data_dir") is not None:
-            raise ValueError(f"the builder {name} has its own data_dir, {folder}; leave data_dir out")
-        return {**values, "name": name, "data_dir": folder}
+        builder = values["name"]
+        if reads_a_folder(builder):
+            name, folder, kwargs = options_of_builder(builder)
+            own = {"name": name, "data_dir": folder, **({"builder_kwargs": kwargs} if kwargs else {})}
+        else:
+            name, folder = name_and_folder(builder)
+            own = {"name": name, "data_dir": folder}
+        for option in own.keys() - {"name"}:
+            if values.get(option) is not None:
+                raise ValueError(f"the builder {name} has its own {option}, {own[option]}; leave {option} out")
+        return {**values, **own}
 
     @model_validator(mode="before")
     @classmethod
     def _shuffling_is_stochastic(cls, values: Any) -> Any:
         return shuffling_is_stochastic(values, "shuffle")
+
+    @field_validator("builder_kwargs")
+    @classmethod
+    def _of_image_folder(cls, value: ImageFolderOptions | None, info: ValidationInfo) -> ImageFolderOptions | None:
+        if value is not None and "name" in info.data:
+            kind = folder_kind(DataSetName.of(info.data["name"]).name)
+            if kind is None or not kind.has_options:
+                raise ValueError(f"builder_kwargs are those of image_folder; {info.data['name']!r} takes none")
+        return value
 
     @field_serializer("include_keys", "exclude_keys")
     def _in_order(self, keys: frozenset[str] | None) -> list[str] | None:

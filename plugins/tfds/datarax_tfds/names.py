@@ -61,18 +61,7 @@ def _trouble(text: str) -> str:
 
 
 def name_and_folder(builder: Any) -> tuple[str, str]:
-    """Return the name of a builder's data set, and its folder.
-
-    Raises:
-        ValueError: The builder reads files of its own, such as images, and not those of a prepared data set.
-    """
-    title = f"{type(builder).__name__} {getattr(builder, 'name', '')!r}"
-    if type(builder).__module__.startswith("tensorflow_datasets.core.folder_dataset"):
-        raise ValueError(
-            f"{title} reads its files by TensorFlow, without records; write them once as a data set: "
-            "tfds.dataset_builders.store_as_tfds_dataset(name, version, features=builder.info.features, split_datasets=...), "
-            "or serve them by from_sequence"
-        )
+    """Return the name of a builder's data set, and its folder."""
     info = builder.info
     return "/".join(filter(None, (info.name, info.config_name))) + f":{info.version}", str(builder.data_dir)
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 from tfds_records import example
 
-from datarax_tfds import TFDSEagerConfig, from_tfds
+from datarax_tfds import from_tfds
 from datarax_tfds.features import FeatureDecoder, UndecodableRecord
 
 f = tfds.features
@@ -24,14 +24,6 @@ def test_a_builder_of_a_prepared_data_set_stands_for_its_name_and_folder(data_di
         assert (source.config.name, source.config.data_dir) == ("pairs:1.0.0", str(data_dirs / "tfrecord/pairs/1.0.0"))
     with pytest.raises(ValueError, match=r"the builder pairs:1\.0\.0 has its own data_dir, .*; leave data_dir out"):
         from_tfds(builder, "train", data_dir=data_dirs)
-
-
-def test_a_builder_over_a_folder_of_images_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    (tmp_path / "train/cat").mkdir(parents=True)
-    with pytest.raises(
-        ValueError, match=r"ImageFolder 'image_folder' reads its files by TensorFlow, .*store_as_tfds_dataset"
-    ):
-        TFDSEagerConfig(name=tfds.ImageFolder(str(tmp_path)), split="train")  # type: ignore[arg-type]  # the mistake
 
 
 def test_within_mock_data_sources_say_that_they_do_not_take_part(data_dirs: Path) -> None:

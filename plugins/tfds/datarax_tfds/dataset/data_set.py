@@ -11,6 +11,7 @@ from datarax_core.errors import DataFileError, did_you_mean
 from datarax_core.sources import not_on_this_machine
 from datarax_tfds.backends import Reader, choose_reader, tensorflow_datasets
 from datarax_tfds.config import TFDSConfigBase
+from datarax_tfds.example_folders import ExampleFolder, folder_kind, open_folder
 from datarax_tfds.names import DataSetName, known_names
 from datarax_tfds.splits import FilePart, split_parts
 
@@ -52,6 +53,8 @@ class DataSet:
     """Bytes of the split's records in the files; a file that is only partly in the split counts in proportion."""
     features: Any = field(compare=False, repr=False)
     """TFDS's FeaturesDict of all fields of the data set."""
+    examples: ExampleFolder | None = field(default=None, compare=False, repr=False)
+    """The folder of examples, if the data set is one that was never prepared."""
 
     @classmethod
     def open(cls, config: TFDSConfigBase, title: str) -> Self:
@@ -76,6 +79,9 @@ class DataSet:
     @classmethod
     def _open(cls, config: TFDSConfigBase) -> Self:
         name = DataSetName.of(config.name)
+        kind = folder_kind(name.name)
+        if kind is not None and (config.data_dir is None or find(name, data_dirs(config.data_dir)) is None):
+            return cls._of_examples(config, kind, name)
         folder = _folder(config, name)
         require_whole(folder, name)
         with understood(folder):
@@ -109,6 +115,32 @@ class DataSet:
             features=info.features,
         )
 
+    @classmethod
+    def _of_examples(cls, config: TFDSConfigBase, kind: type[ExampleFolder], name: DataSetName) -> Self:
+        """Open a folder of examples that were never prepared."""
+        if config.data_dir is None:
+            raise ValueError(f"{kind.name} reads the files of a folder; name it by data_dir: it has {kind.layout}")
+        _require_no_use(config, kind, name)
+        options = {} if config.builder_kwargs is None else config.builder_kwargs.model_dump(exclude_none=True)
+        examples = open_folder(kind, config.data_dir, options)
+        full_name = f"{kind.name}/{kind.version}"
+        fields = served_fields(config, examples.features, kind.supervised_keys, full_name)
+        parts = split_parts(examples.splits(), config.split, full_name)
+        return cls(
+            name=config.name,
+            full_name=full_name,
+            split=config.split,
+            folder=config.data_dir,
+            file_format=kind.name,
+            backend="folder",
+            fields=fields,
+            supervised_keys=(fields[0][1], fields[1][1]) if config.as_supervised else None,
+            parts=parts,
+            num_bytes=examples.num_bytes(parts),
+            features=examples.features,
+            examples=examples,
+        )
+
     @property
     def kept(self) -> tuple[str, ...]:
         """Names in the data set of the fields that are served, each once."""
@@ -127,6 +159,8 @@ class DataSet:
 
     def info(self) -> dict[str, Any]:
         """Return name, description, citation, splits, features and files of the data set, in a form that JSON can hold."""
+        if self.examples is not None:
+            return {**self._info_of_examples(self.examples), **self._info_of_split()}
         info = self.builder().info
         splits = {
             name: {"num_records": split.num_examples, "num_bytes": int(split.num_bytes), "num_files": split.num_shards}
@@ -143,12 +177,34 @@ class DataSet:
             "splits": splits,
             "features": repr(info.features),
             "supervised_keys": _jsonable(info.supervised_keys),
+            **self._info_of_split(),
+        }
+
+    def _info_of_split(self) -> dict[str, Any]:
+        return {
             "file_format": self.file_format,
             "folder": self.folder,
             "split": self.split,
             "num_records": self.num_records,
             "num_bytes": self.num_bytes,
             "backend": self.backend,
+        }
+
+    def _info_of_examples(self, examples: ExampleFolder) -> dict[str, Any]:
+        return {
+            "name": examples.name,
+            "full_name": self.full_name,
+            "config": None,
+            "version": examples.version,
+            "description": examples.description,
+            "homepage": "",
+            "citation": "",
+            "splits": {
+                name: {"num_records": count, "num_bytes": num_bytes, "num_files": num_files}
+                for name, (count, num_bytes, num_files) in examples.sizes().items()
+            },
+            "features": repr(self.features),
+            "supervised_keys": _jsonable(examples.supervised_keys),
         }
 
 
@@ -159,6 +215,20 @@ def _require_not_mocked() -> None:
             "tfds.testing.mock_data() is active: it replaces TFDS's own readers, which datarax does not use; in such a test, "
             "serve the mocked data by from_sequence(tfds.data_source(...)), or prepare a small data set in a folder of the test"
         )
+
+
+def _require_no_use(config: TFDSConfigBase, kind: type[ExampleFolder], name: DataSetName) -> None:
+    """Raise ``ValueError`` if a config has options that have no use for a folder of examples."""
+    prepare_options = ("try_gcs", "download_and_prepare_kwargs", "beam_num_workers")
+    if useless := [option for option in prepare_options if getattr(config, option)]:
+        raise ValueError(f"{useless[0]} has no use for {kind.name}, whose files are never prepared; leave it out")
+    if config.backend != "auto":
+        raise ValueError(
+            f"backend {config.backend!r} does not read the files of {kind.name}, {kind.layout}; leave backend out"
+        )
+    version = tensorflow_datasets().core.Version(kind.version)
+    if name.config is not None or (name.version is not None and not version.match(name.version)):
+        raise ValueError(f"{str(name)!r} has a config or version that {kind.name} does not have; name it {kind.name!r}")
 
 
 def _folder(config: TFDSConfigBase, name: DataSetName) -> Path:

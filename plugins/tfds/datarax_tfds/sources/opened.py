@@ -16,6 +16,7 @@ from datarax_tfds.backends import NeedsTensorFlow, has_tensorflow
 from datarax_tfds.config import TFDSConfigBase, forward_only
 from datarax_tfds.dataset.data_set import DataSet
 from datarax_tfds.dataset.description import understood
+from datarax_tfds.example_folders import ExampleRecords
 from datarax_tfds.features.decoder import FeatureDecoder
 from datarax_tfds.features.stored import UndecodableRecord
 from datarax_tfds.files.record_files import RecordFiles
@@ -27,6 +28,7 @@ _DATA_OPTIONS: Final = (
     "include_keys",
     "exclude_keys",
     "as_supervised",
+    "builder_kwargs",
     "backend",
     "try_gcs",
     "download_and_prepare_kwargs",
@@ -92,6 +94,8 @@ def reads_alike(config: TFDSConfigBase, other: TFDSConfigBase) -> bool:
 class Records(RecordReader):
     """The records of a split by record index: read from its files, and decoded as one batch.
 
+    ``files`` are those of a prepared data set, or of a folder of examples.
+
     Copies of a source share it; it is compared by identity, outside of every graph. Picklable: files are opened anew.
 
     Args:
@@ -106,14 +110,20 @@ class Records(RecordReader):
         ConfigError: The list of excluded records is damaged, or is one of other files.
     """
 
+    files: RecordFiles | ExampleRecords
+
     def __init__(self, data_set: DataSet, config: TFDSConfigBase, title: str) -> None:
         if data_set.backend == "tf.data":
             raise ValueError(f"{title} is read by tf.data, which has no random access")
         with understood(Path(data_set.folder)):
             features = FeatureDecoder(data_set.features, data_set.kept)  # may raise, so before files are looked at
         policy = config.bad_record_policy()
-        self.files = RecordFiles(data_set.parts, data_set.backend, title)
-        others = os.listdir(data_set.folder) if config.exclude else ()  # noqa: PTH208 - names alone
+        if data_set.examples is None:
+            self.files = RecordFiles(data_set.parts, data_set.backend, title)  # type: ignore[arg-type]  # one of its two
+            others = os.listdir(data_set.folder) if config.exclude else ()  # noqa: PTH208 - names alone
+        else:
+            self.files = data_set.examples.records(data_set.parts)
+            others = data_set.examples.file_names() if config.exclude else ()
         self._begin(FieldDecoder(features, data_set.fields), config.exclude, policy, others)
 
     def _begin(
