@@ -33,7 +33,7 @@ def field_of(spec: ElementSpec, name: str, option: str = "field") -> jax.ShapeDt
         StageError: The spec has no such field (the message suggests a close name), or it is a host field, which no stage is
             called with.
     """
-    struct = struct_of(spec, name, (option,))
+    struct: jax.ShapeDtypeStruct = leaf_of(spec, name, (option,))
     if not fits_device(struct.dtype):
         raise StageError(
             f"field {name!r} is {struct.dtype}, which no device has: it stays on the host, and no stage is called with it",
@@ -42,18 +42,17 @@ def field_of(spec: ElementSpec, name: str, option: str = "field") -> jax.ShapeDt
     return struct
 
 
-def struct_of(spec: ElementSpec, name: str, option: Option = ("field",)) -> jax.ShapeDtypeStruct:
-    """Return the shape and dtype of any field ``name`` of a spec, host fields among them; ``option`` names it, for errors.
+def leaf_of(tree: Any, name: str, option: Option = ("field",)) -> Any:
+    """Return any field ``name`` of a spec or a batch, host fields among them; ``option`` is what names it, for errors.
 
     Raises:
-        StageError: The spec has no such field; the message suggests a close name.
+        StageError: There is no such field; the message suggests a close name.
     """
-    fields = named_fields(spec)
+    fields = named_fields(tree)
     found = _spelled(fields, name)
     if found is None:
-        raise no_such_field(spec, name, option)
-    struct: jax.ShapeDtypeStruct = fields[found]
-    return struct
+        raise no_such_field(tree, name, option)
+    return fields[found]
 
 
 def _spelled(names: Iterable[str], name: str) -> str | None:
