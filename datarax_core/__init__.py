@@ -80,6 +80,11 @@ if TYPE_CHECKING:
     from .stages.numeric import Cast as Cast
     from .stages.numeric import OneHot as OneHot
     from .stages.numeric import Rescale as Rescale
+    from .stages.on_host.astype import AsType as AsType
+    from .stages.on_host.lengths import Pad as Pad
+    from .stages.on_host.lengths import Truncate as Truncate
+    from .stages.on_host.lookup import Lookup as Lookup
+    from .stages.on_host.tokens import TokenizeBytes as TokenizeBytes
     from .stages.rebatch import Rebatch as Rebatch
 
 __getattr__, __dir__, __all__ = lazy_face(
@@ -134,6 +139,10 @@ __getattr__, __dir__, __all__ = lazy_face(
         "stages.fields": ("MergeFields", "Rename", "Select", "SplitField"),
         "stages.graph": ("Graph",),
         "stages.numeric": ("Cast", "OneHot", "Rescale"),
+        "stages.on_host.astype": ("AsType",),
+        "stages.on_host.lengths": ("Pad", "Truncate"),
+        "stages.on_host.lookup": ("Lookup",),
+        "stages.on_host.tokens": ("TokenizeBytes",),
         "stages.rebatch": ("Rebatch",),
     },
 )

@@ -37,8 +37,10 @@ SOURCES: Final[Mapping[str, str]] = {
     "tfrecord": "datarax-tfds",
 }
 
+_OF_CORE: Final = "astype cast lookup one_hot pad rename rescale select tokenize_bytes truncate"
+
 STAGES: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("cast", "one_hot", "rename", "rescale", "select"), "datarax-core"),
+    **dict.fromkeys(_OF_CORE.split(), "datarax-core"),
     **dict.fromkeys(("detokenize", "tokenize"), "datarax-text"),
 }
 

@@ -6,27 +6,37 @@ Imports `registry`, for the stages that a config names, and the packages below i
 from datarax_core.moved import forward_names
 
 from .cache import Cache, check_record_stages, describe_caches, renew_caches
-from .field_paths import field_of, no_such_field, path_of, struct_of, value_at, with_new_field, with_value_at
+from .field_paths import field_of, leaf_of, no_such_field, path_of, struct_of, value_at, with_new_field, with_value_at
 from .fields import MergeFields, Rename, Select, SplitField
 from .graph import SOURCE, Graph
 from .numeric import Cast, OneHot, Rescale
+from .on_host.astype import AsType
+from .on_host.lengths import Pad, Truncate
+from .on_host.lookup import Lookup
+from .on_host.tokens import TokenizeBytes
 from .rebatch import Rebatch
 
 __all__ = [
     "SOURCE",
+    "AsType",
     "Cache",
     "Cast",
     "Graph",
+    "Lookup",
     "MergeFields",
     "OneHot",
+    "Pad",
     "Rebatch",
     "Rename",
     "Rescale",
     "Select",
     "SplitField",
+    "TokenizeBytes",
+    "Truncate",
     "check_record_stages",
     "describe_caches",
     "field_of",
+    "leaf_of",
     "no_such_field",
     "path_of",
     "renew_caches",

@@ -33,12 +33,18 @@ def field_of(spec: ElementSpec, name: str, option: str = "field") -> jax.ShapeDt
         StageError: The spec has no such field (the message suggests a close name), or it is a host field, which no stage is
             called with.
     """
-    struct: jax.ShapeDtypeStruct = leaf_of(spec, name, (option,))
+    struct = struct_of(spec, name, (option,))
     if not fits_device(struct.dtype):
         raise StageError(
             f"field {name!r} is {struct.dtype}, which no device has: it stays on the host, and no stage is called with it",
             (option,),
         )
+    return struct
+
+
+def struct_of(spec: ElementSpec, name: str, option: Option = ("field",)) -> jax.ShapeDtypeStruct:
+    """Return the shape and dtype of any field ``name`` of a spec, as `leaf_of` does: for stages on the host."""
+    struct: jax.ShapeDtypeStruct = leaf_of(spec, name, option)
     return struct
 
 
@@ -75,7 +81,7 @@ def no_such_field(batch: Batch, name: str, option: Option) -> StageError:
     return StageError(f"the records have no field {name!r}{hint} (fields: {', '.join(names) or 'none'})", option)
 
 
-def change_field(batch: Batch, name: str, change: Callable[[Any], jax.Array]) -> Batch:
+def change_field(batch: Batch, name: str, change: Callable[[Any], Any]) -> Batch:
     """Return the batch with ``change`` applied to the array of the field ``name``; the other fields are the same arrays.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Stages by name: found, checked, and refused with their place; the results and errors of the five stages of core."""
+"""Stages by name: found, checked, and refused with their place; results and errors of those of core that are compiled."""
 
 import pickle
 import sys
@@ -24,7 +24,18 @@ class Made(Stage):
     type: Literal["acme"] = "acme"
     def __call__(self, batch): return batch
 """
-FIRST_PARTY = ["cast", "one_hot", "rename", "rescale", "select"]
+FIRST_PARTY = [
+    "astype",
+    "cast",
+    "lookup",
+    "one_hot",
+    "pad",
+    "rename",
+    "rescale",
+    "select",
+    "tokenize_bytes",
+    "truncate",
+]
 
 
 class Twice(Stage):
@@ -61,7 +72,7 @@ def _install(site: "Site", code: str, *, name: str = "acme") -> None:
 # -- by name --------------------------------------------------------------------------------------------------------------
 
 
-def test_core_has_five_stages_and_those_of_plugins_are_found(site: "Site") -> None:
+def test_core_has_ten_stages_and_those_of_plugins_are_found(site: "Site") -> None:
     _install(site, WORKING)
     registry = StageRegistry.from_environment()
     infos = {info.name: info for info in registry.describe()}
