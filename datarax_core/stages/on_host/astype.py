@@ -15,7 +15,7 @@ from datarax_core.records.dtypes import fits_device, holds, is_float, limits
 from datarax_core.records.nearest import nearest
 from datarax_core.records.spec import Batch, ElementSpec
 from datarax_core.registry.stages import Stage
-from datarax_core.stages.field_paths import leaf_of
+from datarax_core.stages.field_paths import leaf_of, struct_of
 from datarax_core.stages.numeric import NumberName
 
 from .columns import described, put, with_values
@@ -51,7 +51,7 @@ class AsType(Stage):
         Raises:
             StageError: There is no such field, or the dtype does not hold all its values.
         """
-        struct = leaf_of(spec, self.field)
+        struct = struct_of(spec, self.field)
         self._require(struct)
         return put(spec, self.field, None, jax.ShapeDtypeStruct(struct.shape, self._dtype))
 

@@ -15,7 +15,7 @@ from datarax_core.records.gathers import aligned_empty
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, ElementSpec
 from datarax_core.registry.stages import Stage
-from datarax_core.stages.field_paths import leaf_of, with_new_field
+from datarax_core.stages.field_paths import leaf_of, struct_of, with_new_field
 from datarax_core.stages.fields import NewName
 
 from .columns import described, objects, put
@@ -110,7 +110,7 @@ class Pad(Stage):
         """
         made, sizes = spec, self._greatest
         for name, option in _named(self.field):
-            struct = leaf_of(spec, name, option)
+            struct = struct_of(spec, name, option)
             shape = self._padded_shape(struct, name, option)
             made = put(made, name, None, jax.ShapeDtypeStruct(shape, struct.dtype))
         if self.mask_field is not None:
@@ -257,7 +257,7 @@ class Truncate(Stage):
             StageError: A field does not exist, is a single number, or varies in other axes than the first.
         """
         for name, option in _named(self.field):
-            struct = leaf_of(spec, name, option)
+            struct = struct_of(spec, name, option)
             shape = self._cut_shape(struct, name, option)
             spec = put(spec, name, None, jax.ShapeDtypeStruct(shape, struct.dtype))
         return spec

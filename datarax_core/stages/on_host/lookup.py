@@ -15,7 +15,7 @@ from datarax_core.errors import StageError, did_you_mean
 from datarax_core.records.dtypes import is_integer, is_text
 from datarax_core.records.spec import Batch, ElementSpec
 from datarax_core.registry.stages import Stage
-from datarax_core.stages.field_paths import leaf_of
+from datarax_core.stages.field_paths import leaf_of, struct_of
 from datarax_core.stages.fields import NewName
 
 from .columns import described, put, with_values
@@ -82,7 +82,7 @@ class Lookup(Stage):
 
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
         """Return a stage with the table of all classes; a file is read here, once."""
-        struct = leaf_of(spec, self.field)
+        struct = struct_of(spec, self.field)
         self._require_kind(struct)
         classes = self.classes or _lines(self.file or "", as_integers=is_integer(struct.dtype))
         self._require_room(len(classes))
@@ -94,7 +94,7 @@ class Lookup(Stage):
         Raises:
             StageError: There is no such field, or it is of another kind than the classes.
         """
-        struct = leaf_of(spec, self.field)
+        struct = struct_of(spec, self.field)
         self._require_kind(struct)
         return put(spec, self.field, self.to, jax.ShapeDtypeStruct(struct.shape, np.dtype(self.dtype)))
 

@@ -14,7 +14,7 @@ from datarax_core.records.dtypes import is_text
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, ElementSpec
 from datarax_core.registry.stages import Stage
-from datarax_core.stages.field_paths import leaf_of
+from datarax_core.stages.field_paths import leaf_of, struct_of
 from datarax_core.stages.fields import NewName
 
 from .columns import described, objects, put
@@ -65,7 +65,7 @@ class TokenizeBytes(Stage):
         Raises:
             StageError: The field is none of text or bytes, or a token is no token of its own, or does not fit the dtype.
         """
-        struct = leaf_of(spec, self.field)
+        struct = struct_of(spec, self.field)
         if struct.shape != () or not (is_text(struct.dtype) or struct.dtype == object):
             raise StageError(
                 f"field {self.field!r} is {described(struct)}; tokens are made of one text, or one bytes, a record",
