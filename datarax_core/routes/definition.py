@@ -153,7 +153,17 @@ class Definition:
             str(number): stage_name(stage) for number, stage in enumerate(self.stages) if is_stochastic(stage)
         }
         places = {"stochastic_stages": stochastic} if stochastic else {}  # keys depend on the place of a stage
-        return self.rule.fingerprint() | self.stage_keys.fingerprint() | places
+        return self.rule.fingerprint() | self.stage_keys.fingerprint() | places | _host_stages_fingerprint(self.stages)
+
+
+def _host_stages_fingerprint(stages: Sequence[Any]) -> dict[str, Any]:
+    """Return what the host stages that have a method ``fingerprint`` say of the files that they work with."""
+    told = {
+        f"{number} ({stage_name(stage)})": stage.fingerprint()
+        for number, stage in enumerate(stages)
+        if getattr(stage, "on_host", False) and hasattr(stage, "fingerprint")
+    }
+    return {"host_stages": told} if told else {}
 
 
 def require_source(source: Any) -> None:
