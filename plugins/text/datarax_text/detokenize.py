@@ -42,19 +42,19 @@ class Detokenize(Stage):
     special_tokens: Flag = Field(
         default=False, description="Write special tokens out, in place of leaving them out; of a tokenizer.json only."
     )
-    mask: Name | None = Field(
+    mask_field: Name | None = Field(
         default=None, description="Field of padded tokens that is true for tokens, and false for padding."
     )
-    length: Name | None = Field(
+    length_field: Name | None = Field(
         default=None,
         description="Field of the number of tokens of each record, in padded tokens; padding is behind them.",
     )
 
-    @field_validator("length")
+    @field_validator("length_field")
     @classmethod
     def _require_one_rule(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("mask") is not None:
-            raise ValueError("mask and length exclude each other; both say which tokens are padding")
+        if value is not None and info.data.get("mask_field") is not None:
+            raise ValueError("mask_field and length_field exclude each other; both say which tokens are padding")
         return value
 
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
@@ -89,7 +89,7 @@ class DetokenizeTokens:
     def element_spec(self, spec: ElementSpec) -> ElementSpec:
         """Return the spec of records with text."""
         config, tokens = self.config, token_struct(spec, self.config.field)
-        for option, kinds, shape in (("mask", "b", tokens.shape), ("length", "iu", ())):
+        for option, kinds, shape in (("mask_field", "b", tokens.shape), ("length_field", "iu", ())):
             if (name := getattr(config, option)) is None:
                 continue
             if tokens.shape == (None,):
@@ -98,7 +98,7 @@ class DetokenizeTokens:
                 )
             other = struct_of(spec, name, (option,))
             if other.shape != shape or other.dtype.kind not in kinds:
-                wanted = f"bool{list(shape)}" if option == "mask" else "one integer a record"
+                wanted = f"bool{list(shape)}" if option == "mask_field" else "one integer a record"
                 raise StageError(f"field {name!r} is {title_of(other)}, not {wanted}", (option,))
         return with_result(spec, config.field, config.to, jax.ShapeDtypeStruct((), np.dtype(np.str_)))
 
@@ -122,11 +122,11 @@ class DetokenizeTokens:
         """Return the tokens of each record, without padding."""
         if isinstance(tokens, Ragged):
             rows = tokens.to_list()
-        elif self.config.mask is not None:
-            masks = value_of(batch, self.config.mask, "mask")
+        elif self.config.mask_field is not None:
+            masks = value_of(batch, self.config.mask_field, "mask_field")
             rows = [row[mask] for row, mask in zip(tokens, masks, strict=True)]
-        elif self.config.length is not None:
-            rows = self._cut(tokens, value_of(batch, self.config.length, "length"))
+        elif self.config.length_field is not None:
+            rows = self._cut(tokens, value_of(batch, self.config.length_field, "length_field"))
         else:
             rows = list(tokens)
         for number, row in enumerate(rows):
@@ -137,9 +137,9 @@ class DetokenizeTokens:
         size = tokens.shape[1]
         for number in np.flatnonzero((lengths < 0) | (lengths > size)).tolist():
             raise StageError(
-                f"row {number} of field {self.config.length!r} is {lengths[number]}, and field {self.config.field!r} has "
+                f"row {number} of field {self.config.length_field!r} is {lengths[number]}, and field {self.config.field!r} has "
                 f"{size} places for tokens",
-                ("length",),
+                ("length_field",),
             )
         return [row[:length] for row, length in zip(tokens, lengths.tolist(), strict=True)]
 
@@ -150,7 +150,7 @@ class DetokenizeTokens:
             unknown = row[~inside | ~known[np.where(inside, row, 0)]][0]
             raise StageError(
                 f"row {number} of field {self.config.field!r} has the token {unknown}, and {self.file.path} has tokens from 0 "
-                f"to {known.size - 1}; was it made by another tokenizer, or is it padding? mask or length say so",
+                f"to {known.size - 1}; was it made by another tokenizer, or is it padding? mask_field or length_field say so",
                 ("field",),
             )
 

@@ -66,7 +66,9 @@ def test_padding_is_left_out(tokenizers_folder: Path, file: str, rule: str) -> N
     for number, row in enumerate(rows):
         padded[number, : len(row)] = row
     batch = {"tokens": padded, "mask": np.arange(12) < lengths[:, None], "length": lengths}
-    stage = built({"tokens": PADDED, "mask": MASK, "length": NUMBER}, tokenizer=path, to="text", **{rule: rule})
+    stage = built(
+        {"tokens": PADDED, "mask": MASK, "length": NUMBER}, tokenizer=path, to="text", **{f"{rule}_field": rule}
+    )
     made = stage(batch)
     assert made["text"].tolist() == decoded(path, rows)
     assert made["tokens"] is padded
@@ -114,7 +116,7 @@ def test_ids_that_a_vocabulary_leaves_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", [-1, 13])
 def test_lengths_past_the_tokens(tokenizers_folder: Path, length: int) -> None:
-    stage = built({"tokens": PADDED, "n": NUMBER}, tokenizer=tokenizers_folder / "bytes.json", length="n")
+    stage = built({"tokens": PADDED, "n": NUMBER}, tokenizer=tokenizers_folder / "bytes.json", length_field="n")
     with pytest.raises(
         StageError, match=rf"row 0 of field 'n' is {length}, and field 'tokens' has 12 places for tokens"
     ):
@@ -130,11 +132,11 @@ def test_lengths_past_the_tokens(tokenizers_folder: Path, length: int) -> None:
         ({"field": "mask"}, r"field 'mask' is bool\[12\], not integers on one axis"),
         (
             {"field": "ragged", "length": "n"},
-            r"field 'ragged' is ragged, and nothing of it is padding; leave length out",
+            r"field 'ragged' is ragged, and nothing of it is padding; leave length_field out",
         ),
-        ({"mask": "n"}, r"field 'n' is int64\[\], not bool\[12\]"),
-        ({"length": "mask"}, r"field 'mask' is bool\[12\], not one integer a record"),
-        ({"length": "m"}, r"the records have no field 'm'"),
+        ({"mask_field": "n"}, r"field 'n' is int64\[\], not bool\[12\]"),
+        ({"length_field": "mask"}, r"field 'mask' is bool\[12\], not one integer a record"),
+        ({"length_field": "m"}, r"the records have no field 'm'"),
         ({"to": "n"}, r"the name 'n' is taken by another field"),
         (
             {"tokenizer": "pieces.model", "special_tokens": True},
@@ -151,5 +153,7 @@ def test_options_that_cannot_work(tokenizers_folder: Path, options: dict[str, An
 
 
 def test_mask_and_length_exclude_each_other() -> None:
-    with pytest.raises(ValidationError, match="mask and length exclude each other; both say which tokens are padding"):
-        Detokenize(field="tokens", tokenizer="t.json", mask="a", length="b")
+    with pytest.raises(
+        ValidationError, match="mask_field and length_field exclude each other; both say which tokens are padding"
+    ):
+        Detokenize(field="tokens", tokenizer="t.json", mask_field="a", length_field="b")
