@@ -131,7 +131,7 @@ def test_lengths_past_the_tokens(tokenizers_folder: Path, length: int) -> None:
         ({"field": "n"}, r"field 'n' is int64\[\], not integers on one axis"),
         ({"field": "mask"}, r"field 'mask' is bool\[12\], not integers on one axis"),
         (
-            {"field": "ragged", "length": "n"},
+            {"field": "ragged", "length_field": "n"},
             r"field 'ragged' is ragged, and nothing of it is padding; leave length_field out",
         ),
         ({"mask_field": "n"}, r"field 'n' is int64\[\], not bool\[12\]"),
