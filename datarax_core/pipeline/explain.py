@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from datarax_core.devices.layout import DEFAULT
 from datarax_core.routes.definition import BatchRule, Definition
-from datarax_core.routes.table import route_class
+from datarax_core.routes.table import route_of
 from datarax_core.stages.apply import stage_name
 from datarax_core.stages.cache import describe_caches
 
@@ -13,7 +13,7 @@ def summary(definition: Definition) -> str:
     """Return one line: source and order, stages, batch rule."""
     source = definition.source
     names = ", ".join(map(stage_name, definition.stages)) or "none"
-    records = route_class(source).describe_records(source)
+    records = route_of(definition).describe_records(source)
     return f"Pipeline({source.title}: {records}; stages: {names}{_call(definition)}; {_rule(definition.rule)})"
 
 
@@ -23,7 +23,7 @@ def _call(definition: Definition) -> str:
 
 def explain(definition: Definition) -> str:
     """Return the route of a loop over the pipeline, in sentences."""
-    route = route_class(definition.source).describe(definition)
+    route = route_of(definition).describe(definition)
     return "\n".join([summary(definition), *route, *_devices(definition), *describe_caches(definition.stages)])
 
 
@@ -41,7 +41,7 @@ def plan_of(definition: Definition) -> str:
 
 
 def _devices(definition: Definition) -> Iterator[str]:
-    layout, route = definition.layout, route_class(definition.source)
+    layout, route = definition.layout, route_of(definition)
     if layout == DEFAULT:
         return
     yield f"Batches are laid out by {getattr(layout, 'sharding', layout.data_sharding)}."

@@ -39,13 +39,15 @@ from datarax_core.registry.sources import SourceRegistry, default_hooks
 from datarax_core.routes.base import Route
 from datarax_core.routes.definition import BatchRule, Definition, require_batches, require_source
 from datarax_core.routes.programs import batch_title, staged
-from datarax_core.routes.table import route_class
+from datarax_core.routes.table import route_class, route_of
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import apply_stages, require_stages
 from datarax_core.stages.build import build_stages
 from datarax_core.stages.cache import check_record_stages, renew_caches
 from datarax_core.stages.call import CallOverride, ids_under_way
 from datarax_core.stages.graph import Graph
+from datarax_core.stages.on_host.reader import HostSpecs, StagedReader
+from datarax_core.stages.on_host.side import compiled_stages
 from datarax_core.stages.randomness import StageKeys, structs_of
 from datarax_core.stages.split_modules import SplitModules
 
@@ -96,6 +98,9 @@ class Pipeline(TraceArgument):
 
     _progress = Aside[Progress]()
 
+    _host_specs = HostSpecs()
+    """The element specs of the host stages; its length is their number, 0 in pickles of earlier versions."""
+
     def __init__(
         self,
         *,
@@ -116,18 +121,20 @@ class Pipeline(TraceArgument):
         require_stages(stages)
         self.rule = BatchRule(batch_size, num_epochs, drop_last, pad_last)
         self.rngs = checked_rngs(rngs, "a pipeline")
-        stages = build_stages(stages, source, self.rngs, batch_size=self.rule.batch_size, mask_field=pad_last)
+        stages, self._host_specs = build_stages(
+            stages, source, self.rngs, batch_size=self.rule.batch_size, mask_field=pad_last
+        )
         check_record_stages(stages, source)
         self._layout = layout_of(sharding)
-        self.source, self._part = route_class(source).part_of(source, self._layout)
+        self.source, self._part = route_class(source, len(self._host_specs)).part_of(source, self._layout)
         self.stages = nnx.List(stages)
         self.prefetch = number_or_auto("prefetch", prefetch, at_least=0, hint="bounded by bytes")
         self.threads = number_or_auto("threads", threads, at_least=1, hint="as many as pay where reading waits")
         self.workers = whole_number("workers", workers, at_least=0)
         self.cursor = Cursor()
-        self._stage_keys = StageKeys(stages, self.rngs)
+        self._stage_keys = StageKeys(stages, self.rngs, len(self._host_specs))
+        self._progress = Progress.of(self._definition(self._new_reader()))
         definition = self._definition()
-        self._progress = Progress.of(definition)
         self._progress.own(self)
         facts = facts_to_agree_on(source, stages, sharding)
         facts |= {"call": type(self).__call__.__qualname__, "num_epochs": num_epochs, "epoch": definition.epoch_length}
@@ -136,8 +143,8 @@ class Pipeline(TraceArgument):
         self.cursor.describe(self.rule.batch_size, definition.epoch_length, definition.checksum())
         if self._progress.stream is not None:
             self.cursor.stream = self.source.title
-        route_class(self.source).require_workers(definition)
-        route_class(self.source).require_threads(definition)
+        route_of(definition).require_workers(definition)
+        route_of(definition).require_threads(definition)
         require_batches(definition)
         if pad_last is not None and type(self).__call__ is Pipeline.__call__:
             self._require_free_mask(pad_last)
@@ -245,7 +252,8 @@ class Pipeline(TraceArgument):
         """
         if self.cursor.is_traced:
             require_updates_kept(self, f"the pipeline over {self.source.title}", "step()")
-            batch = route_class(self.source).traced_batch(self._definition(), self.cursor)
+            definition = self._definition()
+            batch = route_of(definition).traced_batch(definition, self.cursor)
             self.cursor.advance(self.rule.batch_size)
             return batch
         self._progress.require_own_process()
@@ -311,12 +319,16 @@ class Pipeline(TraceArgument):
         to a batch whose rows are the records that came in. The source is out of reach there: the call is compiled.
         """
         record_ids, first = ids_under_way(len(self.stages))
-        return apply_stages(self.stages, batch, record_ids, first=first)
+        on_host = len(self._host_specs)
+        if not on_host:
+            return apply_stages(self.stages, batch, record_ids, first=first)
+        return apply_stages(compiled_stages(tuple(self.stages), on_host), batch, record_ids, first=first)
 
     def element_spec(self) -> ElementSpec:
         """Return the element spec of a served batch's records; stages are traced, no record is read."""
-        spec, host_fields = split_host_fields(self.source.element_spec())
-        host_fields = host_fields_after(self.stages, host_fields)
+        definition = self._definition()
+        spec, host_fields = split_host_fields(definition.reader.element_spec())
+        host_fields = host_fields_after(definition.compiled, host_fields)
         made = self._spec_through_stages(spec, self.rule.pad_last)
         return with_host_fields(made, host_fields) if host_fields else made
 
@@ -325,7 +337,7 @@ class Pipeline(TraceArgument):
         definition, size = self._definition(), self.rule.batch_size
         stages = SplitModules(tuple(definition.applied))
         mask = None if mask_field is None else jax.ShapeDtypeStruct((size,), jnp.bool_)
-        ids = route_class(self.source).record_ids(definition, 0, np.zeros(definition.num_parts, np.int64))
+        ids = route_of(definition).record_ids(definition, 0, np.zeros(definition.num_parts, np.int64))
 
         def through(values: Any, batch: Batch, mask: Any, record_ids: Any) -> Batch:
             return staged(stages.structure.merge(values), batch, mask_field, mask, record_ids)
@@ -340,7 +352,7 @@ class Pipeline(TraceArgument):
             SpecError: Names ``pad_last``.
         """
         try:
-            made = self._spec_through_stages(split_host_fields(self.source.element_spec())[0], None)
+            made = self._spec_through_stages(split_host_fields(self._definition().reader.element_spec())[0], None)
         except Exception:  # noqa: BLE001 - stages that use the mask do not run without it; others fail where they are served
             return
         if not isinstance(made, Mapping):
@@ -468,7 +480,7 @@ class Pipeline(TraceArgument):
         first. ``records_substituted`` counts records that were served in place of others, ``records_by_child`` the records of
         each child of a mixture before the pipeline's position.
         """
-        leaves = named_fields(device_spec(self.source.element_spec())).values()
+        leaves = named_fields(device_spec(self._definition().reader.element_spec())).values()
         record_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves)
         substituted = {"records_substituted": self.source.get_operation_stats()["skipped_count"]}
         return (
@@ -477,7 +489,7 @@ class Pipeline(TraceArgument):
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 
-    def _definition(self) -> Definition:
+    def _definition(self, reader: Any = None) -> Definition:
         return Definition(
             source=self.source,
             stages=tuple(self.stages),
@@ -488,12 +500,35 @@ class Pipeline(TraceArgument):
             prefetch=self.prefetch,
             threads=self.threads,
             workers=self.workers,
+            reader=self._reader() if reader is None else reader,
+            on_host=len(self._host_specs),
             call=None if type(self).__call__ is Pipeline.__call__ else CallOverride(self),
         )
 
+    def _reader(self) -> DataSourceModule | StagedReader:
+        """Return the reader of the records: the source, or with host stages what calls them."""
+        if not len(self._host_specs):
+            return self.source
+        progress = self._progress
+        reader = progress.reader
+        if self.cursor.is_traced and reader is not None:  # it reads from the originals of what the trace has copies of
+            return reader
+        if reader is None or not reader.serves(self.source, self._host_stages, self._stage_keys.host_key_data):
+            reader = progress.reader = self._new_reader()
+        return reader
+
+    def _new_reader(self) -> DataSourceModule | StagedReader:
+        if not len(self._host_specs):
+            return self.source
+        return StagedReader(self.source, self._host_stages, self._host_specs, self._stage_keys.host_key_data)
+
+    @property
+    def _host_stages(self) -> Sequence[Any]:
+        return tuple(self.stages)[: len(self._host_specs)]
+
     def _make_route(self, *, is_loop: bool) -> Route:
         definition, progress = self._definition(), self._progress
-        route = route_class(self.source)
+        route = route_of(definition)
         progress.workers = route.workers_for(definition, progress.workers)
         return route(definition, progress, is_loop=is_loop)
 

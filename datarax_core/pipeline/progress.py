@@ -26,8 +26,9 @@ from datarax_core.routes.base import Prepared, Route, Stats
 from datarax_core.routes.definition import Definition
 from datarax_core.routes.shared_programs import Programs
 from datarax_core.routes.stream_reader import StreamReader
-from datarax_core.routes.table import route_class
+from datarax_core.routes.table import route_of
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.workers.pool import Workers
 
 from .events import Events
@@ -75,6 +76,8 @@ class Progress(HostState):
         self.stats = Stats() if stats is None else stats
         self.programs = Programs()
         self.stream = stream
+        self.reader: StagedReader | None = None
+        """The reader of a pipeline with host stages."""
         self.process = os.getpid()
         self.lock = RLock()
         """Held while a batch is served at the position of the pipeline."""
@@ -94,7 +97,9 @@ class Progress(HostState):
     @classmethod
     def of(cls, definition: Definition) -> "Progress":
         """Return the progress of a new pipeline."""
-        return cls(Events(definition.epoch_length), stream=route_class(definition.source).new_reader(definition))
+        progress = cls(Events(definition.epoch_length), stream=route_of(definition).new_reader(definition))
+        progress.reader = definition.reader if isinstance(definition.reader, StagedReader) else None
+        return progress
 
     def own(self, pipeline: RunningPipeline) -> None:
         """Become the progress of ``pipeline``, at its position; another pipeline announces the epochs before that."""

@@ -16,7 +16,7 @@ from datarax_core.records.spec import Batch
 from datarax_core.routes.definition import Definition
 from datarax_core.routes.programs import require_no_served_host_fields, served
 from datarax_core.routes.shared_programs import Programs
-from datarax_core.routes.table import route_class
+from datarax_core.routes.table import route_of
 from datarax_core.stages.randomness import RecordIds
 from datarax_core.stages.split_modules import SplitModules, Structure, Values
 
@@ -33,7 +33,7 @@ class ScanInParts:
     def __init__(self, definition: Definition, programs: Programs) -> None:
         self._definition = definition
         self._programs = programs
-        self._route = route_class(definition.source)
+        self._route = route_of(definition)
         self._route.require_scan(definition.source)
 
     def __call__(
@@ -48,8 +48,8 @@ class ScanInParts:
         size, has_carry = definition.rule.batch_size, init_carry is not None
         at_once = max(1, _AT_ONCE // size)
         split = SplitModules((tuple(definition.applied), tuple(modules)))
-        require_no_served_host_fields(definition.source, definition.stages)
-        gather, arrays = self._route.compiled_reader(definition.source, definition.layout, definition.intake)
+        require_no_served_host_fields(definition)
+        gather, arrays = self._route.compiled_reader(definition.reader, definition.layout, definition.intake)
         program = Scan(gather, split.structure, definition.rule.pad_last, step_fn, has_carry, definition.layout)
         run = self._programs.compiled(program, split.structure)
         run_compiled = raising_original if split.structure.moves_positions else self._route.run_compiled
@@ -83,10 +83,10 @@ class ScanInParts:
 
     def _to_read(self, start: int, rows: np.ndarray) -> np.ndarray:
         """Return the indices by which the program reads: of a source that varies by epoch int32 (steps, batch size, 2)."""
-        source = self._definition.source
-        if not source.varies_by_epoch:
+        definition = self._definition
+        if not definition.reader.varies_by_epoch:
             return rows
-        epochs = np.asarray(source.epochs_at(start, rows.size), np.int32).reshape(rows.shape)
+        epochs = np.asarray(definition.source.epochs_at(start, rows.size), np.int32).reshape(rows.shape)
         return np.stack([rows, epochs], axis=-1)
 
 

@@ -1,8 +1,8 @@
-"""Stages, which transform batches in compiled code: small immutable configs with methods, found by name."""
+"""Stages, which transform batches in compiled code or on the host: small immutable configs, found by name."""
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, PlainValidator, SerializeAsAny, ValidationInfo, WithJsonSchema
 
@@ -25,15 +25,25 @@ class Stage(FrozenConfig):
     ``takes_record_indices: ClassVar = True`` with the record indices. A stage with parameters or statistics defines `build`,
     which returns the ``nnx.Module`` that is called in its place.
 
-    Host fields, which have no device dtype (text, bytes, objects), are not in the batch that a stage is called with. A stage,
-    or the module that it builds, may define ``host_fields(fields) -> fields`` to change them. It is called with a dict of the
-    host fields, nested as the batch is, whose values are arrays or element specs, and returns the dict for the next stage.
+    With ``on_host: ClassVar = True`` the stage runs on the host, before all compiled stages. It is called with the whole batch
+    in read-only NumPy columns, text, objects and `Ragged` columns included, and returns such a batch of as many rows. If it is
+    stochastic, it gets a ``np.random.Generator`` for each record, made when it is first used; record indices are int64. A
+    method ``element_spec(spec) -> spec`` says what comes out, in dtypes of the host, with None for axes that vary; without it,
+    the stage is run on one record. `build` is called with the spec of the columns on the host. With ``on_host = "either"`` it
+    runs on the host if a host stage stands behind it; ``build_on_host`` is called in place of `build` then, if it exists.
+
+    Host fields, which have no device dtype (text, bytes, objects), are not in the batch that a compiled stage is called with. A
+    stage, or the module that it builds, may define ``host_fields(fields) -> fields`` to change them. It is called with a dict
+    of host fields, nested as the batch is, whose values are arrays or element specs, and returns the dict for the next stage.
 
     A stage that moves, leaves out or converts fields may define ``before_narrowing(fields) -> fields``. It is called with a
     `datarax_core.records.StoredField` for each field, nested as the batch is, and returns those of its result;
     ``field.nearest(dtype)`` is a field with the nearest values of a dtype. At the head of a pipeline, where all stages before
     it have the method too, fields that it leaves out or converts are not narrowed first, so that no value of them is refused.
     """
+
+    on_host: ClassVar[bool | Literal["either"]] = False
+    """Whether the stage runs on the host, with NumPy columns, or in compiled code, or on either side."""
 
     type: Name = Field(description="The registered name of the stage.")
 

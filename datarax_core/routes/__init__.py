@@ -6,7 +6,7 @@ definition of a pipeline, and know no pipeline. Imports `stages`, `workers`, and
 
 from .base import Prepared, Route, Stats
 from .definition import BatchRule, Definition
-from .table import route_class
+from .table import route_class, route_of
 
 __all__ = [
     "BatchRule",
@@ -15,4 +15,5 @@ __all__ = [
     "Route",
     "Stats",
     "route_class",
+    "route_of",
 ]

@@ -19,6 +19,7 @@ from datarax_core.records.intake import Intake
 from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_host_fields
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.stages.randomness import RecordIds
 from datarax_core.stages.split_modules import SplitModules
 from datarax_core.workers.pool import Workers
@@ -121,15 +122,18 @@ class Route(ABC):
 
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
         self._source = definition.source
+        self._reader = definition.reader
+        self._on_host = definition.on_host
         self._rule = definition.rule
         self._layout = definition.layout
         self._stage_keys = definition.stage_keys
         self._stats = readers.stats
         self._stages = tuple(definition.stages)
+        self._compiled_stages = tuple(definition.compiled)
         self._call = definition.call
         self._intake = definition.intake
         self._split = SplitModules(tuple(definition.applied))
-        self._is_plain = self.gather is None and not definition.applied and self._rule.pad_last is None
+        self._is_plain = self.gather is None and not definition.has_compiled_stages and self._rule.pad_last is None
         step = Step(self.gather, self._split.structure, self._rule.pad_last, self._layout)
         run = readers.programs.compiled(step, self._split.structure)
         self._num_compiled: Callable[[], int] = getattr(run, "_cache_size", int)  # of jax, for the shapes met so far
@@ -167,7 +171,11 @@ class Route(ABC):
             batch, values = self._run(self._split.read(), batch, prepared.rows, prepared.mask, prepared.record_ids)
             self._split.write(values)
             self._count_seconds(perf_counter() - began)
-        if host_fields := host_fields_after(self._stages, prepared.host_fields) if prepared.host_fields else {}:
+        if (
+            host_fields := host_fields_after(self._compiled_stages, prepared.host_fields)
+            if prepared.host_fields
+            else {}
+        ):
             return with_host_fields(batch, host_fields)
         return batch
 
@@ -238,7 +246,7 @@ class Route(ABC):
     @classmethod
     @abstractmethod
     def compiled_reader(
-        cls, source: DataSourceModule, layout: Layout, intake: Intake
+        cls, reader: DataSourceModule | StagedReader, layout: Layout, intake: Intake
     ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
         """Return (gather, arrays): a function of the arrays and traced indices, which gives the records to `Pipeline.scan`.
 
@@ -351,4 +359,4 @@ def describe_reading_ahead(definition: Definition) -> str:
 
 def describe_stages_after_placing(definition: Definition) -> str:
     """Return the end of a sentence on batches that are placed on the device: where their stages run, if there are any."""
-    return ", where one compiled step runs the stages" if definition.applied else ""
+    return ", where one compiled step runs the stages" if definition.has_compiled_stages else ""

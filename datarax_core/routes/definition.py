@@ -17,6 +17,8 @@ from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import stage_name
 from datarax_core.stages.before_narrowing import intake_of
 from datarax_core.stages.call import CallOverride
+from datarax_core.stages.on_host.reader import StagedReader
+from datarax_core.stages.on_host.side import compiled_stages
 from datarax_core.stages.randomness import StageKeys, is_stochastic
 
 from .soundness import require_sound
@@ -98,6 +100,7 @@ class BatchRule:
 class Definition:
     """The parts of a pipeline that decide its batches: source, stages, rule and layout.
 
+    ``reader`` reads the records: the source, or what calls the first ``on_host`` stages with its records.
     ``call`` is the ``__call__`` of a subclass of the pipeline, which then decides what a batch goes through. ``part`` is (k, n)
     where this process reads the k-th of n parts of a stream that was split, else None.
     """
@@ -111,17 +114,30 @@ class Definition:
     prefetch: int | Auto
     threads: int | Auto
     workers: int
+    reader: "DataSourceModule | StagedReader"
+    on_host: int = 0
     call: CallOverride | None = None
+
+    @property
+    def compiled(self) -> Sequence[Any]:
+        """The stages of the pipeline as compiled code has them, with placeholders for those on the host."""
+        return compiled_stages(self.stages, self.on_host) if self.on_host else self.stages
 
     @property
     def applied(self) -> Sequence[Any]:
         """The stages that a batch goes through in compiled code: those of the pipeline, or ``call`` in their place."""
-        return self.stages if self.call is None else (self.call,)
+        return self.compiled if self.call is None else (self.call,)
+
+    @property
+    def has_compiled_stages(self) -> bool:
+        """Whether a batch goes through stages in compiled code, or through ``call``."""
+        return self.call is not None or len(self.stages) > self.on_host
 
     @property
     def intake(self) -> Intake:
         """The fields of the source's records that are used, and those that are converted before they are narrowed."""
-        return intake_of(self.source, self.applied, self.rule.pad_last)
+        stages, first = (self.stages[self.on_host :], self.on_host) if self.call is None else ((self.call,), 0)
+        return intake_of(self.reader.element_spec(), stages, self.rule.pad_last, first=first)
 
     @property
     def epoch_length(self) -> int | None:
@@ -186,8 +202,8 @@ def require_batches(definition: Definition) -> None:
         ValueError: Names the argument.
     """
     source, rule, length = definition.source, definition.rule, definition.epoch_length
-    spec = source.element_spec()
-    if source.access == "device" and source.num_records > DEVICE_LIMIT:
+    spec = definition.reader.element_spec()
+    if source.access == "device" and not definition.on_host and source.num_records > DEVICE_LIMIT:
         raise ValueError(
             f"{source.title} is traceable and has {source.num_records} records, more than the {DEVICE_LIMIT} that 32-bit "
             "indices in compiled code can address; give it traceable = False, or placement='host', so that the host reads it"

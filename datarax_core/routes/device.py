@@ -25,9 +25,9 @@ class DeviceRoute(IndexedRoute):
     threads_refusal: ClassVar[str | None] = "on the device"
 
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
-        self.gather, self._arrays = self.compiled_reader(definition.source, definition.layout, definition.intake)
+        self.gather, self._arrays = self.compiled_reader(definition.reader, definition.layout, definition.intake)
         super().__init__(definition, readers, is_loop=is_loop)
-        served = host_fields_after(self._stages, split_host_fields(self._source.element_spec())[1])
+        served = host_fields_after(self._compiled_stages, split_host_fields(self._source.element_spec())[1])
         self._has_host_fields = bool(served)
 
     @property
@@ -47,10 +47,10 @@ class DeviceRoute(IndexedRoute):
 
     @classmethod
     def compiled_reader(
-        cls, source: DataSourceModule, layout: Layout, intake: Intake
+        cls, reader: Any, layout: Layout, intake: Intake
     ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
         """Return the source's own reader; its arrays lie where the batches lie."""
-        return compiled_with(source, layout.data_sharding, intake.wide)
+        return compiled_with(reader, layout.data_sharding, intake.wide)
 
     @classmethod
     def _traced_records(cls, source: DataSourceModule, layout: Layout, indices: jax.Array) -> Batch:

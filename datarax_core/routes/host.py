@@ -12,6 +12,7 @@ from datarax_core.devices.layout import Layout
 from datarax_core.records.intake import Intake
 from datarax_core.records.spec import Batch
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.workers.pool import Workers
 
 from .base import Prepared, Readers, describe_reading_ahead, describe_stages_after_placing
@@ -29,7 +30,7 @@ class HostRoute(IndexedRoute):
 
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
         super().__init__(definition, readers, is_loop=is_loop)
-        self._fetch = self._source.fetch if readers.workers is None else readers.workers.fetch
+        self._fetch = self._reader.fetch if readers.workers is None else readers.workers.fetch
 
     @property
     def may_read_ahead(self) -> bool:
@@ -42,7 +43,7 @@ class HostRoute(IndexedRoute):
         indices, mask, record_ids = self._next(start, size)
         here = self._layout.rows_here(len(indices))
         own = indices if here is None else indices[here]
-        to_read = self._source.indices_to_read(start, indices)
+        to_read = self._reader.indices_to_read(start, indices)
         began = perf_counter()
         try:
             batch = self._fetch(to_read if here is None else to_read[here])
@@ -60,12 +61,12 @@ class HostRoute(IndexedRoute):
     @classmethod
     def compiled_reader(
         cls,
-        source: DataSourceModule,
+        reader: DataSourceModule | StagedReader,
         layout: Layout,  # noqa: ARG003 - of the base class
         intake: Intake,
     ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
         """Return a callback to the host."""
-        return HostRecords.of(source, intake)
+        return HostRecords.of(reader, intake)
 
     @classmethod
     def run_compiled(cls, run: Callable[..., Any], *arguments: Any) -> Any:
@@ -75,13 +76,13 @@ class HostRoute(IndexedRoute):
     @classmethod
     def workers_for(cls, definition: Definition, workers: Workers | None) -> Workers | None:
         """Return the processes that read for the source, started with the first batch of a pipeline that asks for them."""
-        source, size = definition.source, definition.rule.batch_size
-        if not definition.workers or (workers is not None and workers.reads(source)):
+        reader, size = definition.reader, definition.rule.batch_size
+        if not definition.workers or (workers is not None and workers.reads(reader)):
             return workers
         here = definition.layout.rows_here(size)
         own = size if here is None else len(here)
         ahead = 2 if definition.prefetch == "auto" else definition.prefetch
-        return Workers(source, definition.workers, batch_size=own, ahead=ahead)
+        return Workers(reader, definition.workers, batch_size=own, ahead=ahead)
 
     @classmethod
     def describe(cls, definition: Definition) -> Iterator[str]:

@@ -57,13 +57,17 @@ class IndexedRoute(Route):
             SpecError: The batch would have host fields; names them.
         """
         source, rule, layout = definition.source, definition.rule, definition.layout
-        require_no_served_host_fields(source, definition.stages)
+        require_no_served_host_fields(definition)
         position = cursor.here
         indices = source.record_indices_at(position, rule.batch_size, source.order_key_data())
         mask = None if rule.pad_last is None else jnp.ones(rule.batch_size, jnp.bool_)
         record_ids = cls.record_ids(definition, position, indices)
-        intake, indices = definition.intake, source.indices_to_read(position, indices)
-        if not intake or (source.access == "device" and not (intake.wide and source.changes_columns)):
+        intake, reader = definition.intake, definition.reader
+        indices = reader.indices_to_read(position, indices)
+        if definition.on_host:
+            source.require_callback()
+            batch = layout.gathered(lambda _, own: records_by_callback(reader, own, intake), (), indices)
+        elif not intake or (source.access == "device" and not (intake.wide and source.changes_columns)):
             batch = cls._traced_records(source, layout, indices)
         elif source.access == "device" and layout.data_sharding is None:
             gather, arrays = compiled_with(source, None, intake.wide.for_trace())

@@ -2,7 +2,7 @@
 
 import itertools
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 from datarax_core.devices.layout import Layout
 from datarax_core.errors import SpecError
 from datarax_core.records.intake import completed
-from datarax_core.records.spec import Batch, host_fields_after, named_fields, split_host_fields, with_fields
-from datarax_core.sources.source import DataSourceModule
+from datarax_core.records.spec import Batch, describe, host_fields_after, named_fields, split_host_fields, with_fields
 from datarax_core.stages.apply import apply_stages, stage_name
 from datarax_core.stages.randomness import RecordIds
 from datarax_core.stages.split_modules import Structure, Values
+
+from .definition import Definition
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,19 @@ def _regrouped(mask: Any, batch: Mapping[str, Any], field: str) -> Any:
     return mask.reshape(groups) if is_grouped else mask
 
 
-def require_no_served_host_fields(source: DataSourceModule, stages: Sequence[Any]) -> None:
-    """Raise if host fields of the source would be in the pipeline's batches, which compiled code cannot make.
+def require_no_served_host_fields(definition: Definition) -> None:
+    """Raise if host fields would be in the pipeline's batches, which compiled code cannot make.
 
     Raises:
         SpecError: Names the fields.
     """
-    if host_fields_after(stages, split_host_fields(source.element_spec())[1]):
-        source.require_no_host_fields()
+    spec = definition.reader.element_spec()
+    if not (served := host_fields_after(definition.compiled, split_host_fields(spec)[1])):
+        return
+    if not definition.on_host:
+        definition.source.require_no_host_fields()
+    raise SpecError(
+        f"the host stages of the pipeline over {definition.source.title} make fields that compiled code cannot carry: "
+        f"{', '.join(f'{name} ({title})' for name, title in sorted(describe(served).items()))}; leave them out, such as with "
+        "{type: select, fields: [image, label]}, bring them to one shape by a host stage, or iterate from Python"
+    )

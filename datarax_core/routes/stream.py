@@ -11,7 +11,8 @@ from datarax_core.modules.cursor import Cursor
 from datarax_core.records.intake import Intake
 from datarax_core.records.spec import Batch
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.stages.randomness import RecordIds
+from datarax_core.stages.on_host.reader import StagedReader
+from datarax_core.stages.randomness import RecordIds, stream_ids
 
 from .base import Prepared, Readers, Route, describe_reading_ahead, describe_stages_after_placing
 from .definition import Definition
@@ -61,8 +62,14 @@ class StreamRoute(Route):
             if size < asked and self._rule.drop_last:  # it is not handed over, so it need not divide
                 return Prepared(size, None, stream_state=served, epochs_ended=ended)
             rows, mask = stream.padded(size)
-            own = stream.own(rows, self._layout.rows_here(len(rows)))
+            here = self._layout.rows_here(len(rows))
+            own = stream.own(rows, here)
             batch = jax.tree.map(lambda leaf: leaf[own], batch)
+            by_epoch = None if epochs is None or places is None else (epochs, places)
+            if isinstance(self._reader, StagedReader):
+                ids = stream_ids(self._source, start, rows, stream.num_parts, by_epoch)
+                batch = self._reader.staged(batch, *(ids if here is None else (each[here] for each in ids)))
+                read = perf_counter()
             batch, host_fields = self._placed(batch, len(rows), None, ahead=ahead)
         except EndOfStream:
             raise
@@ -71,7 +78,6 @@ class StreamRoute(Route):
             raise
         done = perf_counter()
         self._stats.add_reading(source=read - began, transfer=done - read)
-        by_epoch = None if epochs is None or places is None else (epochs, places)
         record_ids = self._stage_keys.stream_record_ids(self._source, start, rows, stream.num_parts, by_epoch)
         return Prepared(size, batch, None, record_ids, mask, host_fields, served, done - began, ended)
 
@@ -89,12 +95,12 @@ class StreamRoute(Route):
     @classmethod
     def compiled_reader(
         cls,
-        source: DataSourceModule,
+        reader: DataSourceModule | StagedReader,
         layout: Layout,
         intake: Intake,
     ) -> tuple[Callable[[Any, jax.Array], Batch], Any]:
         """Raise `NotImplementedError`: compiled code cannot read a stream."""
-        raise NotImplementedError(f"{source.title} {cls.scan_refusal}")
+        raise NotImplementedError(f"{reader.title} {cls.scan_refusal}")
 
     @classmethod
     def new_reader(cls, definition: Definition) -> StreamReader | None:

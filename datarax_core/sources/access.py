@@ -393,12 +393,16 @@ class RecordAccess(HostArrays, StructuralModule):
         Raises:
             NotImplementedError: The source shuffles by itself, by a key that only the program has.
         """
+        self.require_callback()
+        return records_by_callback(self, indices)
+
+    def require_callback(self) -> None:
+        """Raise ``NotImplementedError`` if the source shuffles by itself, by a key that only a program has that calls it."""
         if self.other_contract is not None and self.other_contract.is_ordered_by_source(self):
             raise NotImplementedError(
                 f"{self.title} is shuffled by its own get_batch_at(), which cannot be traced; use scan() or a loop, write it "
                 "with jax.numpy, or write get_records(indices)"
             )
-        return records_by_callback(self, indices)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
         """Return `fetch`, without running compiled code: a callback from compiled code must not run any."""

@@ -11,8 +11,10 @@ from .fields import MergeFields, Rename, Select, SplitField
 from .graph import SOURCE, Graph
 from .numeric import Cast, OneHot, Rescale
 from .on_host.astype import AsType
+from .on_host.generators import RecordGenerators
 from .on_host.lengths import Pad, Truncate
 from .on_host.lookup import Lookup
+from .on_host.per_record import per_record
 from .on_host.tokens import TokenizeBytes
 from .rebatch import Rebatch
 
@@ -27,6 +29,7 @@ __all__ = [
     "OneHot",
     "Pad",
     "Rebatch",
+    "RecordGenerators",
     "Rename",
     "Rescale",
     "Select",
@@ -39,6 +42,7 @@ __all__ = [
     "leaf_of",
     "no_such_field",
     "path_of",
+    "per_record",
     "renew_caches",
     "struct_of",
     "value_at",

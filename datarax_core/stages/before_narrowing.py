@@ -11,8 +11,7 @@ from typing import Any
 import jax
 
 from datarax_core.records.intake import Intake, StoredField, stored_fields
-from datarax_core.records.spec import split_host_fields, with_fields
-from datarax_core.sources.source import DataSourceModule
+from datarax_core.records.spec import ElementSpec, split_host_fields, with_fields
 
 from .apply import stage_name
 from .graph import Graph
@@ -20,15 +19,22 @@ from .graph import Graph
 _MASK = StoredField("", (), jax.numpy.dtype("bool"))
 
 
-def intake_of(source: DataSourceModule, stages: Sequence[Any], mask_field: str | None) -> Intake:
-    """Return the intake of a pipeline; ``mask_field`` is the name of the mask that ``pad_last`` adds to batches."""
+def intake_of(spec: ElementSpec, stages: Sequence[Any], mask_field: str | None, *, first: int = 0) -> Intake:
+    """Return the intake of a pipeline.
+
+    Args:
+        spec: Element spec of the records on the host, where the stages begin.
+        stages: The stages that run in compiled code.
+        mask_field: Name of the mask that ``pad_last`` adds to batches; None without one.
+        first: Number of the first of the stages in the pipeline, for errors.
+    """
     if not stages or not (isinstance(stages[0], Graph) or hasattr(stages[0], "before_narrowing")):
         return Intake()
-    spec = split_host_fields(source.element_spec())[0]
+    spec = split_host_fields(spec)[0]
     fields = stored_fields(spec)
     if mask_field is not None:
         fields = with_fields(fields, {mask_field: _MASK}, "the mask of pad_last")
-    for number, stage in enumerate(stages):
+    for number, stage in enumerate(stages, first):
         try:
             if isinstance(stage, Graph):
                 return Intake.of_uses(spec, stage.uses_of(fields))

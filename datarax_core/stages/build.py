@@ -25,7 +25,10 @@ from datarax_core.records.spec import (
 from datarax_core.registry.stages import Stage
 from datarax_core.sources.source import DataSourceModule
 
-from .apply import apply_stages, note_failed, require_stage
+from .apply import apply_stages, note_failed, require_stage, stage_name
+from .on_host.reader import HostSpecs
+from .on_host.side import num_on_host, runs_compiled_only
+from .on_host.specs import spec_after, spec_of_source
 from .randomness import RecordIds, structs_of
 from .split_modules import SplitModules, Values
 
@@ -39,10 +42,11 @@ def build_stages(
     *,
     batch_size: int,
     mask_field: str | None,
-) -> list[Callable[..., Batch]]:
-    """Return the stages, each config among them built for the records at its place in the pipeline.
+) -> tuple[list[Callable[..., Batch]], HostSpecs]:
+    """Return (the stages, each config among them built for the records at its place in the pipeline, the specs on the host).
 
-    Cost: the stages before the last config are traced, and no others; nothing is compiled or read.
+    Cost: the compiled stages before the last config are traced, and no others; nothing is compiled. A host stage that does not
+    say what comes out of it is run on one record.
 
     Args:
         stages: Stages of a pipeline: configs (`Stage`) and other callables.
@@ -52,18 +56,19 @@ def build_stages(
         mask_field: Name of the mask that ``pad_last`` adds to batches; None without one.
 
     Raises:
-        StageError: A stage cannot work on such records; names the stage and its option.
+        StageError: A stage cannot work on such records, or a host stage stands behind a compiled one; names the stages.
         TypeError, PluginContractError: A config built something that is no stage.
     """
-    configs = [number for number, stage in enumerate(stages) if isinstance(stage, Stage)]
+    on_host = _host_stages(stages)
+    built, specs = _built_on_host(stages[:on_host], source, rngs)
+    configs = [number for number, stage in enumerate(stages) if isinstance(stage, Stage) and number >= on_host]
     if not configs:
-        return list(stages)
-    built: list[Callable[..., Batch]] = []
-    device_fields, host_fields = split_host_fields(source.element_spec())
+        return [*built, *stages[on_host:]], specs
+    device_fields, host_fields = split_host_fields(specs.specs[-1] if on_host else source.element_spec())
     device_fields = device_spec(device_fields)
     if mask_field is not None:
         device_fields = with_fields(device_fields, {mask_field: _MASK}, "the mask of pad_last")
-    for number, stage in enumerate(stages):
+    for number, stage in enumerate(stages[on_host:], on_host):
         if isinstance(stage, Stage):
             spec = with_host_fields(device_fields, host_fields) if host_fields else device_fields
             built.append(_built(stage, number, spec, rngs))
@@ -72,7 +77,43 @@ def build_stages(
         if number < configs[-1]:
             device_fields = _spec_after_last(built, device_fields, batch_size)
             host_fields = host_fields_after(built[-1:], host_fields)
-    return built
+    return built, specs
+
+
+def _host_stages(stages: Sequence[Callable[..., Batch]]) -> int:
+    """Return how many of the stages, the first ones, run on the host.
+
+    Raises:
+        StageError: A host stage stands behind one that runs in compiled code; names both.
+    """
+    on_host = num_on_host(stages)
+    for number, stage in enumerate(stages):
+        if runs_compiled_only(stage) and number < on_host:
+            last = on_host - 1
+            refused = StageError(
+                f"{stage_name(stages[last])} runs on the host, and stands behind stage {number} ({stage_name(stage)}), which "
+                f"runs in compiled code on the device; put stage {last} before it"
+            )
+            raise PlacedStageError(last, refused) from refused
+    return on_host
+
+
+def _built_on_host(
+    stages: Sequence[Callable[..., Batch]], source: DataSourceModule, rngs: nnx.Rngs | None
+) -> tuple[list[Callable[..., Batch]], HostSpecs]:
+    """Return (the host stages, built, the specs before, between and after them)."""
+    if not stages:
+        return [], HostSpecs()
+    built: list[Callable[..., Batch]] = []
+    specs = [spec_of_source(source)]
+    for number, stage in enumerate(stages):
+        made = _built(stage, number, specs[-1], rngs, "build_on_host") if isinstance(stage, Stage) else stage
+        built.append(made)
+        try:
+            specs.append(spec_after(built, specs, source))
+        except StageError as refused:
+            raise PlacedStageError(number, refused) from refused
+    return built, HostSpecs(specs)
 
 
 class PlacedStageError(StageError):
@@ -88,9 +129,12 @@ class PlacedStageError(StageError):
         return StageError, (str(self), self.option)
 
 
-def _built(stage: Stage, number: int, spec: ElementSpec, rngs: nnx.Rngs | None) -> Callable[..., Batch]:
+def _built(
+    stage: Stage, number: int, spec: ElementSpec, rngs: nnx.Rngs | None, method: str = "build"
+) -> Callable[..., Batch]:
+    """Return what a config builds by its method of this name, or by ``build`` if it has no such method."""
     try:
-        built = stage.build(spec, _streams_of(rngs, number))
+        built = getattr(stage, method, stage.build)(spec, _streams_of(rngs, number))
     except ValueError as refused:
         raise PlacedStageError(number, refused) from refused
     except Exception as error:

@@ -18,6 +18,7 @@ from datarax_core.sources.source import DataSourceModule
 
 from .apply import stage_name
 from .graph import Graph
+from .on_host.side import is_on_host
 from .randomness import is_stochastic, takes_record_indices
 from .record_table import RecordTable
 
@@ -159,7 +160,7 @@ def check_record_stages(stages: Iterable[Any], source: DataSourceModule) -> None
     found: list[RecordTable] = []
     for number, stage in enumerate(stages):
         if takes_record_indices(stage):
-            _require_countable(source, f"stage {number} ({stage_name(stage)})")
+            _require_countable(source, f"stage {number} ({stage_name(stage)})", is_on_host=is_on_host(stage))
             for cache in _caches(stage):
                 if cache.table.length != source.num_records:
                     raise ValueError(
@@ -204,12 +205,15 @@ def _caches(stage: Any) -> Iterator[Cache]:
         yield from (part for _, part in nnx.iter_graph(stage) if isinstance(part, Cache))
 
 
-def _require_countable(source: DataSourceModule, title: str) -> None:
-    """Raise ``ValueError`` unless int32 record indices count the records of the source; ``title`` names the stage."""
+def _require_countable(source: DataSourceModule, title: str, *, is_on_host: bool = False) -> None:
+    """Raise ``ValueError`` unless record indices (int32 for compiled stages) count the records of the source.
+
+    ``title`` names the stage.
+    """
     if not source.capabilities.random_access:
         raise ValueError(f"{title} takes record indices, and {source.title} is a stream, whose records have none")
     source.require_record_indices()
-    if source.num_records > DEVICE_LIMIT:
+    if source.num_records > DEVICE_LIMIT and not is_on_host:
         raise ValueError(
             f"{title} takes record indices as int32, which count to {DEVICE_LIMIT}, and {source.title} has "
             f"{source.num_records} records"

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from flax import nnx
 
+from .on_host.side import compiled_stages
 from .randomness import RecordIds, takes_record_indices
 
-_LEFT_OUT: Final = frozenset({"source", "cursor", "_progress", "_stage_keys", "_layout", "_part"})
+_LEFT_OUT: Final = frozenset({"source", "cursor", "_progress", "_stage_keys", "_layout", "_part", "_host_specs"})
 
 
 class CallOverride(nnx.Module):
@@ -25,6 +26,8 @@ class CallOverride(nnx.Module):
     def __init__(self, pipeline: Any) -> None:
         view = object.__new__(type(pipeline))
         vars(view).update({name: value for name, value in vars(pipeline).items() if name not in _LEFT_OUT})
+        if on_host := len(pipeline._host_specs):  # noqa: SLF001 - a view of it is made
+            view.stages = nnx.List(compiled_stages(tuple(pipeline.stages), on_host))
         self.pipeline = view
 
     @property

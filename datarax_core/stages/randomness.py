@@ -37,7 +37,7 @@ class StageKeys(nnx.Module):
         ValueError: A stage is stochastic, and ``rngs`` is None or has neither a stream ``stages`` nor ``default``.
     """
 
-    def __init__(self, stages: Sequence[Any], rngs: nnx.Rngs | None) -> None:
+    def __init__(self, stages: Sequence[Any], rngs: nnx.Rngs | None, on_host: int = 0) -> None:
         stochastic = [number for number, stage in enumerate(stages) if is_stochastic(stage)]
         if stochastic and (rngs is None or not ("stages" in rngs or "default" in rngs)):
             raise ValueError(
@@ -46,11 +46,17 @@ class StageKeys(nnx.Module):
         # bits, not the key itself: a source built with equal streams draws that key for its order
         drawn = jax.random.bits(rngs.stages(), (2,), np.uint32) if stochastic and rngs is not None else None
         self.key_data = None if drawn is None else StageKey(np.asarray(drawn))
-        self.needs_record_ids = drawn is not None or any(map(takes_record_indices, stages))
+        compiled = stages[on_host:]  # the first ones run on the host, and have ids of their own
+        self.needs_record_ids = any(map(is_stochastic, compiled)) or any(map(takes_record_indices, compiled))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # of flax
         rename_attributes(self, {"words": "key_data", "are_names_wanted": "needs_record_ids"})  # of version 0.1.0
+
+    @property
+    def host_key_data(self) -> np.ndarray | None:
+        """The key for stages on the host; None without stochastic stages."""
+        return None if self.key_data is None else np.asarray(self.key_data.get_raw_value())
 
     def record_ids(self, source: DataSourceModule, start: Any, indices: Any) -> RecordIds | None:
         """Return the ids of the records ``indices`` at positions from ``start`` on, of a source read by index.
@@ -79,26 +85,38 @@ class StageKeys(nnx.Module):
         A record of a stream is identified by its place in the epoch. In a stream that is split, that is its place in the
         part, and the number of the part: the same at any batch size. ``rows`` are the rows of the batch that are records,
         part after part; ``served`` is (epochs, places in them) of the records of a part of a stream without a length. None if
-        no stage takes keys.
+        no compiled stage takes keys.
         """
-        if self.key_data is None:
+        if self.key_data is None or not self.needs_record_ids:
             return None
-        key_data, length = self.key_data.get_raw_value(), source.epoch_length
-        parts = rows.reshape(num_parts, -1)
-        places, part = parts - parts[:, :1], np.arange(num_parts)[:, None]
-        if served is not None:
-            epochs, indices = served[0][places], served[1][places] * num_parts + part
-        elif length is None:
-            epochs, indices = np.zeros_like(places), (start // num_parts + places) * num_parts + part
-        else:
-            epoch, at = divmod(start // num_parts, length)
-            epochs, indices = epoch + (at + places) // length, (at + places) % length + part * length
-        is_wide = length is None or length > DEVICE_LIMIT
-        return _record_ids(key_data, epochs.ravel(), indices.ravel(), is_wide=is_wide)
+        epochs, indices = stream_ids(source, start, rows, num_parts, served)
+        is_wide = source.epoch_length is None or source.epoch_length > DEVICE_LIMIT
+        return _record_ids(self.key_data.get_raw_value(), epochs, indices, is_wide=is_wide)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the entries of a pipeline's fingerprint that a saved state must match."""
         return {} if self.key_data is None else {"stages_seed": np.asarray(self.key_data.get_raw_value()).tolist()}
+
+
+def stream_ids(
+    source: DataSourceModule,
+    start: int,
+    rows: np.ndarray,
+    num_parts: int = 1,
+    served: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (epochs, indices), int64 (k,), of the records of a stream's batch; see `StageKeys.stream_record_ids`."""
+    length = source.epoch_length
+    parts = rows.reshape(num_parts, -1)
+    places, part = parts - parts[:, :1], np.arange(num_parts)[:, None]
+    if served is not None:
+        epochs, indices = served[0][places], served[1][places] * num_parts + part
+    elif length is None:
+        epochs, indices = np.zeros_like(places), (start // num_parts + places) * num_parts + part
+    else:
+        epoch, at = divmod(start // num_parts, length)
+        epochs, indices = epoch + (at + places) // length, (at + places) % length + part * length
+    return epochs.ravel(), indices.ravel()
 
 
 def _record_ids(key_data: Any, epochs: np.ndarray, indices: np.ndarray, *, is_wide: bool) -> RecordIds:

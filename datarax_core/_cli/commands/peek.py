@@ -181,5 +181,5 @@ def _narrowed(pipeline: "Pipeline", source: "DataSourceModule", records: int) ->
     else:
         indices = np.asarray(source.record_indices_at(0, min(records, _DRAWN), source.order_key_data()))
         batch = source.fetch_on_host(indices)
-    intake = intake_of(source, tuple(pipeline.stages), pipeline.rule.pad_last)
+    intake = intake_of(source.element_spec(), tuple(pipeline.stages), pipeline.rule.pad_last)
     return narrowed_fields(intake.taken(split_host_fields(batch)[0]))

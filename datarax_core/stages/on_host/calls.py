@@ -1,0 +1,183 @@
+"""Calls of host stages: read-only columns go in, and what comes out is held against the element spec."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import jax
+import numpy as np
+
+from datarax_core.errors import SpecError
+from datarax_core.records.spec import Batch, ElementSpec, check_batch, named_fields
+from datarax_core.stages.apply import note_failed, stage_name
+from datarax_core.stages.randomness import is_stochastic, takes_record_indices
+
+from .generators import RecordGenerators
+
+_LISTED: Final = 12
+"""Record indices that an error lists."""
+
+
+class HostCalls:
+    """The host stages of a pipeline, called one after another.
+
+    Args:
+        stages: The host stages.
+        specs: The element specs before, between and after them.
+        key_data: uint32 (2,): the pipeline's key; None if no stage is stochastic.
+        title: The name of the source in errors.
+        first: Number of the first of the stages in its pipeline.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Any],
+        specs: Sequence[ElementSpec],
+        key_data: np.ndarray | None,
+        title: str,
+        *,
+        first: int = 0,
+    ) -> None:
+        self._calls = [
+            HostCall(stage, number, key_data, _Checked(spec))
+            for number, (stage, spec) in enumerate(zip(stages, specs[1:], strict=True), first)
+        ]
+        self._title = title
+
+    def __call__(self, batch: Batch, epochs: np.ndarray | None, indices: np.ndarray) -> Batch:
+        """Return the batch after all host stages, in read-only columns.
+
+        Args:
+            batch: Columns of the source.
+            epochs: int64 (k,): the epochs of the records; None if no stage draws random numbers.
+            indices: int64 (k,): their record indices.
+        """
+        batch = read_only(batch)
+        for call in self._calls:
+            try:
+                batch = call(batch, epochs, indices)
+            except StopIteration as error:  # a loop over batches would take it for its own end
+                raise RuntimeError(f"{call.title} of the pipeline raised StopIteration") from error
+            except Exception as error:
+                note_failed(error, call.stage, call.number)
+                error.add_note(f"which was called with records {listed(indices)} of {self._title}")
+                raise
+        return batch
+
+
+class HostCall:
+    """One host stage at its place in a pipeline."""
+
+    __slots__ = ("_checked", "_draws", "_key_data", "_takes_indices", "number", "stage")
+
+    def __init__(
+        self, stage: Callable[..., Batch], number: int, key_data: np.ndarray | None, checked: "_Checked"
+    ) -> None:
+        self.stage, self.number = stage, number
+        self._key_data, self._checked = key_data, checked
+        self._draws, self._takes_indices = is_stochastic(stage), takes_record_indices(stage)
+
+    @property
+    def title(self) -> str:
+        """The name of the stage in errors."""
+        return f"stage {self.number} ({stage_name(self.stage)})"
+
+    def __call__(self, batch: Batch, epochs: np.ndarray | None, indices: np.ndarray) -> Batch:
+        """Return what the stage makes of the batch, checked, in read-only columns."""
+        return self._checked(self.stage(batch, *self._arguments(epochs, indices)), len(indices), self)
+
+    def _arguments(self, epochs: np.ndarray | None, indices: np.ndarray) -> Sequence[Any]:
+        if not (self._draws or self._takes_indices):
+            return ()
+        arguments: list[Any] = []
+        if self._draws:
+            if self._key_data is None or epochs is None:
+                raise ValueError(f"{self.title} is stochastic, and has its generators from the pipeline; iterate that")
+            arguments.append(RecordGenerators(self._key_data, self.number, epochs, indices))
+        if self._takes_indices:
+            arguments.append(np.asarray(indices, np.int64))
+        return arguments
+
+
+class _Checked:
+    """The check of a stage's batches against the spec after the stage."""
+
+    __slots__ = ("_fields", "_spec")
+
+    def __init__(self, spec: ElementSpec | None) -> None:
+        self._spec = spec
+        is_flat = type(spec) is dict and all(hasattr(leaf, "dtype") for leaf in spec.values())
+        self._fields = [(name, leaf.shape, leaf.dtype) for name, leaf in spec.items()] if is_flat and spec else None
+
+    def __call__(self, made: Any, size: int, call: HostCall) -> Batch:
+        """Return the batch that a stage made, in read-only columns.
+
+        Raises:
+            TypeError, SpecError: It is no batch of ``size`` rows that the spec describes; says what is wrong.
+        """
+        if self._fields is not None and type(made) is dict and len(made) == len(self._fields):
+            batch = {}
+            for name, shape, dtype in self._fields:
+                column = made.get(name)
+                if type(column) is not np.ndarray or column.dtype != dtype or column.shape != (size, *shape):
+                    break
+                if column.flags.writeable:
+                    column = column[...]
+                    column.flags.writeable = False
+                batch[name] = column
+            else:
+                return batch
+        require_batch(made, size, call.title)
+        if self._spec is not None:
+            check_batch(made, self._spec, size, origin=call.title)
+        return read_only(made)
+
+
+def require_batch(made: Any, size: int, title: str) -> None:
+    """Raise if what a host stage returned is no batch of ``size`` rows on the host.
+
+    Raises:
+        TypeError: It is None, or has no columns on the host: a device array, a list, a number.
+        SpecError: A column has another number of rows.
+    """
+    if made is None:
+        raise TypeError(f"{title} returned None; a host stage returns the batch it made")
+    fields = named_fields(made)
+    if not fields:
+        raise SpecError(f"{title} returned a batch without fields; a host stage returns the batch it made")
+    for name, column in fields.items():
+        if isinstance(column, jax.Array):
+            raise TypeError(
+                f"{title} returned a device array in field {name!r}; a host stage computes with NumPy alone, since it also "
+                "runs on threads, in worker processes and in callbacks of compiled code"
+            )
+        if not hasattr(column, "shape") or not hasattr(column, "dtype") or not len(column.shape):
+            raise TypeError(
+                f"{title} returned a {type(column).__name__} in field {name!r}; a column is a NumPy array or a Ragged, with a "
+                "row for each record"
+            )
+        if column.shape[0] != size:
+            raise SpecError(
+                f"{title} returned {column.shape[0]} rows in field {name!r} for {size} records; a host stage returns a row for "
+                "each record, in their order"
+            )
+
+
+def read_only(batch: Batch) -> Batch:
+    """Return a batch in read-only views of its columns, on the host; ragged columns are read-only as they are."""
+    if type(batch) is dict:
+        return {name: read_only(part) for name, part in batch.items()}
+    if type(batch) is np.ndarray:
+        if not batch.flags.writeable:
+            return batch
+        view = batch[...]
+        view.flags.writeable = False
+        return view
+    if isinstance(batch, Mapping | tuple | list):
+        return jax.tree.map(read_only, batch)
+    return read_only(np.asarray(batch)) if isinstance(batch, jax.Array | np.ndarray) else batch
+
+
+def listed(indices: np.ndarray) -> str:
+    """Return record indices as text, of many only the first ones."""
+    shown = ", ".join(map(str, indices[:_LISTED].tolist()))
+    return f"{shown}{', ...' if len(indices) > _LISTED else ''}"

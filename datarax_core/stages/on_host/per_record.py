@@ -1,0 +1,75 @@
+"""Host stages written as a function of one record."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from datarax_core.records.elements import batch_of, element_spec_of
+from datarax_core.records.spec import Batch, ElementSpec, spec_of
+
+
+def per_record(
+    fn: Callable[..., Any],
+    element_spec: ElementSpec | Callable[[ElementSpec], ElementSpec] | None = None,
+    *,
+    stochastic: bool = False,
+    takes_record_indices: bool = False,
+) -> "PerRecord":
+    """Return a host stage that calls ``fn(record[, rng][, index])`` for each record of a batch.
+
+    Args:
+        fn: A function of one record, which has the structure of the batch: NumPy arrays (read-only), NumPy scalars, texts,
+            bytes. It returns a record of the same fields or others; ``{**record, "image": ...}`` keeps those that it does not
+            name. The results are stacked to columns without conversions that change a value. To be used with ``workers``, it
+            is defined in a module.
+        element_spec: The element spec of what ``fn`` returns, or a function from the spec of its argument to that. None for the
+            axes of a shape that vary from record to record. Without it, the stage is run on one record, whose shapes and dtypes
+            all others must have.
+        stochastic: Whether ``fn`` is called with a ``np.random.Generator`` of the record.
+        takes_record_indices: Whether ``fn`` is called with the record's index.
+    """
+    return PerRecord(fn, element_spec, stochastic=stochastic, takes_record_indices=takes_record_indices)
+
+
+class PerRecord:
+    """Host stage that calls a function for each record; made by `per_record`."""
+
+    on_host = True
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        element_spec: ElementSpec | Callable[[ElementSpec], ElementSpec] | None,
+        *,
+        stochastic: bool,
+        takes_record_indices: bool,
+    ) -> None:
+        if not callable(fn):
+            raise TypeError(f"per_record takes a function of one record, not {fn!r:.80}")
+        self.fn, self.given_spec = fn, element_spec
+        self.stochastic, self.takes_record_indices = bool(stochastic), bool(takes_record_indices)
+        self.name = f"per_record({getattr(fn, '__name__', type(fn).__name__)})"
+
+    def element_spec(self, spec: ElementSpec) -> ElementSpec | None:
+        """Return the element spec of what the function returns; None if that is not known before it is called."""
+        return self.given_spec(spec) if callable(self.given_spec) else self.given_spec
+
+    def __call__(self, batch: Batch, *rngs_and_indices: Sequence[Any]) -> Batch:
+        """Return the results of the function for each record, stacked.
+
+        Raises:
+            SpecError: A result is not as the spec says, or not as the first one; names row and field.
+        """
+        leaves, form = jax.tree.flatten(batch)
+        arguments = [list(map(int, each)) if isinstance(each, np.ndarray) else each for each in rngs_and_indices]
+        made = [
+            self.fn(jax.tree.unflatten(form, [leaf[row] for leaf in leaves]), *(each[row] for each in arguments))
+            for row in range(len(leaves[0]))
+        ]
+        spec = None if self.given_spec is None else self.element_spec(spec_of(batch))
+        return batch_of(made, element_spec_of(made[0], self._title(0)) if spec is None else spec, self._title)
+
+    def _title(self, row: int) -> str:
+        return f"the result of {self.name} for row {row}"

@@ -1,0 +1,46 @@
+"""Side of stages: the first ones of a pipeline may run on the host, and compiled programs have placeholders for them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from datarax_core.records.spec import Batch
+
+EITHER: Final = "either"
+"""Value of ``on_host`` of a stage that works on both sides."""
+
+
+def is_on_host(stage: Any) -> bool:
+    """Return whether a stage runs on the host only: it has ``on_host = True``."""
+    return getattr(stage, "on_host", False) is True
+
+
+def num_on_host(stages: Sequence[Any]) -> int:
+    """Return how many of the stages, the first ones, run on the host: all up to the last with ``on_host = True``."""
+    return max((number for number, stage in enumerate(stages, 1) if is_on_host(stage)), default=0)
+
+
+def runs_compiled_only(stage: Any) -> bool:
+    """Return whether a stage cannot run on the host.
+
+    Raises:
+        TypeError: Its ``on_host`` is neither True, False nor "either".
+    """
+    side = getattr(stage, "on_host", False)
+    if side is not True and side is not False and side != EITHER:
+        raise TypeError(f"on_host is True, False or 'either', not {side!r:.80}")
+    return side is False
+
+
+@dataclass(frozen=True, slots=True)
+class Placeholder:
+    """Stage in the place of a host stage in compiled programs, so that later stages keep their numbers, and their keys."""
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Return the batch as it is."""
+        return batch
+
+
+def compiled_stages(stages: Sequence[Any], on_host: int) -> tuple[Any, ...]:
+    """Return the stages as compiled programs have them, with placeholders for the first ``on_host`` ones."""
+    return (Placeholder(),) * on_host + tuple(stages[on_host:]) if on_host else tuple(stages)
