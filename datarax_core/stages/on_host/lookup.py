@@ -82,8 +82,8 @@ class Lookup(Stage):
 
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
         """Return a stage with the table of all classes; a file is read here, once."""
+        self.element_spec(spec)
         struct = struct_of(spec, self.field)
-        self._require_kind(struct)
         classes = self.classes or _lines(self.file or "", as_integers=is_integer(struct.dtype))
         self._require_room(len(classes))
         return ClassNumbers(self, classes)
