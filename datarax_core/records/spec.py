@@ -1,8 +1,8 @@
 """Element specs: the shape and dtype of each field of one record; derived, compared, and checked against batches.
 
-An element spec is a pytree of ``jax.ShapeDtypeStruct``, one leaf a field, without the batch dimension. Fields whose dtype
-no device has (text, bytes, dates, objects) are *host fields*: they keep their NumPy dtype in the spec, and are NumPy arrays
-in the batch.
+An element spec is a pytree of ``jax.ShapeDtypeStruct``, one leaf a field, without the batch dimension. Fields that no device
+can hold (text, bytes, dates, objects, ragged columns) are *host fields*: they keep their NumPy dtype in the spec, and are NumPy
+arrays or `Ragged` in the batch.
 """
 
 import re
@@ -18,6 +18,7 @@ from datarax_core.errors import SpecError
 
 from .dtypes import are_one_kind, common_text, dtype_title, fits_device, is_text
 from .names import dotted_name, split_name
+from .ragged import Ragged
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ def device_spec(spec: ElementSpec) -> ElementSpec:
     """
 
     def placed(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        if not fits_device(leaf.dtype):
+        if not goes_to_device(leaf):
             return leaf
         return jax.ShapeDtypeStruct(leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype.newbyteorder("=")))
 
@@ -119,7 +120,7 @@ def _without_text(fields: Mapping[str, Any], structs: Mapping[str, jax.ShapeDtyp
 
 
 def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, np.ndarray | jnp.ndarray)
+    return isinstance(leaf, np.ndarray | jnp.ndarray | Ragged)
 
 
 def nbytes_of(batch: Batch) -> int:
@@ -238,6 +239,11 @@ def common_spec(specs: Sequence[ElementSpec]) -> ElementSpec:
 # -- host fields ------------------------------------------------------------------------------------------------------------
 
 
+def goes_to_device(leaf: Any) -> bool:
+    """Return whether a device can hold a column, or a field that a spec describes: dtype and shape are those of an array."""
+    return fits_device(leaf.dtype) and None not in leaf.shape
+
+
 def split_host_fields(batch: Batch) -> tuple[Batch, dict[str, Any]]:
     """Split a batch, or an element spec, into (fields that devices can hold, host fields).
 
@@ -246,10 +252,10 @@ def split_host_fields(batch: Batch) -> tuple[Batch, dict[str, Any]]:
     Raises:
         SpecError: A host field has no name: the batch is not a dict, or a tuple or list in it holds the field.
     """
-    if all(fits_device(leaf.dtype) for leaf in jax.tree.leaves(batch)):
+    if all(map(goes_to_device, jax.tree.leaves(batch))):
         return batch, {}
     device_fields, host_fields = _split(batch)
-    if nameless := [name for name, leaf in named_fields(device_fields).items() if not fits_device(leaf.dtype)]:
+    if nameless := [name for name, leaf in named_fields(device_fields).items() if not goes_to_device(leaf)]:
         raise SpecError(
             f"text or object records ({', '.join(sorted(nameless))}) need a field name, since they stay on the host as host "
             "fields of the batch; make each record a dict, such as {'text': record}"
@@ -265,7 +271,7 @@ def _split(batch: Batch) -> tuple[Batch, dict[str, Any]]:
     host_fields: dict[str, Any] = {}
     for name, value in batch.items():
         if hasattr(value, "dtype"):
-            (device_fields if fits_device(value.dtype) else host_fields)[name] = value
+            (device_fields if goes_to_device(value) else host_fields)[name] = value
             continue
         inner, inner_host_fields = _split(value)
         if inner_host_fields:

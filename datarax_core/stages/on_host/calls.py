@@ -7,11 +7,14 @@ import jax
 import numpy as np
 
 from datarax_core.errors import SpecError
+from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, ElementSpec, check_batch, named_fields
 from datarax_core.stages.apply import note_failed, stage_name
 from datarax_core.stages.randomness import is_stochastic, takes_record_indices
 
 from .generators import RecordGenerators
+
+_COLUMNS: Final = (np.ndarray, Ragged)
 
 _LISTED: Final = 12
 """Record indices that an error lists."""
@@ -118,9 +121,9 @@ class _Checked:
             batch = {}
             for name, shape, dtype in self._fields:
                 column = made.get(name)
-                if type(column) is not np.ndarray or column.dtype != dtype or column.shape != (size, *shape):
+                if type(column) not in _COLUMNS or column.dtype != dtype or column.shape != (size, *shape):
                     break
-                if column.flags.writeable:
+                if type(column) is np.ndarray and column.flags.writeable:
                     column = column[...]
                     column.flags.writeable = False
                 batch[name] = column
