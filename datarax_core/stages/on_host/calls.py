@@ -40,10 +40,13 @@ class HostCalls:
         *,
         first: int = 0,
     ) -> None:
-        self._calls = [
-            HostCall(stage, number, key_data, _Checked(spec))
-            for number, (stage, spec) in enumerate(zip(stages, specs[1:], strict=True), first)
-        ]
+        self._calls: list[HostCall] = []
+        for number, (stage, spec) in enumerate(zip(stages, specs[1:], strict=True), first):
+            joined = _joined(self._calls[-1].stage, stage) if self._calls else None
+            if joined is not None:
+                self._calls.pop()
+            made = stage if joined is None else joined
+            self._calls.append(HostCall(made, number, key_data, _Checked(spec)))
         self._title = title
 
     def __call__(self, batch: Batch, epochs: np.ndarray | None, indices: np.ndarray) -> Batch:
@@ -99,6 +102,15 @@ class HostCall:
         if self._takes_indices:
             arguments.append(np.asarray(indices, np.int64))
         return arguments
+
+
+def _joined(stage: Any, following: Any) -> Any:
+    """Return one stage in place of two, which the first makes by its method ``join``; None if it makes none.
+
+    A stage that draws random numbers stays by itself: the joined one draws with the number of the second.
+    """
+    join = getattr(stage, "join", None)
+    return None if join is None or is_stochastic(stage) else join(following)
 
 
 class _Checked:
