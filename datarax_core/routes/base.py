@@ -122,7 +122,7 @@ class Route(ABC):
 
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
         self._source = definition.source
-        self._reader = definition.reader
+        self._record_reader = definition.reader
         self._on_host = definition.on_host
         self._rule = definition.rule
         self._layout = definition.layout

@@ -30,7 +30,7 @@ class HostRoute(IndexedRoute):
 
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
         super().__init__(definition, readers, is_loop=is_loop)
-        self._fetch = self._reader.fetch if readers.workers is None else readers.workers.fetch
+        self._fetch = self._record_reader.fetch if readers.workers is None else readers.workers.fetch
 
     @property
     def may_read_ahead(self) -> bool:
@@ -43,7 +43,7 @@ class HostRoute(IndexedRoute):
         indices, mask, record_ids = self._next(start, size)
         here = self._layout.rows_here(len(indices))
         own = indices if here is None else indices[here]
-        to_read = self._reader.indices_to_read(start, indices)
+        to_read = self._record_reader.indices_to_read(start, indices)
         began = perf_counter()
         try:
             batch = self._fetch(to_read if here is None else to_read[here])

@@ -66,9 +66,9 @@ class StreamRoute(Route):
             own = stream.own(rows, here)
             batch = jax.tree.map(lambda leaf: leaf[own], batch)
             by_epoch = None if epochs is None or places is None else (epochs, places)
-            if isinstance(self._reader, StagedReader):
+            if isinstance(self._record_reader, StagedReader):
                 ids = stream_ids(self._source, start, rows, stream.num_parts, by_epoch)
-                batch = self._reader.staged(batch, *(ids if here is None else (each[here] for each in ids)))
+                batch = self._record_reader.staged(batch, *(ids if here is None else (each[here] for each in ids)))
                 read = perf_counter()
             batch, host_fields = self._placed(batch, len(rows), None, ahead=ahead)
         except EndOfStream:
