@@ -39,8 +39,13 @@ SOURCES: Final[Mapping[str, str]] = {
 
 _OF_CORE: Final = "astype cast lookup one_hot pad rename rescale select tokenize_bytes truncate"
 
+_OF_IMAGE: Final = (
+    "center_crop color_jitter cutmix decode_image flip mixup normalize random_crop random_resized_crop resize"
+)
+
 STAGES: Final[Mapping[str, str]] = {
     **dict.fromkeys(_OF_CORE.split(), "datarax-core"),
+    **dict.fromkeys(_OF_IMAGE.split(), "datarax-image"),
     **dict.fromkeys(("detokenize", "tokenize"), "datarax-text"),
 }
 
