@@ -18,6 +18,7 @@ import prefetch
 import processes
 import registry
 import start
+import text
 import tfds
 import tfds_decoding
 import workers
@@ -30,6 +31,7 @@ PARTS = {
     "tfds_decoding": tfds_decoding,
     "mix": mix,
     "tfds": tfds,
+    "text": text,
     "flat": flat,
     "prefetch": prefetch,
     "start": start,

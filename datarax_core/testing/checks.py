@@ -79,14 +79,14 @@ def _field_difference(name: str, expected: Any, found: Any) -> str:
     if wanted.dtype != given.dtype and fits_device(wanted.dtype) and fits_device(given.dtype):
         wanted = wanted.astype(given.dtype)
     for row in np.ndindex(wanted.shape[:1]):
-        if not _are_equal(wanted[row], given[row]):
+        if not are_equal(wanted[row], given[row]):
             return f"field {name!r} of row {row[0]} is {shown(given[row])} where {shown(wanted[row])} is expected"
-    if wanted.shape or _are_equal(wanted[()], given[()]):
+    if wanted.shape or are_equal(wanted[()], given[()]):
         return ""
     return f"field {name!r} is {shown(given)}, not {shown(wanted)}"
 
 
-def _are_equal(one: Any, other: Any) -> bool:
+def are_equal(one: Any, other: Any) -> bool:
     """Return whether two values are equal, NaN being equal to NaN."""
     one, other = np.asarray(one), np.asarray(other)
     if one.shape != other.shape:
@@ -98,5 +98,5 @@ def _are_equal(one: Any, other: Any) -> bool:
 
 def _are_equal_objects(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        return _are_equal(one, other)
+        return are_equal(one, other)
     return bool(one == other)

@@ -13,7 +13,7 @@ README = ROOT / "README.md"
 PAGES = {
     "README.md": 3,
     "docs/configs.md": 8,
-    "docs/conformance.md": 4,
+    "docs/conformance.md": 5,
     "docs/pipeline.md": 9,
     "docs/plugins.md": 10,
     "plugins/arrayrecord/README.md": 4,
