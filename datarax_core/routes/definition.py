@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from datarax_core.devices.layout import Layout
+from datarax_core.errors import SpecError
 from datarax_core.modules.state import checksum_of
 from datarax_core.order.numbers import Auto, whole_number
 from datarax_core.order.permutation import DEVICE_LIMIT
@@ -208,6 +209,8 @@ def require_batches(definition: Definition) -> None:
             f"{source.title} is traceable and has {source.num_records} records, more than the {DEVICE_LIMIT} that 32-bit "
             "indices in compiled code can address; give it traceable = False, or placement='host', so that the host reads it"
         )
+    if isinstance(definition.reader, StagedReader) and (whole := definition.reader.first_of_whole_batch):
+        _require_one_process(*whole, definition.layout.num_processes)
     if rule.pad_last is not None:
         with_fields(spec, {rule.pad_last: None}, "the mask of pad_last")
     if length is None and rule.num_epochs not in (None, 1):
@@ -221,3 +224,25 @@ def require_batches(definition: Definition) -> None:
             f"that {source.title} serves; make it smaller"
         )
     definition.layout.check(device_spec(split_host_fields(spec)[0]), rule.batch_size, rule.last_size(length))
+
+
+def _require_one_process(number: int, stage: Any, num_processes: int) -> None:
+    if num_processes > 1:
+        raise ValueError(
+            f"stage {number} ({stage_name(stage)}) needs all rows of a batch, to find a length for it, and each of "
+            f"{num_processes} processes reads its own rows; pad to one length"
+        )
+
+
+def require_one_shape(definition: Definition) -> None:
+    """Raise if batches may differ in shape, which compiled code that reads them by itself cannot.
+
+    Raises:
+        SpecError: Names the stage.
+    """
+    if isinstance(definition.reader, StagedReader) and (whole := definition.reader.first_of_whole_batch):
+        number, stage = whole
+        raise SpecError(
+            f"stage {number} ({stage_name(stage)}) makes batches of several shapes, and a compiled loop over them, such as scan, "
+            "has one shape for all: pad to one length, or iterate the pipeline, which compiles a step for each shape"
+        )

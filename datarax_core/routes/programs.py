@@ -17,7 +17,7 @@ from datarax_core.stages.apply import apply_stages, stage_name
 from datarax_core.stages.randomness import RecordIds
 from datarax_core.stages.split_modules import Structure, Values
 
-from .definition import Definition
+from .definition import Definition, require_one_shape
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,12 @@ def _regrouped(mask: Any, batch: Mapping[str, Any], field: str) -> Any:
 
 
 def require_no_served_host_fields(definition: Definition) -> None:
-    """Raise if host fields would be in the pipeline's batches, which compiled code cannot make.
+    """Raise if compiled code cannot make the pipeline's batches: they have host fields, or differ in shape.
 
     Raises:
-        SpecError: Names the fields.
+        SpecError: Names the fields, or the stage.
     """
+    require_one_shape(definition)
     spec = definition.reader.element_spec()
     if not (served := host_fields_after(definition.compiled, split_host_fields(spec)[1])):
         return

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from flax import nnx
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
@@ -36,10 +36,21 @@ class Select(Stage):
         min_length=1, json_schema_extra={"uniqueItems": True}, description="The fields to keep, by dotted name."
     )
 
+    on_host: ClassVar[Literal["either"]] = "either"
+
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
         """Return the stage, in two parts if the records have host fields."""
         self(spec)
         return _in_two_parts(self, spec, self._for_fields_of)
+
+    def build_on_host(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
+        """Return the stage itself, which is called with all columns on the host."""
+        self(spec)
+        return self
+
+    def element_spec(self, spec: ElementSpec) -> ElementSpec:
+        """Return the spec of the batch after the stage."""
+        return self(spec)
 
     def _for_fields_of(self, part: Batch) -> Callable[..., Batch]:
         names = tuple(name for name in self.fields if has_field(part, name))
@@ -159,10 +170,21 @@ class Rename(Stage):
         min_length=1, description="The new name of each field that gets one."
     )
 
+    on_host: ClassVar[Literal["either"]] = "either"
+
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
         """Return the stage, in two parts if the records have host fields."""
         self(spec)
         return _in_two_parts(self, spec, self._for_fields_of)
+
+    def build_on_host(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
+        """Return the stage itself, which is called with all columns on the host."""
+        self(spec)
+        return self
+
+    def element_spec(self, spec: ElementSpec) -> ElementSpec:
+        """Return the spec of the batch after the stage."""
+        return self(spec)
 
     def _for_fields_of(self, part: Batch) -> Callable[..., Batch]:
         names = {old: new for old, new in self.fields.items() if has_field(part, old)}

@@ -29,6 +29,7 @@ class HostCalls:
         key_data: uint32 (2,): the pipeline's key; None if no stage is stochastic.
         title: The name of the source in errors.
         first: Number of the first of the stages in its pipeline.
+        sizes_vary: Whether the sizes of axes may differ from the specs, and from batch to batch.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class HostCalls:
         title: str,
         *,
         first: int = 0,
+        sizes_vary: bool = False,
     ) -> None:
         self._calls: list[HostCall] = []
         for number, (stage, spec) in enumerate(zip(stages, specs[1:], strict=True), first):
@@ -46,7 +48,7 @@ class HostCalls:
             if joined is not None:
                 self._calls.pop()
             made = stage if joined is None else joined
-            self._calls.append(HostCall(made, number, key_data, _Checked(spec)))
+            self._calls.append(HostCall(made, number, key_data, _Checked(spec, sizes_vary=sizes_vary)))
         self._title = title
 
     def __call__(self, batch: Batch, epochs: np.ndarray | None, indices: np.ndarray) -> Batch:
@@ -116,10 +118,10 @@ def _joined(stage: Any, following: Any) -> Any:
 class _Checked:
     """The check of a stage's batches against the spec after the stage."""
 
-    __slots__ = ("_fields", "_spec")
+    __slots__ = ("_fields", "_sizes_vary", "_spec")
 
-    def __init__(self, spec: ElementSpec | None) -> None:
-        self._spec = spec
+    def __init__(self, spec: ElementSpec | None, *, sizes_vary: bool = False) -> None:
+        self._spec, self._sizes_vary = spec, sizes_vary
         is_flat = type(spec) is dict and all(hasattr(leaf, "dtype") for leaf in spec.values())
         self._fields = [(name, leaf.shape, leaf.dtype) for name, leaf in spec.items()] if is_flat and spec else None
 
@@ -143,8 +145,23 @@ class _Checked:
                 return batch
         require_batch(made, size, call.title)
         if self._spec is not None:
-            check_batch(made, self._spec, size, origin=call.title)
+            spec = _with_sizes_of(made, self._spec) if self._sizes_vary else self._spec
+            check_batch(made, spec, size, origin=call.title)
         return read_only(made)
+
+
+def _with_sizes_of(batch: Batch, spec: ElementSpec) -> ElementSpec:
+    """Return a spec with the sizes of axes that a batch has, where it has the fields and as many axes."""
+    (columns, form), (structs, spec_form) = jax.tree.flatten(batch), jax.tree.flatten(spec)
+    is_same = form == spec_form  # type: ignore[operator]  # jaxlib's stubs leave it out
+    if not is_same or any(
+        column.ndim != len(struct.shape) + 1 for column, struct in zip(columns, structs, strict=True)
+    ):
+        return spec
+    sized = [
+        jax.ShapeDtypeStruct(column.shape[1:], struct.dtype) for column, struct in zip(columns, structs, strict=True)
+    ]
+    return jax.tree.unflatten(form, sized)
 
 
 def require_batch(made: Any, size: int, title: str) -> None:

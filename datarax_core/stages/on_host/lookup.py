@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from datarax_core.config.base import NOT_NULL, Integer, LocalFile, Name, having, never
 from datarax_core.errors import StageError, did_you_mean
+from datarax_core.modules.state import checksum_of
 from datarax_core.records.dtypes import is_integer, is_text
 from datarax_core.records.spec import Batch, ElementSpec
 from datarax_core.registry.stages import Stage
@@ -155,6 +156,10 @@ class ClassNumbers:
     def element_spec(self, spec: ElementSpec) -> ElementSpec:
         """Return the spec with the numbers."""
         return self._stage.element_spec(spec)
+
+    def fingerprint(self) -> int:
+        """Return a checksum of the classes, for states: those of a file may change."""
+        return checksum_of({"classes": self._classes})
 
     def __call__(self, batch: Batch) -> Batch:
         """Return the batch with the numbers.

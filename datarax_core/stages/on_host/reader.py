@@ -1,5 +1,6 @@
 """Reader of the records of a pipeline with host stages: a source, and the stages that are called with what it reads."""
 
+import functools
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.randomness import is_stochastic
 
 from .calls import HostCalls
+from .side import num_by_part
 
 
 class HostSpecs:
@@ -45,21 +47,48 @@ class StagedReader:
         stages: The host stages.
         specs: Their specs.
         key_data: uint32 (2,): the pipeline's key; None if no stage is stochastic.
+        draws: Whether it is read by indices with epochs, although none of the stages is stochastic.
     """
 
     def __init__(
-        self, source: DataSourceModule, stages: Sequence[Any], specs: HostSpecs, key_data: np.ndarray | None
+        self,
+        source: DataSourceModule,
+        stages: Sequence[Any],
+        specs: HostSpecs,
+        key_data: np.ndarray | None,
+        *,
+        draws: bool = False,
     ) -> None:
         self.source = source
         self.stages = tuple(stages)
         self.specs = specs
         self.key_data = key_data
-        self._calls = HostCalls(self.stages, specs.specs, key_data, source.title)
-        self._draws = any(map(is_stochastic, self.stages))
+        self._draws = draws or any(map(is_stochastic, self.stages))
         self._reads_on_device = source.access == "device"
+        by_part = num_by_part(self.stages)
+        self._calls = HostCalls(self.stages[:by_part], specs.specs[: by_part + 1], key_data, source.title)
+        self._last_calls: HostCalls | None = None
+        self._parts: StagedReader | None = None
+        if by_part < len(self.stages):
+            self._last_calls = HostCalls(
+                self.stages[by_part:], specs.specs[by_part:], key_data, source.title, first=by_part, sizes_vary=True
+            )
+            specs_of_parts = HostSpecs(specs.specs[: by_part + 1])
+            self._parts = StagedReader(source, self.stages[:by_part], specs_of_parts, key_data, draws=self._draws)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.source, self.stages, self.specs, self.key_data)
+        arguments = (self.source, self.stages, self.specs, self.key_data)
+        return functools.partial(type(self), draws=self._draws), arguments
+
+    @property
+    def parts(self) -> "StagedReader":
+        """The reader of parts of a batch, of which `finish` makes what `fetch` gives; this one if no stage needs them whole."""
+        return self._parts or self
+
+    @property
+    def first_of_whole_batch(self) -> tuple[int, Any] | None:
+        """The first of the stages that need all rows of a batch, with its number; None if there is none."""
+        return None if self._parts is None else (len(self._parts.stages), self.stages[len(self._parts.stages)])
 
     def serves(self, source: DataSourceModule, stages: Sequence[Any], key_data: Any) -> bool:
         """Return whether this is the reader of that source through these very stages with this key."""
@@ -128,16 +157,28 @@ class StagedReader:
         """Return `fetch`; a worker process calls it."""
         return self.fetch(indices)
 
+    def finish(self, batch: Batch, indices: np.ndarray) -> Batch:
+        """Return a whole batch after the host stages that need one; `parts` has read it at ``indices``."""
+        if self._last_calls is None:
+            return batch
+        epochs, records = self._ids(indices)
+        return self._last_calls(batch, epochs, records)
+
     def _staged(self, read: Any, indices: np.ndarray) -> Batch:
-        records, epochs, to_read = indices, None, indices
-        if self._draws or self.source.varies_by_epoch:
-            epochs, records = np.divmod(np.asarray(indices, np.int64), self.num_records)
-            to_read = indices if self.source.varies_by_epoch else records
-        return self._calls(read(to_read), epochs, records)
+        epochs, records = self._ids(indices)
+        batch = read(indices if self.source.varies_by_epoch else records)
+        return self.staged(batch, epochs, records)
+
+    def _ids(self, indices: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+        """Return (epochs, record indices) of the indices that records are fetched by; None for epochs that are not needed."""
+        if not self._draws and not self.source.varies_by_epoch:
+            return None, indices
+        return np.divmod(np.asarray(indices, np.int64), self.num_records)
 
     def staged(self, batch: Batch, epochs: np.ndarray | None, indices: np.ndarray) -> Batch:
         """Return a batch of a stream after the host stages; its records are those ``indices`` of ``epochs``, int64 (k,)."""
-        return self._calls(batch, epochs, indices)
+        batch = self._calls(batch, epochs, indices)
+        return batch if self._last_calls is None else self._last_calls(batch, epochs, indices)
 
     # -- what worker processes ask --------------------------------------------------------------------------------------------
 

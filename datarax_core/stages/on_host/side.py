@@ -20,6 +20,16 @@ def num_on_host(stages: Sequence[Any]) -> int:
     return max((number for number, stage in enumerate(stages, 1) if is_on_host(stage)), default=0)
 
 
+def num_by_part(stages: Sequence[Any]) -> int:
+    """Return how many of these host stages, the first ones, may be called with a part of a batch.
+
+    Those from the first with ``whole_batch = True`` on are called with all of its rows.
+    """
+    return next(
+        (number for number, stage in enumerate(stages) if getattr(stage, "whole_batch", False) is True), len(stages)
+    )
+
+
 def runs_compiled_only(stage: Any) -> bool:
     """Return whether a stage cannot run on the host.
 
