@@ -243,6 +243,6 @@ def require_one_shape(definition: Definition) -> None:
     if isinstance(definition.reader, StagedReader) and (whole := definition.reader.first_of_whole_batch):
         number, stage = whole
         raise SpecError(
-            f"stage {number} ({stage_name(stage)}) makes batches of several shapes, and a compiled loop over them, such as scan, "
-            "has one shape for all: pad to one length, or iterate the pipeline, which compiles a step for each shape"
+            f"stage {number} ({stage_name(stage)}) makes batches of several shapes, and compiled loops over them, such as "
+            "scan, have one shape for all: pad to one length, or iterate the pipeline, which compiles a step for each shape"
         )
