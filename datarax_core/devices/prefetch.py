@@ -9,7 +9,8 @@ import numpy as np
 from datarax_core.background import Ahead
 from datarax_core.order.numbers import whole_number
 from datarax_core.records.narrowing import narrow
-from datarax_core.records.spec import Batch, split_host_fields, with_host_fields
+from datarax_core.records.ragged import Ragged
+from datarax_core.records.spec import Batch, host_column, split_host_fields, with_host_fields
 
 
 def prefetch_to_device(
@@ -94,7 +95,7 @@ class _Next:
     def __call__(self, _: object = None) -> Batch:
         batch, host_fields = split_host_fields(jax.tree.map(_as_array, next(self._batches)))
         placed = jax.block_until_ready(jax.tree.map(self._place, batch, narrow(batch)))
-        return with_host_fields(placed, jax.tree.map(np.array, host_fields)) if host_fields else placed
+        return with_host_fields(placed, jax.tree.map(_copied, host_fields)) if host_fields else placed
 
     def _place(self, given: Any, narrowed: Any) -> jax.Array:
         if isinstance(given, np.ndarray) and narrowed is given:
@@ -107,5 +108,9 @@ class _Next:
         return placed
 
 
+def _copied(column: Any) -> Any:
+    return column if isinstance(column, Ragged) else np.array(column)
+
+
 def _as_array(leaf: Any) -> Any:
-    return leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+    return leaf if isinstance(leaf, jax.Array) else host_column(leaf)

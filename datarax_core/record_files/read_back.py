@@ -8,13 +8,14 @@ import numpy as np
 
 from datarax_core.config.base import same
 from datarax_core.errors import SpecError
+from datarax_core.records.joining import joined_columns
 from datarax_core.records.spec import Batch, named_fields
 
 
 def first_and_last(blocks: Sequence[Batch]) -> Batch:
     """Return the first record of the first block and the last record of the last one, as a batch of two."""
     head, tail = blocks[0], blocks[-1]
-    return jax.tree.map(lambda first, last: np.concatenate([first[:1], last[-1:]]), head, tail)
+    return jax.tree.map(lambda first, last: joined_columns([first[:1], last[-1:]]), head, tail)
 
 
 def changes_of(given: Batch, found: Batch, title: str) -> tuple[str, ...]:

@@ -5,11 +5,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-import jax
 import numpy as np
 
 from datarax_core.errors import DataFileError, RecordError, SpecError, reason_of
 from datarax_core.files.table import FileTable
+from datarax_core.records.joining import empty_batch, joined_batches
 from datarax_core.records.spec import Batch, ElementSpec, check_batch
 from datarax_core.registry.decoders import Decoder
 from datarax_core.sources.source import DataSourceModule
@@ -148,12 +148,12 @@ class RecordReader(ABC):
         """
         spec = self.spec(source)
         if not len(indices):  # decoders are never called without records
-            return jax.tree.map(lambda leaf: np.empty((0, *leaf.shape), leaf.dtype), spec), 0
+            return empty_batch(spec), 0
         return self._read(
             indices,
             source,
             lambda records: self.decoder.decode(records, spec),
-            lambda parts: jax.tree.map(lambda *rows: np.concatenate(rows), *parts),
+            joined_batches,
         )
 
     def verified(self, indices: np.ndarray, source: DataSourceModule) -> Verified:

@@ -3,7 +3,7 @@
 Imports `errors`.
 """
 
-from .dtypes import are_one_kind, common_text, dtype_title, fits_device, is_text, limits, require_no_key
+from .dtypes import are_one_kind, common_text, dtype_title, fits_device, goes_to_device, is_text, limits, require_no_key
 from .elements import batch_of, element_spec_of
 from .foreign_data import advice_for
 from .gathers import ALIGNMENT, aligned_empty
@@ -22,6 +22,7 @@ from .spec import (
     device_spec,
     differences,
     has_shape,
+    host_column,
     named_fields,
     nbytes_of,
     nested_fields,
@@ -30,7 +31,7 @@ from .spec import (
     varying_spec,
     with_host_fields,
 )
-from .stacking import text_as
+from .stacking import ValuePath, column_of, text_as
 
 __all__ = [
     "ALIGNMENT",
@@ -41,12 +42,14 @@ __all__ = [
     "NarrowedField",
     "Ragged",
     "StoredField",
+    "ValuePath",
     "advice_for",
     "aligned_empty",
     "are_one_kind",
     "batch_of",
     "batch_struct",
     "check_batch",
+    "column_of",
     "common_spec",
     "common_text",
     "describe",
@@ -57,7 +60,9 @@ __all__ = [
     "element_spec_of",
     "empty_batch",
     "fits_device",
+    "goes_to_device",
     "has_shape",
+    "host_column",
     "is_text",
     "joined_batches",
     "joined_columns",

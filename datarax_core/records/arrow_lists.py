@@ -20,6 +20,21 @@ def arrow_of_lists(values: np.ndarray, offsets: np.ndarray) -> Any:
     return pa.LargeListArray.from_arrays(pa.array(offsets), items)
 
 
+def is_arrow_lists(array: Any) -> bool:
+    """Return whether an object is an array of pyarrow with lists of numbers or text, whose lengths may differ."""
+    if not type(array).__module__.startswith("pyarrow"):
+        return False
+    import pyarrow as pa  # noqa: PLC0415 - an optional library
+
+    kind = getattr(array, "type", None)
+    if kind is None or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return False
+    kind = kind.value_type
+    while pa.types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    return not pa.types.is_nested(kind)
+
+
 def lists_of_arrow(array: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return (values, offsets) of an array of lists; numbers share its memory."""
     import pyarrow as pa  # noqa: PLC0415 - an optional library

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from datarax_core.records.dtypes import is_text
+from datarax_core.records.ragged import Ragged
 
 _MOST_PARTS: Final = 20_000
 _MOST_DEPTH: Final = 32
@@ -110,6 +111,9 @@ class _Digester:
     def _of_container(self, value: Any) -> bytes | None:
         if isinstance(value, np.ndarray | np.generic | jax.Array):
             return self._of_array(np.asarray(value))
+        if isinstance(value, Ragged):
+            own = value.compact()
+            return _hashed(f"ragged {value.record_shape}", *map(self.of, (own.values, own.lengths, own.shapes)))
         if isinstance(value, Mapping):
             return _hashed("dict", *sorted(self.of(key) + self.of(item) for key, item in value.items()))
         if isinstance(value, list | tuple):

@@ -27,6 +27,11 @@ def fits_device(dtype: np.dtype[Any]) -> bool:
     return bool(known and not is_timedelta and dtype not in (np.longdouble, np.clongdouble))
 
 
+def goes_to_device(leaf: Any) -> bool:
+    """Return whether a device can hold a column, or a field that a spec describes: dtype and shape are those of an array."""
+    return None not in leaf.shape and fits_device(leaf.dtype)
+
+
 def is_text(dtype: Any) -> bool:
     """Return whether this is one of NumPy's dtypes of text or bytes; columns of objects may hold either, too."""
     return isinstance(dtype, np.dtype) and dtype.kind in "UTS"

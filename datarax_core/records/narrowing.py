@@ -24,7 +24,7 @@ import numpy as np
 
 from datarax_core.errors import NarrowingError, SpecError
 
-from .dtypes import fits_device, limits
+from .dtypes import goes_to_device, limits
 from .gathers import aligned_empty
 from .spec import Batch, named_fields
 
@@ -64,7 +64,7 @@ def narrow(batch: Batch, *, records: Sequence[int] | np.ndarray | None = None, o
         SpecError: A leaf has a dtype that no device has.
     """
     if all(
-        leaf.dtype.itemsize < _WIDE_BYTES and leaf.dtype.isnative and fits_device(leaf.dtype)
+        leaf.dtype.itemsize < _WIDE_BYTES and leaf.dtype.isnative and goes_to_device(leaf)
         for leaf in jax.tree.leaves(batch)
     ):
         return batch
@@ -74,8 +74,11 @@ def narrow(batch: Batch, *, records: Sequence[int] | np.ndarray | None = None, o
 
 def narrow_field(name: str, array: Any, *, records: Sequence[int] | np.ndarray | None = None, origin: str = "") -> Any:
     """Return one field as `narrow` does; ``name`` is the name of the field in errors."""
-    if not fits_device(array.dtype):
-        raise SpecError(f"field {name!r} is {array.dtype}, which no device has; drop it, or iterate from Python")
+    if not goes_to_device(array):
+        varies = f"{list(array.shape[1:])}" if None in array.shape else ""
+        raise SpecError(
+            f"field {name!r} is {array.dtype}{varies}, which no device has; drop it, or iterate from Python"
+        )
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     dtype = jax.dtypes.canonicalize_dtype(array.dtype)

@@ -1,8 +1,9 @@
 """Element specs: the shape and dtype of each field of one record; derived, compared, and checked against batches.
 
-An element spec is a pytree of ``jax.ShapeDtypeStruct``, one leaf a field, without the batch dimension. Fields that no device
-can hold (text, bytes, dates, objects, ragged columns) are *host fields*: they keep their NumPy dtype in the spec, and are NumPy
-arrays or `Ragged` in the batch.
+An element spec is a pytree of ``jax.ShapeDtypeStruct``, one leaf a field, without the batch dimension. The shape has None for
+each axis that varies from record to record: such a field is a `Ragged` column in the batch. Ragged fields, and those whose
+dtype no device has (text, bytes, dates, objects) are *host fields*: they keep their NumPy dtype in the spec, and are NumPy
+arrays, or ragged columns, in the batch.
 """
 
 import re
@@ -16,7 +17,7 @@ import numpy as np
 
 from datarax_core.errors import SpecError
 
-from .dtypes import are_one_kind, common_text, dtype_title, fits_device, is_text
+from .dtypes import are_one_kind, common_text, dtype_title, goes_to_device, is_text
 from .names import dotted_name, split_name
 from .ragged import Ragged
 
@@ -29,10 +30,10 @@ _MOST_SHOWN: Final = 20
 _TEXT_TITLES: Final = {"U": "text", "S": "bytes"}
 
 Batch: TypeAlias = Any
-"""A pytree of arrays with one leading dimension, usually a dict of named fields."""
+"""A pytree of arrays, or ragged columns, with one leading dimension, usually a dict of named fields."""
 
 ElementSpec: TypeAlias = Any
-"""A pytree of ``jax.ShapeDtypeStruct``, shapes without the batch dimension."""
+"""A pytree of ``jax.ShapeDtypeStruct``, shapes without the batch dimension; None for an axis that varies."""
 
 
 # -- specs and batches ------------------------------------------------------------------------------------------------------
@@ -58,7 +59,7 @@ def device_spec(spec: ElementSpec) -> ElementSpec:
 
 
 def batch_struct(spec: ElementSpec, size: int) -> Any:
-    """Return the shapes and dtypes of a batch of ``size`` records: ``spec`` with a leading dimension."""
+    """Return the shapes and dtypes of a batch of ``size`` records: ``spec``, of device fields, with a leading dimension."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype), spec)
 
 
@@ -110,7 +111,7 @@ def _odd_one(leaf: Any, struct: jax.ShapeDtypeStruct) -> Any:
     if leaf.dtype != object or not is_text(struct.dtype):
         return None
     kind = bytes if struct.dtype.kind == "S" else str
-    return next(([value] for value in leaf.flat if not isinstance(value, kind)), None)
+    return next(([value] for value in _values(leaf).flat if not isinstance(value, kind)), None)
 
 
 def _without_text(fields: Mapping[str, Any], structs: Mapping[str, jax.ShapeDtypeStruct]) -> Iterator[str]:
@@ -123,6 +124,10 @@ def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, np.ndarray | jnp.ndarray | Ragged)
 
 
+def _values(column: Any) -> np.ndarray:
+    return column.compact().values if isinstance(column, Ragged) else column
+
+
 def nbytes_of(batch: Batch) -> int:
     """Return the number of bytes of all columns; texts and bytes that are objects count by their length."""
     return sum(map(_nbytes, jax.tree.leaves(batch)))
@@ -131,7 +136,16 @@ def nbytes_of(batch: Batch) -> int:
 def _nbytes(column: Any) -> int:
     if column.dtype != object:
         return int(column.nbytes)
-    return sum(getattr(value, "nbytes", 0) or (len(value) if hasattr(value, "__len__") else 0) for value in column.flat)
+    values = _values(column).flat
+    return sum(getattr(value, "nbytes", 0) or (len(value) if hasattr(value, "__len__") else 0) for value in values)
+
+
+# -- columns ----------------------------------------------------------------------------------------------------------------
+
+
+def host_column(column: Any) -> Any:
+    """Return a column on the host: a NumPy array, or the ragged column that it is."""
+    return column if isinstance(column, Ragged) else np.asarray(column)
 
 
 # -- fields by name ---------------------------------------------------------------------------------------------------------
@@ -239,11 +253,6 @@ def common_spec(specs: Sequence[ElementSpec]) -> ElementSpec:
 # -- host fields ------------------------------------------------------------------------------------------------------------
 
 
-def goes_to_device(leaf: Any) -> bool:
-    """Return whether a device can hold a column, or a field that a spec describes: dtype and shape are those of an array."""
-    return fits_device(leaf.dtype) and None not in leaf.shape
-
-
 def split_host_fields(batch: Batch) -> tuple[Batch, dict[str, Any]]:
     """Split a batch, or an element spec, into (fields that devices can hold, host fields).
 
@@ -256,8 +265,9 @@ def split_host_fields(batch: Batch) -> tuple[Batch, dict[str, Any]]:
         return batch, {}
     device_fields, host_fields = _split(batch)
     if nameless := [name for name, leaf in named_fields(device_fields).items() if not goes_to_device(leaf)]:
+        sort = "ragged, text" if any(None in leaf.shape for leaf in jax.tree.leaves(device_fields)) else "text"
         raise SpecError(
-            f"text or object records ({', '.join(sorted(nameless))}) need a field name, since they stay on the host as host "
+            f"{sort} or object records ({', '.join(sorted(nameless))}) need a field name, since they stay on the host as host "
             "fields of the batch; make each record a dict, such as {'text': record}"
         )
     return device_fields, host_fields

@@ -1,4 +1,4 @@
-"""Stacking of Python and NumPy values to one array, without the silent conversions of NumPy.
+"""Stacking of Python and NumPy values to one array, or to a ragged column, without the silent conversions of NumPy.
 
 Among values of several types, NumPy turns a number into text if there is text, a bool into a number, and integers of
 different sign into floats. Here such values are refused with the element that has them. Integers among floats become floats
@@ -16,6 +16,7 @@ from datarax_core.errors import SpecError
 
 from .dtypes import are_one_kind, fits_device, is_text, require_no_key
 from .foreign_data import host_array
+from .ragged import Ragged, RecordShape
 
 _DTYPES: Final = {type_: np.dtype(type_) for type_ in (bool, float, complex, str, bytes)}
 
@@ -76,6 +77,40 @@ def array_of(values: Sequence[Any], path: ValuePath) -> np.ndarray:
     return _of_arrays([_as_array(value, path, index) for index, value in enumerate(values)], path)
 
 
+def column_of(values: Sequence[Any], path: ValuePath, shape: RecordShape | None = None) -> np.ndarray | Ragged:
+    """Stack values, one for each element, to one array, or to a ragged column.
+
+    Args:
+        values: The values, to be joined by the rules of `array_of`.
+        path: Their path in errors.
+        shape: The shape of a value: a column is ragged if it has None for an axis. None makes a ragged column of values that
+            differ in shape, and an array of others.
+
+    Raises:
+        SpecError: Values differ in shape where the shape has no None, or in their number of axes; or no dtype holds all.
+        TypeError: A value is a masked array, or holds PRNG keys.
+    """
+    if shape is None or None not in shape:
+        try:
+            return array_of(values, path)
+        except _ShapesDifferError:
+            if shape is not None:
+                raise
+    arrays = [_as_array(value, path, index) for index, value in enumerate(values)]
+    typed = [n for n, array in enumerate(arrays) if array.size or not isinstance(values[n], list | tuple)]
+    for number, array in zip(typed, _of_one_dtype([arrays[n] for n in typed], path, typed), strict=True):
+        arrays[number] = array
+    dtype = arrays[typed[0]].dtype if typed else None
+    try:
+        return Ragged.from_list([a if a.size else a.astype(dtype or a.dtype) for a in arrays], dtype, shape)
+    except SpecError as uneven:
+        raise SpecError(f"field {path.field!r} of {path.title} is no ragged column: {uneven}") from uneven
+
+
+class _ShapesDifferError(SpecError):
+    """Values of one field differ in shape."""
+
+
 def _of_texts(values: Sequence[Any], kind: type) -> np.ndarray:
     """Return texts, or bytes, as objects: NumPy's dtypes take the room of the longest for each, and drop zeros at the end."""
     array = np.empty(len(values), object)
@@ -128,15 +163,21 @@ def _as_array(value: Any, path: ValuePath, index: int) -> np.ndarray:
 
 def _of_arrays(arrays: list[np.ndarray], path: ValuePath) -> np.ndarray:
     _require_one_shape([array.shape for array in arrays], path)
+    return np.stack(_of_one_dtype(arrays, path))
+
+
+def _of_one_dtype(arrays: list[np.ndarray], path: ValuePath, indices: Sequence[int] | None = None) -> list[np.ndarray]:
+    """Return arrays in the dtype that holds the values of all; ``indices`` are theirs among the values of the path."""
     dtypes = [array.dtype for array in arrays]
-    if len(set(dtypes)) > 1 and len(kinds := set(map(_text_kind, arrays))) == 1 and None not in kinds:
-        return np.stack([array.astype(object) for array in arrays])
-    if len(set(dtypes)) > 1:
-        dtype = _common_dtype(dtypes, path)
-        integers = ((index, array) for index, array in enumerate(arrays) if array.dtype.kind in "iu")
-        _require_exact(((index, number) for index, array in integers for number in _large(array)), dtype, path)
-        arrays = [array.astype(dtype, copy=False) for array in arrays]
-    return np.stack(arrays)
+    if len(set(dtypes)) <= 1:
+        return arrays
+    if len(kinds := set(map(_text_kind, arrays))) == 1 and None not in kinds:
+        return [array.astype(object) for array in arrays]
+    dtype = _common_dtype(dtypes, path)
+    numbers = range(len(arrays)) if indices is None else indices
+    integers = ((index, array) for index, array in zip(numbers, arrays, strict=True) if array.dtype.kind in "iu")
+    _require_exact(((index, number) for index, array in integers for number in _large(array)), dtype, path)
+    return [array.astype(dtype, copy=False) for array in arrays]
 
 
 def _text_kind(array: np.ndarray) -> type | None:
@@ -150,7 +191,7 @@ def _text_kind(array: np.ndarray) -> type | None:
 def _require_one_shape(shapes: list[tuple[int, ...]], path: ValuePath) -> None:
     for index, shape in enumerate(shapes):
         if shape != shapes[0]:
-            raise SpecError(
+            raise _ShapesDifferError(
                 f"{path.of(index)} has shape {list(shape)} where {path.short(0)} has {list(shapes[0])}; records of one "
                 "batch have one shape"
             )

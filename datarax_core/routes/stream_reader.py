@@ -11,6 +11,7 @@ import numpy as np
 from datarax_core.errors import SpecError, StateError
 from datarax_core.modules.state import is_count, plain
 from datarax_core.moved import rename_attributes
+from datarax_core.records.joining import joined_batches
 from datarax_core.records.spec import Batch, check_batch
 from datarax_core.sources.source import DataSourceModule
 
@@ -404,7 +405,7 @@ class StreamReader:
             raise EndOfStream
         if len(parts) == 1:
             return parts[0]
-        joined: tuple[Batch, np.ndarray, np.ndarray] = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        joined: tuple[Batch, np.ndarray, np.ndarray] = joined_batches(parts)
         return joined
 
     def _next_of_epoch(self, asked: int) -> Batch | None:

@@ -10,7 +10,7 @@ import numpy as np
 from datarax_core.config.models import SourceConfig
 from datarax_core.errors import DataFileError, RecordError, SpecError, reason_of
 from datarax_core.records.narrowed import narrowed_fields
-from datarax_core.records.spec import Batch, nbytes_of
+from datarax_core.records.spec import Batch, host_column, nbytes_of
 
 from .source import DataSourceModule
 from .verification import Verified
@@ -136,7 +136,7 @@ def _of_stream(source: DataSourceModule) -> Iterator[Batch]:
 
 
 def _on_host(batch: Batch) -> Batch:
-    return jax.tree.map(np.asarray, batch)
+    return jax.tree.map(host_column, batch)
 
 
 def _verified_indexed(source: DataSourceModule) -> Iterator[Verified]:

@@ -14,15 +14,17 @@ from datarax_core.background import renew_in_forks
 from datarax_core.devices.placement import free_references, put, read_rows, reference_to
 from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT
-from datarax_core.records.dtypes import fits_device, is_text, require_no_key
+from datarax_core.records.arrow_lists import is_arrow_lists
+from datarax_core.records.dtypes import goes_to_device, is_text, require_no_key
 from datarax_core.records.foreign_data import advice_for, host_array, is_sparse, is_text_series, require_records
 from datarax_core.records.gathers import aligned_empty
 from datarax_core.records.intake import Changes, LeftOut
 from datarax_core.records.names import dotted_name
 from datarax_core.records.narrowing import narrow_field
 from datarax_core.records.nearest import nearest
-from datarax_core.records.spec import Batch, ElementSpec, named_fields, nested_fields
-from datarax_core.records.stacking import ValuePath, array_of
+from datarax_core.records.ragged import Ragged
+from datarax_core.records.spec import Batch, ElementSpec, host_column, named_fields, nested_fields
+from datarax_core.records.stacking import ValuePath, column_of
 
 Form: TypeAlias = Literal["dict", "nested", "tuple", "array"]
 """The structure of a batch: a dict of columns, dicts of dicts by dotted names, a tuple, or a single array."""
@@ -64,13 +66,13 @@ class Columns:
         vars(self).update({"_placed_alone": {}, **state})  # pickles of version 0.1.0 lack it
 
     @functools.cached_property
-    def _on_host(self) -> dict[str, np.ndarray]:
+    def _on_host(self) -> dict[str, Any]:
         return {name: _read_only(column) for name, column in self.columns.items()}
 
     @property
     def on_device(self) -> tuple[str, ...]:
         """Names of the columns that a device can hold; the other columns are host fields."""
-        return tuple(name for name, column in self.columns.items() if fits_device(column.dtype))
+        return tuple(name for name, column in self.columns.items() if goes_to_device(column))
 
     def by_field(self) -> dict[str, Any]:
         """Return the columns by the dotted name of their field, as `named_fields` names the fields of a batch."""
@@ -82,6 +84,11 @@ class Columns:
     def nbytes(self) -> int:
         """Bytes of all columns as stored."""
         return sum(column.nbytes for column in self.columns.values())
+
+    @property
+    def device_nbytes(self) -> int:
+        """Bytes of the columns that a device can hold, as stored."""
+        return sum(self.columns[name].nbytes for name in self.on_device)
 
     def spec(self) -> ElementSpec:
         """Return the element spec, with the dtypes as stored."""
@@ -225,7 +232,7 @@ def columns_of(data: Any, title: str) -> Columns:
         raise TypeError(
             f"{title} was given a {type(data).__name__}: use it as it is if it is a source, or pass list(...) of it"
         )
-    if isinstance(data, np.ndarray | jax.Array):
+    if isinstance(data, np.ndarray | jax.Array | Ragged):
         return Columns("array", {"record": _column("record", data, title)})
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
         raise TypeError(f"{title} needs a dict of arrays or a list of elements, not {type(data).__name__}")
@@ -274,7 +281,11 @@ def _column(name: str, values: Any, title: str) -> Any:
     ):
         values = values if isinstance(values, list | tuple) else list(values)
         if values and not isinstance(values[0], Mapping):
-            return array_of(values, ValuePath(name, title))
+            return column_of(values, ValuePath(name, title))
+    if isinstance(values, Ragged):
+        return values
+    if is_arrow_lists(values):
+        return Ragged.from_arrow(values)
     if not isinstance(values, np.ndarray | jax.Array):
         values = _array(name, values, title)
     if isinstance(values, np.ma.MaskedArray):
@@ -291,10 +302,10 @@ def _column(name: str, values: Any, title: str) -> Any:
     return values
 
 
-def _array(name: str, values: Any, title: str) -> np.ndarray:
+def _array(name: str, values: Any, title: str) -> Any:
     """Return a column that another library holds as an array."""
     if is_text_series(values):
-        return array_of(values.to_list(), ValuePath(name, title))
+        return column_of(values.to_list(), ValuePath(name, title))
     if is_sparse(values):
         raise TypeError(f"column {name!r} of {title} is {advice_for(values)}")
     try:
@@ -321,12 +332,12 @@ def _from_elements(elements: list[Any], title: str) -> Columns:
     return Columns("array", {"record": _field("record", elements, title)})
 
 
-def _field(name: str, values: list[Any], title: str) -> np.ndarray:
+def _field(name: str, values: list[Any], title: str) -> Any:
     if isinstance(values[0], Mapping):
         raise TypeError(
             f"field {name!r} of the elements of {title} is a dict; elements are flat, so give its entries names"
         )
-    return array_of(values, ValuePath(name, title))
+    return column_of(values, ValuePath(name, title))
 
 
 def _require_alike(elements: list[Any], alike: Callable[[Any], bool], fields: list[Any], title: str) -> None:
@@ -343,12 +354,11 @@ def _arranged(form: Form, columns: dict[str, Any]) -> Any:
     return tuple(columns.values()) if form == "tuple" else next(iter(columns.values()))
 
 
-def _taken(column: np.ndarray, indices: Any) -> np.ndarray:
+def _taken(column: Any, indices: Any) -> Any:
     """Return the rows at ``indices``, all in range, in memory that a device can use without a copy; for one index a view."""
     # np.take would copy the whole of a column that is not C-contiguous, a window over a long array for example, before it reads
-    if np.ndim(indices) != 1 or column.dtype.hasobject or not column.flags.c_contiguous:
-        taken: np.ndarray = column[indices]
-        return taken
+    if np.ndim(indices) != 1 or isinstance(column, Ragged) or column.dtype.hasobject or not column.flags.c_contiguous:
+        return column[indices]
     # mode="raise" would take the rows into a buffer first, and copy the buffer
     return np.take(
         column, indices, axis=0, out=aligned_empty((len(indices), *column.shape[1:]), column.dtype), mode="clip"
@@ -360,8 +370,10 @@ def _whole(column: Any) -> Any:
     return column if isinstance(column, np.ndarray | jax.Array) else np.asarray(column)
 
 
-def _read_only(column: Any) -> np.ndarray:
+def _read_only(column: Any) -> Any:
     """Return a read-only view of the caller's array, so that records served as views of it cannot change it."""
+    if isinstance(column, Ragged):
+        return column
     view = np.asarray(column).view()
     view.flags.writeable = False
     return view
@@ -379,7 +391,7 @@ class RecordCache:
     """
 
     def __init__(self, length: int, spec: ElementSpec) -> None:
-        self._columns = jax.tree.map(lambda leaf: np.empty((length, *leaf.shape), leaf.dtype), spec)
+        self._columns = jax.tree.map(lambda leaf: _room(length, leaf), spec)
         self._present = np.zeros(length, np.bool_)
         self.renew_in_fork()
         renew_in_forks(self)
@@ -403,7 +415,7 @@ class RecordCache:
         """Keep the rows of ``batch``, which are the records at ``indices``."""
         with self._keeping:
             self._columns = jax.tree.map(
-                lambda column, rows: self._with_room(column, np.asarray(rows)), self._columns, batch
+                lambda column, rows: self._with_room(column, host_column(rows)), self._columns, batch
             )
             jax.tree.map(lambda column, rows: _put(column, indices, rows), self._columns, batch)
             self._present[indices] = True
@@ -412,14 +424,38 @@ class RecordCache:
         """Return the records at ``indices``, all of which must be kept."""
         return jax.tree.map(lambda column: column[indices], self._columns)
 
-    def _with_room(self, column: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def _with_room(self, column: Any, rows: Any) -> Any:
         """Return the column, as one of objects if its width would cut off text or bytes among ``rows``."""
-        if not is_text(column.dtype) or (rows.dtype.kind == column.dtype.kind and rows.itemsize <= column.itemsize):
+        if (
+            isinstance(column, _KeptRagged)
+            or not is_text(column.dtype)
+            or (rows.dtype.kind == column.dtype.kind and rows.itemsize <= column.itemsize)
+        ):
             return column
         wider = np.empty(column.shape, object)
         wider[self._present] = column[self._present]
         return wider
 
 
-def _put(column: np.ndarray, indices: np.ndarray, rows: Any) -> None:
-    column[indices] = np.asarray(rows)
+class _KeptRagged:
+    """The records of a ragged field that were read, each by itself."""
+
+    def __init__(self, length: int, field: jax.ShapeDtypeStruct) -> None:
+        self._records = np.empty(length, object)
+        self._field = field
+
+    def __getitem__(self, indices: np.ndarray) -> Ragged:
+        return Ragged.from_list(self._records[indices].tolist(), self._field.dtype, self._field.shape)
+
+    def __setitem__(self, indices: np.ndarray, rows: Ragged) -> None:
+        for index, record in zip(indices.tolist(), rows, strict=True):
+            self._records[index] = record.copy()  # a view would keep all rows of the batch
+
+
+def _room(length: int, field: jax.ShapeDtypeStruct) -> Any:
+    """Return a column without values for the records of a field."""
+    return _KeptRagged(length, field) if None in field.shape else np.empty((length, *field.shape), field.dtype)
+
+
+def _put(column: Any, indices: np.ndarray, rows: Any) -> None:
+    column[indices] = host_column(rows)

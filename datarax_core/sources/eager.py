@@ -20,6 +20,7 @@ from datarax_core.order.order import Order
 from datarax_core.records.digests import digest_of, is_plain, may_hold_set
 from datarax_core.records.dtypes import is_text
 from datarax_core.records.intake import Changes
+from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, ElementSpec
 
 from .access import Access
@@ -98,7 +99,7 @@ class EagerSourceBase(DataSourceModule):
     def access(self) -> Access:
         """``"device"`` or ``"host"``: the `placement`, which for ``"auto"`` depends on `fits_device_memory`."""
         if self.placement == "auto":
-            return "device" if fits_device_memory(self._columns.nbytes) else "host"
+            return "device" if fits_device_memory(self._columns.device_nbytes) else "host"
         return self.placement
 
     def __len__(self) -> int:
@@ -237,16 +238,20 @@ class EagerSourceBase(DataSourceModule):
     def fingerprint(self) -> dict[str, Any]:
         """Return the fingerprint of every source, with the shard and a digest of sixteen records from all over the data set.
 
-        The digest of records with text or bytes has a name of its own, since it depends on neither dtype nor width, as that of
-        earlier releases did.
+        The digest of records with text or bytes, or of varying length, has a name of its own: that of earlier releases depended
+        on dtype and width.
         """
         order = self.order()
         rows = jax.tree.leaves(self._columns.rows(np.linspace(0, self.length - 1, SAMPLED_RECORDS).astype(np.int64)))
-        foreign = [leaf for leaf in rows if leaf.dtype.hasobject and not is_plain(leaf.tolist())]
+        foreign = [
+            leaf
+            for leaf in rows
+            if leaf.dtype.hasobject and not isinstance(leaf, Ragged) and not is_plain(leaf.tolist())
+        ]
         return {
             **super().fingerprint(),
             "shard": [order.shard, order.num_shards],
-            **({"records": digest_of(rows)} if any(map(_has_text, rows)) else {"sample": f"{_digest(rows):08x}"}),
+            **({"records": digest_of(rows)} if any(map(_has_digest, rows)) else {"sample": f"{_digest(rows):08x}"}),
             **({"objects": digest_of(foreign)} if foreign else {}),
         }
 
@@ -271,7 +276,10 @@ def _gathered(gather: ColumnGather, arrays: tuple[Any, ...], indices: Any) -> Ba
     return gather(arrays, indices)
 
 
-def _has_text(leaf: np.ndarray) -> bool:
+def _has_digest(leaf: Any) -> bool:
+    """Return whether a column is ragged, or one of text or bytes."""
+    if isinstance(leaf, Ragged):
+        return True
     return is_text(leaf.dtype) or (leaf.dtype == object and all(isinstance(value, str | bytes) for value in leaf.flat))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from datarax_core.errors import SpecError
 from datarax_core.records.spec import Batch, ElementSpec, check_batch, named_fields
-from datarax_core.records.stacking import ValuePath, array_of, text_as
+from datarax_core.records.stacking import ValuePath, column_of, text_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class _Stacker:
             return None
         rows = [self._leaves(record, self._index + row) for row, record in enumerate(records)]
         columns = [
-            text_as(array_of(values, ValuePath(name, self._title, self._index)), struct.dtype)
+            text_as(column_of(values, ValuePath(name, self._title, self._index), struct.shape), struct.dtype)
             for name, struct, values in zip(self._names, self._structs, zip(*rows, strict=True), strict=True)
         ]
         batch = jax.tree.unflatten(self._form, columns)

@@ -15,7 +15,8 @@ from flax import nnx
 from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT, fold_in
 from datarax_core.records.elements import batch_of, element_spec_of
-from datarax_core.records.spec import Batch, ElementSpec
+from datarax_core.records.joining import joined_batches
+from datarax_core.records.spec import Batch, ElementSpec, host_column
 
 _KEY_IMPLEMENTATION: Final = "threefry2x32"
 """The PRNG of the keys that `fold_in` makes, and that `get_batch_at` of a shuffled source is called with."""
@@ -111,7 +112,7 @@ class BatchesByPosition(OtherContract):
             for run in _runs(np.asarray(indices), length)
         ]
         if is_host:
-            parts = jax.tree.map(np.asarray, parts)
+            return joined_batches([jax.tree.map(host_column, part) for part in parts])
         return parts[0] if len(parts) == 1 else jax.tree.map(_joined, *parts)
 
     def _traced_records(self, source: OtherSource, indices: jax.Array) -> Batch:

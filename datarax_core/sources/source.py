@@ -28,7 +28,7 @@ from datarax_core.order.order import ORDER_RULE
 from datarax_core.order.reader import OrderReader
 from datarax_core.order.selection import cut
 from datarax_core.records.digests import class_name
-from datarax_core.records.spec import Batch, describe
+from datarax_core.records.spec import Batch, describe, host_column
 
 from .access import Capabilities, RecordAccess
 from .identity import config_entries
@@ -225,7 +225,7 @@ class DataSourceModule(RecordAccess):
 
     def get_elements(self, indices: np.ndarray) -> list[Any]:
         """Return the records at concrete ``indices`` one by one, as NumPy values."""
-        batch = jax.tree.map(np.asarray, self.fetch(indices))
+        batch = jax.tree.map(host_column, self.fetch(indices))
         return [jax.tree.map(lambda column: column[row], batch) for row in range(len(indices))]  # noqa: B023
 
     def __getitem__(self, index: int | slice) -> Any:

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
 
 from datarax_core.background import leave_to_parent, renew_in_forks
@@ -15,6 +14,7 @@ from datarax_core.modules.counts import CountValue
 from datarax_core.modules.host_state import HostState
 from datarax_core.modules.state import require_dict, require_keys, require_same, saved_in_loop
 from datarax_core.order.numbers import whole_number
+from datarax_core.records.joining import joined_batches
 from datarax_core.records.spec import Batch
 
 from .data_set_info import DataSetInfo
@@ -85,7 +85,7 @@ class StreamingSourceBase(DataSourceModule):
         self._stream.place = place
         if not parts:
             raise StopIteration
-        return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        return joined_batches(parts)
 
     # -- one element at a time ------------------------------------------------------------------------------------------
 

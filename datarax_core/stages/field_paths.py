@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import jax
 
 from datarax_core.errors import StageError, did_you_mean
-from datarax_core.records.dtypes import fits_device
+from datarax_core.records.dtypes import goes_to_device
 from datarax_core.records.names import dotted_name, plain_name, split_name
 from datarax_core.records.spec import Batch, ElementSpec, name_of_path, named_fields
 
@@ -34,7 +34,7 @@ def field_of(spec: ElementSpec, name: str, option: str = "field") -> jax.ShapeDt
             called with.
     """
     struct = struct_of(spec, name, (option,))
-    if not fits_device(struct.dtype):
+    if not goes_to_device(struct):
         raise StageError(
             f"field {name!r} is {struct.dtype}, which no device has: it stays on the host, and no stage is called with it",
             (option,),

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from datarax_core.records.narrowing import aligned_empty
+from datarax_core.records.gathers import aligned_empty
 from datarax_core.records.spec import Batch
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from datarax_core.records.dtypes import is_text
 from datarax_core.records.gathers import ALIGNMENT, aligned_empty
-from datarax_core.records.spec import Batch, ElementSpec, named_fields
+from datarax_core.records.joining import joined_columns
+from datarax_core.records.spec import Batch, ElementSpec, host_column, named_fields
 
 
 class SharedBatches:
@@ -21,8 +22,8 @@ class SharedBatches:
     frees it with the last process that maps it, however that process ends.
 
     Args:
-        spec: Element spec of the records. Fields of Python objects, and of text and bytes, whose width may differ from batch to
-            batch, get no room here; `write` returns them, and `read` takes them.
+        spec: Element spec of the records. Fields of Python objects, of text and bytes, whose width may differ from batch to
+            batch, and ragged fields get no room here; `write` returns them, and `read` takes them.
         rows: Records of the largest batch.
         blocks: How many batches the memory holds at once.
         file: An open `shared_file` of at least `size` bytes.
@@ -44,19 +45,19 @@ class SharedBatches:
         """Return the record indices of a block's batch, int64 (rows,): a view that the pool writes and workers read."""
         return self._blocks[block].indices
 
-    def write(self, block: int, start: int, batch: Batch) -> dict[int, np.ndarray]:
+    def write(self, block: int, start: int, batch: Batch) -> dict[int, Any]:
         """Write a batch into a block from row ``start`` on; return the fields of objects by their number in the spec."""
         fields = named_fields(batch)
         object_fields = {}
         for number, (name, column) in enumerate(zip(self._names, self._blocks[block].columns, strict=True)):
-            rows = np.asarray(fields[name])
+            rows = host_column(fields[name])
             if column is None:
                 object_fields[number] = rows
             else:
                 column[start : start + len(rows)] = rows
         return object_fields
 
-    def read(self, block: int, size: int, object_fields: dict[int, list[np.ndarray]]) -> Batch:
+    def read(self, block: int, size: int, object_fields: dict[int, list[Any]]) -> Batch:
         """Return a copy of the first ``size`` rows of a block, in new arrays that a device can take over.
 
         Args:
@@ -67,7 +68,7 @@ class SharedBatches:
         leaves = []
         for number, column in enumerate(self._blocks[block].columns):
             if column is None:
-                leaves.append(np.concatenate(object_fields[number]))
+                leaves.append(joined_columns(object_fields[number]))
                 continue
             rows = aligned_empty((size, *column.shape[1:]), column.dtype)
             rows[...] = column[:size]
@@ -100,7 +101,7 @@ class _Block:
 
 
 def _has_room(leaf: jax.ShapeDtypeStruct) -> bool:
-    return not leaf.dtype.hasobject and not is_text(leaf.dtype)
+    return None not in leaf.shape and not leaf.dtype.hasobject and not is_text(leaf.dtype)
 
 
 def _view(memory: np.ndarray, start: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[np.ndarray, int]:
