@@ -239,7 +239,7 @@ class _Field:
         value = "" if array.ndim else f" ({self.value!r:.40})"
         raise SpecError(
             f"{self.origin} is not what the element spec says: field {self.name!r} is {found}{value} where {expected} is "
-            "expected"
+            f"expected{_remedy(array, struct)}"
         )
 
     def _fitted(self, array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray | None:
@@ -255,6 +255,17 @@ class _Field:
         with np.errstate(all="ignore"):
             fitted = array.astype(dtype)
         return fitted if _is_kept(array, fitted) else None
+
+
+def _remedy(array: np.ndarray, struct: jax.ShapeDtypeStruct) -> str:
+    """Return what to do if only the length of a value is another; "" if there is more to it."""
+    if array.ndim != len(struct.shape) or has_shape(array.shape, struct.shape):
+        return ""
+    shape = tuple(n if n == m else None for n, m in zip(struct.shape, array.shape, strict=True))
+    return (
+        f"; if it varies from record to record, say so in the element_spec, jax.ShapeDtypeStruct({shape}, "
+        f"{struct.dtype.name!r}), which makes a ragged column"
+    )
 
 
 def _fields(element: Any, origin: str, name: str = "") -> Any:

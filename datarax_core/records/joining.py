@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from datarax_core.errors import SpecError
+
 from .ragged import Ragged
 from .spec import Batch, ElementSpec
 
@@ -14,13 +16,20 @@ def joined_columns(columns: Sequence[Any]) -> Any:
     """Return the records of several columns of one field, one column after another; a single column without a copy.
 
     Raises:
-        SpecError: Ragged columns differ in dtype or in the axes that vary.
+        SpecError: Ragged columns differ in dtype or in the axes that vary, or stand among arrays.
     """
     if len(columns) == 1:
         return columns[0]
-    if any(isinstance(column, Ragged) for column in columns):
-        return Ragged.concatenate(columns)
-    return np.concatenate(columns)
+    are_ragged = [isinstance(column, Ragged) for column in columns]
+    if not any(are_ragged):
+        return np.concatenate(columns)
+    if not all(are_ragged):
+        titles = [f"{column.dtype}{list(column.shape[1:])}" for column in columns]
+        found = f"{titles[are_ragged.index(True)]} and of {titles[are_ragged.index(False)]}"
+        raise SpecError(
+            f"columns of {found} do not make one: make all of them ragged, Ragged.from_list(records), or none"
+        )
+    return Ragged.concatenate(columns)
 
 
 def joined_batches(batches: Sequence[Batch]) -> Batch:

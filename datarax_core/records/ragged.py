@@ -135,6 +135,8 @@ class Ragged:
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return self._slice(index)
+        if index is Ellipsis:
+            return self
         if not isinstance(index, np.ndarray | list):
             try:
                 return self._record(operator.index(index))

@@ -118,9 +118,9 @@ def _of_texts(values: Sequence[Any], kind: type) -> np.ndarray:
     return array
 
 
-def text_as(column: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+def text_as(column: Any, dtype: np.dtype[Any]) -> Any:
     """Return a column of text or bytes in another dtype of its kind if that holds all values unchanged, else as it is."""
-    if column.dtype == dtype or not are_one_kind(column.dtype, dtype):
+    if isinstance(column, Ragged) or column.dtype == dtype or not are_one_kind(column.dtype, dtype):
         return column
     if dtype.hasobject and not column.dtype.hasobject:
         return column.astype(dtype)

@@ -3,6 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, Self
 
 import jax
@@ -16,12 +17,16 @@ from datarax_core.errors import SpecError
 from datarax_core.order.numbers import seed_number
 from datarax_core.records.elements import batch_of, element_spec_of
 from datarax_core.records.foreign_data import require_records
-from datarax_core.records.spec import Batch, ElementSpec
+from datarax_core.records.spec import Batch, ElementSpec, varying_spec
 
 from .access import warn_of_one_epoch
 from .source import DataSourceModule
 
 _ABSURD: Final = 2**40  # more records than any data set has; such a length comes from a `repeat()` without an end
+
+
+_COMPARED: Final = 8
+"""First elements that are compared to see which fields vary in length."""
 
 
 class SequenceSourceConfig(StructuralConfig):
@@ -42,12 +47,13 @@ class SequenceSource(DataSourceModule):
 
     A batch is read in one call if the data set supports that (``__getitems__``, or Grain's `MapDataset`), else one by one.
     Dicts and tuples, nested or not, are the structure of a record. Every other value is a field, in the dtype that NumPy gives
-    it: Python integers are int64, floats float64, text and bytes are objects.
+    it: Python integers are int64, floats float64, text and bytes are objects. Fields of varying length are ragged columns.
 
     Args:
         config: The settings; with ``cacheable``, each record is read once.
         data: Has a length, and an element at each index. It is not copied, and is read from one background thread.
-        element_spec: The spec of one record; None reads the first record and uses its spec.
+        element_spec: The spec of one record, with None for each axis that varies from record to record; None reads the first
+            record and uses its spec. If it has fields with axes, seven more are read, to see which of their axes vary.
         rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``.
         name: Name of this source in errors.
 
@@ -90,7 +96,7 @@ class SequenceSource(DataSourceModule):
         return self.length
 
     def element_spec(self) -> ElementSpec:
-        """Return the spec of one record: the spec that was passed, or that of the first record.
+        """Return the spec of one record: the spec that was passed, or that of the first records.
 
         Raises:
             ValueError: No spec was passed, and there are no records.
@@ -165,8 +171,17 @@ class _Elements:
                 raise ValueError(f"{title} is empty: it has no record that says what records look like")
             # By the access that batches are read by: with_format("numpy") of Hugging Face gives other dtypes one by one.
             (first,) = self.read(np.zeros(1, np.int64), title)
-            self._spec = element_spec_of(first, f"record 0 of {title}")
+            spec = element_spec_of(first, f"record 0 of {title}")
+            for other in self._more_specs(title) if _may_vary(spec) else ():
+                spec = varying_spec(spec, other)
+            self._spec = spec
         return self._spec
+
+    def _more_specs(self, title: str) -> Iterator[ElementSpec]:
+        """Yield the specs of a few records after the first; none of one that cannot be read, which raises when it is served."""
+        with suppress(Exception):
+            rows = np.arange(1, min(self.length, _COMPARED))
+            yield from [element_spec_of(element, title) for element in self.read(rows, title)] if rows.size else ()
 
     def read(self, indices: np.ndarray, title: str) -> Sequence[Any]:
         """Return the elements at ``indices``; a note on an error of the data set names the record.
@@ -253,6 +268,10 @@ def _batched(data: Any) -> Callable[[list[int]], Any] | None:
     name = "_getitems" if _is_map_dataset(data) else "__getitems__"
     read = getattr(data, name, None)
     return read if callable(read) else None
+
+
+def _may_vary(spec: ElementSpec) -> bool:
+    return any(leaf.shape for leaf in jax.tree.leaves(spec))
 
 
 def _checked_spec(spec: ElementSpec, title: str) -> ElementSpec:
