@@ -19,6 +19,7 @@ PAGES = {
     "plugins/arrayrecord/README.md": 4,
     "plugins/memory/README.md": 5,
     "plugins/mix/README.md": 5,
+    "plugins/text/README.md": 4,
     "plugins/tfds/README.md": 5,
 }
 BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)

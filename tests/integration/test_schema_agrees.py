@@ -29,6 +29,8 @@ STAGES: list[dict[str, Any]] = [
     {"type": "select", "fields": ["a", "b"]},
     {"type": "rename", "fields": {"a": "b", "c": "d.e"}},
     {"type": "one_hot", "field": "c", "classes": 3},
+    {"type": "tokenize", "field": "t", "tokenizer": "t.json", "to": "ids", "eos": "</s>", "dtype": "uint16"},
+    {"type": "detokenize", "field": "ids", "tokenizer": "t.model", "mask_field": "m", "special_tokens": True},
 ]
 GOOD: list[dict[str, Any]] = [
     {"batch_size": 3, "source": {"type": "memory", "path": "x", "shuffle": True, "stream_name": "s"}},

@@ -9,7 +9,7 @@ from flax import nnx
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from datarax_core import Stage, StageError
-from datarax_core.config import Flag, LocalFile, Name
+from datarax_core.config import NOT_NULL, Flag, LocalFile, Name, never
 from datarax_core.records import Batch, ElementSpec, Ragged
 from datarax_core.stages import struct_of
 
@@ -49,6 +49,8 @@ class Detokenize(Stage):
         default=None,
         description="Field of the number of tokens of each record, in padded tokens; padding is behind them.",
     )
+
+    schema_rules: ClassVar = (never(mask_field=NOT_NULL, length_field=NOT_NULL),)
 
     @field_validator("length_field")
     @classmethod

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final, Literal
 import jax
 import numpy as np
 from flax import nnx
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field
 
 from datarax_core import Stage, StageError
 from datarax_core.config import Flag, LocalFile, Name
@@ -60,13 +60,6 @@ class Tokenize(Stage):
         "last; (0, 0) for tokens that are added.",
     )
     dtype: TokenDtype = Field(default="int32", description="The dtype of the tokens.")
-
-    @field_validator("offsets")
-    @classmethod
-    def _require_other_name(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and value in (info.data.get("to"), info.data.get("field")):
-            raise ValueError(f"the field {value!r} is taken by the tokens or by the text; choose another name")
-        return value
 
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
         """Return the stage with its tokenizer, after a check of the field and the file."""

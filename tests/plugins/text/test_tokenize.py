@@ -184,6 +184,8 @@ def test_values_that_are_no_text(tokenizers_folder: Path, file: str, value: Any,
         ({"field": "tokens"}, r"field 'tokens' is int32\[None\], not one text a record"),
         ({"to": "label"}, r"the name 'label' is taken by another field; choose one that is free"),
         ({"offsets": "label"}, r"the name 'label' is taken by another field"),
+        ({"offsets": "text"}, r"the name 'text' is taken by another field"),
+        ({"to": "ids", "offsets": "ids"}, r"the name 'ids' is taken by another field"),
         ({"bos": "<t>"}, r"bytes\.json has no token '<t>'; did you mean '<s>'\? \(special tokens: <pad>, <s>, </s>\)"),
         ({"tokenizer": "pieces.model", "eos": "stop!"}, r"pieces\.model has no token 'stop!' \(special tokens: .*</s>"),
         (
@@ -222,8 +224,6 @@ def test_a_dtype_that_is_too_small_for_the_vocabulary(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"offsets": "text"}, "the field 'text' is taken by the tokens or by the text"),
-        ({"to": "ids", "offsets": "ids"}, "the field 'ids' is taken by the tokens or by the text"),
         ({"to": "a..b"}, "to"),
         ({"dtype": "float32"}, "dtype"),
         (
