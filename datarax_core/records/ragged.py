@@ -179,6 +179,16 @@ class Ragged:
             return self
         return self._of(self._values[first:last], self._offsets - first, self._shapes, self._record_shape)
 
+    def copy(self) -> Self:
+        """Return the same records in memory of their own."""
+        own = self.compact()
+        shapes = None if own.shapes is None else own.shapes.copy()
+        return self._of(own.values.copy(), own.offsets.copy(), shapes, self._record_shape)
+
+    def tolist(self) -> list[Any]:
+        """Return the records as nested lists of Python values."""
+        return [record.tolist() for record in self]
+
     def truncate(self, length: int, side: Literal["left", "right"] = "right") -> Self:
         """Return the records cut to at most ``length`` rows: what is too long loses rows on this side.
 

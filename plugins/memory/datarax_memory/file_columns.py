@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from datarax_core.errors import DataFileError, RecordError
+from datarax_core.records import Ragged
 from datarax_core.sources import Columns
 
 from .files import load_errors
@@ -21,7 +22,7 @@ _CHUNK_BYTES: Final = 1 << 22
 class FileColumns(Columns):
     """Columns from files, mapped or not. Text is checked when it is read: NumPy makes anything of damaged code points."""
 
-    def __init__(self, columns: Mapping[str, np.ndarray], path: str, stored: Sequence[str]) -> None:
+    def __init__(self, columns: Mapping[str, Any], path: str, stored: Sequence[str]) -> None:
         super().__init__("dict", columns)
         self.path = path
         self.stored = tuple(stored)
@@ -68,9 +69,12 @@ class FileColumns(Columns):
                 continue
             # a scalar of NumPy is made of the code points already, so that a single record is looked up in the column
             text = fields[name] if np.ndim(indices) else column[np.atleast_1d(indices)]
-            points = np.ascontiguousarray(text).view(np.dtype(np.uint32).newbyteorder(column.dtype.byteorder))
+            values = text.compact().values if isinstance(text, Ragged) else text
+            points = np.ascontiguousarray(values).view(np.dtype(np.uint32).newbyteorder(column.dtype.byteorder))
             if points.size and points.max() > _LAST_CODE_POINT:
-                row = int(np.argmax((points > _LAST_CODE_POINT).reshape(len(text), -1).any(axis=1)))
+                row = int(np.argmax((points > _LAST_CODE_POINT).reshape(len(values), -1).any(axis=1)))
+                if isinstance(text, Ragged):
+                    row = int(np.searchsorted(text.compact().offsets, row, "right")) - 1
                 record = int(np.atleast_1d(indices)[row])
                 reason = f"field {name!r} is damaged text, with a code point beyond U+10FFFF; restore the file"
                 raise RecordError(

@@ -1,4 +1,8 @@
-"""Columns from files: an ``.npz``, or a folder of ``.npy`` files, memory-mapped where the file allows it."""
+"""Columns from files: an ``.npz``, or a folder of ``.npy`` files, memory-mapped where the file allows it.
+
+A column of varying length is two arrays, ``x`` and ``x.offsets``, or three where more than the first axis varies, with
+``x.shapes``: the parts of a `Ragged`.
+"""
 
 import math
 import re
@@ -18,12 +22,16 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.lib import format as npy
 
-from datarax_core.errors import DataFileError
+from datarax_core.errors import DataFileError, SpecError
 from datarax_core.files import format_clause
+from datarax_core.records import Ragged
 
 _REMEDY: Final = "write it with numpy.savez or numpy.save, without object fields"
 
 _CHUNK_BYTES: Final = 1 << 20
+
+_OFFSETS: Final = ".offsets"
+_SHAPES: Final = ".shapes"
 
 _END_BYTES: Final = 22  # of the end of a zip archive, without a comment
 _COUNTED_ELSEWHERE: Final = 0xFFFF  # in an archive of zip64
@@ -37,10 +45,8 @@ _DAMAGE: Final = (
 """The exceptions that NumPy and zipfile were seen to raise on damaged or foreign files."""
 
 
-def load_columns(
-    path: str | Path, *, keep_in_memory: bool, columns: Mapping[str, str] | None = None
-) -> dict[str, np.ndarray]:
-    """Return the arrays in ``path`` by name.
+def load_columns(path: str | Path, *, keep_in_memory: bool, columns: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the columns in ``path`` by name: arrays, or ragged columns.
 
     ``.npy`` files and uncompressed members of an ``.npz`` are mapped, read only: opening them is almost free, and only the
     records that are used are read. Compressed members are read at once, and so are all files if ``keep_in_memory``.
@@ -54,20 +60,47 @@ def load_columns(
         FileNotFoundError: ``path`` does not exist, or is a folder without an ``.npy`` file.
         PermissionError: This process may not read the file or folder.
         DataFileError: A file is no NumPy file, is damaged, or holds objects, which only pickle could load; an array is
-            missing, or the arrays are no columns of one length.
+            missing, offsets do not fit their values, or the arrays are no columns of one length.
     """
     path = Path(path)
     with load_errors(path):
         _require_presence(path)
         load = _load_folder if path.is_dir() else _load_npz
-        arrays = load(path, None if columns is None else set(columns.values()), keep_in_memory=keep_in_memory)
+        wanted = None if columns is None else set(columns.values())
+        arrays = load(path, wanted, keep_in_memory=keep_in_memory)
+        found = _joined_parts(arrays, wanted or (), path)
         if columns is not None:
-            arrays = {name: arrays[stored] for name, stored in columns.items()}
-        _require_columns(arrays, path, columns)
-    return arrays
+            found = {name: found[stored] for name, stored in columns.items()}
+        _require_columns(found, path, columns)
+    return found
 
 
-def _require_columns(arrays: Mapping[str, np.ndarray], path: Path, chosen: Mapping[str, str] | None) -> None:
+def parts_of(name: str, column: Any) -> list[str]:
+    """Return the names of the arrays in the file of which a column, called ``name`` there, was made."""
+    if not isinstance(column, Ragged):
+        return [name]
+    return [name, name + _OFFSETS, *([name + _SHAPES] if column.shapes is not None else [])]
+
+
+def _joined_parts(arrays: Mapping[str, np.ndarray], wanted: Iterable[str], path: Path) -> dict[str, Any]:
+    """Return arrays as columns: values with their offsets, and shapes, as one ragged column each."""
+    ragged = [name for name in arrays if name + _OFFSETS in arrays and name + _OFFSETS not in wanted]
+    columns: dict[str, Any] = dict(arrays)
+    for name in ragged:
+        values, offsets, shapes = columns[name], columns.pop(name + _OFFSETS), columns.pop(name + _SHAPES, None)
+        try:
+            columns[name] = Ragged(values, offsets, shapes)
+        except SpecError as cause:
+            parts = "offsets" if shapes is None else "offsets and shapes"
+            raise DataFileError(
+                str(path),
+                f"{name!r} in {path} does not fit its {parts}: {cause}; save the parts of one ragged column, or leave out what "
+                "belongs to other data",
+            ) from cause
+    return columns
+
+
+def _require_columns(arrays: Mapping[str, Any], path: Path, chosen: Mapping[str, str] | None) -> None:
     for name, array in arrays.items():
         if array.dtype.kind == "V" and array.dtype.names is None:
             raise DataFileError(
@@ -111,7 +144,8 @@ def _chosen(found: Iterable[str], wanted: AbstractSet[str] | None, path: Path) -
             str(path),
             f"columns names {name!r}, which {path} does not have; it has {', '.join(map(repr, names))}; {hint}",
         )
-    return [name for name in names if name in wanted]
+    parts = {name + part for name in wanted if name + _OFFSETS in names for part in (_OFFSETS, _SHAPES)}
+    return [name for name in names if name in wanted or name in parts]
 
 
 def _require_presence(path: Path) -> None:

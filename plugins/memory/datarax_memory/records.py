@@ -7,11 +7,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from datarax_core.records import Ragged
 from datarax_core.sources import Columns, columns_of
 
 from .config import MemorySourceConfig
 from .file_columns import FileColumns
-from .files import load_columns
+from .files import load_columns, parts_of
 
 Origin: TypeAlias = tuple[Any, ...]
 
@@ -54,9 +55,9 @@ def records_of(config: MemorySourceConfig, data: Any, title: str) -> Records:
         raise ValueError(f"{title} was given {given}; pass data, or name a path in its config")
     if config.path is not None:
         data = load_columns(config.path, keep_in_memory=config.cacheable, columns=chosen)
-        return Records(
-            data, FileColumns(data, config.path, list(data if chosen is None else chosen.values())), None, origin
-        )
+        named = {name: name for name in data} if chosen is None else chosen
+        stored = [part for name, column in data.items() for part in parts_of(named[name], column)]
+        return Records(data, FileColumns(data, config.path, stored), None, origin)
     if config.cacheable:
         data = _read_in(data, title)
     if isinstance(data, Columns):
@@ -67,17 +68,22 @@ def records_of(config: MemorySourceConfig, data: Any, title: str) -> Records:
 
 def _read_in(data: Any, title: str) -> Any:
     """Return the data with memory-mapped columns read into memory; other columns unchanged."""
-    if isinstance(data, np.ndarray) and _is_mapped(data):
-        return np.array(data)
+    if isinstance(data, np.ndarray | Ragged) and _is_mapped(data):
+        return _in_memory(data)
     if isinstance(data, Mapping) and any(map(_is_mapped, data.values())):
-        return {name: np.array(column) if _is_mapped(column) else column for name, column in data.items()}
+        return {name: _in_memory(column) if _is_mapped(column) else column for name, column in data.items()}
     raise ValueError(
         f"{title} has cacheable=True, but no column of its data is memory-mapped: all of it is in memory already, and "
         "nothing would be read or kept; leave cacheable out"
     )
 
 
+def _in_memory(column: Any) -> Any:
+    return column.copy() if isinstance(column, Ragged) else np.array(column)
+
+
 def _is_mapped(column: Any) -> bool:
+    column = column.values if isinstance(column, Ragged) else column
     while column is not None and not isinstance(column, np.memmap | mmap.mmap):
         column = getattr(column, "base", None)
     return column is not None

@@ -183,7 +183,7 @@ def test_a_cacheable_data_set_is_read_once() -> None:
     source = SequenceSource(SequenceSourceConfig(cacheable=True), data)
     for route in ROUTES:
         served(source, route)
-    assert sorted(data.calls) == [0, *range(20)]
+    assert sorted(data.calls) == sorted([*range(8), *range(20)]), "the first records once more, for what they look like"
 
 
 def test_a_data_set_can_be_split_and_sliced() -> None:
