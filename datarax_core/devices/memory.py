@@ -10,6 +10,12 @@ import jax
 _GROUPS: Final = Path("/proc/self/cgroup")
 """The file that names the Linux control groups of this process: lines of ``number:controllers:/path``."""
 
+_MEMORY: Final = Path("/proc/meminfo")
+"""The file with the memory of the machine in lines of ``name: number kB``."""
+
+_OWN_MEMORY: Final = Path("/proc/self/statm")
+"""The file with the pages of this process: all, and those in memory, are the first two numbers."""
+
 _LIMIT_FILES: Final = {
     "": (Path("/sys/fs/cgroup"), "memory.max"),
     "memory": (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
@@ -25,6 +31,15 @@ def host_memory() -> int:
     """Return the bytes of memory that this process can use: of the machine, or of its container or job if that has less."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *_limits(_GROUPS)])
+
+
+def free_memory() -> int:
+    """Return the bytes of memory that this process can still take, of the machine or of its container or job."""
+    own = host_memory()
+    fields = dict(line.split(":", 1) for line in (_text(_MEMORY) or "").splitlines() if ":" in line)
+    available = int(fields.get("MemAvailable", f"{own >> 10} kB").split()[0]) << 10
+    resident = int((_text(_OWN_MEMORY) or "0 0").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return max(0, min(available, own - resident))
 
 
 def fits_device_memory(nbytes: int) -> bool:

@@ -13,6 +13,7 @@ from datarax_core.routes.base import Prepared, Route
 from datarax_core.routes.definition import Definition
 from datarax_core.routes.stream_reader import EndOfStream
 
+from .ahead_depth import AheadDepth
 from .progress import Progress, Run, RunningPipeline
 
 WORTH_A_THREAD: Final = 75e-6
@@ -26,6 +27,9 @@ _SLOW_AT_ONCE: Final = 1e-3
 
 _MEASURED: Final = 3
 """Batches that are measured otherwise. The quickest of them decides, since any of them may have met a hiccup."""
+
+_REQUESTED_AT_ONCE: Final = 16
+"""Batches that a loop asks for at once, at most: reading ahead far is worked up to, batch by batch."""
 
 _FIRST_READ_AHEAD, _MOST_READ_AHEAD, _GROWTH = 64, 4096, 4
 """Batches that are read ahead before the loop reads one itself again: at first, at most, and the growth factor."""
@@ -55,8 +59,7 @@ class BatchIterator:
         self._route = route
         self._rule = definition.rule
         self._run, self._end, self._may_begin_later = run
-        prefetch = 2 if definition.prefetch == "auto" else definition.prefetch
-        self._prefetch = prefetch if route.may_read_ahead else 0
+        self._depth = AheadDepth(definition.prefetch if route.may_read_ahead else 0)
         self._decision = PrefetchDecision()
         self._ahead: Ahead[Prepared] | None = None
         self._requested_to = 0
@@ -121,6 +124,7 @@ class BatchIterator:
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
+        self._route.close()
 
     def _end_run(self, *, is_exhausted: bool) -> None:
         """End the run, if this is still the current loop. `__del__` calls it: it uses no module global."""
@@ -162,21 +166,29 @@ class BatchIterator:
         """Read a batch here while reading is quick; once it is not, on the thread, which then is kept busy."""
         version = self._route.version()
         wanted: Any = (position, size, version)
-        if not self._prefetch or (not self._decision.is_slow and (self._ahead is None or not self._ahead.is_busy)):
-            prepared = self._route.prepare(wanted)
+        route, depth = self._route, self._depth
+        if not depth.batches or (not self._decision.is_slow and (self._ahead is None or not self._ahead.is_busy)):
+            prepared = route.prepare(wanted)
             self._decision.note_own(prepared.seconds)
+            if self._decision.is_slow:
+                depth.note(prepared)
             return prepared
         if self._ahead is None:
-            self._ahead = Ahead(self._route.prepare_ahead, name="prefetch")
+            self._ahead = Ahead(route.prepare_ahead, name="prefetch", look_ahead=route.look_ahead)
         if self._ahead.first != wanted:  # the first batch; or step() took one, a batch failed, the order changed
             self._ahead.cancel()
             self._requested_to = position
-        depth = self._prefetch if self._decision.is_slow else 0
-        while len(self._ahead) <= depth and (size := self._size_at(self._requested_to)):
+        batches = min(depth.batches, len(self._ahead) + _REQUESTED_AT_ONCE) if self._decision.is_slow else 0
+        while len(self._ahead) <= batches and (size := self._size_at(self._requested_to)):
             self._ahead.request((self._requested_to, size, version))
             self._requested_to += size
-        self._decision.note_ahead()
-        return self._ahead.take()
+        if not self._ahead.is_ready:
+            route.note_wait()
+        prepared = self._ahead.take()
+        if not route.begins_ahead:
+            self._decision.note_ahead(prepared.seconds)
+        depth.note(prepared)
+        return prepared
 
 
 class PrefetchDecision:
@@ -204,6 +216,7 @@ class PrefetchDecision:
             self._left, self._next = self._next, min(self._next * _GROWTH, _MOST_READ_AHEAD)
             self._seconds.clear()
 
-    def note_ahead(self) -> None:
-        """Note that a batch was read ahead."""
-        self._left -= 1
+    def note_ahead(self, seconds: float = 0.0) -> None:
+        """Note that a batch was read ahead, which took so long: a wait for the loop is a matter of microseconds."""
+        if seconds < _SLOW_AT_ONCE:
+            self._left -= 1

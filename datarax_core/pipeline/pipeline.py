@@ -449,6 +449,8 @@ class Pipeline(TraceArgument):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # of flax
         rename_attributes(self, {"_host": "_progress"})  # of version 0.1.0
+        if "threads" not in vars(self):
+            self.threads = "auto"
 
     # -- reports --------------------------------------------------------------------------------------------------------
 
@@ -530,6 +532,7 @@ class Pipeline(TraceArgument):
         definition, progress = self._definition(), self._progress
         route = route_of(definition)
         progress.workers = route.workers_for(definition, progress.workers)
+        progress.threads = route.threads_for(definition, progress.threads)
         return route(definition, progress, is_loop=is_loop)
 
     def _own_progress(self, *, is_moved: bool = False) -> Progress:

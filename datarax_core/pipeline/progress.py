@@ -30,6 +30,7 @@ from datarax_core.routes.table import route_of
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.workers.pool import Workers
+from datarax_core.workers.thread_count import ThreadCount
 
 from .events import Events
 
@@ -82,6 +83,7 @@ class Progress(HostState):
         self.lock = RLock()
         """Held while a batch is served at the position of the pipeline."""
         self.workers: Workers | None = None
+        self.threads: ThreadCount | None = None
         self.step_route: Route | None = None
         self.loop: ref[ClosableLoop] | None = None
         self.owner: ref[RunningPipeline] | None = None
@@ -185,6 +187,8 @@ class Progress(HostState):
         self._run = pipeline.cursor.number
         if self.workers is not None:
             self.workers.close()
+        if self.step_route is not None:
+            self.step_route.close()
         self.workers = self.step_route = self.loop = None
 
     # -- batches --------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ class RecordFilesSource(DataSourceModule):
     """
 
     config_in_fingerprint: ClassVar[bool] = False
+    reads_neighbours_together: ClassVar[bool] = True
 
     @property
     def record_reader(self) -> RecordReader:

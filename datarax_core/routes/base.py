@@ -3,7 +3,7 @@
 import functools
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -23,6 +23,7 @@ from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.stages.randomness import RecordIds
 from datarax_core.stages.split_modules import SplitModules
 from datarax_core.workers.pool import Workers
+from datarax_core.workers.thread_count import ThreadCount
 
 from .definition import Definition
 from .programs import Step
@@ -101,6 +102,8 @@ class Readers(Protocol):
     """Made by `Route.new_reader`."""
     workers: Workers | None
     """Made by `Route.workers_for`."""
+    threads: ThreadCount | None
+    """Made by `Route.threads_for`."""
 
 
 class Route(ABC):
@@ -162,6 +165,20 @@ class Route(ABC):
     def prepare_ahead(self, wanted: tuple[int, int, int]) -> Prepared:
         """Read the records of (start, size, version), and place them on the device, while the loop does something else."""
         return self.prepare(wanted, ahead=True)
+
+    def look_ahead(self, wanted: Sequence[tuple[int, int, int]]) -> None:  # noqa: B027 - where one thread reads
+        """Begin to read what `prepare_ahead` will be asked for next; called on its thread, before each call of it."""
+
+    @property
+    def begins_ahead(self) -> bool:
+        """Whether `look_ahead` begins to read batches."""
+        return False
+
+    def note_wait(self) -> None:  # noqa: B027 - where one thread reads
+        """Note that the loop waited for a batch that was asked for before."""
+
+    def close(self) -> None:  # noqa: B027 - of a route without threads
+        """End threads of this route; `prepare` starts them again."""
 
     def finish(self, prepared: Prepared) -> Batch:
         """Return the batch after its stages, whose variables are written."""
@@ -307,6 +324,11 @@ class Route(ABC):
     def workers_for(cls, definition: Definition, workers: Workers | None) -> Workers | None:  # noqa: ARG003 - for subclasses
         """Return the processes that read for the source: ``workers``, or new ones if these read for another source."""
         return workers
+
+    @classmethod
+    def threads_for(cls, definition: Definition, threads: ThreadCount | None) -> ThreadCount | None:  # noqa: ARG003 - for subclasses
+        """Return the number of threads that read for the source: ``threads``, or another; None where one reads."""
+        return None
 
     # -- several processes ----------------------------------------------------------------------------------------------
 

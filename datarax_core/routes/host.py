@@ -1,8 +1,8 @@
 """The route from sources that the host reads by index, in this process or in worker processes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import jax
 import numpy as np
@@ -13,13 +13,27 @@ from datarax_core.records.intake import Intake
 from datarax_core.records.spec import Batch
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.on_host.reader import StagedReader
+from datarax_core.stages.randomness import RecordIds
 from datarax_core.workers.pool import Workers
+from datarax_core.workers.thread_count import ThreadCount
 
 from .base import Prepared, Readers, describe_reading_ahead, describe_stages_after_placing
 from .definition import Definition
 from .indexed import IndexedRoute
+from .row_reader import Begun, RowReader, RowsAhead
 
 _LISTED: Final = 12  # record indices of a batch that an error lists
+
+
+class _BegunBatch(NamedTuple):
+    """A batch that is read or going to be read: what the route knows of it before, and how its rows are read."""
+
+    indices: np.ndarray
+    mask: np.ndarray | None
+    record_ids: RecordIds | None
+    own: np.ndarray
+    to_read: np.ndarray
+    rows: Begun
 
 
 class HostRoute(IndexedRoute):
@@ -30,7 +44,12 @@ class HostRoute(IndexedRoute):
 
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
         super().__init__(definition, readers, is_loop=is_loop)
-        self._fetch = self._record_reader.fetch if readers.workers is None else readers.workers.fetch
+        source = self._source
+        self._count = readers.threads or ThreadCount(1)
+        self._reader = RowReader(
+            self._record_reader.fetch, readers.workers, self._count, source.title, by_index=source.reads_neighbours_together
+        )
+        self._ahead: RowsAhead[_BegunBatch] = RowsAhead(self._reader)
 
     @property
     def may_read_ahead(self) -> bool:
@@ -40,13 +59,11 @@ class HostRoute(IndexedRoute):
     def prepare(self, wanted: tuple[int, int, int], *, ahead: bool = False) -> Prepared:
         """Read the records that this process holds, with `workers` if there are some."""
         start, size, _ = wanted
-        indices, mask, record_ids = self._next(start, size)
-        here = self._layout.rows_here(len(indices))
-        own = indices if here is None else indices[here]
-        to_read = self._record_reader.indices_to_read(start, indices)
         began = perf_counter()
+        begun = self._ahead.take(wanted) if ahead else None
+        indices, mask, record_ids, own, to_read, rows = begun or self._begin(wanted)
         try:
-            batch = self._fetch(to_read if here is None else to_read[here])
+            batch = self._reader.result(rows, to_read)
             read = perf_counter()
             batch, host_fields = self._placed(batch, len(indices), own, ahead=ahead)
         except Exception as error:
@@ -57,6 +74,34 @@ class HostRoute(IndexedRoute):
         ended = perf_counter()
         self._stats.add_reading(source=read - began, transfer=ended - read)
         return Prepared(size, batch, None, record_ids, mask, host_fields, seconds=ended - began)
+
+    def look_ahead(self, wanted: Sequence[tuple[int, int, int]]) -> None:
+        """Begin to read the batches of (start, size, version) that `prepare_ahead` will be asked for."""
+        if self._reader.begins_ahead:
+            self._ahead.begin_all(wanted, self._begin)
+
+    @property
+    def begins_ahead(self) -> bool:
+        """Whether several threads, or worker processes, read."""
+        return self._reader.begins_ahead
+
+    def note_wait(self) -> None:
+        """Note that the loop waited for a batch."""
+        self._count.note_wait()
+
+    def close(self) -> None:
+        """End the threads that read; worker processes are the pipeline's, and leave what they have not begun."""
+        self._reader.close()
+        self._ahead.clear()
+
+    def _begin(self, wanted: tuple[int, int, int]) -> "_BegunBatch":
+        start, size, _ = wanted
+        indices, mask, record_ids = self._next(start, size)
+        here = self._layout.rows_here(len(indices))
+        own = indices if here is None else indices[here]
+        to_read = self._record_reader.indices_to_read(start, indices)
+        to_read = to_read if here is None else to_read[here]
+        return _BegunBatch(indices, mask, record_ids, own, to_read, self._reader.begin(to_read))
 
     @classmethod
     def compiled_reader(
@@ -85,6 +130,12 @@ class HostRoute(IndexedRoute):
         return Workers(reader, definition.workers, batch_size=own, ahead=ahead)
 
     @classmethod
+    def threads_for(cls, definition: Definition, threads: ThreadCount | None) -> ThreadCount | None:
+        """Return the number of threads that read: what was found so far, unless another number is asked for now."""
+        asked = definition.threads if definition.source.is_thread_safe else 1
+        return threads if threads is not None and threads.asked == asked else ThreadCount(asked)
+
+    @classmethod
     def describe(cls, definition: Definition) -> Iterator[str]:
         """Yield the sentences of `Pipeline.explain` about reading on the host, and hints to make it faster."""
         source, stages = definition.source, describe_stages_after_placing(definition)
@@ -92,6 +143,12 @@ class HostRoute(IndexedRoute):
         yield describe_reading_ahead(definition)
         if definition.workers:
             yield f"Each batch is read by {definition.workers} processes, a part each."
+        elif not source.is_thread_safe:
+            yield f"{source.title} says that it is not thread-safe: one thread reads it at a time."
+        elif definition.threads == "auto":
+            yield "Where reading waits, several threads read parts of a batch, and batches ahead, as many threads as pay."
+        elif definition.threads > 1:
+            yield f"{definition.threads} threads read parts of a batch, and batches ahead."
         yield "step() and scan() inside compiled code reach the source by a callback to the host."
         if type(source).traceable:
             yield "It could be gathered on the device: placement='device', if the memory allows."

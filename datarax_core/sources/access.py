@@ -67,6 +67,12 @@ class RecordAccess(HostArrays, StructuralModule):
     thread_safe: ClassVar[bool] = True
     """Whether several threads may call `get_records` at once. A source that says False is read by one thread at a time."""
 
+    reads_neighbours_together: ClassVar[bool] = False
+    """Whether records whose indices are near one another are read faster together, as those of files.
+
+    Several threads then read such parts of a batch; otherwise each reads a run of its rows.
+    """
+
     other_contract: ClassVar[OtherContract | None] = None
     """How a class reads records that defines `get_batch_at` or ``__getitem__`` and no `get_records`; None for other classes."""
 

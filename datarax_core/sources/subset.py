@@ -107,6 +107,11 @@ class Subset(DataSourceModule):
         return self.parent.access
 
     @property
+    def reads_neighbours_together(self) -> bool:  # type: ignore[override]  # an attribute of other sources
+        """Whether the parent reads neighbours faster together."""
+        return self.parent.reads_neighbours_together
+
+    @property
     def is_thread_safe(self) -> bool:
         """Whether several threads may read from the parent."""
         return self.parent.is_thread_safe

@@ -152,6 +152,12 @@ class Workers:
             raise pending.error
         return pending.batch if pending.cache is None else pending.cache.take(pending.indices)
 
+    def cancel(self, pending: PendingBatch) -> None:
+        """Leave a batch that was begun, and whose result nobody asks for; what a worker is reading of it is read."""
+        with self._state_lock:
+            if pending.block == _NO_BLOCK and pending in self._pending:
+                self._pending.remove(pending)
+
     def close(self) -> None:
         """End the processes and free the memory; this also happens when this object is dropped, and when this process ends."""
         self._is_closed = True

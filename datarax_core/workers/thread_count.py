@@ -11,6 +11,9 @@ MOST_THREADS: Final = 32
 _WORTH_MORE: Final = 1e-3
 """Seconds that reading a batch takes at least, for more threads to be tried."""
 
+_UNMEASURED: Final = 64
+"""Batches that are not measured after one that was quick, since measuring costs about a microsecond."""
+
 _SLOW_AT_ONCE: Final = 20e-3
 """Seconds of reading after which one batch is enough to decide; otherwise it takes `_MEASURED` batches."""
 
@@ -65,6 +68,7 @@ class ThreadCount:
         self._before: tuple[int, float] | None = None  # the threads before the trial under way, and their speed
         self._rest, self._next_rest = 0, _FIRST_REST
         self._is_waited_for = True
+        self._unmeasured = 0  # batches that are not measured
 
     def __getstate__(self) -> int | Auto:
         return self.asked
@@ -72,10 +76,12 @@ class ThreadCount:
     def __setstate__(self, asked: int | Auto) -> None:
         self.__init__(asked)  # type: ignore[misc]  # what was measured is not of another process
 
-    @property
-    def is_measuring(self) -> bool:
-        """Whether reading by one thread is to be measured."""
-        return self.asked == "auto"
+    def is_measured_now(self) -> bool:
+        """Return whether the batch that one thread reads next is to be measured: not each, of those that are quick."""
+        if self.asked != "auto":
+            return False
+        self._unmeasured -= 1
+        return self._unmeasured < 0
 
     def note_wait(self) -> None:
         """Note that the loop waited for a batch: reading is what holds it up."""
@@ -87,6 +93,7 @@ class ThreadCount:
 
     def note(self, reading: Reading) -> None:
         """Note the reading of one batch by `threads`."""
+        self._unmeasured = 0 if reading.seconds >= _WORTH_MORE else _UNMEASURED
         self._sum, self._batches = self._sum + reading, self._batches + 1
         total = self._sum
         is_slow = self._batches == 1 and total.seconds >= _SLOW_AT_ONCE and self._before is None

@@ -58,7 +58,7 @@ class ReadingThreads:
         read: Returns the records at int (k,) indices as a batch. Called by all threads at once.
         count: The number of threads, which may change from batch to batch.
         title: Name of the source in errors.
-        by_index: Whether each part has indices that are near one another, as is best for files. If not, a part is a run of rows.
+        by_index: Whether each part has indices that are near one another, as is best for files; if not, it is a run of rows.
     """
 
     def __init__(self, read: Callable[[np.ndarray], Batch], count: ThreadCount, title: str, *, by_index: bool) -> None:
@@ -103,16 +103,14 @@ class ReadingThreads:
             RuntimeError: These threads were ended meanwhile.
             Exception: The error of the first part that failed, of any class, once all parts are over.
         """
-        reading = Reading()
+        reading, left = Reading(), len(pending.parts)
         try:
-            for _ in pending.parts:
-                found = pending.finished.get()
-                if found is None:
-                    raise RuntimeError(f"the threads that read {self._title} were ended while a batch was waited for")
-                reading = reading + found
-        except BaseException:
-            pending.is_cancelled = True
-            raise
+            while left and (found := pending.finished.get()) is not None:
+                reading, left = reading + found, left - 1
+        finally:
+            pending.is_cancelled = True  # if interrupted; else it is over
+        if left:
+            raise RuntimeError(f"the threads that read {self._title} were ended while a batch was waited for")
         if pending.errors:
             error = pending.errors[min(pending.errors)]
             pending.errors.clear()
@@ -122,10 +120,6 @@ class ReadingThreads:
                 del error, pending  # of frames that the traceback holds
         self._count.note(reading)
         return joined_parts(pending.batches, pending.parts)
-
-    def cancel(self, pending: PendingRows) -> None:
-        """Leave out the parts of a batch that no thread has begun; nobody waits for the batch any more."""
-        pending.is_cancelled = True
 
     def close(self) -> None:
         """End the threads, after the parts that they are reading; whoever waits for a batch gets an error."""

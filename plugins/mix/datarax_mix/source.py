@@ -160,6 +160,11 @@ class MixDataSourcesNode(DataSourceModule):
         )
 
     @property
+    def reads_neighbours_together(self) -> bool:  # type: ignore[override]  # an attribute of other sources
+        """Whether a child reads neighbours faster together; the records of a child are neighbours, too."""
+        return any(child.reads_neighbours_together for child in self.children)
+
+    @property
     def is_thread_safe(self) -> bool:
         """Whether several threads may read from all children at once."""
         return all(child.is_thread_safe for child in self.children)

@@ -222,7 +222,7 @@ def test_a_pipeline_explains_the_route_of_a_stream(streams: Streams) -> None:
     sized = Pipeline(source=streams.Sized(10, name="log"), stages=[Noise()], batch_size=2, rngs=nnx.Rngs(0))
     assert repr(sized).startswith("Pipeline(Sized 'log': a stream of 10 records an epoch; stages: Noise; batches of 2")
     assert "stream route: Sized 'log' is read forward only" in sized.explain()
-    assert "reads 2 batches ahead" in sized.explain()
+    assert "reads batches ahead" in sized.explain()
     assert sized.element_spec()["noise"] == jax.ShapeDtypeStruct((), np.float32)
     endless = Pipeline(source=streams.Endless(name="wire"), batch_size=2)
     assert repr(endless).startswith("Pipeline(Endless 'wire': a stream; stages: none")

@@ -93,7 +93,7 @@ def test_a_batch_is_read_in_one_call_if_the_data_set_supports_it(kind: type[Read
     source = from_sequence(
         data if kind is BatchReads else grain.MapDataset.source(data).seed(0).shuffle().map(lambda e: e)
     )
-    list(Pipeline(source=source, batch_size=8))
+    list(Pipeline(source=source, batch_size=8, threads=1))
     assert [len(np.atleast_1d(call)) for call in data.calls if isinstance(call, list)] == [1, 7, 8, 8, 4]
     assert len(data.calls) == 5, "and the first records once, for what they look like"
 

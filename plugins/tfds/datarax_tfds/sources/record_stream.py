@@ -23,6 +23,7 @@ class RecordStream(TFDSStreamingSource, readers=("array_record", "tfrecord", "fo
     """The `TFDSStreamingSource` of data sets whose files are read by record index, without TensorFlow."""
 
     counts_are_fixed = True
+    reads_neighbours_together = True
 
     @property
     def records(self) -> Records:

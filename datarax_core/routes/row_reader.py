@@ -1,0 +1,133 @@
+"""Reading of rows for the host route: by one thread, by several, or in worker processes, some batches ahead."""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from time import perf_counter, thread_time
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+
+from datarax_core.records.spec import Batch
+from datarax_core.workers.pool import PendingBatch, Workers
+from datarax_core.workers.thread_count import Reading, ThreadCount
+from datarax_core.workers.threads import PendingRows, ReadingThreads
+
+Begun: TypeAlias = PendingBatch | PendingRows | None
+"""A batch that is being read; None if it is read when its result is asked for."""
+
+
+class RowReader:
+    """Reads rows where a pipeline says: in worker processes if there are some, on threads if several pay, else here.
+
+    Args:
+        fetch: Returns the records at int (k,) indices, checked.
+        workers: Processes that read; None reads in this one.
+        count: The number of threads that read here.
+        title: Name of the source in errors.
+        by_index: Whether records whose indices are near one another are read faster together.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[np.ndarray], Batch],
+        workers: Workers | None,
+        count: ThreadCount,
+        title: str,
+        *,
+        by_index: bool,
+    ) -> None:
+        self._fetch = fetch
+        self._workers = workers
+        self._count = count
+        self._title = title
+        self._by_index = by_index
+        self._threads: ReadingThreads | None = None
+
+    @property
+    def begins_ahead(self) -> bool:
+        """Whether `begin` begins to read; if not, one thread reads batch after batch."""
+        return self._workers is not None or self._count.threads > 1
+
+    def begin(self, indices: np.ndarray) -> Begun:
+        """Begin to read the records at ``indices``, after those that were begun before."""
+        if self._workers is not None:
+            return self._workers.begin(indices)
+        if self._count.threads == 1:
+            return None
+        if self._threads is None:
+            self._threads = ReadingThreads(self._fetch, self._count, self._title, by_index=self._by_index)
+        return self._threads.begin(indices)
+
+    def result(self, begun: Begun, indices: np.ndarray) -> Batch:
+        """Return the records at ``indices``, given what `begin` returned for them; raises what the source raised."""
+        if isinstance(begun, PendingRows) and self._threads is not None:
+            return self._threads.result(begun)
+        if isinstance(begun, PendingBatch) and self._workers is not None:
+            return self._workers.result(begun)
+        if not self._count.is_measured_now():
+            return self._fetch(indices)
+        began, worked = perf_counter(), thread_time()
+        batch = self._fetch(indices)
+        self._count.note(Reading(len(indices), perf_counter() - began, thread_time() - worked))
+        return batch
+
+    def cancel(self, begun: Begun) -> None:
+        """Leave a batch that was begun: nobody asks for its result."""
+        if isinstance(begun, PendingRows):
+            begun.is_cancelled = True
+        elif isinstance(begun, PendingBatch) and self._workers is not None:
+            self._workers.cancel(begun)
+
+    def close(self) -> None:
+        """End the threads; worker processes are the pipeline's, and go on."""
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.close()
+
+
+class BegunBatch(Protocol):
+    """A batch that was begun, and maybe more that is known of it."""
+
+    @property
+    def rows(self) -> Begun:
+        """How its rows are read."""
+
+
+BatchT = TypeVar("BatchT", bound=BegunBatch)
+
+
+class RowsAhead(Generic[BatchT]):
+    """Batches that are being read, in the order in which they are asked for; left when this object is dropped."""
+
+    def __init__(self, reader: RowReader) -> None:
+        self._reader = reader
+        self._begun: dict[Any, BatchT] = {}
+
+    def begin_all(self, items: Sequence[Any], begin: Callable[[Any], BatchT]) -> None:
+        """Begin the batches of the items that are not begun yet, and leave all others.
+
+        An error is raised only if it is that of the first item; the others are begun again when they are the first.
+        """
+        begun = self._begun
+        if begun and (len(begun) > len(items) or next(iter(begun)) != items[0]):
+            self.clear()
+        for number, item in enumerate(islice(items, len(begun), None), len(begun)):
+            try:
+                begun[item] = begin(item)
+            except Exception:
+                if number:
+                    return
+                raise
+
+    def take(self, item: Any) -> BatchT | None:
+        """Return what was begun for the item; None if nothing was."""
+        return self._begun.pop(item, None)
+
+    def clear(self) -> None:
+        """Leave all batches that were begun."""
+        for item in list(self._begun):
+            if (begun := self._begun.pop(item, None)) is not None:
+                self._reader.cancel(begun.rows)
+
+    def __del__(self) -> None:
+        self.clear()
