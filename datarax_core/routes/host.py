@@ -44,11 +44,9 @@ class HostRoute(IndexedRoute):
 
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
         super().__init__(definition, readers, is_loop=is_loop)
-        source = self._source
         self._count = readers.threads or ThreadCount(1)
-        self._reader = RowReader(
-            self._record_reader.fetch, readers.workers, self._count, source.title, by_index=source.reads_neighbours_together
-        )
+        by_index = self._source.reads_neighbours_together
+        self._reader = RowReader(self._record_reader, readers.workers, self._count, by_index=by_index)
         self._ahead: RowsAhead[_BegunBatch] = RowsAhead(self._reader)
 
     @property

@@ -8,6 +8,8 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from datarax_core.records.spec import Batch
+from datarax_core.sources.source import DataSourceModule
+from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.workers.pool import PendingBatch, Workers
 from datarax_core.workers.thread_count import Reading, ThreadCount
 from datarax_core.workers.threads import PendingRows, ReadingThreads
@@ -20,26 +22,19 @@ class RowReader:
     """Reads rows where a pipeline says: in worker processes if there are some, on threads if several pay, else here.
 
     Args:
-        fetch: Returns the records at int (k,) indices, checked.
+        reader: The source, or the reader of its records after host stages.
         workers: Processes that read; None reads in this one.
         count: The number of threads that read here.
-        title: Name of the source in errors.
         by_index: Whether records whose indices are near one another are read faster together.
     """
 
     def __init__(
-        self,
-        fetch: Callable[[np.ndarray], Batch],
-        workers: Workers | None,
-        count: ThreadCount,
-        title: str,
-        *,
-        by_index: bool,
+        self, reader: DataSourceModule | StagedReader, workers: Workers | None, count: ThreadCount, *, by_index: bool
     ) -> None:
-        self._fetch = fetch
+        self._reader = reader
+        self._fetch = reader.fetch
         self._workers = workers
         self._count = count
-        self._title = title
         self._by_index = by_index
         self._threads: ReadingThreads | None = None
 
@@ -55,13 +50,14 @@ class RowReader:
         if self._count.threads == 1:
             return None
         if self._threads is None:
-            self._threads = ReadingThreads(self._fetch, self._count, self._title, by_index=self._by_index)
+            self._threads = self._started_threads()
         return self._threads.begin(indices)
 
     def result(self, begun: Begun, indices: np.ndarray) -> Batch:
         """Return the records at ``indices``, given what `begin` returned for them; raises what the source raised."""
         if isinstance(begun, PendingRows) and self._threads is not None:
-            return self._threads.result(begun)
+            batch = self._threads.result(begun)
+            return self._reader.finish(batch, indices) if isinstance(self._reader, StagedReader) else batch
         if isinstance(begun, PendingBatch) and self._workers is not None:
             return self._workers.result(begun)
         if not self._count.is_measured_now():
@@ -70,6 +66,11 @@ class RowReader:
         batch = self._fetch(indices)
         self._count.note(Reading(len(indices), perf_counter() - began, thread_time() - worked))
         return batch
+
+    def _started_threads(self) -> ReadingThreads:
+        reader = self._reader
+        parts = reader.parts if isinstance(reader, StagedReader) else reader
+        return ReadingThreads(parts.fetch, self._count, reader.title, by_index=self._by_index)
 
     def cancel(self, begun: Begun) -> None:
         """Leave a batch that was begun: nobody asks for its result."""
