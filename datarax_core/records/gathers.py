@@ -8,7 +8,7 @@ import numpy as np
 ALIGNMENT: Final = 64
 """Bytes to which JAX wants the memory of an array aligned that it takes over on a CPU."""
 
-_LONG_RUN: Final = 512
+_LONG_RUN: Final = 256
 """Bytes of a run above which it is quicker copied by itself than as rows of one gather."""
 
 
@@ -36,8 +36,13 @@ def gather_runs(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> 
     if len(starts) > 1 and _has_short_runs(values, len(starts), total):
         gathered: np.ndarray = values[_rows_of(starts, lengths, total)]
         return gathered
-    ends = (starts + lengths).tolist()
-    return np.concatenate([values[start:end] for start, end in zip(starts.tolist(), ends, strict=True)])
+    if (own := _bytes_of(values)) is None:
+        ends = (starts + lengths).tolist()
+        return np.concatenate([values[start:end] for start, end in zip(starts.tolist(), ends, strict=True)])
+    row_bytes = _row_bytes(values)
+    begins, ends = (starts * row_bytes).tolist(), ((starts + lengths) * row_bytes).tolist()
+    joined = b"".join([own[begin:end] for begin, end in zip(begins, ends, strict=True)])
+    return np.frombuffer(joined, values.dtype).reshape(total, *values.shape[1:])
 
 
 def pad_runs(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray, padded: np.ndarray, *, left: bool) -> None:
@@ -56,17 +61,31 @@ def pad_runs(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray, padded
         is_filled = places >= (length - lengths)[:, None] if left else places < lengths[:, None]
         padded[is_filled] = values[_rows_of(starts, lengths, total)]
         return
-    ends = (starts + lengths).tolist()
-    for row, (start, end) in enumerate(zip(starts.tolist(), ends, strict=True)):
-        if left:
-            padded[row, length - (end - start) :] = values[start:end]
-        else:
-            padded[row, : end - start] = values[start:end]
+    first = np.arange(len(starts)) * length + ((length - lengths) if left else 0)
+    own, made = _bytes_of(values), _bytes_of(padded)
+    if own is None or made is None:
+        own, made, row_bytes = values, padded.reshape(-1, *padded.shape[2:]), 1
+    else:
+        row_bytes = _row_bytes(values)
+    bounds = (first, first + lengths, starts, starts + lengths)
+    for to, to_end, begin, end in zip(*((rows * row_bytes).tolist() for rows in bounds), strict=True):
+        made[to:to_end] = own[begin:end]
+
+
+def _bytes_of(array: np.ndarray) -> Any:
+    """Return the bytes of an array, whose slices cost less than those of arrays; None if they are not one after another."""
+    if array.dtype.hasobject or not array.flags.c_contiguous:
+        return None
+    flat: Any = array.reshape(-1).view(np.uint8)
+    return memoryview(flat)
+
+
+def _row_bytes(values: np.ndarray) -> int:
+    return values.dtype.itemsize * math.prod(values.shape[1:])
 
 
 def _has_short_runs(values: np.ndarray, runs: int, total: int) -> bool:
-    row_bytes = values.dtype.itemsize * math.prod(values.shape[1:])
-    return total * row_bytes < _LONG_RUN * runs
+    return total * _row_bytes(values) < _LONG_RUN * runs
 
 
 def _rows_of(starts: np.ndarray, lengths: np.ndarray, total: int) -> np.ndarray:

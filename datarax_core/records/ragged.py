@@ -114,7 +114,7 @@ class Ragged:
     @property
     def lengths(self) -> np.ndarray:
         """int64 (k,): the number of rows of ``values`` of each record: its length where only the first axis varies."""
-        return np.diff(self._offsets)
+        return self._offsets[1:] - self._offsets[:-1]
 
     @property
     def nbytes(self) -> int:

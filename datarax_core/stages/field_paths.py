@@ -54,11 +54,18 @@ def leaf_of(tree: Any, name: str, option: Option = ("field",)) -> Any:
     Raises:
         StageError: There is no such field; the message suggests a close name.
     """
+    if has_plain(tree, name):
+        return tree[name]
     fields = named_fields(tree)
     found = _spelled(fields, name)
     if found is None:
         raise no_such_field(tree, name, option)
     return fields[found]
+
+
+def has_plain(tree: Any, name: str) -> bool:
+    """Return whether a dict has a field ``name`` itself, a name without dots: the usual case, told without a walk."""
+    return type(tree) is dict and name in tree and "." not in name and "\\" not in name and hasattr(tree[name], "dtype")
 
 
 def _spelled(names: Iterable[str], name: str) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 from datarax_core.records.dtypes import dtype_title
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch
-from datarax_core.stages.field_paths import change_field, with_new_field
+from datarax_core.stages.field_paths import change_field, has_plain, with_new_field
 
 
 def with_values(column: Any, change: Callable[[np.ndarray], np.ndarray]) -> Any:
@@ -25,7 +25,11 @@ def with_values(column: Any, change: Callable[[np.ndarray], np.ndarray]) -> Any:
 
 def put(batch: Batch, field: str, to: str | None, value: Any) -> Batch:
     """Return a batch, or a spec, with ``value`` in place of the field, or as a new field called ``to`` if that is given."""
-    return change_field(batch, field, lambda _: value) if to is None else with_new_field(batch, to, value, ("to",))
+    if to is not None:
+        return with_new_field(batch, to, value, ("to",))
+    if has_plain(batch, field):
+        return {**batch, field: value}
+    return change_field(batch, field, lambda _: value)
 
 
 def described(struct: jax.ShapeDtypeStruct) -> str:
