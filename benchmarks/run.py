@@ -10,6 +10,7 @@ import decoders
 import flat
 import footprint
 import hooks
+import host_stages
 import jax
 import memory_source
 import mix
@@ -40,6 +41,7 @@ PARTS = {
     "footprint": footprint,
     "registry": registry,
     "hooks": hooks,
+    "host_stages": host_stages,
 }
 
 

@@ -114,7 +114,8 @@ class Ragged:
     @property
     def lengths(self) -> np.ndarray:
         """int64 (k,): the number of rows of ``values`` of each record: its length where only the first axis varies."""
-        return self._offsets[1:] - self._offsets[:-1]
+        lengths: np.ndarray = self._offsets[1:] - self._offsets[:-1]  # as np.diff, at a tenth of the cost
+        return lengths
 
     @property
     def nbytes(self) -> int:
