@@ -397,14 +397,26 @@ class RecordCache:
         renew_in_forks(self)
 
     def renew_in_fork(self) -> None:
-        """Make the lock anew: in a fork, another thread of the parent may have held it."""
-        self._keeping = threading.Lock()
+        """Make the lock anew: in a fork, another thread of the parent may have held it, or may have been reading records."""
+        self._keeping = threading.Condition()
+        self._being_read = np.zeros(len(self._present), np.bool_)
 
     def fetch(self, indices: np.ndarray, read: Callable[[np.ndarray], Batch]) -> Batch:
-        """Return the records at ``indices``; records that are not kept yet are read first, each once."""
-        missing = self.missing(indices)
-        if missing.size:
-            self.keep(missing, read(missing))
+        """Return the records at ``indices``; records that are not kept yet are read first, each once by whichever thread."""
+        while (missing := self.missing(indices)).size:
+            with self._keeping:
+                own = missing[~(self._being_read[missing] | self._present[missing])]
+                if not own.size:  # other threads read the rest; if one of them fails, this one reads its records
+                    if not self._present[missing].all():
+                        self._keeping.wait()
+                    continue
+                self._being_read[own] = True
+            try:
+                self.keep(own, read(own))
+            finally:
+                with self._keeping:
+                    self._being_read[own] = False
+                    self._keeping.notify_all()
         return self.take(indices)
 
     def missing(self, indices: np.ndarray) -> np.ndarray:
