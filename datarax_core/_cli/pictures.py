@@ -9,7 +9,7 @@ import numpy as np
 
 from datarax_core.errors import DataraxError
 
-from .summaries import shortened
+from .summaries import is_ragged, shortened
 
 IMAGES: Final = 32
 """Number of images of a field that are drawn."""
@@ -54,6 +54,10 @@ def draw(path: Path, columns: Mapping[str, np.ndarray], title: str) -> None:
 
     images = {name: as_images(column) for name, column in columns.items()}
     grids = {name: grid for name, grid in images.items() if grid is not None}
+    columns = {
+        f"{name} (lengths)" if is_ragged(column) and _is_numeric(column) and name not in grids else name: column
+        for name, column in columns.items()
+    }
     numbers = {name: column for name, column in columns.items() if name not in grids and _is_numeric(column)}
     others = {name: column for name, column in columns.items() if name not in grids and name not in numbers}
     labels = next(filter(_is_label, columns.values()), None)
@@ -73,12 +77,16 @@ def draw(path: Path, columns: Mapping[str, np.ndarray], title: str) -> None:
     figure.savefig(path, format="png")
 
 
-def as_images(column: np.ndarray) -> "np.ndarray | None":
+def as_images(column: Any) -> "Any":
     """Return a column of images as (k, height, width) or (k, height, width, 3 or 4) in [0, 1]; None if it holds no images.
+
+    Of a ragged column, it is a list of images of all sizes.
 
     Channels may come first or last; of two channels or more than four the first is shown. Floats that leave the range from 0
     to 1, and integers of more than a byte, are scaled by the range of the whole column.
     """
+    if is_ragged(column):
+        return _images_of_all_sizes(column)
     if column.dtype.kind not in "buif" and not _is_float(column):
         return None
     if column.ndim == 4 and column.shape[1] in (1, 3, 4) and column.shape[3] not in (1, 3, 4):
@@ -89,6 +97,11 @@ def as_images(column: np.ndarray) -> "np.ndarray | None":
     if column.ndim == 4 and column.shape[3] not in (3, 4):
         column = column[..., 0]
     return _from_0_to_1(column[:IMAGES])
+
+
+def _images_of_all_sizes(column: Any) -> list[np.ndarray] | None:
+    found = [as_images(record[None]) for record in column[:IMAGES]] if column.ndim in (3, 4) else []
+    return None if not found or any(image is None for image in found) else [image[0] for image in found]
 
 
 def _from_0_to_1(images: np.ndarray) -> np.ndarray:
@@ -122,7 +135,7 @@ def _rows(images: int) -> int:
     return -(-images // _COLUMNS)
 
 
-def _draw_grid(place: Any, images: np.ndarray, labels: "np.ndarray | None", name: str) -> None:
+def _draw_grid(place: Any, images: Any, labels: "np.ndarray | None", name: str) -> None:
     place.suptitle(name, fontsize="medium")
     all_axes = place.subplots(_rows(len(images)), _COLUMNS, squeeze=False).reshape(-1)
     for axes in all_axes:
@@ -133,16 +146,16 @@ def _draw_grid(place: Any, images: np.ndarray, labels: "np.ndarray | None", name
             axes.set_title(_plain(labels[number], 16), fontsize="small")
 
 
-def _draw_histograms(place: Any, numbers: Mapping[str, np.ndarray]) -> None:
+def _draw_histograms(place: Any, numbers: Mapping[str, Any]) -> None:
     columns = min(len(numbers), 3)
     all_axes = place.subplots(math.ceil(len(numbers) / columns), columns, squeeze=False).reshape(-1)
     for axes in all_axes[len(numbers) :]:
         axes.set_axis_off()
     for axes, (name, column) in zip(all_axes, numbers.items(), strict=False):
         axes.set_title(name, fontsize="medium")
-        values = column.reshape(-1)
+        values = column.lengths if is_ragged(column) else column.reshape(-1)
         distinct, counts = np.unique(values, return_counts=True)
-        if not _is_float(column) and len(distinct) <= _BINS:
+        if not _is_float(values) and len(distinct) <= _BINS:
             axes.bar([str(value) for value in distinct], counts)
             axes.tick_params(axis="x", labelrotation=90 if len(distinct) > 12 else 0)
         else:

@@ -9,7 +9,18 @@ import numpy as np
 
 _DISTINCT: Final = 1000  # distinct values that are counted; beyond them a summary says only that there are more
 _WIDTH: Final = 100  # characters of a line of values
+_VALUES: Final = 8  # values shown of a record of varying length
 _SHOWN: Final = 40  # characters shown of a text
+
+
+def is_ragged(column: Any) -> bool:
+    """Return whether a column is a `Ragged`, whose module would load JAX."""
+    return hasattr(column, "offsets")
+
+
+def summary_for(column: Any) -> "Summary":
+    """Return an empty summary for the field of a column."""
+    return Lengths(column) if is_ragged(column) else summary_of(column.dtype)
 
 
 def summary_of(dtype: np.dtype[Any]) -> "Summary":
@@ -174,6 +185,63 @@ class Times(Summary):
         return [" .. ".join(map(str, self._ends)) or "no values"]
 
 
+class Lengths(Summary):
+    """Summary of records of varying length: the sizes of each axis that varies, and the values of all records."""
+
+    def __init__(self, column: Any) -> None:
+        super().__init__()
+        self._varying = [axis for axis, size in enumerate(column.record_shape) if size is None]
+        self._sizes: list[Counter[int]] = [Counter() for _ in self._varying]
+        self._values = summary_of(column.dtype)
+
+    def _take(self, column: Any) -> None:
+        own = column.compact()
+        sizes = own.lengths[:, None] if own.shapes is None else own.shapes
+        for axis, counted in zip(self._varying, self._sizes, strict=True):
+            distinct, counts = np.unique(sizes[:, axis], return_counts=True)
+            counted.update(dict(zip(distinct.tolist(), counts.tolist(), strict=True)))
+        self._values.add(own.values.reshape(-1, 1))
+
+    def _facts(self) -> dict[str, Any]:
+        names = ["lengths"] if len(self._varying) == 1 else [f"lengths_of_axis_{axis}" for axis in self._varying]
+        sizes = {name: _distribution(counted) for name, counted in zip(names, self._sizes, strict=True) if counted}
+        return {**sizes, "values": self._values._facts()}  # noqa: SLF001 - of this module
+
+    def _texts(self) -> list[str]:
+        facts = self._facts()
+        values = ", ".join(self._values._texts())  # noqa: SLF001 - of this module
+        lines = [f"{name.replace('_', ' ')} {_in_words(sizes)}" for name, sizes in facts.items() if name != "values"]
+        return [*lines, f"values {values}"]
+
+
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_BINS: Final = 8
+
+
+def _distribution(counted: "Counter[int]") -> dict[str, Any]:
+    """Return least, median, greatest and mean of counted numbers, and how many lie in each of up to eight equal ranges."""
+    numbers = np.array(sorted(counted))
+    counts = np.array([counted[number] for number in numbers.tolist()])
+    least, most, total = int(numbers[0]), int(numbers[-1]), int(counts.sum())
+    middle = [
+        int(numbers[np.searchsorted(np.cumsum(counts), place, "right")]) for place in ((total - 1) // 2, total // 2)
+    ]
+    width = -(-(most - least + 1) // _BINS)
+    bins = np.bincount((numbers - least) // width, counts).astype(int).tolist()
+    histogram = [
+        {"from": least + at * width, "to": min(least + (at + 1) * width - 1, most), "records": n}
+        for at, n in enumerate(bins)
+    ]
+    mean = float((numbers * counts).sum() / total)
+    return {"min": least, "median": sum(middle) / 2, "max": most, "mean": mean, "histogram": histogram}
+
+
+def _in_words(sizes: dict[str, Any]) -> str:
+    counts = [part["records"] for part in sizes["histogram"]]
+    bars = "".join(_BARS[-(-count * (len(_BARS) - 1) // max(counts))] for count in counts)
+    return f"{sizes['min']:,} .. {sizes['max']:,}, median {sizes['median']:,g}, mean {sizes['mean']:.4g} {bars}"
+
+
 _OF_LENGTHS: Final = ("min", "max", "mean")
 
 
@@ -185,8 +253,22 @@ def shortened(value: Any) -> str:
     return repr(cut) + ("..." if len(cut) < len(value) else "")
 
 
-def first_values(column: np.ndarray) -> str:
-    """Return the first values of a field: of several records if each has one value, else of the first record."""
+def _first_records(column: Any) -> str:
+    """Return the first values of the first records of a ragged column."""
+    if column.ndim > 2:
+        record = column[0] if len(column) else np.empty(0)
+        sizes = " x ".join(map(str, record.shape))
+        return f"{sizes}: [{_joined([shortened(value) for value in record.reshape(-1)[: _WIDTH // 2].tolist()])}]"
+    records = [[shortened(value) for value in record[:_VALUES].tolist()] for record in column[: _WIDTH // 4]]
+    more = (column.lengths[: len(records)] > _VALUES).tolist()
+    texts = [f"[{', '.join([*record, '...'] if cut else record)}]" for record, cut in zip(records, more, strict=True)]
+    return _joined(texts, more=len(column) > len(texts))
+
+
+def first_values(column: Any) -> str:
+    """Return the first values of a field: of several records if each has one value, or a list, else of the first record."""
+    if is_ragged(column):
+        return _first_records(column)
     several = column.ndim == 1
     values = column if several else column[:1].reshape(-1)
     shown = _joined([shortened(value) for value in values[: _WIDTH // 2].tolist()], more=len(values) > _WIDTH // 2)

@@ -483,7 +483,7 @@ class Pipeline(TraceArgument):
         each child of a mixture before the pipeline's position.
         """
         leaves = named_fields(device_spec(self._definition().reader.element_spec())).values()
-        record_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves)
+        record_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves if None not in leaf.shape)
         substituted = {"records_substituted": self.source.get_operation_stats()["skipped_count"]}
         return (
             self._own_progress().stats.as_dict(record_bytes) | substituted | self.source.stats_at(self.cursor.position)

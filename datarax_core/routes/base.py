@@ -17,6 +17,7 @@ from datarax_core.devices.layout import DEFAULT, Layout
 from datarax_core.modules.cursor import Cursor
 from datarax_core.records.intake import Intake
 from datarax_core.records.narrowing import narrow
+from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_host_fields
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.on_host.reader import StagedReader
@@ -45,14 +46,17 @@ class Stats:
     transfer: float = 0.0
     stages: float = 0.0
     compiling: float = 0.0
+    ragged_bytes: int = 0
 
     def __getattr__(self, name: str) -> float:
-        if name == "compiling":  # pickles of version 0.1.0 lack it
+        if name in ("compiling", "ragged_bytes"):  # pickles of version 0.1.0 lack them
             return 0.0
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
-    def add_batch(self, records: int, waiting: float) -> None:
+    def add_batch(self, records: int, waiting: float, host_fields: dict[str, Any] | None = None) -> None:
         """Count a batch that was handed over, and the seconds that its user waited for it."""
+        if host_fields:
+            self.ragged_bytes += sum(leaf.nbytes for leaf in jax.tree.leaves(host_fields) if isinstance(leaf, Ragged))
         self.batches += 1
         self.records += records
         self.waiting += waiting
@@ -63,11 +67,11 @@ class Stats:
         self.transfer += transfer
 
     def as_dict(self, record_bytes: int) -> dict[str, Any]:
-        """Return the counts as `Pipeline.stats` names them, for records of ``record_bytes`` bytes each."""
+        """Return the counts as `Pipeline.stats` names them, for records of ``record_bytes`` bytes without ragged fields."""
         return {
             "batches": self.batches,
             "records": self.records,
-            "bytes": self.records * record_bytes,
+            "bytes": self.records * record_bytes + int(self.ragged_bytes),
             "seconds_waiting": self.waiting,
             "seconds_in_source": self.source,
             "seconds_in_transfer": self.transfer,

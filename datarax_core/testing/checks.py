@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from datarax_core.records.dtypes import fits_device
-from datarax_core.records.spec import Batch, named_fields
+from datarax_core.records.joining import joined_batches
+from datarax_core.records.ragged import Ragged
+from datarax_core.records.spec import Batch, host_column, named_fields
 
 # -- verdicts ---------------------------------------------------------------------------------------------------------------
 
@@ -48,17 +50,21 @@ def rows_of(batch: Batch) -> int:
 
 def part(batch: Batch, rows: Any) -> Batch:
     """Return rows of a batch, on the host; ``rows`` is a slice, an index or an array of indices."""
-    return jax.tree.map(lambda column: np.asarray(column)[rows], batch)
+    return jax.tree.map(lambda column: host_column(column)[rows], batch)
 
 
 def joined(batches: Iterable[Batch]) -> Batch:
     """Return batches concatenated to one, on the host."""
-    return jax.tree.map(lambda *columns: np.concatenate([np.asarray(column) for column in columns]), *batches)
+    return joined_batches([jax.tree.map(host_column, batch) for batch in batches])
 
 
 def batch_of_records(records: Iterable[Any]) -> Batch:
-    """Return single records as one batch, on the host."""
-    return jax.tree.map(lambda *values: np.stack([np.asarray(value) for value in values]), *records)
+    """Return single records as one batch, on the host; fields of which the values differ in shape are ragged columns."""
+    return jax.tree.map(lambda *values: _column_of(list(map(np.asarray, values))), *records)
+
+
+def _column_of(values: list[np.ndarray]) -> Any:
+    return np.stack(values) if len({value.shape for value in values}) == 1 else Ragged.from_list(values)
 
 
 def difference(expected: Batch, found: Batch) -> str:
@@ -73,7 +79,9 @@ def difference(expected: Batch, found: Batch) -> str:
 
 
 def _field_difference(name: str, expected: Any, found: Any) -> str:
-    wanted, given = np.asarray(expected), np.asarray(found)
+    wanted, given = host_column(expected), host_column(found)
+    if isinstance(wanted, Ragged) or isinstance(given, Ragged):
+        return _ragged_difference(name, wanted, given)
     if wanted.shape != given.shape:
         return f"field {name!r} has shape {list(given.shape)} where {list(wanted.shape)} is expected"
     if wanted.dtype != given.dtype and fits_device(wanted.dtype) and fits_device(given.dtype):
@@ -84,6 +92,18 @@ def _field_difference(name: str, expected: Any, found: Any) -> str:
     if wanted.shape or are_equal(wanted[()], given[()]):
         return ""
     return f"field {name!r} is {shown(given)}, not {shown(wanted)}"
+
+
+def _ragged_difference(name: str, expected: Any, found: Any) -> str:
+    """Return the first difference of two columns, one of which is ragged; the other may be an array of the same records."""
+    if expected.dtype != found.dtype:
+        return f"field {name!r} is {found.dtype} where {expected.dtype} is expected"
+    if len(expected) != len(found):
+        return f"field {name!r} has {len(found)} rows where {len(expected)} are expected"
+    for row, (wanted, given) in enumerate(zip(expected, found, strict=True)):
+        if not are_equal(wanted, given):
+            return f"field {name!r} of row {row} is {shown(given)} where {shown(wanted)} is expected"
+    return ""
 
 
 def are_equal(one: Any, other: Any) -> bool:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from datarax_core.errors import DataraxError
+from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import describe
 from datarax_core.sources.source import DataSourceModule
 
@@ -226,5 +227,8 @@ def _leaf(leaf: Any) -> Any:
         array = np.asarray(leaf)
         content = repr(array.tolist()) if array.dtype.hasobject else array.tobytes()
         return str(array.dtype), array.shape, content
+    if isinstance(leaf, Ragged):
+        own = leaf.compact()
+        return "ragged", _leaf(own.values), _leaf(own.offsets), _leaf(own.shapes)
     text = repr(leaf)
     return type(leaf).__qualname__ if " at 0x" in text else text  # an address differs between equal objects

@@ -12,12 +12,12 @@ import jax
 import numpy as np
 import pytest
 
-from datarax_core.records.spec import Batch
+from datarax_core.records.spec import Batch, host_column
 from datarax_core.routes.definition import BatchRule
 from datarax_core.routes.stream_reader import StreamReader
 from datarax_core.sources.source import DataSourceModule
 
-from .checks import difference, joined, not_claimed, part, require, rows_of
+from .checks import batch_of_records, difference, joined, not_claimed, part, require, rows_of
 from .subject import Subject
 
 ROWS: Final = 42
@@ -131,11 +131,11 @@ class HostPromises:
 _SHARD_ROUTES: Final[dict[str, Any]] = {
     "get_batch_at()": lambda source, length: source.get_batch_at(0, length, source.order_key_data()),
     "get_batch()": lambda source, length: source.get_batch(length),
-    "a loop": lambda source, _length: jax.tree.map(lambda *values: np.stack(values), *source),
+    "a loop": lambda source, _length: batch_of_records(source),
 }
 
 
 def _contents(batch: Batch) -> list[str]:
     """Return a text for each record of a batch, equal for records of equal values."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(batch)]
+    leaves = [host_column(leaf) for leaf in jax.tree.leaves(batch)]
     return [repr([leaf[row : row + 1].tolist() for leaf in leaves]) for row in range(rows_of(batch))]

@@ -102,7 +102,7 @@ def _existing_objects_frozen() -> Iterator[None]:
 def _epochs_between_measurements(subject: Subject) -> int:
     """Return how many epochs are read between measurements, so that kept records exceed `_ALLOWED_BYTES`."""
     leaves = jax.tree.leaves(subject.source.element_spec())
-    record: int = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves)
+    record: int = sum(leaf.dtype.itemsize * math.prod(size or 1 for size in leaf.shape) for leaf in leaves)
     return min(_MOST_EPOCHS, max(_LEAST_EPOCHS, _BYTES_SERVED // max(1, record * _in_epoch(subject))))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from datarax_core.order.permutation import key_data
+from datarax_core.records.spec import host_column
 from datarax_core.sources.source import DataSourceModule
 
 from .checks import difference, not_claimed, part, require, rows_of
@@ -185,7 +186,7 @@ def _head(source: DataSourceModule, subject: Subject) -> bytes:
     """Return the first records, or record indices, of a source as bytes: equal for equal orders."""
     if subject.is_stream:
         batch = source.get_batch(min(subject.num_compared, 64))
-        return b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(batch))
+        return repr([host_column(leaf).tolist() for leaf in jax.tree.leaves(batch)]).encode()
     return np.asarray(source.record_indices_at(0, min(_epoch(subject), 64), source.order_key_data())).tobytes()
 
 

@@ -13,7 +13,6 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final
 
-import jax
 import numpy as np
 import pytest
 
@@ -195,7 +194,7 @@ def _pickled(source: DataSourceModule) -> bytes:
 
 
 def _read(source: DataSourceModule, size: int) -> Batch:
-    return jax.tree.map(np.asarray, joined(batches(source, size)))
+    return joined(batches(source, size))
 
 
 def _read_a_pickle(content: bytes, size: int) -> Batch:

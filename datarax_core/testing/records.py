@@ -1,5 +1,6 @@
 """Promises about records: their number, their values, access by index, and errors for those that cannot be read."""
 
+import operator
 from collections.abc import Callable, Mapping
 from itertools import islice, product
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from datarax_core.errors import DataraxError
 from datarax_core.pipeline.pipeline import Pipeline
 from datarax_core.records.dtypes import fits_device
-from datarax_core.records.spec import Batch, ElementSpec, device_spec, named_fields
+from datarax_core.records.spec import Batch, ElementSpec, device_spec, has_shape, host_column, named_fields
 from datarax_core.sources.source import DataSourceModule
 
 from .checks import batch_of_records, broken, difference, not_claimed, part, require, rows_of, shown
@@ -71,8 +72,8 @@ class RecordPromises:
             indices = _spread(subject)
             batch, records = source.get_records(indices), source.get_elements(indices[:BATCH])
         single = jax.tree.map(lambda value: np.asarray(value)[None], records)
-        wrong = _spec_difference(spec, batch, "in a batch") or next(
-            (text for record in single if (text := _spec_difference(spec, record, "in a single record"))), ""
+        wrong = _spec_difference(spec, batch, "in a batch", operator.eq) or next(
+            (text for record in single if (text := _spec_difference(spec, record, "in a single record", has_shape))), ""
         )
         require(
             not wrong,
@@ -92,7 +93,7 @@ class RecordPromises:
         else:
             spans = [(at, at + size) for at, size in enumerate((64, 64, BATCH, BATCH, 64))]
             reads = (source.get_records(np.arange(*span) % subject.records) for span in spans)
-        given = [(batch, jax.tree.map(np.array, batch)) for batch in reads]
+        given = [(batch, jax.tree.map(lambda column: host_column(column).copy(), batch)) for batch in reads]
         for number, (batch, copy) in enumerate(given):
             text = difference(copy, batch)
             require(
@@ -275,8 +276,8 @@ def _spread(subject: Subject) -> np.ndarray:
     return np.unique(np.linspace(0, subject.records - 1, count).astype(np.int64))
 
 
-def _spec_difference(spec: ElementSpec, batch: Batch, where: str) -> str:
-    """Return the first difference of a batch from an element spec; "" if there is none.
+def _spec_difference(spec: ElementSpec, batch: Batch, where: str, fits: Callable[[Any, Any], bool]) -> str:
+    """Return the first difference of a batch from an element spec; "" if there is none. ``fits`` compares two shapes.
 
     Dtypes may be narrowed as on a device, and text may be of any NumPy dtype of text.
     """
@@ -284,12 +285,12 @@ def _spec_difference(spec: ElementSpec, batch: Batch, where: str) -> str:
     if wanted.keys() != found.keys():
         return f"the fields {where} are {', '.join(sorted(found))}, where the spec has {', '.join(sorted(wanted))}"
     for name, leaf in wanted.items():
-        column = np.asarray(found[name])
+        column = host_column(found[name])
         dtypes = {leaf.dtype, device_spec(leaf).dtype}
         is_dtype = (
             column.dtype in dtypes if fits_device(leaf.dtype) else column.dtype.kind in (leaf.dtype.kind, "O", "U", "S")
         )
-        if column.shape[1:] != leaf.shape or not is_dtype:
+        if not fits(tuple(column.shape[1:]), tuple(leaf.shape)) or not is_dtype:
             found_as = f"{column.dtype}{list(column.shape[1:])}"
             return f"field {name!r} is {found_as} {where}, where the spec has {leaf.dtype}{list(leaf.shape)}"
     return ""

@@ -13,7 +13,7 @@ from datarax_core._cli.options import MOST, Config, Debug, Json
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.pictures import IMAGES, draw, require_matplotlib
 from datarax_core._cli.served import aligned
-from datarax_core._cli.summaries import Summary, first_values, summary_of
+from datarax_core._cli.summaries import Summary, first_values, summary_for
 from datarax_core.errors import NarrowingError
 from datarax_core.registry.pipeline_config import load_config
 
@@ -83,22 +83,24 @@ class _Seen:
 
     def __init__(self) -> None:
         self.batches = self.records = 0
-        self.first: dict[str, np.ndarray] = {}
+        self.first: dict[str, Any] = {}
         self._summaries: dict[str, Summary] = {}
-        self._kept: dict[str, np.ndarray] = {}
+        self._kept: dict[str, Any] = {}
 
-    def add(self, columns: dict[str, np.ndarray]) -> None:
+    def add(self, columns: dict[str, Any]) -> None:
         """Add a batch."""
+        from datarax_core.records.joining import joined_columns  # noqa: PLC0415 - the pipeline has loaded JAX by now
+
         records = len(next(iter(columns.values())))
         self.batches += 1
         self.records += records
         self.first = self.first or columns
         for name, column in columns.items():
-            self._summaries.setdefault(name, summary_of(column.dtype)).add(column)
+            self._summaries.setdefault(name, summary_for(column)).add(column)
             kept, most = self._kept.get(name, column[:0]), _DRAWN if column.ndim < 3 else IMAGES
-            self._kept[name] = np.concatenate([kept, column[: most - len(kept)]])
+            self._kept[name] = joined_columns([kept, column[: most - len(kept)]])
 
-    def columns(self) -> dict[str, np.ndarray]:
+    def columns(self) -> dict[str, Any]:
         """Return the first records, for drawing."""
         return self._kept
 
@@ -114,13 +116,13 @@ class _Seen:
         return {name: str(summary) for name, summary in self._summaries.items()}
 
 
-def _columns(pipeline: "Pipeline", batches: int) -> Iterator[dict[str, np.ndarray]]:
+def _columns(pipeline: "Pipeline", batches: int) -> Iterator[dict[str, Any]]:
     """Yield the fields of the first batches by name, without the records that pad a last batch."""
-    from datarax_core.records.spec import named_fields  # noqa: PLC0415 - the pipeline has loaded JAX by now
+    from datarax_core.records.spec import host_column, named_fields  # noqa: PLC0415 - the pipeline has loaded JAX by now
 
     mask = pipeline.rule.pad_last
     for batch in islice(pipeline, batches):
-        columns = {name: np.asarray(leaf) for name, leaf in named_fields(batch).items()}
+        columns = {name: host_column(leaf) for name, leaf in named_fields(batch).items()}
         real = columns.pop(mask) if mask is not None else None
         yield columns if real is None else {name: column[real] for name, column in columns.items()}
 
