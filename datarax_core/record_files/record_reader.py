@@ -84,7 +84,9 @@ class RecordReader(ABC):
         return self.table.counts - np.bincount(files, minlength=len(self.table.counts))
 
     def spec(self, source: DataSourceModule) -> ElementSpec:
-        """Return the element spec that the decoder declares, or else that of the first record.
+        """Return the element spec that the decoder declares, or else that of the first record, and of some others.
+
+        Axes in which records of these differ are None, and their columns ragged.
 
         Raises:
             DataFileError: There are no records.
@@ -93,29 +95,35 @@ class RecordReader(ABC):
         """
         if self._spec is None:
             self.require_records(source)
-            spec, _ = self._served_record(0, self.decoder.spec_from, source)
-            self._require_alike(spec, source)
-            self._spec = spec
-        return self._spec
-
-    def _require_alike(self, spec: ElementSpec, source: DataSourceModule) -> None:
-        """Raise SpecError if one of some records, spread over the source, has other fields than the first one."""
-        if type(self.decoder).difference is Decoder.difference:
-            return
-        for index in np.unique(np.linspace(0, self.length - 1, _LOOKED_AT).astype(np.int64)).tolist():
-            try:
-                (record,) = self._stored(np.asarray([index]))
-                difference = self.decoder.difference(record, spec)
-            except (ReadError, ValueError):
-                continue  # a damaged record, which is an error when it is read
+            first, _ = self._served_record(0, self.decoder.spec_from, source)
+            spec, index, difference = self._covering(first)
             if difference:
-                found = self._record_error(int(index), difference, difference, source)
+                found = self._record_error(index, difference, difference, source)
                 raise SpecError(
                     f"the records of {source.title} differ: record {found.row} of {found.path} {difference}; declare the "
                     f"fields of the decoder {self.decoder.type!r}: "
                     f"decoder={{'type': {self.decoder.type!r}, 'fields': ...}}; "
                     f"`drx describe {self.decoder.type}` shows how"
                 )
+            self._spec = spec
+        return self._spec
+
+    def _covering(self, spec: ElementSpec) -> tuple[ElementSpec, int, str]:
+        """Return the element spec of some records, spread over the source, and of one with other fields, index and difference.
+
+        Args:
+            spec: Element spec of the first record.
+        """
+        for index in np.unique(np.linspace(0, self.length - 1, _LOOKED_AT).astype(np.int64)).tolist():
+            try:
+                (record,) = self._stored(np.asarray([index]))
+                difference = self.decoder.difference(record, spec)
+                spec = self.decoder.covering(spec, record)
+            except (ReadError, ValueError):
+                continue  # a damaged record, which is an error when it is read
+            if difference:
+                return spec, index, difference
+        return spec, 0, ""
 
     def require_records(self, source: DataSourceModule) -> None:
         """Raise DataFileError if there are no records to serve."""
@@ -209,7 +217,8 @@ class RecordReader(ABC):
             self._readable_spec = (self._spec,)
             for index in range(self.length if self._spec is None else 0):
                 with contextlib.suppress(RecordError):
-                    self._readable_spec = (self._decoded_record(index, self.decoder.spec_from, source),)
+                    first = self._decoded_record(index, self.decoder.spec_from, source)
+                    self._readable_spec = self._covering(first)[:1]
                     break
         return self._readable_spec[0]
 

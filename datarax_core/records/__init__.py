@@ -8,7 +8,7 @@ from .elements import batch_of, element_spec_of
 from .foreign_data import advice_for
 from .gathers import ALIGNMENT, aligned_empty
 from .intake import Changes, StoredField
-from .joining import empty_batch, joined_batches, joined_columns
+from .joining import empty_batch, joined_batches, joined_columns, placed_batch
 from .names import DOTTED_PATTERN, dotted_name, plain_name, split_name
 from .narrowed import NarrowedField, narrowed_fields
 from .ragged import Ragged
@@ -71,6 +71,7 @@ __all__ = [
     "narrowed_fields",
     "nbytes_of",
     "nested_fields",
+    "placed_batch",
     "plain_name",
     "require_no_key",
     "spec_of",

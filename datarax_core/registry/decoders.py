@@ -12,6 +12,8 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_serializer,
+    field_validator,
+    model_serializer,
 )
 
 from datarax_core.config.base import FrozenConfig, Name, plugin_config, plugin_schema
@@ -59,6 +61,15 @@ class Decoder(FrozenConfig):
 
         return element_spec_of(self.decode_record(record), "the record")
 
+    def covering(self, spec: "ElementSpec", record: bytes) -> "ElementSpec":
+        """Return ``spec`` with None for each axis in which a record differs from it: columns of such fields are ragged.
+
+        Called with some records of the source if `element_spec` returns None.
+        """
+        from datarax_core.records.spec import varying_spec  # noqa: PLC0415 - configs load no JAX
+
+        return varying_spec(spec, self.spec_from(record))
+
     def difference(self, record: bytes, spec: "ElementSpec") -> str:  # noqa: ARG002 - for subclasses
         """Return how the fields of a record differ from ``spec``; "" if they do not, or if `decode` says so itself.
 
@@ -77,7 +88,8 @@ class Decoder(FrozenConfig):
 
         Args:
             records: Their bytes; at least one record.
-            spec: The result of `element_spec`, or if that is None, of `spec_from` for the first record of the source.
+            spec: The result of `element_spec`, or if that is None, of `spec_from` for the first record of the source, with
+                None for axes that vary from record to record, see `covering`. Their columns are `Ragged`.
 
         Raises:
             ValueError: A record cannot be decoded, or does not match ``spec``.
@@ -106,6 +118,14 @@ class FunctionDecoder(Decoder):
 
     type: Literal["function"] = "function"
     function: Callable[[bytes], Any] = Field(description="Returns the values of a record, given its bytes.")
+    spec: Any = Field(
+        default=None,
+        description="Element spec of a record, with None for axes that vary; null takes that of the first records.",
+    )
+
+    def element_spec(self) -> "ElementSpec | None":
+        """Return ``spec``."""
+        return self.spec
 
     def decode_record(self, record: bytes) -> Any:
         """Return the result of the function."""
@@ -114,6 +134,27 @@ class FunctionDecoder(Decoder):
     @field_serializer("function")
     def _name_function(self, function: Any) -> str:
         return f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', type(function).__name__)}"
+
+    @field_validator("spec")
+    @classmethod
+    def _of_structs(cls, spec: Any) -> Any:
+        from datarax_core.records.spec import named_fields  # noqa: PLC0415 - configs load no JAX
+
+        leaves = named_fields(spec).values()
+        if odd := [leaf for leaf in leaves if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype"))]:
+            raise ValueError(f"an element spec has a jax.ShapeDtypeStruct for each field, not {odd[0]!r:.80}")
+        return spec
+
+    @field_serializer("spec")
+    def _describe_spec(self, spec: Any) -> Any:
+        from datarax_core.records.spec import describe  # noqa: PLC0415 - configs load no JAX
+
+        return None if spec is None else describe(spec)
+
+    @model_serializer(mode="wrap")
+    def _without_absent_spec(self, write: Any) -> dict[str, Any]:
+        """Leave out a spec that is None: earlier versions, whose states must fit, had no such field."""
+        return {name: value for name, value in write(self).items() if name != "spec" or value is not None}
 
 
 class DecoderRegistry(PluginRegistry[type[Decoder]]):

@@ -16,10 +16,8 @@ from datarax_core.records import (
     Batch,
     ElementSpec,
     advice_for,
-    aligned_empty,
-    common_text,
-    is_text,
     named_fields,
+    placed_batch,
     split_host_fields,
     with_host_fields,
 )
@@ -174,7 +172,7 @@ class MixedChildren:
         for child, rows, own in self._by_child(indices):
             found = self.fields.completed(child, mix.children[child].host_field_records(own), len(rows))
             parts.append((rows, {name: found[name] for name in structs}))
-        host_fields: dict[str, np.ndarray] = _in_place(parts, len(indices), structs)
+        host_fields: dict[str, np.ndarray] = placed_batch(parts, len(indices), structs)
         return host_fields
 
     def elements(self, children: Children, indices: Any) -> list[Any]:
@@ -205,7 +203,7 @@ class MixedChildren:
 
     def merged(self, parts: Iterable[tuple[int, np.ndarray, Batch]], size: int) -> Batch:
         """Return one batch of ``size`` records from (child, its rows in the batch, its records) of each child."""
-        return _in_place(
+        return placed_batch(
             ((rows, self.fields.completed(child, batch, len(rows))) for child, rows, batch in parts),
             size,
             self.fields.spec,
@@ -387,41 +385,3 @@ def _traced_position(start: Any) -> jax.Array:
             f"position {position} is past what 32-bit positions under jit can address; iterate from Python"
         )
     return jnp.asarray(position, np.int32)
-
-
-def _in_place(parts: Iterable[tuple[np.ndarray, Batch]], size: int, spec: ElementSpec) -> Batch:
-    """Return one batch of ``size`` records from (rows, batch of a child) of each child.
-
-    The batch of a child that has all rows is returned without a copy.
-    """
-    structs, form = jax.tree.flatten(spec)
-    columns: list[np.ndarray] | None = None
-    for rows, batch in parts:
-        leaves = jax.tree.leaves(batch)
-        if len(rows) == size:
-            return jax.tree.unflatten(form, [_as_host(leaf, s) for leaf, s in zip(leaves, structs, strict=True)])
-        if columns is None:
-            columns = [_empty((size, *struct.shape), struct.dtype) for struct in structs]
-        for number, leaf in enumerate(leaves):
-            if is_text(columns[number].dtype):
-                columns[number] = _with_room(columns[number], leaf.dtype)
-            columns[number][rows] = leaf
-    if columns is None:
-        columns = [_empty((size, *struct.shape), struct.dtype) for struct in structs]
-    return jax.tree.unflatten(form, columns)
-
-
-def _as_host(leaf: Any, struct: jax.ShapeDtypeStruct) -> np.ndarray:
-    dtype = common_text([struct.dtype, leaf.dtype]) if is_text(struct.dtype) else struct.dtype
-    return np.ascontiguousarray(leaf, dtype)
-
-
-def _with_room(column: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """Return a column of text that cuts off no text of this dtype: the width of a stream's texts may differ from its spec's."""
-    return column.astype(common_text([column.dtype, dtype]), copy=False)
-
-
-def _empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    if is_text(dtype):
-        return np.zeros(shape, dtype)
-    return np.empty(shape, dtype) if dtype.hasobject else aligned_empty(shape, dtype)

@@ -80,6 +80,12 @@ def test_specs_of_two_elements_have_none_where_they_differ() -> None:
     assert varying_spec(one, {"a": struct([4])}) == one
 
 
+def test_a_list_without_items_says_nothing_of_the_others() -> None:
+    empty, boxes = {"a": struct([0], np.float64)}, {"a": struct([2, 4])}
+    assert varying_spec(empty, boxes) == varying_spec(boxes, empty) == {"a": struct([None, 4])}
+    assert varying_spec(empty, empty) == empty
+
+
 def test_has_shape() -> None:
     assert has_shape((3, 4), (None, 4))
     assert has_shape((None, 4), (None, 4))

@@ -1,4 +1,4 @@
-"""Decoder of records with one fixed layout: fields packed in order, without padding, little-endian."""
+"""Decoder of records with one layout: fields packed in order, without padding, little-endian; the last may vary in length."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
 import numpy as np
 from pydantic import ConfigDict, Field, field_validator
 
-from datarax_core.records import Batch, ElementSpec, aligned_empty, nested_fields
+from datarax_core.records import Batch, ElementSpec, Ragged, aligned_empty, nested_fields
 
 from .declared import DeclaredFields, declared_schema
-from .dtypes import FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, little_endian, name_of
-from .fields import LARGEST, ArrayField, declared_columns, flat_fields
+from .dtypes import FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, little_endian, name_of, native
+from .fields import LARGEST, AnyColumn, ArrayField, declared_columns, flat_fields
 
 _CHUNK: Final = 1 << 19
 """Bytes that are joined at a time: few enough to stay in the processor's cache until they are copied to their columns."""
@@ -38,6 +38,9 @@ class PackedField(ArrayField):
 class ArrayDecoder(DeclaredFields):
     """Decodes fields that are packed in order without padding, little-endian, as ``tobytes()`` writes each of them.
 
+    The first axis of the last field may vary (``shape: [null]``): it takes the rest of the record. All other fields have the
+    same number of bytes in each record.
+
     A batch is copied once from its records to its columns, for any number of fields, without a step for each record.
     The order of ``fields`` is the order in the record, so decoders with another order are not equal.
     """
@@ -57,6 +60,17 @@ class ArrayDecoder(DeclaredFields):
     fields: dict[str, PackedField] = Field(
         json_schema_extra=declared_schema, description="The fields of a record in their order: name, dtype and shape."
     )
+
+    @field_validator("fields")
+    @classmethod
+    def _last_may_vary(cls, fields: dict[str, PackedField]) -> dict[str, PackedField]:
+        for place, (name, field) in enumerate(fields.items()):
+            if field.is_ragged and (place + 1 < len(fields) or None in field.shape[1:] or not field.size):
+                raise ValueError(
+                    f"{name!r} is {field}: the size of a record tells the length of one axis, the first one of the last field; "
+                    "put it last, or keep records of several fields that vary as msgpack"
+                )
+        return fields
 
     @field_validator("fields")
     @classmethod
@@ -82,25 +96,38 @@ class ArrayDecoder(DeclaredFields):
             ValueError: A record has another size than the fields, whose layout is listed, or a bool is neither 0 nor 1.
         """
         parts = list(self._packed_bytes())
+        columns: dict[str, AnyColumn] = {}
+        if parts[-1].field.is_ragged:
+            rest = parts.pop()
+            columns[rest.name] = _ragged(records, rest, self._layout())
+            records = [record[: rest.start] for record in records]
+        if parts:
+            columns = {**self._fixed(records, parts), **columns}
+        for name, column in columns.items():
+            if wrong := invalid_byte(column.values if isinstance(column, Ragged) else column):
+                raise ValueError(f"field {name!r} is {self.fields[name]}, and {wrong}")
+        return nested_fields(columns)
+
+    def _fixed(self, records: Sequence[bytes], parts: Sequence["_PackedBytes"]) -> dict[str, AnyArray]:
+        """Return the columns of fields of one size."""
         size = parts[-1].stop
         if set(map(len, records)) != {size}:
             found = next(length for length in map(len, records) if length != size)
-            raise ValueError(f"the record has {found} bytes where {size} are expected: {', '.join(map(str, parts))}")
+            raise ValueError(f"the record has {found} bytes where {size} are expected: {self._layout()}")
         columns = {part.name: aligned_empty((len(records), *part.field.shape), part.field.dtype) for part in parts}
+        if not size:
+            return columns
         if len(parts) == 1:
             columns[parts[0].name].reshape(-1).view(f"S{size}")[:] = records
-        else:
-            targets = [(part, _copy_target(columns[part.name], part)) for part in parts if part.field.nbytes]
-            step = max(1, _CHUNK // size)
-            for start in range(0, len(records), step):
-                joined = b"".join(records[start : start + step])
-                for part, target in targets:
-                    rows = target[start : start + step]
-                    rows[...] = np.ndarray(rows.shape, rows.dtype, joined, part.start, (size, rows.itemsize))
-        for name, column in columns.items():
-            if wrong := invalid_byte(column):
-                raise ValueError(f"field {name!r} is {self.fields[name]}, and {wrong}")
-        return nested_fields(columns)
+            return columns
+        targets = [(part, _copy_target(columns[part.name], part)) for part in parts if part.field.nbytes]
+        step = max(1, _CHUNK // size)
+        for start in range(0, len(records), step):
+            joined = b"".join(records[start : start + step])
+            for part, target in targets:
+                rows = target[start : start + step]
+                rows[...] = np.ndarray(rows.shape, rows.dtype, joined, part.start, (size, rows.itemsize))
+        return columns
 
     def encode(self, batch: Batch) -> list[bytes]:
         """Return the packed fields of each row.
@@ -110,22 +137,29 @@ class ArrayDecoder(DeclaredFields):
         """
         columns = declared_columns(batch, self.element_spec(), "the decoder 'array'")
         parts = list(self._packed_bytes())
+        rest: list[bytes] | None = None
+        if parts[-1].field.is_ragged:
+            rest = [little_endian(row).tobytes() for row in columns[parts.pop().name].to_list()]
+            if not parts:
+                return rest
         count, size = len(next(iter(columns.values()))), parts[-1].stop
         packed = np.empty((count, size), np.uint8)
         for part in parts:
             if part.field.nbytes:
                 packed[:, part.start : part.stop] = _row_bytes(columns[part.name])
         joined = packed.tobytes()
-        return [joined[start : start + size] for start in range(0, len(joined), size)]
+        heads = [joined[row * size : (row + 1) * size] for row in range(count)]
+        return heads if rest is None else [head + tail for head, tail in zip(heads, rest, strict=True)]
 
     @classmethod
     def for_spec(cls, spec: ElementSpec) -> Self:
-        """Return the decoder of the fields of an element spec, in their order.
+        """Return the decoder of the fields of an element spec, in their order; a field that varies in length comes last.
 
         Raises:
-            ValueError: A field is not one of numbers or fixed-length bytes, or the spec is no dict; names it.
+            ValueError: A field is not one of numbers or fixed-length bytes, two vary, or the spec is no dict; names it.
         """
         structs = flat_fields(spec, "the element spec")
+        structs = dict(sorted(structs.items(), key=lambda item: None in item[1].shape))
         fields = {name: {"dtype": name_of(s.dtype), "shape": s.shape} for name, s in structs.items()}
         return cls(fields=nested_fields(fields))
 
@@ -135,9 +169,12 @@ class ArrayDecoder(DeclaredFields):
             yield _PackedBytes(name, field, start, start + field.nbytes)
             start += field.nbytes
 
+    def _layout(self) -> str:
+        return ", ".join(map(str, self._packed_bytes()))
+
 
 class _PackedBytes(NamedTuple):
-    """Bytes ``start .. stop`` of a record that hold a field."""
+    """Bytes ``start .. stop`` of a record that hold a field; of one that varies in length, those of its first item."""
 
     name: str
     field: PackedField
@@ -146,6 +183,20 @@ class _PackedBytes(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.name} {self.field} at {self.start}"
+
+
+def _ragged(records: Sequence[bytes], part: _PackedBytes, layout: str) -> Ragged:
+    """Return the field that has the rest of each record: its values one after another, and where those of a record begin."""
+    size = part.stop - part.start
+    counts, odd = np.divmod(np.fromiter(map(len, records), np.int64, len(records)) - part.start, size)
+    if (wrong := (counts < 0) | (odd != 0)).any():
+        found = len(records[int(np.flatnonzero(wrong)[0])])
+        raise ValueError(
+            f"the record has {found} bytes where {part.start} and a multiple of {size} are expected: {layout}"
+        )
+    rest = b"".join([memoryview(record)[part.start :] for record in records] if part.start else records)
+    values = native(np.frombuffer(rest, np.dtype(part.field.dtype).newbyteorder("<")))
+    return Ragged(values.reshape(-1, *part.field.shape[1:]), np.concatenate([[0], np.cumsum(counts)]))
 
 
 def _copy_target(column: AnyArray, part: _PackedBytes) -> AnyArray:

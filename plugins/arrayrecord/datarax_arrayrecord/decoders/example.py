@@ -1,4 +1,4 @@
-"""Decoder of records that are tf.train.Examples, without TensorFlow."""
+"""Decoder of records that are tf.train.Examples or SequenceExamples, without TensorFlow."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from datarax_core.records import Batch, ElementSpec, limits, nested_fields, plain_name
+from datarax_core.records import Batch, ElementSpec, Ragged, has_shape, limits, nested_fields, plain_name, varying_spec
 
 from .declared import DeclaredFields, declared_schema, stored_names
 from .dtypes import NUMBERS, AnyArray, DTypeName, dtype_rules, is_number, little_endian
-from .example_rows import columns, features_of
-from .example_values import FeatureSpec
+from .example_rows import columns_of, features_of
+from .example_sequences import Feature
+from .example_specs import FeatureSpec
 from .example_wire import BYTES, FLOATS, INTEGERS, Payload, entry_bytes, record_of, varint
-from .fields import LARGEST, ArrayField, declared_columns, flat_fields
+from .fields import LARGEST, AnyColumn, ArrayField, declared_columns, flat_fields, size_of
 
 _TEXT: Final = ("bytes", "str")
 _OBJECT: Final = np.dtype(object)
@@ -37,8 +38,19 @@ class ExampleField(ArrayField):
         description="Dtype, such as uint8 or float32; bytes or str for the values of a bytes_list."
     )
     default: Any = Field(
-        default=None, description="Value of records that lack the feature: one value, or an array of `shape`."
+        default=None,
+        description="Value of records that lack the feature: one value, or an array of `shape`, such as [] for [null].",
     )
+
+    @field_validator("shape")
+    @classmethod
+    def _first_axis_varies(cls, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        if None in shape[1:] or (None in shape and not size_of(shape)):
+            raise ValueError(
+                f"a list has no shape but its length, which tells the size of the first axis only: null stands there, and the "
+                f"other axes are numbers from 1, not {list(shape)}"
+            )
+        return shape
 
     @field_validator("dtype")
     @classmethod
@@ -68,16 +80,22 @@ class ExampleField(ArrayField):
 
 
 class ExampleDecoder(DeclaredFields):
-    """Decodes tf.train.Examples: named features, each of them a list of bytes, floats or 64-bit integers.
+    """Decodes tf.train.Examples and SequenceExamples: named features, each a list of bytes, floats or 64-bit integers.
 
     A field of numbers decodes a ``bytes_list`` of one value as the little-endian bytes of an array of its dtype and shape; an
     ``int64_list``, if the field is of integers or bools that hold the values; a ``float_list``, if it is of floats. A list has
     as many values as the shape of the field. A field of ``bytes`` or ``str`` decodes a ``bytes_list``. Features that are not
     declared are skipped.
 
+    A feature with a list of varying length is declared with ``shape: [null]`` ([null, 4] for items of four values), and is a
+    ragged column; a ``bytes_list`` of numbers then has the bytes of the whole array, or of one item in each value.
+
     Without ``fields``, the features of the first record are the fields, and each record must have these and no others: integers
     as int64, floats as float32, bytes unchanged; one value has shape [], n values have [n]. A source looks at some more of its
-    records before it serves the first one.
+    records before it serves the first one: features whose numbers of values differ are ragged.
+
+    Of a SequenceExample, the features of the context are fields, and so are the feature lists: the first axis of such a field
+    are the steps, and varies; each step has the same number of values.
 
     Records that share one layout are decoded together, without a protobuf message for each.
     """
@@ -130,7 +148,7 @@ class ExampleDecoder(DeclaredFields):
         features = features_of(record)
         if not features:
             raise ValueError("the record has no features, as one tf.train.Example that is empty, or something else")
-        return {name: _struct_of(kind, payload) for name, (kind, payload) in features.items()}
+        return {name: _struct_of(name, feature) for name, feature in features.items()}
 
     def decode(self, records: Sequence[bytes], spec: ElementSpec) -> Batch:
         """Return the fields as columns; those of numbers in memory that a device can take over without a copy.
@@ -139,8 +157,18 @@ class ExampleDecoder(DeclaredFields):
             ValueError: A record is no Example, or a feature is missing or differs from its declaration; names the feature.
         """
         stored = stored_names(flat_fields(spec, "the element spec"))
-        made = columns(records, list(self._features(spec)), takes_others=self.fields is not None)
+        made = columns_of(records, list(self._features(spec)), takes_others=self.fields is not None)
         return nested_fields({name: made[key] for name, key in stored.items()})
+
+    def covering(self, spec: ElementSpec, record: bytes) -> ElementSpec:
+        """Return ``spec`` with None for the number of values of a feature where a record has another one."""
+        found, covered = self.spec_from(record), {}
+        for name, struct in spec.items():
+            of_record = found.get(name, struct)
+            is_list = not (struct.shape == of_record.shape == ())
+            one, other = (_with_axis(each) if is_list else each for each in (struct, of_record))
+            covered[name] = struct if one.shape == other.shape else varying_spec(one, other)
+        return covered
 
     def difference(self, record: bytes, spec: ElementSpec) -> str:
         """Return which feature a record has and the first one has not, or the other way round; "" if their names are equal."""
@@ -198,24 +226,42 @@ class ExampleDecoder(DeclaredFields):
             yield FeatureSpec(plain_name(name), field.struct.dtype, field.shape, field.dtype == "str", default)
 
 
-def _struct_of(kind: int, payload: Payload) -> jax.ShapeDtypeStruct:
+def _struct_of(name: str, feature: Feature) -> jax.ShapeDtypeStruct:
+    kind, payload, values_a_step = feature
+    dtype = {BYTES: _OBJECT, FLOATS: np.dtype(np.float32), INTEGERS: np.dtype(np.int64)}[kind]
+    if values_a_step is not None:
+        if values_a_step < 1:
+            raise ValueError(
+                f"the feature list {name!r} has no values in the first record, which do not say what it holds; declare it: "
+                f"fields: {{{name}: {{dtype: ..., shape: [null]}}}}"
+            )
+        return jax.ShapeDtypeStruct((None,) if values_a_step == 1 else (None, values_a_step), dtype)
     if kind == BYTES:
         count = 1 if isinstance(payload, bytes) else len(payload)
     else:
         count = len(payload) // 4 if kind == FLOATS else sum(byte < 0x80 for byte in payload)  # type: ignore[operator]
-    dtype = {BYTES: _OBJECT, FLOATS: np.dtype(np.float32), INTEGERS: np.dtype(np.int64)}[kind]
     return jax.ShapeDtypeStruct(() if count == 1 else (count,), dtype)
 
 
-def _payloads(name: str, field: ExampleField, column: AnyArray) -> tuple[int, list[Payload]]:
+def _with_axis(struct: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Return the struct of one value as that of a list of one."""
+    return struct if struct.shape else jax.ShapeDtypeStruct((1,), struct.dtype)
+
+
+def _payloads(name: str, field: ExampleField, column: AnyColumn) -> tuple[int, list[Payload]]:
     """Return the kind of the feature, and the payload of each row."""
+    kind = FLOATS if column.dtype == np.float32 else BYTES
+    if isinstance(column, Ragged):
+        rows = column.to_list()
+        if field.dtype in _TEXT:
+            return BYTES, [_text_payload(name, field, row.reshape(-1).tolist()) for row in rows]
+        return kind, [little_endian(row).tobytes() for row in rows]
     rows = column.reshape(len(column), -1) if field.size else column
     if field.dtype in _TEXT:
         return BYTES, [_text_payload(name, field, row.reshape(-1).tolist()) for row in rows]
     if not field.shape and _is_signed(column.dtype):
         return INTEGERS, [varint(int(value) & 2**64 - 1) for value in column.tolist()]
     joined, size = little_endian(column).tobytes(), field.nbytes
-    kind = FLOATS if column.dtype == np.float32 else BYTES
     return kind, [joined[row * size : (row + 1) * size] for row in range(len(column))]
 
 
@@ -248,7 +294,7 @@ def _as_json(default: Any) -> Any:
     return default
 
 
-def _default_array(default: Any, name: str, shape: tuple[int, ...]) -> AnyArray:
+def _default_array(default: Any, name: str, shape: tuple[int | None, ...]) -> AnyArray:
     """Return a default as an array that broadcasts to the shape of its field."""
     if name in ("bytes", "str"):
         values = np.array(default, object)
@@ -258,7 +304,9 @@ def _default_array(default: Any, name: str, shape: tuple[int, ...]) -> AnyArray:
             values = np.vectorize(str.encode, otypes=[object])(values) if values.size else values
     else:
         values = _default_numbers(default, np.dtype(name))
-    if values.shape not in ((), shape):
+    if values.shape == (0,) and None in shape:  # an empty list does not say how many values its items would have
+        values = values.reshape(0, *shape[1:])
+    if not (has_shape(values.shape, shape) or (values.shape == () and None not in shape)):
         raise ValueError(
             f"the default {default!r:.80} has shape {list(values.shape)} where [] or {list(shape)} is expected"
         )

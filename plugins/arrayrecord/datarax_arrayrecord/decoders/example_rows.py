@@ -11,9 +11,14 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from datarax_core.records import Ragged
+
 from .dtypes import AnyArray
-from .example_values import FeatureColumn, FeatureSpec
-from .example_wire import Entry, Payload, entries, header, parsed, varint
+from .example_ragged import RaggedFeatureColumn
+from .example_sequences import Feature, parsed_features, sequence_features
+from .example_specs import FeatureSpec
+from .example_values import FeatureColumn
+from .example_wire import Entry, Payload, entries, header, varint
 
 _CHUNK: Final = 1 << 19
 """Bytes that are joined at a time: few enough to stay in the processor's cache until they are copied to their columns."""
@@ -43,10 +48,10 @@ _Places: TypeAlias = npt.NDArray[np.int64]
 _Flags: TypeAlias = npt.NDArray[np.bool_]
 
 
-class _Columns(dict[str, FeatureColumn]):
+class _Columns(dict[str, FeatureColumn | RaggedFeatureColumn]):
     """Columns by the names of their features."""
 
-    def __init__(self, columns: dict[str, FeatureColumn], takes_others: bool) -> None:  # noqa: FBT001 - of one caller
+    def __init__(self, columns: dict[str, FeatureColumn | RaggedFeatureColumn], takes_others: bool) -> None:  # noqa: FBT001 - of one caller
         super().__init__(columns)
         self._takes_others = takes_others
 
@@ -62,9 +67,9 @@ class _Columns(dict[str, FeatureColumn]):
 _Put: TypeAlias = Callable[[Sequence[bytes], list[int], list[Entry], _Columns], list[int]]
 
 
-def columns(
+def columns_of(
     records: Sequence[bytes], features: Sequence[FeatureSpec], *, takes_others: bool = True
-) -> dict[str, AnyArray]:
+) -> dict[str, AnyArray | Ragged]:
     """Return each feature as a column, rows in the order of the records.
 
     The values of a record do not depend on the other records: records that `entries` accepts are read by their entries, in any
@@ -78,7 +83,9 @@ def columns(
     Raises:
         ValueError: A record is no Example, or a feature differs from its spec; names the feature.
     """
-    made = _Columns({feature.name: FeatureColumn(feature, len(records)) for feature in features}, takes_others)
+    count = len(records)
+    columns = {f.name: RaggedFeatureColumn(f, count) if f.is_ragged else FeatureColumn(f, count) for f in features}
+    made = _Columns(columns, takes_others)
     rest: list[int] = []
     for rows in _by_length(records):
         rest += _put_by_layouts(_put_layout, records, rows, made, least=_LEAST_BY_LAYOUT)
@@ -87,14 +94,17 @@ def columns(
     return {name: column.result() for name, column in made.items()}
 
 
-def features_of(record: bytes) -> dict[str, tuple[int, Payload]]:
-    """Return the kind and payload of each feature of one record.
+def features_of(record: bytes) -> dict[str, Feature]:
+    """Return each feature of one record: of an Example, or of the context and the feature lists of a SequenceExample.
 
     Raises:
-        ValueError: The record is no Example.
+        ValueError: The record is neither.
     """
     layout = entries(record)
-    return parsed(record) if layout is None else {e.name: (e.kind, record[e.start : e.stop]) for e in layout}
+    if layout is not None:
+        return {e.name: Feature(e.kind, record[e.start : e.stop]) for e in layout}
+    found = sequence_features(record)
+    return parsed_features(record) if found is None else found
 
 
 def _by_length(records: Sequence[bytes]) -> list[list[int]]:
@@ -196,7 +206,7 @@ def _put_each(records: Sequence[bytes], rows: Sequence[int], made: _Columns) -> 
     groups: dict[tuple[str, int], tuple[list[int], list[Payload]]] = {}
     for row in rows:
         features = features_of(records[row])
-        for name, (kind, payload) in features.items():
+        for name, (kind, payload, _) in features.items():
             if name in made:
                 of_rows, payloads = groups.setdefault((name, kind), ([], []))
                 of_rows.append(row)

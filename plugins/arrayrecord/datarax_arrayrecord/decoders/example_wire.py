@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]  # no stubs
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
 
 BYTES: Final = 0x0A
 FLOATS: Final = 0x12
@@ -46,27 +45,32 @@ def header(length: int) -> bytes:
 def entries(record: bytes) -> list[Entry] | None:
     """Return the entries of a record; None if it has none, has a name twice, or has another form."""
     begin = header(len(record))
-    at, found = len(begin), []
-    if not at or not record.startswith(begin):
+    if not begin or not record.startswith(begin):
         return None
-    while at < len(record):
+    return entries_between(record, len(begin), len(record)) or None
+
+
+def entries_between(record: bytes, at: int, stop: int) -> list[Entry] | None:
+    """Return the entries in these bytes of a record; None if there is a name twice, or something else."""
+    found = []
+    while at < stop:
         entry = _entry_at(record, at)
         if entry is None:
             return None
         found.append(entry)
         at = entry.stop
-    return found if found and len({entry.name for entry in found}) == len(found) else None
+    return found if at == stop and len({entry.name for entry in found}) == len(found) else None
 
 
 def _entry_at(record: bytes, at: int) -> Entry | None:
     """Return the entry that begins at a byte of a record; None if it has another form."""
     try:
-        start, stop = _span(record, at, _FIRST)
-        name_start, name_stop = _span(record, start, _FIRST)
-        feature_start, feature_stop = _span(record, name_stop, _SECOND)
+        start, stop = span_at(record, at, _FIRST)
+        name_start, name_stop = span_at(record, start, _FIRST)
+        feature_start, feature_stop = span_at(record, name_stop, _SECOND)
         kind = record[feature_start]
-        list_start, list_stop = _span(record, feature_start, kind)
-        payload_start, payload_stop = _span(record, list_start, _FIRST)
+        list_start, list_stop = span_at(record, feature_start, kind)
+        payload_start, payload_stop = span_at(record, list_start, _FIRST)
         name = record[name_start:name_stop].decode()
     except (IndexError, ValueError):
         return None
@@ -97,24 +101,14 @@ def record_of(features: list[bytes]) -> bytes:
     return _delimited(_FIRST, b"".join(features))
 
 
-def parsed(record: bytes) -> dict[str, tuple[int, Payload]]:
-    """Return the kind and payload of each feature, parsed by protobuf; features without a list are left out.
-
-    Raises:
-        ValueError: The record is no Example.
-    """
-    example = Example()
-    try:
-        example.ParseFromString(record)
-    except DecodeError as error:
-        raise ValueError(f"the record is no tf.train.Example: {error}") from error
-    features: dict[str, tuple[int, Payload]] = {}
-    for name, feature in example.features.feature.items():
-        if kind := feature.WhichOneof("kind"):
-            values = getattr(feature, kind)
-            tag = next(tag for tag, name in LISTS.items() if name == kind)
-            features[name] = (tag, _one_or_many(list(values.value)) if tag == BYTES else _packed(values))
-    return features
+def parsed_feature(feature: Any) -> tuple[int, Payload] | None:
+    """Return the kind and payload of a feature that protobuf parsed; None if it has no list."""
+    kind = feature.WhichOneof("kind")
+    if not kind:
+        return None
+    values = getattr(feature, kind)
+    tag = next(tag for tag, name in LISTS.items() if name == kind)
+    return tag, _one_or_many(list(values.value)) if tag == BYTES else _packed(values)
 
 
 def varint(number: int) -> bytes:
@@ -132,7 +126,7 @@ def _delimited(tag: int, value: bytes) -> bytes:
     return bytes([tag]) + varint(len(value)) + value
 
 
-def _span(record: bytes, at: int, tag: int) -> tuple[int, int]:
+def span_at(record: bytes, at: int, tag: int) -> tuple[int, int]:
     """Return start and stop of the value with this tag; raise ValueError if another tag is there."""
     if record[at] != tag:
         raise ValueError
@@ -160,11 +154,14 @@ def _packed(values: "message_factory.message.Message") -> bytes:
     if not values.value:
         return b""
     whole: bytes = values.SerializeToString()  # unknown fields, if there are any, come last
-    return whole[slice(*_span(whole, 0, _FIRST))]
+    return whole[slice(*span_at(whole, 0, _FIRST))]
 
 
-def _message_class() -> Any:
-    """Return the message class of tf.train.Example, in its own pool: TensorFlow registers the same names in the default."""
+def _message_classes() -> tuple[Any, Any]:
+    """Return the message classes of tf.train.Example, and of SequenceExample, whose context has the place of its features.
+
+    They are in a pool of their own: TensorFlow registers the same names in the default.
+    """
     file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
     field = descriptor_pb2.FieldDescriptorProto
     lists = {"BytesList": field.TYPE_BYTES, "FloatList": field.TYPE_FLOAT, "Int64List": field.TYPE_INT64}
@@ -173,27 +170,35 @@ def _message_class() -> Any:
     feature = file.message_type.add(name="Feature")
     feature.oneof_decl.add(name="kind")
     for number, (name, list_name) in enumerate(zip(lists, LISTS.values(), strict=True), start=1):
-        feature.field.add(
-            name=list_name,
-            number=number,
-            label=1,
-            type=field.TYPE_MESSAGE,
-            type_name=f".tensorflow.{name}",
-            oneof_index=0,
-        )
-    features = file.message_type.add(name="Features")
-    entry = features.nested_type.add(name="FeatureEntry")
-    entry.options.map_entry = True
-    entry.field.add(name="key", number=1, label=1, type=field.TYPE_STRING)
-    entry.field.add(name="value", number=2, label=1, type=field.TYPE_MESSAGE, type_name=".tensorflow.Feature")
-    features.field.add(
-        name="feature", number=1, label=3, type=field.TYPE_MESSAGE, type_name=".tensorflow.Features.FeatureEntry"
-    )
-    example = file.message_type.add(name="Example")
-    example.field.add(name="features", number=1, label=1, type=field.TYPE_MESSAGE, type_name=".tensorflow.Features")
+        _add_message(feature, number, list_name, name, oneof_index=0)
+    feature_list = file.message_type.add(name="FeatureList")
+    _add_message(feature_list, 1, "feature", "Feature", label=field.LABEL_REPEATED)
+    for name, item, value in (("Features", "feature", "Feature"), ("FeatureLists", "feature_list", "FeatureList")):
+        of_names = file.message_type.add(name=name)
+        kind = f"{value}Entry"
+        entry = of_names.nested_type.add(name=kind)
+        entry.options.map_entry = True
+        entry.field.add(name="key", number=1, label=field.LABEL_OPTIONAL, type=field.TYPE_STRING)
+        _add_message(entry, 2, "value", value)
+        _add_message(of_names, 1, item, f"{name}.{kind}", label=field.LABEL_REPEATED)
+    _add_message(file.message_type.add(name="Example"), 1, "features", "Features")
+    sequence = file.message_type.add(name="SequenceExample")
+    _add_message(sequence, 1, "context", "Features")
+    _add_message(sequence, 2, "feature_lists", "FeatureLists")
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(file.SerializeToString())
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+    types = [pool.FindMessageTypeByName(f"tensorflow.{name}") for name in ("Example", "SequenceExample")]
+    return message_factory.GetMessageClass(types[0]), message_factory.GetMessageClass(types[1])
 
 
-Example = _message_class()
+def _add_message(
+    to: Any, number: int, name: str, type_name: str, *, label: int = 1, oneof_index: int | None = None
+) -> None:
+    """Add a field that is a message to a message type."""
+    field = to.field.add(name=name, number=number, label=label, type_name=f".tensorflow.{type_name}")
+    field.type = descriptor_pb2.FieldDescriptorProto.TYPE_MESSAGE
+    if oneof_index is not None:
+        field.oneof_index = oneof_index
+
+
+Example, SequenceExample = _message_classes()

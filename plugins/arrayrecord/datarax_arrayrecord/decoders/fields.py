@@ -1,17 +1,20 @@
 """Fields with dtype and shape, nested dicts by dotted name, and checks of batches against declared fields."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import jax
 import numpy as np
 from pydantic import Field
 
 from datarax_core.config import FrozenConfig, NonNegative
-from datarax_core.records import Batch, ElementSpec, dotted_name, text_as
+from datarax_core.records import Batch, ElementSpec, Ragged, dotted_name, has_shape, text_as
 
 from .dtypes import AnyArray, DTypeName, native
+
+AnyColumn: TypeAlias = AnyArray | Ragged
+"""Column of records of one shape, or of records that vary in length."""
 
 LARGEST: Final = 2**31 - 1
 """Greatest number of bytes of a record, in ArrayRecord files and in protobuf."""
@@ -21,7 +24,10 @@ class ArrayField(FrozenConfig):
     """Dtype of a field, and its shape in one record."""
 
     dtype: DTypeName = Field(description="Dtype, such as uint8, float32 or bfloat16.")
-    shape: tuple[NonNegative, ...] = Field(default=(), description="Shape in one record; [] is one value.")
+    shape: tuple[NonNegative | None, ...] = Field(
+        default=(),
+        description="Shape in one record; [] is one value, and null an axis that varies from record to record.",
+    )
 
     @property
     def struct(self) -> jax.ShapeDtypeStruct:
@@ -29,17 +35,27 @@ class ArrayField(FrozenConfig):
         return jax.ShapeDtypeStruct(self.shape, np.dtype(self.dtype))
 
     @property
+    def is_ragged(self) -> bool:
+        """Whether an axis varies from record to record."""
+        return None in self.shape
+
+    @property
     def size(self) -> int:
-        """Number of values in a record."""
-        return math.prod(self.shape)
+        """Number of values in a record; if an axis varies, for each item of it."""
+        return size_of(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Number of bytes of the values in a record."""
+        """Number of bytes of the values in a record; if an axis varies, of each item of it."""
         return self.size * np.dtype(self.dtype).itemsize
 
     def __str__(self) -> str:
         return f"{self.dtype}{list(self.shape)}"
+
+
+def size_of(shape: Sequence[int | None]) -> int:
+    """Return the product of the axes that do not vary."""
+    return math.prod(n for n in shape if n is not None)
 
 
 def flat_fields(tree: Any, title: str, at: str = "") -> dict[str, Any]:
@@ -70,8 +86,15 @@ def flat_fields(tree: Any, title: str, at: str = "") -> dict[str, Any]:
     return leaves
 
 
-def declared_columns(batch: Batch, spec: ElementSpec, decoder: str) -> dict[str, AnyArray]:
-    """Return the columns of a batch by dotted name, in the byte order of this machine.
+def native_column(column: Any) -> AnyColumn:
+    """Return a column in the byte order of this machine."""
+    if not isinstance(column, Ragged):
+        return native(column)
+    return column if column.dtype.isnative else column.with_values(native(column.values))
+
+
+def declared_columns(batch: Batch, spec: ElementSpec, decoder: str) -> dict[str, AnyColumn]:
+    """Return the columns of a batch by dotted name, in the byte order of this machine; ragged where that is declared.
 
     Args:
         batch: The batch.
@@ -81,12 +104,12 @@ def declared_columns(batch: Batch, spec: ElementSpec, decoder: str) -> dict[str,
     Raises:
         ValueError: A column is missing, not declared, or differs from ``spec``, or columns differ in length; names each field.
     """
-    columns = {name: native(leaf) for name, leaf in flat_fields(batch, f"what {decoder} is to write").items()}
+    columns = {name: native_column(leaf) for name, leaf in flat_fields(batch, f"what {decoder} is to write").items()}
     wanted = flat_fields(spec, f"the element spec of {decoder}")
     wrong = [
         f"field {name!r} ({_described(struct)}) is missing" for name, struct in wanted.items() if name not in columns
     ]
-    columns = {n: text_as(c, wanted[n].dtype) if n in wanted and c.ndim else c for n, c in columns.items()}
+    columns = {name: _as_declared(c, wanted[name]) if name in wanted else c for name, c in columns.items()}
     for name, column in columns.items():
         if not column.ndim:
             wrong.append(f"field {name!r} has no axis of records")
@@ -94,7 +117,7 @@ def declared_columns(batch: Batch, spec: ElementSpec, decoder: str) -> dict[str,
         found = jax.ShapeDtypeStruct(column.shape[1:], column.dtype)
         if name not in wanted:
             wrong.append(f"field {name!r} ({_described(found)}) is not declared")
-        elif (found.shape, found.dtype) != (wanted[name].shape, wanted[name].dtype):
+        elif (tuple(found.shape), found.dtype) != (wanted[name].shape, wanted[name].dtype):
             wrong.append(f"field {name!r} is {_described(found)} where {_described(wanted[name])} is declared")
     lengths = {name: len(column) for name, column in columns.items() if column.ndim}
     if not wrong and len(set(lengths.values())) > 1:
@@ -102,6 +125,16 @@ def declared_columns(batch: Batch, spec: ElementSpec, decoder: str) -> dict[str,
     if wrong:
         raise ValueError(f"{decoder} cannot write this batch: {'; '.join(wrong)}")
     return {name: columns[name] for name in wanted}
+
+
+def _as_declared(column: AnyColumn, struct: jax.ShapeDtypeStruct) -> AnyColumn:
+    """Return a column in the declared dtype of text, or as a ragged one, if that changes nothing but the form."""
+    if isinstance(column, Ragged) or not column.ndim:
+        return column
+    column = text_as(column, struct.dtype)
+    if None in struct.shape and has_shape(column.shape[1:], struct.shape):
+        return Ragged.from_list(list(column), column.dtype, struct.shape)
+    return column
 
 
 def _described(struct: Any) -> str:

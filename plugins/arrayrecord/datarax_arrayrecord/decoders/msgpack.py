@@ -10,10 +10,10 @@ import jax
 import msgpack  # type: ignore[import-untyped]  # it has no stubs
 import numpy as np
 
-from datarax_core.records import Batch, aligned_empty, nested_fields
+from datarax_core.records import Batch, Ragged, aligned_empty, nested_fields
 
 from .dtypes import AnyArray, is_number, little_endian, native
-from .fields import declared_columns, flat_fields
+from .fields import AnyColumn, declared_columns, flat_fields, native_column
 from .named_values import NamedValuesDecoder, ValueField
 
 _ARRAY, _COMPLEX, _SCALAR = 1, 2, 3  # flax.serialization's extension types
@@ -60,21 +60,18 @@ class MsgpackDecoder(NamedValuesDecoder):
             raise ValueError(f"the record is {_noun(value)} of msgpack's, not a map of names to values")  # noqa: TRY004
         return {name: item if type(item) in _STORED else _checked(item, name) for name, item in value.items()}
 
-    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyArray:
+    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyColumn:
         """Return extension types as arrays, and bytes in a field of numbers as the array with these bytes."""
         types = set(map(type, values))
-        struct, nbytes = field.struct, field.nbytes
-        if types == {msgpack.ExtType} and (column := _column(values, struct, nbytes)) is not None:
-            return column
+        struct = field.struct
+        if types == {msgpack.ExtType}:
+            column = _ragged(values, struct) if field.is_ragged else _column(values, struct, field.nbytes)
+            if column is not None:
+                return column
         if msgpack.ExtType in types:
             values = [_resolved(value) for value in values]
         if bytes in types and is_number(struct.dtype):
-            for value in values:
-                if type(value) is bytes and len(value) != nbytes:
-                    raise ValueError(
-                        f"field {name!r} has {len(value)} bytes where the {nbytes} of {field} are expected"
-                    )
-            values = [_from_bytes(v, struct.dtype, struct.shape) if type(v) is bytes else v for v in values]
+            values = [_from_all_bytes(name, field, value) if type(value) is bytes else value for value in values]
         return values
 
     def encode(self, batch: Batch) -> list[bytes]:
@@ -90,7 +87,8 @@ class MsgpackDecoder(NamedValuesDecoder):
             columns = declared_columns(batch, self.element_spec(), _DECODER)
         else:
             columns = {
-                name: native(column) for name, column in flat_fields(batch, f"what {_DECODER} is to write").items()
+                name: native_column(column)
+                for name, column in flat_fields(batch, f"what {_DECODER} is to write").items()
             }
             if len(lengths := {column.shape[:1] for column in columns.values()}) > 1 or () in lengths:
                 raise ValueError(f"{_DECODER} writes fields of one length, not {', '.join(map(str, sorted(lengths)))}")
@@ -119,6 +117,36 @@ def _column(values: list[Any], struct: jax.ShapeDtypeStruct, nbytes: int) -> Any
     return column
 
 
+def _ragged(values: list[Any], struct: jax.ShapeDtypeStruct) -> Ragged | None:
+    """Return arrays of the dtype of ``struct`` as a ragged column; None if one is no array of it, or several axes vary."""
+    if None in struct.shape[1:] or any(code != _ARRAY for code, _ in values) or sys.byteorder == "big":
+        return None
+    inner, lengths, contents = list(struct.shape[1:]), [], []
+    for _, data in values:
+        shape, name, content = _parts_of(data)
+        if shape[1:] != inner or not shape or _dtype_named(name) != struct.dtype:
+            return None
+        lengths.append(shape[0])
+        contents.append(content)
+    rows = np.frombuffer(b"".join(contents), struct.dtype)
+    offsets = np.concatenate([[0], np.cumsum(np.asarray(lengths, np.int64))])
+    return Ragged(rows.reshape(offsets[-1], *inner), offsets)
+
+
+def _from_all_bytes(name: str, field: ValueField, value: bytes) -> AnyArray:
+    """Return the array of a field whose little-endian bytes these are."""
+    shape, nbytes = list(field.shape), field.nbytes
+    if shape.count(None) == 1 and nbytes:
+        shape[shape.index(None)], rest = divmod(len(value), nbytes)
+        if rest:
+            raise ValueError(f"field {name!r} has {len(value)} bytes where a multiple of {nbytes} is expected: {field}")
+    elif None in shape:
+        raise ValueError(f"field {name!r} has {len(value)} bytes, which do not say the lengths of all axes of {field}")
+    elif len(value) != nbytes:
+        raise ValueError(f"field {name!r} has {len(value)} bytes where the {nbytes} of {field} are expected")
+    return _from_bytes(value, field.struct.dtype, shape)
+
+
 def _extension(code: int, data: bytes) -> Any:
     """Return the array or scalar of an extension type of flax.serialization."""
     if code == _COMPLEX:
@@ -128,6 +156,13 @@ def _extension(code: int, data: bytes) -> Any:
         return complex(*parts)
     if code not in (_ARRAY, _SCALAR):
         raise ValueError(f"it has the extension type {code}; those of flax.serialization are 1 to 3")
+    shape, name, content = _parts_of(data)
+    array = _from_bytes(content, _dtype_named(name), shape)
+    return array if code == _ARRAY else array[()]
+
+
+def _parts_of(data: bytes) -> tuple[list[int], bytes, bytes]:
+    """Return shape, name of the dtype and bytes of an array, which fit one another."""
     parts = _unpacked(data, raw=True)
     if not isinstance(parts, list) or [*map(type, parts)] != [list, bytes, bytes]:
         raise ValueError(f"an array in it is not (shape, dtype, bytes): {parts!r:.80}")
@@ -137,8 +172,7 @@ def _extension(code: int, data: bytes) -> Any:
         raise ValueError(f"an array in it has {len(shape)} axes; NumPy has up to {_MOST_AXES}")
     if not all(type(n) is int and n >= 0 for n in shape) or len(content) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"an array in it has {len(content)} bytes, which is not what {dtype}{shape} has")
-    array = _from_bytes(content, dtype, shape)
-    return array if code == _ARRAY else array[()]
+    return shape, name, content
 
 
 def _unpacked(data: bytes, *, raw: bool) -> Any:
@@ -200,8 +234,10 @@ def _joined(value: dict[str, Any], name: str) -> AnyArray:
         raise ValueError(f"field {name!r} is no array in chunks as flax.serialization writes it: {error}") from error
 
 
-def _values(name: str, column: AnyArray) -> list[Any]:
+def _values(name: str, column: AnyColumn) -> list[Any]:
     """Return the value to pack for each row of a column."""
+    if isinstance(column, Ragged):
+        return _ragged_values(name, column)
     if column.dtype.kind in "OUS":
         if column.ndim > 1 and not column.size and len(column):
             raise ValueError(
@@ -215,8 +251,19 @@ def _values(name: str, column: AnyArray) -> list[Any]:
         raise ValueError(f"field {name!r} is {column.dtype}; {_DECODER} writes numbers, bools, dates, text and bytes")
     code = _ARRAY if column.ndim > 1 else _SCALAR
     shape, dtype = column.shape[1:], column.dtype.name
-    rows = [row.tobytes() for row in little_endian(column)]
-    return [msgpack.ExtType(code, msgpack.packb((shape, dtype, row), use_bin_type=True)) for row in rows]
+    return [_packed_array(code, shape, dtype, row.tobytes()) for row in little_endian(column)]
+
+
+def _ragged_values(name: str, column: Ragged) -> list[Any]:
+    if column.dtype.kind in "OUS":
+        return [_text_values(name, row.tolist()) for row in column]
+    if not (is_number(column.dtype) or column.dtype.kind in "mM"):
+        raise ValueError(f"field {name!r} is {column.dtype}; {_DECODER} writes numbers, bools, dates, text and bytes")
+    return [_packed_array(_ARRAY, row.shape, column.dtype.name, little_endian(row).tobytes()) for row in column]
+
+
+def _packed_array(code: int, shape: Sequence[int], dtype: str, content: bytes) -> msgpack.ExtType:
+    return msgpack.ExtType(code, msgpack.packb((shape, dtype, content), use_bin_type=True))
 
 
 def _text_values(name: str, value: Any) -> Any:

@@ -8,12 +8,12 @@ import jax
 import numpy as np
 from pydantic import Field, field_validator
 
-from datarax_core.records import Batch, ElementSpec, nested_fields, split_name
+from datarax_core.records import Batch, ElementSpec, Ragged, nested_fields, split_name
 from datarax_core.registry import stack_values
 
 from .declared import DeclaredFields, declared_schema
-from .dtypes import DATES_AND_TEXT, FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, name_of
-from .fields import LARGEST, ArrayField, flat_fields
+from .dtypes import DATES_AND_TEXT, FIXED_BYTES, NUMBERS, dtype_rules, invalid_byte, is_number, name_of
+from .fields import LARGEST, AnyColumn, ArrayField, flat_fields
 
 _OBJECT: Final = np.dtype(object)
 
@@ -70,7 +70,7 @@ class NamedValuesDecoder(DeclaredFields):
         return self.named_values if self.fields is None else self.stored_values
 
     @abstractmethod
-    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyArray:
+    def arrays_of(self, name: str, field: ValueField, values: list[Any]) -> list[Any] | AnyColumn:
         """Return the stored values of a declared field as values, or at once as a column if a quick check allows it."""
 
     def element_spec(self) -> ElementSpec | None:
@@ -105,15 +105,15 @@ class NamedValuesDecoder(DeclaredFields):
             columns = {name: self._column(name, field, values) for name, field in self.fields.items()}
             batch = nested_fields(columns)
         for name, column in flat_fields(batch, "the record").items():
-            if wrong := invalid_byte(column):
+            if wrong := invalid_byte(column.values if isinstance(column, Ragged) else column):
                 raise ValueError(f"field {name!r} is {column.dtype}{list(column.shape[1:])}, and {wrong}")
         return batch
 
-    def _column(self, name: str, field: ValueField, values: Sequence[Any]) -> AnyArray:
+    def _column(self, name: str, field: ValueField, values: Sequence[Any]) -> AnyColumn:
         found = self.arrays_of(name, field, self.values_named(values, name))
-        if isinstance(found, np.ndarray):
+        if isinstance(found, np.ndarray | Ragged):
             return found
-        column: AnyArray = stack_values([{name: value} for value in found], {name: field.struct})[name]
+        column: AnyColumn = stack_values([{name: value} for value in found], {name: field.struct})[name]
         return column
 
     def values_named(self, values: Sequence[Any], name: str) -> list[Any]:

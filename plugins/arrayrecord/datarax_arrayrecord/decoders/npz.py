@@ -12,11 +12,11 @@ import numpy as np
 from pydantic import Field
 
 from datarax_core.config import Flag
-from datarax_core.records import Batch, ElementSpec, plain_name
+from datarax_core.records import Batch, ElementSpec, Ragged, plain_name
 
 from .declared import stored_names
 from .dtypes import AnyArray, is_number, little_endian, native
-from .fields import LARGEST, declared_columns, flat_fields
+from .fields import LARGEST, AnyColumn, declared_columns, flat_fields
 from .named_values import NamedValuesDecoder, ValueField, values_at
 
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)  # the same for all, so that equal records have equal bytes; zip's earliest
@@ -159,7 +159,7 @@ def _most_bytes(spec: ElementSpec) -> dict[str, int]:
     return {
         stored: _LONGEST_HEADER + math.prod(leaves[name].shape) * leaves[name].dtype.itemsize
         for name, stored in stored_names(leaves).items()
-        if leaves[name].dtype != np.dtype(object)
+        if leaves[name].dtype != np.dtype(object) and None not in leaves[name].shape
     }
 
 
@@ -187,18 +187,22 @@ def _is_unnamed(dtype: np.dtype[Any]) -> bool:
     return is_number(dtype) and dtype.type.__module__ != "numpy"
 
 
-def _as_stored(column: AnyArray) -> AnyArray:
+def _as_stored(column: AnyColumn) -> AnyColumn:
     """Return a column in little-endian byte order, with a dtype that npy has a name for."""
+    if isinstance(column, Ragged):
+        return column.with_values(_as_stored(column.values))
     column = little_endian(column)
     return column.view(f"V{column.dtype.itemsize}") if _is_unnamed(column.dtype) else column
 
 
-def _row(name: str, column: AnyArray, row: int) -> AnyArray:
+def _row(name: str, column: AnyColumn, row: int) -> AnyArray:
     """Return a row of a column as an array without objects."""
     if column.dtype != np.dtype(object):
         return np.asarray(column[row])
     values = column[row]
     items = values.reshape(-1).tolist() if isinstance(values, np.ndarray) else [values]
+    if not items:
+        return np.empty(np.shape(values), "U1")
     types = set(map(type, items))
     if len(types) > 1 or not types <= {str, bytes}:
         raise ValueError(

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from datarax_core.errors import SpecError
-from datarax_core.records import Batch, ElementSpec, differences, named_fields, nbytes_of, spec_of
+from datarax_core.records import Batch, ElementSpec, Ragged, differences, has_shape, named_fields, nbytes_of, spec_of
 from datarax_core.sources import BlockSize, DataSourceModule, columns_of, record_blocks
 
 
@@ -58,14 +58,17 @@ def _of_iterable(batches: Iterable[Any], title: str) -> Iterator[Batch]:
 
 
 def _columns(batch: Any, title: str, at: str = "") -> Batch:
-    """Return the batch with each field as a NumPy array."""
+    """Return the batch with each field as a NumPy array, or as a ragged column."""
     if isinstance(batch, Mapping):
         return {name: _columns(value, title, f"{at}.{name}" if at else str(name)) for name, value in batch.items()}
     if isinstance(batch, tuple):
         parts = [_columns(value, title, f"{at}.{place}" if at else str(place)) for place, value in enumerate(batch)]
         return type(batch)(*parts) if hasattr(batch, "_fields") else tuple(parts)
+    if isinstance(batch, Ragged):
+        return batch
     name = at or "record"
-    return np.asarray(columns_of({name: batch}, title).columns[name])
+    column = columns_of({name: batch}, title).columns[name]
+    return column if isinstance(column, Ragged) else np.asarray(column)
 
 
 def _num_rows(columns: Batch, title: str) -> int:
@@ -89,18 +92,24 @@ def _slices(columns: Batch) -> Iterator[Batch]:
         size.note(len(jax.tree.leaves(block)[0]), nbytes_of(block))
 
 
-def _text_as_objects(column: np.ndarray) -> np.ndarray:
+def _text_as_objects(column: Any) -> Any:
     """Return a column of text as objects: the width of a text dtype would differ from batch to batch."""
     return column.astype(object) if column.dtype.kind == "U" else column
 
 
 def _of_one_spec(blocks: Iterator[Batch], title: str) -> Iterator[Batch]:
-    """Yield the blocks; raise SpecError at one whose element spec differs from the first."""
+    """Yield the blocks; raise SpecError at one whose element spec differs from the first.
+
+    Records that all have one length in a block, and several in the first block, make a ragged column too.
+    """
     expected: ElementSpec = None
     done = 0
-    for block in blocks:
-        found = spec_of(block)
+    for given in blocks:
+        block, found = given, spec_of(given)
         expected = found if expected is None else expected
+        if found != expected and jax.tree.structure(found) == jax.tree.structure(expected):  # type: ignore[operator]  # jaxlib's stubs leave it out
+            block = jax.tree.map(_as_ragged, given, expected)
+            found = spec_of(block)
         if wrong := differences(expected, found):
             raise SpecError(
                 f"the records of {title} from number {done} on are not like the first ones: {'; '.join(wrong)}; records of one "
@@ -108,3 +117,10 @@ def _of_one_spec(blocks: Iterator[Batch], title: str) -> Iterator[Batch]:
             )
         yield block
         done += len(jax.tree.leaves(block)[0])
+
+
+def _as_ragged(column: Any, struct: jax.ShapeDtypeStruct) -> Any:
+    """Return an array of records as a ragged column where the spec says so and has no other axes."""
+    if isinstance(column, Ragged) or None not in struct.shape or not has_shape(column.shape[1:], struct.shape):
+        return column
+    return Ragged.from_list(list(column), column.dtype, struct.shape)

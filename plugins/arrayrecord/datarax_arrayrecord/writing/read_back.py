@@ -6,7 +6,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from datarax_core.errors import RecordError, SpecError
 from datarax_core.record_files import changes_of, first_and_last
-from datarax_core.records import Batch, ElementSpec
+from datarax_core.records import Batch, ElementSpec, spec_of, varying_spec
 from datarax_core.registry import Decoder
 
 
@@ -41,7 +41,7 @@ def read_back(files: Sequence[str], decoder: Decoder, ends: Ends) -> tuple[Eleme
     stored = [record for file in files for record in _ends_of(file)]
     title = f"the decoder {decoder.type!r}"
     try:
-        spec = decoder.spec_from(stored[0])
+        spec = varying_spec(decoder.spec_from(stored[0]), spec_of(ends.records()))  # the first may be like the others
         read = decoder.decode(stored, spec)
     except RecordError as error:
         raise SpecError(f"{title} cannot decode what it wrote: {error.reason}; choose another one") from error

@@ -15,7 +15,7 @@ from datarax_arrayrecord.config import ArrayRecordSourceConfig
 from datarax_arrayrecord.decoders import RECORD_FIELD
 from datarax_arrayrecord.sidecar import sidecar_content
 from datarax_core.order import as_integer
-from datarax_core.records import Batch, fits_device, named_fields, spec_of
+from datarax_core.records import Batch, Ragged, fits_device, named_fields, spec_of
 from datarax_core.registry import AnyDecoder, Decoder, default_decoders
 from datarax_core.sources import Written
 
@@ -54,10 +54,10 @@ def write(
     Args:
         path: Path that ends with ``.array_record``. Missing folders are made.
         data: A source, whose records are written in the order of their index (of a stream, one epoch is written); a dict of
-            arrays with a row for each record; or an iterable of such dicts, such as a `Pipeline`.
+            arrays, or ragged columns, with a row for each record; or an iterable of such dicts, such as a `Pipeline`.
         decoder: Format of the records: the name of a decoder, which is fitted to the fields, or a decoder with its settings.
-            None chooses ``array`` if all fields are numbers or bools, ``raw`` for the bytes that a source without a decoder
-            serves, else ``msgpack``.
+            None chooses ``array`` if all fields are numbers or bools, and one at most varies in length, ``raw`` for the bytes
+            that a source without a decoder serves, else ``msgpack``.
         shards: Number of files.
         compression: ``zstd``, ``zstd:9``, ``brotli``, ``brotli:4``, ``snappy`` or ``uncompressed``.
         group_size: Number of records that are compressed together: larger groups are smaller in the file, but reading one
@@ -141,7 +141,9 @@ def _decoder_for(requested: Any, batch: Batch) -> Decoder:
 def _decoder_name_for(batch: Batch) -> str:
     """Return the name of the decoder for records whose first ones are in this batch."""
     columns = named_fields(batch)
-    if all(fits_device(column.dtype) for column in columns.values()):
+    ragged = [name for name, column in columns.items() if isinstance(column, Ragged)]
+    takes_the_rest = len(ragged) < 2 and all(name in batch and None not in batch[name].shape[2:] for name in ragged)
+    if takes_the_rest and all(fits_device(column.dtype) for column in columns.values()):
         return "array"
     is_undecoded = set(columns) == {RECORD_FIELD} and all(isinstance(record, bytes) for record in columns[RECORD_FIELD])
     return "raw" if is_undecoded else "msgpack"

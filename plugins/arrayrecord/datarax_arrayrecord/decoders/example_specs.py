@@ -1,0 +1,159 @@
+"""Feature to decode, and how packed integers, floats and bytes become values of its dtype."""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from datarax_core.records import limits
+
+from .dtypes import AnyArray
+from .example_wire import LISTS
+from .fields import size_of
+
+_OBJECT: Final = np.dtype(object)
+
+_LONGEST_VARINT: Final = 10
+"""Bytes of a 64-bit integer, which has seven bits in each."""
+
+_WORD: Final = 8
+_MASKS: Final = np.array(
+    [0x7F7F7F7F7F7F7F7F >> 8 * (_WORD - min(width, _WORD)) for width in range(_LONGEST_VARINT + 1)], np.uint64
+)
+"""The bits of an integer of so many bytes in the first eight bytes from its start on."""
+
+_PAIRS: Final = (
+    (np.uint64(1), np.uint64(0x007F007F007F007F), np.uint64(0x7F007F007F007F00)),
+    (np.uint64(2), np.uint64(0x00003FFF00003FFF), np.uint64(0x3FFF00003FFF0000)),
+    (np.uint64(4), np.uint64(0x000000000FFFFFFF), np.uint64(0x0FFFFFFF00000000)),
+)
+"""Shifts that bring the bits of eight bytes together: those of a byte to its neighbour, then of pairs, then of fours."""
+
+
+class FeatureSpec(NamedTuple):
+    """Feature to decode: its dtype, its shape, and the default of records that lack it."""
+
+    name: str
+    dtype: np.dtype[Any]
+    """Dtype of the column; that of objects for bytes and text."""
+
+    shape: tuple[int | None, ...]
+    """Shape in a record; None for the first axis if it varies from record to record."""
+
+    is_text: bool = False
+    """Whether the objects are text, not bytes."""
+
+    default: AnyArray | None = None
+    """Value of records that lack the feature, which broadcasts to ``shape``; None raises for them."""
+
+    @property
+    def size(self) -> int:
+        """Number of values in a record; if its first axis varies, in each item of it."""
+        return size_of(self.shape)
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether the first axis varies from record to record."""
+        return None in self.shape
+
+    @property
+    def holds_objects(self) -> bool:
+        """Whether the values are bytes or text."""
+        return self.dtype == _OBJECT
+
+    def __str__(self) -> str:
+        dtype = ("str" if self.is_text else "bytes") if self.holds_objects else self.dtype
+        return f"{dtype}{list(self.shape)}"
+
+    def require_default(self, found: Sequence[str]) -> AnyArray:
+        """Return the default, for records that lack the feature, and have the features ``found``."""
+        if self.default is None:
+            has = ", ".join(map(repr, found))
+            raise ValueError(f"the feature {self.name!r} is missing; the record has {has or 'no features':.200}")
+        return self.default
+
+    def of_floats(self, values: AnyArray) -> AnyArray:
+        """Return float32 values in the dtype of the feature; raise if it is none of floats, or cannot hold one."""
+        self.require_floats()
+        if self.dtype == np.float32:
+            return values
+        with np.errstate(all="ignore"):
+            fitted: AnyArray = values.astype(self.dtype)
+        lost = np.isfinite(values) != np.isfinite(fitted.astype(np.float32))
+        if lost.any():
+            raise self.mismatch(f"the value {values[lost][0]:g}", f"a number that {self.dtype} holds")
+        return fitted
+
+    def of_integers(self, values: AnyArray) -> AnyArray:
+        """Return int64 values in the dtype of the feature; raise if it is none of integers or bools, or cannot hold one."""
+        self.require_integers()
+        low, high = limits(self.dtype)
+        outside = (values < low) | (values > high) if (low, high) != limits(np.dtype(np.int64)) else None
+        if outside is not None and outside.any():
+            raise self.mismatch(f"the value {values[outside][0]}", f"{self.dtype}, {low} to {high},")
+        return values.astype(self.dtype, copy=False)
+
+    def of_bytes(self, value: bytes) -> Any:
+        """Return a value of a bytes_list as bytes or text, as declared."""
+        if not self.is_text:
+            return value
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"the feature {self.name!r} is declared as str, and its bytes {value!r:.80} are no UTF-8 text; "
+                "declare it as bytes"
+            ) from error
+
+    def require_floats(self) -> None:
+        """Raise unless the dtype is one of floats."""
+        if not jnp.issubdtype(self.dtype, np.floating):
+            raise self.mismatch("a float_list", f"{self}, an int64_list or raw bytes,")
+
+    def require_integers(self) -> None:
+        """Raise unless the dtype is one of integers or bools."""
+        if not (jnp.issubdtype(self.dtype, np.integer) or self.dtype == np.bool_):
+            raise self.mismatch("an int64_list", f"{self}, a float_list or raw bytes,")
+
+    def require_bytes(self, kind: int) -> None:
+        """Raise unless a list of this kind holds bytes, for a feature of bytes or text."""
+        if LISTS[kind] != "bytes_list":
+            raise self.mismatch(f"the list {LISTS[kind]}", f"a bytes_list, {self},")
+
+    def mismatch(self, found: str, expected: str = "") -> ValueError:
+        """Return the error about a feature that is not as declared."""
+        return ValueError(f"the feature {self.name!r} has {found} where {expected or self} is expected")
+
+
+def integers(packed: npt.NDArray[np.uint8], is_last: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Return the integers in packed bytes, uint8 (n,), the last of which ends one.
+
+    Args:
+        packed: The bytes.
+        is_last: Which bytes are the last ones of an integer: those below 128.
+
+    Raises:
+        ValueError: An integer has more bytes than one of 64 bits; says how many.
+    """
+    ends = np.flatnonzero(is_last)
+    if len(ends) == len(packed):  # a byte each
+        return packed.astype(np.int64)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    widths = ends - starts + 1
+    widest = int(widths.max())
+    if widest > _LONGEST_VARINT:
+        raise ValueError(f"a value of {widest} bytes")
+    padded = packed.tobytes() + bytes(_WORD)
+    words: npt.NDArray[Any] = np.ndarray((len(packed) + 1,), "<u8", padded, 0, (1,))[starts]
+    words &= _MASKS[widths]
+    for shift, low, high in _PAIRS:
+        if shift < widest:
+            words = (words & low) | ((words & high) >> shift)
+    if widest > _WORD:
+        for place in range(_WORD, widest):
+            longer = np.flatnonzero(widths > place)
+            bits = (packed[starts[longer] + place] & 0x7F).astype(np.uint64)
+            words[longer] |= bits << np.uint64(7 * place)
+    return words.view(np.int64)
