@@ -79,6 +79,9 @@ class RunMeasurement:
                 if name.startswith(_SECONDS):
                     label = name.removeprefix(_SECONDS).replace("_", " ").replace("waiting", "waiting for data")
                     rows[label] = f"{f'{seconds:.2f} s':<9}{seconds / self._seconds:4.0%}"
+        if "threads" in stats:
+            threads = f"{stats['threads']} thread{'' if stats['threads'] == 1 else 's'}"
+            rows["reading"] = f"the reader waits {stats['waited_of_reading']:.0%} of the time: {threads}"
         rows["records substituted"] = f"{stats['records_substituted']:,}"
         rows |= {f"records of {name}": f"{count:,}" for name, count in stats.get("records_by_child", {}).items()}
         return f"{total}\n{aligned(rows)}"
@@ -89,7 +92,7 @@ class RunMeasurement:
 
     def _since_first(self) -> dict[str, Any]:
         numbers = {name: count for name, count in self._stats.items() if not isinstance(count, dict)}
-        return {name: count - self._first[name] for name, count in numbers.items()}
+        return {name: count - self._first.get(name, 0) for name, count in numbers.items()}
 
 
 def aligned(rows: dict[str, str]) -> str:

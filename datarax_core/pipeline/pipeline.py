@@ -467,7 +467,9 @@ class Pipeline(TraceArgument):
             if self.cursor.resumes_loop
             else ""
         )
-        return explain(self._definition()) + resumed
+        threads = self._own_progress().threads
+        found = "" if threads is None else threads.describe()
+        return explain(self._definition()) + (f"\nMeasured so far: {found}." if found else "") + resumed
 
     def plan(self) -> str:
         """Return a description of the next run: batches, records and epochs, of each child of a mixture; nothing is read."""
@@ -479,15 +481,17 @@ class Pipeline(TraceArgument):
         ``seconds_waiting`` is the time that a loop or `step` waited for batches. ``seconds_in_source`` and
         ``seconds_in_transfer`` pass in the background while batches are read ahead. ``seconds_in_stages`` is the time to
         dispatch compiled steps, not the time that they run; ``seconds_compiling`` is the time of steps that were compiled
-        first. ``records_substituted`` counts records that were served in place of others, ``records_by_child`` the records of
-        each child of a mixture before the pipeline's position.
+        first. ``threads`` is the number of threads that read at last, and ``waited_of_reading`` the part of their time that
+        they waited, once that was measured. ``records_substituted`` counts records that were served in place of others,
+        ``records_by_child`` the records of each child of a mixture before the pipeline's position.
         """
         leaves = named_fields(device_spec(self._definition().reader.element_spec())).values()
         record_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves if None not in leaf.shape)
         substituted = {"records_substituted": self.source.get_operation_stats()["skipped_count"]}
-        return (
-            self._own_progress().stats.as_dict(record_bytes) | substituted | self.source.stats_at(self.cursor.position)
-        )
+        progress = self._own_progress()
+        threads = {} if progress.threads is None else progress.threads.as_dict()
+        counts = progress.stats.as_dict(record_bytes) | threads | substituted
+        return counts | self.source.stats_at(self.cursor.position)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 

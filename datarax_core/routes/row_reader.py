@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from itertools import islice
-from time import perf_counter, thread_time
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from datarax_core.records.spec import Batch
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.on_host.reader import StagedReader
+from datarax_core.workers.parts import joined_parts
 from datarax_core.workers.pool import PendingBatch, Workers
-from datarax_core.workers.thread_count import Reading, ThreadCount
+from datarax_core.workers.thread_count import Stopwatch, ThreadCount
 from datarax_core.workers.threads import PendingRows, ReadingThreads
+
+_LEAST_ROWS: Final = 16
+"""Rows of the first batch from which on one is read by itself, to see whether it is waited for."""
 
 Begun: TypeAlias = PendingBatch | PendingRows | None
 """A batch that is being read; None if it is read when its result is asked for."""
@@ -50,27 +53,46 @@ class RowReader:
         if self._count.threads == 1:
             return None
         if self._threads is None:
-            self._threads = self._started_threads()
+            title = self._reader.title
+            self._threads = ReadingThreads(self._parts.fetch, self._count, title, by_index=self._by_index)
         return self._threads.begin(indices)
 
     def result(self, begun: Begun, indices: np.ndarray) -> Batch:
         """Return the records at ``indices``, given what `begin` returned for them; raises what the source raised."""
         if isinstance(begun, PendingRows) and self._threads is not None:
-            batch = self._threads.result(begun)
-            return self._reader.finish(batch, indices) if isinstance(self._reader, StagedReader) else batch
+            return self._finished(self._threads.result(begun), indices)
         if isinstance(begun, PendingBatch) and self._workers is not None:
             return self._workers.result(begun)
         if not self._count.is_measured_now():
             return self._fetch(indices)
-        began, worked = perf_counter(), thread_time()
+        if self._count.is_new and len(indices) >= _LEAST_ROWS:
+            return self._first_batch(indices)
+        watch = Stopwatch()
         batch = self._fetch(indices)
-        self._count.note(Reading(len(indices), perf_counter() - began, thread_time() - worked))
+        self._count.note(watch.read(len(indices)))
         return batch
 
-    def _started_threads(self) -> ReadingThreads:
-        reader = self._reader
-        parts = reader.parts if isinstance(reader, StagedReader) else reader
-        return ReadingThreads(parts.fetch, self._count, reader.title, by_index=self._by_index)
+    def _first_batch(self, indices: np.ndarray) -> Batch:
+        """Return the first batch that is read of all: its first row by itself, and the rest by several threads if it waited."""
+        read = self._parts.fetch
+        watch = Stopwatch()
+        first = read(indices[:1])
+        self._count.note_first_row(watch.read(1))
+        rest = self.begin(indices[1:])
+        if isinstance(rest, PendingRows) and self._threads is not None:
+            others = self._threads.result(rest)
+        else:
+            watch = Stopwatch()
+            others = read(indices[1:])
+            self._count.note(watch.read(len(indices) - 1))
+        return self._finished(joined_parts([first, others], [slice(1), slice(1, len(indices))]), indices)
+
+    @property
+    def _parts(self) -> DataSourceModule | StagedReader:
+        return self._reader.parts if isinstance(self._reader, StagedReader) else self._reader
+
+    def _finished(self, batch: Batch, indices: np.ndarray) -> Batch:
+        return self._reader.finish(batch, indices) if isinstance(self._reader, StagedReader) else batch
 
     def cancel(self, begun: Begun) -> None:
         """Leave a batch that was begun: nobody asks for its result."""

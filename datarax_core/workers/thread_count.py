@@ -1,38 +1,42 @@
 """Number of threads that read for a pipeline: a fixed one, or as many as pay, found by measuring how long reading waits."""
 
 from dataclasses import dataclass
+from time import perf_counter, thread_time
 from typing import Final
 
 from datarax_core.order.numbers import Auto
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
 
 MOST_THREADS: Final = 32
 """Threads that are tried at most."""
 
 _WORTH_MORE: Final = 1e-3
-"""Seconds that reading a batch takes at least, for more threads to be tried."""
-
-_UNMEASURED: Final = 64
-"""Batches that are not measured after one that was quick, since measuring costs about a microsecond."""
-
-_SLOW_AT_ONCE: Final = 20e-3
-"""Seconds of reading after which one batch is enough to decide; otherwise it takes `_MEASURED` batches."""
+"""Seconds that reading a batch takes at least, for several threads to be worth it."""
 
 _MEASURED: Final = 4
+"""Batches that are measured before anything is decided."""
 
-_WAITS: Final = 0.3
-"""Part of the reading time that is waited, from which on more threads may pay."""
+_SLOW_AT_ONCE: Final = 20e-3
+"""Seconds of reading, all but waited, after which one batch is enough to decide."""
+
+_UNMEASURED: Final = 64
+"""Batches that are not measured after one that was quick, since measuring costs two microseconds."""
+
+_WAITS, _WAITS_SURELY = 0.5, 0.8
+"""Parts of the reading time that are waited from which on more threads may pay: over some batches, and in one read."""
 
 _BUSY: Final = 0.7
-"""Share of one core that the threads keep busy together, from which on more threads are not tried."""
+"""Share of one core that the threads keep busy together, from which on more threads are not tried, but fewer."""
 
-_PAYS: Final = 1.25
-"""Factor of the speed by which more threads pay."""
-
-_ALIKE: Final = 0.95
-"""Factor of the speed by which fewer threads are as good."""
+_PAYS, _ALIKE = 1.25, 0.95
+"""Factors of the speed: by which more threads pay, and at which fewer are as good."""
 
 _FIRST_REST, _MOST_REST, _GROWTH = 64, 4096, 4
-"""Batches until a number of threads is tried again that did not pay: at first, at most, and the growth factor."""
+"""Batches until another number of threads is tried again: at first, at most, and the growth factor."""
 
 _PART_SECONDS: Final = 0.05
 """Seconds that a part takes at most, if there are threads for smaller parts: batches come evenly then."""
@@ -40,22 +44,61 @@ _PART_SECONDS: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Rows that were read, and the seconds that it took, of which the threads worked on a processor."""
+    """Rows that were read, and what it took the threads that read them."""
 
     rows: int = 0
     seconds: float = 0.0
     worked: float = 0.0
+    """Seconds on a processor."""
+    waits: int = 0
+    """How often a thread gave up the processor by itself: none, if it lost it to another process only."""
 
     def __add__(self, other: "Reading") -> "Reading":
-        return Reading(self.rows + other.rows, self.seconds + other.seconds, self.worked + other.worked)
+        return Reading(
+            self.rows + other.rows,
+            self.seconds + other.seconds,
+            self.worked + other.worked,
+            self.waits + other.waits,
+        )
+
+    @property
+    def waiting(self) -> float:
+        """Part of the seconds that was waited."""
+        if not self.waits or not self.seconds:
+            return 0.0
+        return min(1.0, max(0.0, 1 - self.worked / self.seconds))
+
+
+class Stopwatch:
+    """Measurement of reads by the thread that makes them; two microseconds for each."""
+
+    __slots__ = ("_began", "_waits", "_worked")
+
+    def __init__(self) -> None:
+        self._worked, self._waits = _usage()
+        self._began = perf_counter()
+
+    def read(self, rows: int) -> Reading:
+        """Return what it took to read so many rows since this was made."""
+        seconds = perf_counter() - self._began
+        worked, waits = _usage()
+        return Reading(rows, seconds, worked - self._worked, waits - self._waits)
+
+
+def _usage() -> tuple[float, int]:
+    """Return the seconds that this thread was on a processor, and how often it gave it up."""
+    if resource is None or not hasattr(resource, "RUSAGE_THREAD"):
+        return thread_time(), int(perf_counter() * 1e3)  # every millisecond counts as a wait
+    usage = resource.getrusage(resource.RUSAGE_THREAD)
+    return usage.ru_utime + usage.ru_stime, usage.ru_nvcsw
 
 
 class ThreadCount:
     """Number of threads that read for a pipeline; with ``"auto"`` it changes as batches are read.
 
     It begins with one. Where threads wait, for a disk or a network, more are tried, and kept if records come faster by a
-    quarter. Fewer are tried now and then, and kept if records come as fast. Every trial takes some batches, and the next
-    one that fails is further away.
+    quarter. Fewer are tried now and then, and kept if records come as fast. A trial takes four batches; after one that fails
+    the next is further away.
     """
 
     def __init__(self, asked: int | Auto) -> None:
@@ -83,6 +126,11 @@ class ThreadCount:
         self._unmeasured -= 1
         return self._unmeasured < 0
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was measured yet of a number that is to be found."""
+        return self.asked == "auto" and self.waiting is None and not self._batches
+
     def note_wait(self) -> None:
         """Note that the loop waited for a batch: reading is what holds it up."""
         self._is_waited_for = True
@@ -91,47 +139,53 @@ class ThreadCount:
         """Return the least number of parts of so many rows that come evenly."""
         return int(rows * self._row_seconds / _PART_SECONDS) + 1
 
+    def note_first_row(self, reading: Reading) -> None:
+        """Note how one row was read, the first of all: if it was waited for, several threads read the rest of its batch."""
+        if self.asked == "auto" and reading.seconds >= _WORTH_MORE and reading.waiting >= _WAITS_SURELY:
+            self.waiting, self._row_seconds = reading.waiting, reading.seconds
+            self._try(self._more(), 1 / reading.seconds)
+
     def note(self, reading: Reading) -> None:
-        """Note the reading of one batch by `threads`."""
+        """Note how one batch was read by `threads`."""
         self._unmeasured = 0 if reading.seconds >= _WORTH_MORE else _UNMEASURED
         self._sum, self._batches = self._sum + reading, self._batches + 1
-        total = self._sum
-        is_slow = self._batches == 1 and total.seconds >= _SLOW_AT_ONCE and self._before is None
-        if not total.rows or not (is_slow or self._batches >= _MEASURED):
+        total, batches = self._sum, self._batches
+        is_sure = self._before is None and total.seconds >= _SLOW_AT_ONCE and total.waiting >= _WAITS_SURELY
+        if not total.rows or not (is_sure or batches >= _MEASURED):
             return
-        batch_seconds = total.seconds / self._batches
         self._sum, self._batches = Reading(), 0
-        self.waiting = min(1.0, max(0.0, 1 - total.worked / total.seconds)) if total.seconds else 0.0
+        self.waiting = total.waiting
         self._row_seconds = total.seconds / total.rows
         if self.asked == "auto":
-            self._decide(self.threads / max(self._row_seconds, 1e-9), batch_seconds)
+            self._decide(self.threads / max(self._row_seconds, 1e-9), total.seconds / batches)
 
     def _decide(self, speed: float, batch_seconds: float) -> None:
         """Keep the number of threads, or try another, given the records a second that these threads read."""
-        if self._before is not None:
-            before, speed_before = self._before
-            self._before = None
-            needed = _PAYS if self.threads > before else _ALIKE
-            if speed < speed_before * needed:
-                self.threads = before
-                self._rest, self._next_rest = self._next_rest, min(self._next_rest * _GROWTH, _MOST_REST)
-                return
-            self._next_rest = _FIRST_REST
-            if self.threads < before or not self._may_pay(batch_seconds):
-                self._rest = _FIRST_REST
-                return
-        if self._rest > 0:
+        before, self._before = self._before, None
+        if before is not None and not self._is_better(speed, *before):
+            self.threads = before[0]
+            self._rest, self._next_rest = self._next_rest, min(self._next_rest * _GROWTH, _MOST_REST)
+        elif self.threads > 1 and batch_seconds < _WORTH_MORE:
+            self.threads = 1
+        elif before is not None and not self._is_busy and not self._may_pay(batch_seconds):
+            self._rest = _FIRST_REST
+        elif self._rest > 0:
             self._rest -= _MEASURED
-            return
-        if self._may_pay(batch_seconds) and self._is_waited_for:
+        elif self._may_pay(batch_seconds) and self._is_waited_for:
             self._try(self._more(), speed)
         elif self.threads > 1:
             self._try(self.threads // 2, speed)
 
+    def _is_better(self, speed: float, threads_before: int, speed_before: float) -> bool:
+        return speed >= speed_before * (_PAYS if self.threads > threads_before else _ALIKE)
+
+    @property
+    def _is_busy(self) -> bool:
+        return self.threads * (1 - (self.waiting or 0.0)) >= _BUSY
+
     def _may_pay(self, batch_seconds: float) -> bool:
-        waiting = self.waiting or 0.0
-        is_idle = waiting >= _WAITS and self.threads * (1 - waiting) < _BUSY
-        return is_idle and batch_seconds >= _WORTH_MORE and self.threads < MOST_THREADS
+        waits = (self.waiting or 0.0) >= _WAITS and not self._is_busy
+        return waits and batch_seconds >= _WORTH_MORE and self.threads < MOST_THREADS
 
     def _more(self) -> int:
         """Return the number of threads to try: so many that they keep a core busy, a power of two; twice as many at least."""
@@ -142,6 +196,10 @@ class ThreadCount:
     def _try(self, threads: int, speed: float) -> None:
         self._before, self.threads = (self.threads, speed), threads
         self._is_waited_for = False
+
+    def as_dict(self) -> dict[str, float]:
+        """Return what was found, as `Pipeline.stats` names it; nothing if nothing was measured."""
+        return {} if self.waiting is None else {"threads": self.threads, "waited_of_reading": self.waiting}
 
     def describe(self) -> str:
         """Return what was found, as a sentence without its end; empty if nothing was measured."""

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from time import perf_counter, thread_time
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +13,7 @@ from datarax_core.background import run_in_thread
 from datarax_core.records.spec import Batch
 
 from .parts import joined_parts, parts_of
-from .thread_count import Reading, ThreadCount
+from .thread_count import Reading, Stopwatch, ThreadCount
 
 _UNDER_WAY_A_THREAD: Final = 2
 """Parts that are under way for each thread, so that none waits for the next batch."""
@@ -174,10 +173,10 @@ class _Crew:
             pending.finished.put(None if self._is_over else reading)
             return
         rows = pending.indices[pending.parts[number]]
-        began, worked = perf_counter(), thread_time()
+        watch = Stopwatch()
         try:
             pending.batches[number] = self._read(rows)
-            reading = Reading(len(rows), perf_counter() - began, thread_time() - worked)
+            reading = watch.read(len(rows))
         except BaseException as error:  # noqa: BLE001 - any error is raised in the thread that waits for the batch
             pending.errors[number] = error
         finally:
