@@ -36,11 +36,7 @@ class SentencePieceTokenizer(Tokenizer):
             lengths = np.fromiter(map(len, rows), np.int64, len(rows))
             return Encoded(np.concatenate([np.zeros(0, np.int32), *rows]), lengths)
         found = self._loaded.encode(texts, return_type="offset_mapping")
-        rows = [np.array(each["ids"], np.int32) for each in found]
-        spans = [np.array(each["offsets"], np.int32).reshape(-1, 2) for each in found]
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        ids = np.concatenate([np.zeros(0, np.int32), *rows])
-        return Encoded(ids, lengths, np.concatenate([np.zeros((0, 2), np.int32), *spans]))
+        return Encoded.of_lists([each["ids"] for each in found], [each["offsets"] for each in found])
 
     def decode(self, rows: Sequence[list[int]], *, special_tokens: bool) -> list[str]:  # noqa: ARG002 - of the other library
         """Return the text of each row of known ids; the library always leaves control tokens out."""

@@ -15,8 +15,9 @@ from datarax_core.records import Batch, ElementSpec, Ragged
 from datarax_core.stages import with_new_field
 
 from .fields import NewName, text_struct, value_of, with_result
-from .files import TokenizerFile
+from .files import OPTION, TokenizerFile
 from .texts import require_whole, texts_of
+from .tokenizer import Encoded
 
 TokenDtype = Literal["int32", "uint16", "uint32", "int64"]
 """Dtypes of tokens."""
@@ -115,9 +116,10 @@ class TokenizeText:
 
     def _require_added_once(self) -> None:
         """Raise if the tokenizer itself puts the token there that an option adds."""
-        ids = self.file.tokenizer.encode(
-            [""], own_special_tokens=self._own_special_tokens, with_spans=False
-        ).ids.tolist()
+        try:
+            ids = self._encoded([""]).ids.tolist()
+        except Exception as cause:  # any error of the library
+            raise StageError(f"{self.file.path} tokenizes no text: {cause}", OPTION) from cause
         for option, token, place in (("bos", self._bos, slice(None, 1)), ("eos", self._eos, slice(-1, None))):
             if token is not None and ids[place] == [token]:
                 raise StageError(
@@ -148,12 +150,10 @@ class TokenizeText:
         config = self.config
         texts = texts_of(value_of(batch, config.field), config.field)
         try:
-            encoded = self.file.tokenizer.encode(
-                texts, own_special_tokens=self._own_special_tokens, with_spans=config.offsets is not None
-            )
-        except TypeError:
+            encoded = self._encoded(texts)
+        except Exception as cause:  # any error of the library
             require_whole(texts, config.field)
-            raise
+            raise self._of_a_text(texts, cause) from cause
         encoded = encoded.between(self._bos, self._eos)
         bounds = np.zeros(len(texts) + 1, np.int64)
         np.cumsum(encoded.lengths, out=bounds[1:])
@@ -162,6 +162,22 @@ class TokenizeText:
         if config.offsets is None:
             return made
         return with_new_field(made, config.offsets, Ragged(encoded.spans, bounds), ("offsets",))
+
+    def _encoded(self, texts: list[str]) -> Encoded:
+        with_spans = self.config.offsets is not None
+        return self.file.tokenizer.encode(texts, own_special_tokens=self._own_special_tokens, with_spans=with_spans)
+
+    def _of_a_text(self, texts: list[str], error: Exception) -> Exception:
+        """Return the error that names the first text that fails by itself; ``error`` if none does."""
+        for row, text in enumerate(texts):
+            try:
+                self._encoded([text])
+            except Exception as cause:  # noqa: BLE001 - any error of the library
+                return StageError(
+                    f"row {row} of field {self.config.field!r} cannot be tokenized by {self.file.path}: {cause}",
+                    ("field",),
+                )
+        return error
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TokenizeText) and (self.config, self.file) == (other.config, other.file)

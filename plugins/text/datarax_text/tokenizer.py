@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import chain
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -19,6 +20,17 @@ class Encoded(NamedTuple):
     ids: np.ndarray
     lengths: np.ndarray
     spans: np.ndarray | None = None
+
+    @classmethod
+    def of_lists(cls, rows: Sequence[Sequence[int]], spans: Sequence[Sequence[tuple[int, int]]] | None = None) -> Self:
+        """Return the tokens of lists of ids, one for each text, with the spans of each."""
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        total = int(lengths.sum())
+        ids = np.fromiter(chain.from_iterable(rows), np.int64, total)
+        if spans is None:
+            return cls(ids, lengths)
+        ends = chain.from_iterable(chain.from_iterable(spans))
+        return cls(ids, lengths, np.fromiter(ends, np.int32, 2 * total).reshape(total, 2))
 
     def between(self, first: int | None, last: int | None) -> "Encoded":
         """Return these tokens with the token ``first`` before those of each text, and ``last`` behind; None adds none.

@@ -154,6 +154,17 @@ def test_damaged_files(tokenizers_folder: Path, tmp_path: Path) -> None:
                 built(tmp_path / name)
 
 
+def test_a_tokenizer_that_panics_is_an_error(tokenizers_folder: Path, tmp_path: Path) -> None:
+    path = changed(
+        tokenizers_folder / "words.json",
+        tmp_path / "broken.json",
+        lambda content: content["post_processor"]["special_tokens"].pop("[CLS]"),
+    )
+    message = r"broken\.json (tokenizes no text|is no tokenizer\.json): .*"
+    with pytest.raises(StageError, match=message):
+        built(path)
+
+
 def test_a_model_without_its_library(tokenizers_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "datarax_text.sentence_piece", raising=False)
     monkeypatch.setitem(sys.modules, "sentencepiece", None)

@@ -175,6 +175,16 @@ def test_values_that_are_no_text(tokenizers_folder: Path, file: str, value: Any,
         stage({"text": objects(["fine", value, "fine"])})
 
 
+def test_a_text_that_the_library_refuses(tmp_path: Path) -> None:
+    from tokenizers import models  # noqa: PLC0415 - beside its one use
+
+    Tokenizer(models.WordPiece({"a": 0}, unk_token="[UNK]")).save(str(tmp_path / "no-unknown.json"))  # noqa: S106
+    stage = built(tokenizer=tmp_path / "no-unknown.json")
+    message = r"row 1 of field 'text' cannot be tokenized by .*no-unknown\.json: WordPiece error: Missing \[UNK\] token"
+    with pytest.raises(StageError, match=message):
+        stage({"text": objects(["a", "b", "a"])})
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
