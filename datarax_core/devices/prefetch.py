@@ -8,9 +8,10 @@ import numpy as np
 
 from datarax_core.background import Ahead
 from datarax_core.order.numbers import whole_number
+from datarax_core.records.joining import host_column
 from datarax_core.records.narrowing import narrow
 from datarax_core.records.ragged import Ragged
-from datarax_core.records.spec import Batch, host_column, split_host_fields, with_host_fields
+from datarax_core.records.spec import Batch, split_host_fields, with_host_fields
 
 
 def prefetch_to_device(

@@ -8,7 +8,7 @@ from .elements import batch_of, element_spec_of
 from .foreign_data import advice_for
 from .gathers import ALIGNMENT, aligned_empty
 from .intake import Changes, StoredField
-from .joining import empty_batch, joined_batches, joined_columns, placed_batch
+from .joining import empty_batch, host_column, joined_batches, joined_columns, placed_batch
 from .names import DOTTED_PATTERN, dotted_name, plain_name, split_name
 from .narrowed import NarrowedField, narrowed_fields
 from .ragged import Ragged
@@ -22,7 +22,6 @@ from .spec import (
     device_spec,
     differences,
     has_shape,
-    host_column,
     named_fields,
     nbytes_of,
     nested_fields,

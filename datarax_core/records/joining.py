@@ -14,6 +14,11 @@ from .ragged import Ragged
 from .spec import Batch, ElementSpec
 
 
+def host_column(column: Any) -> Any:
+    """Return a column on the host: a NumPy array, or the ragged column that it is."""
+    return column if isinstance(column, Ragged) else np.asarray(column)
+
+
 def joined_columns(columns: Sequence[Any]) -> Any:
     """Return the records of several columns of one field, one column after another; a single column without a copy.
 

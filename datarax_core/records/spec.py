@@ -140,14 +140,6 @@ def _nbytes(column: Any) -> int:
     return sum(getattr(value, "nbytes", 0) or (len(value) if hasattr(value, "__len__") else 0) for value in values)
 
 
-# -- columns ----------------------------------------------------------------------------------------------------------------
-
-
-def host_column(column: Any) -> Any:
-    """Return a column on the host: a NumPy array, or the ragged column that it is."""
-    return column if isinstance(column, Ragged) else np.asarray(column)
-
-
 # -- fields by name ---------------------------------------------------------------------------------------------------------
 
 

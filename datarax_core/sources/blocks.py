@@ -9,8 +9,9 @@ import numpy as np
 
 from datarax_core.config.models import SourceConfig
 from datarax_core.errors import DataFileError, RecordError, SpecError, reason_of
+from datarax_core.records.joining import host_column
 from datarax_core.records.narrowed import narrowed_fields
-from datarax_core.records.spec import Batch, host_column, nbytes_of
+from datarax_core.records.spec import Batch, nbytes_of
 
 from .source import DataSourceModule
 from .verification import Verified

@@ -19,11 +19,12 @@ from datarax_core.records.dtypes import goes_to_device, is_text, require_no_key
 from datarax_core.records.foreign_data import advice_for, host_array, is_sparse, is_text_series, require_records
 from datarax_core.records.gathers import aligned_empty
 from datarax_core.records.intake import Changes, LeftOut
+from datarax_core.records.joining import host_column
 from datarax_core.records.names import dotted_name
 from datarax_core.records.narrowing import narrow_field
 from datarax_core.records.nearest import nearest
 from datarax_core.records.ragged import Ragged
-from datarax_core.records.spec import Batch, ElementSpec, host_column, named_fields, nested_fields
+from datarax_core.records.spec import Batch, ElementSpec, named_fields, nested_fields
 from datarax_core.records.stacking import ValuePath, column_of
 
 Form: TypeAlias = Literal["dict", "nested", "tuple", "array"]

@@ -15,8 +15,8 @@ from flax import nnx
 from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT, fold_in
 from datarax_core.records.elements import batch_of, element_spec_of
-from datarax_core.records.joining import joined_batches
-from datarax_core.records.spec import Batch, ElementSpec, host_column
+from datarax_core.records.joining import host_column, joined_batches
+from datarax_core.records.spec import Batch, ElementSpec
 
 _KEY_IMPLEMENTATION: Final = "threefry2x32"
 """The PRNG of the keys that `fold_in` makes, and that `get_batch_at` of a shuffled source is called with."""

@@ -28,7 +28,8 @@ from datarax_core.order.order import ORDER_RULE
 from datarax_core.order.reader import OrderReader
 from datarax_core.order.selection import cut
 from datarax_core.records.digests import class_name
-from datarax_core.records.spec import Batch, describe, host_column
+from datarax_core.records.joining import host_column
+from datarax_core.records.spec import Batch, describe
 
 from .access import Capabilities, RecordAccess
 from .identity import config_entries

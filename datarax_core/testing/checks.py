@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from datarax_core.records.dtypes import fits_device
-from datarax_core.records.joining import joined_batches
+from datarax_core.records.joining import host_column, joined_batches
 from datarax_core.records.ragged import Ragged
-from datarax_core.records.spec import Batch, host_column, named_fields
+from datarax_core.records.spec import Batch, named_fields
 
 # -- verdicts ---------------------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import pytest
 
-from datarax_core.records.spec import Batch, host_column
+from datarax_core.records.joining import host_column
+from datarax_core.records.spec import Batch
 from datarax_core.routes.definition import BatchRule
 from datarax_core.routes.stream_reader import StreamReader
 from datarax_core.sources.source import DataSourceModule

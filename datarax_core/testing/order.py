@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datarax_core.order.permutation import key_data
-from datarax_core.records.spec import host_column
+from datarax_core.records.joining import host_column
 from datarax_core.sources.source import DataSourceModule
 
 from .checks import difference, not_claimed, part, require, rows_of

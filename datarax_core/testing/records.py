@@ -12,7 +12,8 @@ import numpy as np
 from datarax_core.errors import DataraxError
 from datarax_core.pipeline.pipeline import Pipeline
 from datarax_core.records.dtypes import fits_device
-from datarax_core.records.spec import Batch, ElementSpec, device_spec, has_shape, host_column, named_fields
+from datarax_core.records.joining import host_column
+from datarax_core.records.spec import Batch, ElementSpec, device_spec, has_shape, named_fields
 from datarax_core.sources.source import DataSourceModule
 
 from .checks import batch_of_records, broken, difference, not_claimed, part, require, rows_of, shown

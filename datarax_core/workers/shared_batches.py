@@ -11,8 +11,8 @@ import numpy as np
 
 from datarax_core.records.dtypes import is_text
 from datarax_core.records.gathers import ALIGNMENT, aligned_empty
-from datarax_core.records.joining import joined_columns
-from datarax_core.records.spec import Batch, ElementSpec, host_column, named_fields
+from datarax_core.records.joining import host_column, joined_columns
+from datarax_core.records.spec import Batch, ElementSpec, named_fields
 
 
 class SharedBatches:

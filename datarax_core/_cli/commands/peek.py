@@ -118,7 +118,8 @@ class _Seen:
 
 def _columns(pipeline: "Pipeline", batches: int) -> Iterator[dict[str, Any]]:
     """Yield the fields of the first batches by name, without the records that pad a last batch."""
-    from datarax_core.records.spec import host_column, named_fields  # noqa: PLC0415 - the pipeline has loaded JAX by now
+    from datarax_core.records.joining import host_column  # noqa: PLC0415 - the pipeline has loaded JAX by now
+    from datarax_core.records.spec import named_fields  # noqa: PLC0415
 
     mask = pipeline.rule.pad_last
     for batch in islice(pipeline, batches):
