@@ -76,7 +76,7 @@ def test_columns_are_joined_copied_and_pickled(drawn: tuple[Ragged, list[np.ndar
     parts = [column[at:], column[:at], column[:0]]
     require_same(Ragged.concatenate(parts), [*records[at:], *records[:at]])
     for twin in (
-        pickle.loads(pickle.dumps(column)),
+        pickle.loads(pickle.dumps(column)),  # noqa: S301 - of this test
         copy.deepcopy(column),
         copy.copy(column),
         column.copy(),
