@@ -130,6 +130,11 @@ class StreamRoute(Route):
         yield f"stream route: {title} is read forward only; each batch is then placed on the device{stages}."
         if definition.source.capabilities.resumable:
             yield describe_reading_ahead(definition)
+        elif definition.source.is_live:
+            yield (
+                f"Nothing is read ahead, and there is no state to save: {title} is live, and what it gave is gone. "
+                "Each loop goes on where the one before ended."
+            )
         else:
             yield (
                 f"Nothing is read ahead, and there is no state to save: {title} cannot say where it stands. With get_state() "

@@ -14,6 +14,7 @@ from datarax_core.moved import rename_attributes
 from datarax_core.records.joining import joined_batches
 from datarax_core.records.spec import Batch, check_batch
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.sources.streaming import no_state_of_live
 
 from .definition import BatchRule
 
@@ -231,6 +232,8 @@ class StreamReader:
         Raises:
             StateError: The source has no state.
         """
+        if self._source.is_live:
+            raise StateError(no_state_of_live(self._source.title))
         if not self.is_resumable:
             raise StateError(
                 f"{self._source.title} cannot say where it stands, so that its pipeline has no state to save; "

@@ -59,6 +59,12 @@ class DataSourceModule(RecordAccess):
     config_in_fingerprint: ClassVar[bool] = True
     """Whether a restored state must match the config, but for its ``may_differ``; False if `fingerprint` names what must."""
 
+    is_live: ClassVar[bool] = False
+    """Whether a stream cannot be rewound: what was read from a socket, a queue or a generator is gone.
+
+    Nothing is read ahead of such a stream, it has no state, and it does not start over: each loop goes on where it stands.
+    """
+
     counts_are_fixed: ClassVar[bool] = False
     """Whether assigning `index` or `epoch` is an error; False lets an author's class keep counts of its own by these names."""
 
@@ -110,7 +116,7 @@ class DataSourceModule(RecordAccess):
             random_access=indexed,
             batched_reads=True,
             traceable=self.access == "device",
-            resumable=indexed or type(self).set_state is not DataSourceModule.set_state,
+            resumable=indexed or (type(self).set_state is not DataSourceModule.set_state and not self.is_live),
             sized=hasattr(type(self), "__len__"),
         )
 
@@ -196,6 +202,10 @@ class DataSourceModule(RecordAccess):
 
     def require_restart(self) -> None:
         """Raise ``NotImplementedError`` if this is a stream that can begin only one epoch."""
+        if self.is_live and self.access == "stream":
+            raise NotImplementedError(
+                f"{self.title} is live (is_live = True): what it gave is gone, and it cannot start over"
+            )
         own = type(self)
         is_fixed = own.reset is DataSourceModule.reset and own.begin_epoch is DataSourceModule.begin_epoch
         if self.access == "stream" and is_fixed:

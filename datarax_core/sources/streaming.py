@@ -34,6 +34,9 @@ class StreamingSourceBase(DataSourceModule):
 
     The records must depend on epoch, start and `order_key_data` only. Then a state is a few numbers, and resuming is exact;
     it costs as much as `records_from` needs to reach ``start``.
+
+    A stream that cannot be read from ``start``, since what was read is gone, says ``is_live = True``. Then one iterator is read
+    to its end, by all loops one after another, and nothing is read ahead.
     """
 
     def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
@@ -94,14 +97,15 @@ class StreamingSourceBase(DataSourceModule):
 
         A loop raises ``RuntimeError`` once another loop, `set_state` or `reset` moved the place.
         """
-        self._stream.begin_run(in_loop=self.cursor.in_loop)
+        if not self.is_live:
+            self._stream.begin_run(in_loop=self.cursor.in_loop)
         return self.loop_over(self.cursor.begin_run(None, is_over=False))
 
     def __next__(self) -> Any:
         """Return the next element of the epoch that is under way."""
         place = self._stream.place
         if not place.run_is_over:
-            place, part, rows = self._read(place, 1, at_once=self.elements_ahead)
+            place, part, rows = self._read(place, 1, at_once=1 if self.is_live else self.elements_ahead)
             self._stream.place = place
             if rows:
                 return jax.tree.map(lambda column: column[0], part)
@@ -136,6 +140,7 @@ class StreamingSourceBase(DataSourceModule):
 
     def begin_epoch(self) -> None:
         """Begin the next epoch; if no record of the present one was served, and it has not ended, stay at its start."""
+        self.require_restart()
         self._stream.stand_at(self._stream.place.next_run())
 
     def get_dataset_info(self) -> DataSetInfo:
@@ -145,11 +150,17 @@ class StreamingSourceBase(DataSourceModule):
 
     def reset(self, seed: int | None = None) -> None:
         """Return to the start of the first epoch; with ``seed``, in the order of a source built with ``nnx.Rngs(seed)``."""
+        self.require_restart()
         super().reset(seed)
         self._stream.stand_at(StreamPlace())
 
     def get_state(self) -> dict[str, Any]:
-        """Return place, variables and fingerprint as JSON: some hundred bytes, no records."""
+        """Return place, variables and fingerprint as JSON: some hundred bytes, no records.
+
+        Raises:
+            StateError: The stream is live.
+        """
+        self._require_rewinding()
         place = {**asdict(self._stream.place), "in_loop": self.cursor.in_loop}
         return {**place, "variables": self.saved_variables(), "fingerprint": self.fingerprint()}
 
@@ -160,6 +171,7 @@ class StreamingSourceBase(DataSourceModule):
             TypeError: ``state`` is not a dict.
             StateError: The state is of another stream; names every difference.
         """
+        self._require_rewinding()
         require_dict(state, self.title)
         require_keys(state, {*_PLACE, "variables", "fingerprint"}, self.title, optional={"in_loop"})
         require_same(state["fingerprint"], self.fingerprint(), self.title)
@@ -173,6 +185,10 @@ class StreamingSourceBase(DataSourceModule):
         self._stream.stand_at(place)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
+
+    def _require_rewinding(self) -> None:
+        if self.is_live:
+            raise StateError(no_state_of_live(self.title))
 
     def _read(self, place: StreamPlace, wanted: int, *, at_once: int) -> tuple[StreamPlace, Batch, int]:
         """Return (next place, batch of up to ``wanted`` records of one epoch, number of its rows).
@@ -225,6 +241,14 @@ class StreamingSourceBase(DataSourceModule):
                 reader = EpochReader.of_records(records, place, key_data, spec, self.title)
             self._stream.reader = reader
         return reader
+
+
+def no_state_of_live(title: str) -> str:
+    """Return the message of an error about the state of a live stream."""
+    return (
+        f"{title} is live (is_live = True): what it gave cannot be read again, so that there is no state to save or restore; "
+        "record the stream to files, and read these, where a run has to be resumed"
+    )
 
 
 @dataclass(eq=False)
