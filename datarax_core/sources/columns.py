@@ -437,6 +437,10 @@ class RecordCache:
         """Return the records at ``indices``, all of which must be kept."""
         return jax.tree.map(lambda column: column[indices], self._columns)
 
+    def taken(self, indices: np.ndarray, made: np.ndarray, batch: Batch) -> Batch:  # noqa: ARG002 - of a cache that is full
+        """Return the records at ``indices``, after the sorted ``made`` ones, of which ``batch`` is the result, were read."""
+        return self.take(indices)
+
     def _with_room(self, column: Any, rows: Any) -> Any:
         """Return the column, as one of objects if its width would cut off text or bytes among ``rows``."""
         if (

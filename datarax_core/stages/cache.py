@@ -13,12 +13,13 @@ from flax.errors import TraceContextError
 from datarax_core.errors import SpecError
 from datarax_core.order.numbers import whole_number
 from datarax_core.order.permutation import DEVICE_LIMIT
-from datarax_core.records.spec import Batch, named_fields
+from datarax_core.records.spec import Batch, ElementSpec, named_fields
 from datarax_core.sources.source import DataSourceModule
 
 from .apply import stage_name
 from .graph import Graph
-from .on_host.side import is_on_host
+from .on_host.side import is_of_whole_batch, is_on_host
+from .on_host.table import HostTable
 from .randomness import is_stochastic, takes_record_indices
 from .record_table import RecordTable
 
@@ -35,6 +36,10 @@ class Cache(nnx.Module):
     results do not follow the parameters of ``stage``: call `reset` after they change. No gradient passes through. ``stage``
     must not write to variables, so put layers such as dropout and batch norm in evaluation mode.
 
+    Around a host stage (``on_host = True``) the table is in host memory. It keeps all fields of the stage's result, so that
+    neither the source nor an earlier stage reads the records again, and it is filled record by record. Several threads may read
+    it; with ``workers``, it is kept in the process of the pipeline, and stages behind it run there.
+
     Memory: `nbytes` on the device, which is, for each record of the source, the bytes of its result and one more. The table is
     made when the first batch, or ``element_spec()``, is traced; in that moment its largest field takes twice its bytes. The
     cost of a batch does not depend on the number of records. The table is in no saved state: a resumed run fills it anew. A
@@ -45,10 +50,13 @@ class Cache(nnx.Module):
         source: The source of the records, or the number of its records.
         sharding: Placement of the table; None is the default device. For batches on several devices, a sharding over
             the same devices, such as ``NamedSharding(mesh, PartitionSpec())``.
+        max_bytes: Of a host stage: the most bytes of host memory that results take; the stage runs in each epoch for records
+            whose results do not fit. None keeps all results.
 
     Raises:
         TypeError: ``stage`` is not callable, or ``source`` is neither a source nor an integer.
-        ValueError: ``stage`` is stochastic or holds a `Cache`, or there are more records than an int32 counts.
+        ValueError: ``stage`` is stochastic or holds a `Cache`, there are more records than an int32 counts, or an option
+            belongs to stages on the other side.
     """
 
     takes_record_indices = True
@@ -59,6 +67,7 @@ class Cache(nnx.Module):
         source: DataSourceModule | int,
         *,
         sharding: jax.sharding.Sharding | None = None,
+        max_bytes: int | None = None,
     ) -> None:
         if not callable(stage):
             raise TypeError(f"a Cache takes a callable stage, not {stage!r}")
@@ -69,14 +78,16 @@ class Cache(nnx.Module):
             )
         if next(_caches(stage), None) is not None:
             raise ValueError(f"the stage {stage_name(stage)} is or holds a Cache already; one is enough")
+        on_host = is_on_host(stage)
         if isinstance(source, DataSourceModule):
-            _require_countable(source, f"{stage_name(stage)} in a Cache")
+            _require_countable(source, f"{stage_name(stage)} in a Cache", is_on_host=on_host)
             source = source.num_records
         length = whole_number("source, if it is a number of records,", source, at_least=1)
-        if length > DEVICE_LIMIT:
+        if length > DEVICE_LIMIT and not on_host:
             raise ValueError(f"Cache addresses at most {DEVICE_LIMIT} records, not {length}")
+        _require_options(stage, sharding, max_bytes)
         self.stage = stage
-        self.table = RecordTable(length, sharding)
+        self.table = HostTable(length, max_bytes) if on_host else RecordTable(length, sharding)
 
     @property
     def name(self) -> str:
@@ -84,8 +95,18 @@ class Cache(nnx.Module):
         return f"cache of {stage_name(self.stage)}"
 
     @property
+    def on_host(self) -> bool:
+        """Whether the stage runs on the host, and its results are kept there."""
+        return is_on_host(self.stage)
+
+    def element_spec(self, spec: ElementSpec) -> ElementSpec | None:
+        """Return what a host stage says comes out of it; None if it says nothing."""
+        say = getattr(self.stage, "element_spec", None)
+        return None if say is None else say(spec)
+
+    @property
     def nbytes(self) -> int:
-        """Bytes of the table on the device; 0 until it is made."""
+        """Bytes of the table on the device, 0 until it is made; on the host, those of the results that are kept."""
         return self.table.nbytes
 
     @property
@@ -109,6 +130,8 @@ class Cache(nnx.Module):
         """
         *inputs, indices = inputs_and_indices
         _require_in_range(indices, self.table.length)
+        if isinstance(self.table, HostTable):
+            return self._on_host(*inputs, indices)
         extra = (indices,) if takes_record_indices(self.stage) else ()
 
         def run(inputs: Sequence[Any]) -> Batch:
@@ -119,6 +142,10 @@ class Cache(nnx.Module):
             given = jax.tree.leaves(inputs)
             made = iter(self._kept(lambda: _made_leaves(run(inputs), input_of), fields, indices) if fields else ())
         return jax.tree.unflatten(form, [next(made) if place is None else given[place] for place in input_of])
+
+    def _on_host(self, batch: Batch, indices: Any) -> Batch:
+        """Return the result of a host stage for all rows, which is not kept: the pipeline keeps what it reads."""
+        return self.stage(batch, indices) if takes_record_indices(self.stage) else self.stage(batch)
 
     def _kept(
         self, make: Callable[[], list[Any]], fields: Sequence[tuple[str, jax.ShapeDtypeStruct]], indices: Any
@@ -157,7 +184,8 @@ def check_record_stages(stages: Iterable[Any], source: DataSourceModule) -> None
         ValueError: The source is a stream or has more records than an int32 counts, a cache keeps rows for another number of
             records, or a cache is in the pipeline twice. Names the stage and the source.
     """
-    found: list[RecordTable] = []
+    found: list[RecordTable | HostTable] = []
+    stages = list(stages)
     for number, stage in enumerate(stages):
         if takes_record_indices(stage):
             _require_countable(source, f"stage {number} ({stage_name(stage)})", is_on_host=is_on_host(stage))
@@ -173,6 +201,26 @@ def check_record_stages(stages: Iterable[Any], source: DataSourceModule) -> None
                         "make a Cache for each place"
                     )
                 found.append(cache.table)
+                if isinstance(cache.table, HostTable):
+                    _require_same_in_each_epoch(cache, stages[:number], source)
+
+
+def _require_same_in_each_epoch(cache: Cache, before: Sequence[Any], source: DataSourceModule) -> None:
+    """Raise ``ValueError`` if what a host stage in a cache is called with differs from epoch to epoch, or by batch."""
+    drawn = next(filter(is_stochastic, before), None)
+    whole = next(filter(is_of_whole_batch, before), None)
+    if drawn is None and whole is None and not source.varies_by_epoch:
+        return
+    why = (
+        f"{stage_name(drawn)} before it draws anew in each epoch"
+        if drawn is not None
+        else f"{stage_name(whole)} before it makes of a record what depends on the others of its batch"
+        if whole is not None
+        else f"the records of {source.title} differ from epoch to epoch"
+    )
+    raise ValueError(
+        f"the {cache.name} keeps one result for each record, and {why}; put the cache before that, or leave it out"
+    )
 
 
 def renew_caches(stages: Iterable[Any]) -> None:
@@ -187,13 +235,40 @@ def describe_caches(stages: Iterable[Any]) -> list[str]:
     return [
         f"The {cache.name} keeps {cache.num_known} of {cache.table.length} records"
         + (
-            f" in {cache.nbytes:,} bytes on the device."
+            f" in {cache.nbytes:,} bytes {_place(cache)}."
             if cache.nbytes
             else "; its table is made with the first batch."
         )
         for stage in stages
         for cache in _caches(stage)
     ]
+
+
+def _place(cache: Cache) -> str:
+    """Return where a cache keeps its results."""
+    if not isinstance(cache.table, HostTable):
+        return "on the device"
+    most = cache.table.max_bytes
+    return "of host memory" if most is None else f"of host memory, of {most:,} at most"
+
+
+def _require_options(stage: Any, sharding: Any, max_bytes: Any) -> None:
+    """Raise if an option of a cache belongs to stages on the other side."""
+    if is_on_host(stage):
+        if sharding is not None:
+            raise ValueError(f"{stage_name(stage)} runs on the host, where its results are kept; leave sharding out")
+        if is_of_whole_batch(stage):
+            raise ValueError(
+                f"a Cache keeps one result for each record, and that of {stage_name(stage)} depends on the others of its "
+                "batch; put it behind the cache"
+            )
+        if max_bytes is not None:
+            whole_number("max_bytes", max_bytes, at_least=1, hint="; None keeps all results")
+    elif max_bytes is not None:
+        raise ValueError(
+            f"max_bytes bounds the results of host stages, and {stage_name(stage)} runs on the device, whose table has a row "
+            "for each record; leave it out"
+        )
 
 
 def _caches(stage: Any) -> Iterator[Cache]:

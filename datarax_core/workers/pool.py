@@ -150,7 +150,9 @@ class Workers:
                 self._receive_next()
         if pending.error is not None:
             raise pending.error
-        return pending.batch if pending.cache is None else pending.cache.take(pending.indices)
+        if pending.cache is None:
+            return pending.batch
+        return pending.cache.taken(pending.indices, pending.to_read, pending.batch)
 
     def cancel(self, pending: PendingBatch) -> None:
         """Leave a batch that was begun, and whose result nobody asks for; what a worker is reading of it is read."""

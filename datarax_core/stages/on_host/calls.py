@@ -29,7 +29,8 @@ class HostCalls:
         key_data: uint32 (2,): the pipeline's key; None if no stage is stochastic.
         title: The name of the source in errors.
         first: Number of the first of the stages in its pipeline.
-        sizes_vary: Whether the sizes of axes may differ from the specs, and from batch to batch.
+        loose_from: Number of the first stage whose columns may be shorter than the spec says: one that is called with a whole
+            batch, and those behind it. None if all columns are as the specs say.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class HostCalls:
         title: str,
         *,
         first: int = 0,
-        sizes_vary: bool = False,
+        loose_from: int | None = None,
     ) -> None:
         self._calls: list[HostCall] = []
         for number, (stage, spec) in enumerate(zip(stages, specs[1:], strict=True), first):
@@ -48,7 +49,8 @@ class HostCalls:
             if joined is not None:
                 self._calls.pop()
             made = stage if joined is None else joined
-            self._calls.append(HostCall(made, number, key_data, _Checked(spec, sizes_vary=sizes_vary)))
+            is_loose = loose_from is not None and number >= loose_from
+            self._calls.append(HostCall(made, number, key_data, _Checked(spec, is_loose=is_loose)))
         self._title = title
 
     def __call__(self, batch: Batch, epochs: np.ndarray | None, indices: np.ndarray) -> Batch:
@@ -118,10 +120,10 @@ def _joined(stage: Any, following: Any) -> Any:
 class _Checked:
     """The check of a stage's batches against the spec after the stage."""
 
-    __slots__ = ("_fields", "_sizes_vary", "_spec")
+    __slots__ = ("_fields", "_is_loose", "_spec")
 
-    def __init__(self, spec: ElementSpec | None, *, sizes_vary: bool = False) -> None:
-        self._spec, self._sizes_vary = spec, sizes_vary
+    def __init__(self, spec: ElementSpec | None, *, is_loose: bool) -> None:
+        self._spec, self._is_loose = spec, is_loose
         is_flat = type(spec) is dict and all(hasattr(leaf, "dtype") for leaf in spec.values())
         self._fields = [(name, leaf.shape, leaf.dtype) for name, leaf in spec.items()] if is_flat and spec else None
 
@@ -145,7 +147,7 @@ class _Checked:
                 return batch
         require_batch(made, size, call.title)
         if self._spec is not None:
-            spec = _with_sizes_of(made, self._spec) if self._sizes_vary else self._spec
+            spec = _loosened(self._spec, made) if self._is_loose else self._spec
             check_batch(made, spec, size, origin=call.title)
         return read_only(made)
 
@@ -192,6 +194,22 @@ def require_batch(made: Any, size: int, title: str) -> None:
                 f"{title} returned {column.shape[0]} rows in field {name!r} for {size} records; a host stage returns a row for "
                 "each record, in their order"
             )
+
+
+def _loosened(spec: ElementSpec, batch: Batch) -> ElementSpec:
+    """Return the spec with the shapes of columns that are shorter than it says."""
+    if jax.tree.structure(spec) != jax.tree.structure(batch):
+        return spec
+
+    def loosened(struct: Any, column: Any) -> Any:
+        shape = column.shape[1:]
+        fits = len(shape) == len(struct.shape) and all(
+            n == size or (n is not None and size is not None and n < size)
+            for n, size in zip(shape, struct.shape, strict=True)
+        )
+        return jax.ShapeDtypeStruct(shape, struct.dtype) if fits else struct
+
+    return jax.tree.map(loosened, spec, batch)
 
 
 def read_only(batch: Batch) -> Batch:

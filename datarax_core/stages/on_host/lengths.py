@@ -97,6 +97,10 @@ class Pad(Stage):
         """Whether the stage is called with all rows of a batch, which it finds the length of."""
         return self.lengths is not None
 
+    def with_one_shape(self) -> Self:
+        """Return the stage that pads each batch to the greatest length, for compiled code."""
+        return self.model_copy(update={"length": max(self.lengths), "lengths": None}) if self.lengths else self
+
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
         """Return the stage itself, after a check of the fields."""
         self.element_spec(spec)

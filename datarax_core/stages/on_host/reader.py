@@ -1,9 +1,10 @@
 """Reader of the records of a pipeline with host stages: a source, and the stages that are called with what it reads."""
 
-import functools
 import threading
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from operator import is_
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +12,17 @@ import numpy as np
 
 from datarax_core.devices.callbacks import number_of
 from datarax_core.records.spec import Batch, ElementSpec
+from datarax_core.sources.access import Capabilities
+from datarax_core.sources.columns import RecordCache
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.randomness import is_stochastic
 
 from .calls import HostCalls
-from .side import num_by_part
+from .side import is_of_whole_batch
+from .table import HostTable
+
+Read: TypeAlias = Callable[[np.ndarray], Batch]
+"""A function from indices to the records of a source."""
 
 
 class HostSpecs:
@@ -29,73 +36,44 @@ class HostSpecs:
         return max(0, len(self.specs) - 1)
 
 
-class Rows(NamedTuple):
-    """The ids of the records of a batch: int64 (k,) epochs, None if no host stage draws random numbers, and record indices."""
-
-    epochs: np.ndarray | None
-    indices: np.ndarray
-
-
 class StagedReader:
     """Records of a source by index, after the host stages of a pipeline.
 
     It stands where a source stands in routes, workers and callbacks of compiled code. It may be read from several threads at
     once, if the source may, and pickles if source and stages do.
 
+    Threads and workers read parts of a batch, so a batch is read in two steps: `fetch_part` calls the stages whose result for a
+    record depends on nothing else, and `complete` the others, with the whole batch. `fetch` does both.
+
     Args:
         source: The source of the records.
         stages: The host stages.
         specs: Their specs.
         key_data: uint32 (2,): the pipeline's key; None if no stage is stochastic.
-        draws: Whether it is read by indices with epochs, although none of the stages is stochastic.
     """
 
     def __init__(
-        self,
-        source: DataSourceModule,
-        stages: Sequence[Any],
-        specs: HostSpecs,
-        key_data: np.ndarray | None,
-        *,
-        draws: bool = False,
+        self, source: DataSourceModule, stages: Sequence[Any], specs: HostSpecs, key_data: np.ndarray | None
     ) -> None:
         self.source = source
         self.stages = tuple(stages)
         self.specs = specs
         self.key_data = key_data
-        self._draws = draws or any(map(is_stochastic, self.stages))
-        self._reads_on_device = source.access == "device"
-        by_part = num_by_part(self.stages)
-        self._calls = HostCalls(self.stages[:by_part], specs.specs[: by_part + 1], key_data, source.title)
-        self._last_calls: HostCalls | None = None
-        self._parts: StagedReader | None = None
-        if by_part < len(self.stages):
-            self._last_calls = HostCalls(
-                self.stages[by_part:], specs.specs[by_part:], key_data, source.title, first=by_part, sizes_vary=True
-            )
-            specs_of_parts = HostSpecs(specs.specs[: by_part + 1])
-            self._parts = StagedReader(source, self.stages[:by_part], specs_of_parts, key_data, draws=self._draws)
+        whole = (number for number, stage in enumerate(self.stages) if is_of_whole_batch(stage))
+        self.first_whole = next(whole, len(self.stages))
+        """Number of the first stage that is called with a whole batch."""
+        self._caches = [number for number, stage in enumerate(self.stages) if is_cache(stage)]
+        self._made: dict[tuple[int, int, bool], HostCalls] = {}
+        self._draws = any(map(is_stochastic, self.stages))
+        self._read_source = source.fetch_on_host if source.access == "device" else source.fetch
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = (self.source, self.stages, self.specs, self.key_data)
-        return functools.partial(type(self), draws=self._draws), arguments
-
-    @property
-    def parts(self) -> "StagedReader":
-        """The reader of parts of a batch, of which `finish` makes what `fetch` gives; this one if no stage needs them whole."""
-        return self._parts or self
-
-    @property
-    def first_of_whole_batch(self) -> tuple[int, Any] | None:
-        """The first of the stages that need all rows of a batch, with its number; None if there is none."""
-        return None if self._parts is None else (len(self._parts.stages), self.stages[len(self._parts.stages)])
+        return type(self), (self.source, self.stages, self.specs, self.key_data)
 
     def serves(self, source: DataSourceModule, stages: Sequence[Any], key_data: Any) -> bool:
         """Return whether this is the reader of that source through these very stages with this key."""
-        same = len(stages) == len(self.stages) and all(
-            one is other for one, other in zip(stages, self.stages, strict=True)
-        )
-        return self.source is source and same and (self.key_data is key_data or np.array_equal(self.key_data, key_data))
+        same = len(stages) == len(self.stages) and all(map(is_, stages, self.stages))
+        return self.source is source and same and np.array_equal(self.key_data, key_data)
 
     # -- facts, as a source has them ----------------------------------------------------------------------------------------
 
@@ -108,6 +86,11 @@ class StagedReader:
     def num_records(self) -> int:
         """The number of record indices."""
         return self.source.num_records
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The capabilities of the source."""
+        return self.source.capabilities
 
     @property
     def original_number(self) -> int:
@@ -123,6 +106,11 @@ class StagedReader:
     def is_thread_safe(self) -> bool:
         """Whether several threads may read at once: whether they may read the source."""
         return self.source.is_thread_safe
+
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether a stage is called with a whole batch, so that the shapes of batches may differ."""
+        return self.first_whole < len(self.stages)
 
     def element_spec(self) -> ElementSpec:
         """Return the element spec of a record after the host stages, with the dtypes of the host."""
@@ -145,45 +133,101 @@ class StagedReader:
     # -- records --------------------------------------------------------------------------------------------------------------
 
     def fetch(self, indices: np.ndarray) -> Batch:
-        """Return the records at concrete ``indices`` after the host stages."""
-        read = self.source.fetch_on_host if self._reads_on_device else self.source.fetch
-        return self._staged(read, indices)
+        """Return the records at concrete ``indices`` after the host stages; they are a whole batch."""
+        return self.complete(self.fetch_part(indices), indices)
+
+    def fetch_part(self, indices: np.ndarray) -> Batch:
+        """Return records, which may be a part of a batch, after the stages before `first_whole`."""
+        return self._read(self._read_source, indices)
+
+    def complete(
+        self, batch: Batch, indices: np.ndarray, *, first: int | None = None, one_shape: bool = False
+    ) -> Batch:
+        """Return the whole batch after the stages that it has not gone through.
+
+        Args:
+            batch: The batch, as `fetch_part` returned it, or its parts, joined.
+            indices: The indices by which it was read.
+            first: Number of the first stage to call; None is `first_whole`.
+            one_shape: Whether batches must have one shape, that of the element spec.
+        """
+        first = self.first_whole if first is None else first
+        if first == len(self.stages):
+            return batch
+        _, epochs, records = self._places(indices)
+        return self._calls(first, len(self.stages), one_shape)(batch, epochs, records)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
-        """Return `fetch`, without running compiled code."""
-        return self._staged(self.source.fetch_on_host, indices)
+        """Return records for compiled code, in the shapes of the element spec, without running compiled code."""
+        batch = self._read(self.source.fetch_on_host, indices)
+        return self.complete(batch, indices, one_shape=True)
 
     def get_records(self, indices: np.ndarray) -> Batch:
-        """Return `fetch`; a worker process calls it."""
-        return self.fetch(indices)
+        """Return `fetch_part`; a worker process calls it."""
+        return self.fetch_part(indices)
 
-    def finish(self, batch: Batch, indices: np.ndarray) -> Batch:
-        """Return a whole batch after the host stages that need one; `parts` has read it at ``indices``."""
-        if self._last_calls is None:
-            return batch
-        epochs, records = self._ids(indices)
-        return self._last_calls(batch, epochs, records)
-
-    def _staged(self, read: Any, indices: np.ndarray) -> Batch:
-        epochs, records = self._ids(indices)
-        batch = read(indices if self.source.varies_by_epoch else records)
-        return self.staged(batch, epochs, records)
-
-    def _ids(self, indices: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-        """Return (epochs, record indices) of the indices that records are fetched by; None for epochs that are not needed."""
-        if not self._draws and not self.source.varies_by_epoch:
-            return None, indices
-        return np.divmod(np.asarray(indices, np.int64), self.num_records)
-
-    def staged(self, batch: Batch, epochs: np.ndarray | None, indices: np.ndarray) -> Batch:
+    def staged(self, batch: Batch, epochs: np.ndarray, indices: np.ndarray, *, one_shape: bool = False) -> Batch:
         """Return a batch of a stream after the host stages; its records are those ``indices`` of ``epochs``, int64 (k,)."""
-        batch = self._calls(batch, epochs, indices)
-        return batch if self._last_calls is None else self._last_calls(batch, epochs, indices)
+        return self._calls(0, len(self.stages), one_shape)(batch, epochs, indices)
 
-    # -- what worker processes ask --------------------------------------------------------------------------------------------
+    def _read(self, read: Read, indices: np.ndarray) -> Batch:
+        """Return records after the stages before `first_whole`; those that a `Cache` holds are not read."""
+        to_read, epochs, records = self._places(indices)
+        batch = self._kept(len(self._caches), records, read) if self._caches else read(to_read)
+        return self._calls(self._caches[-1] + 1 if self._caches else 0, self.first_whole)(batch, epochs, records)
 
-    def record_cache(self) -> None:
-        """Return None: records after host stages are kept by a `Cache` alone."""
+    def _kept(self, count: int, records: np.ndarray, read: Read) -> Batch:
+        """Return records after the stages up to the last of the first ``count`` caches."""
+        if not count:
+            return read(records)
+        first, last = self._caches[count - 2] + 1 if count > 1 else 0, self._caches[count - 1]
+        calls = self._calls(first, last + 1)
+        store = self.stages[last].table.store(self.specs.specs[last + 1])
+        return store.fetch(records, lambda missing: calls(self._kept(count - 1, missing, read), None, missing))
+
+    def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Return (the indices by which the source reads, the epochs if they are known, the record indices)."""
+        if not self.varies_by_epoch:
+            return indices, None, indices
+        epochs, records = np.divmod(np.asarray(indices, np.int64), self.num_records)
+        return (indices if self.source.varies_by_epoch else records), epochs, records
+
+    def _calls(self, first: int, last: int, one_shape: bool = False) -> HostCalls:  # noqa: FBT001, FBT002 - of this class
+        """Return the calls of a range of stages; made once, also if two threads ask at the same time."""
+        made = self._made.get((first, last, one_shape))
+        if made is None:
+            made = self._made[first, last, one_shape] = HostCalls(
+                [_as_called(stage, one_shape=one_shape) for stage in self.stages[first:last]],
+                self.specs.specs[first : last + 1],
+                self.key_data,
+                self.title,
+                first=first,
+                loose_from=None if one_shape or not self.needs_whole_batch else self.first_whole,
+            )
+        return made
+
+    # -- worker processes -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def for_workers(self) -> "StagedReader":
+        """The reader that worker processes read by: of stages that can be called with parts of a batch.
+
+        A `Cache` is kept in this process, once, and not in each worker: the stages behind the last one are called here.
+        """
+        count = self._caches[-1] + 1 if self._caches else self.first_whole
+        return _PartReader(self, count)
+
+    def indices_for_workers(self, indices: np.ndarray) -> np.ndarray:
+        """Return the indices by which workers read what `fetch` reads by ``indices``."""
+        return indices if self.for_workers.varies_by_epoch == self.varies_by_epoch else self._places(indices)[2]
+
+    def complete_from_workers(self, batch: Batch, indices: np.ndarray, *, one_shape: bool = False) -> Batch:
+        """Return the whole batch that workers have read, after the stages that they do not call."""
+        return self.complete(batch, indices, first=len(self.for_workers.stages), one_shape=one_shape)
+
+    def record_cache(self) -> RecordCache | None:
+        """Return None: this process keeps the records of a `Cache` by itself."""
+        return None
 
     def note_substituted(self, records: int) -> None:
         """Count records that were replaced by others."""
@@ -192,3 +236,37 @@ class StagedReader:
     def get_operation_stats(self) -> dict[str, int]:
         """Return the counts of the source."""
         return self.source.get_operation_stats()
+
+
+class _PartReader(StagedReader):
+    """The first stages of a reader, as worker processes call them: without caches, of which the last is kept by the pool.
+
+    Args:
+        whole: The reader of all stages.
+        count: How many stages workers call.
+    """
+
+    def __init__(self, whole: StagedReader, count: int) -> None:
+        stages = [_as_called(stage, one_shape=False) for stage in whole.stages[:count]]
+        super().__init__(whole.source, stages, HostSpecs(whole.specs.specs[: count + 1]), whole.key_data)
+        table = getattr(whole.stages[count - 1], "table", None) if count else None
+        self._table = table if isinstance(table, HostTable) else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StagedReader, (self.source, self.stages, self.specs, self.key_data)
+
+    def record_cache(self) -> RecordCache | None:
+        """Return the records that the pipeline's last `Cache` keeps."""
+        return None if self._table is None else self._table.store(self.element_spec())
+
+
+def _as_called(stage: Any, *, one_shape: bool) -> Any:
+    """Return what is called for a stage: the stage in a `Cache`, and for compiled code one whose batches have one shape."""
+    if is_cache(stage):
+        return stage.stage
+    return stage.with_one_shape() if one_shape and is_of_whole_batch(stage) else stage
+
+
+def is_cache(stage: Any) -> bool:
+    """Return whether a host stage is a `Cache`."""
+    return isinstance(getattr(stage, "table", None), HostTable)

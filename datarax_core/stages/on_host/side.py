@@ -42,6 +42,15 @@ def runs_compiled_only(stage: Any) -> bool:
     return side is False
 
 
+def is_of_whole_batch(stage: Any) -> bool:
+    """Return whether a host stage is called with all rows of a batch at once: it has ``whole_batch = True``.
+
+    Its result for a record may depend on the other records. Compiled code, and several processes that share a batch, need
+    batches of one shape: they call what its method ``with_one_shape()`` returns.
+    """
+    return getattr(stage, "whole_batch", False) is True
+
+
 @dataclass(frozen=True, slots=True)
 class Placeholder:
     """Stage in the place of a host stage in compiled programs, so that later stages keep their numbers, and their keys."""
