@@ -133,8 +133,8 @@ class Pipeline(TraceArgument):
         self.workers = whole_number("workers", workers, at_least=0)
         self.cursor = Cursor()
         self._stage_keys = StageKeys(stages, self.rngs, len(self._host_specs))
-        self._progress = Progress.of(self._definition(self._new_reader()))
-        definition = self._definition()
+        definition = self._definition(self._new_reader() if len(self._host_specs) else self.source)
+        self._progress = Progress.of(definition)
         self._progress.own(self)
         facts = facts_to_agree_on(source, stages, sharding)
         facts |= {"call": type(self).__call__.__qualname__, "num_epochs": num_epochs, "epoch": definition.epoch_length}
@@ -451,6 +451,7 @@ class Pipeline(TraceArgument):
         rename_attributes(self, {"_host": "_progress"})  # of version 0.1.0
         if "threads" not in vars(self):
             self.threads = "auto"
+        self._reader()  # a trace could not make it
 
     # -- reports --------------------------------------------------------------------------------------------------------
 
@@ -515,17 +516,14 @@ class Pipeline(TraceArgument):
         """Return the reader of the records: the source, or with host stages what calls them."""
         if not len(self._host_specs):
             return self.source
-        progress = self._progress
-        reader = progress.reader
-        if self.cursor.is_traced and reader is not None:  # it reads from the originals of what the trace has copies of
+        reader = self._progress.reader
+        if reader is not None and self.cursor.is_traced:  # it reads from the originals of what the trace has copies of
             return reader
         if reader is None or not reader.serves(self.source, self._host_stages, self._stage_keys.host_key_data):
-            reader = progress.reader = self._new_reader()
+            reader = self._progress.reader = self._new_reader()
         return reader
 
-    def _new_reader(self) -> DataSourceModule | StagedReader:
-        if not len(self._host_specs):
-            return self.source
+    def _new_reader(self) -> StagedReader:
         return StagedReader(self.source, self._host_stages, self._host_specs, self._stage_keys.host_key_data)
 
     @property
@@ -559,6 +557,7 @@ class Pipeline(TraceArgument):
         renew_host_states(self.stages)
         renew_caches(self.stages)
         self._progress.own(self)
+        self._reader()
 
     def _require_no_trace(
         self, action: str, hint: str = "call pipeline.step() there", *, also_closed_over: bool = False

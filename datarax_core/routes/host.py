@@ -120,6 +120,7 @@ class HostRoute(IndexedRoute):
     def workers_for(cls, definition: Definition, workers: Workers | None) -> Workers | None:
         """Return the processes that read for the source, started with the first batch of a pipeline that asks for them."""
         reader, size = definition.reader, definition.rule.batch_size
+        reader = reader.for_workers if isinstance(reader, StagedReader) else reader
         if not definition.workers or (workers is not None and workers.reads(reader)):
             return workers
         here = definition.layout.rows_here(size)

@@ -35,7 +35,9 @@ class RowReader:
         self, reader: DataSourceModule | StagedReader, workers: Workers | None, count: ThreadCount, *, by_index: bool
     ) -> None:
         self._reader = reader
+        self._staged = reader if isinstance(reader, StagedReader) else None
         self._fetch = reader.fetch
+        self._fetch_part = reader.fetch if self._staged is None else self._staged.fetch_part
         self._workers = workers
         self._count = count
         self._by_index = by_index
@@ -49,12 +51,12 @@ class RowReader:
     def begin(self, indices: np.ndarray) -> Begun:
         """Begin to read the records at ``indices``, after those that were begun before."""
         if self._workers is not None:
-            return self._workers.begin(indices)
+            return self._workers.begin(indices if self._staged is None else self._staged.indices_for_workers(indices))
         if self._count.threads == 1:
             return None
         if self._threads is None:
             title = self._reader.title
-            self._threads = ReadingThreads(self._parts.fetch, self._count, title, by_index=self._by_index)
+            self._threads = ReadingThreads(self._fetch_part, self._count, title, by_index=self._by_index)
         return self._threads.begin(indices)
 
     def result(self, begun: Begun, indices: np.ndarray) -> Batch:
@@ -62,7 +64,8 @@ class RowReader:
         if isinstance(begun, PendingRows) and self._threads is not None:
             return self._finished(self._threads.result(begun), indices)
         if isinstance(begun, PendingBatch) and self._workers is not None:
-            return self._workers.result(begun)
+            batch = self._workers.result(begun)
+            return batch if self._staged is None else self._staged.complete_from_workers(batch, indices)
         if not self._count.is_measured_now():
             return self._fetch(indices)
         if self._count.is_new and len(indices) >= _LEAST_ROWS:
@@ -74,7 +77,7 @@ class RowReader:
 
     def _first_batch(self, indices: np.ndarray) -> Batch:
         """Return the first batch that is read of all: its first row by itself, and the rest by several threads if it waited."""
-        read = self._parts.fetch
+        read = self._fetch_part
         watch = Stopwatch()
         first = read(indices[:1])
         self._count.note_first_row(watch.read(1))
@@ -87,12 +90,8 @@ class RowReader:
             self._count.note(watch.read(len(indices) - 1))
         return self._finished(joined_parts([first, others], [slice(1), slice(1, len(indices))]), indices)
 
-    @property
-    def _parts(self) -> DataSourceModule | StagedReader:
-        return self._reader.parts if isinstance(self._reader, StagedReader) else self._reader
-
     def _finished(self, batch: Batch, indices: np.ndarray) -> Batch:
-        return self._reader.finish(batch, indices) if isinstance(self._reader, StagedReader) else batch
+        return batch if self._staged is None else self._staged.complete(batch, indices)
 
     def cancel(self, begun: Begun) -> None:
         """Leave a batch that was begun: nobody asks for its result."""

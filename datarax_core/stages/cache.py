@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -131,7 +131,7 @@ class Cache(nnx.Module):
         *inputs, indices = inputs_and_indices
         _require_in_range(indices, self.table.length)
         if isinstance(self.table, HostTable):
-            return self._on_host(*inputs, indices)
+            return self._on_host(inputs[0], indices)
         extra = (indices,) if takes_record_indices(self.stage) else ()
 
         def run(inputs: Sequence[Any]) -> Batch:
@@ -157,7 +157,7 @@ class Cache(nnx.Module):
                     f"{self.name}: field {name!r} has the shape {list(struct.shape)} where {len(indices)} records came in; a "
                     "cache keeps a row for each record, so regroup behind it"
                 )
-        table = self.table
+        table = cast("RecordTable", self.table)
         table.prepare([jax.ShapeDtypeStruct(struct.shape[1:], struct.dtype) for _, struct in fields])
         # The table is read and written outside of the cond: XLA copies a whole reference that a cond writes to.
         marks, rows = jax.lax.stop_gradient(table.read(indices))

@@ -1,31 +1,66 @@
-"""Pickling a source for worker processes: errors name the part that does not pickle."""
+"""Pickling what worker processes read by, a source and host stages: errors name the part that does not pickle."""
 
 import io
 import pickle
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from datarax_core.sources.source import DataSourceModule
+from datarax_core.records.spec import Batch, ElementSpec
+from datarax_core.sources.access import Capabilities
+from datarax_core.sources.columns import RecordCache
 
 _DEPTH: Final = 8  # how many attributes deep the search for a part that does not pickle goes
 
 
-def pickled_source(source: DataSourceModule) -> tuple[bytes, dict[str, Any]]:
+class WorkerReader(Protocol):
+    """What worker processes have a copy of, and read by: a source, or a source with host stages."""
+
+    @property
+    def title(self) -> str:
+        """The name of the source in errors."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+
+    def element_spec(self) -> ElementSpec:
+        """Return the element spec of a record."""
+
+    def get_records(self, indices: Any) -> Batch:
+        """Return the records at int (k,) ``indices``; called in a worker."""
+
+    def record_cache(self) -> RecordCache | None:
+        """Return the records that this process keeps, so that no worker reads them again; None if it keeps none."""
+
+    def note_substituted(self, records: int) -> None:
+        """Count records that workers replaced by others."""
+
+    def get_operation_stats(self) -> dict[str, Any]:
+        """Return counts, of which workers report ``skipped_count``."""
+
+
+def pickled_source(source: WorkerReader) -> tuple[bytes, dict[str, Any]]:
     """Return (the pickled source, the argument of ``multiprocessing.spawn.prepare`` that a process needs to unpickle it).
 
     Raises:
-        TypeError: The source does not pickle, or another process cannot import its classes; says what to do.
+        TypeError: The source or a host stage does not pickle, or another process cannot import its classes; says what to do.
     """
     stream = io.BytesIO()
     pickler = _MainScriptPickler(stream, pickle.HIGHEST_PROTOCOL)
     try:
         pickler.dump(source)
     except Exception as cause:
+        stage, culprit = _failed_stage(source)
+        remedy = (
+            "leave it out in __getstate__ and open it when it is first needed"
+            if stage is None
+            else "define functions in a module, leave open files out in __getstate__"
+        )
         raise TypeError(
-            f"{source.title} cannot be sent to worker processes: {_culprit(source)} does not pickle ({cause}); "
-            "leave it out in __getstate__ and open it when it is first needed, or read with workers=0"
+            f"{source.title if stage is None else stage} cannot be sent to worker processes: {culprit} does not pickle "
+            f"({cause}); {remedy}, or read with workers=0"
         ) from cause
     preparation: dict[str, Any] = {"sys_argv": sys.argv, "dir": str(Path.cwd())}
     if pickler.of_main:
@@ -46,7 +81,7 @@ class _MainScriptPickler(pickle.Pickler):
         return NotImplemented
 
 
-def _main_script(source: DataSourceModule, names: list[str]) -> dict[str, Any]:
+def _main_script(source: WorkerReader, names: list[str]) -> dict[str, Any]:
     """Return the entry for ``multiprocessing.spawn.prepare`` by which a process imports the main script."""
     main = sys.modules["__main__"]
     if (spec := getattr(main, "__spec__", None)) is not None:  # python -m
@@ -57,6 +92,14 @@ def _main_script(source: DataSourceModule, names: list[str]) -> dict[str, Any]:
         f"{source.title} cannot be sent to worker processes: {names[0]} is defined in an interactive session, which they "
         "cannot import; move it to a module of its own, or read with workers=0"
     )
+
+
+def _failed_stage(source: Any) -> tuple[str | None, str]:
+    """Return (title of the host stage that does not pickle, None if it is the source; the part of it that does not)."""
+    for title, stage in getattr(source, "stages_by_title", {}).items():
+        if not _pickles(stage):
+            return title, _culprit(stage)
+    return None, _culprit(getattr(source, "source", source))
 
 
 def _culprit(value: Any, path: str = "it", depth: int = 0) -> str:

@@ -17,9 +17,8 @@ from datarax_core.background import require_own_process
 from datarax_core.order.numbers import whole_number
 from datarax_core.records.spec import Batch
 from datarax_core.sources.columns import RecordCache
-from datarax_core.sources.source import DataSourceModule
 
-from .pickling import pickled_source
+from .pickling import WorkerReader, pickled_source
 from .processes import WorkerProcesses
 from .worker import Reply, Request, WorkerSetup, is_worker
 
@@ -81,7 +80,7 @@ class Workers:
         RuntimeError: This process is a worker process itself.
     """
 
-    def __init__(self, source: DataSourceModule, count: int, *, batch_size: int, ahead: int = 2) -> None:
+    def __init__(self, source: WorkerReader, count: int, *, batch_size: int, ahead: int = 2) -> None:
         _require_host(source)
         _require_no_worker(source)
         self._count = whole_number("workers", count, at_least=1)
@@ -102,7 +101,7 @@ class Workers:
         self._processes: WorkerProcesses | None = None
         self._started_processes()
 
-    def reads(self, source: DataSourceModule) -> bool:
+    def reads(self, source: WorkerReader) -> bool:
         """Return whether ``source`` is the source that the processes have copies of."""
         return self._source is source
 
@@ -267,7 +266,7 @@ class Workers:
         return RuntimeError(f"the workers that read {self._source.title} are closed; build new ones")
 
 
-def _require_host(source: DataSourceModule) -> None:
+def _require_host(source: WorkerReader) -> None:
     capabilities = source.capabilities
     if capabilities.traceable or not capabilities.random_access:
         reason = "has its records on the device" if capabilities.traceable else "is a stream"
@@ -276,7 +275,7 @@ def _require_host(source: DataSourceModule) -> None:
         )
 
 
-def _require_no_worker(source: DataSourceModule) -> None:
+def _require_no_worker(source: WorkerReader) -> None:
     if is_worker():
         raise RuntimeError(
             f"workers for {source.title} are started in a worker process itself, which imports the main script because the "

@@ -124,8 +124,9 @@ class _Checked:
 
     def __init__(self, spec: ElementSpec | None, *, is_loose: bool) -> None:
         self._spec, self._is_loose = spec, is_loose
-        is_flat = type(spec) is dict and all(hasattr(leaf, "dtype") for leaf in spec.values())
-        self._fields = [(name, leaf.shape, leaf.dtype) for name, leaf in spec.items()] if is_flat and spec else None
+        self._fields: list[tuple[str, tuple[int | None, ...], np.dtype[Any]]] | None = None
+        if isinstance(spec, dict) and spec and all(hasattr(leaf, "dtype") for leaf in spec.values()):
+            self._fields = [(name, leaf.shape, leaf.dtype) for name, leaf in spec.items()]
 
     def __call__(self, made: Any, size: int, call: HostCall) -> Batch:
         """Return the batch that a stage made, in read-only columns.
@@ -198,7 +199,7 @@ def require_batch(made: Any, size: int, title: str) -> None:
 
 def _loosened(spec: ElementSpec, batch: Batch) -> ElementSpec:
     """Return the spec with the shapes of columns that are shorter than it says."""
-    if jax.tree.structure(spec) != jax.tree.structure(batch):
+    if jax.tree.structure(spec) != jax.tree.structure(batch):  # type: ignore[operator]  # jaxlib's stubs leave it out
         return spec
 
     def loosened(struct: Any, column: Any) -> Any:

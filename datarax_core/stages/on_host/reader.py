@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from operator import is_
 from typing import Any, TypeAlias
@@ -15,6 +16,7 @@ from datarax_core.records.spec import Batch, ElementSpec
 from datarax_core.sources.access import Capabilities
 from datarax_core.sources.columns import RecordCache
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.stages.apply import stage_name
 from datarax_core.stages.randomness import is_stochastic
 
 from .calls import HostCalls
@@ -73,7 +75,9 @@ class StagedReader:
     def serves(self, source: DataSourceModule, stages: Sequence[Any], key_data: Any) -> bool:
         """Return whether this is the reader of that source through these very stages with this key."""
         same = len(stages) == len(self.stages) and all(map(is_, stages, self.stages))
-        return self.source is source and same and np.array_equal(self.key_data, key_data)
+        own = self.key_data
+        is_key = own is key_data or (own is not None and key_data is not None and bool((own == key_data).all()))
+        return self.source is source and same and is_key
 
     # -- facts, as a source has them ----------------------------------------------------------------------------------------
 
@@ -89,8 +93,8 @@ class StagedReader:
 
     @property
     def capabilities(self) -> Capabilities:
-        """The capabilities of the source."""
-        return self.source.capabilities
+        """The capabilities of the source, which is read on the host."""
+        return replace(self.source.capabilities, traceable=False)
 
     @property
     def original_number(self) -> int:
@@ -205,6 +209,11 @@ class StagedReader:
                 loose_from=None if one_shape or not self.needs_whole_batch else self.first_whole,
             )
         return made
+
+    @property
+    def stages_by_title(self) -> dict[str, Any]:
+        """The stages by their names in errors."""
+        return {f"stage {number} ({stage_name(stage)})": stage for number, stage in enumerate(self.stages)}
 
     # -- worker processes -----------------------------------------------------------------------------------------------------
 
