@@ -69,8 +69,7 @@ class StreamRoute(Route):
             if isinstance(self._record_reader, StagedReader):
                 ids = stream_ids(self._source, start, rows, stream.num_parts, by_epoch)
                 epochs_here, indices_here = ids if here is None else (each[here] for each in ids)
-                one_shape = self._layout.num_processes > 1
-                batch = self._record_reader.staged(batch, epochs_here, indices_here, one_shape=one_shape)
+                batch = self._record_reader.staged(batch, epochs_here, indices_here)
                 read = perf_counter()
             batch, host_fields = self._placed(batch, len(rows), None, ahead=ahead)
         except EndOfStream:

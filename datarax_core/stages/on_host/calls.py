@@ -29,8 +29,8 @@ class HostCalls:
         key_data: uint32 (2,): the pipeline's key; None if no stage is stochastic.
         title: The name of the source in errors.
         first: Number of the first of the stages in its pipeline.
-        loose_from: Number of the first stage whose columns may be shorter than the spec says: one that is called with a whole
-            batch, and those behind it. None if all columns are as the specs say.
+        sizes_vary_from: Number of the first stage whose columns may be smaller than the spec says, and differ from batch to
+            batch: one that is called with whole batches. None if there is none.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class HostCalls:
         title: str,
         *,
         first: int = 0,
-        loose_from: int | None = None,
+        sizes_vary_from: int | None = None,
     ) -> None:
         self._calls: list[HostCall] = []
         for number, (stage, spec) in enumerate(zip(stages, specs[1:], strict=True), first):
@@ -49,8 +49,8 @@ class HostCalls:
             if joined is not None:
                 self._calls.pop()
             made = stage if joined is None else joined
-            is_loose = loose_from is not None and number >= loose_from
-            self._calls.append(HostCall(made, number, key_data, _Checked(spec, is_loose=is_loose)))
+            sizes_vary = sizes_vary_from is not None and number >= sizes_vary_from
+            self._calls.append(HostCall(made, number, key_data, _Checked(spec, sizes_vary=sizes_vary)))
         self._title = title
 
     def __call__(self, batch: Batch, epochs: np.ndarray | None, indices: np.ndarray) -> Batch:
@@ -120,10 +120,10 @@ def _joined(stage: Any, following: Any) -> Any:
 class _Checked:
     """The check of a stage's batches against the spec after the stage."""
 
-    __slots__ = ("_fields", "_is_loose", "_spec")
+    __slots__ = ("_fields", "_sizes_vary", "_spec")
 
-    def __init__(self, spec: ElementSpec | None, *, is_loose: bool) -> None:
-        self._spec, self._is_loose = spec, is_loose
+    def __init__(self, spec: ElementSpec | None, *, sizes_vary: bool) -> None:
+        self._spec, self._sizes_vary = spec, sizes_vary
         self._fields: list[tuple[str, tuple[int | None, ...], np.dtype[Any]]] | None = None
         if isinstance(spec, dict) and spec and all(hasattr(leaf, "dtype") for leaf in spec.values()):
             self._fields = [(name, leaf.shape, leaf.dtype) for name, leaf in spec.items()]
@@ -137,7 +137,7 @@ class _Checked:
         if self._fields is not None and type(made) is dict and len(made) == len(self._fields):
             batch = {}
             for name, shape, dtype in self._fields:
-                column = made.get(name)
+                column: Any = made.get(name)
                 if type(column) not in _COLUMNS or column.dtype != dtype or column.shape != (size, *shape):
                     break
                 if type(column) is np.ndarray and column.flags.writeable:
@@ -148,23 +148,25 @@ class _Checked:
                 return batch
         require_batch(made, size, call.title)
         if self._spec is not None:
-            spec = _loosened(self._spec, made) if self._is_loose else self._spec
+            spec = _with_sizes_of(made, self._spec) if self._sizes_vary else self._spec
             check_batch(made, spec, size, origin=call.title)
         return read_only(made)
 
 
 def _with_sizes_of(batch: Batch, spec: ElementSpec) -> ElementSpec:
-    """Return a spec with the sizes of axes that a batch has, where it has the fields and as many axes."""
-    (columns, form), (structs, spec_form) = jax.tree.flatten(batch), jax.tree.flatten(spec)
-    is_same = form == spec_form  # type: ignore[operator]  # jaxlib's stubs leave it out
-    if not is_same or any(
-        column.ndim != len(struct.shape) + 1 for column, struct in zip(columns, structs, strict=True)
-    ):
+    """Return a spec with the sizes of axes that a batch has, where they are no greater than the spec says."""
+    if jax.tree.structure(spec) != jax.tree.structure(batch):  # type: ignore[operator]  # jaxlib's stubs leave it out
         return spec
-    sized = [
-        jax.ShapeDtypeStruct(column.shape[1:], struct.dtype) for column, struct in zip(columns, structs, strict=True)
-    ]
-    return jax.tree.unflatten(form, sized)
+
+    def loosened(struct: Any, column: Any) -> Any:
+        shape = column.shape[1:]
+        fits = len(shape) == len(struct.shape) and all(
+            n == size or (n is not None and size is not None and n < size)
+            for n, size in zip(shape, struct.shape, strict=True)
+        )
+        return jax.ShapeDtypeStruct(shape, struct.dtype) if fits else struct
+
+    return jax.tree.map(loosened, spec, batch)
 
 
 def require_batch(made: Any, size: int, title: str) -> None:
@@ -195,22 +197,6 @@ def require_batch(made: Any, size: int, title: str) -> None:
                 f"{title} returned {column.shape[0]} rows in field {name!r} for {size} records; a host stage returns a row for "
                 "each record, in their order"
             )
-
-
-def _loosened(spec: ElementSpec, batch: Batch) -> ElementSpec:
-    """Return the spec with the shapes of columns that are shorter than it says."""
-    if jax.tree.structure(spec) != jax.tree.structure(batch):  # type: ignore[operator]  # jaxlib's stubs leave it out
-        return spec
-
-    def loosened(struct: Any, column: Any) -> Any:
-        shape = column.shape[1:]
-        fits = len(shape) == len(struct.shape) and all(
-            n == size or (n is not None and size is not None and n < size)
-            for n, size in zip(shape, struct.shape, strict=True)
-        )
-        return jax.ShapeDtypeStruct(shape, struct.dtype) if fits else struct
-
-    return jax.tree.map(loosened, spec, batch)
 
 
 def read_only(batch: Batch) -> Batch:

@@ -98,7 +98,7 @@ class Pad(Stage):
         return self.lengths is not None
 
     def with_one_shape(self) -> Self:
-        """Return the stage that pads each batch to the greatest length, for compiled code."""
+        """Return the stage that pads each batch to the greatest length, by which the spec of stages behind it is found."""
         return self.model_copy(update={"length": max(self.lengths), "lengths": None}) if self.lengths else self
 
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing

@@ -20,7 +20,7 @@ from datarax_core.stages.apply import stage_name
 from datarax_core.stages.randomness import is_stochastic
 
 from .calls import HostCalls
-from .side import is_of_whole_batch
+from .side import num_by_part
 from .table import HostTable
 
 Read: TypeAlias = Callable[[np.ndarray], Batch]
@@ -61,11 +61,10 @@ class StagedReader:
         self.stages = tuple(stages)
         self.specs = specs
         self.key_data = key_data
-        whole = (number for number, stage in enumerate(self.stages) if is_of_whole_batch(stage))
-        self.first_whole = next(whole, len(self.stages))
+        self.first_whole = num_by_part(self.stages)
         """Number of the first stage that is called with a whole batch."""
         self._caches = [number for number, stage in enumerate(self.stages) if is_cache(stage)]
-        self._made: dict[tuple[int, int, bool], HostCalls] = {}
+        self._made: dict[tuple[int, int], HostCalls] = {}
         self._draws = any(map(is_stochastic, self.stages))
         self._read_source = source.fetch_on_host if source.access == "device" else source.fetch
 
@@ -112,9 +111,9 @@ class StagedReader:
         return self.source.is_thread_safe
 
     @property
-    def needs_whole_batch(self) -> bool:
-        """Whether a stage is called with a whole batch, so that the shapes of batches may differ."""
-        return self.first_whole < len(self.stages)
+    def first_of_whole_batch(self) -> tuple[int, Any] | None:
+        """The first of the stages that need all rows of a batch, with its number; None if there is none."""
+        return None if self.first_whole == len(self.stages) else (self.first_whole, self.stages[self.first_whole])
 
     def element_spec(self) -> ElementSpec:
         """Return the element spec of a record after the host stages, with the dtypes of the host."""
@@ -144,35 +143,32 @@ class StagedReader:
         """Return records, which may be a part of a batch, after the stages before `first_whole`."""
         return self._read(self._read_source, indices)
 
-    def complete(
-        self, batch: Batch, indices: np.ndarray, *, first: int | None = None, one_shape: bool = False
-    ) -> Batch:
+    def complete(self, batch: Batch, indices: np.ndarray, *, first: int | None = None) -> Batch:
         """Return the whole batch after the stages that it has not gone through.
 
         Args:
             batch: The batch, as `fetch_part` returned it, or its parts, joined.
             indices: The indices by which it was read.
             first: Number of the first stage to call; None is `first_whole`.
-            one_shape: Whether batches must have one shape, that of the element spec.
         """
         first = self.first_whole if first is None else first
         if first == len(self.stages):
             return batch
         _, epochs, records = self._places(indices)
-        return self._calls(first, len(self.stages), one_shape)(batch, epochs, records)
+        return self._calls(first, len(self.stages))(batch, epochs, records)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
-        """Return records for compiled code, in the shapes of the element spec, without running compiled code."""
+        """Return `fetch`, without running compiled code."""
         batch = self._read(self.source.fetch_on_host, indices)
-        return self.complete(batch, indices, one_shape=True)
+        return self.complete(batch, indices)
 
     def get_records(self, indices: np.ndarray) -> Batch:
         """Return `fetch_part`; a worker process calls it."""
         return self.fetch_part(indices)
 
-    def staged(self, batch: Batch, epochs: np.ndarray, indices: np.ndarray, *, one_shape: bool = False) -> Batch:
+    def staged(self, batch: Batch, epochs: np.ndarray, indices: np.ndarray) -> Batch:
         """Return a batch of a stream after the host stages; its records are those ``indices`` of ``epochs``, int64 (k,)."""
-        return self._calls(0, len(self.stages), one_shape)(batch, epochs, indices)
+        return self._calls(0, len(self.stages))(batch, epochs, indices)
 
     def _read(self, read: Read, indices: np.ndarray) -> Batch:
         """Return records after the stages before `first_whole`; those that a `Cache` holds are not read."""
@@ -196,17 +192,17 @@ class StagedReader:
         epochs, records = np.divmod(np.asarray(indices, np.int64), self.num_records)
         return (indices if self.source.varies_by_epoch else records), epochs, records
 
-    def _calls(self, first: int, last: int, one_shape: bool = False) -> HostCalls:  # noqa: FBT001, FBT002 - of this class
+    def _calls(self, first: int, last: int) -> HostCalls:
         """Return the calls of a range of stages; made once, also if two threads ask at the same time."""
-        made = self._made.get((first, last, one_shape))
+        made = self._made.get((first, last))
         if made is None:
-            made = self._made[first, last, one_shape] = HostCalls(
-                [_as_called(stage, one_shape=one_shape) for stage in self.stages[first:last]],
+            made = self._made[first, last] = HostCalls(
+                [_as_called(stage) for stage in self.stages[first:last]],
                 self.specs.specs[first : last + 1],
                 self.key_data,
                 self.title,
                 first=first,
-                loose_from=None if one_shape or not self.needs_whole_batch else self.first_whole,
+                sizes_vary_from=self.first_whole,
             )
         return made
 
@@ -230,9 +226,9 @@ class StagedReader:
         """Return the indices by which workers read what `fetch` reads by ``indices``."""
         return indices if self.for_workers.varies_by_epoch == self.varies_by_epoch else self._places(indices)[2]
 
-    def complete_from_workers(self, batch: Batch, indices: np.ndarray, *, one_shape: bool = False) -> Batch:
+    def complete_from_workers(self, batch: Batch, indices: np.ndarray) -> Batch:
         """Return the whole batch that workers have read, after the stages that they do not call."""
-        return self.complete(batch, indices, first=len(self.for_workers.stages), one_shape=one_shape)
+        return self.complete(batch, indices, first=len(self.for_workers.stages))
 
     def record_cache(self) -> RecordCache | None:
         """Return None: this process keeps the records of a `Cache` by itself."""
@@ -256,7 +252,7 @@ class _PartReader(StagedReader):
     """
 
     def __init__(self, whole: StagedReader, count: int) -> None:
-        stages = [_as_called(stage, one_shape=False) for stage in whole.stages[:count]]
+        stages = [_as_called(stage) for stage in whole.stages[:count]]
         super().__init__(whole.source, stages, HostSpecs(whole.specs.specs[: count + 1]), whole.key_data)
         table = getattr(whole.stages[count - 1], "table", None) if count else None
         self._table = table if isinstance(table, HostTable) else None
@@ -269,11 +265,9 @@ class _PartReader(StagedReader):
         return None if self._table is None else self._table.store(self.element_spec())
 
 
-def _as_called(stage: Any, *, one_shape: bool) -> Any:
-    """Return what is called for a stage: the stage in a `Cache`, and for compiled code one whose batches have one shape."""
-    if is_cache(stage):
-        return stage.stage
-    return stage.with_one_shape() if one_shape and is_of_whole_batch(stage) else stage
+def _as_called(stage: Any) -> Any:
+    """Return what is called for a stage: of a `Cache`, the stage in it."""
+    return stage.stage if is_cache(stage) else stage
 
 
 def is_cache(stage: Any) -> bool:

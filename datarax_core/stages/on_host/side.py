@@ -25,9 +25,7 @@ def num_by_part(stages: Sequence[Any]) -> int:
 
     Those from the first with ``whole_batch = True`` on are called with all of its rows.
     """
-    return next(
-        (number for number, stage in enumerate(stages) if getattr(stage, "whole_batch", False) is True), len(stages)
-    )
+    return next((number for number, stage in enumerate(stages) if is_of_whole_batch(stage)), len(stages))
 
 
 def runs_compiled_only(stage: Any) -> bool:
@@ -45,8 +43,8 @@ def runs_compiled_only(stage: Any) -> bool:
 def is_of_whole_batch(stage: Any) -> bool:
     """Return whether a host stage is called with all rows of a batch at once: it has ``whole_batch = True``.
 
-    Its result for a record may depend on the other records. Compiled code, and several processes that share a batch, need
-    batches of one shape: they call what its method ``with_one_shape()`` returns.
+    Its result for a record may depend on the other records, and the shapes of its columns may differ from batch to batch. The
+    element spec says the greatest. Its method ``with_one_shape()``, if it has one, returns a stage that makes those.
     """
     return getattr(stage, "whole_batch", False) is True
 

@@ -12,7 +12,6 @@ from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import note_failed, stage_name
 
 from .calls import HostCalls, read_only
-from .side import num_by_part
 
 _NO_KEY = np.zeros(2, np.uint32)
 
@@ -64,8 +63,8 @@ def _spec_of_one(stages: Sequence[Any], specs: Sequence[ElementSpec], source: Da
     """Return the spec of what the last stage makes of the first record of the source."""
     title = f"stage {len(stages) - 1} ({stage_name(stages[-1])})"
     batch = _first_record(source, title)
-    sizes_vary = num_by_part(stages) < len(stages)
-    calls = HostCalls(stages, [*specs, None], _NO_KEY, source.title, sizes_vary=sizes_vary)
+    called = [stage.with_one_shape() if hasattr(stage, "with_one_shape") else stage for stage in stages]
+    calls = HostCalls(called, [*specs, None], _NO_KEY, source.title)
     index = np.zeros(1, np.int64)
     try:
         return spec_of(calls(batch, index, index))
