@@ -64,7 +64,7 @@ wheels: $(VENV)/.test  ## build the distributions into dist/, and try each set o
 	$(BIN)/python tests/integration/importable/distributions.py dist
 
 clean:  ## remove environments, caches and outputs
-	rm -rf .venv .venv-lowest examples/digits/out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-lowest examples/*/out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
