@@ -3,7 +3,8 @@
 from flax import nnx
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from datarax_core import Pipeline, default_stages, from_sequence
+from datarax_core import Pipeline, from_sequence
+from datarax_core.registry import default_stages
 
 tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "one": 1, "two": 2}, unk_token="[UNK]"))  # noqa: S106 - a token of text
 tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -76,6 +76,12 @@ def test_the_stream_is_the_same_however_it_is_read(folder: Path, options: dict[s
     assert all(np.array_equal(expected[name], served[name]) for name in expected)
 
 
+def test_workers_read_the_tokenizer_by_themselves(folder: Path) -> None:
+    expected = all_of(Pipeline.from_config(folder / "train.yaml"))
+    served = all_of(Pipeline.from_config({**_mapping(folder), "workers": 1}))
+    assert all(np.array_equal(expected[name], served[name]) for name in expected)
+
+
 def test_steps_and_scans_serve_the_same(folder: Path) -> None:
     expected = all_of(Pipeline.from_config(folder / "train.yaml"))["tokens"][: 4 * BATCH]
     pipeline = Pipeline.from_config(folder / "train.yaml")
