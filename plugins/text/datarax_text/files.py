@@ -3,11 +3,15 @@
 import errno
 import hashlib
 import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from datarax_core import StageError
+from datarax_core.background import renew_in_forks
 
 from .hugging_face import HuggingFaceTokenizer
 from .tokenizer import Tokenizer
@@ -18,27 +22,32 @@ OPTION: Final = ("tokenizer",)
 _SUFFIXES: Final = (".json", ".model", ".spm", ".vocab", ".txt")
 """Ends of names of files; other names may be those of a hub."""
 
+_LARGEST: Final = 2**30
+"""Bytes of the largest file that is read; those of tokenizers have some ten million."""
+
 _EXTRA: Final = "pip install 'datarax-text[sentencepiece]'"
 
 
 class TokenizerFile:
     """Tokenizer of a file: a ``tokenizer.json``, or the model of SentencePiece, told apart by their content.
 
-    A pickle holds path and checksum; the file is read again where the tokenizer is first used.
+    Stages of one process share the tokenizers of equal files. A pickle holds path and checksum; where it is loaded, the file is
+    read again when the tokenizer is first used.
 
     Args:
         path: Path of the file; a relative one is relative to the working folder of now, not of later.
+        split_special_tokens: Whether special tokens that are written in a text are ordinary text; None as its library has it.
 
     Raises:
         StageError: There is no such file, it cannot be read, or it is no tokenizer.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, split_special_tokens: bool | None = None) -> None:
         self.path = os.path.abspath(path)  # noqa: PTH100 - keeps links, unlike resolve
+        self.split_special_tokens = split_special_tokens
         content = _content(self.path)
         self.checksum = hashlib.sha256(content).hexdigest()
-        self._tokenizer: Tokenizer | None = _tokenizer_of(content, self.path)
-        self._lock = Lock()
+        self._tokenizer: Tokenizer | None = self._shared(content)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -48,12 +57,17 @@ class TokenizerFile:
             StageError: This is a copy from a pickle, and the file is gone, or another one by now.
         """
         if self._tokenizer is None:
-            with self._lock:
-                if self._tokenizer is None:
-                    self._tokenizer = self._read_again()
+            self._tokenizer = self._shared()
         return self._tokenizer
 
-    def _read_again(self) -> Tokenizer:
+    def _shared(self, content: bytes | None = None) -> Tokenizer:
+        def load() -> Tokenizer:
+            given = self._read_again() if content is None else content
+            return _tokenizer_of(given, self.path, split_special_tokens=self.split_special_tokens)
+
+        return _LOADED.get(self._identity(), load)
+
+    def _read_again(self) -> bytes:
         content = _content(self.path)
         if (found := hashlib.sha256(content).hexdigest()) != self.checksum:
             raise StageError(
@@ -61,38 +75,73 @@ class TokenizerFile:
                 f"{self.checksum[:12]}...); build the pipeline again, or put the file back",
                 OPTION,
             )
-        return _tokenizer_of(content, self.path)
+        return content
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "checksum": self.checksum}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _tokenizer=None, _lock=Lock())
+        return {**vars(self), "_tokenizer": None}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, TokenizerFile) and self.checksum == other.checksum
+        return isinstance(other, TokenizerFile) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
-        return hash(self.checksum)
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[str, bool | None]:
+        return self.checksum, self.split_special_tokens
+
+
+class _Loaded:
+    """Tokenizers of this process by checksum and setting, as long as a stage uses them."""
+
+    def __init__(self) -> None:
+        self._by_identity: WeakValueDictionary[tuple[str, bool | None], Tokenizer] = WeakValueDictionary()
+        self._lock = Lock()
+        renew_in_forks(self)
+
+    def renew_in_fork(self) -> None:
+        """Take a new lock: a thread of the parent that held the lock does not exist in a fork."""
+        self._lock = Lock()
+
+    def get(self, identity: tuple[str, bool | None], load: Callable[[], Tokenizer]) -> Tokenizer:
+        """Return a tokenizer, loaded by one thread while others wait for it."""
+        with self._lock:
+            found = self._by_identity.get(identity)
+            if found is None:
+                found = self._by_identity[identity] = load()
+        return found
+
+
+_LOADED: Final = _Loaded()
 
 
 def _content(path: str) -> bytes:
-    """Return the content of a file."""
+    """Return the content of a file.
+
+    Raises:
+        StageError: There is no such file, or it cannot be that of a tokenizer.
+    """
     try:
+        _require_file(path)
         return Path(path).read_bytes()
     except FileNotFoundError as cause:
         raise StageError(_no_file(path), OPTION) from cause
-    except IsADirectoryError as cause:
-        inside = next(
-            filter(os.path.exists, (f"{path}/{name}" for name in ("tokenizer.json", "tokenizer.model"))), None
-        )
-        raise StageError(
-            f"{path} is a folder; name the file in it, {inside or 'such as tokenizer.json'}", OPTION
-        ) from cause
     except OSError as cause:
         if cause.errno == errno.ENAMETOOLONG:
             raise StageError(f"{path[:60]!r}... is no path of a file; name a tokenizer.json", OPTION) from cause
         raise StageError(f"{path} cannot be read: {cause.strerror}; make it readable for this user", OPTION) from cause
+
+
+def _require_file(path: str) -> None:
+    """Raise if there is a folder, a pipe or a huge file at a path, none of which is to be read."""
+    found = os.stat(path)  # noqa: PTH116 - a Path raises others
+    if stat.S_ISDIR(found.st_mode):
+        inside = [f"{path}/{name}" for name in ("tokenizer.json", "tokenizer.model")]
+        here = next(filter(os.path.exists, inside), "such as tokenizer.json")
+        raise StageError(f"{path} is a folder; name the file in it, {here}", OPTION)
+    if not stat.S_ISREG(found.st_mode):
+        raise StageError(f"{path} is no ordinary file; name a tokenizer.json, or the model of SentencePiece", OPTION)
+    if found.st_size > _LARGEST:
+        raise StageError(f"{path} has {found.st_size / 2**30:.1f} GiB, and no tokenizer is so large", OPTION)
 
 
 def _no_file(path: str) -> str:
@@ -107,7 +156,7 @@ def _no_file(path: str) -> str:
     )
 
 
-def _tokenizer_of(content: bytes, path: str) -> Tokenizer:
+def _tokenizer_of(content: bytes, path: str, *, split_special_tokens: bool | None) -> Tokenizer:
     """Return the tokenizer that the content of a file is.
 
     Raises:
@@ -118,7 +167,9 @@ def _tokenizer_of(content: bytes, path: str) -> Tokenizer:
     is_json = content.lstrip()[:1] == b"{" or path.endswith(".json")
     kind = "tokenizer.json" if is_json else "SentencePiece model"
     try:
-        return HuggingFaceTokenizer(content) if is_json else _sentence_piece(content, path)
+        if is_json:
+            return HuggingFaceTokenizer(content, split_special_tokens=bool(split_special_tokens))
+        return _sentence_piece(content, path)
     except ValueError as refused:
         if isinstance(refused, StageError):
             raise

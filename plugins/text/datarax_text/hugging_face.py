@@ -27,6 +27,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     Args:
         content: The content of the file.
+        split_special_tokens: Whether special tokens that are written in a text are ordinary text.
 
     Raises:
         ValueError: The content is no tokenizer, or one that splits words at random.
@@ -35,7 +36,7 @@ class HuggingFaceTokenizer(Tokenizer):
     kind = "a tokenizer.json"
     names_special_tokens = True
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, *, split_special_tokens: bool = False) -> None:
         try:
             with _panics_as_errors():
                 loaded = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
@@ -44,6 +45,7 @@ class HuggingFaceTokenizer(Tokenizer):
         _require_repeatable(loaded.model)
         loaded.no_truncation()
         loaded.no_padding()
+        loaded.encode_special_tokens = split_special_tokens
         self._loaded = loaded
         ids = np.fromiter(loaded.get_vocab(with_added_tokens=True).values(), np.int64)
         self.known = np.zeros(ids.max(initial=-1) + 1, np.bool_)

@@ -53,6 +53,11 @@ class Tokenize(Stage):
         description="Whether the special tokens are added that the tokenizer.json puts around a text; null is true for such a "
         "file. The model of SentencePiece names none.",
     )
+    split_special_tokens: Flag | None = Field(
+        default=None,
+        description="Whether special tokens that are written in a text are split like other text; null is false for a "
+        "tokenizer.json, and true for the model of SentencePiece.",
+    )
     bos: Name | None = Field(default=None, description="A token to put before those of each text, such as <s>.")
     eos: Name | None = Field(default=None, description="A token to put behind those of each text, such as </s>.")
     offsets: NewName | None = Field(
@@ -65,7 +70,7 @@ class Tokenize(Stage):
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
         """Return the stage with its tokenizer, after a check of the field and the file."""
         text_struct(spec, self.field)
-        made = TokenizeText(self, TokenizerFile(self.tokenizer))
+        made = TokenizeText(self, TokenizerFile(self.tokenizer, split_special_tokens=self.split_special_tokens))
         made.element_spec(spec)
         return made
 
@@ -92,6 +97,11 @@ class TokenizeText:
                 f"{file.path} is {tokenizer.kind}, which names no special tokens around a text; leave special_tokens out, and "
                 "name them as bos and end",
                 ("special_tokens",),
+            )
+        if config.split_special_tokens is False and not tokenizer.names_special_tokens:
+            raise StageError(
+                f"{file.path} is {tokenizer.kind}, whose library always splits them; leave split_special_tokens out",
+                ("split_special_tokens",),
             )
         if tokenizer.largest_id > np.iinfo(config.dtype).max:
             raise StageError(

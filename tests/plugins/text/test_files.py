@@ -1,5 +1,6 @@
 """Files of tokenizers: what is none is refused, settings in them are not applied silently, nothing is fetched."""
 
+import gc
 import json
 import os
 import pickle
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from forks import in_fork
 from tokenizers import Tokenizer
 
 from datarax_core import StageError
@@ -111,6 +113,16 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, tokenizers_folder: Path) ->
         built(path)
 
 
+def test_a_pipe_and_a_file_of_weights(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StageError, match=r"pipe is no ordinary file; name a tokenizer\.json"):
+        built(tmp_path / "pipe")
+    with (tmp_path / "weights.bin").open("wb") as file:
+        file.truncate(3 * 2**30)  # takes no room on the disk
+    with pytest.raises(StageError, match=r"weights\.bin has 3\.0 GiB, and no tokenizer is so large"):
+        built(tmp_path / "weights.bin")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -207,11 +219,35 @@ def test_a_pickle_holds_the_path_and_reads_the_file_again(
     assert (copy, hash(copy)) == (stage, hash(stage))
 
 
+def test_stages_share_the_tokenizers_of_equal_files(tokenizers_folder: Path, tmp_path: Path) -> None:
+    path = tokenizers_folder / "bytes.json"
+    (tmp_path / "copy.json").write_bytes(path.read_bytes())
+    stage, other = built(path), built(tmp_path / "copy.json", eos="</s>")
+    assert stage.file.tokenizer is other.file.tokenizer
+    (tmp_path / "copy.json").unlink()
+    assert pickle.loads(pickle.dumps(other)).file.tokenizer is stage.file.tokenizer  # noqa: S301 - of this test
+    assert built(path, split_special_tokens=True).file.tokenizer is not stage.file.tokenizer
+
+
+@pytest.mark.parametrize("file", ["bytes.json", "pieces.model"])
+def test_a_fork_tokenizes_too(tokenizers_folder: Path, file: str) -> None:
+    stage = built(tokenizers_folder / file)
+    batch = {"text": np.array(["some text in a fork"] * 20, object)}
+
+    def tokens(stage: Any) -> list[int]:
+        found: list[int] = stage(batch)["text"].values.tolist()
+        return found
+
+    expected = tokens(stage)
+    assert in_fork(lambda: tokens(stage)) == expected
+    assert in_fork(lambda: len(tokens(built(tokenizers_folder / "words.json")))) > 20
+
+
 def test_a_copy_refuses_a_file_that_was_replaced(tokenizers_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
-    path.write_bytes((tokenizers_folder / "bytes.json").read_bytes())
-    stage = built(path)
-    pickled = pickle.dumps(stage)
+    path.write_bytes((tokenizers_folder / "bytes.json").read_bytes() + b"\n\n")  # of no other test
+    pickled = pickle.dumps(built(path))
+    gc.collect()  # while a stage exists, its copies share its tokenizer
     path.write_bytes((tokenizers_folder / "words.json").read_bytes())
     copy = pickle.loads(pickled)  # noqa: S301 - of this test
     message = (
@@ -219,8 +255,7 @@ def test_a_copy_refuses_a_file_that_was_replaced(tokenizers_folder: Path, tmp_pa
     )
     with pytest.raises(StageError, match=message):
         copy({"text": np.array(["a"], object)})
-    stage({"text": np.array(["a"], object)})  # has read its own
-    assert built(path) != stage
+    assert built(path) != copy
     path.unlink()
     with pytest.raises(StageError, match=r"there is no file .*tokenizer\.json"):
         copy({"text": np.array(["a"], object)})

@@ -85,6 +85,20 @@ def test_special_tokens_of_the_file_can_be_left_out(tokenizers_folder: Path, tex
         assert [row.tolist() for row in tokens.to_list()] == by_library(path, texts, add_special_tokens=flag)
 
 
+def test_special_tokens_in_a_text_are_ordinary_text_if_asked(tokenizers_folder: Path) -> None:
+    path, text = tokenizers_folder / "bytes.json", "a page</s>with <s> in it"
+    tokens = {
+        flag: built(tokenizer=path, split_special_tokens=flag)({"text": objects([text])})["text"][0].tolist()
+        for flag in (None, False, True)
+    }
+    assert tokens[None] == tokens[False] == by_library(path, [text])[0]
+    assert {1, 2} <= set(tokens[False])
+    assert not {1, 2} & set(tokens[True])
+    assert Tokenizer.from_file(str(path)).decode(tokens[True]) == text
+    pieces = built(tokenizer=tokenizers_folder / "pieces.model", split_special_tokens=True)({"text": objects([text])})
+    assert not {1, 2} & set(pieces["text"][0].tolist())
+
+
 @pytest.mark.parametrize("file", ["bytes.json", "pieces.model"])
 @pytest.mark.parametrize(("bos", "eos"), [("<s>", None), (None, "</s>"), ("<s>", "</s>")])
 def test_tokens_around_a_text(
@@ -206,6 +220,10 @@ def test_a_text_that_the_library_refuses(tmp_path: Path) -> None:
         (
             {"tokenizer": "pieces.model", "special_tokens": True},
             "is a SentencePiece model, which names no special tokens around a text; leave special_tokens out, and name",
+        ),
+        (
+            {"tokenizer": "pieces.model", "split_special_tokens": False},
+            "is a SentencePiece model, whose library always splits them; leave split_special_tokens out",
         ),
     ],
 )
