@@ -45,6 +45,7 @@ from datarax_core.stages.apply import apply_stages, require_stages
 from datarax_core.stages.build import build_stages
 from datarax_core.stages.cache import check_record_stages, renew_caches
 from datarax_core.stages.call import CallOverride, ids_under_way
+from datarax_core.stages.field_paths import telling_of_host_fields
 from datarax_core.stages.graph import Graph
 from datarax_core.stages.on_host.reader import HostSpecs, StagedReader
 from datarax_core.stages.on_host.side import compiled_stages
@@ -343,7 +344,8 @@ class Pipeline(TraceArgument):
             return staged(stages.structure.merge(values), batch, mask_field, mask, record_ids)
 
         shapes = batch_struct(device_spec(spec), size)
-        return spec_of(jax.eval_shape(through, stages.read(), shapes, mask, structs_of(ids, size)))
+        with telling_of_host_fields(definition.reader.element_spec()):
+            return spec_of(jax.eval_shape(through, stages.read(), shapes, mask, structs_of(ids, size)))
 
     def _require_free_mask(self, mask_field: str) -> None:
         """Raise if the stages make a field of the mask's name, which the mask would replace, or a batch without names.

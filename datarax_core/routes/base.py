@@ -20,6 +20,7 @@ from datarax_core.records.narrowing import narrow
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_host_fields
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.stages.field_paths import telling_of_host_fields
 from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.stages.randomness import RecordIds
 from datarax_core.stages.split_modules import SplitModules
@@ -189,7 +190,11 @@ class Route(ABC):
         batch = prepared.content
         if not self._is_plain:
             began = perf_counter()
-            batch, values = self._run(self._split.read(), batch, prepared.rows, prepared.mask, prepared.record_ids)
+            try:
+                batch, values = self._run(self._split.read(), batch, prepared.rows, prepared.mask, prepared.record_ids)
+            except Exception:
+                with telling_of_host_fields(self._record_reader.element_spec()):
+                    raise
             self._split.write(values)
             self._count_seconds(perf_counter() - began)
         if (

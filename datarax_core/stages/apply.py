@@ -39,18 +39,18 @@ def apply_stages(stages: Sequence[Any], batch: Any, record_ids: RecordIds | None
         except StopIteration as error:  # a loop over batches would take it for its own end
             raise RuntimeError(f"stage {number} ({stage_name(stage)}) of the pipeline raised StopIteration") from error
         except Exception as error:
-            named = _without_field(error, stage, batch) or error
+            named = without_field(error, stage, batch) or error
             note_failed(named, stage, number)
             if named is error:
                 raise
             raise named from error
         if made is None:
-            raise _fault(stage, f"stage {number}", "returned None; a stage returns the batch it made")
+            raise stage_fault(stage, f"stage {number}", "returned None; a stage returns the batch it made")
         batch = made
     return batch
 
 
-def _without_field(error: Exception, stage: Any, batch: Any) -> StageError | None:
+def without_field(error: Exception, stage: Any, batch: Any) -> StageError | None:
     """Return the error that names the option if ``error`` is a KeyError for a field that an option of the stage names."""
     name = error.args[0] if isinstance(error, KeyError) and error.args else None
     if not isinstance(name, str) or not isinstance(batch, Mapping) or name in batch:
@@ -120,10 +120,10 @@ def _require_arguments(stage: Any, title: str) -> None:
         taken = ", ".join(names)
         head = f"{stage_name(stage)}({taken})" if hasattr(stage, "__qualname__") else f"__call__(self, {taken})"
         problem = f"has {why}, so it is called with ({taken}), which its signature {signature} does not take"
-        raise _fault(stage, title, f"{problem} ({cause}); write def {head}") from cause
+        raise stage_fault(stage, title, f"{problem} ({cause}); write def {head}") from cause
 
 
-def _fault(stage: Any, title: str, problem: str) -> Exception:
+def stage_fault(stage: Any, title: str, problem: str) -> Exception:
     """Return the error for a stage that breaks the protocol: of its plugin, or a ``TypeError`` if no plugin defines it."""
     if origin_of(stage) is None:
         return TypeError(f"{title} ({stage_name(stage)}) {problem}")

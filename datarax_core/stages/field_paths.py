@@ -5,12 +5,13 @@ written ``\.``; where no dict has such a field, a name that has dots itself is f
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import jax
 
 from datarax_core.errors import StageError, did_you_mean
-from datarax_core.records.dtypes import goes_to_device
+from datarax_core.records.dtypes import dtype_title, fits_device, goes_to_device, is_text
 from datarax_core.records.names import dotted_name, plain_name, split_name
 from datarax_core.records.spec import Batch, ElementSpec, name_of_path, named_fields
 
@@ -35,11 +36,39 @@ def field_of(spec: ElementSpec, name: str, option: str = "field") -> jax.ShapeDt
     """
     struct = struct_of(spec, name, (option,))
     if not goes_to_device(struct):
-        raise StageError(
-            f"field {name!r} is {struct.dtype}, which no device has: it stays on the host, and no stage is called with it",
-            (option,),
-        )
+        raise StageError(f"field {name!r} is {on_host_only(name, struct)}", (option,))
     return struct
+
+
+def on_host_only(name: str, struct: jax.ShapeDtypeStruct) -> str:
+    """Return what a field is that stays on the host, and how a compiled stage gets at it."""
+    kind = f"{dtype_title(struct.dtype)}{list(struct.shape) or ''}"
+    reason = "whose records differ in shape" if fits_device(struct.dtype) else "which no device has"
+    if fits_device(struct.dtype):
+        remedy = f"{{type: pad, field: {name}, length: ...}}"
+    elif is_text(struct.dtype) or not struct.shape:
+        remedy = f"{{type: tokenize_bytes, field: {name}}}, {{type: lookup, field: {name}, ...}}"
+    else:
+        remedy = "per_record"
+    more = "" if remedy == "per_record" else " or per_record"
+    return (
+        f"{kind}, {reason}: it stays on the host, and no compiled stage is called with it; a host stage before brings it to an "
+        f"array of one shape, such as {remedy}{more}"
+    )
+
+
+@contextmanager
+def telling_of_host_fields(spec: ElementSpec) -> Iterator[None]:
+    """Add a note to an error of compiled stages that looked for a field which is on the host only, in records of this spec."""
+    try:
+        yield
+    except Exception as error:
+        missing = error if isinstance(error, KeyError) else error.__cause__
+        name = missing.args[0] if isinstance(missing, KeyError) and missing.args else None
+        struct = named_fields(spec).get(name) if isinstance(name, str) else None
+        if isinstance(name, str) and struct is not None and not goes_to_device(struct):
+            error.add_note(f"the records have a field {name!r}, but it is {on_host_only(name, struct)}")
+        raise
 
 
 def struct_of(spec: ElementSpec, name: str, option: Option = ("field",)) -> jax.ShapeDtypeStruct:

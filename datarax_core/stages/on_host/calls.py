@@ -9,15 +9,13 @@ import numpy as np
 from datarax_core.errors import SpecError
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, ElementSpec, check_batch, named_fields
-from datarax_core.stages.apply import note_failed, stage_name
+from datarax_core.stages.apply import stage_fault, stage_name
 from datarax_core.stages.randomness import is_stochastic, takes_record_indices
 
+from .failures import FailedCall
 from .generators import RecordGenerators
 
 _COLUMNS: Final = (np.ndarray, Ragged)
-
-_LISTED: Final = 12
-"""Record indices that an error lists."""
 
 
 class HostCalls:
@@ -68,9 +66,10 @@ class HostCalls:
             except StopIteration as error:  # a loop over batches would take it for its own end
                 raise RuntimeError(f"{call.title} of the pipeline raised StopIteration") from error
             except Exception as error:
-                note_failed(error, call.stage, call.number)
-                error.add_note(f"which was called with records {listed(indices)} of {self._title}")
-                raise
+                named = FailedCall(call, batch, epochs, indices, self._title).explained(error, call.stage, call.number)
+                if named is error:
+                    raise
+                raise named from error
         return batch
 
 
@@ -146,7 +145,7 @@ class _Checked:
                 batch[name] = column
             else:
                 return batch
-        require_batch(made, size, call.title)
+        require_batch(made, size, call.stage, call.number)
         if self._spec is not None:
             spec = _with_sizes_of(made, self._spec) if self._sizes_vary else self._spec
             check_batch(made, spec, size, origin=call.title)
@@ -169,34 +168,43 @@ def _with_sizes_of(batch: Batch, spec: ElementSpec) -> ElementSpec:
     return jax.tree.map(loosened, spec, batch)
 
 
-def require_batch(made: Any, size: int, title: str) -> None:
+def require_batch(made: Any, size: int, stage: Any, number: int) -> None:
     """Raise if what a host stage returned is no batch of ``size`` rows on the host.
 
     Raises:
-        TypeError: It is None, or has no columns on the host: a device array, a list, a number.
+        TypeError, PluginContractError: It is None, or has no columns on the host: a device array, a list, a number.
         SpecError: A column has another number of rows.
     """
+    title = f"stage {number}"
     if made is None:
-        raise TypeError(f"{title} returned None; a host stage returns the batch it made")
+        raise stage_fault(stage, title, "returned None; a host stage returns the batch it made")
     fields = named_fields(made)
     if not fields:
-        raise SpecError(f"{title} returned a batch without fields; a host stage returns the batch it made")
-    for name, column in fields.items():
+        raise stage_fault(stage, title, "returned a batch without fields; a host stage returns the batch it made")
+    for name, column in (_lists(made) or fields).items():
         if isinstance(column, jax.Array):
-            raise TypeError(
-                f"{title} returned a device array in field {name!r}; a host stage computes with NumPy alone, since it also "
-                "runs on threads, in worker processes and in callbacks of compiled code"
+            problem = (
+                f"returned a device array in field {name!r}; a host stage computes with NumPy alone, since it also runs on "
+                "threads, in worker processes and in callbacks of compiled code"
             )
-        if not hasattr(column, "shape") or not hasattr(column, "dtype") or not len(column.shape):
-            raise TypeError(
-                f"{title} returned a {type(column).__name__} in field {name!r}; a column is a NumPy array or a Ragged, with a "
-                "row for each record"
+            raise stage_fault(stage, title, problem)
+        if not isinstance(column, _COLUMNS) or not len(column.shape):
+            kind = "an array without rows" if isinstance(column, np.ndarray) else f"a {type(column).__name__}"
+            problem = (
+                f"returned {kind} in field {name!r}; a column is a NumPy array or a Ragged, with a row for each record"
             )
+            raise stage_fault(stage, title, problem)
         if column.shape[0] != size:
             raise SpecError(
-                f"{title} returned {column.shape[0]} rows in field {name!r} for {size} records; a host stage returns a row for "
-                "each record, in their order"
+                f"{title} ({stage_name(stage)}) returned {column.shape[0]} rows in field {name!r} for {size} records; a host "
+                "stage returns a row for each record, in their order"
             )
+
+
+def _lists(made: Any) -> dict[str, Any]:
+    """Return, by name, lists of values that stand where a column should, so that messages do not name their items."""
+    parts = made.items() if isinstance(made, Mapping) else ()
+    return {str(name): part for name, part in parts if isinstance(part, list) and not any(map(np.ndim, part))}
 
 
 def read_only(batch: Batch) -> Batch:
@@ -212,9 +220,3 @@ def read_only(batch: Batch) -> Batch:
     if isinstance(batch, Mapping | tuple | list):
         return jax.tree.map(read_only, batch)
     return read_only(np.asarray(batch)) if isinstance(batch, jax.Array | np.ndarray) else batch
-
-
-def listed(indices: np.ndarray) -> str:
-    """Return record indices as text, of many only the first ones."""
-    shown = ", ".join(map(str, indices[:_LISTED].tolist()))
-    return f"{shown}{', ...' if len(indices) > _LISTED else ''}"

@@ -210,7 +210,7 @@ def test_the_old_name_of_host_fields_works_with_a_warning(make_source: MakeSourc
          r"^stages\[0\]\.fields\.text: 'image' is a field, which 'b' cannot be put into"),
         ([Rename(fields={"text": "image"})], r"^stages\[0\]\.fields\.text: the name 'image' is taken"),
         ([Cast(field="text", dtype="int8")],
-         r"^stages\[0\]\.field: field 'text' is <U8, which no device has: it stays on the host, and no stage is"),
+         r"^stages\[0\]\.field: field 'text' is text, which no device has: it stays on the host, and no compiled"),
         ([Encode(field="x")], r"^stages\[0\]: the field is missing"),
     ],
 )  # fmt: skip
