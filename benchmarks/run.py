@@ -17,6 +17,7 @@ import mix
 import numpy as np
 import prefetch
 import processes
+import ragged
 import registry
 import start
 import text
@@ -42,6 +43,7 @@ PARTS = {
     "registry": registry,
     "hooks": hooks,
     "host_stages": host_stages,
+    "ragged": ragged,
 }
 
 

@@ -22,75 +22,53 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return array
 
 
-def gather_runs(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def gather_runs(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Return the rows ``start .. start + length`` of each run, one run after another, in new memory.
 
     Args:
         values: An array of rows.
         starts: int64 (k,), the first row of each run.
         lengths: int64 (k,), the number of rows of each run.
+        offsets: int64 (k + 1,), where the runs begin in the result, and its number of rows.
     """
-    total = int(lengths.sum())
+    total = int(offsets[-1])
     if not total:
         return np.empty((0, *values.shape[1:]), values.dtype)
     if len(starts) > 1 and _has_short_runs(values, len(starts), total):
-        gathered: np.ndarray = values[_rows_of(starts, lengths, total)]
+        rows = np.arange(total)
+        rows += np.repeat(starts - offsets[:-1], lengths)
+        gathered: np.ndarray = values[rows]
         return gathered
-    if (own := _bytes_of(values)) is None:
-        ends = (starts + lengths).tolist()
-        return np.concatenate([values[start:end] for start, end in zip(starts.tolist(), ends, strict=True)])
-    row_bytes = _row_bytes(values)
-    begins, ends = (starts * row_bytes).tolist(), ((starts + lengths) * row_bytes).tolist()
-    joined = b"".join([own[begin:end] for begin, end in zip(begins, ends, strict=True)])
-    return np.frombuffer(joined, values.dtype).reshape(total, *values.shape[1:])
+    ends = (starts + lengths).tolist()
+    return np.concatenate([values[start:end] for start, end in zip(starts.tolist(), ends, strict=True)])
 
 
-def pad_runs(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray, padded: np.ndarray, *, left: bool) -> None:
-    """Fill a row of ``padded`` with each run, at its beginning, or with ``left`` at its end; other places are kept.
+def pad_runs(values: np.ndarray, offsets: np.ndarray, padded: np.ndarray, value: Any, *, left: bool) -> None:
+    """Fill each row of ``padded`` with a run, at its beginning, or with ``left`` at its end, and with ``value``.
 
     Args:
         values: An array of rows.
-        starts: int64 (k,), the first row of each run.
-        lengths: int64 (k,), the number of rows of each run: at most ``padded.shape[1]``.
+        offsets: int64 (k + 1,), the first row of each run, and the end of the last.
         padded: (k, longest, ...), what is filled.
+        value: What is written where a run has no rows.
         left: Whether the padding is on the left.
     """
-    length, total = padded.shape[1], int(lengths.sum())
-    if _has_short_runs(values, len(starts), total):
-        places = np.arange(length)
-        is_filled = places >= (length - lengths)[:, None] if left else places < lengths[:, None]
-        padded[is_filled] = values[_rows_of(starts, lengths, total)]
+    runs, length = padded.shape[:2]
+    first, last = int(offsets[0]), int(offsets[-1])
+    if _has_short_runs(values, runs, last - first):
+        padded[...] = value
+        places, lengths = np.arange(length), np.diff(offsets)[:, None]
+        padded[places >= length - lengths if left else places < lengths] = values[first:last]
         return
-    first = np.arange(len(starts)) * length + ((length - lengths) if left else 0)
-    own, made = _bytes_of(values), _bytes_of(padded)
-    if own is None or made is None:
-        own, made, row_bytes = values, padded.reshape(-1, *padded.shape[2:]), 1
-    else:
-        row_bytes = _row_bytes(values)
-    bounds = (first, first + lengths, starts, starts + lengths)
-    for to, to_end, begin, end in zip(*((rows * row_bytes).tolist() for rows in bounds), strict=True):
-        made[to:to_end] = own[begin:end]
-
-
-def _bytes_of(array: np.ndarray) -> Any:
-    """Return the bytes of an array, whose slices cost less than those of arrays; None if they are not one after another."""
-    if array.dtype.hasobject or not array.flags.c_contiguous:
-        return None
-    flat: Any = array.reshape(-1).view(np.uint8)
-    return memoryview(flat)
-
-
-def _row_bytes(values: np.ndarray) -> int:
-    return values.dtype.itemsize * math.prod(values.shape[1:])
+    places_of = offsets.tolist()
+    for row, start, end in zip(padded, places_of, places_of[1:], strict=False):
+        if left:
+            at = length - (end - start)
+            row[:at], row[at:] = value, values[start:end]
+        else:
+            at = end - start
+            row[:at], row[at:] = values[start:end], value
 
 
 def _has_short_runs(values: np.ndarray, runs: int, total: int) -> bool:
-    return total * _row_bytes(values) < _LONG_RUN * runs
-
-
-def _rows_of(starts: np.ndarray, lengths: np.ndarray, total: int) -> np.ndarray:
-    """Return the index of each row of each run, one run after another."""
-    ends = np.cumsum(lengths)
-    rows = np.arange(total)
-    rows += np.repeat(starts - (ends - lengths), lengths)
-    return rows
+    return total * values.dtype.itemsize * math.prod(values.shape[1:]) < _LONG_RUN * runs

@@ -159,13 +159,14 @@ class Ragged:
         if indices.ndim != 1 or not (indices.dtype.kind in "iu" or not indices.size):
             raise IndexError(f"records are taken by integers (k,), not by {indices.dtype}{list(indices.shape)}")
         indices = indices.astype(np.int64, copy=False)
-        if indices.size and (indices.min() < -len(self) or indices.max() >= len(self)):
+        least, most = (int(indices.min()), int(indices.max())) if indices.size else (0, -1)
+        if least < -len(self) or most >= len(self):
             odd = indices[(indices < -len(self)) | (indices >= len(self))][0]
             raise IndexError(f"record {odd} is out of range: the ragged column has {len(self)} records")
-        if indices.size and indices.min() < 0:
+        if least < 0:
             indices = np.where(indices < 0, indices + len(self), indices)
         starts = self._offsets[indices]
-        lengths = self._offsets[indices + 1] - starts
+        lengths = self._offsets[1:][indices] - starts
         shapes = None if self._shapes is None else self._shapes[indices]
         return self._of_runs(starts, lengths, shapes)
 
@@ -226,10 +227,11 @@ class Ragged:
             )
         shape = (len(self), *wanted, *self._values.shape[1:])
         padded = np.empty(shape, object) if self.dtype.hasobject else aligned_empty(shape, self.dtype)
-        padded[...] = padding_of(value, self.dtype)
+        padding = padding_of(value, self.dtype)
         if self._shapes is None:
-            pad_runs(self._values, self._offsets[:-1], self.lengths, padded, left=left)
+            pad_runs(self._values, self._offsets, padded, padding, left=left)
         else:
+            padded[...] = padding
             for row, record, found in zip(padded, self, sizes.tolist(), strict=True):
                 row[_corner(wanted, found, left=left)] = record
         return padded
@@ -381,8 +383,8 @@ class Ragged:
 
     def _of_runs(self, starts: np.ndarray, lengths: np.ndarray, shapes: np.ndarray | None) -> Self:
         offsets = np.zeros(len(lengths) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        return self._of(gather_runs(self._values, starts, lengths), offsets, shapes, self._record_shape)
+        lengths.cumsum(out=offsets[1:])
+        return self._of(gather_runs(self._values, starts, lengths, offsets), offsets, shapes, self._record_shape)
 
     def _record(self, number: int) -> np.ndarray:
         if not -len(self) <= number < len(self):

@@ -68,7 +68,7 @@ def test_records_are_those_of_a_list_of_arrays(drawn: tuple[Ragged, list[np.ndar
     assert column[...] is column
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(columns(), st.data())
 def test_columns_are_joined_copied_and_pickled(drawn: tuple[Ragged, list[np.ndarray]], data: Any) -> None:
     column, records = drawn
