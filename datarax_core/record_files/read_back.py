@@ -8,9 +8,9 @@ import numpy as np
 
 from datarax_core.config.base import same
 from datarax_core.errors import SpecError
-from datarax_core.records.joining import joined_columns
+from datarax_core.records.joining import host_column, joined_columns
 from datarax_core.records.ragged import Ragged
-from datarax_core.records.spec import Batch, has_shape, host_column, named_fields
+from datarax_core.records.spec import Batch, has_shape, named_fields
 
 Column: TypeAlias = np.ndarray | Ragged
 
