@@ -176,9 +176,9 @@ class Definition:
 def _host_stages_fingerprint(stages: Sequence[Any]) -> dict[str, Any]:
     """Return what the host stages that have a method ``fingerprint`` say of the files that they work with."""
     told = {
-        f"{number} ({stage_name(stage)})": stage.fingerprint()
+        f"{number} ({stage_name(stage)})": entries
         for number, stage in enumerate(stages)
-        if getattr(stage, "on_host", False) and hasattr(stage, "fingerprint")
+        if getattr(stage, "on_host", False) and hasattr(stage, "fingerprint") and (entries := stage.fingerprint())
     }
     return {"host_stages": told} if told else {}
 

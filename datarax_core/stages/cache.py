@@ -104,6 +104,11 @@ class Cache(nnx.Module):
         say = getattr(self.stage, "element_spec", None)
         return None if say is None else say(spec)
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what a host stage says that a saved state must match."""
+        say = getattr(self.stage, "fingerprint", None) if self.on_host else None
+        return {} if say is None else say()
+
     @property
     def nbytes(self) -> int:
         """Bytes of the table on the device, 0 until it is made; on the host, those of the results that are kept."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final, Literal
 import jax
 import numpy as np
 from flax import nnx
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, PrivateAttr
 
 from datarax_core import Stage, StageError
 from datarax_core.config import Flag, LocalFile, Name
@@ -67,12 +67,34 @@ class Tokenize(Stage):
     )
     dtype: TokenDtype = Field(default="int32", description="The dtype of the tokens.")
 
+    _made: "TokenizeText | None" = PrivateAttr(default=None)
+
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
-        """Return the stage with its tokenizer, after a check of the field and the file."""
-        text_struct(spec, self.field)
-        made = TokenizeText(self, TokenizerFile(self.tokenizer, split_special_tokens=self.split_special_tokens))
+        """Return the stage with its tokenizer, after a check of the file and of the fields."""
+        made = self._with_tokenizer()
         made.element_spec(spec)
         return made
+
+    def element_spec(self, spec: ElementSpec) -> ElementSpec:
+        """Return the spec of records after the stage; the file is read when this, or the stage, is first called."""
+        return self._stage().element_spec(spec)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what a saved state must match: with another tokenizer, the stream is another one."""
+        return self._stage().fingerprint()
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Return the batch after the stage that `build` makes."""
+        return self._stage()(batch)
+
+    def _stage(self) -> "TokenizeText":
+        """Return the stage of a config that is called by itself, in a `Cache` for example."""
+        if self._made is None:
+            self._made = self._with_tokenizer()
+        return self._made
+
+    def _with_tokenizer(self) -> "TokenizeText":
+        return TokenizeText(self, TokenizerFile(self.tokenizer, split_special_tokens=self.split_special_tokens))
 
 
 class TokenizeText:

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from tokenizers import Tokenizer
 
-from datarax_core import ConfigError, Pipeline, StageError, StateError
+from datarax_core import Cache, ConfigError, Pipeline, StageError, StateError
 from datarax_core.records import Ragged
 from datarax_memory import MemorySource, MemorySourceConfig
 from datarax_text import Detokenize, Tokenize
@@ -125,6 +125,18 @@ def test_text_rides_beside_its_tokens_and_back(tokenizers_folder: Path, texts: l
     for batch in Pipeline(source=source, stages=stages, batch_size=16):
         assert isinstance(batch["tokens"], Ragged)
         assert batch["again"].tolist() == batch["text"].tolist()
+
+
+def test_a_cache_keeps_the_tokens(tokenizers_folder: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    source = MemorySource(MemorySourceConfig(), {"text": texts})
+    stage = Tokenize(field="text", to="tokens", tokenizer=tokenizers_folder / "bytes.json")
+    pipeline = Pipeline(source=source, stages=[Cache(stage, source)], batch_size=16)
+    first = [row.tolist() for batch in pipeline for row in batch["tokens"]]
+    entries = pipeline.get_state()["fingerprint"]["host_stages"]
+    assert list(entries) == ["0 (cache of tokenize)"]
+    assert entries["0 (cache of tokenize)"] == stage.fingerprint()
+    monkeypatch.setattr(Tokenize, "__call__", lambda *_: pytest.fail("it tokenizes again"))
+    assert [row.tolist() for batch in pipeline for row in batch["tokens"]] == first
 
 
 # -- mistakes -------------------------------------------------------------------------------------------------------------
