@@ -23,6 +23,7 @@ from datarax_core.modules.module import checked_rngs
 from datarax_core.modules.state import checked_variables, variable_state, write_variables
 from datarax_core.moved import rename_attributes
 from datarax_core.order.numbers import Auto, number_or_auto, whole_number
+from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import (
     Batch,
     ElementSpec,
@@ -37,14 +38,14 @@ from datarax_core.records.spec import (
 from datarax_core.registry.pipeline_config import PipelineConfig, load_config, parse_config
 from datarax_core.registry.sources import SourceRegistry, default_hooks
 from datarax_core.routes.base import Route
-from datarax_core.routes.definition import BatchRule, Definition, require_batches, require_source
+from datarax_core.routes.definition import BatchRule, Definition, first_records, require_batches, require_source
 from datarax_core.routes.programs import batch_title, staged
 from datarax_core.routes.table import route_class, route_of
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import apply_stages, require_stages
 from datarax_core.stages.build import build_stages
 from datarax_core.stages.cache import check_record_stages, renew_caches
-from datarax_core.stages.call import CallOverride, ids_under_way
+from datarax_core.stages.call import CallOverride, ids_under_way, is_under_way
 from datarax_core.stages.field_paths import telling_of_host_fields
 from datarax_core.stages.graph import Graph
 from datarax_core.stages.on_host.reader import HostSpecs, StagedReader
@@ -320,10 +321,14 @@ class Pipeline(TraceArgument):
         to a batch whose rows are the records that came in. The source is out of reach there: the call is compiled.
         """
         record_ids, first = ids_under_way(len(self.stages))
-        on_host = len(self._host_specs)
-        if not on_host:
+        if not len(self._host_specs):
             return apply_stages(self.stages, batch, record_ids, first=first)
-        return apply_stages(compiled_stages(tuple(self.stages), on_host), batch, record_ids, first=first)
+        stages = compiled_stages(tuple(self.stages), len(self._host_specs))
+        if is_under_way():  # the host stages were called where the records were read
+            return apply_stages(stages, batch, record_ids, first=first)
+        batch, host_fields = split_host_fields(self._new_reader().called_with(batch))
+        made = apply_stages(stages, narrow(batch), None)
+        return with_host_fields(made, host_fields_after(stages, host_fields)) if host_fields else made
 
     def element_spec(self) -> ElementSpec:
         """Return the element spec of a served batch's records; stages are traced, no record is read."""
@@ -462,6 +467,14 @@ class Pipeline(TraceArgument):
 
     def __str__(self) -> str:
         return repr(self)  # flax lists all variables in it
+
+    def first_records(self, source: DataSourceModule, count: int) -> Batch:
+        """Return the first records of a source like the pipeline's, as they are before the device narrows 64-bit fields.
+
+        Host stages are called, and fields that the first stages leave out or convert are left out or converted. Of a stream, at
+        most a batch is read.
+        """
+        return first_records(self._definition(), source, count)
 
     def explain(self) -> str:
         """Return the route that a loop takes and why, and hints to make it faster, in sentences."""

@@ -20,6 +20,7 @@ from datarax_core.records.narrowing import narrow
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_host_fields
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.stages.apply import stage_name
 from datarax_core.stages.field_paths import telling_of_host_fields
 from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.stages.randomness import RecordIds
@@ -386,6 +387,24 @@ def describe_reading_ahead(definition: Definition) -> str:
         f"A background thread reads {definition.prefetch} batches ahead of the loop, once reading one takes long enough to be "
         "worth it."
     )
+
+
+def describe_host_stages(definition: Definition) -> Iterator[str]:
+    """Yield sentences on the stages that are called on the host, if there are any."""
+    reader = definition.reader
+    if not isinstance(reader, StagedReader):
+        return
+    names = [stage_name(stage) for stage in reader.stages]
+    many = len(names) > 1
+    stages = f"{', '.join(names[:-1])} and {names[-1]}" if many else names[0]
+    yield f"{stages} run{'' if many else 's'} on the host, where records are read, before a batch is placed."
+    if definition.source.access == "device":
+        yield f"{definition.source.title} could be gathered on the device, but host stages are called with its records."
+    called = definition.workers and [*names[len(reader.for_workers.stages) :]]
+    if called:
+        yield f"Worker processes call the stages before {called[0]}; this process calls {', '.join(called)}."
+    elif whole := reader.first_of_whole_batch:
+        yield f"{stage_name(whole[1])} is called with whole batches, the stages before it with parts of them."
 
 
 def describe_stages_after_placing(definition: Definition) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 
 from datarax_core.devices.layout import Layout
@@ -13,7 +14,7 @@ from datarax_core.order.numbers import Auto, whole_number
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.foreign_data import advice_for
 from datarax_core.records.intake import Intake
-from datarax_core.records.spec import describe, device_spec, split_host_fields, with_fields
+from datarax_core.records.spec import Batch, describe, device_spec, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import stage_name
 from datarax_core.stages.before_narrowing import intake_of
@@ -181,6 +182,21 @@ def _host_stages_fingerprint(stages: Sequence[Any]) -> dict[str, Any]:
         if getattr(stage, "on_host", False) and hasattr(stage, "fingerprint") and (entries := stage.fingerprint())
     }
     return {"host_stages": told} if told else {}
+
+
+def first_records(definition: Definition, source: DataSourceModule, count: int) -> Batch:
+    """Return the first records of a source like the pipeline's, after host stages and intake, without host fields."""
+    reader = definition.reader
+    own = reader.over(source) if isinstance(reader, StagedReader) else source
+    if source.access != "stream":
+        indices = np.asarray(source.record_indices_at(0, count, source.order_key_data()))
+        batch = own.fetch_on_host(own.indices_to_read(0, indices))
+    else:
+        batch = source.read_batch(min(count, definition.rule.batch_size))
+        if isinstance(own, StagedReader):
+            rows = np.arange(len(jax.tree.leaves(batch)[0]))
+            batch = own.staged(batch, np.zeros_like(rows), rows)
+    return definition.intake.taken(split_host_fields(batch)[0])
 
 
 def require_source(source: Any) -> None:

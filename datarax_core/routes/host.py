@@ -17,7 +17,7 @@ from datarax_core.stages.randomness import RecordIds
 from datarax_core.workers.pool import Workers
 from datarax_core.workers.thread_count import ThreadCount
 
-from .base import Prepared, Readers, describe_reading_ahead, describe_stages_after_placing
+from .base import Prepared, Readers, describe_host_stages, describe_reading_ahead, describe_stages_after_placing
 from .definition import Definition
 from .indexed import IndexedRoute
 from .row_reader import Begun, RowReader, RowsAhead
@@ -139,6 +139,7 @@ class HostRoute(IndexedRoute):
         """Yield the sentences of `Pipeline.explain` about reading on the host, and hints to make it faster."""
         source, stages = definition.source, describe_stages_after_placing(definition)
         yield f"host route: {source.title} reads records at concrete indices; each batch is then placed on the device{stages}."
+        yield from describe_host_stages(definition)
         yield describe_reading_ahead(definition)
         if definition.workers:
             yield f"Each batch is read by {definition.workers} processes, a part each."
@@ -149,6 +150,8 @@ class HostRoute(IndexedRoute):
         elif definition.threads > 1:
             yield f"{definition.threads} threads read parts of a batch, and batches ahead."
         yield "step() and scan() inside compiled code reach the source by a callback to the host."
+        if definition.on_host:
+            return
         if type(source).traceable:
             yield "It could be gathered on the device: placement='device', if the memory allows."
         elif not source.config.cacheable:

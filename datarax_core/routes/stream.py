@@ -14,7 +14,7 @@ from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.stages.randomness import RecordIds, stream_ids
 
-from .base import Prepared, Readers, Route, describe_reading_ahead, describe_stages_after_placing
+from .base import Prepared, Readers, Route, describe_host_stages, describe_reading_ahead, describe_stages_after_placing
 from .definition import Definition
 from .stream_reader import EndOfStream, StreamReader
 
@@ -129,6 +129,7 @@ class StreamRoute(Route):
         """Yield the sentences of `Pipeline.explain` about reading forward."""
         title, stages = definition.source.title, describe_stages_after_placing(definition)
         yield f"stream route: {title} is read forward only; each batch is then placed on the device{stages}."
+        yield from describe_host_stages(definition)
         if definition.source.capabilities.resumable:
             yield describe_reading_ahead(definition)
         elif definition.source.is_live:

@@ -74,6 +74,11 @@ def _under_way(record_ids: RecordIds | None) -> Iterator[None]:
         _batch.reset(token)
 
 
+def is_under_way() -> bool:
+    """Return whether a `CallOverride` is called, inside of which stages are applied."""
+    return _batch.get() is not None
+
+
 def ids_under_way(num_stages: int) -> tuple[RecordIds | None, int]:
     """Return (the ids of the records of the batch that a `CallOverride` is called with, the number of the first stage).
 

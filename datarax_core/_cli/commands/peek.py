@@ -5,7 +5,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from datarax_core._cli.opening import open_pipeline, open_source
@@ -174,15 +173,7 @@ def _narrowed(pipeline: "Pipeline", source: "DataSourceModule", records: int) ->
     ``source`` is the pipeline's; or, of a stream, which the pipeline has read on, one like it.
     """
     from datarax_core.records.narrowed import narrowed_fields  # noqa: PLC0415 - the pipeline has loaded JAX by now
-    from datarax_core.records.spec import split_host_fields  # noqa: PLC0415
-    from datarax_core.stages.before_narrowing import intake_of  # noqa: PLC0415
 
     if not records:
         return {}
-    if source.access == "stream":
-        batch = source.read_batch(min(records, pipeline.rule.batch_size))
-    else:
-        indices = np.asarray(source.record_indices_at(0, min(records, _DRAWN), source.order_key_data()))
-        batch = source.fetch_on_host(indices)
-    intake = intake_of(source.element_spec(), tuple(pipeline.stages), pipeline.rule.pad_last)
-    return narrowed_fields(intake.taken(split_host_fields(batch)[0]))
+    return narrowed_fields(pipeline.first_records(source, min(records, _DRAWN)))

@@ -17,7 +17,7 @@ from datarax_core.sources.access import Capabilities
 from datarax_core.sources.columns import RecordCache
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import stage_name
-from datarax_core.stages.randomness import is_stochastic
+from datarax_core.stages.randomness import is_stochastic, takes_record_indices
 
 from .calls import HostCalls
 from .side import num_by_part
@@ -77,6 +77,10 @@ class StagedReader:
         own = self.key_data
         is_key = own is key_data or (own is not None and key_data is not None and bool((own == key_data).all()))
         return self.source is source and same and is_key
+
+    def over(self, source: DataSourceModule) -> "StagedReader":
+        """Return a reader of another source, through the same stages."""
+        return StagedReader(source, self.stages, self.specs, self.key_data)
 
     # -- facts, as a source has them ----------------------------------------------------------------------------------------
 
@@ -169,6 +173,20 @@ class StagedReader:
     def staged(self, batch: Batch, epochs: np.ndarray, indices: np.ndarray) -> Batch:
         """Return a batch of a stream after the host stages; its records are those ``indices`` of ``epochs``, int64 (k,)."""
         return self._calls(0, len(self.stages))(batch, epochs, indices)
+
+    def called_with(self, batch: Batch) -> Batch:
+        """Return a batch of any records after the host stages.
+
+        Raises:
+            ValueError: A stage takes generators or record indices, which only a pipeline has.
+        """
+        for number, stage in enumerate(self.stages):
+            if is_stochastic(stage) or (takes_record_indices(stage) and not is_cache(stage)):
+                raise ValueError(
+                    f"stage {number} ({stage_name(stage)}) has its generators or record indices from the pipeline; iterate that"
+                )
+        rows = np.arange(len(jax.tree.leaves(batch)[0]))
+        return self._calls(0, len(self.stages))(batch, None, rows)
 
     def _read(self, read: Read, indices: np.ndarray) -> Batch:
         """Return records after the stages before `first_whole`; those that a `Cache` holds are not read."""
