@@ -1,4 +1,4 @@
-"""Speed of the decoders against the least work on the same records: batches of 256 records of 3 KB."""
+"""Speed of the decoders against the least work on the same records: batches of 256 records of 3 KB, or of 20 to 1,000 tokens."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,8 @@ import numpy as np
 from _measure import Row, against
 
 from datarax_arrayrecord.decoders import ArrayDecoder, ExampleDecoder, MsgpackDecoder
-from datarax_arrayrecord.decoders.example_wire import Example
+from datarax_arrayrecord.decoders.example_wire import Example, SequenceExample
+from datarax_core.records import Ragged
 from datarax_core.registry import Decoder
 
 RECORDS, CALLS = 256, 3
@@ -25,10 +26,15 @@ def batch(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def compared(
-    what: str, decoder: Decoder, fields: dict[str, Any], bare: Callable[[list[bytes]], Any], target: float
+    what: str,
+    decoder: Decoder,
+    fields: dict[str, Any] | list[bytes],
+    bare: Callable[[list[bytes]], Any],
+    target: float,
 ) -> Row:
-    """Return the row for a decoder against the function ``bare`` on the same records."""
-    records, spec = decoder.encode(fields), decoder.element_spec()
+    """Return the row for a decoder against the function ``bare`` on the same records, which may be given as fields."""
+    records = fields if isinstance(fields, list) else decoder.encode(fields)
+    spec = decoder.element_spec()
 
     def often(work: Callable[[], Any]) -> Callable[[], None]:
         def run() -> None:
@@ -80,6 +86,55 @@ def unpacked(records: list[bytes]) -> None:
         msgpack.unpackb(record)
 
 
+def joined_tokens(records: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Return values and offsets of records that are the bytes of tokens."""
+    values = np.frombuffer(b"".join(records), np.int32)
+    return values, np.cumsum(np.fromiter(map(len, records), np.int64, len(records))) // 4
+
+
+def tokens_by_protobuf(records: list[bytes]) -> list[np.ndarray]:
+    """Return the tokens of parsed messages as an array each."""
+    return [
+        np.array(Example.FromString(record).features.feature["tokens"].int64_list.value, np.int32) for record in records
+    ]
+
+
+def steps_by_protobuf(records: list[bytes]) -> list[np.ndarray]:
+    """Return the tokens of parsed SequenceExamples, which have a step each, as an array a record."""
+    parsed = [SequenceExample.FromString(record).feature_lists.feature_list["tokens"].feature for record in records]
+    return [np.array([step.int64_list.value[0] for step in steps], np.int32) for steps in parsed]
+
+
+def unpacked_tokens(records: list[bytes]) -> tuple[np.ndarray, list[int]]:
+    """Return the tokens of unpacked maps, and the lengths."""
+    contents = [msgpack.unpackb(msgpack.unpackb(record)["tokens"].data, raw=True)[2] for record in records]
+    return np.frombuffer(b"".join(contents), np.int32), list(map(len, contents))
+
+
+def of_documents() -> list[Row]:
+    """Measure documents of 20 to 1,000 tokens, read as ragged columns."""
+    rng = np.random.default_rng(0)
+    documents = [rng.integers(0, 50_000, rng.integers(20, 1000)).astype(np.int32) for _ in range(RECORDS)]
+    fields = {"tokens": Ragged.from_list(documents)}
+    declared = {"tokens": {"dtype": "int32", "shape": [None]}}
+    lists, steps = [], []
+    for document in documents:
+        example, sequence = Example(), SequenceExample()
+        example.features.feature["tokens"].int64_list.value.extend(document.tolist())
+        for token in document.tolist():
+            sequence.feature_lists.feature_list["tokens"].feature.add().int64_list.value.append(token)
+        lists.append(example.SerializeToString())
+        steps.append(sequence.SerializeToString())
+    decoder, title = ExampleDecoder(fields=declared), "example, tokens as"
+    return [
+        compared("array, tokens, join alone", ArrayDecoder(fields=declared), fields, joined_tokens, 0.3),
+        compared("msgpack, tokens, unpackb alone", MsgpackDecoder(fields=declared), fields, unpacked_tokens, 0.15),
+        compared(f"{title} bytes, protobuf's parse alone", decoder, fields, parsed_by_protobuf, 0.2),
+        compared(f"{title} int64_list, read through protobuf", decoder, lists, tokens_by_protobuf, 0.8),
+        compared(f"{title} steps of a SequenceExample, protobuf", decoder, steps, steps_by_protobuf, 2.0),
+    ]
+
+
 def rows() -> list[Row]:
     """Measure each decoder that has a bare counterpart."""
     rng = np.random.default_rng(0)
@@ -97,4 +152,5 @@ def rows() -> list[Row]:
         compared("example of two layouts, protobuf's parse alone", example, varying, parsed_by_protobuf, 0.83),
         compared("example with text of any length, parse alone", example_text, text, parsed_by_protobuf, 0.83),
         compared("msgpack, unpackb alone", MsgpackDecoder(fields=of_fields), fields, unpacked, 0.25),
+        *of_documents(),
     ]

@@ -116,8 +116,9 @@ class RaggedFeatureColumn:
             raise self._spec.mismatch(f"an int64_list with {error}") from None
         if len(values) == len(block):  # a byte each
             return values, sizes
-        ended = np.concatenate([[0], np.cumsum(is_last)])[np.concatenate([[0], stops])]
-        return values, np.diff(ended)
+        counts, has_some = np.zeros_like(sizes), sizes > 0
+        counts[has_some] = np.add.reduceat(is_last, (stops - sizes)[has_some], dtype=np.int64)
+        return values, counts
 
     def _put_objects(self, rows: Rows, kind: int, payloads: Sequence[Payload]) -> None:
         self._spec.require_bytes(kind)

@@ -4,7 +4,7 @@ A feature list has a feature for each step. Here its steps are joined to one pay
 Steps of one size, and short ones of any size, are found by NumPy; records of any other valid form are parsed by protobuf.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ _HEADER: Final = 6
 """Bytes before the payload in a short step: the tags and lengths of the feature, of its list, and of the payload."""
 
 _LONGEST_SHORT: Final = 0x7F
+
+_Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 
 class Feature(NamedTuple):
@@ -120,29 +122,28 @@ def _steps(name: str, record: bytes, start: int, stop: int) -> Feature | None:
     return _short_steps(name, kind, stored)
 
 
-def _short_steps(name: str, kind: int, stored: npt.NDArray[np.uint8]) -> Feature | None:
-    content, starts, at = stored.tobytes(), [], 0
-    while at < len(content) - 1:
-        starts.append(at)
-        at += 2 + content[at + 1]
-    if at != len(content):
+def _short_steps(name: str, kind: int, stored: _Bytes) -> Feature | None:
+    """Return steps of up to 127 bytes, of any sizes, joined; None if there are others."""
+    if len(stored) < _HEADER:
         return None
-    places = np.asarray(starts)
-    sizes = np.diff(places, append=at) - _HEADER
-    if sizes.min() < 0 or sizes.max() > _LONGEST_SHORT - _HEADER + 2:
-        return None
-    headers = places[:, None] + np.arange(_HEADER)
-    expected = np.empty(headers.shape, np.int64)
-    expected[:, 0::2] = (_STEP, kind, _STEP)
-    expected[:, 1::2] = sizes[:, None] + (4, 2, 0)
-    if (stored[headers] != expected).any():
+    first, size, second, list_size, third, payload_size = (
+        stored[place : len(stored) - _HEADER + 1 + place] for place in range(_HEADER)
+    )
+    is_header = (
+        (first == _STEP) & (second == kind) & (third == _STEP) & (size >= _HEADER - 2) & (size <= _LONGEST_SHORT)
+    )
+    is_header &= (size - 2 == list_size) & (size - 4 == payload_size)  # a payload may look like a header too
+    starts = np.flatnonzero(is_header)
+    stops = starts + size[starts] + 2
+    if not len(starts) or starts[0] or (starts[1:] != stops[:-1]).any() or stops[-1] != len(stored):
         return None
     is_payload = np.ones(len(stored), np.bool_)
-    is_payload[headers] = False
-    return _of_payloads(name, kind, stored[is_payload], sizes)
+    for place in range(_HEADER):
+        is_payload[starts + place] = False
+    return _of_payloads(name, kind, stored[is_payload], stops - starts - _HEADER)
 
 
-def _of_payloads(name: str, kind: int, packed: npt.NDArray[np.uint8], sizes: npt.NDArray[np.int64]) -> Feature | None:
+def _of_payloads(name: str, kind: int, packed: _Bytes, sizes: npt.NDArray[np.int64]) -> Feature | None:
     """Return the payloads of all steps, given one after another with their sizes."""
     joined, stops = packed.tobytes(), np.cumsum(sizes)
     if kind == BYTES:
@@ -153,11 +154,12 @@ def _of_payloads(name: str, kind: int, packed: npt.NDArray[np.uint8], sizes: npt
             return None
         counts = sizes // 4
     else:
-        is_last = packed < 0x80
+        is_last = packed < 0x80  # the top bit of all bytes of an integer but the last one is set
         if not sizes.min() or not is_last[stops - 1].all():
             return None
-        counts = np.diff(np.concatenate([[0], np.cumsum(is_last)[stops - 1]]))
-    _require_equal(name, counts.tolist())
+        counts = np.add.reduceat(is_last, stops - sizes, dtype=np.int64)
+    if (odd := counts != counts[0]).any():
+        raise _unequal(name, int(counts[0]), int(counts[odd][0]))
     return Feature(kind, joined, int(counts[0]))
 
 
@@ -173,7 +175,8 @@ def _of_steps(name: str, steps: Any) -> Feature:
     (kind,) = kinds
     field = LISTS[kind]
     counts = [len(getattr(step, field).value) for step in steps]
-    _require_equal(name, counts)
+    if odd := [count for count in counts if count != counts[0]]:
+        raise _unequal(name, counts[0], odd[0])
     payloads = [payload for _, payload in parsed]
     if kind != BYTES:
         return Feature(kind, b"".join(payloads), counts[0])
@@ -182,9 +185,7 @@ def _of_steps(name: str, steps: Any) -> Feature:
     )
 
 
-def _require_equal(name: str, counts: list[int]) -> None:
-    for count in counts:
-        if count != counts[0]:
-            raise ValueError(
-                f"the feature list {name!r} has steps of {counts[0]} and of {count} values; only the number of steps may vary"
-            )
+def _unequal(name: str, one: int, other: int) -> ValueError:
+    return ValueError(
+        f"the feature list {name!r} has steps of {one} and of {other} values; only the number of steps may vary"
+    )

@@ -15,6 +15,9 @@ from .fields import size_of
 
 _OBJECT: Final = np.dtype(object)
 
+_AT_ONCE: Final = 1 << 15
+"""Bytes of integers that are read at a time: few enough that all that is computed of them stays in the processor's cache."""
+
 _LONGEST_VARINT: Final = 10
 """Bytes of a 64-bit integer, which has seven bits in each."""
 
@@ -137,16 +140,30 @@ def integers(packed: npt.NDArray[np.uint8], is_last: npt.NDArray[np.bool_]) -> n
     Raises:
         ValueError: An integer has more bytes than one of 64 bits; says how many.
     """
-    ends = np.flatnonzero(is_last)
-    if len(ends) == len(packed):  # a byte each
+    count = int(np.count_nonzero(is_last))
+    if count == len(packed):  # a byte each
         return packed.astype(np.int64)
+    if len(packed) <= _AT_ONCE:
+        return _integers(packed, is_last)
+    found, at, done = np.empty(count, np.int64), 0, 0
+    while at < len(packed):
+        stop = min(at + _AT_ONCE, len(packed))
+        stop += int(np.argmax(is_last[stop - 1 :]))  # an integer is not cut
+        part = _integers(packed[at:stop], is_last[at:stop])
+        found[done : done + len(part)] = part
+        at, done = stop, done + len(part)
+    return found
+
+
+def _integers(packed: npt.NDArray[np.uint8], is_last: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    ends = np.flatnonzero(is_last)
     starts = np.concatenate([[0], ends[:-1] + 1])
     widths = ends - starts + 1
     widest = int(widths.max())
     if widest > _LONGEST_VARINT:
         raise ValueError(f"a value of {widest} bytes")
     padded = packed.tobytes() + bytes(_WORD)
-    words: npt.NDArray[Any] = np.ndarray((len(packed) + 1,), "<u8", padded, 0, (1,))[starts]
+    words: npt.NDArray[Any] = np.take(np.ndarray((len(packed) + 1,), "<u8", padded, 0, (1,)), starts)
     words &= _MASKS[widths]
     for shift, low, high in _PAIRS:
         if shift < widest:
