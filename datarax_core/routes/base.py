@@ -405,6 +405,8 @@ def describe_host_stages(definition: Definition) -> Iterator[str]:
         yield f"Worker processes call the stages before {called[0]}; this process calls {', '.join(called)}."
     elif whole := reader.first_of_whole_batch:
         yield f"{stage_name(whole[1])} is called with whole batches, the stages before it with parts of them."
+    if reader.first_of_whole_batch:
+        yield "Batches may differ in shape; stages in compiled code are compiled once for each."
 
 
 def describe_stages_after_placing(definition: Definition) -> str:

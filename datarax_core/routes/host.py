@@ -149,7 +149,10 @@ class HostRoute(IndexedRoute):
             yield "Where reading waits, several threads read parts of a batch, and batches ahead, as many threads as pay."
         elif definition.threads > 1:
             yield f"{definition.threads} threads read parts of a batch, and batches ahead."
-        yield "step() and scan() inside compiled code reach the source by a callback to the host."
+        if isinstance(definition.reader, StagedReader) and definition.reader.first_of_whole_batch:
+            yield "step() and scan() inside compiled code, which have one shape for all batches, are refused."
+        else:
+            yield "step() and scan() inside compiled code reach the source by a callback to the host."
         if definition.on_host:
             return
         if type(source).traceable:

@@ -165,3 +165,21 @@ def test_a_record_that_fails_is_named(folder: Path) -> None:
     notes = " ".join(refused.value.__notes__)
     assert "in stage 0 (lookup) of the pipeline" in notes
     assert "records" in notes
+
+
+def test_a_pipeline_says_which_stages_run_on_the_host(folder: Path) -> None:
+    lines = opened(folder).explain().splitlines()
+    assert lines[1].startswith("host route: MemorySource reads records at concrete indices")
+    assert "lookup, tokenize_bytes, truncate and pad run on the host, where records are read, before a batch is placed." in lines
+    assert "step() and scan() inside compiled code reach the source by a callback to the host." in lines
+    several = opened(folder, SEVERAL).explain()
+    assert "pad is called with whole batches, the stages before it with parts of them." in several
+    assert "Batches may differ in shape; stages in compiled code are compiled once for each." in several
+    assert "step() and scan() inside compiled code, which have one shape for all batches, are refused." in several
+    numbers = (
+        f"{HEAD}stages: [{{type: astype, field: id, dtype: float32, lossy: true}}, {{type: select, fields: [id]}}]\n"
+    )
+    chosen = numbers.replace("shuffle: true", "shuffle: true, columns: [id]")
+    assert (
+        "MemorySource could be gathered on the device, but host stages are called with its records." in opened(folder, chosen).explain()
+    )
