@@ -170,7 +170,10 @@ def test_a_record_that_fails_is_named(folder: Path) -> None:
 def test_a_pipeline_says_which_stages_run_on_the_host(folder: Path) -> None:
     lines = opened(folder).explain().splitlines()
     assert lines[1].startswith("host route: MemorySource reads records at concrete indices")
-    assert "lookup, tokenize_bytes, truncate and pad run on the host, where records are read, before a batch is placed." in lines
+    assert (
+        "lookup, tokenize_bytes, truncate and pad run on the host, where records are read, before a batch is placed."
+        in lines
+    )
     assert "step() and scan() inside compiled code reach the source by a callback to the host." in lines
     several = opened(folder, SEVERAL).explain()
     assert "pad is called with whole batches, the stages before it with parts of them." in several
@@ -181,5 +184,6 @@ def test_a_pipeline_says_which_stages_run_on_the_host(folder: Path) -> None:
     )
     chosen = numbers.replace("shuffle: true", "shuffle: true, columns: [id]")
     assert (
-        "MemorySource could be gathered on the device, but host stages are called with its records." in opened(folder, chosen).explain()
+        "MemorySource could be gathered on the device, but host stages are called with its records."
+        in opened(folder, chosen).explain()
     )
