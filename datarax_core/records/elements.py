@@ -17,6 +17,7 @@ from datarax_core.errors import SpecError
 from .foreign_data import host_array
 from .gathers import aligned_empty
 from .ragged import Ragged
+from .ragged_checks import text_type
 from .spec import Batch, ElementSpec, differences, has_shape
 
 _OBJECT = np.dtype(object)
@@ -204,6 +205,8 @@ class _Field:
             raise TypeError(
                 f"field {self.name!r} of {self.origin} is masked, and its mask would be lost; fill it: array.filled(value)"
             )
+        if (kind := text_type(self.value)) is not None:
+            return self._texts(kind)
         try:
             array = host_array(self.value, lambda: f"field {self.name!r} of {self.origin}")
         except ValueError as ragged:

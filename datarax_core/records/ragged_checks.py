@@ -101,6 +101,8 @@ def converted(
 
 
 def _array(value: Any, record: int) -> np.ndarray:
+    if text_type(value) is not None:
+        return _texts(value, record)
     try:
         array = np.asarray(value)
     except ValueError as uneven:
@@ -109,13 +111,25 @@ def _array(value: Any, record: int) -> np.ndarray:
         raise SpecError(
             f"record {record} is a single value, {value!r:.60}; a record of a ragged column has one axis at least"
         )
-    return _texts(value, array) if array.dtype.kind in "US" and not isinstance(value, np.ndarray) else array
+    if array.dtype.kind in "US" and isinstance(value, list | tuple):
+        raise SpecError(f"record {record} holds text among other values, {value!r:.60}; a field has one dtype")
+    return array
 
 
-def _texts(value: Any, array: np.ndarray) -> np.ndarray:
+def text_type(value: Any) -> type | None:
+    """Return the type of the texts, or bytes, of which a list begins; None if it begins with anything else."""
+    while isinstance(value, list | tuple) and value:
+        value = value[0]
+    return str if isinstance(value, str) else bytes if isinstance(value, bytes) else None
+
+
+def _texts(value: Any, record: int) -> np.ndarray:
     """Return a list of text or bytes as objects: in NumPy's dtypes they drop zeros at the end, and take the longest's room."""
-    texts = np.empty(array.shape, object)
-    texts[...] = np.array(value, object)
+    texts = np.array(value, object)
+    kind = text_type(value)
+    for text in texts.flat:
+        if kind is None or not isinstance(text, kind):
+            raise SpecError(f"record {record} holds {text!r:.40} among text, {value!r:.60}; a field has one dtype")
     return texts
 
 
