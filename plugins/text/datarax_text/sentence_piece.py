@@ -35,7 +35,7 @@ class SentencePieceTokenizer(Tokenizer):
             rows = self._loaded.encode(texts, return_type="numpy")
             lengths = np.fromiter(map(len, rows), np.int64, len(rows))
             return Encoded(np.concatenate([np.zeros(0, np.int32), *rows]), lengths)
-        found = self._loaded.encode(texts, return_type="offset_mapping")
+        found = self._loaded.encode(texts, return_type="offset_mapping", return_bytes=False)
         return Encoded.of_lists([each["ids"] for each in found], [each["offsets"] for each in found])
 
     def decode(self, rows: Sequence[list[int]], *, special_tokens: bool) -> list[str]:  # noqa: ARG002 - of the other library

@@ -49,7 +49,12 @@ def _train(folder: Path) -> None:
     words.save(str(folder / "words.json"))
     (folder / "corpus.txt").write_text("\n".join(text for text in texts if text.strip()), encoding="utf-8")
     sentencepiece.SentencePieceTrainer.train(
-        input=str(folder / "corpus.txt"), model_prefix=str(folder / "pieces"), vocab_size=240, minloglevel=2, pad_id=3
+        input=str(folder / "corpus.txt"),
+        model_prefix=str(folder / "pieces"),
+        vocab_size=240,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        pad_id=3,
     )
 
 
