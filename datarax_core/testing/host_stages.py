@@ -47,7 +47,7 @@ class _Check:
             self.size > 1,
             "check_host_stage compares batches of different sizes; give it a batch of two records at least",
         )
-        self.stage = stage.build(spec, nnx.Rngs(0)) if isinstance(stage, Stage) else stage
+        self.stage = _built(stage, spec) if isinstance(stage, Stage) else stage
         self.batch, self.spec = batch, spec
         self.title = f"the stage {stage_name(stage)}"
 
@@ -212,6 +212,12 @@ class _Check:
             yield
         except Exception as error:  # noqa: BLE001 - the stage's own, which the sentence tells
             broken(f"{self.title} {sentence.format(error=f'{type(error).__name__}: {error}')}")
+
+
+def _built(stage: Stage, spec: ElementSpec) -> Any:
+    """Return what a config builds for the host; one that works on both sides has a method for each."""
+    build = getattr(stage, "build_on_host", stage.build)
+    return build(spec, nnx.Rngs(0))
 
 
 def _read_only(column: Any) -> Any:
