@@ -125,6 +125,10 @@ class TFDSConfigBase(BadRecordOptions, SourceConfigBase):
     as_supervised: Flag = Field(
         default=False, description="Serve the data set's (input, target) pair as the fields image and label."
     )
+    as_objects: Flag = Field(
+        default=False,
+        description="Serve arrays of varying shape as objects, an array a record, in place of ragged columns.",
+    )
     download_and_prepare_kwargs: Annotated[dict[str, Any], AfterValidator(checked_options)] | None = Field(
         default=None, description="Arguments of TFDS's download_and_prepare, used if the data set has to be prepared."
     )

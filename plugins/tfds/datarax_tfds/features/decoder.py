@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from .fields import (
     SequenceField,
     Shape,
     fill_field,
+    ragged_column,
     require_room,
 )
 from .images import ImageItem
@@ -41,21 +43,24 @@ class FeatureDecoder:
     """Decoder of the records of a data set, as its features are declared, without TensorFlow.
 
     A field has the dtype that TFDS declares. Text and other bytes are objects: ``bytes``, as TFDS returns them, or arrays of
-    ``bytes`` if there are several. Arrays whose shape varies from record to record are objects too: NumPy arrays, and lists of
-    arrays for sequences of sequences. A sequence of dicts is decoded to a dict of sequences.
+    ``bytes`` if there are several. Arrays whose shape varies from record to record make a ragged column, if each record is one
+    array. What varies within a record is an object: a list of arrays for sequences of sequences, an array of arrays for
+    sequences of images of several sizes. A sequence of dicts is decoded to a dict of sequences.
 
     A decoder has no state: threads may share it, and it pickles.
 
     Args:
         features: The FeaturesDict of the data set.
         kept: Names of the features to decode.
+        as_objects: Whether arrays of varying shape are objects, too.
 
     Raises:
         NeedsTensorFlow: Only TensorFlow decodes one of these features.
     """
 
-    def __init__(self, features: Any, kept: Sequence[str]) -> None:
-        self._fields = fields_of(features, kept)
+    def __init__(self, features: Any, kept: Sequence[str], *, as_objects: bool = False) -> None:
+        fields = fields_of(features, kept)
+        self._fields = [replace(field, is_ragged=False) for field in fields] if as_objects else fields
 
     @property
     def spec(self) -> ElementSpec:
@@ -72,6 +77,16 @@ class FeatureDecoder:
         """The fields whose shape varies from record to record, each with its declaration as text."""
         return {field.name: str(field) for field in self._fields if field.is_varying}
 
+    @property
+    def varying_objects(self) -> dict[str, str]:
+        """Those of `varying` that are objects, and not ragged columns."""
+        return {field.name: str(field) for field in self._fields if field.is_varying and not field.is_ragged}
+
+    @property
+    def has_ragged(self) -> bool:
+        """Whether a field is a ragged column."""
+        return any(field.is_ragged for field in self._fields)
+
     def decode(self, records: Sequence[bytes | memoryview]) -> Batch:
         """Decode records to a batch of new arrays, one row a record, in their order.
 
@@ -79,8 +94,11 @@ class FeatureDecoder:
             UndecodableRecord: A record is not as declared; the error names the row, and says what is wrong.
         """
         parsed = ParsedRecords.parsed(records)
-        columns = {}
+        columns: dict[tuple[str, ...], Any] = {}
         for field in self._fields:
+            if field.is_ragged:
+                columns[field.path] = ragged_column(field, parsed)
+                continue
             struct = field.struct
             if records and math.prod(struct.shape) * struct.dtype.itemsize * len(records) > _LARGE:
                 require_room(field, parsed)
@@ -99,7 +117,7 @@ class FeatureDecoder:
             require_room(field, parsed)
 
     def decode_into(self, records: Sequence[bytes | memoryview], out: Batch, first_row: int) -> None:
-        """Decode records into the rows from ``first_row`` on of existing arrays.
+        """Decode records into the rows from ``first_row`` on of existing arrays; no field is a ragged column.
 
         Raises:
             UndecodableRecord: A record is not as declared; some of the rows may be filled by then.
@@ -109,7 +127,8 @@ class FeatureDecoder:
 
     def _fill(self, parsed: ParsedRecords, columns: Mapping[tuple[str, ...], AnyArray]) -> None:
         for field in self._fields:
-            fill_field(field, parsed, columns[field.path])
+            if not field.is_ragged:
+                fill_field(field, parsed, columns[field.path])
 
 
 def _column(struct: Any, count: int) -> AnyArray:
@@ -172,15 +191,43 @@ class _FeaturePath(NamedTuple):
 
 
 def _fields_below(feature: Any, path: _FeaturePath) -> Iterator[Field]:
-    from tensorflow_datasets import features as f  # noqa: PLC0415 - the plugin's import does not load TFDS
-
-    if _is_read_like(feature, f.FeaturesDict):
+    if is_dict(feature):
         for name, inner in sorted(feature.items()):  # the order of TFDS
             yield from _fields_below(inner, path.inside(name))
-    elif _is_read_like(feature, f.Sequence):
+    elif is_sequence(feature):
         yield from _fields_below(feature.feature, path.inside(feature._length))  # noqa: SLF001 - no public name
     else:
-        yield _native_field(feature, path) or _foreign_field(feature, path)
+        field = _native_field(feature, path) or _foreign_field(feature, path)
+        yield replace(field, is_ragged=field.is_varying and is_one_array(feature, path.lengths, field.shape))
+
+
+def is_one_array(feature: Any, lengths: Shape, shape: Shape) -> bool:
+    """Return whether the value of a feature in each record is one array, though of varying shape.
+
+    Args:
+        feature: A feature that is no dict, nor a sequence that is read as TFDS reads it.
+        lengths: Lengths of the sequences around it.
+        shape: ``lengths`` and the shape of the feature.
+    """
+    from tensorflow_datasets import features as f  # noqa: PLC0415 - the plugin's import does not load TFDS
+
+    if isinstance(feature, f.Dataset) or isinstance(feature.get_tensor_info(), Mapping):
+        return False
+    return not lengths or None not in shape[1:]
+
+
+def is_dict(feature: Any) -> bool:
+    """Return whether a feature is a dict of features that TFDS reads one by one."""
+    from tensorflow_datasets import features as f  # noqa: PLC0415 - the plugin's import does not load TFDS
+
+    return _is_read_like(feature, f.FeaturesDict)
+
+
+def is_sequence(feature: Any) -> bool:
+    """Return whether a feature is a sequence of another feature, whose values TFDS reads one by one."""
+    from tensorflow_datasets import features as f  # noqa: PLC0415 - the plugin's import does not load TFDS
+
+    return _is_read_like(feature, f.Sequence)
 
 
 def _is_read_like(feature: Any, base: Any) -> bool:

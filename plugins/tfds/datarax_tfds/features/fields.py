@@ -13,8 +13,10 @@ from typing import Any, Final, TypeAlias, TypeVar
 import jax
 import numpy as np
 
+from datarax_core.records import Ragged, has_shape
+
 from .items import Item, TensorItem, object_array, sequence_array
-from .numbers import AnyArray, feature_type_of, numbers_of, put_numbers, varying_numbers
+from .numbers import AnyArray, feature_type_of, joined_numbers, numbers_of, put_numbers, varying_numbers
 from .stored import (
     BYTES,
     FLOATS,
@@ -50,6 +52,9 @@ class Field(ABC):
     default: Any = None
     """The value for records without the feature, if the feature is optional."""
 
+    is_ragged: bool = False
+    """Whether each record is one array, of varying shape, and all are served as a ragged column; else they are objects."""
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "name" in state:  # a pickle of version 0.1.0, which had the names joined by dots
             state = {**state, "path": tuple(state["name"].split("."))}
@@ -73,8 +78,9 @@ class Field(ABC):
 
     @property
     def struct(self) -> jax.ShapeDtypeStruct:
-        """Shape and dtype for an element spec: arrays of varying shape are objects."""
-        return jax.ShapeDtypeStruct((), OBJECT) if self.is_varying else jax.ShapeDtypeStruct(self.shape, self.dtype)
+        """Shape and dtype for an element spec: None for an axis that varies, unless the arrays are objects."""
+        is_object = self.is_varying and not self.is_ragged
+        return jax.ShapeDtypeStruct((), OBJECT) if is_object else jax.ShapeDtypeStruct(self.shape, self.dtype)
 
     def require_room(self, record: ParsedRecords) -> None:  # noqa: B027 - varying arrays take what they are
         """Look whether one record can have as many values as are declared, before as many are allocated.
@@ -90,6 +96,28 @@ class Field(ABC):
         Raises:
             Unfit: A record is not as declared.
         """
+
+    def ragged(self, records: ParsedRecords) -> Ragged:
+        """Return the arrays of the records as a ragged column.
+
+        Raises:
+            Unfit: A record is not as declared.
+        """
+        rows = np.empty(len(records.features), object)
+        self.fill(records, rows)
+        return Ragged.from_list([self._as_array(row) for row in rows], self.dtype, self.shape)
+
+    def _as_array(self, value: Any) -> AnyArray:
+        """Return what `fill` makes of a record as an array of the declared shape."""
+        try:
+            array = np.asarray(value, self.dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise Unfit(f"a value of which no array can be made ({error})") from error
+        if array.ndim == 1 and not array.size:
+            array = array.reshape([size or 0 for size in self.shape])
+        if not has_shape(array.shape, self.shape):
+            raise Unfit(f"an array of the shape {list(array.shape)}")
+        return array
 
     def __str__(self) -> str:
         sizes = ", ".join("any" if size is None else str(size) for size in self.shape)
@@ -127,6 +155,23 @@ def fill_field(field: Field, records: ParsedRecords, out: AnyArray) -> None:
         for row in range(len(records.features)):
             try:
                 field.fill(records.only(row), out[row : row + 1])
+            except Unfit as error:
+                raise UndecodableRecord(row, field.name, _found(field, error)) from error.__cause__
+        raise
+
+
+def ragged_column(field: Field, records: ParsedRecords) -> Ragged:
+    """Return a field of all records as a ragged column.
+
+    Raises:
+        UndecodableRecord: A record is not as declared; the error names the record's row and the field.
+    """
+    try:
+        return field.ragged(records)
+    except Unfit:
+        for row in range(len(records.features)):
+            try:
+                field.ragged(records.only(row))
             except Unfit as error:
                 raise UndecodableRecord(row, field.name, _found(field, error)) from error.__cause__
         raise
@@ -188,6 +233,19 @@ class NumberField(Field):
                     out[row] = self.default
                 else:
                     _put([numbers], out[row : row + 1])
+
+    def ragged(self, records: ParsedRecords) -> Ragged:
+        """Unpack the numbers of all records into one array, if their first axis is the one that varies."""
+        if self.shape[0] is not None or 0 in self.shape:
+            return super().ragged(records)
+        packed = self._values(single_value, records, feature_type_of(self.dtype), bytes)
+        values, ends = joined_numbers(packed, self.dtype)
+        inner = self.shape[1:]
+        size = math.prod(inner)  # type: ignore[arg-type]  # one axis varies
+        if len(odd := np.flatnonzero(ends % size)):
+            raise Unfit(counted(int(np.diff(ends, prepend=0)[odd[0]]), "value"))
+        offsets = np.concatenate([np.zeros(1, np.int64), ends // size])
+        return Ragged(values.reshape(-1, *inner), offsets)
 
 
 def _put(packed: list[bytes], out: AnyArray) -> None:

@@ -59,6 +59,21 @@ def varying_numbers(packed: Sequence[bytes], dtype: np.dtype[Any]) -> Iterator[A
             start = end
 
 
+def joined_numbers(packed: Sequence[bytes], dtype: np.dtype[Any]) -> tuple[AnyArray, AnyArray]:
+    """Return the numbers of all rows as one array, and the end of each row in it, int64 (rows,).
+
+    Raises:
+        Unfit: A value does not fit the dtype.
+    """
+    values, ends, count = [np.empty(0, dtype)], [np.empty(0, np.int64)], 0
+    for chunk in _chunks(packed):
+        numbers, of_chunk = _unpacked(chunk, dtype)
+        values.append(numbers.astype(dtype))
+        ends.append(of_chunk + count)
+        count += len(numbers)
+    return np.concatenate(values), np.concatenate(ends)
+
+
 def numbers_of(packed: bytes, dtype: np.dtype[Any]) -> AnyArray:
     """Return the numbers of one row; raises as `varying_numbers` does."""
     return next(varying_numbers([packed], dtype))

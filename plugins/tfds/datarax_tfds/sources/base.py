@@ -1,6 +1,6 @@
 """Base of the TFDS sources: the data set, its name and options, and the seed of its order."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from flax import nnx
 
@@ -36,6 +36,10 @@ class TFDSSourceBase(LocalFilesOnlyMixin, DataSourceModule):
     def as_supervised(self) -> bool:
         """Whether the (input, target) pair is served as ``image`` and ``label``."""
         return self.config.as_supervised
+
+    def as_objects(self) -> Self:
+        """Return a copy of this source that serves arrays of varying shape as objects, and not as ragged columns."""
+        return self.copy(config=self.config.model_copy(update={"as_objects": True}))
 
     @property
     def include_keys(self) -> frozenset[str] | None:

@@ -1,30 +1,23 @@
 """The choice between eager and streaming: by options that only one of them has, by fields, and by size and memory."""
 
-import contextlib
 import logging
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
-import jax
-import numpy as np
 from flax import nnx
 
 from datarax_core.config import SourceConfig
-from datarax_core.record_files import ReadError
-from datarax_core.records import Batch, named_fields
 from datarax_core.sources import DataSourceModule, fits_device_memory, host_memory
 from datarax_tfds.config import TFDSConfig, TFDSEagerConfig, TFDSStreamingConfig
-from datarax_tfds.features.stored import UndecodableRecord
 
 from .base import TFDSSourceBase, require_config
 from .eager import TFDSEagerSource
-from .opened import Opened, Records, array_bytes, size_text
+from .opened import Opened
+from .sizes import array_bytes, sampled_bytes, size_text
 from .streaming import TFDSStreamingSource
 
 _SHARE_OF_HOST: Final = 4
 """An eager source takes at most a quarter of the memory, since a model and its optimizer need memory too."""
-
-_SAMPLED_RECORDS: Final = 64
 
 ConfigT = TypeVar("ConfigT", TFDSEagerConfig, TFDSStreamingConfig)
 
@@ -102,14 +95,17 @@ def choose(config: TFDSConfig, opened: Opened) -> Choice:
         return Choice(eager=False, reason="its files are read by tf.data")
     if varying := opened.records.features.varying:
         fields = ", ".join(map(repr, varying))
-        return Choice(eager=False, reason=f"the shape of {fields} varies from record to record, which no array holds")
+        return Choice(
+            eager=False,
+            reason=f"the shape of {fields} varies from record to record, so that their size in memory is unknown",
+        )
     return _by_size(opened)
 
 
 def _by_size(opened: Opened) -> Choice:
     records = opened.records
     assert records is not None  # noqa: S101 - `choose` checked it
-    size = array_bytes(records.element_spec, opened.num_records, _object_bytes(records))
+    size = array_bytes(records.element_spec, opened.num_records, sampled_bytes(records))
     host = host_memory() // _SHARE_OF_HOST
     size_clause = f"its {opened.num_records:,} records take {size_text(size)}"
     if size > host:
@@ -122,36 +118,6 @@ def _by_size(opened: Opened) -> Choice:
         eager=True,
         reason=f"{size_clause}, which fits the device, and a quarter of this machine's memory, {size_text(host)}",
     )
-
-
-def _object_bytes(records: Records) -> int:
-    """Estimate the memory of all text and bytes from records spread over the split; 0 if there are no such fields."""
-    if not any(field.dtype.hasobject for field in named_fields(records.element_spec).values()):
-        return 0
-    total = records.length
-    sampled = np.unique(np.linspace(0, total - 1, _SAMPLED_RECORDS).astype(np.int64))
-    batch = named_fields(_sample(records, sampled))
-    objects = [value for column in batch.values() if column.dtype.hasobject for value in column.ravel()]
-    return sum(map(_object_size, objects)) * total // len(sampled)
-
-
-def _sample(records: Records, indices: np.ndarray) -> Batch:
-    """Return records; without those that are bad, which are an error, or substituted, when they are served."""
-    try:
-        return records.decoded(indices)
-    except (ReadError, UndecodableRecord):
-        good = []
-        for index in indices:
-            with contextlib.suppress(ReadError, UndecodableRecord):
-                good.append(records.decoded(index[None]))
-        return jax.tree.map(lambda *rows: np.concatenate(rows), *good) if good else {}
-
-
-def _object_size(value: Any) -> int:
-    """Return the bytes of a value in a column of objects, with the pointer to it, and the objects in it if it is an array."""
-    inner = sum(map(_object_size, value.ravel())) if isinstance(value, np.ndarray) and value.dtype.hasobject else 0
-    own: int = value.__sizeof__()
-    return inner + own + np.dtype(object).itemsize
 
 
 def _config_of(config_type: type[ConfigT], config: TFDSConfig) -> ConfigT:

@@ -12,14 +12,15 @@ from flax import nnx
 from datarax_core.background import Ahead
 from datarax_core.config import SourceConfig
 from datarax_core.record_files import ReadError
-from datarax_core.records import ElementSpec, aligned_empty, named_fields
+from datarax_core.records import ElementSpec, Ragged, aligned_empty, joined_columns, named_fields
 from datarax_core.sources import Columns, DataSetInfo, EagerSourceBase, host_memory
 from datarax_tfds.config import TFDSEagerConfig
 from datarax_tfds.dataset.data_set import DataSet
 from datarax_tfds.features.stored import UndecodableRecord
 
 from .base import TFDSSourceBase, own_streams, require_config
-from .opened import Opened, Records, array_bytes, reads_alike, size_text
+from .opened import Opened, Records, reads_alike
+from .sizes import array_bytes, sampled_bytes, size_text
 from .streaming import TFDSStreamingSource, stream_of
 
 _BLOCKS: Final = 32
@@ -61,7 +62,7 @@ class TFDSEagerSource(TFDSSourceBase, EagerSourceBase):
     """A split of a prepared data set, read once into memory; from then on it serves records as a memory source does.
 
     Each field is one array, allocated once and filled block by block: time is linear in the number of records, and memory is
-    that of the arrays. Text and bytes are host fields.
+    that of the arrays. Values of varying shape are ragged columns, joined at the end. These, text and bytes are host fields.
 
     Args:
         config: Settings.
@@ -72,7 +73,7 @@ class TFDSEagerSource(TFDSSourceBase, EagerSourceBase):
 
     Raises:
         TypeError: ``config`` is of another class.
-        ValueError: The shape of a field varies from record to record, or the arrays would be larger than the memory.
+        ValueError: The values of a field are objects of varying shape, or the columns would be larger than the memory.
         RecordError: A record cannot be read or decoded; the message names file, record and cause.
         Whatever `Opened` raises if the data set cannot be read.
     """
@@ -130,24 +131,26 @@ def _columns_of(opened: Opened, loader: _Loader) -> tuple[Columns, int]:
     """Read all records of a data set; return them, and how many of them are substitutes of bad ones.
 
     Raises:
-        ValueError: The shape of a field varies from record to record, or the arrays would be larger than the memory.
+        ValueError: The values of a field are objects of varying shape, or the columns would be larger than the memory.
     """
-    data_set, records, title = opened.data_set, opened.records, loader.title
+    data_set, records = opened.data_set, opened.records
     if records is not None:
-        _require_arrays(data_set, records.features.varying, title)
+        _require_columns(data_set, records.features.varying_objects, loader)
         records.require_records(loader)  # type: ignore[arg-type]  # all that it asks of a source
         records.require_room(loader)
-        _require_memory(data_set, opened.num_records, records.element_spec, title)
+        others = sampled_bytes(records) if records.features.has_ragged else data_set.num_bytes
+        _require_memory(data_set, opened.num_records, records.element_spec, others, loader.title)
         columns, substituted = _by_index(data_set, records, loader)
         return Columns.of_tree(columns), substituted
     stream = stream_of(opened)
-    _require_arrays(data_set, _varying_fields(data_set), title)
-    _require_memory(data_set, opened.num_records, stream.element_spec(), title)
+    spec = stream.element_spec()
+    _require_columns(data_set, _varying_objects(data_set, spec), loader)
+    _require_memory(data_set, opened.num_records, spec, data_set.num_bytes, loader.title)
     return Columns.of_tree(_by_stream(stream)), 0
 
 
 def _by_index(data_set: DataSet, records: Records, loader: _Loader) -> tuple[dict[str, Any], int]:
-    """Fill the arrays block by block; a block takes little memory compared with the arrays."""
+    """Fill the columns block by block; a block takes little memory compared with them."""
     total, substituted = records.length, 0
     fitting = _BLOCK_BYTES * total // max(data_set.num_bytes, 1)
     size = max(1, min(max(total // _BLOCKS, _BLOCK_RECORDS), fitting))
@@ -160,56 +163,85 @@ def _by_index(data_set: DataSet, records: Records, loader: _Loader) -> tuple[dic
             for requested in blocks[number + len(ahead) : number + 2]:  # read the next block while this one is decoded
                 ahead.request(requested)
             try:
-                records.fill(block, ahead.take(), columns)
+                stored = ahead.take()
+                if records.features.has_ragged:
+                    _copy_rows(columns, records.features.decode(stored), int(block[0]))
+                else:
+                    records.fill(block, stored, columns)
             except (ReadError, UndecodableRecord):
                 batch, count = records.batch_of(block, loader)  # type: ignore[arg-type]  # all that it asks of a source
                 _copy_rows(served, batch, int(block[0]))
                 substituted += count
     finally:
         ahead.close()
-    return served, substituted
+    return _completed(served), substituted
 
 
 def _by_stream(stream: TFDSStreamingSource) -> dict[str, Any]:
-    """Fill the arrays with the batches of a stream."""
+    """Fill the columns with the batches of a stream."""
     total, first = len(stream), 0
     columns = jax.tree.map(lambda leaf: _column(total, leaf), stream.element_spec())
     while first < total:
         batch = stream.read_batch(min(_STREAM_BATCH, total - first))
         first = _copy_rows(columns, batch, first)
-    return columns  # type: ignore[no-any-return]  # as the element spec is a dict
+    return _completed(columns)
+
+
+class _RaggedParts(list[Ragged]):
+    """A ragged column in parts, which are read one after another."""
 
 
 def _copy_rows(columns: Any, batch: Any, first: int) -> int:
     """Copy a batch into the rows from ``first`` on, and return the row after the last one."""
     size = len(jax.tree.leaves(batch)[0])
 
-    def put(column: np.ndarray, rows: np.ndarray) -> None:
-        column[first : first + size] = rows
+    def put(column: Any, rows: Any) -> None:
+        if isinstance(column, _RaggedParts):
+            column.append(rows)
+        else:
+            column[first : first + size] = rows
 
-    jax.tree.map(put, columns, batch)
+    jax.tree.map(put, columns, batch, is_leaf=_is_parts)
     return first + size
 
 
-def _column(length: int, struct: jax.ShapeDtypeStruct) -> np.ndarray:
+def _completed(columns: Any) -> dict[str, Any]:
+    """Return the columns with ragged ones in one part."""
+    whole: dict[str, Any] = jax.tree.map(
+        lambda column: joined_columns(column) if _is_parts(column) else column, columns, is_leaf=_is_parts
+    )
+    return whole
+
+
+def _is_parts(column: Any) -> bool:
+    return isinstance(column, _RaggedParts)
+
+
+def _column(length: int, struct: jax.ShapeDtypeStruct) -> Any:
+    if None in struct.shape:
+        return _RaggedParts()
     shape = (length, *struct.shape)
     return np.empty(shape, object) if struct.dtype.hasobject else aligned_empty(shape, struct.dtype)
 
 
-def _varying_fields(data_set: DataSet) -> dict[str, str]:
-    """Return the fields whose shape varies from record to record, each with its declaration as text."""
+def _varying_objects(data_set: DataSet, spec: ElementSpec) -> dict[str, str]:
+    """Return the fields of varying shape that are no ragged columns, each with its declaration as text."""
     infos = {name: data_set.features[name].get_tensor_info() for name in data_set.kept}
-    named = named_fields(infos)
-    return {name: f"{info.np_dtype}{list(info.shape)}" for name, info in named.items() if None in info.shape}
+    structs = named_fields({key: spec[name] for name, key in data_set.fields})
+    return {
+        name: f"{info.np_dtype}{list(info.shape)}"
+        for name, info in named_fields(infos).items()
+        if None in info.shape and None not in structs[name].shape
+    }
 
 
-def _require_arrays(data_set: DataSet, varying: dict[str, str], title: str) -> None:
-    """Raise if fields cannot be arrays.
+def _require_columns(data_set: DataSet, varying: dict[str, str], loader: _Loader) -> None:
+    """Raise if the values of fields are objects of varying shape, which columns do not hold.
 
     Args:
         data_set: The data set.
-        varying: The fields whose shape varies from record to record, each with its declaration as text.
-        title: Title of the source, for messages.
+        varying: These fields, each with its declaration as text.
+        loader: Stands for the source.
 
     Raises:
         ValueError: There are such fields; the message names each, and says what to do.
@@ -222,19 +254,23 @@ def _require_arrays(data_set: DataSet, varying: dict[str, str], title: str) -> N
     remedy = f"leave them out with exclude_keys={top!r}, or"
     if data_set.supervised_keys is not None:
         remedy = f"the pair has them as {', '.join(served[name] for name in top)};"
+    if loader.config.as_objects:
+        remedy = "leave as_objects out, or"
     raise ValueError(
-        f"{title} cannot hold fields of {data_set.full_name} whose shape varies from record to record: {listed}; {remedy} "
-        "stream them with TFDSStreamingSource, and bring them to one shape in a stage"
+        f"{loader.title} cannot hold fields of {data_set.full_name} whose values are objects of varying shape: {listed}; "
+        f"{remedy} stream them with TFDSStreamingSource"
     )
 
 
-def _require_memory(data_set: DataSet, num_records: int, spec: ElementSpec, title: str) -> None:
-    """Raise if the arrays would be larger than the memory, before any record is read.
+def _require_memory(data_set: DataSet, num_records: int, spec: ElementSpec, others: int, title: str) -> None:
+    """Raise if the columns would be larger than the memory, before all records are read.
+
+    ``others`` are the bytes of all text, bytes and ragged columns.
 
     Raises:
         ValueError: They would; the message gives both sizes.
     """
-    needed, available = array_bytes(spec, num_records, data_set.num_bytes), host_memory()
+    needed, available = array_bytes(spec, num_records, others), host_memory()
     if needed > available:
         fields = named_fields(spec)
         raise ValueError(

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from datarax_core.record_files import BadRecordPolicy, ReadError, RecordReader
-from datarax_core.records import Batch, ElementSpec, named_fields
+from datarax_core.records import Batch, ElementSpec
 from datarax_tfds.backends import NeedsTensorFlow, has_tensorflow
 from datarax_tfds.config import TFDSConfigBase, forward_only
 from datarax_tfds.dataset.data_set import DataSet
@@ -28,6 +27,7 @@ _DATA_OPTIONS: Final = (
     "include_keys",
     "exclude_keys",
     "as_supervised",
+    "as_objects",
     "builder_kwargs",
     "backend",
     "try_gcs",
@@ -40,8 +40,6 @@ _DATA_OPTIONS: Final = (
     "exclude",
 )
 """Fields of a config that decide which records with which fields are read, and by which reader."""
-
-_UNITS: Final = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 class Opened:
@@ -116,7 +114,9 @@ class Records(RecordReader):
         if data_set.backend == "tf.data":
             raise ValueError(f"{title} is read by tf.data, which has no random access")
         with understood(Path(data_set.folder)):
-            features = FeatureDecoder(data_set.features, data_set.kept)  # may raise, so before files are looked at
+            features = FeatureDecoder(
+                data_set.features, data_set.kept, as_objects=config.as_objects
+            )  # may raise: first
         policy = config.bad_record_policy()
         if data_set.examples is None:
             self.files = RecordFiles(data_set.parts, data_set.backend, title)  # type: ignore[arg-type]  # one of its two
@@ -247,19 +247,3 @@ class FieldDecoder:
     def served(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Return the fields by the names under which they are served, given fields by their names in the data set."""
         return {name: stored[key] for name, key in self._fields}
-
-
-def array_bytes(spec: ElementSpec, num_records: int, stored_bytes: int) -> int:
-    """Return the bytes that the columns of ``num_records`` records take; text and bytes count as ``stored_bytes`` in all."""
-    fields = named_fields(spec).values()
-    numbers: int = sum(math.prod(field.shape) * field.dtype.itemsize for field in fields)
-    has_objects = any(field.dtype.hasobject for field in fields)
-    return numbers * num_records + (stored_bytes if has_objects else 0)
-
-
-def size_text(nbytes: int) -> str:
-    """Return a size for messages, such as ``1.3 GiB``."""
-    size, unit = float(nbytes), 0
-    while size >= 1024 and unit < len(_UNITS) - 1:
-        size, unit = size / 1024, unit + 1
-    return f"{size:.0f} {_UNITS[unit]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"

@@ -137,7 +137,7 @@ class _GraphReader(HostState):
         parts = tuple(part for part in data_set.parts if part.num_records)
         kept = type(data_set.features)({name: data_set.features[name] for name in data_set.kept})
         read_blocks = _BlockReader(title) if data_set.file_format == "array_record" else None
-        decoder = GraphDecoder(kept, data_set.full_name)
+        decoder = GraphDecoder(kept, data_set.full_name, as_objects=opened.config.as_objects)
         graph = Graph(parts, data_set.file_format, decoder, read_blocks)
         return cls(parts, table_of(parts), decoder.spec, graph)
 

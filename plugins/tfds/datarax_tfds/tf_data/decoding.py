@@ -25,17 +25,18 @@ class GraphDecoder:
     Args:
         features: The FeaturesDict of the fields that are served.
         full_name: Name of the data set, for messages.
+        as_objects: Whether arrays of varying shape are objects, and not ragged columns.
 
     Raises:
         ValueError: A feature in or beside the steps of a field has no NumPy decoder, or a field cannot be batched.
     """
 
-    def __init__(self, features: Any, full_name: str) -> None:
+    def __init__(self, features: Any, full_name: str, *, as_objects: bool = False) -> None:
         with_steps = [name for name, feature in features.items() if holds_steps(feature)]
         self._steps = _steps_decoder(features, with_steps) if with_steps else None
         kept = {name: feature for name, feature in features.items() if name not in with_steps}
         self._features = type(features)(kept) if kept else None
-        by_graph = spec_of_features(self._features, full_name) if kept else {}
+        by_graph = spec_of_features(self._features, full_name, as_objects=as_objects) if kept else {}
         self._by_graph: ElementSpec = by_graph
         self.spec: ElementSpec = {**by_graph, **(self._steps.spec if self._steps else {})}
         """Element spec by the names that fields have in the data set."""

@@ -75,7 +75,7 @@ class Graph:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         if "features" in state:  # a pickle of version 0.1.0, whose graphs decoded all fields
-            self.decoder = GraphDecoder(self.__dict__.pop("features"), "the data set")
+            self.decoder = GraphDecoder(self.__dict__.pop("features"), "the data set", as_objects=True)
 
     @property
     def num_records(self) -> int:

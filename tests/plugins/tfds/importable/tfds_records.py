@@ -7,6 +7,8 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 from tensorflow_datasets.proto import tf_example_pb2
 
+from datarax_core.records import Ragged
+
 
 def example(**features: list[Any]) -> bytes:
     """Return an Example of these features, lists of bytes, floats or integers; ``__`` in a name stands for a slash."""
@@ -45,6 +47,6 @@ def same(ours: Any, theirs: Any) -> bool:
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype != object:
         return value.tolist()
-    if isinstance(value, list | tuple | np.ndarray):
+    if isinstance(value, list | tuple | np.ndarray | Ragged):
         return [_plain(inner) for inner in value]
     return value.item() if isinstance(value, np.generic) else value
