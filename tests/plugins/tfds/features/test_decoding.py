@@ -144,13 +144,13 @@ def test_numbers_in_pieces_are_read_too() -> None:
 def test_the_spec_comes_from_the_declarations(data_dirs: Path) -> None:
     decoder = decoder_of(built(data_dirs, "captions").info.features)
     assert describe(decoder.spec) == {
-        "boxes.tag": "object[]",
-        "boxes.x": "object[]",
+        "boxes.tag": "object[None]",
+        "boxes.x": "float32[None]",
         "id": "int64[]",
-        "image": "object[]",
-        "numbers": "object[]",
+        "image": "uint8[None, None, 3]",
+        "numbers": "int32[None]",
         "text": "object[]",
-        "words": "object[]",
+        "words": "object[None]",
     }
     assert decoder.text == {"boxes.tag": "bytes[any]", "text": "bytes[]", "words": "bytes[any]"}
     assert decoder.varying == {
@@ -213,7 +213,8 @@ def _pairs(first: Any, second: Any) -> Iterator[tuple[Any, Any]]:
 
 def test_no_records_decode_to_an_empty_batch(data_dirs: Path) -> None:
     decoder = decoder_of(built(data_dirs, "captions").info.features)
-    assert {column.shape for column in jax.tree.leaves(decoder.decode([]))} == {(0,)}
+    columns, specs = (named_fields(tree) for tree in (decoder.decode([]), decoder.spec))
+    assert {name: column.shape for name, column in columns.items()} == {n: (0, *s.shape) for n, s in specs.items()}
 
 
 def test_memoryviews_of_records_are_decoded(data_dirs: Path) -> None:

@@ -201,15 +201,20 @@ def test_a_source_is_built_from_a_config(data_dirs: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["tfrecord", "tf.data"])
-def test_fields_whose_shape_varies_are_refused_by_name(make_tfrecord: Make, backend: str) -> None:
+def test_fields_whose_shape_varies_are_no_objects(make_tfrecord: Make, backend: str) -> None:
     text = (
-        r"TFDSEagerSource cannot hold fields of captions/1\.0\.0 whose shape varies from record to record: "
+        r"TFDSEagerSource cannot hold fields of captions/1\.0\.0 whose values are objects of varying shape: "
         r"'boxes\.tag' \(.+\), 'boxes\.x' \(float32\[.+\]\), 'image' \(uint8\[.+, .+, 3\]\), 'numbers' \(int32\[.+\]\), "
-        r"'words' \(.+\); leave them out with exclude_keys=\['boxes', 'image', 'numbers', 'words'\], or stream them with "
-        "TFDSStreamingSource, and bring them to one shape in a stage"
+        r"'words' \(.+\); leave as_objects out, or stream them with TFDSStreamingSource"
     )
     with pytest.raises(ValueError, match=text):
-        make_tfrecord("captions", backend=backend)
+        make_tfrecord("captions", backend=backend, as_objects=True)
+
+
+def test_steps_are_refused_by_name(make_tfrecord: Make) -> None:
+    text = r"whose values are objects of varying shape: 'steps' \(.+\); leave them out with exclude_keys=\['steps'\], or stream"
+    with pytest.raises(ValueError, match=text):
+        make_tfrecord("episodes")
 
 
 def test_a_data_set_larger_than_the_memory_is_refused_before_it_is_read(
