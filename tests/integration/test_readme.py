@@ -20,7 +20,7 @@ PAGES = {
     "plugins/memory/README.md": 5,
     "plugins/mix/README.md": 5,
     "plugins/text/README.md": 4,
-    "plugins/tfds/README.md": 5,
+    "plugins/tfds/README.md": 6,
 }
 BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
 

@@ -1,7 +1,7 @@
 """TensorFlow Datasets for datarax: prepared data sets, eager or streamed, without TensorFlow if the files allow it.
 
 From the bottom up: `backends` (which reader fits which format, and what is installed), `names` and `splits`,
-`example_folders` (of files that are never prepared), `config`, `features` (decoding), `files` (records as bytes), `dataset`
+`unprepared` (of files that are never prepared), `config`, `features` (decoding), `files` (records as bytes), `dataset`
 (what is on disk), `tf_data` (TensorFlow's reader), and on top `sources` (of data sets) and `tfrecord` (of plain files).
 """
 

@@ -12,8 +12,8 @@ from typing import Any, Final, Literal, TypeAlias
 from packaging.version import Version
 
 Backend: TypeAlias = Literal["auto", "array_record", "tfrecord", "tf.data"]
-Reader: TypeAlias = Literal["array_record", "tfrecord", "tf.data", "folder"]
-"""Readers of data sets; ``folder`` reads examples that were never prepared."""
+Reader: TypeAlias = Literal["array_record", "tfrecord", "tf.data", "folder", "mock_data"]
+"""Readers of data sets; the last two read examples that were never prepared."""
 
 _WITHOUT_TENSORFLOW: Final[tuple[Reader, ...]] = ("array_record", "tfrecord")
 """Formats that are read without TensorFlow, the fastest first; each reader has the name of its format."""

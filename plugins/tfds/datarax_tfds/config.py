@@ -33,9 +33,9 @@ from datarax_core.record_files import BadRecordOptions
 
 from .backends import Backend
 from .download_options import checked_options
-from .example_folders import folder_kind, options_of_builder, reads_a_folder
 from .names import DataSetName, name_and_folder
 from .splits import require_form, split_text
+from .unprepared import folder_kind, options_of_builder, reads_a_folder
 
 Placement: TypeAlias = Literal["auto", "device", "host"]
 

@@ -109,7 +109,7 @@ def split_parts(splits: Mapping[str, Any], text: str, full_name: str) -> tuple[F
 def _piece_parts(splits: Mapping[str, Any], piece: str, text: str, full_name: str) -> tuple[FilePart, ...]:
     whole = f"split {piece!r}" if piece == text else f"{piece!r}, in the split {text!r},"
     try:
-        found = splits[_tfds_split(piece)].file_instructions
+        found = splits[tfds_split(piece)].file_instructions
     except ValueError as beyond:
         if piece in splits:  # a whole split is never too long: its description is damaged
             raise DamagedSplit(piece, beyond) from beyond
@@ -168,12 +168,12 @@ class _EvenSplit:
     drop: bool
 
 
-def _tfds_split(piece: str) -> Any:
+def tfds_split(piece: str) -> Any:
     """Return a split in the form that TFDS takes: its own object for an even split, else the text."""
     if not piece.startswith(_EVEN_SPLITS):
         return piece
     even = _even_split(piece)
-    parts = tensorflow_datasets().even_splits(_tfds_split(even.split), n=even.count, drop_remainder=even.drop)
+    parts = tensorflow_datasets().even_splits(tfds_split(even.split), n=even.count, drop_remainder=even.drop)
     return parts[even.number]
 
 

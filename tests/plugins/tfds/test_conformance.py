@@ -22,6 +22,7 @@ class OfPairs(SourceConformance):
         "download_and_prepare_kwargs": "dataset/test_preparing.py",
         "beam_num_workers": "dataset/test_preparing.py",
         "builder_kwargs": "test_example_folders.py",
+        "as_objects": "test_ragged_fields.py",
         "local_files_only": "dataset/test_bad_data_sets.py",
         **dict.fromkeys(("on_error", "max_errors", "quarantine", "exclude"), "test_bad_records.py"),
     }

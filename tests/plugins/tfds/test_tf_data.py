@@ -16,6 +16,7 @@ from tfds_data import FORMATS, NUM_SMALL, SPLITS
 from tfrecords import opened, whole, write
 
 from datarax_core import Pipeline, RecordError, StateError
+from datarax_core.records import Ragged
 from datarax_tfds import TFDSStreamingConfig, TFDSStreamingSource
 
 Make = Callable[..., TFDSStreamingSource]
@@ -39,6 +40,8 @@ def ids(source: Any, size: int = 16, **options: Any) -> list[int]:
 
 
 def alike(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, Ragged):
+        return ours.equals(theirs)
     if ours.dtype == object:
         return [repr(value) for value in ours] == [repr(value) for value in theirs]
     return ours.dtype == theirs.dtype and np.array_equal(ours, theirs)

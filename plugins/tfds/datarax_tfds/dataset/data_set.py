@@ -11,9 +11,9 @@ from datarax_core.errors import DataFileError, did_you_mean
 from datarax_core.sources import not_on_this_machine
 from datarax_tfds.backends import Reader, choose_reader, tensorflow_datasets
 from datarax_tfds.config import TFDSConfigBase
-from datarax_tfds.example_folders import ExampleFolder, folder_kind, open_folder
 from datarax_tfds.names import DataSetName, known_names
 from datarax_tfds.splits import FilePart, split_parts
+from datarax_tfds.unprepared import MockedData, UnpreparedData, folder_kind, is_mocked, open_folder
 
 from .description import read_only_builder, require_counts, require_possible, understood
 from .folders import INFO, REMEDY, alternatives, data_dirs, expected, find, require_whole
@@ -53,8 +53,8 @@ class DataSet:
     """Bytes of the split's records in the files; a file that is only partly in the split counts in proportion."""
     features: Any = field(compare=False, repr=False)
     """TFDS's FeaturesDict of all fields of the data set."""
-    examples: ExampleFolder | None = field(default=None, compare=False, repr=False)
-    """The folder of examples, if the data set is one that was never prepared."""
+    unprepared: UnpreparedData | None = field(default=None, compare=False, repr=False)
+    """Data that is never prepared, in place of files; None for a prepared data set."""
 
     @classmethod
     def open(cls, config: TFDSConfigBase, title: str) -> Self:
@@ -64,13 +64,12 @@ class DataSet:
 
         Raises:
             FileNotFoundError: The data set is not on disk and the config has ``local_files_only``, or it is there in part.
-            ValueError: There is no such data set, split or field, or the backend does not read the files.
+            ValueError: There is no such data set, split or field, or the backend does not read the files; data that is never
+                prepared has an option without use.
             DataFileError: A file that describes the data set is damaged.
-            RuntimeError: ``tfds.testing.mock_data()`` is active.
             ImportError: TFDS cannot be imported, or only TensorFlow can read or prepare the data set and is not installed.
         """
         try:
-            _require_not_mocked()
             return cls._open(config)
         except (ValueError, ImportError, OSError) as error:
             error.add_note(f"while {title} was opened")
@@ -78,10 +77,16 @@ class DataSet:
 
     @classmethod
     def _open(cls, config: TFDSConfigBase) -> Self:
+        if is_mocked():
+            data = MockedData(config.name, config.split)
+            _require_no_use(config, "mocked data", "which has no files")
+            return cls._of_unprepared(config, data, data.parts(), "mock_data")
         name = DataSetName.of(config.name)
         kind = folder_kind(name.name)
         if kind is not None and (config.data_dir is None or find(name, data_dirs(config.data_dir)) is None):
-            return cls._of_examples(config, kind, name)
+            examples = _open_folder(config, kind, name)
+            parts = split_parts(examples.splits(), config.split, examples.full_name)
+            return cls._of_unprepared(config, examples, parts, "folder")
         folder = _folder(config, name)
         require_whole(folder, name)
         with understood(folder):
@@ -116,29 +121,23 @@ class DataSet:
         )
 
     @classmethod
-    def _of_examples(cls, config: TFDSConfigBase, kind: type[ExampleFolder], name: DataSetName) -> Self:
-        """Open a folder of examples that were never prepared."""
-        if config.data_dir is None:
-            raise ValueError(f"{kind.name} reads the files of a folder; name it by data_dir: it has {kind.layout}")
-        _require_no_use(config, kind, name)
-        options = {} if config.builder_kwargs is None else config.builder_kwargs.model_dump(exclude_none=True)
-        examples = open_folder(kind, config.data_dir, options)
-        full_name = f"{kind.name}/{kind.version}"
-        fields = served_fields(config, examples.features, kind.supervised_keys, full_name)
-        parts = split_parts(examples.splits(), config.split, full_name)
+    def _of_unprepared(
+        cls, config: TFDSConfigBase, data: UnpreparedData, parts: tuple[FilePart, ...], backend: Reader
+    ) -> Self:
+        fields = served_fields(config, data.features, data.supervised_keys, data.full_name)
         return cls(
             name=config.name,
-            full_name=full_name,
+            full_name=data.full_name,
             split=config.split,
-            folder=config.data_dir,
-            file_format=kind.name,
-            backend="folder",
+            folder=data.root,
+            file_format=data.name if backend == "folder" else backend,
+            backend=backend,
             fields=fields,
             supervised_keys=(fields[0][1], fields[1][1]) if config.as_supervised else None,
             parts=parts,
-            num_bytes=examples.num_bytes(parts),
-            features=examples.features,
-            examples=examples,
+            num_bytes=data.num_bytes(parts),
+            features=data.features,
+            unprepared=data,
         )
 
     @property
@@ -159,8 +158,8 @@ class DataSet:
 
     def info(self) -> dict[str, Any]:
         """Return name, description, citation, splits, features and files of the data set, in a form that JSON can hold."""
-        if self.examples is not None:
-            return {**self._info_of_examples(self.examples), **self._info_of_split()}
+        if self.unprepared is not None:
+            return {**self._info_of_unprepared(self.unprepared), **self._info_of_split()}
         info = self.builder().info
         splits = {
             name: {"num_records": split.num_examples, "num_bytes": int(split.num_bytes), "num_files": split.num_shards}
@@ -190,45 +189,43 @@ class DataSet:
             "backend": self.backend,
         }
 
-    def _info_of_examples(self, examples: ExampleFolder) -> dict[str, Any]:
+    def _info_of_unprepared(self, data: UnpreparedData) -> dict[str, Any]:
         return {
-            "name": examples.name,
+            "name": data.name,
             "full_name": self.full_name,
             "config": None,
-            "version": examples.version,
-            "description": examples.description,
+            "version": data.version,
+            "description": data.description,
             "homepage": "",
             "citation": "",
             "splits": {
                 name: {"num_records": count, "num_bytes": num_bytes, "num_files": num_files}
-                for name, (count, num_bytes, num_files) in examples.sizes().items()
+                for name, (count, num_bytes, num_files) in data.sizes().items()
             },
             "features": repr(self.features),
-            "supervised_keys": _jsonable(examples.supervised_keys),
+            "supervised_keys": _jsonable(data.supervised_keys),
         }
 
 
-def _require_not_mocked() -> None:
-    """Raise ``RuntimeError`` within ``tfds.testing.mock_data()``, which has replaced the part of TFDS that reads files."""
-    if "mock_data" in getattr(tensorflow_datasets().core.DatasetBuilder.as_dataset, "__qualname__", ""):
-        raise RuntimeError(
-            "tfds.testing.mock_data() is active: it replaces TFDS's own readers, which datarax does not use; in such a test, "
-            "serve the mocked data by from_sequence(tfds.data_source(...)), or prepare a small data set in a folder of the test"
-        )
-
-
-def _require_no_use(config: TFDSConfigBase, kind: type[ExampleFolder], name: DataSetName) -> None:
-    """Raise ``ValueError`` if a config has options that have no use for a folder of examples."""
-    prepare_options = ("try_gcs", "download_and_prepare_kwargs", "beam_num_workers")
-    if useless := [option for option in prepare_options if getattr(config, option)]:
-        raise ValueError(f"{useless[0]} has no use for {kind.name}, whose files are never prepared; leave it out")
-    if config.backend != "auto":
-        raise ValueError(
-            f"backend {config.backend!r} does not read the files of {kind.name}, {kind.layout}; leave backend out"
-        )
+def _open_folder(config: TFDSConfigBase, kind: type[UnpreparedData], name: DataSetName) -> UnpreparedData:
+    """List a folder of examples that were never prepared."""
+    if config.data_dir is None:
+        raise ValueError(f"{kind.name} reads the files of a folder; name it by data_dir: it has {kind.layout}")
+    _require_no_use(config, kind.name, f"whose files, {kind.layout}, are never prepared")
     version = tensorflow_datasets().core.Version(kind.version)
     if name.config is not None or (name.version is not None and not version.match(name.version)):
         raise ValueError(f"{str(name)!r} has a config or version that {kind.name} does not have; name it {kind.name!r}")
+    options = {} if config.builder_kwargs is None else config.builder_kwargs.model_dump(exclude_none=True)
+    return open_folder(kind, config.data_dir, options)
+
+
+def _require_no_use(config: TFDSConfigBase, title: str, why: str) -> None:
+    """Raise ``ValueError`` if a config has options that have no use for data that is never prepared."""
+    useless = [name for name in ("try_gcs", "download_and_prepare_kwargs", "beam_num_workers") if getattr(config, name)]
+    if config.backend != "auto":
+        useless.append(f"backend {config.backend!r}")
+    if useless:
+        raise ValueError(f"{useless[0]} has no use for {title}, {why}; leave it out")
 
 
 def _folder(config: TFDSConfigBase, name: DataSetName) -> Path:

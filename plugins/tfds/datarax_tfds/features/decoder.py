@@ -65,7 +65,7 @@ class FeatureDecoder:
     @property
     def spec(self) -> ElementSpec:
         """The element spec, by the declarations alone."""
-        return _nested({field.path: field.struct for field in self._fields})
+        return nested({field.path: field.struct for field in self._fields})
 
     @property
     def text(self) -> dict[str, str]:
@@ -102,9 +102,9 @@ class FeatureDecoder:
             struct = field.struct
             if records and math.prod(struct.shape) * struct.dtype.itemsize * len(records) > _LARGE:
                 require_room(field, parsed)
-            columns[field.path] = _column(struct, len(records))
+            columns[field.path] = column_of(struct, len(records))
         self._fill(parsed, columns)
-        return _nested(columns)
+        return nested(columns)
 
     def require_room(self, record: bytes | memoryview) -> None:
         """Look whether a record can be as the features are declared, before arrays of the declared shapes are made.
@@ -131,7 +131,8 @@ class FeatureDecoder:
                 fill_field(field, parsed, columns[field.path])
 
 
-def _column(struct: Any, count: int) -> AnyArray:
+def column_of(struct: Any, count: int) -> AnyArray:
+    """Return an array for values of a field in ``count`` records."""
     shape = (count, *struct.shape)
     return np.empty(shape, object) if struct.dtype == OBJECT else aligned_empty(shape, struct.dtype)
 
@@ -142,7 +143,7 @@ def _at(tree: Any, path: tuple[str, ...]) -> Any:
     return tree
 
 
-def _nested(values: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
+def nested(values: Mapping[tuple[str, ...], Any]) -> dict[str, Any]:
     """Return a tree of values by their paths; a dot in a name is part of the name."""
     tree: dict[str, Any] = {}
     for path, value in values.items():

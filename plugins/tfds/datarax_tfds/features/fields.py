@@ -105,9 +105,9 @@ class Field(ABC):
         """
         rows = np.empty(len(records.features), object)
         self.fill(records, rows)
-        return Ragged.from_list([self._as_array(row) for row in rows], self.dtype, self.shape)
+        return Ragged.from_list([self.as_array(row) for row in rows], self.dtype, self.shape)
 
-    def _as_array(self, value: Any) -> AnyArray:
+    def as_array(self, value: Any) -> AnyArray:
         """Return what `fill` makes of a record as an array of the declared shape."""
         try:
             array = np.asarray(value, self.dtype)

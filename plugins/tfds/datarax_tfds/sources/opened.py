@@ -15,10 +15,11 @@ from datarax_tfds.backends import NeedsTensorFlow, has_tensorflow
 from datarax_tfds.config import TFDSConfigBase, forward_only
 from datarax_tfds.dataset.data_set import DataSet
 from datarax_tfds.dataset.description import understood
-from datarax_tfds.example_folders import ExampleRecords
 from datarax_tfds.features.decoder import FeatureDecoder
+from datarax_tfds.features.examples import DecodedExamples
 from datarax_tfds.features.stored import UndecodableRecord
 from datarax_tfds.files.record_files import RecordFiles
+from datarax_tfds.unprepared import ExampleRecords
 
 _DATA_OPTIONS: Final = (
     "name",
@@ -114,16 +115,15 @@ class Records(RecordReader):
         if data_set.backend == "tf.data":
             raise ValueError(f"{title} is read by tf.data, which has no random access")
         with understood(Path(data_set.folder)):
-            features = FeatureDecoder(
-                data_set.features, data_set.kept, as_objects=config.as_objects
-            )  # may raise: first
+            decoder = DecodedExamples if data_set.backend == "mock_data" else FeatureDecoder
+            features = decoder(data_set.features, data_set.kept, as_objects=config.as_objects)  # may raise: first
         policy = config.bad_record_policy()
-        if data_set.examples is None:
+        if data_set.unprepared is None:
             self.files = RecordFiles(data_set.parts, data_set.backend, title)  # type: ignore[arg-type]  # one of its two
             others = os.listdir(data_set.folder) if config.exclude else ()  # noqa: PTH208 - names alone
         else:
-            self.files = data_set.examples.records(data_set.parts)
-            others = data_set.examples.file_names() if config.exclude else ()
+            self.files = data_set.unprepared.records(data_set.parts)
+            others = data_set.unprepared.file_names() if config.exclude else ()
         self._begin(FieldDecoder(features, data_set.fields), config.exclude, policy, others)
 
     def _begin(

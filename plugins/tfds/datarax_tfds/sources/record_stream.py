@@ -19,7 +19,7 @@ _POSITIONS: Final = 4096
 """Positions of the order whose record indices are computed at once."""
 
 
-class RecordStream(TFDSStreamingSource, readers=("array_record", "tfrecord", "folder")):
+class RecordStream(TFDSStreamingSource, readers=("array_record", "tfrecord", "folder", "mock_data")):
     """The `TFDSStreamingSource` of data sets whose files are read by record index, without TensorFlow."""
 
     counts_are_fixed = True

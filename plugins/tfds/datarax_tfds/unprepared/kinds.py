@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypedDict
 
-from .folder import ExampleFolder
+from .data import UnpreparedData
 from .images import ImageFolder
 from .translations import TranslateFolder
 
-_KINDS: Final[Mapping[str, type[ExampleFolder]]] = {kind.name: kind for kind in (ImageFolder, TranslateFolder)}
+_KINDS: Final[Mapping[str, type[UnpreparedData]]] = {kind.name: kind for kind in (ImageFolder, TranslateFolder)}
 _BUILDERS: Final = {"ImageFolder": "image_folder", "TranslateFolder": "translate_folder"}
 """Names of the kinds by the names of TFDS's classes."""
 
@@ -24,12 +24,12 @@ class FolderOptions(TypedDict, total=False):
     dtype: str
 
 
-def folder_kind(name: str) -> type[ExampleFolder] | None:
+def folder_kind(name: str) -> type[UnpreparedData] | None:
     """Return the kind of folder that a builder's name says, also as the name of its class; None for any other name."""
     return _KINDS.get(_BUILDERS.get(name, name))
 
 
-def open_folder(kind: type[ExampleFolder], root: str, options: Mapping[str, Any]) -> ExampleFolder:
+def open_folder(kind: type[UnpreparedData], root: str, options: Mapping[str, Any]) -> UnpreparedData:
     """List a folder of examples.
 
     Raises:

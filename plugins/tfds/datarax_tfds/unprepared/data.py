@@ -1,4 +1,4 @@
-"""Bases of the kinds of folders: the listed folder with its splits and features, and the records of a part of it."""
+"""Bases of data sets that are never prepared: splits and features, and the records of a part."""
 
 import hashlib
 import os
@@ -14,8 +14,8 @@ from datarax_tfds.backends import tensorflow_datasets
 from datarax_tfds.splits import FilePart
 
 
-class ExampleFolder(ABC):
-    """A folder of examples as it was listed; picklable.
+class UnpreparedData(ABC):
+    """A folder of examples as it was listed, or what stands in its place; picklable.
 
     A part of a split has the path ``root/split``, which need not exist, since its records are in many files.
     """
@@ -41,6 +41,11 @@ class ExampleFolder(ABC):
 
     counts: dict[str, int]
     """Number of examples of each split."""
+
+    @property
+    def full_name(self) -> str:
+        """Name and version."""
+        return f"{self.name}/{self.version}"
 
     def splits(self) -> Any:
         """Return the splits as TFDS's ``SplitDict``, whose arithmetic of sub-splits applies."""
@@ -79,6 +84,9 @@ class ExampleRecords(ABC):
     """The file of each example, and its row in that file; of examples in several files, the first one."""
 
     format: str
+
+    are_decoded: ClassVar[bool] = False
+    """Whether `stored` returns decoded examples, and not bytes."""
 
     @abstractmethod
     def stored(self, records: np.ndarray) -> list[bytes]:

@@ -15,13 +15,13 @@ from datarax_core.sources import FileTable, Stamp
 from datarax_tfds.backends import tensorflow_datasets
 from datarax_tfds.splits import FilePart
 
-from .folder import ExampleFolder, ExampleRecords, example_of, split_of
+from .data import ExampleRecords, UnpreparedData, example_of, split_of
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 """Ends of the names of images, in any case; files with other names are left out, as TFDS leaves them out."""
 
 
-class ImageFolder(ExampleFolder):
+class ImageFolder(UnpreparedData):
     """A folder of images in a folder a label, in a folder a split.
 
     Args:

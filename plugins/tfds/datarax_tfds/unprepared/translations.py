@@ -12,7 +12,7 @@ from datarax_core.sources import FileTable, Stamp, require_file
 from datarax_tfds.backends import tensorflow_datasets
 from datarax_tfds.splits import FilePart
 
-from .folder import ExampleFolder, ExampleRecords, example_of, split_of
+from .data import ExampleRecords, UnpreparedData, example_of, split_of
 
 _BLOCK: Final = 1 << 24
 """Bytes that are searched for ends of lines at once."""
@@ -32,7 +32,7 @@ class TextFile(NamedTuple):
     """int64 (lines,): offset of the end of each line, in front of the characters that end it."""
 
 
-class TranslateFolder(ExampleFolder):
+class TranslateFolder(UnpreparedData):
     """A folder with a file of lines for each language and split; line i of each language has the same meaning.
 
     The files are read once, to find their lines; 16 bytes a line are kept.
