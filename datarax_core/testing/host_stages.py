@@ -97,7 +97,9 @@ class _Check:
 
     def it_makes_a_row_for_each_record(self) -> Batch:
         """It returns columns of NumPy, of objects or ragged ones, each with a row for each record."""
-        with self.explained("raised {error}; its columns are read-only, and it makes new ones of what it changes"):
+        with self.explained(
+            "raised {error}", read_only="; its columns are read-only, and it makes new ones of what it changes"
+        ):
             made = self.call()
         require(made is not None, f"{self.title} returned None; it returns the batch it made")
         for name, column in named_fields(made).items():
@@ -206,12 +208,16 @@ class _Check:
             broken(f"{self.title} {sentence.format(difference=difference)}")
 
     @contextlib.contextmanager
-    def explained(self, sentence: str) -> Iterator[None]:
-        """Fail with a sentence if the body raises; ``{error}`` stands for what it raised."""
+    def explained(self, sentence: str, *, read_only: str = "") -> Iterator[None]:
+        """Fail with a sentence if the body raises; ``{error}`` stands for what it raised.
+
+        ``read_only`` is added if it wrote to an array that it may not write to.
+        """
         try:
             yield
         except Exception as error:  # noqa: BLE001 - the stage's own, which the sentence tells
-            broken(f"{self.title} {sentence.format(error=f'{type(error).__name__}: {error}')}")
+            more = read_only if "read-only" in str(error) else ""
+            broken(f"{self.title} {sentence.format(error=f'{type(error).__name__}: {error}')}{more}")
 
 
 def _built(stage: Stage, spec: ElementSpec) -> Any:
