@@ -32,7 +32,8 @@ class Stage(FrozenConfig):
     the stage is run on one record. `build` is called with the spec of the columns on the host. With ``on_host = "either"`` it
     runs on the host if a host stage stands behind it; ``build_on_host`` is called in place of `build` then, if it exists.
     A host stage that is not stochastic may define ``join(following) -> stage | None``: one stage that does the work of both, is
-    called as the following one is, and need not make the columns between them.
+    called as the following one is, and need not make the columns between them. One that works by a file, such as a tokenizer,
+    may define ``fingerprint() -> dict``, JSON that a saved state must match, such as the file's checksum.
 
     Host fields, which have no device dtype (text, bytes, objects), are not in the batch that a compiled stage is called with. A
     stage, or the module that it builds, may define ``host_fields(fields) -> fields`` to change them. It is called with a dict

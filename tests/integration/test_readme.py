@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = {
     "README.md": 3,
-    "docs/configs.md": 11,
+    "docs/configs.md": 13,
     "docs/conformance.md": 5,
     "docs/pipeline.md": 9,
     "docs/plugins.md": 10,
