@@ -284,7 +284,8 @@ def fingerprint_of(mix: Mixture, own: Mapping[str, Any]) -> dict[str, Any]:
         for entry, value in child.fingerprint().items()
         if entry != "element_spec" and not (entry == "seed" and child.access != "stream")
     }
-    fill = [{name: value.tolist() for name, value in constants.items()} for constants in mixed.fields.constants]
+    fields = mixed.fields
+    fill = [{n: value.tolist() for n, value in fields.values_of(child).items()} for child in range(len(mix.children))]
     return {
         **own,
         "names": list(mixed.names),

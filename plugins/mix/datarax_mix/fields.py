@@ -1,15 +1,28 @@
 """The fields of a mixture's records: the children's fields, fields that are filled in, and the number of the child."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
 from datarax_core.errors import SpecError
-from datarax_core.records import ElementSpec, are_one_kind, common_spec, common_text, differences, dtype_title, is_text
+from datarax_core.records import (
+    ElementSpec,
+    Ragged,
+    are_one_kind,
+    common_spec,
+    common_text,
+    differences,
+    dtype_title,
+    is_text,
+    named_fields,
+)
 
 from .chosen_fields import ChosenFields
+
+Constant: TypeAlias = np.ndarray | Ragged
+"""The value of a field in all records of a child; a ragged column of one record where the field varies in length."""
 
 _CHILD_NUMBER = jax.ShapeDtypeStruct((), np.dtype(np.int32))
 
@@ -50,7 +63,7 @@ class Fields:
             raise SpecError(
                 f"{title} adds the field {field!r} to records, which have to be dicts of named fields for that"
             )
-        self.constants: list[dict[str, np.ndarray]] = [{} for _ in specs]
+        self.constants: list[dict[str, Constant]] = [{} for _ in specs]
         for field, value in fill.items():
             struct = _struct_of(field, known, title)
             filled = _constant(field, value, struct, title)
@@ -91,7 +104,11 @@ class Fields:
     def element(self, child: int, element: Any) -> Any:
         """Return one record of a child with the fields that are taken, and those that it lacks."""
         element = self._taken(child, element)
-        return {**element, **self.constants[child]} if self.constants[child] else element
+        return {**element, **self.values_of(child)} if self.constants[child] else element
+
+    def values_of(self, child: int) -> dict[str, np.ndarray]:
+        """Return the values of the fields that the records of a child lack."""
+        return {name: _of_one_record(value) for name, value in self.constants[child].items()}
 
     def _taken(self, child: int, record: Any) -> Any:
         chosen = self.chosen[child] if self.chosen else None
@@ -111,9 +128,23 @@ def _common_spec(specs: Sequence[ElementSpec | None], names: Sequence[str], titl
     if wrong:
         raise SpecError(
             f"the children of {title} differ: {'; '.join(wrong)}; give all children the same fields: choose and name "
-            "them with `select` and `rename`, and add missing ones with `fill`"
+            f"them with `select` and `rename`, and add missing ones with `fill`{_remedy(specs)}"
         )
     return common_spec([spec for spec in specs if spec is not None])
+
+
+def _remedy(specs: Sequence[ElementSpec | None]) -> str:
+    """Return what to do about fields that vary in length in some children only."""
+    varies: dict[str, set[bool]] = {}
+    for spec in specs:
+        for name, struct in named_fields(spec).items():
+            varies.setdefault(name, set()).add(None in struct.shape)
+    if not (mixed := [name for name, found in varies.items() if len(found) > 1]):
+        return ""
+    return (
+        f"; {mixed[0]!r} varies in length in one child and has to in all: Ragged.from_list(records) in Python, "
+        "shape: [null] in a decoder"
+    )
 
 
 def _struct_of(field: str, specs: Sequence[ElementSpec], title: str) -> jax.ShapeDtypeStruct:
@@ -132,12 +163,20 @@ def _struct_of(field: str, specs: Sequence[ElementSpec], title: str) -> jax.Shap
     return jax.ShapeDtypeStruct(owners[0].shape, common_text(kinds)) if are_texts else owners[0]
 
 
-def _constant(field: str, value: Any, struct: jax.ShapeDtypeStruct, title: str) -> np.ndarray:
-    """Return the value in dtype and shape of its field; raise `SpecError` if that changes the value."""
+def _constant(field: str, value: Any, struct: jax.ShapeDtypeStruct, title: str) -> Constant:
+    """Return the value in dtype and shape of its field; raise `SpecError` if that changes the value.
+
+    The value of a field that varies in length is a ragged column of one record.
+    """
     refused = (
         f"fill gives the field {field!r} of {title} the value {value!r:.80}, which is no "
         f"{dtype_title(struct.dtype)}{list(struct.shape)}"
     )
+    if None in struct.shape:
+        try:
+            return Ragged.from_list([value], struct.dtype, struct.shape)
+        except SpecError as cause:
+            raise SpecError(refused) from cause
     if is_text(struct.dtype) and isinstance(value, bytes if struct.dtype.kind == "S" else str):
         return np.broadcast_to(np.asarray(value, common_text([struct.dtype, np.asarray(value).dtype])), struct.shape)
     if struct.dtype.hasobject:
@@ -158,9 +197,18 @@ def _constant(field: str, value: Any, struct: jax.ShapeDtypeStruct, title: str) 
     return shaped
 
 
-def _structs(constants: Mapping[str, np.ndarray]) -> dict[str, jax.ShapeDtypeStruct]:
-    return {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in constants.items()}
+def _structs(constants: Mapping[str, Constant]) -> dict[str, jax.ShapeDtypeStruct]:
+    shapes = {
+        name: value.record_shape if isinstance(value, Ragged) else value.shape for name, value in constants.items()
+    }
+    return {name: jax.ShapeDtypeStruct(shapes[name], value.dtype) for name, value in constants.items()}
 
 
-def _repeated(value: np.ndarray, size: int) -> np.ndarray:
+def _repeated(value: Constant, size: int) -> Any:
+    if isinstance(value, Ragged):
+        return value.take(np.zeros(size, np.int64))
     return np.broadcast_to(value, (size, *value.shape))
+
+
+def _of_one_record(value: Constant) -> np.ndarray:
+    return np.asarray(value[0]) if isinstance(value, Ragged) else value

@@ -12,7 +12,7 @@ import numpy as np
 
 from datarax_core.errors import SpecError, StateError
 from datarax_core.order import HOST_LIMIT
-from datarax_core.records import Batch
+from datarax_core.records import Batch, joined_batches
 from datarax_core.sources import DataSourceModule, HostState
 
 from .children import MixedChildren, Mixture
@@ -282,7 +282,7 @@ class StreamReading(HostState):
                 continue
             restarts = 0
             held = self._held.get(child)
-            self._held[child] = more if held is None else jax.tree.map(_concatenated, held, more)
+            self._held[child] = more if held is None else joined_batches([held, more])
         return wanted
 
     def _num_held(self, child: int) -> int:
@@ -350,7 +350,3 @@ def streams_of(children: Children) -> Iterator[tuple[int, DataSourceModule]]:
 def _restore_streams(mix: Mixture, states: dict[str, Any]) -> None:
     for number, child in streams_of(mix.children):
         child.set_state(states[str(number)])
-
-
-def _concatenated(*leaves: Any) -> np.ndarray:
-    return np.concatenate(leaves)

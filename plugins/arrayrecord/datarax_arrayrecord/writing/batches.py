@@ -111,9 +111,11 @@ def _of_one_spec(blocks: Iterator[Batch], title: str) -> Iterator[Batch]:
             block = jax.tree.map(_as_ragged, given, expected)
             found = spec_of(block)
         if wrong := differences(expected, found):
+            varies = any(None in struct.shape for struct in jax.tree.leaves(found))
+            remedy = ": give columns that vary in length as Ragged.from_list(records) in each batch" if varies else ""
             raise SpecError(
                 f"the records of {title} from number {done} on are not like the first ones: {'; '.join(wrong)}; records of one "
-                "data set have one element spec"
+                f"data set have one element spec{remedy}"
             )
         yield block
         done += len(jax.tree.leaves(block)[0])
