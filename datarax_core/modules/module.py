@@ -222,6 +222,9 @@ class Ledger(HostState):
     skipped_by_thread: dict[int, int] = field(default_factory=dict, init=False)
     """Records that were skipped since, by the thread that read them: each thread counts for itself, and none waits."""
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({"skipped_by_thread": {}, **state})  # version 0.1.0 pickled none
+
     @property
     def skipped_in_all(self) -> int:
         """Records that were skipped by all threads."""
