@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import jax
 import numpy as np
@@ -28,7 +28,7 @@ from datarax_core.sources.source import DataSourceModule
 from .apply import apply_stages, note_failed, require_stage, stage_name
 from .on_host.reader import HostSpecs
 from .on_host.side import num_on_host, runs_compiled_only
-from .on_host.specs import spec_after, spec_of_source
+from .on_host.specs import FirstRecord, spec_after, spec_of_source
 from .randomness import RecordIds, structs_of
 from .split_modules import SplitModules, Values
 
@@ -98,6 +98,16 @@ def _host_stages(stages: Sequence[Callable[..., Batch]]) -> int:
     return on_host
 
 
+def _require_no_variables(stage: Any, number: int) -> None:
+    """Raise if a host stage holds variables, which threads, workers and callbacks would not share."""
+    if isinstance(stage, nnx.Module) and any(isinstance(node, nnx.Variable) for _, node in nnx.iter_graph(stage)):
+        refused = StageError(
+            f"{stage_name(stage)} runs on the host, and holds variables, which workers and compiled code do not share; keep "
+            "what it needs in plain NumPy attributes, or run it on the device"
+        )
+        raise PlacedStageError(number, refused)
+
+
 def _built_on_host(
     stages: Sequence[Callable[..., Batch]], source: DataSourceModule, rngs: nnx.Rngs | None
 ) -> tuple[list[Callable[..., Batch]], HostSpecs]:
@@ -105,12 +115,13 @@ def _built_on_host(
     if not stages:
         return [], HostSpecs()
     built: list[Callable[..., Batch]] = []
-    specs = [spec_of_source(source)]
+    specs, first = [spec_of_source(source)], FirstRecord(source)
     for number, stage in enumerate(stages):
         made = _built(stage, number, specs[-1], rngs, "build_on_host") if isinstance(stage, Stage) else stage
         built.append(made)
+        _require_no_variables(made, number)
         try:
-            specs.append(spec_after(built, specs, source))
+            specs.append(spec_after(built, specs, first))
         except StageError as refused:
             raise PlacedStageError(number, refused) from refused
     return built, HostSpecs(specs)

@@ -13,6 +13,7 @@ from datarax_core.records.intake import StoredField
 from datarax_core.records.spec import Batch
 
 from .apply import require_hash, stage_name
+from .on_host.side import is_on_host
 from .randomness import is_stochastic, takes_record_indices
 
 SOURCE: Final = "source"
@@ -136,6 +137,10 @@ def _check_nodes(nodes: Mapping[str, Callable[..., Any]]) -> None:
         if not callable(node):
             raise TypeError(f"node {name!r} is not callable: {node!r}")
         require_hash(node, f"node {name!r}")
+        if is_on_host(node):
+            raise ValueError(
+                f"node {name!r} runs on the host, where no graph runs; make it a stage of the pipeline, before the graph"
+            )
 
 
 def _inputs_of(nodes: Mapping[str, Any], edges: Sequence[tuple[str, str]]) -> dict[str, list[str]]:

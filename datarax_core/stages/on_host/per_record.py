@@ -1,6 +1,6 @@
 """Host stages written as a function of one record."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,9 +21,9 @@ def per_record(
 
     Args:
         fn: A function of one record, which has the structure of the batch: NumPy arrays (read-only), NumPy scalars, texts,
-            bytes. It returns a record of the same fields or others; ``{**record, "image": ...}`` keeps those that it does not
-            name. The results are stacked to columns without conversions that change a value. To be used with ``workers``, it
-            is defined in a module.
+            bytes. It returns a record of the same fields or others; ``{**record, "image": ...}`` hands on those that it does
+            not name, as they are. The others are stacked to columns without conversions that change a value. To be used with
+            ``workers``, it is defined in a module.
         element_spec: The element spec of what ``fn`` returns, or a function from the spec of its argument to that. None for the
             axes of a shape that vary from record to record. Without it, the stage is run on one record, whose shapes and dtypes
             all others must have.
@@ -64,12 +64,35 @@ class PerRecord:
         """
         leaves, form = jax.tree.flatten(batch)
         arguments = [list(map(int, each)) if isinstance(each, np.ndarray) else each for each in rngs_and_indices]
-        made = [
-            self.fn(jax.tree.unflatten(form, [leaf[row] for leaf in leaves]), *(each[row] for each in arguments))
-            for row in range(len(leaves[0]))
-        ]
+        rows = range(len(leaves[0]))
+        records = [jax.tree.unflatten(form, [leaf[row] for leaf in leaves]) for row in rows]
+        made = [self.fn(record, *(each[row] for each in arguments)) for row, record in enumerate(records)]
         spec = None if self.given_spec is None else self.element_spec(spec_of(batch))
+        kept = _handed_on(batch, records, made)
+        if not kept:
+            return self._stacked(made, spec)
+        names = list(made[0])
+        if len(kept) < len(names):
+            made = [{name: value for name, value in result.items() if name not in kept} for result in made]
+            if isinstance(spec, Mapping):
+                spec = {name: struct for name, struct in spec.items() if name not in kept}
+            kept |= self._stacked(made, spec)
+        return {name: kept[name] for name in names}
+
+    def _stacked(self, made: list[Any], spec: ElementSpec | None) -> Batch:
         return batch_of(made, element_spec_of(made[0], self._title(0)) if spec is None else spec, self._title)
 
     def _title(self, row: int) -> str:
         return f"the result of {self.name} for row {row}"
+
+
+def _handed_on(batch: Batch, records: list[Any], made: list[Any]) -> dict[str, Any]:
+    """Return the columns of fields that are in all results what they were in the records: they need not be stacked again."""
+    if type(batch) is not dict or not all(type(result) is dict for result in made):
+        return {}
+    pairs = list(zip(records, made, strict=True))
+    return {
+        name: batch[name]
+        for name in made[0]
+        if name in batch and all(name in result and result[name] is record[name] for record, result in pairs)
+    }

@@ -1,5 +1,6 @@
 """Element specs of host stages: what a stage says comes out of it, or what it makes of one record."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ def spec_of_source(source: DataSourceModule) -> ElementSpec:
     return device_spec(spec) if any(isinstance(leaf, jax.Array) for leaf in given) else spec
 
 
-def spec_after(stages: Sequence[Any], specs: Sequence[ElementSpec], source: DataSourceModule) -> ElementSpec:
+def spec_after(stages: Sequence[Any], specs: Sequence[ElementSpec], first: "FirstRecord") -> ElementSpec:
     """Return the element spec after the last of these host stages, which are built; ``specs`` are those before each.
 
     Raises:
@@ -46,7 +47,7 @@ def spec_after(stages: Sequence[Any], specs: Sequence[ElementSpec], source: Data
         if spec is not None:
             _require_spec(spec, stage)
             return spec
-    return _spec_of_one(stages, specs, source)
+    return _spec_of_one(stages, specs, first)
 
 
 def _require_spec(spec: Any, stage: Any) -> None:
@@ -59,12 +60,12 @@ def _require_spec(spec: Any, stage: Any) -> None:
         )
 
 
-def _spec_of_one(stages: Sequence[Any], specs: Sequence[ElementSpec], source: DataSourceModule) -> ElementSpec:
+def _spec_of_one(stages: Sequence[Any], specs: Sequence[ElementSpec], first: "FirstRecord") -> ElementSpec:
     """Return the spec of what the last stage makes of the first record of the source."""
     title = f"stage {len(stages) - 1} ({stage_name(stages[-1])})"
-    batch = _first_record(source, title)
+    batch = first.read(title)
     called = [stage.with_one_shape() if hasattr(stage, "with_one_shape") else stage for stage in stages]
-    calls = HostCalls(called, [*specs, None], _NO_KEY, source.title)
+    calls = HostCalls(called, [*specs, None], _NO_KEY, first.source.title)
     index = np.zeros(1, np.int64)
     try:
         return spec_of(calls(batch, index, index))
@@ -73,20 +74,39 @@ def _spec_of_one(stages: Sequence[Any], specs: Sequence[ElementSpec], source: Da
         raise
 
 
-def _first_record(source: DataSourceModule, title: str) -> Batch:
-    if source.access != "stream":
-        if not source.num_records:
-            raise ValueError(f"{source.title} is empty: it has no records to serve; give it one at least")
-        return read_only(source.fetch_on_host(np.zeros(1, np.int64)))
-    if not source.capabilities.resumable:
-        raise StageError(
-            f"{title} does not say what comes out of it, and {source.title} is a stream that cannot go back to the record that "
-            "would show it; give the stage a method element_spec(spec) -> spec"
-        )
-    state = source.get_state()
-    try:
-        return read_only(source.read_batch(1))
-    except StopIteration:
-        raise SpecError(f"{source.title} has no records that would show what comes out of {title}") from None
-    finally:
-        source.set_state(state)
+class FirstRecord:
+    """The first record of a source, read when it is first needed; a stream is taken back to where it stood."""
+
+    def __init__(self, source: DataSourceModule) -> None:
+        self.source = source
+        self._batch: Batch = None
+
+    def read(self, title: str) -> Batch:
+        """Return the record as a batch of one row; ``title`` is the name of the stage that needs it, for errors.
+
+        Raises:
+            StageError: The source is a stream that cannot go back.
+            ValueError: The source is empty.
+        """
+        if self._batch is None:
+            self._batch = read_only(self._read(title))
+        return self._batch
+
+    def _read(self, title: str) -> Batch:
+        source = self.source
+        if source.access != "stream":
+            if not source.num_records:
+                raise ValueError(f"{source.title} is empty: it has no records to serve; give it one at least")
+            return source.fetch_on_host(np.zeros(1, np.int64))
+        if not source.capabilities.resumable:
+            raise StageError(
+                f"{title} does not say what comes out of it, and {source.title} is a stream that cannot go back to the record "
+                "that would show it; give the stage a method element_spec(spec) -> spec"
+            )
+        state = copy.deepcopy(source.get_state())  # an author may return an object that the next record changes
+        try:
+            return source.read_batch(1)
+        except StopIteration:
+            raise SpecError(f"{source.title} has no records that would show what comes out of {title}") from None
+        finally:
+            source.set_state(state)
