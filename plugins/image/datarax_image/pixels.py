@@ -132,12 +132,14 @@ def resized(picture: Picture, size: tuple[int, int], resampling: Resampling) -> 
     """Return a picture of the size (height, width).
 
     Pillow resizes uint8 of 1, 3 and 4 channels, colors weighted by the alpha of RGBA; channels of other arrays are resized one
-    by one, in float32 if that is their dtype. "nearest" takes pixels as Pillow does, of any dtype.
+    by one, in float32 if that is their dtype. "nearest" takes, of any dtype, the pixel under the center of each new one; Pillow
+    adds up rounding errors there.
     """
+    if resampling.method == "nearest":
+        pixels = as_array(picture)
+        return pixels[_nearest(pixels.shape[0], size[0])[:, None], _nearest(pixels.shape[1], size[1])]
     if isinstance(picture, Image.Image):
         return _resized_image(picture, size, resampling)
-    if resampling.method == "nearest":
-        return picture[_nearest(picture.shape[0], size[0])[:, None], _nearest(picture.shape[1], size[1])]
     channels = picture.shape[2] if picture.ndim > 2 else 1
     if picture.dtype == np.uint8 and channels in MODES:
         return _array_like(picture, _resized_image(_image_of(picture), size, resampling))
@@ -148,7 +150,7 @@ def resized(picture: Picture, size: tuple[int, int], resampling: Resampling) -> 
 
 def _nearest(length: int, wanted: int) -> Array:
     """Return the place in an axis of ``length`` for each of ``wanted`` places: the one under its center."""
-    return np.minimum(((np.arange(wanted) + 0.5) * (length / wanted)).astype(np.intp), length - 1)
+    return (2 * np.arange(wanted) + 1) * length // (2 * wanted)
 
 
 def _image_of(pixels: Array) -> Image.Image:
@@ -162,7 +164,7 @@ def _array_like(picture: Array, image: Image.Image) -> Array:
 def _resized_image(image: Image.Image, size: tuple[int, int], resampling: Resampling) -> Image.Image:
     height, width = size
     kind = _FILTERS[resampling.method]
-    if resampling.antialias or resampling.method == "nearest":
+    if resampling.antialias:
         return image.resize((width, height), kind)
     scale = (image.width / width, 0.0, 0.0, 0.0, image.height / height, 0.0)
     return image.transform((width, height), Image.Transform.AFFINE, scale, kind)
