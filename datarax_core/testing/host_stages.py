@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import pickle
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ _EPOCHS: Final = 8
 _KEY: Final = np.array([1, 2], np.uint32)
 
 
-def check_host_stage(stage: Any, batch: Batch, *, spec: ElementSpec | None = None) -> Batch:
+def check_host_stage(stage: Any, batch: Batch, *, spec: ElementSpec | None = None, then: Any = None) -> Batch:
     """Fail the test unless a host stage keeps its promises on this batch; return what the stage makes of it.
 
     The stage is called some thirty times: a batch of 8 to 100 records is enough. Records that differ, in their lengths too,
@@ -34,8 +35,13 @@ def check_host_stage(stage: Any, batch: Batch, *, spec: ElementSpec | None = Non
         stage: A host stage, or a `Stage` config, which is built for the spec.
         batch: Columns of k records, two at least: NumPy arrays, objects, `Ragged`.
         spec: The element spec of the batch. Default: that of the columns.
+        then: A host stage that ``stage`` joins: both together are held against one after the other.
     """
-    return _Check(stage, batch, spec_of(batch) if spec is None else spec).run()
+    check = _Check(stage, batch, spec_of(batch) if spec is None else spec)
+    made = check.run()
+    if then is not None:
+        check.joined_stages_are_both(made, then)
+    return made
 
 
 class _Check:
@@ -55,6 +61,7 @@ class _Check:
         """Hold the stage to each promise, the most basic first."""
         self.it_is_a_host_stage()
         made = self.it_makes_a_row_for_each_record()
+        self.it_writes_to_no_batch_that_it_returned(made)
         self.it_leaves_its_input_alone()
         self.its_spec_is_true(made)
         self.a_batch_is_made_again_alike(made)
@@ -72,11 +79,11 @@ class _Check:
         given = self.batch if rows is None else _rows(self.batch, rows)
         return self.made(jax.tree.map(_read_only, given), indices, epoch, self.stage if stage is None else stage)
 
-    def made(self, batch: Batch, indices: np.ndarray, epoch: int, stage: Any) -> Batch:
-        """Return what a stage makes of a batch that is its own to hold."""
+    def made(self, batch: Batch, indices: np.ndarray, epoch: int, stage: Any, number: int = 0) -> Batch:
+        """Return what a stage makes of a batch that is its own to hold; ``number`` is its place in a pipeline."""
         arguments: list[Any] = []
         if is_stochastic(stage):
-            arguments.append(RecordGenerators(_KEY, 0, np.full(len(indices), epoch), indices))
+            arguments.append(RecordGenerators(_KEY, number, np.full(len(indices), epoch), indices))
         if takes_record_indices(stage):
             arguments.append(indices.astype(np.int64))
         return stage(batch, *arguments)
@@ -118,6 +125,14 @@ class _Check:
                 "each, in their order",
             )
         return made
+
+    def it_writes_to_no_batch_that_it_returned(self, made: Batch) -> None:
+        """A batch that was returned is served, or still to be placed on a device, while the next one is made."""
+        as_returned = copy.deepcopy(made)
+        self.call(list(range(self.size))[::-1])
+        self.same(
+            as_returned, made, "wrote to a batch that it had returned: {difference}; it makes new arrays at each call"
+        )
 
     def it_leaves_its_input_alone(self) -> None:
         """It changes neither the dict that it is called with nor the objects in its columns; arrays are read-only."""
@@ -189,6 +204,10 @@ class _Check:
         ):
             twin = pickle.loads(pickle.dumps(self.stage))  # noqa: S301 - of this process
         self.same(made, self.call(stage=twin), "makes something else after a copy by pickle: {difference}")
+        if hasattr(self.stage, "fingerprint"):
+            with self.explained("has a fingerprint that is no JSON, in which states are saved: {error}"):
+                own, other = (json.dumps(stage.fingerprint(), sort_keys=True) for stage in (self.stage, twin))
+            require(own == other, f"{self.title} has the fingerprint {own}, and its copy by pickle has {other}")
 
     def an_epoch_draws_anew(self, made: Batch) -> None:
         """A stochastic stage makes something else of a record in the next epoch."""
@@ -199,6 +218,17 @@ class _Check:
             f"{self.title} is stochastic, and made the same batch in {_EPOCHS} epochs; draw from the generators that it is "
             "called with, or leave stochastic out"
         )
+
+    def joined_stages_are_both(self, made: Batch, then: Any) -> None:
+        """One stage that does the work of two makes what they make one after the other."""
+        following = _built(then, spec_of(made)) if isinstance(then, Stage) else then
+        joined = self.stage.join(following) if hasattr(self.stage, "join") else None
+        require(joined is not None, f"{self.title} joins no {stage_name(then)}; leave `then` out")
+        indices = np.arange(self.size)
+        expected = self.made(jax.tree.map(_read_only, made), indices, 0, following, 1)
+        with self.explained(f"raised {{error}} when it was joined with {stage_name(then)}"):
+            found = self.made(jax.tree.map(_read_only, self.batch), indices, 0, joined, 1)
+        self.same(expected, found, f"joined with {stage_name(then)} makes something else: {{difference}}")
 
     # -- inside -------------------------------------------------------------------------------------------------------------
 

@@ -105,6 +105,63 @@ class Remembering:
         return {"x": batch["x"] + self.calls}
 
 
+class Reusing:
+    """A stage that makes all of its batches in one memory."""
+
+    on_host = True
+
+    def __init__(self) -> None:
+        self.room = np.zeros(100, np.float32)
+
+    def __call__(self, batch: Any) -> Any:
+        made = self.room[: len(batch["x"])]
+        made[:] = batch["x"]
+        return {"x": made}
+
+
+class Fingerprinted:
+    """A stage whose fingerprint is ``told``."""
+
+    on_host = True
+
+    def __init__(self, told: Any) -> None:
+        self.told = told
+
+    def fingerprint(self) -> Any:
+        return self.told
+
+    def __call__(self, batch: Any) -> Any:
+        return {"x": batch["x"] + 1}
+
+
+class Joining:
+    """A stage that does the work of itself and of `doubled`; wrongly if told so."""
+
+    on_host = True
+
+    def __init__(self, *, wrongly: bool) -> None:
+        self.wrongly = wrongly
+
+    def join(self, following: Any) -> Any:
+        return AddAndDouble(3 if self.wrongly else 2) if following is DOUBLED else None
+
+    def __call__(self, batch: Any) -> Any:
+        return {"x": batch["x"] + 1, "text": batch["text"]}
+
+
+class AddAndDouble:
+    on_host = True
+
+    def __init__(self, factor: int) -> None:
+        self.factor = factor
+
+    def __call__(self, batch: Any) -> Any:
+        return {"x": (batch["x"] + 1) * self.factor, "text": batch["text"]}
+
+
+DOUBLED = per_record(doubled)
+
+
 def varying(batch: Any) -> Any:
     return {"x": np.asarray(batch["x"], np.float64 if len(batch["x"]) > 1 else np.float32)}
 
@@ -180,3 +237,13 @@ def test_a_broken_promise_is_named(stage: Any, message: str) -> None:
 def test_one_record_is_too_few() -> None:
     with pytest.raises(Failed, match="give it a batch of two records at least"):
         check_host_stage(per_record(doubled), {"x": np.zeros(1)})
+
+
+def test_a_stage_is_joined_with_the_one_behind_it() -> None:
+    check_host_stage(Joining(wrongly=False), BATCH, then=DOUBLED)
+    with pytest.raises(
+        Failed, match=r"the stage Joining joined with per_record\(doubled\) makes something else: field 'x' of"
+    ):
+        check_host_stage(Joining(wrongly=True), BATCH, then=DOUBLED)
+    with pytest.raises(Failed, match=r"the stage Joining joins no per_record\(unchanged\); leave `then` out"):
+        check_host_stage(Joining(wrongly=False), BATCH, then=per_record(unchanged))
