@@ -46,13 +46,14 @@ def lists_of_arrow(array: Any) -> tuple[np.ndarray, np.ndarray]:
         raise SpecError(f"a ragged column is made of a pyarrow ListArray or LargeListArray, not of {kind}")
     _require_no_nulls(array)
     offsets = array.offsets.to_numpy().astype(np.int64, copy=False)
-    return _values_of(array.values), offsets
+    first, last = int(offsets[0]), int(offsets[-1])
+    return _values_of(array.values[first:last]), offsets - first if first else offsets
 
 
 def _values_of(items: Any) -> np.ndarray:
     import pyarrow as pa  # noqa: PLC0415 - an optional library
 
-    inner: list[int] = []
+    rows, inner = len(items), []
     while pa.types.is_fixed_size_list(items.type):
         size = items.type.list_size
         _require_no_nulls(items)
@@ -64,13 +65,8 @@ def _values_of(items: Any) -> np.ndarray:
             f"records of {kind} items vary in more than their first axis; a ragged column of Arrow has lists of numbers or text"
         )
     _require_no_nulls(items)
-    is_text = any(
-        check(kind)
-        for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
-    )
-    values = items.to_numpy(zero_copy_only=not (is_text or pa.types.is_boolean(kind)))
-    found: np.ndarray = values.reshape(-1, *inner) if inner else values
-    return found
+    values: np.ndarray = items.to_numpy(zero_copy_only=pa.types.is_integer(kind) or pa.types.is_floating(kind))
+    return values.reshape(rows, *inner) if inner else values
 
 
 def _require_no_nulls(items: Any) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datarax_core import Ragged
 from datarax_core._cli.pictures import IMAGES, as_images, draw
 
 RANDOM = np.random.default_rng(0)
@@ -73,3 +74,14 @@ def test_whatever_fields_there_are_a_picture_is_drawn(columns: dict[str, np.ndar
     path = tmp_path / "picture"
     draw(path, columns, "a title with $ and _")
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_images_of_all_sizes_are_drawn_each_in_its_own(tmp_path: Path) -> None:
+    images = [RANDOM.integers(0, 256, (h, w, 3), np.uint8) for h, w in ((8, 12), (20, 8), (9, 9))]
+    column = Ragged.from_list(images)
+    assert [image.shape for image in as_images(column) or []] == [image.shape for image in images]
+    assert as_images(Ragged.from_list([np.ones((8, 8, 3)), np.ones((2, 2, 3))])) is None
+    assert as_images(Ragged.from_list([[1], [2, 3]])) is None
+    words = Ragged.from_list([["a"], [], ["b", "c"]])
+    draw(tmp_path / "all.png", {"image": column, "tokens": Ragged.from_list([[1], [], [2]]), "words": words}, "all")
+    assert (tmp_path / "all.png").read_bytes().startswith(b"\x89PNG")

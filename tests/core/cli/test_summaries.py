@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from datarax_core._cli.summaries import Summary, first_values, summary_of
+from datarax_core import Ragged
+from datarax_core._cli.summaries import Summary, first_values, summary_for, summary_of
 
 
 def summarised(values: Any, cuts: list[int] | None = None) -> Summary:
@@ -101,3 +102,46 @@ def test_numbers_near_the_largest_have_a_range_and_no_warning() -> None:
 )
 def test_first_values_fit_a_line(column: np.ndarray, shown: str) -> None:
     assert first_values(column) == shown
+
+
+def test_records_of_varying_length_are_summed_up_by_their_lengths() -> None:
+    lengths = [0, 1, 1, 2, 3, 40, 7]
+    column = Ragged.from_list([np.full(n, 5, np.int16) for n in lengths])
+    summary = summary_for(column)
+    for part in (column[:3], column[3:]):
+        summary.add(part)
+    facts = summary.as_dict()
+    assert facts["records"] == 7
+    found = facts["lengths"]
+    assert [found[name] for name in ("min", "median", "max")] == [0, np.median(lengths), 40]
+    assert math.isclose(found["mean"], np.mean(lengths))
+    assert sum(part["records"] for part in found["histogram"]) == 7
+    assert found["histogram"][0] == {"from": 0, "to": 5, "records": 5}
+    assert found["histogram"][-1] == {"from": 36, "to": 40, "records": 1}
+    assert facts["values"]["max"] == 5
+    assert str(summary) == "lengths 0 .. 40, median 2, mean 7.714 █▃▁▁▁▁▃; values 5 .. 5, mean 5, std 0"
+    assert json.loads(json.dumps(facts)) == facts
+    assert first_values(column[1:4]) == "[5], [5], [5, 5]"
+    assert first_values(column[5:]) == "[5, 5, 5, 5, 5, 5, 5, 5, ...], [5, 5, 5, 5, 5, 5, 5]"
+
+
+def test_each_axis_that_varies_has_lengths() -> None:
+    images = Ragged.from_list(
+        [np.ones((h, w, 3), np.uint8) for h, w in ((4, 6), (4, 9), (5, 6))], shape=(None, None, 3)
+    )
+    summary = summary_for(images)
+    summary.add(images)
+    facts = summary.as_dict()
+    assert (facts["lengths_of_axis_0"]["max"], facts["lengths_of_axis_1"]["max"]) == (5, 9)
+    assert str(summary).startswith(
+        "lengths of axis 0 4 .. 5, median 4, mean 4.333 █▅; lengths of axis 1 6 .. 9, median 6,"
+    )
+    assert first_values(images[:1]).startswith("4 x 6 x 3: [1, 1, 1,")
+    words = Ragged.from_list([["a", "bc"], []])
+    summary = summary_for(words)
+    summary.add(words)
+    assert str(summary) == "lengths 0 .. 2, median 1, mean 1 █▁█; values lengths 1 .. 2, mean 1.5"
+    assert first_values(words) == "['a', 'bc'], []"
+    empty = summary_for(words)
+    empty.add(words[:0])
+    assert str(empty) == "values no values"
