@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from datarax_core import RecordError
+from datarax_core.records import Ragged, empty_batch, joined_columns
 
 from ._columns import Column
 from ._files import ParquetFile
@@ -56,23 +57,35 @@ class RowGroups:
         rows: np.ndarray = np.diff(self._ends, prepend=0)
         return rows
 
-    def take(self, records: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
-        """Write the columns of ``records`` into the rows of ``out``; each row group is decoded once at most.
+    def take(self, records: np.ndarray, out: Mapping[str, np.ndarray]) -> dict[str, Ragged]:
+        """Write the columns of ``records`` into the rows of ``out``, and return those of lists of any length.
+
+        Each row group is decoded once at most.
 
         Raises:
             DataFileError: A row group cannot be read, or its file changed.
             RecordError: A value is null; names file, row group, column and record.
         """
+        ragged: dict[str, list[Any]] = {name: [] for name, struct in self._spec.items() if None in struct.shape}
+        order: list[np.ndarray] = []
         for group, where in self._by_group(records):
+            order.append(where)
             columns, rows = self.decoded(group), records[where] - self._start(group)
             for name, column in columns.items():
                 if column.nulls is not None and column.nulls[rows].any():
                     raise self._null(name, group, int(rows[column.nulls[rows]][0]))
             places, rows = _as_slice(where), _as_slice(rows)
             for name, column in columns.items():
-                out[name][places] = column.values[rows]
+                if name in ragged:
+                    ragged[name].append(column.values[rows])
+                else:
+                    out[name][places] = column.values[rows]
+        if not order:
+            return empty_batch({name: self._spec[name] for name in ragged})
+        rows = _as_slice(np.argsort(np.concatenate(order)))
+        return {name: joined_columns(parts)[rows] for name, parts in ragged.items()}
 
-    def around(self, records: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    def around(self, records: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
         """Yield (records, columns) of each row group that holds some of ``records``: all its rows without a null."""
         for group, _ in self._by_group(records):
             columns = self.decoded(group)

@@ -15,7 +15,7 @@ Spec: TypeAlias = dict[str, jax.ShapeDtypeStruct]
 
 REMEDIES = {
     "decimal": "write it as float64, or as whole numbers of its smallest unit",
-    "list": "write it as lists of one size, pyarrow.list_(type, size)",
+    "list": "of lists in lists, one may be of any length: write the others with one size, pyarrow.list_(type, size)",
     "map": "write each key as a column of its own",
     "null": "it holds nothing",
     "struct": "write each of its fields as a column of its own",
@@ -55,6 +55,8 @@ def column_spec(arrow_type: pa.DataType) -> jax.ShapeDtypeStruct | None:
         return _array_of(shape, arrow_type.value_type) if in_order else None
     if pa.types.is_fixed_size_list(arrow_type):
         return _array_of((arrow_type.list_size,), arrow_type.value_type)
+    if pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type):  # of any length: a ragged column
+        return _array_of((None,), arrow_type.value_type)
     if pa.types.is_dictionary(arrow_type):
         return column_spec(arrow_type.value_type)
     dtype = _dtype(arrow_type)
@@ -76,9 +78,9 @@ def require_fill(given: Mapping[str, Any], schema: pa.Schema, spec: Spec) -> dic
     return dict(given)
 
 
-def _array_of(shape: tuple[int, ...], arrow_type: pa.DataType) -> jax.ShapeDtypeStruct | None:
+def _array_of(shape: tuple[int | None, ...], arrow_type: pa.DataType) -> jax.ShapeDtypeStruct | None:
     items = column_spec(arrow_type)
-    return None if items is None else jax.ShapeDtypeStruct((*shape, *items.shape), items.dtype)
+    return None if items is None or None in items.shape else jax.ShapeDtypeStruct((*shape, *items.shape), items.dtype)
 
 
 def _dtype(arrow_type: pa.DataType) -> str | None:

@@ -53,8 +53,8 @@ class AcmeParquet(DataSourceModule):
         """Return dtype and shape of each column, from the schema; no row is read."""
         return dict(self._opened.spec)
 
-    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
-        """Return the rows at concrete ``indices`` as a batch.
+    def get_records(self, indices: Any) -> dict[str, Any]:
+        """Return the rows at concrete ``indices`` as a batch; lists of any length as ragged columns.
 
         Raises:
             IndexError: An index is out of range.
@@ -62,9 +62,10 @@ class AcmeParquet(DataSourceModule):
             DataFileError: A row group is damaged, or its file changed since the source was built.
         """
         records = record_numbers(indices, len(self), self.title).astype(np.int64, copy=False)
-        batch = {name: _empty((len(records), *s.shape), s.dtype) for name, s in self._opened.spec.items()}
-        self._opened.row_groups.take(records, batch)
-        return batch
+        spec, size = self._opened.spec, len(records)
+        arrays = {name: _empty((size, *s.shape), s.dtype) for name, s in spec.items() if None not in s.shape}
+        batch = {**arrays, **self._opened.row_groups.take(records, arrays)}
+        return {name: batch[name] for name in spec}
 
     def record_indices_at(self, start: int | jax.Array, size: int, key: Any = None) -> Any:
         """Return int (size,): the records at positions ``start .. start + size`` of the order that ``key`` selects."""

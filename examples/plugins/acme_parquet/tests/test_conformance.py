@@ -16,22 +16,26 @@ def write(path: Path, *, rows: int = 300, missing: int | None = None) -> str:
     """Write rows in groups of 64 or more, with a null in the ``x`` of row ``missing``; return the path."""
     x = [None if row == missing else row for row in range(rows)]
     pixels = pa.array([[row % 256] * 3 for row in range(rows)], pa.list_(pa.uint8(), 3))
-    table = pa.table({"x": pa.array(x, pa.int32()), "pixels": pixels, "name": [f"row {row}" for row in range(rows)]})
+    tokens = pa.array([list(range(row % 4)) for row in range(rows)], pa.list_(pa.int32()))
+    names = [f"row {row}" for row in range(rows)]
+    table = pa.table({"x": pa.array(x, pa.int32()), "pixels": pixels, "tokens": tokens, "name": names})
     pq.write_table(table, path, row_group_size=max(64, rows // 50))
     return str(path)
 
 
 class TestAcmeParquet(SourceConformance):
-    """All conformance tests, over one file of five row groups."""
+    """All conformance tests, over one file of five row groups, with a column of lists of any length."""
 
     expected_length = 300
-    expected_records = {row: {"x": row, "pixels": [row % 256] * 3} for row in (0, 64, 299)}
+    expected_records = {
+        row: {"x": row, "pixels": [row % 256] * 3, "tokens": list(range(row % 4))} for row in (0, 64, 299)
+    }
     effective = {"columns": ("x", "name"), "fill_null": Shows(value={"x": -1}, at=lambda source: source.fingerprint())}
     shown_elsewhere = {"cache_bytes": "test_reading.py::test_as_many_row_groups_are_kept_as_the_limit_allows"}
 
     def make_config(self, folder: Path) -> dict[str, Any]:
         path = write(folder / "rows.parquet")
-        return {**SHUFFLED, "paths": path, "columns": ["x", "pixels"]}
+        return {**SHUFFLED, "paths": path, "columns": ["x", "pixels", "tokens"]}
 
     def make_sized_source(self, length: int, folder: Path) -> DataSourceModule:
         path = write(folder / f"{length}.parquet", rows=length)

@@ -18,7 +18,7 @@ Write = Callable[..., str]
 
 UNSERVED = {
     "decimal128(4, 2)": ("write it as float64", pa.array([Decimal("1.50")], pa.decimal128(4, 2))),
-    "list<": ("write it as lists of one size", pa.array([[1, 2]])),
+    "list<": ("of lists in lists, one may be of any length: write the others with one size", pa.array([[[1], [2]]])),
     "struct<": ("write each of its fields as a column", pa.array([{"a": 1}])),
     "map<": ("write each key as a column", pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64()))),
     "time32[": ("write it as whole numbers", pa.array([1], pa.time32("s"))),

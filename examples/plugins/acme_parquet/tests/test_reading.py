@@ -15,7 +15,8 @@ from flax import nnx
 from acme_parquet import AcmeParquet, AcmeParquetConfig
 from acme_parquet._columns import Column
 from acme_parquet._files import ParquetFile
-from datarax_core import DataFileError, Pipeline
+from datarax_core import DataFileError, Pipeline, RecordError
+from datarax_core.records import Ragged
 
 Write = Callable[..., str]
 
@@ -105,6 +106,65 @@ def test_fill_null_replaces_nulls(column: Any, fill: Any, expected: list[Any], w
     batch = source.get_batch_at(0, 3)["x"]
     assert batch.tolist() == expected
     assert batch.dtype == source.element_spec()["x"].dtype
+
+
+LISTS = {
+    "numbers": (pa.array([[1, 2], [], [3]], pa.list_(pa.int16())), "int16", (3, None), [[1, 2], [], [3]]),
+    "large": (
+        pa.array([[0.5], [], [1.5, 2]], pa.large_list(pa.float32())),
+        "float32",
+        (3, None),
+        [[0.5], [], [1.5, 2]],
+    ),
+    "bools": (pa.array([[True], [False, True], []]), "bool", (3, None), [[True], [False, True], []]),
+    "text": (pa.array([["a", "bc"], [], ["d"]]), "object", (3, None), [["a", "bc"], [], ["d"]]),
+    "boxes": (
+        pa.array([[[1, 2]], [], [[3, 4], [5, 6]]], pa.list_(pa.list_(pa.int8(), 2))),
+        "int8",
+        (3, None, 2),
+        [[[1, 2]], [], [[3, 4], [5, 6]]],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_of_any_length_are_ragged(name: str, write: Write) -> None:
+    column, dtype, shape, values = LISTS[name]
+    source = open_source(write({"x": column}))
+    assert source.element_spec()["x"] == jax.ShapeDtypeStruct(shape[1:], np.dtype(dtype))
+    for indices in ([0, 1, 2], [2, 0, 2, 1], []):
+        batch = source.get_records(np.array(indices, np.int64))["x"]
+        assert isinstance(batch, Ragged)
+        assert (str(batch.dtype), batch.shape) == (dtype, (len(indices), *shape[1:]))
+        assert [row.tolist() for row in batch] == [values[index] for index in indices]
+
+
+def test_lists_of_several_row_groups_are_served_in_order(write: Write) -> None:
+    lists = [list(range(row % 7)) for row in range(95)]
+    source = open_source(write({"x": pa.array(lists), "y": np.arange(95)}), shuffle=True)
+    for batch in Pipeline(source=source, batch_size=30):
+        assert [row.tolist() for row in batch["x"]] == [lists[row] for row in np.asarray(batch["y"]).tolist()]
+
+
+def test_numbers_in_lists_are_not_copied() -> None:
+    lists = pa.array([[1, 2], [3]], pa.list_(pa.int32()))
+    spec = jax.ShapeDtypeStruct((None,), np.dtype(np.int32))
+    values = Column.of(pa.chunked_array([lists]), spec, None).values
+    assert isinstance(values, Ragged)
+    assert values.values.__array_interface__["data"][0] == lists.values.buffers()[1].address
+    cut = Column.of(pa.chunked_array([lists.slice(1), lists.slice(0, 1)]), spec, None).values
+    assert [row.tolist() for row in cut] == [[3], [1, 2]]
+
+
+def test_nulls_in_lists_are_refused_or_replaced(write: Write) -> None:
+    path = write({"x": pa.array([[1, None], None, [], [3]], pa.list_(pa.int32()))})
+    filled = open_source(path, fill_null={"x": 7}).get_batch_at(0, 4)["x"]
+    assert [row.tolist() for row in filled] == [[1, 7], [], [], [3]]
+    source = open_source(path)
+    assert [row.tolist() for row in source.get_records(np.array([2, 3]))["x"]] == [[], [3]]
+    for row in (0, 1):
+        with pytest.raises(RecordError, match=rf"record {row} cannot be served: column 'x' is null in row {row}"):
+            source.get_records(np.array([2, row]))
 
 
 def test_a_list_that_is_null_is_null_as_a_whole() -> None:
