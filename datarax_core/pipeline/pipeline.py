@@ -271,7 +271,7 @@ class Pipeline(TraceArgument):
         if position >= progress.events.due:
             progress.catch_up(self)
         route = progress.step_route
-        if route is None or not route.serves(self.source, tuple(self.stages)):
+        if route is None or not route.serves(self.source, tuple(self.stages), self._reader()):
             route = progress.step_route = self._make_route(is_loop=False)
         try:
             prepared = route.prepare((position, size, route.version()))
@@ -534,12 +534,12 @@ class Pipeline(TraceArgument):
         reader = self._progress.reader
         if reader is not None and self.cursor.is_traced:  # it reads from the originals of what the trace has copies of
             return reader
-        if reader is None or not reader.serves(self.source, self._host_stages, self._stage_keys.host_key_data):
+        if reader is None or not reader.serves(self.source, self._host_stages, self._stage_keys.raw_key_data):
             reader = self._progress.reader = self._new_reader()
         return reader
 
     def _new_reader(self) -> StagedReader:
-        return StagedReader(self.source, self._host_stages, self._host_specs, self._stage_keys.host_key_data)
+        return StagedReader(self.source, self._host_stages, self._host_specs, self._stage_keys.raw_key_data)
 
     @property
     def _host_stages(self) -> Sequence[Any]:

@@ -210,11 +210,14 @@ class Route(ABC):
         """Let a run whose first epoch had no more batch begin with the next epoch of a stream; False for other sources."""
         return False
 
-    def serves(self, source: DataSourceModule, stages: tuple[Any, ...]) -> bool:
+    def serves(
+        self, source: DataSourceModule, stages: tuple[Any, ...], reader: DataSourceModule | StagedReader
+    ) -> bool:
         """Return whether this is a route from ``source`` through these very stages, none of which can have changed since."""
         same = len(stages) == len(self._stages) and all(map(operator.is_, stages, self._stages))
         fixed = same and self._call is None
-        return self._source is source and fixed and not any(isinstance(stage, nnx.Module) for stage in stages)
+        same_records = self._source is source and self._record_reader is reader
+        return same_records and fixed and not any(isinstance(stage, nnx.Module) for stage in stages)
 
     def _count_seconds(self, seconds: float) -> None:
         """Count the seconds of a compiled step: as compilation, if the program was compiled for this batch."""

@@ -54,9 +54,9 @@ class StageKeys(nnx.Module):
         rename_attributes(self, {"words": "key_data", "are_names_wanted": "needs_record_ids"})  # of version 0.1.0
 
     @property
-    def host_key_data(self) -> np.ndarray | None:
-        """The key for stages on the host; None without stochastic stages."""
-        return None if self.key_data is None else np.asarray(self.key_data.get_raw_value())
+    def raw_key_data(self) -> Any:
+        """The array of the key, of NumPy or JAX; None without stochastic stages."""
+        return None if self.key_data is None else self.key_data.get_raw_value()
 
     def record_ids(self, source: DataSourceModule, start: Any, indices: Any) -> RecordIds | None:
         """Return the ids of the records ``indices`` at positions from ``start`` on, of a source read by index.

@@ -54,13 +54,12 @@ class StagedReader:
         key_data: uint32 (2,): the pipeline's key; None if no stage is stochastic.
     """
 
-    def __init__(
-        self, source: DataSourceModule, stages: Sequence[Any], specs: HostSpecs, key_data: np.ndarray | None
-    ) -> None:
+    def __init__(self, source: DataSourceModule, stages: Sequence[Any], specs: HostSpecs, key_data: Any) -> None:
         self.source = source
         self.stages = tuple(stages)
         self.specs = specs
-        self.key_data = key_data
+        self.key_data = None if key_data is None else np.asarray(key_data)
+        self._given_key_data = key_data
         self.first_whole = num_by_part(self.stages)
         """Number of the first stage that is called with a whole batch."""
         self._caches = [number for number, stage in enumerate(self.stages) if is_cache(stage)]
@@ -74,9 +73,13 @@ class StagedReader:
     def serves(self, source: DataSourceModule, stages: Sequence[Any], key_data: Any) -> bool:
         """Return whether this is the reader of that source through these very stages with this key."""
         same = len(stages) == len(self.stages) and all(map(is_, stages, self.stages))
-        own = self.key_data
-        is_key = own is key_data or (own is not None and key_data is not None and bool((own == key_data).all()))
-        return self.source is source and same and is_key
+        if self.source is not source or not same:
+            return False
+        if self._given_key_data is not key_data:  # nnx.jit returns a copy of each variable
+            if self.key_data is None or key_data is None or not np.array_equal(self.key_data, np.asarray(key_data)):
+                return False
+            self._given_key_data = key_data
+        return True
 
     def over(self, source: DataSourceModule) -> "StagedReader":
         """Return a reader of another source, through the same stages."""

@@ -58,7 +58,7 @@ class Draws:
 
 def draw_by_hand(pipeline: Pipeline, stage: int, epoch: int, index: int) -> float:
     """Return the first number of a record's generator, by the rule of the page on host stages."""
-    low, high = (int(part) for part in np.asarray(pipeline._stage_keys.host_key_data))
+    low, high = (int(part) for part in np.asarray(pipeline._stage_keys.raw_key_data))
     key = np.array([high << 32 | low, stage], np.uint64)
     counter = np.array([0, 0, epoch, index], np.uint64)
     return np.random.Generator(np.random.Philox(counter=counter, key=key)).random()
@@ -86,3 +86,7 @@ def noisy_tokens(record: Batch) -> Batch:
 
 def drawn(record: Batch, rng: np.random.Generator) -> Batch:
     return {**record, "draws": np.array([rng.random(), 0.0])}
+
+
+def doubled(batch: Batch) -> Batch:
+    return {**batch, "id": batch["id"] * 2}
