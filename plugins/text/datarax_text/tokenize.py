@@ -17,7 +17,7 @@ from datarax_core.stages import with_new_field
 from .fields import NewName, text_struct, value_of, with_result
 from .files import OPTION, TokenizerFile
 from .texts import require_whole, texts_of
-from .tokenizer import Encoded
+from .tokenizer import Encoded, Tokenizer
 
 TokenDtype = Literal["int32", "uint16", "uint32", "int64"]
 """Dtypes of tokens."""
@@ -117,7 +117,7 @@ class TokenizeText:
         if config.special_tokens is not None and not tokenizer.names_special_tokens:
             raise StageError(
                 f"{file.path} is {tokenizer.kind}, which names no special tokens around a text; leave special_tokens out, and "
-                "name them as bos and end",
+                "name them as bos and eos",
                 ("special_tokens",),
             )
         if config.split_special_tokens is False and not tokenizer.names_special_tokens:
@@ -149,7 +149,7 @@ class TokenizeText:
     def _require_added_once(self) -> None:
         """Raise if the tokenizer itself puts the token there that an option adds."""
         try:
-            ids = self._encoded([""]).ids.tolist()
+            ids = self._encoded(self.file.tokenizer, [""]).ids.tolist()
         except Exception as cause:  # any error of the library
             raise StageError(f"{self.file.path} tokenizes no text: {cause}", OPTION) from cause
         for option, token, place in (("bos", self._bos, slice(None, 1)), ("eos", self._eos, slice(-1, None))):
@@ -180,12 +180,12 @@ class TokenizeText:
             StageError: A value of the field is no text; names its row.
         """
         config = self.config
-        texts = texts_of(value_of(batch, config.field), config.field)
+        tokenizer, texts = self.file.tokenizer, texts_of(value_of(batch, config.field), config.field)
         try:
-            encoded = self._encoded(texts)
+            encoded = self._encoded(tokenizer, texts)
         except Exception as cause:  # any error of the library
             require_whole(texts, config.field)
-            raise self._of_a_text(texts, cause) from cause
+            raise self._of_a_text(tokenizer, texts, cause) from cause
         encoded = encoded.between(self._bos, self._eos)
         bounds = np.zeros(len(texts) + 1, np.int64)
         np.cumsum(encoded.lengths, out=bounds[1:])
@@ -195,15 +195,15 @@ class TokenizeText:
             return made
         return with_new_field(made, config.offsets, Ragged(encoded.spans, bounds), ("offsets",))
 
-    def _encoded(self, texts: list[str]) -> Encoded:
+    def _encoded(self, tokenizer: Tokenizer, texts: list[str]) -> Encoded:
         with_spans = self.config.offsets is not None
-        return self.file.tokenizer.encode(texts, own_special_tokens=self._own_special_tokens, with_spans=with_spans)
+        return tokenizer.encode(texts, own_special_tokens=self._own_special_tokens, with_spans=with_spans)
 
-    def _of_a_text(self, texts: list[str], error: Exception) -> Exception:
+    def _of_a_text(self, tokenizer: Tokenizer, texts: list[str], error: Exception) -> Exception:
         """Return the error that names the first text that fails by itself; ``error`` if none does."""
         for row, text in enumerate(texts):
             try:
-                self._encoded([text])
+                self._encoded(tokenizer, [text])
             except Exception as cause:  # noqa: BLE001 - any error of the library
                 return StageError(
                     f"row {row} of field {self.config.field!r} cannot be tokenized by {self.file.path}: {cause}",

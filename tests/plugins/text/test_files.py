@@ -250,12 +250,10 @@ def test_a_copy_refuses_a_file_that_was_replaced(tokenizers_folder: Path, tmp_pa
     gc.collect()  # while a stage exists, its copies share its tokenizer
     path.write_bytes((tokenizers_folder / "words.json").read_bytes())
     copy = pickle.loads(pickled)  # noqa: S301 - of this test
-    message = (
-        r"tokenizer\.json is another file than when the pipeline was built \(SHA-256 .*\); build the pipeline again"
-    )
+    message = rf"^{path} is another file than when the pipeline was built \(SHA-256 .*\); build the pipeline again"
     with pytest.raises(StageError, match=message):
         copy({"text": np.array(["a"], object)})
     assert built(path) != copy
     path.unlink()
-    with pytest.raises(StageError, match=r"there is no file .*tokenizer\.json"):
+    with pytest.raises(StageError, match=r"^there is no file .*tokenizer\.json"):
         copy({"text": np.array(["a"], object)})

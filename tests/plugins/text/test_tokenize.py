@@ -219,7 +219,7 @@ def test_a_text_that_the_library_refuses(tmp_path: Path) -> None:
         ({"tokenizer": "words.json", "eos": "[SEP]"}, r"words\.json puts '\[SEP\]' there by itself.*leave eos out"),
         (
             {"tokenizer": "pieces.model", "special_tokens": True},
-            "is a SentencePiece model, which names no special tokens around a text; leave special_tokens out, and name",
+            "names no special tokens around a text; leave special_tokens out, and name them as bos and eos",
         ),
         (
             {"tokenizer": "pieces.model", "split_special_tokens": False},
