@@ -105,7 +105,7 @@ def _as(boxes: np.ndarray, kind: str, size: tuple[int, int], *, relative: bool) 
     ],
     ids=lambda stage: stage.type,
 )
-def test_all_formats_say_the_same(stage: Any, kind: Any, relative: bool) -> None:
+def test_all_formats_say_the_same(stage: Any, kind: Any, *, relative: bool) -> None:
     sizes = ((12, 16), (9, 9), (8, 8))
     wanted = run(stage, batch_of())
     other = [

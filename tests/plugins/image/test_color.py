@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from PIL import Image, ImageEnhance
 from pictures import colors, noise
+from PIL import Image, ImageEnhance
 
 from datarax_core import StageError
 from datarax_core.records import spec_of
@@ -186,5 +186,5 @@ def test_pictures_that_are_not_rgb(pixels: np.ndarray) -> None:
 def test_a_jitter_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="brightness, contrast, saturation and hue are all 0; give one of them"):
         ColorJitter(field="image")
-    with pytest.raises(ValueError, match="less than or equal to 0.5"):
+    with pytest.raises(ValueError, match=r"less than or equal to 0\.5"):
         ColorJitter(field="image", hue=0.6)

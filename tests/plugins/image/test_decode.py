@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from PIL import Image
 from pictures import colors, column, encode, noise, png, png_16
+from PIL import Image
 
 from datarax_core import ConfigError, StageError
 from datarax_core.records import Ragged, describe
@@ -29,7 +29,7 @@ TURNS = {
     5: lambda pixels: pixels.transpose(1, 0, 2),
     6: lambda pixels: np.rot90(pixels, -1),
     7: lambda pixels: np.rot90(pixels, 2).transpose(1, 0, 2),
-    8: lambda pixels: np.rot90(pixels),
+    8: np.rot90,
 }
 """What makes the stored pixels upright, by the orientation in EXIF."""
 
@@ -270,7 +270,7 @@ def test_a_file_that_is_cut_off_is_refused_with_its_row(kind: str, part: float) 
 def test_headers_that_are_cut_off(kind: str) -> None:
     whole = encode(noise(60, 60), kind)
     for length in (8, 13, 20, 25):
-        with pytest.raises(StageError, match="damaged or cut off|that is no"):
+        with pytest.raises(StageError, match=r"damaged or cut off|that is no"):
             decode(whole[:length])
 
 
@@ -278,7 +278,7 @@ def test_headers_that_are_cut_off(kind: str) -> None:
     "file", [b"", b"GIF", b"not an image", b"RIFF____WAVE" + bytes(40), bytes(100), b"II*\0" + bytes(60)]
 )
 def test_other_bytes_are_no_image(file: bytes) -> None:
-    with pytest.raises(StageError, match="the bytes of an image .*: that is no PNG, JPEG, WebP, GIF or BMP"):
+    with pytest.raises(StageError, match=r"the bytes of an image .*: that is no PNG, JPEG, WebP, GIF or BMP"):
         decode(file)
 
 
@@ -292,7 +292,9 @@ def test_other_values_are_no_image() -> None:
 def test_a_declared_size_is_refused_before_anything_is_decoded() -> None:
     huge = png(100_000, 100_000, 8, 2, b"\0" * 900)
     assert len(huge) < 1000
-    message = r"bytes say that they are an image of 100000 x 100000 pixels, more than max_pixels, which is 100000000; set max_pixels"
+    message = (
+        "bytes say that they are an image of 100000 x 100000 pixels, more than max_pixels, which is 100000000; set"
+    )
     with pytest.raises(StageError, match=message):
         decode(huge)
     gif = encode(noise(3, 3), "GIF")

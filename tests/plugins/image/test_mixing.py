@@ -90,7 +90,7 @@ def test_windows_of_cutmix_have_the_area_that_was_drawn() -> None:
     }
     made = run(CutMix(field="image", label="label", classes=2), batch)
     kept = made["label"][np.arange(2000), batch["label"]]
-    # Beta(1, 1) is even, a window within the picture has the area 1 - share, and clipping at the edges only adds to what is kept
+    # Beta(1, 1) is even, a window within the picture has the area 1 - share, and clipping at the edges adds to what is kept
     assert 0.5 < kept.mean() < 0.72
     assert kept.min() < 0.15
     assert kept.max() > 0.98
@@ -159,5 +159,5 @@ def test_fields_that_cannot_be_mixed(batch: Any, options: Any, message: str) -> 
 
 @pytest.mark.parametrize("options", [{"alpha": 0.0}, {"probability": 0.0}, {"probability": 1.1}, {"classes": 0}])
 def test_options_out_of_range(options: Any) -> None:
-    with pytest.raises(ValueError, match="greater than|less than"):
+    with pytest.raises(ValueError, match=r"greater than|less than"):
         MixUp(field="image", label="label", **options)

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from PIL import Image
 from pictures import colors, column, encode, generators, noise
+from PIL import Image
 
 from datarax_core import StageError
 from datarax_core.records import Ragged, describe, spec_of
@@ -58,7 +58,7 @@ def _triangle(length: int, wanted: int, *, antialias: bool) -> np.ndarray:
 
 @pytest.mark.parametrize("antialias", [True, False])
 @pytest.mark.parametrize("size", [(5, 7), (30, 33)])
-def test_bilinear_by_its_definition(antialias: bool, size: tuple[int, int]) -> None:
+def test_bilinear_by_its_definition(*, antialias: bool, size: tuple[int, int]) -> None:
     made = run(Resize(field="image", size=size, antialias=antialias), RAGGED)["image"]
     for found, pixels in zip(made, PICTURES, strict=True):
         rows = _triangle(pixels.shape[0], size[0], antialias=antialias)
@@ -174,17 +174,17 @@ def _torchvision_window(height: int, width: int, rng: np.random.Generator) -> tu
     for _ in range(10):
         target_area = area * rng.uniform(0.08, 1.0)
         aspect_ratio = np.exp(rng.uniform(log_ratio[0], log_ratio[1]))
-        w = int(round(math.sqrt(target_area * aspect_ratio)))
-        h = int(round(math.sqrt(target_area / aspect_ratio)))
+        w = round(math.sqrt(target_area * aspect_ratio))
+        h = round(math.sqrt(target_area / aspect_ratio))
         if 0 < w <= width and 0 < h <= height:
             i = rng.integers(0, height - h + 1)
             j = rng.integers(0, width - w + 1)
             return int(i), int(j), h, w
     in_ratio = width / height
     if in_ratio < 3 / 4:
-        w, h = width, int(round(width / (3 / 4)))
+        w, h = width, round(width / (3 / 4))
     elif in_ratio > 4 / 3:
-        h, w = height, int(round(height * (4 / 3)))
+        h, w = height, round(height * (4 / 3))
     else:
         w, h = width, height
     return (height - h) // 2, (width - w) // 2, h, w
