@@ -16,6 +16,7 @@ PAGES = {
     "docs/conformance.md": 5,
     "docs/pipeline.md": 9,
     "docs/plugins.md": 10,
+    "docs/ragged.md": 6,
     "plugins/arrayrecord/README.md": 4,
     "plugins/memory/README.md": 5,
     "plugins/mix/README.md": 5,
