@@ -15,7 +15,7 @@ from datarax_core.errors import SpecError
 
 from .arrow_lists import arrow_of_lists, lists_of_arrow
 from .gathers import aligned_empty, gather_runs, pad_runs
-from .ragged_checks import checked_offsets, checked_shapes, converted, padding_of
+from .ragged_checks import checked_offsets, checked_shapes, converted, padding_of, text_type
 
 RecordShape: TypeAlias = tuple[int | None, ...]
 """The shape of one record, None for each axis that varies."""
@@ -58,7 +58,7 @@ class Ragged:
     def __init__(
         self, values: Any, offsets: Any, shapes: Any = None, *, record_shape: Sequence[int | None] | None = None
     ) -> None:
-        values = np.asarray(values)
+        values = np.asarray(values) if text_type(values) is None else np.array(values, object)
         if not values.ndim:
             raise SpecError("the values of a ragged column are an array of rows (n, ...), not a single value")
         offsets = checked_offsets(offsets, len(values))

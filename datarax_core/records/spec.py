@@ -27,6 +27,10 @@ _TEXT_FIELD: Final = r"(text|bytes|object|[<>|=][US]\d*)(\[.*)"
 _MOST_SHOWN: Final = 20
 """Fields that the message about a batch names."""
 
+_OF_VARYING_LENGTH: Final = (
+    "; values of varying length are Ragged.from_list(values), with None for the axis in element_spec()"
+)
+
 _TEXT_TITLES: Final = {"U": "text", "S": "bytes"}
 
 Batch: TypeAlias = Any
@@ -81,9 +85,18 @@ def check_batch(batch: Batch, spec: ElementSpec, size: int, *, origin: str) -> N
         wrong = wrong or differences(spec, spec_of(batch)) or list(_without_text(fields, named_fields(spec)))
     if wrong:
         more = f"; and {len(wrong) - _MOST_SHOWN} more" if len(wrong) > _MOST_SHOWN else ""
+        if same_form and any(map(_differ_in_length, leaves, structs)):
+            more += _OF_VARYING_LENGTH
         raise SpecError(
             f"{origin} gave a batch that its element_spec() does not describe: {'; '.join(wrong[:_MOST_SHOWN])}{more}"
         )
+
+
+def _differ_in_length(leaf: Any, struct: jax.ShapeDtypeStruct) -> bool:
+    """Return whether a column has the dtype and the number of axes of its spec, but other sizes."""
+    if not _is_array(leaf) or leaf.dtype != struct.dtype or leaf.ndim != 1 + len(struct.shape):
+        return False
+    return tuple(leaf.shape[1:]) != tuple(struct.shape)
 
 
 def _no_arrays(batch: Batch, spec: ElementSpec) -> list[str]:

@@ -193,7 +193,7 @@ def _require_one_shape(shapes: list[tuple[int, ...]], path: ValuePath) -> None:
         if shape != shapes[0]:
             raise _ShapesDifferError(
                 f"{path.of(index)} has shape {list(shape)} where {path.short(0)} has {list(shapes[0])}; records of one "
-                "batch have one shape"
+                "batch have one shape, unless the element spec has None for an axis that varies"
             )
 
 

@@ -79,7 +79,10 @@ def test_bytes_are_those_of_the_records() -> None:
     [
         ({"tokens": TOKENS[:2]}, r"field 'tokens' has 2 rows where 3 were asked for"),
         ({"tokens": TOKENS.astype(np.int32)}, r"field 'tokens' is int32\[None\] where int64\[None\] is expected"),
-        ({"tokens": np.zeros((3, 2), np.int64)}, r"field 'tokens' is int64\[2\] where int64\[None\] is expected"),
+        (
+            {"tokens": np.zeros((3, 2), np.int64)},
+            r"field 'tokens' is int64\[2\] where int64\[None\] is expected; values of varying length are Ragged\.from_list",
+        ),
         ({"label": TOKENS}, r"field 'label' is int64\[None\] where int64\[\] is expected"),
         ({"image": TOKENS}, r"field 'image' is int64\[None\] where uint8\[None, None, 3\] is expected"),
         ({"tokens": TOKENS.to_list()}, r"field 'tokens' is a list, not an array"),
