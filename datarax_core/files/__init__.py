@@ -18,6 +18,7 @@ Imports `errors`, `background` and `config`.
 from .formats import format_clause
 from .open_files import Closable, OpenFiles
 from .paths import FileKind, LocalFilesOnlyMixin, data_files, is_remote, not_on_this_machine, shard_path, without_shard
+from .row_ways import RowWays
 from .table import FileTable, Stamp, require_file
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "FileTable",
     "LocalFilesOnlyMixin",
     "OpenFiles",
+    "RowWays",
     "Stamp",
     "data_files",
     "format_clause",

@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from datarax_core.background import leave_to_parent, renew_in_forks
@@ -20,7 +21,11 @@ _USES_OF_AN_OPENING: Final = 8
 
 
 class Closable(Protocol):
-    """An open file of any format. It must also close itself when it is garbage collected."""
+    """An open file of any format. It must also close itself when it is garbage collected.
+
+    A file that several threads may read at once has ``may_be_shared = True``, an attribute or property, and ``users``, the
+    number of threads that read it now, which the pool sets.
+    """
 
     def close(self) -> None:
         """Close the file; called once, and must not raise."""
@@ -33,8 +38,8 @@ class OpenFiles(Generic[FileT]):
     """Pool of open files, which lends each to one thread at a time and keeps a bounded number of them open between uses.
 
     Files are opened when they are first used, and again after `close`. Any number of threads may use the pool; if several use
-    one file at once, the file is opened for each of them. The pool is picklable if ``open_file`` is; the pickle holds no open
-    files, and a fork of the process opens files of its own.
+    one file at once, the file is opened for each of them, unless it may be shared (see `Closable`). The pool is picklable if
+    ``open_file`` is; the pickle holds no open files, and a fork of the process opens files of its own.
 
     Args:
         table: The files.
@@ -66,15 +71,17 @@ class OpenFiles(Generic[FileT]):
         self._closed: set[str] | None = None if option is None else set()
         self._idle: OrderedDict[str, list[FileT]] = OrderedDict()  # by path, those used last at the end
         self._num_idle = 0
+        self._lent: dict[str, list[_Lent[FileT]]] = {}
         self._lock = threading.Lock()
+        self._opening: dict[str, threading.Lock] = {}  # held while a file is opened
         self._process = os.getpid()
         renew_in_forks(self)
 
     def renew_in_fork(self) -> None:
         """Leave the open files to the parent, which shares their positions, and make the lock anew."""
         self._lock = threading.Lock()
-        leave_to_parent(self._idle)
-        self._idle = OrderedDict()
+        leave_to_parent((self._idle, self._lent))
+        self._idle, self._lent, self._opening = OrderedDict(), {}, {}
         self._num_idle = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -91,19 +98,21 @@ class OpenFiles(Generic[FileT]):
             RuntimeError: This process is a fork of the one in which the pool was made, where such files do not work.
         """
         self.require_own_process()
-        file = self._take(part)
+        lent = self._take(part)
         try:
-            result = read(file)
+            result = read(lent.file)
         except BaseException:  # an interrupted reader, too, may stand anywhere
-            file.close()
+            lent.is_broken = True
+            self._give_back(lent)
             self._table.require_unchanged(part)
             raise
         try:
             self._table.require_unchanged(part)
         except DataFileError:
-            file.close()
+            lent.is_broken = True
             raise
-        self._give_back(self._table.paths[part], file)
+        finally:
+            self._give_back(lent)
         return result
 
     def close(self) -> None:
@@ -130,25 +139,51 @@ class OpenFiles(Generic[FileT]):
                 "multiprocessing_context='spawn'), or build the source in the child"
             )
 
-    def _take(self, part: int) -> FileT:
+    def _take(self, part: int) -> "_Lent[FileT]":
         path = self._table.paths[part]
+        if (lent := self._lent_again(path)) is not None:
+            return lent
         with self._lock:
-            self._uses += 1
+            opening = self._opening.setdefault(path, threading.Lock())
+        with opening:  # a file that may be shared is opened once by all threads that wait here
+            if (lent := self._lent_again(path)) is not None:
+                return lent
+            with self._lock:
+                self._uses += 1
+                is_too_often = self._closed is not None and path in self._closed and self._is_reopened_too_often()
+            if is_too_often:
+                self._warn()
+            self._table.require_unchanged(part)
+            try:
+                file = self._open_file(path)
+            except OSError:
+                self.close()
+                file = self._open_file(path)
+            with self._lock:
+                return self._newly_lent(path, file)
+
+    def _lent_again(self, path: str) -> "_Lent[FileT] | None":
+        """Return a file that is open: one that nobody uses, or one that may be shared; None if there is none."""
+        with self._lock:
             if files := self._idle.pop(path, None):
+                self._uses += 1
                 file = files.pop()
                 self._num_idle -= 1
                 if files:  # several threads read this file at once
                     self._idle[path] = files
-                return file
-            is_too_often = self._closed is not None and path in self._closed and self._is_reopened_too_often()
-        if is_too_often:
-            self._warn()
-        self._table.require_unchanged(part)
-        try:
-            return self._open_file(path)
-        except OSError:
-            self.close()
-            return self._open_file(path)
+                return self._newly_lent(path, file)
+            for lent in self._lent.get(path, ()):
+                if lent.may_be_shared:
+                    self._uses += 1
+                    lent.set_users(lent.users + 1)
+                    return lent
+        return None
+
+    def _newly_lent(self, path: str, file: FileT) -> "_Lent[FileT]":
+        lent = _Lent(path, file)
+        lent.set_users(1)
+        self._lent.setdefault(path, []).append(lent)
+        return lent
 
     def _is_reopened_too_often(self) -> bool:
         """Count another opening of a file that was closed for lack of room; return True once it costs much of the time."""
@@ -167,12 +202,24 @@ class OpenFiles(Generic[FileT]):
             stacklevel=2,
         )
 
-    def _give_back(self, path: str, file: FileT) -> None:
-        unused = None
+    def _give_back(self, lent: "_Lent[FileT]") -> None:
+        unused: FileT | None = None
+        path, file = lent.path, lent.file
         with self._lock:
-            self._idle.setdefault(path, []).append(file)
-            self._idle.move_to_end(path)
-            self._num_idle += 1
+            lent.set_users(lent.users - 1)
+            if lent.users:
+                return
+            of_path = self._lent.get(path, [])
+            if lent in of_path:
+                of_path.remove(lent)
+            if not of_path:
+                self._lent.pop(path, None)
+            if lent.is_broken:
+                unused = file
+            else:
+                self._idle.setdefault(path, []).append(file)
+                self._idle.move_to_end(path)
+                self._num_idle += 1
             if self._num_idle > self._limit:
                 oldest, files = next(iter(self._idle.items()))
                 unused = files.pop()
@@ -183,6 +230,25 @@ class OpenFiles(Generic[FileT]):
                     self._closed.add(oldest)
         if unused is not None:
             unused.close()
+
+
+@dataclass(slots=True, eq=False)
+class _Lent(Generic[FileT]):
+    """An open file that is in use, by several threads if it may be shared."""
+
+    path: str
+    file: FileT
+    users: int = 0
+    is_broken: bool = False
+
+    @property
+    def may_be_shared(self) -> bool:
+        return not self.is_broken and getattr(self.file, "may_be_shared", False)
+
+    def set_users(self, users: int) -> None:
+        self.users = users
+        if hasattr(self.file, "users"):
+            self.file.users = users
 
 
 def _pool(

@@ -6,6 +6,8 @@ import jax
 import numpy as np
 
 from datarax_core.records.gathers import aligned_empty
+from datarax_core.records.joining import host_column, joined_columns
+from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch
 
 
@@ -37,13 +39,12 @@ def joined_parts(batches: list[Batch], rows: list[Any]) -> Batch:
 
 def _joined(leaves: tuple[Any, ...], rows: list[Any], places: np.ndarray | None) -> Any:
     first = leaves[0]
-    if not isinstance(first, np.ndarray | jax.Array):  # a column of its own kind, as one of varying length
-        whole = type(first).concatenate(leaves)
+    arrays = [host_column(leaf) for leaf in leaves]
+    if (
+        isinstance(first, Ragged) or len({array.dtype for array in arrays}) > 1 or first.dtype.hasobject
+    ):  # text may be wider in one part
+        whole = joined_columns(arrays)
         return whole if places is None else whole[places]
-    arrays = [np.asarray(leaf) for leaf in leaves]
-    if len({array.dtype for array in arrays}) > 1 or first.dtype.hasobject:  # text may be wider in one part
-        column = np.concatenate(arrays)
-        return column if places is None else column[places]
     column = aligned_empty((sum(map(len, arrays)), *first.shape[1:]), first.dtype)
     for array, part in zip(arrays, rows, strict=True):
         column[part] = array

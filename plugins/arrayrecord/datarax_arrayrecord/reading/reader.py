@@ -17,6 +17,9 @@ A call of ``read([...])`` takes a fifth of a millisecond before it reads anythin
 compressed records. All figures are with a file buffer of 4 KB: with the default of 1 MB every read copies a megabyte, which
 is five times as slow. They are without the reader's own threads (``max_parallelism:0``), which gain nothing on two cores; on a
 machine with more cores, threads decompress the records of one call.
+
+Where a disk or a network is waited for, a list takes one wait for all of its records, and lets other threads run meanwhile;
+`RowWays` finds that out by the clock.
 """
 
 import contextlib
@@ -24,12 +27,14 @@ import errno
 import os
 import re
 import resource
+from functools import partial
+from time import perf_counter, thread_time
 from typing import Any, Final
 
 from array_record.python.array_record_module import ArrayRecordReader
 
 from datarax_core.errors import PASSING_ERRNOS, DataFileError
-from datarax_core.files import format_clause, is_remote
+from datarax_core.files import RowWays, format_clause, is_remote
 from datarax_core.record_files import ReadError
 
 _FEW_CORES: Final = 2
@@ -52,7 +57,7 @@ _NO_MEMORY: Final = "the record is larger than the memory that is left"
 
 
 class FileReader:
-    """Open ArrayRecord file; for one thread at a time.
+    """Open ArrayRecord file; for one thread at a time, unless it `may_be_shared`.
 
     Args:
         path: The file.
@@ -64,6 +69,7 @@ class FileReader:
 
     def __init__(self, path: str) -> None:
         self.path = path
+        began, worked = perf_counter(), thread_time()
         options = f"readahead_buffer_size:0,max_parallelism:{_THREADS}"
         self._reader: Any = ArrayRecordReader(path, options=options, file_reader_buffer_size=_BUFFER)
         if not self._reader.ok():
@@ -83,6 +89,9 @@ class FileReader:
         # one by one, each read of a grouped record decompresses its whole group
         self._least_list = 2 if self.group_size > 1 else _LEAST_LIST
         self._is_limited = _memory_is_limited()
+        waited = perf_counter() - began - (thread_time() - worked)
+        self._ways = RowWays(partial(_one_by_one, self._reader), self._reader.read, seconds_to_open=waited)
+        self.users = 1
         self._ahead: tuple[int, list[bytes]] = (-1, [])  # records that were read ahead, and the row of the first
         self._record_bytes = 1.0  # mean of the last range; the size of the file says little, since it is compressed
 
@@ -103,14 +112,21 @@ class FileReader:
             reason = _first_sentence(error)
             raise ReadError(reason) from _system_error(reason, self.path) or error
 
+    @property
+    def may_be_shared(self) -> bool:
+        """Whether several threads may read at once: while rows are read as lists, since they are waited for."""
+        return self._ways.is_slow and not self._is_limited
+
     def close(self) -> None:
         """Close the file."""
         with contextlib.suppress(RuntimeError):  # a reader that failed raises its error again
             self._reader.close()
 
     def _read(self, rows: list[int]) -> list[bytes]:
+        if self.users > 1:
+            return self._ways.read(rows, is_shared=True)
         if self._is_limited:
-            return self._one_by_one(rows)
+            return _one_by_one(self._reader, rows)
         first, count = rows[0], len(rows)
         begin, held = self._ahead
         # a short range is read as one if it uses up records that were read ahead, which would stay in memory otherwise
@@ -122,14 +138,7 @@ class FileReader:
         if self._reads_lists and count >= self._least_list:
             listed: list[bytes] = self._reader.read(rows)
             return listed
-        return self._one_by_one(rows)
-
-    def _one_by_one(self, rows: list[int]) -> list[bytes]:
-        reader, records = self._reader, []
-        for row in rows:
-            reader.seek(row)
-            records.append(reader.read())
-        return records
+        return self._ways.read(rows)
 
     def _range(self, start: int, stop: int) -> list[bytes]:
         """Return the records ``start .. stop``, and read ahead if they continue the previous range."""
@@ -157,6 +166,14 @@ class FileReader:
         except (RuntimeError, MemoryError) as error:
             return _first_sentence(error)
         return "its end is missing"
+
+
+def _one_by_one(reader: Any, rows: list[int]) -> list[bytes]:
+    records = []
+    for row in rows:
+        reader.seek(row)
+        records.append(reader.read())
+    return records
 
 
 def _memory_is_limited() -> bool:

@@ -7,12 +7,15 @@ process, where its threads do not exist, it waits for ever.
 import contextlib
 import os
 from collections.abc import Sequence
+from functools import partial
+from time import perf_counter, thread_time
 from typing import Any, Final
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from datarax_core.errors import DataFileError
+from datarax_core.files import RowWays
 from datarax_core.sources import FileTable, OpenFiles
 from datarax_tfds.splits import FilePart
 
@@ -86,7 +89,11 @@ class ArrayRecordFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
+        began, worked = perf_counter(), thread_time()
         self._reader = _reader_of(path)
+        waited = perf_counter() - began - (thread_time() - worked)
+        self._ways = RowWays(partial(_one_by_one, self._reader), self._reader.read, seconds_to_open=waited)
+        self.users = 1
 
     @property
     def num_records(self) -> int:
@@ -100,14 +107,31 @@ class ArrayRecordFile:
             UnreadableRow: A row cannot be read.
         """
         try:
-            return _read_rows(self._reader, rows)
+            return self._read(rows)
         except (RuntimeError, IndexError, MemoryError):
             self._find_unreadable(rows)
             raise
 
+    @property
+    def may_be_shared(self) -> bool:
+        """Whether several threads may read at once: while rows are read as lists, since they are waited for."""
+        return self._ways.is_slow
+
     def close(self) -> None:
         """Close the file."""
         _close(self._reader)
+
+    def _read(self, rows: list[int]) -> list[bytes]:
+        if self.users > 1:
+            return self._ways.read(rows, is_shared=True)
+        first, count = rows[0], len(rows)
+        if count >= _RANGE and _are_neighbours(rows):
+            in_range: list[bytes] = self._reader.read(first, first + count)
+            return in_range
+        if count >= _LIST:
+            listed: list[bytes] = self._reader.read(rows)
+            return listed
+        return self._ways.read(rows)
 
     def _find_unreadable(self, rows: list[int]) -> None:
         """Read row by row, since the error of a call does not name the row, and raise `UnreadableRow` for the first bad one."""
@@ -139,18 +163,11 @@ def _reader_of(path: str) -> Any:
     )
 
 
-def _read_rows(reader: Any, rows: list[int]) -> list[bytes]:
-    first, count = rows[0], len(rows)
-    records: list[bytes]
-    if count >= _RANGE and _are_neighbours(rows):
-        records = reader.read(first, first + count)
-    elif count >= _LIST:
-        records = reader.read(rows)
-    else:
-        records = []
-        for row in rows:
-            reader.seek(row)
-            records.append(reader.read())
+def _one_by_one(reader: Any, rows: list[int]) -> list[bytes]:
+    records = []
+    for row in rows:
+        reader.seek(row)
+        records.append(reader.read())
     return records
 
 

@@ -93,7 +93,9 @@ class TFRecordFiles:
 
 
 class TFRecordFile:
-    """An open TFRecord file."""
+    """An open TFRecord file, which any number of threads may read at once."""
+
+    may_be_shared = True
 
     def __init__(self, path: str) -> None:
         self._descriptor: int | None = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
