@@ -92,14 +92,14 @@ class HostRoute(IndexedRoute):
         self._reader.close()
         self._ahead.clear()
 
-    def _begin(self, wanted: tuple[int, int, int]) -> "_BegunBatch":
-        start, size, _ = wanted
+    def _begin(self, asked: tuple[int, int, int], wanted: int = 1) -> "_BegunBatch":
+        start, size, _ = asked
         indices, mask, record_ids = self._next(start, size)
         here = self._layout.rows_here(len(indices))
         own = indices if here is None else indices[here]
         to_read = self._record_reader.indices_to_read(start, indices)
         to_read = to_read if here is None else to_read[here]
-        return _BegunBatch(indices, mask, record_ids, own, to_read, self._reader.begin(to_read))
+        return _BegunBatch(indices, mask, record_ids, own, to_read, self._reader.begin(to_read, wanted=wanted))
 
     @classmethod
     def compiled_reader(

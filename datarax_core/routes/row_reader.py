@@ -48,8 +48,18 @@ class RowReader:
         """Whether `begin` begins to read; if not, one thread reads batch after batch."""
         return self._workers is not None or self._count.threads > 1
 
-    def begin(self, indices: np.ndarray) -> Begun:
-        """Begin to read the records at ``indices``, after those that were begun before."""
+    @property
+    def has_room(self) -> bool:
+        """Whether more batches are worth beginning."""
+        if self._workers is not None:
+            return self._workers.has_room
+        return self._threads is None or self._threads.has_room
+
+    def begin(self, indices: np.ndarray, *, wanted: int = 1) -> Begun:
+        """Begin to read the records at ``indices``, after those that were begun before.
+
+        ``wanted`` is the number of batches that are asked for, this one and those to come.
+        """
         if self._workers is not None:
             return self._workers.begin(indices if self._staged is None else self._staged.indices_for_workers(indices))
         if self._count.threads == 1:
@@ -57,7 +67,7 @@ class RowReader:
         if self._threads is None:
             title = self._reader.title
             self._threads = ReadingThreads(self._fetch_part, self._count, title, by_index=self._by_index)
-        return self._threads.begin(indices)
+        return self._threads.begin(indices, wanted=wanted)
 
     def result(self, begun: Begun, indices: np.ndarray) -> Batch:
         """Return the records at ``indices``, given what `begin` returned for them; raises what the source raised."""
@@ -125,17 +135,20 @@ class RowsAhead(Generic[BatchT]):
         self._reader = reader
         self._begun: dict[Any, BatchT] = {}
 
-    def begin_all(self, items: Sequence[Any], begin: Callable[[Any], BatchT]) -> None:
-        """Begin the batches of the items that are not begun yet, and leave all others.
+    def begin_all(self, items: Sequence[Any], begin: Callable[[Any, int], BatchT]) -> None:
+        """Begin the batches of the first items, as many as there is room for, and leave all others that were begun.
 
         An error is raised only if it is that of the first item; the others are begun again when they are the first.
         """
         begun = self._begun
         if begun and (len(begun) > len(items) or next(iter(begun)) != items[0]):
             self.clear()
+        wanted = len(items)
         for number, item in enumerate(islice(items, len(begun), None), len(begun)):
+            if number and not self._reader.has_room:
+                return
             try:
-                begun[item] = begin(item)
+                begun[item] = begin(item, wanted)
             except Exception:
                 if number:
                     return

@@ -105,6 +105,11 @@ class Workers:
         """Return whether ``source`` is the source that the processes have copies of."""
         return self._source is source
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a batch that is begun now has memory that the workers can write it to."""
+        return bool(self._free_blocks) or self._processes is None
+
     def fetch(self, indices: np.ndarray) -> Batch:
         """Return the records at ``indices``, as ``source.fetch(indices)`` does; raises as `begin` and `result` do."""
         return self.result(self.begin(indices))

@@ -29,7 +29,7 @@ class PendingRows:
         batches: The batch of each part that was read.
         errors: The errors of parts, by their number.
         finished: An entry for each part that is over.
-        is_cancelled: Whether nobody waits for the batch any more.
+        is_cancelled: Whether nobody waits for the batch any more, or never did, or has it.
     """
 
     indices: np.ndarray
@@ -38,11 +38,6 @@ class PendingRows:
     errors: dict[int, BaseException] = field(default_factory=dict)
     finished: SimpleQueue[Reading | None] = field(default_factory=SimpleQueue)
     is_cancelled: bool = False
-
-    @property
-    def is_over(self) -> bool:
-        """Whether all parts are read, or nobody waits for them."""
-        return self.is_cancelled or self.finished.qsize() >= len(self.parts)
 
 
 class ReadingThreads:
@@ -70,23 +65,26 @@ class ReadingThreads:
             self, self._crew.end
         ).atexit = False  # `background` ends the threads at exit, and waits for them
 
-    @property
-    def is_used(self) -> bool:
-        """Whether batches are read by more threads than one now."""
-        return self._count.threads > 1
-
     def fetch(self, indices: np.ndarray) -> Batch:
         """Return the records at ``indices``, read by all threads; raises as `result` does."""
         return self.result(self.begin(indices))
 
-    def begin(self, indices: np.ndarray) -> PendingRows:
-        """Begin to read the records at ``indices``, after all batches that were begun before; returns at once."""
-        threads = self._count.threads
+    @property
+    def has_room(self) -> bool:
+        """Whether more batches are worth beginning. More than keep the threads busy would only take time from whoever waits."""
+        under_way = self._under_way
+        while under_way and under_way[0].is_cancelled:
+            under_way.popleft()
+        return sum(len(pending.parts) for pending in under_way) < _UNDER_WAY_A_THREAD * self._count.threads
+
+    def begin(self, indices: np.ndarray, *, wanted: int = 1) -> PendingRows:
+        """Begin to read the records at ``indices``, after all batches that were begun before; returns at once.
+
+        ``wanted`` is the number of batches that are asked for, this one and those to come: the more, the fewer parts has each.
+        """
+        threads, rows = self._count.threads, len(indices)
         self._crew.resize(threads)
-        while self._under_way and self._under_way[0].is_over:
-            self._under_way.popleft()
-        rows, ahead = len(indices), len(self._under_way) + 1
-        enough = -(-_UNDER_WAY_A_THREAD * threads // ahead)
+        enough = -(-_UNDER_WAY_A_THREAD * threads // wanted)
         number = max(1, min(max(enough, self._count.parts_for(rows)), threads, rows))
         pending = PendingRows(indices, parts_of(indices, number, by_index=self._by_index))
         pending.batches = [None] * number
@@ -107,7 +105,7 @@ class ReadingThreads:
             while left and (found := pending.finished.get()) is not None:
                 reading, left = reading + found, left - 1
         finally:
-            pending.is_cancelled = True  # if interrupted; else it is over
+            pending.is_cancelled = True
         if left:
             raise RuntimeError(f"the threads that read {self._title} were ended while a batch was waited for")
         if pending.errors:
