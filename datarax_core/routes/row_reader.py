@@ -71,8 +71,10 @@ class RowReader:
 
     def result(self, begun: Begun, indices: np.ndarray) -> Batch:
         """Return the records at ``indices``, given what `begin` returned for them; raises what the source raised."""
-        if isinstance(begun, PendingRows) and self._threads is not None:
-            return self._finished(self._threads.result(begun), indices)
+        if isinstance(begun, PendingRows):
+            if (threads := self._threads) is None:
+                raise RuntimeError(f"the threads that read {self._reader.title} were ended while a batch was waited for")
+            return self._finished(threads.result(begun), indices)
         if isinstance(begun, PendingBatch) and self._workers is not None:
             batch = self._workers.result(begun)
             return batch if self._staged is None else self._staged.complete_from_workers(batch, indices)
