@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import jax
 import numpy as np
 
-from datarax_core.records import Ragged, has_shape
+from datarax_core.records import Ragged, aligned_empty, has_shape
 
 from .items import Item, TensorItem, object_array, sequence_array
 from .numbers import AnyArray, feature_type_of, joined_numbers, numbers_of, put_numbers, varying_numbers
@@ -301,6 +301,13 @@ class ItemField(Field):
             return
         self.item.fill(self._values(single_value, records, BYTES, _no_value), out)
 
+    def ragged(self, records: ParsedRecords) -> Ragged:
+        """Decode one value a record into one array; see `Field.ragged`."""
+        made = None
+        if self.default is None:
+            made = self.item.ragged(self._values(single_value, records, BYTES, _no_value))
+        return super().ragged(records) if made is None else made
+
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceField(Field):
@@ -328,6 +335,17 @@ class SequenceField(Field):
                 out[row] = sequence_array(self.item, values)
         else:
             self.item.fill([value for values in rows for value in values], out.reshape(-1, *out.shape[2:]))
+
+    def ragged(self, records: ParsedRecords) -> Ragged:
+        """Decode the values of all records into one array; see `Field.ragged`."""
+        rows: list[list[bytes]] = self._values(all_values, records, BYTES, list)
+        for values in rows:
+            if values:
+                self.item.check(values[0])
+        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        decoded = aligned_empty((int(offsets[-1]), *self.shape[1:]), self.dtype)  # type: ignore[arg-type]  # no size varies
+        self.item.fill([value for values in rows for value in values], decoded)
+        return Ragged(decoded, offsets)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from datarax_core.records import Ragged, aligned_empty
+
 from .numbers import AnyArray
 from .stored import Unfit
 
@@ -58,19 +60,59 @@ class ImageItem(NamedTuple):
     def fill(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         """Decode images, in several threads if there is much to decode; see `Item.fill`."""
         put = self._put_new if None in self.shape else self._put
-        run_on_rows(
-            lambda start, stop: put(encoded[start:stop], out[start:stop]), len(encoded), size=sum(map(len, encoded))
+        self._run(lambda start, stop: put(encoded[start:stop], out[start:stop]), encoded)
+
+    def ragged(self, encoded: Sequence[bytes]) -> Ragged | None:
+        """Return images as a ragged column, each decoded where it belongs; None if their headers do not say enough.
+
+        Raises:
+            Unfit: A value cannot be decoded to such an image.
+        """
+        channels = self.shape[-1]
+        sizes = [size_in_header(value) for value in encoded]
+        if channels is None or not sizes or any(size is None for size in sizes):
+            return None
+        for value in encoded:
+            self.check(value)
+        shapes = np.array([(*size, channels) for size in sizes if size is not None], np.int64)
+        ends = np.cumsum(shapes.prod(axis=1)).tolist()
+        values = aligned_empty((ends[-1],), self.dtype)
+        rows = [values[start:end].reshape(shape) for start, end, shape in zip([0, *ends], ends, shapes, strict=False)]
+        self._run(lambda start, stop: self._put_rows(encoded[start:stop], rows[start:stop]), encoded)
+        leading = 1 + max(axis for axis, size in enumerate(self.shape) if size is None)
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(shapes[:, :leading].prod(axis=1))])
+        inner = self.shape[leading:]
+        return Ragged(
+            values.reshape(-1, *inner),
+            offsets,
+            None if leading == 1 else shapes[:, :leading],
+            record_shape=self.shape,
         )
 
     def _put(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         pixels = out.view(np.uint8) if self.dtype == np.float32 else out  # TFDS stores the four bytes as RGBA
-        targets = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+        self._decode_each(encoded, pixels, pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+    def _put_rows(self, encoded: Sequence[bytes], rows: Sequence[AnyArray]) -> None:
+        pixels = [row.view(np.uint8) for row in rows] if self.dtype == np.float32 else rows
+        self._decode_each(encoded, pixels, [row[..., 0] if row.shape[-1] == 1 else row for row in pixels])
+
+    def _decode_each(
+        self, encoded: Sequence[bytes], pixels: Sequence[AnyArray] | AnyArray, targets: Sequence[AnyArray] | AnyArray
+    ) -> None:
+        """Decode images into ``targets``, which are ``pixels`` without an axis of one channel."""
         for row, value in enumerate(encoded):
             decode = _decoder_of(value)
             try:
                 decode(value, out=targets[row])
             except Exception:  # noqa: BLE001 - codecs raise any error; `_fitted` decodes again, and says what is wrong
-                pixels[row] = self._fitted(value)
+                fitted = self._fitted(value)
+                if fitted.shape != pixels[row].shape:
+                    raise Unfit(f"an image of {fitted.shape[0]} x {fitted.shape[1]} pixels") from None
+                pixels[row][...] = fitted
+
+    def _run(self, put: Callable[[int, int], None], encoded: Sequence[bytes]) -> None:
+        run_on_rows(put, len(encoded), size=sum(map(len, encoded)))
 
     def _put_new(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         for row, value in enumerate(encoded):

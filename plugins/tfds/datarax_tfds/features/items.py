@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from datarax_core.records import Ragged
+
 from .numbers import AnyArray
 from .stored import Unfit, counted
 
@@ -31,6 +33,13 @@ class Item(Protocol):
 
     def fill(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         """Decode values into the rows of ``out``: a contiguous array of the declared shape or, if that varies, of objects.
+
+        Raises:
+            Unfit: A value cannot be decoded to such an array.
+        """
+
+    def ragged(self, encoded: Sequence[bytes]) -> Ragged | None:
+        """Return values of varying shape as a ragged column, each decoded where it belongs; None if there is no such way.
 
         Raises:
             Unfit: A value cannot be decoded to such an array.
@@ -63,6 +72,10 @@ class TensorItem(NamedTuple):
                 out[row] = self.array(value)
         else:
             self._copy(encoded, out.reshape(-1).view(np.uint8))
+
+    def ragged(self, encoded: Sequence[bytes]) -> Ragged | None:  # noqa: ARG002 - the signature of Item
+        """Return None: tensors are copied in any case."""
+        return None
 
     def array(self, encoded: bytes) -> AnyArray:
         """Return the tensor of one value as a new array; raises as `fill` does."""
