@@ -31,7 +31,9 @@ def rows() -> list[Row]:
         ),
     ]
     if find_spec("grain") is not None:
-        found.insert(2, _against(_grain(images), images, f"Grain's map with its 16 threads, ours {CORES}", 2.0, threads=CORES))
+        found.insert(
+            2, _against(_grain(images), images, f"Grain's map with its 16 threads, ours {CORES}", 2.0, threads=CORES)
+        )
     return found
 
 
@@ -95,7 +97,12 @@ def _against(
 ) -> Row:
     pipeline = _pipeline(images, **options)
     row = against(
-        reference, lambda: _drain(pipeline), records=IMAGES, what=f"{title or 'ours'}, against {what}", target=target, runs=RUNS
+        reference,
+        lambda: _drain(pipeline),
+        records=IMAGES,
+        what=f"{title or 'ours'}, against {what}",
+        target=target,
+        runs=RUNS,
     )
     pipeline.close()
     return row

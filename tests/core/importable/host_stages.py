@@ -36,9 +36,8 @@ class Dense:
     on_host = True
 
     def __call__(self, batch: Batch) -> Batch:
-        return {"id": batch["id"], "tokens": batch["tokens"].to_padded(4, -1)} | (
-            {"draws": batch["draws"]} if "draws" in batch else {}
-        )
+        kept = {name: batch[name] for name in ("id", "draws", "mark", "sum") if name in batch}
+        return {**kept, "tokens": batch["tokens"].to_padded(4, -1)}
 
 
 class Draws:
@@ -90,3 +89,10 @@ def drawn(record: Batch, rng: np.random.Generator) -> Batch:
 
 def doubled(batch: Batch) -> Batch:
     return {**batch, "id": batch["id"] * 2}
+
+
+def marked(record: Batch, rng: np.random.Generator) -> Batch:
+    return {**record, "mark": rng.random()}
+
+
+MARKED, STREAM_DRAWS = per_record(marked, stochastic=True), per_record(drawn, stochastic=True)
