@@ -18,6 +18,7 @@ PAGES = {
     "docs/plugins.md": 10,
     "docs/ragged.md": 6,
     "plugins/arrayrecord/README.md": 4,
+    "plugins/image/README.md": 3,
     "plugins/memory/README.md": 5,
     "plugins/mix/README.md": 5,
     "plugins/text/README.md": 4,
