@@ -265,9 +265,10 @@ def _remedy(array: np.ndarray, struct: jax.ShapeDtypeStruct) -> str:
     if array.ndim != len(struct.shape) or has_shape(array.shape, struct.shape):
         return ""
     shape = tuple(n if n == m else None for n, m in zip(struct.shape, array.shape, strict=True))
+    in_decoder = str(list(shape)).replace("None", "null")
     return (
         f"; if it varies from record to record, say so in the element_spec, jax.ShapeDtypeStruct({shape}, "
-        f"{struct.dtype.name!r}), which makes a ragged column"
+        f"{struct.dtype.name!r}), or in the fields of the decoder, shape: {in_decoder}, which makes a ragged column"
     )
 
 

@@ -13,7 +13,9 @@ from fuzz_format import Format, Served, change, require_same
 from mutation import mutated_bytes, place_of
 
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule, write
+from datarax_arrayrecord.decoders.example_wire import SequenceExample
 from datarax_core.errors import DataraxError
+from datarax_core.records import Ragged
 
 NUMBERS: dict[str, Any] = {
     "x": np.arange(24, dtype=np.int32).reshape(6, 4),
@@ -40,6 +42,24 @@ EXAMPLE = {
         "f": {"dtype": "bool"},
         "t": {"dtype": "str"},
         "b": {"dtype": "bytes"},
+    },
+}
+VARYING: dict[str, Any] = {
+    "y": np.arange(6, dtype=np.float32),
+    "i": Ragged(np.arange(9, dtype=np.int32), [0, 2, 2, 5, 6, 6, 9]),
+}
+RAGGED: dict[str, Any] = {
+    **VARYING,
+    "boxes": Ragged(np.arange(20, dtype=np.float32).reshape(5, 4), [0, 0, 1, 3, 3, 4, 5]),
+    "words": Ragged.from_list([["a", "ü"], [], ["", "x" * 30], ["z"], [], ["b"]], object, (None,)),
+}
+RAGGED_EXAMPLE = {
+    "type": "example",
+    "fields": {
+        "y": {"dtype": "float32"},
+        "i": {"dtype": "int32", "shape": [None]},
+        "boxes": {"dtype": "float32", "shape": [None, 4]},
+        "words": {"dtype": "str", "shape": [None]},
     },
 }
 NAME = "x.array_record"
@@ -100,6 +120,29 @@ def of_records(data: dict[str, Any], decoder: Any, reader: Any = None, **more: A
     )
 
 
+def make_sequences(folder: Path) -> None:
+    """Write SequenceExamples with steps of integers of many sizes, of floats, and of text."""
+    store(str(folder / NAME), [sequence_example(row) for row in range(6)])
+
+
+def sequence_example(row: int) -> bytes:
+    message = SequenceExample()
+    message.context.feature["y"].float_list.value.append(row)
+    lists = message.feature_lists.feature_list
+    for step in range(row):
+        lists["i"].feature.add().int64_list.value.append(100**step)
+        lists["boxes"].feature.add().float_list.value.extend([row, step, 0, 1])
+        lists["words"].feature.add().bytes_list.value.append(b"w" * step)
+    for name in ("i", "boxes", "words"):
+        lists.get_or_create(name)
+    return bytes(message.SerializeToString())
+
+
+def read_sequences(folder: Path, way: int) -> Served:
+    fields = {**RAGGED_EXAMPLE["fields"], "i": {"dtype": "int64", "shape": [None]}}  # type: ignore[dict-item]
+    return read_all(folder, way, decoder={"type": "example", "fields": fields})
+
+
 def change_data(folder: Path, number: int) -> str:
     return change(folder / NAME, number)
 
@@ -152,6 +195,14 @@ FORMATS: dict[str, Format] = {
     "arrayrecord-msgpack-learnt": of_records(ALL, "msgpack", "msgpack"),
     "arrayrecord-npz": of_records(ALL, "npz", check=require_same),
     "arrayrecord-npz-learnt": of_records({**NUMBERS, **TEXT}, "npz", "npz", check=require_same),
+    "arrayrecord-array-ragged": of_records(VARYING, "array"),
+    "arrayrecord-example-ragged": of_records(RAGGED, RAGGED_EXAMPLE),
+    "arrayrecord-example-ragged-learnt": of_records(RAGGED, RAGGED_EXAMPLE, "example"),
+    "arrayrecord-example-sequences": Format(make_sequences, read_sequences, change_records),
+    "arrayrecord-msgpack-ragged": of_records(RAGGED, "msgpack"),
+    "arrayrecord-msgpack-ragged-learnt": of_records(RAGGED, "msgpack", "msgpack"),
+    "arrayrecord-npz-ragged": of_records(RAGGED, "npz", check=require_same),
+    "arrayrecord-npz-ragged-learnt": of_records(RAGGED, "npz", "npz", check=require_same),
     "arrayrecord-sidecar": Format(written(ALL), read_all, change_sidecar),
     "arrayrecord-quarantine": Format(make_damaged, read_substituted, change_list, require_same, ways=1),
     "arrayrecord-exclude": Format(make_damaged, read_without, change_list, require_records, (DataraxError, OSError), 1),
