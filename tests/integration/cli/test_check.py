@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from conftest import Site
 
 HOOKS, DECODERS = "datarax.hooks", "datarax.decoders"
-OURS = "datarax-arrayrecord,datarax-memory,datarax-mix"  # which would be imported as well, and take their time
+# They would be imported as well, and take their time.
+OURS = "datarax-arrayrecord,datarax-image,datarax-memory,datarax-mix,datarax-text"
 HOOK = """
 from datarax_core.extensions.hookspecs import hookimpl
 

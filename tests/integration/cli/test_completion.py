@@ -46,7 +46,7 @@ def test_config_files_and_folders_are_offered() -> None:
 
 def test_names_of_plugins_are_offered(site: "Site") -> None:
     site.install("acme-loud", {"loud": "acme_loud:H"}, code="raise RuntimeError('imported')", group="datarax.hooks")
-    assert completed("drx check lo") == ["loud"]
+    assert completed("drx check lou") == ["loud"]
     assert completed("drx check acme") == ["acme-loud"]
     assert completed("drx convert a.yaml out --to arr") == ["arrayrecord"]
     assert completed("drx convert a.yaml out --decoder m") == ["msgpack"]

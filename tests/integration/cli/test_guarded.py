@@ -9,7 +9,8 @@ from commands import DRX, run
 if TYPE_CHECKING:
     from conftest import Site
 
-OURS = "datarax-arrayrecord,datarax-memory,datarax-mix,datarax-tfds"  # which would be imported as well, and take their time
+# They would be imported as well, and take their time.
+OURS = "datarax-arrayrecord,datarax-image,datarax-memory,datarax-mix,datarax-text,datarax-tfds"
 
 
 @pytest.mark.parametrize(
