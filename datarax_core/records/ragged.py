@@ -7,6 +7,7 @@ varies: ``int32[None]`` for tokens, ``uint8[None, None, 3]`` for images of all s
 import math
 import operator
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Final, Literal, NoReturn, Self, TypeAlias
 
 import numpy as np
@@ -15,7 +16,7 @@ from datarax_core.errors import SpecError
 
 from .arrow_lists import arrow_of_lists, lists_of_arrow
 from .gathers import aligned_empty, gather_runs, pad_runs
-from .ragged_checks import checked_offsets, checked_shapes, converted, padding_of, text_type
+from .ragged_checks import checked_offsets, checked_shapes, converted, inner_of_uniform, padding_of, text_type
 
 RecordShape: TypeAlias = tuple[int | None, ...]
 """The shape of one record, None for each axis that varies."""
@@ -25,7 +26,8 @@ _TO_DENSE: Final = (
     "column[i] or column.to_list()"
 )
 
-_SHOWN_RECORDS: Final = 3
+_AT_ONCE: Final = 4096
+"""Records whose offsets are looked up at once by a loop."""
 
 
 class Ragged:
@@ -151,7 +153,12 @@ class Ragged:
         return self._masked(indices) if indices.dtype == np.bool_ else self.take(indices)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return map(self._record, range(len(self)))
+        if self._shapes is not None:
+            yield from map(self._record, range(len(self)))
+            return
+        for first in range(0, len(self), _AT_ONCE):
+            offsets = self._offsets[first : first + _AT_ONCE + 1].tolist()
+            yield from (self._values[start:end] for start, end in pairwise(offsets))
 
     def take(self, indices: Any) -> Self:
         """Return the records of these numbers, in this order, copied in one gather; negative numbers count from the end."""
@@ -287,6 +294,11 @@ class Ragged:
         Raises:
             SpecError: The arrays have other numbers of axes, several dtypes, or not the shape; says which.
         """
+        arrays = list(arrays)
+        if (inner := inner_of_uniform(arrays, dtype, shape)) is not None:
+            offsets = np.zeros(len(arrays) + 1, np.int64)
+            np.fromiter(map(len, arrays), np.int64, len(arrays)).cumsum(out=offsets[1:])
+            return cls._of(np.concatenate(arrays), offsets, None, (None, *inner))
         parts, form = converted(arrays, dtype, shape)
         varying = _num_leading(form)
         lengths = np.array([math.prod(part.shape[:varying]) for part in parts], np.int64)

@@ -78,6 +78,18 @@ def checked_shapes(
     return form, None if axes == 1 else shapes
 
 
+def inner_of_uniform(arrays: Sequence[Any], dtype: Any, shape: Sequence[int | None] | None) -> tuple[int, ...] | None:
+    """Return the axes after the first of arrays that differ in the first alone, and need no conversion; None for others."""
+    if set(map(type, arrays)) != {np.ndarray} or not arrays[0].ndim:
+        return None
+    inner: tuple[int, ...] = arrays[0].shape[1:]
+    wanted = arrays[0].dtype if dtype is None else np.dtype(dtype)
+    is_uniform = shape is None or tuple(shape) == (None, *inner)
+    if not is_uniform or any(array.dtype != wanted or not array.ndim or array.shape[1:] != inner for array in arrays):
+        return None
+    return inner
+
+
 def converted(
     arrays: Sequence[Any], dtype: Any, shape: Sequence[int | None] | None
 ) -> tuple[list[np.ndarray], tuple[int | None, ...]]:

@@ -1,5 +1,6 @@
 """Ragged fields in element specs, checks of batches, stacking and digests."""
 
+import tracemalloc
 from typing import Any
 
 import jax
@@ -10,12 +11,14 @@ from datarax_core import Ragged
 from datarax_core.errors import SpecError
 from datarax_core.records import (
     ValuePath,
+    batch_of,
     check_batch,
     column_of,
     common_spec,
     describe,
     device_spec,
     differences,
+    element_spec_of,
     empty_batch,
     narrowed_fields,
     nbytes_of,
@@ -142,3 +145,20 @@ def test_digests_depend_on_records_and_not_on_how_they_are_kept() -> None:
     assert digest_of(Ragged.from_list(images)) != digest_of(Ragged.from_list(images[::-1]))
     words = [["a"], ["b", "c"]]
     assert digest_of(Ragged.from_list(words)) == digest_of(Ragged.from_list(words).astype("<U8"))
+
+
+@pytest.mark.parametrize("long", ["b" * 200_000, b"b" * 800_000])
+def test_one_long_text_takes_its_own_room_only(long: Any) -> None:
+    texts = [long[:1]] * 1000 + [long]
+    tracemalloc.start()
+    try:
+        element_spec_of({"x": texts}, "an element")
+        Ragged.from_list([texts, texts[:2]])
+        Ragged(texts, [0, 1, 1001])
+        column_of([texts, texts[1:]], PATH)
+        column_of(texts, PATH)
+        batch_of([{"x": texts}, {"x": []}], {"x": struct((None,), object)}, str)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000, "of NumPy's dtypes, a thousand times the longest"
