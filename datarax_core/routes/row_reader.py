@@ -73,7 +73,9 @@ class RowReader:
         """Return the records at ``indices``, given what `begin` returned for them; raises what the source raised."""
         if isinstance(begun, PendingRows):
             if (threads := self._threads) is None:
-                raise RuntimeError(f"the threads that read {self._reader.title} were ended while a batch was waited for")
+                raise RuntimeError(
+                    f"the threads that read {self._reader.title} were ended while a batch was waited for"
+                )
             return self._finished(threads.result(begun), indices)
         if isinstance(begun, PendingBatch) and self._workers is not None:
             batch = self._workers.result(begun)

@@ -421,10 +421,12 @@ class RecordAccess(HostArrays, StructuralModule):
 
     def require_no_host_fields(self) -> None:
         """Raise `SpecError` if records have host fields, which compiled code cannot carry."""
-        host_fields = split_host_fields(self.element_spec())[1]
+        host_fields = named_fields(split_host_fields(self.element_spec())[1])
         if host_fields:
+            ragged = next((name for name, leaf in host_fields.items() if None in leaf.shape), None)
+            padded = f"bring them to one shape, {{type: pad, field: {ragged}, length: 512}}, " if ragged else ""
             raise SpecError(
-                f"{self.title} has fields that compiled code cannot carry: {', '.join(sorted(named_fields(host_fields)))}; "
+                f"{self.title} has fields that compiled code cannot carry: {', '.join(sorted(host_fields))}; {padded}"
                 "leave them out, or iterate from Python, which serves them as NumPy arrays; a stage such as "
                 "{type: select, fields: [image, label]} leaves out what it does not name"
             )

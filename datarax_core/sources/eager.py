@@ -97,10 +97,17 @@ class EagerSourceBase(DataSourceModule):
 
     @property
     def access(self) -> Access:
-        """``"device"`` or ``"host"``: the `placement`, which for ``"auto"`` depends on `fits_device_memory`."""
+        """``"device"`` or ``"host"``: the `placement`; for ``"auto"`` the device if its columns fit there."""
         if self.placement == "auto":
-            return "device" if fits_device_memory(self._columns.device_nbytes) else "host"
+            is_placed = not self._is_all_ragged and fits_device_memory(self._columns.device_nbytes)
+            return "device" if is_placed else "host"
         return self.placement
+
+    @property
+    def _is_all_ragged(self) -> bool:
+        """Whether each column is ragged, so that nothing would lie on a device; the host reads ahead, a device does not."""
+        columns = self._columns.columns.values()
+        return bool(columns) and all(isinstance(column, Ragged) for column in columns)
 
     def __len__(self) -> int:
         return self._columns.length

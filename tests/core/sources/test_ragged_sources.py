@@ -158,12 +158,21 @@ def test_dense_columns_lie_on_the_device_beside_ragged_ones(make_source: Any) ->
     assert source.columns.device_nbytes == 4 * COUNT
     with pytest.raises(SpecError, match=r"has fields that no device has: tokens; leave them out"):
         source.collect_to_array()
-    with pytest.raises(SpecError, match=r"has fields that compiled code cannot carry: tokens; leave them out"):
+    with pytest.raises(
+        SpecError,
+        match=r"compiled code cannot carry: tokens; bring them to one shape, \{type: pad, field: tokens, .*, leave",
+    ):
         Pipeline(source=source, batch_size=4).scan(lambda batch: batch["label"], length=1)
     pipeline = Pipeline(source=source, batch_size=4)
     step = nnx.jit(lambda pipeline: pipeline.step()["label"])
     with pytest.raises(SpecError, match=r"cannot carry: tokens"):
         step(pipeline)
+
+
+def test_a_source_with_nothing_for_a_device_is_read_ahead_on_the_host(make_source: Any) -> None:
+    source = make_source({"tokens": DOCUMENTS}, placement="auto")
+    assert source.access == "host"
+    assert [batch["tokens"].tolist() for batch in Pipeline(source=source, batch_size=COUNT)] == [WANTED]
 
 
 def test_the_first_elements_say_what_varies() -> None:
