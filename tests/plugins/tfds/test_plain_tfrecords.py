@@ -22,13 +22,14 @@ from datarax_core.testing import Damaged, SourceConformance
 from datarax_tfds import TFRecordSource, TFRecordSourceConfig
 
 FIELDS = {"id": {"dtype": "int64", "shape": []}, "pair": {"dtype": "float32", "shape": [2]}}
+FIELDS["tags"] = {"dtype": "int64", "shape": [None], "default": []}
 DECODER = {"type": "example", "fields": FIELDS}
 LENGTHS = (7, 0, 20, 13)
 TOTAL = sum(LENGTHS)
 
 
 def record_of(number: int) -> bytes:
-    return example(id=[number], pair=[number * 0.5, float(number)])
+    return example(id=[number], pair=[number * 0.5, float(number)], tags=[number] * (number % 4))
 
 
 def write_files(folder: Path, lengths: tuple[int, ...] = LENGTHS, *, compress: Any = None) -> list[str]:
@@ -55,7 +56,7 @@ def ids(source: TFRecordSource) -> list[int]:
 
 class TestShuffled(SourceConformance):
     expected_length = TOTAL
-    expected_records = {0: {"id": 0, "pair": [0, 0]}, 30: {"id": 30, "pair": [15, 30]}}
+    expected_records = {0: {"id": 0, "pair": [0, 0], "tags": []}, 30: {"id": 30, "pair": [15, 30], "tags": [30, 30]}}
     shown_elsewhere = dict.fromkeys(
         ("max_open_files", "max_errors", "quarantine", "on_error"), "test_plain_tfrecords.py"
     )
@@ -72,7 +73,7 @@ class TestShuffled(SourceConformance):
 
     def make_damaged(self, folder: Path) -> Damaged:
         paths = write_files(folder, (8, 8))
-        tfrecords.flip(paths[1], len(tfrecords.record(record_of(8))) * 2 + 14)
+        tfrecords.flip(paths[1], sum(len(tfrecords.record(record_of(number))) for number in (8, 9)) + 14)
         return Damaged(config=TFRecordSourceConfig(paths=paths, decoder=DECODER), record=10, path=paths[1])
 
     def make_sized_source(self, length: int, folder: Path) -> TFRecordSource:

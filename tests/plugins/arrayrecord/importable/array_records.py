@@ -1,5 +1,6 @@
 """Real ArrayRecord files for tests: records of one layout, a number and an image of four pixels."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,12 @@ def record_of(number: int) -> bytes:
     return np.asarray(number, "<i4").tobytes() + bytes([number % 256, 1, 2, 3])
 
 
-def write_files(folder: Path, lengths: tuple[int, ...] = LENGTHS, options: str = "group_size:1") -> list[str]:
+def write_files(
+    folder: Path,
+    lengths: tuple[int, ...] = LENGTHS,
+    options: str = "group_size:1",
+    record_of: Callable[[int], bytes] = record_of,
+) -> list[str]:
     """Write shards of these lengths, with records numbered over all of them."""
     ends = [0, *np.cumsum(lengths).tolist()]
     return [
