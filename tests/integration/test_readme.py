@@ -17,7 +17,7 @@ PAGES = {
     "docs/pipeline.md": 9,
     "docs/plugins.md": 10,
     "docs/ragged.md": 6,
-    "plugins/arrayrecord/README.md": 4,
+    "plugins/arrayrecord/README.md": 6,
     "plugins/image/README.md": 3,
     "plugins/memory/README.md": 5,
     "plugins/mix/README.md": 5,
