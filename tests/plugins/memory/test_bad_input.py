@@ -24,11 +24,11 @@ class Table:
         return {"x": [1, 2]}[name]
 
 
-class Ragged(UserList[list[int]]):
-    """A sequence whose items differ in length."""
+class OtherAxes(UserList[Any]):
+    """A sequence whose items differ in their number of axes."""
 
     def __init__(self) -> None:
-        super().__init__([[1], [1, 2]])
+        super().__init__([[1], [[1, 2]]])
 
 
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -69,11 +69,15 @@ BAD_DATA: list[tuple[Any, type[Exception], str]] = [
         "column 'x' of MemorySource 'train' is a generator; a column is an array",
     ),
     (
-        {"x": [[1], [1, 2]]},
+        {"x": [[1], [[1, 2]]]},
         SpecError,
-        r"field 'x' of element 1 of MemorySource 'train' has shape \[2\] where element 0",
+        r"field 'x' of MemorySource 'train' is no ragged column: record 1 has 2 axes where others have 1",
     ),
-    ({"x": Ragged()}, SpecError, r"field 'x' of element 1 of MemorySource 'train' has shape \[2\] where element 0"),
+    (
+        {"x": OtherAxes()},
+        SpecError,
+        r"field 'x' of MemorySource 'train' is no ragged column: record 1 has 2 axes where others have 1",
+    ),
     ({"x": np.ma.array([1, 2], mask=[0, 1])}, TypeError, r"column 'x' .* is masked, and its mask would be lost; fill"),
     ({0: np.ones(2)}, TypeError, "the fields of MemorySource 'train' have names, which are text, not 0"),
     (np.array(3.0), ValueError, "column 'record' of MemorySource 'train' is the scalar"),
@@ -82,13 +86,13 @@ BAD_DATA: list[tuple[Any, type[Exception], str]] = [
     ([{"x": {"y": 1}}], TypeError, "field 'x' of the elements of MemorySource 'train' is a dict; elements are flat"),
     ([{0: 1}], TypeError, "the fields of MemorySource 'train' have names, which are text, not 0"),
     ([{}, {}], TypeError, "the elements of MemorySource 'train' are empty, like {}; each needs a field"),
-    ([[1], [1, 2]], SpecError, r"field 'record' of element 1 .* has shape \[2\] where element 0 has \[1\]"),
+    ([[1], [[1, 2]]], SpecError, r"field 'record' of .* is no ragged column: record 1 has 2 axes where others have 1"),
     (
         [[[1], [1, 2]]],
         SpecError,
         r"item 1 of field 'record' of element 0 .* has shape \[2\] where item 0 of element 0 has",
     ),
-    ([np.zeros(2), [1]], SpecError, r"field 'record' of element 1 .* has shape \[1\] where element 0 has \[2\]"),
+    ([np.zeros(2), 1], SpecError, r"field 'record' of .* is no ragged column: record 1 is a single value, "),
     ([np.ma.array([1, 2], mask=[0, 1])], TypeError, "field 'record' .* is masked, and its mask would be lost; fill it"),
     (
         KEYS,
