@@ -92,11 +92,11 @@ class HostCall:
 
     def __call__(self, batch: Batch, epochs: np.ndarray | None, indices: np.ndarray) -> Batch:
         """Return what the stage makes of the batch, checked, in read-only columns."""
-        return self._checked(self.stage(batch, *self._arguments(epochs, indices)), len(indices), self)
+        arguments = self._arguments(epochs, indices) if self._draws or self._takes_indices else ()
+        made = self.stage(batch, *arguments)
+        return self._checked(made, len(indices), self)
 
     def _arguments(self, epochs: np.ndarray | None, indices: np.ndarray) -> Sequence[Any]:
-        if not (self._draws or self._takes_indices):
-            return ()
         arguments: list[Any] = []
         if self._draws:
             if self._key_data is None or epochs is None:
@@ -139,10 +139,7 @@ class _Checked:
                 column: Any = made.get(name)
                 if type(column) not in _COLUMNS or column.dtype != dtype or column.shape != (size, *shape):
                     break
-                if type(column) is np.ndarray and column.flags.writeable:
-                    column = column[...]
-                    column.flags.writeable = False
-                batch[name] = column
+                batch[name] = _view(column) if type(column) is np.ndarray and column.flags.writeable else column
             else:
                 return batch
         require_batch(made, size, call.stage, call.number)
@@ -210,13 +207,15 @@ def _lists(made: Any) -> dict[str, Any]:
 def read_only(batch: Batch) -> Batch:
     """Return a batch in read-only views of its columns, on the host; ragged columns are read-only as they are."""
     if type(batch) is dict:
-        return {name: read_only(part) for name, part in batch.items()}
+        return {name: _view(part) if type(part) is np.ndarray else read_only(part) for name, part in batch.items()}
     if type(batch) is np.ndarray:
-        if not batch.flags.writeable:
-            return batch
-        view = batch[...]
-        view.flags.writeable = False
-        return view
+        return _view(batch) if batch.flags.writeable else batch
     if isinstance(batch, Mapping | tuple | list):
         return jax.tree.map(read_only, batch)
     return read_only(np.asarray(batch)) if isinstance(batch, jax.Array | np.ndarray) else batch
+
+
+def _view(column: np.ndarray) -> np.ndarray:
+    view = column[:] if column.ndim else column[...]
+    view.setflags(write=False)
+    return view

@@ -65,6 +65,8 @@ class StagedReader:
         self._caches = [number for number, stage in enumerate(self.stages) if is_cache(stage)]
         self._made: dict[tuple[int, int], HostCalls] = {}
         self._draws = any(map(is_stochastic, self.stages))
+        self._varies = self._draws or source.varies_by_epoch
+        self._last_calls_of_parts = self._calls(self._caches[-1] + 1 if self._caches else 0, self.first_whole)
         self._read_source = source.fetch_on_host if source.access == "device" else source.fetch
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -129,7 +131,7 @@ class StagedReader:
     @property
     def varies_by_epoch(self) -> bool:
         """Whether records differ from epoch to epoch: those of the source, or since a host stage draws random numbers."""
-        return self._draws or self.source.varies_by_epoch
+        return self._varies
 
     def indices_to_read(self, start: int | jax.Array, indices: Any) -> Any:
         """Return the indices by which to `fetch` records, as `RecordAccess.indices_to_read` does."""
@@ -193,9 +195,11 @@ class StagedReader:
 
     def _read(self, read: Read, indices: np.ndarray) -> Batch:
         """Return records after the stages before `first_whole`; those that a `Cache` holds are not read."""
+        if not self._varies and not self._caches:
+            return self._last_calls_of_parts(read(indices), None, indices)
         to_read, epochs, records = self._places(indices)
         batch = self._kept(len(self._caches), records, read) if self._caches else read(to_read)
-        return self._calls(self._caches[-1] + 1 if self._caches else 0, self.first_whole)(batch, epochs, records)
+        return self._last_calls_of_parts(batch, epochs, records)
 
     def _kept(self, count: int, records: np.ndarray, read: Read) -> Batch:
         """Return records after the stages up to the last of the first ``count`` caches."""
@@ -208,7 +212,7 @@ class StagedReader:
 
     def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """Return (the indices by which the source reads, the epochs if they are known, the record indices)."""
-        if not self.varies_by_epoch:
+        if not self._varies:
             return indices, None, indices
         epochs, records = np.divmod(np.asarray(indices, np.int64), self.num_records)
         return (indices if self.source.varies_by_epoch else records), epochs, records
