@@ -29,6 +29,30 @@ STAGES: list[dict[str, Any]] = [
     {"type": "select", "fields": ["a", "b"]},
     {"type": "rename", "fields": {"a": "b", "c": "d.e"}},
     {"type": "one_hot", "field": "c", "classes": 3},
+    {
+        "type": "pad",
+        "field": ["x", "y"],
+        "lengths": [2, 4],
+        "value": 0.5,
+        "side": "left",
+        "mask_field": "m",
+        "truncate": "right",
+    },
+    {"type": "pad", "field": "x", "length": [3, 4], "value": True, "length_field": "a.n"},
+    {"type": "truncate", "field": "t", "length": 3, "side": "left"},
+    {
+        "type": "tokenize_bytes",
+        "field": "t",
+        "to": "ids",
+        "offset": 3,
+        "bos": 1,
+        "eos": 2,
+        "length": 9,
+        "dtype": "uint16",
+    },
+    {"type": "lookup", "field": "c", "classes": ["a", "b"], "unknown": -1, "to": "id", "dtype": "int8"},
+    {"type": "lookup", "field": "c", "file": "classes.txt"},
+    {"type": "astype", "field": "x", "dtype": "int64", "lossy": True},
     {"type": "tokenize", "field": "t", "tokenizer": "t.json", "to": "ids", "eos": "</s>", "dtype": "uint16"},
     {"type": "detokenize", "field": "ids", "tokenizer": "t.model", "mask_field": "m", "special_tokens": True},
 ]
@@ -52,7 +76,8 @@ VALUES = [None, True, False, 0, 1, 2, -1, 0.5, "", "x", "a.b", "valid", "memory"
 FIELDS = ["batch_size", "seed", "num_epochs", "drop_last", "pad_last", "stochastic", "stream_name", "shuffle", "shuffle_files",
           "cacheable", "batch_stats_fn", "precomputed_stats", "shard_id", "num_workers", "paths", "decoder", "max_errors",
           "quarantine", "on_error", "local_files_only", "weights", "temperature", "names", "sampling", "stop", "at_end", "fill",
-          "source_field", "lossy", "dtype", "scale", "nix", "sources", "num_sources", "shape", "default"]  # fmt: skip
+          "source_field", "lossy", "dtype", "scale", "nix", "sources", "num_sources", "shape", "default", "length", "lengths",
+          "classes", "file", "field", "value", "unknown", "to", "truncate", "mask_field", "bos"]  # fmt: skip
 
 # what only validation can say: how two values compare
 UNSAYABLE = re.compile(
@@ -157,6 +182,19 @@ def test_defaults_that_are_spelled_out_are_good_to_both(
         (3, {"fields": {"a": "b..c"}}),
         (4, {"classes": 0}),
         (4, {"field": None}),
+        (5, {"length": 3}),
+        (5, {"lengths": None}),
+        (5, {"lengths": [2, 2]}),
+        (5, {"field": []}),
+        (5, {"truncate": "top"}),
+        (6, {"length": []}),
+        (6, {"value": "0"}),
+        (8, {"bos": -1}),
+        (9, {"classes": ["a", "a"]}),
+        (9, {"classes": ["a", 1]}),
+        (9, {"file": "x"}),
+        (10, {"file": "s3://x"}),
+        (10, {"file": None}),
     ],
 )
 def test_bad_stages_are_bad_to_both(

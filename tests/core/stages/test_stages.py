@@ -80,6 +80,9 @@ def test_core_has_ten_stages_and_those_of_plugins_are_found(site: "Site") -> Non
     assert infos["acme"].distribution == "acme-stage"
     assert "acme_stage" not in sys.modules
     assert registry.get("acme")()({"x": 1}) == {"x": 1}  # type: ignore[call-arg]
+
+
+def test_the_registry_of_the_process_has_the_stages_of_core() -> None:
     assert default_stages().get("cast") is Cast
 
 
