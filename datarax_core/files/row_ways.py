@@ -53,14 +53,16 @@ class RowWays:
         if self.is_slow or is_shared:
             return self._listed(rows)
         records: list[bytes] = []
-        count, at_once = len(rows), _AT_ONCE if self._is_known else 1
-        while len(records) < count:
+        at_once, was_slow = _AT_ONCE if self._is_known else 1, 0.0
+        while len(records) < len(rows):
             at, began = len(records), perf_counter()
             records += self._read_singly(rows[at : at + at_once])
             of_row = (perf_counter() - began) / (len(records) - at)
-            self._is_known, at_once = True, _AT_ONCE
-            if of_row > _SLOW:
-                records += self._rest_as_list(rows[len(records) :], of_row)
+            if of_row > _SLOW and (was_slow or len(rows) == 1):  # twice: another process may have had the processor
+                records += self._rest_as_list(rows[len(records) :], min(of_row, was_slow or of_row))
+                break
+            was_slow = of_row if of_row > _SLOW else 0.0
+            self._is_known, at_once = True, 1 if was_slow else _AT_ONCE
         return records
 
     def _rest_as_list(self, rows: list[int], of_single: float) -> list[bytes]:

@@ -126,7 +126,8 @@ class HostRoute(IndexedRoute):
         here = definition.layout.rows_here(size)
         own = size if here is None else len(here)
         ahead = 2 if definition.prefetch == "auto" else definition.prefetch
-        return Workers(reader, definition.workers, batch_size=own, ahead=ahead)
+        threads = definition.threads if definition.source.is_thread_safe else 1
+        return Workers(reader, definition.workers, batch_size=own, ahead=ahead, threads=threads)
 
     @classmethod
     def threads_for(cls, definition: Definition, threads: ThreadCount | None) -> ThreadCount | None:
@@ -142,7 +143,8 @@ class HostRoute(IndexedRoute):
         yield from describe_host_stages(definition)
         yield describe_reading_ahead(definition)
         if definition.workers:
-            yield f"Each batch is read by {definition.workers} processes, a part each."
+            by = "" if definition.threads in (1, "auto") else f", by {definition.threads} threads in each"
+            yield f"Each batch is read by {definition.workers} processes, a part each{by}."
         elif not source.is_thread_safe:
             yield f"{source.title} says that it is not thread-safe: one thread reads it at a time."
         elif definition.threads == "auto":

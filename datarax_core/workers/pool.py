@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from datarax_core.background import require_own_process
-from datarax_core.order.numbers import whole_number
+from datarax_core.order.numbers import Auto, whole_number
 from datarax_core.records.spec import Batch
 from datarax_core.sources.columns import RecordCache
 
@@ -73,6 +73,7 @@ class Workers:
         count: How many processes.
         batch_size: Records of the largest batch.
         ahead: How many batches are read ahead of the one that is waited for; more may be begun, and are read later.
+        threads: How many threads of each process read its part of a batch; "auto" adds them where reading waits.
 
     Raises:
         TypeError: ``source`` or a part of it does not pickle; names the part.
@@ -80,7 +81,9 @@ class Workers:
         RuntimeError: This process is a worker process itself.
     """
 
-    def __init__(self, source: WorkerReader, count: int, *, batch_size: int, ahead: int = 2) -> None:
+    def __init__(
+        self, source: WorkerReader, count: int, *, batch_size: int, ahead: int = 2, threads: int | Auto = 1
+    ) -> None:
         _require_host(source)
         _require_no_worker(source)
         self._count = whole_number("workers", count, at_least=1)
@@ -91,6 +94,7 @@ class Workers:
             spec=source.element_spec(),
             rows=whole_number("batch_size", batch_size, at_least=1),
             blocks=whole_number("ahead", ahead, at_least=0) + 1,
+            threads=threads,
         )
         self._process = os.getpid()
         self._reply_lock = threading.RLock()  # held by the one thread that waits for replies

@@ -110,6 +110,7 @@ class ThreadCount:
         self._row_seconds = 0.0
         self._before: tuple[int, float] | None = None  # the threads before the trial under way, and their speed
         self._rest, self._next_rest = 0, _FIRST_REST
+        self._tries_more = True  # until it does not pay; then fewer, until these are slower
         self._is_waited_for = True
         self._unmeasured = 0  # batches that are not measured
 
@@ -163,7 +164,7 @@ class ThreadCount:
         """Keep the number of threads, or try another, given the records a second that these threads read."""
         before, self._before = self._before, None
         if before is not None and not self._is_better(speed, *before):
-            self.threads = before[0]
+            self.threads, self._tries_more = before[0], self.threads < before[0]
             self._rest, self._next_rest = self._next_rest, min(self._next_rest * _GROWTH, _MOST_REST)
         elif self.threads > 1 and batch_seconds < _WORTH_MORE:
             self.threads = 1
@@ -171,7 +172,7 @@ class ThreadCount:
             self._rest = _FIRST_REST
         elif self._rest > 0:
             self._rest -= _MEASURED
-        elif self._may_pay(batch_seconds) and self._is_waited_for:
+        elif self._may_pay(batch_seconds) and self._is_waited_for and (self._tries_more or self.threads == 1):
             self._try(self._more(), speed)
         elif self.threads > 1:
             self._try(self.threads // 2, speed)

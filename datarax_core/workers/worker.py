@@ -12,9 +12,14 @@ from multiprocessing.connection import Connection
 from multiprocessing.spawn import prepare
 from typing import Any, Final
 
-from datarax_core.records.spec import ElementSpec, check_batch
+import numpy as np
+
+from datarax_core.order.numbers import Auto
+from datarax_core.records.spec import Batch, ElementSpec, check_batch
 
 from .shared_batches import SharedBatches
+from .thread_count import Stopwatch, ThreadCount
+from .threads import ReadingThreads
 
 PROGRAM: Final = """\
 import mmap, pickle, signal, sys
@@ -41,12 +46,14 @@ class WorkerSetup:
         spec: Element spec of the source.
         rows: Records of the largest batch.
         blocks: How many batches the shared memory holds.
+        threads: How many threads read the rows of a request, as `ThreadCount` takes it.
     """
 
     preparation: dict[str, Any]
     spec: ElementSpec
     rows: int
     blocks: int
+    threads: int | Auto = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +129,8 @@ class _Reader:
         self._source = pickle.load(start)  # noqa: S301 - from the process that started this one
         start.close()
         self._spec = setup.spec
+        self._count = ThreadCount(setup.threads)
+        self._threads: ReadingThreads | None = None
         self._memory = SharedBatches(setup.spec, setup.rows, setup.blocks, memory_file)
         os.close(memory_file)
 
@@ -129,12 +138,27 @@ class _Reader:
         indices = self._memory.indices(request.block)[request.start : request.stop].copy()
         before = self._substituted()
         try:
-            batch = self._source.get_records(indices)
+            batch = self._records(indices)
             check_batch(batch, self._spec, len(indices), origin=self._source.title)
             object_fields = pickle.dumps(self._memory.write(request.block, request.start, batch))
         except BaseException as error:  # noqa: BLE001 - whatever it is, the process that sent the request raises it
             return _failure(error, substituted=self._substituted() - before)
         return Reply(object_fields, self._substituted() - before)
+
+    def _records(self, indices: np.ndarray) -> Batch:
+        """Return the records at ``indices``, read by several threads where reading waits."""
+        source = self._source
+        if self._count.threads > 1:
+            if self._threads is None:
+                by_index = getattr(source, "reads_neighbours_together", False)
+                self._threads = ReadingThreads(source.get_records, self._count, source.title, by_index=by_index)
+            return self._threads.fetch(indices)
+        if not self._count.is_measured_now():
+            return source.get_records(indices)
+        watch = Stopwatch()
+        batch = source.get_records(indices)
+        self._count.note(watch.read(len(indices)))
+        return batch
 
     def _substituted(self) -> int:
         return int(self._source.get_operation_stats()["skipped_count"])

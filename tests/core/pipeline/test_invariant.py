@@ -1,7 +1,7 @@
 """The proof: the stream of global batches is the same for the same config and seed, however it is served and stopped.
 
 Hypothesis draws a config, and processes that follow one another, each restored from the state that the one before left
-between two batches, each with another source on the same records, another prefetch depth and other routes. What they serve
+between two batches, each with another source on the same records, another prefetch depth, other threads and other routes. What they serve
 together is held against `reference`. ``make proof EXAMPLES=5000`` draws that many cases, other ones every time.
 """
 
@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -55,7 +55,8 @@ class Host:
 
     routes: tuple[str, ...]
     access: str = "host"
-    prefetch: int = 2
+    prefetch: int | Literal["auto"] = 2
+    threads: int | Literal["auto"] = "auto"
     is_slow: bool = True  # reading, so that it is worth a thread
 
 
@@ -204,6 +205,7 @@ def make_served(case: Case, host: Host, make: dict[str, MakeSource]) -> Serving:
             drop_last=case.last == "drop",
             pad_last=MASK if case.last == "pad" else None,
             prefetch=host.prefetch,
+            threads=host.threads,
         )
     )
 
@@ -240,7 +242,8 @@ def runs(draw: st.DrawFn, family: str) -> list[Host]:
             Host(
                 routes=tuple(draw(st.lists(st.sampled_from(routes), min_size=1, max_size=6))),
                 access=access,
-                prefetch=draw(st.sampled_from([0, 1, 2, 5])),
+                prefetch=draw(st.sampled_from([0, 1, 2, 5, "auto"])),
+                threads=draw(st.sampled_from(["auto", 1, 3] if access == "host" else ["auto", 1])),
                 is_slow=draw(st.booleans()),
             )
         )
