@@ -41,7 +41,7 @@ Placement: TypeAlias = Literal["auto", "device", "host"]
 
 DEFAULT_SEED: Final = 42
 
-_IMAGE_FOLDER: Final = "^(image_folder|ImageFolder)(:.*)?$"
+_IMAGE_FOLDER: Final = "^(image_folder|ImageFolder)([:/].*)?$"
 
 _SHUFFLE_BUFFER: Final = "Records that tf.data shuffles among one another; with random access, all are shuffled."
 _PREFETCH: Final = "Batches that are read ahead; a fixed number, never tuned."

@@ -199,6 +199,15 @@ def test_copies_pickles_and_workers_serve_the_same(photos: Path, lines: Path) ->
             assert twin.fingerprint() == source.fingerprint()
 
 
+def test_many_files_are_looked_at_by_several_threads(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = streamed("image_folder", data_dir=photos)
+    monkeypatch.setattr("datarax_tfds.unprepared.images._MANY", 2)
+    source = streamed("image_folder", data_dir=photos)
+    assert source.fingerprint() == wanted.fingerprint()
+    assert source.records.table.stamps == wanted.records.table.stamps
+    assert source.data_set.num_bytes == sum(path.stat().st_size for path in photos.glob("train/*/*.[pP]*"))
+
+
 def test_a_config_reads_a_folder_without_tensorflow(photos: Path, tmp_path: Path) -> None:
     config = tmp_path / "train.yaml"
     config.write_text(

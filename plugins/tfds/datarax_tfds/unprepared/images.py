@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from typing import ClassVar, Final
@@ -19,6 +20,9 @@ from .data import ExampleRecords, UnpreparedData, example_of, split_of
 
 SUFFIXES: Final = (".jpg", ".jpeg", ".png")
 """Ends of the names of images, in any case; files with other names are left out, as TFDS leaves them out."""
+
+_MANY: Final = 1 << 10
+_THREADS: Final = 16
 
 
 class ImageFolder(UnpreparedData):
@@ -42,17 +46,19 @@ class ImageFolder(UnpreparedData):
 
     def __init__(self, root: str, shape: Sequence[int | None] | None = None, dtype: str | None = None) -> None:
         self.root = root
+        labels = {split: _folders(os.path.join(root, split)) for split in _folders(root)}  # noqa: PTH118 - served as TFDS joins them
         self._images = {
-            split: [image for label in _folders(os.path.join(root, split)) for image in _images(root, split, label)]  # noqa: PTH118
-            for split in _folders(root)
-            if _folders(os.path.join(root, split))  # noqa: PTH118 - paths are served as TFDS joins them
+            split: [image for label in found for image in _images(root, split, label)]
+            for split, found in labels.items()
+            if found
         }
         if not any(self._images.values()):
             raise ValueError(f"there are no images in {root}: they are expected at {self.layout}")
         for split, images in self._images.items():
             random.Random(split).shuffle(images)  # the fixed order of tfds.ImageFolder  # noqa: S311
-        self.labels = sorted({label for split in self._images for label in _folders(os.path.join(root, split))})  # noqa: PTH118
+        self.labels = sorted({label for found in labels.values() for label in found})
         self.counts = {split: len(images) for split, images in self._images.items()}
+        self._made: tuple[tuple[FilePart, ...], ImageRecords] | None = None
         f = tensorflow_datasets().features
         self.features = f.FeaturesDict(
             {
@@ -63,16 +69,18 @@ class ImageFolder(UnpreparedData):
         )
 
     def records(self, parts: Sequence[FilePart]) -> "ImageRecords":
-        """Return the images of parts of splits; looks at each file once."""
-        number = {label: place for place, label in enumerate(self.labels)}
-        chosen = list(self._chosen(parts))
-        labels = np.asarray([number[label] for label, _ in chosen], np.int64)
-        return ImageRecords(self.root, [path for _, path in chosen], labels)
+        """Return the images of parts of splits; looks at each file, unless these parts are those of the call before."""
+        if self._made is None or self._made[0] != tuple(parts):
+            number = {label: place for place, label in enumerate(self.labels)}
+            chosen = [image for part in parts for image in self._images[split_of(part)][part.start : part.stop]]
+            labels = np.asarray([number[label] for label, _ in chosen], np.int64)
+            self._made = tuple(parts), ImageRecords(self.root, [path for _, path in chosen], labels)
+        return self._made[1]
 
     def sizes(self) -> dict[str, tuple[int, int, int]]:
         """Return the sizes of the splits; looks at each file."""
         return {
-            split: (len(images), sum(_stamp(path).size for _, path in images), len(images))
+            split: (len(images), sum(stamp.size for stamp in _stamps([path for _, path in images])), len(images))
             for split, images in self._images.items()
         }
 
@@ -82,10 +90,7 @@ class ImageFolder(UnpreparedData):
 
     def num_bytes(self, parts: Sequence[FilePart]) -> int:
         """Return the bytes of the files of the images in parts of splits."""
-        return sum(_stamp(path).size for _, path in self._chosen(parts))
-
-    def _chosen(self, parts: Sequence[FilePart]) -> Iterable[tuple[str, str]]:
-        return chain.from_iterable(self._images[split_of(part)][part.start : part.stop] for part in parts)
+        return sum(stamp.size for stamp in self.records(parts).table.stamps if stamp is not None)
 
 
 class ImageRecords(ExampleRecords):
@@ -102,7 +107,7 @@ class ImageRecords(ExampleRecords):
     def __init__(self, root: str, paths: Sequence[str], labels: np.ndarray) -> None:
         self._root = root
         self._labels = labels
-        self.table = FileTable.of(paths, [1] * len(paths), [_stamp(path) for path in paths])
+        self.table = FileTable.of(paths, [1] * len(paths), _stamps(paths))
 
     def stored(self, records: np.ndarray) -> list[bytes]:
         """Read the files of images; see `ExampleRecords.stored`."""
@@ -110,8 +115,9 @@ class ImageRecords(ExampleRecords):
 
     def files(self) -> Iterable[tuple[str, str, int]]:
         """Return path, name below the root, and size of each file; see `ExampleRecords.files`."""
+        below = len(os.path.join(self._root, ""))  # noqa: PTH118 - paths are joined to it
         for path, stamp in zip(self.table.paths, self.table.stamps, strict=True):
-            yield path, os.path.relpath(path, self._root), stamp.size if stamp else 0
+            yield path, path[below:], stamp.size if stamp else 0
 
     def _stored(self, record: int) -> bytes:
         path, stamp = self.table.paths[record], self.table.stamps[record]
@@ -132,15 +138,24 @@ class ImageRecords(ExampleRecords):
 
 def _images(root: str, split: str, label: str) -> list[tuple[str, str]]:
     """Return label and path of each image of a label, by name."""
-    folder = os.path.join(root, split, label)  # noqa: PTH118 - paths are served as TFDS joins them
+    folder = os.path.join(root, split, label, "")  # noqa: PTH118 - paths are served as TFDS joins them
     names = sorted(name for name in os.listdir(folder) if name.lower().endswith(SUFFIXES))  # noqa: PTH208
-    return [(label, os.path.join(folder, name)) for name in names]  # noqa: PTH118
+    return [(label, folder + name) for name in names]
 
 
 def _folders(path: str) -> list[str]:
     """Return the names of the folders in a folder, in their order."""
     with os.scandir(path) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir())
+
+
+def _stamps(paths: Sequence[str]) -> list[Stamp]:
+    """Return the stamp that each file has now, by several threads if there are many: a network takes its time for each."""
+    if len(paths) <= _MANY:
+        return [_stamp(path) for path in paths]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        blocks = pool.map(_stamps, (paths[start : start + _MANY] for start in range(0, len(paths), _MANY)))
+        return [stamp for block in blocks for stamp in block]
 
 
 def _stamp(path: str) -> Stamp:
