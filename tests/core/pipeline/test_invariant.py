@@ -1,8 +1,9 @@
 """The proof: the stream of global batches is the same for the same config and seed, however it is served and stopped.
 
 Hypothesis draws a config, and processes that follow one another, each restored from the state that the one before left
-between two batches, each with another source on the same records, another prefetch depth, other threads and other routes. What they serve
-together is held against `reference`. ``make proof EXAMPLES=5000`` draws that many cases, other ones every time.
+between two batches, each with another source on the same records, another prefetch depth, other threads and other routes.
+What they serve together is held against `reference`. ``make proof EXAMPLES=5000`` draws that many cases, other ones every
+time.
 """
 
 import functools

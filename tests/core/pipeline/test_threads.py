@@ -207,7 +207,7 @@ class Slow:
 def test_threads_are_added_where_reading_waits_and_the_pipeline_says_so() -> None:
     pipeline = Pipeline(source=from_sequence(Slow(1200, 0.002)), batch_size=24)
     began = time.perf_counter()
-    assert sum(ids(pipeline), []) == list(range(1200))
+    assert [one for batch in ids(pipeline) for one in batch] == list(range(1200))
     assert time.perf_counter() - began < 1200 * 0.002 / 2
     stats = pipeline.stats()
     assert stats["threads"] >= 4
@@ -305,7 +305,7 @@ def test_a_config_says_the_number_of_threads() -> None:
     class Source(Watched):
         config_class = Config
 
-        def __init__(self, config: Config, *, rngs: nnx.Rngs | None = None) -> None:
+        def __init__(self, config: Config, *, rngs: nnx.Rngs | None = None) -> None:  # noqa: ARG002 - of the base class
             super().__init__()
 
     registry = SourceRegistry()

@@ -10,7 +10,7 @@ from datarax_core.workers.thread_count import MOST_THREADS, Reading, ThreadCount
 def batches(
     count: ThreadCount, number: int, *, wait: float, work: float = 1e-5, rows: int = 64, most: int = 1000
 ) -> None:
-    """Note batches of a source that waits and works so many seconds for each row, and answers at most so many threads at once."""
+    """Note batches of a source that waits and works so long for each row, and answers at most so many threads at once."""
     for _ in range(number):
         count.note_wait()
         seconds = wait * max(1.0, count.threads / most) + work * max(1.0, count.threads * work / (wait + work))
@@ -89,5 +89,5 @@ def test_quick_batches_are_rarely_measured() -> None:
 def test_a_pickle_keeps_what_was_asked_for_and_forgets_what_was_measured(asked: int | str) -> None:
     count = ThreadCount(asked)  # type: ignore[arg-type]  # of the parameters
     batches(count, 30, wait=0.02)
-    twin = pickle.loads(pickle.dumps(count))
+    twin = pickle.loads(pickle.dumps(count))  # noqa: S301 - made here
     assert (twin.asked, twin.waiting) == (asked, None)

@@ -38,10 +38,8 @@ def records(indices: np.ndarray) -> dict[str, Any]:
 
 
 def assert_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
-    for name in one:
-        values = [
-            column.to_list() if isinstance(column, Ragged) else column.tolist() for column in (one[name], other[name])
-        ]
+    for name, column in one.items():
+        values = [each.to_list() if isinstance(each, Ragged) else each.tolist() for each in (column, other[name])]
         assert str(values[0]) == str(values[1]), name
 
 
