@@ -72,6 +72,8 @@ def _type_in_words(schema: dict[str, Any]) -> str:
     """Return the type of a schema that names one JSON type."""
     name = str(schema.get("type"))
     if name == "array":
+        if places := schema.get("prefixItems"):
+            return f"list of ({', '.join(map(in_words, places))})"
         items = in_words(schema.get("items"))
         return f"list of ({items})" if " or " in items else f"list of {items}"
     if name == "object" and isinstance(inner := schema.get("additionalProperties"), dict):
