@@ -78,8 +78,8 @@ class TokenizeBytes(Stage):
         """Return the batch with the tokens."""
         return put(batch, self.field, self.to, self._tokens(leaf_of(batch, self.field)))
 
-    def texts(self, tokens: Ragged) -> np.ndarray:
-        """Return the text of a column of tokens, objects (k,), without special tokens: the inverse of the stage, to look at.
+    def texts(self, tokens: Any) -> np.ndarray:
+        """Return the text of a column of tokens, objects (k,), without special ones and padding: the inverse, to look at.
 
         Bytes that are no UTF-8, such as a character that was cut, become U+FFFD.
         """

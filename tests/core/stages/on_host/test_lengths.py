@@ -1,5 +1,7 @@
 """Padding and truncation: right values, masks and lengths at any side, and what cannot be padded."""
 
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, Literal
 
 import jax
@@ -8,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datarax_core import Pad, StageError, Truncate
+from datarax_core import Pad, Pipeline, StageError, Truncate, from_sequence
+from datarax_core.devices.layout import OneDevice
 from datarax_core.records.ragged import Ragged
+from datarax_core.routes.definition import require_batches
 
 SIDES = st.sampled_from(["right", "left"])
 ROWS = st.lists(st.lists(st.integers(-100, 100), max_size=6), max_size=5)
@@ -209,3 +213,14 @@ def test_a_batch_that_cannot_be_padded_is_refused(stage: Any, batch: Any, option
     with pytest.raises(StageError, match=message) as refused:
         stage(batch)
     assert refused.value.option == option
+
+
+def test_processes_that_each_read_their_rows_of_a_batch_pad_to_one_length() -> None:
+    source = from_sequence([{"x": np.zeros(2, np.int32)}] * 6)
+    refused = pytest.raises(
+        ValueError, match=r"stage 0 \(pad\) needs all rows of a batch, .* and each of 2 processes reads"
+    )
+    for stage, expected in [(Pad(field="x", lengths=(2, 4)), refused), (Pad(field="x", length=4), nullcontext())]:
+        definition = Pipeline(source=source, stages=[stage], batch_size=2)._definition()
+        with expected:
+            require_batches(replace(definition, layout=OneDevice(num_processes=2)))

@@ -58,6 +58,13 @@ def test_bytes_are_taken_as_they_are_and_a_new_field_leaves_the_text() -> None:
     assert [tokens.tolist() for tokens in fixed] == [[97, 98], [99]]
 
 
+def test_text_is_made_of_padded_tokens_and_of_a_character_that_was_cut() -> None:
+    stage = TokenizeBytes(field="text", bos=1, eos=2, offset=3, length=5)
+    tokens = stage({"text": column("ab", "é\u2603")})["text"]
+    assert stage.texts(tokens).tolist() == ["ab", "é\ufffd"]
+    assert stage.texts(tokens.to_padded(7)).tolist() == ["ab", "é\ufffd"]
+
+
 def test_a_byte_that_utf8_never_has_may_be_special() -> None:
     stage = TokenizeBytes(field="text", eos=255, bos=254, dtype="uint8")
     stage.build(TEXT, None)
