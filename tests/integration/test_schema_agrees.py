@@ -53,6 +53,33 @@ STAGES: list[dict[str, Any]] = [
     {"type": "lookup", "field": "c", "classes": ["a", "b"], "unknown": -1, "to": "id", "dtype": "int8"},
     {"type": "lookup", "field": "c", "file": "classes.txt"},
     {"type": "astype", "field": "x", "dtype": "int64", "lossy": True},
+    {"type": "decode_image", "field": "i", "channels": 1, "palette": "indices", "lossy": True, "max_pixels": 9},
+    {
+        "type": "resize",
+        "field": "i",
+        "size": [4, 5],
+        "fit": "pad",
+        "fill": 3,
+        "boxes": "b",
+        "format": "xywh",
+        "relative": True,
+    },
+    {"type": "random_crop", "field": "i", "size": 4, "padding": 2, "pad_mode": "edge", "masks": ["m"]},
+    {
+        "type": "center_crop",
+        "field": "i",
+        "size": 4,
+        "pad_if_needed": True,
+        "fill": 3,
+        "boxes": "b",
+        "min_visible": 0.5,
+    },
+    {"type": "random_resized_crop", "field": "i", "size": 4, "scale": [0.5, 1], "antialias": False},
+    {"type": "flip", "field": "i", "horizontal": 0, "vertical": 0.5, "boxes": "b", "box_labels": ["l"]},
+    {"type": "normalize", "field": "i", "mean": [0.5], "std": [1, 2.5, 3], "max_value": 2, "dtype": "float16"},
+    {"type": "color_jitter", "field": "i", "hue": 0.5, "contrast": 2},
+    {"type": "mixup", "field": "i", "label": "l", "classes": 3, "alpha": 0.2, "probability": 1},
+    {"type": "cutmix", "field": "i", "label": "l", "valid": "v"},
     {"type": "tokenize", "field": "t", "tokenizer": "t.json", "to": "ids", "eos": "</s>", "dtype": "uint16"},
     {"type": "detokenize", "field": "ids", "tokenizer": "t.model", "mask_field": "m", "special_tokens": True},
 ]
@@ -84,6 +111,7 @@ UNSAYABLE = re.compile(
     r"has \d+ entries for \d+ children|shard_id=.* is out of range: num_workers=[2-9]|the children differ in"
     r"|num_sources=\d+ differs from|which fill gives a value to|a default of|the default .* (has shape|is no|is out of range)"
     r"|has \d+ bytes|is a field, and with|is renamed to what it is called already|two fields are renamed to"
+    r"|is from a least to a greatest number"
 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from pydantic import ConfigDict, Field, model_validator
 
-from datarax_core.config import Name, Real
+from datarax_core.config import Name, Real, having
 from datarax_core.errors import StageError
 from datarax_core.records import Batch, ElementSpec
 from datarax_core.registry import Stage
@@ -84,6 +84,9 @@ class Normalize(Stage):
                 )
 
 
+_ADJUSTMENTS: Final = ("brightness", "contrast", "saturation", "hue")
+
+
 class ColorJitter(Stage):
     """Stage that changes brightness, contrast, saturation and hue of RGB pictures at random, in a random order.
 
@@ -98,6 +101,7 @@ class ColorJitter(Stage):
         }
     )
 
+    schema_rules: ClassVar = ({"anyOf": [having(**{name: {"exclusiveMinimum": 0}}) for name in _ADJUSTMENTS]},)
     stochastic: ClassVar[bool] = True
 
     type: Literal["color_jitter"] = "color_jitter"
@@ -123,7 +127,7 @@ class ColorJitter(Stage):
 
     @property
     def _used(self) -> list[str]:
-        return [name for name in ("brightness", "contrast", "saturation", "hue") if getattr(self, name)]
+        return [name for name in _ADJUSTMENTS if getattr(self, name)]
 
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - keyed by record
         """Return the stage itself, after a check of the field."""

@@ -1,13 +1,13 @@
 """The stage that decodes images, `decode_image`, and its work joined with that of the stage that follows."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from flax import nnx
 from pydantic import ConfigDict, Field, model_validator
 
-from datarax_core.config import Count, Flag, Name
+from datarax_core.config import Count, Flag, Name, having, never, only_if
 from datarax_core.errors import StageError
 from datarax_core.records import Batch, ElementSpec
 from datarax_core.registry import Stage
@@ -17,6 +17,8 @@ from .codec import Decoding, EncodedImage, note_row
 from .columns import OpenedImages, ragged_column, with_struct
 from .geometry import Geometric
 from .pixels import Array, as_array
+
+_ONE_CHANNEL: Final = having(channels={"const": 1})
 
 
 class DecodeImage(Stage):
@@ -28,6 +30,11 @@ class DecodeImage(Stage):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"type": "decode_image", "field": "image"}]})
 
+    schema_rules: ClassVar = (
+        only_if(_ONE_CHANNEL, dtype={"const": "uint16"}),
+        only_if(_ONE_CHANNEL, palette={"const": "indices"}),
+        never(lossy={"const": True}, dtype={"const": "uint16"}),
+    )
     on_host: ClassVar[bool] = True
 
     type: Literal["decode_image"] = "decode_image"

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from datarax_core.config import Real
 
-from .geometry import Geometric
+from .geometry import CUTS_NOTHING, Geometric
 from .pixels import Placement
 
 
@@ -16,6 +16,11 @@ class Flip(Geometric):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"type": "flip", "field": "image"}]})
 
+    schema_rules: ClassVar = (
+        *Geometric.schema_rules,
+        CUTS_NOTHING,
+        {"not": {"properties": {"horizontal": {"const": 0}, "vertical": {"const": 0}}, "required": ["horizontal"]}},
+    )
     stochastic: ClassVar[bool] = True
 
     type: Literal["flip"] = "flip"

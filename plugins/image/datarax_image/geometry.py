@@ -1,14 +1,14 @@
 """Base of the stages that place pictures: masks and boxes follow the picture, record by record."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 from flax import nnx
 from pydantic import Field, model_validator
 
-from datarax_core.config import Flag, Name, Real
+from datarax_core.config import NOT_NULL, Flag, Name, Real, having, never, only_if
 from datarax_core.errors import StageError
 from datarax_core.records import Batch, ElementSpec
 from datarax_core.registry import Stage
@@ -20,6 +20,11 @@ from .columns import Pictures, Struct, pictures_column, require_picture, with_st
 from .pixels import Array, PadMode, Picture, Placement, Resampling, placed, size_of
 
 _NEAREST: Final = Resampling("nearest")
+
+
+_BOXES: Final = having(boxes=NOT_NULL)
+CUTS_NOTHING: Final = never(min_visible={"not": {"const": 0}})
+"""JSON Schema of the configs of stages that cut nothing off."""
 
 
 class Padding(NamedTuple):
@@ -36,6 +41,13 @@ class Geometric(Stage):
     """
 
     on_host: ClassVar[bool] = True
+
+    schema_rules: ClassVar[tuple[Mapping[str, Any], ...]] = (
+        only_if(_BOXES, format={"not": {"const": "xyxy"}}),
+        only_if(_BOXES, relative={"const": True}),
+        only_if(_BOXES, box_labels={"minItems": 1}),
+        only_if(_BOXES, min_visible={"not": {"const": 0}}),
+    )
 
     cuts: ClassVar[bool] = False
     """Whether parts of a picture may be cut off, so that boxes are clipped and dropped."""

@@ -6,19 +6,23 @@ from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 import numpy as np
 from pydantic import ConfigDict, Field, model_validator
 
-from datarax_core.config import Count, Flag, Integer, NonNegative, Real
+from datarax_core.config import NOT_NULL, Count, Flag, Integer, NonNegative, Real, having, never, only_if
 from datarax_core.errors import StageError
 
 from .columns import Struct
-from .geometry import Geometric, Padding
+from .geometry import CUTS_NOTHING, Geometric, Padding
 from .pixels import Method, PadMode, Placement, Resampling
 
 Size: TypeAlias = Count | tuple[Count, Count]
 """(height, width), or one number for both."""
 
+Positive: TypeAlias = Annotated[Real, Field(gt=0)]
+
 _FILL: Final[Any] = Field(default=0, ge=0, le=255, description="Value of what stands outside the picture.")
 _WITHOUT_POINTS: Final = ("box", "hamming", "lanczos")
 _TRIES: Final = 10
+_NOT_ZERO: Final = {"not": {"const": 0}}
+_IS_PADDED: Final = {"anyOf": [having(padding={"minimum": 1}), having(pad_if_needed={"const": True})]}
 
 
 def _pair(size: Size) -> tuple[int, int]:
@@ -27,6 +31,11 @@ def _pair(size: Size) -> tuple[int, int]:
 
 class Resized(Geometric):
     """Base of the stages that resize."""
+
+    schema_rules: ClassVar = (
+        *Geometric.schema_rules,
+        never(antialias={"const": False}, method={"enum": list(_WITHOUT_POINTS)}),
+    )
 
     method: Method = Field(default="bilinear", description="The filter, by Pillow's name.")
     antialias: Flag = Field(
@@ -63,6 +72,15 @@ class Resize(Resized):
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"type": "resize", "field": "image", "size": 224, "method": "bicubic"}]}
+    )
+
+    schema_rules: ClassVar = (
+        *Resized.schema_rules,
+        CUTS_NOTHING,
+        {"anyOf": [having(size=NOT_NULL), having(shorter_side=NOT_NULL)]},
+        never(size=NOT_NULL, shorter_side=NOT_NULL),
+        only_if(having(size=NOT_NULL), fit={"const": "pad"}),
+        only_if(having(fit={"const": "pad"}), fill=_NOT_ZERO),
     )
 
     type: Literal["resize"] = "resize"
@@ -150,6 +168,11 @@ class CenterCrop(Cropped):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"type": "center_crop", "field": "image", "size": 224}]})
 
+    schema_rules: ClassVar = (
+        *Cropped.schema_rules,
+        only_if(having(pad_if_needed={"const": True}), fill=_NOT_ZERO),
+    )
+
     type: Literal["center_crop"] = "center_crop"
 
     @model_validator(mode="after")
@@ -183,6 +206,12 @@ class RandomCrop(Cropped):
         json_schema_extra={"examples": [{"type": "random_crop", "field": "image", "size": 32, "padding": 4}]}
     )
 
+    schema_rules: ClassVar = (
+        *Cropped.schema_rules,
+        only_if(_IS_PADDED, fill=_NOT_ZERO),
+        only_if(_IS_PADDED, pad_mode={"not": {"const": "constant"}}),
+        never(fill=_NOT_ZERO, pad_mode={"not": {"const": "constant"}}),
+    )
     stochastic: ClassVar[bool] = True
 
     type: Literal["random_crop"] = "random_crop"
@@ -232,16 +261,18 @@ class RandomResizedCrop(Resized):
 
     type: Literal["random_resized_crop"] = "random_resized_crop"
     size: Size = Field(description="(height, width) of the results, or one number for both.")
-    scale: tuple[Real, Real] = Field(default=(0.08, 1.0), description="Least and greatest share of the picture's area.")
-    ratio: tuple[Real, Real] = Field(
+    scale: tuple[Positive, Positive] = Field(
+        default=(0.08, 1.0), description="Least and greatest share of the picture's area."
+    )
+    ratio: tuple[Positive, Positive] = Field(
         default=(3 / 4, 4 / 3), description="Least and greatest aspect ratio of a window, width to height."
     )
 
     @model_validator(mode="after")
     def _ranges_go_up(self) -> "RandomResizedCrop":
         for option, (least, greatest) in (("scale", self.scale), ("ratio", self.ratio)):
-            if not 0 < least <= greatest:
-                raise ValueError(f"{option} is from a least to a greatest number above 0, not {[least, greatest]}")
+            if least > greatest:
+                raise ValueError(f"{option} is from a least to a greatest number, not {[least, greatest]}")
         return self
 
     def result_size(self, size: tuple[int | None, int | None]) -> tuple[int | None, int | None]:  # noqa: ARG002 - always one
