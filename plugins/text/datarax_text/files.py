@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import stat
+from codecs import getincrementaldecoder
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
@@ -165,16 +166,28 @@ def _tokenizer_of(content: bytes, path: str, *, split_special_tokens: bool | Non
     if not content:
         raise StageError(f"{path} is empty; name a tokenizer.json, or the model of SentencePiece", OPTION)
     is_json = content.lstrip()[:1] == b"{" or path.endswith(".json")
-    kind = "tokenizer.json" if is_json else "SentencePiece model"
     try:
         if is_json:
             return HuggingFaceTokenizer(content, split_special_tokens=bool(split_special_tokens))
+        _require_no_text(content)
         return _sentence_piece(content, path)
+    except StageError:
+        raise
     except ValueError as refused:
-        if isinstance(refused, StageError):
-            raise
-        more = "" if is_json else "; nor is it a tokenizer.json, which begins with '{'"
-        raise StageError(f"{path} is no {kind}: {refused}{more}", OPTION) from refused
+        raise StageError(f"{path} cannot be used as a tokenizer: {refused}", OPTION) from refused
+
+
+def _require_no_text(content: bytes) -> None:
+    """Raise ValueError if a file begins with lines of text, which no model of SentencePiece does."""
+    try:
+        start = getincrementaldecoder("utf-8")().decode(content[:2000])
+    except UnicodeDecodeError:
+        return
+    if all(each.isprintable() or each.isspace() for each in start):
+        raise ValueError(
+            "it is a text, and a vocabulary or merges alone do not say how text is split; name the tokenizer.json, or the "
+            "model of SentencePiece, that belongs to it"
+        )
 
 
 def _sentence_piece(content: bytes, path: str) -> Tokenizer:

@@ -98,6 +98,8 @@ def _reason(content: bytes, cause: Exception) -> str:
         return f"it is {kinds[0]}; name the tokenizer.json beside it"
     if found and all(isinstance(value, int) for value in found.values()):
         return "it is a vocabulary alone (vocab.json), which does not say how text is split; name the tokenizer.json beside it"
+    if "model" not in found:
+        return 'it has no "model"; name a tokenizer.json, which comes with a model, or is saved by a tokenizer of the library'
     return str(cause)
 
 

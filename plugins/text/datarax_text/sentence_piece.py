@@ -26,7 +26,9 @@ class SentencePieceTokenizer(Tokenizer):
         try:
             self._loaded.LoadFromSerializedProto(content)
         except RuntimeError as cause:
-            raise ValueError(str(cause)) from cause
+            raise ValueError(
+                f"it is no model of SentencePiece ({cause}), nor a tokenizer.json, which begins with '{{'"
+            ) from cause
         self.known = np.ones(self._loaded.vocab_size(), np.bool_)
 
     def encode(self, texts: list[str], *, own_special_tokens: bool, with_spans: bool) -> Encoded:  # noqa: ARG002 - of the other library

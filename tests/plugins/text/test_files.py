@@ -127,10 +127,19 @@ def test_a_pipe_and_a_file_of_weights(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("tokenizer.json", b"", r"tokenizer\.json is empty; name a tokenizer\.json, or the model"),
-        ("tokenizer.json", b"not JSON", r"tokenizer\.json is no tokenizer\.json: expected ident at line 1"),
-        ("tokenizer.json", b"\xff\xfe", r"tokenizer\.json is no tokenizer\.json: 'utf-8' codec can't decode byte 0xff"),
-        ("tokenizer.json", b'{"version": "1.0"}', r"tokenizer\.json is no tokenizer\.json: Model missing"),
-        ("list.json", b"[1, 2]", r"list\.json is no tokenizer\.json: "),
+        ("tokenizer.json", b"not JSON", r"tokenizer\.json cannot be used as a tokenizer: expected ident at line 1"),
+        (
+            "tokenizer.json",
+            b"\xff\xfe",
+            r"tokenizer\.json cannot be used as a tokenizer: 'utf-8' codec can't decode byte 0xff",
+        ),
+        (
+            "tokenizer.json",
+            b'{"version": "1.0"}',
+            r'it has no "model"; name a tokenizer\.json, which comes with a model, or is',
+        ),
+        ("tokenizer.json", b'{"model": {"type": "X"}}', r"tokenizer\.json cannot be used as a tokenizer: .* at line 1"),
+        ("list.json", b"[1, 2]", r"list\.json cannot be used as a tokenizer: "),
         (
             "vocab.json",
             b'{"a": 0, "b": 1}',
@@ -144,10 +153,19 @@ def test_a_pipe_and_a_file_of_weights(tmp_path: Path) -> None:
         ("config.json", b'{"model_type": "bert"}', r"it is the config of a model; name the tokenizer\.json beside it"),
         (
             "x.model",
-            b"a text",
-            r"x\.model is no SentencePiece model: .*; nor is it a tokenizer\.json, which begins with '\{'",
+            b"\x00\xff\x00",
+            r"it is no model of SentencePiece \(.*\), nor a tokenizer\.json, which begins with '\{'",
         ),
-        ("vocab.txt", b"[PAD]\n[UNK]\n", r"vocab\.txt is no SentencePiece model: "),
+        (
+            "vocab.txt",
+            "[PAD]\n[UNK]\né\n".encode(),
+            r"it is a text, and a vocabulary or merges alone do not say how text is",
+        ),
+        (
+            "long.tiktoken",
+            "IQ== 0\né\n".encode() * 400,
+            r"it is a text, and a vocabulary or merges alone do not say how text",
+        ),
     ],
 )
 def test_files_that_are_no_tokenizer(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -162,7 +180,7 @@ def test_damaged_files(tokenizers_folder: Path, tmp_path: Path) -> None:
         content = (tokenizers_folder / name).read_bytes()
         for end in (1, len(content) // 3, len(content) - 20):
             (tmp_path / name).write_bytes(content[:end])
-            with pytest.raises(StageError, match=rf"{name} is no (tokenizer\.json|SentencePiece model): "):
+            with pytest.raises(StageError, match=rf"{name} cannot be used as a tokenizer: "):
                 built(tmp_path / name)
 
 
@@ -172,7 +190,7 @@ def test_a_tokenizer_that_panics_is_an_error(tokenizers_folder: Path, tmp_path: 
         tmp_path / "broken.json",
         lambda content: content["post_processor"]["special_tokens"].pop("[CLS]"),
     )
-    message = r"broken\.json (tokenizes no text|is no tokenizer\.json): .*"
+    message = r"broken\.json (tokenizes no text|cannot be used as a tokenizer): .*"
     with pytest.raises(StageError, match=message):
         built(path)
 

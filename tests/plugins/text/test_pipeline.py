@@ -153,7 +153,7 @@ def test_a_cache_keeps_the_tokens(tokenizers_folder: Path, texts: list[str], mon
         (
             "models/tokenizer.json",
             "texts.npz",
-            r"train\.yaml:7: stages\[0\]\.tokenizer: .*texts\.npz is no SentencePiece model",
+            r"train\.yaml:7: stages\[0\]\.tokenizer: .*texts\.npz cannot be used as a tok",
         ),
         (
             "field: text",
