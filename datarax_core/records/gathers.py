@@ -39,8 +39,14 @@ def gather_runs(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray, off
         rows += np.repeat(starts - offsets[:-1], lengths)
         gathered: np.ndarray = values[rows]
         return gathered
-    ends = (starts + lengths).tolist()
-    return np.concatenate([values[start:end] for start, end in zip(starts.tolist(), ends, strict=True)])
+    own = _bytes_of(values)
+    if own is None:
+        ends = (starts + lengths).tolist()
+        return np.concatenate([values[start:end] for start, end in zip(starts.tolist(), ends, strict=True)])
+    row_bytes = _row_bytes(values)
+    begins, ends = (starts * row_bytes).tolist(), ((starts + lengths) * row_bytes).tolist()
+    joined = b"".join([own[begin:end] for begin, end in zip(begins, ends, strict=True)])
+    return np.frombuffer(joined, values.dtype).reshape(total, *values.shape[1:])
 
 
 def pad_runs(values: np.ndarray, offsets: np.ndarray, padded: np.ndarray, value: Any, *, left: bool) -> None:
@@ -55,20 +61,33 @@ def pad_runs(values: np.ndarray, offsets: np.ndarray, padded: np.ndarray, value:
     """
     runs, length = padded.shape[:2]
     first, last = int(offsets[0]), int(offsets[-1])
+    padded[...] = value
     if _has_short_runs(values, runs, last - first):
-        padded[...] = value
         places, lengths = np.arange(length), np.diff(offsets)[:, None]
         padded[places >= length - lengths if left else places < lengths] = values[first:last]
         return
-    places_of = offsets.tolist()
-    for row, start, end in zip(padded, places_of, places_of[1:], strict=False):
-        if left:
-            at = length - (end - start)
-            row[:at], row[at:] = value, values[start:end]
-        else:
-            at = end - start
-            row[:at], row[at:] = values[start:end], value
+    own, made = _bytes_of(values), _bytes_of(padded)
+    row_bytes = _row_bytes(values)
+    if own is None or made is None:
+        own, made, row_bytes = values, padded.reshape(-1, *padded.shape[2:]), 1
+    lengths = offsets[1:] - offsets[:-1]
+    begins = np.arange(runs) * length + ((length - lengths) if left else 0)
+    bounds = (begins, begins + lengths, offsets[:-1], offsets[1:])
+    for begin, end, start, stop in zip(*((rows * row_bytes).tolist() for rows in bounds), strict=True):
+        made[begin:end] = own[start:stop]
+
+
+def _bytes_of(array: np.ndarray) -> Any:
+    """Return the bytes of an array, whose slices cost less than those of arrays; None if they are not one after another."""
+    if array.dtype.hasobject or not array.flags.c_contiguous:
+        return None
+    flat: Any = array.reshape(-1).view(np.uint8)
+    return memoryview(flat)
+
+
+def _row_bytes(values: np.ndarray) -> int:
+    return values.dtype.itemsize * math.prod(values.shape[1:])
 
 
 def _has_short_runs(values: np.ndarray, runs: int, total: int) -> bool:
-    return total * values.dtype.itemsize * math.prod(values.shape[1:]) < _LONG_RUN * runs
+    return total * _row_bytes(values) < _LONG_RUN * runs
