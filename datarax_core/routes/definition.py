@@ -17,7 +17,7 @@ from datarax_core.records.intake import Intake
 from datarax_core.records.spec import Batch, describe, device_spec, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import stage_name
-from datarax_core.stages.before_narrowing import intake_of
+from datarax_core.stages.before_narrowing import intake_of, takes_part
 from datarax_core.stages.call import CallOverride
 from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.stages.on_host.side import compiled_stages
@@ -139,6 +139,8 @@ class Definition:
     def intake(self) -> Intake:
         """The fields of the source's records that are used, and those that are converted before they are narrowed."""
         stages, first = (self.stages[self.on_host :], self.on_host) if self.call is None else ((self.call,), 0)
+        if not takes_part(stages):
+            return Intake()
         return intake_of(self.reader.element_spec(), stages, self.rule.pad_last, first=first)
 
     @property

@@ -19,6 +19,11 @@ from .graph import Graph
 _MASK = StoredField("", (), jax.numpy.dtype("bool"))
 
 
+def takes_part(stages: Sequence[Any]) -> bool:
+    """Return whether the first of the stages takes part in the intake; if not, all fields are taken as they are."""
+    return bool(stages) and (isinstance(stages[0], Graph) or hasattr(stages[0], "before_narrowing"))
+
+
 def intake_of(spec: ElementSpec, stages: Sequence[Any], mask_field: str | None, *, first: int = 0) -> Intake:
     """Return the intake of a pipeline.
 
@@ -28,7 +33,7 @@ def intake_of(spec: ElementSpec, stages: Sequence[Any], mask_field: str | None, 
         mask_field: Name of the mask that ``pad_last`` adds to batches; None without one.
         first: Number of the first of the stages in the pipeline, for errors.
     """
-    if not stages or not (isinstance(stages[0], Graph) or hasattr(stages[0], "before_narrowing")):
+    if not takes_part(stages):
         return Intake()
     spec = split_host_fields(spec)[0]
     fields = stored_fields(spec)
