@@ -24,7 +24,10 @@ def odd(element: Any, *, kind: type[Reads] = Reads) -> SequenceSource:
 GOOD = {"n": 1, "a": np.zeros(2, np.float32), "t": "x"}
 DIFFERENT: dict[str, tuple[Any, str]] = {
     "dtype": (GOOD | {"a": np.zeros(2)}, r"field 'a' is float64\[2\] where float32\[2\] is expected"),
-    "shape": (GOOD | {"a": np.zeros(3, np.float32)}, r"field 'a' is float32\[3\] where float32\[2\] is expected"),
+    "axes": (
+        GOOD | {"a": np.zeros((2, 1), np.float32)},
+        r"field 'a' is float32\[2, 1\] where float32\[2\] is expected",
+    ),
     "a fraction": (GOOD | {"n": 0.5}, r"field 'n' is float64\[\] \(0\.5\) where int64\[\] is expected"),
     "too large": (
         GOOD | {"n": 2**70},
