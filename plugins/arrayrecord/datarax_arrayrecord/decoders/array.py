@@ -114,7 +114,9 @@ class ArrayDecoder(DeclaredFields):
         if set(map(len, records)) != {size}:
             found = next(length for length in map(len, records) if length != size)
             raise ValueError(f"the record has {found} bytes where {size} are expected: {self._layout()}")
-        columns = {part.name: aligned_empty((len(records), *part.field.shape), part.field.dtype) for part in parts}
+        columns = {
+            part.name: aligned_empty((len(records), *part.field.fixed_shape), part.field.dtype) for part in parts
+        }
         if not size:
             return columns
         if len(parts) == 1:
@@ -135,13 +137,16 @@ class ArrayDecoder(DeclaredFields):
         Raises:
             ValueError: The batch differs from the declared fields; names each difference.
         """
-        columns = declared_columns(batch, self.element_spec(), "the decoder 'array'")
-        parts = list(self._packed_bytes())
-        rest: list[bytes] | None = None
-        if parts[-1].field.is_ragged:
-            rest = [little_endian(row).tobytes() for row in columns[parts.pop().name].to_list()]
-            if not parts:
-                return rest
+        declared = declared_columns(batch, self.element_spec(), "the decoder 'array'")
+        rests = [
+            [little_endian(row).tobytes() for row in column]
+            for column in declared.values()
+            if isinstance(column, Ragged)
+        ]
+        columns = {name: column for name, column in declared.items() if not isinstance(column, Ragged)}
+        if not columns:
+            return rests[0]
+        parts = [part for part in self._packed_bytes() if part.name in columns]
         count, size = len(next(iter(columns.values()))), parts[-1].stop
         packed = np.empty((count, size), np.uint8)
         for part in parts:
@@ -149,7 +154,7 @@ class ArrayDecoder(DeclaredFields):
                 packed[:, part.start : part.stop] = _row_bytes(columns[part.name])
         joined = packed.tobytes()
         heads = [joined[row * size : (row + 1) * size] for row in range(count)]
-        return heads if rest is None else [head + tail for head, tail in zip(heads, rest, strict=True)]
+        return [head + tail for head, tail in zip(heads, rests[0], strict=True)] if rests else heads
 
     @classmethod
     def for_spec(cls, spec: ElementSpec) -> Self:

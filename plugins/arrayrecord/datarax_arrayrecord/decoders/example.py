@@ -17,7 +17,7 @@ from .example_rows import columns_of, features_of
 from .example_sequences import Feature
 from .example_specs import FeatureSpec
 from .example_wire import BYTES, FLOATS, INTEGERS, Payload, entry_bytes, record_of, varint
-from .fields import LARGEST, AnyColumn, ArrayField, declared_columns, flat_fields, size_of
+from .fields import LARGEST, AnyColumn, ArrayField, declared_columns, fixed_axes, flat_fields
 
 _TEXT: Final = ("bytes", "str")
 _OBJECT: Final = np.dtype(object)
@@ -45,7 +45,7 @@ class ExampleField(ArrayField):
     @field_validator("shape")
     @classmethod
     def _first_axis_varies(cls, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        if None in shape[1:] or (None in shape and not size_of(shape)):
+        if None in shape[1:] or (None in shape and 0 in fixed_axes(shape)):
             raise ValueError(
                 f"a list has no shape but its length, which tells the size of the first axis only: null stands there, and the "
                 f"other axes are numbers from 1, not {list(shape)}"
@@ -252,10 +252,9 @@ def _payloads(name: str, field: ExampleField, column: AnyColumn) -> tuple[int, l
     """Return the kind of the feature, and the payload of each row."""
     kind = FLOATS if column.dtype == np.float32 else BYTES
     if isinstance(column, Ragged):
-        rows = column.to_list()
         if field.dtype in _TEXT:
-            return BYTES, [_text_payload(name, field, row.reshape(-1).tolist()) for row in rows]
-        return kind, [little_endian(row).tobytes() for row in rows]
+            return BYTES, [_text_payload(name, field, row.reshape(-1).tolist()) for row in column]
+        return kind, [little_endian(row).tobytes() for row in column]
     rows = column.reshape(len(column), -1) if field.size else column
     if field.dtype in _TEXT:
         return BYTES, [_text_payload(name, field, row.reshape(-1).tolist()) for row in rows]

@@ -168,21 +168,16 @@ def _of_steps(name: str, steps: Any) -> Feature:
     if not steps:
         return Feature(BYTES, [], -1)
     parsed = [parsed_feature(step) for step in steps]
-    kinds = {None if step is None else step[0] for step in parsed}
-    if len(kinds) > 1 or None in kinds:
-        listed = " and ".join(sorted(LISTS[kind] if kind else "nothing" for kind in kinds))
+    kinds = {step[0] if step else 0 for step in parsed}
+    if len(kinds) > 1 or 0 in kinds:
+        listed = " and ".join(sorted(LISTS.get(kind, "nothing") for kind in kinds))
         raise ValueError(f"the feature list {name!r} has steps of {listed}; all of them hold one kind of list")
     (kind,) = kinds
-    field = LISTS[kind]
-    counts = [len(getattr(step, field).value) for step in steps]
+    counts = [len(getattr(step, LISTS[kind]).value) for step in steps]
     if odd := [count for count in counts if count != counts[0]]:
         raise _unequal(name, counts[0], odd[0])
-    payloads = [payload for _, payload in parsed]
-    if kind != BYTES:
-        return Feature(kind, b"".join(payloads), counts[0])
-    return Feature(
-        BYTES, [value for one in payloads for value in ([one] if isinstance(one, bytes) else one)], counts[0]
-    )
+    values = [value for step in parsed if step for value in (step[1] if isinstance(step[1], list) else [step[1]])]
+    return Feature(kind, values if kind == BYTES else b"".join(values), counts[0])
 
 
 def _unequal(name: str, one: int, other: int) -> ValueError:

@@ -1,5 +1,6 @@
 """Feature to decode, and how packed integers, floats and bytes become values of its dtype."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -11,7 +12,7 @@ from datarax_core.records import limits
 
 from .dtypes import AnyArray
 from .example_wire import LISTS
-from .fields import size_of
+from .fields import fixed_axes
 
 _OBJECT: Final = np.dtype(object)
 
@@ -52,9 +53,14 @@ class FeatureSpec(NamedTuple):
     """Value of records that lack the feature, which broadcasts to ``shape``; None raises for them."""
 
     @property
+    def fixed_shape(self) -> tuple[int, ...]:
+        """Axes that do not vary: all of them, or all but the first."""
+        return fixed_axes(self.shape)
+
+    @property
     def size(self) -> int:
         """Number of values in a record; if its first axis varies, in each item of it."""
-        return size_of(self.shape)
+        return math.prod(self.fixed_shape)
 
     @property
     def is_ragged(self) -> bool:

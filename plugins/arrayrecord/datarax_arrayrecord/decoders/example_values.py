@@ -24,7 +24,7 @@ class FeatureColumn:
 
     def __init__(self, spec: FeatureSpec, count: int) -> None:
         self._spec = spec
-        shape = (count, *spec.shape)
+        shape = (count, *spec.fixed_shape)
         self.array = np.empty(shape, object) if spec.holds_objects else aligned_empty(shape, spec.dtype)
         self._flat = self.array.reshape(count, -1) if spec.size else None
 

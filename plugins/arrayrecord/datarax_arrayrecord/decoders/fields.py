@@ -40,9 +40,14 @@ class ArrayField(FrozenConfig):
         return None in self.shape
 
     @property
+    def fixed_shape(self) -> tuple[int, ...]:
+        """Axes that do not vary; all of them if the field is not ragged."""
+        return fixed_axes(self.shape)
+
+    @property
     def size(self) -> int:
         """Number of values in a record; if an axis varies, for each item of it."""
-        return size_of(self.shape)
+        return math.prod(self.fixed_shape)
 
     @property
     def nbytes(self) -> int:
@@ -53,9 +58,9 @@ class ArrayField(FrozenConfig):
         return f"{self.dtype}{list(self.shape)}"
 
 
-def size_of(shape: Sequence[int | None]) -> int:
-    """Return the product of the axes that do not vary."""
-    return math.prod(n for n in shape if n is not None)
+def fixed_axes(shape: Sequence[int | None]) -> tuple[int, ...]:
+    """Return the axes of a shape that do not vary."""
+    return tuple(n for n in shape if n is not None)
 
 
 def flat_fields(tree: Any, title: str, at: str = "") -> dict[str, Any]:

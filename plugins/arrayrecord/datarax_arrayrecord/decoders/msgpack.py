@@ -135,16 +135,17 @@ def _ragged(values: list[Any], struct: jax.ShapeDtypeStruct) -> Ragged | None:
 
 def _from_all_bytes(name: str, field: ValueField, value: bytes) -> AnyArray:
     """Return the array of a field whose little-endian bytes these are."""
-    shape, nbytes = list(field.shape), field.nbytes
+    shape, nbytes = field.shape, field.nbytes
     if shape.count(None) == 1 and nbytes:
-        shape[shape.index(None)], rest = divmod(len(value), nbytes)
+        length, rest = divmod(len(value), nbytes)
         if rest:
             raise ValueError(f"field {name!r} has {len(value)} bytes where a multiple of {nbytes} is expected: {field}")
-    elif None in shape:
+        return _from_bytes(value, field.struct.dtype, [length if n is None else n for n in shape])
+    if None in shape:
         raise ValueError(f"field {name!r} has {len(value)} bytes, which do not say the lengths of all axes of {field}")
-    elif len(value) != nbytes:
+    if len(value) != nbytes:
         raise ValueError(f"field {name!r} has {len(value)} bytes where the {nbytes} of {field} are expected")
-    return _from_bytes(value, field.struct.dtype, shape)
+    return _from_bytes(value, field.struct.dtype, field.fixed_shape)
 
 
 def _extension(code: int, data: bytes) -> Any:
