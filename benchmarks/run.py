@@ -10,6 +10,7 @@ import decoders
 import flat
 import footprint
 import hooks
+import images
 import host_stages
 import jax
 import memory_source
@@ -30,6 +31,7 @@ PARTS = {
     "arrayrecord": arrayrecord,
     "memory": memory_source,
     "decoders": decoders,
+    "images": images,
     "tfds_decoding": tfds_decoding,
     "mix": mix,
     "tfds": tfds,
