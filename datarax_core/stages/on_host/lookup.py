@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 import jax
 import numpy as np
 from flax import nnx
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from datarax_core.config.base import NOT_NULL, Integer, LocalFile, Name, having, never
 from datarax_core.errors import StageError, did_you_mean
@@ -74,6 +74,8 @@ class Lookup(Stage):
     )
     on_host: ClassVar[bool] = True
 
+    _made: "ClassNumbers | None" = PrivateAttr(default=None)
+
     @model_validator(mode="after")
     def _require_one_list(self) -> Self:
         if (self.classes is None) == (self.file is None):
@@ -83,21 +85,36 @@ class Lookup(Stage):
 
     def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
         """Return a stage with the table of all classes; a file is read here, once."""
+        self._made = None
         self.element_spec(spec)
-        struct = struct_of(spec, self.field)
-        classes = self.classes or _lines(self.file or "", as_integers=is_integer(struct.dtype))
-        self._require_room(len(classes))
-        return ClassNumbers(self, classes)
+        return self._table(struct_of(spec, self.field))
 
     def element_spec(self, spec: ElementSpec) -> ElementSpec:
-        """Return the spec with the numbers.
+        """Return the spec with the numbers; a file is read when this, or the stage, is first called.
 
         Raises:
-            StageError: There is no such field, or it is of another kind than the classes.
+            StageError: There is no such field, it is of another kind than the classes, or the file has none.
         """
         struct = struct_of(spec, self.field)
         self._require_kind(struct)
+        self._table(struct)
         return put(spec, self.field, self.to, jax.ShapeDtypeStruct(struct.shape, np.dtype(self.dtype)))
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Return the batch with the numbers: of a config that is called by itself, in a `Cache` for example."""
+        return self._table(leaf_of(batch, self.field))(batch)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what a state tells of the classes; nothing before they are known."""
+        return {} if self._made is None else self._made.fingerprint()
+
+    def _table(self, field: Any) -> "ClassNumbers":
+        """Return the stage with the table of classes, for a field or the spec of one."""
+        if self._made is None:
+            classes = self.classes or _lines(self.file or "", as_integers=is_integer(field.dtype))
+            self._require_room(len(classes))
+            self._made = ClassNumbers(self.model_copy(), classes)
+        return self._made
 
     def _require_kind(self, struct: jax.ShapeDtypeStruct) -> None:
         title = described(struct)
@@ -157,9 +174,9 @@ class ClassNumbers:
         """Return the spec with the numbers."""
         return self._stage.element_spec(spec)
 
-    def fingerprint(self) -> int:
+    def fingerprint(self) -> dict[str, Any]:
         """Return a checksum of the classes, for states: those of a file may change."""
-        return checksum_of({"classes": self._classes})
+        return {"classes": checksum_of({"classes": self._classes})}
 
     def __call__(self, batch: Batch) -> Batch:
         """Return the batch with the numbers.

@@ -7,8 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
-from datarax_core import Lookup, StageError
+from datarax_core import Cache, Lookup, Pipeline, StageError, StateError, from_sequence
 from datarax_core.records.ragged import Ragged
 
 SPEC = {"text": jax.ShapeDtypeStruct((), np.dtype("U")), "raw": jax.ShapeDtypeStruct((), np.dtype("S")),
@@ -73,6 +74,27 @@ def test_a_file_has_a_class_on_each_line(tmp_path: Path) -> None:
     assert hash(again) == hash(stage)
     assert again({"n": np.array([7])})["n"].tolist() == [1]
     assert again.classes == (12, 7)
+
+
+def _reread(lookup: Lookup) -> Lookup:
+    return Lookup(field=lookup.field, file=lookup.file)
+
+
+def test_a_stage_that_is_called_by_itself_works_and_is_kept_by_a_cache(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("b\na\n")
+    source = from_sequence([{"x": name} for name in "abba"])
+    lookup = Lookup(field="x", file=tmp_path / "classes.txt")
+    pipeline = Pipeline(source=source, stages=[Cache(lookup, source)], batch_size=2, num_epochs=2)
+    (served,) = {tuple(np.concatenate([batch["x"] for batch in pipeline]).tolist()) for _ in range(2)}
+    assert served == (1, 0, 0, 1) * 2
+    assert lookup({"x": np.array(["b"], object)})["x"].tolist() == [0]
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    state = pipeline.get_state()
+    with pytest.raises(StateError, match="classes"):
+        Pipeline(source=source, stages=[Cache(_reread(lookup), source)], batch_size=2, num_epochs=2).set_state(state)
+    assert lookup.build({"x": SPEC["text"]}, nnx.Rngs())({"x": np.array(["b"], object)})["x"].tolist() == [1]
+    (tmp_path / "classes.txt").write_text("b\na\n")
+    assert pickle.loads(pickle.dumps(lookup)) == lookup == Lookup(field="x", file=tmp_path / "classes.txt")  # noqa: S301
 
 
 @pytest.mark.parametrize(
