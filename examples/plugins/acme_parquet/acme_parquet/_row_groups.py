@@ -81,7 +81,7 @@ class RowGroups:
                 else:
                     out[name][places] = column.values[rows]
         if not order:
-            return empty_batch({name: self._spec[name] for name in ragged})
+            return dict(empty_batch({name: self._spec[name] for name in ragged}))
         rows = _as_slice(np.argsort(np.concatenate(order)))
         return {name: joined_columns(parts)[rows] for name, parts in ragged.items()}
 
