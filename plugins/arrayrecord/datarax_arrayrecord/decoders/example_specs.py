@@ -131,6 +131,13 @@ class FeatureSpec(NamedTuple):
         if LISTS[kind] != "bytes_list":
             raise self.mismatch(f"the list {LISTS[kind]}", f"a bytes_list, {self},")
 
+    def other_count(self, found: str) -> ValueError:
+        """Return the error about a feature with another number of values."""
+        error = self.mismatch(found)
+        if len(self.shape) > 1:
+            return error
+        return ValueError(f"{error}; if their number varies from record to record, declare the shape [null]")
+
     def mismatch(self, found: str, expected: str = "") -> ValueError:
         """Return the error about a feature that is not as declared."""
         return ValueError(f"the feature {self.name!r} has {found} where {expected or self} is expected")

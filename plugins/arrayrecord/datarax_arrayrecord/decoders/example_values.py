@@ -65,7 +65,7 @@ class FeatureColumn:
         groups: dict[int, list[int]] = {}
         for place, payload in enumerate(payloads):
             if not isinstance(payload, bytes):
-                raise self._spec.mismatch(f"a bytes_list of {len(payload)} values")
+                raise self._spec.other_count(f"a bytes_list of {len(payload)} values")
             groups.setdefault(len(payload), []).append(place)
         for length, places in groups.items():
             joined = b"".join([payloads[place] for place in places])  # type: ignore[misc]  # all are bytes, checked above
@@ -95,7 +95,7 @@ class FeatureColumn:
         spec = self._spec
         spec.require_floats()
         if block.shape[1] != 4 * spec.size:
-            raise spec.mismatch(f"a float_list of {block.shape[1] / 4:g} values")
+            raise spec.other_count(f"a float_list of {block.shape[1] / 4:g} values")
         if self._flat is not None:
             self._flat[rows] = spec.of_floats(np.ascontiguousarray(block).view("<f4"))
 
@@ -115,7 +115,7 @@ class FeatureColumn:
             raise self._spec.mismatch("an int64_list that ends within a value")
         counts = is_last.sum(axis=1)
         if (counts != size).any():
-            raise self._spec.mismatch(f"an int64_list of {counts[counts != size][0]} values")
+            raise self._spec.other_count(f"an int64_list of {counts[counts != size][0]} values")
         try:
             return integers(block.reshape(-1), is_last.reshape(-1)).reshape(len(block), size)
         except ValueError as error:
@@ -132,7 +132,7 @@ class FeatureColumn:
         many = [[payload] if isinstance(payload, bytes) else payload for payload in payloads]
         for values_of_one in many:
             if len(values_of_one) != spec.size:
-                raise self._spec.mismatch(f"a bytes_list of {len(values_of_one)} values")
+                raise self._spec.other_count(f"a bytes_list of {len(values_of_one)} values")
         if self._flat is not None:
             block = np.empty((len(many), spec.size), object)
             block[:] = [list(map(spec.of_bytes, one)) if spec.is_text else one for one in many]
