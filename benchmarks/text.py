@@ -4,6 +4,7 @@ import random
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -55,18 +56,19 @@ def _rows(
     source = MemorySource(MemorySourceConfig(), {"text": column})
     config = Tokenize(field="text", tokenizer=path)
     stage: Any = config.build(source.element_spec(), nnx.Rngs(0))
-    pipeline = Pipeline(source=source, stages=[config], batch_size=BATCH, num_epochs=None)
-    served = iter(pipeline)
+    pipeline = Pipeline(source=source, stages=[config], batch_size=BATCH)
 
-    def each(work: Callable[[Any], object]) -> Callable[[], None]:
+    def each(work: Callable[[Any], object]) -> Callable[[], object]:
         return lambda: deque(map(work, batches), maxlen=0)
 
     by_stage = each(lambda texts: stage({"text": texts}))
-    by_pipeline = each(lambda _: next(served))
+    by_pipeline = partial(
+        deque, pipeline, maxlen=0
+    )  # a whole run, since an endless one is read ahead between the rounds
     by_library = each(lambda texts: _ragged(many(texts.tolist())))
     in_a_loop = each(lambda texts: _ragged([one(text) for text in texts]))
 
-    def row(reference: Callable[[], None], ours: Callable[[], None], told: str, target: float) -> Row:
+    def row(reference: Callable[[], object], ours: Callable[[], object], told: str, target: float) -> Row:
         return against(reference, ours, records=TEXTS, what=f"{what}: {told}", target=target, runs=RUNS)
 
     yield row(by_library, by_stage, "the stage, against one call a batch of its library", 0.9)
@@ -81,18 +83,13 @@ def _ragged(rows: list[list[int]]) -> Ragged:
     return Ragged.from_list([np.array(row, np.int32) for row in rows])
 
 
-def _grain(texts: list[str], one: Callable[[str], list[int]]) -> Callable[[], None]:
+def _grain(texts: list[str], one: Callable[[str], list[int]]) -> Callable[[], object]:
     """Return a round of Grain with its default threads, which maps a function over single records and batches the results."""
     import grain
 
-    dataset = grain.MapDataset.source(texts).map(lambda text: np.array(one(text), np.int32)).repeat()
+    dataset = grain.MapDataset.source(texts).map(lambda text: np.array(one(text), np.int32))
     batched = dataset.to_iter_dataset().batch(BATCH, batch_fn=Ragged.from_list)
-    served = iter(batched)
-
-    def serve() -> None:
-        deque((next(served) for _ in range(TEXTS // BATCH)), maxlen=0)
-
-    return serve
+    return partial(deque, batched, maxlen=0)
 
 
 def _texts(count: int) -> list[str]:
