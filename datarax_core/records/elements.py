@@ -5,7 +5,8 @@ and bytes are kept as objects, since their NumPy dtypes would depend on the long
 in the element spec, become ragged columns.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -18,9 +19,12 @@ from .foreign_data import host_array
 from .gathers import aligned_empty
 from .ragged import Ragged
 from .ragged_checks import text_type
-from .spec import Batch, ElementSpec, differences, has_shape
+from .spec import Batch, ElementSpec, differences, has_shape, varying_spec
 
 _OBJECT = np.dtype(object)
+
+_COMPARED = 8
+"""First elements that are compared to see which fields vary in length."""
 
 _PLAIN = (bool, int, float, complex, list)
 """Types of values that have no dtype of their own, and take that of the element spec."""
@@ -37,6 +41,41 @@ def element_spec_of(element: Any, origin: str) -> ElementSpec:
     if not jax.tree.leaves(fields):
         raise SpecError(f"{origin} is empty, like {element!r}; each needs a field at least")
     return _spec_of(fields)
+
+
+def spec_of_first_elements(read: Callable[[Sequence[int]], Sequence[Any]], length: int, title: str) -> ElementSpec:
+    """Return the element spec of a data set from its first element, with None for axes in which the next few differ.
+
+    Only fields with axes can differ: without any, one element is read. An element that cannot be read changes nothing, since
+    it raises when it is served.
+
+    Args:
+        read: Returns the elements at some indices.
+        length: Number of elements, from 1.
+        title: The data set in errors.
+
+    Raises:
+        SpecError, TypeError: The first element has no spec, see `element_spec_of`.
+        Exception: The first element cannot be read.
+    """
+    spec = element_spec_of(read([0])[0], f"record 0 of {title}")
+    if any(leaf.shape for leaf in jax.tree.leaves(spec)):
+        for element in _readable(read, range(1, min(length, _COMPARED))):
+            with suppress(SpecError, TypeError):
+                spec = varying_spec(spec, element_spec_of(element, title))
+    return spec
+
+
+def _readable(read: Callable[[Sequence[int]], Sequence[Any]], rows: Sequence[int]) -> Iterator[Any]:
+    """Yield the elements that can be read."""
+    found: Sequence[Any] | None = None
+    with suppress(Exception):  # the error is raised when the record is served
+        found = read(rows) if rows else []
+    if found is not None:
+        yield from found
+    elif len(rows) > 1:
+        for row in rows:
+            yield from _readable(read, [row])
 
 
 def batch_of(elements: Sequence[Any], spec: ElementSpec, origin_of: Callable[[int], str]) -> Batch:

@@ -14,7 +14,7 @@ from flax import nnx
 
 from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT, fold_in
-from datarax_core.records.elements import batch_of, element_spec_of
+from datarax_core.records.elements import batch_of, spec_of_first_elements
 from datarax_core.records.joining import host_column, joined_batches
 from datarax_core.records.spec import Batch, ElementSpec
 
@@ -157,10 +157,10 @@ class ItemsByIndex(OtherContract):
         return "host"
 
     def element_spec(self, source: OtherSource) -> ElementSpec:
-        """Return the spec of record 0."""
+        """Return the spec of record 0, with None for axes in which the next few records differ."""
         if not len(source):  # type: ignore[arg-type]  # the contract has a length
             raise ValueError(f"{source.title} is empty: it has no record that says what records look like")
-        return element_spec_of(_item(source, 0), f"record 0 of {source.title}")
+        return spec_of_first_elements(lambda rows: [_item(source, row) for row in rows], len(source), source.title)  # type: ignore[arg-type]  # the contract has a length
 
     def records(self, source: OtherSource, indices: Any) -> Batch:
         """Return the records, stacked."""

@@ -3,7 +3,6 @@
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, Final, NamedTuple, Self
 
 import jax
@@ -15,18 +14,14 @@ from datarax_core.config.base import Flag
 from datarax_core.config.models import StructuralConfig, shuffling_is_stochastic
 from datarax_core.errors import SpecError
 from datarax_core.order.numbers import seed_number
-from datarax_core.records.elements import batch_of, element_spec_of
+from datarax_core.records.elements import batch_of, spec_of_first_elements
 from datarax_core.records.foreign_data import require_records
-from datarax_core.records.spec import Batch, ElementSpec, varying_spec
+from datarax_core.records.spec import Batch, ElementSpec
 
 from .access import warn_of_one_epoch
 from .source import DataSourceModule
 
 _ABSURD: Final = 2**40  # more records than any data set has; such a length comes from a `repeat()` without an end
-
-
-_COMPARED: Final = 8
-"""First elements that are compared to see which fields vary in length."""
 
 
 class SequenceSourceConfig(StructuralConfig):
@@ -170,18 +165,8 @@ class _Elements:
             if not self.length:
                 raise ValueError(f"{title} is empty: it has no record that says what records look like")
             # By the access that batches are read by: with_format("numpy") of Hugging Face gives other dtypes one by one.
-            (first,) = self.read(np.zeros(1, np.int64), title)
-            spec = element_spec_of(first, f"record 0 of {title}")
-            for other in self._more_specs(title) if _may_vary(spec) else ():
-                spec = varying_spec(spec, other)
-            self._spec = spec
+            self._spec = spec_of_first_elements(lambda rows: self.read(np.asarray(rows), title), self.length, title)
         return self._spec
-
-    def _more_specs(self, title: str) -> Iterator[ElementSpec]:
-        """Yield the specs of a few records after the first; none of one that cannot be read, which raises when it is served."""
-        with suppress(Exception):
-            rows = np.arange(1, min(self.length, _COMPARED))
-            yield from [element_spec_of(element, title) for element in self.read(rows, title)] if rows.size else ()
 
     def read(self, indices: np.ndarray, title: str) -> Sequence[Any]:
         """Return the elements at ``indices``; a note on an error of the data set names the record.
@@ -268,10 +253,6 @@ def _batched(data: Any) -> Callable[[list[int]], Any] | None:
     name = "_getitems" if _is_map_dataset(data) else "__getitems__"
     read = getattr(data, name, None)
     return read if callable(read) else None
-
-
-def _may_vary(spec: ElementSpec) -> bool:
-    return any(leaf.shape for leaf in jax.tree.leaves(spec))
 
 
 def _checked_spec(spec: ElementSpec, title: str) -> ElementSpec:

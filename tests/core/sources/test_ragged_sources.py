@@ -199,10 +199,23 @@ def test_an_element_that_fails_is_no_reason_to_fail_before_it_is_served() -> Non
                 raise OSError("the disk is gone")
             return super().__getitem__(index)
 
-    source = from_sequence(Failing([{"x": [1]}, {"x": [1]}, {"x": [1]}]))
-    assert source.element_spec()["x"].shape == (1,)
+    source = from_sequence(Failing([{"x": [1]}, {"x": [1]}, {"x": [1, 2]}, None, {"x": [[1]]}]))
+    assert source.element_spec()["x"].shape == (None,)
     with pytest.raises(OSError, match="the disk is gone"):
         source.get_batch(2)
+
+
+def test_a_source_written_by_item_sees_what_varies() -> None:
+    class Items(DataSourceModule):
+        def __len__(self) -> int:
+            return COUNT
+
+        def __getitem__(self, index: int) -> Any:
+            return RECORDS[index]
+
+    source = Items(StructuralConfig())
+    assert source.element_spec() == SPEC
+    assert served(Pipeline(source=source, batch_size=4)) == ALL
 
 
 def test_columns_of_different_numbers_of_rows_are_refused() -> None:
