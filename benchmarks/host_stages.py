@@ -79,7 +79,7 @@ def rows() -> list[Row]:
             joined,
             TokenizeBytes(field="text", eos=256),
             [{"text": text_column}] * BATCHES,
-            0.7,
+            0.6,
         ),
         compared(
             "256 of 1,000 classes, looked up in a dict alone",

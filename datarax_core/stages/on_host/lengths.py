@@ -353,12 +353,13 @@ def _padded(column: Any, wanted: tuple[int, ...], value: Any, side: Side) -> np.
 
 def _mask(sizes: np.ndarray, wanted: tuple[int, ...], side: Side) -> np.ndarray:
     """Return bool (k, *wanted): true where a record has values."""
-    mask = np.ones((len(sizes), *(1 for _ in wanted)), bool)
+    mask: Any = None
     for axis, length in enumerate(wanted):
         ends = sizes[:, axis].reshape(-1, *(1 for _ in wanted))
         places = np.arange(length).reshape(*(-1 if each == axis else 1 for each in range(len(wanted))))
-        mask = mask & (places < ends if side == "right" else places >= length - ends)
-    return mask
+        inside = places < ends if side == "right" else places >= length - ends
+        mask = inside if mask is None else mask & inside
+    return np.asarray(mask)
 
 
 def _title(sizes: np.ndarray) -> str:

@@ -266,10 +266,13 @@ def test_a_list_that_does_not_fit_is_named(field: dict[str, Any], records: list[
 
 
 @pytest.mark.parametrize(
-    ("kind", "dtype", "value"), [("int64_list", "int64", 1), ("float_list", "float32", 1.0), ("bytes_list", "bytes", b"a")]
+    ("kind", "dtype", "value"),
+    [("int64_list", "int64", 1), ("float_list", "float32", 1.0), ("bytes_list", "bytes", b"a")],
 )
 def test_another_number_of_values_than_declared_says_how_to_declare_it(kind: str, dtype: str, value: Any) -> None:
-    match = rf"'x' has an? {kind} of 3 values where {dtype}\[2\] is expected; if their number varies .* declare the shape"
+    match = (
+        rf"'x' has an? {kind} of 3 values where {dtype}\[2\] is expected; if their number varies .* declare the shape"
+    )
     decoder = ExampleDecoder(fields={"x": {"dtype": dtype, "shape": [2]}})
     with pytest.raises(RecordError, match=match):
         decoder.decode([example("x", kind, [value] * 2), example("x", kind, [value] * 3)], decoder.element_spec())
