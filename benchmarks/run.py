@@ -10,8 +10,8 @@ import decoders
 import flat
 import footprint
 import hooks
-import images
 import host_stages
+import images
 import jax
 import memory_source
 import mix
