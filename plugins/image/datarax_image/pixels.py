@@ -110,12 +110,17 @@ def _window(picture: Picture, placement: Placement, fill: int, pad_mode: PadMode
             return picture.crop((left, top, left + width, top + height))
         return picture[top : top + height, left : left + width]
     pixels = as_array(picture)
-    rows, columns = np.arange(top, top + height), np.arange(left, left + width)
-    cut: Array = pixels[_inside(rows, high, pad_mode)[:, None], _inside(columns, wide, pad_mode)]
     if pad_mode == "constant":
-        cut[(rows < 0) | (rows >= high)] = fill
-        cut[:, (columns < 0) | (columns >= wide)] = fill
-    return cut
+        cut: Array = np.full((height, width, *pixels.shape[2:]), fill, pixels.dtype)
+        first, last = max(0, top), min(high, top + height)
+        left_most, right_most = max(0, left), min(wide, left + width)
+        if first < last and left_most < right_most:
+            cut[first - top : last - top, left_most - left : right_most - left] = pixels[
+                first:last, left_most:right_most
+            ]
+        return cut
+    rows, columns = np.arange(top, top + height), np.arange(left, left + width)
+    return pixels[_inside(rows, high, pad_mode)[:, None], _inside(columns, wide, pad_mode)]
 
 
 def _inside(places: Array, length: int, pad_mode: PadMode) -> Array:
