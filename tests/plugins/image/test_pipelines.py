@@ -148,6 +148,7 @@ def test_an_error_names_stage_source_and_records() -> None:
     assert "in row 2 of the batch" in notes
     assert "stage 1 (decode_image + random_resized_crop)" in notes
     assert "records 4, 5, 6, 7 of MemorySource 'photos'" in notes
+    assert "record 6 fails by itself" in notes
 
 
 def test_a_declared_size_is_refused_with_the_name_of_the_limit() -> None:
