@@ -83,6 +83,19 @@ def test_statistics_are_of_as_many_batches_as_are_wanted_and_of_real_records(con
     assert shown["fields"]["valid"] == {"spec": "bool[]", "first": None}
 
 
+def test_records_of_varying_length_are_shown_with_their_lengths(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", **{"tokens": np.arange(10), "tokens.offsets": [0, 3, 3, 10], "label": [0, 1, 0]})
+    path = tmp_path / "train.yaml"
+    path.write_text("batch_size: 2\npad_last: valid\nsource: {type: memory, path: data.npz}\n")
+    done = invoke("peek", str(path), "--batches", "2", "--png", str(tmp_path / "all.png"))
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert "tokens  int64[None]" in lines
+    assert "tokens  [0, 1, 2], []" in lines
+    assert "tokens  lengths 0 .. 7, median 3, mean 3.333 █▁▁█▁▁▁█; values 0 .. 9, mean 4.5, std 2.87228" in lines
+    assert (tmp_path / "all.png").exists()
+
+
 def test_of_a_mixture_the_records_of_each_child_are_reported(config: Path) -> None:
     child = "{type: memory, path: data.npz}"
     config.write_text(f"batch_size: 4\nsource: {{type: mix, weights: [3, 1], sources: [{child}, {child}]}}\n")
