@@ -83,7 +83,8 @@ class MemorySourceConfig(SourceConfig):
         default=None, validate_default=True, description="Which of num_workers shards this source serves."
     )
     path: LocalFile | None = Field(
-        default=None, description="An .npz file, or a folder of .npy files, one for each field."
+        default=None,
+        description="An .npz file, or a folder of .npy files, one for each field; x.npy with x.offsets.npy for varying lengths.",
     )
     columns: Annotated[
         tuple[str, ...] | dict[str, str] | None, PlainValidator(_checked_columns), WithJsonSchema(_COLUMNS_SCHEMA)
