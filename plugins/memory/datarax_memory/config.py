@@ -84,7 +84,7 @@ class MemorySourceConfig(SourceConfig):
     )
     path: LocalFile | None = Field(
         default=None,
-        description="An .npz file, or a folder of .npy files, one for each field; x.npy with x.offsets.npy for varying lengths.",
+        description="An .npz file, or a folder of .npy files, one for each field; x.npy with x.offsets.npy if lengths vary.",
     )
     columns: Annotated[
         tuple[str, ...] | dict[str, str] | None, PlainValidator(_checked_columns), WithJsonSchema(_COLUMNS_SCHEMA)
