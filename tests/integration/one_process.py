@@ -254,6 +254,40 @@ def look_at_text(at: SimpleNamespace) -> Json:
     return seen
 
 
+class HostDraw:
+    """A host stage that draws a number for each record."""
+
+    on_host = True
+    stochastic = True
+
+    def element_spec(self, spec: Any) -> Any:
+        import jax
+        import numpy as np
+
+        return {**spec, "u": jax.ShapeDtypeStruct((), np.dtype(np.float32))}
+
+    def __call__(self, batch: Any, rngs: Any) -> Any:
+        import numpy as np
+
+        return {**batch, "u": np.array([rng.random() for rng in rngs], np.float32)}
+
+
+def look_at_host_stages(at: SimpleNamespace) -> Json:
+    """Return the batches of pipelines with a host stage, which each process calls with its own rows."""
+    from flax import nnx
+
+    seen: Json = {}
+    step = nnx.jit(lambda pipeline: pipeline.step())
+    for kind in ("eager", "host", "sized"):
+        pipeline = _pipeline(kind, stages=[HostDraw(), JITTER], num_epochs=EPOCHS)
+        seen[f"{kind} loop"] = [_held(batch) for batch in pipeline]
+        pipeline.reset()
+        seen[f"{kind} step"] = [_held(pipeline.step() if kind == "sized" else step(pipeline)) for _ in range(2)]
+    split = _pipeline("split", stages=[HostDraw()], num_epochs=1)
+    seen["split loop"] = [_held(batch) for batch in split]
+    return seen
+
+
 def look_at_training(at: SimpleNamespace) -> Json:
     """Train a stage with parameters and statistics in a scan and in a loop."""
     import jax.numpy as jnp
@@ -375,6 +409,7 @@ LOOKS: dict[str, Callable[[SimpleNamespace], Json]] = {
     "reads": look_at_reads,
     "layouts": look_at_layouts,
     "text": look_at_text,
+    "host stages": look_at_host_stages,
     "training": look_at_training,
     "refusals": look_at_refusals,
     "some": look_at_some_processes,

@@ -142,6 +142,17 @@ def test_a_stream_that_can_be_split_is(seen: Seen) -> None:
 
 
 @pytest.mark.parametrize("kind", ["eager", "host", "sized"])
+def test_each_process_calls_host_stages_with_its_own_rows(seen: Seen, kind: str) -> None:
+    alone = of(seen, 1, "host stages", f"{kind} loop")
+    assert len({draw for batch in alone for draw in batch["u"]}) == LENGTH * EPOCHS
+    for count in COUNTS:
+        assert of(seen, count, "host stages", f"{kind} loop") == alone
+        assert of(seen, count, "host stages", f"{kind} step") == alone[:2]
+        split = of(seen, count, "host stages", "split loop")
+        assert len({draw for batch in split for draw in batch["u"]}) == LENGTH
+
+
+@pytest.mark.parametrize("kind", ["eager", "host", "sized"])
 def test_what_four_processes_saved_is_gone_on_from_by_fewer(seen: Seen, kind: str) -> None:
     uninterrupted = of(seen, 4, "resuming", kind)
     assert len(uninterrupted) == LENGTH * EPOCHS // SIZE
