@@ -16,8 +16,8 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from flax import nnx
 from grain.sources import ArrayRecordDataSource
 
-from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
-from datarax_core import Pipeline
+from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule, write
+from datarax_core import Pipeline, Ragged
 
 RECORDS, BATCH, BATCHES, RUNS = 50_000, 256, 60, 9
 FIELDS = {"label": {"dtype": "int32", "shape": []}, "image": {"dtype": "uint8", "shape": [32, 32, 3]}}
@@ -38,6 +38,7 @@ def rows() -> list[Row]:
                 paths = _write(Path(folder, f"{compression}-{shards}"), options, shards)
                 found += _random(paths, f"{compression}, {shards} file{'s' * (shards > 1)}")
                 found.append(_sequential(paths, f"{compression}, {shards} file{'s' * (shards > 1)}"))
+        found.append(_documents(Path(folder, "documents.array_record")))
         found.append(_opening(Path(folder, "small")))
         found.append(_memory(Path(folder)))
     return found
@@ -89,6 +90,31 @@ def _random(paths: list[str], what: str) -> Iterator[Row]:
         what=f"shuffled, {what}: pipeline against Grain's shuffle, map, batch",
         target=10,
         runs=3,
+    )
+
+
+def _documents(path: Path) -> Row:
+    """Measure documents of 20 to 1,000 tokens, served as a ragged column, against the bare reader's bytes."""
+    rng = np.random.default_rng(0)
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(20, 1000, RECORDS // 2))])
+    tokens = Ragged(rng.integers(0, 50_000, int(offsets[-1]), np.uint16), offsets)
+    written = write(path, {"tokens": tokens})
+    source = ArrayRecordSourceModule(written.config, rngs=nnx.Rngs(0))
+    order = rng.permutation(len(tokens))[: BATCH * BATCHES].reshape(BATCHES, BATCH)
+    work = _by_file([str(path)], order)
+    name = min(BARE, key=lambda name: _best(lambda: BARE[name](work)))
+
+    def served() -> None:
+        for indices in order:
+            source.get_records(indices)
+
+    return against(
+        lambda: BARE[name](work),
+        served,
+        records=order.size,
+        what=f"documents at random, as ragged columns, against bare {name}",
+        target=0.8,
+        runs=RUNS,
     )
 
 

@@ -1,4 +1,4 @@
-"""Speed of the decoders against the least work on the same records: 256 a batch, of 3 KB, or of 20 to 1,000 tokens."""
+"""Speed of the decoders against the least work on the same records: batches of 256 of 3 KB, or of 20 to 1,000 tokens."""
 
 from collections.abc import Callable
 from typing import Any

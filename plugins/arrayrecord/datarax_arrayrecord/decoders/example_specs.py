@@ -84,8 +84,7 @@ class FeatureSpec(NamedTuple):
         return self.default
 
     def of_floats(self, values: AnyArray) -> AnyArray:
-        """Return float32 values in the dtype of the feature; raise if it is none of floats, or cannot hold one."""
-        self.require_floats()
+        """Return float32 values in the dtype of the feature, one of floats; raise if it cannot hold one."""
         if self.dtype == np.float32:
             return values
         with np.errstate(all="ignore"):
@@ -96,8 +95,7 @@ class FeatureSpec(NamedTuple):
         return fitted
 
     def of_integers(self, values: AnyArray) -> AnyArray:
-        """Return int64 values in the dtype of the feature; raise if it is none of integers or bools, or cannot hold one."""
-        self.require_integers()
+        """Return int64 values in the dtype of the feature, one of integers or bools; raise if it cannot hold one."""
         low, high = limits(self.dtype)
         outside = (values < low) | (values > high) if (low, high) != limits(np.dtype(np.int64)) else None
         if outside is not None and outside.any():

@@ -1,8 +1,8 @@
 """Fields with dtype and shape, nested dicts by dotted name, and checks of batches against declared fields."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias, cast
 
 import jax
 import numpy as np
@@ -58,9 +58,9 @@ class ArrayField(FrozenConfig):
         return f"{self.dtype}{list(self.shape)}"
 
 
-def fixed_axes(shape: Sequence[int | None]) -> tuple[int, ...]:
+def fixed_axes(shape: tuple[int | None, ...]) -> tuple[int, ...]:
     """Return the axes of a shape that do not vary."""
-    return tuple(n for n in shape if n is not None)
+    return tuple(n for n in shape if n is not None) if None in shape else cast("tuple[int, ...]", shape)
 
 
 def flat_fields(tree: Any, title: str, at: str = "") -> dict[str, Any]:
