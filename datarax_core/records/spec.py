@@ -191,10 +191,22 @@ def describe(spec: ElementSpec) -> dict[str, str]:
 
 
 def describe_one_kind(one: Any, other: Any) -> bool:
-    """Return whether two results of `describe`, also of an earlier version, which named widths of text, are of one kind."""
+    """Return whether two results of `describe` are of one kind, also if an earlier version made one of them.
+
+    It named widths of text, and the arrays of a field that is a ragged column now were objects.
+    """
     if not isinstance(one, Mapping) or not isinstance(other, Mapping) or one.keys() != other.keys():
         return False
-    return all(one[name] == other[name] or _is_same_text(one[name], other[name]) for name in one)
+    return all(_is_same_field(one[name], other[name]) for name in one)
+
+
+def _is_same_field(one: Any, other: Any) -> bool:
+    return one == other or _is_same_text(one, other) or _is_ragged_for_objects(one, other)
+
+
+def _is_ragged_for_objects(one: Any, other: Any) -> bool:
+    objects, column = (one, other) if one == "object[]" else (other, one)
+    return objects == "object[]" and isinstance(column, str) and "None" in column.partition("[")[2]
 
 
 def _is_same_text(one: Any, other: Any) -> bool:

@@ -49,6 +49,10 @@ def test_a_spec_has_none_for_each_axis_that_varies() -> None:
     }  # fmt: skip
     assert describe_one_kind(describe(SPEC), describe(SPEC))
     assert not describe_one_kind(describe(SPEC), describe(SPEC) | {"tokens": "int64[3]"})
+    former = describe(SPEC) | {"tokens": "object[]"}  # as an earlier version wrote it
+    assert describe_one_kind(describe(SPEC), former)
+    assert describe_one_kind(former, describe(SPEC))
+    assert not describe_one_kind(former, describe(SPEC) | {"tokens": "int64[3]"})
     assert device_spec(SPEC)["tokens"] == struct((None,)), "host fields are not narrowed"
     assert device_spec(SPEC)["label"] == struct((), np.int32)
     assert common_spec([SPEC, SPEC])["tokens"] == struct((None,))

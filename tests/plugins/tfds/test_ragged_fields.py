@@ -258,6 +258,21 @@ def test_shuffled_epochs_and_states_hold_for_ragged_columns(make: Make) -> None:
         assert jax.tree.all(jax.tree.map(_equal, batch, wanted))
 
 
+def test_a_state_that_was_saved_of_objects_goes_on_with_ragged_columns(data_dirs: Path) -> None:
+    def pipeline(*, as_objects: bool) -> Pipeline:
+        source = from_tfds("captions", "train", data_dir=data_dirs / "tfrecord", as_objects=as_objects, shuffle=True)
+        return Pipeline(source=source, batch_size=16, rngs=nnx.Rngs(0))
+
+    for saves in (True, False):
+        first, second = pipeline(as_objects=saves), pipeline(as_objects=not saves)
+        loop = iter(first)
+        next(loop)
+        second.set_state(first.get_state())
+        for batch, again in zip(loop, second, strict=True):
+            assert np.array_equal(batch["id"], again["id"])
+            assert same([row for row in batch["numbers"]], [row for row in again["numbers"]])  # noqa: C416 - of either form
+
+
 def _equal(one: Any, other: Any) -> bool:
     return one == other if isinstance(one, Ragged) else bool(np.array_equal(one, other))
 
