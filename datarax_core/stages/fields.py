@@ -25,7 +25,7 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 class Select(Stage):
     """Stage that keeps the named fields and drops all others; the name of a dict of fields keeps all fields in it.
 
-    Host fields (text, bytes, objects) are kept or dropped by the same names. A pipeline that drops all of them can be
+    Host fields (text, objects, ragged columns) are kept or dropped by the same names. A pipeline that drops all of them can be
     compiled whole.
     """
 
