@@ -35,8 +35,8 @@ class Stage(FrozenConfig):
     called as the following one is, and need not make the columns between them. One that works by a file, such as a tokenizer,
     may define ``fingerprint() -> dict``, JSON that a saved state must match, such as the file's checksum.
 
-    Host fields, which no device can hold (text, objects, ragged columns), are not in the batch that a compiled stage is called with. A
-    stage, or the module that it builds, may define ``host_fields(fields) -> fields`` to change them. It is called with a dict
+    Host fields (text, objects, ragged columns), which no device can hold, are not in the batch that a compiled stage is called
+    with. A stage, or the module that it builds, may define ``host_fields(fields) -> fields`` to change them. It is called with a dict
     of host fields, nested as the batch is, whose values are arrays or element specs, and returns the dict for the next stage.
 
     A stage that moves, leaves out or converts fields may define ``before_narrowing(fields) -> fields``. It is called with a
