@@ -59,6 +59,8 @@ class HostRoute(IndexedRoute):
         start, size, _ = wanted
         began = perf_counter()
         begun = self._ahead.take(wanted) if ahead else None
+        if not ahead:
+            self._count.note_wait()
         indices, mask, record_ids, own, to_read, rows = begun or self._begin(wanted)
         try:
             batch = self._reader.result(rows, to_read)

@@ -86,7 +86,7 @@ class RowReader:
             return self._first_batch(indices)
         watch = Stopwatch()
         batch = self._fetch(indices)
-        self._count.note(watch.read(len(indices)))
+        self._note(watch, len(indices))
         return batch
 
     def _first_batch(self, indices: np.ndarray) -> Batch:
@@ -101,8 +101,12 @@ class RowReader:
         else:
             watch = Stopwatch()
             others = read(indices[1:])
-            self._count.note(watch.read(len(indices) - 1))
+            self._note(watch, len(indices) - 1)
         return self._finished(joined_parts([first, others], [slice(1), slice(1, len(indices))]), indices)
+
+    def _note(self, watch: Stopwatch, rows: int) -> None:
+        reading = watch.read(rows)
+        self._count.note(reading, reading.seconds)
 
     def _finished(self, batch: Batch, indices: np.ndarray) -> Batch:
         return batch if self._staged is None else self._staged.complete(batch, indices)

@@ -18,7 +18,10 @@ _WORTH_MORE: Final = 1e-3
 """Seconds that reading a batch takes at least, for several threads to be worth it."""
 
 _MEASURED: Final = 4
-"""Batches that are measured before anything is decided."""
+"""Batches that are measured before anything is decided, at least."""
+
+_MEASURED_SECONDS: Final = 0.05
+"""Seconds for which reading is measured before anything is decided, at least."""
 
 _SLOW_AT_ONCE: Final = 20e-3
 """Seconds of reading, all but waited, after which one batch is enough to decide."""
@@ -48,6 +51,7 @@ class Reading:
 
     rows: int = 0
     seconds: float = 0.0
+    """Seconds of all threads together."""
     worked: float = 0.0
     """Seconds on a processor."""
     waits: int = 0
@@ -97,8 +101,8 @@ class ThreadCount:
     """Number of threads that read for a pipeline; with ``"auto"`` it changes as batches are read.
 
     It begins with one. Where threads wait, for a disk or a network, more are tried, and kept if records come faster by a
-    quarter. Fewer are tried now and then, and kept if records come as fast. A trial takes four batches; after one that fails
-    the next is further away.
+    quarter, or if the loop does not wait any more. Fewer are tried now and then, and kept if records come as fast. A trial
+    takes some batches; after one that fails the next is further away.
     """
 
     def __init__(self, asked: int | Auto) -> None:
@@ -106,7 +110,7 @@ class ThreadCount:
         self.threads = 1 if asked == "auto" else asked
         self.waiting: float | None = None
         """Part of the reading time that was waited, as measured last; None if nothing was measured."""
-        self._sum, self._batches = Reading(), 0
+        self._sum, self._batches, self._elapsed = Reading(), 0, 0.0
         self._row_seconds = 0.0
         self._before: tuple[int, float] | None = None  # the threads before the trial under way, and their speed
         self._rest, self._next_rest = 0, _FIRST_REST
@@ -146,24 +150,29 @@ class ThreadCount:
             self.waiting, self._row_seconds = reading.waiting, reading.seconds
             self._try(self._more(), 1 / reading.seconds)
 
-    def note(self, reading: Reading) -> None:
-        """Note how one batch was read by `threads`."""
-        self._unmeasured = 0 if reading.seconds >= _WORTH_MORE else _UNMEASURED
-        self._sum, self._batches = self._sum + reading, self._batches + 1
-        total, batches = self._sum, self._batches
+    def note(self, reading: Reading, elapsed: float) -> None:
+        """Note how one batch was read by `threads`, in ``elapsed`` seconds in which any of them read."""
+        is_quick = reading.seconds < _WORTH_MORE
+        self._unmeasured = _UNMEASURED if is_quick else 0
+        if is_quick and self._batches and self._sum.seconds / self._batches >= _WORTH_MORE:
+            self._sum, self._batches, self._elapsed = Reading(), 0, 0.0  # it has become quick
+        self._sum, self._batches, self._elapsed = self._sum + reading, self._batches + 1, self._elapsed + elapsed
+        total, batches, seconds = self._sum, self._batches, self._elapsed
         is_sure = self._before is None and total.seconds >= _SLOW_AT_ONCE and total.waiting >= _WAITS_SURELY
-        if not total.rows or not (is_sure or batches >= _MEASURED):
+        is_long = batches >= _MEASURED and (seconds >= _MEASURED_SECONDS or total.seconds / batches < _WORTH_MORE)
+        if not total.rows or not (is_sure or is_long):
             return
-        self._sum, self._batches = Reading(), 0
+        self._sum, self._batches, self._elapsed = Reading(), 0, 0.0
         self.waiting = total.waiting
         self._row_seconds = total.seconds / total.rows
         if self.asked == "auto":
-            self._decide(self.threads / max(self._row_seconds, 1e-9), total.seconds / batches)
+            self._decide(total.rows / max(seconds, 1e-9), total.seconds / batches, batches)
 
-    def _decide(self, speed: float, batch_seconds: float) -> None:
+    def _decide(self, speed: float, batch_seconds: float, batches: int) -> None:
         """Keep the number of threads, or try another, given the records a second that these threads read."""
+        is_waited_for, self._is_waited_for = self._is_waited_for, False
         before, self._before = self._before, None
-        if before is not None and not self._is_better(speed, *before):
+        if before is not None and is_waited_for and not self._is_better(speed, *before):
             self.threads, self._tries_more = before[0], self.threads < before[0]
             self._rest, self._next_rest = self._next_rest, min(self._next_rest * _GROWTH, _MOST_REST)
         elif self.threads > 1 and batch_seconds < _WORTH_MORE:
@@ -171,10 +180,10 @@ class ThreadCount:
         elif before is not None and not self._is_busy and not self._may_pay(batch_seconds):
             self._rest = _FIRST_REST
         elif self._rest > 0:
-            self._rest -= _MEASURED
-        elif self._may_pay(batch_seconds) and self._is_waited_for and (self._tries_more or self.threads == 1):
+            self._rest -= batches
+        elif is_waited_for and self._may_pay(batch_seconds) and (self._tries_more or self.threads == 1):
             self._try(self._more(), speed)
-        elif self.threads > 1:
+        elif is_waited_for and self.threads > 1:
             self._try(self.threads // 2, speed)
 
     def _is_better(self, speed: float, threads_before: int, speed_before: float) -> bool:
@@ -196,7 +205,6 @@ class ThreadCount:
 
     def _try(self, threads: int, speed: float) -> None:
         self._before, self.threads = (self.threads, speed), threads
-        self._is_waited_for = False
 
     def as_dict(self) -> dict[str, float]:
         """Return what was found, as `Pipeline.stats` names it; nothing if nothing was measured."""

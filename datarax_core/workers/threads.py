@@ -1,10 +1,12 @@
 """Threads that read parts of batches for one source, several batches at once: the same batches, while others wait."""
 
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
+from time import perf_counter
 from typing import Any, Final
 
 import numpy as np
@@ -115,7 +117,7 @@ class ReadingThreads:
                 raise error
             finally:
                 del error, pending  # of frames that the traceback holds
-        self._count.note(reading)
+        self._count.note(reading, self._crew.elapsed())
         return joined_parts(pending.batches, pending.parts)
 
     def close(self) -> None:
@@ -135,6 +137,25 @@ class _Crew:
         self._read = read
         self._size = 0
         self._is_over = False
+        self._lock = threading.Lock()  # of the three below, which say how long any thread has been reading
+        self._reading = 0
+        self._since = self._elapsed = 0.0
+
+    def elapsed(self) -> float:
+        """Return the seconds since the last call in which any thread was reading."""
+        with self._lock:
+            now = perf_counter()
+            elapsed = self._elapsed + (now - self._since if self._reading else 0.0)
+            self._since, self._elapsed = now, 0.0
+            return elapsed
+
+    def _count_reading(self, change: int) -> None:
+        with self._lock:
+            now = perf_counter()
+            if self._reading:
+                self._elapsed += now - self._since
+            self._since = now
+            self._reading += change
 
     def resize(self, size: int) -> None:
         """Start threads, or let some end after what is queued, until there are ``size``; fewer if the system starts no more."""
@@ -171,6 +192,7 @@ class _Crew:
             pending.finished.put(None if self._is_over else reading)
             return
         rows = pending.indices[pending.parts[number]]
+        self._count_reading(1)
         watch = Stopwatch()
         try:
             pending.batches[number] = self._read(rows)
@@ -178,4 +200,5 @@ class _Crew:
         except BaseException as error:  # noqa: BLE001 - any error is raised in the thread that waits for the batch
             pending.errors[number] = error
         finally:
+            self._count_reading(-1)
             pending.finished.put(reading)

@@ -152,12 +152,15 @@ class _Reader:
             if self._threads is None:
                 by_index = getattr(source, "reads_neighbours_together", False)
                 self._threads = ReadingThreads(source.get_records, self._count, source.title, by_index=by_index)
+            self._count.note_wait()
             return self._threads.fetch(indices)
         if not self._count.is_measured_now():
             return source.get_records(indices)
         watch = Stopwatch()
         batch = source.get_records(indices)
-        self._count.note(watch.read(len(indices)))
+        reading = watch.read(len(indices))
+        self._count.note_wait()  # the pipeline waits, as far as this process knows
+        self._count.note(reading, reading.seconds)
         return batch
 
     def _substituted(self) -> int:

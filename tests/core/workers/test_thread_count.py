@@ -14,7 +14,9 @@ def batches(
     for _ in range(number):
         count.note_wait()
         seconds = wait * max(1.0, count.threads / most) + work * max(1.0, count.threads * work / (wait + work))
-        count.note(Reading(rows, rows * seconds, rows * work, waits=rows if wait else 0))
+        count.note(
+            Reading(rows, rows * seconds, rows * work, waits=rows if wait else 0), rows * seconds / count.threads
+        )
 
 
 def test_a_fixed_number_stays() -> None:
@@ -44,7 +46,8 @@ def test_one_thread_reads_what_does_not_wait() -> None:
 def test_losing_the_processor_to_others_is_no_wait() -> None:
     count = ThreadCount("auto")
     for _ in range(20):
-        count.note(Reading(64, seconds=0.1, worked=0.01, waits=0))
+        count.note_wait()
+        count.note(Reading(64, seconds=0.1, worked=0.01, waits=0), 0.1)
     assert count.threads == 1
 
 
@@ -58,6 +61,15 @@ def test_threads_that_do_not_pay_are_taken_back() -> None:
         batches(count, 1, wait=0.02, most=1)
         tried += count.threads > before
     assert tried <= 2, "and are tried again later, less and less often"
+
+
+def test_threads_are_kept_once_the_loop_does_not_wait_any_more() -> None:
+    count = ThreadCount("auto")
+    batches(count, 1, wait=0.02)
+    tried = count.threads
+    for _ in range(50):
+        count.note(Reading(64, 64 * 0.02, 64e-5, waits=64), 64 * 0.02)  # as slow as one, since little was asked for
+    assert count.threads == tried > 1
 
 
 def test_fewer_threads_are_kept_if_they_are_as_quick() -> None:
@@ -81,7 +93,7 @@ def test_quick_batches_are_rarely_measured() -> None:
     for _ in range(1000):
         if count.is_measured_now():
             measured += 1
-            count.note(Reading(64, 1e-4, 1e-4))
+            count.note(Reading(64, 1e-4, 1e-4), 1e-4)
     assert measured < 20
 
 
