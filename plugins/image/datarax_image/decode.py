@@ -17,6 +17,7 @@ from .codec import Decoding, EncodedImage, note_row
 from .columns import OpenedImages, ragged_column, with_struct
 from .geometry import Geometric
 from .pixels import Array, as_array
+from .sizes import Resized
 
 _ONE_CHANNEL: Final = having(channels={"const": 1})
 
@@ -181,6 +182,8 @@ class JoinedStages:
         names = {stage.field for stage in self.decodings}
         if self.then is not None:
             return None
+        if any(stage.reduced for stage in self.decodings) and not isinstance(following, Resized | DecodeImage):
+            return None  # so that the stage says that reduced has no effect
         if isinstance(following, DecodeImage):
             return None if following.field in names else type(self)((*self.decodings, following))
         if isinstance(following, Geometric) and names <= {following.field, *following.masks}:

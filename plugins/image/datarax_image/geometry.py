@@ -111,6 +111,11 @@ class Geometric(Stage):
         """What stands outside pictures."""
         return Padding()
 
+    @property
+    def padding_of_masks(self) -> Padding:
+        """What stands outside masks."""
+        return Padding()
+
     def require_dtype(self, struct: Struct, name: str) -> None:
         """Raise ``StageError`` if pictures of this dtype cannot be placed."""
 
@@ -129,6 +134,9 @@ class Geometric(Stage):
             require_picture(struct, name, option)
             if option == "field":
                 self.require_dtype(struct, name)
+                _require_fill(struct, name, self.padding_of_pictures.fill, "fill")
+            else:
+                _require_fill(struct, name, self.padding_of_masks.fill, "mask_fill")
             size = self.result_size(struct.shape[:2])
             made = with_struct(made, name, (*size, *struct.shape[2:]), struct.dtype)
         if self.boxes is None:
@@ -177,7 +185,9 @@ class Geometric(Stage):
     def _placed(self, name: str, pictures: Pictures, sizes: list[tuple[int, int]], placements: list[Placement]) -> Any:
         """Return the column of one field after the placements."""
         is_mask = name != self.field
-        resampling, padding = (_NEAREST, Padding()) if is_mask else (self.resampling, self.padding_of_pictures)
+        resampling, padding = (
+            (_NEAREST, self.padding_of_masks) if is_mask else (self.resampling, self.padding_of_pictures)
+        )
 
         def rows() -> Iterator[Array]:
             for row, (picture, size, placement) in enumerate(zip(pictures, sizes, placements, strict=True)):
@@ -218,6 +228,19 @@ class Geometric(Stage):
     def _count(self, struct: Struct) -> tuple[int | None]:
         """Return the first axis of boxes, or of labels of them, after this stage."""
         return (None if self.cuts else struct.shape[0],)
+
+
+def _require_fill(struct: Struct, name: str, fill: int, option: str) -> None:
+    """Raise ``StageError`` if the dtype of pictures does not hold the value that they are filled with."""
+    dtype = struct.dtype
+    if dtype.kind in "iu":
+        least, most = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    elif dtype.kind == "b":
+        least, most = 0, 1
+    else:
+        return
+    if not least <= fill <= most:
+        raise StageError(f"field {name!r} is {dtype}, which does not hold {fill}; choose another {option}", (option,))
 
 
 def _require_size(name: str, found: tuple[int, int], size: tuple[int, int], row: int) -> None:

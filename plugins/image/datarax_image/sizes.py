@@ -1,6 +1,7 @@
 """Stages that bring pictures to a size: `resize`, and the crops, central and random."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 import numpy as np
@@ -19,10 +20,31 @@ Size: TypeAlias = Count | tuple[Count, Count]
 Positive: TypeAlias = Annotated[Real, Field(gt=0)]
 
 _FILL: Final[Any] = Field(default=0, ge=0, le=255, description="Value of what stands outside the picture.")
+_MASK_FILL: Final[Any] = Field(
+    default=0, description="Value of what stands outside masks, such as 255 for pixels without a class."
+)
 _WITHOUT_POINTS: Final = ("box", "hamming", "lanczos")
 _TRIES: Final = 10
 _NOT_ZERO: Final = {"not": {"const": 0}}
 _IS_PADDED: Final = {"anyOf": [having(padding={"minimum": 1}), having(pad_if_needed={"const": True})]}
+
+
+def _fills_need(condition: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return the JSON Schemas of configs in which the fills have an effect under a condition only."""
+    return (
+        only_if(condition, fill=_NOT_ZERO),
+        only_if(condition, mask_fill=_NOT_ZERO),
+        only_if(having(masks={"minItems": 1}), mask_fill=_NOT_ZERO),
+    )
+
+
+def _require_fills_seen(stage: "Resize | Cropped", *, is_padded: bool, without: str) -> None:
+    """Raise ``ValueError`` if a fill has no effect."""
+    for option in ("fill", "mask_fill"):
+        if getattr(stage, option) and not is_padded:
+            raise ValueError(f"{option} has no effect without {without}; leave it out")
+    if stage.mask_fill and not stage.masks:
+        raise ValueError("mask_fill is about masks; name their fields, masks, or leave it out")
 
 
 def _pair(size: Size) -> tuple[int, int]:
@@ -80,7 +102,7 @@ class Resize(Resized):
         {"anyOf": [having(size=NOT_NULL), having(shorter_side=NOT_NULL)]},
         never(size=NOT_NULL, shorter_side=NOT_NULL),
         only_if(having(size=NOT_NULL), fit={"const": "pad"}),
-        only_if(having(fit={"const": "pad"}), fill=_NOT_ZERO),
+        *_fills_need(having(fit={"const": "pad"})),
     )
 
     type: Literal["resize"] = "resize"
@@ -92,6 +114,7 @@ class Resize(Resized):
         default="stretch", description="With size: stretch to it, or keep the proportions and pad evenly on two sides."
     )
     fill: Annotated[Integer, _FILL] = 0
+    mask_fill: Annotated[Integer, _MASK_FILL] = 0
 
     @model_validator(mode="after")
     def _is_one_size(self) -> "Resize":
@@ -99,14 +122,18 @@ class Resize(Resized):
             raise ValueError("give size or shorter_side, one of them")
         if self.fit == "pad" and self.size is None:
             raise ValueError("fit is about size; a shorter_side keeps the proportions already")
-        if self.fill and self.fit != "pad":
-            raise ValueError("fill has no effect without fit: pad; leave it out")
+        _require_fills_seen(self, is_padded=self.fit == "pad", without="fit: pad")
         return self
 
     @property
     def padding_of_pictures(self) -> Padding:
         """What stands around pictures that are padded."""
         return Padding(self.fill)
+
+    @property
+    def padding_of_masks(self) -> Padding:
+        """What stands around masks that are padded."""
+        return Padding(self.mask_fill)
 
     def result_size(self, size: tuple[int | None, int | None]) -> tuple[int | None, int | None]:
         """Return (height, width) of results."""
@@ -148,6 +175,17 @@ class Cropped(Geometric):
         default=False, description="Pad pictures that are smaller than the window evenly; else they are refused."
     )
     fill: Annotated[Integer, _FILL] = 0
+    mask_fill: Annotated[Integer, _MASK_FILL] = 0
+
+    @property
+    def padding_of_pictures(self) -> Padding:
+        """What stands outside pictures."""
+        return Padding(self.fill)
+
+    @property
+    def padding_of_masks(self) -> Padding:
+        """What stands outside masks."""
+        return Padding(self.mask_fill, self.padding_of_pictures.mode)
 
     def result_size(self, size: tuple[int | None, int | None]) -> tuple[int | None, int | None]:  # noqa: ARG002 - always one
         """Return (height, width) of results."""
@@ -170,21 +208,15 @@ class CenterCrop(Cropped):
 
     schema_rules: ClassVar = (
         *Cropped.schema_rules,
-        only_if(having(pad_if_needed={"const": True}), fill=_NOT_ZERO),
+        *_fills_need(having(pad_if_needed={"const": True})),
     )
 
     type: Literal["center_crop"] = "center_crop"
 
     @model_validator(mode="after")
     def _fill_is_seen(self) -> "CenterCrop":
-        if self.fill and not self.pad_if_needed:
-            raise ValueError("fill has no effect without pad_if_needed; leave it out")
+        _require_fills_seen(self, is_padded=self.pad_if_needed, without="pad_if_needed")
         return self
-
-    @property
-    def padding_of_pictures(self) -> Padding:
-        """What stands outside pictures."""
-        return Padding(self.fill)
 
     def place(self, size: tuple[int, int], rng: np.random.Generator | None) -> Placement:  # noqa: ARG002 - draws nothing
         """Return the placement of a picture."""
@@ -208,9 +240,10 @@ class RandomCrop(Cropped):
 
     schema_rules: ClassVar = (
         *Cropped.schema_rules,
-        only_if(_IS_PADDED, fill=_NOT_ZERO),
+        *_fills_need(_IS_PADDED),
         only_if(_IS_PADDED, pad_mode={"not": {"const": "constant"}}),
         never(fill=_NOT_ZERO, pad_mode={"not": {"const": "constant"}}),
+        never(mask_fill=_NOT_ZERO, pad_mode={"not": {"const": "constant"}}),
     )
     stochastic: ClassVar[bool] = True
 
@@ -222,12 +255,14 @@ class RandomCrop(Cropped):
 
     @model_validator(mode="after")
     def _padding_is_seen(self) -> "RandomCrop":
-        is_padded = bool(self.padding) or self.pad_if_needed
-        for option, default in (("fill", 0), ("pad_mode", "constant")):
-            if getattr(self, option) != default and not is_padded:
-                raise ValueError(f"{option} has no effect without padding or pad_if_needed; leave it out")
-        if self.fill and self.pad_mode != "constant":
-            raise ValueError(f"fill has no effect with pad_mode {self.pad_mode}; leave it out")
+        is_padded, without = bool(self.padding) or self.pad_if_needed, "padding or pad_if_needed"
+        _require_fills_seen(self, is_padded=is_padded, without=without)
+        if self.pad_mode != "constant":
+            if not is_padded:
+                raise ValueError(f"pad_mode has no effect without {without}; leave it out")
+            for option in ("fill", "mask_fill"):
+                if getattr(self, option):
+                    raise ValueError(f"{option} has no effect with pad_mode {self.pad_mode}; leave it out")
         return self
 
     @property

@@ -22,7 +22,7 @@ from datarax_image import (
 )
 
 STAGES = [CenterCrop, ColorJitter, CutMix, DecodeImage, Flip, MixUp, Normalize, RandomCrop, RandomResizedCrop, Resize]
-VALUES = [None, True, False, 0, 1, 3, 4, 0.5, 0.0, -1, "x", "", "uint16", "uint8", "indices", "lanczos", "pad", "edge", "xywh",
+VALUES = [None, True, False, 0, 1, 3, 4, 0.5, -1, "x", "", "uint16", "uint8", "indices", "lanczos", "pad", "edge", "xywh",
           [], ["a"], [1], [4, 5], [0.5, 1], [0, 1], [1, 1, 1], "constant", "xyxy", "stretch", "nix"]  # fmt: skip
 
 

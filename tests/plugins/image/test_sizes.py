@@ -247,6 +247,19 @@ def test_masks_follow_their_pictures(stage: Any) -> None:
         assert np.array_equal(found, planes[..., 0] + (planes[..., 1].astype(np.int64) << 8))
 
 
+def test_masks_are_padded_as_their_pictures() -> None:
+    batch = {"image": noise(6, 6)[None], "mask": (np.arange(36).reshape(1, 6, 6) % 7).astype(np.int16)}
+    made = run(CenterCrop(field="image", size=10, pad_if_needed=True, fill=9, masks=("mask",), mask_fill=-1), batch)
+    assert np.array_equal(made["mask"][0], np.pad(batch["mask"][0], 2, constant_values=-1))
+    made = run(Resize(field="image", size=(6, 12), fit="pad", masks=("mask",), mask_fill=255), batch)
+    assert np.array_equal(made["mask"][0], np.pad(batch["mask"][0], ((0, 0), (3, 3)), constant_values=255))
+    stage = RandomCrop(field="image", size=10, padding=2, pad_mode="reflect", masks=("mask",))
+    assert np.array_equal(run(stage, batch)["mask"][0], np.pad(batch["mask"][0], 2, mode="reflect"))
+    stage = CenterCrop(field="image", size=10, pad_if_needed=True, masks=("mask",), mask_fill=-1)
+    with pytest.raises(StageError, match="field 'mask' is uint8, which does not hold -1; choose another mask_fill"):
+        run(stage, {**batch, "mask": batch["mask"].astype(np.uint8)})
+
+
 def test_a_mask_of_another_size_is_refused() -> None:
     batch = {**RAGGED, "mask": Ragged.from_list([np.zeros((12, 16))] * 4, shape=(None, None))}
     with pytest.raises(
@@ -288,6 +301,8 @@ def test_a_picture_without_pixels_is_refused() -> None:
         (Resize, {"size": 4, "min_visible": 0.5, "boxes": "b"}, "min_visible has no effect: resize cuts nothing off"),
         (Resize, {"size": 4, "relative": True}, "relative is about boxes; name their field"),
         (CenterCrop, {"size": 4, "fill": 3}, "fill has no effect without pad_if_needed"),
+        (CenterCrop, {"size": 4, "mask_fill": 3, "masks": ("m",)}, "mask_fill has no effect without pad_if_needed"),
+        (CenterCrop, {"size": 4, "mask_fill": 3, "pad_if_needed": True}, "mask_fill is about masks; name their fields"),
         (RandomCrop, {"size": 4, "pad_mode": "edge"}, "pad_mode has no effect without padding"),
         (RandomCrop, {"size": 4, "padding": 1, "pad_mode": "edge", "fill": 3}, "fill has no effect with pad_mode edge"),
         (
@@ -389,6 +404,16 @@ def test_reduced_decoding_is_near_the_whole_and_no_smaller_than_needed() -> None
         run_joined(DecodeImage(field="image").join(large), batch)["image"],
         run_joined(DecodeImage(field="image", reduced=True).join(large), batch)["image"],
     )
+
+
+def test_reduced_before_a_stage_that_does_not_resize_is_refused() -> None:
+    decode = DecodeImage(field="image", reduced=True)
+    assert decode.join(CenterCrop(field="image", size=4)) is None
+    assert decode.join(Flip(field="image")) is None
+    both = decode.join(DecodeImage(field="mask"))
+    assert both is not None
+    with pytest.raises(StageError, match="reduced has no effect"):
+        both({"image": column([encode(noise(8, 8), "JPEG")]), "mask": column([encode(noise(8, 8))])})
 
 
 def test_an_error_of_a_joined_stage_has_its_row() -> None:
