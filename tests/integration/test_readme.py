@@ -14,6 +14,7 @@ PAGES = {
     "README.md": 3,
     "docs/configs.md": 13,
     "docs/conformance.md": 5,
+    "docs/host-stages.md": 7,
     "docs/pipeline.md": 9,
     "docs/plugins.md": 10,
     "docs/ragged.md": 6,
