@@ -36,8 +36,8 @@ class Stage(FrozenConfig):
     may define ``fingerprint() -> dict``, JSON that a saved state must match, such as the file's checksum.
 
     Host fields (text, objects, ragged columns), which no device can hold, are not in the batch that a compiled stage is called
-    with. A stage, or the module that it builds, may define ``host_fields(fields) -> fields`` to change them. It is called with a dict
-    of host fields, nested as the batch is, whose values are arrays or element specs, and returns the dict for the next stage.
+    with. A stage, or the module that it builds, may define ``host_fields(fields) -> fields`` to change them. It is called with
+    a dict of host fields, nested as the batch is, whose values are columns or element specs, and returns the next one.
 
     A stage that moves, leaves out or converts fields may define ``before_narrowing(fields) -> fields``. It is called with a
     `datarax_core.records.StoredField` for each field, nested as the batch is, and returns those of its result;
