@@ -13,15 +13,15 @@ NewName = Annotated[str, StringConstraints(pattern=DOTTED_PATTERN)]
 """The dotted name of a new field: text on both sides of each dot that leads into a dict."""
 
 
-def text_struct(spec: ElementSpec, name: str) -> jax.ShapeDtypeStruct:
-    """Return the leaf of a field of text in a spec.
+def text_struct(spec: ElementSpec, name: str, option: str = "field") -> jax.ShapeDtypeStruct:
+    """Return the leaf of a field of text in a spec; ``option`` names it, for errors.
 
     Raises:
         StageError: There is no such field, or its records are not one text each.
     """
-    struct = struct_of(spec, name)
+    struct = struct_of(spec, name, (option,))
     if struct.dtype.kind not in "UTSO" or struct.shape != ():
-        raise StageError(f"field {name!r} is {title_of(struct)}, not one text a record", ("field",))
+        raise StageError(f"field {name!r} is {title_of(struct)}, not one text a record", (option,))
     return struct
 
 

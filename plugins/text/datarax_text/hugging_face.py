@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import tokenizers
 
-from .tokenizer import Encoded, Tokenizer
+from .tokenizer import Encoded, Text, Tokenizer
 
 _OTHER_FILES: Final = {
     "tokenizer_class": "the settings of a tokenizer (tokenizer_config.json)",
@@ -51,13 +51,18 @@ class HuggingFaceTokenizer(Tokenizer):
         self.known = np.zeros(ids.max(initial=-1) + 1, np.bool_)
         self.known[ids] = True
 
-    def encode(self, texts: list[str], *, own_special_tokens: bool, with_spans: bool) -> Encoded:
+    def encode(
+        self, texts: Sequence[Text], *, own_special_tokens: bool, with_spans: bool, with_type_ids: bool
+    ) -> Encoded:
         """Return the tokens of texts; spans only if they are asked for, which take half as much time again."""
         encode = self._loaded.encode_batch if with_spans else self._loaded.encode_batch_fast
         with _panics_as_errors():
             encodings = encode(texts, add_special_tokens=own_special_tokens)
-        rows = [encoding.ids for encoding in encodings]
-        return Encoded.of_lists(rows, [encoding.offsets for encoding in encodings] if with_spans else None)
+        return Encoded.of_lists(
+            [encoding.ids for encoding in encodings],
+            [encoding.offsets for encoding in encodings] if with_spans else None,
+            [encoding.type_ids for encoding in encodings] if with_type_ids else None,
+        )
 
     def decode(self, rows: Sequence[list[int]], *, special_tokens: bool) -> list[str]:
         """Return the text of each row of known ids."""

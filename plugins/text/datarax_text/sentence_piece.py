@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import sentencepiece
 
-from .tokenizer import Encoded, Tokenizer
+from .tokenizer import Encoded, Text, Tokenizer
 
 
 class SentencePieceTokenizer(Tokenizer):
@@ -31,13 +31,21 @@ class SentencePieceTokenizer(Tokenizer):
             ) from cause
         self.known = np.ones(self._loaded.vocab_size(), np.bool_)
 
-    def encode(self, texts: list[str], *, own_special_tokens: bool, with_spans: bool) -> Encoded:  # noqa: ARG002 - of the other library
-        """Return the tokens of texts; a model names no special tokens around a text."""
+    def encode(
+        self,
+        texts: Sequence[Text],
+        *,
+        own_special_tokens: bool,  # noqa: ARG002 - of the other library
+        with_spans: bool,
+        with_type_ids: bool,  # noqa: ARG002 - the same
+    ) -> Encoded:
+        """Return the tokens of texts; a model names no special tokens around a text, and joins no pairs."""
+        plain = [text for text in texts if isinstance(text, str)]
         if not with_spans:
-            rows = self._loaded.encode(texts, return_type="numpy")
+            rows = self._loaded.encode(plain, return_type="numpy")
             lengths = np.fromiter(map(len, rows), np.int64, len(rows))
             return Encoded(np.concatenate([np.zeros(0, np.int32), *rows]), lengths)
-        found = self._loaded.encode(texts, return_type="offset_mapping", return_bytes=False)
+        found = self._loaded.encode(plain, return_type="offset_mapping", return_bytes=False)
         return Encoded.of_lists([each["ids"] for each in found], [each["offsets"] for each in found])
 
     def decode(self, rows: Sequence[list[int]], *, special_tokens: bool) -> list[str]:  # noqa: ARG002 - of the other library

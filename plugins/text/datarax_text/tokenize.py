@@ -1,6 +1,6 @@
 """The stage that makes tokens of text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, Literal
 
 import jax
@@ -17,12 +17,12 @@ from datarax_core.stages import with_new_field
 from .fields import NewName, text_struct, value_of, with_result
 from .files import OPTION, TokenizerFile
 from .texts import require_whole, texts_of
-from .tokenizer import Encoded, Tokenizer
+from .tokenizer import Encoded, Text, Tokenizer
 
 TokenDtype = Literal["int32", "uint16", "uint32", "int64"]
 """Dtypes of tokens."""
 
-_SPAN: Final = np.dtype(np.int32)
+_INT32: Final = np.dtype(np.int32)
 
 
 class Tokenize(Stage):
@@ -48,6 +48,10 @@ class Tokenize(Stage):
         default=None,
         description="Name of a new field for the tokens, beside the text; null puts them in place of the text.",
     )
+    pair: Name | None = Field(
+        default=None,
+        description="A second field of text, which the tokenizer.json joins with the first, as in [CLS] one [SEP] other [SEP].",
+    )
     special_tokens: Flag | None = Field(
         default=None,
         description="Whether the special tokens are added that the tokenizer.json puts around a text; null is true for such a "
@@ -64,6 +68,11 @@ class Tokenize(Stage):
         default=None,
         description="Name of a new field for the place of each token in its text: its first character, and the one after its "
         "last; (0, 0) for tokens that are added.",
+    )
+    type_ids: NewName | None = Field(
+        default=None,
+        description="Name of a new field, int32: 0 for each token of the first text and 1 for each of its pair, or as the "
+        "tokenizer.json numbers them.",
     )
     dtype: TokenDtype = Field(default="int32", description="The dtype of the tokens.")
 
@@ -125,6 +134,11 @@ class TokenizeText:
                 f"{file.path} is {tokenizer.kind}, whose library always splits them; leave split_special_tokens out",
                 ("split_special_tokens",),
             )
+        for option in ("pair", "type_ids"):
+            if getattr(config, option) is not None and not tokenizer.names_special_tokens:
+                raise StageError(
+                    f"{file.path} is {tokenizer.kind}, which joins no pairs of texts; leave {option} out", (option,)
+                )
         if tokenizer.largest_id > np.iinfo(config.dtype).max:
             raise StageError(
                 f"{config.dtype} holds no ids above {np.iinfo(config.dtype).max}, and {file.path} has tokens up to "
@@ -149,7 +163,7 @@ class TokenizeText:
     def _require_added_once(self) -> None:
         """Raise if the tokenizer itself puts the token there that an option adds."""
         try:
-            ids = self._encoded(self.file.tokenizer, [""]).ids.tolist()
+            ids = self._encoded(self.file.tokenizer, [("", "") if self.config.pair else ""]).ids.tolist()
         except Exception as cause:  # any error of the library
             raise StageError(f"{self.file.path} tokenizes no text: {cause}", OPTION) from cause
         for option, token, place in (("bos", self._bos, slice(None, 1)), ("eos", self._eos, slice(-1, None))):
@@ -163,11 +177,23 @@ class TokenizeText:
     def element_spec(self, spec: ElementSpec) -> ElementSpec:
         """Return the spec of records with tokens."""
         text_struct(spec, self.config.field)
-        tokens = jax.ShapeDtypeStruct((None,), np.dtype(self.config.dtype))
-        made = with_result(spec, self.config.field, self.config.to, tokens)
-        if self.config.offsets is None:
-            return made
-        return with_new_field(made, self.config.offsets, jax.ShapeDtypeStruct((None, 2), _SPAN), ("offsets",))
+        if self.config.pair is not None:
+            text_struct(spec, self.config.pair, "pair")
+        return self._with_results(
+            spec,
+            jax.ShapeDtypeStruct((None,), np.dtype(self.config.dtype)),
+            jax.ShapeDtypeStruct((None, 2), _INT32),
+            jax.ShapeDtypeStruct((None,), _INT32),
+        )
+
+    def _with_results(self, batch: Batch, tokens: Any, spans: Any, type_ids: Any) -> Batch:
+        """Return the batch, or spec, with the fields that the config asks for."""
+        config = self.config
+        made = with_result(batch, config.field, config.to, tokens)
+        for option, value in (("offsets", spans), ("type_ids", type_ids)):
+            if (name := getattr(config, option)) is not None:
+                made = with_new_field(made, name, value, (option,))
+        return made
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what a saved state must match: with another tokenizer, the stream is another one."""
@@ -179,27 +205,40 @@ class TokenizeText:
         Raises:
             StageError: A value of the field is no text; names its row.
         """
-        config = self.config
-        tokenizer, texts = self.file.tokenizer, texts_of(value_of(batch, config.field), config.field)
+        tokenizer, texts = self.file.tokenizer, self._texts(batch)
         try:
             encoded = self._encoded(tokenizer, texts)
         except Exception as cause:  # any error of the library
-            require_whole(texts, config.field)
+            self._require_whole(texts)
             raise self._of_a_text(tokenizer, texts, cause) from cause
         encoded = encoded.between(self._bos, self._eos)
         bounds = np.zeros(len(texts) + 1, np.int64)
         np.cumsum(encoded.lengths, out=bounds[1:])
-        tokens = Ragged(encoded.ids.astype(config.dtype, copy=False), bounds)
-        made = with_result(batch, config.field, config.to, tokens)
-        if config.offsets is None:
-            return made
-        return with_new_field(made, config.offsets, Ragged(encoded.spans, bounds), ("offsets",))
+        tokens = Ragged(encoded.ids.astype(self.config.dtype, copy=False), bounds)
+        others = (None if each is None else Ragged(each, bounds) for each in (encoded.spans, encoded.type_ids))
+        return self._with_results(batch, tokens, *others)
 
-    def _encoded(self, tokenizer: Tokenizer, texts: list[str]) -> Encoded:
-        with_spans = self.config.offsets is not None
-        return tokenizer.encode(texts, own_special_tokens=self._own_special_tokens, with_spans=with_spans)
+    def _texts(self, batch: Batch) -> Sequence[Text]:
+        field, pair = self.config.field, self.config.pair
+        texts = texts_of(value_of(batch, field), field)
+        if pair is None:
+            return texts
+        return list(zip(texts, texts_of(value_of(batch, pair, "pair"), pair), strict=True))
 
-    def _of_a_text(self, tokenizer: Tokenizer, texts: list[str], error: Exception) -> Exception:
+    def _encoded(self, tokenizer: Tokenizer, texts: Sequence[Text]) -> Encoded:
+        return tokenizer.encode(
+            texts,
+            own_special_tokens=self._own_special_tokens,
+            with_spans=self.config.offsets is not None,
+            with_type_ids=self.config.type_ids is not None,
+        )
+
+    def _require_whole(self, texts: Sequence[Text]) -> None:
+        fields = [self.config.field] if self.config.pair is None else [self.config.field, self.config.pair]
+        for place, field in enumerate(fields):
+            require_whole([text if isinstance(text, str) else text[place] for text in texts], field)
+
+    def _of_a_text(self, tokenizer: Tokenizer, texts: Sequence[Text], error: Exception) -> Exception:
         """Return the error that names the first text that fails by itself; ``error`` if none does."""
         for row, text in enumerate(texts):
             try:

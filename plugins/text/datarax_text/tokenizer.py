@@ -3,9 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import chain
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeAlias
 
 import numpy as np
+
+Text: TypeAlias = str | tuple[str, str]
+"""A text, or a pair of texts, which a tokenizer joins."""
 
 
 class Encoded(NamedTuple):
@@ -15,27 +18,37 @@ class Encoded(NamedTuple):
         ids: Integers (n,): the ids of all tokens.
         lengths: int64 (k,): the number of tokens of each text.
         spans: int32 (n, 2), if they were asked for: first character of each token, and the one after its last, in its text.
+        type_ids: int32 (n,), if they were asked for: 0 for tokens of the first text of a pair, 1 for those of the second.
     """
 
     ids: np.ndarray
     lengths: np.ndarray
     spans: np.ndarray | None = None
+    type_ids: np.ndarray | None = None
 
     @classmethod
-    def of_lists(cls, rows: Sequence[Sequence[int]], spans: Sequence[Sequence[tuple[int, int]]] | None = None) -> Self:
-        """Return the tokens of lists of ids, one for each text, with the spans of each."""
+    def of_lists(
+        cls,
+        rows: Sequence[Sequence[int]],
+        spans: Sequence[Sequence[tuple[int, int]]] | None = None,
+        type_ids: Sequence[Sequence[int]] | None = None,
+    ) -> Self:
+        """Return the tokens of lists of ids, one for each text, with their spans and type ids if given."""
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         total = int(lengths.sum())
         ids = np.fromiter(chain.from_iterable(rows), np.int64, total)
-        if spans is None:
-            return cls(ids, lengths)
-        ends = chain.from_iterable(chain.from_iterable(spans))
-        return cls(ids, lengths, np.fromiter(ends, np.int32, 2 * total).reshape(total, 2))
+        ends = None if spans is None else chain.from_iterable(chain.from_iterable(spans))
+        return cls(
+            ids,
+            lengths,
+            None if ends is None else np.fromiter(ends, np.int32, 2 * total).reshape(total, 2),
+            None if type_ids is None else np.fromiter(chain.from_iterable(type_ids), np.int32, total),
+        )
 
     def between(self, first: int | None, last: int | None) -> "Encoded":
         """Return these tokens with the token ``first`` before those of each text, and ``last`` behind; None adds none.
 
-        The span of an added token is (0, 0), as libraries have it for tokens that stand for no text.
+        An added token has the span (0, 0), as libraries have it for tokens that stand for no text, and the type id 0.
         """
         before, added = int(first is not None), int(first is not None) + int(last is not None)
         if not added:
@@ -44,17 +57,18 @@ class Encoded(NamedTuple):
         places = np.arange(self.ids.size) + np.repeat(rows * added + before, self.lengths)
         lengths = self.lengths + added
         ends = np.cumsum(lengths)
-        ids = np.empty(self.ids.size + rows.size * added, self.ids.dtype)
-        ids[places] = self.ids
+
+        def spread(values: np.ndarray) -> np.ndarray:
+            wider = np.zeros((self.ids.size + rows.size * added, *values.shape[1:]), values.dtype)
+            wider[places] = values
+            return wider
+
+        ids = spread(self.ids)
         if first is not None:
             ids[ends - lengths] = first
         if last is not None:
             ids[ends - 1] = last
-        if self.spans is None:
-            return Encoded(ids, lengths)
-        spans = np.zeros((ids.size, 2), self.spans.dtype)
-        spans[places] = self.spans
-        return Encoded(ids, lengths, spans)
+        return Encoded(ids, lengths, *(None if each is None else spread(each) for each in (self.spans, self.type_ids)))
 
 
 class Tokenizer(ABC):
@@ -62,7 +76,7 @@ class Tokenizer(ABC):
 
     Attributes:
         kind: What its file is, in words.
-        names_special_tokens: Whether its file may name special tokens that stand around a text.
+        names_special_tokens: Whether its file may name special tokens that stand around a text, or between two of them.
         known: bool (m,): whether the tokenizer has a token with this id.
     """
 
@@ -71,7 +85,9 @@ class Tokenizer(ABC):
     known: np.ndarray
 
     @abstractmethod
-    def encode(self, texts: list[str], *, own_special_tokens: bool, with_spans: bool) -> Encoded:
+    def encode(
+        self, texts: Sequence[Text], *, own_special_tokens: bool, with_spans: bool, with_type_ids: bool
+    ) -> Encoded:
         """Return the tokens of texts: all of them, without padding; ``own_special_tokens`` adds those that the file names.
 
         Raises:

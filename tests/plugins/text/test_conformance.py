@@ -22,6 +22,13 @@ def test_tokenize(tokenizers_folder: Path, texts: list[str], file: str, options:
     check_host_stage(Tokenize(field="text", tokenizer=tokenizers_folder / file, **options), batch)
 
 
+def test_tokenize_pairs(tokenizers_folder: Path, texts: list[str]) -> None:
+    batch = {"text": np.array(texts, object), "other": np.array(texts[::-1], object)}
+    check_host_stage(
+        Tokenize(field="text", pair="other", type_ids="types", tokenizer=tokenizers_folder / "words.json"), batch
+    )
+
+
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("is_padded", [False, True])
 def test_detokenize(tokenizers_folder: Path, file: str, *, is_padded: bool) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import sentencepiece
 from flax import nnx
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 
 from datarax_core import ConfigError, StageError
 from datarax_core.records import Ragged, describe
@@ -164,6 +164,90 @@ def test_tokens_do_not_depend_on_the_batch(tokenizers_folder: Path, texts: list[
         whole = stage({"text": objects(texts)})["text"].to_list()
         alone = [stage({"text": objects([text])})["text"][0] for text in texts]
         assert all(np.array_equal(*pair) for pair in zip(whole, alone, strict=True))
+
+
+# -- pairs ----------------------------------------------------------------------------------------------------------------
+
+
+PAIRS = {"text": jax.ShapeDtypeStruct((), np.dtype("U")), "other": jax.ShapeDtypeStruct((), np.dtype("S"))}
+
+
+@pytest.fixture
+def pairs(tokenizers_folder: Path, tmp_path: Path) -> Path:
+    """Return a tokenizer.json that joins two texts as BERT does."""
+    tokenizer = Tokenizer.from_file(str(tokenizers_folder / "words.json"))
+    ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
+    )
+    tokenizer.save(str(tmp_path / "pairs.json"))
+    return tmp_path / "pairs.json"
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_pairs_of_texts_are_joined_as_the_file_says(pairs: Path, texts: list[str], *, own: bool) -> None:
+    others = texts[::-1]
+    batch = {"text": objects(texts), "other": objects([text.encode() for text in others])}
+    options = {"to": "ids", "offsets": "places", "type_ids": "types", "special_tokens": own}
+    stage = built(PAIRS, tokenizer=pairs, pair="other", **options)
+    made = stage(batch)
+    tokenizer = Tokenizer.from_file(str(pairs))
+    expected = [tokenizer.encode(*pair, add_special_tokens=own) for pair in zip(texts, others, strict=True)]
+    assert [row.tolist() for row in made["ids"]] == [each.ids for each in expected]
+    assert [row.tolist() for row in made["types"]] == [each.type_ids for each in expected]
+    assert [list(map(tuple, row.tolist())) for row in made["places"]] == [each.offsets for each in expected]
+    assert made["other"] is batch["other"]
+    said = {
+        "ids": "int32[None]",
+        "other": "bytes[]",
+        "places": "int32[None, 2]",
+        "text": "text[]",
+        "types": "int32[None]",
+    }
+    assert describe(stage.element_spec(PAIRS)) == said
+    assert made["types"].dtype == np.int32
+
+
+def test_type_ids_of_single_texts_and_added_tokens_are_0(tokenizers_folder: Path, texts: list[str]) -> None:
+    stage = built(tokenizer=tokenizers_folder / "bytes.json", type_ids="types", bos="<s>", eos="</s>")
+    made = stage({"text": objects(texts)})
+    assert made["types"].lengths.tolist() == made["text"].lengths.tolist()
+    assert not made["types"].values.any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pair": "otter"}, r"the records have no field 'otter'; did you mean 'other'\?"),
+        ({"pair": "label"}, r"field 'label' is int32\[\], not one text a record"),
+        ({"type_ids": "other"}, r"the name 'other' is taken by another field"),
+        ({"pair": "other", "bos": "[CLS]"}, r"puts '\[CLS\]' there by itself"),
+        (
+            {"pair": "other", "tokenizer": "pieces.model"},
+            "is a SentencePiece model, which joins no pairs of texts; leave pair out",
+        ),
+        ({"type_ids": "types", "tokenizer": "pieces.model"}, "joins no pairs of texts; leave type_ids out"),
+    ],
+)
+def test_pairs_that_cannot_work(pairs: Path, tokenizers_folder: Path, options: dict[str, Any], message: str) -> None:
+    spec = {**PAIRS, "label": jax.ShapeDtypeStruct((), np.dtype(np.int32))}
+    path = tokenizers_folder / options["tokenizer"] if "tokenizer" in options else pairs
+    with pytest.raises(StageError, match=message):
+        built(spec, **options | {"tokenizer": path})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (b"\xff", r"row 1 of field 'other' is not UTF-8: invalid start byte at byte 0"),
+        ("\ud83d", r"row 1 of field 'other' is no text that can be stored: character 0 is half of a surrogate pair"),
+        (None, r"row 1 of field 'other' is None, a NoneType, not text"),
+    ],
+)
+def test_values_of_a_pair_that_are_no_text(pairs: Path, value: Any, message: str) -> None:
+    stage = built(PAIRS, tokenizer=pairs, pair="other")
+    with pytest.raises(StageError, match=message):
+        stage({"text": objects(["a", "b"]), "other": objects(["a", value])})
 
 
 # -- mistakes -------------------------------------------------------------------------------------------------------------
