@@ -160,6 +160,7 @@ class ThreadCount:
         total, batches, seconds = self._sum, self._batches, self._elapsed
         is_sure = self._before is None and total.seconds >= _SLOW_AT_ONCE and total.waiting >= _WAITS_SURELY
         is_long = batches >= _MEASURED and (seconds >= _MEASURED_SECONDS or total.seconds / batches < _WORTH_MORE)
+        is_long |= batches >= _FIRST_REST
         if not total.rows or not (is_sure or is_long):
             return
         self._sum, self._batches, self._elapsed = Reading(), 0, 0.0
@@ -175,7 +176,7 @@ class ThreadCount:
         if before is not None and is_waited_for and not self._is_better(speed, *before):
             self.threads, self._tries_more = before[0], self.threads < before[0]
             self._rest, self._next_rest = self._next_rest, min(self._next_rest * _GROWTH, _MOST_REST)
-        elif self.threads > 1 and batch_seconds < _WORTH_MORE:
+        elif self.threads > 1 and (batch_seconds < _WORTH_MORE or not self.waiting):
             self.threads = 1
         elif before is not None and not self._is_busy and not self._may_pay(batch_seconds):
             self._rest = _FIRST_REST

@@ -84,7 +84,7 @@ def test_a_source_that_has_become_quick_is_read_by_one_thread_again() -> None:
     count = ThreadCount("auto")
     batches(count, 20, wait=0.02)
     assert count.threads > 1
-    batches(count, 20, wait=0.0, work=1e-6)
+    batches(count, 64, wait=0.0, work=1e-6)
     assert count.threads == 1
 
 
