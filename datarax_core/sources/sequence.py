@@ -46,9 +46,11 @@ class SequenceSource(DataSourceModule):
 
     Args:
         config: The settings; with ``cacheable``, each record is read once.
-        data: Has a length, and an element at each index. It is not copied, and is read from one background thread.
+        data: Has a length, and an element at each index. It is not copied.
         element_spec: The spec of one record, with None for each axis that varies from record to record; None reads the first
             record and uses its spec. If it has fields with axes, seven more are read, to see which of their axes vary.
+        thread_safe: Whether several threads may read ``data`` at once, as a pipeline does where reading waits. False for an
+            object that keeps a position while it reads, such as one open file.
         rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``.
         name: Name of this source in errors.
 
@@ -65,6 +67,7 @@ class SequenceSource(DataSourceModule):
         data: Any,
         *,
         element_spec: ElementSpec | None = None,
+        thread_safe: bool = True,
         rngs: nnx.Rngs | None = None,
         name: str | None = None,
     ) -> None:
@@ -73,9 +76,18 @@ class SequenceSource(DataSourceModule):
         super().__init__(config, rngs=rngs, name=name)
         self.set_random_order(config.shuffle)
         self._elements = data if isinstance(data, _Elements) else _Elements(data, element_spec, self.title)
+        if not isinstance(thread_safe, bool):
+            raise TypeError(f"thread_safe of {self.title} is True or False, not {thread_safe!r:.80}")
+        if not thread_safe:
+            self._elements.thread_safe = False
         reason = "cacheable=True keeps them" if config.cacheable and self._elements.epochs.vary else ""
         if reason := reason or self._elements.epochs.refusal:
             warn_of_one_epoch(self.title, reason)
+
+    @property
+    def is_thread_safe(self) -> bool:
+        """Whether several threads may read the data set at once."""
+        return self._elements.thread_safe
 
     @property
     def data(self) -> Any:
@@ -137,18 +149,22 @@ def from_sequence(
     shuffle: bool = False,
     seed: int = 0,
     element_spec: ElementSpec | None = None,
+    thread_safe: bool = True,
     name: str | None = None,
 ) -> SequenceSource:
     """Return a `SequenceSource` over a data set that has a length and an index.
 
-    With ``shuffle``, the order of each epoch is drawn from ``seed``.
+    With ``shuffle``, the order of each epoch is drawn from ``seed``. With ``thread_safe=False`` one thread reads it at a time.
     """
     config = SequenceSourceConfig(shuffle=shuffle)
-    return SequenceSource(config, data, element_spec=element_spec, rngs=nnx.Rngs(seed_number(seed)), name=name)
+    rngs = nnx.Rngs(seed_number(seed))
+    return SequenceSource(config, data, element_spec=element_spec, thread_safe=thread_safe, rngs=rngs, name=name)
 
 
 class _Elements:
     """A data set with its length and element spec; shared by the copies of a source, and outside of their graphs."""
+
+    thread_safe = True  # also of pickles that do not say
 
     def __init__(self, data: Any, spec: ElementSpec | None, title: str) -> None:
         self.data = data

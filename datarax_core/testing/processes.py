@@ -125,9 +125,11 @@ class ProcessPromises:
         return stash[_PROCESS]
 
     def test_threads_read_it_at_once(self, subject: Subject) -> None:
-        """Several threads can read one source at once, as two pipelines do, or a pipeline that reads ahead."""
+        """Several threads can read one source at once, as a pipeline reads it where reading waits, unless it says they cannot."""
         subject.require_indexed()
         source, rows = subject.build(), np.arange(subject.records)
+        if not source.is_thread_safe:
+            not_claimed(f"{subject.title} says thread_safe = False")
         source.fingerprint()  # it may read records for it, one thread at a time
         wanted = [np.roll(rows, thread)[:BATCH] for thread in range(_THREADS)]
         with _switching_often(), ThreadPoolExecutor(_THREADS) as pool:
@@ -139,7 +141,8 @@ class ProcessPromises:
                 require(
                     not text,
                     f"{subject.title} promises to be read by several threads at once, but then returned other records than "
-                    f"those at the indices: {text}. Keep the state of a read in local variables, or hold a lock",
+                    f"those at the indices: {text}. Keep the state of a read in local variables, hold a lock, or say "
+                    "thread_safe = False, so that a pipeline reads it by one thread",
                 )
 
     def test_another_thread_reads_it(self, subject: Subject) -> None:

@@ -249,6 +249,25 @@ def test_a_number_for_a_source_that_is_not_thread_safe_is_refused() -> None:
         Pipeline(source=source, batch_size=2, threads=1)
 
 
+def test_a_data_set_that_keeps_a_position_is_read_by_one_thread() -> None:
+    threads: set[int] = set()
+
+    class OneFile(Slow):
+        def __getitem__(self, index: int) -> dict[str, int]:
+            threads.add(threading.get_ident())
+            return super().__getitem__(index)
+
+    source = from_sequence(OneFile(64, 0.002), thread_safe=False, name="one file")
+    with pytest.raises(ValueError, match="SequenceSource 'one file' says that it may be read by one thread only"):
+        Pipeline(source=source, batch_size=16, threads=2)
+    pipeline = Pipeline(source=source, batch_size=16, num_epochs=3)
+    assert len(ids(pipeline)) == 12
+    assert len(threads) <= 2, "the loop's and the one that reads ahead"
+    assert not source.copy().is_thread_safe
+    with pytest.raises(TypeError, match="thread_safe of SequenceSource is True or False, not 1"):
+        from_sequence([], thread_safe=1)  # type: ignore[arg-type]  # what is tested
+
+
 def test_mixtures_are_read_by_several_threads() -> None:
     def mixture(before: Callable[[np.ndarray], object]) -> Any:
         config = MixDataSourcesConfig(num_sources=2, weights=[0.7, 0.3])
