@@ -19,7 +19,14 @@ from hypothesis import strategies as st
 
 from datarax_core import Pipeline, StateError, build_source
 from datarax_core.errors import DataFileError, RecordError
-from datarax_tfds import TFDSConfig, TFDSStreamingConfig, TFDSStreamingSource, from_tfds
+from datarax_tfds import (
+    TFDSConfig,
+    TFDSEagerConfig,
+    TFDSEagerSource,
+    TFDSStreamingConfig,
+    TFDSStreamingSource,
+    from_tfds,
+)
 from datarax_tfds.unprepared.translations import line_spans
 
 LABELS = ("cat", "dog", "owl")
@@ -249,6 +256,11 @@ def test_bad_images_are_named_substituted_and_excluded(own_photos: Path, tmp_pat
     kept = streamed("image_folder", data_dir=own_photos, on_error="substitute", quarantine=listed)
     assert filenames(kept)[1:4] == [order[1], order[3], order[3]]
     assert json.loads(listed.read_text())["file"] == str(bad)
+    given = {"name": "image_folder", "split": "train", "data_dir": own_photos, "on_error": "substitute"}
+    with pytest.warns(UserWarning, match=r"record 0 of .* is served in its place"):
+        eager = TFDSEagerSource(TFDSEagerConfig(**given))
+    assert filenames(eager)[1:4] == [order[1], order[3], order[3]]
+    assert eager.get_records(np.arange(15))["image"] == kept.get_records(np.arange(15))["image"]
     excluded = streamed("image_folder", "train[:5]", data_dir=own_photos, exclude=listed)
     assert filenames(excluded) == [order[0], order[1], order[3], order[4]]
     assert len(streamed("image_folder", "train[8:]", data_dir=own_photos, exclude=listed)) == 7
