@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datarax_core import Pad, Pipeline, StageError, Truncate, from_sequence
+from datarax_core import Pad, Pipeline, StageError, TokenizeBytes, Truncate, from_sequence
 from datarax_core.devices.layout import OneDevice
 from datarax_core.records.ragged import Ragged
 from datarax_core.routes.definition import require_batches
@@ -224,3 +224,22 @@ def test_processes_that_each_read_their_rows_of_a_batch_pad_to_one_length() -> N
         definition = Pipeline(source=source, stages=[stage], batch_size=2)._definition()
         with expected:
             require_batches(replace(definition, layout=OneDevice(num_processes=2)))
+
+
+def test_stages_are_compiled_once_for_each_length_that_occurs() -> None:
+    traced: list[tuple[int, ...]] = []
+
+    def noted(batch: Any) -> Any:
+        traced.append(batch["text"].shape)
+        return batch
+
+    source = from_sequence([{"text": "x" * (1 + number % 8)} for number in range(24)])
+    stages = [TokenizeBytes(field="text"), Pad(field="text", lengths=(4, 8, 16)), noted]
+    pipeline = Pipeline(source=source, stages=stages, batch_size=2, num_epochs=3)
+    shapes = [batch["text"].shape for batch in pipeline]
+    assert traced == [(2, 4), (2, 8)]
+    assert shapes == [(2, 4), (2, 4), (2, 8), (2, 8)] * 9
+    assert pipeline.element_spec()["text"].shape == (16,)
+    traced.clear()
+    assert pipeline.step()["text"].shape == (2, 4)
+    assert traced == []
