@@ -10,6 +10,7 @@ import decoders
 import flat
 import footprint
 import hooks
+import host_calls
 import host_stages
 import images
 import jax
@@ -44,6 +45,7 @@ PARTS = {
     "footprint": footprint,
     "registry": registry,
     "hooks": hooks,
+    "host_calls": host_calls,
     "host_stages": host_stages,
     "ragged": ragged,
 }

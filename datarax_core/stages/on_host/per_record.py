@@ -62,11 +62,13 @@ class PerRecord:
         Raises:
             SpecError: A result is not as the spec says, or not as the first one; names row and field.
         """
-        leaves, form = jax.tree.flatten(batch)
+        records = _records(batch)
         arguments = [list(map(int, each)) if isinstance(each, np.ndarray) else each for each in rngs_and_indices]
-        rows = range(len(leaves[0]))
-        records = [jax.tree.unflatten(form, [leaf[row] for leaf in leaves]) for row in rows]
-        made = [self.fn(record, *(each[row] for each in arguments)) for row, record in enumerate(records)]
+        fn = self.fn
+        if arguments:
+            made = [fn(record, *(each[row] for each in arguments)) for row, record in enumerate(records)]
+        else:
+            made = [fn(record) for record in records]
         spec = None if self.given_spec is None else self.element_spec(spec_of(batch))
         kept = _handed_on(batch, records, made)
         if not kept:
@@ -86,13 +88,23 @@ class PerRecord:
         return f"the result of {self.name} for row {row}"
 
 
+def _records(batch: Batch) -> list[Any]:
+    """Return the records of a batch, in its structure: views of arrays, NumPy scalars, and objects."""
+    if type(batch) is dict and all(hasattr(column, "dtype") for column in batch.values()):
+        names = tuple(batch)
+        return [dict(zip(names, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+    leaves, form = jax.tree.flatten(batch)
+    return [jax.tree.unflatten(form, [leaf[row] for leaf in leaves]) for row in range(len(leaves[0]))]
+
+
 def _handed_on(batch: Batch, records: list[Any], made: list[Any]) -> dict[str, Any]:
     """Return the columns of fields that are in all results what they were in the records: they need not be stacked again."""
     if type(batch) is not dict or not all(type(result) is dict for result in made):
         return {}
-    pairs = list(zip(records, made, strict=True))
-    return {
-        name: batch[name]
-        for name in made[0]
-        if name in batch and all(name in result and result[name] is record[name] for record, result in pairs)
-    }
+    kept = {}
+    for name in made[0]:
+        if name in batch and all(
+            result.get(name, made) is record[name] for record, result in zip(records, made, strict=True)
+        ):
+            kept[name] = batch[name]
+    return kept
