@@ -124,8 +124,8 @@ class FunctionDecoder(Decoder):
     )
 
     def element_spec(self) -> "ElementSpec | None":
-        """Return ``spec``."""
-        return self.spec
+        """Return ``spec``; None in pickles of version 0.1.0, which have none."""
+        return vars(self).get("spec")
 
     def decode_record(self, record: bytes) -> Any:
         """Return the result of the function."""
