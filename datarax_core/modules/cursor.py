@@ -269,7 +269,7 @@ class Cursor(nnx.Module):
             if (own[9:11] != words[9:11]).any():
                 wrong.append(f"the length of an epoch was {_length(words[9:11])} and is {_length(own[9:11])}")
             if own[11] != words[11] and not wrong:
-                wrong.append("its source, order or batch rule differs")
+                wrong.append("its source, order, batch rule or a file of a host stage differs")
         if wrong:
             raise StateError(
                 f"the variables of this pipeline were written by nnx.update from those of another stream: {', '.join(wrong)}; "

@@ -165,7 +165,7 @@ class Definition:
         order = "stream" if source.access == "stream" else source.order_title
         spec = describe(source.element_spec())
         facts = {"source": type(source).__name__, "element_spec": spec, "order": order}
-        return checksum_of(facts | self.rule.fingerprint())
+        return checksum_of(facts | self.rule.fingerprint() | _host_stages_fingerprint(self.stages))
 
     def rule_fingerprint(self) -> dict[str, Any]:
         """Return the part of the fingerprint that is not the source's; it is equal on all processes."""

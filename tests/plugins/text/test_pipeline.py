@@ -115,6 +115,24 @@ def test_a_run_is_resumed_with_its_tokenizer_alone(folder: Path) -> None:
         Pipeline.from_config(folder / "train.yaml").set_state(state)
 
 
+def test_variables_of_a_pipeline_with_another_tokenizer_are_refused(folder: Path) -> None:
+    pipeline = Pipeline.from_config(folder / "train.yaml")
+    pipeline.step()
+    variables = nnx.state(pipeline)
+    same = Pipeline.from_config(folder / "train.yaml")
+    nnx.update(same, variables)
+    assert np.array_equal(same.step()["tokens"], pipeline.step()["tokens"])
+    path = folder / "models" / "tokenizer.json"
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    other = Pipeline.from_config(folder / "train.yaml")
+    nnx.update(other, variables)
+    with pytest.raises(
+        StateError,
+        match="were written by nnx.update from those of another stream: its source, order, batch rule or a file",
+    ):
+        other.step()
+
+
 def test_text_rides_beside_its_tokens_and_back(tokenizers_folder: Path, texts: list[str]) -> None:
     source = MemorySource(MemorySourceConfig(), {"text": texts})
     path = tokenizers_folder / "bytes.json"
