@@ -52,22 +52,18 @@ def test_mixup_blends_pictures_as_labels() -> None:
     assert len(shares) == COUNT
 
 
-@pytest.mark.parametrize("alpha", [0.2])
-def test_shares_are_of_the_beta_distribution(alpha: float) -> None:
-    batch = {"image": np.zeros((3000, 1, 1), np.float32), "label": np.arange(3000) % 2}
-    made = run(MixUp(field="image", label="label", classes=2, alpha=alpha), batch)
+def test_shares_are_of_the_beta_distribution_and_some_records_stay_as_they_are() -> None:
+    batch = {"image": np.arange(3000, dtype=np.float32)[:, None, None], "label": np.arange(3000) % 2}
+    made = run(MixUp(field="image", label="label", classes=2, alpha=2.0, probability=0.6), batch)
     kept = made["label"][np.arange(3000), batch["label"]]
-    assert stats.kstest(kept, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
-
-
-def test_shares_of_classes_are_mixed_as_they_are() -> None:
-    soft = {"image": PIXELS / np.float32(255), "label": ONE_HOT}
-    made, wanted = run(MixUp(field="image", label="label"), soft), run(MixUp(field="image", label="label", classes=4))
-    assert made["image"].dtype == np.float32
-    assert np.allclose(made["label"], wanted["label"])
+    same = kept == 1
+    assert 0.35 < same.mean() < 0.45
+    assert np.array_equal(made["image"][same], batch["image"][same])
+    assert stats.kstest(kept[~same], stats.beta(2, 2).cdf).pvalue > 1e-3
 
 
 def test_cutmix_pastes_a_window_and_mixes_labels_by_its_area() -> None:
+    shares = []
     for seed in range(20):
         made = run(CutMix(field="image", label="label", classes=4), seed=seed)
         others = np.roll(PIXELS, 1, axis=0)
@@ -81,27 +77,11 @@ def test_cutmix_pastes_a_window_and_mixes_labels_by_its_area() -> None:
             share = 1 - pasted.mean()
             assert made["label"][row, LABELS[row]] == pytest.approx(share, abs=1e-6)
             assert made["label"][row, LABELS[row - 1]] == pytest.approx(1 - share, abs=1e-6)
-
-
-def test_windows_of_cutmix_have_the_area_that_was_drawn() -> None:
-    batch = {
-        "image": np.arange(2000, dtype=np.float32)[:, None, None] * np.ones((1, 64, 64), np.float32),
-        "label": np.arange(2000) % 2,
-    }
-    made = run(CutMix(field="image", label="label", classes=2), batch)
-    kept = made["label"][np.arange(2000), batch["label"]]
-    # Beta(1, 1) is even, a window within the picture has the area 1 - share, and clipping at the edges adds to what is kept
-    assert 0.5 < kept.mean() < 0.72
-    assert kept.min() < 0.15
-    assert kept.max() > 0.98
-
-
-def test_some_records_stay_as_they_are() -> None:
-    batch = {"image": np.stack([PIXELS[0], PIXELS[1]] * 500), "label": np.array([0, 1] * 500)}
-    made = run(MixUp(field="image", label="label", classes=2, probability=0.3), batch)
-    same = made["label"][np.arange(1000), batch["label"]] == 1
-    assert 0.6 < same.mean() < 0.8
-    assert np.array_equal(made["image"][same], batch["image"][same])
+            shares.append(share)
+    # Beta(1, 1) is even, a window within the picture has the area 1 - share, and clipping and rounding add to what is kept
+    assert 0.6 < np.mean(shares) < 0.85
+    assert min(shares) < 0.25
+    assert max(shares) > 0.95
 
 
 def test_padding_is_mixed_into_no_record() -> None:
@@ -116,15 +96,23 @@ def test_padding_is_mixed_into_no_record() -> None:
 
 
 def test_a_number_that_is_no_class_is_seen() -> None:
-    made = run(MixUp(field="image", label="label", classes=3))
+    labels = np.where(LABELS == 3, 9, LABELS)
+    made = run(MixUp(field="image", label="label", classes=4), {"image": PIXELS, "label": labels})
     assert np.isnan(made["label"][[3, 4, 7, 0]]).all()
     assert not np.isnan(made["label"][[1, 2]]).any()
 
 
-def test_gradients_flow() -> None:
+def test_shares_of_classes_are_mixed_as_they_are_and_gradients_flow() -> None:
     soft = {"image": jnp.asarray(PIXELS / np.float32(255)), "label": jnp.asarray(ONE_HOT)}
     stage = CutMix(field="image", label="label")
-    slope = jax.jit(jax.grad(lambda image: stage({**soft, "image": image}, keys())["image"].sum()))(soft["image"])
+
+    def total(image: jax.Array) -> tuple[jax.Array, Any]:
+        made = stage({**soft, "image": image}, keys())
+        return made["image"].sum(), made
+
+    slope, made = jax.jit(jax.grad(total, has_aux=True))(soft["image"])
+    assert made["image"].dtype == np.float32
+    assert np.allclose(made["label"], run(CutMix(field="image", label="label", classes=4))["label"])
     assert np.allclose(slope.sum(), slope.size, rtol=1e-3)
 
 
