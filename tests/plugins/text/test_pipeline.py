@@ -128,7 +128,7 @@ def test_variables_of_a_pipeline_with_another_tokenizer_are_refused(folder: Path
     nnx.update(other, variables)
     with pytest.raises(
         StateError,
-        match="were written by nnx.update from those of another stream: its source, order, batch rule or a file",
+        match=r"were written by nnx\.update from those of another stream: its source, order, batch rule or a file",
     ):
         other.step()
 
