@@ -80,7 +80,7 @@ def test_cutmix_pastes_a_window_and_mixes_labels_by_its_area() -> None:
             shares.append(share)
     # Beta(1, 1) is even, a window within the picture has the area 1 - share, and clipping and rounding add to what is kept
     assert 0.6 < np.mean(shares) < 0.85
-    assert min(shares) < 0.25
+    assert min(shares) < 0.4
     assert max(shares) > 0.95
 
 
