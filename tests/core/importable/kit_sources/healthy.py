@@ -14,6 +14,7 @@ from datarax_core import (
     DataSourceModule,
     LocalPath,
     Order,
+    Ragged,
     RecordError,
     SourceConfig,
     SourceRegistry,
@@ -28,6 +29,13 @@ SIZE = 40
 def records_of(ids: Any) -> dict[str, np.ndarray]:
     ids = np.asarray(ids).astype(np.int32)
     return {"id": ids, "x": np.stack([ids * 0.5, -ids], axis=-1).astype(np.float32)}
+
+
+WALK = jax.ShapeDtypeStruct((None, 2), np.dtype(np.int16))
+
+
+def walk_of(number: int) -> np.ndarray:
+    return np.arange(number % 4 * 2, dtype=np.int16).reshape(-1, 2) + number
 
 
 class HealthyConfig(SourceConfig):
@@ -59,14 +67,16 @@ class Healthy(DataSourceModule):
 
 
 class WithText(Healthy):
-    """A source with a host field."""
+    """A source with host fields: text, and one of varying length."""
 
     def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
-        return {**super().element_spec(), "word": jax.ShapeDtypeStruct((), np.dtype(object))}
+        return {**super().element_spec(), "word": jax.ShapeDtypeStruct((), np.dtype(object)), "walk": WALK}
 
-    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
-        texts = np.asarray([f"number {index}" for index in np.asarray(indices)], object)
-        return {**super().get_records(indices), "word": texts}
+    def get_records(self, indices: Any) -> dict[str, Any]:
+        numbers = np.asarray(indices).tolist()
+        texts = np.asarray([f"number {number}" for number in numbers], object)
+        walks = Ragged.from_list(list(map(walk_of, numbers)), WALK.dtype, WALK.shape)
+        return {**super().get_records(indices), "word": texts, "walk": walks}
 
 
 class Twice(Healthy):
@@ -127,12 +137,17 @@ class HealthyStream(StreamingSourceBase):
 
 
 class Ending(StreamingSourceBase):
-    """A stream without a length, which ends."""
+    """A stream without a length, which ends; a field of it varies in length."""
 
     config_class = StreamConfig
     config: StreamConfig
-    element_spec = Healthy.element_spec
-    records_from = HealthyStream.records_from
+
+    def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return {**HealthyStream.element_spec(self), "walk": WALK}
+
+    def records_from(self, epoch: int, start: int) -> Iterator[dict[str, np.ndarray]]:
+        for record in HealthyStream.records_from(self, epoch, start):
+            yield {**record, "walk": walk_of(int(record["id"]))}
 
 
 class InParts(HealthyStream):
