@@ -219,6 +219,8 @@ class ColumnGather:
 def columns_of(data: Any, title: str) -> Columns:
     """Return columns of a dict of arrays (not copied) or of a sequence of elements (stacked).
 
+    Lists of arrays that differ in length become ragged columns.
+
     Raises:
         TypeError: ``data`` is a string, an iterator, a nested dict, or another object that holds no records.
         ValueError: Columns are scalars or differ in length; names each column with its length.

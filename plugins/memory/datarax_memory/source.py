@@ -25,8 +25,9 @@ class MemorySource(EagerSourceBase):
 
     Args:
         config: Config of the source.
-        data: A dict of arrays of one length (not copied), or a list or other sequence of elements, which may be dicts,
-            tuples, arrays, numbers, text or objects. None if the config names a ``path``.
+        data: A dict of arrays or ragged columns of one length (not copied), or a list or other sequence of elements, which may
+            be dicts, tuples, arrays, numbers, text or objects; lists whose arrays differ in length become ragged columns. None
+            if the config names a ``path``.
         rngs: Random streams; a shuffled source draws its key from the stream ``shuffle``, a source that tracks metadata draws
             theirs from the stream ``metadata``.
         name: Name of the source in errors.
