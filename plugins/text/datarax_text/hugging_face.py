@@ -48,7 +48,9 @@ class HuggingFaceTokenizer(Tokenizer):
         loaded.encode_special_tokens = split_special_tokens
         self._loaded = loaded
         ids = np.fromiter(loaded.get_vocab(with_added_tokens=True).values(), np.int64)
-        self.known = np.zeros(ids.max(initial=-1) + 1, np.bool_)
+        if not ids.size:
+            raise ValueError("it has no tokens; it was saved before it was trained")
+        self.known = np.zeros(ids.max() + 1, np.bool_)
         self.known[ids] = True
 
     def encode(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from forks import in_fork
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from datarax_core import StageError
 from datarax_text import Detokenize, Tokenize
@@ -182,6 +182,13 @@ def test_damaged_files(tokenizers_folder: Path, tmp_path: Path) -> None:
             (tmp_path / name).write_bytes(content[:end])
             with pytest.raises(StageError, match=rf"{name} cannot be used as a tokenizer: "):
                 built(tmp_path / name)
+
+
+def test_a_tokenizer_without_tokens(tmp_path: Path) -> None:
+    Tokenizer(models.BPE()).save(str(tmp_path / "untrained.json"))
+    message = r"untrained\.json cannot be used as a tokenizer: it has no tokens; it was saved before it was trained"
+    with pytest.raises(StageError, match=message):
+        built(tmp_path / "untrained.json")
 
 
 def test_a_tokenizer_that_panics_is_an_error(tokenizers_folder: Path, tmp_path: Path) -> None:
