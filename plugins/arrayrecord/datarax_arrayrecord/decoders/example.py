@@ -229,10 +229,12 @@ class ExampleDecoder(DeclaredFields):
 def _struct_of(name: str, feature: Feature) -> jax.ShapeDtypeStruct:
     kind, payload, values_a_step = feature
     dtype = {BYTES: _OBJECT, FLOATS: np.dtype(np.float32), INTEGERS: np.dtype(np.int64)}[kind]
+    if values_a_step == -1:  # no steps: the first record that has some says what they hold, see `covering`
+        return jax.ShapeDtypeStruct((0,), np.dtype(np.float32))
     if values_a_step is not None:
-        if values_a_step < 1:
+        if not values_a_step:
             raise ValueError(
-                f"the feature list {name!r} has no values in the first record, which do not say what it holds; declare it: "
+                f"the feature list {name!r} has steps without values, which do not say what it holds; declare it: "
                 f"fields: {{{name}: {{dtype: ..., shape: [null]}}}}"
             )
         return jax.ShapeDtypeStruct((None,) if values_a_step == 1 else (None, values_a_step), dtype)

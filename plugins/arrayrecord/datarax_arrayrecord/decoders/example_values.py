@@ -64,11 +64,11 @@ class FeatureColumn:
             return
         groups: dict[int, list[int]] = {}
         for place, payload in enumerate(payloads):
-            if not isinstance(payload, bytes):
+            if payload and not isinstance(payload, bytes):
                 raise self._spec.other_count(f"a bytes_list of {len(payload)} values")
             groups.setdefault(len(payload), []).append(place)
         for length, places in groups.items():
-            joined = b"".join([payloads[place] for place in places])  # type: ignore[misc]  # all are bytes, checked above
+            joined = b"".join([payloads[place] for place in places if length])  # type: ignore[misc]  # bytes, checked above
             block = np.frombuffer(joined, np.uint8).reshape(len(places), length)
             self.put_block([rows[place] for place in places], kind, block)
 

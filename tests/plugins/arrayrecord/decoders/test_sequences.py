@@ -142,6 +142,17 @@ def test_a_record_that_does_not_fit_is_named(record: bytes, match: str) -> None:
     assert caught.value.record == 2
 
 
-def test_a_list_without_values_does_not_say_what_it_holds() -> None:
-    with pytest.raises(RecordError, match=r"'x' has no values in the first record, .* declare it: fields: {x: {dtype"):
-        ExampleDecoder().spec_from(sequence(x=("int64_list", [])))
+def test_a_list_without_steps_is_what_other_records_say() -> None:
+    decoder = ExampleDecoder()
+    records = [sequence(x=("int64_list", [])), sequence(x=("int64_list", [[1, 2]] * 3)), sequence(x=("int64_list", []))]
+    spec = decoder.spec_from(records[0])
+    assert decoder.decode([records[0]] * 2, spec)["x"].shape == (2, 0)
+    for record in records:
+        spec = decoder.covering(spec, record)
+    assert (spec["x"].shape, spec["x"].dtype) == ((None, 2), np.int64)
+    assert decoder.decode(records, spec)["x"].lengths.tolist() == [0, 3, 0]
+
+
+def test_steps_without_values_do_not_say_what_they_hold() -> None:
+    with pytest.raises(RecordError, match=r"'x' has steps without values, .* declare it: fields: {x: {dtype"):
+        ExampleDecoder().spec_from(sequence(x=("int64_list", [[], []])))
