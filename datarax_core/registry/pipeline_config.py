@@ -36,7 +36,7 @@ from datarax_core.errors import ConfigError, Problem
 from .decoders import DecoderRegistry, default_decoders
 from .schema import SchemaSection, schema_of
 from .sources import SourceRegistry, default_registry, given_or_default
-from .stages import AnyStage, StageRegistry, default_stages
+from .stages import AnyStage, Stage, StageRegistry, default_stages, host_stage_behind, host_stage_refusal
 
 
 def _source(value: Any, info: ValidationInfo) -> SourceConfig:
@@ -81,6 +81,15 @@ class PipelineConfig(FrozenConfig):
         if value is not None and info.data.get("drop_last"):
             raise ValueError("drop_last and pad_last exclude each other; the last batch is left out or completed")
         return value
+
+    @field_validator("stages")
+    @classmethod
+    def _host_stages_first(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        if (found := host_stage_behind(stages)) is not None:
+            last, number = found
+            refusal = host_stage_refusal(stages[last].type, last, stages[number].type, number)
+            raise ValueError(f"stage {last}, {refusal}")
+        return stages
 
     def problem(self, place: tuple[int | str, ...], message: str) -> Problem:
         """Return a problem with the value at ``place``, such as ``("stages", 1, "field")``, with the line of its file."""

@@ -1,6 +1,6 @@
 """Stages, which transform batches in compiled code or on the host: small immutable configs, found by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
@@ -68,6 +68,21 @@ class Stage(FrozenConfig):
         raise NotImplementedError(
             f"the stage {self.type!r} is run as what its build() makes; call that, or give it to a pipeline"
         )
+
+
+def host_stage_behind(stages: Sequence[Any]) -> tuple[int, int] | None:
+    """Return (number of a host stage, number of a stage before it that runs in compiled code only); None if there are none."""
+    sides = [getattr(stage, "on_host", False) for stage in stages]
+    last = max((number for number, side in enumerate(sides) if side is True), default=0)
+    return next(((last, number) for number in range(last) if sides[number] is False), None)
+
+
+def host_stage_refusal(name: str, last: int, other: str, number: int) -> str:
+    """Return the message about stage ``last``, a host stage, behind stage ``number``, ``other``, of compiled code."""
+    return (
+        f"{name} runs on the host, and stands behind stage {number} ({other}), which runs in compiled code on the device; put "
+        f"stage {last} before it"
+    )
 
 
 class StageRegistry(PluginRegistry[type[Stage]]):

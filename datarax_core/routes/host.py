@@ -158,6 +158,9 @@ class HostRoute(IndexedRoute):
         else:
             yield "step() and scan() inside compiled code reach the source by a callback to the host."
         if definition.on_host:
+            if not definition.workers:
+                yield "If a host stage takes long, workers=2 calls it in processes of their own;"
+                yield "Cache(stage, source) keeps what one without random numbers makes of each record."
             return
         if type(source).traceable:
             yield "It could be gathered on the device: placement='device', if the memory allows."

@@ -22,12 +22,12 @@ from datarax_core.records.spec import (
     with_fields,
     with_host_fields,
 )
-from datarax_core.registry.stages import Stage
+from datarax_core.registry.stages import Stage, host_stage_behind, host_stage_refusal
 from datarax_core.sources.source import DataSourceModule
 
 from .apply import apply_stages, note_failed, require_stage, stage_name
 from .on_host.reader import HostSpecs
-from .on_host.side import num_on_host, runs_compiled_only
+from .on_host.side import num_on_host, require_side
 from .on_host.specs import FirstRecord, spec_after, spec_of_source
 from .randomness import RecordIds, structs_of
 from .split_modules import SplitModules, Values
@@ -87,14 +87,12 @@ def _host_stages(stages: Sequence[Callable[..., Batch]]) -> int:
         StageError: A host stage stands behind one that runs in compiled code; names both.
     """
     on_host = num_on_host(stages)
-    for number, stage in enumerate(stages):
-        if runs_compiled_only(stage) and number < on_host:
-            last = on_host - 1
-            refused = StageError(
-                f"{stage_name(stages[last])} runs on the host, and stands behind stage {number} ({stage_name(stage)}), which "
-                f"runs in compiled code on the device; put stage {last} before it"
-            )
-            raise PlacedStageError(last, refused) from refused
+    for stage in stages:
+        require_side(stage)
+    if (found := host_stage_behind(stages)) is not None:
+        last, number = found
+        refusal = host_stage_refusal(stage_name(stages[last]), last, stage_name(stages[number]), number)
+        raise PlacedStageError(last, StageError(refusal))
     return on_host
 
 

@@ -28,16 +28,11 @@ def num_by_part(stages: Sequence[Any]) -> int:
     return next((number for number, stage in enumerate(stages) if is_of_whole_batch(stage)), len(stages))
 
 
-def runs_compiled_only(stage: Any) -> bool:
-    """Return whether a stage cannot run on the host.
-
-    Raises:
-        TypeError: Its ``on_host`` is neither True, False nor "either".
-    """
+def require_side(stage: Any) -> None:
+    """Raise ``TypeError`` if ``on_host`` of a stage is neither True, False nor "either"."""
     side = getattr(stage, "on_host", False)
     if side is not True and side is not False and side != EITHER:
         raise TypeError(f"on_host is True, False or 'either', not {side!r:.80}")
-    return side is False
 
 
 def is_of_whole_batch(stage: Any) -> bool:

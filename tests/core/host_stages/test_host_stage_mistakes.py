@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from datarax_core import Pipeline, SpecError, from_sequence
+from datarax_core import ConfigError, Pipeline, SpecError, from_sequence, parse_config
 from datarax_core.stages import Cache, Cast, Graph, Pad, TokenizeBytes, per_record
 from datarax_memory import MemorySource, MemorySourceConfig
 
@@ -157,6 +157,15 @@ def test_stop_iteration_ends_no_loop() -> None:
 def test_a_host_stage_behind_a_compiled_one(stages: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pipeline(*stages)
+
+
+def test_a_config_with_a_host_stage_behind_a_compiled_one() -> None:
+    stages = [{"type": "cast", "field": "id", "dtype": "int32"}, {"type": "tokenize_bytes", "field": "text"}]
+    config = {"source": {"type": "memory", "path": "data.npz"}, "batch_size": 4, "stages": stages}
+    with pytest.raises(
+        ConfigError, match=r"stages: stage 1, tokenize_bytes runs on the host, and stands behind stage 0"
+    ):
+        parse_config(config)
 
 
 def test_on_host_is_true_false_or_either() -> None:

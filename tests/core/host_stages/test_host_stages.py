@@ -238,6 +238,15 @@ def test_a_call_of_a_subclass_stands_behind_the_host_stages(given: Any) -> None:
     assert step["tokens"].tolist() == [given.tokens_by_hand(index) for index in range(6, 12)]
 
 
+def test_a_field_that_is_left_out_on_the_host_is_never_narrowed() -> None:
+    data = {"text": ["ab", "c"], "id": np.arange(2) + 2**40}
+    source = MemorySource(MemorySourceConfig(), data)
+    stages = [Select(fields=("text",)), TokenizeBytes(field="text"), Pad(field="text", length=2)]
+    one = Pipeline(source=source, stages=stages, batch_size=2)
+    assert one.step()["text"].tolist() == [[97, 98], [99, 0]]
+    assert one.scan(lambda batch: batch["text"], length=1).tolist() == [[[97, 98], [99, 0]]]
+
+
 def test_explain_says_where_stages_run(given: Any, streams: Any) -> None:
     one = pipeline(memory(placement="device"), [given.Tokens(), given.Dense(), lambda batch: batch])
     assert "Tokens and Dense run on the host, where records are read" in one.explain()
