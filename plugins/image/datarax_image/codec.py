@@ -111,12 +111,16 @@ class EncodedImage:
         try:
             return self._open_header(io.BytesIO(self._data))
         except Exception as error:
+            if is_passing(error):  # which says nothing about the file
+                raise
             raise self._damaged(error) from error
 
     def _load(self, opened: Image.Image) -> None:
         try:
             opened.load()
         except Exception as error:
+            if is_passing(error):  # which says nothing about the file
+                raise
             raise self._damaged(error) from error
 
     def _orientation(self, opened: Image.Image) -> int:
@@ -149,10 +153,8 @@ class EncodedImage:
                 ("lossy",),
             )
 
-    def _damaged(self, error: Exception) -> Exception:
-        """Return the error for a file that cannot be decoded; one that says nothing about the file is returned itself."""
-        if is_passing(error):
-            return error
+    def _damaged(self, error: Exception) -> StageError:
+        """Return the error for a file that cannot be decoded, given that of the library."""
         return StageError(f"a {self._format} of {len(self._data)} bytes is damaged or cut off: {error}", ("field",))
 
     def _converted(self, opened: Image.Image) -> Picture:

@@ -20,8 +20,6 @@ from .columns import Pictures, Struct, pictures_column, require_picture, with_st
 from .pixels import Array, PadMode, Picture, Placement, Resampling, placed, size_of
 
 _NEAREST: Final = Resampling("nearest")
-
-
 _BOXES: Final = having(boxes=NOT_NULL)
 CUTS_NOTHING: Final = never(min_visible={"not": {"const": 0}})
 """JSON Schema of the configs of stages that cut nothing off."""

@@ -312,6 +312,16 @@ def test_a_declared_size_is_refused_before_anything_is_decoded() -> None:
         decode(encode(noise(3, 4)), max_pixels=11)
 
 
+def test_a_lack_of_memory_says_nothing_about_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    with pytest.raises(MemoryError) as raised:
+        decode(encode(noise(4, 4)))
+    assert raised.value.__cause__ is None
+
+
 def _spec(dtype: Any, shape: tuple[int | None, ...] = ()) -> dict[str, jax.ShapeDtypeStruct]:
     return {"image": jax.ShapeDtypeStruct(shape, np.dtype(dtype))}  # type: ignore[arg-type]
 
