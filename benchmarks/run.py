@@ -20,6 +20,7 @@ import numpy as np
 import prefetch
 import processes
 import ragged
+import reading
 import registry
 import start
 import text
@@ -39,6 +40,7 @@ PARTS = {
     "text": text,
     "flat": flat,
     "prefetch": prefetch,
+    "reading": reading,
     "start": start,
     "workers": workers,
     "processes": processes,

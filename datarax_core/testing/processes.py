@@ -125,7 +125,7 @@ class ProcessPromises:
         return stash[_PROCESS]
 
     def test_threads_read_it_at_once(self, subject: Subject) -> None:
-        """Several threads can read one source at once, as a pipeline reads it where reading waits, unless it says they cannot."""
+        """Several threads can read one source at once, as a pipeline does where reading waits, unless it says they cannot."""
         subject.require_indexed()
         source, rows = subject.build(), np.arange(subject.records)
         if not source.is_thread_safe:
