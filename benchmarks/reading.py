@@ -87,7 +87,7 @@ class _Slow:
 
 def _objects() -> Iterator[Row]:
     for delay in DELAYS:
-        records = BATCH * max(8, int(0.4 / delay / BATCH) * THREADS)  # about half a second
+        records = BATCH * max(16, int(0.4 / delay / BATCH) * THREADS)  # about half a second
         data, what = _Slow(delay), f"from_sequence, {delay * 1e3:.0f} ms a read"
         with ThreadPoolExecutor(THREADS) as pool:
             rows = np.arange(records) % RECORDS
@@ -112,16 +112,20 @@ def _objects() -> Iterator[Row]:
 
 
 def _served(pipeline: Pipeline, records: int) -> Callable[[], object]:
-    """Return a function that takes the next records from a loop over the pipeline, which has found its number of threads."""
-    batches = iter(pipeline)
-    deque((next(batches) for _ in range(100)), maxlen=0)
-    return lambda: deque((next(batches) for _ in range(records // BATCH)), maxlen=0)
+    """Return a function that takes records from a new loop over a pipeline, which has found its number of threads before."""
+    _take(iter(pipeline), 100)
+    return lambda: _take(iter(pipeline), records // BATCH)
 
 
 def _grain(data_set: Any, records: int) -> Callable[[], object]:
-    batches = iter(data_set.seed(0).shuffle().repeat().to_iter_dataset().batch(BATCH))
-    next(batches)
-    return lambda: deque((next(batches) for _ in range(records // BATCH)), maxlen=0)
+    batches = data_set.seed(0).shuffle().repeat().to_iter_dataset().batch(BATCH)
+    return lambda: _take(iter(batches), records // BATCH)
+
+
+def _take(loop: Any, batches: int) -> None:
+    """Take batches of a loop, and drop what it has read ahead: nobody gains from what was read while another was measured."""
+    deque((next(loop) for _ in range(batches)), maxlen=0)
+    loop.close()
 
 
 # -- files ------------------------------------------------------------------------------------------------------------------
@@ -182,7 +186,7 @@ def _delayed_rows(folder: str) -> Iterator[Row]:
         )
         pipeline.close()
         pipeline = Pipeline(source=_tfrecord_source(tfrecord), batch_size=BATCH, num_epochs=None, threads=THREADS)
-        records = BATCH * max(8, int(0.4 / delay / BATCH) * THREADS)
+        records = BATCH * max(16, int(0.4 / delay / BATCH) * THREADS)
         yield against(
             _bare_preads(tfrecord, offsets, records),
             _served(pipeline, records),

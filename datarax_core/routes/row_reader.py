@@ -84,7 +84,7 @@ class RowReader:
             return self._fetch(indices)
         if self._count.is_new and len(indices) >= _LEAST_ROWS:
             return self._first_batch(indices)
-        watch = Stopwatch()
+        watch = Stopwatch(alone=True)
         batch = self._fetch(indices)
         self._note(watch, len(indices))
         return batch
@@ -92,14 +92,14 @@ class RowReader:
     def _first_batch(self, indices: np.ndarray) -> Batch:
         """Return the first batch that is read of all: its first row by itself, and the rest by several threads if it waited."""
         read = self._fetch_part
-        watch = Stopwatch()
+        watch = Stopwatch(alone=True)
         first = read(indices[:1])
         self._count.note_first_row(watch.read(1))
         rest = self.begin(indices[1:])
         if isinstance(rest, PendingRows) and self._threads is not None:
             others = self._threads.result(rest)
         else:
-            watch = Stopwatch()
+            watch = Stopwatch(alone=True)
             others = read(indices[1:])
             self._note(watch, len(indices) - 1)
         return self._finished(joined_parts([first, others], [slice(1), slice(1, len(indices))]), indices)

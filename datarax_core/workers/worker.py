@@ -156,7 +156,7 @@ class _Reader:
             return self._threads.fetch(indices)
         if not self._count.is_measured_now():
             return source.get_records(indices)
-        watch = Stopwatch()
+        watch = Stopwatch(alone=True)
         batch = source.get_records(indices)
         reading = watch.read(len(indices))
         self._count.note_wait()  # the pipeline waits, as far as this process knows
