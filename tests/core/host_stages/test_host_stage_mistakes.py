@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from datarax_core import ConfigError, Pipeline, SpecError, from_sequence, parse_config
+from datarax_core import ConfigError, Pipeline, SpecError, from_sequence
+from datarax_core.registry.pipeline_config import parse_config
 from datarax_core.stages import Cache, Cast, Graph, Pad, TokenizeBytes, per_record
 from datarax_memory import MemorySource, MemorySourceConfig
 
