@@ -332,6 +332,12 @@ class Route(ABC):
                 f"{asked} at once, but {source.title} says that it may be read by one thread only (thread_safe = False); "
                 "leave threads out, or read with workers, each of which has a source of its own"
             )
+        reader = definition.reader
+        if isinstance(reader, StagedReader) and (stage := reader.stage_of_one_thread) is not None:
+            raise ValueError(
+                f"{asked} at once, but {stage} says that it may be called by one thread only (thread_safe = False); leave "
+                "threads out, or use workers, each of which has a stage of its own"
+            )
 
     @classmethod
     def workers_for(cls, definition: Definition, workers: Workers | None) -> Workers | None:  # noqa: ARG003 - for subclasses

@@ -128,13 +128,13 @@ class HostRoute(IndexedRoute):
         here = definition.layout.rows_here(size)
         own = size if here is None else len(here)
         ahead = 2 if definition.prefetch == "auto" else definition.prefetch
-        threads = definition.threads if definition.source.is_thread_safe else 1
+        threads = definition.threads if definition.reader.is_thread_safe else 1
         return Workers(reader, definition.workers, batch_size=own, ahead=ahead, threads=threads)
 
     @classmethod
     def threads_for(cls, definition: Definition, threads: ThreadCount | None) -> ThreadCount | None:
         """Return the number of threads that read: what was found so far, unless another number is asked for now."""
-        asked = definition.threads if definition.source.is_thread_safe else 1
+        asked = definition.threads if definition.reader.is_thread_safe else 1
         return threads if threads is not None and threads.asked == asked else ThreadCount(asked)
 
     @classmethod
@@ -147,8 +147,10 @@ class HostRoute(IndexedRoute):
         if definition.workers:
             by = "" if definition.threads in (1, "auto") else f", by {definition.threads} threads in each"
             yield f"Each batch is read by {definition.workers} processes, a part each{by}."
-        elif not source.is_thread_safe:
-            yield f"{source.title} says that it is not thread-safe: one thread reads it at a time."
+        elif not definition.reader.is_thread_safe:
+            reader = definition.reader
+            stage = reader.stage_of_one_thread if isinstance(reader, StagedReader) else None
+            yield f"{stage or source.title} says that it is not thread-safe: one thread reads it at a time."
         elif definition.threads == "auto":
             yield "Where reading waits, several threads read parts of a batch, and batches ahead, as many threads as pay."
         elif definition.threads > 1:

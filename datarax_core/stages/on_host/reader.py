@@ -116,8 +116,14 @@ class StagedReader:
 
     @property
     def is_thread_safe(self) -> bool:
-        """Whether several threads may read at once: whether they may read the source."""
-        return self.source.is_thread_safe
+        """Whether several threads may read the source, and call the stages, at once."""
+        return self.source.is_thread_safe and self.stage_of_one_thread is None
+
+    @property
+    def stage_of_one_thread(self) -> str | None:
+        """The name of the first stage that says ``thread_safe = False``: one thread calls it at a time; None if none does."""
+        named = (title for title, stage in self.stages_by_title.items() if getattr(stage, "thread_safe", True) is False)
+        return next(named, None)
 
     @property
     def first_of_whole_batch(self) -> tuple[int, Any] | None:

@@ -250,6 +250,16 @@ def test_batches_of_several_shapes_cannot_be_scanned() -> None:
         pipeline(*stages).scan(lambda batch: batch, length=1)
 
 
+def test_a_stage_that_one_thread_calls_at_a_time() -> None:
+    stage = Stage(lambda batch: batch)
+    stage.thread_safe = False  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"but stage 0 \(Stage\) says that it may be called by one thread only"):
+        pipeline(stage, threads=2)
+    one = pipeline(stage)
+    assert "stage 0 (Stage) says that it is not thread-safe: one thread reads it at a time" in one.explain()
+    assert len(list(one)) == 3
+
+
 def test_a_graph_runs_on_the_device() -> None:
     with pytest.raises(ValueError, match="node 'a' runs on the host, where no graph runs"):
         Graph(nodes={"a": Stage(dict)}, edges=[("source", "a")], sink="a")
