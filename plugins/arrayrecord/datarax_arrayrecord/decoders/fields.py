@@ -95,7 +95,10 @@ def native_column(column: Any) -> AnyColumn:
     """Return a column in the byte order of this machine."""
     if not isinstance(column, Ragged):
         return native(column)
-    return column if column.dtype.isnative else column.with_values(native(column.values))
+    if column.dtype.isnative:
+        return column
+    own = column.compact()  # without the records around a slice
+    return own.with_values(native(own.values))
 
 
 def declared_columns(batch: Batch, spec: ElementSpec, decoder: str) -> dict[str, AnyColumn]:

@@ -190,7 +190,8 @@ def _is_unnamed(dtype: np.dtype[Any]) -> bool:
 def _as_stored(column: AnyColumn) -> AnyColumn:
     """Return a column in little-endian byte order, with a dtype that npy has a name for."""
     if isinstance(column, Ragged):
-        return column.with_values(_as_stored(column.values))
+        own = column.compact()
+        return own.with_values(_as_stored(own.values))
     column = little_endian(column)
     return column.view(f"V{column.dtype.itemsize}") if _is_unnamed(column.dtype) else column
 
