@@ -11,10 +11,13 @@ def arrow_of_lists(values: np.ndarray, offsets: np.ndarray) -> Any:
     """Return the large list array of values and offsets, which shares their memory where Arrow has the dtype as it is."""
     import pyarrow as pa  # noqa: PLC0415 - an optional library
 
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)  # Arrow has the machine's byte order only
     try:
         items = pa.array(values.reshape(-1))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as cause:
         raise SpecError(f"Arrow has no lists of {values.dtype}: {cause}") from cause
+    if 0 in values.shape[1:]:
+        raise SpecError(f"Arrow has no lists of no items, as records of {[None, *values.shape[1:]]} would need them")
     for size in reversed(values.shape[1:]):
         items = pa.FixedSizeListArray.from_arrays(items, size)
     return pa.LargeListArray.from_arrays(pa.array(offsets), items)
@@ -32,7 +35,7 @@ def is_arrow_lists(array: Any) -> bool:
     kind = kind.value_type
     while pa.types.is_fixed_size_list(kind):
         kind = kind.value_type
-    return not pa.types.is_nested(kind)
+    return not (pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
 
 
 def lists_of_arrow(array: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -41,8 +44,8 @@ def lists_of_arrow(array: Any) -> tuple[np.ndarray, np.ndarray]:
 
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
-    kind = array.type
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+    kind = getattr(array, "type", f"{type(array).__module__}.{type(array).__qualname__}")
+    if not isinstance(array, pa.Array) or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         raise SpecError(f"a ragged column is made of a pyarrow ListArray or LargeListArray, not of {kind}")
     _require_no_nulls(array)
     offsets = array.offsets.to_numpy().astype(np.int64, copy=False)
@@ -60,6 +63,10 @@ def _values_of(items: Any) -> np.ndarray:
         items = items.values[items.offset * size : (items.offset + len(items)) * size]
         inner.append(size)
     kind = items.type
+    if isinstance(kind, pa.BaseExtensionType):
+        raise SpecError(
+            f"lists of {kind} are no ragged column, since NumPy has no such dtype; take their storage: array.values.storage"
+        )
     if pa.types.is_nested(kind):
         raise SpecError(
             f"records of {kind} items vary in more than their first axis; a ragged column of Arrow has lists of numbers or text"

@@ -16,7 +16,7 @@ from datarax_core.errors import SpecError
 
 from .arrow_lists import arrow_of_lists, lists_of_arrow
 from .gathers import aligned_empty, gather_runs, pad_runs
-from .ragged_checks import checked_offsets, checked_shapes, converted, inner_of_uniform, padding_of, text_type
+from .ragged_checks import checked_offsets, checked_shapes, converted, inner_of_uniform, padding_of, rows_of
 
 RecordShape: TypeAlias = tuple[int | None, ...]
 """The shape of one record, None for each axis that varies."""
@@ -41,7 +41,8 @@ class Ragged:
 
     Args:
         values: An array (n, ...): the rows of all records, one record after another.
-        offsets: Integers (k + 1,): the first row of each record, and the end of the last. They need not begin at 0.
+        offsets: Integers (k + 1,): the first row of each record, and the end of the last. They need not begin at 0. They are
+            copied, unless they are read-only; the values are not.
         shapes: Integers (k, d): the sizes of the first d axes of each record; None if only the first axis varies.
         record_shape: The shape of a record, None for each axis that varies. Default: each axis of ``shapes`` varies. Needed
             where one of them does not: ``(3, None, None)`` for images whose channels come first.
@@ -60,7 +61,7 @@ class Ragged:
     def __init__(
         self, values: Any, offsets: Any, shapes: Any = None, *, record_shape: Sequence[int | None] | None = None
     ) -> None:
-        values = np.asarray(values) if text_type(values) is None else np.array(values, object)
+        values = rows_of(values)
         if not values.ndim:
             raise SpecError("the values of a ragged column are an array of rows (n, ...), not a single value")
         offsets = checked_offsets(offsets, len(values))
@@ -298,7 +299,7 @@ class Ragged:
         if (inner := inner_of_uniform(arrays, dtype, shape)) is not None:
             offsets = np.zeros(len(arrays) + 1, np.int64)
             np.fromiter(map(len, arrays), np.int64, len(arrays)).cumsum(out=offsets[1:])
-            return cls._of(np.concatenate(arrays), offsets, None, (None, *inner))
+            return cls._of(np.concatenate(arrays, dtype=arrays[0].dtype), offsets, None, (None, *inner))
         parts, form = converted(arrays, dtype, shape)
         varying = _num_leading(form)
         lengths = np.array([math.prod(part.shape[:varying]) for part in parts], np.int64)
@@ -309,7 +310,7 @@ class Ragged:
             for part, length in zip(parts, lengths.tolist(), strict=True)
         ]
         found_dtype = parts[0].dtype if parts else np.dtype(float if dtype is None else dtype)
-        values = np.concatenate(rows) if rows else np.empty((0, *inner), found_dtype)
+        values = np.concatenate(rows, dtype=found_dtype) if rows else np.empty((0, *inner), found_dtype)
         sizes = np.array([part.shape[:varying] for part in parts], np.int64).reshape(len(parts), varying)
         return cls._of(values, offsets, None if varying == 1 else sizes, form)
 
@@ -341,7 +342,8 @@ class Ragged:
             if parts[0].shapes is None
             else np.concatenate([part.shapes for part in parts if part.shapes is not None])
         )
-        return cls._of(np.concatenate([part.values for part in parts]), offsets, shapes, parts[0].record_shape)
+        values = np.concatenate([part.values for part in parts], dtype=parts[0].dtype)
+        return cls._of(values, offsets, shapes, parts[0].record_shape)
 
     # -- Arrow --------------------------------------------------------------------------------------------------------------
 

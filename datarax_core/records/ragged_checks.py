@@ -8,9 +8,19 @@ import numpy as np
 from datarax_core.errors import SpecError
 
 
+def rows_of(values: Any) -> np.ndarray:
+    """Return values as an array; texts as objects.
+
+    Raises:
+        TypeError: They are masked.
+    """
+    _require_no_mask(values, "the values")
+    return np.asarray(values) if text_type(values) is None else np.array(values, object)
+
+
 def checked_offsets(offsets: Any, num_rows: int) -> np.ndarray:
     """Return offsets as int64; raise unless they never go down, and lie within ``num_rows`` rows of values."""
-    offsets = np.asarray(offsets)
+    given, offsets = offsets, np.asarray(offsets)
     if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or not len(offsets):
         raise SpecError(
             "offsets are integers (k + 1,), the first row of each record and the end of the last, not "
@@ -31,8 +41,14 @@ def checked_offsets(offsets: Any, num_rows: int) -> np.ndarray:
         )
     if int(offsets[-1]) > num_rows:
         raise _past_end(offsets, num_rows)
-    checked: np.ndarray = offsets
+    checked: np.ndarray = _unchanging(offsets, given)
     return checked
+
+
+def _unchanging(made: np.ndarray, given: Any) -> np.ndarray:
+    """Return a copy of an array whose owner could change it after it was checked; itself for others."""
+    shares = isinstance(given, np.ndarray) and given.flags.writeable and np.may_share_memory(made, given)
+    return made.copy() if shares else made
 
 
 def _past_end(offsets: np.ndarray, num_rows: int) -> SpecError:
@@ -47,7 +63,7 @@ def checked_shapes(
     shapes: Any, offsets: np.ndarray, inner: tuple[int, ...], record_shape: Sequence[int | None] | None
 ) -> tuple[tuple[int | None, ...], np.ndarray | None]:
     """Return (shape of a record, shapes as int64, None if only the first axis varies); raise unless they fit the offsets."""
-    shapes = np.asarray(shapes)
+    given, shapes = shapes, np.asarray(shapes)
     num_records = len(offsets) - 1
     if shapes.ndim != 2 or shapes.dtype.kind not in "iu" or not shapes.shape[1] or len(shapes) != num_records:
         raise SpecError(
@@ -75,7 +91,7 @@ def checked_shapes(
         if size is not None and (odd := shapes[:, axis] != size).any():
             record = int(np.argmax(odd))
             raise SpecError(f"axis {axis} of record {record} is {shapes[record, axis]} where each record has {size}")
-    return form, None if axes == 1 else shapes
+    return form, None if axes == 1 else _unchanging(shapes, given)
 
 
 def inner_of_uniform(arrays: Sequence[Any], dtype: Any, shape: Sequence[int | None] | None) -> tuple[int, ...] | None:
@@ -113,6 +129,7 @@ def converted(
 
 
 def _array(value: Any, record: int) -> np.ndarray:
+    _require_no_mask(value, f"record {record}")
     if text_type(value) is not None:
         return _texts(value, record)
     try:
@@ -126,6 +143,11 @@ def _array(value: Any, record: int) -> np.ndarray:
     if array.dtype.kind in "US" and isinstance(value, list | tuple):
         raise SpecError(f"record {record} holds text among other values, {value!r:.60}; a field has one dtype")
     return array
+
+
+def _require_no_mask(value: Any, title: str) -> None:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{title} of a ragged column would lose a mask; fill it: array.filled(value)")
 
 
 def text_type(value: Any) -> type | None:

@@ -92,3 +92,21 @@ def test_without_pyarrow_the_import_error_names_it(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match="pyarrow"):
         Ragged.from_list(LISTS).to_arrow()
+
+
+def test_numbers_of_the_other_order_of_bytes_are_converted() -> None:
+    array = Ragged.from_list([[258], [], [1, 2]], ">i4").to_arrow()
+    assert (array.type, array.to_pylist()) == (pa.large_list(pa.int32()), [[258], [], [1, 2]])
+
+
+def test_no_lists_and_lists_of_extension_types_are_refused() -> None:
+    with pytest.raises(SpecError, match=r"made of a pyarrow ListArray or LargeListArray, not of builtins\.list"):
+        Ragged.from_arrow([[1]])
+    with pytest.raises(SpecError, match=r"Arrow has no lists of no items, as records of \[None, 0\]"):
+        Ragged.from_list([np.empty((2, 0))]).to_arrow()
+    storage = pa.array([[1, 2]], pa.list_(pa.int32(), 2))
+    tensors = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.int32(), (2,)), storage)
+    lists = pa.ListArray.from_arrays([0, 1], tensors)
+    assert not is_arrow_lists(lists)
+    with pytest.raises(SpecError, match=r"are no ragged column, .* take their storage"):
+        Ragged.from_arrow(lists)

@@ -147,6 +147,25 @@ def test_slices_share_memory_and_nothing_can_be_written() -> None:
     assert column[0][0] == 7
 
 
+def test_offsets_and_shapes_that_their_owner_changes_later_stay_those_that_were_checked() -> None:
+    offsets, shapes = np.array([0, 2, 6]), np.array([[1, 2], [2, 2]])
+    column = Ragged(np.arange(6), offsets, shapes)
+    offsets[1], shapes[0] = 100, -1
+    assert column.tolist() == [[[0, 1]], [[2, 3], [4, 5]]]
+    fixed = np.array([0, 2, 6])
+    fixed.flags.writeable = False
+    assert np.shares_memory(Ragged(np.arange(6), fixed).offsets, fixed)
+
+
+@pytest.mark.parametrize("shape", [(None,), (None, None)])
+def test_columns_keep_the_order_of_bytes(shape: tuple[None, ...]) -> None:
+    arrays = [np.full([n] * len(shape), 258, ">i4") for n in (1, 0, 2)]
+    column = Ragged.from_list(arrays, shape=shape)
+    assert (column.dtype.str, Ragged.concatenate([column, column]).dtype.str) == (">i4", ">i4")
+    assert Ragged.from_list([[258], []], ">i4").dtype.str == ">i4"
+    assert [record.tolist() for record in column] == [array.tolist() for array in arrays]
+
+
 def test_a_pickle_holds_the_records_of_a_slice_only() -> None:
     column = Ragged(np.zeros(1_000_000), [0, 999_000, 1_000_000])
     assert len(pickle.dumps(column[1:])) < 10_000
@@ -264,6 +283,16 @@ BAD: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         r"record 0 has shape \[2, 3\] where \[None, 4\] is expected",
     ),
     "uneven lists": (lambda: Ragged.from_list([[[1], [1, 2]]]), SpecError, r"record 0 is no array"),
+    "masked values": (
+        lambda: Ragged(np.ma.masked_array([1, 2], [0, 1]), [0, 2]),
+        TypeError,
+        r"the values of a ragged column would lose a mask; fill it: array\.filled\(value\)",
+    ),
+    "a masked record": (
+        lambda: Ragged.from_list([np.arange(1), np.ma.masked_array([1, 2], [0, 1])]),
+        TypeError,
+        r"record 1 of a ragged column would lose a mask",
+    ),
     "two dtypes": (
         lambda: Ragged.from_list([[1], [0.5]]),
         SpecError,
