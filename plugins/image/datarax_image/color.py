@@ -157,14 +157,17 @@ class ColorJitter(Stage):
             ]
         )
         order = jax.random.permutation(order_key, len(used))
-        planes: Planes = (image[..., 0], image[..., 1], image[..., 2])
-        for place in range(len(used)):
-            chosen = order[place]
+        turns = factors[used.index("hue")] if "hue" in used else None
+
+        def adjusted(planes: Planes, chosen: jax.Array) -> tuple[Planes, None]:
             made = planes if used == ["hue"] else blended(planes, *numbers[chosen])
-            if "hue" in used:
-                is_hue, turned = chosen == used.index("hue"), with_hue(planes, factors[used.index("hue")])
+            if turns is not None:
+                is_hue, turned = chosen == used.index("hue"), with_hue(planes, turns)
                 made = tuple(jnp.where(is_hue, one, other) for one, other in zip(turned, made, strict=True))
-            planes = made
+            return made, None
+
+        planes: Planes = (image[..., 0], image[..., 1], image[..., 2])
+        planes, _ = jax.lax.scan(adjusted, planes, order)
         return jnp.stack(planes, axis=-1)
 
     def _factor(self, name: str, key: jax.Array) -> jax.Array:
