@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import jax
@@ -111,6 +111,13 @@ class HostReader(Protocol):
         """Return the records at concrete ``indices``, without compiled code."""
 
 
+class KeyedReader(HostReader, Protocol):
+    """A reader that draws random numbers from a key."""
+
+    def with_key_data(self, key_data: Any) -> HostReader:
+        """Return the reader of the same records that draws from the key uint32 (2,)."""
+
+
 _numbers: Final[Iterator[int]] = itertools.count()
 
 _sources: Final[WeakValueDictionary[int, HostReader]] = WeakValueDictionary()
@@ -150,14 +157,19 @@ class HostRecords:
         return completed(batch, indices.shape[0])
 
 
-def records_by_callback(source: HostReader, indices: jax.Array, intake: Intake = _WHOLE) -> Batch:
+def records_by_callback(source: HostReader, indices: jax.Array, intake: Intake = _WHOLE, key_data: Any = None) -> Batch:
     """Return the records of a source at traced ``indices``, without host fields, for a user's trace.
 
     The program reads from the original of the source by number, and does not keep it: whoever runs the program has the source.
+    ``key_data`` is the traced key that a `KeyedReader` draws from: a variable of the pipeline, which may have another value in
+    the next call of the program.
     """
     number = source.original_number
     shapes = batch_struct(_device_fields(source, intake), indices.shape[0])
-    batch = jax.pure_callback(lambda rows: _read(number, rows, intake), shapes, indices, vmap_method="sequential")
+    keys = () if key_data is None else (key_data,)
+    batch = jax.pure_callback(
+        lambda rows, *key: _read(number, rows, intake, *key), shapes, indices, *keys, vmap_method="sequential"
+    )
     return completed(batch, indices.shape[0])
 
 
@@ -169,16 +181,18 @@ def number_of(source: Any) -> int:
     return _number_of[source]
 
 
-def _read(number: int, indices: Any, intake: Intake) -> Batch:
-    return keeping_error(_read_from, number, np.asarray(indices, np.int64), intake)
+def _read(number: int, indices: Any, intake: Intake, key_data: Any = None) -> Batch:
+    return keeping_error(_read_from, number, np.asarray(indices, np.int64), intake, key_data)
 
 
-def _read_from(number: int, indices: np.ndarray, intake: Intake) -> Batch:
+def _read_from(number: int, indices: np.ndarray, intake: Intake, key_data: Any) -> Batch:
     source = _sources.get(number)
     if source is None:
         raise RuntimeError(
             "the source that this program reads is gone: keep the source or pipeline that the function was called with"
         )
+    if key_data is not None:
+        source = cast(KeyedReader, source).with_key_data(np.asarray(key_data))
     return _narrowed(source, indices, intake)
 
 

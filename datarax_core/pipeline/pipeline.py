@@ -531,12 +531,16 @@ class Pipeline(TraceArgument):
         """Return the reader of the records: the source, or with host stages what calls them."""
         if not len(self._host_specs):
             return self.source
-        reader = self._progress.reader
+        reader, stages = self._progress.reader, self._host_stages
         if reader is not None and self.cursor.is_traced:  # it reads from the originals of what the trace has copies of
+            if not reader.serves_copies(stages):
+                reader = self._progress.reader = reader.followed_by(stages)
             return reader
-        if reader is None or not reader.serves(self.source, self._host_stages, self._stage_keys.raw_key_data):
+        if reader is None:
             reader = self._progress.reader = self._new_reader()
-        return reader
+        elif not reader.serves(self.source, stages):
+            reader = self._progress.reader = reader.followed_by(stages, self.source)
+        return reader.with_key_data(self._stage_keys.raw_key_data)
 
     def _new_reader(self) -> StagedReader:
         return StagedReader(self.source, self._host_stages, self._host_specs, self._stage_keys.raw_key_data)

@@ -12,6 +12,7 @@ from datarax_core.modules.cursor import Cursor
 from datarax_core.records.spec import Batch, split_host_fields
 from datarax_core.sources.access import compiled_with
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.stages.randomness import RecordIds
 
 from .base import Readers, Route
@@ -64,9 +65,14 @@ class IndexedRoute(Route):
         record_ids = cls.record_ids(definition, position, indices)
         intake, reader = definition.intake, definition.reader
         indices = reader.indices_to_read(position, indices)
-        if definition.on_host:
+        if isinstance(reader, StagedReader):
             source.require_callback()
-            batch = layout.gathered(lambda _, own: records_by_callback(reader, own, intake), (), indices)
+            keys = definition.stage_keys.raw_key_data if reader.draws else ()
+            batch = layout.gathered(
+                lambda keys, own: records_by_callback(reader, own, intake, keys if reader.draws else None),
+                keys,
+                indices,
+            )
         elif not intake or (source.access == "device" and not (intake.wide and source.changes_columns)):
             batch = cls._traced_records(source, layout, indices)
         elif source.access == "device" and layout.data_sharding is None:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from datarax_core.devices.callbacks import number_of
 from datarax_core.records.spec import Batch, ElementSpec
@@ -60,28 +61,51 @@ class StagedReader:
         self.specs = specs
         self.key_data = None if key_data is None else np.asarray(key_data)
         self._given_key_data = key_data
+        self._other: StagedReader | None = None  # with another key
+        self._earlier: StagedReader | None = None  # of stages that these replaced
         self.first_whole = num_by_part(self.stages)
         """Number of the first stage that is called with a whole batch."""
         self._caches = [number for number, stage in enumerate(self.stages) if is_cache(stage)]
         self._made: dict[tuple[int, int], HostCalls] = {}
-        self._draws = any(map(is_stochastic, self.stages))
-        self._varies = self._draws or source.varies_by_epoch
+        self.draws = any(map(is_stochastic, self.stages))
+        """Whether a stage draws random numbers."""
+        self._varies = self.draws or source.varies_by_epoch
         self._last_calls_of_parts = self._calls(self._caches[-1] + 1 if self._caches else 0, self.first_whole)
         self._read_source = source.fetch_on_host if source.access == "device" else source.fetch
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.source, self.stages, self.specs, self.key_data)
 
-    def serves(self, source: DataSourceModule, stages: Sequence[Any], key_data: Any) -> bool:
-        """Return whether this is the reader of that source through these very stages with this key."""
-        same = len(stages) == len(self.stages) and all(map(is_, stages, self.stages))
-        if self.source is not source or not same:
-            return False
-        if self._given_key_data is not key_data:  # nnx.jit returns a copy of each variable
-            if self.key_data is None or key_data is None or not np.array_equal(self.key_data, np.asarray(key_data)):
+    def serves(self, source: DataSourceModule, stages: Sequence[Any]) -> bool:
+        """Return whether this is the reader of that source through these very stages."""
+        return self.source is source and len(stages) == len(self.stages) and all(map(is_, stages, self.stages))
+
+    def serves_copies(self, stages: Sequence[Any]) -> bool:
+        """Return whether ``stages`` are the stages of this reader, or the copies that a trace has of those that are modules."""
+        return len(stages) == len(self.stages) and all(map(_is_copy, stages, self.stages))
+
+    def with_key_data(self, key_data: Any) -> "StagedReader":
+        """Return the reader of the same records that draws from the key ``key_data``: this one, or one that it keeps."""
+        if self.has_key_data(key_data):
+            return self
+        other = self._other
+        if other is None or not other.has_key_data(key_data):
+            other = self._other = StagedReader(self.source, self.stages, self.specs, key_data)
+        return other
+
+    def has_key_data(self, key_data: Any) -> bool:
+        """Return whether this reader draws from that key, or does not draw."""
+        if self._given_key_data is not key_data and self.draws:  # nnx.jit returns a copy of each variable
+            if not np.array_equal(self.key_data, np.asarray(key_data)):  # type: ignore[arg-type]  # None is no key
                 return False
             self._given_key_data = key_data
         return True
+
+    def followed_by(self, stages: Sequence[Any], source: DataSourceModule | None = None) -> "StagedReader":
+        """Return the reader of the source through other stages, which keeps this one: compiled programs find it by number."""
+        reader = StagedReader(self.source if source is None else source, stages, self.specs, self.key_data)
+        reader._earlier = self
+        return reader
 
     def over(self, source: DataSourceModule) -> "StagedReader":
         """Return a reader of another source, through the same stages."""
@@ -294,6 +318,15 @@ class _PartReader(StagedReader):
     def record_cache(self) -> RecordCache | None:
         """Return the records that the pipeline's last `Cache` keeps."""
         return None if self._table is None else self._table.store(self.element_spec())
+
+
+def _is_copy(copy: Any, stage: Any) -> bool:
+    """Return whether a stage of a trace is this stage, or the copy that flax made of it; a module of it has no variables."""
+    if copy is stage:
+        return True
+    if not isinstance(stage, nnx.Module) or type(copy) is not type(stage):
+        return False
+    return bool(nnx.graphdef(copy) == nnx.graphdef(stage))
 
 
 def _as_called(stage: Any) -> Any:

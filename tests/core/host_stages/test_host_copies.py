@@ -85,6 +85,27 @@ def test_a_key_that_is_replaced_is_drawn_from(given: Any) -> None:
     assert drawn(one.step()) == expected
 
 
+def test_compiled_steps_draw_from_a_key_that_is_replaced(given: Any) -> None:
+    one, other = pipeline(given.Draws()), pipeline(given.Draws(), seed=1)
+    step = nnx.jit(lambda each: each.step())
+    expected = [drawn(other.step()) for _ in range(3)]
+    assert drawn(step(one)) != expected[0]
+    nnx.update(one, nnx.state(pipeline(given.Draws(), seed=1)))
+    assert drawn(step(one)) == expected[0]
+    assert [drawn(one.step()), drawn(step(one))] == expected[1:]  # the program that was compiled before goes on
+
+
+def test_stages_that_are_replaced_are_called_in_compiled_steps(given: Any) -> None:
+    one, step = pipeline(given.Draws(), given.Draws(), given.doubled), nnx.jit(lambda each: each.step())
+    first, one.stages[1] = one.stages[1], given.HALVED
+    expected = drawn(one.step())
+    one.reset()
+    assert drawn(step(one)) == expected
+    one.stages[1] = first
+    one.reset()
+    assert drawn(step(one)) != expected
+
+
 def test_generators_are_made_when_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
     philox = np.random.Philox

@@ -91,8 +91,13 @@ def doubled(batch: Batch) -> Batch:
     return {**batch, "id": batch["id"] * 2}
 
 
+def halved(record: Batch, rng: np.random.Generator) -> Batch:
+    return {**record, "draws": np.array([rng.random() / 2, 0.0])}
+
+
 def marked(record: Batch, rng: np.random.Generator) -> Batch:
     return {**record, "mark": rng.random()}
 
 
 MARKED, STREAM_DRAWS = per_record(marked, stochastic=True), per_record(drawn, stochastic=True)
+HALVED = per_record(halved, stochastic=True)
