@@ -114,16 +114,26 @@ class RecordReader(ABC):
         Args:
             spec: Element spec of the first record.
         """
-        for index in np.unique(np.linspace(0, self.length - 1, _LOOKED_AT).astype(np.int64)).tolist():
+        indices = np.unique(np.linspace(0, self.length - 1, _LOOKED_AT).astype(np.int64))
+        for index, record in self._readable(indices):
             try:
-                (record,) = self._stored(np.asarray([index]))
                 difference = self.decoder.difference(record, spec)
                 spec = self.decoder.covering(spec, record)
-            except (ReadError, ValueError):
+            except ValueError:
                 continue  # a damaged record, which is an error when it is read
             if difference:
                 return spec, index, difference
         return spec, 0, ""
+
+    def _readable(self, indices: np.ndarray) -> list[tuple[int, bytes]]:
+        """Return those of some records that can be read, with their indices; read at once if all of them can."""
+        with contextlib.suppress(ReadError):
+            return list(zip(indices.tolist(), self._stored(indices), strict=True))
+        found: list[tuple[int, bytes]] = []
+        for index in indices.tolist():
+            with contextlib.suppress(ReadError):
+                found += [(index, record) for record in self._stored(np.asarray([index]))]
+        return found
 
     def require_records(self, source: DataSourceModule) -> None:
         """Raise DataFileError if there are no records to serve."""

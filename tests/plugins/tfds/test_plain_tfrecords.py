@@ -217,7 +217,7 @@ def test_a_run_is_resumed_exactly_and_only_on_the_same_files(tmp_path: Path) -> 
     again = Pipeline(source=pickle.loads(pickle.dumps(source_of(paths, shuffle=True))), batch_size=8, num_epochs=2)  # noqa: S301
     again.set_state(state)
     assert [np.asarray(batch["id"]).tolist() for batch in again] == rest
-    tfrecords.write(Path(paths[0]), [record_of(number + 1) for number in range(7)])  # of the same size
+    tfrecords.write(Path(paths[0]), [record_of(number + 4) for number in range(7)])  # of the same size
     with pytest.raises(ValueError, match="content"):
         Pipeline(source=source_of(paths, shuffle=True), batch_size=8, num_epochs=2).set_state(state)
 
