@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from flax.errors import TraceContextError
 
+from datarax_core.devices.aside import Aside, HoldsAside
 from datarax_core.errors import SpecError
 from datarax_core.order.numbers import whole_number
 from datarax_core.order.permutation import DEVICE_LIMIT
@@ -24,7 +25,7 @@ from .randomness import is_stochastic, takes_record_indices
 from .record_table import RecordTable
 
 
-class Cache(nnx.Module):
+class Cache(HoldsAside, nnx.Module):
     """Stage or node that runs ``stage`` on records of its first epoch, and keeps the results for later ones.
 
     For a stage that is costly and gives the same result in every epoch, such as a frozen encoder. It works in every route, by
@@ -61,6 +62,9 @@ class Cache(nnx.Module):
 
     takes_record_indices = True
 
+    host_table = Aside[HostTable]()
+    """The table of a host stage, which no graph that ``nnx.jit`` keeps holds alive."""
+
     def __init__(
         self,
         stage: Callable[..., Batch],
@@ -87,7 +91,10 @@ class Cache(nnx.Module):
             raise ValueError(f"Cache addresses at most {DEVICE_LIMIT} records, not {length}")
         _require_options(stage, sharding, max_bytes)
         self.stage = stage
-        self.table = HostTable(length, max_bytes) if on_host else RecordTable(length, sharding)
+        if on_host:
+            self.host_table = HostTable(length, max_bytes)
+        else:
+            self.table = RecordTable(length, sharding)
 
     @property
     def name(self) -> str:
@@ -110,18 +117,23 @@ class Cache(nnx.Module):
         return {} if say is None else say()
 
     @property
+    def rows(self) -> HostTable | RecordTable:
+        """The table of results, on the side on which the stage runs."""
+        return self.host_table if self.on_host else self.table
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the table on the device, 0 until it is made; on the host, those of the results that are kept."""
-        return self.table.nbytes
+        return self.rows.nbytes
 
     @property
     def num_known(self) -> int:
         """Number of records whose result is kept."""
-        return self.table.num_known
+        return self.rows.num_known
 
     def reset(self) -> None:
         """Forget all results, so that the stage runs again; the table keeps its memory."""
-        self.table.forget()
+        self.rows.forget()
 
     def __call__(self, *inputs_and_indices: Any) -> Batch:
         """Return the stage's result for the inputs, kept or computed.
@@ -134,8 +146,8 @@ class Cache(nnx.Module):
             SpecError: A field of the result has another number of rows than there are records.
         """
         *inputs, indices = inputs_and_indices
-        _require_in_range(indices, self.table.length)
-        if isinstance(self.table, HostTable):
+        _require_in_range(indices, self.rows.length)
+        if self.on_host:
             return self._on_host(inputs[0], indices)
         extra = (indices,) if takes_record_indices(self.stage) else ()
 
@@ -162,7 +174,7 @@ class Cache(nnx.Module):
                     f"{self.name}: field {name!r} has the shape {list(struct.shape)} where {len(indices)} records came in; a "
                     "cache keeps a row for each record, so regroup behind it"
                 )
-        table = cast("RecordTable", self.table)
+        table = self.table
         table.prepare([jax.ShapeDtypeStruct(struct.shape[1:], struct.dtype) for _, struct in fields])
         # The table is read and written outside of the cond: XLA copies a whole reference that a cond writes to.
         marks, rows = jax.lax.stop_gradient(table.read(indices))
@@ -195,18 +207,18 @@ def check_record_stages(stages: Iterable[Any], source: DataSourceModule) -> None
         if takes_record_indices(stage):
             _require_countable(source, f"stage {number} ({stage_name(stage)})", is_on_host=is_on_host(stage))
             for cache in _caches(stage):
-                if cache.table.length != source.num_records:
+                if cache.rows.length != source.num_records:
                     raise ValueError(
-                        f"stage {number} ({cache.name}) keeps rows for {cache.table.length} records, and {source.title} has "
+                        f"stage {number} ({cache.name}) keeps rows for {cache.rows.length} records, and {source.title} has "
                         f"{source.num_records}; make a Cache for this source"
                     )
-                if any(cache.table is table for table in found):
+                if any(cache.rows is table for table in found):
                     raise ValueError(
                         f"stage {number} ({cache.name}) is in the pipeline twice, and would mix up the results of both places; "
                         "make a Cache for each place"
                     )
-                found.append(cache.table)
-                if isinstance(cache.table, HostTable):
+                found.append(cache.rows)
+                if isinstance(cache.rows, HostTable):
                     _require_same_in_each_epoch(cache, stages[:number], source)
 
 
@@ -232,13 +244,16 @@ def renew_caches(stages: Iterable[Any]) -> None:
     """Give each cache in cloned stages a table of its own."""
     for stage in stages:
         for cache in _caches(stage):
-            cache.table = cache.table.renewed()
+            if cache.on_host:
+                cache.host_table = cache.host_table.renewed()
+            else:
+                cache.table = cache.table.renewed()
 
 
 def describe_caches(stages: Iterable[Any]) -> list[str]:
     """Return a sentence for each cache: how many results it keeps, and the bytes that they take."""
     return [
-        f"The {cache.name} keeps {cache.num_known} of {cache.table.length} records"
+        f"The {cache.name} keeps {cache.num_known} of {cache.rows.length} records"
         + (
             f" in {cache.nbytes:,} bytes {_place(cache)}."
             if cache.nbytes
@@ -251,9 +266,9 @@ def describe_caches(stages: Iterable[Any]) -> list[str]:
 
 def _place(cache: Cache) -> str:
     """Return where a cache keeps its results."""
-    if not isinstance(cache.table, HostTable):
+    if not isinstance(cache.rows, HostTable):
         return "on the device"
-    most = cache.table.max_bytes
+    most = cache.rows.max_bytes
     return "of host memory" if most is None else f"of host memory, of {most:,} at most"
 
 

@@ -237,7 +237,7 @@ class StagedReader:
             return read(records)
         first, last = self._caches[count - 2] + 1 if count > 1 else 0, self._caches[count - 1]
         calls = self._calls(first, last + 1)
-        store = self.stages[last].table.store(self.specs.specs[last + 1])
+        store = self.stages[last].host_table.store(self.specs.specs[last + 1])
         return store.fetch(records, lambda missing: calls(self._kept(count - 1, missing, read), None, missing))
 
     def _places(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
@@ -309,7 +309,7 @@ class _PartReader(StagedReader):
     def __init__(self, whole: StagedReader, count: int) -> None:
         stages = [_as_called(stage) for stage in whole.stages[:count]]
         super().__init__(whole.source, stages, HostSpecs(whole.specs.specs[: count + 1]), whole.key_data)
-        table = getattr(whole.stages[count - 1], "table", None) if count else None
+        table = getattr(whole.stages[count - 1], "host_table", None) if count else None
         self._table = table if isinstance(table, HostTable) else None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -336,4 +336,4 @@ def _as_called(stage: Any) -> Any:
 
 def is_cache(stage: Any) -> bool:
     """Return whether a host stage is a `Cache`."""
-    return isinstance(getattr(stage, "table", None), HostTable)
+    return isinstance(getattr(stage, "host_table", None), HostTable)

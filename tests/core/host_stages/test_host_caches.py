@@ -1,5 +1,6 @@
 """A cache of a host stage: each record is made once, bounded by bytes if asked, read by any number of threads."""
 
+import gc
 import pickle
 import sys
 from collections import Counter
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -142,3 +144,13 @@ def test_with_workers_this_process_keeps_the_results(given: Any) -> None:
     one.close()
     assert found == rows(pipeline(given.Tokens(), given.Draws(), given.Dense()))
     assert cache.num_known == LENGTH
+
+
+def test_results_are_freed_with_the_pipeline(given: Any) -> None:
+    one = pipeline(Cache(given.Tokens(), LENGTH), given.Dense())
+    nnx.jit(lambda each: each.step())(one)  # which keeps the graph of the pipeline
+    kept = ref(one.stages[0].host_table.store({}))
+    assert one.stages[0].num_known == SIZE
+    del one
+    gc.collect()
+    assert kept() is None
