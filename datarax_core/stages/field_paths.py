@@ -107,6 +107,8 @@ def _spelled(names: Iterable[str], name: str) -> str | None:
 
 def no_such_field(batch: Batch, name: str, option: Option) -> StageError:
     """Return the error for a batch or spec that has no field ``name``, or several of them."""
+    if hasattr(batch, "dtype"):
+        return _no_dict(batch, name, option)
     names = list(named_fields(batch))
     if len(alike := [other for other in names if plain_name(other) == name]) > 1:
         return StageError(f"several fields can be meant by '{name}': write {' or '.join(alike)}", option)
@@ -115,6 +117,16 @@ def no_such_field(batch: Batch, name: str, option: Option) -> StageError:
     spelled = [plain if _spelled(names, plain := plain_name(other)) == other else other for other in names]
     hint = did_you_mean(name, spelled).replace(r"\\", "\\")  # of the repr, which no config file wants
     return StageError(f"the records have no field {name!r}{hint} (fields: {', '.join(names) or 'none'})", option)
+
+
+def _no_dict(batch: Any, name: str, option: Option) -> StageError:
+    """Return the error for a batch or spec that is no dict, where a field ``name`` is asked for."""
+    if isinstance(batch, jax.ShapeDtypeStruct):
+        kind = f"{dtype_title(batch.dtype)}{list(batch.shape)}"
+        found = f"the records are single values, {kind}, not dicts of named fields"
+    else:
+        found = f"the batch is a {type(batch).__name__}, not a dict of named fields"
+    return StageError(f"{found}; make each record a dict, such as {{{name!r}: record}}", option)
 
 
 def change_field(batch: Batch, name: str, change: Callable[[Any], Any]) -> Batch:
@@ -144,7 +156,7 @@ def path_of(batch: Batch, name: str, option: Option) -> Path:
         StageError: No field or several fields are called so, or the batch is no dict.
     """
     if not isinstance(batch, Mapping):
-        raise StageError(f"the batch is a {type(batch).__name__}, not a dict of named fields", option)
+        raise _no_dict(batch, name, option)
     path = _path(batch, name)
     if path is None:
         raise no_such_field(batch, name, option)

@@ -37,7 +37,7 @@ def check_host_stage(stage: Any, batch: Batch, *, spec: ElementSpec | None = Non
         spec: The element spec of the batch. Default: that of the columns.
         then: A host stage that ``stage`` joins: both together are held against one after the other.
     """
-    check = _Check(stage, batch, spec_of(batch) if spec is None else spec)
+    check = _Check(stage, batch, spec)
     made = check.run()
     if then is not None:
         check.joined_stages_are_both(made, then)
@@ -47,7 +47,14 @@ def check_host_stage(stage: Any, batch: Batch, *, spec: ElementSpec | None = Non
 class _Check:
     """The promises of one stage on one batch."""
 
-    def __init__(self, stage: Any, batch: Batch, spec: ElementSpec) -> None:
+    def __init__(self, stage: Any, batch: Batch, spec: ElementSpec | None) -> None:
+        for name, column in named_fields(batch).items():
+            require(
+                isinstance(column, np.ndarray | Ragged) and column.ndim,
+                f"check_host_stage was given a {type(column).__name__} in field {name!r}; a column is a NumPy array, of "
+                "objects for text, or a Ragged",
+            )
+        spec = spec_of(batch) if spec is None else spec
         self.size = len(jax.tree.leaves(batch)[0])
         require(
             self.size > 1,

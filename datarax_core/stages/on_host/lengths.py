@@ -166,7 +166,7 @@ class Pad(Stage):
     def _padded_shape(self, struct: jax.ShapeDtypeStruct, name: str, option: tuple[int | str, ...]) -> tuple[int, ...]:
         """Return the shape of a record of a field after padding; raise if it cannot be padded."""
         if not fits_device(struct.dtype):
-            remedy = "; tokenize_bytes makes tokens of text" if is_text(struct.dtype) else ""
+            remedy = "; tokenize_bytes makes tokens of text" if struct.dtype.kind in "UTO" else ""
             raise StageError(f"field {name!r} is {described(struct)}; numbers and bool are padded{remedy}", option)
         self._require_value(name, struct.dtype)
         wanted, shape = self._greatest, list(struct.shape)

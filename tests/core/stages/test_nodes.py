@@ -173,7 +173,7 @@ def test_split_field_keeps_the_fields_that_select_keeps(names: list[str]) -> Non
 
 
 def test_batches_without_names_are_refused() -> None:
-    with pytest.raises(SpecError, match=r"^the batch is a tuple, not a dict of named fields$"):
+    with pytest.raises(SpecError, match=r"^the batch is a tuple, not a dict of named fields; make each record a dict"):
         SplitField("x")((1, 2))
     with pytest.raises(SpecError, match=r"^MergeFields needs input 1 to be a dict of named fields, not list$"):
         MergeFields()({"x": 1}, [2])

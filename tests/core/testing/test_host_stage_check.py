@@ -247,3 +247,11 @@ def test_a_stage_is_joined_with_the_one_behind_it() -> None:
         check_host_stage(Joining(wrongly=True), BATCH, then=DOUBLED)
     with pytest.raises(Failed, match=r"the stage Joining joins no per_record\(unchanged\); leave `then` out"):
         check_host_stage(Joining(wrongly=False), BATCH, then=per_record(unchanged))
+
+
+@pytest.mark.parametrize("texts", [["a", "b"], np.array("ab", object)])
+def test_a_batch_of_lists_or_single_values_is_refused(texts: Any) -> None:
+    with pytest.raises(
+        Failed, match=r"was given a \w+ in field 'text(\.0)?'; a column is a NumPy array, of objects for text"
+    ):
+        check_host_stage(OnHost(dict), {"text": texts})

@@ -170,7 +170,7 @@ SPEC = {
         (Pad(field="y", length=2), ("field",), r"the records have no field 'y' \(fields: "),
         (Pad(field=("x", "y"), length=2), ("field", 1), "the records have no field 'y'"),
         (Pad(field="t", length=2), ("field",), r"'t' is text\[\]; numbers and bool are padded; tokenize_bytes makes tokens"),
-        (Pad(field="o", length=2), ("field",), r"'o' is object\[\]; numbers and bool are padded"),
+        (Pad(field="o", length=2), ("field",), r"'o' is object\[\]; numbers and bool are padded; tokenize_bytes makes tokens"),
         (Pad(field="n", length=2), ("field",), r"'n' is int32\[\], a single value a record, which has no length"),
         (Pad(field="image", length=2), ("length",), r"is uint8\[None, None, 3\], of which 2 axes are padded; give length"),
         (Pad(field="image", lengths=(2, 4)), ("lengths",), "of which 2 axes are padded"),
@@ -213,6 +213,13 @@ def test_a_batch_that_cannot_be_padded_is_refused(stage: Any, batch: Any, option
     with pytest.raises(StageError, match=message) as refused:
         stage(batch)
     assert refused.value.option == option
+
+
+def test_records_without_field_names_are_refused() -> None:
+    with pytest.raises(
+        StageError, match=r"the records are single values, object\[\], not dicts .*such as \{'text': record\}"
+    ):
+        Pipeline(source=from_sequence(["a", "b"]), stages=[Pad(field="text", length=2)], batch_size=2)
 
 
 def test_processes_that_each_read_their_rows_of_a_batch_pad_to_one_length() -> None:
