@@ -101,7 +101,7 @@ class Pipeline(TraceArgument):
     _progress = Aside[Progress]()
 
     _host_specs = HostSpecs()
-    """The element specs of the host stages; its length is their number, 0 in pickles of earlier versions."""
+    """The element specs of the host stages, and their number, 0 in pickles of earlier versions."""
 
     def __init__(
         self,
@@ -128,14 +128,14 @@ class Pipeline(TraceArgument):
         )
         check_record_stages(stages, source)
         self._layout = layout_of(sharding)
-        self.source, self._part = route_class(source, len(self._host_specs)).part_of(source, self._layout)
+        self.source, self._part = route_class(source, self._host_specs.count).part_of(source, self._layout)
         self.stages = nnx.List(stages)
         self.prefetch = number_or_auto("prefetch", prefetch, at_least=0, hint="bounded by bytes")
         self.threads = number_or_auto("threads", threads, at_least=1, hint="as many as pay where reading waits")
         self.workers = whole_number("workers", workers, at_least=0)
         self.cursor = Cursor()
-        self._stage_keys = StageKeys(stages, self.rngs, len(self._host_specs))
-        definition = self._definition(self._new_reader() if len(self._host_specs) else self.source)
+        self._stage_keys = StageKeys(stages, self.rngs, self._host_specs.count)
+        definition = self._definition(self._new_reader() if self._host_specs.count else self.source)
         self._progress = Progress.of(definition)
         self._progress.own(self)
         facts = facts_to_agree_on(source, stages, sharding)
@@ -321,9 +321,9 @@ class Pipeline(TraceArgument):
         to a batch whose rows are the records that came in. The source is out of reach there: the call is compiled.
         """
         record_ids, first = ids_under_way(len(self.stages))
-        if not len(self._host_specs):
+        if not self._host_specs.count:
             return apply_stages(self.stages, batch, record_ids, first=first)
-        stages = compiled_stages(tuple(self.stages), len(self._host_specs))
+        stages = compiled_stages(tuple(self.stages), self._host_specs.count)
         if is_under_way():  # the host stages were called where the records were read
             return apply_stages(stages, batch, record_ids, first=first)
         batch, host_fields = split_host_fields(self._new_reader().called_with(batch))
@@ -523,13 +523,13 @@ class Pipeline(TraceArgument):
             threads=self.threads,
             workers=self.workers,
             reader=self._reader() if reader is None else reader,
-            on_host=len(self._host_specs),
+            on_host=self._host_specs.count,
             call=None if type(self).__call__ is Pipeline.__call__ else CallOverride(self),
         )
 
     def _reader(self) -> DataSourceModule | StagedReader:
         """Return the reader of the records: the source, or with host stages what calls them."""
-        if not len(self._host_specs):
+        if not self._host_specs.count:
             return self.source
         reader, stages = self._progress.reader, self._host_stages
         if reader is not None and self.cursor.is_traced:  # it reads from the originals of what the trace has copies of
@@ -547,7 +547,7 @@ class Pipeline(TraceArgument):
 
     @property
     def _host_stages(self) -> Sequence[Any]:
-        return tuple(self.stages)[: len(self._host_specs)]
+        return tuple(self.stages)[: self._host_specs.count]
 
     def _make_route(self, *, is_loop: bool) -> Route:
         definition, progress = self._definition(), self._progress

@@ -26,7 +26,7 @@ class CallOverride(nnx.Module):
     def __init__(self, pipeline: Any) -> None:
         view = object.__new__(type(pipeline))
         vars(view).update({name: value for name, value in vars(pipeline).items() if name not in _LEFT_OUT})
-        if on_host := len(pipeline._host_specs):  # noqa: SLF001 - a view of it is made
+        if on_host := pipeline._host_specs.count:  # noqa: SLF001 - a view of it is made
             view.stages = nnx.List(compiled_stages(tuple(pipeline.stages), on_host))
         self.pipeline = view
 

@@ -33,10 +33,8 @@ class HostSpecs:
 
     def __init__(self, specs: Sequence[ElementSpec] = ()) -> None:
         self.specs = tuple(specs)
-
-    def __len__(self) -> int:
-        """Return the number of host stages."""
-        return max(0, len(self.specs) - 1)
+        self.count = max(0, len(self.specs) - 1)
+        """Number of host stages; an attribute, since each step asks for it."""
 
 
 class StagedReader:
