@@ -69,11 +69,13 @@ class Pipeline(TraceArgument):
 
     Args:
         source: The records and their order.
-        stages: Callables ``batch -> batch``, which run compiled. A stage with the attribute ``stochastic = True`` is called
-            with ``(batch, keys)``: one key a record, folded from stage, epoch and record index. A stage with the attribute
-            ``takes_record_indices = True`` is called with the records' indices, int32 (k,), as its last argument. An
-            ``nnx.Module`` may hold parameters and statistics: values that it writes to its variables are kept. The
-            pipeline calls `Stage.build` of a `Stage`, and runs the result.
+        stages: Callables ``batch -> batch``, which run compiled; the first of them, with the attribute ``on_host = True``, on
+            the host, where records are read, on NumPy and ragged columns. A stage with the attribute ``stochastic = True`` is
+            called with ``(batch, keys)``: one key a record, folded from stage, epoch and record index; on the host, with a
+            ``np.random.Generator`` a record. A stage with the attribute ``takes_record_indices = True`` is called with the
+            records' indices, int32 (k,), as its last argument; on the host, int64. An ``nnx.Module`` may hold parameters and
+            statistics: values that it writes to its variables are kept. The pipeline calls `Stage.build` of a `Stage`, and
+            runs the result.
         batch_size: Number of records in a batch.
         rngs: Random streams of the pipeline; saved with its state.
         num_epochs: Number of epochs in a loop; None is endless.

@@ -74,7 +74,8 @@ class _Check:
         self.a_batch_is_made_again_alike(made)
         if not getattr(self.stage, "whole_batch", False):
             self.a_record_does_not_depend_on_its_batch(made)
-            self.threads_may_call_it_at_once(made)
+            if getattr(self.stage, "thread_safe", True):
+                self.threads_may_call_it_at_once(made)
         self.it_pickles(made)
         if is_stochastic(self.stage):
             self.an_epoch_draws_anew(made)

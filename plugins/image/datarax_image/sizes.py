@@ -83,8 +83,8 @@ class Resized(Geometric):
         """Raise ``StageError`` unless the pictures are uint8 or float32, or nearest pixels are taken."""
         if self.method != "nearest" and struct.dtype not in (np.uint8, np.float32):
             raise StageError(
-                f"field {name!r} is {struct.dtype}, and the method {self.method} takes uint8 or float32; take nearest, or name "
-                "the field among the masks of a picture",
+                f"field {name!r} is {struct.dtype}, and the method {self.method} takes uint8 or float32; take nearest, make "
+                "floats of it before, by astype, or name the field among the masks of a picture",
                 ("field",),
             )
 

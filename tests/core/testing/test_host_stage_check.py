@@ -1,5 +1,6 @@
 """The check of stages on the host: sound stages pass, and each broken promise is a sentence that names it."""
 
+import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -255,3 +256,18 @@ def test_a_batch_of_lists_or_single_values_is_refused(texts: Any) -> None:
         Failed, match=r"was given a \w+ in field 'text(\.0)?'; a column is a NumPy array, of objects for text"
     ):
         check_host_stage(OnHost(dict), {"text": texts})
+
+
+THREADS: set[int] = set()
+
+
+def noting_its_thread(batch: Any) -> Any:
+    THREADS.add(threading.get_ident())
+    return {"x": batch["x"]}
+
+
+def test_a_stage_of_one_thread_is_called_by_one_thread() -> None:
+    check_host_stage(OnHost(noting_its_thread, thread_safe=False), BATCH)
+    assert {threading.get_ident()} == THREADS
+    check_host_stage(OnHost(noting_its_thread), BATCH)
+    assert len(THREADS) > 1
