@@ -31,7 +31,7 @@ from datarax_core.records.spec import Batch, ElementSpec, check_batch, device_sp
 
 from .columns import RecordCache
 from .identity import config_paths, content_of, sample_of
-from .other_contracts import BatchesByPosition, OtherContract
+from .other_contracts import BatchesByPosition, OtherContract, num_positions
 
 Access: TypeAlias = Literal["device", "host", "stream"]
 """How records are reached: by compiled code, by the host at concrete indices, or forward only."""
@@ -86,7 +86,7 @@ class RecordAccess(HostArrays, StructuralModule):
         drawn = self._first_key(rngs)
         self.order_key = None if drawn is None else OrderKey(drawn)
         self.is_random_order = self.stochastic
-        self._saved_work = SavedWork(is_sampled=self._is_sampled)
+        self._saved_work = SavedWork()
 
     # -- methods that an author writes ---------------------------------------------------------------------------------------
 
@@ -214,6 +214,13 @@ class RecordAccess(HostArrays, StructuralModule):
     def num_records(self) -> int:
         """Number of record indices: ``len(self)``, unless an epoch does not serve each record exactly once."""
         return self._checked_length()
+
+    @property
+    def num_indices(self) -> int:
+        """Number of indices that `record_indices_at` gives: of records, or of positions if this source shuffles by itself."""
+        contract = self.other_contract
+        by_position = contract is not None and contract.is_ordered_by_source(self)
+        return num_positions(self) if by_position else self.num_records
 
     def epochs_at(self, start: int | jax.Array, size: int) -> Any:
         """Return int (size,): the epochs in which the records at positions ``start .. start + size`` are served.
@@ -473,22 +480,20 @@ class RecordAccess(HostArrays, StructuralModule):
         """
         saved = self._saved_work
         if saved.data_entries is None:
-            with saved.reading or nullcontext():
+            with nullcontext() if self.is_thread_safe else saved.reading:
                 skipped = self._ledger.skipped_here
                 entries = {"content": content_of(config_paths(self.config)), "records": self._record_sample()}
                 self._ledger.skipped_here = skipped
                 saved.data_entries = {name: entry for name, entry in entries.items() if entry is not None}
-                saved.reading = None
         return saved.data_entries
 
     def _record_sample(self) -> str | None:
         return None if self.access == "stream" else sample_of(self._read_records, self.num_records)
 
     def _checked_records(self, indices: Any) -> Batch:
-        lock = self._saved_work.reading
-        if lock is None or self.is_thread_safe:
+        if self.is_thread_safe:
             return self._read_records(indices)
-        with lock:
+        with self._saved_work.reading:  # a loop reads ahead while step() or a clone reads
             return self._read_records(indices)
 
     def _read_records(self, indices: Any) -> Batch:
@@ -533,20 +538,18 @@ def compiled_with(
 
 
 class SavedWork(HostState):
-    """Results that a source keeps so that no work is done twice, and its locks; no twin shares them.
+    """Results that a source keeps so that no work is done twice, which no twin shares, and its locks.
 
-    Args:
-        is_sampled: Whether the fingerprint reads records, which may be while another thread reads some.
+    Twins share ``reading``, the lock of reads that one thread makes at a time, since they share the data that is read.
     """
 
-    def __init__(self, *, is_sampled: bool = False) -> None:
+    def __init__(self) -> None:
         self.cache: RecordCache | None = None
         self.spec: ElementSpec | None = None
         self.access: Access | None = None
         self.is_deciding = False
         self.placed = PlacedOnce()
         self.data_entries: dict[str, Any] | None = None
-        self._is_sampled = is_sampled
         self.process = os.getpid()
         self.renew_in_fork()
         renew_in_forks(self)
@@ -555,19 +558,17 @@ class SavedWork(HostState):
         """Make the locks anew: in a fork, another thread of the parent may have held them."""
         self.callback = threading.Lock()
         self.making = threading.Lock()
-        is_settled = self.data_entries is not None or not self._is_sampled
-        self.reading = None if is_settled else threading.RLock()
+        self.reading = threading.RLock()
 
     def renewed(self) -> Self:
         """Return the state for a clone of the source."""
-        return type(self)(is_sampled=self._is_sampled)
+        twin = type(self)()
+        twin.reading = self.reading
+        return twin
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _saved_work, (self._is_sampled,)
 
-
-def _saved_work(is_sampled: bool) -> SavedWork:  # noqa: FBT001 - as a pickle calls it
-    return SavedWork(is_sampled=is_sampled)
+def _saved_work(is_sampled: bool) -> SavedWork:  # noqa: ARG001, FBT001 - as earlier pickles call it
+    return SavedWork()
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,8 +93,8 @@ class BatchesByPosition(OtherContract):
         return source.is_random_order
 
     def record_indices(self, source: OtherSource, start: Any, size: int) -> Any:
-        """Return int (size,): positions from ``start`` on, modulo `_positions`; of a source that shuffles by itself."""
-        count = _positions(source)
+        """Return int (size,): positions from ``start`` on, modulo `num_positions`; of a source that shuffles by itself."""
+        count = num_positions(source)
         if isinstance(start, jax.core.Tracer):
             return (start % count + jnp.arange(size)) % count  # no sum exceeds 32 bits: both are less than 2**30
         return (int(start) % count + np.arange(size)) % count
@@ -122,7 +122,7 @@ class BatchesByPosition(OtherContract):
         epochs, rows = jnp.divmod(indices, length)
         batch: Batch = None
         for ahead in range((count + length - 2) // length + 1):
-            epoch = (epochs[0] + ahead) % (_positions(source) // length)
+            epoch = (epochs[0] + ahead) % (num_positions(source) // length)
             part, is_of_epoch = _one_by_one(source, rows, self._key(source, epoch)), epochs == epoch
             batch = part if batch is None else jax.tree.map(_chosen(is_of_epoch), part, batch)
         return batch
@@ -182,8 +182,8 @@ def contract_of(cls: type, base: type) -> OtherContract | None:
     return ItemsByIndex() if defines("__getitem__") and not defines("get_batch") else None
 
 
-def _positions(source: Any) -> int:
-    """Return how many positions are told apart: whole epochs, whose last position is less than 2**30."""
+def num_positions(source: Any) -> int:
+    """Return how many positions are told apart, if a source shuffles: whole epochs, whose last position is below 2**30."""
     length = len(source)
     if length > DEVICE_LIMIT // 2:
         raise ValueError(

@@ -361,6 +361,7 @@ class DataSourceModule(RecordAccess):
         twin = super().copy(config=config, rngs=nnx.clone(self.rngs) if rngs is None else rngs, name=name)
         if rngs is None and twin.order_key is not None and self.order_key is not None:
             twin.order_key.set_raw_value(self.order_key.get_raw_value())
+        twin._saved_work.reading = self._saved_work.reading  # noqa: SLF001 - of this class; both read the same data
         return twin
 
     def reset(self, seed: int | None = None) -> None:

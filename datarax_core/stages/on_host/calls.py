@@ -1,7 +1,9 @@
 """Calls of host stages: read-only columns go in, and what comes out is held against the element spec."""
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
@@ -76,7 +78,7 @@ class HostCalls:
 class HostCall:
     """One host stage at its place in a pipeline."""
 
-    __slots__ = ("_checked", "_draws", "_key_data", "_takes_indices", "number", "stage")
+    __slots__ = ("_checked", "_draws", "_key_data", "_lock", "_takes_indices", "number", "stage")
 
     def __init__(
         self, stage: Callable[..., Batch], number: int, key_data: np.ndarray | None, checked: "_Checked"
@@ -84,6 +86,7 @@ class HostCall:
         self.stage, self.number = stage, number
         self._key_data, self._checked = key_data, checked
         self._draws, self._takes_indices = is_stochastic(stage), takes_record_indices(stage)
+        self._lock = None if getattr(stage, "thread_safe", True) else _lock_of(stage)
 
     @property
     def title(self) -> str:
@@ -93,7 +96,11 @@ class HostCall:
     def __call__(self, batch: Batch, epochs: np.ndarray | None, indices: np.ndarray) -> Batch:
         """Return what the stage makes of the batch, checked, in read-only columns."""
         arguments = self._arguments(epochs, indices) if self._draws or self._takes_indices else ()
-        made = self.stage(batch, *arguments)
+        if self._lock is None:
+            made = self.stage(batch, *arguments)
+        else:
+            with self._lock:
+                made = self.stage(batch, *arguments)
         return self._checked(made, len(indices), self)
 
     def _arguments(self, epochs: np.ndarray | None, indices: np.ndarray) -> Sequence[Any]:
@@ -105,6 +112,17 @@ class HostCall:
         if self._takes_indices:
             arguments.append(np.asarray(indices, np.int64))
         return arguments
+
+
+def _lock_of(stage: Any) -> threading.RLock:  # type: ignore[valid-type]  # a function before Python 3.13
+    """Return the lock of a stage that one thread calls at a time: a loop calls it ahead while step() or a clone does."""
+    try:
+        return _locks.setdefault(stage, threading.RLock())
+    except TypeError:  # no hash, or no weak references
+        return threading.RLock()
+
+
+_locks: Final[WeakKeyDictionary[Any, Any]] = WeakKeyDictionary()
 
 
 def _joined(stage: Any, following: Any) -> Any:

@@ -118,8 +118,8 @@ class StagedReader:
 
     @property
     def num_records(self) -> int:
-        """The number of record indices."""
-        return self.source.num_records
+        """The number of indices, by which `indices_to_read` tells epochs apart."""
+        return self.source.num_indices
 
     @property
     def capabilities(self) -> Capabilities:

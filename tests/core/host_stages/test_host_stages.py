@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from datarax_core import Pipeline, from_sequence
+from datarax_core import DataSourceModule, Pipeline, from_sequence
+from datarax_core.config import StructuralConfig
 from datarax_core.records import Ragged
 from datarax_core.stages import Pad, Rescale, Select, TokenizeBytes, per_record
 from datarax_memory import MemorySource, MemorySourceConfig
@@ -268,3 +269,40 @@ def test_records_that_the_source_itself_varies_go_through_in_their_epoch(given: 
     assert found["draws"] == values["draws"]
     again = pipeline(from_sequence(data), [given.Draws()], threads=3, prefetch=0)
     assert rows(again) == found
+
+
+class ByPosition(DataSourceModule):
+    """A source of another contract, which shuffles by itself."""
+
+    traceable = False
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        config = StructuralConfig(stochastic=True, stream_name="shuffle")
+        super().__init__(config, rngs=nnx.Rngs(0))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def element_spec(self) -> Any:
+        return {"id": jax.ShapeDtypeStruct((), np.int32)}
+
+    def get_batch_at(self, start: int, size: int, key: Any = None) -> Any:
+        order = np.arange(self.length) if key is None else np.asarray(jax.random.permutation(key, self.length))
+        return {"id": order[start : start + size].astype(np.int32)}
+
+
+@pytest.mark.parametrize("route", ["loop", "step", "scan"])
+def test_a_source_that_shuffles_by_itself_serves_its_records_to_stages_that_draw(given: Any, route: str) -> None:
+    plain = Pipeline(source=ByPosition(7), batch_size=6, num_epochs=3)
+    one = Pipeline(source=ByPosition(7), stages=[given.MARKED], batch_size=6, num_epochs=3, rngs=nnx.Rngs(0), threads=2)
+    if route == "scan":
+        batches = one.scan(lambda batch: batch, length=3)
+        found = {name: np.concatenate(column) for name, column in batches.items()}
+    else:
+        take = iter(one).__next__ if route == "loop" else one.step
+        parts = [take() for _ in range(3)]
+        found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    assert found["id"].tolist() == np.concatenate([plain.step()["id"] for _ in range(3)]).tolist()
+    by_hand = [np.float32(given.draw_by_hand(one, 0, at // 7, at)) for at in range(18)]
+    assert found["mark"].tolist() == by_hand

@@ -234,6 +234,49 @@ def test_a_source_that_is_not_thread_safe_is_read_by_one_thread_at_a_time() -> N
     assert "OneAtATime 'watched' says that it is not thread-safe: one thread reads it at a time." in pipeline.explain()
 
 
+def test_all_that_reads_what_is_not_thread_safe_takes_turns() -> None:
+    watch = Watch(wait)
+
+    class Data:
+        def __len__(self) -> int:
+            return 60
+
+        def __getitem__(self, index: int) -> dict[str, int]:
+            with watch:
+                time.sleep(0.0005)
+            return {"id": index}
+
+    source = from_sequence(Data(), thread_safe=False)
+    pipeline = Pipeline(source=source, batch_size=7, num_epochs=None)
+    pipeline.get_state()
+    others = [pipeline, pipeline.clone(), Pipeline(source=source.copy(), batch_size=7, num_epochs=None)]
+    loops = [iter(each) for each in others]
+    for _ in range(3):
+        served = [next(batches)["id"].tolist() for batches in loops]
+        assert served == [served[0]] * 3
+    pipeline.step()
+    assert watch.most == 1
+
+
+def test_a_stage_of_one_thread_is_called_by_one_at_a_time() -> None:
+    watch = Watch(wait)
+
+    class Turns:
+        on_host, thread_safe = True, False
+
+        def __call__(self, batch: Any) -> Any:
+            with watch:
+                time.sleep(0.002)
+            return {"id": batch["id"]}
+
+    pipeline = Pipeline(source=Watched(), stages=[Turns()], batch_size=7, num_epochs=None)
+    batches, others = iter(pipeline), iter(pipeline.clone())
+    for _ in range(4):
+        assert next(batches)["id"].tolist() == next(others)["id"].tolist()
+    pipeline.step()
+    assert watch.most == 1
+
+
 def test_a_number_for_a_source_that_is_not_thread_safe_is_refused() -> None:
     parts = OneAtATime().split(train=0.5)
     mixed = MixDataSourcesNode(MixDataSourcesConfig(num_sources=2), [Watched(), OneAtATime()], rngs=nnx.Rngs(0))
