@@ -114,7 +114,7 @@ class HostCall:
         return arguments
 
 
-def _lock_of(stage: Any) -> threading.RLock:  # type: ignore[valid-type]  # a function before Python 3.13
+def _lock_of(stage: Any) -> Any:
     """Return the lock of a stage that one thread calls at a time: a loop calls it ahead while step() or a clone does."""
     try:
         return _locks.setdefault(stage, threading.RLock())
