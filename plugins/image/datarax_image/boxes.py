@@ -1,7 +1,7 @@
-"""Boxes of objects in a picture: read in three formats, moved with the picture, clipped, and dropped with their labels."""
+"""Boxes of objects in a picture: read in four formats, moved with the picture, clipped, and dropped with their labels."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -10,8 +10,11 @@ from datarax_core.records import Ragged
 
 from .pixels import Array, Placement
 
-BoxFormat: TypeAlias = Literal["xyxy", "xywh", "cxcywh"]
-"""What the four numbers of a box are: two corners; the upper left corner and the size; or the center and the size."""
+BoxFormat: TypeAlias = Literal["xyxy", "yxyx", "xywh", "cxcywh"]
+"""What the four numbers of a box are: two corners, x or y first; the upper left corner and size; center and size."""
+
+_GREATEST_SHARE: Final = 2
+"""Numbers above are no shares of a picture, though a box may reach a little beyond its edges."""
 
 
 class BoxForm(NamedTuple):
@@ -40,8 +43,12 @@ def moved_boxes(
         placement: What was done with the picture.
         form: How the numbers are to be read.
         is_cut: Whether parts of the picture are cut off, so that boxes are clipped and dropped; else all stay.
+
+    Raises:
+        StageError: The numbers are no boxes of this form.
     """
     corners = _corners(boxes.astype(np.float64), form, size)
+    _require_corners(corners, boxes, form)
     kept: Array = np.arange(len(corners))
     if is_cut:
         edges = placement.left, placement.top, placement.left + placement.width, placement.top + placement.height
@@ -52,6 +59,28 @@ def moved_boxes(
         corners = clipped[kept]
     result = _placed(corners, placement)
     return _written(result, form, placement.result_size).astype(box_dtype(boxes.dtype)), kept
+
+
+def _require_corners(corners: Array, boxes: Array, form: BoxForm) -> None:
+    """Raise ``StageError`` if a box ends before it begins, is not finite, or is of pixels where shares are expected."""
+    are_boxes = (corners[:, 2:] >= corners[:, :2]).all(1) & np.isfinite(corners).all(1)
+    if not are_boxes.all():
+        number = int(np.argmin(are_boxes))
+        numbers = boxes[number].tolist()
+        if not np.isfinite(numbers).all():
+            told = "its numbers are not finite; correct it, or leave it out"
+        elif form.box_format in ("xyxy", "yxyx"):
+            told = "its second corner is before its first; name the format that it has, such as xywh, or correct it"
+        else:
+            told = "its size is negative; name the format that it has, or correct it"
+        raise StageError(f"box {number} is {numbers} in the format {form.box_format}: {told}", ("boxes",))
+    if form.is_relative and (are_pixels := (boxes > _GREATEST_SHARE).any(1)).any():
+        number = int(np.argmax(are_pixels))
+        raise StageError(
+            f"box {number} is {boxes[number].tolist()}, and shares of width and height go from 0 to 1; leave relative out if "
+            "these are pixels",
+            ("relative",),
+        )
 
 
 def _area(corners: Array) -> Array:
@@ -75,6 +104,8 @@ def _placed(corners: Array, placement: Placement) -> Array:
 
 def _corners(boxes: Array, form: BoxForm, size: tuple[int, int]) -> Array:
     """Return boxes as (left, top, right, bottom) in pixels."""
+    if form.box_format == "yxyx":
+        boxes = boxes[:, [1, 0, 3, 2]]
     if form.is_relative:
         boxes = boxes * np.array([size[1], size[0]] * 2)
     first, second = boxes[:, :2], boxes[:, 2:]
@@ -93,7 +124,9 @@ def _written(corners: Array, form: BoxForm, size: tuple[int, int]) -> Array:
     elif form.box_format == "cxcywh":
         first, second = (first + second) / 2, second - first
     boxes: Array = np.concatenate([first, second], axis=1)
-    return boxes / np.array([size[1], size[0]] * 2) if form.is_relative else boxes
+    if form.is_relative:
+        boxes = boxes / np.array([size[1], size[0]] * 2)
+    return boxes[:, [1, 0, 3, 2]] if form.box_format == "yxyx" else boxes
 
 
 def require_boxes(shape: Sequence[int | None], dtype: np.dtype[Any], name: str) -> None:

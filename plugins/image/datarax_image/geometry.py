@@ -60,7 +60,8 @@ class Geometric(Stage):
         default=None, description="The field of boxes (n, 4) in each record, which may be ragged."
     )
     format: BoxFormat = Field(
-        default="xyxy", description="What the numbers of a box are: corners, corner and size, or center and size."
+        default="xyxy",
+        description="What the numbers of a box are: corners, x or y first; corner and size; or center and size.",
     )
     relative: Flag = Field(
         default=False, description="The numbers of boxes are shares of width and height, from 0 to 1, not pixels."
@@ -204,10 +205,12 @@ class Geometric(Stage):
         form = BoxForm(self.format, self.relative, self.min_visible)
         path = path_of(batch, self.boxes, ("boxes",))
         column = value_at(batch, path)
-        moved = [
-            moved_boxes(boxes, size, placement, form, is_cut=self.cuts)
-            for boxes, size, placement in zip(column, sizes, placements, strict=True)
-        ]
+        moved = []
+        for row, (boxes, size, placement) in enumerate(zip(column, sizes, placements, strict=True)):
+            try:
+                moved.append(moved_boxes(boxes, size, placement, form, is_cut=self.cuts))
+            except StageError as refused:
+                raise _noted(refused, row) from None
         shape = (None if self.cuts else column.shape[1], 4)
         batch = with_value_at(batch, path, rows_column([boxes for boxes, _ in moved], shape, box_dtype(column.dtype)))
         for name in self.box_labels if self.cuts else ():

@@ -83,14 +83,16 @@ def _as(boxes: np.ndarray, kind: str, size: tuple[int, int], *, relative: bool) 
     left, top, right, bottom = boxes.T.astype(float)
     made = {
         "xyxy": [left, top, right, bottom],
+        "yxyx": [top, left, bottom, right],
         "xywh": [left, top, right - left, bottom - top],
         "cxcywh": [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top],
     }[kind]
     made = np.stack(made, axis=-1)
-    return made / [size[1], size[0], size[1], size[0]] if relative else made
+    sides = [size[0], size[1]] if kind == "yxyx" else [size[1], size[0]]
+    return made / (sides * 2) if relative else made
 
 
-@pytest.mark.parametrize("kind", ["xyxy", "xywh", "cxcywh"])
+@pytest.mark.parametrize("kind", ["xyxy", "yxyx", "xywh", "cxcywh"])
 @pytest.mark.parametrize("relative", [False, True])
 @pytest.mark.parametrize(
     "stage",
@@ -186,3 +188,22 @@ def test_labels_of_another_number_than_boxes() -> None:
     with pytest.raises(StageError, match="1 values of 'labels' for 2 boxes") as raised:
         run(stage, batch_of(labels=labels))
     assert raised.value.__notes__ == ["in row 0 of the batch"]
+
+
+@pytest.mark.parametrize(
+    ("box", "options", "message"),
+    [
+        ([5, 5, 3, 8], {}, r"box 1 is \[5\.0, 5\.0, 3\.0, 8\.0\] in the format xyxy: its second corner is before its"),
+        ([5, 5, -1, 2], {"format": "xywh"}, r"in the format xywh: its size is negative"),
+        ([5, 5, 2, -0.5], {"format": "cxcywh"}, r"in the format cxcywh: its size is negative"),
+        ([1, np.nan, 2, 2], {}, r"box 1 is \[1\.0, nan, 2\.0, 2\.0\] in the format xyxy: its numbers are not finite"),
+        ([1, 1, 2, np.inf], {"format": "xywh"}, "its numbers are not finite"),
+        ([1, 1, 6, 7], {"relative": True}, r"box 1 is .*, and shares of width and height go from 0 to 1; leave relative out"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("stage", [Flip, CenterCrop, Resize])
+def test_numbers_that_are_no_boxes(stage: Any, box: Any, options: Any, message: str) -> None:
+    size = {} if stage is Flip else {"size": 4}
+    with pytest.raises(StageError, match=message) as raised:
+        run(stage(field="image", boxes="boxes", **size, **options), batch_of([[], [[0, 0, 1, 1], box], []]))
+    assert raised.value.__notes__ == ["in row 1 of the batch"]
