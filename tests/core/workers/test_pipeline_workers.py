@@ -5,13 +5,14 @@ import json
 import os
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from datarax_core import Pipeline
+from datarax_core import Pipeline, from_sequence
 
 pytestmark = pytest.mark.usefixtures("threads_end")
 
@@ -83,3 +84,13 @@ def test_workers_for_a_source_that_the_host_does_not_read_by_index_are_refused(m
         Pipeline(source=make_source(), batch_size=4, workers=2)
     with pytest.raises(ValueError, match=r"but .* is a stream, which only one can read$"):
         Pipeline(source=streams.Endless(), batch_size=4, workers=2)
+
+
+@pytest.mark.parametrize("threads", [3, "auto"])
+def test_workers_read_their_parts_by_threads_too(threads: Any) -> None:
+    def stream(**options: Any) -> list[list[int]]:
+        source = from_sequence([{"id": i} for i in range(100)], shuffle=True)
+        with closing(Pipeline(source=source, batch_size=16, num_epochs=2, **options)) as pipeline:
+            return [np.asarray(batch["id"]).tolist() for batch in pipeline]
+
+    assert stream(workers=2, threads=threads) == stream(threads=1, prefetch=0)
