@@ -155,7 +155,19 @@ class EncodedImage:
 
     def _damaged(self, error: Exception) -> StageError:
         """Return the error for a file that cannot be decoded, given that of the library."""
-        return StageError(f"a {self._format} of {len(self._data)} bytes is damaged or cut off: {error}", ("field",))
+        told = f"a {self._format} of {len(self._data)} bytes is damaged or cut off: {error}"
+        if (declared := self._declared_size()) > len(self._data):
+            told += (
+                f"; its header says {declared} bytes: zeros at the end are lost where bytes are stored with NumPy's dtype S, "
+                "not in a list or an array of objects"
+            )
+        return StageError(told, ("field",))
+
+    def _declared_size(self) -> int:
+        """Return the number of bytes that the header says, of formats that may end with zeros; 0 for others."""
+        if self._format == "WebP":
+            return int.from_bytes(self._data[4:8], "little") + 8
+        return int.from_bytes(self._data[2:6], "little") if self._format == "BMP" else 0
 
     def _converted(self, opened: Image.Image) -> Picture:
         channels = self._decoding.channels

@@ -359,3 +359,16 @@ def test_reduced_without_a_resize_is_refused() -> None:
 
 def test_it_is_found_by_name() -> None:
     assert default_stages().get("decode_image") is DecodeImage
+
+
+@pytest.mark.parametrize("kind", ["BMP", "WEBP"])
+def test_zeros_that_numpy_dropped_are_told(kind: str) -> None:
+    files = (
+        encode(np.zeros((5, width, 3), np.uint8) if kind == "BMP" else noise(20, width), kind) for width in range(4, 40)
+    )
+    whole = next(file for file in files if file.endswith(b"\0"))
+    stored = np.array([whole])[0]
+    with pytest.raises(
+        StageError, match=rf"its header says {len(whole)} bytes: zeros at the end are lost where bytes are"
+    ):
+        decode(stored)
