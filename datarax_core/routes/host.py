@@ -160,9 +160,7 @@ class HostRoute(IndexedRoute):
         else:
             yield "step() and scan() inside compiled code reach the source by a callback to the host."
         if definition.on_host:
-            if not definition.workers:
-                yield "If a host stage takes long, workers=2 calls it in processes of their own;"
-                yield "Cache(stage, source) keeps what one without random numbers makes of each record."
+            yield from _hints_for_host_stages(definition)
             return
         if type(source).traceable:
             yield "It could be gathered on the device: placement='device', if the memory allows."
@@ -174,3 +172,15 @@ class HostRoute(IndexedRoute):
 def _listed(indices: np.ndarray) -> str:
     shown = ", ".join(map(str, indices[:_LISTED].tolist()))
     return f"records {shown}{', ...' if len(indices) > _LISTED else ''}"
+
+
+def _hints_for_host_stages(definition: Definition) -> Iterator[str]:
+    """Yield what makes host stages faster that take long; nothing where worker processes call them."""
+    if definition.workers:
+        return
+    if definition.threads == "auto" and definition.reader.is_thread_safe:
+        yield "If a host stage takes long, threads=2 calls it twice at once, if its library releases Python's lock;"
+        yield "workers=2 calls it in processes of their own;"
+    else:
+        yield "If a host stage takes long, workers=2 calls it in processes of their own;"
+    yield "Cache(stage, source) keeps what one without random numbers makes of each record."

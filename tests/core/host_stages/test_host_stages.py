@@ -251,6 +251,7 @@ def test_a_field_that_is_left_out_on_the_host_is_never_narrowed() -> None:
 def test_explain_says_where_stages_run(given: Any, streams: Any) -> None:
     one = pipeline(memory(placement="device"), [given.Tokens(), given.Dense(), lambda batch: batch])
     assert "Tokens and Dense run on the host, where records are read" in one.explain()
+    assert "threads=2 calls it twice at once, if its library releases Python's lock" in one.explain()
     assert "MemorySource could be gathered on the device, but host stages are called with its records" in one.explain()
     assert "host route: MemorySource" in one.explain()
     stream = pipeline(streams.Sized(LENGTH), [given.Tokens()])
