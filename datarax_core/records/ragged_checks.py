@@ -7,6 +7,8 @@ import numpy as np
 
 from datarax_core.errors import SpecError
 
+from .dtypes import is_text
+
 
 def rows_of(values: Any) -> np.ndarray:
     """Return values as an array; texts as objects.
@@ -191,6 +193,8 @@ def _dtype_of(parts: list[np.ndarray], given: Sequence[Any]) -> np.dtype[Any]:
     dtypes = {
         part.dtype: n for n, part in reversed(list(enumerate(parts))) if part.size or isinstance(given[n], np.ndarray)
     }
+    if len(dtypes) > 1 and {dtype.kind for dtype in dtypes} <= {"O", next(filter(is_text, dtypes), np.dtype("V")).kind}:
+        return np.dtype(object)  # of texts, none takes the room of the longest
     if len(dtypes) > 1:
         (one, first), (other, second) = sorted(dtypes.items(), key=lambda item: item[1])[:2]
         raise SpecError(f"record {second} is {other} where record {first} is {one}; say the dtype, dtype=...")

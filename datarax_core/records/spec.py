@@ -246,8 +246,8 @@ def has_shape(found: Sequence[int | None], expected: Sequence[int | None]) -> bo
 def varying_spec(one: ElementSpec, other: ElementSpec) -> ElementSpec:
     """Return the element spec ``one`` with None for each axis in which ``other``, that of another record, differs.
 
-    Fields that differ in their number of axes or in dtype stay as they are in ``one``; so does a spec with other fields. A list
-    without items has the dtype and the further axes of the other one.
+    Dtypes are those of ``one``. Fields that differ in their number of axes stay as they are in it; so does a spec with other
+    fields. A list without items has the dtype and the further axes of the other one.
     """
     if jax.tree.structure(one) != jax.tree.structure(other):  # type: ignore[operator]  # jaxlib's stubs leave it out
         return one
@@ -258,7 +258,7 @@ def _varying(one: jax.ShapeDtypeStruct, other: jax.ShapeDtypeStruct) -> jax.Shap
     for empty, full in ((one, other), (other, one)):
         if empty.shape == (0,) and full.shape and 0 not in full.shape:
             return jax.ShapeDtypeStruct((None, *full.shape[1:]), full.dtype)
-    if len(one.shape) != len(other.shape) or not are_one_kind(one.dtype, other.dtype):
+    if len(one.shape) != len(other.shape):
         return one
     shape = [size if size == n else None for size, n in zip(one.shape, other.shape, strict=True)]
     return jax.ShapeDtypeStruct(tuple(shape), one.dtype)

@@ -157,6 +157,15 @@ def test_offsets_and_shapes_that_their_owner_changes_later_stay_those_that_were_
     assert np.shares_memory(Ragged(np.arange(6), fixed).offsets, fixed)
 
 
+def test_arrays_of_text_of_several_widths_become_objects() -> None:
+    texts = [np.array(["abcd", "é"]), np.array(["b"]), ["c\0"], np.array(["d"], object)]
+    column = Ragged.from_list(texts)
+    assert (column.dtype, column.tolist()) == (np.dtype(object), [["abcd", "é"], ["b"], ["c\0"], ["d"]])
+    assert Ragged.from_list([np.array([b"abc"]), np.array([b"d"] * 2)]).tolist() == [[b"abc"], [b"d", b"d"]]
+    with pytest.raises(SpecError, match=r"record 1 is <U1 where record 0 is \|S1"):
+        Ragged.from_list([np.array([b"a"]), np.array(["b"])])
+
+
 @pytest.mark.parametrize("shape", [(None,), (None, None)])
 def test_columns_keep_the_order_of_bytes(shape: tuple[None, ...]) -> None:
     arrays = [np.full([n] * len(shape), 258, ">i4") for n in (1, 0, 2)]

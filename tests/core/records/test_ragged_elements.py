@@ -8,6 +8,7 @@ import pytest
 
 from datarax_core.errors import SpecError
 from datarax_core.records import Ragged, batch_of, has_shape, varying_spec
+from datarax_core.sources import from_sequence
 
 
 def struct(shape: Any, dtype: Any = np.int32) -> jax.ShapeDtypeStruct:
@@ -75,7 +76,7 @@ def test_an_inner_axis_of_another_length_is_named() -> None:
 def test_specs_of_two_elements_have_none_where_they_differ() -> None:
     one = {"a": struct([3]), "b": struct([2, 4]), "c": struct([]), "d": struct([5])}
     other = {"a": struct([5]), "b": struct([2, 4]), "c": struct([1]), "d": struct([6], np.int64)}
-    assert varying_spec(one, other) == {"a": struct([None]), "b": struct([2, 4]), "c": struct([]), "d": struct([5])}
+    assert varying_spec(one, other) == {"a": struct([None]), "b": struct([2, 4]), "c": struct([]), "d": struct([None])}
     assert varying_spec(varying_spec(one, other), one)["a"] == struct([None])
     assert varying_spec(one, {"a": struct([4])}) == one
 
@@ -84,6 +85,13 @@ def test_a_list_without_items_says_nothing_of_the_others() -> None:
     empty, boxes = {"a": struct([0], np.float64)}, {"a": struct([2, 4])}
     assert varying_spec(empty, boxes) == varying_spec(boxes, empty) == {"a": struct([None, 4])}
     assert varying_spec(empty, empty) == empty
+
+
+def test_lists_of_another_dtype_vary_in_length_all_the_same() -> None:
+    source = from_sequence([{"x": [1.5, 2.0]}, {"x": [1]}, {"x": []}])
+    assert source.get_batch(3)["x"].tolist() == [[1.5, 2.0], [1.0], []]
+    with pytest.raises(SpecError, match=r"field 'x' is float64\[1\] where int64\[None\] is expected$"):
+        from_sequence([{"x": [1, 2]}, {"x": [1.5]}]).get_batch(2)
 
 
 def test_has_shape() -> None:

@@ -247,6 +247,12 @@ def test_a_decoder_that_cannot_hold_the_fields_says_so(decoder: str, match: str,
 # -- drx convert ----------------------------------------------------------------------------------------------------------
 
 
+def test_records_whose_rows_have_no_values_are_written_with_their_lengths(path: Path) -> None:
+    column = Ragged.from_list([np.empty((n, 0), np.int32) for n in (2, 0, 1)])
+    (read,) = ArrayRecordSourceModule(write(path, {"x": column}).config).get_records([0, 1, 2]).values()
+    assert read == column
+
+
 def test_convert_writes_ragged_columns_and_prints_the_config_that_reads_them(tmp_path: Path) -> None:
     write(tmp_path / "in.array_record", documents(), "msgpack")
     config = tmp_path / "in.yaml"

@@ -142,7 +142,7 @@ def _decoder_name_for(batch: Batch) -> str:
     """Return the name of the decoder for records whose first ones are in this batch."""
     columns = named_fields(batch)
     ragged = [name for name, column in columns.items() if isinstance(column, Ragged)]
-    takes_the_rest = len(ragged) < 2 and all(name in batch and None not in batch[name].shape[2:] for name in ragged)
+    takes_the_rest = len(ragged) < 2 and all(name in batch and all(batch[name].shape[2:]) for name in ragged)
     if takes_the_rest and all(fits_device(column.dtype) for column in columns.values()):
         return "array"
     is_undecoded = set(columns) == {RECORD_FIELD} and all(isinstance(record, bytes) for record in columns[RECORD_FIELD])
