@@ -15,7 +15,7 @@ from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.stages.randomness import RecordIds
 from datarax_core.workers.pool import Workers
-from datarax_core.workers.thread_count import ThreadCount
+from datarax_core.workers.thread_count import ThreadCount, usable_cores
 
 from .base import Prepared, Readers, describe_host_stages, describe_reading_ahead, describe_stages_after_placing
 from .definition import Definition
@@ -135,7 +135,9 @@ class HostRoute(IndexedRoute):
     def threads_for(cls, definition: Definition, threads: ThreadCount | None) -> ThreadCount | None:
         """Return the number of threads that read: what was found so far, unless another number is asked for now."""
         asked = definition.threads if definition.reader.is_thread_safe else 1
-        return threads if threads is not None and threads.asked == asked else ThreadCount(asked)
+        cores = usable_cores() if definition.reader.releases_gil else 1
+        is_same = threads is not None and (threads.asked, threads.cores) == (asked, cores)
+        return threads if is_same else ThreadCount(asked, cores)
 
     @classmethod
     def describe(cls, definition: Definition) -> Iterator[str]:
@@ -152,7 +154,12 @@ class HostRoute(IndexedRoute):
             stage = reader.stage_of_one_thread if isinstance(reader, StagedReader) else None
             yield f"{stage or source.title} says that it is not thread-safe: one thread reads it at a time."
         elif definition.threads == "auto":
-            yield "Where reading waits, several threads read parts of a batch, and batches ahead, as many threads as pay."
+            where = (
+                "Where reading waits or can use several cores"
+                if definition.reader.releases_gil
+                else "Where reading waits"
+            )
+            yield f"{where}, several threads read parts of a batch, and batches ahead, as many threads as pay."
         elif definition.threads > 1:
             yield f"{definition.threads} threads read parts of a batch, and batches ahead."
         if isinstance(definition.reader, StagedReader) and definition.reader.first_of_whole_batch:

@@ -67,6 +67,12 @@ class RecordAccess(HostArrays, StructuralModule):
     thread_safe: ClassVar[bool] = True
     """Whether several threads may call `get_records` at once. A source that says False is read by one thread at a time."""
 
+    releases_gil: ClassVar[bool] = False
+    """Whether reading spends its time in code that releases Python's global interpreter lock, such as decoders of images.
+
+    Then as many threads as there are cores are tried, also where reading does not wait.
+    """
+
     reads_neighbours_together: ClassVar[bool] = False
     """Whether records whose indices are near one another are read faster together, as those of files.
 

@@ -112,6 +112,11 @@ class Subset(DataSourceModule):
         return self.parent.reads_neighbours_together
 
     @property
+    def releases_gil(self) -> bool:  # type: ignore[override]  # an attribute of other sources
+        """Whether reading the parent releases the interpreter lock."""
+        return self.parent.releases_gil
+
+    @property
     def is_thread_safe(self) -> bool:
         """Whether several threads may read from the parent."""
         return self.parent.is_thread_safe

@@ -1,8 +1,9 @@
 """Number of threads that read for a pipeline: a fixed one, or as many as pay, found by measuring how long reading waits."""
 
+import os
 from dataclasses import dataclass
 from time import perf_counter, thread_time
-from typing import Final
+from typing import Any, Final
 
 from datarax_core.order.numbers import Auto
 
@@ -33,7 +34,8 @@ _WAITS, _WAITS_SURELY = 0.5, 0.8
 """Parts of the reading time that are waited from which on more threads may pay: over some batches, and in one read."""
 
 _BUSY: Final = 0.7
-"""Share of one core that the threads keep busy together, from which on more threads are not tried, but fewer."""
+"""Share of the cores that reading can use which the threads keep busy together: from there on, fewer threads are tried, not
+more."""
 
 _PAYS, _ALIKE = 1.25, 0.95
 """Factors of the speed: by which more threads pay, and at which fewer are as good."""
@@ -116,13 +118,18 @@ def _delay() -> float:
 class ThreadCount:
     """Number of threads that read for a pipeline; with ``"auto"`` it changes as batches are read.
 
-    It begins with one. Where threads wait, for a disk or a network, more are tried, and kept if records come faster by a
-    quarter, or if the loop does not wait any more. Fewer are tried now and then, and kept if records come as fast. A trial
-    takes some batches; after one that fails the next is further away.
+    It begins with one. Where threads wait, for a disk or a network, or can work on several cores, more are tried, and kept if
+    records come faster by a quarter, or if the loop does not wait any more. Fewer are tried now and then, and kept if records
+    come as fast. A trial takes some batches; after one that fails the next is further away.
+
+    Args:
+        asked: The number, or ``"auto"``.
+        cores: How many cores threads can use at once: more than one where reading releases Python's global interpreter lock.
     """
 
-    def __init__(self, asked: int | Auto) -> None:
+    def __init__(self, asked: int | Auto, cores: int = 1) -> None:
         self.asked = asked
+        self.cores = cores
         self.threads = 1 if asked == "auto" else asked
         self.waiting: float | None = None
         """Part of the reading time that was waited, as measured last; None if nothing was measured."""
@@ -134,11 +141,8 @@ class ThreadCount:
         self._is_waited_for = True
         self._unmeasured = 0  # batches that are not measured
 
-    def __getstate__(self) -> int | Auto:
-        return self.asked
-
-    def __setstate__(self, asked: int | Auto) -> None:
-        self.__init__(asked)  # type: ignore[misc]  # what was measured is not of another process
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.asked, self.cores)  # what was measured is not of another process
 
     def is_measured_now(self) -> bool:
         """Return whether the batch that one thread reads next is to be measured: not each, of those that are quick."""
@@ -169,7 +173,8 @@ class ThreadCount:
     def note(self, reading: Reading, elapsed: float) -> None:
         """Note how one batch was read by `threads`, in ``elapsed`` seconds in which any of them read."""
         is_quick = reading.seconds < _WORTH_MORE
-        self._unmeasured = _UNMEASURED if is_quick else _UNMEASURED_SLOW if (self.waiting or 1.0) < _WAITS else 0
+        has_found_one = (self.waiting or 1.0) < _WAITS and self.cores == 1
+        self._unmeasured = _UNMEASURED if is_quick else _UNMEASURED_SLOW if has_found_one else 0
         if is_quick and self._batches and self._sum.seconds / self._batches >= _WORTH_MORE:
             self._sum, self._batches, self._elapsed = Reading(), 0, 0.0  # it has become quick
         self._sum, self._batches, self._elapsed = self._sum + reading, self._batches + 1, self._elapsed + elapsed
@@ -192,8 +197,10 @@ class ThreadCount:
         if before is not None and is_waited_for and not self._is_better(speed, *before):
             self.threads, self._tries_more = before[0], self.threads < before[0]
             self._rest, self._next_rest = self._next_rest, min(self._next_rest * _GROWTH, _MOST_REST)
-        elif self.threads > 1 and (batch_seconds < _WORTH_MORE or not self.waiting):
+        elif self.threads > 1 and batch_seconds < _WORTH_MORE:
             self.threads = 1
+        elif self.threads > self.cores and not self.waiting:
+            self.threads = self.cores
         elif before is not None and not self._is_busy and not self._may_pay(batch_seconds):
             self._rest = _FIRST_REST
         elif self._rest > 0:
@@ -208,17 +215,21 @@ class ThreadCount:
 
     @property
     def _is_busy(self) -> bool:
-        return self.threads * (1 - (self.waiting or 0.0)) >= _BUSY
+        return self.threads * (1 - (self.waiting or 0.0)) >= _BUSY * self.cores
 
     def _may_pay(self, batch_seconds: float) -> bool:
-        waits = (self.waiting or 0.0) >= _WAITS and not self._is_busy
-        return waits and batch_seconds >= _WORTH_MORE and self.threads < MOST_THREADS
+        most = MOST_THREADS if (self.waiting or 0.0) >= _WAITS else min(MOST_THREADS, self.cores)
+        return self.threads < most and not self._is_busy and batch_seconds >= _WORTH_MORE
 
     def _more(self) -> int:
-        """Return the number of threads to try: so many that they keep a core busy, a power of two; twice as many at least."""
-        worked = max(1 - (self.waiting or 0.0), 1e-3)
-        wanted = 1 << (max(1, int(1 / worked)).bit_length() - 1)
-        return min(MOST_THREADS, max(2 * self.threads, wanted))
+        """Return the number of threads to try: so many that they keep a core busy, a power of two; twice as many at least.
+
+        Threads that work, and do not wait, are at most as many as the cores.
+        """
+        waiting = self.waiting or 0.0
+        wanted = 1 << (max(1, int(1 / max(1 - waiting, 1e-3))).bit_length() - 1)
+        more = min(MOST_THREADS, max(2 * self.threads, wanted))
+        return more if waiting >= _WAITS else max(2, min(more, self.cores))
 
     def _try(self, threads: int, speed: float) -> None:
         self._before, self.threads = (self.threads, speed), threads
@@ -232,4 +243,11 @@ class ThreadCount:
         if self.waiting is None:
             return ""
         threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
+        if self.threads > 1 and self.waiting < _WAITS:
+            return f"the reader works on several cores: {threads}"
         return f"the reader waits {self.waiting:.0%} of the time: {threads}"
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -142,6 +142,12 @@ class StagedReader:
         return self.source.is_thread_safe and self.stage_of_one_thread is None
 
     @property
+    def releases_gil(self) -> bool:
+        """Whether the source, or a stage that is called with parts of batches, works on several cores in one process."""
+        of_parts = self.stages[: self.first_whole]
+        return self.source.releases_gil or any(getattr(stage, "releases_gil", False) is True for stage in of_parts)
+
+    @property
     def stage_of_one_thread(self) -> str | None:
         """The name of the first stage that says ``thread_safe = False``: one thread calls it at a time; None if none does."""
         named = (title for title, stage in self.stages_by_title.items() if getattr(stage, "thread_safe", True) is False)

@@ -37,6 +37,7 @@ class DecodeImage(Stage):
         never(lossy={"const": True}, dtype={"const": "uint16"}),
     )
     on_host: ClassVar[bool] = True
+    releases_gil: ClassVar[bool] = True
 
     type: Literal["decode_image"] = "decode_image"
     field: Name = Field(description="The field of encoded images, by dotted name.")
@@ -160,6 +161,7 @@ class JoinedStages:
     """
 
     on_host: ClassVar[bool] = True
+    releases_gil: ClassVar[bool] = True
 
     def __init__(self, decodings: Sequence[DecodeImage], then: Geometric | None = None) -> None:
         self.decodings, self.then = tuple(decodings), then

@@ -39,6 +39,7 @@ class Geometric(Stage):
     """
 
     on_host: ClassVar[bool] = True
+    releases_gil: ClassVar[bool] = True
 
     schema_rules: ClassVar[tuple[Mapping[str, Any], ...]] = (
         only_if(_BOXES, format={"not": {"const": "xyxy"}}),

@@ -165,6 +165,11 @@ class MixDataSourcesNode(DataSourceModule):
         return any(child.reads_neighbours_together for child in self.children)
 
     @property
+    def releases_gil(self) -> bool:  # type: ignore[override]  # an attribute of other sources
+        """Whether reading some child releases the interpreter lock."""
+        return any(child.releases_gil for child in self.children)
+
+    @property
     def is_thread_safe(self) -> bool:
         """Whether several threads may read from all children at once."""
         return all(child.is_thread_safe for child in self.children)

@@ -8,12 +8,20 @@ from datarax_core.workers.thread_count import MOST_THREADS, Reading, ThreadCount
 
 
 def batches(
-    count: ThreadCount, number: int, *, wait: float, work: float = 1e-5, rows: int = 64, most: int = 1000
+    count: ThreadCount,
+    number: int,
+    *,
+    wait: float,
+    work: float = 1e-5,
+    rows: int = 64,
+    most: int = 1000,
+    is_parallel: bool = False,
 ) -> None:
     """Note batches of a source that waits and works so long for each row, and answers at most so many threads at once."""
     for _ in range(number):
         count.note_wait()
-        seconds = wait * max(1.0, count.threads / most) + work * max(1.0, count.threads * work / (wait + work))
+        busy = 1.0 if is_parallel else max(1.0, count.threads * work / (wait + work))
+        seconds = wait * max(1.0, count.threads / most) + work * busy
         count.note(
             Reading(rows, rows * seconds, rows * work, waits=rows if wait else 0), rows * seconds / count.threads
         )
@@ -41,6 +49,19 @@ def test_one_thread_reads_what_does_not_wait() -> None:
     batches(count, 100, wait=0.0, work=1e-3)
     assert count.threads == 1
     assert count.describe() == "the reader waits 0% of the time: 1 thread"
+
+
+def test_threads_use_the_cores_where_reading_releases_the_interpreter_lock() -> None:
+    count = ThreadCount("auto", cores=4)
+    batches(count, 40, wait=0.0, work=1e-3, is_parallel=True)
+    assert count.threads == 4
+    assert count.describe() == "the reader works on several cores: 4 threads"
+
+
+def test_cores_that_do_not_pay_are_left() -> None:
+    count = ThreadCount("auto", cores=4)
+    batches(count, 100, wait=0.0, work=1e-3)
+    assert count.threads == 1
 
 
 def test_losing_the_processor_to_others_is_no_wait() -> None:
@@ -99,7 +120,7 @@ def test_quick_batches_are_rarely_measured() -> None:
 
 @pytest.mark.parametrize("asked", [3, "auto"])
 def test_a_pickle_keeps_what_was_asked_for_and_forgets_what_was_measured(asked: int | str) -> None:
-    count = ThreadCount(asked)  # type: ignore[arg-type]  # of the parameters
+    count = ThreadCount(asked, cores=2)  # type: ignore[arg-type]  # of the parameters
     batches(count, 30, wait=0.02)
     twin = pickle.loads(pickle.dumps(count))  # noqa: S301 - made here
-    assert (twin.asked, twin.waiting) == (asked, None)
+    assert (twin.asked, twin.cores, twin.waiting) == (asked, 2, None)
