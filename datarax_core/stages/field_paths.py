@@ -50,6 +50,8 @@ def on_host_only(name: str, struct: jax.ShapeDtypeStruct) -> str:
         remedy = f"{{type: tokenize_bytes, field: {name}}}, {{type: lookup, field: {name}, ...}}"
     else:
         remedy = "per_record"
+    if not struct.shape and struct.dtype.kind in "SO":
+        remedy += ", decode_image of datarax-image"
     more = "" if remedy == "per_record" else " or per_record"
     return (
         f"{kind}, {reason}: it stays on the host, and no compiled stage is called with it; a host stage before brings it to an "

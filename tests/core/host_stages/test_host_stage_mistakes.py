@@ -236,6 +236,14 @@ def test_a_compiled_stage_that_looks_for_a_field_on_the_host_only() -> None:
         assert "the records have a field 'tokens', but it is int32[None]" in raised.value.__notes__[-1]
 
 
+def test_a_compiled_stage_that_looks_for_bytes() -> None:
+    images = from_sequence([{"image": b"a file"}] * 4)
+    with pytest.raises(
+        ValueError, match=r"'image' is object, which no device has: .*, decode_image of datarax-image or per_"
+    ):
+        Pipeline(source=images, stages=[Cast(field="image", dtype="float32")], batch_size=2)
+
+
 def test_fields_on_the_host_cannot_be_scanned() -> None:
     with pytest.raises(
         SpecError, match=r"make fields that compiled code cannot carry: text \(\w+\[\]\), tokens \(int32"
