@@ -57,9 +57,9 @@ def test_a_third_partys_source_resumes(make_third: MakeSource) -> None:
     assert [batch["id"].tolist() for batch in resumed] == [batch["id"].tolist() for batch in pipeline]
 
 
-def test_a_host_source_is_read_in_whole_batches_only(make_host_source: MakeSource) -> None:
+def test_one_thread_reads_a_host_source_in_whole_batches_only(make_host_source: MakeSource) -> None:
     source = make_host_source(100)
-    list(Pipeline(source=source, batch_size=40))
+    list(Pipeline(source=source, batch_size=40, threads=1))
     assert [len(call) for call in source.reads.calls] == [40, 40, 20]
 
 
