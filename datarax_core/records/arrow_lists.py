@@ -30,7 +30,7 @@ def is_arrow_lists(array: Any) -> bool:
     import pyarrow as pa  # noqa: PLC0415 - an optional library
 
     kind = getattr(array, "type", None)
-    if kind is None or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+    if kind is None or not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or _is_view(kind)):
         return False
     kind = kind.value_type
     while pa.types.is_fixed_size_list(kind):
@@ -38,12 +38,38 @@ def is_arrow_lists(array: Any) -> bool:
     return not (pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType))
 
 
+def fixed_lists_of_arrow(array: Any) -> np.ndarray | None:
+    """Return the array of a pyarrow array of fixed-size lists of numbers or text; None for any other object.
+
+    Raises:
+        SpecError: It has nulls, or is one of whole numbers or booleans with nulls, which NumPy would get as floats or objects.
+    """
+    kind = getattr(array, "type", None)
+    if not type(array).__module__.startswith("pyarrow") or kind is None:
+        return None
+    import pyarrow as pa  # noqa: PLC0415 - an optional library
+
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        _require_no_nulls(array)
+    if not pa.types.is_fixed_size_list(kind):
+        return None
+    while pa.types.is_fixed_size_list(kind):
+        kind = kind.value_type
+    if pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType):
+        return None
+    return _values_of(array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array)
+
+
 def lists_of_arrow(array: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return (values, offsets) of an array of lists; numbers share its memory."""
+    """Return (values, offsets) of an array of lists; numbers share its memory, but those of list views."""
     import pyarrow as pa  # noqa: PLC0415 - an optional library
 
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
+    if isinstance(array, pa.Array) and _is_view(array.type):
+        _require_no_nulls(array)
+        ends = array.sizes.to_numpy().cumsum(dtype=np.int64)  # a cast to lists gives wrong offsets in pyarrow 26
+        return _values_of(array.flatten()), np.concatenate([np.zeros(1, np.int64), ends])
     kind = getattr(array, "type", f"{type(array).__module__}.{type(array).__qualname__}")
     if not isinstance(array, pa.Array) or not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
         raise SpecError(f"a ragged column is made of a pyarrow ListArray or LargeListArray, not of {kind}")
@@ -74,6 +100,11 @@ def _values_of(items: Any) -> np.ndarray:
     _require_no_nulls(items)
     values: np.ndarray = items.to_numpy(zero_copy_only=pa.types.is_integer(kind) or pa.types.is_floating(kind))
     return values.reshape(rows, *inner) if inner else values
+
+
+def _is_view(kind: Any) -> bool:
+    """Return whether this is a type of list views, which pyarrow has since version 16."""
+    return str(kind).startswith(("list_view<", "large_list_view<"))
 
 
 def _require_no_nulls(items: Any) -> None:

@@ -359,7 +359,7 @@ class Ragged:
 
     @classmethod
     def from_arrow(cls, array: Any) -> Self:
-        """Return the column of a ``pyarrow`` array of lists (ListArray, LargeListArray), sharing the memory of numbers.
+        """Return the column of a ``pyarrow`` array of lists, sharing the memory of numbers; those of list views are copied.
 
         Raises:
             SpecError: The array is none of lists of numbers or text, or has nulls.

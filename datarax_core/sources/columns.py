@@ -14,7 +14,7 @@ from datarax_core.background import renew_in_forks
 from datarax_core.devices.placement import free_references, put, read_rows, reference_to
 from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT
-from datarax_core.records.arrow_lists import is_arrow_lists
+from datarax_core.records.arrow_lists import fixed_lists_of_arrow, is_arrow_lists
 from datarax_core.records.dtypes import goes_to_device, is_text, require_no_key
 from datarax_core.records.foreign_data import advice_for, host_array, is_sparse, is_text_series, require_records
 from datarax_core.records.gathers import aligned_empty
@@ -285,10 +285,9 @@ def _column(name: str, values: Any, title: str) -> Any:
         values = values if isinstance(values, list | tuple) else list(values)
         if values and not isinstance(values[0], Mapping):
             return column_of(values, ValuePath(name, title))
+    values = _of_arrow(name, values, title)
     if isinstance(values, Ragged):
         return values
-    if is_arrow_lists(values):
-        return Ragged.from_arrow(values)
     if not isinstance(values, np.ndarray | jax.Array):
         values = _array(name, values, title)
     if isinstance(values, np.ma.MaskedArray):
@@ -303,6 +302,17 @@ def _column(name: str, values: Any, title: str) -> Any:
     if values.ndim == 0:
         raise ValueError(f"column {name!r} of {title} is the scalar {values!r}; a column has one value for each record")
     return values
+
+
+def _of_arrow(name: str, values: Any, title: str) -> Any:
+    """Return lists of Arrow as a ragged column or as an array; any other values as they are."""
+    try:
+        if is_arrow_lists(values):
+            return Ragged.from_arrow(values)
+        rows = fixed_lists_of_arrow(values)
+    except SpecError as cause:
+        raise SpecError(f"column {name!r} of {title} cannot be served: {cause}") from cause
+    return values if rows is None else rows
 
 
 def _array(name: str, values: Any, title: str) -> Any:

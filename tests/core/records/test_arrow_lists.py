@@ -110,3 +110,19 @@ def test_no_lists_and_lists_of_extension_types_are_refused() -> None:
     assert not is_arrow_lists(lists)
     with pytest.raises(SpecError, match=r"are no ragged column, .* take their storage"):
         Ragged.from_arrow(lists)
+
+
+@pytest.mark.skipif(not hasattr(pa, "list_view"), reason="list views came with pyarrow 16")
+@pytest.mark.parametrize("kind", ["list_view", "large_list_view"])
+def test_list_views_are_copied_in_their_order(kind: str) -> None:
+    array = pa.array(LISTS, getattr(pa, kind)(pa.int32()))
+    assert is_arrow_lists(array)
+    assert Ragged.from_arrow(array).tolist() == LISTS
+    assert Ragged.from_arrow(array[1:3]).tolist() == LISTS[1:3]
+    assert Ragged.from_arrow(array[:0]).tolist() == []
+    assert Ragged.from_arrow(pa.chunked_array([array, array[2:]])).tolist() == LISTS + LISTS[2:]
+    starts, lengths = pa.array([2, 0, 0], pa.int32()), pa.array([2, 3, 0], pa.int32())
+    views = pa.ListViewArray.from_arrays(starts, lengths, pa.array([1, 2, 3, 4]))
+    assert Ragged.from_arrow(views).tolist() == [[3, 4], [1, 2, 3], []]
+    with pytest.raises(SpecError, match=r"1 of 5 values of .*list_view<item: int32> are null"):
+        Ragged.from_arrow(pa.array([*LISTS, None], getattr(pa, kind)(pa.int32())))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from datarax_core import DataFileError, Pipeline, Ragged, RecordError
+from datarax_core import DataFileError, Pipeline, Ragged, RecordError, SpecError
 from datarax_core.testing import SourceConformance
 from datarax_memory import MemorySource, MemorySourceConfig
 
@@ -150,6 +150,25 @@ def test_columns_of_arrow_are_taken() -> None:
         "chunks": "int64(None,)", "boxes": "int16(None, 2)", "nested": "object()"
     }  # fmt: skip
     assert source.get_batch(3)["boxes"].tolist() == [[[1, 2]], [], [[3, 4], [5, 6]]]
+
+
+def test_fixed_size_lists_of_arrow_are_one_array() -> None:
+    arrow = pytest.importorskip("pyarrow")
+    pairs = arrow.array([[1, 2], [3, 4], [5, 6]], arrow.list_(arrow.int16(), 2))
+    columns = {"pairs": pairs[1:], "chunks": arrow.chunked_array([pairs[:1], pairs[2:]])}
+    source = MemorySource(MemorySourceConfig(), columns)
+    assert {str(leaf.dtype) + str(leaf.shape) for leaf in source.element_spec().values()} == {"int16(2,)"}
+    assert {name: column.tolist() for name, column in source.get_batch(2).items()} == {
+        "pairs": [[3, 4], [5, 6]], "chunks": [[1, 2], [5, 6]]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("values", [[2**60 + 1, None], [True, None], [[1, 2], None], [[1, None], [1, 2]]])
+def test_nulls_of_arrow_that_would_change_the_others_are_refused(values: list[Any]) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    kind = arrow.list_(arrow.int64(), 2) if isinstance(values[0], list) else None
+    with pytest.raises(SpecError, match=r"column 'x' of MemorySource cannot be served: 1 of . values of .* are null"):
+        MemorySource(MemorySourceConfig(), {"x": arrow.array(values, kind)})
 
 
 def test_a_config_serves_a_folder(tmp_path: Path) -> None:
