@@ -419,8 +419,8 @@ class RecordAccess(HostArrays, StructuralModule):
         """Raise ``NotImplementedError`` if the source shuffles by itself, by a key that only a program has that calls it."""
         if self.other_contract is not None and self.other_contract.is_ordered_by_source(self):
             raise NotImplementedError(
-                f"{self.title} is shuffled by its own get_batch_at(), which cannot be traced; use scan() or a loop, write it "
-                "with jax.numpy, or write get_records(indices)"
+                f"{self.title} is shuffled by its own get_batch_at(), which cannot be traced; use scan() or a loop, or "
+                "write get_records(indices); without host stages, it can be written with jax.numpy"
             )
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
