@@ -178,7 +178,7 @@ def _ragged_of(values: Sequence[Any], struct: jax.ShapeDtypeStruct) -> Ragged:
             raise _NotUniformError
         if not only_first:
             return Ragged.from_list(values, struct.dtype, struct.shape)
-        rows = np.concatenate(values)
+        rows = np.concatenate(values, dtype=struct.dtype)  # which keeps the order of bytes
     elif types == {list} and struct.shape == (None,):
         items = list(chain.from_iterable(values))
         inner = jax.ShapeDtypeStruct((), struct.dtype)

@@ -42,7 +42,8 @@ def gather_runs(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray, off
     own = _bytes_of(values)
     if own is None:
         ends = (starts + lengths).tolist()
-        return np.concatenate([values[start:end] for start, end in zip(starts.tolist(), ends, strict=True)])
+        parts = [values[start:end] for start, end in zip(starts.tolist(), ends, strict=True)]
+        return np.concatenate(parts, dtype=values.dtype)
     row_bytes = _row_bytes(values)
     begins, ends = (starts * row_bytes).tolist(), ((starts + lengths) * row_bytes).tolist()
     joined = b"".join([own[begin:end] for begin, end in zip(begins, ends, strict=True)])

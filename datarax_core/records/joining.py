@@ -29,7 +29,8 @@ def joined_columns(columns: Sequence[Any]) -> Any:
         return columns[0]
     are_ragged = [isinstance(column, Ragged) for column in columns]
     if not any(are_ragged):
-        return np.concatenate(columns)
+        dtypes = {np.dtype(column.dtype) for column in columns}
+        return np.concatenate(columns, dtype=dtypes.pop() if len(dtypes) == 1 else None)  # keeps the order of bytes
     if not all(are_ragged):
         titles = [f"{column.dtype}{list(column.shape[1:])}" for column in columns]
         found = f"{titles[are_ragged.index(True)]} and of {titles[are_ragged.index(False)]}"

@@ -29,3 +29,9 @@ def test_a_batch_without_records_has_ragged_columns() -> None:
     assert isinstance(batch["t"], Ragged)
     assert batch["t"].shape == (0, None, 2)
     assert batch["t"].dtype == np.int32
+
+
+def test_joined_arrays_keep_the_order_of_bytes() -> None:
+    joined = joined_columns([np.array([258], ">i4"), np.array([1], ">i4")])
+    assert (joined.dtype.str, joined.tolist()) == (">i4", [258, 1])
+    assert joined_columns([np.array(["a"]), np.array(["abc"])]).tolist() == ["a", "abc"]

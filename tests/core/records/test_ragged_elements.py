@@ -94,6 +94,14 @@ def test_lists_of_another_dtype_vary_in_length_all_the_same() -> None:
         from_sequence([{"x": [1, 2]}, {"x": [1.5]}]).get_batch(2)
 
 
+def test_elements_of_varying_length_keep_the_order_of_bytes() -> None:
+    source = from_sequence([{"x": np.arange(n, dtype=">i4")} for n in (1, 300)])
+    column = source.get_batch(2)["x"]
+    assert (column.dtype.str, column[1].tolist()) == (">i4", list(range(300)))
+    strided = Ragged(np.arange(600, dtype=">i4")[::2], [0, 0, 300])
+    assert (strided[[1, 0]].dtype.str, strided[[1, 0]].tolist()) == (">i4", [list(range(0, 600, 2)), []])
+
+
 def test_has_shape() -> None:
     assert has_shape((3, 4), (None, 4))
     assert has_shape((None, 4), (None, 4))
