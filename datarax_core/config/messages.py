@@ -30,7 +30,12 @@ def plugin_error(message: str, cause: PluginError | None = None) -> PydanticCust
 
 def error_at_type(message: str, value: object, cause: PluginError | None = None) -> ValidationError:
     """Return a `plugin_error` that is placed at the ``type`` key."""
-    details = InitErrorDetails(type=plugin_error(message, cause), loc=("type",), input=value)
+    return error_at(("type",), message, value, cause)
+
+
+def error_at(place: Location, message: str, value: object, cause: PluginError | None = None) -> ValidationError:
+    """Return a `plugin_error` that is placed inside of the value that a validator is called with."""
+    details = InitErrorDetails(type=plugin_error(message, cause), loc=place, input=value)
     return ValidationError.from_exception_data("plugin", [details])
 
 

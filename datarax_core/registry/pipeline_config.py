@@ -29,7 +29,7 @@ from datarax_core.config.base import (
 )
 from datarax_core.config.files import read_config_file
 from datarax_core.config.lines import Origin
-from datarax_core.config.messages import plugin_cause, problems
+from datarax_core.config.messages import error_at, plugin_cause, problems
 from datarax_core.config.models import SourceConfig
 from datarax_core.errors import ConfigError, Problem
 
@@ -88,7 +88,7 @@ class PipelineConfig(FrozenConfig):
         if (found := host_stage_behind(stages)) is not None:
             last, number = found
             refusal = host_stage_refusal(stages[last].type, last, stages[number].type, number)
-            raise ValueError(f"stage {last}, {refusal}")
+            raise error_at((last,), refusal, stages[last])
         return stages
 
     def problem(self, place: tuple[int | str, ...], message: str) -> Problem:

@@ -163,9 +163,7 @@ def test_a_host_stage_behind_a_compiled_one(stages: Any, message: str) -> None:
 def test_a_config_with_a_host_stage_behind_a_compiled_one() -> None:
     stages = [{"type": "cast", "field": "id", "dtype": "int32"}, {"type": "tokenize_bytes", "field": "text"}]
     config = {"source": {"type": "memory", "path": "data.npz"}, "batch_size": 4, "stages": stages}
-    with pytest.raises(
-        ConfigError, match=r"stages: stage 1, tokenize_bytes runs on the host, and stands behind stage 0"
-    ):
+    with pytest.raises(ConfigError, match=r"stages\[1\]: tokenize_bytes runs on the host, and stands behind stage 0"):
         parse_config(config)
 
 

@@ -113,7 +113,12 @@ MISTAKES: dict[str, tuple[Any, dict[str, Any], type[BaseException], str]] = {
         SpecError,
         r"number 10 on .* field 'y' \(float64\[\]\) is not",
     ),
-    "ragged lists": ({"x": [[1], [1, 2]]}, {}, ValueError, "field 'x' of element 1 of the data to write has shape"),
+    "lists of other axes": (
+        {"x": [[1], [[1, 2]]]},
+        {},
+        ValueError,
+        "field 'x' of the data to write .* record 1 has 2 axes",
+    ),
     "no names": ((np.ones(3), np.ones(3)), {}, ValueError, "records are written by names: make it a dict"),
     "an array": (np.ones(3), {}, ValueError, "records are written by names: make it a dict"),
     "text as array": (
