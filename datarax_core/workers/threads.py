@@ -28,6 +28,7 @@ class PendingRows:
     Attributes:
         indices: The indices by which its records are read.
         parts: The rows of each part.
+        threads: The number of threads that were to read when it was begun.
         batches: The batch of each part that was read.
         errors: The errors of parts, by their number.
         finished: An entry for each part that is over.
@@ -36,6 +37,7 @@ class PendingRows:
 
     indices: np.ndarray
     parts: list[Any]
+    threads: int
     batches: list[Batch] = field(default_factory=list)
     errors: dict[int, BaseException] = field(default_factory=dict)
     finished: SimpleQueue[Reading | None] = field(default_factory=SimpleQueue)
@@ -88,7 +90,7 @@ class ReadingThreads:
         self._crew.resize(threads)
         enough = -(-_UNDER_WAY_A_THREAD * threads // wanted)
         number = max(1, min(max(enough, self._count.parts_for(rows)), threads, rows))
-        pending = PendingRows(indices, parts_of(indices, number, by_index=self._by_index))
+        pending = PendingRows(indices, parts_of(indices, number, by_index=self._by_index), threads)
         pending.batches = [None] * number
         for part in range(number):
             self._crew.queue.put((pending, part))
@@ -117,7 +119,11 @@ class ReadingThreads:
                 raise error
             finally:
                 del error, pending  # of frames that the traceback holds
-        self._count.note(reading, self._crew.elapsed())
+        elapsed = self._crew.elapsed()
+        if (
+            pending.threads == self._count.threads
+        ):  # what other threads have begun says nothing of a number that is tried
+            self._count.note(reading, elapsed)
         return joined_parts(pending.batches, pending.parts)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 from datarax_core.records import Ragged
 from datarax_core.records.gathers import ALIGNMENT
 from datarax_core.workers.parts import joined_parts, parts_of
-from datarax_core.workers.thread_count import ThreadCount
+from datarax_core.workers.thread_count import Reading, ThreadCount
 from datarax_core.workers.threads import ReadingThreads
 
 
@@ -181,3 +181,30 @@ def test_fewer_threads_read_once_the_number_falls() -> None:
         jax.tree.map(len, reading.result(pending)["id"])
     assert most <= 2
     reading.close()
+
+
+def test_batches_that_other_threads_began_say_nothing_of_a_number_that_is_tried() -> None:
+    count = NotingCount(4)
+    reading = ReadingThreads(records, count, "a source", by_index=False)
+    begun = [reading.begin(np.arange(8)) for _ in range(3)]
+    reading.result(begun[0])
+    assert count.noted == [8]
+    count.threads = 2
+    for pending in begun[1:]:
+        reading.result(pending)
+    assert count.noted == [8]
+    reading.fetch(np.arange(6))
+    assert count.noted == [8, 6]
+    reading.close()
+
+
+class NotingCount(ThreadCount):
+    """A number of threads that keeps the rows of each batch that it is told of."""
+
+    def __init__(self, asked: int) -> None:
+        super().__init__(asked)
+        self.noted: list[int] = []
+
+    def note(self, reading: Reading, elapsed: float) -> None:
+        self.noted.append(reading.rows)
+        super().note(reading, elapsed)
