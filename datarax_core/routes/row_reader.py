@@ -157,7 +157,7 @@ class RowsAhead(Generic[BatchT]):
                 return
             try:
                 begun[item] = begin(item, wanted)
-            except Exception:
+            except Exception:  # an author's order may raise anything; it is raised when this item is the first
                 if number:
                     return
                 raise
