@@ -270,9 +270,9 @@ def run_in_thread(run: Callable[[], None], work: EndedAtExit, name: str) -> None
     _running[thread] = work
     try:
         thread.start()
-    except BaseException:
-        _running.pop(thread, None)
-        raise
+    finally:
+        if thread.ident is None:  # it was not started
+            _running.pop(thread, None)
 
 
 def _run(run: Callable[[], None]) -> None:

@@ -193,7 +193,9 @@ class Route(ABC):
             began = perf_counter()
             try:
                 batch, values = self._run(self._split.read(), batch, prepared.rows, prepared.mask, prepared.record_ids)
-            except Exception:
+            except (
+                Exception
+            ):  # of a stage, raised again with a note; asked for here, since a block around each step costs more
                 with telling_of_host_fields(self._record_reader.element_spec()):
                     raise
             self._split.write(values)

@@ -1,23 +1,22 @@
 """The stage that makes text of tokens."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
-from flax import nnx
-from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
-from datarax_core import Stage, StageError
+from datarax_core import StageError
 from datarax_core.config import NOT_NULL, Flag, LocalFile, Name, never
 from datarax_core.records import Batch, ElementSpec, Ragged
 from datarax_core.stages import struct_of
 
 from .fields import NewName, title_of, token_struct, value_of, with_result
 from .files import TokenizerFile
+from .stage import TokenizerStage
 
 
-class Detokenize(Stage):
+class Detokenize(TokenizerStage):
     """Host stage that makes a field of text of tokens, ragged or padded, to look at them.
 
     The text may differ from the one that was tokenized: many tokenizers normalize it, and tokens for unknown text are lost.
@@ -28,7 +27,6 @@ class Detokenize(Stage):
             "examples": [{"type": "detokenize", "field": "tokens", "tokenizer": "tokenizer.json", "to": "text"}]
         }
     )
-    on_host: ClassVar[bool] = True
 
     type: Literal["detokenize"] = "detokenize"
     field: Name = Field(description="The field of tokens, by dotted name.")
@@ -58,32 +56,6 @@ class Detokenize(Stage):
         if value is not None and info.data.get("mask_field") is not None:
             raise ValueError("mask_field and length_field exclude each other; both say which tokens are padding")
         return value
-
-    _made: "DetokenizeTokens | None" = PrivateAttr(default=None)
-
-    def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
-        """Return the stage with its tokenizer, after a check of the file and of the fields."""
-        made = self._with_tokenizer()
-        made.element_spec(spec)
-        return made
-
-    def element_spec(self, spec: ElementSpec) -> ElementSpec:
-        """Return the spec of records after the stage; the file is read when this, or the stage, is first called."""
-        return self._stage().element_spec(spec)
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return what a saved state must match: with another tokenizer, the stream is another one."""
-        return self._stage().fingerprint()
-
-    def __call__(self, batch: Batch) -> Batch:
-        """Return the batch after the stage that `build` makes."""
-        return self._stage()(batch)
-
-    def _stage(self) -> "DetokenizeTokens":
-        """Return the stage of a config that is called by itself, in a `Cache` for example."""
-        if self._made is None:
-            self._made = self._with_tokenizer()
-        return self._made
 
     def _with_tokenizer(self) -> "DetokenizeTokens":
         return DetokenizeTokens(self, TokenizerFile(self.tokenizer))

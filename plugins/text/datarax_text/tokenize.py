@@ -1,14 +1,13 @@
 """The stage that makes tokens of text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final, Literal
 
 import jax
 import numpy as np
-from flax import nnx
-from pydantic import ConfigDict, Field, PrivateAttr
+from pydantic import ConfigDict, Field
 
-from datarax_core import Stage, StageError
+from datarax_core import StageError
 from datarax_core.config import Flag, LocalFile, Name
 from datarax_core.errors import did_you_mean
 from datarax_core.records import Batch, ElementSpec, Ragged
@@ -16,6 +15,7 @@ from datarax_core.stages import with_new_field
 
 from .fields import NewName, text_struct, value_of, with_result
 from .files import OPTION, TokenizerFile
+from .stage import TokenizerStage
 from .texts import require_whole, texts_of
 from .tokenizer import Encoded, Text, Tokenizer
 
@@ -25,7 +25,7 @@ TokenDtype = Literal["int32", "uint16", "uint32", "int64"]
 _INT32: Final = np.dtype(np.int32)
 
 
-class Tokenize(Stage):
+class Tokenize(TokenizerStage):
     """Host stage that makes tokens of a field of text: a ragged column of ids, as many a record as its text has.
 
     All tokens of a text are kept: truncation and padding that a ``tokenizer.json`` has settings of are not applied; the stages
@@ -37,7 +37,6 @@ class Tokenize(Stage):
             "examples": [{"type": "tokenize", "field": "text", "tokenizer": "tokenizer.json", "to": "tokens"}]
         }
     )
-    on_host: ClassVar[bool] = True
 
     type: Literal["tokenize"] = "tokenize"
     field: Name = Field(description="The field of text, by dotted name.")
@@ -75,32 +74,6 @@ class Tokenize(Stage):
         "tokenizer.json numbers them.",
     )
     dtype: TokenDtype = Field(default="int32", description="The dtype of the tokens.")
-
-    _made: "TokenizeText | None" = PrivateAttr(default=None)
-
-    def build(self, spec: ElementSpec, rngs: nnx.Rngs) -> Callable[..., Batch]:  # noqa: ARG002 - draws nothing
-        """Return the stage with its tokenizer, after a check of the file and of the fields."""
-        made = self._with_tokenizer()
-        made.element_spec(spec)
-        return made
-
-    def element_spec(self, spec: ElementSpec) -> ElementSpec:
-        """Return the spec of records after the stage; the file is read when this, or the stage, is first called."""
-        return self._stage().element_spec(spec)
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return what a saved state must match: with another tokenizer, the stream is another one."""
-        return self._stage().fingerprint()
-
-    def __call__(self, batch: Batch) -> Batch:
-        """Return the batch after the stage that `build` makes."""
-        return self._stage()(batch)
-
-    def _stage(self) -> "TokenizeText":
-        """Return the stage of a config that is called by itself, in a `Cache` for example."""
-        if self._made is None:
-            self._made = self._with_tokenizer()
-        return self._made
 
     def _with_tokenizer(self) -> "TokenizeText":
         return TokenizeText(self, TokenizerFile(self.tokenizer, split_special_tokens=self.split_special_tokens))
