@@ -35,6 +35,9 @@ SOURCES: Final[Mapping[str, str]] = {
     "tfds_eager": "datarax-tfds",
     "tfds_streaming": "datarax-tfds",
     "tfrecord": "datarax-tfds",
+    **dict.fromkeys(
+        ("bucket", "concat", "filter", "groups", "pack", "repeat", "sample", "subset", "window", "zip"), "datarax-views"
+    ),
 }
 
 _OF_CORE: Final = "astype cast lookup one_hot pad rename rescale select tokenize_bytes truncate"
