@@ -192,6 +192,11 @@ class MixDataSourcesNode(DataSourceModule):
         return min(one * min(len(self.children), _CHILDREN_AHEAD), max(one, self.epoch_length or 0))
 
     @property
+    def serves_each_once(self) -> bool:
+        """False: an epoch serves records of some children again, and may leave out records of others."""
+        return False
+
+    @property
     def num_records(self) -> int:
         """Number of record indices: those of the children, one child after another."""
         return int(self._mixed.offsets[-1])
@@ -432,6 +437,24 @@ class MixDataSourcesNode(DataSourceModule):
             part: type(self)(self.config, [of_child[part] for of_child in parts], rngs=nnx.clone(self.rngs), name=part)
             for part in shares
         }
+
+    def over_children(self, make: Callable[[DataSourceModule], DataSourceModule]) -> "MixDataSourcesNode":
+        """Return the mixture of ``make(child)`` for each child: the same weights, rules, key and name, at position 0.
+
+        Weights that ``temperature`` makes are made anew, from the lengths of the new children. An error of ``make`` gets a note
+        that names the child.
+        """
+        made = []
+        for name, child in zip(self.names, self.children, strict=True):
+            try:
+                made.append(make(child))
+            except Exception as error:
+                error.add_note(f"for child {name!r} of {self.title}")
+                raise
+        twin = type(self)(self.config, made, rngs=nnx.clone(self.rngs), name=self.name)
+        if twin.order_key is not None and self.order_key is not None:
+            twin.order_key.set_raw_value(self.order_key.get_raw_value())
+        return twin
 
     def constructor_data(self) -> tuple[Any, ...]:
         """Return the children; streams are copied, since only one reader can read a stream."""
