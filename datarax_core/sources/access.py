@@ -493,6 +493,14 @@ class RecordAccess(HostArrays, StructuralModule):
                 saved.data_entries = {name: entry for name, entry in entries.items() if entry is not None}
         return saved.data_entries
 
+    def record_sample(self) -> str | None:
+        """Return a digest of sixteen records, which tells data sets of one length apart; None if records cannot be read.
+
+        Read once, by each thread in turn if the source is not `thread_safe`.
+        """
+        sample: str | None = self._data_entries().get("records")
+        return sample
+
     def _record_sample(self) -> str | None:
         return None if self.access == "stream" else sample_of(self._read_records, self.num_records)
 

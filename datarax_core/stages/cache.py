@@ -218,8 +218,30 @@ def check_record_stages(stages: Iterable[Any], source: DataSourceModule) -> None
                         "make a Cache for each place"
                     )
                 found.append(cache.rows)
+                _require_same_records(cache, number, stages[:number], source)
                 if isinstance(cache.rows, HostTable):
                     _require_same_in_each_epoch(cache, stages[:number], source)
+
+
+def _require_same_records(cache: Cache, number: int, before: Sequence[Any], source: DataSourceModule) -> None:
+    """Raise ``ValueError`` if a cache that another pipeline filled would serve the results of other records.
+
+    A sample of the records, and the names of the stages before the cache, tell two uses apart.
+    """
+    found = source.record_sample(), tuple(stage_name(stage) for stage in before)
+    first = cache.rows.made_for
+    if first is None:
+        cache.rows.made_for = found
+    elif first != found:
+        other = "other records" if first[0] != found[0] else f"records after other stages ({_listed(first[1])})"
+        raise ValueError(
+            f"stage {number} ({cache.name}) keeps results by record index, and a pipeline before this one uses it for {other} "
+            f"than those of {source.title}; make a Cache for each"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 def _require_same_in_each_epoch(cache: Cache, before: Sequence[Any], source: DataSourceModule) -> None:

@@ -26,6 +26,9 @@ class RecordTable:
         sharding: Placement of the arrays; None is the default device.
     """
 
+    made_for: tuple[str | None, tuple[str, ...]] | None = None
+    """A sample of the records that the first pipeline caches results of, and the names of the stages before the cache."""
+
     def __init__(self, length: int, sharding: jax.sharding.Sharding | None) -> None:
         self.length = length
         self.sharding = sharding

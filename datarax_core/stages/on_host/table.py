@@ -89,6 +89,9 @@ class HostTable:
         max_bytes: The most bytes that results take; None for those of all records.
     """
 
+    made_for: tuple[str | None, tuple[str, ...]] | None = None
+    """A sample of the records that the first pipeline caches results of, and the names of the stages before the cache."""
+
     def __init__(self, length: int, max_bytes: int | None) -> None:
         self.length, self.max_bytes = length, max_bytes
         self._store: BoundedCache | None = None

@@ -130,3 +130,31 @@ def test_indices_out_of_range_are_refused(indices: list[int]) -> None:
         ValueError, match=rf"^record indices from {indices[0]} to {indices[1]} are out of range for a Cache of 4 "
     ):
         Cache(jnp.sin, 4)(jnp.ones(2), np.array(indices))
+
+
+@pytest.mark.parametrize("on_host", [False, True])
+def test_a_cache_serves_one_set_of_records_however_they_are_ordered(make_source: MakeSource, *, on_host: bool) -> None:
+    def double(batch: Any) -> Any:
+        return {"y": batch["x"] * 2}
+
+    def same(batch: Any) -> Any:
+        return batch
+
+    double.on_host = same.on_host = on_host  # type: ignore[attr-defined]
+    first = make_source(10, name="train")
+    cache = Cache(double, first)
+    expected = np.concatenate(
+        [np.asarray(batch["y"]) for batch in Pipeline(source=first, stages=[cache], batch_size=5)]
+    )
+    (again,) = Pipeline(source=make_source(10, shuffle=True), stages=[cache], batch_size=10)
+    assert np.array_equal(np.sort(np.asarray(again["y"]), axis=0), np.sort(expected, axis=0))
+
+    others = make_source(20, name="all")[10:]
+    with pytest.raises(
+        ValueError, match=r"cache of .*double.*\) keeps results by record index, .* uses it for other records"
+    ):
+        Pipeline(source=others, stages=[cache], batch_size=5)
+    with pytest.raises(
+        ValueError, match=r"uses it for records after other stages \(none\) than those of .*; make a Cache"
+    ):
+        Pipeline(source=first, stages=[same, cache], batch_size=5)
