@@ -9,6 +9,7 @@ from .numbers import as_integer, record_numbers
 from .order import HOST_LIMIT, ORDER_RULE, Order, epochs_of
 from .permutation import DEVICE_LIMIT, fold_in, key_data
 from .reader import OrderReader
+from .selection import Selection, cut
 
 __all__ = [
     "DEVICE_LIMIT",
@@ -16,7 +17,9 @@ __all__ = [
     "ORDER_RULE",
     "Order",
     "OrderReader",
+    "Selection",
     "as_integer",
+    "cut",
     "epochs_of",
     "fold_in",
     "key_data",
