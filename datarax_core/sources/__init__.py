@@ -19,6 +19,7 @@ from .columns import ColumnGather, Columns, Form, columns_of
 from .data_set_info import DataSetInfo
 from .eager import EagerSourceBase, Placement
 from .identity import content_of_files
+from .known_columns import field_struct, lengths_of_column
 from .metadata import MetadataManager, RecordMetadata
 from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
 from .source import DataSourceModule
@@ -66,9 +67,11 @@ __all__ = [
     "columns_of",
     "compiled_with",
     "content_of_files",
+    "field_struct",
     "fits_device_memory",
     "from_sequence",
     "host_memory",
+    "lengths_of_column",
     "not_on_this_machine",
     "reason_of",
     "record_blocks",

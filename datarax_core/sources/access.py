@@ -31,6 +31,7 @@ from datarax_core.records.spec import Batch, ElementSpec, check_batch, device_sp
 
 from .columns import RecordCache
 from .identity import config_paths, content_of, sample_of
+from .known_columns import KnownColumns
 from .other_contracts import BatchesByPosition, OtherContract, num_positions
 
 Access: TypeAlias = Literal["device", "host", "stream"]
@@ -52,7 +53,7 @@ class OrderKey(nnx.Variable[Any]):
     """uint32 (w,): the key data of the key that a source's shuffle is drawn from."""
 
 
-class RecordAccess(HostArrays, StructuralModule):
+class RecordAccess(KnownColumns, HostArrays, StructuralModule):
     """Records by index, and record indices by position.
 
     `DataSourceModule` derives from this class and adds a position that moves.

@@ -81,6 +81,11 @@ class Columns:
             return self.columns
         return {dotted_name([name]): column for name, column in self.columns.items()}
 
+    def whole_column(self, field: str) -> Any:
+        """Return the column of a field by its dotted name, read-only; None if there is no such field."""
+        name = dict(zip(self.by_field(), self.columns, strict=True)).get(field)
+        return None if name is None else self._on_host[name]
+
     @property
     def nbytes(self) -> int:
         """Bytes of all columns as stored."""

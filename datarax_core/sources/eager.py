@@ -194,6 +194,11 @@ class EagerSourceBase(DataSourceModule):
         """Return the records one by one as NumPy values: read-only views of the columns, whatever the placement."""
         return [self._columns.rows(index) for index in indices]
 
+    def whole_column(self, field: str) -> np.ndarray | Ragged | None:
+        """Return the column of a field, mapped if its file is, not copied; None if a subclass makes its records of others."""
+        is_as_held = type(self).get_records is EagerSourceBase.get_records
+        return self._columns.whole_column(field) if is_as_held else None
+
     def get_batch(self, batch_size: int, key: Any = None) -> Batch:
         """Return the next batch of this source's own order; with ``key``, the first batch of the order that ``key`` selects.
 

@@ -208,6 +208,13 @@ class Subset(DataSourceModule):
         """Return the host fields at concrete ``indices``."""
         return self.parent.host_field_records(self.parent_indices(indices))
 
+    def record_lengths(self, field: str) -> np.ndarray | None:
+        """Return int64 (k,): the parent's lengths of these records; None if the parent does not know them."""
+        lengths = self.parent.record_lengths(field)
+        if lengths is None or not lengths.strides[0]:  # of one value for all records
+            return None if lengths is None else lengths[: self.length]
+        return np.asarray(lengths[self.parent_indices(np.arange(self.length))])
+
     def reset_cache(self) -> None:
         """Drop the records cached here, and the parent's cache, which all its subsets share."""
         super().reset_cache()

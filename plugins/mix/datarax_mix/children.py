@@ -15,13 +15,14 @@ from datarax_core.order import DEVICE_LIMIT, as_integer, record_numbers
 from datarax_core.records import (
     Batch,
     ElementSpec,
+    Ragged,
     advice_for,
     named_fields,
     placed_batch,
     split_host_fields,
     with_host_fields,
 )
-from datarax_core.sources import Access, DataSourceModule, Verified, fits_device_memory
+from datarax_core.sources import Access, DataSourceModule, Verified, fits_device_memory, lengths_of_column
 
 from .chosen_fields import ChosenFields, chosen_fields
 from .config import MixDataSourcesConfig
@@ -168,7 +169,7 @@ class MixedChildren:
         if not structs:
             return {}
         indices = self._checked(indices)
-        parts = []
+        parts: list[np.ndarray] = []
         for child, rows, own in self._by_child(indices):
             found = self.fields.completed(child, mix.children[child].host_field_records(own), len(rows))
             parts.append((rows, {name: found[name] for name in structs}))
@@ -182,6 +183,28 @@ class MixedChildren:
             for row, element in zip(rows.tolist(), children[child].get_elements(own), strict=True):
                 elements[row] = self.fields.element(child, element)
         return elements
+
+    def record_lengths(self, children: Children, field: str) -> np.ndarray | None:
+        """Return int64 (num_records,): the lengths that the children know of a field, which some of them lack; see `fill`."""
+        parts: list[np.ndarray] = []
+        chosen = self.fields.chosen or (None,) * len(self.names)
+        for child, taken, constants, count in zip(
+            children, chosen, self.fields.constants, np.diff(self.offsets), strict=True
+        ):
+            if not count:
+                continue
+            filled = named_fields(constants).get(field)
+            if filled is not None:
+                lengths: np.ndarray | None = np.broadcast_to(
+                    lengths_of_column(filled) if isinstance(filled, Ragged) else len(filled), count
+                )
+            else:
+                stored = field if taken is None else taken.stored_names(child.element_spec())[field]
+                lengths = child.record_lengths(stored)
+            if lengths is None:
+                return None
+            parts.append(lengths)
+        return np.concatenate(parts, dtype=np.int64)
 
     def verify(self, children: Children, indices: Any) -> Verified:
         """Return which of the records at ``indices`` cannot be read; errors name the children's record indices."""

@@ -12,7 +12,7 @@ from datarax_core.devices import Aside
 from datarax_core.errors import ConfigError
 from datarax_core.order import Order, key_data
 from datarax_core.records import Batch, Changes, ElementSpec
-from datarax_core.sources import Access, Capabilities, DataSourceModule, Verified, compiled_with
+from datarax_core.sources import Access, Capabilities, DataSourceModule, Verified, compiled_with, field_struct
 
 from .children import MixedChildren, checked_children, fingerprint_of
 from .config import MixDataSourcesConfig
@@ -323,6 +323,12 @@ class MixDataSourcesNode(DataSourceModule):
     def get_elements(self, indices: np.ndarray) -> list[Any]:
         """Return the records as single elements, as each child returns them, with the fields that are added."""
         return self._mixed.elements(self.children, indices)
+
+    def record_lengths(self, field: str) -> np.ndarray | None:
+        """Return int64 (num_records,): the lengths of the children's records, one child after another; None if one has none."""
+        if self.access == "stream" or not field_struct(self, field).shape:
+            return None
+        return self._mixed.record_lengths(self.children, field)
 
     def verify_records(self, indices: np.ndarray) -> Verified:
         """Return which of the records at ``indices`` cannot be read; errors name the children's record indices."""
