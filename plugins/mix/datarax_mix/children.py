@@ -169,7 +169,7 @@ class MixedChildren:
         if not structs:
             return {}
         indices = self._checked(indices)
-        parts: list[np.ndarray] = []
+        parts = []
         for child, rows, own in self._by_child(indices):
             found = self.fields.completed(child, mix.children[child].host_field_records(own), len(rows))
             parts.append((rows, {name: found[name] for name in structs}))
