@@ -5,6 +5,7 @@ Each rule has one implementation that runs on NumPy and under ``jax.jit``, equal
 
 from datarax_core.moved import forward_names
 
+from .batch_sizes import BatchSizes, OneBatchSize, ScheduledBatchSizes
 from .numbers import as_integer, record_numbers
 from .order import HOST_LIMIT, ORDER_RULE, Order, epochs_of
 from .permutation import DEVICE_LIMIT, fold_in, key_data
@@ -15,8 +16,11 @@ __all__ = [
     "DEVICE_LIMIT",
     "HOST_LIMIT",
     "ORDER_RULE",
+    "BatchSizes",
+    "OneBatchSize",
     "Order",
     "OrderReader",
+    "ScheduledBatchSizes",
     "Selection",
     "as_integer",
     "cut",

@@ -23,6 +23,7 @@ from datarax_core.modules.state import (
     saved_in_loop,
     variable_state,
 )
+from datarax_core.order.batch_sizes import BatchSizes
 from datarax_core.order.numbers import seed_number, whole_number
 from datarax_core.order.order import ORDER_RULE
 from datarax_core.order.reader import OrderReader
@@ -157,6 +158,11 @@ class DataSourceModule(RecordAccess):
         self.close()
 
     # -- batches -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def batch_sizes(self) -> BatchSizes | None:
+        """The sizes of the batches, if the source decides them: then a pipeline takes no ``batch_size``. None by default."""
+        return None
 
     def get_batch(self, batch_size: int) -> Batch:
         """Return the next ``batch_size`` records in the order of this source; a stream defines this method itself."""
