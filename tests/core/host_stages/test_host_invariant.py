@@ -53,6 +53,7 @@ class Host:
     prefetch: int = 2
     cached: bool = False
     ahead: bool = True
+    workers: int = 0
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,7 @@ def served_by(case: Case, host: Host, given: Any, streams: Any) -> Pipeline:
         num_epochs=EPOCHS,
         threads=1 if case.source == "stream" else host.threads,
         prefetch=host.prefetch,
+        workers=0 if case.source == "stream" else host.workers,
     )
 
 
@@ -176,6 +178,7 @@ def cases(draw: st.DrawFn) -> Case:
 @st.composite
 def hosts(draw: st.DrawFn, source: str) -> list[Host]:
     may_compile = source != "stream" and draw(st.integers(0, 7)) == 5  # a second for each pipeline
+    may_start_workers = source != "stream" and draw(st.integers(0, 7)) == 5  # two seconds for each pipeline
     routes = ["loop", "step", *(["traced", "scan"] if may_compile else [])]
     return draw(
         st.lists(
@@ -187,6 +190,7 @@ def hosts(draw: st.DrawFn, source: str) -> list[Host]:
                 prefetch=st.sampled_from([0, 1, 3]),
                 cached=st.booleans(),
                 ahead=st.booleans(),
+                workers=st.sampled_from([0, 1, 2] if may_start_workers else [0]),
             ),
             min_size=1,
             max_size=3,
@@ -201,6 +205,9 @@ DRAWN = cases().flatmap(lambda case: st.tuples(st.just(case), hosts(case.source)
 @settings(max_examples=EXAMPLES or 15, deadline=None, derandomize=not EXAMPLES, print_blob=True)
 @given(drawn=DRAWN)
 @example(drawn=(Case(), [ALL, Host(("loop",), cached=True)]))
+@example(
+    drawn=(Case(), [Host(("loop",), workers=2), Host(("step", "loop"), "device", threads=3, workers=1, cached=True)])
+)
 @example(drawn=(Case(source="stream"), [Host(("loop", "step")), Host(("loop",), prefetch=0)]))
 def test_one_stream(stages: Any, streams: Any, drawn: tuple[Case, list[Host]]) -> None:
     case, following = drawn

@@ -58,6 +58,7 @@ class Host:
     access: str = "host"
     prefetch: int | Literal["auto"] = 2
     threads: int | Literal["auto"] = "auto"
+    workers: int = 0
     is_slow: bool = True  # reading, so that it is worth a thread
 
 
@@ -207,6 +208,7 @@ def make_served(case: Case, host: Host, make: dict[str, MakeSource]) -> Serving:
             pad_last=MASK if case.last == "pad" else None,
             prefetch=host.prefetch,
             threads=host.threads,
+            workers=host.workers,
         )
     )
 
@@ -234,8 +236,8 @@ def cases(draw: st.DrawFn) -> Case:
 
 @st.composite
 def runs(draw: st.DrawFn, family: str) -> list[Host]:
-    """Draw the processes of a run. Routes that compile for each process take a second: they are drawn in one run of eight."""
-    may_compile, hosts = draw(st.integers(0, 7)) == 5, []
+    """Draw the processes of a run. Routes that compile, and workers, take seconds: they are drawn rarely."""
+    may_compile, may_start_workers, hosts = draw(st.integers(0, 7)) == 5, draw(st.integers(0, 15)) == 5, []
     for _ in range(draw(st.integers(1, 4))):
         access = draw(st.sampled_from(FAMILIES[family]))
         routes = [name for name, route in ROUTES.items() if may_compile or access not in route.compiles_anew]
@@ -245,6 +247,7 @@ def runs(draw: st.DrawFn, family: str) -> list[Host]:
                 access=access,
                 prefetch=draw(st.sampled_from([0, 1, 2, 5, "auto"])),
                 threads=draw(st.sampled_from(["auto", 1, 3] if access == "host" else ["auto", 1])),
+                workers=draw(st.sampled_from([0, 1, 2] if access == "host" and may_start_workers else [0])),
                 is_slow=draw(st.booleans()),
             )
         )
@@ -259,6 +262,9 @@ DRAWN = cases().flatmap(lambda case: st.tuples(st.just(case), runs(case.family))
 @given(drawn=DRAWN)
 @example(drawn=(Case("eager", 10, 4, epochs=3, last="pad", shard=(2, 3)), [Host(ALL, "device")]))
 @example(drawn=(Case("third party's host", 300, 32, epochs=None), [Host(ALL)]))
+@example(
+    drawn=(Case("eager", 300, 32, epochs=2, last="pad"), [Host(("loop", "step"), workers=2), Host(("loop",), "device")])
+)
 @example(drawn=(Case("third party's device", 10, 4, epochs=2, last="drop"), [Host(ALL, "device")]))
 def test_the_stream_is_a_pure_function_of_config_seed_and_position(
     make_source: MakeSource,
