@@ -88,6 +88,25 @@ class Order:
             raise ValueError(f"position {start} is before the start of the stream; positions count from 0")
         return (self._on_device if isinstance(key, jax.core.Tracer) else self._on_host)(start, size, key)
 
+    def records_at(self, offsets: np.ndarray, epoch: int, key: jax.Array | np.ndarray | None = None) -> np.ndarray:
+        """Return the record indices at concrete offsets in one epoch, which need not be one after another.
+
+        Args:
+            offsets: int (k,), each in ``[0, epoch_length)``.
+            epoch: Number of the epoch.
+            key: PRNG key, typed or as uint32 key data, that selects the shuffle; None for records in sequence.
+
+        Returns:
+            int64 (k,): what `record_indices` gives at the positions ``epoch * epoch_length + offsets``.
+        """
+        positions = np.asarray(offsets, np.int64) * self.num_shards + self.shard
+        if key is None:
+            return positions
+        keys = _keys_of_epochs(np.asarray(key_data(key)), epoch, 1)
+        if self.length <= SORTED_UP_TO:
+            return np.asarray(sorted_order(self.length, keys)[0, positions], np.int64)
+        return np.asarray(shuffle(positions, self.length, keys[0]))
+
     def _on_host(self, start: int, size: int, key: jax.Array | np.ndarray | None) -> np.ndarray:
         epoch, offset = divmod(start, self.epoch_length)
         if key is None:

@@ -304,3 +304,16 @@ def test_an_order_reader_returns_read_only_slices_of_chunks_computed_once_and_ho
     reader.take(190, 10)
     assert computed == [(0, 100), (100, 100), (0, 101)]
     assert reader._chunk.size == 100
+
+
+@pytest.mark.parametrize("length", [1, 5, 256, 257, 3000])
+@pytest.mark.parametrize("seed", [None, 3])
+def test_offsets_in_an_epoch_need_not_follow_one_another(length: int, seed: int | None) -> None:
+    order, key = Order(length), None if seed is None else jax.random.key(seed)
+    offsets = np.random.default_rng(0).integers(0, length, 40)
+    for epoch in (0, 7, 2**33):
+        whole = order.record_indices(epoch * length, length, key)
+        assert np.array_equal(order.records_at(offsets, epoch, key), whole[offsets])
+    shard = Order(length, 0, 2)
+    whole = shard.record_indices(shard.epoch_length, shard.epoch_length, key)
+    assert np.array_equal(shard.records_at(np.arange(shard.epoch_length), 1, key), whole)
