@@ -85,7 +85,8 @@ class Selection:
     """A fixed sequence of record indices of a source, the parent, that has ``population`` records.
 
     Record i of the subset is record ``rows[i]`` of the parent; with a ``seed``, it is the record at position ``rows[i]`` of the
-    shuffle that the seed selects.
+    shuffle that the seed selects. With a seed, rows may pass the last position, and go on from the first one: so the records
+    outside of ``range(a, b)`` are those of ``range(b, population + a)``.
     """
 
     population: int
@@ -102,6 +103,9 @@ class Selection:
         """Return ``[10:20]`` or ``[0:90] of 100 shuffled with seed 0``: the titles of a split's parts differ in this text."""
         rows = self.rows
         stop = "" if rows.stop < 0 else rows.stop
+        if self.wraps:
+            end = rows.stop - self.population
+            return f"[{rows.start}:{self.population}] and [0:{end}] of {self.population} shuffled with seed {self.seed}"
         text = f"[{rows.start}:{stop}]" if rows.step == 1 else f"[{rows.start}:{stop}:{rows.step}]"
         return text if self.seed is None else f"{text} of {self.population} shuffled with seed {self.seed}"
 
@@ -109,9 +113,16 @@ class Selection:
         """Return the text by which a saved state recognises the selection."""
         return str(self) if self.seed is None else f"{self}, rule {ORDER_RULE}"
 
+    @property
+    def wraps(self) -> bool:
+        """Whether rows pass the last position of a shuffle, and go on from the first one."""
+        return self.seed is not None and len(self.rows) > 0 and self.rows[-1] >= self.population
+
     def parent_indices(self, indices: Integers) -> Integers:
         """Return the parent's record indices, int64 (k,), for concrete record indices of the subset, which must be in range."""
         rows = np.asarray(indices, np.int64) * self.rows.step + self.rows.start
+        if self.wraps:
+            rows %= self.population
         return rows if self.seed is None else _permuted(rows, self.population, split_keys(self.seed))
 
     @property
@@ -137,7 +148,7 @@ class Selection:
         bounds = np.asarray([self.rows.start, self.rows.step], np.int32)
         if self.seed is None:
             return TracedSelection(None), (bounds, None)
-        return TracedSelection(self.population), (bounds, split_keys(self.seed))
+        return TracedSelection(self.population, self.wraps), (bounds, split_keys(self.seed))
 
 
 @dataclass(frozen=True)
@@ -145,16 +156,17 @@ class TracedSelection:
     """`Selection.parent_indices` for compiled code, without the bounds of a part, so that parts share compiled programs."""
 
     population: int | None
+    wraps: bool = False
 
     def __call__(self, arguments: tuple[Any, ...], indices: jax.Array) -> jax.Array:
         """Return the parent's record indices, int32 (k,)."""
         bounds, keys = arguments
         rows: jax.Array = indices.astype(np.int32) * bounds[1] + bounds[0]
-        return (
-            rows
-            if self.population is None
-            else jnp.asarray(_permuted(rows, self.population, jnp.asarray(keys)), np.int32)
-        )
+        if self.population is None:
+            return rows
+        if self.wraps:  # of unsigned integers, since the sum before may pass 2**31
+            rows = (rows.astype(np.uint32) % np.uint32(self.population)).astype(np.int32)
+        return jnp.asarray(_permuted(rows, self.population, jnp.asarray(keys)), np.int32)
 
 
 @functools.lru_cache(maxsize=64)
