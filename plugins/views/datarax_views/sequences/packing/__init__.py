@@ -1,0 +1,1 @@
+"""Plans of packed rows from lengths alone, and the rows made of documents that were read."""
