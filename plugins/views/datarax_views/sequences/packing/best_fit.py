@@ -1,9 +1,9 @@
 """Rows of whole documents by best fit in order of decreasing length, counted by length.
 
-The algorithm is best-fit decreasing (Johnson, "Near-optimal bin packing algorithms", 1973): each document, the longest first, goes
-into the row with the least space that is enough. Documents of one length are alike, and so are rows with the same space left, so that
-both are handled by number: groups of rows with one space, and as many documents of a length as fill them. Spaces at which there
-are rows are bits of one integer, in which the least that is enough is found at once.
+The algorithm is best-fit decreasing (Johnson, "Near-optimal bin packing algorithms", 1973): each document, the longest first,
+goes into the row with the least space that is enough. Documents of one length are alike, and so are rows with the same space
+left, so that both are handled by number: groups of rows with one space, and as many documents of a length as fill them. Spaces
+at which there are rows are bits of one integer, in which the least that is enough is found at once.
 """
 
 from typing import Final
@@ -42,7 +42,7 @@ def best_fit(lengths: np.ndarray, row_length: int, max_segments: int | None = No
 
 
 def _counted_rows(counts: np.ndarray, row_length: int, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return int64 (steps,) thrice: the first row, the number of rows and the documents a row, as the longest documents go first.
+    """Return int64 (steps,) thrice: the first row, the number of rows, and the documents a row; the longest documents first.
 
     Args:
         counts: Integers: how many documents there are of each length.
@@ -50,7 +50,9 @@ def _counted_rows(counts: np.ndarray, row_length: int, most: int) -> tuple[np.nd
         most: The most documents of a row.
     """
     steps: list[tuple[int, int, int]] = []
-    groups: dict[int, list[tuple[int, int, int]]] = {}  # by space left: first row, number of rows, documents that each may take
+    groups: dict[
+        int, list[tuple[int, int, int]]
+    ] = {}  # by space left: first row, number of rows, documents that each may take
     spaces = 0  # bit s is set where groups[s] is not empty
     num_rows = 0
     present = np.flatnonzero(counts)[::-1]

@@ -37,8 +37,8 @@ class Pieces:
         Args:
             lengths: int64 (n,): the tokens of each document.
             row_length: The most tokens of a piece; None for any number.
-            too_long: "split" makes pieces of ``row_length`` and of the rest, "truncate" one of the first ``row_length`` tokens, "drop"
-                none; "refuse" is for lengths that fit.
+            too_long: "split" makes pieces of ``row_length`` and one of the rest, "truncate" one of the first ``row_length``
+                tokens, "drop" none; "refuse" is for lengths that fit.
         """
         longest = int(lengths.max(initial=0))
         is_over = row_length is not None and longest > row_length

@@ -84,7 +84,11 @@ class FitPlan:
         order = None if shuffle_seed is None or num_blocks < 2 else shuffle_of(len(pieces), shuffle_seed)
 
         def planned(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-            own = np.arange(start, stop, dtype=np.int32 if len(pieces) < 2**31 else np.int64) if order is None else np.sort(order[start:stop])
+            own = (
+                np.arange(start, stop, dtype=np.int32 if len(pieces) < 2**31 else np.int64)
+                if order is None
+                else np.sort(order[start:stop])
+            )
             slots, starts = best_fit(pieces.lengths[own], row_length, max_segments)
             return own[slots], starts[:-1] + start
 
