@@ -202,8 +202,9 @@ def _require_folders(pattern: str) -> None:
 
 
 def _is_sidecar(file: str, kind: FileKind) -> bool:
-    """Return whether a file is the sidecar file of a data set."""
-    return file.endswith(".json") and Path(file).stem.endswith(kind.suffixes)
+    """Return whether a file is the sidecar file of a data set, or its note of lengths."""
+    data_set = file.removesuffix(".json") if file.endswith(".json") else file.removesuffix(".lengths.npz")
+    return data_set != file and data_set.endswith(kind.suffixes)
 
 
 def _fixed_part(pattern: str) -> Path:

@@ -12,7 +12,7 @@ from datarax_core.config import SourceConfig
 from datarax_core.errors import ConfigError
 from datarax_core.moved import rename_attributes
 from datarax_core.record_files import RecordFilesSource, RecordReader
-from datarax_core.sources import CountValue, DataSourceModule, HostState, LocalFilesOnlyMixin, Written
+from datarax_core.sources import CountValue, DataSourceModule, HostState, LocalFilesOnlyMixin, Written, field_struct
 
 from .config import ArrayRecordSourceConfig
 from .decoders import RECORD_FIELD, RawDecoder
@@ -137,6 +137,17 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, RecordFilesSource):
             return super().record_indices_at(start, size, key)
         self.record_reader.require_records(self)
         return FileOrder(self.record_reader.served_counts()).record_indices(start, size, key)
+
+    def record_lengths(self, field: str) -> np.ndarray | None:
+        """Return int64 (num_records,): the lengths of a field by the note that `write` left beside the files; None without one.
+
+        The lengths of records that are substituted by others are not known.
+        """
+        known = super().record_lengths(field)
+        is_as_stored = type(self).get_records is RecordFilesSource.get_records and self.config.on_error == "raise"
+        if known is not None or not is_as_stored or not field_struct(self, field).shape:
+            return known
+        return self._file_set.record_lengths(field)
 
     # -- one element at a time ------------------------------------------------------------------------------------------
 

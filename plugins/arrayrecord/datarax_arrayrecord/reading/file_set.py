@@ -6,8 +6,11 @@ from functools import cached_property
 from os import PathLike, fspath
 from typing import Any, Final
 
+import numpy as np
+
 from datarax_arrayrecord.config import ARRAY_RECORD, ArrayRecordSourceConfig
 from datarax_arrayrecord.decoders import DOTTED, RawDecoder
+from datarax_arrayrecord.length_note import noted_lengths
 from datarax_arrayrecord.sidecar import decoder_of_files
 from datarax_core.files import data_files, is_remote
 from datarax_core.sources import FileTable
@@ -52,6 +55,11 @@ class FileSet:
             "decoder": self.records.decoder.model_dump(mode="json", context=DOTTED),
             "excluded": [len(excluded), digest] if len(excluded) else None,
         }
+
+    def record_lengths(self, field: str) -> np.ndarray | None:
+        """Return int64 (records,): the noted lengths of a field in the records that are served; None if none are noted."""
+        lengths = noted_lengths(self.table, self.records.decoder, field)
+        return lengths if lengths is None else np.delete(lengths, self.records.excluded)
 
     @cached_property
     def grain_source(self) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from datarax_arrayrecord.config import ARRAY_RECORD
+from datarax_arrayrecord.length_note import note_path
 from datarax_arrayrecord.sidecar import sidecar_path
 from datarax_core.config import without_file_scheme
 from datarax_core.files import is_remote, shard_path, without_shard
@@ -26,11 +27,13 @@ _SECONDS_WITHOUT_LOCK: Final = 3600
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Paths that a data set is written to: its files, in the order of their records, and its sidecar file."""
+    """Paths that a data set is written to: its files, in the order of their records, its sidecar file and note of lengths."""
 
     path: str
     files: tuple[str, ...]
     sidecar: str
+    note: str
+    """Path of the note of lengths, which only a data set with ragged fields has."""
 
     @classmethod
     def of(cls, path: str | os.PathLike[str], shards: int) -> Self:
@@ -54,7 +57,7 @@ class Target:
                 f"name it {text.rstrip(os.sep) or 'train'}{suffixes[0]}"
             )
         files = (text,) if shards == 1 else tuple(shard_path(text, shard, shards) for shard in range(shards))
-        return cls(text, files, str(sidecar_path(text)))
+        return cls(text, files, str(sidecar_path(text)), note_path(text))
 
     @property
     def folder(self) -> Path:
@@ -64,7 +67,7 @@ class Target:
     def present(self) -> list[str]:
         """Return the existing files of a data set of that name, in any number of shards."""
         shards = sorted(glob.glob(f"{glob.escape(self.path)}-*-of-*"))  # noqa: PTH207 - Path.glob takes no absolute ones
-        files = [self.path, *(shard for shard in shards if without_shard(shard) == self.path), self.sidecar]
+        files = [self.path, *(shard for shard in shards if without_shard(shard) == self.path), self.sidecar, self.note]
         return [file for file in files if Path(file).exists()]
 
     def require_free(self) -> None:
@@ -90,7 +93,7 @@ def staged(target: Target, *, overwrite: bool) -> Iterator[Path]:
         FileExistsError: A data set of that name exists, and ``overwrite`` is False.
         OSError: The folder cannot be made or written to; names it.
     """
-    for file in filter(os.path.isdir, (target.path, target.sidecar)):
+    for file in filter(os.path.isdir, (target.path, target.sidecar, target.note)):
         raise IsADirectoryError(f"{file} is a folder; name a file in it, such as {Path(file, 'train.array_record')}")
     if not overwrite:
         target.require_free()
@@ -150,8 +153,10 @@ def _publish(target: Target, staging: Path) -> None:
     replaced = staging / "replaced"
     replaced.mkdir()
     moves = [(file, str(replaced / Path(file).name)) for file in reversed(target.present())]
-    moves += [(str(staging / Path(file).name), file) for file in (*target.files, target.sidecar)]
-    _flush([source for source, _ in moves[-len(target.files) - 1 :]])
+    notes = [target.note] if (staging / Path(target.note).name).exists() else []
+    made = [(str(staging / Path(file).name), file) for file in (*target.files, *notes, target.sidecar)]
+    moves += made
+    _flush([source for source, _ in made])
     done: list[tuple[str, str]] = []
     try:
         for source, destination in moves:

@@ -9,10 +9,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from datarax_arrayrecord.config import ArrayRecordSourceConfig
 from datarax_arrayrecord.decoders import RECORD_FIELD
+from datarax_arrayrecord.length_note import NotedLengths
 from datarax_arrayrecord.sidecar import sidecar_content
 from datarax_core.order import as_integer
 from datarax_core.records import Batch, Ragged, fits_device, named_fields, spec_of
@@ -45,7 +47,8 @@ def write(
     """Write records to ArrayRecord files that an ArrayRecord source reads back without further options.
 
     One shard is the file ``path``; several are ``path-00000-of-00008`` and so on, each with a contiguous range of the records,
-    so that a record keeps its index. The sidecar file ``path.json`` names the decoder. The files appear when all of them are
+    so that a record keeps its index. The sidecar file ``path.json`` names the decoder, and ``path.lengths.npz``
+    notes the lengths of ragged fields, so that packing, windows and buckets are planned without reading records. The files appear when all of them are
     written; if anything fails, nothing changes. Some megabytes of records are in memory at a time.
 
     The first and the last record are read back: if a field then has another dtype, and equal values, a warning says so; any
@@ -106,8 +109,9 @@ def write_data_set(
             raise ValueError(f"{blocks.title} has no records: there is nothing to write to {target.path}")
         chosen = _decoder_for(decoder, first)
         records: Iterator[list[bytes]]
-        ends = Ends()
-        count, records = blocks.length, (chosen.encode(batch) for batch in ends.of(chain([first], blocks.batches)))
+        ends, lengths = Ends(), NotedLengths()
+        passing = lengths.of(ends.of(chain([first], blocks.batches)))
+        count, records = blocks.length, (chosen.encode(batch) for batch in passing)
         if count is None and shards > 1:
             count, records = spooled(records, staging / "spool")
         files = [str(staging / Path(file).name) for file in target.files]
@@ -116,6 +120,8 @@ def write_data_set(
         spec, changes = read_back(files, chosen, ends)
         content = sidecar_content(chosen, spec, num_records=written, shards=shards)
         (staging / Path(target.sidecar).name).write_text(f"{json.dumps(content, indent=2)}\n", encoding="utf-8")
+        first_records = [0, *(bound or 0 for bound in bounds[:-1]), written]
+        lengths.save(staging / Path(target.note).name, chosen, files, np.diff(first_records).tolist())
         nbytes = sum(Path(file).stat().st_size for file in files)
     paths = target.path if shards == 1 else f"{target.path}@{shards}"
     return Written(ArrayRecordSourceConfig(paths=(paths,)), target.files, written, nbytes, changes)
