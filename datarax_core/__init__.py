@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from .sources.source import DataSourceModule as DataSourceModule
     from .sources.streaming import StreamingSourceBase as StreamingSourceBase
     from .sources.subset import Subset as Subset
+    from .sources.views.view import SourceView as SourceView
     from .stages.cache import Cache as Cache
     from .stages.fields import MergeFields as MergeFields
     from .stages.fields import Rename as Rename
@@ -135,6 +136,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "sources.source": ("DataSourceModule",),
         "sources.streaming": ("StreamingSourceBase",),
         "sources.subset": ("Subset",),
+        "sources.views.view": ("SourceView",),
         "stages.cache": ("Cache",),
         "stages.fields": ("MergeFields", "Rename", "Select", "SplitField"),
         "stages.graph": ("Graph",),

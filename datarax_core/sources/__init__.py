@@ -31,6 +31,7 @@ from .verification import (
     require_quarantine,
     verified,
 )
+from .views.view import SourceView
 
 __all__ = [
     "Access",
@@ -55,6 +56,7 @@ __all__ = [
     "RecordMetadata",
     "SequenceSource",
     "SequenceSourceConfig",
+    "SourceView",
     "Stamp",
     "StreamingSourceBase",
     "StructuralModule",

@@ -1,26 +1,22 @@
 """Records of a source by index, and its order: the half of a source that does not depend on its position."""
 
-import os
 import threading
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from datarax_core.background import renew_in_forks
 from datarax_core.config.models import SourceConfig, StructuralConfig
 from datarax_core.devices.aside import Aside
 from datarax_core.devices.callbacks import records_by_callback
 from datarax_core.devices.host_arrays import HostArrays
-from datarax_core.devices.placement import PlacedOnce
 from datarax_core.errors import SpecError
-from datarax_core.modules.host_state import HostState
 from datarax_core.modules.module import StructuralModule
 from datarax_core.order.numbers import whole_number
 from datarax_core.order.order import Order, epochs_of
@@ -33,6 +29,7 @@ from .columns import RecordCache
 from .identity import config_paths, content_of, sample_of
 from .known_columns import KnownColumns
 from .other_contracts import BatchesByPosition, OtherContract, num_positions
+from .saved_work import SavedWork
 
 Access: TypeAlias = Literal["device", "host", "stream"]
 """How records are reached: by compiled code, by the host at concrete indices, or forward only."""
@@ -262,6 +259,31 @@ class RecordAccess(KnownColumns, HostArrays, StructuralModule):
         if isinstance(indices, np.ndarray):
             return indices.astype(np.int64) + self.num_records * np.asarray(epochs, np.int64).reshape(indices.shape)
         return jnp.stack([indices.astype(np.int32), epochs.astype(np.int32)], axis=-1)
+
+    @property
+    def serves_each_once(self) -> bool:
+        """Whether an epoch serves each record index exactly once; False for mixtures, and for draws with replacement.
+
+        Views with record indices of their own refuse such a source, whose proportions they would lose.
+        """
+        return True
+
+    def over_children(
+        self,
+        make: "Callable[[Any], Any]",  # noqa: ARG002 - an override uses it
+    ) -> Any:
+        """Return this mixture with ``make(child)`` in place of each child, in the same order; None if this is no mixture."""
+        return None
+
+    @property
+    def batch_sizes(self) -> Any:
+        """The sizes of the batches, if this source decides them itself; None if the pipeline does."""
+        return None
+
+    @property
+    def drawn_key_data(self) -> np.ndarray | None:
+        """Key data of the shuffle, whether it is on or not; None if this source was built without a random stream."""
+        return None if self.order_key is None else self.order_key.get_raw_value()
 
     def order_key_data(self) -> Any:
         """Return the key data of this source's own order, uint32 (w,); None if records are served in sequence."""
@@ -550,36 +572,6 @@ def compiled_with(
     if changes and source.changes_columns:
         return source.compiled_records(sharding, changes)
     return source.compiled_records(sharding)
-
-
-class SavedWork(HostState):
-    """Results that a source keeps so that no work is done twice, which no twin shares, and its locks.
-
-    Twins share ``reading``, the lock of reads that one thread makes at a time, since they share the data that is read.
-    """
-
-    def __init__(self) -> None:
-        self.cache: RecordCache | None = None
-        self.spec: ElementSpec | None = None
-        self.access: Access | None = None
-        self.is_deciding = False
-        self.placed = PlacedOnce()
-        self.data_entries: dict[str, Any] | None = None
-        self.process = os.getpid()
-        self.renew_in_fork()
-        renew_in_forks(self)
-
-    def renew_in_fork(self) -> None:
-        """Make the locks anew: in a fork, another thread of the parent may have held them."""
-        self.callback = threading.Lock()
-        self.making = threading.Lock()
-        self.reading = threading.RLock()
-
-    def renewed(self) -> Self:
-        """Return the state for a clone of the source."""
-        twin = type(self)()
-        twin.reading = self.reading
-        return twin
 
 
 def _saved_work(is_sampled: bool) -> SavedWork:  # noqa: ARG001, FBT001 - as earlier pickles call it
