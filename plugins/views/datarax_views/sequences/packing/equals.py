@@ -1,7 +1,7 @@
 """Exchange of pieces of equal length, another one in each epoch, as arithmetic.
 
 Within the pieces of one length a keyed permutation says which takes the place of which: a swap-or-not shuffle (Hoang, Morris
-and Rogaway, "An Enciphering Scheme Based on a Card Shuffle", 2012), which works for any number of pieces, so that one batch with
+and Rogaway, "An Enciphering Scheme Based on a Card Shuffle", 2012). It works for any number of pieces, so that one batch with
 pieces of many lengths takes one evaluation. Each round halves what is left of the order before.
 """
 

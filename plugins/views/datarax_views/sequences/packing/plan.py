@@ -64,7 +64,7 @@ class FitPlan:
         row_length: The tokens of a row.
         block: Number of pieces among which rows are filled: more leave less space, and take more memory to plan.
         max_segments: The most pieces of a row; None for any number.
-        shuffle_seed: Selects a shuffle of the pieces that is cut into blocks; None for blocks of pieces that follow one another.
+        shuffle_seed: Selects a shuffle of the pieces that is cut into blocks; None for blocks of pieces in sequence.
         equals: By which pieces of equal length change places from epoch to epoch; None to leave them.
     """
 
@@ -79,23 +79,21 @@ class FitPlan:
         equals: Equals | None = None,
     ) -> None:
         self.pieces, self._equals = pieces, equals
-        num_blocks = -(-len(pieces) // block)
-        cuts = [len(pieces) * number // max(num_blocks, 1) for number in range(num_blocks + 1)]
-        order = None if shuffle_seed is None or num_blocks < 2 else shuffle_of(len(pieces), shuffle_seed)
+        count = len(pieces)
+        num_blocks = max(-(-count // block), 1)
+        cuts = [count * number // num_blocks for number in range(num_blocks + 1)]
+        order = None if shuffle_seed is None or num_blocks == 1 else shuffle_of(count, shuffle_seed)
+        self._slots = np.empty(count, np.int32 if count < 2**31 else np.int64)
 
-        def planned(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-            own = (
-                np.arange(start, stop, dtype=np.int32 if len(pieces) < 2**31 else np.int64)
-                if order is None
-                else np.sort(order[start:stop])
-            )
+        def planned(start: int, stop: int) -> np.ndarray:
+            own = np.arange(start, stop) if order is None else np.sort(order[start:stop])
             slots, starts = best_fit(pieces.lengths[own], row_length, max_segments)
-            return own[slots], starts[:-1] + start
+            self._slots[start:stop] = own[slots]
+            return starts[:-1] + start
 
-        with ThreadPoolExecutor(min(_THREADS, max(num_blocks, 1)), "datarax-pack") as pool:
-            blocks = list(pool.map(planned, cuts[:-1], cuts[1:]))
-        self._slots = np.concatenate([slots for slots, _ in blocks]) if blocks else np.empty(0, np.int32)
-        self._starts = np.concatenate([*(starts for _, starts in blocks), [len(pieces)]])
+        with ThreadPoolExecutor(_THREADS, "datarax-pack") as pool:
+            starts_of_blocks = list(pool.map(planned, cuts[:-1], cuts[1:]))
+        self._starts = np.concatenate([*starts_of_blocks, np.array([count])])
 
     @property
     def num_rows(self) -> int:

@@ -38,7 +38,7 @@ def segment_ids(parts: RowParts, row_length: int) -> np.ndarray:
 
 
 def positions(parts: RowParts, row_length: int, *, of_documents: bool) -> np.ndarray:
-    """Return int32 (k, row_length): the place of a token in its part, or with ``of_documents`` in its document; 0 for padding."""
+    """Return int32 (k, row_length): the place of a token in its part, or in its document; 0 for padding."""
     offsets = _offsets(parts.lengths)
     firsts = offsets[:-1] - parts.begins if of_documents else offsets[:-1]
     places = np.arange(int(offsets[-1]), dtype=np.int32)
