@@ -11,6 +11,7 @@ from .order import HOST_LIMIT, ORDER_RULE, Order, epochs_of
 from .permutation import DEVICE_LIMIT, fold_in, key_data
 from .reader import OrderReader
 from .selection import Selection, cut
+from .tables import TableSelection, first_twice
 
 __all__ = [
     "DEVICE_LIMIT",
@@ -22,9 +23,11 @@ __all__ = [
     "OrderReader",
     "ScheduledBatchSizes",
     "Selection",
+    "TableSelection",
     "as_integer",
     "cut",
     "epochs_of",
+    "first_twice",
     "fold_in",
     "key_data",
     "record_numbers",

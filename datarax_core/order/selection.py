@@ -99,6 +99,9 @@ class Selection:
             rows = range(self.rows.start, self.rows[-1] + (1 if step > 0 else -1), step)
             object.__setattr__(self, "rows", rows)
 
+    def __len__(self) -> int:
+        return len(self.rows)
+
     def __str__(self) -> str:
         """Return ``[10:20]`` or ``[0:90] of 100 shuffled with seed 0``: the titles of a split's parts differ in this text."""
         rows = self.rows
