@@ -24,6 +24,7 @@ from .base import (
     only_if,
     plugin_schema,
 )
+from .by_name import listed_by_key
 from .models import (
     DataraxModuleConfig,
     SourceConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "StructuralConfig",
     "given_or",
     "having",
+    "listed_by_key",
     "never",
     "only_if",
     "plugin_schema",

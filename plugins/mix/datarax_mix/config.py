@@ -8,17 +8,25 @@ from pydantic import (
     AfterValidator,
     ConfigDict,
     Field,
-    ValidationError,
     ValidationInfo,
-    ValidatorFunctionWrapHandler,
     WithJsonSchema,
     WrapValidator,
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from datarax_core.config import NOT_NULL, Count, Name, SourceConfig, given_or, having, never, only_if, plugin_schema
+from datarax_core.config import (
+    NOT_NULL,
+    Count,
+    Name,
+    SourceConfig,
+    given_or,
+    having,
+    listed_by_key,
+    never,
+    only_if,
+    plugin_schema,
+)
 from datarax_core.registry import AnySource
 
 from .shares import LARGEST, normalised
@@ -48,25 +56,6 @@ def _schema(item: Mapping[str, Any], alone: Mapping[str, Any], **rules: Any) -> 
     listed = {"type": "array", "items": item}
     named = {"type": "object", "propertyNames": {"minLength": 1}, "additionalProperties": item}
     return WithJsonSchema({"anyOf": [alone, listed, named], **rules})
-
-
-def _by_key(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    """Validate the values of a mapping as a tuple; an error in a value is reported at the value's key."""
-    if not isinstance(value, Mapping) or "type" in value:
-        return handler(value)
-    keys = list(value)
-    try:
-        return handler(tuple(value.values()))
-    except ValidationError as invalid:
-        raise ValidationError.from_exception_data(invalid.title, [_at_key(e, keys) for e in invalid.errors()]) from None
-
-
-def _at_key(error: ErrorDetails, keys: Sequence[Any]) -> InitErrorDetails:
-    """Return pydantic's error with the key of a mapping in place of the item's number."""
-    code: Any = error["type"]
-    custom = PydanticCustomError(code, "{message}", {**error.get("ctx", {}), "message": error["msg"]})
-    named = [str(keys[part]) if isinstance(part, int) else part for part in error["loc"][:1]]
-    return InitErrorDetails(type=custom, loc=(*named, *error["loc"][1:]), input=error["input"])
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -116,7 +105,7 @@ class MixDataSourcesConfig(SourceConfig):
     sources: Annotated[
         tuple[AnySource, ...] | None,
         Field(min_length=1),
-        WrapValidator(_by_key),
+        WrapValidator(listed_by_key),
         _schema(
             plugin_schema("source"),
             {"type": "null"},
