@@ -47,9 +47,9 @@ def write(
     """Write records to ArrayRecord files that an ArrayRecord source reads back without further options.
 
     One shard is the file ``path``; several are ``path-00000-of-00008`` and so on, each with a contiguous range of the records,
-    so that a record keeps its index. The sidecar file ``path.json`` names the decoder, and ``path.lengths.npz``
-    notes the lengths of ragged fields, so that packing, windows and buckets are planned without reading records. The files appear when all of them are
-    written; if anything fails, nothing changes. Some megabytes of records are in memory at a time.
+    so that a record keeps its index. The sidecar file ``path.json`` names the decoder, and ``path.lengths.npz`` notes the
+    lengths of ragged fields, by which views pack and cut without a pass over the records. The files appear when all of them
+    are written; if anything fails, nothing changes. Some megabytes of records are in memory at a time.
 
     The first and the last record are read back: if a field then has another dtype, and equal values, a warning says so; any
     other difference is an error.
