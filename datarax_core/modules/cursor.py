@@ -12,11 +12,15 @@ from datarax_core.errors import StateError
 from datarax_core.order.permutation import DEVICE_LIMIT
 
 from .host_state import HostState
+from .state import checksum_of
 
 _FORMAT: Final = 1
 """Version of the words of a definition: they are compared if both were written by this version."""
 
 _NUM_WORDS: Final = 12
+
+_SEVERAL: Final = 1 << 31
+"""The bit of word 8 that says that batches have several sizes: no single size is as large."""
 
 
 class Cursor(nnx.Module):
@@ -143,7 +147,7 @@ class Cursor(nnx.Module):
         run = self._current()
         if self.begins_anew(is_over=is_over):
             if epoch_length is not None:
-                self.move(-(-run.position // epoch_length) * epoch_length)
+                self.move(self.start_of_next(epoch_length))
             run.start = run.position
         run.resumed, run.in_loop = False, True
         run.number += 1
@@ -151,6 +155,10 @@ class Cursor(nnx.Module):
         words[3:5], words[5] = _low_and_high(run.start), 1
         run.write(words)
         return run.number
+
+    def start_of_next(self, epoch_length: int) -> int:
+        """Return the start of the next epoch of which no record was served."""
+        return -(-self._current().position // epoch_length) * epoch_length
 
     def is_current(self, run: int) -> bool:
         """Return whether the run with this number is still under way."""
@@ -195,12 +203,16 @@ class Cursor(nnx.Module):
         run.number += 1
         run.write(words)
 
-    def describe(self, batch_size: int, epoch_length: int | None, definition: int) -> None:
-        """Note facts about the stream, of which a checksum of its definition: variables of another stream are refused."""
+    def describe(self, batch_size: Any, epoch_length: int | None, definition: int) -> None:
+        """Note facts about the stream, of which a checksum of its definition: variables of another stream are refused.
+
+        ``batch_size`` is a number, or the JSON value of several sizes, of which a checksum with the highest bit is noted.
+        """
         run = self._current()
         words = run.words.copy()
         length = 2**64 - 1 if epoch_length is None else epoch_length
-        words[7:] = (_FORMAT, batch_size & 0xFFFFFFFF, *_low_and_high(length), definition)
+        size = batch_size if isinstance(batch_size, int) else _SEVERAL | checksum_of({"batch_size": batch_size})
+        words[7:] = (_FORMAT, size, *_low_and_high(length), definition)
         run.write(words)
 
     def renew(self) -> None:
@@ -265,7 +277,7 @@ class Cursor(nnx.Module):
         wrong, own = [], run.words
         if own[7] == words[7] == _FORMAT:
             if own[8] != words[8]:
-                wrong.append(f"batch_size was {words[8]} and is {own[8]}")
+                wrong.append(f"batch_size was {_size_title(words[8])} and is {_size_title(own[8])}")
             if (own[9:11] != words[9:11]).any():
                 wrong.append(f"the length of an epoch was {_length(words[9:11])} and is {_length(own[9:11])}")
             if own[11] != words[11] and not wrong:
@@ -357,6 +369,11 @@ def _low_and_high(number: int) -> tuple[int, int]:
 
 def _number(words: np.ndarray) -> int:
     return int(words[0]) | int(words[1]) << 32
+
+
+def _size_title(word: np.uint32) -> str:
+    """Return a batch size for messages; of several sizes only a checksum is known."""
+    return f"several sizes (checksum {int(word):08x})" if word & _SEVERAL else str(word)
 
 
 def _length(words: np.ndarray) -> str:

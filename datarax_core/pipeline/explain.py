@@ -1,8 +1,10 @@
 """Reports of a pipeline in sentences: its parts, the route that its records take, and the batches that a run will serve."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from datarax_core.devices.layout import DEFAULT
+from datarax_core.order.batch_sizes import ScheduledBatchSizes
 from datarax_core.routes.definition import BatchRule, Definition
 from datarax_core.routes.table import route_of
 from datarax_core.stages.apply import stage_name
@@ -24,20 +26,73 @@ def _call(definition: Definition) -> str:
 def explain(definition: Definition) -> str:
     """Return the route of a loop over the pipeline, in sentences."""
     route = route_of(definition).describe(definition)
-    return "\n".join([summary(definition), *route, *_devices(definition), *describe_caches(definition.stages)])
+    described = [summary(definition), *route, *_sizes(definition), *_devices(definition)]
+    return "\n".join([*described, *describe_caches(definition.stages)])
 
 
-def plan_of(definition: Definition) -> str:
-    """Return a description of a run of the pipeline: batches, records and epochs; nothing is read."""
+def plan_of(definition: Definition, run_start: int = 0) -> str:
+    """Return a description of the run that begins at ``run_start``: batches, records and epochs; nothing is read."""
     rule, length = definition.rule, definition.epoch_length
-    batches = None if length is None else rule.num_batches(length)
+    batches = None if length is None else rule.num_batches(length, run_start)
     if batches is not None:
         served = f"{batches:,} batch{'' if batches == 1 else 'es'} a run"
     else:
         served = (
             "batches without end" if rule.num_epochs is None else "as many batches a run as the stream has records for"
         )
-    return f"{served} ({_rule(rule)})\n{definition.source.plan(rule.num_epochs)}"
+    end = None if batches is None else run_start + (rule.run_length(length) or 0)
+    lines = [_stage_line(stage) for stage in stages_of_run(rule, run_start, end)]
+    return "\n".join([f"{served} ({_rule(rule)})", *lines, definition.source.plan(rule.num_epochs)])
+
+
+class BatchStage(NamedTuple):
+    """A stage of a schedule of batch sizes in a run; of one without end, the last stage has no number of batches."""
+
+    position: int
+    """Where its first batch begins."""
+    batch_size: int
+    batches: int | None
+
+
+def stages_of_run(rule: BatchRule, start: int, end: int | None) -> list[BatchStage]:
+    """Return the stages of a schedule between two positions, by the batches that begin there; none for one size.
+
+    A last batch that is short counts, unless ``drop_last`` leaves it out.
+    """
+    sizes, found = rule.batch_size, list[BatchStage]()
+    if not isinstance(sizes, ScheduledBatchSizes):
+        return found
+    while end is None or start < end:
+        change = sizes.next_change(start)
+        borders = [border for border in (change, end) if border is not None]
+        if not borders:
+            return [*found, BatchStage(start, sizes.at(start), None)]
+        stop = min(borders)
+        batches = sizes.batches_between(start, stop)
+        is_cut = stop == end and rule.drop_last and sizes.last_size(start, stop) > 0
+        if batches - is_cut:
+            found.append(BatchStage(start, sizes.at(start), batches - is_cut))
+        start = sizes.position_after(start, batches)
+    return found
+
+
+def _stage_line(stage: BatchStage) -> str:
+    served = (
+        "batches without end"
+        if stage.batches is None
+        else f"{stage.batches:,} batch{'' if stage.batches == 1 else 'es'}"
+    )
+    return f"  from position {stage.position:,}: {served} of {stage.batch_size:,}"
+
+
+def _sizes(definition: Definition) -> Iterator[str]:
+    """Yield a sentence on what several batch sizes cost and rule out."""
+    sizes = definition.rule.batch_size
+    if isinstance(sizes, int):
+        return
+    if definition.has_compiled_stages or definition.source.access == "device":
+        yield f"Batches have {len(sizes.distinct)} sizes; the step is compiled once for each, when it is first met."
+    yield "step() in compiled code, which has one shape, is refused, and so is a scan() across a change of size."
 
 
 def _devices(definition: Definition) -> Iterator[str]:
@@ -53,4 +108,5 @@ def _devices(definition: Definition) -> Iterator[str]:
 def _rule(rule: BatchRule) -> str:
     epochs = "endless" if rule.num_epochs is None else f"{rule.num_epochs} epoch{'s' if rule.num_epochs > 1 else ''}"
     last = ", drop_last" if rule.drop_last else f", pad_last={rule.pad_last!r}" if rule.pad_last else ""
-    return f"batches of {rule.batch_size}, {epochs}{last}"
+    size = rule.batch_size
+    return f"batches of {size if isinstance(size, int) else size.describe()}, {epochs}{last}"

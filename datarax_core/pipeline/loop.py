@@ -58,6 +58,7 @@ class BatchIterator:
         self._events = progress.events
         self._route = route
         self._rule = definition.rule
+        self._follows_order = pipeline.source.batch_sizes is not None
         self._run, self._end, self._may_begin_later = run
         self._depth = AheadDepth(definition.prefetch if route.may_read_ahead else 0)
         self._decision = PrefetchDecision()
@@ -134,12 +135,15 @@ class BatchIterator:
         position = self._cursor.position
         if is_exhausted and self._end is None:
             self._progress.end_stream(self._pipeline)
-        elif is_exhausted and self._end is not None and not self._rule.next_size(self._end - position):
+        elif is_exhausted and self._end is not None and not self._rule.next_size(position, self._end - position):
             position = self._end  # records that drop_last left out are over as well
         self._progress.end_run(self._pipeline, position)
 
     def _next_prepared(self, position: int) -> Prepared | None:
         """Return the next batch of the run before its stages; None if the run is over."""
+        if self._follows_order:
+            self._route.version()
+            self._rule = self._route.rule
         size = self._size_at(position)
         if not size:
             return None
@@ -160,7 +164,7 @@ class BatchIterator:
         return self._next_prepared(position)
 
     def _size_at(self, position: int) -> int:
-        return self._rule.next_size(None if self._end is None else self._end - position)
+        return self._rule.next_size(position, None if self._end is None else self._end - position)
 
     def _prepared(self, position: int, size: int) -> Prepared:
         """Read a batch here while reading is quick; once it is not, on the thread, which then is kept busy."""

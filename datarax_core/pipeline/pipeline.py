@@ -9,7 +9,6 @@ from weakref import ref
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from flax.errors import TraceContextError
 
@@ -27,11 +26,9 @@ from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import (
     Batch,
     ElementSpec,
-    batch_struct,
     device_spec,
     host_fields_after,
     named_fields,
-    spec_of,
     split_host_fields,
     with_host_fields,
 )
@@ -39,19 +36,16 @@ from datarax_core.registry.pipeline_config import PipelineConfig, load_config, p
 from datarax_core.registry.sources import SourceRegistry, default_hooks
 from datarax_core.routes.base import Route
 from datarax_core.routes.definition import BatchRule, Definition, first_records, require_batches, require_source
-from datarax_core.routes.programs import batch_title, staged
 from datarax_core.routes.table import route_class, route_of
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import apply_stages, require_stages
 from datarax_core.stages.build import build_stages
 from datarax_core.stages.cache import check_record_stages, renew_caches
 from datarax_core.stages.call import CallOverride, ids_under_way, is_under_way
-from datarax_core.stages.field_paths import telling_of_host_fields
 from datarax_core.stages.graph import Graph
 from datarax_core.stages.on_host.reader import HostSpecs, StagedReader
 from datarax_core.stages.on_host.side import compiled_stages
-from datarax_core.stages.randomness import StageKeys, structs_of
-from datarax_core.stages.split_modules import SplitModules
+from datarax_core.stages.randomness import StageKeys
 
 from .build import build_source_of, placing_stages_of
 from .explain import explain, plan_of, summary
@@ -59,6 +53,7 @@ from .loop import BatchIterator
 from .multihost import facts_to_agree_on, require_on_all
 from .progress import Progress
 from .scan import ScanInParts
+from .served_spec import require_free_mask, require_stages_take_sizes, served_spec
 
 
 class Pipeline(TraceArgument):
@@ -76,7 +71,9 @@ class Pipeline(TraceArgument):
             records' indices, int32 (k,), as its last argument; on the host, int64. An ``nnx.Module`` may hold parameters and
             statistics: values that it writes to its variables are kept. The pipeline calls `Stage.build` of a `Stage`, and
             runs the result.
-        batch_size: Number of records in a batch.
+        batch_size: Number of records in a batch; or a schedule, pairs of (position, number) such as
+            ``[[0, 256], [1_000_000, 512]]``: positions count records, and a batch that begins before a border keeps its size.
+            Each size is compiled once. None for a source that decides the sizes of its batches itself.
         rngs: Random streams of the pipeline; saved with its state.
         num_epochs: Number of epochs in a loop; None is endless.
         drop_last: Leave out a last batch that is not full.
@@ -110,7 +107,7 @@ class Pipeline(TraceArgument):
         *,
         source: DataSourceModule,
         stages: Sequence[Callable[[Batch], Batch]] = (),
-        batch_size: int,
+        batch_size: int | Sequence[Sequence[int]] | None = None,
         rngs: nnx.Rngs | None = None,
         num_epochs: int | None = 1,
         drop_last: bool = False,
@@ -125,9 +122,8 @@ class Pipeline(TraceArgument):
         require_stages(stages)
         self.rule = BatchRule(batch_size, num_epochs, drop_last, pad_last)
         self.rngs = checked_rngs(rngs, "a pipeline")
-        stages, self._host_specs = build_stages(
-            stages, source, self.rngs, batch_size=self.rule.batch_size, mask_field=pad_last
-        )
+        size = self.rule.over(source).sizes.distinct[0]
+        stages, self._host_specs = build_stages(stages, source, self.rngs, batch_size=size, mask_field=pad_last)
         check_record_stages(stages, source)
         self._layout = layout_of(sharding)
         self.source, self._part = route_class(source, self._host_specs.count).part_of(source, self._layout)
@@ -144,14 +140,16 @@ class Pipeline(TraceArgument):
         facts |= {"call": type(self).__call__.__qualname__, "num_epochs": num_epochs, "epoch": definition.epoch_length}
         if self._layout.num_processes > 1:  # the fingerprint costs a few reads of the data
             require_on_all(lambda: facts | source.fingerprint() | definition.rule_fingerprint(), self._layout)
-        self.cursor.describe(self.rule.batch_size, definition.epoch_length, definition.checksum())
+        batch_size = definition.rule.fingerprint()["batch_size"]
+        self.cursor.describe(batch_size, definition.epoch_length, definition.checksum())
         if self._progress.stream is not None:
             self.cursor.stream = self.source.title
         route_of(definition).require_workers(definition)
         route_of(definition).require_threads(definition)
         require_batches(definition)
-        if pad_last is not None and type(self).__call__ is Pipeline.__call__:
-            self._require_free_mask(pad_last)
+        if pad_last is not None and definition.call is None:
+            require_free_mask(definition)
+        require_stages_take_sizes(definition)
 
     @classmethod
     def from_config(
@@ -226,15 +224,16 @@ class Pipeline(TraceArgument):
         return loop
 
     def __len__(self) -> int:
-        """Return the number of batches in one run.
+        """Return the number of batches in one run: where sizes change, in the one under way or the next.
 
         Raises:
             TypeError: The pipeline is endless, or its source is a stream without a length.
         """
-        epoch_length = self._definition().epoch_length
-        if epoch_length is None:
+        definition = self._definition()
+        if definition.epoch_length is None:
             raise TypeError(f"a pipeline over {self.source.title} has no length: it is a stream without one")
-        batches = self.rule.num_batches(epoch_length)
+        start = 0 if type(self.rule.batch_size) is int else self._progress.start_of_run(self, definition)
+        batches = definition.rule.num_batches(definition.epoch_length, start)
         if batches is None:
             raise TypeError("an endless pipeline (num_epochs=None) has no length")
         return batches
@@ -256,9 +255,14 @@ class Pipeline(TraceArgument):
         """
         if self.cursor.is_traced:
             require_updates_kept(self, f"the pipeline over {self.source.title}", "step()")
+            if self.rule.batch_size is None:
+                raise SpecError(
+                    f"{self.source.title} decides the sizes of its batches, and step() in compiled code has one shape for all: "
+                    "iterate the pipeline, or call step() outside of compiled code"
+                )
             definition = self._definition()
             batch = route_of(definition).traced_batch(definition, self.cursor)
-            self.cursor.advance(self.rule.batch_size)
+            self.cursor.advance(definition.rule.batch_size)
             return batch
         self._progress.require_own_process()
         progress = self._own_progress()
@@ -270,6 +274,8 @@ class Pipeline(TraceArgument):
 
     def _next_full_batch(self, progress: Progress, began: float) -> Batch:
         size, position = self.rule.batch_size, self.cursor.position
+        if type(size) is not int:
+            size = (self.source.batch_sizes or size).at(position)
         if position >= progress.events.due:
             progress.catch_up(self)
         route = progress.step_route
@@ -302,13 +308,14 @@ class Pipeline(TraceArgument):
         self._require_no_trace("scan")
         self._progress.require_own_process()
         progress = self._own_progress()
-        scan = ScanInParts(self._definition(), progress.programs)
+        definition = self._definition()
+        scan = ScanInParts(definition, progress.programs)
         length = whole_number("length", length, at_least=1)
         with progress.lock:
             try:
                 start = progress.catch_up(self)
                 result = scan(step_fn, length=length, modules=modules, init_carry=init_carry, start=start)
-                self.cursor.move(start + length * self.rule.batch_size)
+                self.cursor.move(definition.rule.sizes.position_after(start, length))
             except TraceContextError as cause:
                 raise closed_over(cause, self.cursor, f"the pipeline over {self.source.title}", "scan") from None
             self.source.note_served(length)
@@ -334,45 +341,7 @@ class Pipeline(TraceArgument):
 
     def element_spec(self) -> ElementSpec:
         """Return the element spec of a served batch's records; stages are traced, no record is read."""
-        definition = self._definition()
-        spec, host_fields = split_host_fields(definition.reader.element_spec())
-        host_fields = host_fields_after(definition.compiled, host_fields)
-        made = self._spec_through_stages(spec, self.rule.pad_last)
-        return with_host_fields(made, host_fields) if host_fields else made
-
-    def _spec_through_stages(self, spec: ElementSpec, mask_field: str | None) -> ElementSpec:
-        """Return the spec of the records after the stages, given that of the source's fields for devices."""
-        definition, size = self._definition(), self.rule.batch_size
-        stages = SplitModules(tuple(definition.applied))
-        mask = None if mask_field is None else jax.ShapeDtypeStruct((size,), jnp.bool_)
-        ids = route_of(definition).record_ids(definition, 0, np.zeros(definition.num_parts, np.int64))
-
-        def through(values: Any, batch: Batch, mask: Any, record_ids: Any) -> Batch:
-            return staged(stages.structure.merge(values), batch, mask_field, mask, record_ids)
-
-        shapes = batch_struct(device_spec(spec), size)
-        with telling_of_host_fields(definition.reader.element_spec()):
-            return spec_of(jax.eval_shape(through, stages.read(), shapes, mask, structs_of(ids, size)))
-
-    def _require_free_mask(self, mask_field: str) -> None:
-        """Raise if the stages make a field of the mask's name, which the mask would replace, or a batch without names.
-
-        Raises:
-            SpecError: Names ``pad_last``.
-        """
-        try:
-            made = self._spec_through_stages(split_host_fields(self._definition().reader.element_spec())[0], None)
-        except Exception:  # noqa: BLE001 - stages that use the mask do not run without it; others fail where they are served
-            return
-        if not isinstance(made, Mapping):
-            raise SpecError(
-                f"pad_last={mask_field!r} adds a field to each batch, but the stages make {batch_title(made)}"
-            )
-        if mask_field in made:
-            raise SpecError(
-                f"pad_last={mask_field!r} is also the name of a field that the stages make, which the mask would replace; "
-                "choose another name for one of them"
-            )
+        return served_spec(self._definition())
 
     # -- copies and states ----------------------------------------------------------------------------------------------
 
@@ -491,7 +460,8 @@ class Pipeline(TraceArgument):
 
     def plan(self) -> str:
         """Return a description of the next run: batches, records and epochs, of each child of a mixture; nothing is read."""
-        return plan_of(self._definition())
+        definition = self._definition()
+        return plan_of(definition, self._progress.start_of_run(self, definition))
 
     def stats(self) -> dict[str, Any]:
         """Return counts since the pipeline was built: batches, records and bytes that loops and `step` served, and seconds.
@@ -517,7 +487,7 @@ class Pipeline(TraceArgument):
         return Definition(
             source=self.source,
             stages=tuple(self.stages),
-            rule=self.rule,
+            rule=self.rule if type(self.rule.batch_size) is int else self.rule.over(self.source),
             stage_keys=self._stage_keys,
             layout=self._layout,
             part=self._part,

@@ -12,6 +12,7 @@ from flax import nnx
 from datarax_core.background import require_own_process
 from datarax_core.errors import StateError
 from datarax_core.extensions.hookspecs import ServingPipeline
+from datarax_core.modules.cursor import Cursor
 from datarax_core.modules.host_state import HostState
 from datarax_core.modules.state import (
     checked_variables,
@@ -145,7 +146,7 @@ class Progress(HostState):
         position, run_length = cursor.position, rule.run_length(epoch_length)
         left = None if run_length is None else cursor.run_start + run_length - position
         stream = self.stream if epoch_length is None else None
-        is_over = not rule.next_size(left) if stream is None else stream.run_is_over(rule.num_epochs)
+        is_over = not rule.next_size(position, left) if stream is None else stream.run_is_over(rule.num_epochs)
         is_left = not cursor.in_loop
         if is_new := cursor.begins_anew(is_over=is_over):
             self.end_run(pipeline, position)
@@ -160,6 +161,17 @@ class Progress(HostState):
             self.events.stand_at(cursor.position, epochs=self._epochs_of_stream(in_loop=False))
         self.catch_up(pipeline)
         return Run(number, None if run_length is None else cursor.run_start + run_length, is_new or is_left)
+
+    def start_of_run(self, pipeline: RunningPipeline, definition: Definition) -> int:
+        """Return where the run begins that a loop is serving, or that the next loop serves; of a source with a length."""
+        cursor: Cursor = pipeline.cursor
+        rule, epoch_length = definition.rule, definition.epoch_length
+        run_length = rule.run_length(epoch_length)
+        if cursor.in_loop or epoch_length is None or run_length is None:
+            return cursor.run_start
+        position = cursor.position
+        is_over = not rule.next_size(position, cursor.run_start + run_length - position)
+        return cursor.start_of_next(epoch_length) if cursor.begins_anew(is_over=is_over) else cursor.run_start
 
     def end_run(self, pipeline: RunningPipeline, position: int) -> None:
         """Announce that the run is over, which served the records before ``position``."""

@@ -11,6 +11,7 @@ from jax.sharding import SingleDeviceSharding
 
 from datarax_core.devices.callbacks import raising_original
 from datarax_core.devices.layout import Layout
+from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.spec import Batch
 from datarax_core.routes.definition import Definition
@@ -45,17 +46,17 @@ class ScanInParts:
         if isinstance(modules, str) or not isinstance(modules, Sequence):
             raise TypeError(f"modules is a tuple of modules, such as (model, optimizer), not {type(modules).__name__}")
         definition = self._definition
-        size, has_carry = definition.rule.batch_size, init_carry is not None
+        require_no_served_host_fields(definition)
+        size, has_carry = self._one_size(start, length), init_carry is not None
         at_once = max(1, _AT_ONCE // size)
         split = SplitModules((tuple(definition.applied), tuple(modules)))
-        require_no_served_host_fields(definition)
         gather, arrays = self._route.compiled_reader(definition.reader, definition.layout, definition.intake)
         program = Scan(gather, split.structure, definition.rule.pad_last, step_fn, has_carry, definition.layout)
         run = self._programs.compiled(program, split.structure)
         run_compiled = raising_original if split.structure.moves_positions else self._route.run_compiled
         carry, outs = init_carry, []
         for done in range(0, length, at_once):
-            rows = self._indices(start + done * size, min(at_once, length - done))
+            rows = self._indices(start + done * size, min(at_once, length - done), size)
             record_ids = self._route.record_ids(definition, start + done * size, rows)
             to_read = self._to_read(start + done * size, rows)
             arguments = (split.read(), arrays, self._on_its_device(to_read), record_ids, carry)
@@ -73,9 +74,28 @@ class ScanInParts:
         sharding = self._definition.layout.data_sharding
         return jax.device_put(rows, sharding) if isinstance(sharding, SingleDeviceSharding) else rows
 
-    def _indices(self, start: int, steps: int) -> np.ndarray:
+    def _one_size(self, start: int, length: int) -> int:
+        """Return the size of the ``length`` batches from position ``start`` on.
+
+        Raises:
+            SpecError: They have several sizes; names the batch that begins to have another one.
+        """
+        sizes, at, left = self._definition.rule.sizes, start, length
+        size = sizes.at(start)
+        while left and (change := sizes.next_change(at)) is not None:
+            alike = min(left, sizes.batches_between(at, change))
+            at, left = sizes.position_after(at, alike), left - alike
+            if left and sizes.at(at) != size:
+                raise SpecError(
+                    f"scan(length={length}) from position {start} on has batches of {size} up to position {at}, where its step "
+                    f"{length - left} has {sizes.at(at)} (batches of {sizes.describe()}), and one program has one shape for "
+                    f"all: take length={length - left}, and scan on from there"
+                )
+        return size
+
+    def _indices(self, start: int, steps: int, size: int) -> np.ndarray:
         """Return the record indices int32 (steps, batch size) of the batches from position ``start`` on."""
-        source, size = self._definition.source, self._definition.rule.batch_size
+        source = self._definition.source
         if source.num_records > DEVICE_LIMIT:
             raise ValueError(f"scan addresses at most {DEVICE_LIMIT} records; {source.title} has more: iterate instead")
         indices = source.record_indices_at(start, steps * size, source.order_key_data())

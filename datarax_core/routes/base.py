@@ -28,7 +28,7 @@ from datarax_core.stages.split_modules import SplitModules
 from datarax_core.workers.pool import Workers
 from datarax_core.workers.thread_count import ThreadCount
 
-from .definition import Definition
+from .definition import BatchRule, Definition
 from .programs import Step
 from .shared_programs import Programs
 from .stream_reader import StreamReader
@@ -151,6 +151,11 @@ class Route(ABC):
         self._is_loop = is_loop
 
     # -- batches --------------------------------------------------------------------------------------------------------
+
+    @property
+    def rule(self) -> BatchRule:
+        """The rule of the batches, with the sizes that hold for the order that is read now."""
+        return self._rule
 
     @property
     @abstractmethod

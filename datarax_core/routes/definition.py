@@ -1,7 +1,7 @@
 """The definition of a pipeline: all that decides how records become batches, checked before anything is built."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import numpy as np
 from datarax_core.devices.layout import Layout
 from datarax_core.errors import SpecError
 from datarax_core.modules.state import checksum_of
+from datarax_core.order.batch_sizes import BatchSizes, OneBatchSize, ScheduledBatchSizes, batch_sizes_of
 from datarax_core.order.numbers import Auto, whole_number
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.foreign_data import advice_for
@@ -28,19 +29,20 @@ from .soundness import require_sound
 
 @dataclass(frozen=True, slots=True)
 class BatchRule:
-    """The rule by which records become batches: batch size, epochs in a run, and the handling of a last batch that is short."""
+    """The rule by which records become batches: batch size, epochs in a run, and the handling of a last batch that is short.
 
-    batch_size: int
+    ``batch_size`` is a number; the sizes of a schedule, which is given as pairs of (position, size); or None if the source
+    decides, whose sizes take its place in `over`.
+    """
+
+    batch_size: Any
     num_epochs: int | None = 1
     drop_last: bool = False
     pad_last: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "batch_size", whole_number("batch_size", self.batch_size, at_least=1))
-        if self.batch_size > DEVICE_LIMIT:
-            raise ValueError(
-                f"batch_size is at most {DEVICE_LIMIT}, not {self.batch_size}: rows are counted in 32 bits"
-            )
+        if self.batch_size is not None:
+            object.__setattr__(self, "batch_size", batch_sizes_of(self.batch_size))
         if self.num_epochs is not None:
             epochs = whole_number("num_epochs", self.num_epochs, at_least=1, hint="; None is endless")
             object.__setattr__(self, "num_epochs", epochs)
@@ -53,49 +55,97 @@ class BatchRule:
         if self.pad_last and self.drop_last:
             raise ValueError("drop_last and pad_last exclude each other: the last batch is either dropped or completed")
 
+    def over(self, source: DataSourceModule) -> "BatchRule":
+        """Return the rule with the sizes of ``source``, if that decides them; this rule if not.
+
+        Raises:
+            ValueError: Neither the source decides the sizes nor a batch size was given, or both.
+        """
+        sizes = source.batch_sizes
+        if sizes is None and self.batch_size is not None:
+            return self
+        if sizes is None:
+            raise ValueError(
+                f"batch_size is missing: {source.title} does not decide the sizes of its batches; give a number such as 128, "
+                "or a schedule such as [[0, 128], [1_000_000, 256]]"
+            )
+        if self.batch_size is not None:
+            raise ValueError(
+                f"batch_size={self.fingerprint()['batch_size']} is given, but {source.title} decides the sizes of its batches "
+                f"({sizes.describe()}); leave batch_size out"
+            )
+        return replace(self, batch_size=sizes if sizes.constant is None else sizes.constant)
+
+    @property
+    def sizes(self) -> BatchSizes:
+        """The sizes of batches by position."""
+        size = self.batch_size
+        return OneBatchSize(size) if isinstance(size, int) else size
+
+    def size_at(self, position: int) -> int:
+        """Return the records of a full batch at ``position``."""
+        size: int = self.batch_size if type(self.batch_size) is int else self.batch_size.at(position)
+        return size
+
     def run_length(self, epoch_length: int | None) -> int | None:
         """Return the records of one run; None for a run without end."""
         return None if self.num_epochs is None or epoch_length is None else self.num_epochs * epoch_length
 
-    def num_batches(self, epoch_length: int) -> int | None:
-        """Return the batches of one run; None for a run without end."""
+    def num_batches(self, epoch_length: int, run_start: int = 0) -> int | None:
+        """Return the batches of the run that begins at ``run_start``; None for a run without end."""
         records = self.run_length(epoch_length)
         if records is None:
             return None
-        return records // self.batch_size if self.drop_last else -(-records // self.batch_size)
+        sizes, end = self.sizes, run_start + records
+        return sizes.batches_between(run_start, end) - (self.drop_last and sizes.last_size(run_start, end) > 0)
 
-    def last_size(self, epoch_length: int | None) -> int:
-        """Return the records in the short batch that ends a run; 0 if all of its batches are full."""
+    def last_sizes(self, epoch_length: int | None) -> dict[int, int]:
+        """Return the sizes of short batches that end runs, each with the start of the first such run; empty if none is."""
         records = None if epoch_length is None else self.run_length(epoch_length)
-        return 0 if records is None or self.drop_last or self.pad_last else records % self.batch_size
+        if records is None or self.drop_last or self.pad_last:
+            return {}
+        sizes, found, start = self.sizes, dict[int, int](), 0
+        while True:
+            if last := sizes.last_size(start, start + records):
+                found.setdefault(last, start)
+            change = sizes.next_change(start)
+            if change is None or not isinstance(sizes, ScheduledBatchSizes):
+                return found
+            start = max(start + records, change // records * records)  # runs of one size are alike
 
-    def next_size(self, remaining: int | None) -> int:
-        """Return the records in the next batch of a run with ``remaining`` records left (None: endless); 0 if it is over."""
-        if remaining is None or remaining >= self.batch_size:
-            return self.batch_size
+    def next_size(self, position: int, remaining: int | None) -> int:
+        """Return the records in the batch at ``position``; 0 if its run is over.
+
+        ``remaining`` is the number of records that are left of the run; None if it is endless.
+        """
+        size: int = self.batch_size if type(self.batch_size) is int else self.batch_size.at(position)
+        if remaining is None or remaining >= size:
+            return size
         return 0 if self.drop_last else max(0, remaining)
 
     def largest_size(self, epoch_length: int | None) -> int:
-        """Return the records of the largest batch of a loop: fewer than ``batch_size`` if a run has fewer."""
-        records = self.run_length(epoch_length)
-        return self.batch_size if records is None else max(1, min(self.batch_size, records))
+        """Return the records of the largest batch of a loop: fewer than the largest size if a run has fewer."""
+        records, largest = self.run_length(epoch_length), self.sizes.largest
+        return largest if records is None else max(1, min(largest, records))
 
-    def padded(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return (indices, mask), completed by repeating the last index under ``pad_last``; the mask is true for real records.
+    def padded(self, indices: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return (indices, mask), completed to ``size`` by repeating the last index under ``pad_last``.
 
-        The mask is None without ``pad_last``.
+        The mask is true for real records, and None without ``pad_last``.
         """
         if self.pad_last is None:
             return indices, None
         real = len(indices)
-        missing = self.batch_size - real
+        missing = size - real
         if missing:
             indices = np.concatenate([indices, np.repeat(indices[-1:], missing)])
-        return indices, np.arange(self.batch_size) < real
+        return indices, np.arange(size) < real
 
     def fingerprint(self) -> dict[str, Any]:
         """Return all that a saved state must match. ``num_epochs`` may differ: it ends the stream, it does not change it."""
-        return {"batch_size": self.batch_size, "drop_last": self.drop_last, "pad_last": self.pad_last}
+        size = self.batch_size
+        sizes = size.fingerprint() if isinstance(size, BatchSizes) else size
+        return {"batch_size": sizes, "drop_last": self.drop_last, "pad_last": self.pad_last}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,7 +244,7 @@ def first_records(definition: Definition, source: DataSourceModule, count: int) 
         indices = np.asarray(source.record_indices_at(0, count, source.order_key_data()))
         batch = own.fetch_on_host(own.indices_to_read(0, indices))
     else:
-        batch = source.read_batch(min(count, definition.rule.batch_size))
+        batch = source.read_batch(min(count, definition.rule.sizes.largest))
         if isinstance(own, StagedReader):
             rows = np.arange(len(jax.tree.leaves(batch)[0]))
             batch = own.staged(batch, np.zeros_like(rows), rows)
@@ -238,10 +288,14 @@ def require_batches(definition: Definition) -> None:
             raise ValueError(f"num_epochs={rule.num_epochs} asks for more than one epoch, but {refusal}") from None
     if length is not None and rule.num_batches(length) == 0:
         raise ValueError(
-            f"batch_size={rule.batch_size} with drop_last leaves no batch of the {length} records "
+            f"batch_size={rule.size_at(0)} with drop_last leaves no batch of the {length} records "
             f"that {source.title} serves; make it smaller"
         )
-    definition.layout.check(device_spec(split_host_fields(spec)[0]), rule.batch_size, rule.last_size(length))
+    of_devices = device_spec(split_host_fields(spec)[0])
+    for size in rule.sizes.distinct:
+        definition.layout.check(of_devices, size, 0)
+    for last in rule.last_sizes(length):
+        definition.layout.check({}, 0, last)
 
 
 def _require_one_process(number: int, stage: Any, num_processes: int) -> None:
@@ -250,6 +304,25 @@ def _require_one_process(number: int, stage: Any, num_processes: int) -> None:
             f"stage {number} ({stage_name(stage)}) needs all rows of a batch, to find a length for it, and each of "
             f"{num_processes} processes reads its own rows; pad to one length"
         )
+
+
+def require_one_size(definition: Definition, what: str) -> int:
+    """Return the size of all batches.
+
+    Args:
+        definition: The pipeline's.
+        what: The compiled code that needs it, such as ``"step() in compiled code"``.
+
+    Raises:
+        SpecError: There may be several; lists them.
+    """
+    size = definition.rule.batch_size
+    if not isinstance(size, int):
+        raise SpecError(
+            f"the pipeline over {definition.source.title} has batches of several sizes ({size.describe()}), and {what} has one "
+            "shape for all: iterate the pipeline, or call step() outside of compiled code, which compiles a step for each size"
+        )
+    return size
 
 
 def require_one_shape(definition: Definition) -> None:

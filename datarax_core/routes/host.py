@@ -121,12 +121,12 @@ class HostRoute(IndexedRoute):
     @classmethod
     def workers_for(cls, definition: Definition, workers: Workers | None) -> Workers | None:
         """Return the processes that read for the source, started with the first batch of a pipeline that asks for them."""
-        reader, size = definition.reader, definition.rule.batch_size
+        reader, sizes = definition.reader, definition.rule.sizes.distinct
         reader = reader.for_workers if isinstance(reader, StagedReader) else reader
         if not definition.workers or (workers is not None and workers.reads(reader)):
             return workers
-        here = definition.layout.rows_here(size)
-        own = size if here is None else len(here)
+        here = [definition.layout.rows_here(size) for size in sizes]
+        own = max(size if rows is None else len(rows) for size, rows in zip(sizes, here, strict=True))
         ahead = 2 if definition.prefetch == "auto" else definition.prefetch
         threads = definition.threads if definition.reader.is_thread_safe else 1
         return Workers(reader, definition.workers, batch_size=own, ahead=ahead, threads=threads)

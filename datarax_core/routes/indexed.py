@@ -1,5 +1,6 @@
 """The base of the routes from sources that are read by index: order, record ids, and steps in a user's trace."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -16,7 +17,7 @@ from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.stages.randomness import RecordIds
 
 from .base import Readers, Route
-from .definition import Definition
+from .definition import Definition, require_one_size
 from .programs import require_no_served_host_fields, served
 
 
@@ -30,7 +31,10 @@ class IndexedRoute(Route):
 
     def _open_order(self) -> None:
         self._key_data = self._source.order_key_data()
-        size = self._rule.largest_size(self._source.epoch_length) if self._is_loop else self._rule.batch_size
+        if self._source.batch_sizes is not None:  # they depend on the order
+            self._rule = replace(self._rule, batch_size=None).over(self._source)
+        rule = self._rule
+        size = rule.largest_size(self._source.epoch_length) if self._is_loop else rule.sizes.largest
         self._order = self._source.order_reader(size, background=self._is_loop)
 
     def version(self) -> int:
@@ -42,7 +46,9 @@ class IndexedRoute(Route):
 
     def _next(self, start: int, size: int) -> tuple[np.ndarray, np.ndarray | None, RecordIds | None]:
         """Return (record indices, mask, record ids) of the batch at position ``start``."""
-        indices, mask = self._rule.padded(self._order.take(start, size))
+        indices, mask = self._order.take(start, size), None
+        if self._rule.pad_last is not None:
+            indices, mask = self._rule.padded(indices, self._rule.size_at(start))
         return indices, mask, self._stage_keys.record_ids(self._source, start, indices)
 
     @classmethod
@@ -59,9 +65,9 @@ class IndexedRoute(Route):
         """
         source, rule, layout = definition.source, definition.rule, definition.layout
         require_no_served_host_fields(definition)
-        position = cursor.here
-        indices = source.record_indices_at(position, rule.batch_size, source.order_key_data())
-        mask = None if rule.pad_last is None else jnp.ones(rule.batch_size, jnp.bool_)
+        position, size = cursor.here, require_one_size(definition, "step() in compiled code")
+        indices = source.record_indices_at(position, size, source.order_key_data())
+        mask = None if rule.pad_last is None else jnp.ones(size, jnp.bool_)
         record_ids = cls.record_ids(definition, position, indices)
         intake, reader = definition.intake, definition.reader
         indices = reader.indices_to_read(position, indices)

@@ -61,7 +61,7 @@ class StreamRoute(Route):
             read = perf_counter()
             if size < asked and self._rule.drop_last:  # it is not handed over, so it need not divide
                 return Prepared(size, None, stream_state=served, epochs_ended=ended)
-            rows, mask = stream.padded(size)
+            rows, mask = stream.padded(size, self._rule.size_at(start))
             here = self._layout.rows_here(len(rows))
             own = stream.own(rows, here)
             batch = jax.tree.map(lambda leaf: leaf[own], batch)

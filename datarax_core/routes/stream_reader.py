@@ -2,7 +2,6 @@
 
 import copy
 import threading
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import jax
@@ -76,7 +75,6 @@ class StreamReader:
     def __init__(self, source: DataSourceModule, rule: BatchRule, num_parts: int = 1, *, position: int = 0) -> None:
         self._source = source
         self._batch_rule = rule
-        self._rule = replace(rule, batch_size=rule.batch_size // num_parts)
         self._num_parts = num_parts
         self._lock = threading.Lock()  # a loop that is over may be reading yet
         self._owner: object = None
@@ -205,9 +203,9 @@ class StreamReader:
             served = Served(end, self._source_state(), self._epoch, self._epoch_start, self._has_ended)
             return Read(batch, rows * self._num_parts, served, ended, epochs, places)
 
-    def padded(self, size: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return (rows, mask) of a batch of ``size`` records, each part by itself completed under ``pad_last``."""
-        rows, mask = self._rule.padded(np.arange(size // self._num_parts))
+    def padded(self, size: int, full_size: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return (rows, mask) of a batch of ``size`` records, under ``pad_last`` each part completed to that of a full one."""
+        rows, mask = self._batch_rule.padded(np.arange(size // self._num_parts), full_size // self._num_parts)
         starts = np.arange(self._num_parts)[:, None] * (size // self._num_parts)
         return (starts + rows).ravel(), None if mask is None else np.tile(mask, self._num_parts)
 
