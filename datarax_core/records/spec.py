@@ -67,12 +67,16 @@ def batch_struct(spec: ElementSpec, size: int) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype), spec)
 
 
-def check_batch(batch: Batch, spec: ElementSpec, size: int, *, origin: str) -> None:
+def check_batch(batch: Batch, spec: ElementSpec, size: int, *, origin: str, may_be_smaller: bool = False) -> None:
     """Raise unless a batch has ``size`` records that the element spec of its source describes.
+
+    With ``may_be_smaller``, axes of its records may be shorter than the spec says, of all records alike.
 
     Raises:
         SpecError: Names ``origin`` and every field that is missing, unexpected, or of another shape, dtype or length.
     """
+    if may_be_smaller:
+        spec = _with_sizes_of(batch, spec)
     (leaves, form), (structs, spec_form) = jax.tree.flatten(batch), jax.tree.flatten(spec)
     same_form = form == spec_form  # type: ignore[operator]  # jaxlib's stubs leave it out
     if same_form and all(_is_batch_of(*pair, size=size) for pair in zip(leaves, structs, strict=True)):
@@ -90,6 +94,22 @@ def check_batch(batch: Batch, spec: ElementSpec, size: int, *, origin: str) -> N
         raise SpecError(
             f"{origin} gave a batch that its element_spec() does not describe: {'; '.join(wrong[:_MOST_SHOWN])}{more}"
         )
+
+
+def _with_sizes_of(batch: Batch, spec: ElementSpec) -> ElementSpec:
+    """Return a spec with the sizes of axes that a batch has, where they are no greater than the spec says."""
+    if jax.tree.structure(spec) != jax.tree.structure(batch):  # type: ignore[operator]  # jaxlib's stubs leave it out
+        return spec
+
+    def loosened(struct: Any, column: Any) -> Any:
+        shape = getattr(column, "shape", ())[1:]
+        fits = len(shape) == len(struct.shape) and all(
+            n == size or (n is not None and size is not None and n < size)
+            for n, size in zip(shape, struct.shape, strict=True)
+        )
+        return jax.ShapeDtypeStruct(shape, struct.dtype) if fits else struct
+
+    return jax.tree.map(loosened, spec, batch)
 
 
 def _differ_in_length(leaf: Any, struct: jax.ShapeDtypeStruct) -> bool:

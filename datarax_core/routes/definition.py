@@ -329,8 +329,14 @@ def require_one_shape(definition: Definition) -> None:
     """Raise if batches may differ in shape, which compiled code that reads them by itself cannot.
 
     Raises:
-        SpecError: Names the stage.
+        SpecError: Names the source, or the stage.
     """
+    source = definition.source
+    if source.differs_in_shape:
+        raise SpecError(
+            f"{source.title} makes batches of several shapes, and compiled loops over them, such as scan, have one shape for "
+            "all: iterate the pipeline, which compiles a step for each shape"
+        )
     if isinstance(definition.reader, StagedReader) and (whole := definition.reader.first_of_whole_batch):
         number, stage = whole
         raise SpecError(

@@ -145,6 +145,8 @@ class HostRoute(IndexedRoute):
         source, stages = definition.source, describe_stages_after_placing(definition)
         yield f"host route: {source.title} reads records at concrete indices; each batch is then placed on the device{stages}."
         yield from describe_host_stages(definition)
+        if source.differs_in_shape:
+            yield "Batches differ in shape, as the source makes them; stages in compiled code are compiled once for each."
         yield describe_reading_ahead(definition)
         if definition.workers:
             by = "" if definition.threads in (1, "auto") else f", by {definition.threads} threads in each"
@@ -162,7 +164,7 @@ class HostRoute(IndexedRoute):
             yield f"{where}, several threads read parts of a batch, and batches ahead, as many threads as pay."
         elif definition.threads > 1:
             yield f"{definition.threads} threads read parts of a batch, and batches ahead."
-        if isinstance(definition.reader, StagedReader) and definition.reader.first_of_whole_batch:
+        if definition.reader.differs_in_shape:
             yield "step() and scan() inside compiled code, which have one shape for all batches, are refused."
         else:
             yield "step() and scan() inside compiled code reach the source by a callback to the host."

@@ -276,9 +276,9 @@ class RecordAccess(KnownColumns, HostArrays, StructuralModule):
         return None
 
     @property
-    def batch_sizes(self) -> Any:
-        """The sizes of the batches, if this source decides them itself; None if the pipeline does."""
-        return None
+    def differs_in_shape(self) -> bool:
+        """Whether batches have arrays of several shapes, which may be smaller than the element spec says; False by default."""
+        return False
 
     @property
     def drawn_key_data(self) -> np.ndarray | None:
@@ -543,7 +543,8 @@ class RecordAccess(KnownColumns, HostArrays, StructuralModule):
             raise RuntimeError(f"{self.title} raised StopIteration for records that its length says it has") from error
         if isinstance(indices, jax.core.Tracer):
             spec = split_host_fields(spec)[0]
-        check_batch(batch, device_spec(spec) if self.access == "device" else spec, len(indices), origin=self.title)
+        spec, smaller = device_spec(spec) if self.access == "device" else spec, self.differs_in_shape
+        check_batch(batch, spec, len(indices), origin=self.title, may_be_smaller=smaller)
         return batch
 
     def _first_key(self, rngs: nnx.Rngs | None) -> np.ndarray | None:

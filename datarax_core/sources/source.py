@@ -164,6 +164,22 @@ class DataSourceModule(RecordAccess):
         """The sizes of the batches, if the source decides them: then a pipeline takes no ``batch_size``. None by default."""
         return None
 
+    def require_no_batches(self, title: str) -> None:
+        """Raise ``ValueError`` if this source decides its batches, which one that reads it by index would tear apart.
+
+        ``title`` names the reader.
+        """
+        if self.batch_sizes is not None:
+            raise ValueError(
+                f"{title} would take the batches of {self.title} apart, which decides what records make a batch; put that on "
+                f"top: make it of {title.partition(' ')[0]}"
+            )
+
+    @property
+    def largest_record(self) -> int:
+        """Index of a record whose arrays are as large as the element spec says; any where all are alike, so 0 by default."""
+        return 0
+
     def get_batch(self, batch_size: int) -> Batch:
         """Return the next ``batch_size`` records in the order of this source; a stream defines this method itself."""
         if self.access == "stream":

@@ -57,6 +57,7 @@ class Subset(DataSourceModule):
         name: str | None = None,
     ) -> None:
         parent.require_record_indices()
+        parent.require_no_batches(f"{type(self).__name__} {name or selection}")
         if not len(selection.rows):
             raise ValueError(
                 f"{selection} of {parent.title} holds none of its {selection.population} records; a subset has one at least"

@@ -203,6 +203,11 @@ def check_record_stages(stages: Iterable[Any], source: DataSourceModule) -> None
     """
     found: list[RecordTable | HostTable] = []
     stages = list(stages)
+    if source.differs_in_shape and (cache := next((each for stage in stages for each in _caches(stage)), None)):
+        raise ValueError(
+            f"the {cache.name} keeps results of one shape, and batches of {source.title} differ in shape; leave it out, or "
+            "cache the records that the source reads, cacheable=True"
+        )
     for number, stage in enumerate(stages):
         if takes_record_indices(stage):
             _require_countable(source, f"stage {number} ({stage_name(stage)})", is_on_host=is_on_host(stage))

@@ -25,6 +25,10 @@ class WorkerReader(Protocol):
     def capabilities(self) -> Capabilities:
         """What it can do."""
 
+    @property
+    def differs_in_shape(self) -> bool:
+        """Whether batches differ in shape; the element spec then says the greatest."""
+
     def element_spec(self) -> ElementSpec:
         """Return the element spec of a record."""
 

@@ -257,7 +257,8 @@ class Workers:
             pending.error = processes.error_of(failed)
         else:
             parts = [pickle.loads(reply.object_fields) for reply in pending.replies]  # noqa: S301 - of our own processes
-            object_fields = {number: [part[number] for part in parts] for number in parts[0]}
+            numbers = {number for part in parts for number in part}
+            object_fields = {number: [part.get(number) for part in parts] for number in numbers}
             pending.batch = processes.memory.read(pending.block, len(pending.to_read), object_fields)
             if pending.cache is not None:
                 pending.cache.keep(pending.to_read, pending.batch)

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from datarax_core.errors import SpecError
 from datarax_core.records.dtypes import is_text
 from datarax_core.records.gathers import ALIGNMENT, aligned_empty
 from datarax_core.records.joining import host_column, joined_columns
@@ -23,7 +24,8 @@ class SharedBatches:
 
     Args:
         spec: Element spec of the records. Fields of Python objects, of text and bytes, whose width may differ from batch to
-            batch, and ragged fields get no room here; `write` returns them, and `read` takes them.
+            batch, and ragged fields get no room here; `write` returns them, and `read` takes them. A batch may be smaller in
+            the axes of a record, if all of its parts are alike.
         rows: Records of the largest batch.
         blocks: How many batches the memory holds at once.
         file: An open `shared_file` of at least `size` bytes.
@@ -46,15 +48,21 @@ class SharedBatches:
         return self._blocks[block].indices
 
     def write(self, block: int, start: int, batch: Batch) -> dict[int, Any]:
-        """Write a batch into a block from row ``start`` on; return the fields of objects by their number in the spec."""
+        """Write a batch into a block from row ``start`` on; return the fields of objects by their number in the spec.
+
+        Of a field that is smaller than the spec says, the shape of a record is returned.
+        """
         fields = named_fields(batch)
         object_fields = {}
         for number, (name, column) in enumerate(zip(self._names, self._blocks[block].columns, strict=True)):
             rows = host_column(fields[name])
             if column is None:
                 object_fields[number] = rows
-            else:
-                column[start : start + len(rows)] = rows
+                continue
+            if rows.shape[1:] != column.shape[1:]:
+                object_fields[number] = rows.shape[1:]
+                column = _smaller(column, rows.shape[1:])  # noqa: PLW2901 - of the same memory
+            column[start : start + len(rows)] = rows
         return object_fields
 
     def read(self, block: int, size: int, object_fields: dict[int, list[Any]]) -> Batch:
@@ -63,17 +71,41 @@ class SharedBatches:
         Args:
             block: Number of the block.
             size: Records of the batch.
-            object_fields: For each field of objects, by its number in the spec, its parts in the order of the rows.
+            object_fields: What `write` returned for each part of the batch, in the order of the rows, by the number of the
+                field in the spec; None for a part that has the shape of the spec.
+
+        Raises:
+            SpecError: The records of the parts differ in shape.
         """
         leaves = []
         for number, column in enumerate(self._blocks[block].columns):
+            parts = object_fields.get(number, [])
             if column is None:
-                leaves.append(joined_columns(object_fields[number]))
+                leaves.append(joined_columns(parts))
                 continue
+            if parts:
+                column = _smaller(column, self._common_shape(number, parts, column.shape[1:]))  # noqa: PLW2901 - of the same memory
             rows = aligned_empty((size, *column.shape[1:]), column.dtype)
             rows[...] = column[:size]
             leaves.append(rows)
         return jax.tree.unflatten(self._form, leaves)
+
+    def _common_shape(self, number: int, shapes: list[Any], greatest: tuple[int, ...]) -> tuple[int, ...]:
+        found = {greatest if shape is None else tuple(shape) for shape in shapes}
+        if len(found) > 1:
+            listed = " and ".join(str(list(shape)) for shape in sorted(found))
+            raise SpecError(
+                f"the parts of a batch have records of shapes {listed} in field {self._names[number]!r}; the records of a "
+                "batch have one shape"
+            )
+        return found.pop()
+
+
+def _smaller(column: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the beginning of a column's memory as a column of as many records of a smaller shape."""
+    rows = len(column)
+    flat = column.reshape(-1)
+    return flat[: rows * math.prod(shape)].reshape(rows, *shape)
 
 
 def shared_file(size: int) -> int:

@@ -139,7 +139,8 @@ class _Reader:
         before = self._substituted()
         try:
             batch = self._records(indices)
-            check_batch(batch, self._spec, len(indices), origin=self._source.title)
+            smaller = self._source.differs_in_shape
+            check_batch(batch, self._spec, len(indices), origin=self._source.title, may_be_smaller=smaller)
             object_fields = pickle.dumps(self._memory.write(request.block, request.start, batch))
         except BaseException as error:  # noqa: BLE001 - whatever it is, the process that sent the request raises it
             return _failure(error, substituted=self._substituted() - before)

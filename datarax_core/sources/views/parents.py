@@ -26,7 +26,7 @@ def checked_parents(
     Raises:
         TypeError: A parent is no source, or there is another number of them.
         NotImplementedError: A parent is a stream, and the view needs records by index.
-        ValueError: A parent serves some records more often than others, which the view would lose.
+        ValueError: A parent serves some records more often than others, which the view would lose, or decides its batches.
     """
     if not parents or (one_only and len(parents) > 1):
         count = "one source" if one_only else "one source at least"
@@ -44,6 +44,7 @@ def checked_parents(
             )
         if needs_indices:
             parent.require_record_indices()
+            parent.require_no_batches(title)
         if each_once and not parent.serves_each_once:
             raise ValueError(
                 f"{title} has an order of its own, which would lose how often {parent.title} serves each record: make the "

@@ -83,6 +83,11 @@ class SourceView(FollowsParent):
         elif not self.stochastic:
             shuffle = getattr(config, "shuffle", None)
             self.is_random_order = first.is_random_order if shuffle is None else bool(shuffle)
+        if config.cacheable and not self._makes_records and first.differs_in_shape:
+            raise ValueError(
+                f"cacheable=True keeps records of one shape, and batches of {first.title} differ in shape; set it for the "
+                "source below that"
+            )
         if not self.varies_by_epoch and any(parent.varies_by_epoch for parent in parents):
             warn_of_one_epoch(self.title, self._reason_of_one_epoch)
 
@@ -286,6 +291,16 @@ class SourceView(FollowsParent):
         if self._makes_records:
             return super().verify_records(indices)
         return self.parent.verify_records(self._rows_of_parent(np.asarray(indices), epochs=False))
+
+    @property
+    def differs_in_shape(self) -> bool:
+        """Whether batches differ in shape; of a view that passes records on, whether the parent's do."""
+        return not self._makes_records and self.parent.differs_in_shape
+
+    @property
+    def largest_record(self) -> int:
+        """Index of a record whose arrays are as large as the element spec says."""
+        return self.parent.largest_record if self.differs_in_shape else super().largest_record
 
     @property
     def changes_columns(self) -> bool:

@@ -30,7 +30,7 @@ class HostCalls:
         title: The name of the source in errors.
         first: Number of the first of the stages in its pipeline.
         sizes_vary_from: Number of the first stage whose columns may be smaller than the spec says, and differ from batch to
-            batch: one that is called with whole batches. None if there is none.
+            batch: one that is called with whole batches, or the first over a source of such batches. None if there is none.
     """
 
     def __init__(
@@ -162,25 +162,8 @@ class _Checked:
                 return batch
         require_batch(made, size, call.stage, call.number)
         if self._spec is not None:
-            spec = _with_sizes_of(made, self._spec) if self._sizes_vary else self._spec
-            check_batch(made, spec, size, origin=call.title)
+            check_batch(made, self._spec, size, origin=call.title, may_be_smaller=self._sizes_vary)
         return read_only(made)
-
-
-def _with_sizes_of(batch: Batch, spec: ElementSpec) -> ElementSpec:
-    """Return a spec with the sizes of axes that a batch has, where they are no greater than the spec says."""
-    if jax.tree.structure(spec) != jax.tree.structure(batch):  # type: ignore[operator]  # jaxlib's stubs leave it out
-        return spec
-
-    def loosened(struct: Any, column: Any) -> Any:
-        shape = column.shape[1:]
-        fits = len(shape) == len(struct.shape) and all(
-            n == size or (n is not None and size is not None and n < size)
-            for n, size in zip(shape, struct.shape, strict=True)
-        )
-        return jax.ShapeDtypeStruct(shape, struct.dtype) if fits else struct
-
-    return jax.tree.map(loosened, spec, batch)
 
 
 def require_batch(made: Any, size: int, stage: Any, number: int) -> None:

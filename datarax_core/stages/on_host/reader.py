@@ -158,6 +158,11 @@ class StagedReader:
         """The first of the stages that need all rows of a batch, with its number; None if there is none."""
         return None if self.first_whole == len(self.stages) else (self.first_whole, self.stages[self.first_whole])
 
+    @property
+    def differs_in_shape(self) -> bool:
+        """Whether batches differ in shape: those of the source do, or a stage needs all rows of a batch to find a length."""
+        return self.source.differs_in_shape or self.first_whole < len(self.stages)
+
     def element_spec(self) -> ElementSpec:
         """Return the element spec of a record after the host stages, with the dtypes of the host."""
         return self.specs.specs[-1]
@@ -261,7 +266,7 @@ class StagedReader:
                 self.key_data,
                 self.title,
                 first=first,
-                sizes_vary_from=self.first_whole,
+                sizes_vary_from=0 if self.source.differs_in_shape else self.first_whole,
             )
         return made
 

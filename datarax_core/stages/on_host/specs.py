@@ -75,7 +75,7 @@ def _spec_of_one(stages: Sequence[Any], specs: Sequence[ElementSpec], first: "Fi
 
 
 class FirstRecord:
-    """The first record of a source, read when it is first needed; a stream is taken back to where it stood."""
+    """The first record of a source, or a largest, read when it is first needed; a stream is taken back to where it stood."""
 
     def __init__(self, source: DataSourceModule) -> None:
         self.source = source
@@ -97,7 +97,7 @@ class FirstRecord:
         if source.access != "stream":
             if not source.num_records:
                 raise ValueError(f"{source.title} is empty: it has no records to serve; give it one at least")
-            return source.fetch_on_host(np.zeros(1, np.int64))
+            return source.fetch_on_host(np.asarray([source.largest_record]))
         if not source.capabilities.resumable:
             raise StageError(
                 f"{title} does not say what comes out of it, and {source.title} is a stream that cannot go back to the record "

@@ -263,7 +263,7 @@ def checked_children(sources: Any, config: MixDataSourcesConfig, title: str) -> 
 
     Raises:
         TypeError: ``sources`` are no sources.
-        ValueError: The sources contradict the config, or a stream is given twice.
+        ValueError: The sources contradict the config, a stream is given twice, or a source decides its batches.
     """
     if isinstance(sources, Mapping):
         sources = list(sources.values())
@@ -274,6 +274,7 @@ def checked_children(sources: Any, config: MixDataSourcesConfig, title: str) -> 
     for number, source in enumerate(sources):
         if not isinstance(source, DataSourceModule):
             raise TypeError(f"child {number} of {title} is no source, but {_words_for(source)}")
+        source.require_no_batches(title)
     if len(sources) != config.count:
         raise ValueError(f"{title} was given {len(sources)} sources, and its config says num_sources={config.count}")
     streams = [source for source in sources if source.access == "stream"]
