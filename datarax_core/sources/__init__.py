@@ -31,6 +31,7 @@ from .verification import (
     require_quarantine,
     verified,
 )
+from .views.conditions import Condition, condition_of, conditions_of, kept_by, key_of
 from .views.view import SourceView
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Closable",
     "ColumnGather",
     "Columns",
+    "Condition",
     "CountValue",
     "DataSetInfo",
     "DataSourceModule",
@@ -67,12 +69,16 @@ __all__ = [
     "append_to_quarantine",
     "checked_rngs",
     "columns_of",
+    "condition_of",
+    "conditions_of",
     "compiled_with",
     "content_of_files",
     "field_struct",
     "fits_device_memory",
     "from_sequence",
     "host_memory",
+    "kept_by",
+    "key_of",
     "lengths_of_column",
     "not_on_this_machine",
     "reason_of",
