@@ -35,7 +35,7 @@ class Pieces:
         """Return the pieces of documents: none of an empty document, several of one that is split.
 
         Args:
-            lengths: int64 (n,): the tokens of each document.
+            lengths: Integers (n,): the tokens of each document.
             row_length: The most tokens of a piece; None for any number.
             too_long: "split" makes pieces of ``row_length`` and one of the rest, "truncate" one of the first ``row_length``
                 tokens, "drop" none; "refuse" is for lengths that fit.
@@ -43,14 +43,14 @@ class Pieces:
         longest = int(lengths.max(initial=0))
         is_over = row_length is not None and longest > row_length
         if not is_over and lengths.all():
-            return cls(_compact(lengths))
+            return cls(compact(lengths))
         if row_length is None or not is_over:
             kept = np.flatnonzero(lengths)
-            return cls(_compact(lengths[kept]), _compact(kept))
+            return cls(compact(lengths[kept]), compact(kept))
         if too_long == "split":
             return cls._split(lengths, row_length)
         kept = np.flatnonzero((lengths > 0) & (lengths <= row_length) if too_long == "drop" else lengths)
-        return cls(_compact(np.minimum(lengths[kept], row_length)), _compact(kept))
+        return cls(compact(np.minimum(lengths[kept], row_length)), compact(kept))
 
     @classmethod
     def _split(cls, lengths: np.ndarray, row_length: int) -> Self:
@@ -59,7 +59,7 @@ class Pieces:
         numbers = np.arange(len(documents)) - np.repeat(np.cumsum(counts) - counts, counts)
         begins = numbers * row_length
         own = np.minimum(lengths[documents] - begins, row_length)
-        return cls(_compact(own), _compact(documents), _compact(begins))
+        return cls(compact(own), compact(documents), compact(begins))
 
     def shuffled(self, seed: int) -> Self:
         """Return the pieces in the sequence of a shuffle that ``seed`` selects."""
@@ -78,10 +78,12 @@ class Pieces:
 
 def shuffle_of(length: int, seed: int) -> np.ndarray:
     """Return integers (length,): the numbers 0 .. length - 1 as core's shuffle orders them for ``seed``."""
+    if not length:
+        return np.empty(0, np.int32)
     key_data = np.array([*_SHUFFLE, seed >> 32, seed & 0xFFFFFFFF], np.uint32)
-    return _compact(np.asarray(Order(length).record_indices(0, length, key_data)))
+    return compact(np.asarray(Order(length).record_indices(0, length, key_data)))
 
 
-def _compact(numbers: np.ndarray) -> np.ndarray:
+def compact(numbers: np.ndarray) -> np.ndarray:
     """Return numbers in 32 bits if they fit: half of the memory."""
-    return numbers.astype(np.int32 if int(numbers.max(initial=0)) < 2**31 else np.int64)
+    return numbers.astype(np.int32 if int(numbers.max(initial=0)) < 2**31 else np.int64, copy=False)

@@ -64,7 +64,8 @@ class FitPlan:
         row_length: The tokens of a row.
         block: Number of pieces among which rows are filled: more leave less space, and take more memory to plan.
         max_segments: The most pieces of a row; None for any number.
-        shuffle_seed: Selects a shuffle of the pieces that is cut into blocks; None for blocks of pieces in sequence.
+        shuffle_seed: Selects a shuffle of the pieces, which is cut into blocks, and in which those of equal length are taken;
+            None for pieces in sequence.
         equals: By which pieces of equal length change places from epoch to epoch; None to leave them.
     """
 
@@ -82,11 +83,11 @@ class FitPlan:
         count = len(pieces)
         num_blocks = max(-(-count // block), 1)
         cuts = [count * number // num_blocks for number in range(num_blocks + 1)]
-        order = None if shuffle_seed is None or num_blocks == 1 else shuffle_of(count, shuffle_seed)
+        order = None if shuffle_seed is None else shuffle_of(count, shuffle_seed)
         self._slots = np.empty(count, np.int32 if count < 2**31 else np.int64)
 
         def planned(start: int, stop: int) -> np.ndarray:
-            own = np.arange(start, stop) if order is None else np.sort(order[start:stop])
+            own = np.arange(start, stop) if order is None else order[start:stop]
             slots, starts = best_fit(pieces.lengths[own], row_length, max_segments)
             self._slots[start:stop] = own[slots]
             return starts[:-1] + start
