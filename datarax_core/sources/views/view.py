@@ -322,6 +322,17 @@ class SourceView(FollowsParent):
         """Return the host fields at concrete ``indices``."""
         return self.parent.host_field_records(self._rows_of_parent(indices))
 
+    def record_lengths(self, field: str) -> np.ndarray | None:
+        """Return int64 (num_records,): the lengths that the parent knows; of records that are made here, if all are of one."""
+        if self._makes_records:
+            return super().record_lengths(field)
+        lengths = self.parent.record_lengths(field)
+        if lengths is None or not self._maps_indices:
+            return lengths
+        if not lengths.strides[0]:  # of one value for all records
+            return np.broadcast_to(lengths[0], (self.num_records,))
+        return np.asarray(lengths[self._rows_of_parent(np.arange(self.num_records), epochs=False)])
+
     def reset_cache(self) -> None:
         """Drop the records cached here, and the parents' caches, which all their views share."""
         super().reset_cache()

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from datarax_core.config import SourceConfig
 from datarax_core.errors import SpecError
 from datarax_core.records import Ragged
+from datarax_core.sources import SourceView
 from datarax_memory import MemorySource, MemorySourceConfig
 from datarax_mix import MixDataSourcesConfig, MixDataSourcesNode
 from datarax_views.sequences.lengths import lengths_of
@@ -45,6 +47,22 @@ def test_parts_and_mixtures_know_the_lengths_of_their_records() -> None:
     mixture = MixDataSourcesNode(config, {"a": source, "b": other}, rngs=nnx.Rngs(0))
     assert mixture.record_lengths("tokens").tolist() == LENGTHS + LENGTHS[::-1]
     assert [len(mixture[i]["tokens"]) for i in range(10)] == LENGTHS + LENGTHS[::-1]
+
+
+def test_views_know_the_lengths_of_the_records_that_they_pass_on() -> None:
+    class Backwards(SourceView):
+        renumbers = True
+
+        def __len__(self) -> int:
+            return 2 * len(self.parent)
+
+        def parent_indices(self, indices: np.ndarray) -> np.ndarray:
+            return (len(self.parent) - 1 - indices) % len(self.parent)
+
+    view = Backwards(SourceConfig(), source_of())
+    assert view.record_lengths("tokens").tolist() == LENGTHS[::-1] * 2
+    assert view.record_lengths("image").tolist() == [4] * 10
+    assert SourceView(SourceConfig(), source_of()).record_lengths("tokens").tolist() == LENGTHS
 
 
 def test_a_field_that_a_mixture_fills_in_has_the_length_of_its_value() -> None:
