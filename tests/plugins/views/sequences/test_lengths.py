@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from datarax_core.config import SourceConfig
+from datarax_core.config import StructuralConfig
 from datarax_core.errors import SpecError
 from datarax_core.records import Ragged
 from datarax_core.sources import SourceView
@@ -59,10 +59,10 @@ def test_views_know_the_lengths_of_the_records_that_they_pass_on() -> None:
         def parent_indices(self, indices: np.ndarray) -> np.ndarray:
             return (len(self.parent) - 1 - indices) % len(self.parent)
 
-    view = Backwards(SourceConfig(), source_of())
+    view = Backwards(StructuralConfig(), source_of())
     assert view.record_lengths("tokens").tolist() == LENGTHS[::-1] * 2
     assert view.record_lengths("image").tolist() == [4] * 10
-    assert SourceView(SourceConfig(), source_of()).record_lengths("tokens").tolist() == LENGTHS
+    assert SourceView(StructuralConfig(), source_of()).record_lengths("tokens").tolist() == LENGTHS
 
 
 def test_a_field_that_a_mixture_fills_in_has_the_length_of_its_value() -> None:
