@@ -32,6 +32,7 @@ from .verification import (
     verified,
 )
 from .views.conditions import Condition, condition_of, conditions_of, kept_by, key_of
+from .views.kept_tables import kept_table
 from .views.view import SourceView
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "from_sequence",
     "host_memory",
     "kept_by",
+    "kept_table",
     "key_of",
     "lengths_of_column",
     "not_on_this_machine",

@@ -134,9 +134,14 @@ def content_of(paths: Iterable[str]) -> str | None:
     A path that does not exist stands for the files that it matches as a pattern.
     """
     try:
-        return content_of_files(list(islice((file for path in paths for file in _files_of(path)), _LISTED_FILES)))
+        return content_of_files(list(files_of(paths)))
     except OSError:
         return None
+
+
+def files_of(paths: Iterable[str]) -> Iterator[str]:
+    """Yield the files that paths stand for, as `content_of` reads them; ten thousand at most."""
+    return islice((file for path in paths for file in _files_of(path)), _LISTED_FILES)
 
 
 def content_of_files(files: Sequence[str]) -> str | None:

@@ -1,5 +1,6 @@
 """Columns and lengths that a source knows without reading records."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,6 +9,8 @@ import numpy as np
 from datarax_core.errors import SpecError, did_you_mean
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import named_fields
+
+from .identity import config_paths, files_of
 
 
 class KnownColumns:
@@ -40,6 +43,15 @@ class KnownColumns:
             return np.broadcast_to(np.int64(struct.shape[0]), (num_records,))
         column = self.whole_column(field)
         return lengths_of_column(column) if isinstance(column, Ragged) else None
+
+    def data_files(self) -> Sequence[str] | None:
+        """Return the paths of the files that records are read from; None if they do not come from files alone.
+
+        With files that can be told from changed ones, tables that take a pass over all records are kept for later processes.
+        By default the files that the config names, unless the constructor was given data besides.
+        """
+        source: Any = self
+        return None if source.constructor_data() else list(files_of(config_paths(source.config))) or None
 
 
 def lengths_of_column(column: Ragged) -> np.ndarray:

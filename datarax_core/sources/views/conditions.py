@@ -1,9 +1,9 @@
 """Conditions on fields of records, as ``source.where(...)`` and configs of filters write them.
 
 A condition is a value (equal), a list (one of), a ``range`` or a tuple ``(low, high)`` (both inclusive, None is open), a
-function of the column, or a mapping of rules that all hold: ``{"min": 0.5}``, ``{"max": 3}``, ``{"in": [3, 5]}``, ``{"not":
-CONDITION}``, ``{"length": CONDITION}`` of text and of fields of varying length, ``{"missing": False}``. Configs write the same in
-YAML.
+function of the column, or a mapping of rules that all hold: ``{"min": 0.5}``, ``{"max": 3}``, ``{"in": [3, 5]}``,
+``{"not": CONDITION}``, ``{"length": CONDITION}`` of text and of fields of varying length, ``{"missing": False}``. Configs write
+the same.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +16,7 @@ import numpy as np
 from datarax_core.errors import SpecError, did_you_mean
 from datarax_core.records.digests import digest_of
 from datarax_core.records.ragged import Ragged
-from datarax_core.records.spec import named_fields
+from datarax_core.sources.known_columns import field_struct, lengths_of_column
 
 _FEW: Final = 8  # values that are compared one by one, each in a pass over the column
 _LISTED: Final = 100  # values that a fingerprint lists
@@ -37,30 +37,25 @@ class Condition(Protocol):
         """Return why a field with this spec cannot fulfil the condition; None if it can."""
 
 
-def conditions_of(given: Mapping[str, Any], spec: Any, title: str) -> dict[str, Condition]:
+def conditions_of(given: Mapping[str, Any], source: Any) -> dict[str, Condition]:
     """Return a condition for each field.
 
     Args:
         given: What the conditions were written as, by dotted name of the field.
-        spec: Element spec of the records.
-        title: The source in errors.
+        source: The source whose records they are for.
 
     Raises:
         SpecError: There is no such field, or its values cannot fulfil the condition; says why.
         TypeError, ValueError: What is given is no condition.
     """
-    structs = named_fields(spec)
     if not given:
-        raise ValueError(f"no condition was given for the records of {title}; name a field, such as where(label=3)")
+        raise ValueError(f"no condition was given for the records of {source.title}; name a field: where(label=3)")
     conditions = {}
     for field, value in given.items():
-        if field not in structs:
-            raise SpecError(
-                f"{title} has no field {field!r}{did_you_mean(field, structs)}; its fields are {', '.join(map(repr, structs))}"
-            )
+        struct = field_struct(source, field)
         condition = condition_of(value, field)
-        if (fault := condition.fault(structs[field])) is not None:
-            raise SpecError(f"the condition on the field {field!r} of {title} cannot work: {fault}")
+        if (fault := condition.fault(struct)) is not None:
+            raise SpecError(f"the condition on the field {field!r} of {source.title} cannot work: {fault}")
         conditions[field] = condition
     return conditions
 
@@ -241,7 +236,7 @@ class Length:
 
     def keeps(self, column: Any) -> np.ndarray:
         """Return which values have such a length."""
-        return self.of.keeps(lengths_of_column(column))
+        return self.of.keeps(_lengths(column))
 
     def entry(self) -> Any:
         """Return the condition on the length."""
@@ -354,17 +349,6 @@ def booleans(found: Any, count: int, what: str) -> np.ndarray:
     return kept
 
 
-def lengths_of_column(column: Any) -> np.ndarray:
-    """Return int64 (k,): the lengths of the values of a column of text, bytes, arrays of varying length, or dense rows."""
-    if isinstance(column, Ragged):
-        return np.asarray(column.lengths if column.lengths.ndim == 1 else column.lengths[:, 0], np.int64)
-    if column.ndim > 1:
-        return np.full(len(column), column.shape[1], np.int64)
-    if column.dtype.kind in "US":
-        return np.asarray(np.char.str_len(column), np.int64)
-    return np.fromiter((0 if value is None else len(value) for value in column), np.int64, len(column))
-
-
 # -- inside ------------------------------------------------------------------------------------------------------------------
 
 
@@ -431,3 +415,12 @@ def _as_stored(values: Iterable[Any], dtype: Any, column: Any = ()) -> list[Any]
 
 def _json(value: Any) -> Any:
     return ["bytes", value.hex()] if isinstance(value, bytes) else value
+
+
+def _lengths(column: Any) -> np.ndarray:
+    """Return int64 (k,): the lengths of the values of a column of text, bytes, or arrays of varying length."""
+    if isinstance(column, Ragged):
+        return lengths_of_column(column)
+    if column.dtype.kind in "US":
+        return np.asarray(np.char.str_len(column), np.int64)
+    return np.fromiter((0 if value is None else len(value) for value in column), np.int64, len(column))

@@ -1,7 +1,7 @@
 """The base class of views: sources over sources, which need no memory but their parents' and tables made once."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, Self
 
 import jax
 import numpy as np
@@ -11,14 +11,18 @@ from datarax_core.config.models import DataraxModuleConfig, SourceConfig, Struct
 from datarax_core.devices.aside import Aside
 from datarax_core.errors import ConfigError
 from datarax_core.records.intake import Changes
+from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, ElementSpec
 from datarax_core.sources.access import Access, Capabilities, compiled_with, warn_of_one_epoch
+from datarax_core.sources.identity import config_paths, files_of
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.verification import Verified
 
 from .following import FollowsParent
 from .mapping import MappedRecords, PlacedTables, TracedMap, checked_parent_indices
 from .parents import checked_parents, entries_of_parents, names_of, titles_of
+
+_MAPPED_BYTES: Final = 1 << 26
 
 
 class SourceView(FollowsParent):
@@ -322,16 +326,35 @@ class SourceView(FollowsParent):
         """Return the host fields at concrete ``indices``."""
         return self.parent.host_field_records(self._rows_of_parent(indices))
 
+    def whole_column(self, field: str) -> np.ndarray | Ragged | None:
+        """Return the column of a field over all records, if the parent has it; an index view makes one of 64 MiB at most."""
+        if self._makes_records:
+            return None
+        column = self.parent.whole_column(field)
+        if column is None or not self._maps_indices:
+            return column
+        if column.nbytes // max(len(column), 1) * self.num_records > _MAPPED_BYTES:
+            return None
+        return column[self._all_rows()]
+
     def record_lengths(self, field: str) -> np.ndarray | None:
-        """Return int64 (num_records,): the lengths that the parent knows; of records that are made here, if all are of one."""
+        """Return int64 (num_records,): the size of the first axis of a field in each record; None if nothing knows them."""
         if self._makes_records:
             return super().record_lengths(field)
         lengths = self.parent.record_lengths(field)
         if lengths is None or not self._maps_indices:
             return lengths
-        if not lengths.strides[0]:  # of one value for all records
-            return np.broadcast_to(lengths[0], (self.num_records,))
-        return np.asarray(lengths[self._rows_of_parent(np.arange(self.num_records), epochs=False)])
+        if not lengths.strides[0]:  # one length of all records
+            return np.broadcast_to(lengths[:1], (self.num_records,)) if len(lengths) else None
+        return np.asarray(lengths[self._all_rows()])
+
+    def data_files(self) -> Sequence[str] | None:
+        """Return the files of all parents, and those that the config names; None if a parent's data are not from files."""
+        of_parents = [parent.data_files() for parent in self.parents]
+        if any(files is None for files in of_parents):
+            return None
+        own = files_of(config_paths(self.config))
+        return [*own, *(path for files in of_parents for path in files or ())]
 
     def reset_cache(self) -> None:
         """Drop the records cached here, and the parents' caches, which all their views share."""
@@ -385,6 +408,9 @@ class SourceView(FollowsParent):
             return checked_parent_indices(self, rows, self.parent.num_records)
         passed, rows = np.divmod(rows.astype(np.int64), self.num_records)
         return checked_parent_indices(self, rows, self.parent.num_records) + self.parent.num_records * passed
+
+    def _all_rows(self) -> np.ndarray:
+        return self._rows_of_parent(np.arange(self.num_records), epochs=False)
 
     def _mapped(self, indices: jax.Array) -> jax.Array:
         traced_map = self.traced_map()

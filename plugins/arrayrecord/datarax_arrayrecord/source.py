@@ -1,6 +1,6 @@
 """Source of records in ArrayRecord files."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -222,6 +222,10 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, RecordFilesSource):
         )
 
     # -- inside ---------------------------------------------------------------------------------------------------------
+
+    def data_files(self) -> Sequence[str]:
+        """Return the paths of the files."""
+        return self._file_set.table.paths
 
     def constructor_data(self) -> tuple[Any, ...]:
         """Return the file set, which copies share."""

@@ -462,6 +462,11 @@ class MixDataSourcesNode(DataSourceModule):
             twin.order_key.set_raw_value(self.order_key.get_raw_value())
         return twin
 
+    def data_files(self) -> Sequence[str] | None:
+        """Return the files of all children; None if the data of one are not from files."""
+        files = [child.data_files() for child in self.children]
+        return None if None in files else [path for of_child in files for path in of_child or ()]
+
     def constructor_data(self) -> tuple[Any, ...]:
         """Return the children; streams are copied, since only one reader can read a stream."""
         return ([child.copy() if child.access == "stream" else child for child in self.children],)

@@ -1,5 +1,6 @@
 """Source of records in TFRecord files."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from flax import nnx
@@ -52,6 +53,10 @@ class TFRecordSource(RecordFilesSource):
     def record_reader(self) -> TFRecordReader:
         """Reader of the records; copies of the source share it."""
         return self._reader
+
+    def data_files(self) -> Sequence[str]:
+        """Return the paths of the files."""
+        return self._reader.table.paths
 
     def constructor_data(self) -> tuple[Any, ...]:
         """Return the reader, which copies share."""
