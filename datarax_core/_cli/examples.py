@@ -23,7 +23,8 @@ def example_of(kind: str, name: str, config: type[FrozenConfig]) -> dict[str, An
     for given in schema.get("examples", [{}]):
         example = {"type": name, **given}
         if _is_valid(config, example):
-            return _in_pipeline(kind, example)
+            found = _in_pipeline(kind, example)
+            return {"source": example} if getattr(config, "decides_batches", False) else found
     return None
 
 

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from datarax_core.order.batch_sizes import BatchSizes
     from datarax_core.pipeline.pipeline import Pipeline
     from datarax_core.sources.source import DataSourceModule
 
@@ -107,7 +108,7 @@ def timed(
             break
         batches, pilot = batches + served, pilot + spent
     found.batches = max(_FEWEST, round(batches / max(pilot, 1e-9) * seconds / repeats))
-    reading = _Reading(alone, pipeline.rule.batch_size)
+    reading = _Reading(alone, pipeline.batch_sizes)
     for number in range(repeats):
         loop.serve(_read_ahead(pipeline))
         start, before = pipeline.cursor.position, pipeline.stats()
@@ -148,23 +149,26 @@ class _Loop:
 class _Reading:
     """Reader of a source alone: it reads batch by batch on the host, as a pipeline does, and drops the records."""
 
-    def __init__(self, source: "DataSourceModule", batch_size: int) -> None:
+    def __init__(self, source: "DataSourceModule", sizes: "BatchSizes") -> None:
         self._source = source
-        self._batch_size = batch_size
+        self._sizes = sizes
         self._is_stream = source.access == "stream"
         self._at = 0
         if not self._is_stream:
-            self._order = source.order_reader(batch_size)
-            self._read(0, batch_size)  # opens files, and computes the first chunk of the order
+            self._order = source.order_reader(sizes.largest)
+            self._read(0, sizes.at(0))  # opens files, and computes the first chunk of the order
 
     def seconds(self, start: int, records: int) -> float:
         """Read the records at positions ``start .. start + records``, and return the seconds that it took."""
         if self._is_stream and start > self._at:
             self._source.skip(start - self._at)
         began = time.perf_counter()
-        for at in range(start, start + records, self._batch_size):
-            self._read(at, min(self._batch_size, start + records - at))
-        self._at = start + records
+        at, end = start, start + records
+        while at < end:
+            size = min(self._sizes.at(at), end - at)
+            self._read(at, size)
+            at += size
+        self._at = end
         return time.perf_counter() - began
 
     def _read(self, at: int, size: int) -> Any:

@@ -121,6 +121,9 @@ class SourceConfig(StructuralConfig):
 
     type: Name = Field(description="The registered name of the source.")
 
+    decides_batches: ClassVar[bool] = False
+    """Whether the source decides the sizes of its batches (`RecordAccess.batch_sizes`): its pipeline has no ``batch_size``."""
+
 
 class SourceConfigBase(SourceConfig):
     """Options of a source of a named data set with splits, such as a data set of TFDS."""

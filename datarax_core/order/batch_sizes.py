@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .numbers import whole_number
 from .order import HOST_LIMIT
 from .permutation import DEVICE_LIMIT
@@ -231,6 +233,8 @@ def batch_sizes_of(batch_size: Any) -> int | BatchSizes:
     """
     if isinstance(batch_size, BatchSizes):
         return batch_size
+    if isinstance(batch_size, np.ndarray) and batch_size.ndim > 1:
+        batch_size = batch_size.tolist()
     if isinstance(batch_size, Sequence) and not isinstance(batch_size, str | bytes):
         sizes = ScheduledBatchSizes(batch_size)
         return sizes if sizes.constant is None else sizes.constant
@@ -262,11 +266,11 @@ def _checked(stages: Any) -> list[tuple[int, int]]:
             raise ValueError(
                 f"{title} begins at position {position}, so that batches before it have no size; begin a schedule at 0"
             )
-        if pairs and position <= pairs[-1][0]:
-            what = (
-                "again" if position == pairs[-1][0] else f"after {_title(number - 1)} at {pairs[-1][0]}: it goes back"
+        if pairs and position <= (before := pairs[-1][0]):
+            what = "begins there too" if position == before else f"begins at {before}, so that the schedule goes back"
+            raise ValueError(
+                f"{title} begins at position {position}, but {_title(number - 1)} {what}; positions of a schedule rise"
             )
-            raise ValueError(f"{title} begins at position {position} {what}; positions of a schedule rise")
         pairs.append((position, size))
     return pairs
 

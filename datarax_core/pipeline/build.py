@@ -17,6 +17,7 @@ from datarax_core.extensions.contract import contract_fault
 from datarax_core.order.numbers import seed_number
 from datarax_core.registry.pipeline_config import AnySource, PipelineConfig
 from datarax_core.registry.sources import SourceRegistry, default_hooks, given_or_default
+from datarax_core.routes.definition import BatchRule
 from datarax_core.routes.soundness import require_built
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.build import PlacedStageError
@@ -70,6 +71,18 @@ def build_source_of(
             raise ConfigError.of([config.problem(place, str(error))]) from error
         error.add_note(f"while {config.spot(place)} was built")
         raise
+
+
+def require_batch_size(config: PipelineConfig, source: DataSourceModule) -> None:
+    """Raise if a config has a batch size and its source decides the sizes of its batches, or neither.
+
+    Raises:
+        ConfigError: Says which, with the place of ``batch_size``.
+    """
+    try:
+        BatchRule(config.batch_size).over(source)
+    except ValueError as refused:
+        raise ConfigError.of([config.problem(("batch_size",), str(refused))]) from refused
 
 
 def _place_of(wanted: SourceConfig | None, value: Any) -> tuple[int | str, ...] | None:

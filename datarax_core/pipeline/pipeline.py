@@ -21,6 +21,7 @@ from datarax_core.modules.host_state import renew_host_states
 from datarax_core.modules.module import checked_rngs
 from datarax_core.modules.state import checked_variables, variable_state, write_variables
 from datarax_core.moved import rename_attributes
+from datarax_core.order.batch_sizes import BatchSizes
 from datarax_core.order.numbers import Auto, number_or_auto, whole_number
 from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import (
@@ -47,7 +48,7 @@ from datarax_core.stages.on_host.reader import HostSpecs, StagedReader
 from datarax_core.stages.on_host.side import compiled_stages
 from datarax_core.stages.randomness import StageKeys
 
-from .build import build_source_of, placing_stages_of
+from .build import build_source_of, placing_stages_of, require_batch_size
 from .explain import explain, plan_of, summary
 from .loop import BatchIterator
 from .multihost import facts_to_agree_on, require_on_all
@@ -183,6 +184,7 @@ class Pipeline(TraceArgument):
             include={"batch_size", "num_epochs", "drop_last", "pad_last", "prefetch", "threads", "workers"}
         )
         source, rngs = build_source_of(config, registry), nnx.Rngs(config.seed)
+        require_batch_size(config, source)
         with placing_stages_of(config):
             return cls(source=source, stages=[*config.stages, *stages], rngs=rngs, sharding=sharding, **options)
 
@@ -222,6 +224,11 @@ class Pipeline(TraceArgument):
         loop = BatchIterator(self, definition, progress, self._make_route(is_loop=True), run)
         progress.loop = ref(loop)
         return loop
+
+    @property
+    def batch_sizes(self) -> BatchSizes:
+        """The sizes of batches by position, with closed forms from positions to numbers of batches and back."""
+        return self._definition().rule.sizes
 
     def __len__(self) -> int:
         """Return the number of batches in one run: where sizes change, in the one under way or the next.

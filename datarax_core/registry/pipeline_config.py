@@ -1,19 +1,24 @@
 """Config of a pipeline, read from a file or a mapping, and described as JSON Schema."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import (
+    Discriminator,
     Field,
     PlainValidator,
     PrivateAttr,
     SerializeAsAny,
+    Tag,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 
 from datarax_core.config.base import (
@@ -31,7 +36,7 @@ from datarax_core.config.files import read_config_file
 from datarax_core.config.lines import Origin
 from datarax_core.config.messages import error_at, plugin_cause, problems
 from datarax_core.config.models import SourceConfig
-from datarax_core.errors import ConfigError, Problem
+from datarax_core.errors import ConfigError, PluginError, Problem
 
 from .decoders import DecoderRegistry, default_decoders
 from .schema import SchemaSection, schema_of
@@ -49,11 +54,67 @@ AnySource = Annotated[SerializeAsAny[SourceConfig], PlainValidator(_source), Wit
 """Type of a config field for any source: a `SourceConfig`, or a mapping with its ``type``. Mixtures nest sources with it."""
 
 
+_Size = Annotated[Count, Field(le=2**31 - 1)]
+_PAIR: Final = {"type": "array", "minItems": 2, "maxItems": 2}
+_SIZE: Final = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
+_POSITION: Final = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+
+_Schedule = Annotated[
+    tuple[tuple[Annotated[NonNegative, Field(le=2**63 - 1)], _Size], ...],
+    Field(min_length=1),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "minItems": 1,
+            "description": "Pairs of [position, batch size]: the first at 0, positions rising.",
+            "prefixItems": [{**_PAIR, "prefixItems": [{"const": 0}, _SIZE]}],
+            "items": {**_PAIR, "prefixItems": [_POSITION, _SIZE]},
+        }
+    ),
+]
+
+_BatchSize = Annotated[
+    Annotated[_Size, Tag("number")] | Annotated[_Schedule, Tag("schedule")],
+    Discriminator(lambda value: "schedule" if isinstance(value, list | tuple) else "number"),
+]
+
+_DECIDED: Final = object()
+"""The ``batch_size`` of a config that leaves it out, since its source decides."""
+
+
+def _require_rising(positions: Sequence[int]) -> None:
+    """Raise unless a schedule begins at 0 and its positions rise, as `ScheduledBatchSizes` does; at the place in the config."""
+    if positions[0]:
+        said = f"the schedule begins at position {positions[0]}, so that batches before it have no size; begin it at 0"
+        raise error_at((0, 0), said, positions[0])
+    for number, (before, position) in enumerate(pairwise(positions), 1):
+        if position <= before:
+            goes = "begins there too" if position == before else f"begins at {before}, so that the schedule goes back"
+            said = f"position {position} is not after the stage before it, which {goes}; positions rise"
+            raise error_at((number, 0), said, position)
+
+
+def _decides_batches(source: Any, registry: SourceRegistry) -> bool:
+    """Return whether the source of a config, or one that it is a view of, decides the sizes of its batches."""
+    if isinstance(source, SourceConfig):
+        return source.decides_batches or _decides_batches(getattr(source, "source", None), registry)
+    if not isinstance(source, Mapping) or not isinstance(source.get("type"), str):
+        return False
+    try:
+        decides = registry.config_type(source["type"]).decides_batches
+    except PluginError:  # it is named where the source is validated
+        return False
+    return decides or _decides_batches(source.get("source"), registry)
+
+
 class PipelineConfig(FrozenConfig):
     """A source, the rule by which its records become batches, and the stages that transform the batches."""
 
     source: AnySource = Field(description="Where the records come from.")
-    batch_size: Count = Field(le=2**31 - 1, description="Records in a batch.")
+    batch_size: _BatchSize = Field(
+        description="Records in a batch; or a schedule, such as [[0, 256], [1000000, 512]]: 256, and 512 from record 1,000,000 "
+        "on. Left out for a source that decides the sizes of its batches.",
+    )
     seed: NonNegative = Field(default=0, le=2**32 - 1, description="Selects every order and every random number.")
     num_epochs: Count | None = Field(default=1, description="How often each record is served; null is endless.")
     drop_last: Flag = Field(default=False, description="Leave out the last batch if it is short.")
@@ -74,6 +135,24 @@ class PipelineConfig(FrozenConfig):
     schema_rules: ClassVar = (never(drop_last={"const": True}, pad_last=NOT_NULL),)
 
     _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _or_source_decides(cls, values: Any, info: ValidationInfo) -> Any:
+        if not isinstance(values, Mapping) or "batch_size" in values:
+            return values
+        registry = (info.context or {}).get("registry") or default_registry()
+        return {**values, "batch_size": _DECIDED} if _decides_batches(values.get("source"), registry) else values
+
+    @field_validator("batch_size", mode="wrap")
+    @classmethod
+    def _checked_sizes(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        if value is _DECIDED:
+            return None
+        sizes = handler(value)
+        if isinstance(sizes, tuple):
+            _require_rising([position for position, _ in sizes])
+        return sizes
 
     @field_validator("pad_last")
     @classmethod
@@ -178,4 +257,18 @@ def pipeline_schema(
         "stage": SchemaSection(stages, stages.get),
         "decoder": SchemaSection(decoders, decoders.get),
     }
-    return schema_of(PipelineConfig, sections)
+    schema, notes = schema_of(PipelineConfig, sections)
+    deciding = sorted(
+        name for name in sources.names() if f"source.{name}" in schema["$defs"] and _may_decide(sources, name)
+    )
+    if deciding:
+        schema["required"].remove("batch_size")
+        decided = {"properties": {"source": {"properties": {"type": {"enum": deciding}}}}}
+        schema["allOf"] = [*schema.get("allOf", ()), {"anyOf": [{"required": ["batch_size"]}, decided]}]
+    return schema, notes
+
+
+def _may_decide(sources: SourceRegistry, name: str) -> bool:
+    """Return whether sources of this name decide the sizes of their batches, or may be views of one that does."""
+    config = sources.config_type(name)
+    return config.decides_batches or "source" in config.model_fields

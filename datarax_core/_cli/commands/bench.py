@@ -43,12 +43,12 @@ def bench(
     if not found.repeats:
         raise ConfigError(f"{config}: the source ends before anything can be measured; it needs more records than that")
     if as_json:
-        say_json({"config": str(config), **_as_dict(found, loaded.batch_size)})
+        say_json({"config": str(config), **_as_dict(found, pipeline.batch_sizes.fingerprint())})
     else:
         say(f"{pipeline.explain()}\n\n{_as_text(found, repeats)}")
 
 
-def _as_dict(found: Timed, batch_size: int) -> dict[str, Any]:
+def _as_dict(found: Timed, batch_size: Any) -> dict[str, Any]:
     def spread(values: Spread, scale: float = 1.0) -> dict[str, float]:
         return {"median": values.median * scale, "min": values.low * scale, "max": values.high * scale}
 

@@ -52,7 +52,7 @@ def peek(
     seen = _Seen()
     refused = _read_batches(pipeline, batches, seen)
     reread = open_source(config, loaded) if pipeline.source.access == "stream" else pipeline.source
-    narrowed = _narrowed(pipeline, reread, pipeline.rule.batch_size if refused else seen.records)
+    narrowed = _narrowed(pipeline, reread, pipeline.batch_sizes.at(0) if refused else seen.records)
     if refused is not None:
         if not as_json:
             say("\n\n".join([f"{pipeline!r}", f"a record:\n{_first(fields, FIELDS)}", *_notes(narrowed)]))

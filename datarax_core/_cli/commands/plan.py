@@ -20,17 +20,21 @@ def plan(config: Config, *, as_json: Json = False, _debug: Debug = False) -> Non
 
 def _as_dict(config: Path, pipeline: "Pipeline", fields: dict[str, str]) -> dict[str, Any]:
     """Return the plan by name; counts of an endless run, or of a stream without a length, are None."""
+    from datarax_core.pipeline.explain import stages_of_run  # noqa: PLC0415 - the pipeline has loaded it by now
+
     source, rule = pipeline.source, pipeline.rule
     length = source.epoch_length
-    run_length = rule.run_length(length)
+    run_length, sizes = rule.run_length(length), pipeline.batch_sizes
+    stages = [stage._asdict() for stage in stages_of_run(rule, 0, run_length)]
     return {
         "config": str(config),
         "plan": pipeline.plan(),
         "fields": fields,
-        "batch_size": rule.batch_size,
+        "batch_size": sizes.fingerprint(),
         "num_epochs": rule.num_epochs,
         "records_per_epoch": length,
         "records": run_length,
-        "batches": None if length is None else rule.num_batches(length),
+        "batches": None if run_length is None else len(pipeline),
+        **({"stages_of_batch_size": stages} if stages else {}),
         **({} if run_length is None else source.stats_at(run_length)),
     }

@@ -139,7 +139,7 @@ def test_descriptions_and_defaults_are_those_of_the_fields(schema: dict[str, Any
     piles = schema["$defs"]["source.piles"]["properties"]
     assert piles["sources"]["description"] == "The sources that are piled up."
     assert piles["sources"]["items"] == {"$ref": "#/$defs/source"}
-    assert schema["properties"]["batch_size"]["description"] == "Records in a batch."
+    assert schema["properties"]["seed"]["description"] == "Selects every order and every random number."
     assert schema["properties"]["num_epochs"]["default"] == 1
     assert (piles["level"]["minimum"], piles["level"]["exclusiveMaximum"]) == (-1, 3)
     assert not any("title" in value for value in piles.values())
@@ -256,6 +256,14 @@ def test_fields_that_exclude_each_other_are_in_the_schema(
         ({"num_epochs": None}, True),
         ({"num_epochs": 0}, False),
         ({"batch_size": None}, False),
+        ({"batch_size": [[0, 4], [100, 8]]}, True),
+        ({"batch_size": []}, False),
+        ({"batch_size": [[1, 4]]}, False),
+        ({"batch_size": [[0, 0]]}, False),
+        ({"batch_size": [[False, 4]]}, False),
+        ({"batch_size": [[0, 4, 5]]}, False),
+        ({"batch_size": [[0, 4], [9]]}, False),
+        ({"batch_size": [[0, 4], [9, 2**31]]}, False),
         ({"source": "piles"}, False),
         ({"sourc": PLAIN}, False),
     ],
