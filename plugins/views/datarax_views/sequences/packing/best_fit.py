@@ -107,4 +107,5 @@ def _by_first_document(documents: np.ndarray, starts: np.ndarray) -> tuple[np.nd
     ends = np.zeros(len(starts), np.int64)
     lengths.cumsum(out=ends[1:])
     places = np.arange(len(documents)) + np.repeat(starts[:-1][order] - ends[:-1], lengths)
-    return documents[places], ends
+    by_row: np.ndarray = documents[places]
+    return by_row, ends

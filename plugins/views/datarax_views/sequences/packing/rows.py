@@ -60,4 +60,5 @@ def _offsets(lengths: np.ndarray) -> np.ndarray:
 
 def _row_bounds(parts: RowParts) -> np.ndarray:
     """Return int64 (k + 1,): the first token of each row among those of all."""
-    return _offsets(parts.lengths)[np.concatenate([np.zeros(1, np.int64), parts.counts.cumsum()])]
+    bounds: np.ndarray = _offsets(parts.lengths)[_offsets(parts.counts)]
+    return bounds
