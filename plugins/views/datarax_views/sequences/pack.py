@@ -16,6 +16,7 @@ from datarax_core.sources import DataSourceModule, SourceView, field_struct
 from datarax_views.config import ViewConfig
 
 from .lengths import lengths_of
+from .packing.pieces import TooLong
 from .packing.plan import RowParts
 from .packing.planned import Planned, PlanOnce, Settings
 from .packing.rows import packed_columns, positions, segment_ids
@@ -27,6 +28,9 @@ _Padding = Integer | Real | Flag
 
 _FIT: Final = {"not": having(strategy={"const": "concat"})}
 _CONCAT: Final = having(strategy={"const": "concat"})
+_IS_SHUFFLED: Final = having(shuffle_documents={"const": True})
+_IS_NOT_SHUFFLED: Final = having(shuffle_documents={"const": False})
+_DRAWS: Final = {"anyOf": [having(repack={"const": True}), _IS_SHUFFLED, {"allOf": [_FIT, {"not": _IS_NOT_SHUFFLED}]}]}
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -63,10 +67,10 @@ class PackViewConfig(ViewConfig):
         default="fit",
         description="fit keeps documents whole, by best fit; concat puts one after another and cuts wherever a row ends.",
     )
-    too_long: Literal["refuse", "split", "truncate", "drop"] | None = Field(
-        default=None,
-        description="What becomes of a document that is longer than a row, with fit; null refuses it. split cuts it into "
-        "pieces, truncate keeps its first tokens, drop leaves it out.",
+    too_long: TooLong = Field(
+        default="refuse",
+        description="What becomes of a document that is longer than a row, with fit: refuse raises, split cuts it into pieces, "
+        "truncate keeps its first tokens, drop leaves it out.",
     )
     max_segments: Count | None = Field(
         default=None, description="The most documents of a row, with fit; null is any number."
@@ -86,8 +90,8 @@ class PackViewConfig(ViewConfig):
         default=False,
         description="Whether documents of equal length change places in each epoch, so that others share a row.",
     )
-    seed: Annotated[Integer, Field(ge=0, lt=2**32)] = Field(
-        default=0, description="Selects the shuffle of the documents, and the places that they change to."
+    seed: Annotated[Integer, Field(ge=0, lt=2**32)] | None = Field(
+        default=None, description="Selects the shuffle of the documents, and the places that they change to; null is 0."
     )
     pad_value: _Padding | dict[Name, _Padding] = Field(
         default=0, description="What stands behind the last document of a row; a mapping has one for each field."
@@ -108,16 +112,18 @@ class PackViewConfig(ViewConfig):
 
     schema_rules: ClassVar = (
         *stream_rules("shuffle"),
-        only_if(_FIT, too_long=NOT_NULL),
+        only_if(_FIT, too_long={"not": {"const": "refuse"}}),
         only_if(_FIT, max_segments=NOT_NULL),
         only_if(_FIT, block=NOT_NULL),
         only_if(_CONCAT, last_row=NOT_NULL),
+        only_if(_DRAWS, seed=NOT_NULL),
         never(repack={"const": True}, cacheable={"const": True}),
     )
 
     @model_validator(mode="after")
     def _options_have_a_use(self) -> Self:
-        of_fit = [name for name in ("too_long", "max_segments", "block") if getattr(self, name) is not None]
+        of_fit = [name for name in ("max_segments", "block") if getattr(self, name) is not None]
+        of_fit += [] if self.too_long == "refuse" else ["too_long"]
         if self.strategy == "concat" and of_fit:
             raise ValueError(
                 f"{of_fit[0]} has no use with strategy='concat', which cuts documents anywhere; leave it out"
@@ -126,6 +132,8 @@ class PackViewConfig(ViewConfig):
             raise ValueError(
                 "last_row has no use with strategy='fit', whose rows all end where documents do; leave it out"
             )
+        if self.seed is not None and not (self.repack or self.shuffles_documents):
+            raise ValueError("seed has no use without shuffle_documents or repack, which draw by it; leave it out")
         if self.repack and self.cacheable:
             raise ValueError(
                 "repack=True makes rows anew in each epoch, and cacheable=True would keep those of the first"
@@ -136,18 +144,23 @@ class PackViewConfig(ViewConfig):
             )
         return self
 
+    @property
+    def shuffles_documents(self) -> bool:
+        """Whether documents are packed in a shuffle of them: as ``shuffle_documents`` says, or with ``fit``."""
+        return self.strategy == "fit" if self.shuffle_documents is None else self.shuffle_documents
+
     def settings(self) -> Settings:
         """Return what a plan depends on besides lengths."""
-        is_shuffled = self.strategy == "fit" if self.shuffle_documents is None else self.shuffle_documents
+        seed = self.seed or 0
         return Settings(
             row_length=self.length,
             strategy=self.strategy,
-            too_long=self.too_long or "refuse",
+            too_long=self.too_long,
             max_segments=self.max_segments,
             block=self.block or BLOCK,
             keeps_last=self.last_row != "drop",
-            shuffle_seed=self.seed if is_shuffled else None,
-            repack_seed=self.seed if self.repack else None,
+            shuffle_seed=seed if self.shuffles_documents else None,
+            repack_seed=seed if self.repack else None,
         )
 
 

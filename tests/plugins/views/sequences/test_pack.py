@@ -146,13 +146,16 @@ def test_fields_are_named_as_the_config_says_and_nested_as_they_are() -> None:
 
 
 class Passed(SourceView):
-    """A wrapper whose reads are counted: no column is known without them."""
+    """A wrapper whose reads are counted: tokens and their lengths are not known without them."""
 
     def read_parent(self, indices: np.ndarray, parent: int = 0) -> Any:
         vars(self).setdefault("read", []).append(np.array(indices))
         return super().read_parent(indices, parent)
 
-    def whole_column(self, field: str) -> None:  # noqa: ARG002 - it is not known
+    def whole_column(self, field: str) -> Any:
+        return None if field == "tokens" else self.parent.whole_column(field)
+
+    def record_lengths(self, field: str) -> None:  # noqa: ARG002 - it is not known
         return None
 
 
@@ -170,6 +173,8 @@ def test_documents_that_have_to_be_read_are_read_once_a_batch() -> None:
 def test_lengths_of_a_field_save_the_pass_over_the_documents() -> None:
     source = Passed(PackViewConfig(length=1), documents(size=LENGTHS))
     view = packed(source, length_field="size")
+    assert len(view) == len(packed())
+    assert not hasattr(source, "read")
     assert Counter(token for one in segments(all_rows(view)) for token in one) == every_token()
 
 

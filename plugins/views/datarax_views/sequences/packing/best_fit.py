@@ -96,8 +96,8 @@ def _row_of_each(firsts: np.ndarray, nums: np.ndarray, each: np.ndarray) -> np.n
     begins = np.cumsum(sizes) - sizes
     within = np.arange(int(sizes.sum())) - np.repeat(begins, sizes)
     within //= np.repeat(each, sizes)
-    within += np.repeat(firsts, sizes)
-    return within
+    rows: np.ndarray = within + np.repeat(firsts, sizes)
+    return rows
 
 
 def _by_first_document(documents: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
