@@ -173,7 +173,7 @@ class HostRoute(IndexedRoute):
             return
         if type(source).traceable:
             yield "It could be gathered on the device: placement='device', if the memory allows."
-        elif not source.config.cacheable:
+        elif not source.config.cacheable and not source.differs_in_shape:
             yield "If decoding takes long and memory allows, cacheable=True keeps each record once it is read;"
             yield "if decoding runs in Python, workers=2 reads in processes of their own."
 

@@ -171,8 +171,8 @@ class DataSourceModule(RecordAccess):
         """
         if self.batch_sizes is not None:
             raise ValueError(
-                f"{title} would take the batches of {self.title} apart, which decides what records make a batch; put that on "
-                f"top: make it of {title.partition(' ')[0]}"
+                f"{title} reads records by index, and {self.title} decides which of them make a batch: make the "
+                f"{title.partition(' ')[0]} first, and the {type(self).__name__} of it"
             )
 
     @property

@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
-from datarax_views.sequences.bucket_bounds import best_bounds, bucket_of
-from datarax_views.sequences.bucket_order import BucketOrder, EpochTables
+from datarax_views.sequences.bucketing.bounds import best_bounds, bucket_of
+from datarax_views.sequences.bucketing.order import BucketOrder, EpochTables
 
 KEY = np.array([3, 4], np.uint32)
 

@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from datarax_core.background import renew_in_forks
 from datarax_core.order import Order, as_integer, key_data
 from datarax_core.sources import HostState
 
@@ -34,6 +35,11 @@ class EpochTables(HostState):
 
     def __init__(self) -> None:
         self._tables: OrderedDict[Any, Epoch] = OrderedDict()
+        self.renew_in_fork()
+        renew_in_forks(self)
+
+    def renew_in_fork(self) -> None:
+        """Make the lock anew: in a fork, another thread of the parent may have held it."""
         self._lock = threading.Lock()
 
     def of(self, order: "BucketOrder", key: np.ndarray, epoch: int) -> Epoch:
@@ -84,15 +90,12 @@ class BucketOrder:
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, (self.classes, self.sizes, self.keep)
 
-    @property
+    @cached_property
     def distinct_sizes(self) -> tuple[int, ...]:
         """All sizes of batches, in ascending order."""
-        full = {size for size, number, rest in self._facts if number > bool(rest)}
+        facts = zip(self.sizes, self.batches, self.short_sizes, strict=True)
+        full = {size for size, number, rest in facts if number > bool(rest)}
         return tuple(sorted(full | {rest for rest in self.short_sizes if rest}))
-
-    @property
-    def _facts(self) -> Any:
-        return zip(self.sizes, self.batches, self.short_sizes, strict=True)
 
     def bucket_of_batches(self, batches: np.ndarray) -> np.ndarray:
         """Return int64 (b,): the bucket of each batch, by the number of the batch."""
@@ -173,6 +176,10 @@ class BucketOrder:
         own = np.concatenate([key, np.asarray([_TAG, bucket], np.uint32)])
         return Order(self.counts[bucket]).records_at(places, epoch, own)
 
+    def first_record_of(self, bucket: int) -> int:
+        """Return the record of a bucket with the smallest index."""
+        return int(self._records_of(bucket)[0])
+
     def _records_of(self, bucket: int) -> np.ndarray:
         return self._records[self._begin[bucket] : self._begin[bucket + 1]]
 
@@ -185,11 +192,18 @@ class BucketOrder:
     # -- batches --------------------------------------------------------------------------------------------------------------
 
     def batch_at(self, position: int, key: np.ndarray | None, tables: EpochTables) -> tuple[int, int]:
-        """Return (number of the batch in the run, records) of the batch in which a position lies; its records from there on."""
+        """Return (number of the batch in which a position lies, from position 0 on, and its records from there on)."""
         epoch, offset = divmod(position, self.num_records)
         starts = self.epoch(key, epoch, tables).starts
         place = int(starts.searchsorted(offset, side="right"))
         return epoch * self.num_batches + place - 1, int(starts[place]) - offset
+
+    def full_size_at(self, position: int, key: np.ndarray | None, tables: EpochTables) -> int:
+        """Return the records of a full batch of the bucket whose batch lies at a position."""
+        epoch, offset = divmod(position, self.num_records)
+        table = self.epoch(key, epoch, tables)
+        place = int(table.starts.searchsorted(offset, side="right")) - 1
+        return self.sizes[int(self.bucket_of_batches(table.batches[place]))]
 
     def position_of(self, step: int, key: np.ndarray | None, tables: EpochTables) -> int:
         """Return the position at which batch number ``step`` of a run begins."""
