@@ -6,7 +6,7 @@ Each rule has one implementation that runs on NumPy and under ``jax.jit``, equal
 from datarax_core.moved import forward_names
 
 from .batch_sizes import BatchSizes, OneBatchSize, ScheduledBatchSizes
-from .numbers import as_integer, record_numbers
+from .numbers import as_integer, record_numbers, seed_number, whole_number
 from .order import HOST_LIMIT, ORDER_RULE, Order, epochs_of
 from .permutation import DEVICE_LIMIT, fold_in, key_data
 from .reader import OrderReader
@@ -31,6 +31,8 @@ __all__ = [
     "fold_in",
     "key_data",
     "record_numbers",
+    "seed_number",
+    "whole_number",
 ]
 
 __getattr__ = forward_names(

@@ -90,7 +90,7 @@ class TableSelection:
     @cached_property
     def checksum(self) -> str:
         """Hexadecimal checksum of the table."""
-        return hashlib.blake2b(memoryview(self.table.astype("<i8", copy=False)), digest_size=16).hexdigest()
+        return hashlib.blake2b(self.table.astype("<i8", copy=False).data, digest_size=16).hexdigest()
 
     def fingerprint(self) -> str:
         """Return the text by which a saved state recognises the selection."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .choosing.filter import FilterView as FilterView
     from .choosing.filter import FilterViewConfig as FilterViewConfig
     from .choosing.folds import k_fold as k_fold
+    from .choosing.folds import stratified_split as stratified_split
     from .choosing.groups import GroupsView as GroupsView
     from .choosing.groups import GroupsViewConfig as GroupsViewConfig
     from .choosing.sample import SampleView as SampleView
@@ -35,7 +36,7 @@ __getattr__, __dir__, __all__ = lazy_face(
     __name__,
     {
         "choosing.filter": ("FilterView", "FilterViewConfig"),
-        "choosing.folds": ("k_fold",),
+        "choosing.folds": ("k_fold", "stratified_split"),
         "choosing.groups": ("GroupsView", "GroupsViewConfig"),
         "choosing.sample": ("SampleView", "SampleViewConfig"),
         "choosing.subset": ("SubsetView", "SubsetViewConfig"),

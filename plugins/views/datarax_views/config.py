@@ -1,5 +1,6 @@
 """The base of the configs of views: the source that a view is of, and its order."""
 
+from collections.abc import Collection
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -11,7 +12,9 @@ from datarax_core.registry import AnySource
 class ViewConfig(SourceConfig):
     """Config of a view of one source. A subclass gives ``type`` its registered name as default."""
 
-    may_differ: ClassVar = ("source",)  # the fingerprint of the source that was built says what must match
+    may_differ: ClassVar[Collection[str]] = (
+        "source",
+    )  # the fingerprint of the source that was built says what must match
 
     source: AnySource | None = Field(
         default=None, description="The source that this is a view of; None in Python, where the source is an argument."

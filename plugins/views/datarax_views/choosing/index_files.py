@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from datarax_core.errors import DataFileError, reason_of
+from datarax_core.order import first_twice
 
 ONCE: Final = "a subset has each record once: leave one out, or draw with replacement by a view of type sample"
 
@@ -47,20 +48,10 @@ def indices_of_file(path: str, length: int, title: str) -> np.ndarray:
             path, f"{path!r}, row {row}: record {array[row]} is out of range: {title} has {length} records"
         )
     indices = array.astype(np.int64)
-    if (twice := named_twice(indices)) is not None:
+    if (twice := first_twice(indices)) is not None:
         first, second = twice
         raise DataFileError(path, f"{path!r} names record {indices[first]} twice, in rows {first} and {second}; {ONCE}")
     return indices
-
-
-def named_twice(indices: np.ndarray) -> tuple[int, int] | None:
-    """Return the first two places at which ``indices`` has the same number; None if each is there once."""
-    order = np.argsort(indices, kind="stable")
-    again = np.flatnonzero(np.diff(indices[order]) == 0)
-    if not again.size:
-        return None
-    second = int(order[again + 1].min())
-    return int(np.argmax(indices == indices[second])), second
 
 
 def mask_of_file(path: str, length: int, title: str) -> np.ndarray:
@@ -117,7 +108,7 @@ def _of_lines(path: str, length: int, title: str) -> np.ndarray:
                 path, f"{path}:{number}: record {text[:40]} is out of range: {title} has {length} records"
             )
     array = np.asarray(indices, np.int64)
-    if (twice := named_twice(array)) is not None:
+    if (twice := first_twice(array)) is not None:
         first, second = (numbers[place] for place in twice)
         raise DataFileError(path, f"{path}:{second}: record {array[twice[1]]} is named in line {first} already; {ONCE}")
     return array

@@ -12,8 +12,8 @@ def drawn_order(length: int, seed: int) -> np.ndarray:
     return np.asarray(Selection(length, range(length), seed).parent_indices(np.arange(length)))
 
 
-def fold_tables(codes: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
-    """Return the record indices of each fold: disjoint, complete, with the numbers of records of each class within one.
+def fold_tables(codes: np.ndarray, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the record indices outside of each fold, and those in it; folds have as many of each class, within one.
 
     The records of one class after another, each class in the order of the seed, are dealt to the folds in turn. So a class
     is a run of that deal, and gives each fold as many records as any other, or one more; all classes together likewise.
@@ -24,13 +24,13 @@ def fold_tables(codes: np.ndarray, count: int, seed: int) -> list[np.ndarray]:
         seed: Selects the order in which records are dealt.
 
     Returns:
-        For each fold int64 record indices, in the order of the seed, as the parts of a split are.
+        For each fold two int64 arrays of record indices, in the order of the seed, as the parts of a split are.
     """
     order = drawn_order(len(codes), seed)
     of_class = codes[order]
     fold = np.empty(len(codes), np.int64)
     fold[np.argsort(of_class, kind="stable")] = np.arange(len(codes)) % count
-    return [order[fold == number] for number in range(count)]
+    return [(order[fold != number], order[fold == number]) for number in range(count)]
 
 
 def part_tables(codes: np.ndarray, sizes: Sequence[int], seed: int) -> list[np.ndarray]:

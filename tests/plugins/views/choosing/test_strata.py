@@ -19,7 +19,9 @@ def test_records_are_drawn_as_a_split_draws_them() -> None:
 @settings(max_examples=100, deadline=None)
 @given(codes=CODES, count=st.integers(2, 7), seed=st.integers(0, 9))
 def test_folds_have_every_class_and_their_sizes_within_one(codes: np.ndarray, count: int, seed: int) -> None:
-    folds = fold_tables(codes, count, seed)
+    pairs = fold_tables(codes, count, seed)
+    folds = [fold for _, fold in pairs]
+    assert all(sorted([*others, *fold]) == list(range(len(codes))) for others, fold in pairs)
     assert sorted(np.concatenate(folds)) == list(range(len(codes)))
     assert np.ptp([len(fold) for fold in folds]) <= 1
     classes = np.array([np.bincount(codes[fold], minlength=codes.max() + 1) for fold in folds])
@@ -43,7 +45,7 @@ def test_parts_have_their_sizes_and_every_class_within_one(data: st.DataObject, 
 def test_records_come_in_the_order_of_the_seed() -> None:
     codes = np.arange(300) % 3
     place = np.argsort(drawn_order(300, 5))
-    for table in [*fold_tables(codes, 4, 5), *part_tables(codes, [100, 50], 5)]:
+    for table in [*sum(fold_tables(codes, 4, 5), ()), *part_tables(codes, [100, 50], 5)]:
         assert (np.diff(place[table]) > 0).all()
 
 
