@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datarax_views.sequences.window_plan import Cut, WindowsOfAlike, WindowsOfMany
+from datarax_views.sequences.windows.plan import Cut, WindowsOfAlike, WindowsOfMany
 
 
 def written_down(cut: Cut, length: int) -> list[int]:

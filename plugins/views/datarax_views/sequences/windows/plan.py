@@ -44,7 +44,7 @@ class Cut:
         """Return int64 (k,): the number of windows of sequences of these lengths, int64 (k,)."""
         whole = (lengths - self.span) // self.stride + 1
         if self.remainder == "drop":
-            return np.maximum(whole, 0)
+            return np.asarray(np.maximum(whole, 0))
         started = (lengths - self.shift - 1) // self.stride + 1  # windows that begin before the end
         needed = -((self.span - lengths) // self.stride) + 1  # windows until one reaches the end
         return np.where(lengths < self.shortest, 0, np.minimum(np.maximum(needed, 1), started))
@@ -77,7 +77,9 @@ class Places(NamedTuple):
 class Windows(Protocol):
     """The windows of one sequence, or of many, one after another."""
 
-    cut: Cut
+    @property
+    def cut(self) -> Cut:
+        """How each sequence is cut."""
 
     @property
     def num_windows(self) -> int:
