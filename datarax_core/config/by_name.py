@@ -1,13 +1,13 @@
 """Fields of configs that take a list, or a mapping by name: nested configs, and a value for each of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError, ValidatorFunctionWrapHandler
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 
-def listed_by_key(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+def listed_by_key(value: Any, handler: Callable[[Any], Any]) -> Any:
     """Validate the values of a mapping as a tuple, for a ``WrapValidator``; an error in a value is reported at the value's key.
 
     A mapping with a ``type`` is one config, not several by name, and is left to the field's own validator.

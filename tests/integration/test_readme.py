@@ -21,7 +21,7 @@ PAGES = {
     "plugins/arrayrecord/README.md": 6,
     "plugins/image/README.md": 3,
     "plugins/memory/README.md": 5,
-    "plugins/mix/README.md": 5,
+    "plugins/mix/README.md": 6,
     "plugins/text/README.md": 4,
     "plugins/tfds/README.md": 6,
 }

@@ -103,6 +103,9 @@ GOOD: list[dict[str, Any]] = [
     {"batch_size": 3, "source": {"type": "arrayrecord", "shuffle_files": True, "decoder": EXAMPLE}},
     {"batch_size": 3, "source": {"type": "arrayrecord", "decoder": {"type": "msgpack", "fields": None}}},
     {"batch_size": 3, "source": {"type": "arrayrecord", "decoder": {"type": "npz", "fields": {"d": {"dtype": "object"}}}}},
+    {"batch_size": 3, "source": {"type": "mix", "sources": {"type": "memory"}, "weights": [
+        {"from": 0, "weights": {"a": 1, "b": 0}}, {"from": 2, "to": 5, "ramp": {"a": 1, "b": 1}}]}},
+    {"batch_size": 3, "source": {"type": "mix", "num_sources": 2, "weights": [{"from": 0, "weights": [0, 1.5]}]}},
 ]  # fmt: skip
 
 VALUES = [None, True, False, 0, 1, 2, -1, 0.5, "", "x", "a.b", "valid", "memory", "raw", "array", "int32", "<i4", "U8", "S0",
@@ -119,7 +122,7 @@ UNSAYABLE = re.compile(
     r"has \d+ entries for \d+ children|shard_id=.* is out of range: num_workers=[2-9]|the children differ in"
     r"|num_sources=\d+ differs from|which fill gives a value to|a default of|the default .* (has shape|is no|is out of range)"
     r"|has \d+ bytes|is a field, and with|is renamed to what it is called already|two fields are renamed to"
-    r"|is from a least to a greatest number"
+    r"|is from a least to a greatest number|weights go back|ends before it begins"
 )
 
 
@@ -183,6 +186,15 @@ def test_good_configs_are_good_to_both(validator: jsonschema.Draft202012Validato
         (4, {"names": ["a", "a"]}),
         (4, {"num_sources": None}),
         (4, {"temperature": 0}),
+        (8, {"stop": "all_seen"}),
+        (8, {"at_end": "drop"}),
+        (8, {"weights": [{"from": 0, "weights": {"a": 0, "b": 0}}]}),
+        (8, {"weights": [{"from": 0, "weights": {"a": 1, "b": 0}, "to": 4}]}),
+        (8, {"weights": [{"from": 0, "weights": {"a": 1}}, {"from": 4, "ramp": {"a": 1}}]}),
+        (9, {"weights": [{"from": 1, "weights": [0, 1]}]}),
+        (9, {"weights": [{"from": 0, "to": 3, "ramp": [0, 1]}]}),
+        (9, {"weights": [{"from": 0, "weights": [0, -1]}]}),
+        (9, {"weights": [{"from": 0}]}),
     ],
 )
 def test_bad_configs_are_bad_to_both(

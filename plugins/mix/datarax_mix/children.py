@@ -28,9 +28,19 @@ from .chosen_fields import ChosenFields, chosen_fields
 from .config import MixDataSourcesConfig
 from .device_table import DeviceTable, Part
 from .fields import Fields
-from .order import CategoricalOrder, Children, ProportionalOrder, by_child, nested_draw
+from .order import (
+    CategoricalOrder,
+    Children,
+    ProportionalOrder,
+    StagedCategoricalOrder,
+    by_child,
+    is_staged,
+    nested_draw,
+)
 from .shares import Shares, normalised, shares_of
+from .stages import Stage, StagedTimeline
 from .timeline import Ending, Timeline
+from .weight_stages import WeightStage, are_stages
 
 _FEW: Final = 2**15
 
@@ -60,6 +70,13 @@ class Mixture(Protocol):
         """Count records that a child served others for."""
 
 
+class HasParts(Protocol):
+    """A source whose records are in parts, such as groups of one value each."""
+
+    def parts(self) -> Mapping[str, DataSourceModule]:
+        """Return the parts by name."""
+
+
 @dataclass(frozen=True, eq=False)
 class MixedChildren:
     """The children of a mixture as one set of records: fields, order, and how batches are put together."""
@@ -70,7 +87,7 @@ class MixedChildren:
     offsets: np.ndarray
     """int64 (k + 1,): index of the first record of each child, and the number of all records."""
 
-    timeline: Timeline
+    timeline: Timeline | StagedTimeline
     draws: CategoricalOrder
     """How a record of this mixture is drawn at random: by itself, or as a child of a mixture that draws."""
 
@@ -87,16 +104,19 @@ class MixedChildren:
         """
         names = config.child_names
         lengths = [_length(child) for child in children]
-        shares = _shares(config, lengths, names, title)
-        _require_records(shares, lengths, names, title)
+        timeline = _timeline(config, lengths, title)
+        _require_records(timeline.served, lengths, names, title)
         _require_ends(config, children, lengths, title)
         specs = [None if length == 0 else child.element_spec() for child, length in zip(children, lengths, strict=True)]
         chosen = _chosen(config, specs, title)
         fields = Fields(specs, names, chosen=chosen, fill=config.fill, source_field=config.source_field, title=title)
         counts = [0 if child.access == "stream" else child.num_records for child in children]
         offsets = np.cumsum([0, *counts])
-        timeline = Timeline(shares, list(map(Ending, lengths, config.rounds)), config.stop)
-        draws = CategoricalOrder(timeline, offsets)
+        draws = (
+            StagedCategoricalOrder(timeline, offsets)
+            if isinstance(timeline, StagedTimeline)
+            else CategoricalOrder(timeline, offsets)
+        )
         parts = [
             Part(child, named_fields(constants), {} if taken is None or spec is None else taken.stored_names(spec))
             for child, constants, taken, spec in zip(children, fields.constants, chosen, specs, strict=True)
@@ -258,6 +278,28 @@ class MixedChildren:
             yield child, rows, indices[rows] - self.offsets[child]
 
 
+def parts_of(sources: Any, config: MixDataSourcesConfig) -> Mapping[str, DataSourceModule] | None:
+    """Return the parts of one source that has ``parts()``, by name, in the order of the config; None for any other sources.
+
+    Raises:
+        TypeError: ``parts()`` returned no mapping.
+        ValueError: The parts have other names than the config.
+    """
+    if isinstance(sources, Mapping | Sequence) or not callable(parts := getattr(sources, "parts", None)):
+        return None
+    found = parts()
+    if not isinstance(found, Mapping):
+        raise TypeError(f"parts() of {sources!r:.80} returns a mapping of sources by name, not {found!r:.80}")
+    if config.names is None:
+        return found
+    if wrong := sorted(set(found) ^ set(config.names)):
+        raise ValueError(
+            f"the parts of {getattr(sources, 'title', sources)!s:.80} are called {', '.join(map(repr, found))!s:.200}, and "
+            f"differ from the names in the config in {wrong[0]!r}; give each part a weight, 0 for those to leave out"
+        )
+    return {name: found[name] for name in config.names}
+
+
 def checked_children(sources: Any, config: MixDataSourcesConfig, title: str) -> list[DataSourceModule]:
     """Return the children as a list.
 
@@ -267,7 +309,12 @@ def checked_children(sources: Any, config: MixDataSourcesConfig, title: str) -> 
     """
     if isinstance(sources, Mapping):
         sources = list(sources.values())
-    if isinstance(sources, str | DataSourceModule) or not isinstance(sources, Sequence):
+    if isinstance(sources, DataSourceModule):
+        raise TypeError(
+            f"{title} mixes several sources, and was given one, {sources.title}, which has no parts: give a list, a mapping by "
+            "name, or groups of it, which mix takes apart"
+        )
+    if isinstance(sources, str) or not isinstance(sources, Sequence):
         raise TypeError(f"{title} mixes a list of sources, or a mapping of them by name, not {sources!r:.80}")
     if not sources:
         raise ValueError(f"{title} was given no sources; it needs one at least")
@@ -313,7 +360,7 @@ def fingerprint_of(mix: Mixture, own: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **own,
         "names": list(mixed.names),
-        "shares": list(map(str, mixed.timeline.shares.fractions)),
+        "shares": mixed.timeline.describe(),
         "stop": mix.config.stop,
         "rounds": list(mix.config.rounds),
         "fill": fill,
@@ -348,11 +395,19 @@ def _chosen(config: MixDataSourcesConfig, specs: Sequence[ElementSpec | None], t
     ]
 
 
-def _shares(config: MixDataSourcesConfig, lengths: Sequence[int | None], names: Sequence[str], title: str) -> Shares:
+def _timeline(config: MixDataSourcesConfig, lengths: Sequence[int | None], title: str) -> Timeline | StagedTimeline:
+    endings = list(map(Ending, lengths, config.rounds))
+    if not are_stages(config.weights):
+        return Timeline(_shares(config, lengths, title), endings, config.stop)
+    stages: Sequence[WeightStage] = config.weights
+    return StagedTimeline([Stage(stage.start, shares_of(stage.shares), stage.end) for stage in stages], endings)
+
+
+def _shares(config: MixDataSourcesConfig, lengths: Sequence[int | None], title: str) -> Shares:
     if config.weights is not None:
-        return shares_of(config.weights)
+        return shares_of(config.weights)  # type: ignore[arg-type]  # not stages, by the caller
     temperature = config.temperature or 1.0
-    for name, length in zip(names, lengths, strict=True):
+    for name, length in zip(config.child_names, lengths, strict=True):
         if length is None:
             raise ValueError(
                 f"temperature makes weights of the children's lengths, and child {name!r} of {title} is a stream without one; "
@@ -364,11 +419,11 @@ def _shares(config: MixDataSourcesConfig, lengths: Sequence[int | None], names: 
     return shares_of(normalised([((length or 0) / largest) ** (1 / temperature) for length in lengths]))
 
 
-def _require_records(shares: Shares, lengths: Sequence[int | None], names: Sequence[str], title: str) -> None:
-    for name, numerator, length in zip(names, shares.numerators, lengths, strict=True):
-        if numerator and length == 0:
+def _require_records(served: Sequence[int], lengths: Sequence[int | None], names: Sequence[str], title: str) -> None:
+    for child in served:
+        if lengths[child] == 0:
             raise ValueError(
-                f"child {name!r} of {title} is empty, and has a weight; give it the weight 0, or leave it out"
+                f"child {names[child]!r} of {title} is empty, and has a weight; give it the weight 0, or leave it out"
             )
 
 
@@ -385,6 +440,11 @@ def _require_ends(config: MixDataSourcesConfig, children: Children, lengths: Seq
             raise ValueError(
                 f"sampling='categorical' draws from all records, and child {name!r} of {title} serves a part of them only; "
                 "take 'proportional'"
+            )
+        if config.sampling == "categorical" and is_staged(child):
+            raise ValueError(
+                f"sampling='categorical' draws from child {name!r} of {title} in no order, and the weights of that mixture are "
+                "stages, which begin at positions; take 'proportional', or constant weights there"
             )
         if length is None and (rounds is not None or config.stop == "all_seen"):
             raise ValueError(

@@ -1,6 +1,5 @@
 """The config of a mixture, and the checks of it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
@@ -8,7 +7,9 @@ from pydantic import (
     AfterValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
     WrapValidator,
     field_validator,
@@ -29,25 +30,53 @@ from datarax_core.config import (
 )
 from datarax_core.registry import AnySource
 
-from .shares import LARGEST, normalised
+from .shares import normalised
 from .timeline import Stop
+from .weight_stages import (
+    SHARES_SCHEMA,
+    Real,
+    Weights,
+    WeightStage,
+    are_stages,
+    checked_weights,
+    in_order,
+    names_in,
+    shares_or_stages,
+)
 
 MIX_STREAM: Final = "mix"
+
+_FOR_STAGES: Final[Mapping[str, Any]] = {"stop": "total", "at_end": "repeat"}
 
 AtEnd = Literal["repeat", "drop"] | Count
 """The end of a child's epoch: begin the next one, or drop out; a number is the epochs after which the child drops out."""
 
-Real = Annotated[float, Field(strict=True)]
-
-_SHARE: Final = {"type": "number", "minimum": 0}
-_NOT_ALL_ZERO: Final = {
-    "contains": {"exclusiveMinimum": 0},
-    "if": {"type": "object"},
-    "then": {"not": {"additionalProperties": {"const": 0}}},
-}
 _END: Final = {"anyOf": [{"enum": ["repeat", "drop"]}, {"type": "integer", "minimum": 1}]}
+_SOURCES_SCHEMA: Final = {
+    "anyOf": [
+        {"type": "null"},
+        plugin_schema("source"),
+        {"type": "array", "minItems": 1, "items": plugin_schema("source")},
+        {
+            "type": "object",
+            "minProperties": 1,
+            "propertyNames": {"minLength": 1, "not": {"const": "type"}},
+            "additionalProperties": plugin_schema("source"),
+        },
+    ]
+}
+_ONLY_TOTAL: Final = {"properties": {"stop": {"const": "total"}, "at_end": {"const": "repeat"}}}
 _ARE_NAMED: Final = {
     "anyOf": [having(names=NOT_NULL), having(sources={"type": "object"}), having(weights={"type": "object"})]
+}
+
+
+_STAGE_SCHEMA: Final = WeightStage.model_json_schema(by_alias=True)
+_STAGES_SCHEMA: Final = {
+    "type": "array",
+    "minItems": 1,
+    "prefixItems": [{"allOf": [_STAGE_SCHEMA, having(**{"from": {"const": 0}, "weights": NOT_NULL})]}],
+    "items": _STAGE_SCHEMA,
 }
 
 
@@ -56,6 +85,13 @@ def _schema(item: Mapping[str, Any], alone: Mapping[str, Any], **rules: Any) -> 
     listed = {"type": "array", "items": item}
     named = {"type": "object", "propertyNames": {"minLength": 1}, "additionalProperties": item}
     return WithJsonSchema({"anyOf": [alone, listed, named], **rules})
+
+
+def _one_or_by_name(value: Any, _handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+    """Validate one config of a source as it is, and several as a tuple, an error in a mapping of them at its key."""
+    if _is_one(value):
+        return _ONE_SOURCE.validate_python(value, context=info.context)
+    return listed_by_key(value, lambda sources: _SOURCES.validate_python(sources, context=info.context))
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -70,6 +106,11 @@ def _have_distinct_names(fields: dict[str, str]) -> dict[str, str]:
         raise ValueError(f"two fields are renamed to {twice[0]!r}; give each a name of its own")
     return fields
 
+
+_ONE_SOURCE: Final[TypeAdapter[SourceConfig]] = TypeAdapter(AnySource)
+_SOURCES: Final[TypeAdapter[tuple[SourceConfig, ...] | None]] = TypeAdapter(
+    Annotated[tuple[AnySource, ...] | None, Field(min_length=1)]
+)
 
 _Names = Annotated[
     tuple[Name, ...], Field(min_length=1, json_schema_extra={"uniqueItems": True}), AfterValidator(_each_once)
@@ -103,17 +144,14 @@ class MixDataSourcesConfig(SourceConfig):
         default=None, description="Names of the children; 0, 1, ... if not given."
     )
     sources: Annotated[
-        tuple[AnySource, ...] | None,
-        Field(min_length=1),
-        WrapValidator(listed_by_key),
-        _schema(
-            plugin_schema("source"),
-            {"type": "null"},
-            minItems=1,
-            minProperties=1,
-            propertyNames={"not": {"const": "type"}},
-        ),
-    ] = Field(default=None, description="The children, in a config that is built as a whole.")
+        tuple[AnySource, ...] | AnySource | None,
+        WrapValidator(_one_or_by_name),
+        WithJsonSchema(_SOURCES_SCHEMA),
+    ] = Field(
+        default=None,
+        description="The children, in a config that is built as a whole: a list, a mapping by name, or one source that has "
+        "parts, such as groups.",
+    )
     num_sources: Count | None = Field(
         default=None, validate_default=True, description="Number of children; counted where sources are given."
     )
@@ -123,10 +161,15 @@ class MixDataSourcesConfig(SourceConfig):
         allow_inf_nan=False,
         description="Weights from the children's numbers of records, raised to 1 / temperature.",
     )
-    weights: Annotated[tuple[Real, ...] | None, _schema(_SHARE, {"type": "null"}, **_NOT_ALL_ZERO)] = Field(
+    weights: Annotated[
+        Weights | None,
+        WrapValidator(shares_or_stages),
+        WithJsonSchema({"anyOf": [{"type": "null"}, SHARES_SCHEMA, _STAGES_SCHEMA]}),
+    ] = Field(
         default=None,
         validate_default=True,
-        description="A share for each child; kept normalised. 0 means never; null gives all children equal shares.",
+        description="A share for each child; kept normalised. 0 means never; null gives all children equal shares. Stages "
+        "change them at positions: [{from: 0, weights: [1, 0]}, {from: 1000, to: 2000, ramp: [0.5, 0.5]}].",
     )
     sampling: Literal["proportional", "categorical"] = Field(
         default="proportional", description="Exact proportions, or independent draws with replacement."
@@ -156,13 +199,14 @@ class MixDataSourcesConfig(SourceConfig):
     schema_rules: ClassVar = (
         {"anyOf": [having(sources=NOT_NULL), having(num_sources=NOT_NULL)]},
         never(weights=NOT_NULL, temperature=NOT_NULL),
-        never(names=NOT_NULL, sources={"type": "object"}),
+        never(names=NOT_NULL, sources={"type": "object", "not": {"required": ["type"]}}),
         only_if(_ARE_NAMED, weights={"type": "object"}),
         only_if(_ARE_NAMED, at_end={"type": "object"}),
         {
             "if": having(sampling={"const": "categorical"}),
-            "then": {"properties": {"stop": {"const": "total"}, "at_end": {"const": "repeat"}}},
+            "then": _ONLY_TOTAL,
         },
+        {"if": having(weights={"type": "array", "contains": {"type": "object"}}), "then": _ONLY_TOTAL},
     )
 
     @model_validator(mode="before")
@@ -170,16 +214,18 @@ class MixDataSourcesConfig(SourceConfig):
     def _complete_values(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        values = dict(values)
+        values = _with_text_keys(values) if _is_one(values.get("sources")) else dict(values)
         if isinstance(sources := values.get("sources"), Mapping) and "type" not in sources:
             if values.get("names") is not None:
                 raise ValueError("sources is a mapping, whose keys are the names of the children; leave `names` out")
             values["names"] = tuple(sources)
-        if values.get("names") is None and isinstance(values.get("weights"), Mapping):
-            values["names"] = tuple(values["weights"])
-        for field in ("weights", "at_end"):
-            if isinstance(given := values.get(field), Mapping):
-                values[field] = _values_by_name(field, given, values.get("names"))
+        if values.get("names") is None and (names := names_in(values.get("weights"))) is not None:
+            values["names"] = names
+        if isinstance(at_end := values.get("at_end"), Mapping):
+            values["at_end"] = _values_by_name("at_end", at_end, values.get("names"))
+        values["weights"] = in_order(
+            values.get("weights"), lambda field, given: _values_by_name(field, given, values.get("names"))
+        )
         if isinstance(values.get("stochastic", True), bool):  # False, the default of other configs, may be spelled out
             values = {**values, "stochastic": True, "stream_name": given_or(values, "stream_name", MIX_STREAM)}
         return values
@@ -195,6 +241,8 @@ class MixDataSourcesConfig(SourceConfig):
     @classmethod
     def _check_count(cls, value: int | None, info: ValidationInfo) -> int | None:
         sources, names = info.data.get("sources"), info.data.get("names")
+        if isinstance(sources, SourceConfig):  # its parts are counted when it is built
+            return value
         known = len(sources) if sources is not None else value
         if known is None and "sources" in info.data:
             raise ValueError(
@@ -208,17 +256,14 @@ class MixDataSourcesConfig(SourceConfig):
 
     @field_validator("weights")
     @classmethod
-    def _check_weights(cls, value: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
+    def _check_weights(cls, value: Weights | None, info: ValidationInfo) -> Weights | None:
         temperature, count = info.data.get("temperature"), info.data.get("num_sources")
         if value is None:
             is_given = temperature is not None or "temperature" not in info.data
             return None if is_given or count is None else normalised((1.0,) * count)
         if temperature is not None:
             raise ValueError("weights and temperature exclude each other: a temperature makes the weights")
-        if count is not None and len(value) != count:
-            raise ValueError(f"weights has {len(value)} entries for {count} children; give each child one")
-        _require_weights(value)
-        return normalised(value)
+        return checked_weights(value, count)
 
     @field_validator("stop", "at_end")
     @classmethod
@@ -228,6 +273,11 @@ class MixDataSourcesConfig(SourceConfig):
             raise ValueError(
                 f"{field}={value!r} has no use with sampling='categorical', which draws with replacement and never comes to "
                 "the end of a child; leave it out"
+            )
+        if are_stages(info.data.get("weights")) and value != _FOR_STAGES[str(field)]:
+            raise ValueError(
+                f"{field}={value!r} has no use with weights in stages, whose positions go on from epoch to epoch: all children "
+                "repeat, and an epoch has as many records as they have; leave it out"
             )
         if isinstance(value, tuple) and count is not None and len(value) != count:
             raise ValueError(
@@ -268,20 +318,59 @@ class MixDataSourcesConfig(SourceConfig):
         at_end = self.at_end if isinstance(self.at_end, tuple) else (self.at_end,) * self.count
         return tuple({"repeat": None, "drop": 1}[end] if isinstance(end, str) else end for end in at_end)
 
+    def _with_count(self, names: tuple[str, ...]) -> Self:
+        """Return the config for children of these names, whose number it may not have known yet."""
+        if isinstance(self.at_end, tuple) and len(self.at_end) != len(names):
+            raise ValueError(
+                f"at_end has {len(self.at_end)} entries for {len(names)} children; give each child one, or one for all"
+            )
+        if self.num_sources not in (None, len(names)):
+            raise ValueError(f"num_sources={self.num_sources} differs from the {len(names)} sources {', '.join(names)}")
+        weights = self.weights
+        if weights is None and self.temperature is None:
+            weights = (1.0,) * len(names)
+        checked = None if weights is None else checked_weights(weights, len(names))
+        return self.model_copy(update={"names": names, "num_sources": len(names), "weights": checked})
+
     def with_names(self, names: Sequence[str]) -> Self:
         """Return the config with the names of children that were given by name.
 
         Raises:
             ValueError: The config has other names.
         """
-        if self.names is None:
-            return self.model_copy(update={"names": tuple(names)})
+        if self.names is None or self.num_sources is None:
+            return self._with_count(tuple(names))
         if self.names != tuple(names):
             raise ValueError(
                 f"the children are called {', '.join(map(repr, self.names))} in the config, and {', '.join(map(repr, names))} "
                 "where they are given; name the same ones in the same order"
             )
         return self
+
+
+def _is_one(sources: Any) -> bool:
+    """Return whether the sources are one config, of a source that has parts."""
+    return isinstance(sources, SourceConfig) or (isinstance(sources, Mapping) and "type" in sources)
+
+
+def _with_text_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values whose mappings by name have text for keys, since parts are named by values such as 3."""
+
+    def named(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {
+                str(key) if isinstance(key, int) and not isinstance(key, bool) else key: entry
+                for key, entry in value.items()
+            }
+        if are_stages(value):
+            return [
+                {field: named(entry) for field, entry in stage.items()} if isinstance(stage, Mapping) else stage
+                for stage in value
+            ]
+        return value
+
+    by_name = {field: named(values[field]) for field in ("weights", "at_end", "select", "rename") if field in values}
+    return {**values, **by_name}
 
 
 def _values_by_name(field: str, given: Mapping[str, Any], names: Any) -> tuple[Any, ...]:
@@ -297,20 +386,3 @@ def _values_by_name(field: str, given: Mapping[str, Any], names: Any) -> tuple[A
             f"{', '.join(map(repr, names))}"
         )
     return tuple(given[name] for name in names)
-
-
-def _require_weights(weights: tuple[float, ...]) -> None:
-    for number, weight in enumerate(weights):
-        if not math.isfinite(weight) or weight < 0:
-            raise ValueError(f"weight {number} is {weight!r}; weights are finite numbers from 0")
-    if math.isinf(sum(weights)):
-        raise ValueError(
-            f"weights add up to more than a number of 64 bits holds, {weights!r:.200}; only their ratios count: divide them "
-            "by the largest"
-        )
-    if not any(weights):
-        raise ValueError(
-            f"weights are all zero, {weights!r}: nothing would be served; give one child a weight at least"
-        )
-    if sum(weight > 0 for weight in weights) > LARGEST:
-        raise ValueError(f"{len(weights)} weights are more than the {LARGEST} that one schedule has room for")

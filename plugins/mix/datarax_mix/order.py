@@ -14,7 +14,8 @@ import numpy as np
 from datarax_core.order import DEVICE_LIMIT, fold_in
 from datarax_core.sources import DataSourceModule
 
-from .timeline import TIMELINE_RULE, Timeline
+from .stages import StagedTimeline
+from .timeline import Timeline
 
 Children = Sequence[DataSourceModule]
 
@@ -24,7 +25,7 @@ _COUNTED_AT_ONCE: Final = 1 << 16
 class ProportionalOrder:
     """Exact proportions; each child in the order that its own key selects, epoch after epoch of the child."""
 
-    def __init__(self, timeline: Timeline, offsets: np.ndarray) -> None:
+    def __init__(self, timeline: Timeline | StagedTimeline, offsets: np.ndarray) -> None:
         self.timeline = timeline
         self._offsets = offsets
 
@@ -36,7 +37,7 @@ class ProportionalOrder:
     @property
     def title(self) -> str:
         """The order's name in reports and saved states."""
-        return f"proportional, rule {TIMELINE_RULE}"
+        return f"proportional, {self.timeline.title}"
 
     def record_indices(self, children: Children, start: int, size: int, key_data: np.ndarray) -> np.ndarray:
         """Return int64 (size,): the records at concrete positions ``start .. start + size``."""
@@ -96,9 +97,9 @@ class CategoricalOrder:
     draws the record. If the child is a mixture, it draws with ``fold_in(k, 1)`` in place of k.
     """
 
-    title: Final = "categorical, rule 1"
+    title: str = "categorical, rule 1"
 
-    def __init__(self, timeline: Timeline, offsets: np.ndarray) -> None:
+    def __init__(self, timeline: Timeline | StagedTimeline, offsets: np.ndarray) -> None:
         self._bounds = np.cumsum(timeline.shares.numerators)
         self._offsets = offsets
         self._lengths = np.diff(offsets)
@@ -111,13 +112,14 @@ class CategoricalOrder:
 
     def record_indices(self, children: Children, start: int, size: int, key_data: np.ndarray) -> np.ndarray:
         """Return int64 (size,): the records at concrete positions ``start .. start + size``."""
-        indices: np.ndarray = self.draw(children, _keys_at(key_data, start, size))[1]
+        indices: np.ndarray = self.draw(children, _keys_at(key_data, start, size), start + np.arange(size))[1]
         return indices
 
     def traced_record_indices(self, children: Children, start: Any, size: int, key_data: Any) -> jax.Array:
         """Return int32 (size,): the records at ``start .. start + size``, where the position or the key is traced."""
         positions = start.astype(np.uint32) + jnp.arange(size, dtype=np.uint32)
-        indices: jax.Array = self.draw(children, fold_in(jnp.asarray(key_data), positions))[1]
+        keys = fold_in(jnp.asarray(key_data), positions)
+        indices: jax.Array = self.draw(children, keys, positions.astype(np.int32))[1]
         return indices
 
     def epochs(self, children: Children, start: int, size: int) -> np.ndarray:  # noqa: ARG002 - as `ProportionalOrder`
@@ -139,22 +141,20 @@ class CategoricalOrder:
             done, counts = 0, np.zeros(len(self._lengths), np.int64)
         while done < position:
             size = min(_COUNTED_AT_ONCE, position - done)
-            which, _ = self.draw(children, _keys_at(key_data, done, size))
+            which, _ = self.draw(children, _keys_at(key_data, done, size), done + np.arange(size))
             done, counts = done + size, counts + np.bincount(which, minlength=len(counts))
         self._counted = key_data.tobytes(), done, counts
         return counts
 
-    def draw(self, children: Children, keys: Any) -> tuple[Any, Any]:
-        """Return (child, record of the mixture), each (k,), drawn with each of the keys, uint32 (2, k)."""
+    def draw(self, children: Children, keys: Any, positions: Any = None) -> tuple[Any, Any]:
+        """Return (child, record of the mixture), each (k,), drawn with each of the keys, uint32 (2, k), at its position."""
         traced = isinstance(keys, jax.Array)
         zeros = (jnp if traced else np).zeros(keys.shape[1], np.uint32)
-        slots = _scaled(fold_in(keys, zeros), int(self._bounds[-1]))
+        which = self._children_of(fold_in(keys, zeros), positions)
         record_keys = fold_in(keys, zeros + np.uint32(1))
         if traced:
-            which = jnp.searchsorted(jnp.asarray(self._bounds, np.int32), slots.astype(np.int32), side="right")
             records = _scaled(record_keys, jnp.asarray(self._lengths, np.uint32)[which]).astype(np.int32)
         else:
-            which = np.searchsorted(self._bounds, slots.astype(np.int64), side="right")
             records = _scaled(record_keys, self._lengths.astype(np.uint64)[which]).astype(np.int64)
         for number, child in enumerate(children):
             if (draw_in_child := nested_draw(child)) is None:
@@ -166,11 +166,39 @@ class CategoricalOrder:
         offsets = jnp.asarray(self._offsets, np.int32) if traced else self._offsets
         return which, records + offsets[which]
 
+    def _children_of(self, bits: Any, positions: Any) -> Any:  # noqa: ARG002 - an override uses the positions
+        """Return the child (k,) that each draw of 64 bits, uint32 (2, k), selects."""
+        slots = _scaled(bits, int(self._bounds[-1]))
+        if isinstance(bits, jax.Array):
+            return jnp.searchsorted(jnp.asarray(self._bounds, np.int32), slots.astype(np.int32), side="right")
+        return np.searchsorted(self._bounds, slots.astype(np.int64), side="right")
+
+
+class StagedCategoricalOrder(CategoricalOrder):
+    """Independent draws by weights in stages: a draw at position p has the shares of p; on a ramp, those of its step there."""
+
+    def __init__(self, timeline: StagedTimeline, offsets: np.ndarray) -> None:
+        super().__init__(timeline, offsets)
+        self._timeline = timeline
+        self.title = f"{CategoricalOrder.title}, {timeline.title}"
+
+    def _children_of(self, bits: Any, positions: Any) -> Any:
+        if isinstance(bits, jax.Array):
+            traced_bounds, traced_limits = self._timeline.traced_bounds_at(positions)
+            return (_scaled(bits, traced_limits).astype(np.int32)[:, None] >= traced_bounds).sum(axis=1)
+        bounds, limits = self._timeline.bounds_at(positions)
+        return (_scaled(bits, limits).astype(np.int64)[:, None] >= bounds).sum(axis=1)
+
 
 def nested_draw(child: Any) -> Callable[[Any], Any] | None:
     """Return the function (keys -> records) by which a child that is a mixture draws; None for any other child."""
     draws = getattr(child, "draws", None)
     return (lambda keys: draws.draw(child.children, keys)[1]) if isinstance(draws, CategoricalOrder) else None
+
+
+def is_staged(child: Any) -> bool:
+    """Return whether a child is a mixture whose weights change at positions."""
+    return isinstance(getattr(child, "timeline", None), StagedTimeline)
 
 
 def by_child(which: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -40,9 +40,15 @@ class Schedule:
     """int64 (k,): for each child, the number of slots that belong to it."""
 
     @classmethod
-    def of(cls, shares: Shares) -> "Schedule":
-        """Return the schedule of ``shares``; computed once a process, in about a second for the longest period."""
-        return _schedule(shares.numerators, shares.denominator)
+    def of(cls, shares: Shares, at_most: int | None = None) -> "Schedule":
+        """Return the schedule of ``shares``; computed once a process, in about a second for the longest period.
+
+        ``at_most`` is the number of positions that are asked for, if it is known, so that a short stage gets a short table.
+        """
+        times = max(1, _MIN_SLOTS // shares.denominator)
+        if at_most is not None:
+            times = max(1, min(times, -(-at_most // shares.denominator)))
+        return _schedule(shares.numerators, shares.denominator, times)
 
     def __len__(self) -> int:
         return len(self.children)
@@ -99,8 +105,7 @@ class Schedule:
 
 
 @functools.lru_cache(maxsize=64)
-def _schedule(numerators: tuple[int, ...], period: int) -> Schedule:
-    times = max(1, _MIN_SLOTS // period)
+def _schedule(numerators: tuple[int, ...], period: int, times: int) -> Schedule:
     children = np.tile(_by_deadline(numerators, period), times)
     counts = np.asarray(numerators, np.int64) * times
     by_child, ranks = np.argsort(children, kind="stable"), np.empty(len(children), np.int32)

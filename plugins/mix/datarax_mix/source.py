@@ -14,13 +14,14 @@ from datarax_core.order import Order, key_data
 from datarax_core.records import Batch, Changes, ElementSpec
 from datarax_core.sources import Access, Capabilities, DataSourceModule, Verified, compiled_with, field_struct
 
-from .children import MixedChildren, checked_children, fingerprint_of
+from .children import HasParts, MixedChildren, checked_children, fingerprint_of, parts_of
 from .config import MixDataSourcesConfig
 from .device_table import DeviceTable
 from .fields import Fields
 from .order import CategoricalOrder, ProportionalOrder
 from .plan import plan_of
 from .reading import IndexedReading, StreamReading, reading_of, start_over
+from .stages import StagedTimeline
 from .timeline import Timeline
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class MixDataSourcesNode(DataSourceModule):
 
     Args:
         config: Settings of the mixture.
-        sources: The children, in the order of the weights, or by name. They stay usable: the mixture moves their positions
-            only if they are streams.
+        sources: The children, in the order of the weights, or by name; or one source that has ``parts()``, such as groups,
+            whose parts are the children. They stay usable: the mixture moves their positions only if they are streams.
         rngs: Random streams; the key is drawn from the stream ``mix``.
         name: Name of the mixture in errors.
 
@@ -66,13 +67,15 @@ class MixDataSourcesNode(DataSourceModule):
     def __init__(
         self,
         config: MixDataSourcesConfig,
-        sources: Sequence[DataSourceModule] | Mapping[str, DataSourceModule],
+        sources: Sequence[DataSourceModule] | Mapping[str, DataSourceModule] | HasParts,
         *,
         rngs: nnx.Rngs | None = None,
         name: str | None = None,
     ) -> None:
         if not isinstance(config, MixDataSourcesConfig):
             raise TypeError(f"{type(self).__name__} needs a MixDataSourcesConfig, not {config!r:.80}")
+        if (parts := parts_of(sources, config)) is not None:
+            sources = parts
         if isinstance(sources, Mapping):
             config = config.with_names(list(sources))
         super().__init__(config, rngs=rngs, name=name)
@@ -98,6 +101,14 @@ class MixDataSourcesNode(DataSourceModule):
         if config.sources is None:
             raise ConfigError("a mix in a config needs its 'sources': a list of sources, or a mapping of them by name")
         rngs = getattr(build, "rngs", None)
+        if isinstance(config.sources, SourceConfig):
+            whole = build(config.sources)
+            if not callable(getattr(whole, "parts", None)):
+                raise ConfigError(
+                    f"the sources of a mix are one of type {config.sources.type!r}, which has no parts; give a list of "
+                    "sources, a mapping of them by name, or one source that has parts, such as {type: groups, ...}"
+                )
+            return cls(config, whole, rngs=rngs)  # type: ignore[arg-type]  # it has parts
         return cls(config, [build(source) for source in config.sources], rngs=rngs)
 
     # -- description ----------------------------------------------------------------------------------------------------
@@ -109,8 +120,15 @@ class MixDataSourcesNode(DataSourceModule):
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """The exact shares that are served, as floats; `plan` reports how far they are from the config's weights."""
-        return tuple(map(float, self.timeline.shares.fractions))
+        """The exact shares that are served, as floats, of weights in stages those at the start; see `weights_at`.
+
+        `plan` reports how far they are from the config's weights.
+        """
+        return self.weights_at(0)
+
+    def weights_at(self, position: int) -> tuple[float, ...]:
+        """Return the shares that are served at ``position``; on a ramp, those of its straight line."""
+        return self.timeline.weights_at(position)
 
     @property
     def mixed(self) -> MixedChildren:
@@ -118,7 +136,7 @@ class MixDataSourcesNode(DataSourceModule):
         return self._mixed
 
     @property
-    def timeline(self) -> Timeline:
+    def timeline(self) -> Timeline | StagedTimeline:
         """The mapping between positions and (child, position in the child's own order)."""
         return self._mixed.timeline
 

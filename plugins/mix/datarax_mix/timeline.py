@@ -74,6 +74,19 @@ class Timeline:
     def __reduce__(self) -> tuple[Any, ...]:
         return Timeline, (self.shares, self.endings, self.stop)  # a pickle holds nothing that can be computed again
 
+    def describe(self) -> list[str]:
+        """Return the shares for a fingerprint."""
+        return list(map(str, self.shares.fractions))
+
+    @property
+    def title(self) -> str:
+        """The arithmetic in the name of an order."""
+        return f"rule {TIMELINE_RULE}"
+
+    def weights_at(self, position: int) -> tuple[float, ...]:  # noqa: ARG002 - as `StagedTimeline`
+        """Return the shares, which are the same at all positions."""
+        return tuple(map(float, self.shares.fractions))
+
     @property
     def served(self) -> list[int]:
         """The children whose share is above 0."""
@@ -249,10 +262,10 @@ class Timeline:
             "children": np.concatenate([schedule.children for schedule in schedules]),
             "ranks": np.concatenate([schedule.ranks for schedule in schedules]),
         }
-        return _as_int32(by_phase), _as_int32(slots)
+        return as_int32(by_phase), as_int32(slots)
 
 
-def _as_int32(tables: dict[str, Any]) -> dict[str, np.ndarray]:
+def as_int32(tables: dict[str, Any]) -> dict[str, np.ndarray]:
     """Return the tables as int32; numbers past 32 bits belong to positions that compiled code does not reach."""
     return {
         name: np.minimum(np.asarray(table, np.int64), DEVICE_LIMIT).astype(np.int32) for name, table in tables.items()
