@@ -4,7 +4,8 @@ Imports `devices`, `config`, `order` and `records`.
 """
 
 from .counts import CountValue
+from .fingerprints import set_state_but
 from .host_state import HostState
 from .module import DataraxModule, StructuralModule, checked_rngs
 
-__all__ = ["CountValue", "DataraxModule", "HostState", "StructuralModule", "checked_rngs"]
+__all__ = ["CountValue", "DataraxModule", "HostState", "StructuralModule", "checked_rngs", "set_state_but"]

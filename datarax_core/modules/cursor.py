@@ -72,6 +72,20 @@ class Cursor(nnx.Module):
         return run.resumed and run.in_loop
 
     @property
+    def changes(self) -> tuple[dict[str, Any], ...]:
+        """What was changed on purpose between the states that led here; see `fingerprints.changes_of`."""
+        return self._run.changes
+
+    def note_changes(self, changes: tuple[dict[str, Any], ...]) -> None:
+        """Take changes that a state lists, or none."""
+        self._current().changes = changes
+
+    def forget_changes(self) -> None:
+        """Note that the stream begins anew: no changes led here."""
+        if not self.is_traced:
+            self.note_changes(())
+
+    @property
     def number(self) -> int:
         """Number of the run: another one once a loop began, or a position was restored."""
         return self._current().number
@@ -302,10 +316,17 @@ class RunState(HostState):
         start: The position at which the run began.
         resumed: Whether the next loop continues the run: True at the very start, and after a restore.
         number: Identifies the current iterator; a new number ends the iterators before it.
+        changes: What was changed on purpose, as states list it.
     """
 
-    def __init__(self, start: int = 0, resumed: bool = True, number: int = 0) -> None:  # noqa: FBT001, FBT002 - in pickles
-        self.start, self.resumed, self.number = start, resumed, number
+    def __init__(
+        self,
+        start: int = 0,
+        resumed: bool = True,  # noqa: FBT001, FBT002 - in pickles
+        number: int = 0,
+        changes: tuple[dict[str, Any], ...] = (),
+    ) -> None:
+        self.start, self.resumed, self.number, self.changes = start, resumed, number, changes
         self.position = 0
         self.in_loop = False
         self.variable: Any = None
@@ -318,8 +339,8 @@ class RunState(HostState):
         """The number of the run whose loop was left in a trace, which could not be written then."""
 
     def constructor_data(self) -> tuple[Any, ...]:
-        """Return start and number; a copy continues the run."""
-        return self.start, True, self.number
+        """Return start, number and changes; a copy continues the run."""
+        return self.start, True, self.number, self.changes
 
     def __setstate__(self, state: dict[str, Any]) -> None:  # only pickles of version 0.1.0 hold a dict
         vars(self).update(vars(RunState(state["start"], True, state["number"])))  # noqa: FBT003

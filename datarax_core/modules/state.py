@@ -4,18 +4,16 @@ import json
 import zlib
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any, Final
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from datarax_core.config.base import same
 from datarax_core.devices.placement import put
 from datarax_core.errors import StateError
 from datarax_core.order.order import HOST_LIMIT
-from datarax_core.records.spec import describe_one_kind
 
 
 def require_dict(state: Any, title: str) -> None:
@@ -161,42 +159,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: plain(entry) for key, entry in value.items()}
     return [plain(entry) for entry in value] if isinstance(value, list | tuple) else value
-
-
-COMPARED_IF_KNOWN: Final = frozenset(
-    {"class", "config", "content", "objects", "records", "sample", "stochastic_stages"}
-)
-"""Entries of fingerprints that tell data apart; a state of an earlier release lacks them, as does one of unreadable files.
-
-Records with text have ``records`` in place of ``sample``.
-"""
-
-_SAMPLES: Final = frozenset({"objects", "records"})
-
-
-def require_same(saved: dict[str, Any], own: dict[str, Any], title: str) -> None:
-    """Raise a `StateError` that names every entry in which two fingerprints differ; both are compared as `plain` values.
-
-    Entries that states of earlier releases lack, and that tell data apart, are compared if both fingerprints have them.
-    """
-    saved, own = plain(saved), plain(own)
-    keys = sorted(saved.keys() | own.keys()) if isinstance(saved, dict) else []
-    both = saved.keys() & own.keys() if keys else set()
-    keys = [key for key in keys if key in both or key.rpartition(".")[2] not in COMPARED_IF_KNOWN]
-    differing = [
-        key
-        for key in keys
-        if not same(saved.get(key), own.get(key))
-        and not (key == "element_spec" and describe_one_kind(saved.get(key), own.get(key)))
-    ]
-    lengths = {key.rpartition(".")[0] for key in differing if key.rpartition(".")[2] == "length"}
-    wrong = [  # other records are sampled where the length differs
-        f"{key} was {saved.get(key)!r} and is {own.get(key)!r}"
-        for key in differing
-        if not (key.rpartition(".")[2] in _SAMPLES and key.rpartition(".")[0] in lengths)
-    ]
-    if wrong or not keys:
-        raise StateError(
-            f"the state is of another stream than {title}: {'; '.join(wrong) or 'it has no fingerprint'}; "
-            "restore it into what saved it, or start anew with reset()"
-        )

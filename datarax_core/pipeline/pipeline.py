@@ -17,6 +17,7 @@ from datarax_core.devices.layout import layout_of
 from datarax_core.devices.traces import TraceArgument, closed_over, require_updates_kept
 from datarax_core.errors import SpecError
 from datarax_core.modules.cursor import Cursor
+from datarax_core.modules.fingerprints import Names, noted
 from datarax_core.modules.host_state import renew_host_states
 from datarax_core.modules.module import checked_rngs
 from datarax_core.modules.state import checked_variables, variable_state, write_variables
@@ -368,6 +369,7 @@ class Pipeline(TraceArgument):
         if progress.stream is not None:
             progress.stream.rewind(0)
         progress.stand_at(self, 0, 0)
+        self.cursor.forget_changes()
 
     def close(self) -> None:
         """End the run under way, its loop, its threads, and the worker processes.
@@ -402,10 +404,15 @@ class Pipeline(TraceArgument):
             "rngs": variable_state(self, nnx.RngState),
             "fingerprint": self._definition().fingerprint(),
             **({} if stream is None else {"stream": stream.get_state()}),
+            **noted(self.cursor.changes),
         }
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: dict[str, Any], but: Names = ()) -> None:
         """Restore a state: the next batch is the one that would have come when the state was saved.
+
+        ``but`` names what was changed on purpose, as the error prints it, such as ``{"batch_size"}``; everything else is held
+        to. Positions count records: with another batch size, the next batch begins at the same record. What differs is listed
+        in the next states, under ``changed``, with the position.
 
         The next loop goes on with the run that the state was saved in, also if that has no batch left and its loop had not
         been told so: then it ends at once. After a state that was saved when no loop was under way, at the end of a run, the
@@ -414,22 +421,26 @@ class Pipeline(TraceArgument):
         Raises:
             TypeError: ``state`` is not a dict.
             StateError: It was saved by another stream; everything that differs is named, and nothing is changed.
+            ValueError: ``but`` names what is no entry of the fingerprint, or decides which record a position means.
         """
         self._require_no_trace("restore", "call it between batches", also_closed_over=True)
         progress = self._own_progress(is_moved=True)
-        place = {}
+        found = []
 
         def checked() -> dict[str, Any]:
-            place.update(progress.checked_place(self, self._definition(), state))
-            return place
+            found.append(progress.checked_place(self, self._definition(), state, but))
+            place, changes = found[0]
+            return {**place, "changed": changes}
 
         require_on_all(checked, self._layout)
         variables = checked_variables(self, state["rngs"], nnx.RngState)
         progress.end_run(self, self.cursor.last_position)
         if progress.stream is not None:
-            progress.stream.set_state(state["stream"])
+            progress.stream.set_state(state["stream"], but)
         write_variables(self, variables, nnx.RngState)
+        place, changes = found[0]
         progress.stand_at(self, **place)
+        self.cursor.note_changes(changes)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # of flax

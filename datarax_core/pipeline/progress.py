@@ -13,13 +13,13 @@ from datarax_core.background import require_own_process
 from datarax_core.errors import StateError
 from datarax_core.extensions.hookspecs import ServingPipeline
 from datarax_core.modules.cursor import Cursor
+from datarax_core.modules.fingerprints import Names, changes_of, require_same
 from datarax_core.modules.host_state import HostState
 from datarax_core.modules.state import (
     checked_variables,
     require_dict,
     require_keys,
     require_position,
-    require_same,
     saved_in_loop,
 )
 from datarax_core.records.spec import Batch
@@ -244,8 +244,12 @@ class Progress(HostState):
 
     # -- states ---------------------------------------------------------------------------------------------------------
 
-    def checked_place(self, pipeline: RunningPipeline, definition: Definition, state: Any) -> dict[str, Any]:
-        """Return the position of a state, the run start, and whether it was saved in a loop; nothing is changed.
+    def checked_place(
+        self, pipeline: RunningPipeline, definition: Definition, state: Any, but: Names
+    ) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+        """Return (the position of a state, the run start, and whether it was saved in a loop; what was changed on purpose).
+
+        Nothing is changed. ``but`` names what was changed on purpose.
 
         Raises:
             TypeError: ``state`` is not a dict.
@@ -254,11 +258,12 @@ class Progress(HostState):
         title = f"the pipeline over {pipeline.source.title}"
         require_dict(state, title)
         keys = {"position", "run_start", "rngs", "fingerprint"}
-        require_keys(state, keys if self.stream is None else keys | {"stream"}, title, optional={"in_loop"})
-        require_same(state["fingerprint"], definition.fingerprint(), title)
+        require_keys(state, keys if self.stream is None else keys | {"stream"}, title, optional={"in_loop", "changed"})
+        changed = require_same(state["fingerprint"], definition.fingerprint(), title, but)
         position, run_start = require_position(state, title)
-        in_loop = saved_in_loop(state, title)
+        in_loop, changes = saved_in_loop(state, title), changes_of(state, title)
         checked_variables(pipeline, state["rngs"], nnx.RngState)
         if self.stream is not None:
             self.stream.require_state(state["stream"], position)
-        return {"position": position, "run_start": run_start, "in_loop": in_loop}
+        place = {"position": position, "run_start": run_start, "in_loop": in_loop}
+        return place, (*changes, {"at": position, **changed}) if changed else changes

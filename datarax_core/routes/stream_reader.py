@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from datarax_core.errors import SpecError, StateError
+from datarax_core.modules.fingerprints import Names, set_state_but
 from datarax_core.modules.state import is_count, plain
 from datarax_core.moved import rename_attributes
 from datarax_core.records.joining import joined_batches
@@ -267,13 +268,13 @@ class StreamReader:
                 f"which began at {start!r}, of a run from epoch {run_epoch!r}"
             )
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: dict[str, Any], but: Names = ()) -> None:
         """Restore a state from `get_state`. If the source refuses it, reading goes on after the batch handed over last."""
         with self._lock:
             if self._is_fresh:
                 self._note(self._served.position)
             self._read = None
-            self._source.set_state(copy.deepcopy(state["source"]))
+            set_state_but(self._source, copy.deepcopy(state["source"]), but)
             self._epoch, self._epoch_start, has_ended, self._run_epoch = (int(state.get(name, 0)) for name in _EPOCHS)
             self._has_ended = bool(has_ended)
             self._begin(state["position"])

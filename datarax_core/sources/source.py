@@ -13,12 +13,12 @@ from datarax_core.config.models import DataraxModuleConfig, SourceConfig, Struct
 from datarax_core.devices.traces import closed_over, require_updates_kept
 from datarax_core.modules.counts import count_of_cursor
 from datarax_core.modules.cursor import Cursor
+from datarax_core.modules.fingerprints import Names, changes_of, noted, require_same
 from datarax_core.modules.host_state import HostState
 from datarax_core.modules.state import (
     require_dict,
     require_keys,
     require_position,
-    require_same,
     restore_variables,
     saved_in_loop,
     variable_state,
@@ -391,6 +391,7 @@ class DataSourceModule(RecordAccess):
         if seed is not None:
             self._reseed(seed_number(seed))
         self.cursor.restore(0, 0)
+        self.cursor.forget_changes()
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the facts that a restored state must match, as JSON: class, config, length, element spec, order and its key.
@@ -425,23 +426,31 @@ class DataSourceModule(RecordAccess):
                 f"cannot get the state of {self.title} inside a compiled function; call it between batches"
             )
         progress = {"position": cursor.position, "run_start": cursor.run_start, "in_loop": cursor.in_loop}
-        return {**progress, "variables": self.saved_variables(), "fingerprint": self.fingerprint()}
+        saved = {"variables": self.saved_variables(), "fingerprint": self.fingerprint()}
+        return {**progress, **saved, **noted(cursor.changes)}
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: dict[str, Any], but: Names = ()) -> None:
         """Restore a state that `get_state` returned; nothing is changed unless all of it fits.
+
+        Args:
+            state: The state.
+            but: Names of entries of the fingerprint that were changed on purpose, as an error prints them; everything else is
+                held to. What differs is listed in the next states, under ``changed``.
 
         Raises:
             TypeError: ``state`` is not a dict.
             StateError: The state is of another source; names every difference.
+            ValueError: ``but`` names what is no entry, or decides which record a position means.
         """
         require_dict(state, self.title)
         keys = {"position", "run_start", "variables", "fingerprint"}
-        require_keys(state, keys, self.title, optional={"in_loop"})
-        require_same(state["fingerprint"], self.fingerprint(), self.title)
+        require_keys(state, keys, self.title, optional={"in_loop", "changed"})
+        changed = require_same(state["fingerprint"], self.fingerprint(), self.title, but)
         position, run_start = require_position(state, self.title)
-        in_loop = saved_in_loop(state, self.title)
+        in_loop, changes = saved_in_loop(state, self.title), changes_of(state, self.title)
         self.restore_saved_variables(state["variables"])
         self.cursor.restore(position, run_start, in_loop=in_loop)
+        self.cursor.note_changes((*changes, {"at": position, **changed}) if changed else changes)
 
     def saved_variables(self) -> dict[str, Any]:
         """Return the variables of a state by dotted name: all but those that `not_saved` leaves out."""

@@ -11,8 +11,9 @@ from datarax_core.background import leave_to_parent, renew_in_forks
 from datarax_core.config.models import StructuralConfig
 from datarax_core.errors import SpecError, StateError
 from datarax_core.modules.counts import CountValue
+from datarax_core.modules.fingerprints import Names, changes_of, noted, require_same
 from datarax_core.modules.host_state import HostState
-from datarax_core.modules.state import require_dict, require_keys, require_same, saved_in_loop
+from datarax_core.modules.state import require_dict, require_keys, saved_in_loop
 from datarax_core.order.numbers import whole_number
 from datarax_core.records.joining import joined_batches
 from datarax_core.records.spec import Batch
@@ -162,26 +163,34 @@ class StreamingSourceBase(DataSourceModule):
         """
         self._require_rewinding()
         place = {**asdict(self._stream.place), "in_loop": self.cursor.in_loop}
-        return {**place, "variables": self.saved_variables(), "fingerprint": self.fingerprint()}
+        saved = {"variables": self.saved_variables(), "fingerprint": self.fingerprint()}
+        return {**place, **saved, **noted(self.cursor.changes)}
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: dict[str, Any], but: Names = ()) -> None:
         """Restore a state that `get_state` returned; nothing is changed unless all of it fits.
+
+        Args:
+            state: The state.
+            but: Names of what was changed on purpose; see `DataSourceModule.set_state`.
 
         Raises:
             TypeError: ``state`` is not a dict.
             StateError: The state is of another stream; names every difference.
+            ValueError: ``but`` names what is no entry, or decides which record a position means.
         """
         self._require_rewinding()
         require_dict(state, self.title)
-        require_keys(state, {*_PLACE, "variables", "fingerprint"}, self.title, optional={"in_loop"})
-        require_same(state["fingerprint"], self.fingerprint(), self.title)
+        require_keys(state, {*_PLACE, "variables", "fingerprint"}, self.title, optional={"in_loop", "changed"})
+        changed = require_same(state["fingerprint"], self.fingerprint(), self.title, but)
         saved = {name: state[name] for name in _PLACE}
         place = StreamPlace.from_state(saved, self.length)
         if place is None:
             raise StateError(f"the state of {self.title} stands at no place in its stream: {saved}")
-        in_loop = saved_in_loop(state, self.title)
+        in_loop, changes = saved_in_loop(state, self.title), changes_of(state, self.title)
+        at = {"epoch": place.epoch, "index": place.index}
         self.restore_saved_variables(state["variables"])
         self.cursor.restore(0, 0, in_loop=in_loop)
+        self.cursor.note_changes((*changes, {"at": at, **changed}) if changed else changes)
         self._stream.stand_at(place)
 
     # -- inside ---------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from flax import nnx
 from datarax_core.config.models import DataraxModuleConfig, SourceConfig, StructuralConfig
 from datarax_core.devices.aside import Aside
 from datarax_core.errors import ConfigError
+from datarax_core.modules.fingerprints import Names, set_state_but
 from datarax_core.records.intake import Changes
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, ElementSpec
@@ -452,16 +453,19 @@ class SourceView(FollowsParent):
             return super().get_state()
         return {**super().get_state(), "parent": self.parent.get_state()}
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Restore a state that `get_state` returned; nothing is changed unless all of it fits."""
+    def set_state(self, state: dict[str, Any], but: Names = ()) -> None:
+        """Restore a state that `get_state` returned; nothing is changed unless all of it fits.
+
+        ``but`` names what was changed on purpose; see `DataSourceModule.set_state`.
+        """
         if self.access != "stream" or not isinstance(state, dict):
-            super().set_state(state)
+            super().set_state(state, but)
             return
         own = {name: value for name, value in state.items() if name != "parent"}
         before = super().get_state()
-        super().set_state(own)
+        super().set_state(own, but)
         try:
-            self.parent.set_state(state.get("parent"))  # type: ignore[arg-type]  # the parent refuses None
+            set_state_but(self.parent, state.get("parent"), but, prefix="parents.0.")
         except BaseException:  # an interruption by the user must not leave half of a state restored either
             super().set_state(before)
             raise

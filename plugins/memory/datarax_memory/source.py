@@ -2,7 +2,7 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar, Self
 
 import jax
@@ -187,15 +187,17 @@ class MemorySource(EagerSourceBase):
         state = super().get_state()
         return state if self.metadata_manager is None else {**state, "metadata": self.metadata_manager.get_state()}
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: dict[str, Any], but: Collection[str] = ()) -> None:
         """Restore a state that `get_state` returned; nothing is changed unless all of it fits.
+
+        ``but`` names what was changed on purpose; see `DataSourceModule.set_state`.
 
         Raises:
             TypeError: ``state`` is not a dict.
             StateError: The state is of another source, or lacks the metadata's part.
         """
         if self.metadata_manager is None or not isinstance(state, dict):
-            super().set_state(state)
+            super().set_state(state, but)
             return
         metadata = state.get("metadata")
         expected = self.metadata_manager.get_state().keys()
@@ -204,7 +206,7 @@ class MemorySource(EagerSourceBase):
                 f"this is no state of {self.title}: 'metadata' is a dict of {sorted(expected)}, not {metadata!r}"
             )
         copy.copy(self.metadata_manager).set_state(metadata)  # raises before anything is changed
-        super().set_state({name: value for name, value in state.items() if name != "metadata"})
+        super().set_state({name: value for name, value in state.items() if name != "metadata"}, but)
         self.metadata_manager.set_state(metadata)
 
     # -- inside ---------------------------------------------------------------------------------------------------------

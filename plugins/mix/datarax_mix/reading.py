@@ -3,7 +3,7 @@
 A mixture is given one of them when it is built, and passes itself to each call.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from datarax_core.errors import SpecError, StateError
+from datarax_core.modules import set_state_but
 from datarax_core.order import HOST_LIMIT
 from datarax_core.records import Batch, joined_batches
 from datarax_core.sources import DataSourceModule, HostState
@@ -66,9 +67,9 @@ class IndexedReading:
         """Return the state of the mixture."""
         return DataSourceModule.get_state(mix)
 
-    def set_state(self, mix: DataSourceModule, state: dict[str, Any]) -> None:
+    def set_state(self, mix: DataSourceModule, state: dict[str, Any], but: Collection[str] = ()) -> None:
         """Restore a state of the mixture."""
-        DataSourceModule.set_state(mix, state)
+        DataSourceModule.set_state(mix, state, but)
 
     def restart(self) -> None:
         """Do nothing: no records are held."""
@@ -192,7 +193,7 @@ class StreamReading(HostState):
             )
         return {**DataSourceModule.get_state(mix), "streams": self._stream_states(mix), "ended": self._ended}
 
-    def set_state(self, mix: Any, state: dict[str, Any]) -> None:
+    def set_state(self, mix: Any, state: dict[str, Any], but: Collection[str] = ()) -> None:
         """Restore a state of the mixture and of its streams; if any refuses its state, nothing is changed.
 
         Raises:
@@ -205,9 +206,9 @@ class StreamReading(HostState):
         own = {name: value for name, value in state.items() if name not in _SAVED_WITH_STREAMS}
         streams, ended = self._checked_streams(mix, state)
         own_before, streams_before = DataSourceModule.get_state(mix), self._stream_states(mix)
-        DataSourceModule.set_state(mix, own)
+        DataSourceModule.set_state(mix, own, but)
         try:
-            _restore_streams(mix, streams)
+            _restore_streams(mix, streams, but)
         except BaseException:  # an interruption by the user must not leave half of a state restored either
             DataSourceModule.set_state(mix, own_before)
             _restore_streams(mix, streams_before)
@@ -347,6 +348,6 @@ def streams_of(children: Children) -> Iterator[tuple[int, DataSourceModule]]:
     return ((number, child) for number, child in enumerate(children) if child.access == "stream")
 
 
-def _restore_streams(mix: Mixture, states: dict[str, Any]) -> None:
+def _restore_streams(mix: Mixture, states: dict[str, Any], but: Collection[str] = ()) -> None:
     for number, child in streams_of(mix.children):
-        child.set_state(states[str(number)])
+        set_state_but(child, states[str(number)], but, prefix=f"{mix.mixed.names[number]}.")

@@ -1,6 +1,6 @@
 """The mixture, as a source."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import jax
@@ -432,14 +432,16 @@ class MixDataSourcesNode(DataSourceModule):
         """
         return self._reading.get_state(self)
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: dict[str, Any], but: Collection[str] = ()) -> None:
         """Restore a state that `get_state` returned; nothing is changed unless all of it fits.
+
+        ``but`` names what was changed on purpose; see `DataSourceModule.set_state`.
 
         Raises:
             TypeError: ``state`` is not a dict.
             StateError: The state is of another mixture; names each difference.
         """
-        self._reading.set_state(self, state)
+        self._reading.set_state(self, state, but)
 
     # -- parts and copies -----------------------------------------------------------------------------------------------
 
