@@ -129,6 +129,12 @@ class Selection:
         return rows if self.seed is None else _permuted(rows, self.population, split_keys(self.seed))
 
     @property
+    def as_slice(self) -> slice | None:
+        """The slice of the parent's records that this is; None if they are shuffled."""
+        rows = self.rows
+        return None if self.seed is not None else slice(rows.start, None if rows.stop < 0 else rows.stop, rows.step)
+
+    @property
     def fits_device(self) -> bool:
         """Whether 32-bit arithmetic under jit maps the indices: all of the parent's that the selection may name fit."""
         largest = max(self.rows.start, self.rows[-1]) if self.seed is None else self.population

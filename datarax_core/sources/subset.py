@@ -12,6 +12,7 @@ from datarax_core.config.models import DataraxModuleConfig, StructuralConfig
 from datarax_core.order.order import Order
 from datarax_core.order.selection import Selection, TracedSelection
 from datarax_core.records.intake import Changes
+from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, ElementSpec
 
 from .access import Access, compiled_with, warn_of_one_epoch
@@ -208,6 +209,13 @@ class Subset(DataSourceModule):
     def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return the host fields at concrete ``indices``."""
         return self.parent.host_field_records(self.parent_indices(indices))
+
+    def whole_column(self, field: str) -> np.ndarray | Ragged | None:
+        """Return the column of a field, without a copy, if this is a slice of a parent that has it in one piece; else None."""
+        rows = self._selection.as_slice if isinstance(self._selection, Selection) else None
+        column = None if rows is None else self.parent.whole_column(field)
+        is_copied = column is None or (isinstance(column, Ragged) and self._selection.rows.step != 1)
+        return None if is_copied else column[rows]
 
     def record_lengths(self, field: str) -> np.ndarray | None:
         """Return int64 (k,): the parent's lengths of these records; None if the parent does not know them."""

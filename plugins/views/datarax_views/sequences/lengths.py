@@ -1,14 +1,13 @@
 """Lengths of the records of a source: from what it knows, from a field of its records, or from one pass over them."""
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from datarax_core.errors import SpecError
-from datarax_core.records import Ragged, is_text, named_fields
-from datarax_core.sources import DataSourceModule, field_struct, lengths_of_column
-
-_BLOCK: Final = 1 << 12
+from datarax_core.records import Ragged, is_text
+from datarax_core.sources import DataSourceModule, field_struct, kept_table, lengths_of_column
 
 
 def lengths_of(source: DataSourceModule, field: str, *, length_field: str | None = None) -> np.ndarray:
@@ -57,6 +56,11 @@ def lengths_in(column: Any) -> np.ndarray:
     return np.fromiter(map(len, column.tolist()), np.int64, len(column))  # of text, which may be an array of objects
 
 
+def given_lengths(column: Any) -> np.ndarray:
+    """Return int64 (k,): a column that holds lengths."""
+    return np.asarray(column).astype(np.int64, copy=False)
+
+
 def _given(source: DataSourceModule, field: str) -> np.ndarray:
     """Return the column of a field that holds lengths, checked."""
     struct = field_struct(source, field)
@@ -66,7 +70,7 @@ def _given(source: DataSourceModule, field: str) -> np.ndarray:
             "record"
         )
     column = source.whole_column(field)
-    lengths = _table(source, field, np.asarray) if column is None else np.asarray(column)
+    lengths = _table(source, field, given_lengths) if column is None else np.asarray(column)
     if len(lengths) and int(lengths.min()) < 0:
         record = int(np.argmax(lengths < 0))
         raise SpecError(
@@ -75,18 +79,12 @@ def _given(source: DataSourceModule, field: str) -> np.ndarray:
     return _unchanging(lengths.astype(np.int64, copy=False))
 
 
-def _table(source: DataSourceModule, field: str, of_column: Any) -> np.ndarray:
-    """Return int64 (num_records,): what a function makes of the column of a field, read block by block."""
-    if source.varies_by_epoch:
-        raise ValueError(
-            f"the records of {source.title} differ from epoch to epoch, so that field {field!r} has no lengths to plan by; "
-            "bring it to one length before it is randomised"
-        )
-    table = np.empty(source.num_records, np.int64)
-    for start in range(0, len(table), _BLOCK):
-        indices = np.arange(start, min(start + _BLOCK, len(table)))
-        table[indices] = of_column(named_fields(source.fetch(indices))[field])
-    return table
+def _table(source: DataSourceModule, field: str, of_column: Callable[[Any], np.ndarray]) -> np.ndarray:
+    """Return int64 (num_records,): what a function makes of the column of a field, in one pass that is kept."""
+    key = ["lengths of records", field, of_column.__name__]
+    return kept_table(
+        source, lambda batch, _: of_column(batch[field]), key=key, dtype=np.int64, fields=[field], what="lengths"
+    )
 
 
 def _unchanging(lengths: np.ndarray) -> np.ndarray:

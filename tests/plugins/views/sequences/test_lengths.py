@@ -1,5 +1,7 @@
 """Lengths of records: known without reading, given by a field, or read once."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from flax import nnx
@@ -80,7 +82,6 @@ def test_a_class_that_makes_its_records_of_the_columns_does_not_show_the_columns
 
     source = Shortened(MemorySourceConfig(), {"tokens": Ragged.from_list(TOKENS)})
     assert source.record_lengths("tokens") is None
-    assert lengths_of(source, "tokens").tolist() == [2, 0, 2, 1, 2]
 
 
 def test_lengths_of_text_are_characters_and_of_bytes_bytes() -> None:
@@ -107,3 +108,31 @@ def test_a_field_without_a_length_or_of_no_source_is_refused() -> None:
         lengths_of(source_of(), "label")
     with pytest.raises(SpecError, match=r"no field 'token'; did you mean 'tokens'\? \(fields: image, label, tokens\)"):
         lengths_of(source_of(), "token")
+
+
+def test_lengths_that_nothing_knows_are_read_once() -> None:
+    class Shortened(SourceView):
+        reads = 0
+
+        def get_records(self, indices: np.ndarray) -> Any:
+            self.reads += len(indices)
+            return {"tokens": self.read_parent(indices)["tokens"].truncate(2)}
+
+        def element_spec(self) -> Any:
+            return {"tokens": super().element_spec()["tokens"]}
+
+    view = Shortened(StructuralConfig(), source_of())
+    assert view.record_lengths("tokens") is None
+    assert lengths_of(view, "tokens").tolist() == [2, 0, 2, 1, 2]
+    assert view.reads == 5
+
+
+def test_a_slice_has_the_columns_of_its_parent_without_a_copy() -> None:
+    source = source_of()
+    part = source[1:4]
+    assert np.shares_memory(part.whole_column("label"), source.whole_column("label"))
+    assert [record.tolist() for record in part.whole_column("tokens")] == [record.tolist() for record in TOKENS[1:4]]
+    assert part[1:].whole_column("label").tolist() == [2, 3]
+    assert source[::-2].whole_column("label").tolist() == [4, 2, 0]
+    assert source[::-2].whole_column("tokens") is None
+    assert source.split(half=0.6)["half"].whole_column("label") is None
