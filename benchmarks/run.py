@@ -17,6 +17,7 @@ import jax
 import memory_source
 import mix
 import numpy as np
+import packing
 import prefetch
 import processes
 import ragged
@@ -50,6 +51,7 @@ PARTS = {
     "host_calls": host_calls,
     "host_stages": host_stages,
     "ragged": ragged,
+    "packing": packing,
 }
 
 

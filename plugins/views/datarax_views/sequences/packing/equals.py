@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-_ROUNDS: Final = 32
+_ROUNDS: Final = 24
 _STEP: Final = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio, as SplitMix64 counts
 _MULTIPLIERS: Final = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))  # of Murmur3's finaliser
 
@@ -56,15 +56,19 @@ def permuted(numbers: np.ndarray, sizes: np.ndarray, keys: np.ndarray) -> np.nda
         sizes: int64 (k,), 1 to 2**32 - 1.
         keys: uint64 (k,): equal keys and sizes select equal permutations.
     """
-    counts, half = sizes.astype(np.uint64), np.uint64(32)
-    for _ in range(_ROUNDS):
-        keys = keys + _STEP
-        partner_sums = (((_mixed(keys) >> half) * counts) >> half).astype(np.int64)
-        partners = partner_sums - numbers
-        partners += sizes * (partners < 0)
-        pairs = np.maximum(numbers, partners)
-        swaps = _mixed(keys ^ (pairs.astype(np.uint64) * _STEP)) >> np.uint64(63)
-        numbers = np.where(swaps == 1, partners, numbers)
+    half = np.uint64(32)
+    steps = np.arange(1, _ROUNDS + 1, dtype=np.uint64) * _STEP
+    words = _mixed(keys[None] + steps[:, None])
+    partner_sums = (((words >> half) * sizes.astype(np.uint64)) >> half).astype(np.int64)
+    numbers = numbers.astype(np.int64)
+    for word, partner_sum in zip(words, partner_sums, strict=True):
+        partners = partner_sum - numbers
+        np.add(partners, sizes, out=partners, where=partners < 0)
+        swaps = np.maximum(numbers, partners).view(np.uint64) * _STEP
+        swaps ^= word
+        swaps ^= swaps >> half
+        swaps *= _MULTIPLIERS[0]
+        np.copyto(numbers, partners, where=swaps.view(np.int64) < 0)
     return numbers
 
 
