@@ -31,7 +31,7 @@ def indices_of_file(path: str, length: int, title: str) -> np.ndarray:
         raise FileNotFoundError(f"there is no file {path!r}, which should name records of {title}")
     if not path.endswith(".npy"):
         return _of_lines(path, length, title)
-    array = _loaded(path)
+    array = loaded_array(path)
     if array.dtype == bool:
         return _of_mask(array, path, length, title)
     if array.dtype.kind not in "iu":
@@ -63,13 +63,18 @@ def mask_of_file(path: str, length: int, title: str) -> np.ndarray:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path!r}, which should choose records of {title}")
-    array = _loaded(path)
+    array = loaded_array(path)
     if array.dtype != bool:
         raise DataFileError(path, f"{path!r} holds {array.dtype}, and a mask holds bool; give record indices as `file`")
     return _of_mask(array, path, length, title)
 
 
-def _loaded(path: str) -> np.ndarray:
+def loaded_array(path: str) -> np.ndarray:
+    """Return the array of an ``.npy`` file, mapped.
+
+    Raises:
+        DataFileError: It is no such file, or holds Python objects.
+    """
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, EOFError, OSError) as error:

@@ -293,7 +293,7 @@ class ZippedFields:
         return fields
 
     def source_of(self, field: str) -> tuple[int | None, str]:
-        """Return (number of the source, dotted name of the field in it) for a dotted name in the view; (None, ...) if unknown."""
+        """Return (number of the source, dotted name in it) of a field; no number if there is no such field."""
         first, *inner = split_name(field)
         for number, (below, renamed) in enumerate(self.places):
             if below == first:
