@@ -108,6 +108,18 @@ GOOD: list[dict[str, Any]] = [
     {"batch_size": 3, "source": {"type": "mix", "num_sources": 2, "weights": [{"from": 0, "weights": [0, 1.5]}]}},
 ]  # fmt: skip
 
+CHOOSING: dict[str, dict[str, Any]] = {
+    "split": {"type": "subset", "split": {"a": 0.5, "b": 0.25}, "part": "a", "seed": 1, "stratify": "x",
+              "source": {"type": "subset", "slice": [0, None, 2], "source": {"type": "memory"}}},
+    "fold": {"type": "subset", "fold": {"of": 5, "held_out": 0, "keep": "test"}, "shuffle": True,
+             "source": {"type": "subset", "indices": [0, 3], "source": {"type": "memory"}}},
+    "filter": {"type": "filter", "where": {"a": [3, 5], "b": {"min": 0.5, "max": None},
+               "t": {"length": {"not": 3}, "missing": False}, "c": "x"}, "source": {"type": "memory"}},
+    "groups": {"type": "groups", "by": "x", "group": 3, "source": {
+               "type": "subset", "file": "x.txt", "source": {"type": "subset", "mask": "m.npy", "source": {"type": "memory"}}}},
+}  # fmt: skip
+GOOD += [{"batch_size": 3, "source": source} for source in CHOOSING.values()]
+
 VALUES = [None, True, False, 0, 1, 2, -1, 0.5, "", "x", "a.b", "valid", "memory", "raw", "array", "int32", "<i4", "U8", "S0",
           "datetime64[D]", "int33", [], ["a"], ["a", "a"], [1], [0, 0], [1, 2.5], {}, {"type": "memory"}, {"a": 1}, {"a": "b"},
           {"type": "nix"}, {"type": "raw"}, ["s3://b/c"], "s3://x", -5, 2**32]  # fmt: skip
@@ -115,7 +127,8 @@ FIELDS = ["batch_size", "seed", "num_epochs", "drop_last", "pad_last", "stochast
           "cacheable", "batch_stats_fn", "precomputed_stats", "shard_id", "num_workers", "paths", "decoder", "max_errors",
           "quarantine", "on_error", "local_files_only", "weights", "temperature", "names", "sampling", "stop", "at_end", "fill",
           "source_field", "lossy", "dtype", "scale", "nix", "sources", "num_sources", "shape", "default", "length", "lengths",
-          "classes", "file", "field", "value", "unknown", "to", "truncate", "mask_field", "bos"]  # fmt: skip
+          "classes", "file", "field", "value", "unknown", "to", "truncate", "mask_field", "bos", "split", "part", "fold",
+          "slice", "indices", "mask", "stratify", "where", "of", "held_out", "by", "group", "min", "in", "not"]  # fmt: skip
 
 # what only validation can say: how two values compare
 UNSAYABLE = re.compile(
@@ -123,6 +136,8 @@ UNSAYABLE = re.compile(
     r"|num_sources=\d+ differs from|which fill gives a value to|a default of|the default .* (has shape|is no|is out of range)"
     r"|has \d+ bytes|is a field, and with|is renamed to what it is called already|two fields are renamed to"
     r"|is from a least to a greatest number|weights go back|ends before it begins"
+    r"|held_out=\d+ is out of range: of=|is no part of the split, which has|all numbers of records, not both"
+    r"|of the condition on .* are of two kinds|and nothing is between; swap them"
 )
 
 
@@ -201,6 +216,45 @@ def test_bad_configs_are_bad_to_both(
     validator: jsonschema.Draft202012Validator, number: int, change: dict[str, Any]
 ) -> None:
     config = {**GOOD[number], "source": {**GOOD[number]["source"], **change}}
+    assert _refusal(config)
+    assert not validator.is_valid(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("split", {"part": None}),
+        ("split", {"split": None}),
+        ("split", {"slice": [3]}),
+        ("split", {"split": {}}),
+        ("split", {"split": {"a": 0}}),
+        ("split", {"split": {"a": 1.5}}),
+        ("split", {"seed": -1}),
+        ("fold", {"fold": {"of": 1, "held_out": 0}}),
+        ("fold", {"fold": None}),
+        ("fold", {"part": "a"}),
+        ("fold", {"source": {"type": "subset", "indices": [3, 3]}}),
+        ("fold", {"source": {"type": "subset", "indices": [0.5]}}),
+        ("fold", {"source": {"type": "subset", "indices": []}}),
+        ("fold", {"source": {"type": "subset", "slice": [0, 1, 0]}}),
+        ("fold", {"source": {"type": "subset", "slice": [1], "seed": 0}}),
+        ("fold", {"source": {"type": "subset", "slice": [1], "stratify": "x"}}),
+        ("fold", {"source": {"type": "subset", "file": "s3://b/x.npy"}}),
+        ("filter", {"where": {}}),
+        ("filter", {"where": {"a": []}}),
+        ("filter", {"where": {"a": {}}}),
+        ("filter", {"where": {"a": None}}),
+        ("filter", {"where": {"a": {"most": 3}}}),
+        ("filter", {"where": {"a": {"missing": 1}}}),
+        ("filter", {"where": {"a": [[3]]}}),
+        ("groups", {"by": ""}),
+        ("groups", {"group": 0.5}),
+    ],
+)
+def test_bad_choices_of_records_are_bad_to_both(
+    validator: jsonschema.Draft202012Validator, name: str, change: dict[str, Any]
+) -> None:
+    config = {"batch_size": 3, "source": {**CHOOSING[name], **change}}
     assert _refusal(config)
     assert not validator.is_valid(config)
 
