@@ -75,6 +75,9 @@ class DataSourceModule(RecordAccess):
     subset_class: ClassVar[Callable[..., "DataSourceModule"]]
     """Makes a part of a source: `Subset.of`. The module of `Subset`, which derives from this class, sets it."""
 
+    kept_class: ClassVar[Callable[..., "DataSourceModule"]]
+    """Makes the part of a source that conditions or a function keep: `Subset.kept`."""
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.other_contract = contract_of(cls, DataSourceModule)
@@ -261,20 +264,28 @@ class DataSourceModule(RecordAccess):
         batch = jax.tree.map(host_column, self.fetch(indices))
         return [jax.tree.map(lambda column: column[row], batch) for row in range(len(indices))]  # noqa: B023
 
-    def __getitem__(self, index: int | slice) -> Any:
-        """Return the record with this index, or a `Subset` for a slice. Negative indices count from the end.
+    def __getitem__(self, index: Any) -> Any:
+        """Return the record with this index, or a `Subset` for a slice, an array of indices, or a mask.
 
-        The index is independent of the order that the source serves.
+        Negative indices count from the end. The index is independent of the order that the source serves.
+
+        Args:
+            index: An integer; a slice; a list or array of integers, each of which is in it once; or one boolean a record.
 
         Raises:
-            IndexError: The index is out of range.
-            TypeError: The index is neither an integer nor a slice.
+            IndexError: An index is out of range, or a mask has another length than the source.
+            TypeError: The index is none of these, of floats for example.
+            ValueError: Nothing is selected, or a record is selected twice.
         """
         self.require_record_indices()
         if isinstance(index, slice):
             return self.subset_class(self, range(self.num_records)[index])
+        if isinstance(index, list) or getattr(index, "ndim", 0):
+            return self.subset_class(self, index)
         if isinstance(index, bool) or not isinstance(index, int | np.integer):
-            raise TypeError(f"{self.title} is indexed by an integer or a slice, not {index!r}")
+            raise TypeError(
+                f"{self.title} is indexed by an integer, a slice, or an array of integers or booleans, not {index!r:.80}"
+            )
         length = self.num_records
         if not -length <= index < length:
             raise IndexError(f"record {index} is out of range: {self.title} has {length} records")
@@ -359,6 +370,55 @@ class DataSourceModule(RecordAccess):
         seed = seed_number(seed)
         parts = cut(shares, self.num_records, self.title)
         return {name: self.subset_class(self, rows, seed=seed, name=name) for name, rows in parts.items()}
+
+    def where(self, conditions: Mapping[str, Any] | None = None, /, **fields: Any) -> "DataSourceModule":
+        """Return the records that fulfil conditions on their fields: ``where(label=[3, 5], tokens={"length": (10, 100)})``.
+
+        A condition is a value; a list of values, one of which it is; a ``range``, or a tuple ``(low, high)``, both inclusive,
+        with None for no bound; a function of the column that returns booleans; or a mapping of rules that all hold: ``min``,
+        ``max``, ``in``, ``not`` and ``length`` with a condition, ``missing`` with True or False (NaN or None).
+
+        Columns and lengths that the source holds, maps or knows are compared at once; else all records are read once. What that
+        pass found is kept in the cache folder for later processes, if the records come from files. Of a mixture, this is the
+        mixture of each child's.
+
+        Args:
+            conditions: Conditions by dotted name of the field, for names that are no Python names.
+            fields: Conditions by name of the field.
+
+        Raises:
+            SpecError: There is no such field, or it cannot fulfil the condition; says why.
+            TypeError: What is given is no condition, or a function gives no booleans.
+            ValueError: No record fulfils them.
+            NotImplementedError: This is a stream.
+        """
+        return self.kept_class(self, {**(conditions or {}), **fields})
+
+    def filter(
+        self,
+        keep: Callable[[Batch], Any],
+        *,
+        fields: Sequence[str] | None = None,
+        key: str | None = None,
+        name: str | None = None,
+    ) -> "DataSourceModule":
+        """Return the records that a function keeps. All are read once, at this call; of a mixture, each child is filtered.
+
+        Args:
+            keep: Function of a batch of NumPy columns that returns one boolean a record, bool (k,).
+            fields: Dotted names of the fields that it needs; it is then called with a dict of these. A source that holds or
+                maps them is not read otherwise.
+            key: A name for what the function computes. With it, the result is kept in the cache folder for later processes, if
+                the records come from files; choose another one when the function changes.
+            name: Name of the result in errors.
+
+        Raises:
+            TypeError: The function gave something else than booleans; names the records.
+            ValueError: No record is kept.
+            Exception: Whatever the function raises; a note names the record.
+            NotImplementedError: This is a stream.
+        """
+        return self.kept_class(self, keep, fields=fields, key=key, name=name)
 
     def verify_records(self, indices: np.ndarray) -> Verified:
         """Return which of the records at int (k,) ``indices`` cannot be read, and why. Nothing is served or kept.

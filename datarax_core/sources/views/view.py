@@ -23,7 +23,7 @@ from .following import FollowsParent
 from .mapping import MappedRecords, PlacedTables, TracedMap, checked_parent_indices
 from .parents import checked_parents, entries_of_parents, names_of, titles_of
 
-_MAPPED_BYTES: Final = 1 << 26
+_MAPPED_BYTES: Final = 1 << 28
 
 
 class SourceView(FollowsParent):
@@ -328,7 +328,7 @@ class SourceView(FollowsParent):
         return self.parent.host_field_records(self._rows_of_parent(indices))
 
     def whole_column(self, field: str) -> np.ndarray | Ragged | None:
-        """Return the column of a field over all records, if the parent has it; an index view makes one of 64 MiB at most."""
+        """Return the column of a field over all records, if the parent has it; an index view makes one of 256 MiB at most."""
         if self._makes_records:
             return None
         column = self.parent.whole_column(field)

@@ -34,10 +34,26 @@ def test_a_record_is_found_by_its_index_whatever_the_order(make_host_source: Mak
     [
         (100, IndexError, r"^record 100 is out of range: HostRecords has 100 records$"),
         (-101, IndexError, r"^record -101 is out of range: HostRecords has 100 records$"),
-        (1.0, TypeError, r"^HostRecords is indexed by an integer or a slice, not 1\.0$"),
-        (True, TypeError, r"^HostRecords is indexed by an integer or a slice, not True$"),
-        ([0, 2], TypeError, r"^HostRecords is indexed by an integer or a slice, not \[0, 2\]$"),
-        ("id", TypeError, r"^HostRecords is indexed by an integer or a slice, not 'id'$"),
+        (
+            1.0,
+            TypeError,
+            r"^HostRecords is indexed by an integer, a slice, or an array of integers or booleans, not 1\.0$",
+        ),
+        (
+            True,
+            TypeError,
+            r"^HostRecords is indexed by an integer, a slice, or an array of integers or booleans, not True$",
+        ),
+        (
+            [0.5, 2],
+            TypeError,
+            r"^records of HostRecords are selected by integers, or by one boolean a record, .*float64",
+        ),
+        (
+            "id",
+            TypeError,
+            r"^HostRecords is indexed by an integer, a slice, or an array of integers or booleans, not 'id'$",
+        ),
     ],
 )
 def test_an_index_without_a_record_is_refused(
