@@ -30,8 +30,9 @@ class FollowsParent(DataSourceModule):
     @property
     def parent(self) -> DataSourceModule:
         """The first parent."""
-        first: DataSourceModule = self.parents[0]
-        return first
+        parents = self.parents
+        first: DataSourceModule | None = vars(parents).get("0")  # at a tenth of the time of nnx.List, several times a batch
+        return parents[0] if first is None else first
 
     def over_parents(self, *parents: DataSourceModule) -> Self:
         """Return this view over other parents; a class whose constructor takes other arguments overrides it."""

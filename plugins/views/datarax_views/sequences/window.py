@@ -122,7 +122,7 @@ class WindowView(SourceView):
         """Return the windows at ``indices``, traced or not; on the device if the source is."""
         if isinstance(indices, jax.core.Tracer):
             return self.fetch_traced(indices)
-        if self.access != "device" or os.getpid() != self._saved_work.process:  # in a fork, JAX would wait without end
+        if self.access == "host" or os.getpid() != self._saved_work.process:  # in a fork, JAX would wait without end
             return self._on_host(indices)
         self._checked(indices)
         read, arrays = self.compiled_records()
@@ -131,8 +131,12 @@ class WindowView(SourceView):
         return self._fields.arranged({**named_fields(batch), **host_fields}) if host_fields else batch
 
     def fetch(self, indices: np.ndarray) -> Batch:
-        """Return the windows at concrete ``indices``, through the cache if the config is ``cacheable``."""
-        return self.get_records(indices) if self.access == "device" else super().fetch(indices)
+        """Return the windows at concrete ``indices``, through the cache if the config is ``cacheable``.
+
+        They are made of records that the parent has checked, and by arithmetic: they are not checked again.
+        """
+        is_cached = self.config.cacheable and self.access == "host"
+        return super().fetch(indices) if is_cached else self.get_records(indices)
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
         """Return the windows at concrete ``indices`` as NumPy arrays, without running compiled code."""
@@ -190,9 +194,10 @@ class WindowView(SourceView):
         windows, epochs = np.asarray(indices, np.int64), np.zeros((), np.int64)
         if self.varies_by_epoch:
             epochs, windows = np.divmod(windows, len(self))
-        if windows.size and (windows.min() < 0 or windows.max() >= len(self)):
-            wrong = windows[(windows < 0) | (windows >= len(self))][0]
-            raise IndexError(f"record {wrong} is out of range: {self.title} has {len(self)} records")
+        length = len(self)
+        if windows.size and (windows.min() < 0 or windows.max() >= length):
+            wrong = windows[(windows < 0) | (windows >= length)][0]
+            raise IndexError(f"record {wrong} is out of range: {self.title} has {length} records")
         return windows, epochs
 
     def _on_host(self, indices: Any) -> Batch:

@@ -4,7 +4,7 @@ A window begins every ``stride`` elements of a sequence. Many sequences, such as
 held of them is the number of windows up to the end of each.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -96,15 +96,17 @@ class WindowsOfAlike:
     cut: Cut
     length: int
     num_sequences: int = 1
+    num_windows: int = field(init=False)
+    """Number of windows."""
 
-    @property
-    def num_windows(self) -> int:
-        """Number of windows."""
-        return self.cut.count(self.length) * self.num_sequences
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "num_windows", self.cut.count(self.length) * self.num_sequences)
 
     def places(self, indices: np.ndarray) -> Places:
         """Return where the windows with these int64 (k,) numbers, all in range, begin."""
-        sequences, numbers = np.divmod(indices, self.cut.count(self.length))
+        if self.num_sequences == 1:
+            return Places(np.zeros_like(indices), self.cut.starts(indices, self.length))
+        sequences, numbers = np.divmod(indices, self.num_windows // self.num_sequences)
         return Places(sequences, self.cut.starts(numbers, self.length))
 
 
@@ -120,12 +122,9 @@ class WindowsOfMany:
         self.cut = cut
         self.ends = np.cumsum(cut.counts(lengths), dtype=np.int64)
         """int64 (n,): the number of windows of each sequence and of all before it."""
-        self._lengths = lengths if cut.remainder == "overlap" else None
-
-    @property
-    def num_windows(self) -> int:
+        self.num_windows = int(self.ends[-1]) if len(self.ends) else 0
         """Number of windows."""
-        return int(self.ends[-1]) if len(self.ends) else 0
+        self._lengths = lengths if cut.remainder == "overlap" else None
 
     def places(self, indices: np.ndarray) -> Places:
         """Return where the windows with these int64 (k,) numbers, all in range, begin."""
