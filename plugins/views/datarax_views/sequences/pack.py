@@ -15,11 +15,13 @@ from datarax_core.records import Batch, ElementSpec, Ragged, dtype_title, named_
 from datarax_core.sources import DataSourceModule, SourceView, field_struct
 from datarax_views.config import ViewConfig
 
+from .held_columns import HeldColumns
 from .lengths import lengths_of
 from .packing.pieces import TooLong
 from .packing.plan import RowParts
-from .packing.planned import Planned, PlanOnce, Settings
+from .packing.planned import Planned, Settings
 from .packing.rows import packed_columns, positions, segment_ids
+from .plan_once import PlanOnce
 
 BLOCK: Final = 65_536
 """Documents among which rows are filled, unless the config says otherwise."""
@@ -201,12 +203,13 @@ class PackView(SourceView):
     config_class: ClassVar = PackViewConfig
     renumbers: ClassVar[bool] = True
 
-    _plan = Aside[PlanOnce]()
+    _plan = Aside[PlanOnce[Planned]]()
 
     def __init__(
         self, config: PackViewConfig, parent: DataSourceModule, *, rngs: nnx.Rngs | None = None, name: str | None = None
     ) -> None:
         self._plan = PlanOnce()
+        self._held = HeldColumns()
         super().__init__(config, parent, rngs=rngs, name=name)
         self._fields = tuple(_packed_fields(config, parent, self.title))
 
@@ -280,9 +283,9 @@ class PackView(SourceView):
 
     def _documents(self, parts: RowParts, epochs: np.ndarray | None) -> tuple[dict[str, Ragged], np.ndarray]:
         """Return the columns of the documents that parts are of, and the number of each part's document in them."""
-        whole = {name: self.parent.whole_column(name) for name in self._fields}
-        columns = {name: column for name, column in whole.items() if isinstance(column, Ragged)}
-        if len(columns) == len(whole):
+        is_known = not (self._hooks_reads or self.parent.varies_by_epoch)
+        columns = self._held.get(self._fields, self.parent) if is_known else None
+        if columns is not None:
             documents, which = parts.documents, parts.documents
             lengths = {
                 name: column.offsets[documents + 1] - column.offsets[documents] for name, column in columns.items()

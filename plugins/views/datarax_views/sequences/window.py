@@ -13,9 +13,10 @@ from flax import nnx
 
 from datarax_core.devices import Aside
 from datarax_core.order import DEVICE_LIMIT
-from datarax_core.records import Batch, Changes, ElementSpec, Ragged, named_fields, split_host_fields
-from datarax_core.sources import Access, DataSourceModule, HostState, SourceView, compiled_with
+from datarax_core.records import Batch, Changes, ElementSpec, named_fields, split_host_fields
+from datarax_core.sources import Access, DataSourceModule, SourceView, compiled_with
 
+from .held_columns import HeldColumns
 from .windows.config import WindowViewConfig
 from .windows.fields import WindowFields
 from .windows.gather import num_valid, window_rows
@@ -204,26 +205,6 @@ class WindowView(SourceView):
         windows, epochs = self._checked(indices)
         found = self._layout.found(self._fields, windows, epochs, self)
         return self._fields.arranged(found.windows(self._fields, self.cut))
-
-
-class HeldColumns(HostState):
-    """Columns of a view's parent that lie in one piece, looked up once; a clone or pickle of the view looks them up itself."""
-
-    def __init__(self) -> None:
-        self._columns: dict[tuple[str, ...], dict[str, Any] | None] = {}
-
-    def get(self, fields: tuple[str, ...], parent: DataSourceModule) -> dict[str, Any] | None:
-        """Return the columns of these fields over all records; None unless all are numbers that lie in one piece."""
-        if fields not in self._columns:
-            columns = {name: parent.whole_column(name) for name in fields}
-            self._columns[fields] = columns if all(map(_is_run_of_numbers, columns.values())) else None
-        return self._columns[fields]
-
-
-def _is_run_of_numbers(column: Any) -> bool:
-    if not isinstance(column, Ragged) and not (isinstance(column, np.ndarray) and column.flags.c_contiguous):
-        return False
-    return column.dtype.kind in "biufcV"  # text of files is checked as its records are read
 
 
 @dataclass(frozen=True)

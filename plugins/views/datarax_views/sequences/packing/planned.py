@@ -1,14 +1,11 @@
 """The plan of a view of packed rows: made of lengths when it is first asked for, checked, and described."""
 
 import hashlib
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 
-from datarax_core.background import renew_in_forks
 from datarax_core.errors import SpecError
 
 from .equals import Equals
@@ -106,29 +103,6 @@ class Planned:
             "packed anew each epoch" if self.settings.repack_seed is not None else "",
         ]
         return "; ".join(filter(None, [text, *notes]))
-
-
-class PlanOnce:
-    """The plan of a view, made when it is first asked for. Twins of the view share it, and its pickles hold it."""
-
-    def __init__(self, planned: Planned | None = None) -> None:
-        self._planned = planned
-        self.renew_in_fork()
-        renew_in_forks(self)
-
-    def renew_in_fork(self) -> None:
-        """Make the lock anew: in a fork, another thread of the parent may have held it."""
-        self._making = threading.Lock()
-
-    def get(self, make: Callable[[], Planned]) -> Planned:
-        """Return the plan; the first call makes it, while other threads wait."""
-        if self._planned is None:
-            with self._making:
-                self._planned = self._planned or make()
-        return self._planned
-
-    def __reduce__(self) -> tuple[type["PlanOnce"], tuple[Planned | None]]:
-        return type(self), (self._planned,)
 
 
 def _require_fit(lengths: np.ndarray, row_length: int, title: str, field: str) -> None:
