@@ -1,14 +1,18 @@
 """Reports of a pipeline in sentences: its parts, the route that its records take, and the batches that a run will serve."""
 
+import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from datarax_core.devices.layout import DEFAULT
 from datarax_core.order.batch_sizes import ScheduledBatchSizes
+from datarax_core.records.spec import device_spec, named_fields
 from datarax_core.routes.definition import BatchRule, Definition
 from datarax_core.routes.table import route_of
 from datarax_core.stages.apply import stage_name
 from datarax_core.stages.cache import describe_caches
+
+from .progress import Progress
 
 
 def summary(definition: Definition) -> str:
@@ -23,11 +27,28 @@ def _call(definition: Definition) -> str:
     return "" if definition.call is None else f", called by {definition.call.name}"
 
 
-def explain(definition: Definition) -> str:
+def explain(definition: Definition, progress: Progress, *, resumes_loop: bool) -> str:
     """Return the route of a loop over the pipeline, in sentences."""
     route = route_of(definition).describe(definition)
     described = [summary(definition), *route, *_sizes(definition), *_devices(definition)]
-    return "\n".join([*described, *describe_caches(definition.stages)])
+    described += describe_caches(definition.stages)
+    if progress.threads is not None and (found := progress.threads.describe()):
+        described.append(f"Measured so far: {found}.")
+    if resumes_loop:
+        described.append(
+            "It was saved in a loop: the next loop goes on with that run, and ends at once if no batch is left of it."
+        )
+    return "\n".join(described)
+
+
+def stats_of(definition: Definition, progress: Progress, position: int) -> dict[str, Any]:
+    """Return the counts of a pipeline at ``position``, as `Pipeline.stats` names them."""
+    leaves = named_fields(device_spec(definition.reader.element_spec())).values()
+    record_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves if None not in leaf.shape)
+    substituted = {"records_substituted": definition.source.get_operation_stats()["skipped_count"]}
+    threads = {} if progress.threads is None else progress.threads.as_dict()
+    counts = progress.stats.as_dict(record_bytes) | threads | substituted
+    return counts | definition.source.stats_at(position)
 
 
 def plan_of(definition: Definition, run_start: int = 0) -> str:

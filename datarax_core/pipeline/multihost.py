@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from jax.sharding import NamedSharding
 
@@ -13,6 +13,8 @@ from datarax_core.stages.apply import stage_name
 from datarax_core.stages.fields import StageWithHostFields
 
 from .agreement import verdict
+
+T = TypeVar("T")
 
 
 def facts_to_agree_on(source: DataSourceModule, stages: Any, sharding: Any) -> dict[str, Any]:
@@ -58,6 +60,23 @@ def require_on_all(check: Callable[[], dict[str, Any]], layout: Layout) -> None:
         raise refusal or disagreement from None
     if refusal is not None:
         raise refusal
+
+
+def agreed_on_all(found: Callable[[], T], layout: Layout) -> T:
+    """Return the value of a function that returns the same on all processes, or raises on all of them.
+
+    Raises:
+        ValueError: The values differ, or the function raised on another process.
+        Exception: The exception that the function raised on this process.
+    """
+    values: list[T] = []
+
+    def checked() -> dict[str, Any]:
+        values.append(found())
+        return {"place": values[0]}
+
+    require_on_all(checked, layout)
+    return values[0]
 
 
 def _differing(texts: Mapping[int, str]) -> str:

@@ -1,6 +1,5 @@
 """The pipeline: batches of a source's records, through stages. The stream is a pure function of config, seed and position."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from time import perf_counter
@@ -15,12 +14,11 @@ from flax.errors import TraceContextError
 from datarax_core.devices.aside import Aside
 from datarax_core.devices.layout import layout_of
 from datarax_core.devices.traces import TraceArgument, closed_over, require_updates_kept
-from datarax_core.errors import SpecError
 from datarax_core.modules.cursor import Cursor
 from datarax_core.modules.fingerprints import Names, noted
 from datarax_core.modules.host_state import renew_host_states
 from datarax_core.modules.module import checked_rngs
-from datarax_core.modules.state import checked_variables, variable_state, write_variables
+from datarax_core.modules.state import variable_state
 from datarax_core.moved import rename_attributes
 from datarax_core.order.batch_sizes import BatchSizes
 from datarax_core.order.numbers import Auto, number_or_auto, whole_number
@@ -28,16 +26,21 @@ from datarax_core.records.narrowing import narrow
 from datarax_core.records.spec import (
     Batch,
     ElementSpec,
-    device_spec,
     host_fields_after,
-    named_fields,
     split_host_fields,
     with_host_fields,
 )
 from datarax_core.registry.pipeline_config import PipelineConfig, load_config, parse_config
 from datarax_core.registry.sources import SourceRegistry, default_hooks
 from datarax_core.routes.base import Route
-from datarax_core.routes.definition import BatchRule, Definition, first_records, require_batches, require_source
+from datarax_core.routes.definition import (
+    BatchRule,
+    Definition,
+    first_records,
+    require_batches,
+    require_sizes_outside,
+    require_source,
+)
 from datarax_core.routes.table import route_class, route_of
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import apply_stages, require_stages
@@ -50,9 +53,10 @@ from datarax_core.stages.on_host.side import compiled_stages
 from datarax_core.stages.randomness import StageKeys
 
 from .build import build_source_of, placing_stages_of, require_batch_size
-from .explain import explain, plan_of, summary
+from .explain import explain, plan_of, stats_of, summary
 from .loop import BatchIterator
-from .multihost import facts_to_agree_on, require_on_all
+from .multihost import agreed_on_all, facts_to_agree_on, require_on_all
+from .places import batch_at, place_of, start_of_run_at
 from .progress import Progress
 from .scan import ScanInParts
 from .served_spec import require_free_mask, require_stages_take_sizes, served_spec
@@ -263,11 +267,7 @@ class Pipeline(TraceArgument):
         """
         if self.cursor.is_traced:
             require_updates_kept(self, f"the pipeline over {self.source.title}", "step()")
-            if self.rule.batch_size is None:
-                raise SpecError(
-                    f"{self.source.title} decides the sizes of its batches, and step() in compiled code has one shape for all: "
-                    "iterate the pipeline, or call step() outside of compiled code"
-                )
+            require_sizes_outside(self.rule, self.source)
             definition = self._definition()
             batch = route_of(definition).traced_batch(definition, self.cursor)
             self.cursor.advance(definition.rule.batch_size)
@@ -371,6 +371,55 @@ class Pipeline(TraceArgument):
         progress.stand_at(self, 0, 0)
         self.cursor.forget_changes()
 
+    def seek(self, *, step: int | None = None, position: int | None = None, epoch: int | None = None) -> None:
+        """Go to a place: the next batch is the one there. On several processes, all of them call it.
+
+        As after `set_state`, the next loop goes on with the run that the place lies in, where runs of ``num_epochs`` epochs
+        follow one another from position 0; `step` and `scan` go on from the place. Random streams and variables of stages
+        stay as they are.
+
+        Args:
+            step: Number of a batch, of the full batches from position 0 on that `step` serves: from epoch to epoch, none short.
+                The short batch that ends a loop is none of them; find the batches of loops by position or epoch.
+            position: Number of records before it. With one batch size any; where sizes change, the beginning of a batch.
+            epoch: Number of an epoch, whose first record it is.
+
+        Raises:
+            TypeError: None, or more than one of them is given, or it is no integer.
+            ValueError: There is no such place; of a position in the middle of a batch, names the two nearest.
+            NotImplementedError: The source is a stream, which is read forward only.
+        """
+        self._require_no_trace("seek a place of", "call it between batches", also_closed_over=True)
+        definition, progress = self._definition(), self._own_progress(is_moved=True)
+
+        def sought() -> int:
+            return place_of(definition, "seek", step=step, position=position, epoch=epoch)
+
+        at = agreed_on_all(sought, self._layout)
+        progress.end_run(self, self.cursor.last_position)
+        progress.stand_at(self, at, start_of_run_at(definition, at))
+
+    def batch_at(self, step: int | None = None, *, position: int | None = None) -> Batch:
+        """Return the batch that `step` serves as number ``step``, or at a position, and move nothing: to look at it.
+
+        It goes through the stages as they are now; what they write to variables is dropped. Position, counts and hooks of
+        batches see nothing of it. This thread reads it. Cost: that of a step, and once a program for its size.
+
+        Args:
+            step: Number of a batch, as in `seek`.
+            position: Number of records before it, as in `seek`.
+
+        Raises:
+            TypeError, ValueError, NotImplementedError: As `seek`.
+        """
+        self._require_no_trace("look at a batch of", "call it between batches", also_closed_over=True)
+        progress = self._own_progress()
+        progress.require_own_process()
+        definition = self._definition()
+        at = place_of(definition, "batch_at", step=step, position=position)
+        with progress.lock:
+            return batch_at(definition, progress.programs, at)
+
     def close(self) -> None:
         """End the run under way, its loop, its threads, and the worker processes.
 
@@ -424,23 +473,7 @@ class Pipeline(TraceArgument):
             ValueError: ``but`` names what is no entry of the fingerprint, or decides which record a position means.
         """
         self._require_no_trace("restore", "call it between batches", also_closed_over=True)
-        progress = self._own_progress(is_moved=True)
-        found = []
-
-        def checked() -> dict[str, Any]:
-            found.append(progress.checked_place(self, self._definition(), state, but))
-            place, changes = found[0]
-            return {**place, "changed": changes}
-
-        require_on_all(checked, self._layout)
-        variables = checked_variables(self, state["rngs"], nnx.RngState)
-        progress.end_run(self, self.cursor.last_position)
-        if progress.stream is not None:
-            progress.stream.set_state(state["stream"], but)
-        write_variables(self, variables, nnx.RngState)
-        place, changes = found[0]
-        progress.stand_at(self, **place)
-        self.cursor.note_changes(changes)
+        self._own_progress(is_moved=True).restore(self, self._definition(), state, but)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # of flax
@@ -467,14 +500,7 @@ class Pipeline(TraceArgument):
 
     def explain(self) -> str:
         """Return the route that a loop takes and why, and hints to make it faster, in sentences."""
-        resumed = (
-            "\nIt was saved in a loop: the next loop goes on with that run, and ends at once if no batch is left of it."
-            if self.cursor.resumes_loop
-            else ""
-        )
-        threads = self._own_progress().threads
-        found = "" if threads is None else threads.describe()
-        return explain(self._definition()) + (f"\nMeasured so far: {found}." if found else "") + resumed
+        return explain(self._definition(), self._own_progress(), resumes_loop=self.cursor.resumes_loop)
 
     def plan(self) -> str:
         """Return a description of the next run: batches, records and epochs, of each child of a mixture; nothing is read."""
@@ -491,13 +517,7 @@ class Pipeline(TraceArgument):
         they waited, once that was measured. ``records_substituted`` counts records that were served in place of others,
         ``records_by_child`` the records of each child of a mixture before the pipeline's position.
         """
-        leaves = named_fields(device_spec(self._definition().reader.element_spec())).values()
-        record_bytes = sum(leaf.dtype.itemsize * math.prod(leaf.shape) for leaf in leaves if None not in leaf.shape)
-        substituted = {"records_substituted": self.source.get_operation_stats()["skipped_count"]}
-        progress = self._own_progress()
-        threads = {} if progress.threads is None else progress.threads.as_dict()
-        counts = progress.stats.as_dict(record_bytes) | threads | substituted
-        return counts | self.source.stats_at(self.cursor.position)
+        return stats_of(self._definition(), self._own_progress(), self.cursor.position)
 
     # -- inside ---------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from datarax_core.modules.state import (
     require_keys,
     require_position,
     saved_in_loop,
+    write_variables,
 )
 from datarax_core.records.spec import Batch
 from datarax_core.routes.base import Prepared, Route, Stats
@@ -34,6 +35,7 @@ from datarax_core.workers.pool import Workers
 from datarax_core.workers.thread_count import ThreadCount
 
 from .events import Events
+from .multihost import agreed_on_all
 
 
 class RunningPipeline(ServingPipeline, Protocol):
@@ -244,16 +246,28 @@ class Progress(HostState):
 
     # -- states ---------------------------------------------------------------------------------------------------------
 
-    def checked_place(
+    def restore(self, pipeline: RunningPipeline, definition: Definition, state: Any, but: Names) -> None:
+        """Restore a state, on all processes or on none; ``but`` names what was changed on purpose.
+
+        Raises:
+            TypeError: ``state`` is not a dict.
+            StateError: The state is not one of this pipeline's stream; names all that differs, and nothing is changed.
+        """
+        place, changes = agreed_on_all(lambda: self._checked_place(pipeline, definition, state, but), definition.layout)
+        variables = checked_variables(pipeline, state["rngs"], nnx.RngState)
+        self.end_run(pipeline, pipeline.cursor.last_position)
+        if self.stream is not None:
+            self.stream.set_state(state["stream"], but)
+        write_variables(pipeline, variables, nnx.RngState)
+        self.stand_at(pipeline, **place)
+        pipeline.cursor.note_changes(changes)
+
+    def _checked_place(
         self, pipeline: RunningPipeline, definition: Definition, state: Any, but: Names
     ) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
         """Return (the position of a state, the run start, and whether it was saved in a loop; what was changed on purpose).
 
-        Nothing is changed. ``but`` names what was changed on purpose.
-
-        Raises:
-            TypeError: ``state`` is not a dict.
-            StateError: The state is not one of this pipeline's stream; names all that differs.
+        Nothing is changed.
         """
         title = f"the pipeline over {pipeline.source.title}"
         require_dict(state, title)

@@ -191,8 +191,8 @@ class Route(ABC):
     def close(self) -> None:  # noqa: B027 - of a route without threads
         """End threads of this route; `prepare` starts them again."""
 
-    def finish(self, prepared: Prepared) -> Batch:
-        """Return the batch after its stages, whose variables are written."""
+    def finish(self, prepared: Prepared, *, keeps_values: bool = True) -> Batch:
+        """Return the batch after its stages, whose variables are written, unless a caller only looks at the batch."""
         batch = prepared.content
         if not self._is_plain:
             began = perf_counter()
@@ -203,7 +203,8 @@ class Route(ABC):
             ):  # of a stage, raised again with a note; asked for here, since a block around each step costs more
                 with telling_of_host_fields(self._record_reader.element_spec()):
                     raise
-            self._split.write(values)
+            if keeps_values:
+                self._split.write(values)
             self._count_seconds(perf_counter() - began)
         if (
             host_fields := host_fields_after(self._compiled_stages, prepared.host_fields)

@@ -306,6 +306,19 @@ def _require_one_process(number: int, stage: Any, num_processes: int) -> None:
         )
 
 
+def require_sizes_outside(rule: BatchRule, source: DataSourceModule) -> None:
+    """Raise if the source decides the sizes of its batches, which compiled code with one shape for all cannot follow.
+
+    Raises:
+        SpecError: Names the source.
+    """
+    if rule.batch_size is None:
+        raise SpecError(
+            f"{source.title} decides the sizes of its batches, and step() in compiled code has one shape for all: iterate the "
+            "pipeline, or call step() outside of compiled code"
+        )
+
+
 def require_one_size(definition: Definition, what: str) -> int:
     """Return the size of all batches.
 
