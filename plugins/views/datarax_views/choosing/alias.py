@@ -9,6 +9,7 @@ prefix sums of integers give all columns at once, without rounding.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final, Self
 
@@ -82,9 +83,17 @@ class AliasTable:
         is_own = high.astype(np.uint32) < self.bounds[columns]
         return np.where(is_own, columns, self.aliases[columns])
 
+    @cached_property
     def tables(self) -> np.ndarray:
-        """Return the table as one array for a device, int32 (n, 2): bounds, as the same bits, and aliases."""
+        """The table as one array for a device, int32 (n, 2): bounds, as the same bits, and aliases; made when it is needed."""
         return np.stack([self.bounds.view(np.int32), self.aliases], axis=1)
+
+    def extremes(self) -> tuple[int, float]:
+        """Return (number of records that are never drawn, probability of the record that is drawn most often)."""
+        own = np.where(self.aliases == np.arange(len(self)), _UNIT, self.bounds.astype(np.int64))
+        units = own.astype(np.float64)
+        np.add.at(units, self.aliases, (_UNIT - own).astype(np.float64))
+        return int(np.count_nonzero(units == 0)), float(units.max() / (len(self) * _UNIT))
 
     def checksum(self) -> str:
         """Return a text that tells tables apart."""

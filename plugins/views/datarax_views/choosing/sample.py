@@ -1,0 +1,308 @@
+"""Draws with replacement: records by weight, or so that all classes come equally often."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from datarax_core.config import SourceConfig
+from datarax_core.devices import Aside
+from datarax_core.order import Order, as_integer, fold_in, key_data
+from datarax_core.sources import DataSourceModule, HostState, SourceView
+
+from .alias import ALIAS_RULE, AliasTable, traced_draw
+from .classes import Classes, classes_of
+from .sample_config import SampleViewConfig
+from .weights import balancing_weights, checked_weights, weights_of_field, weights_of_file
+
+_EPOCHS: Final = 1 << 31
+_COUNTED_AT_ONCE: Final = 1 << 16
+_LISTED: Final = 20  # classes that a plan names one by one
+
+
+class SampleView(SourceView):
+    """Draws of a source's records with replacement, each in proportion to its weight.
+
+    The draw at position p depends on the key and on p alone: a keyed hash of p, ``fold_in(key, p)``, is 64 bits, with which an
+    alias table draws the record in a fixed number of integer operations (`AliasTable` says how exact they are). Nothing is drawn
+    beforehand or kept, so that a stream resumes at any position, on any number of hosts. NumPy and compiled code draw the same
+    records.
+
+    Record indices are those of the source, and its order is not followed: of a mixture, records are drawn from all children by
+    their weights here. The epoch of a draw is its position modulo 2**31, so that copies of a record are augmented differently.
+
+    The table is made when the view is: of a field that the source does not hold in one piece, by one pass over the records,
+    whose result is kept in the cache folder. It takes 8 bytes a record, and a tenth of a second for a million records.
+
+    Args:
+        config: The weights, if a field or a file holds them, or the classes; and the number of draws in an epoch.
+        source: The source that records are drawn from.
+        weights: Numbers from 0, one a record; only their ratios count. None is what the config says; without that, all
+            records are drawn equally often.
+        rngs: Random streams; the key is drawn from the stream ``sample``.
+        name: Name of the view in errors.
+
+    Raises:
+        TypeError: ``weights`` are no numbers.
+        ValueError: There is another number of weights than of records, one is negative or not finite, or all are zero. Or
+            there are weights twice.
+        SpecError: The config names a field that holds no weights, or no classes.
+        NotImplementedError: ``source`` is a stream.
+    """
+
+    config_class: ClassVar[type[SourceConfig]] = SampleViewConfig
+    config: SampleViewConfig
+    has_own_order: ClassVar[bool] = True
+    _drawing = Aside["Drawing"]()
+
+    def __init__(
+        self,
+        config: SampleViewConfig,
+        source: DataSourceModule,
+        weights: Any = None,
+        *,
+        rngs: nnx.Rngs | None = None,
+        name: str | None = None,
+    ) -> None:
+        if not isinstance(config, SampleViewConfig):
+            raise TypeError(f"{type(self).__name__} needs a SampleViewConfig, not {config!r:.80}")
+        super().__init__(config, source, rngs=rngs, name=name)
+        if source.batch_sizes is not None:
+            raise ValueError(
+                f"{source.title} decides its batches itself, which single draws would not fit into; draw from what it is a view "
+                "of"
+            )
+        if not source.num_records:
+            raise ValueError(f"{source.title} is empty: it has no records to draw; give it one at least")
+        self._drawing = Drawing.of(config, source, weights)
+        self._counts = Counts()
+
+    def __len__(self) -> int:
+        return self.epoch_length
+
+    # -- order ---------------------------------------------------------------------------------------------------------------
+
+    @property
+    def epoch_length(self) -> int:
+        """Draws in an epoch: ``draws``, or as many as there are records."""
+        return self.config.draws or self.num_records
+
+    @property
+    def num_records(self) -> int:
+        """Number of record indices: those of the source."""
+        return self.parent.num_records
+
+    @property
+    def serves_each_once(self) -> bool:
+        """False: records are drawn with replacement."""
+        return False
+
+    def order(self) -> Order:
+        """Raise NotImplementedError: draws are no permutation of the records."""
+        raise NotImplementedError(f"{self.title} draws records with replacement; see record_indices_at()")
+
+    @property
+    def order_title(self) -> str:
+        """Name of the order in reports."""
+        return f"drawn with replacement {self._drawing.how}"
+
+    def record_indices_at(self, start: int | jax.Array, size: int, key: Any = None) -> Any:
+        """Return int (size,): the records drawn at positions ``start .. start + size`` with ``key``; O(size).
+
+        Raises:
+            ValueError: ``key`` is None.
+        """
+        if key is None:
+            raise ValueError(
+                f"{self.title} draws by a key: pass one, such as jax.random.key(0), or source.order_key_data() for its own"
+            )
+        data = key_data(key)
+        if isinstance(start, jax.core.Tracer) or isinstance(data, jax.core.Tracer):
+            bits = fold_in(jnp.asarray(data), *_traced_halves(start, size))
+            return self._tables.mapped((traced_draw, self._drawing.table.tables), bits)
+        start = as_integer("a position", start)
+        if start < 0:
+            raise ValueError(f"position {start} is before the start of the stream; positions count from 0")
+        return self._drawing.table.draw(np.asarray(fold_in(np.asarray(data), *_halves(start, size))))
+
+    def epochs_at(self, start: int | jax.Array, size: int) -> Any:
+        """Return int (size,): the positions modulo 2**31, so that stages tell copies of a record apart."""
+        if isinstance(start, int | np.integer):
+            return (int(start) % _EPOCHS + np.arange(size)) % _EPOCHS
+        return (start + jnp.arange(size)) % np.int64(_EPOCHS) if start.dtype.itemsize == 8 else start + jnp.arange(size)
+
+    def set_random_order(self, enabled: bool) -> None:  # noqa: FBT001 - the signature that users know
+        """Do nothing if ``enabled`` is True: draws are random.
+
+        Raises:
+            ValueError: ``enabled`` is not True.
+        """
+        if enabled is not True:
+            raise ValueError(f"{self.title} draws at random; serve {self.parent.title} itself for records in sequence")
+
+    # -- counts --------------------------------------------------------------------------------------------------------------
+
+    def counts_at(self, position: int) -> np.ndarray:
+        """Return int64 (num_records,): how often each record was drawn before ``position``.
+
+        All of the draws are made again: O(position), but only what follows the last call if ``position`` did not go back.
+        """
+        return self._counts.at(self, position).copy()
+
+    def class_counts_at(self, position: int) -> dict[Any, int]:
+        """Return, by value of the ``balanced`` field, how many of its records were drawn before ``position``; see `counts_at`.
+
+        Raises:
+            ValueError: The config names no ``balanced`` field.
+        """
+        classes = self._drawing.classes
+        if classes is None:
+            raise ValueError(f"{self.title} draws by weight, and knows no classes; give its config balanced='label'")
+        counts = np.zeros(len(classes.values), np.int64)
+        np.add.at(counts, classes.codes, self._counts.at(self, position))
+        return dict(zip(classes.values, counts.tolist(), strict=True))
+
+    def stats_at(self, position: int) -> dict[str, Any]:
+        """Return ``expected_by_class``: draws of each class that are expected before ``position``; empty without classes."""
+        classes = self._drawing.classes
+        if classes is None:
+            return {}
+        return {"expected_by_class": {str(value): position / len(classes.values) for value in classes.values}}
+
+    # -- description, parts and copies ---------------------------------------------------------------------------------------
+
+    def describe_view(self) -> str:
+        """Return how many draws an epoch has, and what is drawn how often."""
+        draws, length, drawing = self.epoch_length, self.num_records, self._drawing
+        lines = f"draws {draws:,} an epoch from {length:,} records, {drawing.how}"
+        if drawing.classes is not None:
+            values, counts = drawing.classes.values, drawing.classes.counts.tolist()
+            expected = draws / len(values)
+            listed = ", ".join(
+                f"{value} (of {count:,})" for value, count in list(zip(values, counts, strict=True))[:_LISTED]
+            )
+            more = f" and {len(values) - _LISTED:,} more" if len(values) > _LISTED else ""
+            return f"{lines}: about {expected:,.1f} of each of {len(values):,} classes, {listed}{more}"
+        never, most = drawing.table.extremes()
+        left_out = f"; {never:,} are never drawn" if never else ""
+        return f"{lines}: about {most * draws:,.1f} of the heaviest record{left_out}"
+
+    def view_fingerprint(self) -> dict[str, Any]:
+        """Return the rule of the draws, and the checksum of the table."""
+        return {"order": f"drawn, rule {ALIAS_RULE}", "weights": self._drawing.checksum}
+
+    def split(self, *, seed: int = 0, **shares: float) -> dict[str, DataSourceModule]:
+        """Return draws from disjoint parts of the source by name, as ``source.split`` makes them; each with the weights here.
+
+        Raises:
+            TypeError, ValueError: `DataSourceModule.split` refuses the arguments, or a part has no record with a weight.
+        """
+        return {name: self._of_part(part, name) for name, part in self.parent.split(seed=seed, **shares).items()}
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """Return the record of the source with this index, or draws from a slice of the source's records."""
+        return self._of_part(self.parent[index], self.name) if isinstance(index, slice) else super().__getitem__(index)
+
+    def over_parents(self, *parents: DataSourceModule) -> "SampleView":
+        """Return draws from another source, with the same key, and weights as the config says or as they were given."""
+        twin = type(self)(self.config, parents[0], self._drawing.given, rngs=nnx.clone(self.rngs), name=self.name)
+        if twin.order_key is not None and self.order_key is not None:
+            twin.order_key.set_raw_value(self.order_key.get_raw_value())
+        return twin
+
+    def constructor_data(self) -> tuple[Any, ...]:
+        """Return the source and the weights that were given."""
+        return (self.parent, self._drawing.given)
+
+    # -- inside --------------------------------------------------------------------------------------------------------------
+
+    def _of_part(self, part: DataSourceModule, name: str | None) -> "SampleView":
+        """Return draws from a part of the source."""
+        config, weights = self.config, self._drawing.given
+        of_file = config.weights is not None and config.weights.endswith(".npy")
+        if weights is not None or of_file:
+            rows: Callable[[np.ndarray], np.ndarray] | None = getattr(part, "parent_indices", None)
+            if rows is None:
+                raise NotImplementedError(
+                    f"{self.title} has weights by record of {self.parent.title}, and {part.title} has other records; split "
+                    "the source, and give each part its weights"
+                )
+            weights = weights_of_file(config.weights or "", self.parent) if weights is None else np.asarray(weights)
+            weights = weights[rows(np.arange(part.num_records))]
+            config = config.model_copy(update={"weights": None})
+        twin = type(self)(config, part, weights, rngs=nnx.clone(self.rngs), name=name)
+        if twin.order_key is not None and self.order_key is not None:
+            twin.order_key.set_raw_value(self.order_key.get_raw_value())
+        return twin
+
+
+class Drawing:
+    """The table that a view draws by, and what it was made of; compared by identity."""
+
+    def __init__(self, table: AliasTable, how: str, given: Any = None, classes: Classes | None = None) -> None:
+        self.table, self.how, self.given, self.classes = table, how, given, classes
+        self.checksum = table.checksum()
+
+    @classmethod
+    def of(cls, config: SampleViewConfig, source: DataSourceModule, given: Any) -> "Drawing":
+        """Return the table of the weights that were given, or of what the config says.
+
+        Raises:
+            TypeError, ValueError, SpecError: They are no weights of this source.
+        """
+        if given is not None:
+            if field := config.weights or config.balanced:
+                raise ValueError(
+                    f"a view of type sample has its weights twice: as an argument, and from {field!r} by its config; give one"
+                )
+            return cls(AliasTable.of(checked_weights(given, source, "the weights")), "by the weights given", given)
+        if config.balanced is not None:
+            classes = classes_of(source, config.balanced)
+            weights = balancing_weights(classes)
+            return cls(AliasTable.of(weights), f"each class of {config.balanced!r} equally often", classes=classes)
+        if config.weights is None:
+            return cls(AliasTable.of(np.ones(source.num_records)), "each equally often")
+        if config.weights.endswith(".npy"):
+            return cls(AliasTable.of(weights_of_file(config.weights, source)), "by the weights in a file")
+        return cls(AliasTable.of(weights_of_field(config.weights, source)), f"by {config.weights!r}")
+
+
+class Counts(HostState):
+    """How often each record was drawn before the position that was asked for last."""
+
+    def __init__(self) -> None:
+        self._known: tuple[bytes, int, np.ndarray] | None = None
+
+    def at(self, view: SampleView, position: int) -> np.ndarray:
+        """Return int64 (num_records,): the draws of each record before ``position``."""
+        key = np.asarray(view.order_key_data())
+        known = self._known
+        if known is None or known[0] != key.tobytes() or known[1] > position:
+            known = key.tobytes(), 0, np.zeros(view.num_records, np.int64)
+        _, done, counts = known
+        while done < position:
+            size = min(_COUNTED_AT_ONCE, position - done)
+            np.add.at(counts, view.record_indices_at(done, size, key), 1)
+            done += size
+        self._known = known[0], done, counts
+        return counts
+
+
+def _halves(start: int | Any, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lower and the upper 32 bits of the positions ``start .. start + size``."""
+    positions = np.uint64(start) + np.arange(size, dtype=np.uint64)
+    return (positions & np.uint64(0xFFFFFFFF)).astype(np.uint32), (positions >> np.uint64(32)).astype(np.uint32)
+
+
+def _traced_halves(start: int | jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """Return `_halves` in compiled code."""
+    if isinstance(start, int | np.integer):
+        low, high = _halves(start, size)
+        return jnp.asarray(low), jnp.asarray(high)
+    low = start.astype(np.uint32)
+    lows = low + jnp.arange(size, dtype=np.uint32)
+    high = (start >> 32).astype(np.uint32) if start.dtype.itemsize == 8 else jnp.uint32(0)
+    return lows, high + (lows < low).astype(np.uint32)
