@@ -33,13 +33,22 @@ class BatchSizes(ABC):
         """All sizes that a full batch may have, in the order in which they are met first, or ascending."""
 
     @property
+    def short(self) -> tuple[int, ...]:
+        """The sizes of batches that are short wherever they come, such as the last of each bucket; none by default."""
+        return ()
+
+    @property
     def constant(self) -> int | None:
         """The one size of all batches; None if there may be several."""
-        return self.distinct[0] if len(self.distinct) == 1 else None
+        return self.distinct[0] if len(self.distinct) == 1 and not self.short else None
 
     @abstractmethod
     def at(self, position: int) -> int:
         """Return the records of the batch that begins at the boundary ``position``."""
+
+    def full_at(self, position: int) -> int:
+        """Return the size to which ``pad_last`` completes the batch that begins at the boundary ``position``."""
+        return self.at(position)
 
     @abstractmethod
     def batches_before(self, position: int) -> int:

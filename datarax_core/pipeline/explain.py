@@ -112,8 +112,10 @@ def _sizes(definition: Definition) -> Iterator[str]:
     if isinstance(sizes, int):
         return
     if definition.has_compiled_stages or definition.source.access == "device":
-        yield f"Batches have {len(sizes.distinct)} sizes; the step is compiled once for each, when it is first met."
-    yield "step() in compiled code, which has one shape, is refused, and so is a scan() across a change of size."
+        number = len({*sizes.distinct, *(() if definition.rule.pad_last else sizes.short)})
+        yield f"Batches have {number} sizes; the step is compiled once for each, when it is first met."
+    if not definition.reader.differs_in_shape:
+        yield "step() in compiled code, which has one shape, is refused, and so is a scan() across a change of size."
 
 
 def _devices(definition: Definition) -> Iterator[str]:

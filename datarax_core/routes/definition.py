@@ -15,7 +15,7 @@ from datarax_core.order.numbers import Auto, whole_number
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.foreign_data import advice_for
 from datarax_core.records.intake import Intake
-from datarax_core.records.spec import Batch, describe, device_spec, split_host_fields, with_fields
+from datarax_core.records.spec import Batch, ElementSpec, describe, device_spec, split_host_fields, with_fields
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import stage_name
 from datarax_core.stages.before_narrowing import intake_of, takes_part
@@ -74,6 +74,11 @@ class BatchRule:
                 f"batch_size={self.fingerprint()['batch_size']} is given, but {source.title} decides the sizes of its batches "
                 f"({sizes.describe()}); leave batch_size out"
             )
+        if self.drop_last and sizes.short:
+            raise ValueError(
+                f"drop_last=True leaves out a short batch at the end of a run, and {source.title} has short batches within it; "
+                "leave drop_last out, and set remainder='drop' there"
+            )
         return replace(self, batch_size=sizes if sizes.constant is None else sizes.constant)
 
     @property
@@ -85,6 +90,11 @@ class BatchRule:
     def size_at(self, position: int) -> int:
         """Return the records of a full batch at ``position``."""
         size: int = self.batch_size if type(self.batch_size) is int else self.batch_size.at(position)
+        return size
+
+    def full_size_at(self, position: int) -> int:
+        """Return the size to which ``pad_last`` completes the batch at ``position``."""
+        size: int = self.batch_size if type(self.batch_size) is int else self.batch_size.full_at(position)
         return size
 
     def run_length(self, epoch_length: int | None) -> int | None:
@@ -292,10 +302,33 @@ def require_batches(definition: Definition) -> None:
             f"that {source.title} serves; make it smaller"
         )
     of_devices = device_spec(split_host_fields(spec)[0])
+    if source.batch_sizes is not None:
+        _check_sizes_of_source(definition, of_devices)
+        return
     for size in rule.sizes.distinct:
         definition.layout.check(of_devices, size, 0)
     for last in rule.last_sizes(length):
         definition.layout.check({}, 0, last)
+
+
+def _check_sizes_of_source(definition: Definition, spec: ElementSpec) -> None:
+    """Raise if batches of sizes that the source decides cannot be laid out over the devices; says what to set there."""
+    source, rule, layout = definition.source, definition.rule, definition.layout
+    try:
+        for size in rule.sizes.distinct:
+            layout.check(spec, size, 0)
+    except ValueError as refusal:
+        raise ValueError(
+            f"{source.title} decides the sizes of its batches: {refusal}, or batch_multiple_of"
+        ) from refusal
+    try:
+        for short in () if rule.pad_last else rule.sizes.short:
+            layout.check({}, 0, short)
+    except ValueError as refusal:
+        raise ValueError(
+            f"{source.title} has short batches, the last of each bucket: {refusal}; instead of drop_last, set "
+            "remainder='drop' there"
+        ) from refusal
 
 
 def _require_one_process(number: int, stage: Any, num_processes: int) -> None:

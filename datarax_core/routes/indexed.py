@@ -48,7 +48,7 @@ class IndexedRoute(Route):
         """Return (record indices, mask, record ids) of the batch at position ``start``."""
         indices, mask = self._order.take(start, size), None
         if self._rule.pad_last is not None:
-            indices, mask = self._rule.padded(indices, self._rule.size_at(start))
+            indices, mask = self._rule.padded(indices, self._rule.full_size_at(start))
         return indices, mask, self._stage_keys.record_ids(self._source, start, indices)
 
     @classmethod

@@ -31,13 +31,13 @@ class BucketBatches(BatchSizes):
 
     @property
     def distinct(self) -> tuple[int, ...]:
-        """All sizes, those of short batches included, ascending."""
-        return self._order.distinct_sizes
-
-    @property
-    def full(self) -> tuple[int, ...]:
         """The sizes of full batches, ascending."""
         return tuple(sorted(set(self._order.sizes)))
+
+    @property
+    def short(self) -> tuple[int, ...]:
+        """The sizes of the last batches of buckets that are short, ascending."""
+        return tuple(sorted(set(self._order.short_sizes) - {0}))
 
     def at(self, position: int) -> int:
         """Return the records from ``position`` to the end of its batch: of a boundary, those of the batch."""
@@ -73,7 +73,7 @@ class BucketBatches(BatchSizes):
 
     def describe(self) -> str:
         """Return the sizes in words: ``32 to 256, by bucket``."""
-        sizes = self.full
+        sizes = self.distinct
         return f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}, by bucket"
 
     def __eq__(self, other: object) -> bool:

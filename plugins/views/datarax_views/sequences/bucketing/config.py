@@ -157,8 +157,7 @@ class BucketViewConfig(ViewConfig):
             raise ValueError(f"mask_field and lengths_as are both {self.mask_field!r}; give each a name of its own")
         if self.cacheable:
             raise ValueError(
-                "cacheable=True would keep records of one shape, and those of buckets differ; set it in the config of the "
-                "source"
+                "cacheable=True has no use in buckets, which pad the records of their source anew; set it in the config of that"
             )
         return self
 

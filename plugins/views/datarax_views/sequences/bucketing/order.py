@@ -90,13 +90,6 @@ class BucketOrder:
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, (self.classes, self.sizes, self.keep)
 
-    @cached_property
-    def distinct_sizes(self) -> tuple[int, ...]:
-        """All sizes of batches, in ascending order."""
-        facts = zip(self.sizes, self.batches, self.short_sizes, strict=True)
-        full = {size for size, number, rest in facts if number > bool(rest)}
-        return tuple(sorted(full | {rest for rest in self.short_sizes if rest}))
-
     def bucket_of_batches(self, batches: np.ndarray) -> np.ndarray:
         """Return int64 (b,): the bucket of each batch, by the number of the batch."""
         return np.searchsorted(self._first, batches, side="right") - 1
