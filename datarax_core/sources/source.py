@@ -14,7 +14,6 @@ from datarax_core.devices.traces import closed_over, require_updates_kept
 from datarax_core.modules.counts import count_of_cursor
 from datarax_core.modules.cursor import Cursor
 from datarax_core.modules.fingerprints import Names, changes_of, noted, require_same
-from datarax_core.modules.host_state import HostState
 from datarax_core.modules.state import (
     require_dict,
     require_keys,
@@ -26,13 +25,13 @@ from datarax_core.modules.state import (
 from datarax_core.order.batch_sizes import BatchSizes
 from datarax_core.order.numbers import seed_number, whole_number
 from datarax_core.order.order import ORDER_RULE
-from datarax_core.order.reader import OrderReader
 from datarax_core.order.selection import cut
 from datarax_core.records.digests import class_name
 from datarax_core.records.joining import host_column
 from datarax_core.records.spec import Batch, describe
 
 from .access import Capabilities, RecordAccess
+from .elements import ElementBlock, ElementLoop, writable
 from .identity import config_entries
 from .other_contracts import contract_of
 from .verification import Verified, verified
@@ -280,7 +279,7 @@ class DataSourceModule(RecordAccess):
         self.require_record_indices()
         if isinstance(index, slice):
             return self.subset_class(self, range(self.num_records)[index])
-        if isinstance(index, list) or getattr(index, "ndim", 0):
+        if isinstance(index, list) or getattr(index, "ndim", 0) == 1:
             return self.subset_class(self, index)
         if isinstance(index, bool) or not isinstance(index, int | np.integer):
             raise TypeError(
@@ -306,7 +305,7 @@ class DataSourceModule(RecordAccess):
         outside = (rows < -length) | (rows >= length)
         if outside.any():
             raise IndexError(f"record {rows[outside][0]} is out of range: {self.title} has {length} records")
-        return [_writable(element) for element in self.get_elements(rows.astype(np.int64) % length)]
+        return [writable(element) for element in self.get_elements(rows.astype(np.int64) % length)]
 
     def _getitems(self, indices: Sequence[int]) -> list[Any]:
         """Call `__getitems__`; Grain reads a batch by this method."""
@@ -543,59 +542,3 @@ class DataSourceModule(RecordAccess):
     def _reseed(self, seed: int) -> None:
         if self.order_key is not None:
             self.order_key.set_raw_value(self.draw_order_key(nnx.Rngs(seed)))
-
-
-class ElementBlock(HostState):
-    """The elements that a loop fetched last, by position; clones and pickles start without any."""
-
-    def __init__(self) -> None:
-        self._elements: list[Any] = []
-        self._start = 0
-        self._reader: OrderReader | None = None
-        self._key_data: Any = None
-
-    def at(self, source: DataSourceModule, position: int, size: int) -> Any:
-        """Return the element at ``position``; fetch ``size`` elements from there on if it is not held."""
-        key_data = source.order_key_data()
-        if self._reader is None or self._key_data is not key_data:
-            self._reader, self._key_data, self._elements = source.order_reader(size), key_data, []
-        if not 0 <= position - self._start < len(self._elements):
-            indices: np.ndarray = self._reader.take(position, size)
-            self._elements, self._start = source.get_elements(source.indices_to_read(position, indices)), position
-        return self._elements[position - self._start]
-
-    def held(self) -> dict[int, Any]:
-        """Return the elements that are held, by position."""
-        return dict(enumerate(self._elements, self._start))
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(vars(ElementBlock()))  # only a pickle of version 0.1.0 has a state, that of an empty block
-
-
-class ElementLoop:
-    """Iterator over the elements of one run of a source; a later run of the source ends it."""
-
-    def __init__(self, source: DataSourceModule, run: int) -> None:
-        self._source, self._run = source, run
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Any:
-        if not self._source.cursor.is_current(self._run):
-            title = self._source.title
-            raise RuntimeError(f"this loop is over: {title} was iterated anew, reset or restored since it began")
-        return next(self._source)
-
-    def __del__(self) -> None:  # the loop was left
-        if "_run" in vars(self) and not self._source.cursor.leaves_loop_later(self._run):
-            self._source.cursor.end_loop(self._run)
-
-
-def _writable(element: Any) -> Any:
-    """Copy arrays that cannot be written to: PyTorch warns of each."""
-    if isinstance(element, np.ndarray):
-        return element if element.flags.writeable else element.copy()
-    if isinstance(element, Mapping):
-        return {name: _writable(value) for name, value in element.items()}
-    return tuple(map(_writable, element)) if type(element) is tuple else element

@@ -175,7 +175,8 @@ class Subset(SourceView):
 
     def over_parents(self, *parents: DataSourceModule) -> Self:
         """Return these records of another source, which has as many."""
-        return type(self)(self.config, *parents, self._selection, rngs=nnx.clone(self.rngs), name=self.name)
+        (parent,) = parents
+        return type(self)(self.config, parent, self._selection, rngs=nnx.clone(self.rngs), name=self.name)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the fingerprint of every source, with the selection and the parent's fingerprint."""

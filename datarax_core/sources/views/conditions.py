@@ -182,7 +182,7 @@ class OneOf:
             return kept
         whole = [value for value in values if not isinstance(value, float)]
         parts = [part for part in (whole, [value for value in values if isinstance(value, float)]) if part]
-        return np.logical_or.reduce([np.isin(column, part) for part in parts])
+        return np.asarray(np.logical_or.reduce([np.isin(column, part) for part in parts]))
 
     def entry(self) -> Any:
         """Return the values."""
@@ -263,7 +263,7 @@ class Missing:
         if column.dtype == object:
             return np.fromiter((value is None or value != value for value in column), bool, len(column))  # noqa: PLR0124
         missing = np.isnat(column) if column.dtype.kind in "mM" else np.isnan(column)
-        return missing.reshape(len(column), -1).any(axis=1)
+        return np.asarray(missing.reshape(len(column), -1).any(axis=1))
 
     def entry(self) -> Any:
         """Return the rule."""
@@ -302,7 +302,7 @@ class All:
 
     def keeps(self, column: Any) -> np.ndarray:
         """Return which values fulfil all of them."""
-        return np.logical_and.reduce([each.keeps(column) for each in self.of])
+        return np.asarray(np.logical_and.reduce([each.keeps(column) for each in self.of]))
 
     def entry(self) -> Any:
         """Return the conditions."""
@@ -380,7 +380,7 @@ def _scalar_fault(struct: Any, values: Iterable[Any]) -> str | None:
 def _in_range(column: Any, numbers: range) -> np.ndarray:
     ends = Between(min(numbers), max(numbers), whole=True)
     wide = column if column.dtype.kind == "f" else column.astype(np.int64)  # a difference of small integers would wrap
-    return ends.keeps(column) & ((wide - numbers.start) % abs(numbers.step) == 0)
+    return np.asarray(ends.keeps(column) & ((wide - numbers.start) % abs(numbers.step) == 0))
 
 
 def _both_texts(values: Iterable[Any]) -> set[Any]:
@@ -402,7 +402,7 @@ def _as_stored(values: Iterable[Any], dtype: Any, column: Any = ()) -> list[Any]
     kind = dtype.kind
     if kind == "O" and len(column):
         kind = "S" if isinstance(column[0], bytes) else "U" if isinstance(column[0], str) else "O"
-    stored = []
+    stored: list[Any] = []
     for value in values:
         if kind == "S" and isinstance(value, str):
             stored.append(value.encode())

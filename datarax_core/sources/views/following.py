@@ -50,7 +50,7 @@ class FollowsParent(DataSourceModule):
     # -- order ---------------------------------------------------------------------------------------------------------------
 
     @property
-    def is_random_order(self) -> bool:  # type: ignore[override]  # an attribute of other sources
+    def is_random_order(self) -> bool:
         """Whether records are served shuffled; of a wrapper, whether the parent is."""
         own: bool = vars(self).get("is_random_order", False)
         return own if self._is_ordered_here else self.parent.is_random_order

@@ -211,7 +211,8 @@ def _bar(text: str, total: int) -> AbstractContextManager[Callable[[int], None]]
 
 class _Bar(AbstractContextManager[Callable[[int], None]]):
     def __init__(self, text: str, total: int) -> None:
-        self._text, self._total, self._began, self._display = text, total, perf_counter(), None
+        self._text, self._total, self._began = text, total, perf_counter()
+        self._display: Any = None
 
     def __enter__(self) -> Callable[[int], None]:
         return self._show

@@ -178,7 +178,7 @@ class SourceView(FollowsParent):
         if cls.renumbers and not parent.serves_each_once:
             mixed = parent.over_children(lambda child: cls.over(config, child, rngs=nnx.clone(rngs), name=name))
             if mixed is not None:
-                return mixed
+                return mixed  # type: ignore[no-any-return]  # a mixture
         return cls(config, parent, rngs=rngs, name=name)
 
     def over_parents(self, *parents: DataSourceModule) -> Self:
@@ -336,7 +336,8 @@ class SourceView(FollowsParent):
             return column
         if column.nbytes // max(len(column), 1) * self.num_records > _MAPPED_BYTES:
             return None
-        return column[self._all_rows()]
+        gathered: np.ndarray | Ragged = column[self._all_rows()]
+        return gathered
 
     def record_lengths(self, field: str) -> np.ndarray | None:
         """Return int64 (num_records,): the size of the first axis of a field in each record; None if nothing knows them."""
@@ -408,7 +409,8 @@ class SourceView(FollowsParent):
         if not (epochs and self.varies_by_epoch):
             return checked_parent_indices(self, rows, self.parent.num_records)
         passed, rows = np.divmod(rows.astype(np.int64), self.num_records)
-        return checked_parent_indices(self, rows, self.parent.num_records) + self.parent.num_records * passed
+        of_epoch = self.parent.num_records * passed
+        return np.asarray(checked_parent_indices(self, rows, self.parent.num_records) + of_epoch)
 
     def _all_rows(self) -> np.ndarray:
         return self._rows_of_parent(np.arange(self.num_records), epochs=False)
