@@ -27,6 +27,7 @@ import start
 import text
 import tfds
 import tfds_decoding
+import views
 import workers
 from _measure import report
 
@@ -52,6 +53,7 @@ PARTS = {
     "host_stages": host_stages,
     "ragged": ragged,
     "packing": packing,
+    "views": views,
 }
 
 

@@ -1,0 +1,94 @@
+"""Views against what they are made of: filters of 10^7 records, and served against the source without a filter."""
+
+import statistics
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from _measure import Row, against, seconds
+from flax import nnx
+
+from datarax_core import DataSourceModule, Pipeline
+from datarax_memory import MemorySource, MemorySourceConfig
+
+MANY = 10_000_000
+RECORDS, BATCH = 50_000, 256
+
+
+def images() -> dict[str, np.ndarray]:
+    """Return images with labels, half of which are even."""
+    rng = np.random.default_rng(0)
+    return {"image": rng.integers(0, 255, (RECORDS, 32, 32, 3), np.uint8), "label": rng.integers(0, 10, RECORDS)}
+
+
+def memory(columns: dict[str, np.ndarray], placement: str = "auto") -> MemorySource:
+    """Return a shuffled source over columns in memory."""
+    return MemorySource(MemorySourceConfig(shuffle=True, placement=placement), columns, rngs=nnx.Rngs(0))
+
+
+def mapped(columns: dict[str, np.ndarray], folder: Path) -> MemorySource:
+    """Return a shuffled source over columns in a folder of ``.npy`` files, which it maps."""
+    folder.mkdir()
+    for name, column in columns.items():
+        np.save(folder / f"{name}.npy", column)
+    return MemorySource(MemorySourceConfig(path=str(folder), shuffle=True, placement="host"), rngs=nnx.Rngs(0))
+
+
+def served(source: DataSourceModule) -> Callable[[], None]:
+    """Return a function that serves as many full batches of a source as RECORDS / 2 records make."""
+    pipeline = Pipeline(source=source, stages=[], batch_size=BATCH, num_epochs=None, rngs=nnx.Rngs(0))
+
+    def run() -> None:
+        batches = iter(pipeline)
+        jax.block_until_ready(deque((next(batches) for _ in range(RECORDS // 2 // BATCH)), maxlen=1))
+
+    return run
+
+
+def at_most(what: str, work: Callable[[], object], target: float) -> Row:
+    """Return the row for the seconds of one call."""
+    taken = statistics.median(seconds(work) for _ in range(3))
+    return Row(what, "", f"{taken:.2f} s", ratio=taken, target=target, bound="at most")
+
+
+def filters(folder: Path) -> list[Row]:
+    """Return the rows for filters: their one pass, and what they serve against the source that they are of."""
+    rng = np.random.default_rng(0)
+    columns = {"label": rng.integers(0, 1000, MANY), "score": rng.random(MANY, np.float32)}
+    held, in_files = memory(columns), mapped(columns, folder / "many")
+    rows = [
+        at_most("where(label=[3, 5, 7]) of 10^7 records in memory: seconds", lambda: held.where(label=[3, 5, 7]), 2),
+        at_most(
+            "where(score=(0.5, None)) of 10^7 records, mapped: seconds", lambda: in_files.where(score=(0.5, None)), 2
+        ),
+        at_most(
+            "filter(a function of a field) of 10^7 records, mapped: seconds",
+            lambda: in_files.filter(lambda batch: batch["label"] % 2 == 0, fields=["label"]),
+            2,
+        ),
+    ]
+    for what, source in (
+        ("on the device", memory(images())),
+        ("in host memory", memory(images(), "host")),
+        ("mapped", mapped(images(), folder / "images")),
+    ):
+        kept = source.where(label=range(0, 10, 2))
+        rows.append(
+            against(
+                served(source),
+                served(kept),
+                records=RECORDS // 2,
+                what=f"a filtered source {what}, against all its records",
+                target=0.95,
+            )
+        )
+    return rows
+
+
+def rows() -> list[Row]:
+    """Measure all views of this file."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [*filters(Path(folder))]
