@@ -27,9 +27,9 @@ class SampleView(SourceView):
     """Draws of a source's records with replacement, each in proportion to its weight.
 
     The draw at position p depends on the key and on p alone: a keyed hash of p, ``fold_in(key, p)``, is 64 bits, with which an
-    alias table draws the record in a fixed number of integer operations (`AliasTable` says how exact they are). Nothing is drawn
-    beforehand or kept, so that a stream resumes at any position, on any number of hosts. NumPy and compiled code draw the same
-    records.
+    alias table draws the record in a fixed number of integer operations (`AliasTable` says how exact they are). Nothing is
+    drawn beforehand or kept, so that a stream resumes at any position, on any number of hosts. NumPy and compiled code draw the
+    same records.
 
     Record indices are those of the source, and its order is not followed: of a mixture, records are drawn from all children by
     their weights here. The epoch of a draw is its position modulo 2**31, so that copies of a record are augmented differently.
@@ -72,8 +72,8 @@ class SampleView(SourceView):
         super().__init__(config, source, rngs=rngs, name=name)
         if source.batch_sizes is not None:
             raise ValueError(
-                f"{source.title} decides its batches itself, which single draws would not fit into; draw from what it is a view "
-                "of"
+                f"{source.title} decides its batches itself, which single draws would not fit into; draw from what it is a "
+                "view of"
             )
         if not source.num_records:
             raise ValueError(f"{source.title} is empty: it has no records to draw; give it one at least")

@@ -57,7 +57,7 @@ class RepeatView(SourceView):
     Args:
         config: How often, and where.
         source: The source that is repeated; a stream cannot be.
-        rngs: Not drawn from, since the order is the source's.
+        rngs: Random streams that another key than the source's is drawn from, if it is shuffled.
         name: Name of the view in errors.
 
     Raises:
@@ -68,6 +68,7 @@ class RepeatView(SourceView):
 
     config_class: ClassVar[type[SourceConfig]] = RepeatViewConfig
     config: RepeatViewConfig
+    has_own_order: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -79,13 +80,12 @@ class RepeatView(SourceView):
     ) -> None:
         if not isinstance(config, RepeatViewConfig):
             raise TypeError(f"{type(self).__name__} needs a RepeatViewConfig, not {config!r:.80}")
-        super().__init__(config, source, rngs=rngs, name=name)
-        if self.parent.access == "stream":
+        if isinstance(source, DataSourceModule) and source.access == "stream":
             raise NotImplementedError(
-                f"{self.title} serves records again, by index, and {self.parent.title} is a stream, which is read forward "
+                f"{type(self).__name__} serves records again, by index, and {source.title} is a stream, which is read forward "
                 "only; Pipeline(num_epochs=...) serves its epochs one after another"
             )
-        self.parent.require_record_indices()
+        super().__init__(config, source, rngs=rngs, name=name)
         if self._is_adjacent and self.parent.reorders_by_epoch:
             raise ValueError(
                 f"{self.parent.title} has other records at its indices in each epoch, so that copies cannot be adjacent; give "
@@ -107,11 +107,6 @@ class RepeatView(SourceView):
         """Records in an epoch: ``times`` times those of the source's."""
         length: int = self.parent.epoch_length or 0
         return self.config.times * length
-
-    @property
-    def run_length(self) -> int:
-        """Number of elements in a loop over this source: an epoch."""
-        return self.epoch_length
 
     @property
     def serves_each_once(self) -> bool:
@@ -143,9 +138,19 @@ class RepeatView(SourceView):
         epochs, copies = self._repeated(self.parent.epochs_at, start, size)
         return epochs * self.config.times + copies
 
-    def indices_to_read(self, start: int | jax.Array, indices: Any) -> Any:
-        """Return the indices by which to `fetch` the records ``indices`` at positions from ``start`` on."""
-        return DataSourceModule.indices_to_read(self, start, indices)
+    @property
+    def varies_by_epoch(self) -> bool:
+        """Whether the parent's records differ from epoch to epoch, and are not kept by ``cacheable``."""
+        return self.parent.varies_by_epoch and not self._keeps_records
+
+    @property
+    def batch_sizes(self) -> Any:
+        """The batches that the parent decides itself, pass after pass; None if there are none."""
+        return self.parent.batch_sizes
+
+    def order_key_data(self) -> Any:
+        """Return the key data of the order, uint32 (w,); the parent's own if it decides its batches, which its key arranges."""
+        return super().order_key_data() if self.batch_sizes is None else self.parent.order_key_data()
 
     def stats_at(self, position: int) -> dict[str, Any]:
         """Return the parent's counts of the records before ``position``; nothing if copies are adjacent."""
@@ -164,7 +169,21 @@ class RepeatView(SourceView):
         made = make(parent) if parent.serves_each_once else parent.over_children(make)
         return None if made is None else self.over_parents(made)
 
+    def split(self, *, seed: int = 0, **shares: float) -> dict[str, DataSourceModule]:
+        """Return disjoint parts of the source by name, as ``source.split`` makes them, each repeated as here."""
+        return {name: self.over_parents(part) for name, part in self.parent.split(seed=seed, **shares).items()}
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """Return the record of the source with this index, or a slice of the source's records, repeated as here."""
+        return self.over_parents(self.parent[index]) if isinstance(index, slice) else super().__getitem__(index)
+
     # -- inside --------------------------------------------------------------------------------------------------------------
+
+    def _reseed(self, seed: int) -> None:
+        if self.batch_sizes is None:
+            super()._reseed(seed)
+        else:
+            self.parent.reset(seed)
 
     @property
     def _is_adjacent(self) -> bool:
