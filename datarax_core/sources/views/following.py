@@ -31,7 +31,9 @@ class FollowsParent(DataSourceModule):
     def parent(self) -> DataSourceModule:
         """The first parent."""
         parents = self.parents
-        first: DataSourceModule | None = vars(parents).get("0")  # at a tenth of the time of nnx.List, several times a batch
+        first: DataSourceModule | None = vars(parents).get(
+            "0"
+        )  # at a tenth of the time of nnx.List, several times a batch
         return parents[0] if first is None else first
 
     def over_parents(self, *parents: DataSourceModule) -> Self:

@@ -77,7 +77,7 @@ class FilterView(ChosenView):
 
     def __init__(
         self,
-        config: FilterViewConfig,
+        config: StructuralConfig,
         source: DataSourceModule,
         predicate: "Predicate | Rule | None" = None,
         *,
@@ -88,6 +88,8 @@ class FilterView(ChosenView):
         name: str | None = None,
         chosen: Chosen | None = None,
     ) -> None:
+        if not isinstance(config, FilterViewConfig):
+            raise TypeError(f"{type(self).__name__} needs a FilterViewConfig, not {config!r:.80}")
         given = [title for title, rule in _named(config, where, predicate).items() if rule is not None]
         if len(given) != 1:
             found = f"{given[0]} and {given[1]} say it" if given else "nothing says it"
@@ -105,7 +107,7 @@ class FilterView(ChosenView):
         super().__init__(config, source, rngs=rngs, name=name, chosen=chosen)
 
     @classmethod
-    def over(  # type: ignore[override]  # takes the constructor's arguments, too
+    def over(
         cls,
         config: StructuralConfig,
         parent: DataSourceModule,
@@ -128,9 +130,9 @@ class FilterView(ChosenView):
                 return mixed
         return cls(config, parent, predicate, rngs=rngs, name=name, **rule)
 
-    def choose(self) -> Chosen:
-        """Return the records that are kept, in the sequence of the source."""
-        kept: Any = self._rule.apply(self.parent)  # a Subset, since the parent is no mixture
+    def choose(self, config: FilterViewConfig, source: DataSourceModule) -> Chosen:  # noqa: ARG002 - the rule has all of it
+        """Return the records of a source that are kept, in their sequence."""
+        kept: Any = self._rule.apply(source)  # a Subset, since the parent is no mixture
         chosen: Chosen = kept.selection
         return chosen
 

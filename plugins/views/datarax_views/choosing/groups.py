@@ -48,6 +48,8 @@ class GroupsView(SourceView):
         rngs: nnx.Rngs | None = None,
         name: str | None = None,
     ) -> None:
+        if not isinstance(config, GroupsViewConfig):
+            raise TypeError(f"{type(self).__name__} needs a GroupsViewConfig, not {config!r:.80}")
         if config.group is not None:
             raise ValueError(
                 f"group={config.group!r} names one of the groups: take GroupsView.over(config, source), or without `group` "
@@ -112,17 +114,17 @@ class GroupView(ChosenView):
     config_class: ClassVar[type[SourceConfig]] = GroupsViewConfig
     config: GroupsViewConfig
 
-    def choose(self) -> Chosen:
-        """Return the records that have the value.
+    def choose(self, config: GroupsViewConfig, source: DataSourceModule) -> Chosen:
+        """Return the records of a source that have the value.
 
         Raises:
             ValueError: No record has it; lists values that records have.
         """
-        classes = classes_of(self.parent, self.config.by)
-        number = number_of(self.config.group, classes)
+        classes = classes_of(source, config.by)
+        number = number_of(config.group, classes)
         if number is None:
-            raise ValueError(no_such_group(self.config.group, classes, self.config.by, self.parent.title))
-        return TableSelection(self.parent.num_records, classes.table(number))
+            raise ValueError(no_such_group(config.group, classes, config.by, source.title))
+        return TableSelection(source.num_records, classes.table(number))
 
     @property
     def _why_chosen(self) -> str:

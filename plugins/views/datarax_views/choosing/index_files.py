@@ -11,6 +11,8 @@ from datarax_core.order import first_twice
 
 ONCE: Final = "a subset has each record once: leave one out, or draw with replacement by a view of type sample"
 
+_EMPTY: Final = "names no record: a subset has one at least"
+
 _INDEX: Final = re.compile(r"[0-9]+")
 
 
@@ -41,6 +43,8 @@ def indices_of_file(path: str, length: int, title: str) -> np.ndarray:
         )
     if array.ndim != 1:
         raise DataFileError(path, f"{path!r} has shape {list(array.shape)}; record indices are one axis of integers")
+    if not array.size:
+        raise DataFileError(path, f"{path!r} {_EMPTY}")
     outside = (array < 0) | (array >= length)
     if outside.any():
         row = int(np.argmax(outside))
@@ -87,6 +91,8 @@ def _of_mask(mask: np.ndarray, path: str, length: int, title: str) -> np.ndarray
             path,
             f"{path!r} is a mask of shape {list(mask.shape)}, and {title} has {length} records; it needs a boolean for each",
         )
+    if not mask.any():
+        raise DataFileError(path, f"{path!r} is False everywhere: it chooses none of the {length} records of {title}")
     return np.flatnonzero(mask)
 
 
@@ -112,6 +118,8 @@ def _of_lines(path: str, length: int, title: str) -> np.ndarray:
             raise DataFileError(
                 path, f"{path}:{number}: record {text[:40]} is out of range: {title} has {length} records"
             )
+    if not indices:
+        raise DataFileError(path, f"{path!r} {_EMPTY}")
     array = np.asarray(indices, np.int64)
     if (twice := first_twice(array)) is not None:
         first, second = (numbers[place] for place in twice)

@@ -64,9 +64,8 @@ class SubsetView(ChosenView):
             name = config.part
         return super().over(config, parent, rngs=rngs, name=name)
 
-    def choose(self) -> Chosen:
-        """Return the records that the config names."""
-        config, source = self.config, self.parent
+    def choose(self, config: SubsetViewConfig, source: DataSourceModule) -> Chosen:
+        """Return the records of a source that a config names."""
         length = source.num_records
         if config.slice is not None:
             rows = range(length)[slice(*config.slice)]

@@ -38,7 +38,7 @@ def test_folds_are_disjoint_and_complete(make_source: MakeSource, k: int, strati
 
 
 def test_pipelines_serve_folds(make_source: MakeSource) -> None:
-    for number, pair in enumerate(k_fold(make_source(43), 3)):
+    for number, pair in enumerate(k_fold(make_source(43), 2)):
         assert sorted(np.concatenate([served(part, "id") for part in pair])) == list(range(43)), number
 
 

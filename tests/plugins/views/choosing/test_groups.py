@@ -124,7 +124,7 @@ def test_plans_count_the_records_of_each_group(source: DataSourceModule) -> None
 def test_states_refuse_other_groups(make_source: MakeSource) -> None:
     source = make_source(40)
     state = groups(source).groups[3].get_state()
-    with pytest.raises(StateError, match="chosen"):
+    with pytest.raises(StateError, match="subset"):
         groups(source).groups[7].set_state(state)
     with pytest.raises(StateError, match="groups"):
         groups(source, "name").set_state(groups(source).get_state())

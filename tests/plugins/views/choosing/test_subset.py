@@ -127,9 +127,9 @@ def test_states_hold_no_table_and_refuse_another_one(make_source: MakeSource) ->
     state = pipeline.get_state()
     assert len(str(state)) < 4000
     again = Pipeline(source=subset(source, slice=[0, None, 2]), batch_size=7)
-    with pytest.raises(StateError, match="chosen"):
+    with pytest.raises(StateError, match="subset"):
         again.set_state(state)
-    with pytest.raises(StateError, match="chosen"):
+    with pytest.raises(StateError, match="subset"):
         Pipeline(source=subset(source, indices=list(range(1, 1000, 2))), batch_size=7).set_state(state)
     same = Pipeline(source=subset(source, indices=list(range(0, 1000, 2))), batch_size=7)
     same.set_state(state)
@@ -143,7 +143,7 @@ def test_a_file_of_indices_may_move_and_not_change(source: DataSourceModule, tmp
     state = subset(source, file=one).get_state()
     subset(source, file=other).set_state(state)
     one.write_text("3\n5\n")
-    with pytest.raises(StateError, match="chosen"):
+    with pytest.raises(StateError, match="subset"):
         subset(source, file=one).set_state(state)
 
 
@@ -236,6 +236,8 @@ def test_records_that_the_source_does_not_have_are_named(
         ("x.npy", np.array([1, 40]), "row 1: record 40 is out of range"),
         ("x.npy", np.array([1, -1]), "row 1: record -1 is out of range"),
         ("x.npy", np.array([1, 2, 1]), "names record 1 twice, in rows 0 and 2"),
+        ("x.txt", "# none\n", "x.txt' names no record: a subset has one at least"),
+        ("x.npy", np.array([], np.int64), "x.npy' names no record"),
         ("x.npy", np.array([1.0]), "holds float64, and records of MemorySource 'rows' are named by integers"),
         ("x.npy", np.array([[1]]), r"has shape \[1, 1\]"),
         ("x.npy", np.ones(39, bool), r"a mask of shape \[39\], and MemorySource 'rows' has 40 records"),
@@ -260,7 +262,7 @@ def test_masks_are_files_of_booleans(source: DataSourceModule, tmp_path: Path) -
     with pytest.raises(DataFileError, match="holds int64, and a mask holds bool; give record indices as `file`"):
         subset(source, mask=tmp_path / "rows.npy")
     np.save(tmp_path / "none.npy", np.zeros(40, bool))
-    with pytest.raises(ValueError, match="no record of MemorySource 'rows' is selected"):
+    with pytest.raises(DataFileError, match=r"none.npy' is False everywhere: it chooses none of the 40 records"):
         subset(source, mask=tmp_path / "none.npy")
     with pytest.raises(FileNotFoundError, match=r"there is no file '.*gone.npy'"):
         subset(source, file=tmp_path / "gone.npy")
