@@ -17,6 +17,7 @@ from .access import Access, Capabilities, OrderKey, compiled_with
 from .blocks import BlockSize, WritesRecords, Written, record_blocks, verified_blocks
 from .columns import ColumnGather, Columns, Form, columns_of
 from .data_set_info import DataSetInfo
+from .description import view_lines
 from .eager import EagerSourceBase, Placement
 from .identity import content_of_files
 from .known_columns import field_struct, lengths_of_column
@@ -89,4 +90,5 @@ __all__ = [
     "require_quarantine",
     "verified",
     "verified_blocks",
+    "view_lines",
 ]

@@ -2,7 +2,7 @@
 
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -26,6 +26,7 @@ from datarax_core.records.intake import Changes
 from datarax_core.records.spec import Batch, ElementSpec, check_batch, device_spec, named_fields, split_host_fields
 
 from .columns import RecordCache
+from .description import plan_of, text_of
 from .identity import config_paths, content_of, sample_of
 from .known_columns import KnownColumns
 from .other_contracts import BatchesByPosition, OtherContract, num_positions
@@ -361,27 +362,20 @@ class RecordAccess(KnownColumns, HostArrays, StructuralModule):
 
     def __repr__(self) -> str:
         try:
-            length, data = self.epoch_length, self.describe_data()
-            if self.access == "stream":
-                records = "a stream" if length is None else f"a stream of {length:,} records an epoch"
-            else:
-                records = f"{length:,} records {self.order_title}"
+            return text_of(self)
         except Exception:  # noqa: BLE001 - of a source that is not whole, in a debugger or in a message about that
             return object.__repr__(self)
-        return f"{self.title}({f'{data}: ' if data else ''}{records})"
 
     def __str__(self) -> str:
         return repr(self)  # flax lists all variables in it
 
     def plan(self, num_epochs: int | None = 1) -> str:
-        """Describe what a run of ``num_epochs`` epochs (None is endless) serves."""
-        length = self.epoch_length
-        epochs = "without end" if num_epochs is None else f"{num_epochs} epoch{'s' if num_epochs > 1 else ''}"
-        if length is None:
-            return f"{self.title}: a stream without a length, whose epochs end where its records do; {epochs}"
-        order = "as they come" if self.access == "stream" else self.order_title
-        total = "" if num_epochs is None else f", {length * num_epochs:,} records in all"
-        return f"{self.title}: {length:,} records an epoch, {order}; {epochs}{total}"
+        """Describe what a run of ``num_epochs`` epochs (None is endless) serves, and below it what each view does."""
+        return plan_of(self, num_epochs)
+
+    def sources_below(self) -> Mapping[str, Any]:
+        """Return the sources that this one reads, by name: the children of a mixture, the parents of a view; else none."""
+        return {}
 
     def stats_at(self, position: int) -> dict[str, Any]:  # noqa: ARG002 - an override uses it
         """Return counts about the records before ``position``, for `Pipeline.stats`; a mixture counts records by child."""

@@ -59,7 +59,14 @@ def peek(
         raise refused
     if as_json:
         reports = {name: report.as_dict() for name, report in narrowed.items()}
-        found = {**seen.as_dict(fields), **_by_child(pipeline), "narrowed": reports, "notes": _notes(narrowed)}
+        views = _views(pipeline)
+        found = {
+            **seen.as_dict(fields),
+            **_by_child(pipeline),
+            **({"views": views} if views else {}),
+            "narrowed": reports,
+            "notes": _notes(narrowed),
+        }
         say_json({"config": str(config), **found})
     else:
         _print(seen, pipeline, fields, narrowed, most=len(fields) if all_fields else FIELDS)
@@ -130,7 +137,7 @@ def _columns(pipeline: "Pipeline", batches: int) -> Iterator[dict[str, Any]]:
 def _print(
     seen: _Seen, pipeline: "Pipeline", fields: dict[str, str], narrowed: dict[str, "NarrowedField"], *, most: int
 ) -> None:
-    say(f"{pipeline!r}\n\na record:\n{_first(fields, most)}\n")
+    say("\n".join([repr(pipeline), *_views(pipeline), f"\na record:\n{_first(fields, most)}\n"]))
     if not seen.batches:
         say("no batch is served: the source ends before its first record")
         return
@@ -155,6 +162,13 @@ def _by_child(pipeline: "Pipeline") -> dict[str, dict[str, int]]:
     """Return the number of records of each child of a mixture; empty for other sources."""
     stats = pipeline.stats()
     return {"records_by_child": stats["records_by_child"]} if "records_by_child" in stats else {}
+
+
+def _views(pipeline: "Pipeline") -> list[str]:
+    """Return lines on what each view in the source does; none for other sources."""
+    from datarax_core.sources.description import view_lines  # noqa: PLC0415 - the pipeline has loaded JAX by now
+
+    return view_lines(pipeline.source)
 
 
 def _notes(narrowed: dict[str, "NarrowedField"]) -> list[str]:

@@ -21,10 +21,12 @@ def plan(config: Config, *, as_json: Json = False, _debug: Debug = False) -> Non
 def _as_dict(config: Path, pipeline: "Pipeline", fields: dict[str, str]) -> dict[str, Any]:
     """Return the plan by name; counts of an endless run, or of a stream without a length, are None."""
     from datarax_core.pipeline.explain import stages_of_run  # noqa: PLC0415 - the pipeline has loaded it by now
+    from datarax_core.sources.description import view_lines  # noqa: PLC0415
 
     source, rule = pipeline.source, pipeline.rule
     length = source.epoch_length
     run_length, sizes = rule.run_length(length), pipeline.batch_sizes
+    views = view_lines(source)
     stages = [stage._asdict() for stage in stages_of_run(rule, 0, run_length)]
     return {
         "config": str(config),
@@ -35,6 +37,7 @@ def _as_dict(config: Path, pipeline: "Pipeline", fields: dict[str, str]) -> dict
         "records_per_epoch": length,
         "records": run_length,
         "batches": None if run_length is None else len(pipeline),
+        **({"views": views} if views else {}),
         **({"stages_of_batch_size": stages} if stages else {}),
         **({} if run_length is None else source.stats_at(run_length)),
     }

@@ -1,6 +1,6 @@
 """The base class of views: sources over sources, which need no memory but their parents' and tables made once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Self
 
 import jax
@@ -201,6 +201,19 @@ class SourceView(FollowsParent):
     def title(self) -> str:
         """Name in errors and reports: ``WindowView 'train' of MemorySource 'tokens'``."""
         return f"{super().title} of {titles_of(self.parents)}"
+
+    def sources_below(self) -> Mapping[str, Any]:
+        """Return the parents, by number."""
+        return {str(number): parent for number, parent in enumerate(self.parents)}
+
+    def plan(self, num_epochs: int | None = 1) -> str:
+        """Describe a run, and below it what this view and those in it do; a wrapper of a mixture serves the mixture's."""
+        if self._is_ordered_here or self.parent.serves_each_once:
+            return super().plan(num_epochs)
+        own = self.describe_view().splitlines()
+        return "\n".join(
+            [self.parent.plan(num_epochs), *([f"{type(self).__name__}: {own[0]}", *own[1:]] if own else [])]
+        )
 
     def describe_data(self) -> str:
         """Return the data of the parents."""

@@ -12,7 +12,15 @@ from datarax_core.devices import Aside
 from datarax_core.errors import ConfigError
 from datarax_core.order import Order, key_data
 from datarax_core.records import Batch, Changes, ElementSpec
-from datarax_core.sources import Access, Capabilities, DataSourceModule, Verified, compiled_with, field_struct
+from datarax_core.sources import (
+    Access,
+    Capabilities,
+    DataSourceModule,
+    Verified,
+    compiled_with,
+    field_struct,
+    view_lines,
+)
 
 from .children import HasParts, MixedChildren, checked_children, fingerprint_of, parts_of
 from .config import MixDataSourcesConfig
@@ -282,7 +290,11 @@ class MixDataSourcesNode(DataSourceModule):
 
     def plan(self, num_epochs: int | None = 1) -> str:
         """Describe a run: records and epochs by child, the end of each child, the end of the mixture; reads no record."""
-        return plan_of(self, num_epochs)
+        return "\n".join([plan_of(self, num_epochs), *view_lines(self)])
+
+    def sources_below(self) -> Mapping[str, DataSourceModule]:
+        """Return the children by name."""
+        return dict(zip(self.names, self.children, strict=True))
 
     # -- records --------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,78 @@
+"""Descriptions of sources in words: for ``repr``, for plans of runs, and of the views that a source is made of."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+_NAMED_PARTS: Final = 8
+"""Children of a mixture whose views are listed one by one."""
+
+
+class Described(Protocol):
+    """A source, as far as its description uses it."""
+
+    @property
+    def title(self) -> str:
+        """The source in messages."""
+
+    @property
+    def access(self) -> str:
+        """How records are reached."""
+
+    @property
+    def epoch_length(self) -> int | None:
+        """Number of records in one epoch."""
+
+    @property
+    def order_title(self) -> str:
+        """The order in reports."""
+
+    def describe_data(self) -> str:
+        """Return the files or the data set that records are read from."""
+
+    def sources_below(self) -> Mapping[str, Any]:
+        """Return the sources that this one reads, by name."""
+
+
+def text_of(source: Described) -> str:
+    """Return a source with its data, its length and its order in one line."""
+    length, data = source.epoch_length, source.describe_data()
+    if source.access == "stream":
+        records = "a stream" if length is None else f"a stream of {length:,} records an epoch"
+    else:
+        records = f"{length:,} records {source.order_title}"
+    return f"{source.title}({f'{data}: ' if data else ''}{records})"
+
+
+def plan_of(source: Described, num_epochs: int | None) -> str:
+    """Return what a run of ``num_epochs`` epochs (None is endless) serves, and below it what each view does."""
+    length = source.epoch_length
+    epochs = "without end" if num_epochs is None else f"{num_epochs} epoch{'s' if num_epochs > 1 else ''}"
+    if length is None:
+        first = f"{source.title}: a stream without a length, whose epochs end where its records do; {epochs}"
+    else:
+        order = "as they come" if source.access == "stream" else source.order_title
+        total = "" if num_epochs is None else f", {length * num_epochs:,} records in all"
+        first = f"{source.title}: {length:,} records an epoch, {order}; {epochs}{total}"
+    return "\n".join([first, *view_lines(source)])
+
+
+def view_lines(source: Any) -> list[str]:
+    """Return lines on what each view in a source does, from the outermost on, the views below a view indented."""
+    below = source.sources_below()
+    own = describe_view().splitlines() if (describe_view := getattr(source, "describe_view", None)) else []
+    lines = [f"{_short_title(source)}: {own[0]}", *(f"  {line}" for line in own[1:])] if own else []
+    parts = {name: view_lines(part) for name, part in below.items()}
+    inner = [(name, of_part) for name, of_part in parts.items() if of_part]
+    named = inner[:_NAMED_PARTS]
+    for name, of_part in named:
+        if len(below) > 1:
+            lines += [f"  {name}:", *(f"    {line}" for line in of_part)]
+        else:
+            lines += [f"  {line}" for line in of_part] if own else of_part
+    if len(inner) > len(named):
+        lines.append(f"  and views of {len(inner) - len(named)} more")
+    return lines
+
+
+def _short_title(source: Any) -> str:
+    return type(source).__name__ + (f" {source.name!r}" if source.name else "")
