@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from datarax_core.config import NOT_NULL, Count, Flag, Integer, Name, Real, having, never, only_if, stream_rules
 from datarax_core.devices import Aside
 from datarax_core.errors import RecordError, SpecError
-from datarax_core.records import Batch, ElementSpec, Ragged, dtype_title, named_fields, nested_fields
+from datarax_core.records import Batch, ElementSpec, Ragged, dtype_title, fits_device, named_fields, nested_fields
 from datarax_core.sources import DataSourceModule, SourceView, field_struct
 from datarax_views.config import ViewConfig
 
@@ -346,7 +346,7 @@ def _packed_fields(config: PackViewConfig, parent: DataSourceModule, title: str)
         if struct.shape[:1] != (None,):
             advice = "; {type: window} cuts long arrays of one length" if struct.shape else ""
             raise SpecError(f"{text}, and documents that are packed vary in length{advice}")
-        if None in struct.shape[1:] or struct.dtype.kind not in "iufb":
+        if None in struct.shape[1:] or not fits_device(struct.dtype):
             raise SpecError(f"{text}; packed are numbers, of which only the first axis varies")
         if name in (config.segment_field, config.position_field):
             raise SpecError(

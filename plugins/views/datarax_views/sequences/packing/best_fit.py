@@ -2,13 +2,17 @@
 
 The algorithm is best-fit decreasing (Johnson, "Near-optimal bin packing algorithms", 1973): each document, the longest first,
 goes into the row with the least space that is enough. Documents of one length are alike, and so are rows with the same space
-left, so that both are handled by number: groups of rows with one space, and as many documents of a length as fill them. Spaces
-at which there are rows are bits of one integer, in which the least that is enough is found at once.
+left, so that both are handled by number: groups of rows with one space, and as many documents of a length as fill them. The
+least space that is enough is found by bisection of the spaces that rows have.
 """
 
-from typing import Final
+from bisect import bisect_left, insort
+from typing import Final, TypeAlias
 
 import numpy as np
+
+_Group: TypeAlias = tuple[int, int, int]
+"""First row, number of rows, documents that each of them may still take."""
 
 _FEW_ROWS: Final = 1 << 16  # NumPy sorts 16-bit numbers by radix, several times as fast as wider ones
 
@@ -30,8 +34,7 @@ def best_fit(lengths: np.ndarray, row_length: int, max_segments: int | None = No
     if not len(lengths):
         return np.empty(0, np.int64), np.zeros(1, np.int64)
     longest_first = np.argsort((row_length - lengths).astype(np.min_scalar_type(row_length)), kind="stable")
-    counts = np.bincount(lengths)
-    firsts, nums, each = _counted_rows(counts, row_length, max_segments or row_length)
+    firsts, nums, each = _counted_rows(lengths[longest_first], row_length, max_segments or row_length)
     rows = _row_of_each(firsts, nums, each)
     num_rows = int(rows.max()) + 1
     narrow = rows.astype(np.uint16) if num_rows <= _FEW_ROWS else rows
@@ -41,31 +44,30 @@ def best_fit(lengths: np.ndarray, row_length: int, max_segments: int | None = No
     return _by_first_document(documents, starts)
 
 
-def _counted_rows(counts: np.ndarray, row_length: int, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _counted_rows(lengths: np.ndarray, row_length: int, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return int64 (steps,) thrice: the first row, the number of rows, and the documents a row; the longest documents first.
 
     Args:
-        counts: Integers: how many documents there are of each length.
+        lengths: Integers (n,): the tokens of each document, the longest first.
         row_length: The tokens of a row.
         most: The most documents of a row.
     """
     steps: list[tuple[int, int, int]] = []
-    groups: dict[
-        int, list[tuple[int, int, int]]
-    ] = {}  # by space left: first row, number of rows, documents that each may take
-    spaces = 0  # bit s is set where groups[s] is not empty
+    groups: dict[int, list[_Group]] = {}  # by space left
+    spaces: list[int] = []  # the keys of groups, sorted
     num_rows = 0
-    present = np.flatnonzero(counts)[::-1]
-    for length, total in zip(present.tolist(), counts[present].tolist(), strict=True):
+    begins = np.flatnonzero(np.diff(lengths, prepend=-1))
+    totals = np.diff(begins, append=len(lengths))
+    for length, total in zip(lengths[begins].tolist(), totals.tolist(), strict=True):
         left = total
         while left:
-            enough = spaces >> length
-            if enough:
-                space = length + (enough & -enough).bit_length() - 1
-                at = groups[space]
-                first, rows, may_take = at.pop()
-                if not at:
-                    spaces ^= 1 << space
+            enough = bisect_left(spaces, length)
+            if enough < len(spaces):
+                space = spaces[enough]
+                alike = groups[space]
+                first, rows, may_take = alike.pop()
+                if not alike:
+                    del groups[space], spaces[enough]
             else:
                 space, first, may_take = row_length, num_rows, most
                 rows = -(-left // min(space // length, may_take))
@@ -80,14 +82,21 @@ def _counted_rows(counts: np.ndarray, row_length: int, most: int) -> tuple[np.nd
                 left -= num * taken
                 rest = space - taken * length
                 if rest and may_take > taken:
-                    groups.setdefault(rest, []).append((begin, num, may_take - taken))
-                    spaces |= 1 << rest
+                    _add(groups, spaces, rest, (begin, num, may_take - taken))
             used = full + (over > 0)
             if used < rows:
-                groups.setdefault(space, []).append((first + used, rows - used, may_take))
-                spaces |= 1 << space
+                _add(groups, spaces, space, (first + used, rows - used, may_take))
     table = np.array(steps, np.int64)
     return table[:, 0], table[:, 1], table[:, 2]
+
+
+def _add(groups: dict[int, list[_Group]], spaces: list[int], space: int, group: _Group) -> None:
+    """Add a group of rows that have this space left."""
+    if space in groups:
+        groups[space].append(group)
+    else:
+        groups[space] = [group]
+        insort(spaces, space)
 
 
 def _row_of_each(firsts: np.ndarray, nums: np.ndarray, each: np.ndarray) -> np.ndarray:

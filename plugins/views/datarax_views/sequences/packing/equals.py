@@ -28,8 +28,8 @@ class Equals:
         self._by_length = np.argsort(narrowest(lengths), kind="stable").astype(number)
         self._places = np.empty(len(lengths), number)
         self._places[self._by_length] = np.arange(len(lengths), dtype=number)
-        counts = np.bincount(lengths)
-        self._starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts[counts > 0])])
+        begins = np.flatnonzero(np.diff(lengths[self._by_length], prepend=-1))
+        self._starts = np.append(begins, len(lengths)).astype(np.int64)
 
     def exchanged(self, pieces: np.ndarray, epochs: np.ndarray) -> np.ndarray:
         """Return the pieces that are in the places of ``pieces`` in these epochs, each as long: int64 (k,).
