@@ -97,7 +97,7 @@ def test_windows_over_records_are_slices(cut: dict[str, Any], length: int, data:
     fields, sequences = expected([values], cut)
     columns = {"x": values}
     if not len(sequences):
-        with pytest.raises(ValueError, match="longer than all that it is cut from"):
+        with pytest.raises(ValueError, match="too few for"):
             window(held(columns), **cut)
         return
     view = window(held(columns), **cut)
@@ -128,7 +128,7 @@ def test_windows_inside_records_and_across_them_are_slices(
     fields, sequences = expected([both] if cross else records, cut)
     options = {**cut, "cross": True} if cross else {**cut, "too_short": "drop"}
     if not len(sequences):
-        with pytest.raises(ValueError, match=r"longer than all|and so have all|less than"):
+        with pytest.raises(ValueError, match="too few for"):
             window(held(columns), **options)
         return
     if cross:
@@ -316,7 +316,7 @@ def test_what_is_served_is_said() -> None:
         "5 windows of 16 every 16 inside 3 records of 5 to 64; 14 left over; 1 records too short are left out"
     )
     assert window(ragged, length=20, cross=True, remainder="overlap").describe_view() == (
-        "5 windows of 20 every 20 across 3 records of 99 elements; the end covered by windows that begin earlier"
+        "5 windows of 20 every 20 across 3 records of 99 elements in all; the end covered by windows that begin earlier"
     )
 
 

@@ -1,4 +1,4 @@
-"""The conformance tests of sources, for views of windows over records on the device, inside records, and across them."""
+"""The conformance tests of sources, for views of windows over records on the device and inside records."""
 
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class TestOverRecordsOnTheDevice(SourceConformance):
     shown_elsewhere = {
         "cacheable": "TestInsideRecords",
         "inside": INSIDE,
-        "cross": "TestAcrossRecords",
+        "cross": "test_window.py::test_windows_inside_records_and_across_them_are_slices",
         "too_short": "test_window_mistakes.py",
         "length_field": "test_window_mistakes.py",
         "pad_value": "TestInsideRecords",
@@ -67,9 +67,9 @@ class TestInsideRecords(SourceConformance):
         2: {"x": [7, 8, 9, 100], "y": [-7, -8, -9, 100], "n": 3, "mask": [True, True, True, False]},
     }
     shown_elsewhere = {
-        **{name: "TestOverRecordsOnTheDevice" for name in ("target_field", "target_of")},
+        **dict.fromkeys(("target_field", "target_of"), "TestOverRecordsOnTheDevice"),
         "inside": INSIDE,
-        "cross": "TestAcrossRecords",
+        "cross": "test_window.py::test_windows_inside_records_and_across_them_are_slices",
         "too_short": "test_window_mistakes.py",
         "length_field": "test_window_mistakes.py",
     }
@@ -83,21 +83,3 @@ class TestInsideRecords(SourceConformance):
         }
         source = {"type": "memory", "path": episodes(folder), "shuffle": True}
         return {"type": "window", "length": 4, "stride": 3, "remainder": "pad", "pad_value": 100, "source": source}
-
-
-class TestAcrossRecords(SourceConformance):
-    expected_length = 11
-    expected_records = {2: {"x": [6, 7, 8, 9], "n": 7}, 10: {"x": [30, 31, 32, 33], "n": 9}}
-    shown_elsewhere = TestInsideRecords.shown_elsewhere | {
-        "cross": "test_window.py::test_windows_inside_records_and_across_them_are_slices",
-        "pad_value": "TestInsideRecords",
-        "mask_field": "TestInsideRecords",
-    }
-
-    def make_config(self, folder: Path) -> dict[str, Any]:
-        self.effective = {
-            "field": Shows(value="y", at=lambda source: str(source.element_spec())),
-            "source": {"type": "memory", "path": episodes(folder / "other")},
-        }
-        source = {"type": "memory", "path": episodes(folder), "shuffle": True}
-        return {"type": "window", "length": 4, "stride": 3, "cross": True, "source": source}

@@ -8,7 +8,7 @@ from datarax_views.sequences.lengths import lengths_of
 
 from .config import WindowViewConfig
 from .fields import WindowFields
-from .layout import CrossLayout, Layout, RecordLayout, RowLayout, require_equal_lengths
+from .layout import CrossLayout, Layout, RecordLayout, RowLayout, require_equal_lengths, require_planned
 from .plan import Cut, WindowsOfAlike, WindowsOfMany
 
 
@@ -28,10 +28,9 @@ def layout_of(config: WindowViewConfig, fields: WindowFields, parent: DataSource
     cut, num_records = config.cut(), parent.num_records
     if not fields.is_inside:
         _require_no_lengths(config, title, "the records that follow one another are one sequence")
-        what = f"over {num_records:,} records"
-        return RowLayout(
-            _one_sequence(cut, num_records, what, title), num_records, None, _summary_of_one(cut, num_records, what)
-        )
+        what = f"{num_records:,} records"
+        rows = _one_sequence(cut, num_records, what, title)
+        return RowLayout(rows, num_records, None, _summary_of_one(cut, num_records, f"over {what}"))
     size = field_struct(parent, fields.cut[0]).shape[0]
     lengths = (
         _lengths(config, fields, parent, title) if size is None else np.broadcast_to(np.int64(size), (num_records,))
@@ -44,9 +43,9 @@ def layout_of(config: WindowViewConfig, fields: WindowFields, parent: DataSource
         offsets = np.zeros(num_records + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         total = int(offsets[-1])
-        what = f"across {num_records:,} records of {total:,} elements"
+        what = f"{num_records:,} records of {total:,} elements in all"
         windows = _one_sequence(cut, total, what, title)
-        return CrossLayout(windows, offsets, checks=size is None, summary=_summary_of_one(cut, total, what))
+        return CrossLayout(windows, offsets, checks=size is None, summary=_summary_of_one(cut, total, f"across {what}"))
     _require_long_enough(config, cut, lengths, fields.cut[0], title)
     if size is not None:
         alike = WindowsOfAlike(cut, size, num_records)
@@ -60,6 +59,8 @@ def layout_of(config: WindowViewConfig, fields: WindowFields, parent: DataSource
 def _lengths(config: WindowViewConfig, fields: WindowFields, parent: DataSourceModule, title: str) -> np.ndarray:
     first, *others = fields.cut
     lengths = lengths_of(parent, first, length_field=config.length_field)
+    if config.length_field is not None and (held := parent.record_lengths(first)) is not None:
+        require_planned(parent.title, np.arange(len(held)), first, lengths, held)
     for other in others:
         known = parent.record_lengths(other)
         if known is not None:
@@ -76,9 +77,7 @@ def _require_no_lengths(config: WindowViewConfig, title: str, reason: str) -> No
 def _one_sequence(cut: Cut, length: int, what: str, title: str) -> WindowsOfAlike:
     windows = WindowsOfAlike(cut, length)
     if not windows.num_windows:
-        raise SpecError(
-            f"{title} is empty: {_window_title(cut)} is longer than all that it is cut from, {what}{_advice(cut)}"
-        )
+        raise SpecError(f"{title} is empty: {what} are too few for {_window_title(cut)}{_advice(cut)}")
     return windows
 
 
@@ -89,22 +88,22 @@ def _require_long_enough(config: WindowViewConfig, cut: Cut, lengths: np.ndarray
     if not count:
         return
     first = int(np.argmax(is_short))
-    text = f"record {first} of {title} has {int(lengths[first]):,} elements in field {field!r}, less than {_window_title(cut)}"
+    found = f"{int(lengths[first]):,} elements in field {field!r}"
+    text = f"record {first} of {title} has {found}, too few for {_window_title(cut)}"
     if count == len(lengths):
-        raise SpecError(
-            f"{text}, and so have all {count:,} records; the longest has {int(lengths.max()):,}{_advice(cut)}"
-        )
+        raise SpecError(f"{text}, as have all {count:,} records; the longest has {int(lengths.max()):,}{_advice(cut)}")
     if config.too_short != "drop":
-        others = f", and so have {count - 1:,} more of {len(lengths):,}" if count > 1 else f", one of {len(lengths):,}"
+        others = f", as have {count - 1:,} more of {len(lengths):,} records" if count > 1 else ""
         pad = "; remainder: pad completes them" if cut.remainder != "pad" else ""
         raise SpecError(f"{text}{others}. Say what to do: too_short: drop leaves such records out{pad}")
 
 
 def _window_title(cut: Cut) -> str:
     if cut.remainder == "pad":
-        return f"the least that has a window, {cut.shortest:,}"
-    shift = f" and the {cut.shift:,} further on that its targets need" if cut.shift else ""
-    return f"a window of {cut.length:,}{shift}"
+        return (
+            f"one element and its target, {cut.shift:,} further on" if cut.shift else "a window, which has one at least"
+        )
+    return f"a window of {cut.length:,}" + (f" and its targets, {cut.shift:,} further on" if cut.shift else "")
 
 
 def _advice(cut: Cut) -> str:

@@ -139,10 +139,8 @@ class RecordLayout(Layout):
         for name in fields.cut[1:]:
             _require_equal(reader.parent_title(), records, (first, lengths[first]), (name, lengths[name]))
         left = lengths[first] - starts
-        least = self.windows.cut.shortest
-        if len(left) and int(left.min()) < least:
-            row = int(np.argmin(left))
-            raise _unlike_plan(reader.parent_title(), int(records[row]), first, int(lengths[first][row]))
+        are_whole = left >= self.windows.cut.shortest
+        require_planned(reader.parent_title(), records, first, np.where(are_whole, lengths[first], -1), lengths[first])
         kept = {name: columns[name][rows] for name in fields.kept}
         return Found(values, {name: begins[name] + starts for name in fields.cut}, left, kept)
 
@@ -178,23 +176,16 @@ class CrossLayout(Layout):
             wanted = np.unique(going_on + np.repeat(epoch_rows, counts))
             rows = wanted.searchsorted(records + epoch_rows)
             columns = named_fields(reader.read_parent(wanted))
-            self._require_planned(columns, fields, wanted % self.num_records, reader)
-        values, begins = {}, {}
+            read = wanted % self.num_records
+            for name in fields.cut:
+                _, begins, ends = _runs(columns[name], np.arange(len(read)))
+                require_planned(reader.parent_title(), read, name, offsets[read + 1] - offsets[read], ends - begins)
+        values, firsts = {}, {}
         for name in fields.cut:
-            values[name], firsts, _ = _runs(columns[name], rows)
-            begins[name] = firsts + starts - offsets[records]
+            values[name], begins, _ = _runs(columns[name], rows)
+            firsts[name] = begins + starts - offsets[records]
         kept = {name: columns[name][rows] for name in fields.kept}
-        return Found(values, begins, total - starts, kept)
-
-    def _require_planned(self, columns: Columns, fields: WindowFields, records: np.ndarray, reader: Reader) -> None:
-        """Raise if records that were read have other lengths than the offsets say."""
-        planned = self.offsets[records + 1] - self.offsets[records]
-        for name in fields.cut:
-            _, begins, ends = _runs(columns[name], np.arange(len(records)))
-            wrong = np.flatnonzero(ends - begins != planned)
-            if wrong.size:
-                row = int(wrong[0])
-                raise _unlike_plan(reader.parent_title(), int(records[row]), name, int(ends[row] - begins[row]))
+        return Found(values, firsts, total - starts, kept)
 
 
 def _runs(column: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -226,9 +217,14 @@ def require_equal_lengths(title: str, one: tuple[str, np.ndarray], other: tuple[
     _require_equal(title, np.arange(len(one[1])), one, other)
 
 
-def _unlike_plan(title: str, record: int, field: str, length: int) -> RecordError:
+def require_planned(title: str, records: np.ndarray, field: str, planned: np.ndarray, found: np.ndarray) -> None:
+    """Raise for the first record that has another length than its windows were counted by."""
+    wrong = np.flatnonzero(planned != found)
+    if not wrong.size:
+        return
+    record, length = int(records[wrong[0]]), int(found[wrong[0]])
     reason = f"field {field!r} has {length:,} elements, which is not the length that its windows were counted by"
-    return RecordError(
+    raise RecordError(
         f"record {record} of {title}: {reason}; the records, or the lengths that were noted of them, changed: write the note "
         "anew, or leave out length_field",
         record=record,
