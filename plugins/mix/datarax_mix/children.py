@@ -436,7 +436,13 @@ def _require_ends(config: MixDataSourcesConfig, children: Children, lengths: Seq
                 f"sampling='categorical' draws records at random, and child {name!r} of {title} is a stream; "
                 "take 'proportional'"
             )
-        if config.sampling == "categorical" and length != child.num_records and nested_draw(child) is None:
+        draws_evenly = config.sampling == "categorical" and nested_draw(child) is None
+        if draws_evenly and not child.serves_each_once:
+            raise ValueError(
+                f"sampling='categorical' draws single records, and child {name!r} of {title} serves some more often than others, "
+                "which would be lost; take 'proportional'"
+            )
+        if draws_evenly and length != child.num_records:
             raise ValueError(
                 f"sampling='categorical' draws from all records, and child {name!r} of {title} serves a part of them only; "
                 "take 'proportional'"

@@ -191,9 +191,15 @@ class StagedCategoricalOrder(CategoricalOrder):
 
 
 def nested_draw(child: Any) -> Callable[[Any], Any] | None:
-    """Return the function (keys -> records) by which a child that is a mixture draws; None for any other child."""
+    """Return the function (keys -> records) by which a child draws that is a mixture, or has weights of its own; else None.
+
+    A source with weights has a method ``draw_with(keys)``, as the views of type ``sample`` do.
+    """
     draws = getattr(child, "draws", None)
-    return (lambda keys: draws.draw(child.children, keys)[1]) if isinstance(draws, CategoricalOrder) else None
+    if isinstance(draws, CategoricalOrder):
+        return lambda keys: draws.draw(child.children, keys)[1]
+    draw_with: Callable[[Any], Any] | None = getattr(child, "draw_with", None)
+    return draw_with
 
 
 def is_staged(child: Any) -> bool:

@@ -1,7 +1,7 @@
 """Draws with replacement: records by weight, or so that all classes come equally often."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +107,7 @@ class SampleView(SourceView):
     @property
     def order_title(self) -> str:
         """Name of the order in reports."""
-        return f"drawn with replacement {self._drawing.how}"
+        return f"drawn with replacement, {self._drawing.how}"
 
     def record_indices_at(self, start: int | jax.Array, size: int, key: Any = None) -> Any:
         """Return int (size,): the records drawn at positions ``start .. start + size`` with ``key``; O(size).
@@ -121,12 +121,20 @@ class SampleView(SourceView):
             )
         data = key_data(key)
         if isinstance(start, jax.core.Tracer) or isinstance(data, jax.core.Tracer):
-            bits = fold_in(jnp.asarray(data), *_traced_halves(start, size))
-            return self._tables.mapped((traced_draw, self._drawing.table.tables), bits)
+            return self.draw_with(fold_in(jnp.asarray(data), *_traced_halves(start, size)))
         start = as_integer("a position", start)
         if start < 0:
             raise ValueError(f"position {start} is before the start of the stream; positions count from 0")
-        return self._drawing.table.draw(np.asarray(fold_in(np.asarray(data), *_halves(start, size))))
+        return self.draw_with(np.asarray(fold_in(np.asarray(data), *_halves(start, size))))
+
+    def draw_with(self, keys: Any) -> Any:
+        """Return int (k,): the records drawn with the data of k keys, uint32 (2, k), of NumPy or JAX; one key a draw.
+
+        A mixture of ``sampling="categorical"`` draws by it, so that the weights hold there, too.
+        """
+        if isinstance(keys, np.ndarray):
+            return self._drawing.table.draw(keys)
+        return self._tables.mapped((traced_draw, self._drawing.table.tables), keys)
 
     def epochs_at(self, start: int | jax.Array, size: int) -> Any:
         """Return int (size,): the positions modulo 2**31, so that stages tell copies of a record apart."""
@@ -202,9 +210,16 @@ class SampleView(SourceView):
         """
         return {name: self._of_part(part, name) for name, part in self.parent.split(seed=seed, **shares).items()}
 
-    def __getitem__(self, index: int | slice) -> Any:
-        """Return the record of the source with this index, or draws from a slice of the source's records."""
-        return self._of_part(self.parent[index], self.name) if isinstance(index, slice) else super().__getitem__(index)
+    def __getitem__(self, index: Any) -> Any:
+        """Return the record of the source with this index, or draws from a part of it: a slice, a list of indices, a mask."""
+        is_part = isinstance(index, slice | list) or getattr(index, "ndim", 0) == 1
+        return self._of_part(self.parent[index], self.name) if is_part else super().__getitem__(index)
+
+    def over_children(self, make: Callable[[DataSourceModule], DataSourceModule]) -> DataSourceModule | None:
+        """Return draws from ``make(source)``, with the weights of its records; of a mixture, from that of ``make(child)``."""
+        parent = self.parent
+        made = make(parent) if parent.serves_each_once else parent.over_children(make)
+        return None if made is None else self._of_part(made, self.name)
 
     def over_parents(self, *parents: DataSourceModule) -> "SampleView":
         """Return draws from another source, with the same key, and weights as the config says or as they were given."""
@@ -220,18 +235,17 @@ class SampleView(SourceView):
     # -- inside --------------------------------------------------------------------------------------------------------------
 
     def _of_part(self, part: DataSourceModule, name: str | None) -> "SampleView":
-        """Return draws from a part of the source."""
+        """Return draws from a part of the source, or from a view of it."""
         config, weights = self.config, self._drawing.given
         of_file = config.weights is not None and config.weights.endswith(".npy")
         if weights is not None or of_file:
-            rows: Callable[[np.ndarray], np.ndarray] | None = getattr(part, "parent_indices", None)
-            if rows is None:
+            if not _chooses_records(part) or part.parent is not self.parent:
                 raise NotImplementedError(
-                    f"{self.title} has weights by record of {self.parent.title}, and {part.title} has other records; split "
-                    "the source, and give each part its weights"
+                    f"{self.title} has a weight for each record of {self.parent.title}, and {part.title} has other records; "
+                    "draw from these, with weights of theirs"
                 )
             weights = weights_of_file(config.weights or "", self.parent) if weights is None else np.asarray(weights)
-            weights = weights[rows(np.arange(part.num_records))]
+            weights = weights[part.parent_indices(np.arange(part.num_records))]
             config = config.model_copy(update={"weights": None})
         twin = type(self)(config, part, weights, rngs=nnx.clone(self.rngs), name=name)
         if twin.order_key is not None and self.order_key is not None:
@@ -289,6 +303,11 @@ class Counts(HostState):
             done += size
         self._known = known[0], done, counts
         return counts
+
+
+def _chooses_records(source: DataSourceModule) -> TypeGuard[SourceView]:
+    """Return whether each record of a source is one record of its parent."""
+    return isinstance(source, SourceView) and type(source).parent_indices is not SourceView.parent_indices
 
 
 def _halves(start: int | Any, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -173,9 +173,10 @@ class RepeatView(SourceView):
         """Return disjoint parts of the source by name, as ``source.split`` makes them, each repeated as here."""
         return {name: self.over_parents(part) for name, part in self.parent.split(seed=seed, **shares).items()}
 
-    def __getitem__(self, index: int | slice) -> Any:
-        """Return the record of the source with this index, or a slice of the source's records, repeated as here."""
-        return self.over_parents(self.parent[index]) if isinstance(index, slice) else super().__getitem__(index)
+    def __getitem__(self, index: Any) -> Any:
+        """Return the record of the source with this index, or a part of it (a slice, a list, a mask), repeated as here."""
+        is_part = isinstance(index, slice | list) or getattr(index, "ndim", 0) == 1
+        return self.over_parents(self.parent[index]) if is_part else super().__getitem__(index)
 
     # -- inside --------------------------------------------------------------------------------------------------------------
 
