@@ -28,6 +28,7 @@ import text
 import tfds
 import tfds_decoding
 import views
+import windows
 import workers
 from _measure import report
 
@@ -54,6 +55,7 @@ PARTS = {
     "ragged": ragged,
     "packing": packing,
     "views": views,
+    "windows": windows,
 }
 
 

@@ -99,7 +99,7 @@ class WindowFields:
     def arranged(self, fields: Mapping[str, Any]) -> Any:
         """Return fields by dotted name in the structure of a record."""
         if self.is_named:
-            return nested_fields(fields)
+            return nested_fields(fields) if any("." in name for name in fields) else dict(fields)
         return tuple(fields.values()) if len(self.cut) + len(self.kept) > 1 else next(iter(fields.values()))
 
     def pad_value(self, field: str) -> Any:
