@@ -279,7 +279,7 @@ class PackView(SourceView):
             known = self.parent.record_lengths(other)
             if known is not None:
                 self._require_equal(np.arange(len(lengths)), lengths, known, f"field {first!r}", other)
-        return Planned.of(lengths, self.config.settings(), self.title, first)
+        return Planned.of(lengths, self.config.settings(), self.parent.title, first)
 
     def _documents(self, parts: RowParts, epochs: np.ndarray | None) -> tuple[dict[str, Ragged], np.ndarray]:
         """Return the columns of the documents that parts are of, and the number of each part's document in them."""

@@ -52,7 +52,7 @@ class Planned:
         Args:
             lengths: int64 (n,): the tokens of each document.
             settings: What else the plan depends on.
-            title: The view, in errors.
+            title: The source of the documents, in errors.
             field: The field that has these lengths, in errors.
 
         Raises:
