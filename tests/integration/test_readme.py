@@ -18,13 +18,14 @@ PAGES = {
     "docs/pipeline.md": 11,
     "docs/plugins.md": 10,
     "docs/ragged.md": 6,
-    "docs/views.md": 6,
+    "docs/views.md": 10,
     "plugins/arrayrecord/README.md": 6,
     "plugins/image/README.md": 3,
     "plugins/memory/README.md": 5,
     "plugins/mix/README.md": 6,
     "plugins/text/README.md": 4,
     "plugins/tfds/README.md": 6,
+    "plugins/views/README.md": 2,
 }
 BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)```", re.DOTALL)
 
