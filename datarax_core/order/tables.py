@@ -149,9 +149,14 @@ class LookedUp:
 
 
 def first_twice(table: np.ndarray) -> tuple[int, int] | None:
-    """Return the first two places at which an int (k,) ``table`` has the same number; None if each is there once."""
-    if np.all(np.diff(table) > 0):  # as most tables are, which then need no sort
+    """Return the first two places at which an int (k,) ``table`` has the same number, from 0; None if each is there once."""
+    if not table.size or np.all(np.diff(table) > 0):  # as most tables are
         return None
+    if int(table.max()) < 64 * len(table):  # a byte for each number costs less than a sort
+        seen = np.zeros(int(table.max()) + 1, bool)
+        seen[table] = True
+        if np.count_nonzero(seen) == len(table):
+            return None
     order = np.argsort(table, kind="stable")
     again = np.flatnonzero(np.diff(table[order]) == 0)
     if not again.size:

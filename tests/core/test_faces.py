@@ -82,7 +82,12 @@ def test_plugins_import_core_through_its_faces(path: Path) -> None:
     """Names that are in no face are private: no file outside of core imports them."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "datarax_core":
-            if node.module in {"datarax_core.errors", "datarax_core.background", "datarax_core.faces", "datarax_core.moved"}:
+            if node.module in {
+                "datarax_core.errors",
+                "datarax_core.background",
+                "datarax_core.faces",
+                "datarax_core.moved",
+            }:
                 continue
             assert node.module in FACES or node.module == "datarax_core._cli.app", ast.unparse(node)
             if node.module in FACES:
