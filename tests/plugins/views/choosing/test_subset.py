@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from flax import nnx
 
 from datarax_core import DataFileError, DataSourceModule, Pipeline, StateError
+from datarax_memory import MemorySource, MemorySourceConfig
 from datarax_mix import MixDataSourcesConfig, MixDataSourcesNode
 from datarax_views import SubsetView, SubsetViewConfig
 
@@ -82,17 +84,29 @@ def test_a_shuffled_source_gives_a_shuffled_view_unless_the_config_says_otherwis
     assert order != list(range(50))
 
 
-def test_scan_and_step_serve_what_the_loop_serves(make_source: MakeSource) -> None:
-    source = make_source(100, shuffle=True)
-    view = subset(source, indices=list(range(10, 90)))
-    loop = np.concatenate([batch["id"] for batch in Pipeline(source=view, batch_size=8)])
+@pytest.mark.parametrize("placement", ["device", "host"])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"indices": list(range(10, 90))},
+        {"fold": {"of": 5, "held_out": 2}},
+        {"fold": {"of": 5, "held_out": 2}, "stratify": "label"},
+    ],
+)
+def test_scan_and_step_serve_what_the_loop_serves(placement: Any, choice: dict[str, Any]) -> None:
+    data = {"id": np.arange(100, dtype=np.int32), "label": np.arange(100) % 3}
+    config = MemorySourceConfig(shuffle=True, placement=placement)
+    view = subset(MemorySource(config, data, rngs=nnx.Rngs(0)), **choice)
+    loop = np.stack([batch["id"] for batch in Pipeline(source=view, batch_size=8)])
+    assert len(set(loop.ravel())) == 80
     steps = Pipeline(source=view, batch_size=8)
-    np.testing.assert_array_equal(np.concatenate([steps.step()["id"] for _ in range(10)]), loop)
-    if view.access == "host":
-        return
-    fields = view.device_spec()
-    assert "id" in fields
-    assert "one compiled step" in Pipeline(source=view, batch_size=8).explain()
+    np.testing.assert_array_equal(np.stack([steps.step()["id"] for _ in range(10)]), loop)
+    scanned = Pipeline(source=view, batch_size=8).scan(lambda batch: batch["id"], length=10)
+    np.testing.assert_array_equal(scanned, loop)
+    explained = Pipeline(source=view, batch_size=8).explain()
+    assert ("one compiled step gathers" in explained) == (placement == "device")
+    traced = jax.jit(lambda start: view.get_batch_at(start, 8, view.order_key_data()))
+    np.testing.assert_array_equal(traced(16)["id"], loop[2])
 
 
 def test_configs_find_files_beside_them_and_nest(tmp_path: Path) -> None:
