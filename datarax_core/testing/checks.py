@@ -54,8 +54,15 @@ def part(batch: Batch, rows: Any) -> Batch:
 
 
 def joined(batches: Iterable[Batch]) -> Batch:
-    """Return batches concatenated to one, on the host."""
-    return joined_batches([jax.tree.map(host_column, batch) for batch in batches])
+    """Return batches concatenated to one, on the host; fields of which the batches differ in shape are ragged columns."""
+    on_host = [jax.tree.map(host_column, batch) for batch in batches]
+    if all(_shapes_of(batch) == _shapes_of(on_host[0]) for batch in on_host):
+        return joined_batches(on_host)
+    return jax.tree.map(lambda *columns: _column_of([row for column in columns for row in column]), *on_host)
+
+
+def _shapes_of(batch: Batch) -> list[tuple[int | None, ...]]:
+    return [tuple(column.shape[1:]) for column in jax.tree.leaves(batch)]
 
 
 def batch_of_records(records: Iterable[Any]) -> Batch:
@@ -67,15 +74,43 @@ def _column_of(values: list[np.ndarray]) -> Any:
     return np.stack(values) if len({value.shape for value in values}) == 1 else Ragged.from_list(values)
 
 
-def difference(expected: Batch, found: Batch) -> str:
+def difference(expected: Batch, found: Batch, *, may_be_padded: bool = False) -> str:
     """Return the first difference of two batches, as ``field 'x' of row 3 is 1 where 2 is expected``; "" if they are equal.
 
-    Batches from a device are narrowed to 32 bits, so expected values are converted to the dtype that was found.
+    Batches from a device are narrowed to 32 bits, so expected values are converted to the dtype that was found. With
+    ``may_be_padded``, a record of one of them may be longer, by padding of one value.
     """
     wanted, given = named_fields(expected), named_fields(found)
     if wanted.keys() != given.keys():
         return f"its fields are {', '.join(sorted(given))} where {', '.join(sorted(wanted))} are expected"
-    return next((text for name in wanted if (text := _field_difference(name, wanted[name], given[name]))), "")
+    compared = _padded_difference if may_be_padded else _field_difference
+    return next((text for name in wanted if (text := compared(name, wanted[name], given[name]))), "")
+
+
+def _padded_difference(name: str, expected: Any, found: Any) -> str:
+    """Return the first difference of two columns whose records may be padded to other lengths."""
+    wanted, given = host_column(expected), host_column(found)
+    if len(wanted) != len(given):
+        return f"field {name!r} has {len(given)} rows where {len(wanted)} are expected"
+    for row, (one, other) in enumerate(zip(wanted, given, strict=True)):
+        if not _are_equal_but_for_padding(np.asarray(one), np.asarray(other)):
+            return f"field {name!r} of row {row} is {shown(other)} where {shown(one)} is expected"
+    return ""
+
+
+def _are_equal_but_for_padding(one: np.ndarray, other: np.ndarray) -> bool:
+    if one.ndim != other.ndim:
+        return False
+    small, large = sorted((one, other), key=np.size)
+    if any(few > many for few, many in zip(small.shape, large.shape, strict=True)):
+        return False
+    for corner in ([slice(size) for size in small.shape], [slice(-size or None, None) for size in small.shape]):
+        rest = np.ones(large.shape, bool)
+        rest[tuple(corner)] = False
+        padding = large[rest]
+        if are_equal(small, large[tuple(corner)].astype(small.dtype)) and (padding == padding[:1]).all():
+            return True
+    return False
 
 
 def _field_difference(name: str, expected: Any, found: Any) -> str:

@@ -18,7 +18,7 @@ from datarax_core.routes.definition import BatchRule
 from datarax_core.routes.stream_reader import StreamReader
 from datarax_core.sources.source import DataSourceModule
 
-from .checks import batch_of_records, difference, joined, not_claimed, part, require, rows_of
+from .checks import batch_of_records, joined, not_claimed, part, require, rows_of
 from .subject import Subject
 
 ROWS: Final = 42
@@ -84,7 +84,7 @@ class HostPromises:
             return
         for position in range(0, subject.num_compared - ROWS + 1, ROWS):
             rows = np.array_split(np.arange(position, position + ROWS), count)
-            parts = [difference(part(subject.served, own), host.read()) for own, host in zip(rows, hosts, strict=True)]
+            parts = [subject.difference(part(subject.served, own), host.read()) for own, host in zip(rows, hosts, strict=True)]
             text = next(filter(None, parts), "")
             require(
                 not text,

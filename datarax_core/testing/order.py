@@ -10,7 +10,7 @@ from datarax_core.order.permutation import key_data
 from datarax_core.records.joining import host_column
 from datarax_core.sources.source import DataSourceModule
 
-from .checks import difference, not_claimed, part, require, rows_of
+from .checks import difference, not_claimed, require, rows_of
 from .subject import BATCH, Subject
 
 _LONGEST: Final = 1 << 17  # records of an epoch that is checked as a whole
@@ -26,7 +26,7 @@ class OrderPromises:
         source, order_key = subject.build(), subject.source.order_key_data()
         before = source.cursor.position
         first, again = (source.get_batch_at(3, BATCH, order_key) for _ in range(2))
-        text = difference(first, again) or difference(part(subject.served, slice(BATCH)), source.get_batch(BATCH))
+        text = difference(first, again) or subject.deviation(0, source.get_batch(BATCH))
         require(
             not text and source.cursor.position == before + BATCH,
             f"{subject.title} promises that get_batch_at() is stateless, but after two calls the position of the source is "

@@ -73,8 +73,9 @@ class RecordPromises:
             indices = _spread(subject)
             batch, records = source.get_records(indices), source.get_elements(indices[:BATCH])
         single = jax.tree.map(lambda value: np.asarray(value)[None], records)
-        wrong = _spec_difference(spec, batch, "in a batch", operator.eq) or next(
-            (text for record in single if (text := _spec_difference(spec, record, "in a single record", has_shape))), ""
+        of_batch, of_record = (_is_within, _is_within) if source.differs_in_shape else (operator.eq, has_shape)
+        wrong = _spec_difference(spec, batch, "in a batch", of_batch) or next(
+            (text for record in single if (text := _spec_difference(spec, record, "in a single record", of_record))), ""
         )
         require(
             not wrong,
@@ -124,7 +125,7 @@ class RecordPromises:
         backwards = np.arange(len(indices))[::-1]
         twice = np.repeat(np.arange(min(3, len(indices))), 3)
         for rows in (backwards, twice, backwards[:1]):
-            text = difference(part(whole, rows), subject.source.get_records(indices[rows]))
+            text = subject.difference(part(whole, rows), subject.source.get_records(indices[rows]))
             require(
                 not text,
                 f"{subject.title} promises a row for each index, in the order of the indices, but for record indices "
@@ -143,7 +144,7 @@ class RecordPromises:
             "source.__getitems__": source.__getitems__(indices.tolist()),
         }
         for way, records in ways.items():
-            text = difference(batch, batch_of_records(records))
+            text = subject.difference(batch, batch_of_records(records))
             require(
                 not text,
                 f"{subject.title} promises the same record alone and in a batch, but by {way} it is another: {text}; let "
@@ -275,6 +276,14 @@ def _spread(subject: Subject) -> np.ndarray:
     """Return sorted record indices, spread over the whole source, with the first and the last."""
     count = min(subject.records, _MOST_READ)
     return np.unique(np.linspace(0, subject.records - 1, count).astype(np.int64))
+
+
+def _is_within(found: tuple[int | None, ...], expected: tuple[int | None, ...]) -> bool:
+    """Return whether a shape is the expected one, or smaller in some axes, as batches of a source may that differ in shape."""
+    pairs = zip(found, expected, strict=False)
+    return len(found) == len(expected) and all(
+        n == size or (n is not None and (size is None or n < size)) for n, size in pairs
+    )
 
 
 def _spec_difference(spec: ElementSpec, batch: Batch, where: str, fits: Callable[[Any, Any], bool]) -> str:

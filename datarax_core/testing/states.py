@@ -105,7 +105,7 @@ class StatePromises:
                 continue  # a state of a part fits this number of parts only: a pipeline refuses it on others
             for number, host in enumerate(hosts[resumed_on]):
                 host.set_state(json.loads(states[saved_on])[number if in_parts else 0])
-            text = difference(following[saved_on], joined(host.read() for host in hosts[resumed_on]))
+            text = subject.difference(following[saved_on], joined(host.read() for host in hosts[resumed_on]))
             require(
                 not text,
                 f"{subject.title} promises that a state saved on {saved_on} hosts can be restored on {resumed_on}, but "
@@ -158,7 +158,7 @@ class StatePromises:
 
 
 def _pipeline(subject: Subject) -> Pipeline:
-    return Pipeline(source=subject.build(), batch_size=BATCH, rngs=nnx.Rngs(0), num_epochs=None)
+    return Pipeline(source=subject.build(), batch_size=subject.batch_size, rngs=nnx.Rngs(0), num_epochs=None)
 
 
 def _through_json(state: Any) -> Any:

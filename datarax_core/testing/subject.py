@@ -84,6 +84,11 @@ class Subject:
         return self.source.order_key_data() is not None
 
     @property
+    def batch_size(self) -> int | None:
+        """The ``batch_size`` of pipelines over the source; None if it decides its batches."""
+        return BATCH if self.source.batch_sizes is None else None
+
+    @property
     def host_fields(self) -> list[str]:
         """The names of the host fields: fields whose dtype no device has."""
         return sorted(split_host_fields(self.source.element_spec())[1])
@@ -143,7 +148,11 @@ class Subject:
 
     def deviation(self, start: int, found: Batch) -> str:
         """Return how a batch differs from the records at positions from ``start`` on; "" if it does not."""
-        return difference(part(self.served, slice(start, start + rows_of(found))), found)
+        return self.difference(part(self.served, slice(start, start + rows_of(found))), found)
+
+    def difference(self, expected: Batch, found: Batch) -> str:
+        """Return the first difference of two batches of the source; "" if they are equal."""
+        return difference(expected, found, may_be_padded=self.source.differs_in_shape)
 
     def require_served(self, start: int, found: Batch, by: str, remedy: str) -> None:
         """Fail the test unless a batch has the records at positions from ``start`` on.
