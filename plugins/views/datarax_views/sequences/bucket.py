@@ -159,7 +159,8 @@ class BucketView(SourceView):
         indices = np.asarray(indices, np.int64)
         bound = self._bound_of(indices)
         batch = self.read_parent(indices)
-        lengths = {name: column.lengths for name, column in named_fields(batch).items() if name in self.config.fields}
+        columns = named_fields(batch)
+        lengths = {name: columns[name].lengths for name in self.config.fields}
         self._require_lengths(indices, lengths, bound)
         if not self.config.pad:
             return self._mapped_fields(batch, lambda _, column: column.truncate(bound))

@@ -305,13 +305,13 @@ def test_a_pipeline_of_a_config_file(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text(
         "seed: 1\nsource:\n  type: bucket\n  field: tokens\n  buckets: 4\n  tokens: 512\n  mask_field: m\n"
         "  source: {type: memory, path: d.npz, shuffle: true}\n"
-        "stages:\n  - {type: rescale, field: tokens, scale: 0.5, dtype: float32}\n"
+        "stages:\n  - {type: rescale, field: m, scale: 0.5, dtype: float32}\n"
     )
     pipeline = Pipeline.from_config(tmp_path / "p.yaml")
     batches = [on_host(batch) for batch in pipeline]
     assert sorted(np.concatenate([batch["id"] for batch in batches]).tolist()) == list(range(COUNT))
     assert max(batch["tokens"].size for batch in batches) <= 512
-    assert batches[0]["tokens"].dtype == np.float32
+    assert batches[0]["m"].dtype == np.float32
 
 
 def test_copies_and_pickles_serve_the_same_batches() -> None:

@@ -52,6 +52,8 @@ class BucketViewConfig(ViewConfig):
         }
     )
 
+    decides_batches: ClassVar[bool] = True
+
     type: Literal["bucket"] = "bucket"
     field: Name | Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_each_once)] = Field(
         json_schema_extra={"uniqueItems": True},
