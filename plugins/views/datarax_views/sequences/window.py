@@ -3,11 +3,9 @@
 import functools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -19,10 +17,11 @@ from datarax_core.sources import Access, DataSourceModule, SourceView, compiled_
 from .held_columns import HeldColumns
 from .windows.config import WindowViewConfig
 from .windows.fields import WindowFields
-from .windows.gather import num_valid, window_rows
+from .windows.gather import window_rows
 from .windows.laid_out import layout_of
 from .windows.layout import Found, Layout, RowLayout
 from .windows.plan import Cut
+from .windows.traced import TracedWindows, traced_windows
 
 __all__ = ["WindowView", "WindowViewConfig"]
 
@@ -205,56 +204,6 @@ class WindowView(SourceView):
         windows, epochs = self._checked(indices)
         found = self._layout.found(self._fields, windows, epochs, self)
         return self._fields.arranged(found.windows(self._fields, self.cut))
-
-
-@dataclass(frozen=True)
-class TracedWindows:
-    """Reads windows of records that follow one another in a compiled step; views of equal windows share programs."""
-
-    fields: WindowFields
-    cut: Cut
-    read: Callable[[Any, jax.Array], Batch]
-
-    def __call__(self, arrays: tuple[Any, Any], indices: jax.Array) -> Batch:
-        """Return the windows at ``indices``; ``arrays`` are (arrays of the parent, number of its records)."""
-        return traced_windows(self.fields, self.cut, arrays[1], indices, functools.partial(self.read, arrays[0]))
-
-
-def traced_windows(
-    fields: WindowFields, cut: Cut, num_rows: Any, indices: jax.Array, read: Callable[[jax.Array], Batch]
-) -> Batch:
-    """Return the device fields of windows of ``num_rows`` records that follow one another, in compiled code.
-
-    Args:
-        fields: The fields.
-        cut: How windows are cut.
-        num_rows: int32: the number of records.
-        indices: int (k,): numbers of windows.
-        read: Returns the records at int32 (k * span,) indices.
-    """
-    starts = indices.astype(np.int32) * np.int32(cut.stride)
-    if cut.remainder == "overlap":
-        starts = jnp.minimum(starts, num_rows - cut.span)
-    rows = window_rows(starts, cut.span, num_rows)
-    columns = {
-        name: leaf.reshape(*rows.shape, *leaf.shape[1:]) for name, leaf in named_fields(read(rows.ravel())).items()
-    }
-    places = jnp.arange(cut.length)
-
-    def window(name: str, shift: int = 0) -> Any:
-        part = columns[name][:, shift : shift + cut.length]
-        if cut.remainder != "pad":
-            return part
-        is_valid = places < num_valid(starts, num_rows, cut.length, shift)[:, None]
-        is_valid = is_valid.reshape(*is_valid.shape, *[1] * (part.ndim - 2))
-        return jnp.where(is_valid, part, jnp.asarray(fields.pad_value(name), part.dtype))
-
-    made = {name: window(name) for name in fields.cut if name in columns}
-    if fields.target_field is not None and fields.target_of in columns:
-        made[fields.target_field] = window(fields.target_of, cut.shift)
-    if fields.mask_field is not None:
-        made[fields.mask_field] = places < num_valid(starts, num_rows, cut.length, cut.shift)[:, None]
-    return fields.arranged(made)
 
 
 @functools.partial(jax.jit, static_argnums=0)
