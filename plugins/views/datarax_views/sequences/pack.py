@@ -262,7 +262,7 @@ class PackView(SourceView):
     def describe_view(self) -> str:
         """Return how many rows are packed, how full they are, and what is left out."""
         others = [name for name in named_fields(self.parent.element_spec()) if name not in self._fields]
-        left_out = f"; leaves out the field{'s' if len(others) > 1 else ''} {', '.join(others)}" if others else ""
+        left_out = f"\nleaves out the field{'s' if len(others) > 1 else ''} {', '.join(others)}" if others else ""
         return self.planned.describe() + left_out
 
     # -- inside --------------------------------------------------------------------------------------------------------------

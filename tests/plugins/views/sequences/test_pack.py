@@ -297,6 +297,6 @@ def test_twins_share_the_plan_and_pickles_hold_it() -> None:
 def test_a_plan_is_described() -> None:
     text = packed(documents(np.array([70, 5, 0, 32, 40])), too_long="split", repack=True).describe_view()
     assert text == (
-        "packs 5 documents (147 tokens) into 5 rows of 32, 91.8% full, at most 3 segments a row; 2 too long are split; "
-        "1 empty is left out; packed anew each epoch; leaves out the field id"
+        "packs 5 documents (147 tokens) into 5 rows of 32, 91.8% full, at most 3 segments a row\n"
+        "2 too long are split; 1 empty is left out; packed anew each epoch\nleaves out the field id"
     )

@@ -87,7 +87,7 @@ class Planned:
         return {"lengths": self.checksum, "plan": f"rule {PLAN_RULE}"}
 
     def describe(self) -> str:
-        """Return one line about the rows: how many, how full, and what became of documents that do not fit."""
+        """Return a line about the rows, how many and how full, and one about documents that do not fit."""
         plan, row_length = self.plan, self.settings.row_length
         full = plan.num_tokens / (plan.num_rows * row_length)
         num_empty = int(np.count_nonzero(self.lengths == 0))
@@ -102,7 +102,7 @@ class Planned:
             f"{num_empty:,} empty {'is' if num_empty == 1 else 'are'} left out" if num_empty else "",
             "packed anew each epoch" if self.settings.repack_seed is not None else "",
         ]
-        return "; ".join(filter(None, [text, *notes]))
+        return "\n".join(filter(None, [text, "; ".join(filter(None, notes))]))
 
 
 def _require_fit(lengths: np.ndarray, row_length: int, title: str, field: str) -> None:
