@@ -62,18 +62,18 @@ def require_on_all(check: Callable[[], dict[str, Any]], layout: Layout) -> None:
         raise refusal
 
 
-def agreed_on_all(found: Callable[[], T], layout: Layout) -> T:
-    """Return the value of a function that returns the same on all processes, or raises on all of them.
+def agreed_on_all(found: Callable[[], T], facts_of: Callable[[T], dict[str, Any]], layout: Layout) -> T:
+    """Return the value of a function whose ``facts_of`` are the same on all processes; or it raises on all of them.
 
     Raises:
-        ValueError: The values differ, or the function raised on another process.
+        ValueError: The facts differ, or the function raised on another process.
         Exception: The exception that the function raised on this process.
     """
     values: list[T] = []
 
     def checked() -> dict[str, Any]:
         values.append(found())
-        return {"place": values[0]}
+        return facts_of(values[0])
 
     require_on_all(checked, layout)
     return values[0]

@@ -392,10 +392,11 @@ class Pipeline(TraceArgument):
         self._require_no_trace("seek a place of", "call it between batches", also_closed_over=True)
         definition, progress = self._definition(), self._own_progress(is_moved=True)
 
-        def sought() -> int:
-            return place_of(definition, "seek", step=step, position=position, epoch=epoch)
-
-        at = agreed_on_all(sought, self._layout)
+        at = agreed_on_all(
+            lambda: place_of(definition, "seek", step=step, position=position, epoch=epoch),
+            lambda place: {"position": place},
+            self._layout,
+        )
         progress.end_run(self, self.cursor.last_position)
         progress.stand_at(self, at, start_of_run_at(definition, at))
 

@@ -253,7 +253,11 @@ class Progress(HostState):
             TypeError: ``state`` is not a dict.
             StateError: The state is not one of this pipeline's stream; names all that differs, and nothing is changed.
         """
-        place, changes = agreed_on_all(lambda: self._checked_place(pipeline, definition, state, but), definition.layout)
+        place, changes = agreed_on_all(
+            lambda: self._checked_place(pipeline, definition, state, but),
+            lambda found: {**found[0], "changed": found[1]},
+            definition.layout,
+        )
         variables = checked_variables(pipeline, state["rngs"], nnx.RngState)
         self.end_run(pipeline, pipeline.cursor.last_position)
         if self.stream is not None:

@@ -188,6 +188,28 @@ def look_at_resuming(at: SimpleNamespace) -> Json:
     return seen
 
 
+def look_at_sizes(at: SimpleNamespace) -> Json:
+    """Return batches of two sizes, of which 4 processes saved a state, and the batch at a place that is sought."""
+    seen: Json = {}
+    for kind in ("eager", "host", "sized", "split"):
+        options: Json = {"batch_size": [[0, 8], [10, 12]], "num_epochs": 4, "drop_last": True}
+        file = at.folder / f"sizes-{kind}.json"
+        pipeline = _pipeline(kind, **options)
+        batches = iter(pipeline)
+        before = [_held(batch) for batch in islice(batches, 3)]
+        if at.of == DEVICES and at.process == 0:
+            file.write_text(json.dumps(pipeline.get_state()), encoding="utf-8")
+        seen[kind] = before + [_held(batch) for batch in batches]
+        if kind != "split" and at.of < DEVICES:
+            resumed = _pipeline(kind, **options)
+            resumed.set_state(json.loads(file.read_text(encoding="utf-8")))
+            seen[f"{kind} resumed"] = [_held(batch) for batch in resumed]
+        if kind in INDEXED:
+            pipeline.seek(step=3)
+            seen[f"{kind} sought"] = [_held(pipeline.batch_at(3)), _held(pipeline.step())]
+    return seen
+
+
 def look_at_reads(at: SimpleNamespace) -> Json:
     """Return the record indices that a host source was asked for."""
     source = _source("host")
@@ -355,6 +377,8 @@ def look_at_refusals(at: SimpleNamespace) -> Json:
     own = int(at.process == last and at.of > 1)
     return {
         "batch size": message(lambda: _pipeline("host", batch_size=6)),
+        "size": message(lambda: _pipeline("host", batch_size=[[0, 8], [10, 6]])),
+        "sought": message(lambda: _pipeline("host").seek(step=own)),
         "last batch": message(lambda: _pipeline("host", length=LENGTH - 1)),
         "field": message(lambda: _pipeline("host", _over(_mesh((1, DEVICES), ("data", "model")), "data", "model"))),
         "ending": message(lambda: list(_pipeline("ending", length=LENGTH - 1))),
@@ -406,6 +430,7 @@ LOOKS: dict[str, Callable[[SimpleNamespace], Json]] = {
     "routes": look_at_routes,
     "split": look_at_split_stream,
     "resuming": look_at_resuming,
+    "sizes": look_at_sizes,
     "reads": look_at_reads,
     "layouts": look_at_layouts,
     "text": look_at_text,

@@ -161,6 +161,19 @@ def test_what_four_processes_saved_is_gone_on_from_by_fewer(seen: Seen, kind: st
         assert of(seen, count, "resuming", f"{kind} resumed") == uninterrupted[3:]
 
 
+@pytest.mark.parametrize("kind", ["eager", "host", "sized"])
+def test_batch_sizes_that_change_are_the_same_on_every_number_of_processes(seen: Seen, kind: str) -> None:
+    alone = of(seen, 1, "sizes", kind)
+    assert [len(batch["id"]) for batch in alone] == [8, 8, 12, 12, 12, 12, 12]
+    for count in COUNTS:
+        assert of(seen, count, "sizes", kind) == alone
+        assert [len(batch["id"]) for batch in of(seen, count, "sizes", "split")] == [8, 8, 12, 12, 12, 12, 12]
+        if count < 4:
+            assert of(seen, count, "sizes", f"{kind} resumed") == alone[3:]
+        if kind in INDEXED:
+            assert of(seen, count, "sizes", f"{kind} sought") == [alone[3]] * 2
+
+
 @pytest.mark.parametrize("count", COUNTS)
 def test_each_process_reads_the_rows_that_its_devices_hold(seen: Seen, count: int) -> None:
     reads = [process["reads"] for process in seen[count]]
@@ -205,6 +218,7 @@ def test_training_on_more_processes_gives_the_same_parameters(seen: Seen, way: s
 
 REFUSED = {
     "batch size": r"^ValueError: batch_size=6 does not divide over the 4 shards of its axis 'data' in .*; take 4 or 8$",
+    "size": r"^ValueError: batch_size=6 does not divide over the 4 shards of its axis 'data' in .*; take 4 or 8$",
     "last batch": r"^ValueError: the last batch of a run has 3 records, which do not divide over the 4 shards of its",
     "field": r"^ValueError: field 'x' of shape \[8, 2\] cannot be laid out by P.*\('data', 'model'\) over the .*'model': 4",
     "ending": r"^ValueError: the last batch of a run has 3 records, which do not divide over the 4 shards .*; pass drop_last",
@@ -216,6 +230,7 @@ DIFFERING = {
     "epochs": r"num_epochs is 1 on process {others} and 2 on process {last}\.",
     "stages": r'stages is \[\] on process {others} and \["copied"\] on process {last}\.',
     "mesh": r"sharding is .* of devices \[\d+, \d+, \d+, \d+\]\" on process {others} and .* on process {last}\.",
+    "sought": r"position is 0 on process {others} and 8 on process {last}\.",
     "position": r"position is 0 on process {others} and 8 on process {last}\.",
 }
 
