@@ -439,8 +439,8 @@ def _require_ends(config: MixDataSourcesConfig, children: Children, lengths: Seq
         draws_evenly = config.sampling == "categorical" and nested_draw(child) is None
         if draws_evenly and not child.serves_each_once:
             raise ValueError(
-                f"sampling='categorical' draws single records, and child {name!r} of {title} serves some more often than others, "
-                "which would be lost; take 'proportional'"
+                f"sampling='categorical' draws single records, and child {name!r} of {title} serves some more often than "
+                "others, which would be lost; take 'proportional'"
             )
         if draws_evenly and length != child.num_records:
             raise ValueError(

@@ -102,9 +102,9 @@ class AliasTable:
         return digest.hexdigest()[:32]
 
 
-def traced_draw(tables: jax.Array, bits: jax.Array) -> jax.Array:
+def traced_draw(tables: Any, bits: jax.Array) -> jax.Array:
     """Return int32 (k,): the result of `AliasTable.draw` for traced ``bits`` and `AliasTable.tables`; equal to the bit."""
-    length = jnp.uint32(tables.shape[0])
+    tables, length = jnp.asarray(tables), jnp.uint32(tables.shape[0])
     high, low = bits
     middle = high * length
     fraction = middle + _upper_product(low, length)

@@ -1,6 +1,7 @@
 """Draws with replacement: records by weight, or so that all classes come equally often."""
 
 from collections.abc import Callable
+from os import PathLike
 from typing import Any, ClassVar, Final, TypeGuard
 
 import jax
@@ -267,6 +268,11 @@ class Drawing:
         Raises:
             TypeError, ValueError, SpecError: They are no weights of this source.
         """
+        if isinstance(given, str | PathLike):
+            raise TypeError(
+                f"weights are numbers, one for each record, not {given!r:.80}; name a field or an .npy file in the config, "
+                "SampleViewConfig(weights=...)"
+            )
         if given is not None:
             if field := config.weights or config.balanced:
                 raise ValueError(
