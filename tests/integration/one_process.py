@@ -6,7 +6,6 @@ observations in the folder as JSON.
 # ruff: noqa: PLC0415, ARG001 - JAX is imported once the number of devices is set; looks have one signature
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from itertools import islice
@@ -14,24 +13,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from launched import begin, held
+
 DEVICES, SIZE, LENGTH, EPOCHS = 4, 8, 20, 2
 INDEXED = ("eager", "device", "host")
 KINDS = (*INDEXED, "sized", "ending")
-HELD = "rows by the first of them"
-SECONDS = 600
 CORE_TESTS = Path(__file__).parents[1] / "core"
 Json = dict[str, Any]
 
 
 def main(process: int, num_processes: int, port: int, folder: Path) -> None:
     """Run pipelines in this process, and write the observations to a file."""
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES // num_processes}"
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    import jax
-
-    if num_processes > 1:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(f"localhost:{port}", num_processes, process, initialization_timeout=SECONDS)
+    begin(process, num_processes, port, DEVICES)
     seen = {
         name: look(SimpleNamespace(process=process, of=num_processes, folder=folder)) for name, look in LOOKS.items()
     }
@@ -120,14 +113,6 @@ def _pipeline(kind: str, sharding: Any = None, **options: Any) -> Any:
     return Pipeline(source=source, sharding=sharding or _over(_mesh(), "data"), **options)
 
 
-def _held(batch: Any) -> Json:
-    """Return the rows of a batch on the devices of this process, by the number of the first row."""
-    return {
-        name: {HELD: {str(shard.index[0].start or 0): shard.data.tolist() for shard in leaf.addressable_shards}}
-        for name, leaf in batch.items()
-    }
-
-
 def _sums(batch: Any) -> Any:
     return {name: leaf.astype("float32").sum(axis=0) for name, leaf in batch.items()}
 
@@ -142,17 +127,17 @@ def look_at_routes(at: SimpleNamespace) -> Json:
         epochs = 1 if kind == "ending" else EPOCHS
         pipeline = _pipeline(kind, num_epochs=epochs, pad_last="valid", length=LENGTH - 1)
         batches = list(pipeline)
-        seen[f"{kind} loop"] = [_held(batch) for batch in batches]
+        seen[f"{kind} loop"] = [held(batch) for batch in batches]
         seen[f"{kind} specs"] = sorted({_spec(leaf) for batch in batches for leaf in batch.values()})
         dropping = _pipeline(kind, num_epochs=epochs, drop_last=True, length=LENGTH - 1, stages=[])
-        seen[f"{kind} dropped"] = [_held(batch)["id"] for batch in dropping]
+        seen[f"{kind} dropped"] = [held(batch)["id"] for batch in dropping]
         if kind in INDEXED:
             pipeline.reset()
             seen[f"{kind} scan"] = {n: v.tolist() for n, v in pipeline.scan(_sums, length=4).items()}
             pipeline.reset()
-            seen[f"{kind} traced"] = [_held(step(pipeline)) for _ in range(2)]
+            seen[f"{kind} traced"] = [held(step(pipeline)) for _ in range(2)]
         pipeline.reset()
-        seen[f"{kind} step"] = [_held(pipeline.step()) for _ in range(2)]
+        seen[f"{kind} step"] = [held(pipeline.step()) for _ in range(2)]
     return seen
 
 
@@ -160,11 +145,11 @@ def look_at_split_stream(at: SimpleNamespace) -> Json:
     pipeline = _pipeline("split", num_epochs=1, pad_last="valid")
     resumed = _pipeline("split", num_epochs=1, pad_last="valid")
     batches = iter(pipeline)
-    seen = [_held(next(batches)) for _ in range(2)]
+    seen = [held(next(batches)) for _ in range(2)]
     resumed.set_state(json.loads(json.dumps(pipeline.get_state())))
     return {
-        "batches": seen + [_held(batch) for batch in batches],
-        "resumed": [_held(batch) for batch in resumed],
+        "batches": seen + [held(batch) for batch in batches],
+        "resumed": [held(batch) for batch in resumed],
         "explained": pipeline.explain(),
         "len": len(pipeline),
     }
@@ -177,14 +162,14 @@ def look_at_resuming(at: SimpleNamespace) -> Json:
         file = at.folder / f"state-{kind}.json"
         pipeline = _pipeline(kind, num_epochs=EPOCHS)
         batches = iter(pipeline)
-        before = [_held(batch) for batch in islice(batches, 3)]
+        before = [held(batch) for batch in islice(batches, 3)]
         if at.of == DEVICES and at.process == 0:
             file.write_text(json.dumps(pipeline.get_state()), encoding="utf-8")
-        seen[kind] = before + [_held(batch) for batch in batches]
+        seen[kind] = before + [held(batch) for batch in batches]
         if at.of < DEVICES:
             resumed = _pipeline(kind, num_epochs=EPOCHS)
             resumed.set_state(json.loads(file.read_text(encoding="utf-8")))
-            seen[f"{kind} resumed"] = [_held(batch) for batch in resumed]
+            seen[f"{kind} resumed"] = [held(batch) for batch in resumed]
     return seen
 
 
@@ -302,11 +287,11 @@ def look_at_host_stages(at: SimpleNamespace) -> Json:
     step = nnx.jit(lambda pipeline: pipeline.step())
     for kind in ("eager", "host", "sized"):
         pipeline = _pipeline(kind, stages=[HostDraw(), JITTER], num_epochs=EPOCHS)
-        seen[f"{kind} loop"] = [_held(batch) for batch in pipeline]
+        seen[f"{kind} loop"] = [held(batch) for batch in pipeline]
         pipeline.reset()
-        seen[f"{kind} step"] = [_held(pipeline.step() if kind == "sized" else step(pipeline)) for _ in range(2)]
+        seen[f"{kind} step"] = [held(pipeline.step() if kind == "sized" else step(pipeline)) for _ in range(2)]
     split = _pipeline("split", stages=[HostDraw()], num_epochs=1)
-    seen["split loop"] = [_held(batch) for batch in split]
+    seen["split loop"] = [held(batch) for batch in split]
     return seen
 
 
@@ -414,12 +399,12 @@ def look_at_some_processes(at: SimpleNamespace) -> Json:
 
     half = (0, 1) if at.process < 2 else (2, 3)
     pipeline = _pipeline("host", over(*half))
-    batches = [_held(batch) for batch in pipeline]
+    batches = [held(batch) for batch in pipeline]
     again = _pipeline("host", over(*half))
     again.set_state(json.loads(json.dumps(pipeline.get_state())) | {"position": SIZE})
     return {
         "batches": batches,
-        "resumed": [_held(batch) for batch in again],
+        "resumed": [held(batch) for batch in again],
         "seed": message(*half, seed=int(at.process == 1)),
         "sets": "nothing" if at.process == 3 else message(*((0, 1) if at.process == 0 else (0, 1, 2))),
         "after": message(0, 1, 2, 3),

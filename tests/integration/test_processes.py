@@ -2,21 +2,17 @@
 
 import json
 import re
-import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from launched import launch, whole
 
 ONE_PROCESS = Path(__file__).with_name("one_process.py")
 SIZE, LENGTH, EPOCHS = 8, 20, 2  # as it has them
 INDEXED = ("eager", "device", "host")
 KINDS = (*INDEXED, "sized", "ending")
-HELD = "rows by the first of them"
-SECONDS = 600  # for one launch, on a machine with much else to do
 Json = dict[str, Any]
 Seen = dict[int, list[Json]]
 COUNTS = [1, 2, 4]
@@ -27,11 +23,11 @@ MORE = [2, 4]
 def seen(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Seen:
     """Return the observations of each process, by the number of processes; 4 of them save the states that fewer resume."""
 
-    def launch(folder: Path) -> None:
-        _launch([4], folder)
-        _launch([2, 1], folder)
+    def launch_all(folder: Path) -> None:
+        launch(ONE_PROCESS, [4], folder)
+        launch(ONE_PROCESS, [2, 1], folder)
 
-    folder = made_once("processes", launch)
+    folder = made_once("processes", launch_all)
     return {
         count: [
             json.loads((folder / f"seen-{count}-{process}.json").read_text(encoding="utf-8"))
@@ -39,45 +35,6 @@ def seen(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Seen:
         ]
         for count in COUNTS
     }
-
-
-def _launch(counts: list[int], folder: Path) -> None:
-    children = {name: child for count in counts for name, child in _processes(count, folder)}
-    try:
-        for name, child in children.items():
-            returned = child.wait(timeout=SECONDS)
-            assert returned == 0, (folder / name).read_text(encoding="utf-8")
-    finally:  # the others would wait for one that failed
-        for child in children.values():
-            child.kill()
-            child.wait()
-
-
-def _processes(count: int, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    for process in range(count):
-        name = f"log-{count}-{process}"
-        with (folder / name).open("wb") as log:
-            command = [sys.executable, "-W", "error", ONE_PROCESS, *map(str, (process, count, port, folder))]
-            yield name, subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - ours
-
-
-def whole(parts: list[Any]) -> Any:
-    """Merge the observations of processes: all rows of each batch, each row once, and values that are equal on all."""
-    first = parts[0]
-    if isinstance(first, dict) and HELD in first:
-        rows = {int(start): values for part in parts for start, values in part[HELD].items()}
-        return [row for _, values in sorted(rows.items()) for row in values]
-    if isinstance(first, dict):
-        assert all(part.keys() == first.keys() for part in parts)
-        return {name: whole([part[name] for part in parts]) for name in first}
-    if isinstance(first, list):
-        assert len({len(part) for part in parts}) == 1
-        return [whole(list(values)) for values in zip(*parts, strict=True)]
-    assert all(part == first for part in parts)
-    return first
 
 
 def of(seen: Seen, count: int, look: str, *names: str) -> Any:
