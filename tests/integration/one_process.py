@@ -181,17 +181,17 @@ def look_at_sizes(at: SimpleNamespace) -> Json:
         file = at.folder / f"sizes-{kind}.json"
         pipeline = _pipeline(kind, **options)
         batches = iter(pipeline)
-        before = [_held(batch) for batch in islice(batches, 3)]
+        before = [held(batch) for batch in islice(batches, 3)]
         if at.of == DEVICES and at.process == 0:
             file.write_text(json.dumps(pipeline.get_state()), encoding="utf-8")
-        seen[kind] = before + [_held(batch) for batch in batches]
+        seen[kind] = before + [held(batch) for batch in batches]
         if kind != "split" and at.of < DEVICES:
             resumed = _pipeline(kind, **options)
             resumed.set_state(json.loads(file.read_text(encoding="utf-8")))
-            seen[f"{kind} resumed"] = [_held(batch) for batch in resumed]
+            seen[f"{kind} resumed"] = [held(batch) for batch in resumed]
         if kind in INDEXED:
             pipeline.seek(step=3)
-            seen[f"{kind} sought"] = [_held(pipeline.batch_at(3)), _held(pipeline.step())]
+            seen[f"{kind} sought"] = [held(pipeline.batch_at(3)), held(pipeline.step())]
     return seen
 
 
