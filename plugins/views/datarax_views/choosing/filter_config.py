@@ -13,7 +13,7 @@ from datarax_views.config import ViewConfig
 
 _LISTED: Final = 8  # values that a sentence lists
 
-_VALUE: Final = {"type": ["number", "string", "boolean"]}
+_VALUES: Final = ({"type": "number"}, {"type": "string"}, {"type": "boolean"})
 
 
 def _condition_schema(depth: int) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def _condition_schema(depth: int) -> dict[str, Any]:
     if not depth:
         return {}
     inner = _condition_schema(depth - 1)
-    bound = {"type": ["number", "string", "boolean", "null"]}
+    bound = {"anyOf": [*_VALUES, {"type": "null"}]}
     rules = {
         "type": "object",
         "minProperties": 1,
@@ -37,7 +37,7 @@ def _condition_schema(depth: int) -> dict[str, Any]:
         "if": {"anyOf": [{"required": ["min"]}, {"required": ["max"]}]},
         "then": {"anyOf": [having(min=NOT_NULL), having(max=NOT_NULL)]},
     }
-    return {"anyOf": [_VALUE, {"type": "array", "items": _VALUE, "minItems": 1}, rules]}
+    return {"anyOf": [*_VALUES, {"type": "array", "items": {"anyOf": [*_VALUES]}, "minItems": 1}, rules]}
 
 
 _WHERE: Final = {

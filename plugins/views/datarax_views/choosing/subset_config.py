@@ -12,19 +12,16 @@ WAYS: Final = ("indices", "mask", "file", "slice", "split", "fold")
 """The fields that choose records; a config gives one of them."""
 
 _PART: Final = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+_COUNT: Final = {"type": "integer", "minimum": 1}
 _SHARES: Final = {
-    "type": "object",
-    "minProperties": 1,
-    "propertyNames": {"minLength": 1},
-    "anyOf": [{"additionalProperties": _PART}, {"additionalProperties": {"type": "integer", "minimum": 1}}],
+    "anyOf": [
+        {"type": "object", "minProperties": 1, "propertyNames": {"minLength": 1}, "additionalProperties": share}
+        for share in (_PART, _COUNT)
+    ]
 }
-_BOUND: Final = {"type": ["integer", "null"]}
-_SLICE: Final = {
-    "type": "array",
-    "minItems": 1,
-    "maxItems": 3,
-    "prefixItems": [_BOUND, _BOUND, {**_BOUND, "not": {"const": 0}}],
-}
+_BOUND: Final = {"anyOf": [{"type": "integer"}, {"type": "null"}]}
+_STEP: Final = {**_BOUND, "not": {"const": 0}}
+_SLICE: Final = {"type": "array", "minItems": 1, "maxItems": 3, "prefixItems": [_BOUND, _BOUND, _STEP]}
 _DRAWN: Final = {"anyOf": [having(split=NOT_NULL), having(fold=NOT_NULL)]}
 
 Share = Annotated[Integer | Annotated[float, Field(strict=True)], Field()]
