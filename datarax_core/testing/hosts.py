@@ -84,7 +84,10 @@ class HostPromises:
             return
         for position in range(0, subject.num_compared - ROWS + 1, ROWS):
             rows = np.array_split(np.arange(position, position + ROWS), count)
-            parts = [subject.difference(part(subject.served, own), host.read()) for own, host in zip(rows, hosts, strict=True)]
+            parts = [
+                subject.difference(part(subject.served, own), host.read())
+                for own, host in zip(rows, hosts, strict=True)
+            ]
             text = next(filter(None, parts), "")
             require(
                 not text,

@@ -136,6 +136,7 @@ UNSAYABLE = re.compile(
     r"|num_sources=\d+ differs from|which fill gives a value to|a default of|the default .* (has shape|is no|is out of range)"
     r"|has \d+ bytes|is a field, and with|is renamed to what it is called already|two fields are renamed to"
     r"|is from a least to a greatest number|weights go back|ends before it begins"
+    r"|batch_size: this field is required"  # unless the source decides its batches
     r"|held_out=\d+ is out of range: of=|is no part of the split, which has|all numbers of records, not both"
     r"|of the condition on .* are of two kinds|and nothing is between; swap them"
 )
