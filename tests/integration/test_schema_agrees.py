@@ -120,6 +120,14 @@ CHOOSING: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 GOOD += [{"batch_size": 3, "source": source} for source in CHOOSING.values()]
 
+WINDOWS: list[dict[str, Any]] = [
+    {"type": "window", "length": 4, "stride": 2, "field": ["x", "y"], "inside": True, "shift": 1, "target_field": "t",
+     "target_of": "x", "remainder": "pad", "pad_value": {"x": 1}, "mask_field": "m", "too_short": "drop", "length_field": "n",
+     "source": {"type": "window", "length": 4, "inside": False, "shuffle": True, "source": {"type": "memory"}}},
+    {"type": "window", "length": 4, "field": "x", "cross": True, "remainder": "overlap", "source": {"type": "memory"}},
+]  # fmt: skip
+GOOD += [{"batch_size": 3, "source": source} for source in WINDOWS]
+
 VALUES = [None, True, False, 0, 1, 2, -1, 0.5, "", "x", "a.b", "valid", "memory", "raw", "array", "int32", "<i4", "U8", "S0",
           "datetime64[D]", "int33", [], ["a"], ["a", "a"], [1], [0, 0], [1, 2.5], {}, {"type": "memory"}, {"a": 1}, {"a": "b"},
           {"type": "nix"}, {"type": "raw"}, ["s3://b/c"], "s3://x", -5, 2**32]  # fmt: skip
@@ -128,7 +136,8 @@ FIELDS = ["batch_size", "seed", "num_epochs", "drop_last", "pad_last", "stochast
           "quarantine", "on_error", "local_files_only", "weights", "temperature", "names", "sampling", "stop", "at_end", "fill",
           "source_field", "lossy", "dtype", "scale", "nix", "sources", "num_sources", "shape", "default", "length", "lengths",
           "classes", "file", "field", "value", "unknown", "to", "truncate", "mask_field", "bos", "split", "part", "fold",
-          "slice", "indices", "mask", "stratify", "where", "of", "held_out", "by", "group", "min", "in", "not"]  # fmt: skip
+          "slice", "indices", "mask", "stratify", "where", "of", "held_out", "by", "group", "min", "in", "not", "stride", "shift",
+          "inside", "cross", "remainder", "pad_value", "target_field", "target_of", "too_short", "length_field"]  # fmt: skip
 
 # what only validation can say: how two values compare
 UNSAYABLE = re.compile(
