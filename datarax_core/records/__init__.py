@@ -6,7 +6,7 @@ Imports `errors`.
 from .dtypes import are_one_kind, common_text, dtype_title, fits_device, goes_to_device, is_text, limits, require_no_key
 from .elements import batch_of, element_spec_of
 from .foreign_data import advice_for
-from .gathers import ALIGNMENT, aligned_empty, gather_runs, pad_runs
+from .gathers import ALIGNMENT, aligned_empty, gather_runs
 from .intake import Changes, StoredField
 from .joining import empty_batch, host_column, joined_batches, joined_columns, placed_batch
 from .names import DOTTED_PATTERN, dotted_name, plain_name, split_name
@@ -71,7 +71,6 @@ __all__ = [
     "narrowed_fields",
     "nbytes_of",
     "nested_fields",
-    "pad_runs",
     "placed_batch",
     "plain_name",
     "require_no_key",

@@ -20,7 +20,7 @@ from .lengths import lengths_of
 from .packing.pieces import TooLong
 from .packing.plan import RowParts
 from .packing.planned import Planned, Settings
-from .packing.rows import packed_columns, positions, segment_ids
+from .packing.rows import RowSpans
 from .plan_once import PlanOnce
 
 BLOCK: Final = 65_536
@@ -250,9 +250,9 @@ class PackView(SourceView):
         parts = self.planned.plan.parts(rows, epochs)
         columns, which = self._documents(parts, epochs)
         config = self.config
-        packed = packed_columns(columns, which, parts, config.length, {n: self._pad_value(n) for n in columns})
-        ids = segment_ids(parts, config.length)
-        places = positions(parts, config.length, of_documents=config.positions_in == "document")
+        spans = RowSpans(parts, config.length)
+        packed = {name: spans.packed(column, which, self._pad_value(name)) for name, column in columns.items()}
+        ids, places = spans.segment_ids(), spans.positions(of_documents=config.positions_in == "document")
         return nested_fields({**packed, config.segment_field: ids, config.position_field: places})
 
     def view_fingerprint(self) -> dict[str, Any]:
