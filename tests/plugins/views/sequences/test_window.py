@@ -2,6 +2,7 @@
 
 import pickle
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +12,8 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import datarax_arrayrecord
+from datarax_arrayrecord import ArrayRecordSourceModule
 from datarax_core import Pipeline
 from datarax_core.config import StructuralConfig
 from datarax_core.records import Batch, Ragged
@@ -292,6 +295,51 @@ def test_the_records_of_a_mixture_stay_in_proportion() -> None:
         WindowView(WindowViewConfig(length=5), mixture)
 
 
+class Noisy(DataSourceModule):
+    """Records that differ in each epoch."""
+
+    varies_by_epoch = True
+
+    def __len__(self) -> int:
+        return 20
+
+    def element_spec(self) -> Any:
+        return {"x": jax.ShapeDtypeStruct((), np.dtype(np.int32)), "y": jax.ShapeDtypeStruct((6,), np.dtype(np.int32))}
+
+    def get_records(self, indices: np.ndarray) -> Batch:
+        epochs, records = np.divmod(indices, 20)
+        x = (1000 * epochs + records).astype(np.int32)
+        return {"x": x, "y": x[:, None] * 10 + np.arange(6, dtype=np.int32)}
+
+
+@pytest.mark.parametrize("options", [{"field": "x"}, {"field": "y", "inside": True}, {"field": "y", "cross": True}])
+def test_records_that_differ_by_epoch_are_those_of_the_epoch(options: dict[str, Any]) -> None:
+    view = window(Noisy(StructuralConfig()), length=5, stride=5, **options)
+    assert view.varies_by_epoch
+    pipeline = Pipeline(source=view, stages=[], batch_size=len(view), rngs=nnx.Rngs(0), num_epochs=3)
+    batches = [np.asarray(batch[options["field"]]) for batch in pipeline]
+    first = Noisy(StructuralConfig()).get_records(np.arange(20))[options["field"]]
+    elements = first[:, :5].reshape(-1, 5) if "inside" in options else first.reshape(-1, 5)
+    step = 1000 if options["field"] == "x" else 10_000
+    for epoch, batch in enumerate(batches):
+        np.testing.assert_array_equal(batch, elements + step * epoch)
+    assert view.indices_to_read(len(view), np.arange(2)).tolist() == [len(view), len(view) + 1]
+
+
+def test_windows_of_files_are_planned_by_the_note_beside_them(tmp_path: Path) -> None:
+    episodes = [np.arange(n, dtype=np.int16) + 100 * n for n in (5, 12, 0, 31)]
+    written = datarax_arrayrecord.write(
+        tmp_path / "x.array_record", {"x": Ragged.from_list(episodes), "id": np.arange(4)}
+    )
+    source = ArrayRecordSourceModule(written.config)
+    assert source.record_lengths("x").tolist() == [5, 12, 0, 31]
+    view = window(source, length=4, stride=3, too_short="drop")
+    assert view.access == "host"
+    found = all_records(view)
+    assert found["x"].tolist() == [e[s : s + 4].tolist() for e in episodes for s in range(0, len(e) - 3, 3)]
+    assert found["id"].tolist() == [0] + [1] * 3 + [3] * 10
+
+
 def test_views_of_windows_and_windows_of_views_nest() -> None:
     source = held({"x": np.arange(100)})
     outer = window(window(source, length=5)[4:], length=2)
@@ -313,7 +361,7 @@ def test_what_is_served_is_said() -> None:
     )
     ragged = held({"x": Ragged.from_list([np.arange(n) for n in (30, 5, 64)])})
     assert window(ragged, length=16, too_short="drop").describe_view() == (
-        "5 windows of 16 every 16 inside 3 records of 5 to 64; 14 left over; 1 records too short are left out"
+        "5 windows of 16 every 16 inside 3 records of 5 to 64; 14 left over; 1 record too short left out"
     )
     assert window(ragged, length=20, cross=True, remainder="overlap").describe_view() == (
         "5 windows of 20 every 20 across 3 records of 99 elements in all; the end covered by windows that begin earlier"

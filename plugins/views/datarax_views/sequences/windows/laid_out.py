@@ -122,7 +122,7 @@ def _summary_of_many(cut: Cut, lengths: np.ndarray, count: int, num_records: int
     short = int(np.count_nonzero(counts == 0))
     covered = np.minimum(lengths, (counts - 1) * cut.stride + cut.span)
     left = int(np.where(counts > 0, lengths - covered, 0).sum()) * (num_records // len(lengths))
-    dropped = f"; {short:,} records too short are left out" if short else ""
+    dropped = f"; {short:,} {'record' if short == 1 else 'records'} too short left out" if short else ""
     return f"{_counted(cut, count)} inside {num_records:,} records of {sizes}{_ends(cut, left, num_records)}{dropped}"
 
 
