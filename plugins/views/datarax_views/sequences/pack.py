@@ -184,7 +184,7 @@ class PackView(SourceView):
     documents would move between parts.
 
     Lengths come from `lengths_of`: offsets in memory, notes beside files, ``length_field``, or one pass that is kept. Planning
-    10^6 documents takes about half a second, when the length of the view is first asked for, and 10 to 20 bytes a document. A
+    10^6 documents takes about half a second, when the length of the view is first asked for, and 12 to 30 bytes a document. A
     row is found in O(log n); a batch costs one read of its documents, and a copy of their tokens.
 
     Args:
