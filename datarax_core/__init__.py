@@ -63,6 +63,8 @@ if TYPE_CHECKING:
     from .sources.columns import Columns as Columns
     from .sources.columns import columns_of as columns_of
     from .sources.eager import EagerSourceBase as EagerSourceBase
+    from .sources.iterables.source import IterableSource as IterableSource
+    from .sources.iterables.source import from_iterable as from_iterable
     from .sources.metadata import MetadataManager as MetadataManager
     from .sources.metadata import RecordMetadata as RecordMetadata
     from .sources.sequence import SequenceSource as SequenceSource
@@ -132,6 +134,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "sources.columns": ("Columns", "columns_of"),
         "sources.eager": ("EagerSourceBase",),
         "sources.metadata": ("MetadataManager", "RecordMetadata"),
+        "sources.iterables.source": ("IterableSource", "from_iterable"),
         "sources.sequence": ("SequenceSource", "SequenceSourceConfig", "from_sequence"),
         "sources.source": ("DataSourceModule",),
         "sources.streaming": ("StreamingSourceBase",),

@@ -7,8 +7,6 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-_STREAM: Final = "derive a class from StreamingSourceBase, whose records_from() yields its records"
-
 _MOST_COLUMNS: Final = 4
 
 
@@ -24,6 +22,11 @@ def require_records(data: Any, title: str) -> None:
 
 def advice_for(data: Any) -> str | None:
     """Return what data of another library are, and what to do with them; None for records, and for data that are not known."""
+    return table_advice(data) or _iterable_advice(data, type(data).__name__)
+
+
+def table_advice(data: Any) -> str | None:
+    """Return `advice_for` data that are tables, columns, or several data sets; None for all others, iterables among them."""
     library, name = type(data).__module__.partition(".")[0], type(data).__name__
     known = _BY_NAME.get((library, name))
     if known is not None:
@@ -44,7 +47,7 @@ def advice_for(data: Any) -> str | None:
             f"a {name} of {len(data)} arrays of {len(data[0])} rows ({shapes}), which would be {len(data)} records: give the "
             "columns names, MemorySource(config, {'x': x, 'y': y}); if each array is a record, pass a list"
         )
-    return _iterable_advice(data, name)
+    return None
 
 
 def is_sparse(data: Any) -> bool:
@@ -79,13 +82,20 @@ def _iterable_advice(data: Any, name: str) -> str | None:
     if isinstance(data, os.PathLike):
         return f"a {name}: a file is named in a config, such as MemorySourceConfig(path=...)"
     if isinstance(data, Iterator) and not isinstance(data, Sized):
-        return f"a {name}, which can be read only once; pass list(...) of it if its records fit in memory, or {_STREAM}"
+        return (
+            f"a {name}, which can be read only once; pass list(...) of it if its records fit in memory, or serve what makes it "
+            "as a stream, from_iterable(lambda: ...)"
+        )
     if isinstance(data, Iterable) and not (hasattr(data, "__len__") and hasattr(data, "__getitem__")):
         return (
-            f"a {name}, which has no len() or no index; pass list(...) of it if its records fit in memory, or {_STREAM}"
+            f"a {name}, which has no len() or no index; pass list(...) of it if its records fit in memory, or serve it as a "
+            "stream, from_iterable(data)"
         )
     if callable(data) and not hasattr(data, "__len__"):
-        return f"a {name}: call it, and pass list(...) of what it yields if that fits in memory, or {_STREAM}"
+        return (
+            f"a {name}: call it, and pass list(...) of what it yields if that fits in memory, or from_iterable(function), "
+            "which calls it for each epoch"
+        )
     return None
 
 
@@ -128,7 +138,7 @@ _BY_NAME: Final[Mapping[tuple[str, str], str]] = {
         (
             "datasets",
             name,
-        ): f"a {name}, which holds several data sets: pass one of them, such as from_sequence(data['train'])"
-        for name in ("DatasetDict", "IterableDatasetDict")
+        ): f"a {name}, which holds several data sets: pass one of them, such as {made_by}(data['train'])"
+        for name, made_by in (("DatasetDict", "from_sequence"), ("IterableDatasetDict", "from_iterable"))
     },
 }

@@ -132,6 +132,7 @@ class StreamRoute(Route):
         yield from describe_host_stages(definition)
         if definition.source.capabilities.resumable:
             yield describe_reading_ahead(definition)
+            yield from filter(None, [definition.source.resume_note])
         elif definition.source.is_live:
             yield (
                 f"Nothing is read ahead, and there is no state to save: {title} is live, and what it gave is gone. "

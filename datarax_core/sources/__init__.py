@@ -20,6 +20,7 @@ from .data_set_info import DataSetInfo
 from .description import view_lines
 from .eager import EagerSourceBase, Placement
 from .identity import content_of_files
+from .iterables.source import IterableSource, from_iterable
 from .known_columns import field_struct, lengths_of_column
 from .metadata import MetadataManager, RecordMetadata
 from .sequence import SequenceSource, SequenceSourceConfig, from_sequence
@@ -52,6 +53,7 @@ __all__ = [
     "FileTable",
     "Form",
     "HostState",
+    "IterableSource",
     "LocalFilesOnlyMixin",
     "MetadataManager",
     "OpenFiles",
@@ -77,6 +79,7 @@ __all__ = [
     "content_of_files",
     "field_struct",
     "fits_device_memory",
+    "from_iterable",
     "from_sequence",
     "host_memory",
     "kept_by",

@@ -235,6 +235,11 @@ class DataSourceModule(RecordAccess):
         if self.access == "stream" and is_fixed:
             raise NotImplementedError(f"{self.title} is a stream that cannot start over; define reset()")
 
+    @property
+    def resume_note(self) -> str:
+        """How a stream of another library resumes and at what cost, in a sentence for `Pipeline.explain`; "" for others."""
+        return ""
+
     def process_part(self, part: int, num_parts: int) -> Self | None:  # noqa: ARG002 - an override uses them
         """Return a stream over one of ``num_parts`` disjoint parts of the records, all of one length; None if there is none.
 

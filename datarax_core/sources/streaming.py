@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from flax import nnx
@@ -40,6 +40,9 @@ class StreamingSourceBase(DataSourceModule):
     to its end, by all loops one after another, and nothing is read ahead.
     """
 
+    length_given_by: ClassVar[str] = "__len__()"
+    """Where the number of records in an epoch was said, in errors."""
+
     def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
         super().__init__(config, rngs=rngs, name=name)
         if config.cacheable:
@@ -63,6 +66,15 @@ class StreamingSourceBase(DataSourceModule):
     def batches_from(self, epoch: int, start: int) -> Iterator[Batch]:
         """Yield the records of an epoch from the ``start``-th on in batches of any size; core cuts the batches as needed."""
         raise NotImplementedError
+
+    def new_reader(self, place: StreamPlace, key_data: Any) -> EpochReader:
+        """Return a reader of `batches_from`, or of `records_from`, from ``place`` on."""
+        spec = self.element_spec()
+        if type(self).batches_from is not StreamingSourceBase.batches_from:
+            batches = self.batches_from(place.epoch, place.index)
+            return EpochReader.of_batches(batches, place, key_data, spec, self.title)
+        records = self.records_from(place.epoch, place.index)
+        return EpochReader.of_records(records, place, key_data, spec, self.title)
 
     # -- batches --------------------------------------------------------------------------------------------------------
 
@@ -225,14 +237,14 @@ class StreamingSourceBase(DataSourceModule):
         if not rows and length is not None:
             self._stream.close()
             raise SpecError(
-                f"epoch {place.epoch} of {self.title} ended after {place.index} records, where __len__() says {length}; "
-                "leave __len__ out if the number is unknown"
+                f"epoch {place.epoch} of {self.title} ended after {place.index} records, where {self.length_given_by} says "
+                f"{length}; leave that out if the number is unknown"
             )
         if has_more:
             self._stream.close()
             raise SpecError(
-                f"epoch {place.epoch} of {self.title} goes on after {length} records, where __len__() says that it ends; "
-                "return the number of all records there, or leave __len__ out if it is unknown"
+                f"epoch {place.epoch} of {self.title} goes on after {length} records, where {self.length_given_by} says that "
+                "it ends; give the number of all records there, or leave that out if it is unknown"
             )
         return place.behind(rows, length), batch, rows
 
@@ -241,14 +253,7 @@ class StreamingSourceBase(DataSourceModule):
         key_data, reader = self.order_key_data(), self._stream.reader
         if reader is None or not reader.stands_at(place, key_data):
             self._stream.close()
-            spec = self.element_spec()
-            if type(self).batches_from is not StreamingSourceBase.batches_from:
-                batches = self.batches_from(place.epoch, place.index)
-                reader = EpochReader.of_batches(batches, place, key_data, spec, self.title)
-            else:
-                records = self.records_from(place.epoch, place.index)
-                reader = EpochReader.of_records(records, place, key_data, spec, self.title)
-            self._stream.reader = reader
+            reader = self._stream.reader = self.new_reader(place, key_data)
         return reader
 
 

@@ -58,16 +58,16 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a list of columns": (lambda: [np.zeros((4, 2)), np.arange(4)], r"a list of 2 arrays of 4 rows"),
     "a generator": (
         lambda: (i for i in range(3)),
-        r"a generator, which can be read only once; pass list\(\.\.\.\).*StreamingSo",
+        r"a generator, which can be read only once; pass list\(\.\.\.\).*as a stream, from_iterable\(lambda",
     ),
     "a set": (
         lambda: {1, 2},
-        r"a set, which has no len\(\) or no index; pass list\(\.\.\.\) of it .* or derive a class from Str",
+        r"a set, which has no len\(\) or no index; pass list\(\.\.\.\) of it .* as a stream, from_iterable\(data\)",
     ),
     "an iterable": (type("IterableDataset", (), {"__iter__": iter}), r"a IterableDataset, which has no len"),
     "a function": (
         lambda: lambda: iter([1]),
-        r"a function: call it, and pass list\(\.\.\.\) of what it yields .* from Streaming",
+        r"a function: call it, and pass list\(\.\.\.\) of what it yields .* from_iterable\(function\)",
     ),
     "a class": (lambda: list, "the class list, not an object of it"),
     "a path": (
