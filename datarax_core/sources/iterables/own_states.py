@@ -200,8 +200,8 @@ def _marked(state: Any) -> dict[str, Any]:
     if isinstance(state, Mapping):
         return {"$dict": [[encoded(key), encoded(value)] for key, value in state.items()]}
     raise StateError(
-        f"the state of an iterable holds an object of type {type(state).__name__}, which is not saved as JSON; with own_state=False the "
-        "elements before the place are read again instead"
+        f"the state of an iterable holds an object of type {type(state).__name__}, which is not saved as JSON; with "
+        "own_state=False the elements before the place are read again instead"
     )
 
 
