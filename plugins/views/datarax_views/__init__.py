@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .choosing.groups import GroupsView as GroupsView
     from .choosing.groups import GroupsViewConfig as GroupsViewConfig
     from .choosing.sample import SampleView as SampleView
-    from .choosing.sample import SampleViewConfig as SampleViewConfig
+    from .choosing.sample_config import SampleViewConfig as SampleViewConfig
     from .choosing.subset import SubsetView as SubsetView
     from .choosing.subset import SubsetViewConfig as SubsetViewConfig
     from .joining.concat import ConcatView as ConcatView
@@ -38,7 +38,8 @@ __getattr__, __dir__, __all__ = lazy_face(
         "choosing.filter": ("FilterView", "FilterViewConfig"),
         "choosing.folds": ("k_fold", "stratified_split"),
         "choosing.groups": ("GroupsView", "GroupsViewConfig"),
-        "choosing.sample": ("SampleView", "SampleViewConfig"),
+        "choosing.sample": ("SampleView",),
+        "choosing.sample_config": ("SampleViewConfig",),
         "choosing.subset": ("SubsetView", "SubsetViewConfig"),
         "joining.concat": ("ConcatView", "ConcatViewConfig"),
         "joining.repeat": ("RepeatView", "RepeatViewConfig"),

@@ -81,7 +81,8 @@ class AliasTable:
         high += low
         columns = (high >> word).astype(np.int64)
         is_own = high.astype(np.uint32) < self.bounds[columns]
-        return np.where(is_own, columns, self.aliases[columns])
+        records: np.ndarray = np.where(is_own, columns, self.aliases[columns])
+        return records
 
     @cached_property
     def tables(self) -> np.ndarray:
@@ -124,7 +125,7 @@ def units_of(weights: np.ndarray) -> np.ndarray:
     total = length << _UNIT_BITS
     scaled = np.ldexp(weights, -int(np.frexp(weights.max())[1]))  # the largest is from 1/2 to 1: no sum overflows
     exact = scaled * (total / math.fsum(scaled))  # fsum rounds once: NumPy's sum differs from machine to machine
-    units = exact.astype(np.int64)
+    units: np.ndarray = exact.astype(np.int64)
     left = total - _integer_sum(units)  # below zero if products were rounded up
     changed = np.flatnonzero(scaled > 0 if left > 0 else units > 0)
     each, more = divmod(left, len(changed))

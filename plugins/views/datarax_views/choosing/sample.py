@@ -324,10 +324,10 @@ def _halves(start: int | Any, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _traced_halves(start: int | jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
     """Return `_halves` in compiled code."""
-    if isinstance(start, int | np.integer):
-        low, high = _halves(start, size)
-        return jnp.asarray(low), jnp.asarray(high)
-    low = start.astype(np.uint32)
-    lows = low + jnp.arange(size, dtype=np.uint32)
+    if not isinstance(start, jax.Array):
+        halves = _halves(start, size)
+        return jnp.asarray(halves[0]), jnp.asarray(halves[1])
+    first = start.astype(np.uint32)
+    low = first + jnp.arange(size, dtype=np.uint32)
     high = (start >> 32).astype(np.uint32) if start.dtype.itemsize == 8 else jnp.uint32(0)
-    return lows, high + (lows < low).astype(np.uint32)
+    return low, high + (low < first).astype(np.uint32)

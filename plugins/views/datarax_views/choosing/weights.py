@@ -89,4 +89,5 @@ def weights_of_field(field: str, source: DataSourceModule) -> np.ndarray:
 
 def balancing_weights(classes: Classes) -> np.ndarray:
     """Return float64 (n,): the weight of each record with which all classes are drawn equally often."""
-    return (1.0 / classes.counts)[classes.codes]
+    weights: np.ndarray = (1.0 / classes.counts)[classes.codes]
+    return weights

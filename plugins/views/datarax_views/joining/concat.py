@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from datarax_core.config import SourceConfig
 from datarax_core.devices import Aside
 from datarax_core.errors import SpecError
-from datarax_core.order import DEVICE_LIMIT, Order, fold_in, key_data
+from datarax_core.order import DEVICE_LIMIT, Order, as_integer, fold_in, key_data
 from datarax_core.records import (
     Batch,
     ElementSpec,
@@ -173,7 +173,7 @@ class ConcatView(JoinedView):
         if isinstance(start, jax.core.Tracer) or isinstance(keys, jax.Array):
             self._require_traced()
             return self._together.turns.traced_values(of_source, jnp.asarray(start), size)
-        return self._together.turns.values(of_source, start, size)
+        return self._together.turns.values(of_source, _position(start), size)
 
     def epochs_at(self, start: int | jax.Array, size: int) -> Any:
         """Return int (size,): for each record at these positions, the epoch of its source in which it is served."""
@@ -370,6 +370,13 @@ def _pairs(specs: Sequence[ElementSpec]) -> Iterator[tuple[Any, Any]]:
         for name, struct in named_fields(spec).items():
             if name in first:
                 yield first[name], struct
+
+
+def _position(start: Any) -> int:
+    position = as_integer("a position", start)
+    if position < 0:
+        raise ValueError(f"position {position} is before the start of the stream; positions count from 0")
+    return position
 
 
 def _shard(source: DataSourceModule) -> tuple[int, int]:
