@@ -11,6 +11,8 @@ from datarax_core.errors import SpecError
 from datarax_core.records import describe, named_fields
 from datarax_core.sources import DataSourceModule, field_struct, kept_table
 
+from .strata import by_class
+
 _MOST_COUNTED: Final = 1 << 22
 """Integers from the least to the greatest label that are counted; labels that lie farther apart are sorted."""
 
@@ -47,7 +49,7 @@ class Classes:
     @cached_property
     def _by_class(self) -> tuple[np.ndarray, np.ndarray]:
         """All record indices, class after class, and the places where classes begin."""
-        return np.argsort(self.codes, kind="stable"), np.cumsum([0, *self.counts])
+        return by_class(self.codes), np.cumsum([0, *self.counts])
 
     @cached_property
     def checksum(self) -> str:

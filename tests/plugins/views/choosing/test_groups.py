@@ -115,7 +115,6 @@ def test_configs_serve_one_group(tmp_path: Any) -> None:
 def test_plans_count_the_records_of_each_group(source: DataSourceModule) -> None:
     view = groups(source)
     assert view.describe_view() == "3 groups by 'label', records in each: 1: 20, 3: 12, 7: 8"
-    assert view.groups[3].plan
     assert view.groups[3].describe_view() == "keeps 12 of 40 records where label is 3"  # type: ignore[attr-defined]
     assert "groups by 'id', records in each: 0: 1, 1: 1" in groups(source, "id").describe_view()
     assert groups(source, "id").describe_view().endswith("19: 1 and 20 more")
