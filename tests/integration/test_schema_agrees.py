@@ -137,7 +137,8 @@ FIELDS = ["batch_size", "seed", "num_epochs", "drop_last", "pad_last", "stochast
           "source_field", "lossy", "dtype", "scale", "nix", "sources", "num_sources", "shape", "default", "length", "lengths",
           "classes", "file", "field", "value", "unknown", "to", "truncate", "mask_field", "bos", "split", "part", "fold",
           "slice", "indices", "mask", "stratify", "where", "of", "held_out", "by", "group", "min", "in", "not", "stride",
-          "shift", "inside", "cross", "remainder", "pad_value", "target_field", "target_of", "too_short", "length_field"]  # fmt: skip
+          "shift", "inside", "cross", "remainder", "pad_value", "target_field", "target_of", "too_short",
+          "length_field"]  # fmt: skip
 
 # what only validation can say: how two values compare
 UNSAYABLE = re.compile(
