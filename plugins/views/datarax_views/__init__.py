@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .joining.zip import ZipViewConfig as ZipViewConfig
     from .sequences.bucket import BucketView as BucketView
     from .sequences.bucket import BucketViewConfig as BucketViewConfig
+    from .sequences.lengths import lengths_of as lengths_of
     from .sequences.pack import PackView as PackView
     from .sequences.pack import PackViewConfig as PackViewConfig
     from .sequences.window import WindowView as WindowView
@@ -45,6 +46,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "joining.repeat": ("RepeatView", "RepeatViewConfig"),
         "joining.zip": ("ZipView", "ZipViewConfig"),
         "sequences.bucket": ("BucketView", "BucketViewConfig"),
+        "sequences.lengths": ("lengths_of",),
         "sequences.pack": ("PackView", "PackViewConfig"),
         "sequences.window": ("WindowView", "WindowViewConfig"),
     },

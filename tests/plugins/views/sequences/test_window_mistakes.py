@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -193,6 +194,8 @@ def test_fields_with_nothing_to_pad_with_are_refused() -> None:
         SpecError, match=r"'when' of .* is datetime64\[s\], which has nothing to pad with; leave out remainder"
     ):
         window(dates, length=4, remainder="pad")
+    small = held(x=np.arange(5).astype(jnp.bfloat16))
+    assert window(small, length=3, remainder="pad", pad_value=-1)[1]["x"].tolist() == [3, 4, -1]
     texts = held(word=np.array(["a", "bc", "d"]))
     assert window(texts, length=2, remainder="pad")[1]["word"].tolist() == ["d", ""]
     with pytest.raises(SpecError, match=r"pad_value of .*: 0 is no text, the dtype of field 'word'"):

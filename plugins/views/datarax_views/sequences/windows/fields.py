@@ -180,14 +180,14 @@ def _padding(
     padding = []
     for name, struct in cut.items():
         value = given.get(name) if isinstance(given, Mapping) else given
-        if struct.dtype.kind not in "biufc":
+        if struct.dtype.kind in "USOMm":
             if value is not None:
                 raise SpecError(
                     f"pad_value of {title}: {value!r} is no {dtype_title(struct.dtype)}, the dtype of field {name!r}"
                 )
             value = _nothing(struct.dtype, name, title)
-        value = 0 if value is None else value
-        if struct.dtype.kind in "biufc":
+        else:
+            value = 0 if value is None else value
             try:
                 Ragged(np.empty(0, struct.dtype), [0]).to_padded(0, value)
             except SpecError as error:
