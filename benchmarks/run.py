@@ -6,6 +6,7 @@ import platform
 from datetime import UTC, datetime
 
 import arrayrecord
+import buckets
 import decoders
 import flat
 import footprint
@@ -53,6 +54,7 @@ PARTS = {
     "host_calls": host_calls,
     "host_stages": host_stages,
     "ragged": ragged,
+    "buckets": buckets,
     "packing": packing,
     "views": views,
     "windows": windows,

@@ -75,12 +75,13 @@ def check_batch(batch: Batch, spec: ElementSpec, size: int, *, origin: str, may_
     Raises:
         SpecError: Names ``origin`` and every field that is missing, unexpected, or of another shape, dtype or length.
     """
-    if may_be_smaller:
-        spec = _with_sizes_of(batch, spec)
     (leaves, form), (structs, spec_form) = jax.tree.flatten(batch), jax.tree.flatten(spec)
     same_form = form == spec_form  # type: ignore[operator]  # jaxlib's stubs leave it out
-    if same_form and all(_is_batch_of(*pair, size=size) for pair in zip(leaves, structs, strict=True)):
+    pairs = zip(leaves, structs, strict=True) if same_form else ()
+    if same_form and all(_is_batch_of(*pair, size=size, may_be_smaller=may_be_smaller) for pair in pairs):
         return
+    if may_be_smaller and same_form:
+        spec = jax.tree.unflatten(spec_form, map(_with_sizes_of, leaves, structs))
     wrong = _no_arrays(batch, spec)
     if not wrong:
         fields = named_fields(batch)
@@ -96,20 +97,16 @@ def check_batch(batch: Batch, spec: ElementSpec, size: int, *, origin: str, may_
         )
 
 
-def _with_sizes_of(batch: Batch, spec: ElementSpec) -> ElementSpec:
-    """Return a spec with the sizes of axes that a batch has, where they are no greater than the spec says."""
-    if jax.tree.structure(spec) != jax.tree.structure(batch):  # type: ignore[operator]  # jaxlib's stubs leave it out
-        return spec
+def _with_sizes_of(leaf: Any, struct: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    """Return a struct with the sizes of a column's axes, if none is greater than the struct says."""
+    shape = getattr(leaf, "shape", ())[1:]
+    return jax.ShapeDtypeStruct(shape, struct.dtype) if _is_within(shape, struct.shape) else struct
 
-    def loosened(struct: Any, column: Any) -> Any:
-        shape = getattr(column, "shape", ())[1:]
-        fits = len(shape) == len(struct.shape) and all(
-            n == size or (n is not None and size is not None and n < size)
-            for n, size in zip(shape, struct.shape, strict=True)
-        )
-        return jax.ShapeDtypeStruct(shape, struct.dtype) if fits else struct
 
-    return jax.tree.map(loosened, spec, batch)
+def _is_within(shape: tuple[int | None, ...], greatest: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(greatest) and all(
+        n == size or (n is not None and size is not None and n < size) for n, size in zip(shape, greatest, strict=True)
+    )
 
 
 def _differ_in_length(leaf: Any, struct: jax.ShapeDtypeStruct) -> bool:
@@ -133,8 +130,12 @@ def _no_arrays(batch: Batch, spec: ElementSpec) -> list[str]:
     ]
 
 
-def _is_batch_of(leaf: Any, struct: jax.ShapeDtypeStruct, *, size: int) -> bool:
-    if not _is_array(leaf) or leaf.shape != (size, *struct.shape):
+def _is_batch_of(leaf: Any, struct: jax.ShapeDtypeStruct, *, size: int, may_be_smaller: bool) -> bool:
+    if not _is_array(leaf):
+        return False
+    if leaf.shape != (size, *struct.shape) and not (
+        may_be_smaller and leaf.shape[:1] == (size,) and _is_within(leaf.shape[1:], struct.shape)
+    ):
         return False
     return leaf.dtype == struct.dtype or (are_one_kind(leaf.dtype, struct.dtype) and _odd_one(leaf, struct) is None)
 

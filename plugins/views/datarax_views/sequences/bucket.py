@@ -10,7 +10,7 @@ from flax import nnx
 from datarax_core.devices import Aside
 from datarax_core.errors import RecordError, SpecError
 from datarax_core.order import BatchSizes
-from datarax_core.records import Batch, ElementSpec, Ragged, dtype_title, named_fields
+from datarax_core.records import Batch, ElementSpec, Ragged, aligned_empty, dtype_title, named_fields
 from datarax_core.sources import DataSourceModule, SourceView, field_struct
 
 from .bucketing.batches import BucketBatches
@@ -136,13 +136,11 @@ class BucketView(SourceView):
         if not self.config.pad:
             return spec
         bound = self.planned.bounds[-1]
-
-        def padded(_: str, struct: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-            return jax.ShapeDtypeStruct((bound, *struct.shape[1:]), struct.dtype)
-
+        structs = _columns(spec, self.config.fields)
+        padded = {name: jax.ShapeDtypeStruct((bound, *s.shape[1:]), s.dtype) for name, s in structs.items()}
         new = {self.config.mask_field: ((bound,), np.bool_), self.config.lengths_as: ((), np.int32)}
         added = {name: jax.ShapeDtypeStruct(shape, np.dtype(dtype)) for name, (shape, dtype) in new.items() if name}
-        return _with(self._mapped_fields(spec, padded), added)
+        return _with(_replaced(spec, padded), added)
 
     @property
     def differs_in_shape(self) -> bool:
@@ -157,15 +155,20 @@ class BucketView(SourceView):
     def get_records(self, indices: Any) -> Batch:
         """Return the records at ``indices``, padded to the greatest bound among their buckets: one read of the parent."""
         indices = np.asarray(indices, np.int64)
-        bound = self._bound_of(indices)
+        planned, fields = self.planned, self.config.fields
+        bound = planned.bounds[int(self._classes_of(indices).max(initial=0))]
         batch = self.read_parent(indices)
-        columns = named_fields(batch)
-        lengths = {name: columns[name].lengths for name in self.config.fields}
-        self._require_lengths(indices, lengths, bound)
+        columns = _columns(batch, fields)
+        lengths = {name: column.lengths for name, column in columns.items()}
+        if planned.num_long and self.config.too_long == "truncate" and bound == planned.bounds[-1]:
+            columns = {name: column.truncate(bound) for name, column in columns.items()}
+        else:
+            self._require_lengths(indices, lengths, bound)
         if not self.config.pad:
-            return self._mapped_fields(batch, lambda _, column: column.truncate(bound))
-        made = self._mapped_fields(batch, lambda name, column: self._padded(name, column, bound))
-        return _with(made, self._new_fields(indices, lengths, bound))
+            return _replaced(batch, columns)
+        side = self.config.side or "right"
+        padded = {n: column.to_padded(bound, _pad_value(self.config, n), side) for n, column in columns.items()}
+        return _with(_replaced(batch, padded), self._new_fields(indices, lengths, bound))
 
     def get_elements(self, indices: np.ndarray) -> list[Any]:
         """Return the records at ``indices`` one by one, each padded to the bound of its own bucket."""
@@ -238,32 +241,28 @@ class BucketView(SourceView):
             wrong = indices[(indices < 0) | (indices >= len(order.classes))][0]
             raise IndexError(f"record {wrong} is out of range: {self.title} has {len(order.classes)} records")
         classes: np.ndarray = order.classes[indices]
-        if classes.size and (outside := classes == len(order.sizes)).any():
+        if classes.max(initial=0) == len(order.sizes):
+            wrong = indices[np.argmax(classes)]
             raise ValueError(
-                f"record {indices[np.argmax(outside)]} of {self.parent.title} is longer than {self.planned.settings.limit}, "
-                "and too_long='drop' leaves it out"
+                f"record {wrong} of {self.parent.title} is longer than {self.planned.settings.limit}, and too_long='drop' "
+                "leaves it out"
             )
         return classes
 
-    def _bound_of(self, indices: np.ndarray) -> int:
-        classes = self._classes_of(indices)
-        return self.planned.bounds[int(classes.max(initial=0))]
-
     def _require_lengths(self, indices: np.ndarray, lengths: dict[str, np.ndarray], bound: int) -> None:
-        """Raise `RecordError` for a record that is longer than its bound, other than one that is to be cut."""
-        cuts = self.planned.num_long and self.config.too_long == "truncate" and bound == self.planned.bounds[-1]
-        for name, found in () if cuts else lengths.items():
-            if (wrong := found > bound).any():
-                row = int(np.argmax(wrong))
-                reason = (
+        """Raise `RecordError` for a record that is longer than its bound."""
+        for name, found in lengths.items():
+            if found.max(initial=0) <= bound:
+                continue
+            row = int(np.argmax(found > bound))
+            record, reason = (
+                int(indices[row]),
+                (
                     f"field {name!r} has {int(found[row]):,} values, and the plan has {bound:,} at most; the records, or the "
                     "lengths that were noted of them, changed since the plan was made"
-                )
-                record = int(indices[row])
-                raise RecordError(f"record {record} of {self.parent.title}: {reason}", record=record, reason=reason)
-
-    def _padded(self, name: str, column: Ragged, bound: int) -> np.ndarray:
-        return column.truncate(bound).to_padded(bound, _pad_value(self.config, name), self.config.side or "right")
+                ),
+            )
+            raise RecordError(f"record {record} of {self.parent.title}: {reason}", record=record, reason=reason)
 
     def _new_fields(self, indices: np.ndarray, lengths: dict[str, np.ndarray], bound: int) -> dict[str, np.ndarray]:
         """Return the mask and the lengths, if they are asked for; all fields then have one length in a record."""
@@ -281,18 +280,36 @@ class BucketView(SourceView):
                 )
         kept, made = np.minimum(common, bound), dict[str, np.ndarray]()
         if config.mask_field is not None:
-            places = np.arange(bound)
-            is_left = config.side == "left"
-            made[config.mask_field] = places >= bound - kept[:, None] if is_left else places < kept[:, None]
+            made[config.mask_field] = mask = aligned_empty((len(kept), bound), np.bool_)
+            places, ends = np.arange(bound, dtype=np.int32), kept.astype(np.int32)[:, None]
+            if config.side == "left":
+                np.greater_equal(places, bound - ends, out=mask)
+            else:
+                np.less(places, ends, out=mask)
         if config.lengths_as is not None:
             made[config.lengths_as] = kept.astype(np.int32)
         return made
 
-    def _mapped_fields(self, tree: Any, change: Any) -> Any:
-        """Return a batch or a spec with ``change(name, leaf)`` in place of each leaf that is padded."""
-        fields, form = self.config.fields, jax.tree.structure(tree)
-        leaves = (change(name, leaf) if name in fields else leaf for name, leaf in named_fields(tree).items())
-        return jax.tree.unflatten(form, leaves)
+
+def _columns(tree: Any, fields: tuple[str, ...]) -> dict[str, Any]:
+    """Return some columns of a batch, or structs of a spec, by dotted name."""
+    if _has_all(tree, fields):
+        return {name: tree[name] for name in fields}
+    named = named_fields(tree)
+    return {name: named[name] for name in fields}
+
+
+def _replaced(tree: Any, columns: Mapping[str, Any]) -> Any:
+    """Return a batch, or a spec, with other columns in some fields."""
+    if _has_all(tree, tuple(columns)):
+        return {**tree, **columns}
+    leaves = (columns.get(name, leaf) for name, leaf in named_fields(tree).items())
+    return jax.tree.unflatten(jax.tree.structure(tree), leaves)
+
+
+def _has_all(tree: Any, fields: tuple[str, ...]) -> bool:
+    """Return whether a tree is a dict with these fields, none of them in a dict within it; that is quick to see."""
+    return type(tree) is dict and all(name in tree and "." not in name for name in fields)
 
 
 def _with(batch: Any, added: Mapping[str, Any]) -> Any:
