@@ -375,12 +375,11 @@ class Pipeline(TraceArgument):
         """Go to a place: the next batch is the one there. On several processes, all of them call it.
 
         As after `set_state`, the next loop goes on with the run that the place lies in, where runs of ``num_epochs`` epochs
-        follow one another from position 0; `step` and `scan` go on from the place. Random streams and variables of stages
-        stay as they are.
+        follow one another from position 0. Random streams and variables of stages stay as they are.
 
         Args:
-            step: Number of a batch, of the full batches from position 0 on that `step` serves: from epoch to epoch, none short.
-                The short batch that ends a loop is none of them; find the batches of loops by position or epoch.
+            step: Number of a batch, of the full batches from position 0 on that `step` serves. A loop whose last batch is short
+                cuts the next epoch anew: find its batches by position or epoch.
             position: Number of records before it. With one batch size any; where sizes change, the beginning of a batch.
             epoch: Number of an epoch, whose first record it is.
 
@@ -403,8 +402,8 @@ class Pipeline(TraceArgument):
     def batch_at(self, step: int | None = None, *, position: int | None = None) -> Batch:
         """Return the batch that `step` serves as number ``step``, or at a position, and move nothing: to look at it.
 
-        It goes through the stages as they are now; what they write to variables is dropped. Position, counts and hooks of
-        batches see nothing of it. This thread reads it. Cost: that of a step, and once a program for its size.
+        It goes through the stages as they are now; what they write to variables is dropped, and no batch is counted or
+        announced. This thread reads it, at the cost of a step.
 
         Args:
             step: Number of a batch, as in `seek`.
@@ -414,9 +413,8 @@ class Pipeline(TraceArgument):
             TypeError, ValueError, NotImplementedError: As `seek`.
         """
         self._require_no_trace("look at a batch of", "call it between batches", also_closed_over=True)
-        progress = self._own_progress()
+        definition, progress = self._definition(), self._own_progress()
         progress.require_own_process()
-        definition = self._definition()
         at = place_of(definition, "batch_at", step=step, position=position)
         with progress.lock:
             return batch_at(definition, progress.programs, at)

@@ -25,7 +25,8 @@ from datarax_core import Order, Pipeline, columns_of
 from datarax_core.pipeline import loop
 
 EXAMPLES = int(os.environ.get("DATARAX_PROOF_EXAMPLES", "0"))
-LENGTHS, SIZES, EPOCHS = [10, 300], [1, 4, 32], [1, 2, None]  # few: cases share programs; 300 is past the sorted orders
+LENGTHS, EPOCHS = [10, 300], [1, 2, None]  # few: cases share programs; 300 is past the sorted orders
+SIZES = [1, 4, 32, ((0, 4), (7, 1)), ((0, 32), (100, 4), (350, 32)), ((0, 1), (12, 4))]
 MASK = "valid"
 
 Batch = Any
@@ -38,7 +39,7 @@ class Case:
 
     family: str
     length: int
-    size: int
+    size: int | tuple[tuple[int, int], ...]  # or a schedule: pairs of position and size
     epochs: int | None = 1
     last: str = "short"  # or "drop", "pad"
     shuffle: bool = True
@@ -48,6 +49,15 @@ class Case:
     @property
     def epoch_length(self) -> int:
         return len(range(self.shard[0], self.length, self.shard[1]))
+
+    @property
+    def largest(self) -> int:
+        return self.size if isinstance(self.size, int) else max(size for _, size in self.size)
+
+    def size_at(self, position: int) -> int:
+        if isinstance(self.size, int):
+            return self.size
+        return [size for begins, size in self.size if begins <= position][-1]
 
 
 @dataclass(frozen=True)
@@ -71,10 +81,12 @@ def reference(case: Case, ends_with_run: list[bool]) -> Iterator[tuple[int, int]
     position = run_start = 0
     for is_loop in ends_with_run:
         left = run_start + run - position if is_loop else math.inf
-        if left < (case.size if case.last == "drop" else 1):  # the run is over: the next one starts with a whole epoch
+        if left < (
+            case.size_at(position) if case.last == "drop" else 1
+        ):  # the run is over: the next one starts with a whole epoch
             position = run_start = -(-position // case.epoch_length) * case.epoch_length
             left = run
-        records = int(min(case.size, left))
+        records = int(min(case.size_at(position), left))
         yield position, records
         position += records
 
@@ -103,7 +115,7 @@ class Expected:
         }
         if self._case.last != "pad":
             return found
-        return {**found, MASK: [row < records for row in range(self._case.size)]}
+        return {**found, MASK: [row < records for row in range(self._case.size_at(position))]}
 
 
 @jax.jit
@@ -177,6 +189,7 @@ ROUTES = {
     "loop": Route(from_loop, is_loop=True),
     "step": Route(lambda serving: [serving.pipeline.step()]),
     "scan": Route(from_scan, batches=2),
+    "scan of one": Route(lambda serving: from_scan(serving, 1)),
     "step under jit": Route(lambda serving: [step_under_jit(serving.pipeline)], compiles_anew=("host", "device")),
 }
 
@@ -230,17 +243,20 @@ def cases(draw: st.DrawFn) -> Case:
         seed=draw(st.integers(0, 2**32 - 1)),
         shard=draw(st.sampled_from(shards)),
     )
-    has_no_batch = case.last == "drop" and case.epochs is not None and case.epochs * case.epoch_length < case.size
+    has_no_batch = case.last == "drop" and case.epochs is not None and case.epochs * case.epoch_length < case.largest
     return replace(case, last="short") if has_no_batch else case
 
 
 @st.composite
-def runs(draw: st.DrawFn, family: str) -> list[Host]:
+def runs(draw: st.DrawFn, case: Case) -> list[Host]:
     """Draw the processes of a run. Routes that compile, and workers, take seconds: they are drawn rarely."""
     may_compile, may_start_workers, hosts = draw(st.integers(0, 7)) == 5, draw(st.integers(0, 15)) == 5, []
     for _ in range(draw(st.integers(1, 4))):
-        access = draw(st.sampled_from(FAMILIES[family]))
-        routes = [name for name, route in ROUTES.items() if may_compile or access not in route.compiles_anew]
+        access = draw(st.sampled_from(FAMILIES[case.family]))
+        served = (
+            ROUTES if isinstance(case.size, int) else ("loop", "step", "scan of one")
+        )  # compiled code has one shape
+        routes = [name for name in served if may_compile or access not in ROUTES[name].compiles_anew]
         hosts.append(
             Host(
                 routes=tuple(draw(st.lists(st.sampled_from(routes), min_size=1, max_size=6))),
@@ -255,7 +271,7 @@ def runs(draw: st.DrawFn, family: str) -> list[Host]:
 
 
 ALL = ("loop", "step", "scan", "step under jit", "loop", "step under jit", "scan", "step", "loop")
-DRAWN = cases().flatmap(lambda case: st.tuples(st.just(case), runs(case.family)))
+DRAWN = cases().flatmap(lambda case: st.tuples(st.just(case), runs(case)))
 
 
 @settings(max_examples=EXAMPLES or 60, deadline=None, derandomize=not EXAMPLES, print_blob=True)
@@ -266,6 +282,7 @@ DRAWN = cases().flatmap(lambda case: st.tuples(st.just(case), runs(case.family))
     drawn=(Case("eager", 300, 32, epochs=2, last="pad"), [Host(("loop", "step"), workers=2), Host(("loop",), "device")])
 )
 @example(drawn=(Case("third party's device", 10, 4, epochs=2, last="drop"), [Host(ALL, "device")]))
+@example(drawn=(Case("eager", 300, SIZES[4], epochs=2, last="pad"), [Host(("loop", "step", "scan of one") * 4)] * 2))
 def test_the_stream_is_a_pure_function_of_config_seed_and_position(
     make_source: MakeSource,
     make_host_source: MakeSource,
