@@ -13,6 +13,14 @@ from flax import nnx
 
 from datarax_core import DataSourceModule, Pipeline
 from datarax_memory import MemorySource, MemorySourceConfig
+from datarax_views import (
+    ConcatView,
+    ConcatViewConfig,
+    RepeatView,
+    RepeatViewConfig,
+    SampleView,
+    SampleViewConfig,
+)
 
 MANY = 10_000_000
 RECORDS, BATCH = 50_000, 256
@@ -88,7 +96,43 @@ def filters(folder: Path) -> list[Row]:
     return rows
 
 
+def scanned(source: DataSourceModule) -> Callable[[], None]:
+    """Return a function that reduces as many full batches of a source as RECORDS / 2 records make, in one scan."""
+    pipeline = Pipeline(source=source, stages=[], batch_size=BATCH, num_epochs=None, rngs=nnx.Rngs(0))
+
+    def total(batch: dict[str, jax.Array]) -> jax.Array:
+        return batch["image"].astype(np.int32).sum()
+
+    return lambda: jax.block_until_ready(pipeline.scan(total, length=RECORDS // 2 // BATCH))
+
+
+def samples() -> list[Row]:
+    """Return the rows for draws with replacement, and for sources that are joined or repeated, against a plain shuffle."""
+    columns = images()
+    weights = np.random.default_rng(1).pareto(1.5, RECORDS)
+    found = []
+    for what, placement, work in (
+        ("on the device, loop", "auto", served),
+        ("on the device, scan", "auto", scanned),
+        ("in host memory, loop", "host", served),
+    ):
+        source = memory(columns, placement)
+        halves = [memory({name: column[half::2] for name, column in columns.items()}, placement) for half in range(2)]
+        views = {
+            "draws by weight": SampleView(SampleViewConfig(), source, weights, rngs=nnx.Rngs(0)),
+            "repeat, adjacent": RepeatView(RepeatViewConfig(times=2, order="adjacent"), source),
+            "concat of two, shuffled": ConcatView(ConcatViewConfig(shuffle=True), *halves, rngs=nnx.Rngs(0)),
+        }
+        for name, view in views.items():
+            is_copied = placement == "host" and isinstance(
+                view, ConcatView
+            )  # into one batch, from those of the sources
+            title, target = f"{name}, {what}, against a shuffle", 0.5 if is_copied else 0.9
+            found.append(against(work(source), work(view), records=RECORDS // 2, what=title, target=target))
+    return found
+
+
 def rows() -> list[Row]:
     """Measure all views of this file."""
     with tempfile.TemporaryDirectory() as folder:
-        return [*filters(Path(folder))]
+        return [*filters(Path(folder)), *samples()]
