@@ -15,7 +15,7 @@ PAGES = {
     "docs/configs.md": 13,
     "docs/conformance.md": 5,
     "docs/host-stages.md": 7,
-    "docs/pipeline.md": 12,
+    "docs/pipeline.md": 15,
     "docs/plugins.md": 10,
     "docs/ragged.md": 6,
     "docs/views.md": 13,
