@@ -208,7 +208,10 @@ class Between:
         low, high = (_as_stored((bound,), column.dtype, column)[0] for bound in (self.low, self.high))
         if column.dtype == object:
             return np.fromiter(
-                ((low is None or value >= low) and (high is None or value <= high) for value in column),
+                (
+                    value is not None and (low is None or value >= low) and (high is None or value <= high)
+                    for value in column
+                ),
                 bool,
                 len(column),
             )
@@ -374,7 +377,17 @@ def _scalar_fault(struct: Any, values: Iterable[Any]) -> str | None:
         return f"it is text, and the condition compares it with {values[is_text.index(False)]!r}"
     if kind in "biufc" and any(is_text):
         return f"it is {np.dtype(struct.dtype)}, and the condition compares it with {values[is_text.index(True)]!r:.80}"
+    if kind == "M" and (odd := next(filter(_is_no_date, values), None)) is not None:
+        return f"it is a date, and the condition compares it with {odd!r:.80}; write dates as '2026-11-30'"
     return None
+
+
+def _is_no_date(value: Any) -> bool:
+    try:
+        np.datetime64(value if isinstance(value, str) else "none of them")
+    except ValueError:
+        return True
+    return False
 
 
 def _in_range(column: Any, numbers: range) -> np.ndarray:
@@ -398,16 +411,19 @@ def _both_texts(values: Iterable[Any]) -> set[Any]:
 
 
 def _as_stored(values: Iterable[Any], dtype: Any, column: Any = ()) -> list[Any]:
-    """Return texts as the bytes that a column has in their place, or bytes as its texts; other values as they are."""
+    """Return texts as the bytes or dates that a column has in their place, or bytes as its texts; other values as they are."""
     kind = dtype.kind
-    if kind == "O" and len(column):
-        kind = "S" if isinstance(column[0], bytes) else "U" if isinstance(column[0], str) else "O"
+    if kind == "O":
+        first = next((value for value in column if value is not None), None)
+        kind = "S" if isinstance(first, bytes) else "U" if isinstance(first, str) else "O"
     stored: list[Any] = []
     for value in values:
         if kind == "S" and isinstance(value, str):
             stored.append(value.encode())
         elif kind in "UT" and isinstance(value, bytes):
             stored.append(value.decode())
+        elif kind == "M" and isinstance(value, str):
+            stored.append(np.datetime64(value))
         else:
             stored.append(value)
     return stored

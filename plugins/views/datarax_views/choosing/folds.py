@@ -1,7 +1,7 @@
 """Folds of a source for cross-validation, and splits in which each part holds its share of every class."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from datarax_core.order import seed_number, whole_number
 from datarax_core.sources import DataSourceModule
@@ -35,7 +35,7 @@ def k_fold(
         NotImplementedError: The source is a stream.
     """
     count, seed = whole_number("k", k, at_least=2), seed_number(seed)
-    source.require_random_access()
+    _require_records(source)
     made: dict[int, list[tuple[Chosen, Chosen]]] = {}
 
     def of_fold(number: int, keep: Literal["train", "test"]) -> DataSourceModule:
@@ -73,7 +73,7 @@ def stratified_split(
         NotImplementedError: The source is a stream.
     """
     seed = seed_number(seed)
-    source.require_random_access()
+    _require_records(source)
     made: dict[int, dict[str, Chosen]] = {}
 
     if not shares:
@@ -110,3 +110,12 @@ def _viewed(
     source.require_record_indices()
     chosen = choose(source)
     return SubsetView(make_config(), source, name=name, chosen=chosen)
+
+
+def _require_records(source: Any) -> None:
+    """Raise unless a source has records by index."""
+    if not isinstance(source, DataSourceModule):
+        raise TypeError(
+            f"parts are made of a source, not of {source!r:.80}; make a source of it, such as from_sequence(data)"
+        )
+    source.require_random_access()

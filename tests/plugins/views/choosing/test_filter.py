@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from datarax_core import ConfigError, DataSourceModule, Pipeline, SpecError, StateError, build_source, from_sequence
+from datarax_memory import MemorySource, MemorySourceConfig
 from datarax_mix import MixDataSourcesConfig, MixDataSourcesNode
 from datarax_views import FilterView, FilterViewConfig, SubsetView, SubsetViewConfig
 
@@ -251,7 +252,20 @@ def test_one_argument_says_which_records_are_kept(source: DataSourceModule, stre
         FilterView(SubsetViewConfig(slice=[3]), source, keep)
 
 
-def test_missing_values_of_objects_are_none_and_nan() -> None:
+def test_objects_may_be_missing_and_dates_are_written_as_text() -> None:
+    names = np.array([None if number % 5 == 0 else f"t{number}" for number in range(10)], object)
+    dates = np.arange(10).astype("datetime64[D]")
+    source = MemorySource(MemorySourceConfig(), {"id": np.arange(10), "name": names, "date": dates})
+    assert ids(filtered(source, {"name": {"missing": True}})) == [0, 5]
+    assert ids(filtered(source, {"name": {"min": "t6"}})) == [6, 7, 8, 9]
+    assert ids(filtered(source, {"name": ["t3", "t5"]})) == [3]
+    assert ids(filtered(source, {"date": {"min": "1970-01-09"}})) == [8, 9]
+    assert ids(filtered(source, {"date": ["1970-01-03", "1970-01-02"]})) == [1, 2]
+    with pytest.raises(SpecError, match="it is a date, and the condition compares it with 'May'; write dates as"):
+        filtered(source, {"date": "May"})
+
+
+def test_an_empty_text_is_a_value() -> None:
     rows = [{"id": number, "name": name} for number, name in enumerate(["a", "", "b"])]
-    view = filtered(from_sequence(rows), {"name": {"missing": False, "length": {"min": 1}}})
-    assert ids(view) == [0, 2]
+    assert ids(filtered(from_sequence(rows), {"name": {"missing": False}})) == [0, 1, 2]
+    assert ids(filtered(from_sequence(rows), {"name": {"length": {"min": 1}}})) == [0, 2]

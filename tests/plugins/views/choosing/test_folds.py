@@ -100,6 +100,8 @@ def test_what_cannot_be_folded_is_refused(source: DataSourceModule, stream: Data
         k_fold(source, 2, seed=2**32)
     with pytest.raises(NotImplementedError, match="stream"):
         k_fold(stream, 2)
+    with pytest.raises(TypeError, match=r"parts are made of a source, not of \[1, 2, 3\]; make a source of it"):
+        k_fold([1, 2, 3], 2)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a split of MemorySource 'rows' needs a share for each part"):
         stratified_split(source, "label")
     with pytest.raises(TypeError, match=r"not both: train=0\.5, test=3"):
