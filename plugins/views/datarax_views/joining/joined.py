@@ -148,7 +148,9 @@ class JoinedView(SourceView):
         """Return (function of arrays and indices, arrays) with which a compiled step reads this view."""
         compiled = [parent.compiled_records(sharding) for parent in self.parents]
         join, arguments = self.traced_join()
-        return JoinedRecords(join, tuple(read for read, _ in compiled)), ([arrays for _, arrays in compiled], arguments)
+        of_sources = [arrays for _, arrays in compiled]
+        reads = tuple(read for read, _ in compiled)
+        return JoinedRecords(join, reads), (of_sources, self._tables.placed(arguments, sharding))
 
     def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return the host fields at concrete ``indices``."""
