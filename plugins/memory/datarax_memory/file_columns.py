@@ -41,6 +41,11 @@ class FileColumns(Columns):
         self._require_text(rows, indices)
         return rows
 
+    def whole_column(self, field: str) -> Any:
+        """Return the column of a field; None for text, which is checked as its records are read, or if there is none."""
+        column = super().whole_column(field)
+        return None if column is None or column.dtype.kind == "U" else column
+
     def host_fields(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return the host fields at concrete ``indices``.
 

@@ -12,17 +12,28 @@ class HeldColumns(HostState):
     """Columns of a view's parent that lie in one piece, looked up once; a clone or pickle of the view looks them up itself."""
 
     def __init__(self) -> None:
-        self._columns: dict[tuple[str, ...], dict[str, Any] | None] = {}
+        self._columns: dict[tuple[tuple[str, ...], tuple[str, ...]], dict[str, Any] | None] = {}
 
-    def get(self, fields: tuple[str, ...], parent: DataSourceModule) -> dict[str, Any] | None:
-        """Return the columns of these fields over all records; None unless all are numbers that lie in one piece."""
-        if fields not in self._columns:
-            columns = {name: parent.whole_column(name) for name in fields}
-            self._columns[fields] = columns if all(map(_is_run_of_numbers, columns.values())) else None
-        return self._columns[fields]
+    def get(
+        self, fields: tuple[str, ...], parent: DataSourceModule, others: tuple[str, ...] = ()
+    ) -> dict[str, Any] | None:
+        """Return the columns of these fields, and of others, over all records; None unless the parent has them all.
+
+        Args:
+            fields: Fields whose values are gathered as runs: numbers that lie in one piece.
+            parent: The source.
+            others: Fields that are taken a record at a time, of any kind.
+        """
+        key = (fields, others)
+        if key not in self._columns:
+            columns = {name: parent.whole_column(name) for name in (*fields, *others)}
+            are_held = all(_is_run_of_numbers(columns[name]) for name in fields)
+            are_held = are_held and all(columns[name] is not None for name in others)
+            self._columns[key] = columns if are_held else None
+        return self._columns[key]
 
 
 def _is_run_of_numbers(column: Any) -> bool:
     if not isinstance(column, Ragged) and not (isinstance(column, np.ndarray) and column.flags.c_contiguous):
         return False
-    return column.dtype.kind in "biufcV"  # text of files is checked as its records are read
+    return column.dtype.kind in "biufcV"

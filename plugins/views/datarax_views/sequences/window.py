@@ -173,11 +173,11 @@ class WindowView(SourceView):
 
     # -- reading, for the layout ---------------------------------------------------------------------------------------------
 
-    def whole_columns(self, fields: tuple[str, ...]) -> dict[str, Any] | None:
-        """Return columns of numbers that the parent holds or maps in one piece; None if it does not, or reads are hooked."""
+    def whole_columns(self, fields: tuple[str, ...], others: tuple[str, ...] = ()) -> dict[str, Any] | None:
+        """Return columns that the parent has in one piece, unless reads are hooked: runs of numbers, and others of any kind."""
         if self._hooks_reads or self.parent.varies_by_epoch:
             return None
-        return self._held.get(fields, self.parent)
+        return self._held.get(fields, self.parent, others)
 
     def parent_title(self) -> str:
         """Return the title of the parent."""

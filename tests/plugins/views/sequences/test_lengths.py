@@ -1,5 +1,6 @@
 """Lengths of records: known without reading, given by a field, or read once."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,3 +137,12 @@ def test_a_slice_has_the_columns_of_its_parent_without_a_copy() -> None:
     assert source[::-2].whole_column("label").tolist() == [4, 2, 0]
     assert source[::-2].whole_column("tokens") is None
     assert source.split(half=0.6)["half"].whole_column("label") is None
+
+
+def test_text_of_files_is_no_whole_column_since_it_is_checked_as_it_is_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", text=np.array(["ab", "", "abc"]), label=np.arange(3))
+    source = MemorySource(MemorySourceConfig(path=str(tmp_path / "x.npz")))
+    assert source.whole_column("text") is None
+    assert source.whole_column("label").tolist() == [0, 1, 2]
+    assert source.whole_column("nix") is None
+    assert lengths_of(source, "text").tolist() == [2, 0, 3]

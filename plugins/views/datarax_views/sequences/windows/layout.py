@@ -24,8 +24,13 @@ Columns = Mapping[str, Any]
 class Reader(Protocol):
     """The view that windows are read for."""
 
-    def whole_columns(self, fields: tuple[str, ...]) -> Columns | None:
-        """Return the columns of these fields over all records of the parent; None unless it has all of them in one piece."""
+    def whole_columns(self, fields: tuple[str, ...], others: tuple[str, ...] = ()) -> Columns | None:
+        """Return the columns of these fields over all records of the parent; None unless it has all of them in one piece.
+
+        Args:
+            fields: Fields that windows are cut of.
+            others: Fields that are taken a record at a time.
+        """
 
     def read_parent(self, indices: np.ndarray) -> Batch:
         """Return the records of the parent at these indices."""
@@ -127,7 +132,7 @@ class RecordLayout(Layout):
     def found(self, fields: WindowFields, indices: np.ndarray, epochs: np.ndarray, reader: Reader) -> Found:
         """Return the elements of the windows at ``indices``; the records that they are of are read whole, unless held."""
         records, starts = self.windows.places(indices)
-        columns, rows = reader.whole_columns((*fields.cut, *fields.kept)), records
+        columns, rows = reader.whole_columns(fields.cut, fields.kept), records
         if columns is None:
             wanted, rows = np.unique(records + self.num_records * epochs, return_inverse=True)
             columns = named_fields(reader.read_parent(wanted))
@@ -166,7 +171,7 @@ class CrossLayout(Layout):
         starts = self.windows.places(indices).starts
         offsets, total = self.offsets, int(self.offsets[-1])
         records = offsets.searchsorted(starts, side="right") - 1
-        columns, rows = reader.whole_columns((*fields.cut, *fields.kept)), records
+        columns, rows = reader.whole_columns(fields.cut, fields.kept), records
         if columns is None:
             ends = np.minimum(starts + self.windows.cut.span, total)
             counts = offsets.searchsorted(ends, side="left") - records
