@@ -1,5 +1,6 @@
 """Fields of aligned sources side by side: record i has the fields of record i of each source."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -141,6 +142,13 @@ class ZipView(JoinedView):
         super().__init__(config, *sources, rngs=rngs, name=name)
         self._length = self._common_length()
         self._fields = self._arranged_fields()
+        for number, source in enumerate(self.parents):
+            if self.varies_by_epoch and source.reorders_by_epoch:
+                warnings.warn(
+                    f"{self.called(number)} of {self.title} has other records at its indices in each epoch, by which records "
+                    "are paired: those of its first epoch are served in all",
+                    stacklevel=2,
+                )
 
     def __len__(self) -> int:
         return self._length
