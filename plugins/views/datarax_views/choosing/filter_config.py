@@ -111,7 +111,9 @@ def _rule_in_words(rule: str, value: Any, rules: Mapping[str, Any]) -> str:
     inner = _in_words(value)
     if rule == "length":
         return f"has a length that {inner}"
-    return f"not: {inner}" if rule == "not" else inner
+    if rule == "not":
+        return f"is not {inner[3:]}" if inner.startswith("is ") and " and " not in inner else f"is not as in ({inner})"
+    return inner
 
 
 def _between(low: Any, high: Any) -> str:

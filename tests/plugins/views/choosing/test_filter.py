@@ -107,7 +107,9 @@ def test_arguments_take_conditions_that_no_config_names(source: DataSourceModule
         ({"id": {"min": 5, "max": None}}, "keeps 35 of 40 records where id is at least 5"),
         ({"id": list(range(30))}, "keeps 30 of 40 records where id is one of 30 values"),
         ({"score": {"missing": False}}, "where score is not missing"),
-        ({"label": {"not": 3}, "id": 3}, "where label not: is 3, and id is 3"),
+        ({"label": {"not": 3}, "id": 2}, "where label is not 3, and id is 2"),
+        ({"label": {"not": [3, 7]}}, "where label is not 3 or 7"),
+        ({"tokens": {"not": {"length": 2}}}, "where tokens is not as in (has a length that is 2)"),
         ({"tokens": {"length": {"min": 2}}}, "where tokens has a length that is at least 2"),
     ],
 )
