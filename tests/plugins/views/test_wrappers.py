@@ -1,5 +1,6 @@
 """Wrappers serve bit for bit what they wrap, whatever that is; index views and views that make records follow from it."""
 
+import contextlib
 import json
 import pickle
 from collections.abc import Callable
@@ -15,7 +16,6 @@ from flax import nnx
 from view_sources import COLUMNS, COUNT, PARENTS, EveryOther, EveryOtherConfig, Logged, LoggedConfig, LookedUp, Pairs
 
 from datarax_core import DataSourceModule, Pipeline, Ragged, SourceView, StateError
-from datarax_core.sources import host_memory  # noqa: F401 - the face has what authors need
 
 Make = Callable[[], DataSourceModule]
 WRAPPERS = {"plain": SourceView, "logged": Logged}
@@ -47,12 +47,13 @@ def test_a_wrapper_serves_the_stream_of_its_parent(make: Make, wrapper: type[Sou
     assert plain(list(pipeline_of(view.copy()))) == plain(list(pipeline_of(parent.copy())))
     assert plain(list(islice(view, 30))) == plain(list(islice(parent, 30)))
     assert plain(view.get_batch(5)) == plain(parent.get_batch(5))
-    for what in ("epoch_length", "serves_each_once", "order_title", "is_live", "run_length"):
+    for what in ("epoch_length", "serves_each_once", "is_random_order", "is_live", "run_length"):
         assert getattr(view, what) == getattr(parent, what), what
     assert view.stats_at(11) == parent.stats_at(11)
     assert view.capabilities.resumable == parent.capabilities.resumable
     if parent.access != "stream":
         assert len(view) == len(parent)
+        assert view.order_title == parent.order_title
         assert plain(view.get_batch_at(5, 9, parent.order_key_data())) == plain(
             parent.get_batch_at(5, 9, parent.order_key_data())
         )
@@ -113,7 +114,7 @@ def test_worker_processes_and_threads_read_through_a_wrapper(kind: str, tmp_path
     expected = plain(list(pipeline_of(parent)))
     view = Logged(LoggedConfig(), PARENTS[kind](tmp_path))
     assert plain(list(pipeline_of(view, threads=3))) == expected
-    with pipeline_of(view, workers=1) as pipeline:
+    with contextlib.closing(pipeline_of(view, workers=1)) as pipeline:
         assert plain(list(pipeline)) == expected
 
 
@@ -172,7 +173,9 @@ def test_a_view_of_a_mixture_is_the_mixture_of_views() -> None:
         view = EveryOther.over(EveryOtherConfig(), parent)
         expected = view_sources.mixture(*(EveryOther(EveryOtherConfig(), child) for child in children))
         assert plain(list(pipeline_of(view))) == plain(list(pipeline_of(expected)))
-    with pytest.raises(ValueError, match=r"^EveryOther has an order of its own, which would lose how often Logged of Mix"):
+    with pytest.raises(
+        ValueError, match=r"^EveryOther has an order of its own, which would lose how often Logged of Mix"
+    ):
         EveryOther(EveryOtherConfig(), parent)
 
 
