@@ -49,6 +49,15 @@ _SPECIAL = re.compile(r"[^\w.-]")
 """A character for which a name stands in quotes in the configs of a message."""
 
 
+def is_as_on_device(batch: Batch) -> bool:
+    """Return whether all leaves are narrow columns that a device keeps as they are: no host field, and nothing to narrow."""
+    for leaf in jax.tree.leaves(batch):
+        dtype = leaf.dtype
+        if dtype.itemsize >= _WIDE_BYTES or not dtype.isnative or not goes_to_device(leaf):
+            return False
+    return True
+
+
 def narrow(batch: Batch, *, records: Sequence[int] | np.ndarray | None = None, origin: str = "") -> Batch:
     """Return a batch with each NumPy leaf in the dtype that a device keeps; leaves that need no change are not copied.
 
@@ -63,10 +72,7 @@ def narrow(batch: Batch, *, records: Sequence[int] | np.ndarray | None = None, o
         NarrowingError: A value does not fit; names field, origin, record (or row) and value.
         SpecError: A leaf has a dtype that no device has.
     """
-    if all(
-        leaf.dtype.itemsize < _WIDE_BYTES and leaf.dtype.isnative and goes_to_device(leaf)
-        for leaf in jax.tree.leaves(batch)
-    ):
+    if is_as_on_device(batch):
         return batch
     names = iter(named_fields(batch))
     return jax.tree.map(lambda leaf: narrow_field(next(names), leaf, records=records, origin=origin), batch)

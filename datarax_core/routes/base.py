@@ -16,7 +16,7 @@ from datarax_core.devices.callbacks import raising_original
 from datarax_core.devices.layout import DEFAULT, Layout
 from datarax_core.modules.cursor import Cursor
 from datarax_core.records.intake import Intake
-from datarax_core.records.narrowing import narrow
+from datarax_core.records.narrowing import is_as_on_device, narrow
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, host_fields_after, split_host_fields, with_host_fields
 from datarax_core.sources.source import DataSourceModule
@@ -139,7 +139,7 @@ class Route(ABC):
         self._stats = readers.stats
         self._stages = tuple(definition.stages)
         self._compiled_stages = tuple(definition.compiled)
-        self._call = definition.call
+        self._is_fixed = definition.call is None and not any(isinstance(s, nnx.Module) for s in definition.stages)
         self._intake = definition.intake
         self._split = SplitModules(tuple(definition.applied))
         self._is_plain = self.gather is None and not definition.has_compiled_stages and self._rule.pad_last is None
@@ -222,10 +222,13 @@ class Route(ABC):
         self, source: DataSourceModule, stages: tuple[Any, ...], reader: DataSourceModule | StagedReader
     ) -> bool:
         """Return whether this is a route from ``source`` through these very stages, none of which can have changed since."""
-        same = len(stages) == len(self._stages) and all(map(operator.is_, stages, self._stages))
-        fixed = same and self._call is None
-        same_records = self._source is source and self._record_reader is reader
-        return same_records and fixed and not any(isinstance(stage, nnx.Module) for stage in stages)
+        return (
+            self._is_fixed
+            and self._source is source
+            and self._record_reader is reader
+            and len(stages) == len(self._stages)
+            and all(map(operator.is_, stages, self._stages))
+        )
 
     def _count_seconds(self, seconds: float) -> None:
         """Count the seconds of a compiled step: as compilation, if the program was compiled for this batch."""
@@ -243,8 +246,10 @@ class Route(ABC):
 
         A batch that is not read ahead goes into the compiled step from the host: the shortest way onto the default device.
         """
-        batch, host_fields = split_host_fields(batch)
-        batch = narrow(self._intake.taken(batch), records=records, origin=self._source.title)
+        host_fields: dict[str, Any] = {}
+        if self._intake.changes or not is_as_on_device(batch):
+            batch, host_fields = split_host_fields(batch)
+            batch = narrow(self._intake.taken(batch), records=records, origin=self._source.title)
         if ahead or self._is_plain or self._layout != DEFAULT:
             batch = self._layout.place(batch, size)
         return batch, host_fields
