@@ -71,11 +71,6 @@ class SampleView(SourceView):
         if not isinstance(config, SampleViewConfig):
             raise TypeError(f"{type(self).__name__} needs a SampleViewConfig, not {config!r:.80}")
         super().__init__(config, source, rngs=rngs, name=name)
-        if source.batch_sizes is not None:
-            raise ValueError(
-                f"{source.title} decides its batches itself, which single draws would not fit into; draw from what it is a "
-                "view of"
-            )
         if not source.num_records:
             raise ValueError(f"{source.title} is empty: it has no records to draw; give it one at least")
         self._drawing = Drawing.of(config, source, weights)

@@ -57,11 +57,6 @@ class JoinedView(SourceView):
             )
         super().__init__(config, *listed, rngs=rngs, name=name)
         for number, parent in enumerate(self.parents):
-            if parent.batch_sizes is not None:
-                raise ValueError(
-                    f"{self.called(number)} of {self.title} decides its batches itself, which would not stay as they are; join "
-                    "the sources that it is a view of, and make its view of all"
-                )
             if not parent.num_records:
                 raise ValueError(
                     f"{self.called(number)} of {self.title} is empty: it has no records to serve; leave it out"

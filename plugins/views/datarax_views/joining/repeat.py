@@ -86,6 +86,7 @@ class RepeatView(SourceView):
                 "only; Pipeline(num_epochs=...) serves its epochs one after another"
             )
         super().__init__(config, source, rngs=rngs, name=name)
+        source.require_record_indices()
         if self._is_adjacent and self.parent.reorders_by_epoch:
             raise ValueError(
                 f"{self.parent.title} has other records at its indices in each epoch, so that copies cannot be adjacent; give "
@@ -143,15 +144,6 @@ class RepeatView(SourceView):
         """Whether the parent's records differ from epoch to epoch, and are not kept by ``cacheable``."""
         return self.parent.varies_by_epoch and not self._keeps_records
 
-    @property
-    def batch_sizes(self) -> Any:
-        """The batches that the parent decides itself, pass after pass; None if there are none."""
-        return self.parent.batch_sizes
-
-    def order_key_data(self) -> Any:
-        """Return the key data of the order, uint32 (w,); the parent's own if it decides its batches, which its key arranges."""
-        return super().order_key_data() if self.batch_sizes is None else self.parent.order_key_data()
-
     def stats_at(self, position: int) -> dict[str, Any]:
         """Return the parent's counts of the records before ``position``; nothing if copies are adjacent."""
         return {} if self._is_adjacent else self.parent.stats_at(position)
@@ -180,11 +172,10 @@ class RepeatView(SourceView):
 
     # -- inside --------------------------------------------------------------------------------------------------------------
 
-    def _reseed(self, seed: int) -> None:
-        if self.batch_sizes is None:
-            super()._reseed(seed)
-        else:
-            self.parent.reset(seed)
+    @property
+    def _is_ordered_here(self) -> bool:
+        """Whether the key is the view's own: not over a source that decides its batches, which its own key arranges."""
+        return "parents" in vars(self) and self.parent.batch_sizes is None
 
     @property
     def _is_adjacent(self) -> bool:

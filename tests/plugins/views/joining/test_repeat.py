@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from datarax_core import DataSourceModule, Pipeline
+from datarax_core import DataSourceModule, Pipeline, Ragged
 from datarax_core.errors import ConfigError
 from datarax_core.pipeline import build_source
+from datarax_memory import MemorySource, MemorySourceConfig
 from datarax_mix import MixDataSourcesConfig, MixDataSourcesNode
-from datarax_views import RepeatView, RepeatViewConfig
+from datarax_views import BucketView, BucketViewConfig, RepeatView, RepeatViewConfig
 
 MakeSource = Callable[..., DataSourceModule]
 
@@ -95,6 +96,23 @@ def test_a_config(tmp_path: Path) -> None:
         build_source({"type": "repeat", "times": 2})
     with pytest.raises(ConfigError, match="times"):
         build_source({"type": "repeat", "times": 0, "source": {"type": "memory", "path": str(tmp_path)}})
+
+
+def test_batches_of_one_bucket_are_repeated_as_they_are() -> None:
+    def bucketed() -> BucketView:
+        tokens = Ragged.from_list([np.arange(1 + number * 7 % 20, dtype=np.int32) for number in range(50)])
+        source = MemorySource(
+            MemorySourceConfig(shuffle=True), {"id": np.arange(50), "tokens": tokens}, rngs=nnx.Rngs(0)
+        )
+        return BucketView(BucketViewConfig(field="tokens", bounds=(8, 20), batch_size=6), source)
+
+    def ids(pipeline: Pipeline) -> list[list[int]]:
+        return [np.asarray(batch["id"]).tolist() for batch in pipeline]
+
+    view = RepeatView(RepeatViewConfig(times=2), bucketed())
+    assert ids(Pipeline(source=view)) == ids(Pipeline(source=bucketed(), num_epochs=2))
+    with pytest.raises(ValueError, match="decides its batches itself, which adjacent copies would not fit into"):
+        RepeatView(RepeatViewConfig(times=2, order="adjacent"), bucketed())
 
 
 def test_what_cannot_be_repeated(make_source: MakeSource, stream: DataSourceModule) -> None:
