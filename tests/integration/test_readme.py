@@ -18,7 +18,7 @@ PAGES = {
     "docs/pipeline.md": 15,
     "docs/plugins.md": 10,
     "docs/ragged.md": 6,
-    "docs/views.md": 21,
+    "docs/views.md": 23,
     "plugins/arrayrecord/README.md": 6,
     "plugins/image/README.md": 3,
     "plugins/memory/README.md": 5,
