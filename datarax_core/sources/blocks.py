@@ -94,8 +94,13 @@ def record_blocks(source: DataSourceModule) -> Iterator[Batch]:
     A stream is reset, and yields one epoch in its own order; a stream of unknown length is read until it ends.
 
     Raises:
-        SpecError: A stream has another number of records than its ``__len__`` says.
+        SpecError: A stream has another number of records than its ``__len__`` says, or batches differ in shape.
     """
+    if source.differs_in_shape:
+        raise SpecError(
+            f"batches of {source.title} differ in shape, so that its records are not of one; take those of the source that it "
+            "is made of"
+        )
     return _of_stream(source) if source.access == "stream" else _of_indexed(source)
 
 

@@ -102,6 +102,24 @@ def test_a_batch_that_does_not_fit_is_refused_with_its_origin(batch: Any, messag
         check_batch(batch, SPEC, 3, origin="source 'digits'")
 
 
+def test_batches_that_differ_in_shape_are_held_against_the_greatest() -> None:
+    spec = {"x": struct(np.int32, 8), "y": struct(np.float32, 4, 3)}
+
+    def batch(x: tuple[int, ...], y: tuple[int, ...]) -> Any:
+        return {"x": np.zeros((2, *x), np.int32), "y": np.zeros((2, *y), np.float32)}
+
+    for fitting in (batch((8,), (4, 3)), batch((5,), (1, 3)), batch((0,), (4, 3))):
+        check_batch(fitting, spec, 2, origin="the source", may_be_smaller=True)
+    with pytest.raises(SpecError, match=r"field 'x' is int32\[9\] where int32\[8\] is expected"):
+        check_batch(batch((9,), (2, 3)), spec, 2, origin="the source", may_be_smaller=True)
+    with pytest.raises(SpecError, match=r"field 'y' is float32\[4\] where float32\[4, 3\] is expected"):
+        check_batch(batch((8,), (4,)), spec, 2, origin="the source", may_be_smaller=True)
+    with pytest.raises(SpecError, match=r"field 'x' has 2 rows where 3 were asked for"):
+        check_batch(batch((5,), (4, 3)), spec, 3, origin="the source", may_be_smaller=True)
+    with pytest.raises(SpecError, match=r"field 'x' is int32\[5\] where int32\[8\] is expected"):
+        check_batch(batch((5,), (4, 3)), spec, 2, origin="the source")
+
+
 def test_host_fields_are_split_off_by_name() -> None:
     device_fields, host_fields = split_host_fields(BATCH)
     assert (set(device_fields), set(host_fields)) == ({"id", "image"}, {"text"})

@@ -11,7 +11,7 @@ from datarax_core.devices import Aside
 from datarax_core.errors import RecordError, SpecError
 from datarax_core.order import BatchSizes
 from datarax_core.records import Batch, ElementSpec, Ragged, aligned_empty, dtype_title, named_fields
-from datarax_core.sources import DataSourceModule, SourceView, field_struct
+from datarax_core.sources import DataSourceModule, SourceView, Verified, field_struct
 
 from .bucketing.batches import BucketBatches
 from .bucketing.config import BucketViewConfig
@@ -179,6 +179,10 @@ class BucketView(SourceView):
             for row, element in zip(rows.tolist(), super().get_elements(np.asarray(indices)[rows]), strict=True):
                 elements[row] = element
         return elements
+
+    def verify_records(self, indices: np.ndarray) -> Verified:
+        """Return which records at ``indices`` cannot be read, those included that are too long to be served."""
+        return self.parent.verify_records(np.asarray(indices))
 
     def require_callback(self) -> None:
         """Raise NotImplementedError if batches differ in shape, which a callback of compiled code cannot."""

@@ -132,6 +132,7 @@ def test_records_that_are_too_long_are_cut_or_left_out() -> None:
     ids = np.concatenate([on_host(batch)["id"] for batch in pipeline_of(left)])
     assert sorted(ids.tolist()) == np.flatnonzero(LENGTHS <= 20).tolist()
     assert left.epoch_length == len(ids)
+    assert not left.verify_records(np.arange(COUNT)).errors
     longest = int(np.argmax(LENGTHS))
     with pytest.raises(
         ValueError, match=rf"^record {longest} of .* is longer than 20, and too_long='drop' leaves it out"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from datarax_arrayrecord import write
 from datarax_core import Pipeline
 from datarax_core.config import load_config
 from datarax_core.errors import ConfigError, RecordError, SpecError
@@ -206,6 +207,13 @@ def test_compiled_code_refuses_several_shapes_by_name() -> None:
         jax.jit(lambda start: view.get_batch_at(start, 4, view.order_key_data()))(0)
     with pytest.raises(NotImplementedError, match=r"^BucketView of MemorySource has records of several shapes"):
         jax.jit(view.fetch_traced)(np.arange(4))
+
+
+def test_files_are_written_of_the_documents_not_of_their_buckets(tmp_path: Path) -> None:
+    with pytest.raises(
+        SpecError, match=r"^batches of BucketView of MemorySource differ in shape, so that its records are not"
+    ):
+        write(tmp_path / "x.array_record", bucketed())
 
 
 def test_rules_that_do_not_fit_buckets() -> None:
