@@ -354,14 +354,11 @@ def _is_one(sources: Any) -> bool:
 
 
 def _with_text_keys(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values whose mappings by name have text for keys, since parts are named by values such as 3."""
+    """Return values whose mappings by name have text for keys, since parts are named by values such as 3 and true."""
 
     def named(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {
-                str(key) if isinstance(key, int) and not isinstance(key, bool) else key: entry
-                for key, entry in value.items()
-            }
+            return {str(key).lower() if isinstance(key, int) else key: entry for key, entry in value.items()}
         if are_stages(value):
             return [
                 {field: named(entry) for field, entry in stage.items()} if isinstance(stage, Mapping) else stage

@@ -129,6 +129,8 @@ def _write(source: DataSourceModule, name: str, out: np.ndarray) -> None:
     elif isinstance(source, Subset) and (columns := _columns(source.parent)) is not None:
         column = np.asarray(columns[name])
         np.take(column, source.parent_indices(np.arange(len(out))), axis=0, out=out, mode="clip")
+    elif isinstance(whole := source.whole_column(name), np.ndarray):
+        np.copyto(out, whole)
     else:
         np.copyto(out, named_fields(source.fetch_on_host(np.arange(len(out))))[name])
 

@@ -94,6 +94,11 @@ class Fields:
         """For each child of which fields are chosen, their names in the mixture and in the child; else an empty dict."""
         return [{} if chosen is None else dict(chosen.stored) for chosen in self.chosen]
 
+    def spec_of(self, child: int, spec: ElementSpec) -> ElementSpec:
+        """Return the element spec of a child's records with the fields that are taken, and those that they lack."""
+        taken, constants = self._taken(child, spec), self.constants[child]
+        return {**taken, **_structs(constants)} if constants else taken
+
     def completed(self, child: int, batch: Any, size: int) -> Any:
         """Return a batch of ``size`` records of a child with the fields that are taken, and those that its records lack."""
         constants, batch = self.constants[child], self._taken(child, batch)

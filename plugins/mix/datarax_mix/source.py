@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from datarax_core.config import SourceConfig
+from datarax_core.config import SourceConfig, StructuralConfig
 from datarax_core.devices import Aside
 from datarax_core.errors import ConfigError
 from datarax_core.order import Order, key_data
@@ -22,6 +22,7 @@ from datarax_core.sources import (
     view_lines,
 )
 
+from .child_view import MixedChildView
 from .children import HasParts, MixedChildren, checked_children, fingerprint_of, parts_of
 from .config import MixDataSourcesConfig
 from .device_table import DeviceTable
@@ -479,17 +480,19 @@ class MixDataSourcesNode(DataSourceModule):
     def over_children(self, make: Callable[[DataSourceModule], DataSourceModule]) -> "MixDataSourcesNode":
         """Return the mixture of ``make(child)`` for each child: the same weights, rules, key and name, at position 0.
 
-        Weights that ``temperature`` makes are made anew, from the lengths of the new children. An error of ``make`` gets a note
-        that names the child.
+        Children have the fields there that they have in the mixture. Weights that ``temperature`` makes are made anew, from the
+        lengths of the new children. An error of ``make`` gets a note that names the child.
         """
-        made = []
-        for name, child in zip(self.names, self.children, strict=True):
+        made, config, changes = [], self.config, self.fields.changes
+        for number, (name, child) in enumerate(zip(self.names, self.children, strict=True)):
             try:
-                made.append(make(child))
+                made.append(make(self._with_fields(child, number) if changes else child))
             except Exception as error:
                 error.add_note(f"for child {name!r} of {self.title}")
                 raise
-        twin = type(self)(self.config, made, rngs=nnx.clone(self.rngs), name=self.name)
+        if changes:
+            config = config.model_copy(update={"select": {}, "rename": {}, "fill": {}, "source_field": None})
+        twin = type(self)(config, made, rngs=nnx.clone(self.rngs), name=self.name)
         if twin.order_key is not None and self.order_key is not None:
             twin.order_key.set_raw_value(self.order_key.get_raw_value())
         return twin
@@ -498,6 +501,9 @@ class MixDataSourcesNode(DataSourceModule):
         """Return the files of all children; None if the data of one are not from files."""
         files = [child.data_files() for child in self.children]
         return None if None in files else [path for of_child in files for path in of_child or ()]
+
+    def _with_fields(self, child: DataSourceModule, number: int) -> DataSourceModule:
+        return MixedChildView(StructuralConfig(), child, self.fields, number, name=self.names[number])
 
     def constructor_data(self) -> tuple[Any, ...]:
         """Return the children; streams are copied, since only one reader can read a stream."""

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from datarax_core import DataSourceModule, build_source
+from datarax_core import DataSourceModule, Pipeline, build_source
 from datarax_core.errors import ConfigError
 from datarax_memory import MemorySource, MemorySourceConfig
 from datarax_mix import MixDataSourcesConfig, MixDataSourcesNode
+from datarax_views import GroupsView, GroupsViewConfig
 
 
 class Thirds(MemorySource):
@@ -74,3 +75,24 @@ def test_a_single_source_without_parts_is_refused(tmp_path: Any) -> None:
     source = MemorySource(MemorySourceConfig(), {"x": np.arange(3)})
     with pytest.raises(TypeError, match="mixes several sources, and was given one, MemorySource, which has no parts"):
         MixDataSourcesNode(MixDataSourcesConfig(num_sources=1), source, rngs=nnx.Rngs(0))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("placement", ["device", "host"])
+def test_groups_of_one_source_make_balanced_batches(tmp_path: Any, placement: str) -> None:
+    labels = np.repeat(np.arange(4), [70, 20, 7, 3])
+    np.savez(tmp_path / "x.npz", x=np.arange(100), label=labels, flag=labels == 3)
+    whole = {"type": "memory", "path": str(tmp_path / "x.npz"), "shuffle": True, "placement": placement}
+    config = {"type": "mix", "sources": {"type": "groups", "by": "label", "source": whole}}
+    balanced = build_source(config, seed=0)
+    assert balanced.access == placement
+    for batch in Pipeline(source=balanced, batch_size=8, drop_last=True, num_epochs=2):
+        assert np.bincount(np.asarray(batch["label"])).tolist() == [2, 2, 2, 2]
+        assert (labels[np.asarray(batch["x"])] == np.asarray(batch["label"])).all()
+    flags = {**config, "sources": {**config["sources"], "by": "flag"}, "weights": {False: 3, True: 1}}
+    served = Pipeline(source=build_source(flags, seed=0), batch_size=20)
+    assert all(np.asarray(batch["flag"]).sum() == 5 for batch in served)
+    source = MemorySource(MemorySourceConfig(), {"x": np.arange(100), "label": labels})
+    groups = GroupsView(GroupsViewConfig(by="label"), source)
+    made = MixDataSourcesNode(MixDataSourcesConfig(num_sources=4), groups, rngs=nnx.Rngs(0))
+    assert made.names == ("0", "1", "2", "3")
+    assert "keeps 7 of 100 records" in made.plan()
