@@ -17,10 +17,16 @@ README = Path(__file__).parents[3] / "plugins" / "mix" / "README.md"
 
 def test_a_plan_lists_records_and_epochs_by_child(child: Any, mix: Any) -> None:
     made = mix({"web": child(0, 1000), "books": child(1, 50)}, (0.9, 0.1))
-    (shown,) = re.findall(r"```text\n(.*?)\n```", README.read_text(encoding="utf-8"), re.DOTALL)
+    shown, in_stages = re.findall(r"```text\n(.*?)\n```", README.read_text(encoding="utf-8"), re.DOTALL)
     assert made.plan() == shown
     assert "of 2,100 records" in made.plan(num_epochs=2)
     assert "without end" in made.plan(num_epochs=None)
+    stages = [
+        {"from": 0, "weights": [0.9, 0.1]},
+        {"from": 2000, "to": 6000, "ramp": [0.5, 0.5]},
+        {"from": 8000, "weights": [0, 1]},
+    ]
+    assert mix({"web": child(0, 10_000), "books": child(1, 1000)}, stages).plan() == in_stages
 
 
 def test_a_plan_of_children_that_drop_out(child: Any, mix: Any) -> None:
