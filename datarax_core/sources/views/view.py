@@ -55,6 +55,7 @@ class SourceView(FollowsParent):
         TypeError: A parent is no source, or there is another number of them than the class reads.
         NotImplementedError: A parent is a stream, and the view needs records by index.
         ValueError: The view has an order of its own, and a parent serves some records more often than others; says what to do.
+            Or the config says ``cacheable``, and the host never reads the records.
     """
 
     not_saved: ClassVar[tuple[str, ...]] = ("cursor.", "parents.")
@@ -93,7 +94,13 @@ class SourceView(FollowsParent):
                 f"cacheable=True keeps records of one shape, and batches of {first.title} differ in shape; set it for the "
                 "source below that"
             )
-        if not self.varies_by_epoch and any(parent.varies_by_epoch for parent in parents):
+        if config.cacheable and self._is_never_read_by_host:
+            raise ValueError(
+                f"cacheable=True has no use in {self.title}, whose records are not read by the host at given indices; leave it "
+                "out, or set it in the config of the source below"
+            )
+        # in this sequence: `access` may ask a subclass for what its constructor has not made yet
+        if any(parent.varies_by_epoch for parent in parents) and not self.varies_by_epoch:
             warn_of_one_epoch(self.title, self._reason_of_one_epoch)
 
     # -- methods that an author writes ---------------------------------------------------------------------------------------
@@ -273,7 +280,7 @@ class SourceView(FollowsParent):
 
     def get_records(self, indices: Any) -> Batch:
         """Return the records at ``indices`` from the parent; traced ``indices`` if the view is on the device."""
-        if isinstance(indices, jax.core.Tracer):
+        if isinstance(indices, jax.core.Tracer) and self.access == "device":
             return self.parent.get_records(self._mapped(indices))
         return self.read_parent(self._rows_of_parent(indices))
 
@@ -402,6 +409,15 @@ class SourceView(FollowsParent):
         if not self.config.cacheable or self.access != "host":
             return False
         return self._makes_records or not self.parent.config.cacheable
+
+    @property
+    def _is_never_read_by_host(self) -> bool:
+        """Whether records are on the device or a stream, as far as the class alone tells."""
+        if type(self).access is not SourceView.access or self._makes_records or self.parent.access == "host":
+            return False
+        if self._hooks_reads:
+            return self.parent.access == "stream"
+        return not self._maps_indices or type(self).traced_map is not SourceView.traced_map
 
     @property
     def _passes_on(self) -> bool:
