@@ -16,10 +16,8 @@ LENGTH = 60
 IDS = np.arange(LENGTH)
 DATA = {"id": IDS, "x": np.stack([IDS * 0.5, -IDS], axis=1)}
 
-OPTIONS = ("path", "columns", "cache_size", "num_workers", "shard_id", "prefetch_size", "track_metadata") + (
-    "precomputed_stats",
-    "stream_name",
-)
+OPTIONS = {"path", "columns", "cache_size", "num_workers", "shard_id", "prefetch_size", "track_metadata"}
+OPTIONS |= {"precomputed_stats", "stream_name"}
 
 
 def parent(seed: int = 0, **options: Any) -> MemorySource:
