@@ -148,9 +148,10 @@ class JoinedView(SourceView):
         """Return (function of arrays and indices, arrays) with which a compiled step reads this view."""
         compiled = [parent.compiled_records(sharding) for parent in self.parents]
         join, arguments = self.traced_join()
-        of_sources = [arrays for _, arrays in compiled]
+        leaves, form = jax.tree.flatten([arrays for _, arrays in compiled])
+        held, places = _each_once(leaves)
         reads = tuple(read for read, _ in compiled)
-        return JoinedRecords(join, reads), (of_sources, self._tables.placed(arguments, sharding))
+        return JoinedRecords(join, reads, form, places), (held, self._tables.placed(arguments, sharding))
 
     def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return the host fields at concrete ``indices``."""
@@ -207,12 +208,34 @@ class JoinedRecords:
 
     join: Join
     reads: tuple[Callable[[Any, jax.Array], Batch], ...]
+    form: Any
+    """The structure of the arrays of all sources."""
+    places: tuple[int, ...]
+    """The place of each of them among the arrays that are given."""
 
     def __call__(self, arrays: tuple[Sequence[Any], Any], indices: jax.Array) -> Batch:
-        """Return the records at traced ``indices``; ``arrays`` are (arrays of each source, arguments of the function)."""
-        of_sources, arguments = arrays
+        """Return the records at traced ``indices``; ``arrays`` are (arrays of the sources, arguments of the function)."""
+        held, arguments = arrays
+        of_sources = jax.tree.unflatten(self.form, [held[place] for place in self.places])
         reads = [functools.partial(read, own) for read, own in zip(self.reads, of_sources, strict=True)]
         return self.join(reads, indices, arguments)
+
+
+def _each_once(arrays: Sequence[Any]) -> tuple[list[Any], tuple[int, ...]]:
+    """Return (arrays, the place among them of each that was given), with a reference that several sources share only once.
+
+    JAX refuses a reference that is an argument of a program twice, as that of a source beside itself, or of two parts of one.
+    """
+    held: list[Any] = []
+    known: dict[int, int] = {}
+    places = []
+    for array in arrays:
+        place = known.get(id(array)) if isinstance(array, jax.Ref) else None
+        if place is None:
+            place = known[id(array)] = len(held)
+            held.append(array)
+        places.append(place)
+    return held, tuple(places)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -185,3 +185,22 @@ def test_text_and_varying_lengths_come_along(make_source: MakeSource, placements
     assert views[2].whole_column("two.id").tolist() == list(range(1000, 1010))
     assert views[1][12]["name"] == "name 1002"
     assert views[2][3]["two"]["name"] == "name 1003"
+
+
+@pytest.mark.parametrize("is_read_in_a_trace", [False, True])
+def test_a_source_stands_beside_itself(make_source: MakeSource, is_read_in_a_trace: bool) -> None:  # noqa: FBT001
+    source = make_source(12)
+    parts = source.split(a=0.5, b=0.5)
+    views = [
+        ZipView(ZipViewConfig(prefix=("", "again_")), source, source),
+        ConcatView(ConcatViewConfig(), source, source),
+        ConcatView(ConcatViewConfig(), parts),
+    ]
+    for view in views:
+        key = view.order_key_data()
+        if is_read_in_a_trace:  # which makes references of its columns, and a reference is an argument only once
+            jax.jit(lambda at, view=view, key=key: view.get_batch_at(at, 3, key))(0)
+        expected = view.record_indices_at(0, 12, key)
+        assert np.array_equal(view.get_batch_at(0, 12, key)["id"], [view[index]["id"] for index in expected.tolist()])
+        batch = next(iter(Pipeline(source=view, batch_size=12)))
+        assert np.array_equal(batch["id"], [view[index]["id"] for index in expected.tolist()])
