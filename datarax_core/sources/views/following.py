@@ -91,6 +91,11 @@ class FollowsParent(DataSourceModule):
         return saved.order
 
     @property
+    def resume_note(self) -> str:
+        """How a stream of another library resumes, of a wrapper of one."""
+        return "" if self._is_ordered_here else self.parent.resume_note
+
+    @property
     def order_title(self) -> str:
         """The order in reports."""
         return super().order_title if self._is_ordered_here else self.parent.order_title

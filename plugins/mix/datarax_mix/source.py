@@ -289,6 +289,12 @@ class MixDataSourcesNode(DataSourceModule):
         """Return the titles of the children."""
         return " and ".join(child.title for child in self.children)
 
+    @property
+    def resume_note(self) -> str:
+        """How children that are streams of other libraries resume, and at what cost."""
+        notes = zip(self.names, (child.resume_note for child in self.children), strict=True)
+        return "\n".join(f"Child {name!r}: {note}" for name, note in notes if note)
+
     def plan(self, num_epochs: int | None = 1) -> str:
         """Describe a run: records and epochs by child, the end of each child, the end of the mixture; reads no record."""
         return "\n".join([plan_of(self, num_epochs), *view_lines(self)])

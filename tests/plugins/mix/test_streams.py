@@ -6,13 +6,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import grain
 import jax
 import numpy as np
 import old_pickles
 import old_stream_mixture
 import pytest
 
-from datarax_core import DataSourceModule, Pipeline, StructuralConfig
+from datarax_core import DataSourceModule, Pipeline, StructuralConfig, from_iterable
 from datarax_core.errors import StateError
 
 MILLION = 1_000_000
@@ -220,3 +221,19 @@ def test_a_batch_size_is_a_whole_number(child: Any, mix: Any, size: Any) -> None
     made = mix([child(0, 5, kind="stream"), child(1, 30)])
     with pytest.raises(ValueError, match="batch_size is a whole number from 1"):
         made.get_batch(size)
+
+
+def test_a_mixture_with_an_iterable_resumes_by_its_own_state(child: Any, mix: Any) -> None:
+    def build() -> Any:
+        numbers = grain.MapDataset.range(40).map(lambda i: {"id": np.int32(i), "x": np.full(2, i, np.float32)})
+        return mix({"theirs": from_iterable(numbers.to_iter_dataset()), "ours": child(1, 30)}, (0.5, 0.5))
+
+    expected = np.asarray(build().get_batch(100)["id"]).tolist()
+    made = build()
+    made.get_batch(33)
+    state = json.loads(json.dumps(made.get_state()))
+    assert state["streams"]["0"]["iterable"]["kind"] == "get_state"
+    resumed = build()
+    resumed.set_state(state)
+    assert np.asarray(resumed.get_batch(67)["id"]).tolist() == expected[33:]
+    assert "Child 'theirs': It resumes by the own state" in Pipeline(source=made, batch_size=4).explain()
