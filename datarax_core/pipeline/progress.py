@@ -233,7 +233,7 @@ class Progress(HostState):
         if not is_moved:
             self.move_past(pipeline, position, prepared)
         pipeline.source.note_served(1)
-        stats.add_batch(prepared.size, perf_counter() - began, prepared.host_fields)
+        stats.add_batch(prepared.size, perf_counter() - began, prepared.host_fields, prepared.nbytes)
         return batch
 
     def move_past(self, pipeline: RunningPipeline, position: int, prepared: Prepared) -> None:

@@ -49,14 +49,24 @@ class Stats:
     stages: float = 0.0
     compiling: float = 0.0
     ragged_bytes: int = 0
+    measured_records: int = 0
+    measured_bytes: int = 0
 
     def __getattr__(self, name: str) -> float:
-        if name in ("compiling", "ragged_bytes"):  # pickles of version 0.1.0 lack them
+        if name in ("compiling", "ragged_bytes", "measured_records", "measured_bytes"):  # earlier pickles lack them
             return 0.0
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
-    def add_batch(self, records: int, waiting: float, host_fields: dict[str, Any] | None = None) -> None:
-        """Count a batch that was handed over, and the seconds that its user waited for it."""
+    def add_batch(
+        self, records: int, waiting: float, host_fields: dict[str, Any] | None = None, nbytes: int | None = None
+    ) -> None:
+        """Count a batch that was handed over, and the seconds that its user waited for it.
+
+        ``nbytes`` are those of its fields on devices, if batches differ in shape.
+        """
+        if nbytes is not None:
+            self.measured_records += records
+            self.measured_bytes += nbytes
         if host_fields:
             self.ragged_bytes += sum(leaf.nbytes for leaf in jax.tree.leaves(host_fields) if isinstance(leaf, Ragged))
         self.batches += 1
@@ -73,7 +83,9 @@ class Stats:
         return {
             "batches": self.batches,
             "records": self.records,
-            "bytes": self.records * record_bytes + int(self.ragged_bytes),
+            "bytes": (self.records - int(self.measured_records)) * record_bytes
+            + int(self.measured_bytes)
+            + int(self.ragged_bytes),
             "seconds_waiting": self.waiting,
             "seconds_in_source": self.source,
             "seconds_in_transfer": self.transfer,
@@ -97,6 +109,8 @@ class Prepared(NamedTuple):
     """The time it took to read the batch and to place it."""
     epochs_ended: int = 0
     """Of a stream without a length: number of epochs that had ended before the batch."""
+    nbytes: int | None = None
+    """Bytes of the fields on devices, if batches differ in shape; else None."""
 
 
 class Readers(Protocol):

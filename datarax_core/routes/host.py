@@ -45,6 +45,7 @@ class HostRoute(IndexedRoute):
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
         super().__init__(definition, readers, is_loop=is_loop)
         self._count = readers.threads or ThreadCount(1)
+        self._differs_in_shape = self._record_reader.differs_in_shape
         by_index = self._source.reads_neighbours_together
         self._reader = RowReader(self._record_reader, readers.workers, self._count, by_index=by_index)
         self._ahead: RowsAhead[_BegunBatch] = RowsAhead(self._reader)
@@ -73,7 +74,8 @@ class HostRoute(IndexedRoute):
             raise
         ended = perf_counter()
         self._stats.add_reading(source=read - began, transfer=ended - read)
-        return Prepared(size, batch, None, record_ids, mask, host_fields, seconds=ended - began)
+        nbytes = sum(leaf.nbytes for leaf in jax.tree.leaves(batch)) if self._differs_in_shape else None
+        return Prepared(size, batch, None, record_ids, mask, host_fields, seconds=ended - began, nbytes=nbytes)
 
     def look_ahead(self, wanted: Sequence[tuple[int, int, int]]) -> None:
         """Begin to read the batches of (start, size, version) that `prepare_ahead` will be asked for."""

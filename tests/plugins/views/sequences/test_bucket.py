@@ -270,6 +270,12 @@ def test_a_run_resumes_at_any_batch(cut: int, pad_last: str | None) -> None:
     assert all(map(np.array_equal, found, expected[cut:]))
 
 
+def test_bytes_are_counted_as_they_were_served() -> None:
+    pipeline = pipeline_of(bucketed())
+    served = [on_host(batch) for batch in pipeline]
+    assert pipeline.stats()["bytes"] == sum(column.nbytes for batch in served for column in batch.values())
+
+
 def test_short_batches_can_be_completed() -> None:
     pipeline = pipeline_of(bucketed(), pad_last="valid")
     served = [on_host(batch) for batch in pipeline]
