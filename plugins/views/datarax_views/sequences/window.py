@@ -28,6 +28,8 @@ __all__ = ["WindowView", "WindowViewConfig"]
 WINDOW_RULE: Final = 1
 """Version of the arithmetic, a part of every saved state."""
 
+_FIRST_EPOCH: Final = np.zeros((), np.int64)
+
 
 class WindowView(SourceView):
     """Windows of one length over the records of a source, or inside each of them.
@@ -191,11 +193,11 @@ class WindowView(SourceView):
         Raises:
             IndexError: An index is out of range.
         """
-        windows, epochs = np.asarray(indices, np.int64), np.zeros((), np.int64)
+        windows, epochs = np.asarray(indices, np.int64), _FIRST_EPOCH
         if self.varies_by_epoch:
             epochs, windows = np.divmod(windows, len(self))
         length = len(self)
-        if windows.size and (windows.min() < 0 or windows.max() >= length):
+        if windows.size and windows.view(np.uint64).max() >= length:  # negative ones are large without a sign
             wrong = windows[(windows < 0) | (windows >= length)][0]
             raise IndexError(f"record {wrong} is out of range: {self.title} has {length} records")
         return windows, epochs

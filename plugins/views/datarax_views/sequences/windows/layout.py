@@ -110,7 +110,7 @@ class RowLayout(Layout):
 
     def found(self, fields: WindowFields, indices: np.ndarray, epochs: np.ndarray, reader: Reader) -> Found:
         """Return the elements of the windows at ``indices``; of columns that are held, without a read."""
-        starts = self.windows.places(indices).starts
+        starts = self.windows.cut.starts(indices, self.num_records)
         left = self.num_records - starts
         columns = reader.whole_columns(fields.cut)
         if columns is None:

@@ -104,8 +104,6 @@ class WindowsOfAlike:
 
     def places(self, indices: np.ndarray) -> Places:
         """Return where the windows with these int64 (k,) numbers, all in range, begin."""
-        if self.num_sequences == 1:
-            return Places(np.zeros_like(indices), self.cut.starts(indices, self.length))
         sequences, numbers = np.divmod(indices, self.num_windows // self.num_sequences)
         return Places(sequences, self.cut.starts(numbers, self.length))
 
