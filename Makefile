@@ -39,9 +39,10 @@ types: $(VENV)/.check
 	$(BIN)/mypy
 
 templates: $(VENV)/.check  # what `drx new` writes is as clean as what it is written from
-	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && $(BIN)/drx new acme-new --out "$$folder/new" > "$$folder/said" && \
-	cd "$$folder/new" && $(BIN)/ruff check . && $(BIN)/ruff format --check . && \
-	cd $(CURDIR) && $(BIN)/mypy "$$folder/new/acme_new" "$$folder/new/tests"
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && for view in "" --view; do \
+	$(BIN)/drx new acme-new $$view --out "$$folder/new$$view" > "$$folder/said" && \
+	(cd "$$folder/new$$view" && $(BIN)/ruff check . && $(BIN)/ruff format --check .) && \
+	$(BIN)/mypy "$$folder/new$$view/acme_new" "$$folder/new$$view/tests" || exit 1; done
 
 contracts: $(VENV)/.check
 	$(BIN)/lint-imports

@@ -9,7 +9,7 @@ from importlib import metadata, resources, util
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -18,6 +18,9 @@ from datarax_core.errors import PluginConflictError, PluginError
 from datarax_core.registry.sources import SourceRegistry
 
 CORE: Final = "datarax-core"
+
+Kind: TypeAlias = Literal["plugin", "view"]
+"""A folder of templates."""
 
 _TEMPLATE: Final = ".template"
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -57,8 +60,13 @@ def names_of(name: str) -> Names:
     return Names(distribution, package, package, _class_name(distribution))
 
 
-def write_plugin(names: Names, out: Path) -> list[str]:
+def write_plugin(names: Names, out: Path, *, kind: Kind = "plugin") -> list[str]:
     """Write the plugin to the new folder ``out``, and return the names of its files. The folder is written whole or not at all.
+
+    Args:
+        names: The names in it.
+        out: The folder.
+        kind: The templates: of a plugin with a source of its own, or of one with a view.
 
     Raises:
         FileExistsError: ``out`` exists.
@@ -69,7 +77,7 @@ def write_plugin(names: Names, out: Path) -> list[str]:
     parent = out.absolute().parent
     if not parent.is_dir():
         raise FileNotFoundError(f"there is no folder {parent} to write {out.name} into; make it first")
-    files = dict(_files(names))
+    files = dict(_files(names, kind))
     try:
         unfinished = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=parent)
     except PermissionError as error:
@@ -111,21 +119,26 @@ def _taken(distribution: str, package: str) -> str:
 def _class_name(distribution: str) -> str:
     """Return the name in camel case, with ``Source`` added if the templates use that name for something else."""
     name = "".join(word.capitalize() for word in distribution.split("-"))
-    used = {word for _, template in _templates() for word in re.findall(r"\b[A-Z]\w*", template)}
+    used = {
+        word
+        for kind in get_args(Kind)
+        for _, template in _templates(kind)
+        for word in re.findall(r"\b[A-Z]\w*", template)
+    }
     return f"{name}Source" if {name, f"{name}Config"} & used else name
 
 
-def _files(names: Names) -> Iterator[tuple[str, str]]:
+def _files(names: Names, kind: Kind) -> Iterator[tuple[str, str]]:
     """Yield path and text of each file of the plugin."""
     values = {**names._asdict(), "core_bounds": _core_bounds()}
-    for path, template in _templates():
+    for path, template in _templates(kind):
         place = path.replace("package/", f"{names.package}/").replace("gitignore", ".gitignore")
         yield place, Template(template).substitute(values)
 
 
-def _templates() -> Iterator[tuple[str, str]]:
+def _templates(kind: Kind) -> Iterator[tuple[str, str]]:
     """Yield path and text of each template; the path is that of the file, but for the package's name and a leading dot."""
-    yield from _below(resources.files(__package__) / "templates" / "plugin", "")
+    yield from _below(resources.files(__package__) / "templates" / kind, "")
 
 
 def _below(folder: Traversable, path: str) -> Iterator[tuple[str, str]]:

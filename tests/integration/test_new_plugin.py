@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,19 @@ def test_a_new_plugin_is_these_files(tmp_path: Path) -> None:
 def test_a_new_plugin_is_written_where_it_is_wanted(tmp_path: Path) -> None:
     assert run_command(DRX, "new", "acme-new", "--out", str(tmp_path / "here")).returncode == 0
     assert files_in(tmp_path / "here") == FILES
+
+
+def test_a_new_view_is_these_files_and_works(tmp_path: Path) -> None:
+    assert run_command(DRX, "new", "acme-thin", "--view", cwd=tmp_path).returncode == 0
+    files = {file.replace("acme_new/_source", "acme_new/_view").replace("acme_new", "acme_thin") for file in FILES}
+    assert files_in(tmp_path / "acme-thin") == files
+    script = (
+        "from datarax_core import from_sequence; from acme_thin import AcmeThin, AcmeThinConfig; "
+        "view = AcmeThin(AcmeThinConfig(every=5), from_sequence([{'x': x} for x in range(12)])); "
+        "print([int(each['x']) for each in view], view.describe_view())"
+    )
+    printed = run(Path(sys.executable), "-c", script, cwd=tmp_path / "acme-thin").stdout
+    assert printed == "[0, 5, 10] keeps 3 of 12 records\n"
 
 
 @pytest.mark.parametrize(
