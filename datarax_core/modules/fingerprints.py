@@ -1,7 +1,7 @@
 """Fingerprints of states: what must match, what was changed on purpose, and the note of that in later states."""
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
@@ -24,11 +24,13 @@ Records with text have ``records`` in place of ``sample``.
 
 _SAMPLES: Final = frozenset({"objects", "records"})
 
-_PLACES: Final = frozenset({"length", "order", "seed", "shard", "part", "names", "shares", "rounds", "stop"})
-"""Entries that decide which record a position means, of mixtures also whose it is: they are never named as changed."""
+_PLACES: Final = frozenset({"length", "order", "seed", "shard", "part"})
+"""Entries that decide which record a position means, of any source and of its parents: they are never named as changed."""
 
 
-def require_same(saved: Any, own: dict[str, Any], title: str, but: Names = ()) -> dict[str, list[Any]]:
+def require_same(
+    saved: Any, own: dict[str, Any], title: str, but: Names = (), places: Callable[[], Names] = tuple
+) -> dict[str, list[Any]]:
     """Raise a `StateError` that names every entry in which two fingerprints differ; both are compared as `plain` values.
 
     Entries that states of earlier releases lack, and that tell data apart, are compared if both fingerprints have them.
@@ -38,6 +40,7 @@ def require_same(saved: Any, own: dict[str, Any], title: str, but: Names = ()) -
         own: The fingerprint of what is to be restored.
         title: The name of that in errors.
         but: Names of entries that were changed on purpose, as errors print them.
+        places: Returns the names of entries that decide which record a position means, besides `_PLACES`.
 
     Returns:
         Of the entries in ``but``, those that differ, as [saved value, own value] by name.
@@ -49,7 +52,10 @@ def require_same(saved: Any, own: dict[str, Any], title: str, but: Names = ()) -
     """
     saved, own = plain(saved), plain(own)
     differing = _differing(saved, own)
-    named = _checked_names(but, differing, saved, own, title)
+    if not differing and not but and isinstance(saved, dict) and saved.keys() | own.keys():
+        return {}
+    fixed = _Places(places())
+    named = _checked_names(but, saved, own, title, fixed)
     changed: dict[str, list[Any]] = {}
     for key in list(differing):
         paths = [path for top, path in named if top == key]
@@ -64,7 +70,7 @@ def require_same(saved: Any, own: dict[str, Any], title: str, but: Names = ()) -
     if wrong or not isinstance(saved, dict) or not saved.keys() | own.keys():
         raise StateError(
             f"the state is of another stream than {title}: {_listed(wrong, saved, own) or 'it has no fingerprint'}; "
-            f"restore it into what saved it, or start anew with reset(){_how_to_name(wrong, but)}"
+            f"restore it into what saved it, or start anew with reset(){_how_to_name(wrong, but, fixed)}"
         )
     return changed
 
@@ -86,22 +92,28 @@ def _listed(names: list[str], saved: Any, own: dict[str, Any]) -> str:
     return "; ".join(f"{name} was {saved.get(name)!r} and is {own.get(name)!r}" for name in names)
 
 
-def _how_to_name(wrong: list[str], but: Names) -> str:
-    if not wrong or any(_decides_places(name) for name in wrong):
+def _how_to_name(wrong: list[str], but: Names, fixed: "_Places") -> str:
+    if not wrong or any(name in fixed for name in wrong):
         return ""
     names = ", ".join(map(repr, sorted({*wrong, *but})))
     return f"; or, if that was changed on purpose, say so: set_state(state, but={{{names}}})"
 
 
-def _decides_places(name: str) -> bool:
-    return name.rpartition(".")[2] in _PLACES
+class _Places:
+    """Names of entries that decide which record a position means."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = frozenset(names)
+
+    def __contains__(self, name: str) -> bool:
+        return name.rpartition(".")[2] in _PLACES or name in self._names
 
 
 # -- names of what was changed on purpose ----------------------------------------------------------------------------------
 
 
 def _checked_names(
-    but: Any, differing: list[str], saved: Any, own: dict[str, Any], title: str
+    but: Any, saved: Any, own: dict[str, Any], title: str, fixed: _Places
 ) -> list[tuple[str, tuple[str, ...]]]:
     """Return each name as (entry, path of keys in its value)."""
     if (
@@ -114,6 +126,7 @@ def _checked_names(
         )
     if not but:
         return []
+    differing = _differing(saved, own)
     entries = own.keys() | (saved.keys() if isinstance(saved, dict) else set())
     found = []
     for name in sorted(but):
@@ -123,9 +136,9 @@ def _checked_names(
             differs = _listed(differing, saved, own) or "nothing"
             raise ValueError(
                 f"but names {name!r}, which is no entry of the fingerprint of {title}; what differs: {differs}; may be named: "
-                f"{', '.join(sorted(key for key in entries if not _decides_places(key)))}"
+                f"{', '.join(sorted(key for key in entries if key not in fixed))}"
             )
-        if _decides_places(entry):
+        if entry in fixed:
             values = f"was {saved.get(entry)!r} and is {own.get(entry)!r}" if entry in differing else "does not differ"
             raise ValueError(
                 f"but cannot name {name!r} of {title}: it decides which record a position means ({values}); build it as it "

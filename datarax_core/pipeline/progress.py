@@ -277,7 +277,9 @@ class Progress(HostState):
         require_dict(state, title)
         keys = {"position", "run_start", "rngs", "fingerprint"}
         require_keys(state, keys if self.stream is None else keys | {"stream"}, title, optional={"in_loop", "changed"})
-        changed = require_same(state["fingerprint"], definition.fingerprint(), title, but)
+        changed = require_same(
+            state["fingerprint"], definition.fingerprint(), title, but, pipeline.source.entries_of_places
+        )
         position, run_start = require_position(state, title)
         in_loop, changes = saved_in_loop(state, title), changes_of(state, title)
         checked_variables(pipeline, state["rngs"], nnx.RngState)

@@ -193,7 +193,7 @@ class StreamingSourceBase(DataSourceModule):
         self._require_rewinding()
         require_dict(state, self.title)
         require_keys(state, {*_PLACE, "variables", "fingerprint"}, self.title, optional={"in_loop", "changed"})
-        changed = require_same(state["fingerprint"], self.fingerprint(), self.title, but)
+        changed = require_same(state["fingerprint"], self.fingerprint(), self.title, but, self.entries_of_places)
         saved = {name: state[name] for name in _PLACE}
         place = StreamPlace.from_state(saved, self.length)
         if place is None:

@@ -188,6 +188,10 @@ class Subset(SourceView):
             **{f"parent.{name}": value for name, value in of_parent.items()},
         }
 
+    def entries_of_places(self) -> frozenset[str]:
+        """Return the names of the entry of the selection, and of those of the parent."""
+        return frozenset({"subset"} | {f"parent.{name}" for name in self.parent.entries_of_places()})
+
     def describe_view(self) -> str:
         """Return how many of the parent's records this subset has."""
         return f"keeps {self.length:,} of {self._selection.population:,} records"

@@ -478,6 +478,11 @@ class SourceView(FollowsParent):
             **entries_of_parents(self.parents, with_order=not self._is_ordered_here),
         }
 
+    def entries_of_places(self) -> frozenset[str]:
+        """Return the names of `view_fingerprint`, which say what a record of the view is, and those of the parents."""
+        of_parents = {f"parents.{k}.{name}" for k, one in enumerate(self.parents) for name in one.entries_of_places()}
+        return frozenset(self.view_fingerprint()) | of_parents
+
     def get_state(self) -> dict[str, Any]:
         """Return position, variables and fingerprint as JSON; of a wrapper of a stream, with the stream's state."""
         if self.access != "stream":

@@ -443,6 +443,12 @@ class MixDataSourcesNode(DataSourceModule):
         """Return the entries that a saved state must match: shares, rules, and each child's fingerprint."""
         return fingerprint_of(self, super().fingerprint() | {"order": self.mixing.title})
 
+    def entries_of_places(self) -> frozenset[str]:
+        """Return the names of the entries that decide which child a position is of, and of those of the children."""
+        children = zip(self.mixed.names, self.children, strict=True)
+        of_children = {f"{child}.{name}" for child, source in children for name in source.entries_of_places()}
+        return frozenset({"names", "shares", "stop", "rounds"} | of_children)
+
     def get_state(self) -> dict[str, Any]:
         """Return position and fingerprint of the mixture, with the states of children that are streams, at every depth.
 

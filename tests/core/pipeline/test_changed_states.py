@@ -98,6 +98,20 @@ def test_what_decides_which_record_a_position_means_is_never_named(make_source: 
         assert other.cursor.position == 0
 
 
+def test_which_records_a_part_has_is_never_named(make_source: MakeSource) -> None:
+    whole = make(make_source).source
+    state = saved(Pipeline(source=whole[:30], batch_size=8))
+    other = Pipeline(source=whole[30:], batch_size=8)
+    with pytest.raises(
+        StateError, match=r"subset was .* and is .*; restore it into what saved it, or .* with reset\(\)$"
+    ):
+        other.set_state(state)
+    with pytest.raises(
+        ValueError, match=r"^but cannot name 'subset' of the pipeline over Subset .*: it decides which record"
+    ):
+        other.set_state(state, but={"subset"})
+
+
 def test_names_that_are_none_are_refused(make_source: MakeSource) -> None:
     pipeline = make(make_source, batch_size=12)
     state = saved(make(make_source))
