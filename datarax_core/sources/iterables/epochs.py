@@ -14,7 +14,8 @@ import numpy as np
 from datarax_core.modules.host_state import HostState
 from datarax_core.records.digests import digest_of
 from datarax_core.records.elements import spec_of_first_elements
-from datarax_core.records.foreign_data import table_advice
+from datarax_core.records.foreign_data import host_array, table_advice
+from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import ElementSpec
 from datarax_core.sources.source import DataSourceModule
 
@@ -31,6 +32,9 @@ class Iterables:
     """The iterables of all epochs, with their element spec; shared by the copies of a source, and outside of their graphs."""
 
     def __init__(self, make: Any, spec: ElementSpec | None, *, own_state: bool, is_live: bool, title: str) -> None:
+        leaves = jax.tree.leaves(spec)
+        if spec is not None and not (leaves and all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)):
+            raise TypeError(f"the element_spec of {title} has a jax.ShapeDtypeStruct for each field, not {spec!r:.80}")
         self._make = _checked_make(make, title, is_live=is_live)
         self._takes_epoch = _takes_epoch(self._make, title)
         self._given_spec, self._own_state, self._is_live = spec, own_state, is_live
@@ -156,7 +160,8 @@ class Iterables:
                 "like; pass element_spec if it may be empty"
             )
         if self.batched:
-            found = [row for batch in found for row in rows_of(batch, range(num_rows(batch, f"a batch of {title}")))]
+            batches = [(batch, num_rows(batch, f"a batch of {title}")) for batch in map(as_batch, found)]
+            found = [row for batch, rows in batches for row in rows_of(batch, range(min(rows, _PEEKED)))]
         if self._spec is None:
             self._spec = spec_of_first_elements(lambda rows: [found[row] for row in rows], len(found), title)
         if not self._is_live:
@@ -169,7 +174,7 @@ class Iterables:
         try:
             while wanted > 0 and (element := next(iterator, _END)) is not _END:
                 found.append(element)
-                wanted -= max(1, num_rows(element, f"a batch of {title}")) if self.batched else 1
+                wanted -= max(1, num_rows(as_batch(element), f"a batch of {title}")) if self.batched else 1
         except Exception as error:
             if not found:
                 error.add_note(f"while {title} read the first element of {self.made}")
@@ -224,6 +229,30 @@ def _plain(error: Exception) -> str:
     return re.sub(r"\{\{.*?\}\} ?| ?\[Op:.*", "", str(error)).splitlines()[0].strip(" .")[:200]
 
 
+def as_batch(element: Any) -> Any:
+    """Return an element that is a batch with arrays of NumPy for those of other libraries, and lists as they are.
+
+    A list of arrays, as PyTorch's loaders make one of tuples, is a tuple.
+    """
+    if type(element) is list and element and all(_is_column(value) for value in element):
+        element = tuple(element)
+
+    def column(value: Any) -> Any:
+        is_foreign = hasattr(value, "__array__") and not isinstance(value, np.ndarray | np.generic | Ragged)
+        return host_array(value, lambda: "a field of a batch") if is_foreign else value
+
+    return jax.tree.map(column, element, is_leaf=_is_leaf)
+
+
+def _is_column(value: Any) -> bool:
+    return hasattr(value, "__array__") and bool(getattr(value, "shape", ()))
+
+
+def _is_leaf(value: Any) -> bool:
+    """Return whether a value of a batch is a column: anything but a dict or a tuple, also a list."""
+    return not isinstance(value, dict | tuple)
+
+
 def num_rows(batch: Any, origin: str) -> int:
     """Return the number of records in an element that is a batch; raise if its fields differ in it."""
     lengths = {len(leaf) if hasattr(leaf, "__len__") else None for leaf in columns_in(batch)}
@@ -237,14 +266,14 @@ def num_rows(batch: Any, origin: str) -> int:
 
 def columns_in(batch: Any) -> list[Any]:
     """Return the columns of a batch; a list is a column, not structure."""
-    return jax.tree.leaves(batch, is_leaf=lambda value: not isinstance(value, dict | tuple))
+    return jax.tree.leaves(batch, is_leaf=_is_leaf)
 
 
 def rows_of(batch: Any, rows: range) -> list[Any]:
     """Return some records of a batch, one by one."""
 
     def row(number: int) -> Any:
-        return jax.tree.map(lambda c: c[number], batch, is_leaf=lambda value: not isinstance(value, dict | tuple))
+        return jax.tree.map(lambda c: c[number], batch, is_leaf=_is_leaf)
 
     return [row(number) for number in rows]
 

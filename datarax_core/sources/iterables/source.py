@@ -17,7 +17,7 @@ from datarax_core.records.spec import Batch, ElementSpec
 from datarax_core.sources.epoch_reader import EpochReader, StreamPlace
 from datarax_core.sources.streaming import StreamingSourceBase
 
-from .epochs import SAVING, Iterables, Reading, Saved, columns_in, num_rows, rows_of
+from .epochs import SAVING, Iterables, Reading, Saved, as_batch, columns_in, num_rows, rows_of
 from .own_states import Replayed
 
 _ENTRIES: Final = {"kind", "index", "state"}
@@ -201,7 +201,8 @@ class BatchedIterableSource(IterableSource):
     def batches_from(self, epoch: int, start: int) -> Iterator[Batch]:
         """Yield the records of an epoch from the ``start``-th on, as the iterable gives them in batches."""
         spec, title = self.element_spec(), self.title
-        for index, element in self._elements(epoch, start, title):
+        for index, given in self._elements(epoch, start, title):
+            element = as_batch(given)
             rows = num_rows(element, f"the batch from record {index} of epoch {epoch} of {title}")
             if index + rows > start:
                 batch = _converted(element, spec, index, rows, f"epoch {epoch} of {title}")

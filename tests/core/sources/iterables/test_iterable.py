@@ -77,6 +77,31 @@ def test_batches_are_cut_to_records(size: int) -> None:
         assert all(np.array_equal(found[name], expected[name]) for name in found)
 
 
+class Tensor:
+    """An array of another library, as PyTorch's loaders give them."""
+
+    def __init__(self, values: Any) -> None:
+        self._values = np.asarray(values)
+        self.shape = self._values.shape
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: Any) -> "Tensor":
+        return Tensor(self._values[index])
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.array(self._values, dtype)
+
+
+def test_a_list_of_arrays_as_loaders_of_pytorch_give_it_is_a_batch_of_tuples() -> None:
+    loader = [[Tensor(np.arange(start, start + 4)), Tensor(np.ones((4, 2), np.float32))] for start in (0, 4)]
+    source = from_iterable(loader, batched=True)
+    numbers, ones = source.get_batch(6)
+    assert numbers.tolist() == [0, 1, 2, 3, 4, 5]
+    assert ones.shape == (6, 2)
+
+
 def test_an_epoch_is_made_anew() -> None:
     for make in (lambda: documents(5), list(documents(5)), by_epoch):
         pipeline = Pipeline(source=from_iterable(make), batch_size=4, num_epochs=2)

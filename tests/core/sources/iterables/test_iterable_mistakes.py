@@ -1,5 +1,6 @@
 """Mistakes in what a stream iterates, each with its place and what to do."""
 
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -119,6 +120,12 @@ def test_fields_of_a_batch_have_one_number_of_rows() -> None:
 def test_a_live_stream_has_no_length_and_is_not_pickled() -> None:
     with pytest.raises(ValueError, match="a live stream has no epochs, and so no length"):
         from_iterable(numbers(), is_live=True, length=3)
+    with pytest.raises(TypeError, match="a live stream cannot be pickled"):
+        pickle.dumps(from_iterable(numbers(), is_live=True))
+    with pytest.raises(
+        TypeError, match=r"the element_spec of IterableSource has a jax\.ShapeDtypeStruct for each field"
+    ):
+        from_iterable(numbers, element_spec={"x": np.int32})
 
 
 def test_what_has_no_index_is_pointed_here() -> None:
