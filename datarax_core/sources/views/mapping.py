@@ -38,22 +38,35 @@ def checked_parent_indices(view: MapsIndices, indices: np.ndarray, parent_record
         TypeError: The view's `parent_indices` returned something that is no integer array (k,).
     """
     length = view.num_records
-    if indices.size and (indices.min() < 0 or indices.max() >= length):
+    if _has_outside(indices, length):
         wrong = indices[(indices < 0) | (indices >= length)][0]
         raise IndexError(f"record {wrong} is out of range: {view.title} has {length} records")
     found = np.asarray(view.parent_indices(indices))
-    if found.shape != indices.shape or not np.issubdtype(found.dtype, np.integer):
+    if found.shape != indices.shape or found.dtype.kind not in "iu":
         raise TypeError(
             f"parent_indices() of {view.title} returned {found.dtype} {found.shape} for {len(indices)} indices; return the "
             "parent's record index for each, an integer array (k,)"
         )
-    if found.size and (found.min() < 0 or found.max() >= parent_records):
+    if _has_outside(found, parent_records):
         row = int(np.flatnonzero((found < 0) | (found >= parent_records))[0])
         raise IndexError(
             f"parent_indices() of {view.title} maps its record {indices[row]} to record {found[row]} of its parent, which has "
             f"{parent_records} records"
         )
     return found.astype(np.int64, copy=False)
+
+
+def _has_outside(indices: np.ndarray, length: int) -> bool:
+    """Return whether an index is negative or not less than ``length``; in one pass, as the largest of unsigned numbers."""
+    if not indices.size:
+        return False
+    if indices.dtype.kind == "i" and indices.dtype.isnative:
+        indices = indices.view(_UNSIGNED[indices.dtype.itemsize])
+        return int(indices.max()) >= length
+    return bool(indices.min() < 0 or indices.max() >= length)
+
+
+_UNSIGNED: Final = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
 @dataclass(frozen=True)
