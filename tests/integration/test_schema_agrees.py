@@ -103,6 +103,7 @@ GOOD: list[dict[str, Any]] = [
     {"batch_size": 3, "source": {"type": "arrayrecord", "shuffle_files": True, "decoder": EXAMPLE}},
     {"batch_size": 3, "source": {"type": "arrayrecord", "decoder": {"type": "msgpack", "fields": None}}},
     {"batch_size": 3, "source": {"type": "arrayrecord", "decoder": {"type": "npz", "fields": {"d": {"dtype": "object"}}}}},
+    {"batch_size": [[0, 3], [2, 5], [9, 3]], "source": {"type": "memory", "path": "x"}},
     {"batch_size": 3, "source": {"type": "mix", "sources": {"type": "memory"}, "weights": [
         {"from": 0, "weights": {"a": 1, "b": 0}}, {"from": 2, "to": 5, "ramp": {"a": 1, "b": 1}}]}},
     {"batch_size": 3, "source": {"type": "mix", "num_sources": 2, "weights": [{"from": 0, "weights": [0, 1.5]}]}},
@@ -149,6 +150,7 @@ UNSAYABLE = re.compile(
     r"|batch_size: this field is required"  # unless the source decides its batches
     r"|held_out=\d+ is out of range: of=|is no part of the split, which has|all numbers of records, not both"
     r"|of the condition on .* are of two kinds|and nothing is between; swap them"
+    r"|is not after the stage before it"
 )
 
 

@@ -45,6 +45,18 @@ def test_a_plan_is_counts_and_the_printed_text(config: Path) -> None:
     }
 
 
+def test_a_plan_lists_the_stages_of_batch_sizes(config: Path) -> None:
+    config.write_text(config.read_text().replace("batch_size: 32", "batch_size: [[0, 32], [60, 50]]"))
+    plan = shown("plan", str(config))
+    assert (plan["batch_size"], plan["batches"]) == ([[0, 32], [60, 50]], 5)
+    assert plan["stages_of_batch_size"] == [
+        {"position": 0, "batch_size": 32, "batches": 2},
+        {"position": 64, "batch_size": 50, "batches": 3},
+    ]
+    assert "  from position 64: 3 batches of 50" in plan["plan"]
+    assert shown("run", str(config))["records"] == 200
+
+
 def test_a_plan_without_an_end_has_no_counts(config: Path) -> None:
     config.write_text(config.read_text().replace("num_epochs: 2", "num_epochs: null"))
     plan = shown("plan", str(config))
