@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import grain
 import jax
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import view_sources
 from flax import nnx
 from view_sources import COLUMNS, COUNT, PARENTS, EveryOther, EveryOtherConfig, Logged, LoggedConfig, LookedUp, Pairs
 
-from datarax_core import DataSourceModule, Pipeline, Ragged, SourceView, StateError
+from datarax_core import DataSourceModule, Pipeline, Ragged, SourceView, StateError, from_sequence
 
 Make = Callable[[], DataSourceModule]
 WRAPPERS = {"plain": SourceView, "logged": Logged}
@@ -248,3 +249,40 @@ def test_records_are_cached_by_a_view_on_the_host() -> None:
     view.reset_cache()
     view.fetch(np.arange(5))
     assert Logged.reads == [5, 5]
+
+
+def test_records_that_vary_by_epoch_do_so_through_views() -> None:
+    data = grain.MapDataset.source([{"id": np.int64(i)} for i in range(12)]).seed(3)
+    varying = data.random_map(lambda record, rng: {"id": record["id"] * 100 + rng.integers(100)})
+    source = from_sequence(varying)
+    served = [plain(batch["id"]) for batch in pipeline_of(source, num_epochs=3)]
+    epochs = np.concatenate(served).reshape(3, 12)
+    assert len(np.unique(epochs)) > 30
+    for view, rows in (
+        (SourceView(LoggedConfig(), source), range(12)),
+        (Logged(LoggedConfig(), source), range(12)),
+        (EveryOther(EveryOtherConfig(), source), range(1, 12, 2)),
+        (source[[3, 5, 1]], [3, 5, 1]),
+    ):
+        found = np.concatenate([plain(batch["id"]) for batch in pipeline_of(view, num_epochs=3)])
+        assert found.tolist() == epochs[:, list(rows)].ravel().tolist()
+        steps = pipeline_of(view, num_epochs=None)
+        assert np.concatenate([steps.step()["id"] for _ in range(2)]).tolist() == found[:16].tolist()
+    with pytest.raises(
+        ValueError, match="differ from epoch to epoch, so that a filter of them would hold for the first"
+    ):
+        source.where(id=3)
+
+
+def test_a_filter_of_files_is_kept_for_later_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATARAX_CACHE_DIR", str(tmp_path / "cache"))
+    for _ in range(2):
+        part = view_sources.array_record(tmp_path).where(label=[3, 4])
+        assert sorted(int(record["id"]) for record in islice(part, len(part))) == [i for i in range(COUNT) if i % 5 > 2]
+    wrapped = Logged(LoggedConfig(), view_sources.array_record(tmp_path))
+    Logged.reads.clear()
+    assert len(wrapped.where(label=1)) == 8
+    assert sum(Logged.reads) == COUNT
+    assert len(wrapped.where(label=1)) == 8
+    assert sum(Logged.reads) == COUNT
+    assert len(list((tmp_path / "cache" / "tables").iterdir())) == 2

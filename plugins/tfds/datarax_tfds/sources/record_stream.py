@@ -1,6 +1,8 @@
 """Streaming by record index: the `TFDSStreamingSource` of files with random access, and its read-ahead."""
 
+import os
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -39,6 +41,11 @@ class RecordStream(TFDSStreamingSource, readers=("array_record", "tfrecord", "fo
     def length(self) -> int:
         """Number of records."""
         return len(self)
+
+    def data_files(self) -> Sequence[str] | None:
+        """Return the paths of the files of the split; None for records that are generated."""
+        files = self.records.files.table.paths
+        return files if all(map(os.path.isfile, files)) else None
 
     def element_spec(self) -> ElementSpec:
         """Return the element spec, by the declarations of the data set; reads no record."""
