@@ -15,6 +15,7 @@ import numpy as np
 
 from datarax_core.errors import SpecError, did_you_mean
 from datarax_core.records.digests import digest_of
+from datarax_core.records.dtypes import fits_device, is_float
 from datarax_core.records.ragged import Ragged
 from datarax_core.sources.known_columns import field_struct, lengths_of_column
 
@@ -87,9 +88,11 @@ def condition_of(value: Any, field: str) -> Condition:
     if isinstance(value, range):
         if not value:
             raise ValueError(f"the condition on {field!r} is {value!r}, in which no number is")
-        return OneOf(value) if abs(value.step) > 1 else Between(min(value), max(value), whole=True)
+        return OneOf(value) if abs(value.step) > 1 else Between(*_ends(value), whole=True)
     if isinstance(value, tuple):
         return _between(value, field)
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value.item()
     if isinstance(value, list | AbstractSet | np.ndarray):
         values = value.tolist() if isinstance(value, np.ndarray) else list(value)
         if not isinstance(values, list) or not values:
@@ -174,18 +177,22 @@ class OneOf:
         if column.dtype == object:
             wanted = _both_texts(self.values)
             return np.fromiter((value in wanted for value in column), bool, len(column))
-        values = _as_stored(self.values, column.dtype)
+        values, column = _as_stored(self.values, column.dtype), _of_numpy(column)
         if len(values) <= _FEW:
             kept = np.zeros(len(column), bool)
             for value in values:
                 kept |= column == value
             return kept
+        if column.dtype.kind == "f":  # all are of its dtype
+            return np.isin(column, np.asarray(values, column.dtype))
         whole = [value for value in values if not isinstance(value, float)]
         parts = [part for part in (whole, [value for value in values if isinstance(value, float)]) if part]
         return np.asarray(np.logical_or.reduce([np.isin(column, part) for part in parts]))
 
     def entry(self) -> Any:
         """Return the values."""
+        if isinstance(self.values, range):
+            return {"range": [*_ends(self.values), abs(self.values.step)]}
         values = sorted(map(_json, self.values), key=repr)
         return {"in": values if len(values) <= _LISTED else digest_of(values)}
 
@@ -215,6 +222,7 @@ class Between:
                 bool,
                 len(column),
             )
+        column = _of_numpy(column)
         kept = np.ones(len(column), bool) if low is None else np.asarray(column >= low)
         if high is not None:
             kept &= column <= high
@@ -261,6 +269,7 @@ class Missing:
 
     def keeps(self, column: Any) -> np.ndarray:
         """Return which values are missing."""
+        column = column if isinstance(column, Ragged) else _of_numpy(column)
         if isinstance(column, Ragged) or column.dtype.kind not in "fcOmM":
             return np.zeros(len(column), bool)
         if column.dtype == object:
@@ -375,7 +384,7 @@ def _scalar_fault(struct: Any, values: Iterable[Any]) -> str | None:
     is_text = [isinstance(value, str | bytes) for value in values]
     if kind in "UST" and not all(is_text):
         return f"it is text, and the condition compares it with {values[is_text.index(False)]!r}"
-    if kind in "biufc" and any(is_text):
+    if (kind in "biufc" or _is_of_jax(struct.dtype)) and any(is_text):
         return f"it is {np.dtype(struct.dtype)}, and the condition compares it with {values[is_text.index(True)]!r:.80}"
     if kind == "M" and (odd := next(filter(_is_no_date, values), None)) is not None:
         return f"it is a date, and the condition compares it with {odd!r:.80}; write dates as '2026-11-30'"
@@ -391,9 +400,35 @@ def _is_no_date(value: Any) -> bool:
 
 
 def _in_range(column: Any, numbers: range) -> np.ndarray:
-    ends = Between(min(numbers), max(numbers), whole=True)
-    wide = column if column.dtype.kind == "f" else column.astype(np.int64)  # a difference of small integers would wrap
-    return np.asarray(ends.keeps(column) & ((wide - numbers.start) % abs(numbers.step) == 0))
+    low, high = _ends(numbers)
+    kept, column = Between(low, high, whole=True).keeps(column), _of_numpy(column)
+    rows = np.flatnonzero(kept)
+    if column.dtype.kind == "f":
+        above = column[rows].astype(np.float64) - low
+    else:  # what is not below the least is so far above it, in unsigned integers
+        above = column[rows].astype(np.uint64) - np.uint64(low % 2**64)
+    kept[rows] = above % above.dtype.type(abs(numbers.step)) == 0
+    return kept
+
+
+def _ends(numbers: range) -> tuple[int, int]:
+    """Return the least and the greatest of some numbers, without going through them."""
+    first, last = numbers[0], numbers[-1]
+    return min(first, last), max(first, last)
+
+
+def _is_of_jax(dtype: Any) -> bool:
+    """Return whether a dtype is one of JAX's own, such as bfloat16 and int4, which NumPy knows as bytes."""
+    return np.dtype(dtype).kind == "V" and fits_device(dtype)
+
+
+def _of_numpy(column: Any) -> Any:
+    """Return a column of bools, or of one of JAX's own dtypes, as NumPy's integers or floats, which hold all of its values."""
+    if column.dtype == bool:
+        return column.view(np.uint8)
+    if not _is_of_jax(column.dtype):
+        return column
+    return column.astype(np.float32 if is_float(column.dtype) else np.int16)
 
 
 def _both_texts(values: Iterable[Any]) -> set[Any]:
@@ -411,7 +446,7 @@ def _both_texts(values: Iterable[Any]) -> set[Any]:
 
 
 def _as_stored(values: Iterable[Any], dtype: Any, column: Any = ()) -> list[Any]:
-    """Return texts as the bytes or dates that a column has in their place, or bytes as its texts; other values as they are."""
+    """Return texts as a column's bytes or dates, bytes as its texts, and numbers as floats of its dtype; others as they are."""
     kind = dtype.kind
     if kind == "O":
         first = next((value for value in column if value is not None), None)
@@ -424,6 +459,9 @@ def _as_stored(values: Iterable[Any], dtype: Any, column: Any = ()) -> list[Any]
             stored.append(value.decode())
         elif kind == "M" and isinstance(value, str):
             stored.append(np.datetime64(value))
+        elif kind in "fV" and isinstance(value, int | float) and is_float(dtype):
+            with np.errstate(over="ignore"):
+                stored.append(dtype.type(value).astype(_of_numpy(np.empty(0, dtype)).dtype))
         else:
             stored.append(value)
     return stored

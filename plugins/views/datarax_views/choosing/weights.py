@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from datarax_core.errors import SpecError
-from datarax_core.records import describe, named_fields
+from datarax_core.records import describe, fits_device, named_fields
 from datarax_core.sources import DataSourceModule, field_struct, kept_table
 
 from .classes import Classes
@@ -27,7 +27,7 @@ def checked_weights(weights: Any, source: DataSourceModule, origin: str) -> np.n
     """
     title, length = source.title, source.num_records
     given = np.asarray(weights)
-    if given.dtype.kind not in "biuf":
+    if given.dtype.kind not in "biuf" and not (given.dtype.kind == "V" and fits_device(given.dtype)):
         raise TypeError(f"{origin} of {title} are {given.dtype}, and weights are numbers, one for each record")
     if given.shape != (length,):
         raise ValueError(
@@ -71,7 +71,7 @@ def weights_of_field(field: str, source: DataSourceModule) -> np.ndarray:
         ValueError: Its values are no weights; names the record.
     """
     struct = field_struct(source, field)
-    if struct.shape or struct.dtype.kind not in "biuf":
+    if struct.shape or struct.dtype.kind == "c" or not fits_device(struct.dtype):
         shown = describe(source.element_spec())[field]
         raise SpecError(f"field {field!r} of {source.title} is {shown}, and weights are one number a record")
     column = source.whole_column(field)

@@ -10,7 +10,7 @@ from flax import nnx
 from datarax_core.devices import Aside
 from datarax_core.errors import RecordError, SpecError
 from datarax_core.order import BatchSizes
-from datarax_core.records import Batch, ElementSpec, Ragged, aligned_empty, dtype_title, named_fields
+from datarax_core.records import Batch, ElementSpec, Ragged, aligned_empty, dtype_title, fits_device, named_fields
 from datarax_core.sources import DataSourceModule, SourceView, Verified, field_struct
 
 from .bucketing.batches import BucketBatches
@@ -341,7 +341,7 @@ def _require_fields(config: BucketViewConfig, parent: DataSourceModule, title: s
         if struct.shape[:1] != (None,):
             advice = "; tokenize_bytes makes tokens of text" if struct.dtype.kind in "UTSO" else ""
             raise SpecError(f"{text}, and buckets are made of records of varying length{advice}")
-        if None in struct.shape[1:] or struct.dtype.kind not in "iufcb":
+        if None in struct.shape[1:] or not fits_device(struct.dtype):
             raise SpecError(f"{text}; padded are numbers, of which only the first axis varies")
         try:
             Ragged(np.empty((0, *struct.shape[1:]), struct.dtype), [0]).to_padded(0, _pad_value(config, name))
