@@ -46,6 +46,8 @@ class MixDataSourcesNode(DataSourceModule):
     if the child is) with a key derived from the mixture's key, epoch after epoch of the child: none of its records comes twice
     before all have come. With ``sampling="categorical"`` children and records are drawn with replacement instead.
 
+    Weights may change at positions, in stages and ramps; see `counts_at`, `weights_at` and `plan`.
+
     The mixture is on the device if all children are and all their records fit there; it is a stream if any child is, and the
     records of that child then come in the child's own sequence; otherwise the host reads it.
 

@@ -28,8 +28,9 @@ SCRIPT = """
 
     if __name__ == "__main__":
         sharding = NamedSharding(Mesh(np.asarray(jax.devices()), ("data",)), PartitionSpec("data"))
-        for placement in ("device", "host"):
-            config = MixDataSourcesConfig(num_sources=2, weights=(0.7, 0.3))
+        stages = [{"from": 0, "weights": [0.9, 0.1]}, {"from": 50, "to": 170, "ramp": [0.2, 0.8]}]
+        for placement, weights in (("device", (0.7, 0.3)), ("device", stages), ("host", stages)):
+            config = MixDataSourcesConfig(num_sources=2, weights=weights)
             mix = MixDataSourcesNode(config, [memory(0, 20, placement), memory(1, 300, "device")], rngs=nnx.Rngs(0))
             assert mix.access == placement
             expected = ids_of(Pipeline(source=mix, batch_size=32))
