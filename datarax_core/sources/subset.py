@@ -16,7 +16,7 @@ from .access import Access
 from .source import DataSourceModule
 from .views.conditions import Condition, Length, conditions_of, kept_by, key_of
 from .views.kept_tables import kept_table
-from .views.mapping import PlacedTables, TracedMap
+from .views.mapping import PlacedTables, TracedMap, require_within
 from .views.view import SourceView
 
 _OWN_ENTRIES: Final = {"order", "seed", "element_spec"}  # the order of the parent changes nothing in a subset
@@ -152,6 +152,14 @@ class Subset(SourceView):
     def parent_indices(self, indices: Any) -> np.ndarray:
         """Return int64 (k,): the parent's record indices of this subset's records ``indices``."""
         return np.asarray(self._selection.parent_indices(np.asarray(indices)))
+
+    def _rows_of_parent(self, indices: Any, *, epochs: bool = True) -> np.ndarray:
+        """Return as every view does; what a selection names is in range, and is not checked again for each batch."""
+        if epochs and self.varies_by_epoch:
+            return super()._rows_of_parent(indices, epochs=epochs)
+        rows = np.asarray(indices)
+        require_within(self, rows)
+        return np.asarray(self._selection.parent_indices(rows))
 
     def traced_map(self) -> TracedMap:
         """Return `parent_indices` for compiled code. All parts of a split, and all slices of one length, share one program.

@@ -37,10 +37,7 @@ def checked_parent_indices(view: MapsIndices, indices: np.ndarray, parent_record
         IndexError: An index is out of range.
         TypeError: The view's `parent_indices` returned something that is no integer array (k,).
     """
-    length = view.num_records
-    if _has_outside(indices, length):
-        wrong = indices[(indices < 0) | (indices >= length)][0]
-        raise IndexError(f"record {wrong} is out of range: {view.title} has {length} records")
+    require_within(view, indices)
     found = np.asarray(view.parent_indices(indices))
     if found.shape != indices.shape or found.dtype.kind not in "iu":
         raise TypeError(
@@ -54,6 +51,14 @@ def checked_parent_indices(view: MapsIndices, indices: np.ndarray, parent_record
             f"{parent_records} records"
         )
     return found.astype(np.int64, copy=False)
+
+
+def require_within(view: MapsIndices, indices: np.ndarray) -> None:
+    """Raise ``IndexError`` unless all record ``indices`` of a view are in range."""
+    length = view.num_records
+    if _has_outside(indices, length):
+        wrong = indices[(indices < 0) | (indices >= length)][0]
+        raise IndexError(f"record {wrong} is out of range: {view.title} has {length} records")
 
 
 def _has_outside(indices: np.ndarray, length: int) -> bool:
