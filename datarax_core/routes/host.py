@@ -166,10 +166,7 @@ class HostRoute(IndexedRoute):
             yield f"{where}, several threads read parts of a batch, and batches ahead, as many threads as pay."
         elif definition.threads > 1:
             yield f"{definition.threads} threads read parts of a batch, and batches ahead."
-        if definition.reader.differs_in_shape:
-            yield "step() and scan() inside compiled code, which have one shape for all batches, are refused."
-        else:
-            yield "step() and scan() inside compiled code reach the source by a callback to the host."
+        yield _in_compiled_code(definition)
         if definition.on_host:
             yield from _hints_for_host_stages(definition)
             return
@@ -183,6 +180,14 @@ class HostRoute(IndexedRoute):
 def _listed(indices: np.ndarray) -> str:
     shown = ", ".join(map(str, indices[:_LISTED].tolist()))
     return f"records {shown}{', ...' if len(indices) > _LISTED else ''}"
+
+
+def _in_compiled_code(definition: Definition) -> str:
+    if definition.reader.differs_in_shape:
+        return "step() and scan() inside compiled code, which have one shape for all batches, are refused."
+    if isinstance(definition.rule.batch_size, int):
+        return "step() and scan() inside compiled code reach the source by a callback to the host."
+    return "scan() reaches the source by a callback to the host."
 
 
 def _hints_for_host_stages(definition: Definition) -> Iterator[str]:
