@@ -195,6 +195,40 @@ def look_at_sizes(at: SimpleNamespace) -> Json:
     return seen
 
 
+def look_at_buckets(at: SimpleNamespace) -> Json:
+    """Return batches of buckets, padded to several bounds, of which 4 processes saved a state."""
+    import numpy as np
+    from flax import nnx
+
+    from datarax_core import Pipeline, Ragged
+    from datarax_memory import MemorySource, MemorySourceConfig
+    from datarax_views import BucketView, BucketViewConfig
+
+    lengths = np.arange(60) * 7 % 16 + 1
+    tokens = Ragged(np.arange(lengths.sum(), dtype=np.int32), np.cumsum([0, *lengths]))
+    data = {"tokens": tokens, "id": np.arange(60, dtype=np.int32)}
+
+    def made() -> Pipeline:
+        source = MemorySource(MemorySourceConfig(shuffle=True), data, rngs=nnx.Rngs(0))
+        config = BucketViewConfig(field="tokens", bounds=(4, 8, 16), tokens=64, batch_multiple_of=4)
+        sharding = _over(_mesh(), "data")
+        return Pipeline(
+            source=BucketView(config, source), num_epochs=2, pad_last="valid", sharding=sharding, rngs=nnx.Rngs(0)
+        )
+
+    file, pipeline = at.folder / "buckets.json", made()
+    batches = iter(pipeline)
+    before = [held(batch) for batch in islice(batches, 5)]
+    if at.of == DEVICES and at.process == 0:
+        file.write_text(json.dumps(pipeline.get_state()), encoding="utf-8")
+    seen: Json = {"loop": before + [held(batch) for batch in batches]}
+    if at.of < DEVICES:
+        resumed = made()
+        resumed.set_state(json.loads(file.read_text(encoding="utf-8")))
+        seen["resumed"] = [held(batch) for batch in resumed]
+    return seen
+
+
 def look_at_reads(at: SimpleNamespace) -> Json:
     """Return the record indices that a host source was asked for."""
     source = _source("host")
@@ -416,6 +450,7 @@ LOOKS: dict[str, Callable[[SimpleNamespace], Json]] = {
     "split": look_at_split_stream,
     "resuming": look_at_resuming,
     "sizes": look_at_sizes,
+    "buckets": look_at_buckets,
     "reads": look_at_reads,
     "layouts": look_at_layouts,
     "text": look_at_text,

@@ -131,6 +131,18 @@ def test_batch_sizes_that_change_are_the_same_on_every_number_of_processes(seen:
             assert of(seen, count, "sizes", f"{kind} sought") == [alone[3]] * 2
 
 
+def test_all_processes_are_in_the_same_bucket_at_the_same_step(seen: Seen) -> None:
+    alone = of(seen, 1, "buckets", "loop")
+    shapes = {(len(batch["tokens"]), len(batch["tokens"][0])) for batch in alone}
+    assert shapes == {(16, 4), (8, 8), (4, 16)}
+    served = [i for batch in alone for i, real in zip(batch["id"], batch["valid"], strict=True) if real]
+    assert sorted(served) == sorted([*range(60)] * 2)
+    for count in COUNTS:
+        assert of(seen, count, "buckets", "loop") == alone
+        if count < 4:
+            assert of(seen, count, "buckets", "resumed") == alone[5:]
+
+
 @pytest.mark.parametrize("count", COUNTS)
 def test_each_process_reads_the_rows_that_its_devices_hold(seen: Seen, count: int) -> None:
     reads = [process["reads"] for process in seen[count]]
