@@ -1,7 +1,7 @@
 """Weighted mixtures for datarax: several sources as one, in exact proportions, each child in its own order.
 
-`source` is the node that users build. `schedule`, `timeline`, `ramps`, `stages` and `order` are the arithmetic from positions to
-records; `children`, `reading`, `device_table` and `fields` read the records.
+`source` is the node that users build. `schedule`, `timeline`, `ramps`, `stages` and `order` are the arithmetic from positions
+to records; `children`, `reading`, `device_table` and `fields` read the records.
 """
 
 from datarax_core.moved import forward_modules
