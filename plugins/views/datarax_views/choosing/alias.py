@@ -108,8 +108,8 @@ def traced_draw(tables: Any, bits: jax.Array) -> jax.Array:
     tables, length = jnp.asarray(tables), jnp.uint32(tables.shape[0])
     high, low = bits
     middle = high * length
-    fraction = middle + _upper_product(low, length)
-    columns = (_upper_product(high, length) + (fraction < middle).astype(np.uint32)).astype(np.int32)
+    fraction = middle + upper_product(low, length)
+    columns = (upper_product(high, length) + (fraction < middle).astype(np.uint32)).astype(np.int32)
     found = tables.at[columns].get(mode="promise_in_bounds")
     bounds = jax.lax.bitcast_convert_type(found[:, 0], np.uint32)
     return jnp.where(fraction < bounds, columns, found[:, 1])
@@ -145,7 +145,7 @@ def _integer_sum(units: np.ndarray) -> int:
     return (int((units >> _UNIT_BITS).sum()) << _UNIT_BITS) + int((units & (_UNIT - 1)).sum())
 
 
-def _upper_product(left: Any, right: Any) -> Any:
+def upper_product(left: Any, right: Any) -> Any:
     """Return the upper 32 bits of the product of two uint32, from products of 16-bit halves."""
     half, mask = np.uint32(16), np.uint32(0xFFFF)
     upper, lower = (left >> half) * (right & mask), (left & mask) * (right >> half)

@@ -14,7 +14,7 @@ from datarax_core.devices import Aside
 from datarax_core.order import Order, as_integer, fold_in, key_data
 from datarax_core.sources import DataSourceModule, HostState, SourceView
 
-from .alias import ALIAS_RULE, AliasTable, traced_draw
+from .alias import ALIAS_RULE, AliasTable, traced_draw, upper_product
 from .classes import Classes, classes_of
 from .sample_config import SampleViewConfig
 from .weights import balancing_weights, checked_weights, weights_of_field, weights_of_file
@@ -34,6 +34,8 @@ class SampleView(SourceView):
 
     Record indices are those of the source, and its order is not followed: of a mixture, records are drawn from all children by
     their weights here. The epoch of a draw is its position modulo 2**31, so that copies of a record are augmented differently.
+
+    If the source serves one shard, the view serves that shard of the draws: shards take turns, and draw from all records.
 
     The table is made when the view is: of a field that the source does not hold in one piece, by one pass over the records,
     whose result is kept in the cache folder. It takes 8 bytes a record, and a tenth of a second for a million records.
@@ -74,7 +76,13 @@ class SampleView(SourceView):
         if not source.num_records:
             raise ValueError(f"{source.title} is empty: it has no records to draw; give it one at least")
         self._drawing = Drawing.of(config, source, weights)
+        self._shard, self._num_shards = shard_of(source)
         self._counts = Counts()
+        if self._shard >= (self.config.draws or self.num_records):
+            raise ValueError(
+                f"shard {self._shard} of {self._num_shards} of {self.title} is empty: an epoch has "
+                f"{self.config.draws or self.num_records} draws only"
+            )
 
     def __len__(self) -> int:
         return self.epoch_length
@@ -83,8 +91,8 @@ class SampleView(SourceView):
 
     @property
     def epoch_length(self) -> int:
-        """Draws in an epoch: ``draws``, or as many as there are records."""
-        return self.config.draws or self.num_records
+        """Draws in an epoch: ``draws``, or as many as there are records; the part of them that this shard has."""
+        return len(range(self._shard, self.config.draws or self.num_records, self._num_shards))
 
     @property
     def num_records(self) -> int:
@@ -117,11 +125,11 @@ class SampleView(SourceView):
             )
         data = key_data(key)
         if isinstance(start, jax.core.Tracer) or isinstance(data, jax.core.Tracer):
-            return self.draw_with(fold_in(jnp.asarray(data), *_traced_halves(start, size)))
+            return self.draw_with(fold_in(jnp.asarray(data), *self._traced_places(start, size)))
         start = as_integer("a position", start)
         if start < 0:
             raise ValueError(f"position {start} is before the start of the stream; positions count from 0")
-        return self.draw_with(np.asarray(fold_in(np.asarray(data), *_halves(start, size))))
+        return self.draw_with(np.asarray(fold_in(np.asarray(data), *self._places(start, size))))
 
     def draw_with(self, keys: Any) -> Any:
         """Return int (k,): the records drawn with the data of k keys, uint32 (2, k), of NumPy or JAX; one key a draw.
@@ -134,9 +142,9 @@ class SampleView(SourceView):
 
     def epochs_at(self, start: int | jax.Array, size: int) -> Any:
         """Return int (size,): the positions modulo 2**31, so that stages tell copies of a record apart."""
-        if isinstance(start, int | np.integer):
-            return (int(start) % _EPOCHS + np.arange(size)) % _EPOCHS
-        return (start + jnp.arange(size)) % np.int64(_EPOCHS) if start.dtype.itemsize == 8 else start + jnp.arange(size)
+        if isinstance(start, jax.Array):
+            return (self._traced_places(start, size)[0] & np.uint32(_EPOCHS - 1)).astype(np.int32)
+        return (self._places(int(start), size)[0] & np.uint32(_EPOCHS - 1)).astype(np.int64)
 
     def set_random_order(self, enabled: bool) -> None:  # noqa: FBT001 - the signature that users know
         """Do nothing if ``enabled`` is True: draws are random.
@@ -191,12 +199,13 @@ class SampleView(SourceView):
             more = f" and {len(values) - _LISTED:,} more" if len(values) > _LISTED else ""
             return f"{lines}: about {expected:,.1f} of each of {len(values):,} classes, {listed}{more}"
         never, most = drawing.table.extremes()
-        left_out = f"; {never:,} are never drawn" if never else ""
+        left_out = f"; {never:,} {'is' if never == 1 else 'are'} never drawn" if never else ""
         return f"{lines}: about {most * draws:,.1f} of the heaviest record{left_out}"
 
     def view_fingerprint(self) -> dict[str, Any]:
         """Return the rule of the draws, and the checksum of the table."""
-        return {"order": f"drawn, rule {ALIAS_RULE}", "weights": self._drawing.checksum}
+        shard = {"shard": [self._shard, self._num_shards]} if self._num_shards > 1 else {}
+        return {"order": f"drawn, rule {ALIAS_RULE}", "weights": self._drawing.checksum, **shard}
 
     def split(self, *, seed: int = 0, **shares: float) -> dict[str, DataSourceModule]:
         """Return draws from disjoint parts of the source by name, as ``source.split`` makes them; each with the weights here.
@@ -229,6 +238,28 @@ class SampleView(SourceView):
         return (self.parent, self._drawing.given)
 
     # -- inside --------------------------------------------------------------------------------------------------------------
+
+    def _places(self, start: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the lower and the upper 32 bits of the numbers of draws, uint32 (size,), at positions from ``start`` on.
+
+        Shards take turns, as in every order.
+        """
+        first = np.uint64(start * self._num_shards + self._shard)
+        numbers = first + np.arange(size, dtype=np.uint64) * np.uint64(self._num_shards)
+        return (numbers & np.uint64(0xFFFFFFFF)).astype(np.uint32), (numbers >> np.uint64(32)).astype(np.uint32)
+
+    def _traced_places(self, start: int | jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+        """Return `_places` in compiled code."""
+        if not isinstance(start, jax.Array):
+            halves = self._places(start, size)
+            return jnp.asarray(halves[0]), jnp.asarray(halves[1])
+        first, steps = start.astype(np.uint32), jnp.arange(size, dtype=np.uint32)
+        positions, count = first + steps, np.uint32(self._num_shards)
+        above = (start >> 32).astype(np.uint32) if start.dtype.itemsize == 8 else jnp.uint32(0)
+        above = above + (positions < first).astype(np.uint32)
+        product = positions * count
+        low = product + np.uint32(self._shard)
+        return low, upper_product(positions, count) + above * count + (low < product).astype(np.uint32)
 
     def _of_part(self, part: DataSourceModule, name: str | None) -> "SampleView":
         """Return draws from a part of the source, or from a view of it."""
@@ -311,18 +342,10 @@ def _chooses_records(source: DataSourceModule) -> TypeGuard[SourceView]:
     return isinstance(source, SourceView) and type(source).parent_indices is not SourceView.parent_indices
 
 
-def _halves(start: int | Any, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lower and the upper 32 bits of the positions ``start .. start + size``."""
-    positions = np.uint64(start) + np.arange(size, dtype=np.uint64)
-    return (positions & np.uint64(0xFFFFFFFF)).astype(np.uint32), (positions >> np.uint64(32)).astype(np.uint32)
-
-
-def _traced_halves(start: int | jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-    """Return `_halves` in compiled code."""
-    if not isinstance(start, jax.Array):
-        halves = _halves(start, size)
-        return jnp.asarray(halves[0]), jnp.asarray(halves[1])
-    first = start.astype(np.uint32)
-    low = first + jnp.arange(size, dtype=np.uint32)
-    high = (start >> 32).astype(np.uint32) if start.dtype.itemsize == 8 else jnp.uint32(0)
-    return low, high + (low < first).astype(np.uint32)
+def shard_of(source: DataSourceModule) -> tuple[int, int]:
+    """Return (number of the shard, number of shards) of the order that a source serves."""
+    try:
+        order = source.order()
+    except NotImplementedError:  # an order that is no shuffle of core: of a view, perhaps over a shard
+        return shard_of(source.parent) if isinstance(source, SourceView) else (0, 1)
+    return order.shard, order.num_shards

@@ -142,7 +142,7 @@ def test_weights_are_a_field_a_file_or_an_array(source: DataSourceModule, tmp_pa
     by_field = sampled(source, weights="id")
     assert np.array_equal(indices(by_field, 0, 1000), indices(sampled(source, np.arange(40)), 0, 1000))
     assert 0 not in indices(by_field, 0, 10_000)
-    assert "1 are never drawn" in by_field.describe_view()
+    assert "1 is never drawn" in by_field.describe_view()
 
 
 def test_a_field_that_the_source_does_not_hold_in_one_piece_is_read_once(source: DataSourceModule) -> None:
@@ -251,3 +251,25 @@ def test_a_state_of_other_weights_is_refused(source: DataSourceModule) -> None:
     state = sampled(source, np.arange(40)).get_state()
     with pytest.raises(Exception, match="weights"):
         sampled(source, np.arange(40) + 1).set_state(state)
+
+
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_shards_share_the_draws(num_shards: int) -> None:
+    columns = columns_of({"id": np.arange(10, dtype=np.int32)}, "rows")
+    whole = sampled(MemorySource(MemorySourceConfig(), columns), weights="id", draws=20)
+    together = np.full((num_shards, 21), -1)
+    for number in range(num_shards):
+        source = MemorySource(MemorySourceConfig(num_workers=num_shards, shard_id=number), columns)
+        view = sampled(source, weights="id", draws=20)
+        assert len(view) == len(range(number, 20, num_shards))
+        together[number] = indices(view, 0, 21)
+        epochs = view.epochs_at(0, 21)
+        assert np.array_equal(epochs, np.arange(21) * num_shards + number)
+        for start in (0, 2**31 - 100):
+            key = view.order_key_data()
+            traced = jax.jit(lambda at, view=view, key=key: view.record_indices_at(at, 30, key))(start)
+            assert np.array_equal(traced, indices(view, start, 30))
+            assert np.array_equal(
+                jax.jit(lambda at, view=view: view.epochs_at(at, 30))(start), view.epochs_at(start, 30)
+            )
+    assert np.array_equal(together.T.ravel(), indices(whole, 0, 21 * num_shards))
