@@ -305,7 +305,7 @@ def test_an_epoch_that_is_shorter_than_the_length_is_refused() -> None:
 
     source = Short(3)
     with pytest.raises(
-        SpecError, match=r"epoch 0 of Short ended after 3 records, where __len__\(\) says 4; leave __len__"
+        SpecError, match=r"epoch 0 of Short ended after 3 records, where __len__\(\) says 4; leave that out"
     ):
         source.get_batch(4)
     assert source.index == 0
