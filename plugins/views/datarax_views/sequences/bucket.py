@@ -67,6 +67,11 @@ class BucketView(SourceView):
         rngs: nnx.Rngs | None = None,
         name: str | None = None,
     ) -> None:
+        if isinstance(parent, DataSourceModule) and parent.varies_by_epoch:
+            raise ValueError(
+                f"the records of {parent.title} differ from epoch to epoch, so that their lengths are not known beforehand; "
+                "make the buckets of the source below it, and draw at random in stages"
+            )
         self._plan = PlanOnce()
         self._epochs = EpochTables()
         super().__init__(config, parent, rngs=rngs, name=name)
@@ -217,11 +222,6 @@ class BucketView(SourceView):
             raise ValueError(
                 f"{self.title} serves each record once an epoch, and {parent.title} serves some more often: its proportions "
                 "would be lost. Make the buckets of the sources below it, put together by concat"
-            )
-        if parent.varies_by_epoch:
-            raise ValueError(
-                f"the records of {parent.title} differ from epoch to epoch, so that their lengths are not known beforehand; "
-                "make the buckets of the source below it, and draw at random in stages"
             )
         try:
             order = parent.order()

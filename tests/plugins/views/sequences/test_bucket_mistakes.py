@@ -182,6 +182,16 @@ def test_parts_and_views_of_buckets_are_refused() -> None:
         SourceView(MemorySourceConfig(cacheable=True), view)
 
 
+def test_records_that_differ_from_epoch_to_epoch_have_no_buckets() -> None:
+    class Varying(SourceView):
+        varies_by_epoch = True
+
+    with pytest.raises(
+        ValueError, match=r"^the records of Varying of MemorySource differ from epoch to epoch, so that their l"
+    ):
+        bucketed(Varying(MemorySourceConfig(), documents()))
+
+
 def test_a_shard_is_not_bucketed() -> None:
     source = MemorySource(MemorySourceConfig(num_workers=2, shard_id=1), {"tokens": TOKENS})
     with pytest.raises(
