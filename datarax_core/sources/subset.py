@@ -107,6 +107,11 @@ class Subset(SourceView):
             mixed = parent.over_children(lambda child: cls.kept(child, keep, fields=fields, key=key, name=name))
             if mixed is not None:
                 return mixed  # type: ignore[no-any-return]  # a mixture
+        if parent.access == "stream":
+            raise NotImplementedError(
+                f"{'where' if isinstance(keep, Mapping) else 'filter'}() needs records by index, and {parent.title} is a "
+                "stream, which is read forward only; write its records to files, and choose among these"
+            )
         parent.require_record_indices()
         if isinstance(keep, Mapping):
             mask = fulfilling(parent, conditions_of(keep, parent))

@@ -183,6 +183,11 @@ def test_a_view_of_a_mixture_is_the_mixture_of_views() -> None:
 def test_a_view_refuses_what_it_cannot_be_of() -> None:
     with pytest.raises(NotImplementedError, match=r"^EveryOther 'it' needs records by index, and Numbers is a stream"):
         EveryOther(EveryOtherConfig(), view_sources.Numbers(view_sources.NumbersConfig()), name="it")
+    for choose, name in ((lambda source: source.where(id=3), "where"), (lambda source: source.filter(len), "filter")):
+        with pytest.raises(NotImplementedError, match=rf"^{name}\(\) needs records by index, and Numbers is a stream"):
+            choose(view_sources.Numbers(view_sources.NumbersConfig()))
+    with pytest.raises(ValueError, match=r"^cacheable=True has no use in SourceView of MemorySource"):
+        SourceView(LoggedConfig(cacheable=True), view_sources.memory())
     with pytest.raises(TypeError, match=r"^SourceView is a view of one source, and was given 0$"):
         SourceView(LoggedConfig())
     with pytest.raises(TypeError, match=r"^SourceView is a view of one source, and was given 2$"):
