@@ -175,6 +175,10 @@ class BucketView(SourceView):
         padded = {n: column.to_padded(bound, _pad_value(self.config, n), side) for n, column in columns.items()}
         return _with(_replaced(batch, padded), self._new_fields(indices, lengths, bound))
 
+    def fetch(self, indices: np.ndarray) -> Batch:
+        """Return `get_records`: what the parent read is checked there, and what is padded here has the shapes of the spec."""
+        return self.get_records(indices)
+
     def get_elements(self, indices: np.ndarray) -> list[Any]:
         """Return the records at ``indices`` one by one, each padded to the bound of its own bucket."""
         classes = self._classes_of(np.asarray(indices, np.int64))
