@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from datarax_core.faces import lazy_face
 
 if TYPE_CHECKING:
+    from .choosing.drawing.config import SampleViewConfig as SampleViewConfig
     from .choosing.filter import FilterView as FilterView
     from .choosing.filter_config import FilterViewConfig as FilterViewConfig
     from .choosing.folds import k_fold as k_fold
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from .choosing.groups import GroupsView as GroupsView
     from .choosing.groups_config import GroupsViewConfig as GroupsViewConfig
     from .choosing.sample import SampleView as SampleView
-    from .choosing.sample_config import SampleViewConfig as SampleViewConfig
     from .choosing.subset import SubsetView as SubsetView
     from .choosing.subset_config import SubsetViewConfig as SubsetViewConfig
     from .joining.concat import ConcatView as ConcatView
@@ -42,7 +42,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "choosing.groups": ("GroupsView",),
         "choosing.groups_config": ("GroupsViewConfig",),
         "choosing.sample": ("SampleView",),
-        "choosing.sample_config": ("SampleViewConfig",),
+        "choosing.drawing.config": ("SampleViewConfig",),
         "choosing.subset": ("SubsetView",),
         "choosing.subset_config": ("SubsetViewConfig",),
         "joining.concat": ("ConcatView", "ConcatViewConfig"),

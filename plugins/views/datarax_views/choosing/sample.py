@@ -14,10 +14,10 @@ from datarax_core.devices import Aside
 from datarax_core.order import Order, as_integer, fold_in, key_data
 from datarax_core.sources import DataSourceModule, HostState, SourceView
 
-from .alias import ALIAS_RULE, AliasTable, traced_draw, upper_product
 from .classes import Classes, classes_of
-from .sample_config import SampleViewConfig
-from .weights import balancing_weights, checked_weights, weights_of_field, weights_of_file
+from .drawing.alias import ALIAS_RULE, AliasTable, traced_draw, upper_product
+from .drawing.config import SampleViewConfig
+from .drawing.weights import balancing_weights, checked_weights, weights_of_field, weights_of_file
 
 _EPOCHS: Final = 1 << 31
 _COUNTED_AT_ONCE: Final = 1 << 16

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datarax_core.order import fold_in
-from datarax_views.choosing.alias import AliasTable, traced_draw, units_of
+from datarax_views.choosing.drawing.alias import AliasTable, traced_draw, units_of
 
 UNIT = 1 << 32
 KEY = np.array([7, 11], np.uint32)

@@ -8,9 +8,8 @@ import numpy as np
 from datarax_core.errors import SpecError
 from datarax_core.records import describe, fits_device, named_fields
 from datarax_core.sources import DataSourceModule, field_struct, kept_table
-
-from .classes import Classes
-from .index_files import loaded_array
+from datarax_views.choosing.classes import Classes
+from datarax_views.choosing.index_files import loaded_array
 
 
 def checked_weights(weights: Any, source: DataSourceModule, origin: str) -> np.ndarray:
