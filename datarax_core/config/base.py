@@ -151,7 +151,8 @@ class FrozenConfig(BaseModel, metaclass=ConfigType):
         try:
             return handler(value)
         except ValidationError as invalid:
-            raise with_suggestions(invalid, cls.model_fields) from None
+            names = [field.alias or name for name, field in cls.model_fields.items()]
+            raise with_suggestions(invalid, names) from None
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

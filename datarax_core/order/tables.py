@@ -52,6 +52,14 @@ class TableSelection:
             ValueError: An index is there twice, or nothing is selected.
         """
         array = np.asarray(rows)
+        if (
+            isinstance(rows, list)
+            and array.dtype.kind in "iuf"
+            and any(isinstance(row, bool | np.bool_) for row in rows)
+        ):
+            raise TypeError(
+                f"records of {title} are selected by integers, or by one boolean a record, not by both: {rows!r:.80}"
+            )
         if array.dtype == bool:
             if array.shape != (population,):
                 raise IndexError(

@@ -185,7 +185,8 @@ class RecordAccess(KnownColumns, HostArrays, StructuralModule):
         """Raise ``NotImplementedError`` if this source is a stream."""
         if self.access == "stream":
             raise NotImplementedError(
-                f"{type(self).__name__} is a stream without random access; read it with get_batch()"
+                f"{type(self).__name__} is a stream without random access; read it with get_batch(), or write its records to "
+                "files, which have them by index"
             )
 
     def require_record_indices(self) -> None:

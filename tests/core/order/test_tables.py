@@ -39,6 +39,7 @@ def test_tables_differ_in_text_and_fingerprint() -> None:
         ([0.5, 1.0], TypeError, "are selected by integers, or by one boolean a record, such as .* float64"),
         ([[0, 1]], TypeError, r"shape \[1, 2\]"),
         (["a"], TypeError, "are selected by integers"),
+        ([True, 2], TypeError, r"by integers, or by one boolean a record, not by both: \[True, 2\]"),
         ([0, 7, 9], IndexError, "record 7 is out of range: it has 5 records"),
         ([0, -6], IndexError, "record -6 is out of range"),
         ([4, 1, -1], ValueError, "record 4 of it is selected twice, at places 0 and 2; a subset has each record once"),
