@@ -1,5 +1,6 @@
 """The conformance tests of sources, for views as users write them: wrappers, an index view, records that are made, a table."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,18 @@ def parent(seed: int = 0, **options: Any) -> MemorySource:
     return MemorySource(MemorySourceConfig(shuffle=True, **options), DATA, rngs=nnx.Rngs(seed))
 
 
+@cache
+def registry_of_views() -> SourceRegistry:
+    registry = SourceRegistry.from_environment()
+    registry.register(Logged)
+    registry.register(LookedUp)
+    return registry
+
+
 class ViewConformance(SourceConformance):
     @property
     def registry(self) -> SourceRegistry:
-        registry = SourceRegistry.from_environment()
-        registry.register(Logged)
-        registry.register(LookedUp)
-        return registry
+        return registry_of_views()
 
 
 class TestWrapper(ViewConformance):
