@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from .registry.stages import AnyStage as AnyStage
     from .registry.stages import Stage as Stage
     from .registry.stages import StageRegistry as StageRegistry
+    from .registry.view_config import ViewConfig as ViewConfig
     from .sources.access import Access as Access
     from .sources.access import Capabilities as Capabilities
     from .sources.columns import Columns as Columns
@@ -130,6 +131,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         "registry.pipeline_config": ("AnySource", "PipelineConfig", "load_config"),
         "registry.sources": ("SourceInfo", "SourceRegistry", "default_hooks", "record_failed"),
         "registry.stages": ("AnyStage", "Stage", "StageRegistry"),
+        "registry.view_config": ("ViewConfig",),
         "sources.access": ("Access", "Capabilities"),
         "sources.columns": ("Columns", "columns_of"),
         "sources.eager": ("EagerSourceBase",),

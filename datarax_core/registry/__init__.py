@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .stages import Stage as Stage
     from .stages import StageRegistry as StageRegistry
     from .stages import default_stages as default_stages
+    from .view_config import ViewConfig as ViewConfig
 
 __getattr__, __dir__, __all__ = lazy_face(
     __name__,
@@ -45,6 +46,7 @@ __getattr__, __dir__, __all__ = lazy_face(
             "record_failed",
         ),
         "stages": ("AnyStage", "Stage", "StageRegistry", "default_stages"),
+        "view_config": ("ViewConfig",),
     },
     forward_names(
         __name__,

@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import ConfigDict, Field, WithJsonSchema, field_validator
 
 from datarax_core.config import NOT_NULL, Name, having
+from datarax_core.registry import ViewConfig
 from datarax_core.sources import condition_of
-from datarax_views.config import ViewConfig
 
 _LISTED: Final = 8  # values that a sentence lists
 

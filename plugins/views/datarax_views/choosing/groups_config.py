@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 from datarax_core.config import Name
-from datarax_views.config import ViewConfig
+from datarax_core.registry import ViewConfig
 
 
 class GroupsViewConfig(ViewConfig):

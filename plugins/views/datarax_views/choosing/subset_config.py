@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from datarax_core.config import NOT_NULL, FrozenConfig, Integer, LocalFile, Name, NonNegative, having, only_if
-from datarax_views.config import ViewConfig
+from datarax_core.registry import ViewConfig
 
 WAYS: Final = ("indices", "mask", "file", "slice", "split", "fold")
 """The fields that choose records; a config gives one of them."""

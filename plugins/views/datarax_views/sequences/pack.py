@@ -12,8 +12,8 @@ from datarax_core.config import NOT_NULL, Count, Flag, Integer, Name, Real, havi
 from datarax_core.devices import Aside
 from datarax_core.errors import RecordError, SpecError
 from datarax_core.records import Batch, ElementSpec, Ragged, dtype_title, fits_device, named_fields, nested_fields
+from datarax_core.registry import ViewConfig
 from datarax_core.sources import DataSourceModule, SourceView, field_struct
-from datarax_views.config import ViewConfig
 
 from .held_columns import HeldColumns
 from .lengths import lengths_of

@@ -12,9 +12,9 @@ from flax import nnx
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule
 from datarax_core import DataSourceModule, SourceConfig, SourceView, StreamingSourceBase, StructuralConfig
 from datarax_core.records import Batch, Ragged
+from datarax_core.registry import ViewConfig
 from datarax_memory import MemorySource, MemorySourceConfig
 from datarax_mix import MixDataSourcesConfig, MixDataSourcesNode
-from datarax_views.config import ViewConfig
 
 COUNT = 37
 IDS = np.arange(COUNT)

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from datarax_core.config import NOT_NULL, Count, Flag, Integer, Name, Real, having, never, only_if, stream_rules
-from datarax_views.config import ViewConfig
+from datarax_core.registry import ViewConfig
 
 from .planned import Settings
 

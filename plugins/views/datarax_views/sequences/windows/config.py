@@ -17,7 +17,7 @@ from datarax_core.config import (
     only_if,
     stream_rules,
 )
-from datarax_views.config import ViewConfig
+from datarax_core.registry import ViewConfig
 
 from .plan import Cut, Remainder
 

@@ -5,16 +5,17 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from datarax_core.config import Flag, SourceConfig, shuffling_is_stochastic, stream_rules
-from datarax_core.registry import AnySource
+from datarax_core.config.base import Flag
+from datarax_core.config.models import SourceConfig, shuffling_is_stochastic, stream_rules
+
+from .pipeline_config import AnySource
 
 
 class ViewConfig(SourceConfig):
     """Config of a view of one source. A subclass gives ``type`` its registered name as default."""
 
-    may_differ: ClassVar[Collection[str]] = (
-        "source",
-    )  # the fingerprint of the source that was built says what must match
+    # the fingerprint of the source that was built says what must match
+    may_differ: ClassVar[Collection[str]] = ("source",)
 
     source: AnySource | None = Field(
         default=None, description="The source that this is a view of; None in Python, where the source is an argument."
