@@ -49,7 +49,9 @@ class HostArrays(TraceArgument):
         items, kind = super()._graph_node_flatten()  # type: ignore[no-untyped-call]
         if not (hidden := self._hidden()):
             return items, kind
-        static = next(type(element) for name, element in items if name == "_pytree__nodes")
+        nodes = next(element for name, element in items if name == "_pytree__nodes")
+        is_wrapped = nodes is not vars(self)["_pytree__nodes"]  # older versions of flax list the values themselves
+        static = type(nodes) if is_wrapped else lambda number: number
         shown = [item for item in items if item[0] not in hidden]
         return sorted([*shown, *((name, static(number)) for name, number in hidden.items())], key=itemgetter(0)), kind
 

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from .stages import Stage as Stage
     from .stages import StageRegistry as StageRegistry
     from .stages import default_stages as default_stages
+    from .view_config import ParentSource as ParentSource
     from .view_config import ViewConfig as ViewConfig
+    from .view_config import given_in_a_file as given_in_a_file
 
 __getattr__, __dir__, __all__ = lazy_face(
     __name__,
@@ -46,7 +48,7 @@ __getattr__, __dir__, __all__ = lazy_face(
             "record_failed",
         ),
         "stages": ("AnyStage", "Stage", "StageRegistry", "default_stages"),
-        "view_config": ("ViewConfig",),
+        "view_config": ("ParentSource", "ViewConfig", "given_in_a_file"),
     },
     forward_names(
         __name__,

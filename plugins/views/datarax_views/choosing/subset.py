@@ -83,7 +83,10 @@ class SubsetView(ChosenView):
             return TableSelection.of(mask_of_file(config.mask, length, source.title), length, source.title)
         if config.file is not None:
             return TableSelection.of(indices_of_file(config.file, length, source.title), length, source.title)
-        return TableSelection.of(config.indices, length, source.title)
+        try:
+            return TableSelection.of(config.indices, length, source.title)
+        except IndexError as error:  # of the settings, as a slice or a part that the source does not have
+            raise ValueError(f"{error}, counted from 0") from error
 
     @property
     def _why_chosen(self) -> str:

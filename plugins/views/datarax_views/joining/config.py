@@ -18,13 +18,14 @@ from datarax_core.config import (
     Flag,
     Name,
     SourceConfig,
+    having,
     listed_by_key,
     never,
     plugin_schema,
     shuffling_is_stochastic,
     stream_rules,
 )
-from datarax_core.registry import AnySource
+from datarax_core.registry import AnySource, given_in_a_file
 
 
 def _all_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -58,11 +59,18 @@ class JoinedConfig(SourceConfig):
         tuple[AnySource, ...] | None,
         Field(min_length=1),
         WrapValidator(listed_by_key),
+        WrapValidator(given_in_a_file),
         WithJsonSchema({"anyOf": [_LISTED, _BY_NAME, {"type": "null"}]}),
-    ] = Field(default=None, description="The sources; null in Python, where they are an argument.")
+    ] = Field(
+        default=None, validate_default=True, description="The sources; null in Python, where they are an argument."
+    )
     shuffle: Flag | None = Field(default=None, description="Whether all records are shuffled together.")
 
-    schema_rules: ClassVar = (*stream_rules("shuffle"), never(names=NOT_NULL, sources={"type": "object"}))
+    schema_rules: ClassVar = (
+        *stream_rules("shuffle"),
+        having(sources=NOT_NULL),
+        never(names=NOT_NULL, sources={"type": "object"}),
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -9,9 +9,9 @@ import numpy as np
 from flax import nnx
 from pydantic import ConfigDict, Field
 
-from datarax_core.config import Count, SourceConfig
+from datarax_core.config import NOT_NULL, Count, SourceConfig, having
 from datarax_core.order import Order
-from datarax_core.registry import AnySource
+from datarax_core.registry import ParentSource
 from datarax_core.sources import DataSourceModule, SourceView
 
 
@@ -32,10 +32,13 @@ class RepeatViewConfig(SourceConfig):
     )
 
     may_differ: ClassVar = ("source",)
+    schema_rules: ClassVar = (having(source=NOT_NULL),)
 
     type: Literal["repeat"] = "repeat"
-    source: AnySource | None = Field(
-        default=None, description="The source that is repeated; None in Python, where it is an argument."
+    source: ParentSource = Field(
+        default=None,
+        validate_default=True,
+        description="The source that is repeated; None in Python, where it is an argument.",
     )
     times: Count = Field(description="How often an epoch serves each record.")
     order: Literal["passes", "adjacent"] = Field(

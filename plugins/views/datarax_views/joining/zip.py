@@ -19,7 +19,7 @@ from pydantic import (
     field_validator,
 )
 
-from datarax_core.config import NOT_NULL, Name, SourceConfig, listed_by_key, never, stream_rules
+from datarax_core.config import NOT_NULL, Name, SourceConfig, listed_by_key, never
 from datarax_core.errors import SpecError
 from datarax_core.records import Batch, ElementSpec, Ragged, dotted_name, split_name
 from datarax_core.sources import DataSourceModule
@@ -80,7 +80,7 @@ class ZipViewConfig(JoinedConfig):
     ] = Field(default={}, description="By number of the source, from 0, new names of its fields: {old: new}.")
 
     schema_rules: ClassVar = (
-        *stream_rules("shuffle"),
+        *JoinedConfig.schema_rules,
         never(names=NOT_NULL, sources={"type": "object"}),
         never(names=NOT_NULL, prefix=NOT_NULL),
         never(sources={"type": "object"}, prefix=NOT_NULL),

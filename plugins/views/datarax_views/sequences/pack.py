@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from datarax_core.config import NOT_NULL, Count, Flag, Integer, Name, Real, having, never, only_if, stream_rules
+from datarax_core.config import NOT_NULL, Count, Flag, Integer, Name, Real, having, never, only_if
 from datarax_core.devices import Aside
 from datarax_core.errors import RecordError, SpecError
 from datarax_core.records import Batch, ElementSpec, Ragged, dtype_title, fits_device, named_fields, nested_fields
@@ -113,7 +113,7 @@ class PackViewConfig(ViewConfig):
     )
 
     schema_rules: ClassVar = (
-        *stream_rules("shuffle"),
+        *ViewConfig.schema_rules,
         only_if(_FIT, too_long={"not": {"const": "refuse"}}),
         only_if(_FIT, max_segments=NOT_NULL),
         only_if(_FIT, block=NOT_NULL),

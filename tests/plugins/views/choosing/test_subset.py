@@ -222,7 +222,11 @@ def test_configs_that_name_no_records_are_refused(choice: dict[str, Any], messag
 @pytest.mark.parametrize(
     ("choice", "kind", "message"),
     [
-        ({"indices": [3, 40]}, IndexError, "record 40 is out of range: MemorySource 'rows' has 40 records"),
+        (
+            {"indices": [3, 40]},
+            ValueError,
+            "record 40 is out of range: MemorySource 'rows' has 40 records, counted from 0",
+        ),
         ({"slice": [50, 60]}, ValueError, r"slice=\[50, 60\] has none of the 40 records of MemorySource 'rows'"),
         ({"split": {"a": 0.7, "b": 0.7}, "part": "a"}, ValueError, "sum to 1.4, which is more than 1"),
         ({"split": {"a": 50}, "part": "a"}, ValueError, "there are 40; ask for less"),

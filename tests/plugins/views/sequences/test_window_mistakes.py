@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from datarax_core import Pipeline
+from datarax_core import Pipeline, load_config
 from datarax_core.config import StructuralConfig
 from datarax_core.errors import ConfigError, RecordError, SpecError
 from datarax_core.records import Ragged
@@ -258,8 +258,10 @@ def test_options_that_contradict_one_another_are_refused(options: dict[str, Any]
 def test_a_config_file_needs_a_source(tmp_path: Path) -> None:
     file = tmp_path / "train.yaml"
     file.write_text("batch_size: 2\nsource: {type: window, length: 4}\n")
-    with pytest.raises(ConfigError, match="window in a config needs its 'source': the source that it is a view of"):
-        Pipeline.from_config(file)
+    message = "train.yaml:2: source.source: window in a config needs its 'source': the source that it is a view of"
+    with pytest.raises(ConfigError, match=message):
+        load_config(file)
+    assert WindowViewConfig(length=4).source is None  # in Python, where the source is an argument
 
 
 def test_a_config_file_serves_windows(tmp_path: Path) -> None:

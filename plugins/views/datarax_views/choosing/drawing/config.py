@@ -22,9 +22,10 @@ from datarax_core.config import (
     Name,
     SourceConfig,
     given_or,
+    having,
     never,
 )
-from datarax_core.registry import AnySource
+from datarax_core.registry import ParentSource
 
 SAMPLE_STREAM: Final = "sample"
 
@@ -64,8 +65,10 @@ class SampleViewConfig(SourceConfig):
     )  # the table's checksum says what must match
 
     type: Literal["sample"] = "sample"
-    source: AnySource | None = Field(
-        default=None, description="The source that records are drawn from; None in Python, where it is an argument."
+    source: ParentSource = Field(
+        default=None,
+        validate_default=True,
+        description="The source that records are drawn from; None in Python, where it is an argument.",
     )
     weights: Annotated[Name, BeforeValidator(_as_text), AfterValidator(_file_or_field)] | None = Field(
         default=None,
@@ -79,7 +82,7 @@ class SampleViewConfig(SourceConfig):
         default=None, description="Number of draws in an epoch; as many as there are records if not given."
     )
 
-    schema_rules: ClassVar = (never(weights=NOT_NULL, balanced=NOT_NULL),)
+    schema_rules: ClassVar = (having(source=NOT_NULL), never(weights=NOT_NULL, balanced=NOT_NULL))
 
     @model_validator(mode="before")
     @classmethod

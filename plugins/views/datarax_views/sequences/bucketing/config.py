@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from datarax_core.config import NOT_NULL, Count, Flag, Integer, Name, Real, having, never, only_if, stream_rules
+from datarax_core.config import NOT_NULL, Count, Flag, Integer, Name, Real, having, never, only_if
 from datarax_core.registry import ViewConfig
 
 from .planned import Settings
@@ -109,7 +109,7 @@ class BucketViewConfig(ViewConfig):
     )
 
     schema_rules: ClassVar = (
-        *stream_rules("shuffle"),
+        *ViewConfig.schema_rules,
         {"oneOf": [having(bounds=NOT_NULL), having(buckets=NOT_NULL)]},
         {"oneOf": [having(batch_size=NOT_NULL), having(tokens=NOT_NULL)]},
         only_if(having(buckets=NOT_NULL), multiple_of=NOT_NULL),

@@ -15,7 +15,6 @@ from datarax_core.config import (
     having,
     never,
     only_if,
-    stream_rules,
 )
 from datarax_core.registry import ViewConfig
 
@@ -99,7 +98,7 @@ class WindowViewConfig(ViewConfig):
     )
 
     schema_rules: ClassVar = (
-        *stream_rules("shuffle"),
+        *ViewConfig.schema_rules,
         only_if(_SHIFTS, target_field=NOT_NULL),
         only_if(_SHIFTS, target_of=NOT_NULL),
         only_if(_PADS, pad_value=NOT_NULL),
