@@ -81,7 +81,6 @@ class ZipViewConfig(JoinedConfig):
 
     schema_rules: ClassVar = (
         *JoinedConfig.schema_rules,
-        never(names=NOT_NULL, sources={"type": "object"}),
         never(names=NOT_NULL, prefix=NOT_NULL),
         never(sources={"type": "object"}, prefix=NOT_NULL),
         never(names=NOT_NULL, rename={"minProperties": 1}),
