@@ -262,6 +262,8 @@ def test_bad_configs_are_bad_to_both(
         ("filter", {"where": {"a": [[3]]}}),
         ("groups", {"by": ""}),
         ("groups", {"group": 0.5}),
+        ("groups", {"group": None, "shuffle": True}),
+        ("groups", {"group": None, "shuffle": False}),
     ],
 )
 def test_bad_choices_of_records_are_bad_to_both(

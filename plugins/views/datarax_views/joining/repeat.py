@@ -147,6 +147,18 @@ class RepeatView(SourceView):
         """Whether the parent's records differ from epoch to epoch, and are not kept by ``cacheable``."""
         return self.parent.varies_by_epoch and not self._keeps_records
 
+    def set_random_order(self, enabled: bool) -> None:  # noqa: FBT001 - the signature that users know
+        """Do nothing if the source is served so: an epoch is epochs of the source, in its own order.
+
+        Raises:
+            ValueError: ``enabled`` is another order than that of the source.
+        """
+        if enabled is not self.is_random_order:
+            raise ValueError(
+                f"{self.title} repeats records in the order of its source; make it of a source that is "
+                f"{'shuffled' if enabled else 'served in sequence'}"
+            )
+
     def stats_at(self, position: int) -> dict[str, Any]:
         """Return the parent's counts of the records before ``position``; nothing if copies are adjacent."""
         return {} if self._is_adjacent else self.parent.stats_at(position)

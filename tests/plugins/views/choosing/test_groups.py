@@ -143,6 +143,14 @@ def test_a_group_of_a_mixture_is_the_mixture_of_the_groups(make_source: MakeSour
     assert raised.value.__notes__ == [f"for child 'b' of {mix.title}"]
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_groups_without_one_that_is_named_have_no_order_to_set(source: DataSourceModule, *, shuffle: bool) -> None:
+    with pytest.raises(ValueError, match=r"shuffle has no use without a group: .* set shuffle there"):
+        GroupsViewConfig(by="label", shuffle=shuffle)
+    one = GroupsView.over(GroupsViewConfig(by="label", group=3, shuffle=shuffle), source, rngs=nnx.Rngs(0))
+    assert one.is_random_order is shuffle
+
+
 @pytest.mark.parametrize(
     ("by", "message"),
     [

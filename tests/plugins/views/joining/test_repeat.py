@@ -82,6 +82,14 @@ def test_repeated_once_it_is_the_source(make_source: MakeSource) -> None:
     assert [int(element["id"]) for element in view] == [int(element["id"]) for element in source]
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_its_order_is_that_of_its_source(make_source: MakeSource, *, shuffle: bool) -> None:
+    view = RepeatView(RepeatViewConfig(times=2), make_source(shuffle=shuffle))
+    view.set_random_order(shuffle)
+    with pytest.raises(ValueError, match="repeats records in the order of its source; make it of a source that is"):
+        view.set_random_order(not shuffle)
+
+
 def test_its_description_says_how_often(make_source: MakeSource) -> None:
     view = RepeatView(RepeatViewConfig(times=4, order="adjacent"), make_source(10))
     assert view.describe_view() == "serves each of 10 records 4 times an epoch, copies adjacent"
