@@ -20,6 +20,7 @@ from datarax_core.records.spec import ElementSpec
 from datarax_core.sources.source import DataSourceModule
 
 from .own_states import BySave, OpenIterable, Replayed, encoded, has_exact_state_dict, open_iterable
+from .reused import Watch
 
 _PEEKED: Final = 8
 _END: Final = object()
@@ -45,6 +46,7 @@ class Iterables:
         self._last: Any = None
         self._initial: tuple[Any, ...] = ()
         self._is_loaded = self._is_tried = False
+        self.is_reused = False  # whether elements are written into the arrays of those before
         self.live: OpenIterable | None = None
         self.owner: object = None
         self.kind: str | None = None
@@ -170,15 +172,16 @@ class Iterables:
     def _first_elements(self, iterator: Iterator[Any], title: str) -> list[Any]:
         """Return the elements to look at; one that fails, but the first, raises when it is served."""
         found: list[Any] = []
-        wanted = 1 if self._is_live else _PEEKED
+        wanted, watch = 1 if self._is_live else _PEEKED, Watch()
         try:
             while wanted > 0 and (element := next(iterator, _END)) is not _END:
-                found.append(element)
+                found.append(watch.seen(element))
                 wanted -= max(1, num_rows(as_batch(element), f"a batch of {title}")) if self.batched else 1
         except Exception as error:
             if not found:
                 error.add_note(f"while {title} read the first element of {self.made}")
                 raise
+        self.is_reused = watch.is_reused
         return found
 
 

@@ -19,6 +19,7 @@ from datarax_core.sources.streaming import StreamingSourceBase
 
 from .epochs import SAVING, Iterables, Reading, Saved, as_batch, columns_in, num_rows, rows_of
 from .own_states import Replayed
+from .reused import Watch
 
 _ENTRIES: Final = {"kind", "index", "state"}
 
@@ -171,6 +172,7 @@ class IterableSource(StreamingSourceBase):
         """Yield (index of its first record, element) from the latest known state before ``start`` on."""
         reading = self._reading
         opened = reading.open(self._iterables, epoch, start, title)
+        watch = Watch(is_reused=self._iterables.is_reused)
         try:
             while True:
                 number = reading.index
@@ -183,7 +185,7 @@ class IterableSource(StreamingSourceBase):
                         f"while {title} read {self._element_title(number)} of epoch {epoch} of {self._iterables.made}"
                     )
                     raise
-                yield number, element
+                yield number, watch.seen(element)
         finally:
             reading.close(opened, keep=self.is_live)
 

@@ -221,3 +221,40 @@ def test_a_spec_that_is_given_leaves_the_first_elements_unread() -> None:
     assert not opened
     assert ids_of(source.get_batch(1)) == [5]
     assert len(opened) == 1
+
+
+def rewritten(kind: str, rows: int = 0) -> Iterator[Any]:
+    """Yield elements, or batches of rows, of the same array, record or list; or of two arrays in turn."""
+    shape = (rows, 2) if rows else (2,)
+    record: dict[str, Any] = {"x": np.zeros(shape, np.float32)}
+    arrays = [np.zeros(shape, np.float32), np.zeros(shape, np.float32)]
+    for number in range(20):
+        if kind == "array":
+            record["x"][:] = number
+            yield {"x": record["x"][:]}  # another view of the same memory
+        elif kind == "two":
+            arrays[number % 2][:] = number
+            yield {"x": arrays[number % 2]}
+        else:
+            record["x"] = np.full(shape, number, np.float32)
+            yield record
+
+
+@pytest.mark.parametrize("is_spec_given", [False, True])
+@pytest.mark.parametrize("rows", [0, 3, 16])
+@pytest.mark.parametrize("kind", ["array", "two", "record"])
+def test_iterables_may_write_into_the_element_before(kind: str, rows: int, *, is_spec_given: bool) -> None:
+    spec = {"x": jax.ShapeDtypeStruct((2,), np.float32)} if is_spec_given else None
+    source = from_iterable(lambda: rewritten(kind, rows), batched=bool(rows), element_spec=spec)
+    expected = np.repeat(np.arange(20), max(1, rows))
+    for size in (1, 7, 16):
+        pipeline = Pipeline(source=source.clone(), batch_size=size, prefetch=3)
+        assert np.array_equal(np.concatenate([batch["x"] for batch in pipeline])[:, 1], expected)
+    assert (
+        source.fingerprint()
+        == from_iterable(
+            lambda: ({"x": np.array(element["x"])} for element in rewritten(kind, rows)),
+            batched=bool(rows),
+            element_spec=spec,
+        ).fingerprint()
+    )
