@@ -305,7 +305,8 @@ def test_each_process_would_read_its_rows_of_a_batch_of_one_bucket() -> None:
 
 def test_batches_are_laid_out_over_a_mesh() -> None:
     devices = jax.devices()
-    sharding = NamedSharding(jax.make_mesh((len(devices),), ("data",)), PartitionSpec("data"))
+    mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
     view = bucketed(batch_size=None, tokens=64 * 2 * len(devices), batch_multiple_of=len(devices))
     served = [on_host(batch) for batch in pipeline_of(view, sharding=sharding, pad_last="valid")]
     real = np.concatenate([batch["id"][batch["valid"]] for batch in served])
