@@ -132,7 +132,10 @@ def _message(errors: Sequence[ErrorDetails]) -> str:
         return next(_own_message(error) for error in errors if error not in own)
     expected = list(dict.fromkeys(_in_words(error["msg"]) for error in own))
     others = (message.removeprefix("should be ") for message in expected[1:])
-    return f"{', or '.join([expected[0], *others])}, not {shown(own[0]['input'])}"
+    given = own[0]["input"]
+    is_grouped = isinstance(given, str) and re.fullmatch(r"[+-]?[0-9]+(_[0-9]+)+", given)  # a text in YAML 1.2
+    remedy = f"; a number has no underscores: {given.replace('_', '')}" if is_grouped else ""
+    return f"{', or '.join([expected[0], *others])}, not {shown(given)}{remedy}"
 
 
 def _is_about_type(error: ErrorDetails) -> bool:

@@ -34,7 +34,7 @@ from datarax_core.config.base import (
 )
 from datarax_core.config.files import read_config_file
 from datarax_core.config.lines import Origin
-from datarax_core.config.messages import error_at, plugin_cause, problems
+from datarax_core.config.messages import error_at, plugin_cause, plugin_error, problems, shown
 from datarax_core.config.models import SourceConfig
 from datarax_core.errors import ConfigError, PluginError, Problem
 
@@ -149,6 +149,9 @@ class PipelineConfig(FrozenConfig):
     def _checked_sizes(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         if value is _DECIDED:
             return None
+        if isinstance(value, list | tuple) and value and not any(isinstance(pair, list | tuple) for pair in value):
+            said = "a schedule is pairs of [position, batch size], such as [[0, 256], [1000000, 512]], not "
+            raise plugin_error(f"{said}{shown(value)}")
         sizes = handler(value)
         if isinstance(sizes, tuple):
             _require_rising([position for position, _ in sizes])
