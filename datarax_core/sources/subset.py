@@ -127,7 +127,8 @@ class Subset(SourceView):
         if not mask.any():
             by = f"where({_listed(keep)})" if isinstance(keep, Mapping) else "the function of filter()"
             raise ValueError(
-                f"{by} keeps none of the {len(mask):,} records of {parent.title}; a subset has one at least"
+                f"{by} keeps none of the {len(mask):,} records of {parent.title}; a subset has one at least: look at the "
+                "values that there are, such as by drx peek, and keep some of them"
             )
         return cls.of(parent, np.flatnonzero(mask), name=name)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from datarax_core.config.models import StructuralConfig
 from datarax_core.records.foreign_data import advice_for
 from datarax_core.sources.source import DataSourceModule
 
@@ -32,6 +33,8 @@ def checked_parents(
         count = "one source" if one_only else "one source at least"
         raise TypeError(f"{title} is a view of {count}, and was given {len(parents)}")
     for parent in parents:
+        if isinstance(parent, StructuralConfig):
+            raise TypeError(f"{title} is a view of a source, not of a {type(parent).__name__}: the config goes first")
         if not isinstance(parent, DataSourceModule):
             advice = advice_for(parent) or (
                 f"{parent!r:.80}; make a source of it, such as from_sequence(data) or MemorySource(config, data)"

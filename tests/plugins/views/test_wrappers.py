@@ -194,6 +194,8 @@ def test_a_view_refuses_what_it_cannot_be_of() -> None:
     with pytest.raises(TypeError, match=r"^SourceView is a view of one source, and was given 2$"):
         SourceView(LoggedConfig(), view_sources.memory(), view_sources.memory())
     not_a_source: Any = [1, 2]
+    with pytest.raises(TypeError, match=r"^SourceView is a view of .*, not of a LoggedConfig: the config goes first$"):
+        SourceView(LoggedConfig(), LoggedConfig())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"^SourceView is a view of a source, not of .*from_sequence"):
         SourceView(LoggedConfig(), not_a_source)
 

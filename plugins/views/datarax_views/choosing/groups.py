@@ -171,8 +171,11 @@ def number_of(value: Any, classes: Classes) -> int | None:
 
 def no_such_group(value: Any, classes: Classes, by: str, title: str) -> str:
     """Return the message about a value that no record has."""
-    names = [_name(each) for each in classes.values]
-    close = did_you_mean(value, names) if isinstance(value, str) else ""
+    close = ""
+    if isinstance(value, str):
+        texts = [_name(each) for each in classes.values if isinstance(each, str | bytes)]
+        is_number = not texts and value in map(_name, classes.values)
+        close = f"; did you mean {value}, which is no text?" if is_number else did_you_mean(value, texts)
     return f"no record of {title} has {by} {value!r}{close}; the values of {by} are {_listed(classes.values)}"
 
 

@@ -191,6 +191,8 @@ def test_values_that_no_record_has_are_named(source: DataSourceModule) -> None:
         GroupsView.over(GroupsViewConfig(by="label", group=4), source)
     with pytest.raises(KeyError, match="has name 'name 9'; did you mean 'name"):
         groups(source, "name").groups["name 9"]
+    with pytest.raises(KeyError, match="has label '3'; did you mean 3, which is no text"):
+        groups(source, "label").groups["3"]
     with pytest.raises(ValueError, match=r"group=3 names one of the groups: take GroupsView.over\(config, source\)"):
         GroupsView(GroupsViewConfig(by="label", group=3), source)
 
