@@ -479,9 +479,14 @@ class SourceView(FollowsParent):
         }
 
     def entries_of_places(self) -> frozenset[str]:
-        """Return the names of `view_fingerprint`, which say what a record of the view is, and those of the parents."""
+        """Return the names of what says what a record of the view is, and those of the parents.
+
+        They are those of `view_fingerprint`, and the config of a view that renumbers: a stride or a strategy need not change
+        the number of its records.
+        """
+        own = {*self.view_fingerprint(), *(("config",) if self.renumbers else ())}
         of_parents = {f"parents.{k}.{name}" for k, one in enumerate(self.parents) for name in one.entries_of_places()}
-        return frozenset(self.view_fingerprint()) | of_parents
+        return frozenset(own | of_parents)
 
     def get_state(self) -> dict[str, Any]:
         """Return position, variables and fingerprint as JSON; of a wrapper of a stream, with the stream's state."""

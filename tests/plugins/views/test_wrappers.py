@@ -14,9 +14,26 @@ import numpy as np
 import pytest
 import view_sources
 from flax import nnx
-from view_sources import COLUMNS, COUNT, PARENTS, EveryOther, EveryOtherConfig, Logged, LoggedConfig, LookedUp, Pairs
+from view_sources import (
+    COLUMNS,
+    COUNT,
+    PARENTS,
+    EveryOther,
+    EveryOtherConfig,
+    Logged,
+    LoggedConfig,
+    LookedUp,
+    Pairs,
+    memory,
+)
 
 from datarax_core import DataSourceModule, Pipeline, Ragged, SourceView, StateError, from_sequence
+from datarax_views import PackView, PackViewConfig, WindowView, WindowViewConfig
+
+
+class LoudConfig(LoggedConfig):
+    level: int = 0
+
 
 Make = Callable[[], DataSourceModule]
 WRAPPERS = {"plain": SourceView, "logged": Logged}
@@ -294,3 +311,27 @@ def test_a_filter_of_files_is_kept_for_later_processes(tmp_path: Path, monkeypat
     assert len(wrapped.where(label=1)) == 8
     assert sum(Logged.reads) == COUNT
     assert len(list((tmp_path / "cache" / "tables").iterdir())) == 2
+
+
+def test_a_config_that_says_what_a_record_is_cannot_be_named_as_changed() -> None:
+    """Windows of another stride, or documents packed otherwise, may be as many: then the config alone tells them apart."""
+    records = {"x": np.arange(60)}
+    documents = from_sequence([{"x": np.arange(1 + 7 * number % 9)} for number in range(60)])
+    changed = [
+        [WindowView(WindowViewConfig(length=30, stride=stride), memory(records)) for stride in (20, 30)],
+        [PackView(PackViewConfig(length=16, strategy=strategy), documents) for strategy in ("concat", "fit")],
+    ]
+    for before, after in changed:
+        assert len(before) == len(after)
+        state = pipeline_of(before).get_state()
+        for name in ("config", *(f"config.{key}" for key in ("stride", "strategy") if hasattr(before.config, key))):
+            with pytest.raises(
+                ValueError, match=f"but cannot name '{name}' of .*: it decides which record a position means"
+            ):
+                pipeline_of(after).set_state(state, but={name})
+        with pytest.raises(StateError, match=r"config was .* and is .* start anew with reset\(\)$"):
+            pipeline_of(after).set_state(state)
+    wrappers = [Logged(LoudConfig(level=level), memory(records)) for level in (1, 2)]  # what it logs decides no record
+    after = pipeline_of(wrappers[1])
+    after.set_state(pipeline_of(wrappers[0]).get_state(), but={"config.level"})
+    assert after.get_state()["changed"] == [{"at": 0, "config.level": [1, 2]}]
