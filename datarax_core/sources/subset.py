@@ -178,7 +178,7 @@ class Subset(SourceView):
     def whole_column(self, field: str) -> np.ndarray | Ragged | None:
         """Return the column of a field if the parent has it: of a slice without a copy, else one of 256 MiB at most."""
         rows = self._selection.as_slice if isinstance(self._selection, Selection) else None
-        column = None if rows is None else self.parent.whole_column(field)
+        column = None if rows is None or self._hooks_reads else self.parent.whole_column(field)
         if column is None or rows is None or (isinstance(column, Ragged) and rows.step not in (None, 1)):
             return super().whole_column(field)
         return column[rows]

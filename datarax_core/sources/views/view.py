@@ -348,8 +348,11 @@ class SourceView(FollowsParent):
         return self.parent.host_field_records(self._rows_of_parent(indices))
 
     def whole_column(self, field: str) -> np.ndarray | Ragged | None:
-        """Return the column of a field over all records, if the parent has it; an index view makes one of 256 MiB at most."""
-        if self._makes_records:
+        """Return the column of a field over all records, if the parent has it; an index view makes one of 256 MiB at most.
+
+        None if `read_parent` is overridden, so that nothing is read past it.
+        """
+        if self._makes_records or self._hooks_reads:
             return None
         column = self.parent.whole_column(field)
         if column is None or not self._maps_indices:

@@ -246,7 +246,7 @@ class ConcatView(JoinedView):
 
     def whole_column(self, field: str) -> np.ndarray | Ragged | None:
         """Return the column of a field of one value a record, if all sources know theirs; else None."""
-        if field_struct(self, field).shape:  # a large column is not copied
+        if field_struct(self, field).shape or self._hooks_reads:  # a large column is not copied
             return None
         columns = [parent.whole_column(field) for parent in self.parents]
         return None if any(column is None for column in columns) else np.concatenate([np.asarray(c) for c in columns])

@@ -197,7 +197,7 @@ class ZipView(JoinedView):
     def whole_column(self, field: str) -> np.ndarray | Ragged | None:
         """Return the column of a field, if its source knows it."""
         number, own = self._fields.source_of(field)
-        return None if number is None else self.parents[number].whole_column(own)
+        return None if number is None or self._hooks_reads else self.parents[number].whole_column(own)
 
     def record_lengths(self, field: str) -> np.ndarray | None:
         """Return int64 (num_records,): the lengths of a field that its source knows."""
