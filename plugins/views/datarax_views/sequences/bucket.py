@@ -18,6 +18,7 @@ from .bucketing.config import BucketViewConfig
 from .bucketing.order import BucketOrder, EpochTables
 from .bucketing.planned import Planned
 from .lengths import lengths_of
+from .options import pad_value_of, require_padded
 from .plan_once import PlanOnce
 
 
@@ -172,7 +173,9 @@ class BucketView(SourceView):
         if not self.config.pad:
             return _replaced(batch, columns)
         side = self.config.side or "right"
-        padded = {n: column.to_padded(bound, _pad_value(self.config, n), side) for n, column in columns.items()}
+        padded = {
+            n: column.to_padded(bound, pad_value_of(self.config.pad_value, n), side) for n, column in columns.items()
+        }
         return _with(_replaced(batch, padded), self._new_fields(indices, lengths, bound))
 
     def fetch(self, indices: np.ndarray) -> Batch:
@@ -324,21 +327,10 @@ def _with(batch: Any, added: Mapping[str, Any]) -> Any:
     return {**batch, **added} if added else batch
 
 
-def _pad_value(config: BucketViewConfig, field: str) -> Any:
-    given = config.pad_value
-    value = given.get(field) if isinstance(given, Mapping) else given
-    return 0 if value is None else value
-
-
 def _require_fields(config: BucketViewConfig, parent: DataSourceModule, title: str) -> None:
     """Raise `SpecError` if a field cannot be padded, or a new field has a name that is taken."""
     spec = parent.element_spec()
-    if isinstance(config.pad_value, Mapping) and (
-        unknown := [name for name in config.pad_value if name not in config.fields]
-    ):
-        raise SpecError(
-            f"pad_value of {title} names the field {unknown[0]!r}, which is not padded: {', '.join(config.fields)}"
-        )
+    require_padded(config.pad_value, config.fields, title, "padded")
     for name in config.fields:
         struct = field_struct(parent, name)
         text = f"field {name!r} of {parent.title} is {dtype_title(struct.dtype)}{list(struct.shape)}"
@@ -348,7 +340,9 @@ def _require_fields(config: BucketViewConfig, parent: DataSourceModule, title: s
         if None in struct.shape[1:] or not fits_device(struct.dtype):
             raise SpecError(f"{text}; padded are numbers, of which only the first axis varies")
         try:
-            Ragged(np.empty((0, *struct.shape[1:]), struct.dtype), [0]).to_padded(0, _pad_value(config, name))
+            Ragged(np.empty((0, *struct.shape[1:]), struct.dtype), [0]).to_padded(
+                0, pad_value_of(config.pad_value, name)
+            )
         except SpecError as error:
             raise SpecError(f"pad_value of {title}: {error}, the dtype of field {name!r}") from None
     for option, new in (("mask_field", config.mask_field), ("lengths_as", config.lengths_as)):

@@ -6,9 +6,9 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 import jax
 import numpy as np
 from flax import nnx
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from datarax_core.config import NOT_NULL, Count, Flag, Integer, Name, Real, having, never, only_if
+from datarax_core.config import NOT_NULL, Count, Flag, Integer, Name, having, never, only_if
 from datarax_core.devices import Aside
 from datarax_core.errors import RecordError, SpecError
 from datarax_core.records import Batch, ElementSpec, Ragged, dtype_title, fits_device, named_fields, nested_fields
@@ -17,6 +17,7 @@ from datarax_core.sources import DataSourceModule, SourceView, field_struct
 
 from .held_columns import HeldColumns
 from .lengths import lengths_of
+from .options import FieldNames, Padding, pad_value_of, require_padded
 from .packing.pieces import TooLong
 from .packing.plan import RowParts
 from .packing.planned import Planned, Settings
@@ -26,19 +27,11 @@ from .plan_once import PlanOnce
 BLOCK: Final = 65_536
 """Documents among which rows are filled, unless the config says otherwise."""
 
-_Padding = Integer | Real | Flag
-
 _FIT: Final = {"not": having(strategy={"const": "concat"})}
 _CONCAT: Final = having(strategy={"const": "concat"})
 _IS_SHUFFLED: Final = having(shuffle_documents={"const": True})
 _IS_NOT_SHUFFLED: Final = having(shuffle_documents={"const": False})
 _DRAWS: Final = {"anyOf": [having(repack={"const": True}), _IS_SHUFFLED, {"allOf": [_FIT, {"not": _IS_NOT_SHUFFLED}]}]}
-
-
-def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"the field {twice[0]!r} is named twice; name it once")
-    return names
 
 
 class PackViewConfig(ViewConfig):
@@ -60,7 +53,7 @@ class PackViewConfig(ViewConfig):
 
     type: Literal["pack"] = "pack"
     length: Count = Field(lt=2**31, description="The tokens of a row.")
-    field: Name | Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_each_once)] | None = Field(
+    field: Name | FieldNames | None = Field(
         default=None,
         json_schema_extra={"uniqueItems": True},
         description="The field of tokens, or several of one length each; null is the only field of varying length.",
@@ -95,7 +88,7 @@ class PackViewConfig(ViewConfig):
     seed: Annotated[Integer, Field(ge=0, lt=2**32)] | None = Field(
         default=None, description="Selects the shuffle of the documents, and the places that they change to; null is 0."
     )
-    pad_value: _Padding | dict[Name, _Padding] = Field(
+    pad_value: Padding | dict[Name, Padding] = Field(
         default=0, description="What stands behind the last document of a row; a mapping has one for each field."
     )
     segment_field: Name = Field(
@@ -251,7 +244,10 @@ class PackView(SourceView):
         columns, which = self._documents(parts, epochs)
         config = self.config
         spans = RowSpans(parts, config.length)
-        packed = {name: spans.packed(column, which, self._pad_value(name)) for name, column in columns.items()}
+        packed = {
+            name: spans.packed(column, which, pad_value_of(self.config.pad_value, name))
+            for name, column in columns.items()
+        }
         ids, places = spans.segment_ids(), spans.positions(of_documents=config.positions_in == "document")
         return nested_fields({**packed, config.segment_field: ids, config.position_field: places})
 
@@ -320,10 +316,6 @@ class PackView(SourceView):
         )
         raise RecordError(f"record {record} of {self.parent.title}: {reason}; {advice}", record=record, reason=reason)
 
-    def _pad_value(self, field: str) -> Any:
-        given = self.config.pad_value
-        return given.get(field, 0) if isinstance(given, Mapping) else given
-
 
 def _packed_fields(config: PackViewConfig, parent: DataSourceModule, title: str) -> Iterator[str]:
     """Yield the fields that are packed, after a check of each; raise `SpecError` for one that cannot be packed."""
@@ -336,10 +328,7 @@ def _packed_fields(config: PackViewConfig, parent: DataSourceModule, title: str)
         fields: tuple[str, ...] = tuple(varying)
     else:
         fields = (config.field,) if isinstance(config.field, str) else config.field
-    if isinstance(config.pad_value, Mapping) and (unknown := [name for name in config.pad_value if name not in fields]):
-        raise SpecError(
-            f"pad_value of {title} names the field {unknown[0]!r}, which is not packed: {', '.join(fields)}"
-        )
+    require_padded(config.pad_value, fields, title, "packed")
     for name in fields:
         struct = field_struct(parent, name)
         text = f"field {name!r} of {parent.title} is {dtype_title(struct.dtype)}{list(struct.shape)}"

@@ -5,21 +5,14 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from datarax_core.config import NOT_NULL, Count, Flag, Integer, Name, Real, having, never, only_if
+from datarax_core.config import NOT_NULL, Count, Flag, Name, having, never, only_if
 from datarax_core.registry import ViewConfig
+from datarax_views.sequences.options import FieldNames, Padding
 
 from .planned import Settings
 
 MULTIPLE_OF: Final = 8
 """What bounds that are found are multiples of, unless the config says otherwise."""
-
-_Padding = Integer | Real | Flag
-
-
-def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"the field {twice[0]!r} is named twice; name it once")
-    return names
 
 
 def _ascending(bounds: tuple[int, ...]) -> tuple[int, ...]:
@@ -55,7 +48,7 @@ class BucketViewConfig(ViewConfig):
     decides_batches: ClassVar[bool] = True
 
     type: Literal["bucket"] = "bucket"
-    field: Name | Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_each_once)] = Field(
+    field: Name | FieldNames = Field(
         json_schema_extra={"uniqueItems": True},
         description="The field of varying length, or several: the longest of a record decides its bucket.",
     )
@@ -91,7 +84,7 @@ class BucketViewConfig(ViewConfig):
         "are others in each epoch of a shuffle.",
     )
     pad: Flag = Field(default=True, description="Whether records are padded; false leaves ragged columns.")
-    pad_value: _Padding | dict[Name, _Padding] | None = Field(
+    pad_value: Padding | dict[Name, Padding] | None = Field(
         default=None,
         description="What stands where a record has ended; a mapping has one for each field, and null is 0.",
     )

@@ -2,34 +2,25 @@
 
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from datarax_core.config import (
     NOT_NULL,
     Count,
     Flag,
-    Integer,
     Name,
     NonNegative,
-    Real,
     having,
     never,
     only_if,
 )
 from datarax_core.registry import ViewConfig
+from datarax_views.sequences.options import FieldNames, Padding
 
 from .plan import Cut, Remainder
 
-_Padding = Integer | Real | Flag
-
 _PADS: Final = having(remainder={"const": "pad"})
 _SHIFTS: Final = having(shift={"minimum": 1})
-
-
-def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"the field {twice[0]!r} is named twice; name it once")
-    return names
 
 
 class WindowViewConfig(ViewConfig):
@@ -53,7 +44,7 @@ class WindowViewConfig(ViewConfig):
     stride: Count | None = Field(
         default=None, description="Elements from the beginning of a window to that of the next; null is the length."
     )
-    field: Name | Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_each_once)] | None = Field(
+    field: Name | FieldNames | None = Field(
         default=None,
         json_schema_extra={"uniqueItems": True},
         description="The field that is cut, or several of one length; null is all that vary in length, or all if none does.",
@@ -81,7 +72,7 @@ class WindowViewConfig(ViewConfig):
         description="What becomes of an end that a window does not fit in: drop leaves it out, pad completes the window, "
         "overlap begins it earlier, so that it ends with the sequence.",
     )
-    pad_value: _Padding | dict[Name, _Padding] | None = Field(
+    pad_value: Padding | dict[Name, Padding] | None = Field(
         default=None, description="What completes a window, with pad; a mapping has one for each field; null is 0."
     )
     mask_field: Name | None = Field(

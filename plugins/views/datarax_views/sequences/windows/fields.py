@@ -10,6 +10,7 @@ import numpy as np
 from datarax_core.errors import SpecError
 from datarax_core.records import ElementSpec, Ragged, dtype_title, named_fields, nested_fields
 from datarax_core.sources import DataSourceModule, field_struct
+from datarax_views.sequences.options import require_padded
 
 from .config import WindowViewConfig
 
@@ -175,8 +176,7 @@ def _padding(
     if config.remainder != "pad":
         return ()
     given = config.pad_value
-    if isinstance(given, Mapping) and (unknown := [name for name in given if name not in cut]):
-        raise SpecError(f"pad_value of {title} names the field {unknown[0]!r}, which is not cut: {', '.join(cut)}")
+    require_padded(given, tuple(cut), title, "cut")
     padding = []
     for name, struct in cut.items():
         value = given.get(name) if isinstance(given, Mapping) else given
