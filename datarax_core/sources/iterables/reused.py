@@ -1,5 +1,6 @@
 """Iterables that write each element into the arrays of the one before: they are found early, and their elements copied."""
 
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from copy import copy, deepcopy
 from typing import Any, Final
@@ -11,6 +12,9 @@ _WATCHED: Final = 8
 
 _BACK: Final = 2
 """Elements before that one is compared with: some producers write into two buffers in turn."""
+
+_STRUCTURE: Final = (dict, OrderedDict, defaultdict)
+"""The dicts that are structure; others may be read-only."""
 
 
 class Watch:
@@ -57,7 +61,7 @@ def _memory_of(value: Any) -> Iterator[int]:
 
 def _copied(value: Any) -> Any:
     """Return an element whose containers and arrays nobody else writes to."""
-    if isinstance(value, dict):
+    if type(value) in _STRUCTURE:
         made = copy(value)
         for key, entry in value.items():
             made[key] = _copied(entry)

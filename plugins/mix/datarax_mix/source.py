@@ -10,7 +10,7 @@ from flax import nnx
 from datarax_core.config import SourceConfig, StructuralConfig
 from datarax_core.devices import Aside
 from datarax_core.errors import ConfigError
-from datarax_core.order import Order, key_data
+from datarax_core.order import Order, key_data, whole_number
 from datarax_core.records import Batch, Changes, ElementSpec
 from datarax_core.sources import (
     Access,
@@ -139,7 +139,7 @@ class MixDataSourcesNode(DataSourceModule):
 
     def weights_at(self, position: int) -> tuple[float, ...]:
         """Return the shares that are served at ``position``; on a ramp, those of its straight line."""
-        return self.timeline.weights_at(position)
+        return self.timeline.weights_at(whole_number("position", position, at_least=0))
 
     @property
     def mixed(self) -> MixedChildren:
@@ -276,6 +276,7 @@ class MixDataSourcesNode(DataSourceModule):
 
     def counts_at(self, position: int) -> dict[str, int]:
         """Return, by name of the child, the number of its records before ``position``."""
+        position = whole_number("position", position, at_least=0)
         counts = self.mixing.counts(self.children, position, self.order_key_data())
         return dict(zip(self.names, map(int, counts), strict=True))
 

@@ -97,6 +97,11 @@ def test_counts_within_a_stage_are_within_one_of_the_share_since_its_start(child
     assert made.weights == made.weights_at(59) == (0.75, 0.25, 0.0)
     assert made.weights_at(110) == (0.5, 0.25, 0.25)
     assert made.weights_at(160) == made.weights_at(199) == (0.25, 0.25, 0.5)
+    for ask in (made.counts_at, made.weights_at):
+        with pytest.raises(ValueError, match="position is at least 0, not -1"):
+            ask(-1)
+        with pytest.raises(TypeError, match=r"position is an integer, not 1\.5"):
+            ask(1.5)
 
 
 @pytest.mark.parametrize("sampling", ["proportional", "categorical"])

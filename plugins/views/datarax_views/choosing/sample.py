@@ -11,7 +11,7 @@ from flax import nnx
 
 from datarax_core.config import SourceConfig
 from datarax_core.devices import Aside
-from datarax_core.order import Order, as_integer, fold_in, key_data
+from datarax_core.order import Order, as_integer, fold_in, key_data, whole_number
 from datarax_core.sources import DataSourceModule, HostState, SourceView
 
 from .classes import Classes, classes_of
@@ -162,7 +162,7 @@ class SampleView(SourceView):
 
         All of the draws are made again: O(position), but only what follows the last call if ``position`` did not go back.
         """
-        return self._counts.at(self, position).copy()
+        return self._counts.at(self, whole_number("position", position, at_least=0)).copy()
 
     def class_counts_at(self, position: int) -> dict[Any, int]:
         """Return, by value of the ``balanced`` field, how many of its records were drawn before ``position``; see `counts_at`.
@@ -174,7 +174,7 @@ class SampleView(SourceView):
         if classes is None:
             raise ValueError(f"{self.title} draws by weight, and knows no classes; give its config balanced='label'")
         counts = np.zeros(len(classes.values), np.int64)
-        np.add.at(counts, classes.codes, self._counts.at(self, position))
+        np.add.at(counts, classes.codes, self.counts_at(position))
         return dict(zip(classes.values, counts.tolist(), strict=True))
 
     def stats_at(self, position: int) -> dict[str, Any]:

@@ -117,6 +117,8 @@ def test_draws_have_no_sequence(source: DataSourceModule) -> None:
         view.order()
     with pytest.raises(ValueError, match="knows no classes; give its config balanced="):
         view.class_counts_at(3)
+    with pytest.raises(ValueError, match="position is at least 0, not -1"):
+        view.counts_at(-1)
 
 
 def test_given_weights_do_not_fit_records_of_another_kind(source: DataSourceModule) -> None:
