@@ -200,7 +200,8 @@ class SampleView(SourceView):
             return f"{lines}: about {expected:,.1f} of each of {len(values):,} classes, {listed}{more}"
         never, most = drawing.table.extremes()
         left_out = f"; {never:,} {'is' if never == 1 else 'are'} never drawn" if never else ""
-        return f"{lines}: about {most * draws:,.1f} of the heaviest record{left_out}"
+        which = "each record" if round(most * length, 6) == 1 else "the heaviest record"
+        return f"{lines}: about {most * draws:,.1f} of {which}{left_out}"
 
     def view_fingerprint(self) -> dict[str, Any]:
         """Return the rule of the draws, and the checksum of the table."""
