@@ -56,7 +56,8 @@ class StreamingSourceBase(DataSourceModule):
     def records_from(self, epoch: int, start: int) -> Iterator[Any]:
         """Yield the records of an epoch from the ``start``-th on, each a pytree of NumPy values that `element_spec` describes.
 
-        A shuffled source draws the order of an epoch from `order_key_data` and ``epoch``.
+        A shuffled source draws the order of an epoch from `order_key_data` and ``epoch``. Each record has arrays of its own:
+        several are read before they are put together.
         """
         raise NotImplementedError(
             f"{type(self).__name__} does not define records_from(); yield the records of an epoch from `start` on, or "
@@ -64,7 +65,10 @@ class StreamingSourceBase(DataSourceModule):
         )
 
     def batches_from(self, epoch: int, start: int) -> Iterator[Batch]:
-        """Yield the records of an epoch from the ``start``-th on in batches of any size; core cuts the batches as needed."""
+        """Yield the records of an epoch from the ``start``-th on in batches of any size; core cuts the batches as needed.
+
+        Each batch has arrays of its own, into which the source writes no more.
+        """
         raise NotImplementedError
 
     def new_reader(self, place: StreamPlace, key_data: Any) -> EpochReader:
