@@ -50,8 +50,8 @@ def checked_parents(
             parent.require_no_batches(title)
         if each_once and not parent.serves_each_once:
             raise ValueError(
-                f"{title} has an order of its own, which would lose how often {parent.title} serves each record: make the "
-                "view of each source below it (of a mixture, over(config, mixture) of the view's class does so)"
+                f"{title} has an order of its own, which would lose how often {parent.title} serves each record: make it "
+                "of each source below that; for a mixture, ViewClass.over(config, mixture) does so for all of its children"
             )
 
 

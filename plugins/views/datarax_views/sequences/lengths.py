@@ -87,6 +87,15 @@ def _table(source: DataSourceModule, field: str, of_column: Callable[[Any], np.n
     )
 
 
+def others_too_long(lengths: np.ndarray, limit: int) -> str:
+    """Return the part of an error about a record that is too long which counts the others: empty if there are none."""
+    others = int(np.count_nonzero(lengths > limit)) - 1
+    if not others:
+        return ""
+    are = "is 1 other" if others == 1 else f"are {others:,} others"
+    return f", and so {are} of {len(lengths):,}; the longest has {int(lengths.max()):,}"
+
+
 def _unchanging(lengths: np.ndarray) -> np.ndarray:
     view = lengths.view()
     view.flags.writeable = False

@@ -91,8 +91,8 @@ def test_fields_that_cannot_be_padded(options: dict[str, Any], message: str) -> 
 def test_a_document_that_no_bound_holds_is_named() -> None:
     view = bucketed(bounds=(8, 18))
     message = (
-        "record 18 of MemorySource has 19 values in field 'tokens' and is longer than the last bound, 18, and so are 3 more of "
-        "40; the longest has 20. Add a bound, or say what to do: too_long='truncate' keeps the first 18 values, 'drop' leaves"
+        "record 18 of MemorySource has 19 values in field 'tokens' and is longer than the last bound, 18, and so are 3 others "
+        "of 40; the longest has 20. Add a bound, or say what to do: too_long='truncate' keeps the first 18 values, 'drop' "
     )
     with pytest.raises(SpecError, match=re.escape(message)):
         Pipeline(source=view, batch_size=None)

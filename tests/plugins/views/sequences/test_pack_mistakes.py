@@ -28,7 +28,7 @@ def packed(source: Any = None, **options: Any) -> PackView:
 def test_a_document_longer_than_a_row_is_named_with_remedies() -> None:
     text = (
         r"record 2 of MemorySource 'docs' has 12 tokens in field 'tokens' and is longer than a row of 10, and so "
-        r"are 1 more of 5; the longest has 40\. Say what to do: too_long: split cuts such documents into pieces, truncate "
+        r"is 1 other of 5; the longest has 40\. Say what to do: too_long: split cuts such documents into pieces, truncate "
         r"keeps the first 10 tokens, drop leaves them out; strategy: concat cuts anywhere"
     )
     with pytest.raises(SpecError, match=text):

@@ -291,7 +291,7 @@ def test_the_records_of_a_mixture_stay_in_proportion() -> None:
     assert len(rows) == 30
     assert set(np.diff(rows, axis=1).ravel().tolist()) == {-1, 1}
     assert np.sum(np.diff(rows[:16], axis=1)[:, 0] == 1) == 12
-    with pytest.raises(ValueError, match="make the view of each source below it"):
+    with pytest.raises(ValueError, match="make it of each source below that"):
         WindowView(WindowViewConfig(length=5), mixture)
 
 

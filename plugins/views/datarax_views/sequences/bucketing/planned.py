@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 
 from datarax_core.errors import SpecError
+from datarax_views.sequences.lengths import others_too_long
 
 from .bounds import best_bounds, bucket_of
 from .order import BucketOrder
@@ -188,11 +189,7 @@ def _require_batches(
 
 
 def _too_long(lengths: np.ndarray, limit: int, title: str, field: str) -> SpecError:
-    over = np.flatnonzero(lengths > limit)
-    record, longest = int(over[0]), int(lengths.max())
-    others = (
-        f", and so are {over.size - 1:,} more of {len(lengths):,}; the longest has {longest:,}" if over.size > 1 else ""
-    )
+    record, others = int(np.argmax(lengths > limit)), others_too_long(lengths, limit)
     return SpecError(
         f"record {record} of {title} has {int(lengths[record]):,} values in {field} and is longer than the last bound, "
         f"{limit:,}{others}. Add a bound, or say what to do: too_long='truncate' keeps the first {limit:,} values, 'drop' "

@@ -7,6 +7,7 @@ from typing import Final, Literal
 import numpy as np
 
 from datarax_core.errors import SpecError
+from datarax_views.sequences.lengths import others_too_long
 
 from .equals import Equals
 from .pieces import Pieces, TooLong, compact
@@ -110,10 +111,7 @@ def _require_fit(lengths: np.ndarray, row_length: int, title: str, field: str) -
     over = np.flatnonzero(lengths > row_length)
     if not over.size:
         return
-    longest = int(lengths.max())
-    others = (
-        f", and so are {over.size - 1:,} more of {len(lengths):,}; the longest has {longest:,}" if over.size > 1 else ""
-    )
+    others = others_too_long(lengths, row_length)
     raise SpecError(
         f"record {over[0]} of {title} has {int(lengths[over[0]]):,} tokens in field {field!r} and is longer than a row of "
         f"{row_length:,}{others}. Say what to do: too_long: split cuts such documents into pieces, truncate keeps the first "
