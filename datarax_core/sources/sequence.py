@@ -16,6 +16,7 @@ from datarax_core.errors import SpecError
 from datarax_core.order.numbers import seed_number
 from datarax_core.records.elements import batch_of, spec_of_first_elements
 from datarax_core.records.foreign_data import require_records
+from datarax_core.records.reused import Watch
 from datarax_core.records.spec import Batch, ElementSpec
 
 from .access import warn_of_one_epoch
@@ -165,6 +166,8 @@ class _Elements:
     """A data set with its length and element spec; shared by the copies of a source, and outside of their graphs."""
 
     thread_safe = True  # also of pickles that do not say
+    is_reused = False  # whether elements are written into the arrays of those before
+    _reads_to_watch = 2
 
     def __init__(self, data: Any, spec: ElementSpec | None, title: str) -> None:
         self.data = data
@@ -198,7 +201,7 @@ class _Elements:
     def _read(self, rows: list[int], title: str) -> Sequence[Any]:
         read_batch = _batched(self.data)
         if read_batch is None:
-            return [self._read_one(row, title) for row in rows]
+            return self._read_one_by_one(rows, title)
         try:
             elements = read_batch(rows)
         except Exception as error:
@@ -212,6 +215,18 @@ class _Elements:
                 f"{type(elements).__name__} of {len(elements)}; __getitems__ returns a list with one element for each index"
             )
         return elements  # type: ignore[no-any-return]  # it has a length
+
+    def _read_one_by_one(self, rows: list[int], title: str) -> Sequence[Any]:
+        """Return the elements one by one; copies of them, if the data set writes each into the arrays of the one before."""
+        if not (self._reads_to_watch or self.is_reused) or len(rows) < 2:
+            return [self._read_one(row, title) for row in rows]
+        if len(set(rows)) < len(rows) and not self.is_reused:  # one element twice shares its memory with itself
+            return [self._read_one(row, title) for row in rows]
+        watch = Watch(is_reused=self.is_reused)
+        elements = [watch.seen(self._read_one(row, title)) for row in rows]
+        self.is_reused = self.is_reused or watch.is_reused
+        self._reads_to_watch = max(0, self._reads_to_watch - 1)
+        return elements
 
     def _read_one(self, index: int, title: str) -> Any:
         try:

@@ -16,11 +16,11 @@ from datarax_core.records.digests import digest_of
 from datarax_core.records.elements import spec_of_first_elements
 from datarax_core.records.foreign_data import host_array, table_advice
 from datarax_core.records.ragged import Ragged
+from datarax_core.records.reused import Watch
 from datarax_core.records.spec import ElementSpec
 from datarax_core.sources.source import DataSourceModule
 
 from .own_states import BySave, OpenIterable, Replayed, encoded, has_exact_state_dict, open_iterable
-from .reused import Watch
 
 _PEEKED: Final = 8
 _END: Final = object()

@@ -13,13 +13,13 @@ from datarax_core.errors import StateError
 from datarax_core.order.numbers import whole_number
 from datarax_core.records.elements import batch_of
 from datarax_core.records.ragged import Ragged
+from datarax_core.records.reused import Watch
 from datarax_core.records.spec import Batch, ElementSpec
 from datarax_core.sources.epoch_reader import EpochReader, StreamPlace
 from datarax_core.sources.streaming import StreamingSourceBase
 
 from .epochs import SAVING, Iterables, Reading, Saved, as_batch, columns_in, num_rows, rows_of
 from .own_states import Replayed
-from .reused import Watch
 
 _ENTRIES: Final = {"kind", "index", "state"}
 

@@ -2,7 +2,7 @@
 
 from collections import namedtuple
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import grain
 import jax
@@ -189,3 +189,22 @@ def test_a_cacheable_data_set_is_read_once() -> None:
 def test_a_data_set_can_be_split_and_sliced() -> None:
     train, test = from_sequence(RECORDS, shuffle=True).split(train=0.8, test=0.2).values()
     assert sorted(served(train, "get_batch")[:16] + served(test, "get_batch")[:4]) == list(range(20))
+
+
+@pytest.mark.parametrize("buffers", [1, 2])
+@pytest.mark.parametrize("spec", [None, {"x": jax.ShapeDtypeStruct((2,), np.int64)}])
+def test_elements_that_are_written_into_one_array_are_copied(buffers: int, spec: Any) -> None:
+    class Scratch:
+        arrays: ClassVar = [np.zeros(2, np.int64) for _ in range(buffers)]
+
+        def __len__(self) -> int:
+            return 40
+
+        def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+            array = self.arrays[index % buffers]
+            array[:] = index
+            return {"x": array}
+
+    source = from_sequence(Scratch(), element_spec=spec)
+    for rows in ([3, 1, 2, 9, 5, 4], [7, 8], list(range(40)), [6], [30, 31, 33]):
+        assert source.fetch(np.asarray(rows))["x"].tolist() == [[row, row] for row in rows]

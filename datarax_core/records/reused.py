@@ -1,4 +1,4 @@
-"""Iterables that write each element into the arrays of the one before: they are found early, and their elements copied."""
+"""Elements that are written into the arrays of those before: producers that do so are found early, and elements copied."""
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
