@@ -101,7 +101,8 @@ def _decides_batches(source: Any, registry: SourceRegistry) -> bool:
     if not isinstance(source, Mapping) or not isinstance(source.get("type"), str):
         return False
     try:
-        decides = registry.config_type(source["type"]).decides_batches
+        name = registry.canonical_name(source["type"])  # an alias warns where the source is validated
+        decides = registry.config_type(name).decides_batches
     except PluginError:  # it is named where the source is validated
         return False
     return decides or _decides_batches(source.get("source"), registry)
@@ -273,5 +274,5 @@ def pipeline_schema(
 
 def _may_decide(sources: SourceRegistry, name: str) -> bool:
     """Return whether sources of this name decide the sizes of their batches, or may be views of one that does."""
-    config = sources.config_type(name)
+    config = sources.config_type(sources.canonical_name(name))  # an alias warns where a config uses it
     return config.decides_batches or "source" in config.model_fields
