@@ -73,9 +73,10 @@ def _type_in_words(schema: dict[str, Any]) -> str:
     """Return the type of a schema that names one JSON type."""
     name = str(schema.get("type"))
     if name == "array":
-        if places := schema.get("prefixItems"):
+        places, others = schema.get("prefixItems"), schema.get("items")
+        if places and not isinstance(others, dict):  # else all are like the others, but for more rules on the first
             return f"list of ({', '.join(map(in_words, places))})"
-        items = in_words(schema.get("items"))
+        items = in_words(others)
         return f"list of ({items})" if " or " in items else f"list of {items}"
     if name == "object" and isinstance(inner := schema.get("additionalProperties"), dict):
         values = in_words(inner)
