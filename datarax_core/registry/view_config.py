@@ -15,7 +15,7 @@ def given_in_a_file(value: Any, handler: ValidatorFunctionWrapHandler, info: Val
     """Validate the source, or the sources, of a view; in a config that stands by itself, such as a file, None is refused."""
     if value is not None:
         return handler(value)
-    if info.context is not None:  # a registry, by which the sources that are named are found
+    if "base" in (info.context or {}):  # the folder of a file, or None for a mapping
         said = f"{info.data.get('type', 'a view')} in a config needs its {info.field_name!r}: the source that it is a view of"
         raise ValueError(said)
     return None

@@ -77,8 +77,8 @@ class ConfigPromises:
 
     def test_its_schema_says_what_is_accepted(self, subject: Subject) -> None:
         """The JSON Schema of the config, which editors use, accepts the config under test and refuses an unknown option."""
-        fields = _as_json(subject)
         refusal_of = _refusals_of(subject.author.registry)
+        fields = _with_parent(_as_json(subject), subject, refusal_of)
         refused = refusal_of(fields)
         require(
             not refused,
@@ -128,6 +128,20 @@ def _as_json(subject: Subject) -> dict[str, Any]:
         subject.config.model_dump_json(exclude_unset=True, exclude=set(_functions(subject.config)))
     )
     return {"type": subject.config.type, **fields}
+
+
+def _with_parent(
+    fields: dict[str, Any], subject: Subject, refusal_of: Callable[[Mapping[str, Any]], str]
+) -> dict[str, Any]:
+    """Return the options, with a source below a view that `make_source` makes over one of its own: files name theirs."""
+    missing = [name for name in ("source", "sources") if getattr(subject.config, name, "") is None]
+    if not missing:
+        return fields
+    known = ({"type": name} for name in subject.author.registry.names())
+    parent = next((config for config in known if not refusal_of(config)), None)
+    if parent is None:
+        not_claimed("no installed source can stand below the view without options; the schema describes whole configs")
+    return {**fields, missing[0]: parent if missing[0] == "source" else [parent]}
 
 
 def _refusals_of(registry: SourceRegistry) -> Callable[[Mapping[str, Any]], str]:

@@ -37,16 +37,17 @@ def proven(made_once: "MadeOnce", built: dict[str, Built]) -> Callable[[str], Pa
 
 @pytest.fixture(scope="session")
 def third_parties(made_once: "MadeOnce", built: dict[str, Built]) -> Path:
-    """Return a folder of third-party plugins, ``acme-parquet`` and the output of ``drx new acme-new``, installed in ``env``.
+    """Return a folder of third-party plugins, installed in ``env``: ``acme-parquet``, and what ``drx new`` writes.
 
     ``env`` holds core, the requirements of their tests, and nothing else; the folder holds copies of the plugins too.
     """
 
     def make(folder: Path) -> None:
         shutil.copytree(ROOT / "examples/plugins/acme_parquet", folder / "acme-parquet", ignore=IGNORED)
-        written = run_command(DRX, "new", "acme-new", "--out", str(folder / "acme-new"))
-        assert written.returncode == 0, written.stderr
-        plugins = build([Project(folder / name) for name in ("acme-parquet", "acme-new")], folder).values()
+        for name, *options in (["acme-new"], ["acme-thin", "--view"]):
+            written = run_command(DRX, "new", name, *options, "--out", str(folder / name))
+            assert written.returncode == 0, written.stderr
+        plugins = build([Project(folder / name) for name in ("acme-parquet", "acme-new", "acme-thin")], folder).values()
         tests = [requirement for plugin in plugins for requirement in plugin.test_requirements()]
         environment(folder / "env", [each.wheel for each in (built[CORE], *plugins)], also=tests)
 

@@ -41,11 +41,13 @@ def test_a_new_plugin_is_installed_and_found(third_parties: Path, tmp_path: Path
     assert found == {
         "acme_new": ("ready", "acme-new", "0.1.0"),
         "acme_parquet": ("ready", "acme-parquet", "0.1.0"),
+        "acme_thin": ("ready", "acme-thin", "0.1.0"),
     }
 
 
-def test_a_new_plugin_passes_its_own_tests(third_parties: Path) -> None:
-    ran = run(third_parties / "env/bin/python", "-m", "pytest", "-q", cwd=third_parties / "acme-new")
+@pytest.mark.parametrize("name", ["acme-new", "acme-thin"])
+def test_a_new_plugin_passes_its_own_tests(third_parties: Path, name: str) -> None:
+    ran = run(third_parties / "env/bin/python", "-m", "pytest", "-q", cwd=third_parties / name)
     assert re.search(r"^\d+ passed", ran.stdout.splitlines()[-1])
     assert "failed" not in ran.stdout
 
