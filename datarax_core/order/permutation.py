@@ -31,6 +31,14 @@ Integers: TypeAlias = Any
 """A NumPy or a JAX array of integers; functions return an array of the same library as their arguments."""
 
 
+def names_too_many(title: str) -> ValueError:
+    """Return the error about a part of a source that compiled code cannot map to the records that it names."""
+    return ValueError(
+        f"{title} names records past the {DEVICE_LIMIT} that 32-bit indices under jit can address; only the host can "
+        "read them: give the source traceable = False, or placement='host'"
+    )
+
+
 def shuffle(positions: Integers, length: int, keys: Integers) -> Integers:
     """Return the record indices at ``positions`` of a shuffled epoch, by a keyed bijection of ``[0, length)``.
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .order import ORDER_RULE
-from .permutation import DEVICE_LIMIT, SORTED_UP_TO, Integers, round_keys, shuffle, sorted_order
+from .permutation import DEVICE_LIMIT, SORTED_UP_TO, Integers, names_too_many, round_keys, shuffle, sorted_order
 
 _ROUNDING: Final = 1e-12  # the sum of shares such as 0.7, 0.2 and 0.1 may differ from 1 by so much
 
@@ -150,10 +150,7 @@ class Selection:
             ValueError: The selection does not fit 32 bits (`fits_device`).
         """
         if not self.fits_device:
-            raise ValueError(
-                f"{title} names records past the {DEVICE_LIMIT} that 32-bit indices under jit can address; only the host can "
-                "read them: give the source traceable = False, or placement='host'"
-            )
+            raise names_too_many(title)
         bounds = np.asarray([self.rows.start, self.rows.step], np.int32)
         if self.seed is None:
             return TracedSelection(None), (bounds, None)

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 import jax
 import numpy as np
 
-from .permutation import DEVICE_LIMIT
+from .permutation import DEVICE_LIMIT, names_too_many
 
 _EACH_ONCE: Final = (
     "a subset has each record once; leave one out, or draw with replacement by a view of type sample (datarax-views)"
@@ -132,10 +132,7 @@ class TableSelection:
             ValueError: The selection does not fit 32 bits (`fits_device`).
         """
         if not self.fits_device:
-            raise ValueError(
-                f"{title} may name records past the {DEVICE_LIMIT} that 32-bit indices under jit can address; only the host "
-                "can read them: give the source traceable = False, or placement='host'"
-            )
+            raise names_too_many(title)
         return LookedUp(), self._table_32
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Tables of one pass: computed once, kept under what they are made of, and made anew when anything of that changes."""
 
 import os
+import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from datarax_core import DataSourceModule, LocalPath, SourceConfig
 from datarax_core.sources import kept_table
+from datarax_core.sources.views import kept_tables
 
 
 class FilesConfig(SourceConfig):
@@ -138,5 +141,19 @@ def test_held_columns_are_not_read_by_record(make_source: Callable[..., Any]) ->
 def test_an_error_of_reading_ends_the_pass(make_host_source: Callable[..., Any]) -> None:
     source = make_host_source(100)
     source.reads.fail = True
-    with pytest.raises(Exception, match=r"."):
+    with pytest.raises(OSError, match=r"^the disk is gone"):
         kept_table(source, lambda b, _: b["id"] > 3, key=None, dtype=bool)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_long_pass_shows_its_progress_on_a_terminal(
+    make_host_source: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, *, is_terminal: bool
+) -> None:
+    stderr = StringIO()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(stderr, "isatty", lambda: is_terminal, raising=False)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setattr(kept_tables, "_SHOW_AFTER", -1.0)
+    source = make_host_source(100, name="web")
+    assert kept_table(source, lambda b, _: b["id"] > 3, key=None, dtype=bool, what="filter").sum() == 96
+    assert ("filter of HostRecords 'web'" in stderr.getvalue()) == is_terminal
