@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -10,8 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from remote_servers import Bucket, HttpServer, S3Server
 
 NOBODY = 65534  # the ordinary user of most systems
 
@@ -123,6 +128,46 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     yield made
     for package in made.packages:
         sys.modules.pop(package, None)
+
+
+@pytest.fixture
+def http_server(tmp_path: Path) -> Iterator["HttpServer"]:
+    """Return an HTTP server of a new folder, on the loopback."""
+    from remote_servers import HttpServer  # noqa: PLC0415 - few tests need one
+
+    (tmp_path / "served").mkdir()
+    server = HttpServer(tmp_path / "served")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def _s3_server() -> Iterator["S3Server"]:
+    from remote_servers import S3Server  # noqa: PLC0415 - takes two seconds
+
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3_server(_s3_server: "S3Server", monkeypatch: pytest.MonkeyPatch) -> "S3Server":
+    """Return an S3 server on the loopback, without faults, that the environment names."""
+    from remote_servers import Faults  # noqa: PLC0415 - few tests need one
+
+    _s3_server.faults = Faults()
+    for name, value in _s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    return _s3_server
+
+
+@pytest.fixture
+def bucket(s3_server: "S3Server") -> "Bucket":
+    """Return a new bucket of the S3 server."""
+    from remote_servers import Bucket  # noqa: PLC0415 - few tests need one
+
+    return Bucket(s3_server, f"bucket-{secrets.token_hex(6)}")
 
 
 @pytest.fixture

@@ -12,14 +12,16 @@ the records of a file, and an object that reads rows of an open file::
     def read(records: np.ndarray) -> list[bytes]:
         return table.read_by_part(records, lambda part, rows: files.use(part, lambda reader: reader.read(rows)))
 
-Imports `errors`, `background` and `config`.
+Imports `errors`, `background`, `config` and `storage`.
 """
+
+from datarax_core.storage.stamps import Stamp
 
 from .formats import format_clause
 from .open_files import Closable, OpenFiles
 from .paths import FileKind, LocalFilesOnlyMixin, data_files, is_remote, not_on_this_machine, shard_path, without_shard
 from .row_ways import RowWays
-from .table import FileTable, Stamp, require_file
+from .table import FileTable, require_file
 
 __all__ = [
     "Closable",

@@ -8,61 +8,14 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from datarax_core.errors import DataFileError, RecordError
+from datarax_core.storage.stamps import Stamp
 
 ResultT = TypeVar("ResultT")
-
-
-class Stamp(NamedTuple):
-    """Size, modification time and inode of a file, which show whether the file was written to or replaced."""
-
-    size: int
-    """Bytes."""
-
-    changed_ns: int
-    """Time of the last modification, in nanoseconds."""
-
-    inode: int
-
-    @classmethod
-    def of(cls, file: str | int) -> Self:
-        """Return the stamp that a file, named by its path or its descriptor, has now. Costs a microsecond.
-
-        Raises:
-            OSError: The file does not exist, or its folder cannot be searched.
-        """
-        now = os.stat(file)  # noqa: PTH116 - a fifth of the time of Path.stat, and called for each file of each batch
-        return cls(now.st_size, now.st_mtime_ns, now.st_ino)
-
-    def require_same(self, path: str, now: "Stamp | None" = None) -> None:
-        """Raise if the file at ``path`` has another stamp than this one.
-
-        Args:
-            path: The file.
-            now: Its stamp now, if the caller has it; None looks at the file.
-
-        Raises:
-            DataFileError: The file shrank, grew, was written to, replaced or removed.
-        """
-        try:
-            now = now or Stamp.of(path)
-        except OSError as error:
-            raise DataFileError(
-                path, f"{path} is gone: it was removed while a source read it ({error.strerror})"
-            ) from error
-        if now == self:
-            return
-        change = (
-            f"has {now.size} bytes where it had {self.size}" if now.size != self.size else "was written to or replaced"
-        )
-        raise DataFileError(
-            path,
-            f"{path} changed while a source read it: it {change}; leave files as they are, and build the source anew",
-        )
 
 
 def require_file(path: str, advice: str = "") -> Stamp:

@@ -8,10 +8,11 @@ from datarax_core.devices.memory import fits_device_memory, host_memory
 from datarax_core.errors import reason_of
 from datarax_core.files.open_files import Closable, OpenFiles
 from datarax_core.files.paths import LocalFilesOnlyMixin, not_on_this_machine
-from datarax_core.files.table import FileTable, Stamp, require_file
+from datarax_core.files.table import FileTable, require_file
 from datarax_core.modules.counts import CountValue
 from datarax_core.modules.host_state import HostState
 from datarax_core.modules.module import DataraxModule, StructuralModule, checked_rngs
+from datarax_core.storage.stamps import Stamp
 
 from .access import Access, Capabilities, OrderKey, compiled_with
 from .blocks import BlockSize, WritesRecords, Written, record_blocks, verified_blocks

@@ -1,0 +1,79 @@
+"""Options of sources that read addresses: where fetched bytes are kept, and how the store is reached."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import BeforeValidator, Field, StrictInt, WithJsonSchema, field_validator, model_validator
+
+from datarax_core.config.base import FrozenConfig, LocalFile
+
+from .redaction import is_secret
+
+_UNITS: Final = {unit: 1 << 10 * power for power, unit in enumerate(("B", "KiB", "MiB", "GiB", "TiB"))}
+_DECIMAL: Final = {unit: 1000**power for power, unit in enumerate(("B", "kB", "MB", "GB", "TB"))}
+_SIZE: Final = r"^[0-9]+(\.[0-9]+)? ?(B|[kK]B|[KMGT]iB|[MGT]B)$"
+
+
+def _as_bytes(value: Any) -> Any:
+    """Return a text such as ``20GiB`` as a number of bytes; other values unchanged."""
+    if not isinstance(value, str):
+        return value
+    if not re.match(_SIZE, value):
+        raise ValueError(f"{value!r} is no number of bytes; write one such as 20GiB, 500MB or 1000000")
+    number, unit = re.split(r" ?(?=[A-Za-z])", value, maxsplit=1)
+    return int(float(number) * {**_UNITS, **_DECIMAL, "KB": 1000}[unit])
+
+
+ByteCount = Annotated[
+    StrictInt,
+    Field(ge=1),
+    BeforeValidator(_as_bytes),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _SIZE}]}),
+]
+"""A number of bytes from 1, also as a text with a unit: ``20GiB``, ``500MB``."""
+
+
+class RemoteOptions(FrozenConfig):
+    """Options of the config of a source that reads addresses, to derive from beside `SourceConfig`."""
+
+    cache_dir: LocalFile | None = Field(
+        default=None,
+        description="Folder of this machine in which bytes from addresses are kept; null keeps nothing.",
+    )
+    cache_bytes: ByteCount | None = Field(
+        default=None,
+        description="Bytes that the folder may take, such as 20GiB; those used least lately go first. null has no limit.",
+    )
+    storage_options: dict[str, Any] | None = Field(
+        default=None,
+        description="Options of fsspec's file system, such as {anon: true}; credentials come from the environment instead.",
+    )
+
+    @field_validator("storage_options")
+    @classmethod
+    def _no_credentials(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if found := sorted(_secrets(value or {})):
+            raise ValueError(
+                f"{', '.join(found)} of storage_options would keep credentials in a config, where states and logs show them; "
+                "leave it out: credentials are taken from the environment (AWS_ACCESS_KEY_ID, "
+                "GOOGLE_APPLICATION_CREDENTIALS, ...) or from the provider's own files (~/.aws, ~/.netrc, ...)"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _limit_of_a_cache(self) -> "RemoteOptions":
+        if self.cache_bytes is not None and self.cache_dir is None:
+            raise ValueError("cache_bytes limits the cache in cache_dir, which is null; name a folder there")
+        return self
+
+
+def _secrets(options: Mapping[str, Any], before: str = "") -> list[str]:
+    """Return the keys of options, at any depth, that name credentials."""
+    found: list[str] = []
+    for key, value in options.items():
+        if is_secret(str(key)):
+            found.append(f"{before}{key}")
+        elif isinstance(value, Mapping):
+            found += _secrets(value, f"{before}{key}.")
+    return found
