@@ -11,7 +11,7 @@ from pathlib import Path
 import grain
 import jax
 import numpy as np
-from _measure import Row, against, resident_mib, seconds
+from _measure import Row, against, limited, resident_mib, seconds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from flax import nnx
 from grain.sources import ArrayRecordDataSource
@@ -89,7 +89,7 @@ def _random(paths: list[str], what: str) -> Iterator[Row]:
         records=BATCH * BATCHES,
         what=f"shuffled, {what}: pipeline against Grain's shuffle, map, batch",
         target=10,
-        runs=3,
+        runs=RUNS,
     )
 
 
@@ -199,8 +199,7 @@ def _sequential(paths: list[str], what: str) -> Row:
 
 def _opening(folder: Path) -> Row:
     paths = _write(folder, COMPRESSIONS["compressed"], SMALL_FILES, records=20 * SMALL_FILES)
-    took = min(seconds(lambda: _source(paths, shuffle=True)) for _ in range(3))
-    return Row(f"opening {SMALL_FILES} files, of its limit", "2.00 s", f"{took:.2f} s", took / 2, 1, "at most")
+    return limited(lambda: _source(paths, shuffle=True), 2.0, what=f"opening {SMALL_FILES} files, of its limit")
 
 
 def _memory(folder: Path) -> Row:

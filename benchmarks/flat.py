@@ -1,12 +1,12 @@
 """Costs that do not grow with the data: of step(), eager and under nnx.jit, and of a shuffled batch."""
 
-import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import islice
 
 import jax
 import numpy as np
-from _measure import Row, seconds
+from _measure import LEAST, Row, cost_of, in_turn, timed
 from flax import nnx
 
 from datarax_core import DataSourceModule, Pipeline, SourceConfig
@@ -14,7 +14,7 @@ from datarax_memory import MemorySource, MemorySourceConfig
 
 BATCH, ROW = 64, 512  # 32 KiB a batch, so that the step is measured, not the memory
 MIB = 2**20
-CALLS, RUNS = 200, 7
+CALLS, RUNS = 200, LEAST
 
 
 def rows() -> list[Row]:
@@ -29,8 +29,8 @@ def rows() -> list[Row]:
 
 def _growth(what: str, make: Callable[[Pipeline], Callable[[], object]]) -> list[Row]:
     calls = {size: make(_pipeline(size * MIB)) for size in (1, 16, 256)}
-    cost = _cost_of_each(calls)
-    return [_row(f"{what}, {size} MiB of data against 1 MiB", cost[1], cost[size]) for size in (16, 256)]
+    rows = _growth_of(calls)
+    return [replace(row, what=f"{what}, {size} MiB of data against 1 MiB") for size, row in rows.items()]
 
 
 def _pipeline(nbytes: int) -> Pipeline:
@@ -79,27 +79,21 @@ def _order_rows() -> list[Row]:
     for power in range(3, 10):
         batches = iter(Pipeline(source=_Numbers(10**power), batch_size=256, num_epochs=None))
         calls[power] = lambda batches=batches: list(islice(batches, 8))
-    cost = _cost_of_each(calls)
+    rows = _growth_of(calls, per=8)
     return [
-        _row(f"shuffled batch of 256 of 10^{power} records against 10^3", cost[3] / 8, cost[power] / 8)
-        for power in range(4, 10)
+        replace(row, what=f"shuffled batch of 256 of 10^{power} records against 10^3") for power, row in rows.items()
     ]
 
 
-def _cost_of_each(calls: dict[int, Callable[[], object]]) -> dict[int, float]:
-    """Return the median seconds of a call; the sizes alternate, so that a slow moment of the machine affects all of them."""
+def _growth_of(calls: Mapping[int, Callable[[], object]], *, per: int = 1) -> dict[int, Row]:
+    """Return a row without a name for each size but the smallest, which is the reference; the sizes alternate."""
     for call in calls.values():
         call()
-    times: dict[int, list[float]] = {size: [] for size in calls}
-    for _ in range(RUNS):
-        for size, call in calls.items():
-            times[size].append(seconds(lambda call=call: [call() for _ in range(CALLS)]) / CALLS)
-    return {size: statistics.median(values) for size, values in times.items()}
-
-
-def _row(what: str, reference: float, ours: float) -> Row:
-    return Row(what, _micros(reference), _micros(ours), ours / reference, target=1.25, bound="at most")
-
-
-def _micros(cost: float) -> str:
-    return f"{cost * 1e6:.0f} us"
+    taken = in_turn(
+        {size: timed(lambda call=call: [call() for _ in range(CALLS)]) for size, call in calls.items()}, RUNS
+    )
+    smallest = next(iter(calls))
+    return {
+        size: cost_of(list(zip(taken[smallest], taken[size], strict=True)), what="", target=1.25, calls=CALLS * per)
+        for size in list(calls)[1:]
+    }

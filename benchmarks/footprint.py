@@ -1,16 +1,15 @@
 """Memory at 512 MiB of data, and the cost of imports: each in a process of its own."""
 
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from _measure import Row, resident_mib, seconds
+from _measure import Row, limited, resident_mib
 
 MIB = 512
 
@@ -79,28 +78,17 @@ def deque_all(batches: Iterable[object]) -> None:
 
 def _import_rows() -> list[Row]:
     drx = str(Path(sys.executable).with_name("drx"))
-    timed: dict[str, Callable[[], list[str]]] = {
-        "import datarax_core": lambda: [sys.executable, "-c", "from datarax_core import SourceRegistry, load_config"],
-        "drx sources": lambda: [drx, "sources"],
+    commands = {
+        "import datarax_core": ([sys.executable, "-c", "from datarax_core import SourceRegistry, load_config"], 0.35),
+        "drx sources": ([drx, "sources"], 0.5),
     }
-    cost = {what: _process_seconds(command()) for what, command in timed.items()}
-    return [
-        Row(
-            f"{what}, whole process, of its limit",
-            limit_text,
-            f"{cost[what]:.2f} s",
-            cost[what] / limit,
-            1.0,
-            "at most",
-        )
-        for what, limit, limit_text in (("import datarax_core", 0.35, "0.35 s"), ("drx sources", 0.5, "0.50 s"))
-    ]
+    return [_process(what, command, limit) for what, (command, limit) in commands.items()]
 
 
-def _process_seconds(command: list[str]) -> float:
+def _process(what: str, command: list[str], limit: float) -> Row:
     run = lambda: subprocess.run(command, check=True, capture_output=True)  # noqa: E731, S603
     run()
-    return statistics.median(seconds(run) for _ in range(7))
+    return limited(run, limit, what=f"{what}, whole process, of its limit")
 
 
 if __name__ == "__main__":

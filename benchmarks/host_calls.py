@@ -1,12 +1,11 @@
 """What it costs to call host stages: one that does nothing, a function of one record, and a cache that is full."""
 
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from _measure import Row, against
+from _measure import Row, against, limited, paired
 from flax import nnx
 
 from datarax_core import Pipeline
@@ -14,7 +13,7 @@ from datarax_core.stages import Cache, per_record
 from datarax_memory import MemorySource, MemorySourceConfig
 
 RECORDS, BATCH, RUNS = 4096, 64, 15
-MICROSECONDS = 5.0
+LIMIT = 5e-6
 
 
 def rows() -> list[Row]:
@@ -60,7 +59,7 @@ def _reader(source: MemorySource, stages: list[Any]) -> Callable[[np.ndarray], A
 
 
 def _nothing(count: int) -> Row:
-    """Return the row for the microseconds that each of several host stages adds to a batch."""
+    """Return the row for the time that each of several host stages adds to a batch."""
     source, indices = _source(), np.arange(BATCH)
     staged, alone = _reader(source, [_Nothing() for _ in range(count)]), source.fetch
 
@@ -68,13 +67,11 @@ def _nothing(count: int) -> Row:
         began = time.thread_time()
         for _ in range(times):
             fetch(indices)
-        return (time.thread_time() - began) / times * 1e6
+        return (time.thread_time() - began) / times
 
-    pairs = [(cost(alone), cost(staged)) for _ in range(RUNS)]
-    each = statistics.median(with_stages - without for without, with_stages in pairs) / count
-    without, with_stages = (statistics.median(costs) for costs in zip(*pairs, strict=True))
-    what = f"{count} host stage(s) of no work, us each a batch of {BATCH}"
-    return Row(what, f"{without:.1f} us", f"{with_stages:.1f} us", each, MICROSECONDS, "at most")
+    pairs = paired(lambda: cost(alone), lambda: cost(staged), RUNS)
+    added = [(with_stages - without) / count for without, with_stages in pairs]
+    return limited(added, LIMIT, what=f"{count} host stage(s) of no work, each a batch of {BATCH}, of the limit")
 
 
 def _function() -> Row:

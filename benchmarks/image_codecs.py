@@ -1,22 +1,22 @@
 """Libraries that decode images, compared: what they make of odd files, and how fast they are. Prints the tables of the README.
 
 Run with the libraries in an environment of their own:
-``pip install pillow imagecodecs opencv-python-headless kornia-rs``.
+``pip install rich pillow imagecodecs opencv-python-headless kornia-rs``.
 """
 
 import io
 import os
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from _measure import medians, paired, timed
 from PIL import Image
 
 Decode = Callable[[bytes], Any]
 
-IMAGES, RUNS = 24, 3
+IMAGES = 24
 KINDS = {"JPEG": {"quality": 85}, "PNG": {}, "WEBP": {"quality": 85}, "BMP": {}, "GIF": {}}
 
 
@@ -120,16 +120,10 @@ def _speed(decode: Decode, files: list[bytes]) -> str:
             thread.join()
 
     try:
-        one, two = (min(_seconds(work) for _ in range(RUNS)) for work in (run, twice))
+        one, two = medians(paired(timed(run), timed(twice)))
     except Exception:  # noqa: BLE001 - the library has no such format
         return "-"
     return f"{one / len(files) * 1e3:.2f}, x{2 * one / two:.1f}"
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

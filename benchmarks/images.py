@@ -16,7 +16,7 @@ from datarax_core import Pipeline
 from datarax_image import DecodeImage, RandomResizedCrop
 from datarax_memory import MemorySource, MemorySourceConfig
 
-IMAGES, BATCH, SIZE, CORES, RUNS = 500, 50, 64, 2, 5
+IMAGES, BATCH, SIZE, CORES, RUNS = 500, 50, 64, 2, 9
 SIDES = 240, 600
 
 

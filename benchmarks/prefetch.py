@@ -2,17 +2,16 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _measure import Row, seconds
+from _measure import Row, cost
 from flax import nnx
 
 from datarax_core import DataSourceModule, Pipeline, SourceConfig
 
-BATCH, BATCHES, RUNS = 64, 100, 7
+BATCH, BATCHES, RUNS = 64, 100, 9
 
 
 def rows() -> list[Row]:
@@ -52,7 +51,8 @@ def _hidden(wait: float) -> Row:
         for indices in order:
             pipeline.source.get_records(indices)
 
-    return _median_row(f"loop, source and step of {wait * 1e3:.0f} ms each, prefetch=2", alone, loop, target=1.15)
+    what = f"loop, source and step of {wait * 1e3:.0f} ms each, prefetch=2"
+    return cost(alone, loop, what=what, target=1.15, calls=BATCHES, runs=RUNS)
 
 
 def _overhead() -> Row:
@@ -71,12 +71,5 @@ def _overhead() -> Row:
     def loop() -> None:
         jax.block_until_ready(deque(pipeline, maxlen=1))
 
-    return _median_row("pipeline over a bare loop of the same calls", bare, loop, target=1.1)
-
-
-def _median_row(what: str, reference: Callable[[], None], ours: Callable[[], None], target: float) -> Row:
-    reference(), ours()
-    pairs = sorted((seconds(ours) / seconds(reference), seconds(reference)) for _ in range(RUNS))
-    ratio, took = pairs[RUNS // 2]
-    text = f"{took / BATCHES * 1e6:.0f} us a batch"
-    return Row(what, text, f"{took * ratio / BATCHES * 1e6:.0f} us a batch", ratio, target, "at most")
+    what = "pipeline over a bare loop of the same calls"
+    return cost(bare, loop, what=what, target=1.1, calls=BATCHES, runs=RUNS)

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from _measure import Row
+from _measure import LEAST, Row, cost_of, paired
 
 HALF, WIDTH, BATCHES, RUNS = 256, 3072, 200, 5
 
@@ -22,10 +22,8 @@ def rows() -> list[Row]:
 
 
 def _row(placement: str) -> Row:
-    pairs = [(_seconds(placement, 2), _seconds(placement, 1)) for _ in range(RUNS)]
-    ratio, one = sorted((two / one, one) for two, one in pairs)[RUNS // 2]
-    texts = f"{one * 1e6:.0f} us a batch", f"{one * ratio * 1e6:.0f} us a batch"
-    return Row(f"two processes against one of half the batch, {placement}", *texts, ratio, 1.1, "at most")
+    pairs = paired(lambda: _seconds(placement, 1), lambda: _seconds(placement, 2), LEAST)
+    return cost_of(pairs, what=f"two processes against one of half the batch, {placement}, a batch", target=1.1)
 
 
 def _seconds(placement: str, processes: int) -> float:

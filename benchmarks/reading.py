@@ -28,7 +28,7 @@ from flax import nnx
 
 from datarax_core import Pipeline, from_sequence
 
-DELAYS, BATCH, THREADS, RUNS = (0.001, 0.005, 0.020), 64, 16, 3
+DELAYS, BATCH, THREADS, RUNS = (0.001, 0.005, 0.020), 64, 16, 9
 RECORDS, WIDTH = 8192, 3072
 DECODER = {"type": "array", "fields": {"x": {"dtype": "uint8", "shape": [WIDTH]}}}
 
@@ -296,7 +296,7 @@ def _without_waits() -> Iterator[Row]:
                 records=records,
                 what=f"{name} without waits, threads='auto': one thread",
                 target=0.95,
-                runs=9,
+                runs=RUNS,
             )
 
 

@@ -3,15 +3,14 @@
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from _measure import Row, seconds
+from _measure import Row, limited
 
-DISTRIBUTIONS, RUNS = 150, 7
+DISTRIBUTIONS, RUNS = 150, 9
 NEEDED = {"datarax-core": "0.1.0", "numpy": "2.4.0", "packaging": "26.0", "rich": "14.0"}
 LISTING = """
 import json, os, sys, time
@@ -58,7 +57,7 @@ def _listing(folder: str) -> Row:
         if found != DISTRIBUTIONS - len(NEEDED):
             raise AssertionError(f"{found} sources were found")
         times.append(took)
-    return _limit(f"{DISTRIBUTIONS} distributions: describe(), imports not counted", min(times), 0.010)
+    return limited(times, 0.010, what=f"{DISTRIBUTIONS} distributions: describe(), imports not counted, of its limit")
 
 
 def _command(folder: str) -> Row:
@@ -68,7 +67,9 @@ def _command(folder: str) -> Row:
         began = _seconds_of_children()
         subprocess.run(command, env=_environment(folder), capture_output=True, check=True)  # noqa: S603 - our own
         times.append(_seconds_of_children() - began)
-    return _limit(f"{DISTRIBUTIONS} more than there are: drx sources, the whole process", statistics.median(times), 0.5)
+    return limited(
+        times, 0.5, what=f"{DISTRIBUTIONS} more than there are: drx sources, the whole process, of its limit"
+    )
 
 
 def _seconds_of_children() -> float:
@@ -83,9 +84,4 @@ def _config() -> Row:
     mix = {"type": "mix", "weights": [0.7, 0.3], "sources": [leaf, leaf]}
     config = {"source": {"type": "mix", "weights": [1, 1], "sources": [mix, mix]}, "batch_size": 128}
     parse_config(config)  # imports the plugins
-    times = [seconds(lambda: parse_config(config)) for _ in range(101)]
-    return _limit("a mix of two mixes, validated", statistics.median(times), 0.001)
-
-
-def _limit(what: str, took: float, limit: float) -> Row:
-    return Row(what, f"{limit * 1e3:g} ms", f"{took * 1e3:.2f} ms", took / limit, 1.0, "at most")
+    return limited(lambda: parse_config(config), 0.001, what="a mix of two mixes, validated, of its limit", runs=101)

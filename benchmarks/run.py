@@ -65,14 +65,16 @@ def main() -> None:
     """Run the named parts, or all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="which to run; all if none is named")
-    chosen = parser.parse_args().parts or list(PARTS)
+    parser.add_argument("--markdown", action="store_true", help="print tables for a file of results")
+    arguments = parser.parse_args()
+    chosen = arguments.parts or list(PARTS)
     print(
         f"{datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, jax {jax.__version__} on "
         f"{jax.default_backend()}, numpy {np.__version__}, {os.cpu_count()} cores"
     )
     for name in chosen:
         module = PARTS[name]
-        report((module.__doc__ or name).strip(), module.rows())
+        report((module.__doc__ or name).strip().splitlines()[0], module.rows(), markdown=arguments.markdown)
 
 
 if __name__ == "__main__":

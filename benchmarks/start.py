@@ -1,20 +1,18 @@
 """Time to the first batch: of a first pipeline, which compiles, and of a second, equal one, which does not."""
 
+from itertools import count
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _measure import Row, seconds
+from _measure import LEAST, Row, cost_of, seconds
 from flax import nnx
 
 from datarax_core import Pipeline
 from datarax_core.sources import Placement
 from datarax_memory import MemorySource, MemorySourceConfig
 
-SIZES = {
-    "loop": 64,
-    "step": 65,
-    "scan": 66,
-}  # different sizes, so that no route finds a program that another one compiled
+SIZES = count(64)  # of batches: each first pipeline has one of its own, so that it finds no compiled program
 TRACED: list[str] = []
 
 
@@ -35,19 +33,25 @@ class _Scale(nnx.Module):
 
 
 def _row(placement: Placement, route: str) -> Row:
-    first = seconds(lambda: _first_batch(placement, route))
+    pairs = [_pair(placement, route) for _ in range(LEAST)]
+    return cost_of(pairs, what=f"first batch of a second pipeline, {placement}, {route}", target=0.2)
+
+
+def _pair(placement: Placement, route: str) -> tuple[float, float]:
+    """Return the seconds of a first pipeline and of a second one, which cannot change places."""
+    size = next(SIZES)
+    first = seconds(lambda: _first_batch(placement, route, size))
     traced = len(TRACED)
-    second = min(seconds(lambda: _first_batch(placement, route)) for _ in range(5))
+    second = seconds(lambda: _first_batch(placement, route, size))
     if len(TRACED) > traced:
         raise AssertionError(f"the second pipeline traced its stage again ({route})")
-    texts = f"{first * 1e3:.0f} ms", f"{second * 1e3:.1f} ms"
-    return Row(f"first batch of a second pipeline, {placement}, {route}", *texts, second / first, 0.2, "at most")
+    return first, second
 
 
-def _first_batch(placement: Placement, route: str) -> None:
+def _first_batch(placement: Placement, route: str, size: int) -> None:
     data = {"x": np.ones((1000, 32), np.float32)}
     source = MemorySource(MemorySourceConfig(shuffle=True, placement=placement), data, rngs=nnx.Rngs(0))
-    pipeline = Pipeline(source=source, stages=[_Scale()], batch_size=SIZES[route])
+    pipeline = Pipeline(source=source, stages=[_Scale()], batch_size=size)
     if route == "loop":
         jax.block_until_ready(next(iter(pipeline)))
     elif route == "step":

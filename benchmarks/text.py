@@ -20,7 +20,7 @@ from datarax_core.records import Ragged
 from datarax_memory import MemorySource, MemorySourceConfig
 from datarax_text import Tokenize
 
-TEXTS, BATCH, RUNS = 2048, 256, 5
+TEXTS, BATCH, RUNS = 2048, 256, 9
 
 
 def rows() -> list[Row]:

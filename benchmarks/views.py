@@ -1,6 +1,5 @@
 """Views against what they are made of: filters of 10^7 records, and served against the source without a filter."""
 
-import statistics
 import tempfile
 from collections import deque
 from collections.abc import Callable
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from _measure import Row, against, seconds
+from _measure import Row, against, limited
 from flax import nnx
 
 from datarax_core import DataSourceModule, Pipeline
@@ -56,26 +55,20 @@ def served(source: DataSourceModule) -> Callable[[], None]:
     return run
 
 
-def at_most(what: str, work: Callable[[], object], target: float) -> Row:
-    """Return the row for the seconds of one call."""
-    taken = statistics.median(seconds(work) for _ in range(3))
-    return Row(what, "", f"{taken:.2f} s", ratio=taken, target=target, bound="at most")
-
-
 def filters(folder: Path) -> list[Row]:
     """Return the rows for filters: their one pass, and what they serve against the source that they are of."""
     rng = np.random.default_rng(0)
     columns = {"label": rng.integers(0, 1000, MANY), "score": rng.random(MANY, np.float32)}
     held, in_files = memory(columns), mapped(columns, folder / "many")
     rows = [
-        at_most("where(label=[3, 5, 7]) of 10^7 records in memory: seconds", lambda: held.where(label=[3, 5, 7]), 2),
-        at_most(
-            "where(score=(0.5, None)) of 10^7 records, mapped: seconds", lambda: in_files.where(score=(0.5, None)), 2
+        limited(lambda: held.where(label=[3, 5, 7]), 2.0, what="where(label=[3, 5, 7]) of 10^7 records in memory"),
+        limited(
+            lambda: in_files.where(score=(0.5, None)), 2.0, what="where(score=(0.5, None)) of 10^7 records, mapped"
         ),
-        at_most(
-            "filter(a function of a field) of 10^7 records, mapped: seconds",
+        limited(
             lambda: in_files.filter(lambda batch: batch["label"] % 2 == 0, fields=["label"]),
-            2,
+            2.0,
+            what="filter(a function of a field) of 10^7 records, mapped",
         ),
     ]
     for what, source in (
