@@ -1,0 +1,88 @@
+"""Stores as a source reaches them: the options of its config, and the cache in which fetched bytes are kept.
+
+A source makes one `Store` of its config, and reads all its files through it; local files too, if it likes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from numpy.typing import ArrayLike
+
+from datarax_core.background import Ahead
+
+from .cache import Cache
+from .object_file import ObjectFile
+from .options import RemoteOptions
+from .ranges import ranges
+from .stamps import Stamp, stamp_of
+
+_LOOKED_AT_AT_ONCE: Final = 32
+_REQUEST_BYTES: Final = 8 << 20
+"""Bytes of one request for a part of an object that is read from front to back."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """The stores that a source reads, with its options and its cache. Picklable."""
+
+    options: Mapping[str, Any] | None = None
+    """Options of fsspec's file system, as `RemoteOptions.storage_options`."""
+
+    cache: Cache | None = None
+    """Keeps what is fetched; None keeps nothing."""
+
+    @classmethod
+    def of(cls, config: RemoteOptions) -> Self:
+        """Return the stores as a config says to reach them."""
+        cache = None if config.cache_dir is None else Cache(config.cache_dir, config.cache_bytes)
+        return cls(config.storage_options, cache)
+
+    def stamps(self, paths: Sequence[str]) -> list[Stamp]:
+        """Return the stamp of each file or object, looked at many at once.
+
+        Raises:
+            OSError: One does not exist, or may not be looked at.
+        """
+        if len(paths) < 2:
+            return [stamp_of(path, self.options) for path in paths]
+        with ThreadPoolExecutor(min(len(paths), _LOOKED_AT_AT_ONCE)) as pool:
+            return list(pool.map(lambda path: stamp_of(path, self.options), paths))
+
+    def ranges(
+        self, paths: Sequence[str], starts: ArrayLike, ends: ArrayLike, stamps: Sequence[Stamp | None] | None = None
+    ) -> list[bytes]:
+        """Return the bytes of ranges of files, in the order given; see `ranges`."""
+        return ranges(paths, starts, ends, stamps=stamps, cache=self.cache, options=self.options)
+
+    def pieces(self, path: str, stamp: Stamp, begin: int = 0, size: int = 4 * _REQUEST_BYTES) -> Iterator[bytes]:
+        """Yield the bytes of a file from ``begin`` on, in pieces of ``size``; the next one is fetched meanwhile.
+
+        Raises:
+            Whatever `ranges` raises.
+        """
+
+        def fetch(at: int) -> bytes:
+            end = min(at + size, stamp.size)
+            starts = list(range(at, end, _REQUEST_BYTES))
+            parts = self.ranges([path] * len(starts), starts, [*starts[1:], end], [stamp] * len(starts))
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+        ahead = Ahead(fetch, name="pieces-of-object")
+        try:
+            for at in range(begin, stamp.size, size):
+                if not len(ahead):
+                    ahead.request(at)
+                if at + size < stamp.size:
+                    ahead.request(at + size)
+                yield ahead.take()
+        finally:
+            ahead.close()
+
+    def open(self, path: str, stamp: Stamp) -> ObjectFile:
+        """Return an object as a file object that is read from anywhere, for libraries that take no ranges."""
+        return ObjectFile(
+            stamp.size,
+            lambda starts, ends: self.ranges([path] * len(starts), starts, ends, [stamp] * len(starts)),
+        )
