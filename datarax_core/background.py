@@ -257,7 +257,10 @@ class EndedAtExit(Protocol):
 
 
 _running: dict[threading.Thread, EndedAtExit] = {}
-"""Threads that were started and have not ended, with the work of each."""
+"""Threads that were started and still work, with the work of each."""
+
+_started: Final[WeakSet[threading.Thread]] = WeakSet()
+"""All threads that were started: one that has done its work still has to free what it held, such as device arrays."""
 
 
 def run_in_thread(run: Callable[[], None], work: EndedAtExit, name: str) -> None:
@@ -268,6 +271,7 @@ def run_in_thread(run: Callable[[], None], work: EndedAtExit, name: str) -> None
     """
     thread = threading.Thread(target=_run, args=(run,), name=name, daemon=True)
     _running[thread] = work
+    _started.add(thread)
     try:
         thread.start()
     finally:
@@ -288,9 +292,8 @@ def _end_all() -> None:
 
     A thread that returns from compiled code while the interpreter shuts down would abort the process.
     """
-    ending = dict(_running)
-    for work in ending.values():
+    for work in list(_running.values()):
         work.end()
     deadline = time.monotonic() + _EXIT_SECONDS
-    for thread in filter(threading.Thread.is_alive, ending):
+    for thread in filter(threading.Thread.is_alive, list(_started)):
         thread.join(max(0.0, deadline - time.monotonic()))

@@ -145,6 +145,7 @@ class Route(ABC):
 
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
         self._source = definition.source
+        self._title = self._source.title  # of a view it takes a while, and each batch needs it
         self._record_reader = definition.reader
         self._on_host = definition.on_host
         self._rule = definition.rule
@@ -263,7 +264,7 @@ class Route(ABC):
         host_fields: dict[str, Any] = {}
         if self._intake.changes or not is_as_on_device(batch):
             batch, host_fields = split_host_fields(batch)
-            batch = narrow(self._intake.taken(batch), records=records, origin=self._source.title)
+            batch = narrow(self._intake.taken(batch), records=records, origin=self._title)
         if ahead or self._is_plain or self._layout != DEFAULT:
             batch = self._layout.place(batch, size)
         return batch, host_fields

@@ -48,6 +48,7 @@ class HostRoute(IndexedRoute):
         self._differs_in_shape = self._record_reader.differs_in_shape
         by_index = self._source.reads_neighbours_together
         self._reader = RowReader(self._record_reader, readers.workers, self._count, by_index=by_index)
+        self._varies_by_epoch = self._record_reader.varies_by_epoch
         self._ahead: RowsAhead[_BegunBatch] = RowsAhead(self._reader)
 
     @property
@@ -101,7 +102,7 @@ class HostRoute(IndexedRoute):
         indices, mask, record_ids = self._next(start, size)
         here = self._layout.rows_here(len(indices))
         own = indices if here is None else indices[here]
-        to_read = self._record_reader.indices_to_read(start, indices)
+        to_read = self._record_reader.indices_to_read(start, indices) if self._varies_by_epoch else indices
         to_read = to_read if here is None else to_read[here]
         return _BegunBatch(indices, mask, record_ids, own, to_read, self._reader.begin(to_read, wanted=wanted))
 

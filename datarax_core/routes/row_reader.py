@@ -36,8 +36,8 @@ class RowReader:
     ) -> None:
         self._reader = reader
         self._staged = reader if isinstance(reader, StagedReader) else None
-        self._fetch = reader.fetch
-        self._fetch_part = reader.fetch if self._staged is None else self._staged.fetch_part
+        self._fetch = reader.fetch_of_order()
+        self._fetch_part = self._fetch if self._staged is None else self._staged.fetch_part
         self._workers = workers
         self._count = count
         self._by_index = by_index

@@ -389,6 +389,13 @@ class RecordAccess(KnownColumns, HostArrays, StructuralModule):
         cache = self.record_cache()
         return self._checked_records(indices) if cache is None else cache.fetch(indices, self._checked_records)
 
+    def fetch_of_order(self) -> Callable[[np.ndarray], Batch]:
+        """Return the function by which a route fetches the records of an order; asked once, by each route.
+
+        It is `fetch`, or a shorter way to the same, since an order gives no index that is out of range.
+        """
+        return self.fetch
+
     def record_cache(self) -> RecordCache | None:
         """Return the cache of records that were read; None if the config is not ``cacheable``."""
         saved = self._saved_work

@@ -167,6 +167,30 @@ class Subset(SourceView):
         require_within(self, rows)
         return np.asarray(self._selection.parent_indices(rows))
 
+    def fetch_of_order(self) -> Callable[[np.ndarray], Batch]:
+        """Return the parent's, after a look into the selection, unless a subclass reads in a way of its own."""
+        methods = ("fetch", "get_records", "parent_indices", "_rows_of_parent")
+        if (
+            not self._passes_on
+            or self.varies_by_epoch
+            or any(getattr(type(self), m) is not getattr(Subset, m) for m in methods)
+        ):
+            return self.fetch
+        parent, note, mapped, fetch = (
+            self.parent,
+            self.note_substituted,
+            self._selection.parent_indices,
+            self.parent.fetch_of_order(),
+        )
+
+        def fetch_mapped(indices: np.ndarray) -> Batch:
+            before = parent.substituted_here
+            batch = fetch(mapped(indices))
+            note(parent.substituted_here - before)
+            return batch
+
+        return fetch_mapped
+
     def traced_map(self) -> TracedMap:
         """Return `parent_indices` for compiled code. All parts of a split, and all slices of one length, share one program.
 

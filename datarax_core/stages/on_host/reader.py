@@ -69,7 +69,7 @@ class StagedReader:
         """Whether a stage draws random numbers."""
         self._varies = self.draws or source.varies_by_epoch
         self._last_calls_of_parts = self._calls(self._caches[-1] + 1 if self._caches else 0, self.first_whole)
-        self._read_source = source.fetch_on_host if source.access == "device" else source.fetch
+        self._read_source = source.fetch_on_host if source.access == "device" else source.fetch_of_order()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.source, self.stages, self.specs, self.key_data)
@@ -186,6 +186,10 @@ class StagedReader:
     def fetch(self, indices: np.ndarray) -> Batch:
         """Return the records at concrete ``indices`` after the host stages; they are a whole batch."""
         return self.complete(self.fetch_part(indices), indices)
+
+    def fetch_of_order(self) -> Callable[[np.ndarray], Batch]:
+        """Return `fetch`: the source is read by the shortest way in it."""
+        return self.fetch
 
     def fetch_part(self, indices: np.ndarray) -> Batch:
         """Return records, which may be a part of a batch, after the stages before `first_whole`."""

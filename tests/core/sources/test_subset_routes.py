@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from datarax_core import DataSourceModule, Pipeline, SpecError, StructuralConfig
+from datarax_core import DataSourceModule, Pipeline, SpecError, StructuralConfig, Subset
 
 MakeSource = Callable[..., Any]
 PARENTS = ["make_source", "make_host_source", "make_device_source"]
@@ -122,3 +122,17 @@ def test_a_part_counts_what_it_served_and_what_was_substituted_for_it() -> None:
         list(Pipeline(source=part, batch_size=5))
     assert low.get_operation_stats() == {"applied_count": 2, "skipped_count": 0}
     assert high.get_operation_stats() == {"applied_count": 4, "skipped_count": 20}
+
+
+def test_a_subclass_that_reads_in_a_way_of_its_own_is_read_in_that_way(make_host_source: MakeSource) -> None:
+    seen: list[int] = []
+
+    class Counted(Subset):
+        def fetch(self, indices: Any) -> Any:
+            seen.append(len(indices))
+            return super().fetch(indices)
+
+    parent = make_host_source()
+    part = Counted(StructuralConfig(), parent, parent[:10].selection)
+    assert sum(len(batch["id"]) for batch in Pipeline(source=part, batch_size=4)) == 10
+    assert sum(seen) == 10
