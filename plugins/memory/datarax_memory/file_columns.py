@@ -12,7 +12,7 @@ from datarax_core.errors import DataFileError, RecordError
 from datarax_core.records import Ragged
 from datarax_core.sources import Columns
 
-from .files import load_errors
+from .checks import load_errors
 
 _LAST_CODE_POINT: Final = 0x10FFFF
 

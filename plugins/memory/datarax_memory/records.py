@@ -10,9 +10,10 @@ import numpy as np
 from datarax_core.records import Ragged
 from datarax_core.sources import Columns, columns_of
 
+from .checks import parts_of
 from .config import MemorySourceConfig
 from .file_columns import FileColumns
-from .files import load_columns, parts_of
+from .files import load_columns
 
 Origin: TypeAlias = tuple[Any, ...]
 
