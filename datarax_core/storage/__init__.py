@@ -2,18 +2,32 @@
 
 `ranges` reads many ranges of many files at once; `stamp_of` says whether a file or an object is still the same; `Cache` keeps
 what was fetched on a disk of this machine; `RemoteOptions` are the options of sources that read addresses. Of them a source
-makes a `Store`, by which it reads all its files; `ObjectFile` is for libraries that take file objects and no ranges. What is
-special about stores of objects is here, so that sources name paths and read ranges, and know nothing else. Addresses are read
-by fsspec, which is imported when the first one is read (``pip install 'datarax-core[remote]'``).
+makes a `RangeReader`, by which it reads all its files; `ObjectFile` is for libraries that take file objects, not ranges. What
+is special about stores of objects is here, so that sources name paths and read ranges, and know nothing else. Addresses are
+read by fsspec, which is imported when the first one is read (``pip install 'datarax-core[remote]'``).
 
 Imports `errors`, `background` and `config`; never JAX.
 """
 
 from .cache import Cache
 from .object_file import ObjectFile
-from .options import ByteCount, RemoteOptions
+from .options import ByteCount, DataPath, DataPattern, RemoteOptions, require_no_credentials
+from .range_reader import RangeReader
 from .ranges import ranges
+from .redaction import redacted
 from .stamps import Stamp, stamp_of
-from .store import Store
 
-__all__ = ["ByteCount", "Cache", "ObjectFile", "RemoteOptions", "Stamp", "Store", "ranges", "stamp_of"]
+__all__ = [
+    "ByteCount",
+    "Cache",
+    "DataPath",
+    "DataPattern",
+    "ObjectFile",
+    "RangeReader",
+    "RemoteOptions",
+    "Stamp",
+    "ranges",
+    "redacted",
+    "require_no_credentials",
+    "stamp_of",
+]

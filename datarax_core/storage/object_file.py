@@ -33,7 +33,13 @@ class ObjectFile(io.RawIOBase):
         if wanted:
             parts = self._read_ranges([start for start, _ in wanted], [end for _, end in wanted])
             for (start, _), part in zip(wanted, parts, strict=True):
-                self._keep(start, part)
+                self.hold(start, part)
+
+    def hold(self, start: int, part: bytes) -> None:
+        """Keep bytes of the object that the caller has, from an offset on."""
+        number = bisect_right(self._starts, start)
+        self._starts.insert(number, start)
+        self._parts.insert(number, part)
 
     def readable(self) -> bool:
         """Return True."""
@@ -74,8 +80,3 @@ class ObjectFile(io.RawIOBase):
                 return self._parts[number], at - self._starts[number]
             self.fetch([at], [at + max(wanted, _WINDOW)])
         raise EOFError(f"byte {at} of {self._size} was not returned")
-
-    def _keep(self, start: int, part: bytes) -> None:
-        number = bisect_right(self._starts, start)
-        self._starts.insert(number, start)
-        self._parts.insert(number, part)

@@ -15,17 +15,21 @@ from pydantic import (
 
 from datarax_core.config import (
     NOT_NULL,
+    REMOTE,
     Count,
     Flag,
-    LocalFile,
     NonNegative,
     SourceConfig,
     having,
+    never,
     only_if,
+    scheme_of,
     shuffling_is_stochastic,
     stream_rules,
 )
+from datarax_core.storage import DataPath, RemoteOptions, redacted
 
+_REMOTE: Final = {"type": "string", "pattern": REMOTE}
 _ONE_SHARD: Final = {"properties": {"shard_id": {"maximum": 0}}}
 
 
@@ -57,7 +61,7 @@ _COLUMNS_SCHEMA: Final = {
 }
 
 
-class MemorySourceConfig(SourceConfig):
+class MemorySourceConfig(RemoteOptions, SourceConfig):
     """Config of a `MemorySource`; ``drx describe memory`` lists its fields."""
 
     model_config = ConfigDict(
@@ -82,9 +86,10 @@ class MemorySourceConfig(SourceConfig):
     shard_id: NonNegative | None = Field(
         default=None, validate_default=True, description="Which of num_workers shards this source serves."
     )
-    path: LocalFile | None = Field(
+    path: DataPath | None = Field(
         default=None,
-        description="An .npz file, or a folder of .npy files, one for each field; x.npy with x.offsets.npy if lengths vary.",
+        description="An .npz file, or a folder of .npy files, one for each field; x.npy with x.offsets.npy if lengths vary. "
+        "Also at an address.",
     )
     columns: Annotated[
         tuple[str, ...] | dict[str, str] | None, PlainValidator(_checked_columns), WithJsonSchema(_COLUMNS_SCHEMA)
@@ -96,10 +101,13 @@ class MemorySourceConfig(SourceConfig):
     placement: Literal["auto", "device", "host"] = Field(
         default="auto", description="Where batches are gathered: on the device if the data fits there, or on the host."
     )
+    local_files_only: Flag = Field(default=False, description="Refuse a path that is an address, before any attempt.")
 
     schema_rules: ClassVar = (
         *stream_rules("shuffle"),
         only_if(having(path=NOT_NULL), columns=NOT_NULL),
+        never(local_files_only={"const": True}, path=_REMOTE),
+        *RemoteOptions.remote_rules,
         {"if": having(num_workers={"minimum": 2}), "then": having(shard_id=NOT_NULL), "else": _ONE_SHARD},
     )
 
@@ -118,6 +126,16 @@ class MemorySourceConfig(SourceConfig):
             )
         if value is not None and value >= workers and "num_workers" in info.data:
             raise ValueError(f"shard_id={value} is out of range: num_workers={workers} numbers shards from 0")
+        return value
+
+    @field_validator("local_files_only")
+    @classmethod
+    def _no_address(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+        path = info.data.get("path")
+        if value and path is not None and scheme_of(path) is not None:
+            raise ValueError(
+                f"local_files_only=True forbids {redacted(path)!r}, which is not on this machine; copy it here"
+            )
         return value
 
     @field_validator("columns")

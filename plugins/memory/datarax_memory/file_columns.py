@@ -13,6 +13,7 @@ from datarax_core.records import Ragged
 from datarax_core.sources import Columns
 
 from .checks import load_errors
+from .stored import StoredArray, StoredRagged, read_rows, require_checksum
 
 _LAST_CODE_POINT: Final = 0x10FFFF
 
@@ -59,6 +60,8 @@ class FileColumns(Columns):
     def require_checksums(self) -> None:
         """Raise if the content of an ``.npz`` differs from its checksums; each state of a file is read once a process.
 
+        Those of an object at an address were compared when it was read.
+
         Raises:
             DataFileError: Names the file and the field.
         """
@@ -70,7 +73,7 @@ class FileColumns(Columns):
 
     def _require_text(self, fields: Mapping[str, Any], indices: Any) -> None:
         for name, column in self.columns.items():
-            if column.dtype.kind != "U" or not column.dtype.itemsize:
+            if name not in fields or column.dtype.kind != "U" or not column.dtype.itemsize:
                 continue
             # a scalar of NumPy is made of the code points already, so that a single record is looked up in the column
             text = fields[name] if np.ndim(indices) else column[np.atleast_1d(indices)]
@@ -89,6 +92,58 @@ class FileColumns(Columns):
                     path=self.path,
                     row=record,
                 )
+
+
+class StoredColumns(FileColumns):
+    """Columns at an address, of which some are stored: their rows are read from there whenever they are asked for."""
+
+    @property
+    def stored_columns(self) -> dict[str, StoredArray | StoredRagged]:
+        """The columns that are not in memory, by name."""
+        return {name: column for name, column in self.columns.items() if isinstance(column, StoredArray | StoredRagged)}
+
+    def rows(self, indices: Any) -> Any:
+        """Return the records at concrete ``indices``, or the record at one index; all fields are read at once.
+
+        Raises:
+            DataFileError: An object was changed or removed.
+            ConnectionError, TimeoutError, PermissionError: The store cannot be read.
+            RecordError: A text is damaged; names record, field and file.
+        """
+        if np.ndim(indices):
+            return self.arranged(self._read(list(self.columns), np.asarray(indices)))
+        rows = self._read(list(self.columns), np.atleast_1d(indices))
+        return self.arranged({name: column[0] for name, column in rows.items()})
+
+    def host_fields(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the host fields at concrete ``indices``; see `rows`."""
+        held = set(self.on_device)
+        return self._read([name for name in self.columns if name not in held], indices)
+
+    def whole_column(self, field: str) -> Any:
+        """Return the column of a field if it is in memory; None for a stored one, for text, and if there is none."""
+        name = dict(zip(self.by_field(), self.columns, strict=True)).get(field)
+        if name is None or name in self.stored_columns or self.columns[name].dtype.kind == "U":
+            return None
+        return self.columns[name]
+
+    def require_checksums(self) -> None:
+        """Raise if the content of an archive differs from its checksums; reads all of it.
+
+        Raises:
+            DataFileError: Names the object and the field.
+        """
+        for column in self.stored_columns.values():
+            array = column.values if isinstance(column, StoredRagged) else column
+            if array.checksum is not None:
+                require_checksum(array)
+
+    def _read(self, names: Sequence[str], indices: np.ndarray) -> dict[str, Any]:
+        stored = self.stored_columns
+        read = read_rows({name: stored[name] for name in names if name in stored}, indices)
+        fields = {name: read[name] if name in read else self.columns[name][indices] for name in names}
+        self._require_text(fields, indices)
+        return fields
 
 
 @functools.lru_cache(maxsize=256)

@@ -143,11 +143,21 @@ def _load_member(
         and member.compress_type == zipfile.ZIP_STORED
         and not keep_in_memory
     ):
-        raw.seek(member.header_offset)
-        lengths = struct.unpack("<26xHH", raw.read(30))  # of the name and of the extra field; the data follow both
-        return header.mapped(path, raw.tell() + sum(lengths))
+        return header.mapped(path, data_offset(raw, member))
+    return whole_member(archive, member)
+
+
+def data_offset(raw: IO[bytes], member: zipfile.ZipInfo) -> int:
+    """Return where the data of a member begin in the file ``raw`` of an archive."""
+    raw.seek(member.header_offset)
+    of_name, of_extra_field = struct.unpack("<26xHH", raw.read(30))  # the data follow both
+    return raw.tell() + int(of_name) + int(of_extra_field)
+
+
+def whole_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """Return the array of a member, read whole; its checksum is compared."""
     with archive.open(member) as stream:
-        array = npy.read_array(stream, allow_pickle=False)
+        array: np.ndarray = npy.read_array(stream, allow_pickle=False)
         while stream.read(_CHUNK_BYTES):  # the checksum is compared at the end
             pass
         return array

@@ -7,13 +7,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from datarax_core.files import is_remote
 from datarax_core.records import Ragged
 from datarax_core.sources import Columns, columns_of
+from datarax_core.storage import RangeReader
 
 from .checks import parts_of
 from .config import MemorySourceConfig
-from .file_columns import FileColumns
+from .file_columns import FileColumns, StoredColumns
 from .files import load_columns
+from .objects import load_stored_columns
+from .stored import StoredArray, StoredRagged
 
 Origin: TypeAlias = tuple[Any, ...]
 
@@ -55,16 +59,26 @@ def records_of(config: MemorySourceConfig, data: Any, title: str) -> Records:
         given = "neither data nor a path" if data is None else "both data and a path"
         raise ValueError(f"{title} was given {given}; pass data, or name a path in its config")
     if config.path is not None:
-        data = load_columns(config.path, keep_in_memory=config.cacheable, columns=chosen)
-        named = {name: name for name in data} if chosen is None else chosen
-        stored = [part for name, column in data.items() for part in parts_of(named[name], column)]
-        return Records(data, FileColumns(data, config.path, stored), None, origin)
+        return _of_path(config, config.path, origin)
     if config.cacheable:
         data = _read_in(data, title)
     if isinstance(data, Columns):
         return Records(data.columns, data, None, origin)
     elements = tuple(data) if isinstance(data, list | tuple) else None
     return Records(data, columns_of(data, title), elements, origin)
+
+
+def _of_path(config: MemorySourceConfig, path: str, origin: Origin) -> Records:
+    chosen = config.stored_columns
+    if is_remote(path):
+        read_all = True if config.cacheable else {"device": True, "host": False}.get(config.placement)
+        data = load_stored_columns(RangeReader.of(config), path, read_all=read_all, columns=chosen)
+    else:
+        data = load_columns(path, keep_in_memory=config.cacheable, columns=chosen)
+    named = {name: name for name in data} if chosen is None else chosen
+    stored = [part for name, column in data.items() for part in parts_of(named[name], column)]
+    is_stored = any(isinstance(column, StoredArray | StoredRagged) for column in data.values())
+    return Records(data, (StoredColumns if is_stored else FileColumns)(data, path, stored), None, origin)
 
 
 def _read_in(data: Any, title: str) -> Any:

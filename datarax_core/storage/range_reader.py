@@ -1,7 +1,4 @@
-"""Stores as a source reaches them: the options of its config, and the cache in which fetched bytes are kept.
-
-A source makes one `Store` of its config, and reads all its files through it; local files too, if it likes.
-"""
+"""Reader of ranges as a source uses it: with the options of its config, and the cache in which fetched bytes are kept."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +21,8 @@ _REQUEST_BYTES: Final = 8 << 20
 
 
 @dataclass(frozen=True)
-class Store:
-    """The stores that a source reads, with its options and its cache. Picklable."""
+class RangeReader:
+    """Reader of a source's files, on this machine and at addresses, with its options and its cache. Picklable."""
 
     options: Mapping[str, Any] | None = None
     """Options of fsspec's file system, as `RemoteOptions.storage_options`."""
@@ -35,7 +32,7 @@ class Store:
 
     @classmethod
     def of(cls, config: RemoteOptions) -> Self:
-        """Return the stores as a config says to reach them."""
+        """Return the reader that a config asks for."""
         cache = None if config.cache_dir is None else Cache(config.cache_dir, config.cache_bytes)
         return cls(config.storage_options, cache)
 
