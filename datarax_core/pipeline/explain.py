@@ -9,6 +9,7 @@ from datarax_core.order.batch_sizes import ScheduledBatchSizes
 from datarax_core.records.spec import device_spec, named_fields
 from datarax_core.routes.definition import BatchRule, Definition
 from datarax_core.routes.table import route_of
+from datarax_core.sources.description import reading_lines
 from datarax_core.stages.apply import stage_name
 from datarax_core.stages.cache import describe_caches
 
@@ -30,7 +31,13 @@ def _call(definition: Definition) -> str:
 def explain(definition: Definition, progress: Progress, *, resumes_loop: bool) -> str:
     """Return the route of a loop over the pipeline, in sentences."""
     route = route_of(definition).describe(definition)
-    described = [summary(definition), *route, *_sizes(definition), *_devices(definition)]
+    described = [
+        summary(definition),
+        *route,
+        *reading_lines(definition.source),
+        *_sizes(definition),
+        *_devices(definition),
+    ]
     described += describe_caches(definition.stages)
     if progress.threads is not None and (found := progress.threads.describe()):
         described.append(f"Measured so far: {found}.")

@@ -26,7 +26,7 @@ from datarax_core.records.intake import Changes
 from datarax_core.records.spec import Batch, ElementSpec, check_batch, device_spec, named_fields, split_host_fields
 
 from .columns import RecordCache
-from .description import plan_of, text_of
+from .description import DescribedSource
 from .identity import config_paths, content_of, sample_of
 from .known_columns import KnownColumns
 from .other_contracts import BatchesByPosition, OtherContract, num_positions
@@ -51,7 +51,7 @@ class OrderKey(nnx.Variable[Any]):
     """uint32 (w,): the key data of the key that a source's shuffle is drawn from."""
 
 
-class RecordAccess(KnownColumns, HostArrays, StructuralModule):
+class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
     """Records by index, and record indices by position.
 
     `DataSourceModule` derives from this class and adds a position that moves.
@@ -351,28 +351,6 @@ class RecordAccess(KnownColumns, HostArrays, StructuralModule):
         order = self.order()
         shard = f", shard {order.shard} of {order.num_shards}" if order.num_shards > 1 else ""
         return f"{'shuffled' if self.is_random_order else 'in sequence'}{shard}"
-
-    def describe_data(self) -> str:
-        """Return the files or the data set that records are read from, for ``repr(source)``; empty if the config names none."""
-        given = [getattr(self.config, field, None) for field in ("path", "paths", "name")]
-        named = next((value for value in given if isinstance(value, str | list | tuple) and value), "")
-        files = [named] if isinstance(named, str) else list(named)
-        split = getattr(self.config, "split", None)
-        more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
-        return "" if not named else f"{files[0]!r}{more}" + (f", split {split!r}" if isinstance(split, str) else "")
-
-    def __repr__(self) -> str:
-        try:
-            return text_of(self)
-        except Exception:  # noqa: BLE001 - of a source that is not whole, in a debugger or in a message about that
-            return object.__repr__(self)
-
-    def __str__(self) -> str:
-        return repr(self)  # flax lists all variables in it
-
-    def plan(self, num_epochs: int | None = 1) -> str:
-        """Describe what a run of ``num_epochs`` epochs (None is endless) serves, and below it what each view does."""
-        return plan_of(self, num_epochs)
 
     def sources_below(self) -> Mapping[str, Any]:
         """Return the sources that this one reads, by name: the children of a mixture, the parents of a view; else none."""

@@ -33,6 +33,42 @@ class Described(Protocol):
         """Return the sources that this one reads, by name."""
 
 
+class DescribedSource:
+    """The part of a source that describes it in words."""
+
+    def describe_data(self: Any) -> str:
+        """Return the files or the data set that records are read from, for ``repr(source)``; empty if the config names none."""
+        given = [getattr(self.config, field, None) for field in ("path", "paths", "name")]
+        named = next((value for value in given if isinstance(value, str | list | tuple) and value), "")
+        files = [named] if isinstance(named, str) else list(named)
+        split = getattr(self.config, "split", None)
+        more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+        return "" if not named else f"{files[0]!r}{more}" + (f", split {split!r}" if isinstance(split, str) else "")
+
+    def describe_reading(self) -> str:
+        """Return a sentence on where records are read from, and what is kept of it, for `Pipeline.explain`; "" if nothing."""
+        return ""
+
+    def __repr__(self: Any) -> str:
+        try:
+            return text_of(self)
+        except Exception:  # noqa: BLE001 - of a source that is not whole, in a debugger or in a message about that
+            return object.__repr__(self)
+
+    def __str__(self) -> str:
+        return repr(self)  # flax lists all variables in it
+
+    def plan(self: Any, num_epochs: int | None = 1) -> str:
+        """Describe what a run of ``num_epochs`` epochs (None is endless) serves, and below it what each view does."""
+        return plan_of(self, num_epochs)
+
+
+def reading_lines(source: Any) -> list[str]:
+    """Return what a source, and those that it reads, say of where their records are read from."""
+    below = [line for child in source.sources_below().values() for line in reading_lines(child)]
+    return list(dict.fromkeys(line for line in (source.describe_reading(), *below) if line))
+
+
 def text_of(source: Described) -> str:
     """Return a source with its data, its length and its order in one line."""
     length, data = source.epoch_length, source.describe_data()

@@ -11,7 +11,7 @@ Imports `errors`, `background` and `config`; never JAX.
 
 from .cache import Cache
 from .object_file import ObjectFile
-from .options import ByteCount, DataPath, DataPattern, RemoteOptions, require_no_credentials
+from .options import ByteCount, RemoteOptions
 from .range_reader import RangeReader
 from .ranges import ranges
 from .redaction import redacted
@@ -20,14 +20,11 @@ from .stamps import Stamp, stamp_of
 __all__ = [
     "ByteCount",
     "Cache",
-    "DataPath",
-    "DataPattern",
     "ObjectFile",
     "RangeReader",
     "RemoteOptions",
     "Stamp",
     "ranges",
     "redacted",
-    "require_no_credentials",
     "stamp_of",
 ]

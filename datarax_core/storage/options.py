@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StrictInt, WithJsonSchema, field_validator, model_validator
 
-from datarax_core.config.base import NOT_NULL, FrozenConfig, LocalFile, LocalPath, LocalPattern, having, only_if
+from datarax_core.config.base import NOT_NULL, FrozenConfig, LocalFile, having, only_if
 
-from .redaction import has_credentials, is_secret, redacted
+from .redaction import is_secret
 
 _UNITS: Final = {unit: 1 << 10 * power for power, unit in enumerate(("B", "KiB", "MiB", "GiB", "TiB"))}
 _DECIMAL: Final = {unit: 1000**power for power, unit in enumerate(("B", "kB", "MB", "GB", "TB"))}
@@ -32,27 +32,6 @@ ByteCount = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _SIZE}]}),
 ]
 """A number of bytes from 1, also as a text with a unit: ``20GiB``, ``500MB``."""
-
-
-def require_no_credentials(path: str) -> str:
-    """Return a path or an address unchanged; for validators of fields.
-
-    Raises:
-        ValueError: The address holds a user, a password, or a signed query.
-    """
-    if has_credentials(path):
-        raise ValueError(
-            f"{redacted(path)!r} holds credentials, which would be kept in a config, where states and logs show them; leave "
-            "them out: they are taken from the environment, or from the provider's own files"
-        )
-    return path
-
-
-DataPath = Annotated[LocalPath, AfterValidator(require_no_credentials)]
-"""As `LocalPath`, or an address without credentials."""
-
-DataPattern = Annotated[LocalPattern, AfterValidator(require_no_credentials)]
-"""As `LocalPattern`, or an address without credentials."""
 
 
 class RemoteOptions(FrozenConfig):

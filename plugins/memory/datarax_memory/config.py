@@ -18,6 +18,7 @@ from datarax_core.config import (
     REMOTE,
     Count,
     Flag,
+    LocalPath,
     NonNegative,
     SourceConfig,
     having,
@@ -27,7 +28,7 @@ from datarax_core.config import (
     shuffling_is_stochastic,
     stream_rules,
 )
-from datarax_core.storage import DataPath, RemoteOptions, redacted
+from datarax_core.storage import RemoteOptions, redacted
 
 _REMOTE: Final = {"type": "string", "pattern": REMOTE}
 _ONE_SHARD: Final = {"properties": {"shard_id": {"maximum": 0}}}
@@ -86,7 +87,7 @@ class MemorySourceConfig(RemoteOptions, SourceConfig):
     shard_id: NonNegative | None = Field(
         default=None, validate_default=True, description="Which of num_workers shards this source serves."
     )
-    path: DataPath | None = Field(
+    path: LocalPath | None = Field(
         default=None,
         description="An .npz file, or a folder of .npy files, one for each field; x.npy with x.offsets.npy if lengths vary. "
         "Also at an address.",

@@ -11,13 +11,25 @@ from flax import nnx
 
 from datarax_core.config import DataraxModuleConfig, SourceConfig
 from datarax_core.errors import ConfigError, StateError
+from datarax_core.files import is_remote
 from datarax_core.order import Order
 from datarax_core.records import Batch
-from datarax_core.sources import DataSourceModule, EagerSourceBase, HostState, MetadataManager, RecordMetadata, Verified
+from datarax_core.sources import (
+    DataSourceModule,
+    EagerSourceBase,
+    HostState,
+    MetadataManager,
+    Placement,
+    RecordMetadata,
+    Verified,
+    lengths_of_column,
+)
+from datarax_core.storage import redacted
 
 from .config import MemorySourceConfig
-from .file_columns import FileColumns
-from .records import records_of, unchangeable
+from .file_columns import FileColumns, StoredColumns
+from .records import Records, records_of, unchangeable
+from .stored import StoredRagged
 
 
 class MemorySource(EagerSourceBase):
@@ -55,7 +67,7 @@ class MemorySource(EagerSourceBase):
             records.columns,
             order=_shard(config, records.columns.length),
             shuffle=config.shuffle,
-            placement=config.placement,
+            placement=_placement(config, records),
             rngs=rngs,
             name=name,
         )
@@ -95,6 +107,9 @@ class MemorySource(EagerSourceBase):
     def get_elements(self, indices: np.ndarray) -> list[Any]:
         """Return the records as single elements: of a list, the elements that were given, with arrays as read-only views."""
         elements = self._records.elements
+        if elements is None and isinstance(self.columns, StoredColumns):  # all by the requests of one batch
+            batch = self.columns.rows(np.asarray(indices))
+            return [{name: column[row] for name, column in batch.items()} for row in range(len(indices))]
         if elements is None:
             return super().get_elements(indices)
         return [unchangeable(elements[int(index)]) for index in indices]
@@ -108,6 +123,31 @@ class MemorySource(EagerSourceBase):
         ):
             return super().fetch(indices)
         return self._host_only.batches.get(indices, super().fetch)
+
+    def record_lengths(self, field: str) -> np.ndarray | None:
+        """Return int64 (num_records,): the size of the first axis of a field in each record; None if that takes reading them.
+
+        Raises:
+            SpecError: The records have no such field.
+        """
+        columns = self.columns
+        column = columns.stored_columns.get(field) if isinstance(columns, StoredColumns) else None
+        return lengths_of_column(column.frame) if isinstance(column, StoredRagged) else super().record_lengths(field)
+
+    def describe_reading(self) -> str:
+        """Return a sentence on columns at an address: whether they are in memory, or read whenever they are asked for."""
+        path = self.config.path
+        if path is None or not is_remote(path):
+            return ""
+        shown = redacted(path)
+        if not isinstance(self.columns, StoredColumns):
+            return f"All columns were read from {shown} when the source was built ({_size(self.columns.nbytes)})."
+        stored = self.columns.stored_columns
+        total = sum(column.nbytes for column in stored.values())
+        return (
+            f"Rows of {', '.join(stored)} ({_size(total)}) are read from {shown} whenever they are asked for"
+            f"{_kept(self.config)}; cacheable=True reads all into memory at first."
+        )
 
     def verify_records(self, indices: np.ndarray) -> Verified:
         """Return which of the records at ``indices`` cannot be read, after a look at the checksums of an ``.npz``.
@@ -261,10 +301,24 @@ def _own(leaf: Any) -> Any:
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
+def _placement(config: MemorySourceConfig, records: Records) -> Placement:
+    """Return where batches are gathered: rows that are read from an address are read by the host."""
+    is_read_by_rows = isinstance(records.columns, StoredColumns)
+    return "host" if is_read_by_rows and config.placement == "auto" else config.placement
+
+
 def _shard(config: MemorySourceConfig, length: int) -> Order | None:
     if config.num_workers == 1 or not length:
         return None
     return Order(length, config.shard_id or 0, config.num_workers)
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB"
+
+
+def _kept(config: MemorySourceConfig) -> str:
+    return "" if config.cache_dir is None else f", and kept in {config.cache_dir}"
 
 
 def _metadata_manager(config: MemorySourceConfig, rngs: nnx.Rngs | None) -> MetadataManager | None:
