@@ -209,6 +209,8 @@ def did_you_mean(name: str, known: Iterable[str], *, count: int = 1) -> str:
 
 def printable(text: str) -> str:
     """Return a text with control characters escaped, which would move the cursor or colour a terminal; lines stay lines."""
+    if text.isascii() and text.isprintable():  # nearly all, in a twentieth of the time
+        return text
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 

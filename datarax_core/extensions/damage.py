@@ -8,7 +8,8 @@ from packaging.utils import canonicalize_name
 
 from datarax_core.config.pydantic_scan import place_of, unreadable
 
-from .discovery import GROUPS, by_folder, is_bare, read_text
+from .discovery import GROUPS
+from .distributions import by_folder, is_bare, read_text
 
 _BOM = "\ufeff"
 

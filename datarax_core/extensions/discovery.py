@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
-from pathlib import Path
+from operator import attrgetter
 from typing import Final, Self
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -18,6 +18,7 @@ from packaging.version import Version
 
 from datarax_core.errors import PluginLoadError, printable
 
+from .distributions import by_folder, installed, is_bare, place_of, read_text
 from .loading import leave_out
 
 CORE: Final = "datarax-core"
@@ -30,8 +31,14 @@ _FIELDS: Final = ("Name:", "Version:", "Requires-Dist:")
 _PLAIN: Final = re.compile(r"([\w.-]+) *(?:\(([^;@\[]*)\)|([^;@\[(]*))")
 """Pattern of a requirement without marker, extras and address."""
 
+_LEAST: Final = re.compile(r" *>= *([0-9]+(?:\.[0-9]+)*) *")
+"""Pattern of the specifiers that most requirements have: one lowest version, of numbers only."""
 
-@dataclass(frozen=True, slots=True, order=True)
+_PLACE: Final = attrgetter("name", "dist", "version", "target", "requires")
+"""Key of the order of entries."""
+
+
+@dataclass(frozen=True, slots=True)
 class Installed:
     """An entry point, with the distribution that declares it; ``requires`` are that distribution's ``Requires-Dist`` lines."""
 
@@ -74,14 +81,15 @@ class Environment:
     @classmethod
     def now(cls) -> Self:
         """Return the distributions that are installed at this moment."""
-        return cls(metadata.distributions())
+        return cls(installed())
 
     def entries(self, group: str) -> list[Installed]:
         """Return the entry points of ``group``, sorted by name. Warns of damaged distributions that have any, and omits them.
 
         Cost: one small file read for each installed distribution, two if it has the group.
         """
-        return sorted({entry for name, (dist, _) in self._found.items() for entry in _entries(dist, name, group)})
+        found = {entry for name, (dist, _) in self._found.items() for entry in _entries(dist, name, group)}
+        return sorted(found, key=_PLACE)
 
     def version(self, name: str) -> str | None:
         """Return the installed version of a distribution; None if it is not installed."""
@@ -108,20 +116,25 @@ class Environment:
             return True
         try:
             if plain := _PLAIN.fullmatch(line):  # takes a quarter of the time of Requirement
-                return self._has(plain[1], SpecifierSet(plain[2] or plain[3]))
+                return self._has(plain[1], plain[2] or plain[3])
             requirement = Requirement(line)
             if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
                 return True
-            return self._has(requirement.name, requirement.specifier)
+            return self._has(requirement.name, str(requirement.specifier))
         except ValueError:
             return False
 
-    def _has(self, name: str, versions: SpecifierSet) -> bool:
+    def _has(self, name: str, versions: str) -> bool:
+        """Return True if a distribution is installed in one of these versions."""
         if name not in self._versions:
             text = self.version(name)
             self._versions[name] = None if text is None else Version(text)
         version = self._versions[name]
-        return version is not None and versions.contains(version, prereleases=True)
+        least = _LEAST.fullmatch(versions)
+        if version is not None and least is not None:
+            return version >= Version(least[1])  # takes a third of the time of SpecifierSet
+        specifiers = SpecifierSet(versions)
+        return version is not None and specifiers.contains(version, prereleases=True)
 
 
 def plugins_by_package() -> dict[str, Installed]:
@@ -131,68 +144,43 @@ def plugins_by_package() -> dict[str, Installed]:
     return {package: entry for package, entry in found.items() if entry.dist != CORE}
 
 
-def by_folder(dist: metadata.Distribution) -> tuple[str, str]:
-    """Return (name, version) from the name of the metadata folder, such as ``numpy-2.4.0.dist-info``, as Python does."""
-    # Private, and much cheaper than `dist.metadata`. A distribution of another importer may have none.
-    path = getattr(dist, "_path", None)
-    if path is None:
-        return str(dist.metadata["Name"]), ""
-    stem, _, suffix = str(path.name).rpartition(".")
-    name, _, version = stem.partition("-")
-    return printable(name), printable(version) if suffix == "dist-info" else ""
-
-
-def is_bare(dist: metadata.Distribution) -> bool:
-    """Return True for a ``dist-info`` folder without METADATA, which an interrupted installer leaves behind."""
-    path = getattr(dist, "_path", None)
-    return isinstance(path, Path) and path.suffix == ".dist-info" and not (path / "METADATA").exists()
-
-
 def _entries(dist: metadata.Distribution, name: str, group: str) -> Iterator[Installed]:
     """Yield the entry points that a distribution has in ``group``."""
     try:
         text = read_text(dist, "entry_points.txt") or ""
         if f"[{group}]" not in text:
             return
-        fields = _fields(dist)
+        own_name, version, requires = _fields(dist)
     except (AttributeError, ValueError):  # METADATA is missing, or is no text
-        fields = []
-    declared = dict(reversed(fields))
-    if not declared.get("Name"):
-        place = getattr(dist, "_path", None) or dist.locate_file("")
-        _warn_damaged(str(place), f"a distribution with {group} has damaged metadata")
+        own_name = ""
+    if not own_name:
+        _warn_damaged(place_of(dist) or str(dist.locate_file("")), f"a distribution with {group} has damaged metadata")
         return
-    requires = tuple(value for key, value in fields if key == "Requires-Dist")
+    version = printable(version or "of unknown version")
     for line in _lines(text, group):
-        entry, _, target = (printable(part.strip()) for part in line.partition("="))
+        entry, _, target = line.partition("=")
+        entry, target = printable(entry.strip()), printable(target.strip())
         if not entry or not target:
             _warn_damaged(name, f"its entry points cannot be read: {line!r} is no line of {group}")
             return
-        yield Installed(entry, name, printable(declared.get("Version") or "of unknown version"), target, requires)
+        yield Installed(entry, name, version, target, requires)
 
 
-def _fields(dist: metadata.Distribution) -> list[tuple[str, str]]:
-    """Return the fields of a distribution's metadata that are used here, each of which is one line."""
+def _fields(dist: metadata.Distribution) -> tuple[str, str, tuple[str, ...]]:
+    """Return name, version and requirements from a distribution's metadata, where each is one line; of several, the first."""
     text = read_text(dist, "METADATA")
     if text is None:  # an egg, from before wheels
-        declared = [("Name", dist.metadata["Name"]), ("Version", dist.metadata["Version"])]
-        return declared + [("Requires-Dist", line) for line in dist.requires or ()]
-    head = text.partition("\n\n")[0].splitlines()
-    return [
-        (key, value.strip()) for key, _, value in (line.partition(":") for line in head if line.startswith(_FIELDS))
-    ]
-
-
-def read_text(dist: metadata.Distribution, name: str) -> str | None:
-    """Return a file of a distribution's metadata as text; None if there is no such file."""
-    path = getattr(dist, "_path", None)
-    if not isinstance(path, Path):  # in a zip file, for example
-        return dist.read_text(name)
-    try:
-        with open(f"{path}/{name}", "rb", buffering=0) as file:  # noqa: PTH123 - a quarter of what read_text() costs
-            return file.read().decode()
-    except OSError:
-        return None
+        return dist.metadata["Name"], dist.metadata["Version"], tuple(dist.requires or ())
+    declared: dict[str, str] = {}
+    requires = []
+    for line in text.partition("\n\n")[0].splitlines():
+        if line.startswith(_FIELDS):
+            key, _, value = line.partition(":")
+            if key == "Requires-Dist":
+                requires.append(value.strip())
+            else:
+                declared.setdefault(key, value.strip())
+    return declared.get("Name", ""), declared.get("Version", ""), tuple(requires)
 
 
 def _lines(text: str, group: str) -> Iterator[str]:
