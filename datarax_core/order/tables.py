@@ -25,10 +25,12 @@ class TableSelection:
     Attributes:
         population: Number of records of the parent.
         table: int64 (k,), read-only.
+        reason: What the records have in common, as the end of a sentence: ``where label is 3 or 5``; "" if nobody said.
     """
 
     population: int
     table: np.ndarray
+    reason: str = ""
 
     def __post_init__(self) -> None:
         table = np.ascontiguousarray(self.table, np.int64).view()
@@ -136,7 +138,7 @@ class TableSelection:
         return LookedUp(), self._table_32
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"population": self.population, "table": self.table}
+        return {"population": self.population, "table": self.table, "reason": self.reason}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():

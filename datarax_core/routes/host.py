@@ -173,9 +173,15 @@ class HostRoute(IndexedRoute):
             return
         if type(source).traceable:
             yield "It could be gathered on the device: placement='device', if the memory allows."
-        elif not source.config.cacheable and not source.differs_in_shape:
+        elif not source.config.cacheable and not source.differs_in_shape and _decodes(source):
             yield "If decoding takes long and memory allows, cacheable=True keeps each record once it is read;"
             yield "if decoding runs in Python, workers=2 reads in processes of their own."
+
+
+def _decodes(source: DataSourceModule) -> bool:
+    """Return whether a source makes its records of files, or one below it does: those of columns are at hand."""
+    below = source.sources_below().values()
+    return any(map(_decodes, below)) if below else not type(source).traceable
 
 
 def _listed(indices: np.ndarray) -> str:

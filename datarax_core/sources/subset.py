@@ -14,6 +14,7 @@ from datarax_core.records.spec import Batch
 
 from .access import Access
 from .source import DataSourceModule
+from .views.condition_words import conditions_in_words, name_of_function
 from .views.conditions import Condition, Length, conditions_of, kept_by, key_of
 from .views.kept_tables import kept_table
 from .views.mapping import PlacedTables, TracedMap, require_within
@@ -130,7 +131,13 @@ class Subset(SourceView):
                 f"{by} keeps none of the {len(mask):,} records of {parent.title}; a subset has one at least: look at the "
                 "values that there are, such as by drx peek, and keep some of them"
             )
-        return cls.of(parent, np.flatnonzero(mask), name=name)
+        reason = (
+            f"where {conditions_in_words(keep)}"
+            if isinstance(keep, Mapping)
+            else f"that {name_of_function(keep)} keeps"
+        )
+        selection = TableSelection(parent.num_records, np.flatnonzero(mask), reason)
+        return cls(config_of_part(parent), parent, selection, name=name)
 
     @property
     def title(self) -> str:
@@ -232,7 +239,8 @@ class Subset(SourceView):
 
     def describe_view(self) -> str:
         """Return how many of the parent's records this subset has."""
-        return f"keeps {self.length:,} of {self._selection.population:,} records"
+        reason = getattr(self._selection, "reason", "")
+        return f"keeps {self.length:,} of {self._selection.population:,} records{reason and f' {reason}'}"
 
 
 def config_of_part(parent: DataSourceModule) -> StructuralConfig:

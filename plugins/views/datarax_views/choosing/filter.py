@@ -13,7 +13,7 @@ from datarax_core.records import Batch
 from datarax_core.sources import DataSourceModule
 
 from .chosen import Chosen, ChosenView
-from .filter_config import FilterViewConfig, in_words, name_of
+from .filter_config import FilterViewConfig
 
 Predicate = Callable[[Batch], Any]
 """Function of a batch of NumPy columns that returns one boolean a record, bool (k,)."""
@@ -33,11 +33,6 @@ class Rule:
         if self.predicate is None:
             return source.where(self.where)
         return source.filter(self.predicate, fields=self.fields, key=self.key)
-
-    def __str__(self) -> str:
-        if self.predicate is not None:
-            return f" that {name_of(self.predicate)} keeps"
-        return f" where {in_words(self.where or {})}"
 
 
 class FilterView(ChosenView):
@@ -139,10 +134,6 @@ class FilterView(ChosenView):
     def constructor_data(self) -> tuple[Any, ...]:
         """Return the parent, and the rule unless the config is."""
         return (self.parent,) if self.config.where else (self.parent, self._rule)
-
-    @property
-    def _why_chosen(self) -> str:
-        return str(self._rule)
 
 
 def _named(config: FilterViewConfig, where: Any, predicate: Any) -> dict[str, Any]:

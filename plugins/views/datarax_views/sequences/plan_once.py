@@ -1,12 +1,18 @@
-"""Plans that are made when they are first asked for, by one thread, and shared by the twins of a view."""
+"""Plans that are made when they are first asked for, shared by the twins of a view, and their checksums."""
 
+import hashlib
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
+
+import numpy as np
 
 from datarax_core.background import renew_in_forks
 
 PlanT = TypeVar("PlanT")
+
+_HASHED: Final = 1 << 16
+"""Numbers that are converted to bytes at once."""
 
 
 class PlanOnce(Generic[PlanT]):
@@ -31,3 +37,11 @@ class PlanOnce(Generic[PlanT]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._planned,)
+
+
+def checksum_of(numbers: np.ndarray, dtype: str = "<i8") -> str:
+    """Return the checksum of what a plan is made of, int (n,), as 16 hexadecimal digits; ``dtype`` is that of the bytes."""
+    digest = hashlib.blake2b(digest_size=8)
+    for start in range(0, len(numbers), _HASHED):
+        digest.update(numbers[start : start + _HASHED].astype(dtype).tobytes())
+    return digest.hexdigest()

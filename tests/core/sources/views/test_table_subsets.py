@@ -131,3 +131,15 @@ def test_mistakes_of_predicates_name_the_record(make_host_source: Make) -> None:
     not_a_function: Any = 3
     with pytest.raises(TypeError, match=r"^filter\(\) of HostRecords takes a function of a batch .* go to where\(\)$"):
         source.filter(not_a_function)
+
+
+def test_reports_say_what_the_records_of_a_part_have_in_common(make_source: Make) -> None:
+    source = make_source(100)
+    assert source.where(id=[3, 5]).describe_view() == "keeps 2 of 100 records where id is 3 or 5"
+    low = source.filter(lambda batch: batch["id"] < 10)
+    assert low.describe_view() == "keeps 10 of 100 records that <lambda> keeps"
+    assert (
+        "Subset: keeps 2 of 100 records where id is 3 or 5"
+        in Pipeline(source=source.where(id=[3, 5]), batch_size=2).plan()
+    )
+    assert pickle.loads(pickle.dumps(low)).describe_view() == low.describe_view()  # noqa: S301 - our own pickle

@@ -1,6 +1,5 @@
 """The plan of a bucket view: bounds, batches and their order, made of lengths when it is first asked for, and described."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -9,6 +8,7 @@ import numpy as np
 
 from datarax_core.errors import SpecError
 from datarax_views.sequences.lengths import others_too_long
+from datarax_views.sequences.plan_once import checksum_of
 
 from .bounds import best_bounds, bucket_of
 from .order import BucketOrder
@@ -18,8 +18,6 @@ PLAN_RULE: Final = 1
 
 TooLong: TypeAlias = Literal["refuse", "truncate", "drop"]
 """What becomes of a record that is longer than the last bound."""
-
-_HASHED: Final = 1 << 21  # records that are hashed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,7 @@ class Planned:
             tuple(map(int, values)),
             num_long,
             settings,
-            _checksum(classes),
+            checksum_of(classes, "<u2"),
         )
 
     def fingerprint(self) -> dict[str, Any]:
@@ -195,13 +193,6 @@ def _too_long(lengths: np.ndarray, limit: int, title: str, field: str) -> SpecEr
         f"{limit:,}{others}. Add a bound, or say what to do: too_long='truncate' keeps the first {limit:,} values, 'drop' "
         "leaves such records out"
     )
-
-
-def _checksum(classes: np.ndarray) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for start in range(0, len(classes), _HASHED):
-        digest.update(classes[start : start + _HASHED].astype("<u2").tobytes())
-    return digest.hexdigest()
 
 
 def _lengths(below: int, bound: int) -> str:

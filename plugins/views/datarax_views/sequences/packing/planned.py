@@ -1,19 +1,17 @@
 """The plan of a view of packed rows: made of lengths when it is first asked for, checked, and described."""
 
-import hashlib
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 
 from datarax_core.errors import SpecError
 from datarax_views.sequences.lengths import others_too_long
+from datarax_views.sequences.plan_once import checksum_of
 
 from .equals import Equals
 from .pieces import Pieces, TooLong, compact
 from .plan import PLAN_RULE, ConcatPlan, FitPlan, Plan
-
-_HASHED: Final = 1 << 20  # lengths that are hashed at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class Planned:
         Raises:
             SpecError: A document is longer than a row, or there is no row.
         """
-        checksum = _checksum(lengths)
+        checksum = checksum_of(lengths)
         lengths = compact(lengths)
         is_fit = settings.strategy == "fit"
         if is_fit and settings.too_long == "refuse":
@@ -134,13 +132,6 @@ def _refuse_no_rows(lengths: np.ndarray, row_length: int, title: str, field: str
         f"all {len(lengths):,} records of {title} are longer than a row of {row_length:,}, and too_long: drop leaves them out; "
         "split them, too_long: split, or make rows longer"
     )
-
-
-def _checksum(lengths: np.ndarray) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for start in range(0, len(lengths), _HASHED):
-        digest.update(lengths[start : start + _HASHED].astype("<i8").tobytes())
-    return digest.hexdigest()
 
 
 def _percent(share: float) -> str:

@@ -4,7 +4,6 @@ There are three layouts: windows over records that follow one another, inside ea
 one sequence. What is held of a source is at most one number a record.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ import numpy as np
 
 from datarax_core.errors import RecordError
 from datarax_core.records import Batch, Ragged, named_fields
+from datarax_views.sequences.plan_once import checksum_of
 
 from .fields import WindowFields
 from .gather import gather_windows, num_valid, window_rows
@@ -86,7 +86,7 @@ class Layout:
         self.windows = windows
         self.num_records = num_records
         self.summary = summary
-        self.checksum = None if lengths is None else _checksum(lengths)
+        self.checksum = None if lengths is None else checksum_of(lengths)
 
     def found(self, fields: WindowFields, indices: np.ndarray, epochs: np.ndarray, reader: Reader) -> Found:
         """Return the elements of the windows at int64 (k,) ``indices``, all in range.
@@ -235,7 +235,3 @@ def require_planned(title: str, records: np.ndarray, field: str, planned: np.nda
         record=record,
         reason=reason,
     )
-
-
-def _checksum(lengths: np.ndarray) -> str:
-    return hashlib.blake2b(np.ascontiguousarray(lengths, "<i8").data, digest_size=8).hexdigest()
