@@ -35,6 +35,7 @@ from .models import (
     shuffling_is_stochastic,
     stream_rules,
 )
+from .redaction import redacted, require_no_credentials, without_query
 
 __all__ = [
     "NOT_NULL",
@@ -59,13 +60,16 @@ __all__ = [
     "never",
     "only_if",
     "plugin_schema",
+    "redacted",
     "refusal_of",
     "require_local",
+    "require_no_credentials",
     "require_stochastic",
     "scheme_of",
     "shuffling_is_stochastic",
     "stream_rules",
     "without_file_scheme",
+    "without_query",
 ]
 
 __getattr__ = forward_names(

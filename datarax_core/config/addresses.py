@@ -8,6 +8,9 @@ from urllib.parse import unquote
 REMOTE: Final = r"^(?![Ff][Ii][Ll][Ee]:)[A-Za-z][A-Za-z0-9+.\-]*://"
 """Regular expression, also for JSON Schema: addresses of files that are not on this machine."""
 
+READ_SCHEMES: Final = frozenset({"abfs", "abfss", "az", "gcs", "gs", "hf", "http", "https", "s3", "s3a"})
+"""Schemes of addresses that sources read in place, with the extra ``datarax-core[remote]``."""
+
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
 _FILE: Final = re.compile(r"file:(?=/)(?://(?P<host>[^/]*))?(?P<place>/.*)?", re.IGNORECASE | re.DOTALL)
 _COPY: Final = {

@@ -33,6 +33,7 @@ from datarax_core.errors import PluginError
 from .addresses import REMOTE, require_local, scheme_of, without_file_scheme
 from .messages import error_at_type, plugin_error, shown, with_suggestions
 from .pydantic_scan import survive_damage
+from .redaction import require_no_credentials
 from .strict import as_integer, with_strict_scalars
 
 if TYPE_CHECKING:
@@ -85,10 +86,13 @@ Name = Annotated[str, StringConstraints(min_length=1)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 """A finite number; not "0.5", not True."""
 
-LocalPath = Annotated[Name, BeforeValidator(_as_text), AfterValidator(_relative_to_config_file)]
+LocalPath = Annotated[
+    Name, BeforeValidator(_as_text), AfterValidator(require_no_credentials), AfterValidator(_relative_to_config_file)
+]
 """Path of a file or folder. In a config file, a relative path is relative to that file. Nothing in it is expanded.
 
-``file:///data/train`` is the path ``/data/train``; other addresses are passed on as they are.
+``file:///data/train`` is the path ``/data/train``; other addresses are passed on as they are, but for those that hold
+credentials, which are refused.
 """
 
 LocalFile = Annotated[
@@ -96,7 +100,12 @@ LocalFile = Annotated[
 ]
 """As `LocalPath`, and an address of another machine is refused, with what to do."""
 
-LocalPattern = Annotated[Name, BeforeValidator(_as_text), AfterValidator(_pattern_relative_to_config_file)]
+LocalPattern = Annotated[
+    Name,
+    BeforeValidator(_as_text),
+    AfterValidator(require_no_credentials),
+    AfterValidator(_pattern_relative_to_config_file),
+]
 """As `LocalPath`, for a path that may be a glob: in the folder of the config file, ``*``, ``?`` and ``[`` stand for themselves,
 and are escaped as `glob.escape` does it."""
 

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, P
 from datarax_core.errors import PluginError, Problem, did_you_mean
 
 from .lines import Location, Origin
+from .redaction import hidden
 
 _SUBJECT: Final = re.compile(r"^(Input|String|Tuple|List|Dictionary|Set|Frozenset) (?=should)")
 """The subject of a message of pydantic."""
@@ -77,17 +78,17 @@ def _unknown_field(error: ErrorDetails, known: list[str]) -> InitErrorDetails:
     message = f"unknown field {name!r}"
     message += did_you_mean(str(name), known) or f" (fields: {', '.join(known)})"
     reworded = PydanticCustomError("unknown_field", "{message}", {"message": message})
-    return InitErrorDetails(type=reworded, loc=error["loc"], input=error["input"])
+    return InitErrorDetails(type=reworded, loc=error["loc"], input=hidden(error["input"]))
 
 
 def _copied(error: ErrorDetails) -> InitErrorDetails:
     """Return details that make an error with the same message."""
     context = error.get("ctx", {})
     if _is_pydantic_own(error):
-        return InitErrorDetails(type=error["type"], loc=error["loc"], input=error["input"], ctx=context)
+        return InitErrorDetails(type=error["type"], loc=error["loc"], input=hidden(error["input"]), ctx=context)
     code: Any = error["type"]  # typed Any, since pydantic asks for a literal, to discourage computed codes
     custom = PydanticCustomError(code, "{message}", {**context, "message": error["msg"]})
-    return InitErrorDetails(type=custom, loc=error["loc"], input=error["input"])
+    return InitErrorDetails(type=custom, loc=error["loc"], input=hidden(error["input"]))
 
 
 def _is_pydantic_own(error: ErrorDetails) -> bool:

@@ -9,13 +9,15 @@ read by fsspec, which is imported when the first one is read (``pip install 'dat
 Imports `errors`, `background` and `config`; never JAX.
 """
 
+from datarax_core.config.redaction import redacted
+
 from .cache import Cache
 from .object_file import ObjectFile
+from .objects import download
 from .options import ByteCount, RemoteOptions
 from .range_reader import RangeReader
 from .ranges import ranges
-from .redaction import redacted
-from .stamps import Stamp, stamp_of
+from .stamps import Stamp, stamp_of, stamps_of
 
 __all__ = [
     "ByteCount",
@@ -24,7 +26,9 @@ __all__ = [
     "RangeReader",
     "RemoteOptions",
     "Stamp",
+    "download",
     "ranges",
     "redacted",
     "stamp_of",
+    "stamps_of",
 ]

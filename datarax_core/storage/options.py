@@ -1,14 +1,12 @@
 """Options of sources that read addresses: where fetched bytes are kept, and how the store is reached."""
 
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BeforeValidator, Field, StrictInt, WithJsonSchema, field_validator, model_validator
 
 from datarax_core.config.base import NOT_NULL, FrozenConfig, LocalFile, having, only_if
-
-from .redaction import is_secret
+from datarax_core.config.redaction import secrets_of
 
 _UNITS: Final = {unit: 1 << 10 * power for power, unit in enumerate(("B", "KiB", "MiB", "GiB", "TiB"))}
 _DECIMAL: Final = {unit: 1000**power for power, unit in enumerate(("B", "kB", "MB", "GB", "TB"))}
@@ -58,7 +56,7 @@ class RemoteOptions(FrozenConfig):
     @field_validator("storage_options")
     @classmethod
     def _no_credentials(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if found := sorted(_secrets(value or {})):
+        if found := sorted(secrets_of(value or {})):
             raise ValueError(
                 f"{', '.join(found)} of storage_options would keep credentials in a config, where states and logs show them; "
                 "leave it out: credentials are taken from the environment (AWS_ACCESS_KEY_ID, "
@@ -71,14 +69,3 @@ class RemoteOptions(FrozenConfig):
         if self.cache_bytes is not None and self.cache_dir is None:
             raise ValueError("cache_bytes limits the cache in cache_dir, which is null; name a folder there")
         return self
-
-
-def _secrets(options: Mapping[str, Any], before: str = "") -> list[str]:
-    """Return the keys of options, at any depth, that name credentials."""
-    found: list[str] = []
-    for key, value in options.items():
-        if is_secret(str(key)):
-            found.append(f"{before}{key}")
-        elif isinstance(value, Mapping):
-            found += _secrets(value, f"{before}{key}.")
-    return found

@@ -1,7 +1,6 @@
 """Reader of ranges as a source uses it: with the options of its config, and the cache in which fetched bytes are kept."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -13,9 +12,8 @@ from .cache import Cache
 from .object_file import ObjectFile
 from .options import RemoteOptions
 from .ranges import ranges
-from .stamps import Stamp, stamp_of
+from .stamps import Stamp, stamps_of
 
-_LOOKED_AT_AT_ONCE: Final = 32
 _REQUEST_BYTES: Final = 8 << 20
 """Bytes of one request for a part of an object that is read from front to back."""
 
@@ -42,10 +40,7 @@ class RangeReader:
         Raises:
             OSError: One does not exist, or may not be looked at.
         """
-        if len(paths) < 2:
-            return [stamp_of(path, self.options) for path in paths]
-        with ThreadPoolExecutor(min(len(paths), _LOOKED_AT_AT_ONCE)) as pool:
-            return list(pool.map(lambda path: stamp_of(path, self.options), paths))
+        return stamps_of(paths, self.options)
 
     def ranges(
         self, paths: Sequence[str], starts: ArrayLike, ends: ArrayLike, stamps: Sequence[Stamp | None] | None = None

@@ -5,14 +5,15 @@ an etag, a version or the time of its last modification.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from datarax_core.config.addresses import scheme_of
+from datarax_core.config.redaction import redacted
 from datarax_core.errors import DataFileError
 
-from .objects import facts_of
-from .redaction import redacted
+from .objects import facts_of, facts_of_all
+from .stores import are_same, change_of
 
 
 class Stamp(NamedTuple):
@@ -54,18 +55,11 @@ class Stamp(NamedTuple):
     def is_same(self, other: "Stamp") -> bool:
         """Return whether two stamps are of the same content.
 
-        Stamps of objects are compared by the most exact thing that both have: versions, else etags, else times in seconds;
-        a listing and a look at one object say not the same of it.
+        Stamps of objects are compared by what both have: versions or entity tags, else the time in seconds.
         """
-        if not (self.is_of_object and other.is_of_object):
-            return self == other
-        if self.size != other.size:
-            return False
-        if self.version and other.version:
-            return self.version == other.version
-        if self.etag and other.etag:
-            return self.etag == other.etag
-        return self.changed_ns // 10**9 == other.changed_ns // 10**9
+        if self.is_of_object and other.is_of_object:
+            return are_same(self, other)
+        return self == other
 
     def require_same(self, path: str, now: "Stamp | None" = None, options: Mapping[str, Any] | None = None) -> None:
         """Raise if the file at ``path`` has another stamp than this one.
@@ -82,17 +76,15 @@ class Stamp(NamedTuple):
             now = now or stamp_of(path, options)
         except FileNotFoundError as error:
             raise DataFileError(
-                path, f"{redacted(path)} is gone: it was removed while a source read it ({error.strerror})"
+                path,
+                f"{redacted(path)} is gone: it was removed while a source read it ({error.strerror or 'no such object'})",
             ) from error
         if now == self or now.is_same(self):
             return
-        change = (
-            f"has {now.size} bytes where it had {self.size}" if now.size != self.size else "was written to or replaced"
-        )
         raise DataFileError(
             path,
-            f"{redacted(path)} changed while a source read it: it {change}; leave files as they are, and build the source "
-            "anew",
+            f"{redacted(path)} changed while a source read it: {change_of(self, now)}; leave files as they are, and build the "
+            "source anew",
         )
 
 
@@ -107,3 +99,18 @@ def stamp_of(path: str, options: Mapping[str, Any] | None = None) -> Stamp:
         OSError: It does not exist, or may not be looked at.
     """
     return Stamp.of(path) if scheme_of(path) is None else Stamp(*facts_of(path, options))
+
+
+def stamps_of(paths: Sequence[str], options: Mapping[str, Any] | None = None) -> list[Stamp]:
+    """Return the stamps that files and objects have now; stores are asked for all objects at once.
+
+    Args:
+        paths: Paths of this machine, and addresses.
+        options: Options of the stores, as `RemoteOptions.storage_options`.
+
+    Raises:
+        OSError: One does not exist, or may not be looked at.
+    """
+    addresses = [path for path in paths if scheme_of(path) is not None]
+    facts = iter(facts_of_all(addresses, options) if addresses else ())
+    return [Stamp.of(path) if scheme_of(path) is None else Stamp(*next(facts)) for path in paths]
