@@ -146,9 +146,8 @@ async def persistently(request: Callable[[], Awaitable[ResultT]]) -> ResultT:
 
 def failure_of(error: BaseException) -> Failure:
     """Return why a request failed, from the error of the library that sent it."""
-    cause = redacted(_text_of(error))
     status = _status_of(error)
-    return Failure(_kind_of(error, status), cause, retry_after=_retry_after(error))
+    return Failure(_kind_of(error, status), redacted(_text_of(error, status)), retry_after=_retry_after(error))
 
 
 def _kind_of(error: BaseException, status: int | None) -> Kind:
@@ -205,12 +204,18 @@ def _retry_after(error: BaseException) -> float:
         return 0.0
 
 
-def _text_of(error: BaseException) -> str:
-    """Return the text of an error in one line, with its class where it says little by itself."""
-    status, text = getattr(error, "status", None), str(error).strip()
-    if isinstance(status, int):
-        return f"HTTP {status} {getattr(error, 'message', '') or ''}".strip()
-    if isinstance(error, FileNotFoundError | PermissionError) and error.__cause__ is not None:
-        text = str(error.__cause__)
+def _text_of(error: BaseException, status: int | None) -> str:
+    """Return the text of an error in one line: with the status of the answer, or its class where it says little by itself."""
+    found = next((each for each in reversed(_chain(error)) if getattr(each, "response", None)), error)
+    said: Any = getattr(found, "response", None)
+    if status == 412:
+        return "it was written to or replaced"
+    if isinstance(said, dict) and isinstance(said.get("Error"), dict):  # botocore's
+        parts = [str(said["Error"].get(name, "")) for name in ("Code", "Message")]
+        text = " ".join(part for part in parts if part and part != str(status))
+    else:
+        text = str(getattr(error, "message", "") or getattr(error, "strerror", "") or error)
     text = " ".join(text.split())[:300]
+    if status is not None:
+        return f"HTTP {status} {text}".strip()
     return text if len(text.split()) > 2 else f"{type(error).__name__}{text and f': {text}'}"
