@@ -15,6 +15,7 @@ NEEDED = {"datarax-core": "0.1.0", "numpy": "2.4.0", "packaging": "26.0", "rich"
 LISTING = """
 import json, os, sys, time
 from datarax_core.registry import SourceRegistry
+from datarax_core.extensions import requirements  # imported when the first line is checked
 sys.path[:] = [os.environ["PYTHONPATH"], *[path for path in sys.path if not path.endswith("site-packages")]]
 began = time.process_time()
 infos = SourceRegistry.from_environment().describe()

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Final, Literal, Self
 
-from packaging.utils import canonicalize_name
-
 from datarax_core.errors import (
     ConfigError,
     PluginConflictError,
@@ -23,6 +21,7 @@ from datarax_core.errors import (
 )
 
 from .discovery import CORE, GROUPS, Environment, Installed
+from .distributions import canonical_name
 from .loading import is_strict, leave_out, stdout_to_stderr
 
 DISABLE_VARIABLE: Final = "DATARAX_DISABLE_PLUGINS"
@@ -205,12 +204,12 @@ class Catalog:
 
     def _disabled_by(self, entry: Installed) -> str:
         """Return why the entry is disabled, and how to enable it; empty if it is enabled."""
-        dists = {name for name in self._disabled if canonicalize_name(name) == entry.dist}
+        dists = {name for name in self._disabled if canonical_name(name) == entry.dist}
         every = {"all"} if entry.dist != CORE else set()  # core's own stages are no third-party plugin
         if matches := sorted(dists | ((every | {entry.name}) & self._disabled)):
             return f"by {DISABLE_VARIABLE}={','.join(matches)}; take that out of the variable to use it"
         allowed = self._allowed
-        if allowed is None or any(name == entry.name or canonicalize_name(name) == entry.dist for name in allowed):
+        if allowed is None or any(name == entry.name or canonical_name(name) == entry.dist for name in allowed):
             return ""
         return f"by the allowlist of this process; add {entry.name!r} or {entry.dist!r} to `allow` to use it"
 
@@ -235,7 +234,7 @@ class Catalog:
             return
         known = sorted(set[str]().union(*_known_in(self._environment)))
         for name in sorted(allowed):
-            if name in known or canonicalize_name(name) in known:
+            if name in known or canonical_name(name) in known:
                 continue
             message = f"`allow` names {name!r}, which is no installed plugin, and no distribution of any"
             leave_out(PluginNotFoundError(self.group.noun, name, message + did_you_mean(name, known)))
@@ -286,7 +285,7 @@ def unknown_words(words: Iterable[str], environment: Environment) -> dict[str, s
         return {}
     names, dists = _known_in(environment)
     names, dists = names | {"all", *OWNERS}, dists | {*OWNERS.values()}
-    unknown = [word for word in words if word not in names and canonicalize_name(word) not in dists]
+    unknown = [word for word in words if word not in names and canonical_name(word) not in dists]
     return {word: _unknown_word(word, names | dists) for word in unknown}
 
 

@@ -4,12 +4,10 @@ import difflib
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 
-from packaging.utils import canonicalize_name
-
 from datarax_core.config.pydantic_scan import place_of, unreadable
 
 from .discovery import GROUPS
-from .distributions import by_folder, is_bare, read_text
+from .distributions import by_folder, canonical_name, is_bare, read_text
 
 _BOM = "\ufeff"
 
@@ -25,7 +23,7 @@ def _hidden(distributions: Iterable[metadata.Distribution]) -> Iterator[str]:
     """Yield a sentence for each folder without metadata that stands before a distribution of the same name."""
     empty: dict[str, metadata.Distribution] = {}
     for dist in distributions:
-        name = canonicalize_name(by_folder(dist)[0])
+        name = canonical_name(by_folder(dist)[0])
         if is_bare(dist):
             empty.setdefault(name, dist)
         elif name in empty:

@@ -4,22 +4,19 @@ A damaged distribution is warned of, and hides no other. Metadata is read line b
 distributions. ``importlib.metadata`` parses each file as an e-mail, with its readme, every time that it is asked for a version.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from operator import attrgetter
-from typing import Final, Self
-
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
-from packaging.version import Version
+from typing import TYPE_CHECKING, Final, Self
 
 from datarax_core.errors import PluginLoadError, printable
 
-from .distributions import by_folder, installed, is_bare, place_of, read_text
+from .distributions import by_folder, canonical_name, installed, is_bare, place_of, read_text
 from .loading import leave_out
+
+if TYPE_CHECKING:
+    from .requirements import Requirements
 
 CORE: Final = "datarax-core"
 
@@ -27,12 +24,6 @@ GROUPS: Final = ("datarax.sources", "datarax.stages", "datarax.decoders", "datar
 
 _FIELDS: Final = ("Name:", "Version:", "Requires-Dist:")
 """Beginnings of the lines of metadata that are used here."""
-
-_PLAIN: Final = re.compile(r"([\w.-]+) *(?:\(([^;@\[]*)\)|([^;@\[(]*))")
-"""Pattern of a requirement without marker, extras and address."""
-
-_LEAST: Final = re.compile(r" *>= *([0-9]+(?:\.[0-9]+)*) *")
-"""Pattern of the specifiers that most requirements have: one lowest version, of numbers only."""
 
 _PLACE: Final = attrgetter("name", "dist", "version", "target", "requires")
 """Key of the order of entries."""
@@ -68,15 +59,14 @@ class Environment:
 
     def __init__(self, distributions: Iterable[metadata.Distribution] = ()) -> None:
         self._found: dict[str, tuple[metadata.Distribution, str]] = {}
-        self._is_met: dict[str, bool] = {}
-        self._versions: dict[str, Version | None] = {}
+        self._checked: Requirements | None = None
         for dist in distributions:
             name, version = by_folder(dist)
             if name.startswith("~"):  # leftovers of an interrupted pip
                 continue
-            first, _ = self._found.setdefault(canonicalize_name(name), (dist, version))
+            first, _ = self._found.setdefault(canonical_name(name), (dist, version))
             if first is not dist and is_bare(first):
-                self._found[canonicalize_name(name)] = dist, version
+                self._found[canonical_name(name)] = dist, version
 
     @classmethod
     def now(cls) -> Self:
@@ -93,48 +83,23 @@ class Environment:
 
     def version(self, name: str) -> str | None:
         """Return the installed version of a distribution; None if it is not installed."""
-        dist, version = self._found.get(canonicalize_name(name), (None, ""))
+        dist, version = self._found.get(canonical_name(name), (None, ""))
         return version or (None if dist is None else dist.version)
 
     def unmet(self, entry: Installed) -> list[str]:
         """Return the requirements of an entry's distribution that are not satisfied here, as declared."""
-        return [line for line in entry.requires if not self._meets(line)]
+        return self._requirements().unmet(entry.requires) if entry.requires else []
 
     def unmet_core(self, entry: Installed) -> str | None:
         """Return the entry's requirement on datarax-core if the installed datarax-core does not satisfy it; otherwise None."""
-        return next((line for line in self.unmet(entry) if _required_name(line) == CORE), None)
+        return next((line for line in self.unmet(entry) if self._requirements().required_name(line) == CORE), None)
 
-    def _meets(self, line: str) -> bool:
-        if line not in self._is_met:
-            self._is_met[line] = self._satisfies(line)
-        return self._is_met[line]
+    def _requirements(self) -> "Requirements":
+        if self._checked is None:
+            from .requirements import Requirements  # noqa: PLC0415 - a tenth of what core imports, and most processes need none
 
-    def _satisfies(self, line: str) -> bool:
-        """Return True if a ``Requires-Dist`` line is satisfied; an unreadable line is not."""
-        marker = line.partition(";")[2]
-        if "extra ==" in marker and " or " not in marker:  # most lines: for an extra, which is not required here
-            return True
-        try:
-            if plain := _PLAIN.fullmatch(line):  # takes a quarter of the time of Requirement
-                return self._has(plain[1], plain[2] or plain[3])
-            requirement = Requirement(line)
-            if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-                return True
-            return self._has(requirement.name, str(requirement.specifier))
-        except ValueError:
-            return False
-
-    def _has(self, name: str, versions: str) -> bool:
-        """Return True if a distribution is installed in one of these versions."""
-        if name not in self._versions:
-            text = self.version(name)
-            self._versions[name] = None if text is None else Version(text)
-        version = self._versions[name]
-        least = _LEAST.fullmatch(versions)
-        if version is not None and least is not None:
-            return version >= Version(least[1])  # takes a third of the time of SpecifierSet
-        specifiers = SpecifierSet(versions)
-        return version is not None and specifiers.contains(version, prereleases=True)
+            self._checked = Requirements(self.version)
+        return self._checked
 
 
 def plugins_by_package() -> dict[str, Installed]:
@@ -196,11 +161,3 @@ def _lines(text: str, group: str) -> Iterator[str]:
 def _warn_damaged(place: str, problem: str) -> None:
     error = PluginLoadError("distribution", place, printable(f"{place}: {problem}"))
     leave_out(error, "what it provides is missing until it is installed again")
-
-
-def _required_name(line: str) -> str | None:
-    """Return the canonical name of the distribution that a requirement names; None if the line is unreadable."""
-    try:
-        return canonicalize_name(Requirement(line).name)
-    except InvalidRequirement:
-        return None

@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
@@ -15,6 +16,8 @@ from datarax_core.errors import printable
 
 _CHUNK: Final = 1 << 16
 """Bytes that are read at once: more than most metadata, and less than what the allocator takes from the system each time."""
+
+_SEPARATORS: Final = re.compile(r"[-_.]+")
 
 
 class InFolder(metadata.Distribution):
@@ -75,6 +78,11 @@ def by_folder(dist: metadata.Distribution) -> tuple[str, str]:
     stem, _, suffix = os.path.basename(place).rpartition(".")  # noqa: PTH119 - a path takes longer than all the rest
     name, _, version = stem.partition("-")
     return printable(name), printable(version) if suffix == "dist-info" else ""
+
+
+def canonical_name(name: str) -> str:
+    """Return the name of a distribution as indexes compare it; ``packaging``'s function, which imports more than it needs."""
+    return _SEPARATORS.sub("-", name).lower()
 
 
 def is_bare(dist: metadata.Distribution) -> bool:

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from threading import get_ident
 from typing import Any, Self
 
+import jax
+import numpy as np
 from flax import nnx
 
 from datarax_core.config.models import DataraxModuleConfig, StructuralConfig, completed
 from datarax_core.devices.traces import TraceArgument
+from datarax_core.order.permutation import fold_in, key_data
 
 from .host_state import HostState, drop_host_states, renew_host_states
 from .state import require_dict, restore_variables, variable_state
@@ -253,3 +256,20 @@ def checked_rngs(rngs: nnx.Rngs | None, title: str) -> nnx.Rngs | None:
     if not isinstance(rngs, nnx.Rngs | None):
         raise TypeError(f"rngs of {title} are random streams, such as nnx.Rngs(0), or None, not {rngs!r:.80}")
     return rngs
+
+
+def draw_key_data(stream: nnx.RngStream) -> np.ndarray:
+    """Draw the next key of a random stream, and return its data, uint32 (w,).
+
+    The key is that of ``stream()``, to the bit, without the two programs that JAX would compile for it: a tenth of a second
+    of the first batch.
+    """
+    key, count = stream.key[...], stream.count[...]
+    if any(isinstance(value, jax.core.Tracer) or value.ndim or len(value.devices()) > 1 for value in (key, count)):
+        return np.asarray(key_data(stream()))
+    if str(jax.random.key_impl(key)) != "threefry2x32":
+        return np.asarray(key_data(stream()))
+    number = np.asarray(count)
+    stream.count[...] = jax.device_put(number + np.uint32(1), count.sharding)
+    drawn: np.ndarray = fold_in(np.asarray(key_data(key)), number[None])[:, 0]
+    return drawn

@@ -105,7 +105,7 @@ def fold_in(key_data: Integers, low: Integers, high: Integers = 0) -> Integers:
     One of three rules in core that fold numbers into a key; this rule is for one number of 64 bits, such as the position of a
     categorical mixture's draw. For Threefry keys and numbers below 2**32 it equals ``jax.random.fold_in`` to the bit, so that
     users can compute the same draws, but it compiles nothing on NumPy; larger numbers put their upper 32 bits in the other half
-    of Threefry's counter.The other rules fold the epoch and the index of a record one after another:
+    of Threefry's counter. The other rules fold the epoch and the index of a record one after another:
     `datarax_core.stages.randomness.record_keys` after the number of a stage, so that two stages draw differently, and
     `datarax_core.sources.MetadataManager` without one. The three give different keys, and stay as they are because a change of
     values would change the draws of saved runs.

@@ -17,10 +17,9 @@ from datarax_core.devices.aside import Aside
 from datarax_core.devices.callbacks import records_by_callback
 from datarax_core.devices.host_arrays import HostArrays
 from datarax_core.errors import SpecError
-from datarax_core.modules.module import StructuralModule
+from datarax_core.modules.module import StructuralModule, draw_key_data
 from datarax_core.order.numbers import whole_number
 from datarax_core.order.order import Order, epochs_of
-from datarax_core.order.permutation import key_data
 from datarax_core.order.reader import OrderReader, chunk_size_of
 from datarax_core.records.intake import Changes
 from datarax_core.records.spec import Batch, ElementSpec, check_batch, device_spec, named_fields, split_host_fields
@@ -315,7 +314,7 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
         stream: Any = self.stream_name or "default"
         if self.order_seed is not None:
             rngs = nnx.Rngs(jax.random.fold_in(rngs[stream](), self.order_seed))  # type: ignore[index]  # checked above
-        return np.asarray(key_data(rngs[stream]()))  # type: ignore[index]
+        return draw_key_data(rngs[stream])  # type: ignore[index]
 
     def set_random_order(self, enabled: bool) -> None:  # noqa: FBT001 - the signature that users know
         """Serve records shuffled, or in sequence; the position stays.

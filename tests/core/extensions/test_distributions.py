@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from datarax_core.extensions.discovery import Environment
-from datarax_core.extensions.distributions import by_folder, installed, is_bare, read_text
+from datarax_core.extensions.distributions import by_folder, canonical_name, installed, is_bare, read_text
+from datarax_core.extensions.requirements import Requirements
 
 METADATA = "Metadata-Version: 2.1\nName: {}\nVersion: 1.0\nRequires-Dist: numpy>=1\n\n"
 ENTRIES = "[datarax.sources]\n{0} = {0}:Source\n"
@@ -89,5 +91,10 @@ def test_the_lowest_version_of_a_requirement_is_compared_as_packaging_does(versi
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme_dep\nVersion: {version}\n\n")
     environment = Environment(installed([str(tmp_path)]))
     for least in ("0.9", "1", "1.0", "1.0.0", "1.0.1", "2", "10"):
-        declared = Environment._satisfies(environment, f"acme_dep>={least}")
+        declared = not Requirements(environment.version).unmet([f"acme_dep>={least}"])
         assert declared == SpecifierSet(f">={least}").contains(version, prereleases=True)
+
+
+@pytest.mark.parametrize("name", ["Acme", "acme.core", "acme__Core-._x", "-a-"])
+def test_names_are_compared_as_packaging_does(name: str) -> None:
+    assert canonical_name(name) == canonicalize_name(name)

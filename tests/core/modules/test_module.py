@@ -20,6 +20,7 @@ from datarax_core import (
     StructuralModule,
     from_sequence,
 )
+from datarax_core.modules.module import draw_key_data
 
 
 class Scaler(StructuralModule):
@@ -296,3 +297,14 @@ def test_a_copy_of_a_source_of_data_names_the_method_to_write() -> None:
     with pytest.raises(TypeError, match=message):
         source.copy()
     assert len(Told(StructuralConfig(), range(7)).copy(name="again")) == 7
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
+def test_a_drawn_key_is_that_of_the_stream_itself(seed: int, impl: str) -> None:
+    theirs, ours = (nnx.Rngs(jax.random.key(seed, impl=impl)) for _ in range(2))
+    for _ in range(3):
+        expected = np.asarray(jax.random.key_data(theirs.shuffle()))
+        np.testing.assert_array_equal(draw_key_data(ours["shuffle"]), expected)
+        assert ours.default.count[...] == theirs.default.count[...]
+        assert ours.default.count[...].dtype == np.uint32
