@@ -6,7 +6,7 @@ PyYAML; never JAX.
 
 from datarax_core.moved import forward_names
 
-from .addresses import REMOTE, refusal_of, require_local, scheme_of, without_file_scheme
+from .addresses import NOT_READ, READ_SCHEMES, REMOTE, refusal_of, require_local, scheme_of, without_file_scheme
 from .base import (
     NOT_NULL,
     Count,
@@ -39,6 +39,8 @@ from .redaction import redacted, require_no_credentials, without_query
 
 __all__ = [
     "NOT_NULL",
+    "NOT_READ",
+    "READ_SCHEMES",
     "REMOTE",
     "Count",
     "DataraxModuleConfig",

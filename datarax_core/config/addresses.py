@@ -11,6 +11,12 @@ REMOTE: Final = r"^(?![Ff][Ii][Ll][Ee]:)[A-Za-z][A-Za-z0-9+.\-]*://"
 READ_SCHEMES: Final = frozenset({"abfs", "abfss", "az", "gcs", "gs", "hf", "http", "https", "s3", "s3a"})
 """Schemes of addresses that sources read in place, with the extra ``datarax-core[remote]``."""
 
+_EITHER_CASE: Final = "|".join(
+    "".join(f"[{c.upper()}{c}]" for c in scheme) for scheme in sorted({"file", *READ_SCHEMES})
+)
+NOT_READ: Final = rf"^(?!({_EITHER_CASE}):)[A-Za-z][A-Za-z0-9+.\-]*://"
+"""Regular expression, also for JSON Schema: addresses of all other schemes."""
+
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
 _FILE: Final = re.compile(r"file:(?=/)(?://(?P<host>[^/]*))?(?P<place>/.*)?", re.IGNORECASE | re.DOTALL)
 _COPY: Final = {

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -18,9 +19,12 @@ from typing import Any, Final, get_args
 import jax
 import numpy as np
 
+from datarax_core.config.addresses import scheme_of
 from datarax_core.config.base import FrozenConfig, LocalPath
 from datarax_core.config.models import StructuralConfig
 from datarax_core.records.digests import class_name, digest_of
+from datarax_core.storage.range_reader import RangeReader
+from datarax_core.storage.stamps import Stamp
 
 SAMPLED_RECORDS: Final = 16
 """Records, spread over a source, that are part of its identity."""
@@ -28,6 +32,10 @@ SAMPLED_RECORDS: Final = 16
 _SAMPLED_FILES: Final = 64
 _LISTED_FILES: Final = 10_000
 _PIECES, _PIECE_BYTES = 16, 4096  # of a file: all of it up to 64 KiB
+_KEPT_DIGESTS: Final = 4096
+_digests_of_objects: Final[OrderedDict[tuple[str, Stamp], bytes]] = OrderedDict()
+"""Digests of the contents of objects, by address and stamp; those made first go first."""
+
 _LONG: Final = 60  # characters of a value that a fingerprint shows as it is
 
 
@@ -144,20 +152,69 @@ def files_of(paths: Iterable[str]) -> Iterator[str]:
     return islice((file for path in paths for file in _files_of(path)), _LISTED_FILES)
 
 
-def content_of_files(files: Sequence[str]) -> str | None:
+def content_of_files(
+    files: Sequence[str], reader: RangeReader | None = None, stamps: Sequence[Stamp | None] = ()
+) -> str | None:
     """Return a digest of the sizes of files and of samples of what is in them; None if one of them cannot be read here.
 
-    Neither names nor folders count, so that files may be moved. At most 64 files are sampled, spread over all of them, each at
-    16 places; that costs about 0.1 ms a file, and a microsecond for a file that was sampled before and has not changed.
+    Neither names nor folders count, so that files may be moved, to addresses, too. At most 64 files are sampled, spread over
+    all of them, each at 16 places; that costs about 0.1 ms a file, and a microsecond for a file that was sampled before and has
+    not changed. Samples of files at addresses are fetched all at once, the first time.
+
+    Args:
+        files: The files.
+        reader: Reads those at addresses; without one, they cannot be read.
+        stamps: Stamp of each file, if there is a reader.
     """
     digest = hashlib.blake2b(digest_size=8)
+    numbers = np.unique(np.linspace(0, len(files) - 1, min(len(files), _SAMPLED_FILES)).astype(int)).tolist()
+    known = {
+        number: stamps[number] for number in numbers if reader is not None and scheme_of(files[number]) is not None
+    }
     try:
-        for number in np.unique(np.linspace(0, len(files) - 1, min(len(files), _SAMPLED_FILES)).astype(int)).tolist():
+        of_objects = _object_digests(reader, {files[number]: stamp for number, stamp in known.items() if stamp})
+        for number in numbers:
+            if number in known:
+                digest.update(of_objects[files[number]])
+                continue
             now = os.stat(files[number])  # noqa: PTH116 - a fifth of the time of Path.stat
             digest.update(_file_digest(files[number], now.st_size, now.st_mtime_ns, now.st_ino))
     except OSError:
         return None
     return f"{len(files)} {digest.hexdigest()}" if files else None
+
+
+def _object_digests(reader: RangeReader | None, stamps: Mapping[str, Stamp]) -> dict[str, bytes]:
+    """Return the digest of each object, given its stamp, as that of the same file on this machine would be."""
+    missing = {address: stamp for address, stamp in stamps.items() if (address, stamp) not in _digests_of_objects}
+    if missing and reader is not None:
+        places = [
+            (address, start, end) for address, stamp in missing.items() for start, end in _sampled_places(stamp.size)
+        ]
+        parts = reader.ranges(
+            [address for address, _, _ in places],
+            [start for _, start, _ in places],
+            [end for _, _, end in places],
+            [missing[address] for address, _, _ in places],
+        )
+        digests = {a: hashlib.blake2b(str(stamp.size).encode(), digest_size=8) for a, stamp in missing.items()}
+        for (address, _, _), part in zip(places, parts, strict=True):
+            digests[address].update(part)
+        for address, stamp in missing.items():
+            _digests_of_objects[address, stamp] = digests[address].digest()
+    found = {address: _digests_of_objects[address, stamp] for address, stamp in stamps.items()}
+    while len(_digests_of_objects) > _KEPT_DIGESTS:
+        _digests_of_objects.popitem(last=False)
+    return found
+
+
+def _sampled_places(size: int) -> list[tuple[int, int]]:
+    """Return (start, end) of the places of a file of so many bytes whose content is sampled."""
+    if size <= _PIECES * _PIECE_BYTES:
+        return [(0, size)]
+    last = size - _PIECE_BYTES
+    starts = [last * piece // (_PIECES - 1) for piece in range(_PIECES)]
+    return [(start, start + _PIECE_BYTES) for start in starts]
 
 
 def _files_of(path: str) -> Iterator[str]:
@@ -174,14 +231,10 @@ def _files_of(path: str) -> Iterator[str]:
 @functools.lru_cache(maxsize=4096)
 def _file_digest(path: str, size: int, changed_ns: int, inode: int) -> bytes:  # noqa: ARG001 - a changed file is read anew
     digest = hashlib.blake2b(str(size).encode(), digest_size=8)
-    last = max(0, size - _PIECE_BYTES)
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-        if size <= _PIECES * _PIECE_BYTES:
-            digest.update(file.readall())
-            return digest.digest()
-        for piece in range(_PIECES):
-            file.seek(last * piece // (_PIECES - 1))
-            digest.update(file.read(_PIECE_BYTES))
+        for start, end in _sampled_places(size):
+            file.seek(start)
+            digest.update(file.read(end - start))
     return digest.digest()
 
 

@@ -1,6 +1,6 @@
 """Reader of ranges as a source uses it: with the options of its config, and the cache in which fetched bytes are kept."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -48,7 +48,7 @@ class RangeReader:
         """Return the bytes of ranges of files, in the order given; see `ranges`."""
         return ranges(paths, starts, ends, stamps=stamps, cache=self.cache, options=self.options)
 
-    def pieces(self, path: str, stamp: Stamp, begin: int = 0, size: int = 4 * _REQUEST_BYTES) -> Iterator[bytes]:
+    def pieces(self, path: str, stamp: Stamp, begin: int = 0, size: int = 4 * _REQUEST_BYTES) -> Generator[bytes]:
         """Yield the bytes of a file from ``begin`` on, in pieces of ``size``; the next one is fetched meanwhile.
 
         Raises:

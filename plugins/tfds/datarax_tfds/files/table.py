@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from datarax_core.config import without_query
 from datarax_core.errors import DataFileError
 from datarax_core.sources import FileTable, Stamp, content_of_files, require_file
+from datarax_core.storage import RangeReader
 from datarax_tfds.splits import FilePart
 
 
@@ -22,15 +24,21 @@ def table_of(parts: Sequence[FilePart]) -> FileTable:
     return FileTable.of(paths, [part.num_records for part in parts], stamps, [part.start for part in parts])
 
 
-def fingerprint_of(table: FileTable) -> dict[str, Any]:
-    """Return the facts that a restored state must match: names, sizes, rows and a sample of the files; not their folders."""
+def fingerprint_of(table: FileTable, reader: RangeReader | None = None) -> dict[str, Any]:
+    """Return the facts that a restored state must match: names, sizes, rows and a sample of the files; not their folders.
+
+    Args:
+        table: The files.
+        reader: Reads those at addresses; None if there are none.
+    """
     digest = hashlib.sha256()
     sizes: dict[str, int] = {}
     starts = (table.ends - table.counts - table.offsets).tolist()
     for path, start, count, stamp in zip(table.paths, starts, table.counts.tolist(), table.stamps, strict=True):
         sizes[path] = stamp.size if stamp else 0
-        digest.update(f"{Path(path).name}\0{start}\0{start + count}\0{sizes[path]}\n".encode())
-    content = content_of_files(list(sizes))
+        digest.update(f"{Path(without_query(path)).name}\0{start}\0{start + count}\0{sizes[path]}\n".encode())
+    stamps = dict(zip(table.paths, table.stamps, strict=True))
+    content = content_of_files(list(sizes), reader, [stamps[path] for path in sizes])
     return {
         "files": len(sizes),
         "bytes": sum(sizes.values()),

@@ -1,19 +1,23 @@
 """Records of TFRecord files by record index, without TensorFlow; each read verifies the checksums of the record.
 
-Files are read with ``pread``, not mapped: truncating a mapped file ends the process that maps it, whatever was checked before.
-Measured with records of 3 KB in the page cache, ``pread`` costs 1 us a record more if the records lie apart, and nothing if
-they are neighbours, which are read in one call.
+Files of this machine are read with ``pread``, not mapped: truncating a mapped file ends the process that maps it, whatever was
+checked before. Measured with records of 3 KB in the page cache, ``pread`` costs 1 us a record more if the records lie apart, and
+nothing if they are neighbours, which are read in one call. Records at addresses are read by ranges, all of a call at once.
 """
 
+import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from itertools import groupby
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import google_crc32c
 import numpy as np
 
+from datarax_core.files import is_remote
 from datarax_core.sources import FileTable, OpenFiles, Stamp
+from datarax_core.storage import RangeReader
 from datarax_tfds.splits import FilePart
 
 from .table import UnreadableError, require_count
@@ -34,6 +38,8 @@ class TFRecordFiles:
         offsets: For each part, the offsets of its records, and the end of its last one.
         open_file: Opens a file of the table by its path; picklable.
         limit: Number of files that stay open between reads; None is 256.
+        reader: Reads the files at addresses; None if there are none.
+        opened: Files at addresses that ``open_file`` opens all the same, as those of which there is an unpacked copy.
     """
 
     def __init__(
@@ -42,11 +48,24 @@ class TFRecordFiles:
         offsets: Sequence[np.ndarray],
         open_file: "Callable[[str], TFRecordFile] | None" = None,
         limit: int | None = None,
+        *,
+        reader: RangeReader | None = None,
+        opened: Collection[str] = (),
     ) -> None:
         self._table = table
         self._offsets = np.concatenate([np.empty(0, np.int64), *offsets])
         option = None if limit is None else "max_open_files"
+        self._ranges = reader
+        self._by_ranges = np.array([is_remote(path) and path not in opened for path in table.paths], np.bool_)
+        if opened:  # a copy of an object is the same whatever becomes of the object
+            stamps = [None if path in opened else stamp for path, stamp in zip(table.paths, table.stamps, strict=True)]
+            table = dataclasses.replace(table, stamps=tuple(stamps))
         self._files = OpenFiles(table, open_file or TFRecordFile, limit=limit or _MAX_IDLE, option=option)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if "_by_ranges" not in state:  # pickled before addresses were read
+            self._ranges, self._by_ranges = None, np.zeros(len(self._table.paths), np.bool_)
 
     @classmethod
     def of_parts(cls, table: FileTable, parts: Sequence[FilePart]) -> Self:
@@ -61,9 +80,12 @@ class TFRecordFiles:
     def read(self, records: np.ndarray) -> list[bytes]:
         """Return the records at int64 (k,) record indices, in their order; neighbours in a file are read in one call.
 
+        Those at addresses are read by ranges, all at once.
+
         Raises:
             UnreadableError: A record does not have the checksums that are stored with it.
             DataFileError: A file changed since the table was made.
+            ConnectionError, TimeoutError, PermissionError: A file at an address cannot be read.
         """
         if not len(records):
             return []
@@ -77,7 +99,10 @@ class TFRecordFiles:
         runs = np.flatnonzero(starts_run)
         batch = _ReadBatch(order, begins, ends)
         run_parts: list[int] = parts[order[runs]].tolist()
-        all_runs = zip(run_parts, runs.tolist(), [*runs[1:].tolist(), len(order)], strict=True)
+        all_runs = list(zip(run_parts, runs.tolist(), [*runs[1:].tolist(), len(order)], strict=True))
+        if self._by_ranges.any():
+            self._read_by_ranges(batch, [run for run in all_runs if self._by_ranges[run[0]]])
+            all_runs = [run for run in all_runs if not self._by_ranges[run[0]]]
         for part, runs_of_part in groupby(all_runs, key=lambda run: run[0]):
             spans = [(first, last) for _, first, last in runs_of_part]
             self._files.use(part, lambda file, spans=spans: batch.read(file, spans))  # type: ignore[misc]  # binds spans
@@ -90,6 +115,21 @@ class TFRecordFiles:
     def close(self) -> None:
         """Close all files that are not in use; the next read opens them again."""
         self._files.close()
+
+    def _read_by_ranges(self, batch: "_ReadBatch", runs: Sequence[tuple[int, int, int]]) -> None:
+        """Read runs of records, each (part, first, last), from files at addresses."""
+        if not runs or self._ranges is None:
+            return
+        spans = [batch.span(first, last) for _, first, last in runs]
+        paths, stamps = self._table.paths, self._table.stamps
+        buffers = self._ranges.ranges(
+            [paths[part] for part, _, _ in runs],
+            [begin for begin, _ in spans],
+            [end for _, end in spans],
+            [stamps[part] for part, _, _ in runs],
+        )
+        for (_, first, last), (begin, _), buffer in zip(runs, spans, buffers, strict=True):
+            batch.take(first, last, buffer, begin)
 
 
 class TFRecordFile:
@@ -132,7 +172,7 @@ def _offsets_of(path: str, stamp: Stamp) -> np.ndarray:
     def find() -> np.ndarray:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            offsets = record_offsets(path, descriptor, stamp.size)
+            offsets = record_offsets(path, partial(os.pread, descriptor), stamp.size)
         finally:
             os.close(descriptor)
             stamp.require_same(path)  # the error of a changed file takes precedence over any other
@@ -163,8 +203,12 @@ class _ReadBatch:
     def read(self, file: TFRecordFile, runs: Sequence[tuple[int, int]]) -> None:
         """Read runs of records, each ``first .. last`` in the order of the files, and contiguous in ``file``."""
         for first, last in runs:
-            base, end = self._begins[first], self._ends[last - 1]
-            self._take(first, last, file.read(base, end), base)
+            begin, end = self.span(first, last)
+            self.take(first, last, file.read(begin, end), begin)
+
+    def span(self, first: int, last: int) -> tuple[int, int]:
+        """Return (begin, end) in their file of the records ``first .. last``, which are contiguous."""
+        return self._begins[first], self._ends[last - 1]
 
     def first_wrong(self) -> tuple[int, str] | None:
         """Return (place in the call, reason) of the first record that does not have its checksums; None if all have them."""
@@ -180,7 +224,7 @@ class _ReadBatch:
             return self._order[first], reason
         return self._order[first], "its content does not have the checksum that is stored with it"
 
-    def _take(self, first: int, last: int, buffer: bytes, base: int) -> None:
+    def take(self, first: int, last: int, buffer: bytes, base: int) -> None:
         """Cut the records ``first .. last`` out of ``buffer``, which begins at the offset ``base``."""
         missing = self._ends[last - 1] - base - len(buffer)
         if missing > 0:  # the file was truncated a moment ago

@@ -14,16 +14,17 @@ import shutil
 import struct
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import google_crc32c
 import numpy as np
 import platformdirs
 
+from datarax_core.config import without_query
 from datarax_core.errors import DataFileError
-from datarax_core.files import format_clause
+from datarax_core.files import format_clause, is_remote
 from datarax_core.sources import Stamp
 
 HEADER: Final = 12
@@ -35,17 +36,24 @@ OVERHEAD: Final = 16
 FOLDER_VARIABLE: Final = "DATARAX_CACHE_DIR"
 """Environment variable that names another folder for the indices than the user's cache folder."""
 
+Read: TypeAlias = Callable[[int, int], bytes]
+"""Reads (bytes, offset) of a file, as ``os.pread`` does."""
+
 _LENGTH: Final = struct.Struct("<Q")
 _CHUNK: Final = 1 << 20
-_SMALL_CHUNK: Final = 1 << 12
-_FEW: Final = 8
-"""A chunk that has fewer records than this is followed by a small chunk, so that only the headers of large records are read."""
+SMALL_CHUNK: Final = 1 << 12
+"""Bytes that are read at once, mostly, and where records are large."""
+_LARGE: Final = 1 << 17
+"""Bytes of a record that take longer to read than one call."""
 
 _COMPRESSIONS: Final = {b"\x1f\x8b": "GZIP", b"\x78\x01": "ZLIB", b"\x78\x9c": "ZLIB", b"\x78\xda": "ZLIB"}
 
 _MAGIC: Final = b"drxtfri1"
 _FACTS: Final = struct.Struct("<8sQQQ")
-"""Head of a kept index: magic, size of the data file, time of its last change in ns, count of the offsets that follow."""
+"""Head of a kept index: magic, size of the data file, time of its last change in ns, count of the offsets that follow.
+
+Of an object, a digest of its etag stands for the time.
+"""
 
 _CHECKSUM: Final = struct.Struct("<I")
 """Checksum of the head and the offsets, stored between them."""
@@ -68,7 +76,7 @@ def cache_folder() -> Path:
 
 
 def cached_offsets(
-    path: str, stamp: Stamp, find: Callable[[], np.ndarray], *, is_compressed: bool = False
+    path: str, stamp: Stamp, find: Callable[[], np.ndarray], *, is_compressed: bool = False, read: Read | None = None
 ) -> np.ndarray:
     """Return the offsets of the records of a file, int64 (n + 1,): from the cache, or else from ``find``, and cache them.
 
@@ -77,10 +85,19 @@ def cached_offsets(
     replaced by one of the same size and time has others. Otherwise the entry is made anew; but if the file is damaged, so that
     offsets cannot be found any more, the entry is used, which leads to all other records. If the cache cannot be written,
     nothing is kept. Entries are read, not mapped, so that clearing the cache ends no process.
+
+    Args:
+        path: The file, or its address.
+        stamp: Its stamp.
+        find: Finds the offsets.
+        is_compressed: Whether they are those in its content.
+        read: Reads parts of the file; None opens it, on this machine.
     """
-    kept = cache_folder() / f"{hashlib.sha256(os.path.abspath(path).encode(errors='surrogateescape')).hexdigest()[:32]}"  # noqa: PTH100 - Path.resolve() would follow symbolic links
+    kept = cache_folder() / key_of(path)
     offsets = _read(kept, stamp)
-    if offsets is not None and (is_compressed or _are_offsets_in(path, offsets, stamp.size)):
+    if offsets is not None and (
+        is_compressed or _is_of_content(stamp) or _are_offsets_in(path, offsets, stamp.size, read)
+    ):
         return offsets
     try:
         found = find()
@@ -92,20 +109,48 @@ def cached_offsets(
     return found
 
 
-def _are_offsets_in(path: str, offsets: np.ndarray, size: int) -> bool:
+def key_of(path: str) -> str:
+    """Return the name of the entry of a file, or of an object, in the cache folder."""
+    name = without_query(path) if is_remote(path) else os.path.abspath(path)  # noqa: PTH100 - Path.resolve() would follow symbolic links
+    return hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def change_of(stamp: Stamp) -> int:
+    """Return a number of 64 bits that changes with a file, besides its size: its time, or a digest of what its store says."""
+    if not stamp.is_of_object:
+        return stamp.changed_ns
+    said = stamp.version or stamp.etag or str(stamp.changed_ns // 10**9)
+    return int.from_bytes(hashlib.blake2b(said.encode(), digest_size=8).digest(), "little")
+
+
+def _is_of_content(stamp: Stamp) -> bool:
+    """Return whether a stamp is that of one content, and not of a size and a time alone."""
+    return bool(stamp.version or stamp.etag)
+
+
+def _are_offsets_in(path: str, offsets: np.ndarray, size: int, read: Read | None) -> bool:
     """Return whether some of the offsets, spread over the file, are those of its records."""
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != size or (np.diff(offsets) < OVERHEAD).any():
         return not len(offsets) - 1 and not size
     some = np.unique(np.linspace(0, len(offsets) - 2, _LOOKED_AT).astype(np.int64)) if size else np.empty(0, np.int64)
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        heads = b"".join(os.pread(descriptor, HEADER, offset) for offset in offsets[some].tolist())
-    finally:
-        os.close(descriptor)
+    with _reading(path, read) as read_at:
+        heads = b"".join(read_at(HEADER, offset) for offset in offsets[some].tolist())
     if len(heads) != HEADER * len(some):
         return False
     lengths, is_wrong = _lengths(heads, np.arange(len(some)) * HEADER)
     return not is_wrong.any() and bool((lengths == offsets[some + 1] - offsets[some] - OVERHEAD).all())
+
+
+@contextlib.contextmanager
+def _reading(path: str, read: Read | None) -> Iterator[Read]:
+    if read is not None:
+        yield read
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield functools.partial(os.pread, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read(kept: Path, stamp: Stamp) -> np.ndarray | None:
@@ -117,8 +162,8 @@ def _read(kept: Path, stamp: Stamp) -> np.ndarray | None:
     if len(content) < begin:
         return None
     facts = content[: _FACTS.size]
-    magic, size, changed_ns, count = _FACTS.unpack(facts)
-    if magic != _MAGIC or (size, changed_ns) != (stamp.size, stamp.changed_ns) or len(content) != begin + 8 * count:
+    magic, size, change, count = _FACTS.unpack(facts)
+    if magic != _MAGIC or (size, change) != (stamp.size, change_of(stamp)) or len(content) != begin + 8 * count:
         return None
     offsets = np.frombuffer(content, "<i8", offset=begin)
     if _CHECKSUM.unpack_from(content, _FACTS.size) != (_checksum(facts, offsets),):
@@ -129,7 +174,7 @@ def _read(kept: Path, stamp: Stamp) -> np.ndarray | None:
 def _write(kept: Path, stamp: Stamp, offsets: np.ndarray) -> None:
     """Write an entry, atomically: two processes that write it at once write the same bytes, and one replaces the other."""
     offsets = offsets.astype("<i8", copy=False)
-    facts = _FACTS.pack(_MAGIC, stamp.size, stamp.changed_ns, len(offsets))
+    facts = _FACTS.pack(_MAGIC, stamp.size, change_of(stamp), len(offsets))
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         _remove_unfinished(kept.parent)
@@ -176,17 +221,24 @@ def begins_with_record(head: bytes) -> bool:
     return len(head) >= HEADER and not _lengths(head, np.zeros(1, np.int64))[1][0]
 
 
-def record_offsets(path: str, descriptor: int, size: int) -> np.ndarray:
-    """Find the offset of each record of an open file, int64 (n + 1,); the last number is the end of the last record, ``size``.
+def record_offsets(path: str, read: Read, size: int, *, chunk_bytes: int = _CHUNK, large: int = _LARGE) -> np.ndarray:
+    """Find the offset of each record of a file, int64 (n + 1,); the last number is the end of the last record, ``size``.
 
     Cost: 0.4 us a record, and reading the file except the contents of large records. Memory: 8 bytes a record.
+
+    Args:
+        path: The file, for errors.
+        read: Reads from the file: (bytes, offset) -> as many bytes, or fewer at the end; offsets never go down.
+        size: Bytes of the file.
+        chunk_bytes: Bytes that are read at once.
+        large: Bytes of a record from which on a small chunk is read next, so that only the headers of large records are read.
 
     Raises:
         DataFileError: The file is compressed, truncated, no TFRecord file, or damaged; the message says from which record on.
     """
-    found, count, at, window = [], 0, 0, _CHUNK
+    found, count, at, window = [], 0, 0, chunk_bytes
     while at < size:
-        chunk = os.pread(descriptor, window, at)
+        chunk = read(window, at)
         begins, ahead = _walk(chunk)
         lengths, is_wrong = _lengths(chunk, begins)
         if is_wrong.any():
@@ -199,7 +251,7 @@ def record_offsets(path: str, descriptor: int, size: int) -> np.ndarray:
         found.append(at + begins)
         count += len(begins)
         at += ahead
-        window = _CHUNK if len(begins) >= _FEW else _SMALL_CHUNK
+        window = chunk_bytes if ahead < large * len(begins) else SMALL_CHUNK
     return np.concatenate([*found, [size]]).astype(np.int64, copy=False)
 
 

@@ -2,15 +2,18 @@
 
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from datarax_core.config import (
+    NOT_READ,
+    READ_SCHEMES,
     REMOTE,
     Count,
     Flag,
     LocalPattern,
     NonNegative,
     SourceConfig,
+    never,
     refusal_of,
     require_stochastic,
     scheme_of,
@@ -20,19 +23,22 @@ from datarax_core.config import (
 from datarax_core.files import FileKind
 from datarax_core.record_files import BadRecordOptions
 from datarax_core.registry import AnyDecoder
+from datarax_core.storage import RemoteOptions, redacted
 
 TFRECORD: Final = FileKind(
     "TFRecord",
     (".tfrecord", ".tfrecords", ".tfrec", ".tfrecord.gz", ".tfrecords.gz", ".tfrec.gz"),
+    READ_SCHEMES,
 )
 
 DEFAULT_SEED: Final = 42
 
-_PATH: Final = {"type": "string", "minLength": 1, "not": {"pattern": REMOTE}}
+_PATH: Final = {"type": "string", "minLength": 1, "not": {"pattern": NOT_READ}}
+_REMOTE: Final = {"type": "string", "pattern": REMOTE}
 _ONE_OR_MORE: Final = WithJsonSchema({"anyOf": [_PATH, {"type": "array", "items": _PATH, "minItems": 1}]})
 
 
-class TFRecordSourceConfig(BadRecordOptions, SourceConfig):
+class TFRecordSourceConfig(BadRecordOptions, RemoteOptions, SourceConfig):
     """Settings of a `TFRecordSource`."""
 
     model_config = ConfigDict(
@@ -43,7 +49,8 @@ class TFRecordSourceConfig(BadRecordOptions, SourceConfig):
 
     type: Literal["tfrecord"] = "tfrecord"
     paths: Annotated[tuple[LocalPattern, ...], Field(min_length=1), _ONE_OR_MORE] = Field(
-        description="Files, gzip ones too, folders, globs, or all shards of a data set: name@8, name-?????-of-?????.",
+        description="Files, gzip ones too, folders, globs, or all shards of a data set: name@8, name-?????-of-?????. "
+        "Also at addresses.",
     )
     decoder: AnyDecoder | None = Field(
         default=None,
@@ -57,9 +64,16 @@ class TFRecordSourceConfig(BadRecordOptions, SourceConfig):
         le=2**32 - 1,
         description="Seed of the shuffle; with random streams, folded into their key, which the default leaves as it is.",
     )
+    local_files_only: Flag = Field(default=False, description="Refuse addresses such as s3://..., before any attempt.")
     max_open_files: Count = Field(default=256, description="Files that stay open between batches.")
 
-    schema_rules: ClassVar = (*stream_rules("shuffle"), *BadRecordOptions.bad_record_rules)
+    schema_rules: ClassVar = (
+        *stream_rules("shuffle"),
+        *BadRecordOptions.bad_record_rules,
+        *RemoteOptions.remote_rules,
+        never(local_files_only={"const": True}, paths=_REMOTE),
+        never(local_files_only={"const": True}, paths={"contains": _REMOTE, "type": "array"}),
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -73,8 +87,18 @@ class TFRecordSourceConfig(BadRecordOptions, SourceConfig):
 
     @field_validator("paths")
     @classmethod
-    def _on_this_machine(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _addresses_that_are_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for path in value:
-            if scheme_of(path) is not None:
+            if scheme_of(path) not in (None, *TFRECORD.schemes):
                 raise ValueError(refusal_of(path, TFRECORD.schemes))
+        return value
+
+    @field_validator("local_files_only")
+    @classmethod
+    def _no_address(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+        remote = [path for path in info.data.get("paths", ()) if scheme_of(path) is not None]
+        if value and remote:
+            raise ValueError(
+                f"local_files_only=True forbids {redacted(remote[0])!r}, which is not on this machine; copy it here first"
+            )
         return value
