@@ -1,5 +1,6 @@
 """Objects of stores as file objects, for libraries that read from such: parts are fetched before they are asked for."""
 
+import errno
 import io
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -57,7 +58,7 @@ class ObjectFile(io.RawIOBase):
         """Move the position, and return it."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if base + offset < 0:
-            raise ValueError(f"there is no position {base + offset} in a file")
+            raise OSError(errno.EINVAL, f"there is no position {base + offset} in a file")
         self._at = base + offset
         return self._at
 

@@ -1,10 +1,12 @@
 """Options of sources that read addresses: where fetched bytes are kept, and how the store is reached."""
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BeforeValidator, Field, StrictInt, WithJsonSchema, field_validator, model_validator
 
+from datarax_core.config.addresses import scheme_of
 from datarax_core.config.base import NOT_NULL, FrozenConfig, LocalFile, having, only_if
 from datarax_core.config.redaction import secrets_of
 
@@ -51,6 +53,8 @@ class RemoteOptions(FrozenConfig):
         description="Options of fsspec's file system, such as {anon: true}; credentials come from the environment instead.",
     )
 
+    may_differ: ClassVar = ("cache_dir", "cache_bytes", "storage_options")
+
     remote_rules: ClassVar = (only_if(having(cache_dir=NOT_NULL), cache_bytes=NOT_NULL),)
 
     @field_validator("storage_options")
@@ -63,6 +67,16 @@ class RemoteOptions(FrozenConfig):
                 "GOOGLE_APPLICATION_CREDENTIALS, ...) or from the provider's own files (~/.aws, ~/.netrc, ...)"
             )
         return value
+
+    def require_address(self, paths: Iterable[str]) -> None:
+        """Raise if options of addresses are set, and no path is an address; for validators of the config.
+
+        Raises:
+            ValueError: Names the option, which would have no effect.
+        """
+        given = [name for name in ("cache_dir", "storage_options") if getattr(self, name) is not None]
+        if given and all(scheme_of(path) is None for path in paths):
+            raise ValueError(f"{given[0]} has no use here, where no path is an address such as s3://...; leave it out")
 
     @model_validator(mode="after")
     def _limit_of_a_cache(self) -> "RemoteOptions":

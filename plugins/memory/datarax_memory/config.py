@@ -1,7 +1,7 @@
 """The config of a memory source."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import (
     ConfigDict,
@@ -15,6 +15,8 @@ from pydantic import (
 
 from datarax_core.config import (
     NOT_NULL,
+    NOT_READ,
+    READ_SCHEMES,
     REMOTE,
     Count,
     Flag,
@@ -24,6 +26,7 @@ from datarax_core.config import (
     having,
     never,
     only_if,
+    refusal_of,
     scheme_of,
     shuffling_is_stochastic,
     stream_rules,
@@ -91,6 +94,7 @@ class MemorySourceConfig(RemoteOptions, SourceConfig):
         default=None,
         description="An .npz file, or a folder of .npy files, one for each field; x.npy with x.offsets.npy if lengths vary. "
         "Also at an address.",
+        json_schema_extra={"not": {"type": "string", "pattern": NOT_READ}},
     )
     columns: Annotated[
         tuple[str, ...] | dict[str, str] | None, PlainValidator(_checked_columns), WithJsonSchema(_COLUMNS_SCHEMA)
@@ -109,6 +113,8 @@ class MemorySourceConfig(RemoteOptions, SourceConfig):
         only_if(having(path=NOT_NULL), columns=NOT_NULL),
         never(local_files_only={"const": True}, path=_REMOTE),
         *RemoteOptions.remote_rules,
+        only_if(having(path=_REMOTE), cache_dir=NOT_NULL),
+        only_if(having(path=_REMOTE), storage_options=NOT_NULL),
         {"if": having(num_workers={"minimum": 2}), "then": having(shard_id=NOT_NULL), "else": _ONE_SHARD},
     )
 
@@ -147,6 +153,18 @@ class MemorySourceConfig(RemoteOptions, SourceConfig):
                 "columns chooses among the arrays of a path, and no path is given; choose among data before"
             )
         return value
+
+    @field_validator("path")
+    @classmethod
+    def _address_that_is_read(cls, value: str | None) -> str | None:
+        if value is not None and scheme_of(value) not in (None, *READ_SCHEMES):
+            raise ValueError(refusal_of(value, READ_SCHEMES))
+        return value
+
+    @model_validator(mode="after")
+    def _options_of_an_address(self) -> Self:
+        self.require_address([] if self.path is None else [self.path])
+        return self
 
     @property
     def stored_columns(self) -> dict[str, str] | None:

@@ -116,8 +116,8 @@ class _Object:
 
     def fetch(self, start: int, end: int) -> None:
         """Fetch bytes that will be read."""
-        starts = list(range(start, end, _REQUEST_BYTES))
-        self.file.fetch(starts, [*starts[1:], end])
+        starts = range(start, end, _REQUEST_BYTES)
+        self.file.fetch(starts, [min(first + _REQUEST_BYTES, end) for first in starts])
 
 
 # -- archives ------------------------------------------------------------------------------------------------------------

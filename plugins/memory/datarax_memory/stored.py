@@ -1,7 +1,6 @@
 """Arrays and ragged columns in objects of a store, of which only the rows are read that are asked for."""
 
 import math
-import operator
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -271,7 +270,7 @@ def _numbers(indices: np.ndarray, length: int) -> np.ndarray:
             raise IndexError(f"a mask of shape {list(indices.shape)} does not fit a column of {length} rows")
         return np.flatnonzero(indices)
     if indices.ndim != 1 or indices.dtype.kind not in "iu":
-        operator.index(indices)  # raises
+        raise TypeError(f"rows are chosen by numbers, a slice, or a mask, not by {indices.dtype}{list(indices.shape)}")
     numbers = indices.astype(np.int64)
     if len(numbers) and not (-length <= numbers.min() and numbers.max() < length):
         raise IndexError(

@@ -1,7 +1,7 @@
 """The config of a Parquet source."""
 
 from collections import Counter
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -15,21 +15,27 @@ from pydantic import (
 )
 
 from datarax_core.config import (
+    READ_SCHEMES,
     Count,
     Flag,
     LocalPattern,
     Name,
     NonNegative,
     SourceConfig,
+    refusal_of,
+    scheme_of,
     shuffling_is_stochastic,
 )
+from datarax_core.storage import RemoteOptions
 
 
-class AcmeParquetConfig(SourceConfig):
+class AcmeParquetConfig(RemoteOptions, SourceConfig):
     """Config of an `AcmeParquet`."""
 
     type: Literal["acme_parquet"] = "acme_parquet"
-    paths: tuple[LocalPattern, ...] = Field(min_length=1, description="Parquet files, folders of them, or globs.")
+    paths: tuple[LocalPattern, ...] = Field(
+        min_length=1, description="Parquet files, folders of them, or globs; also at addresses."
+    )
     columns: tuple[Name, ...] | None = Field(
         default=None, min_length=1, description="The columns to read; null reads all of them."
     )
@@ -41,7 +47,7 @@ class AcmeParquetConfig(SourceConfig):
     fill_null: dict[Name, StrictBool | StrictInt | StrictFloat | StrictStr] = Field(
         default_factory=dict, description="Replacement of nulls, by column; in other columns a null is an error."
     )
-    cache_bytes: NonNegative = Field(
+    memory_bytes: NonNegative = Field(
         default=256 << 20,
         description="Memory for the decoded row groups used last; the very last one is kept whatever its size.",
     )
@@ -58,10 +64,16 @@ class AcmeParquetConfig(SourceConfig):
 
     @field_validator("paths")
     @classmethod
-    def _require_local_paths(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if remote := [path for path in value if "://" in path]:
-            raise ValueError(f"{remote[0]!r} is not on this machine, and only local files are read; copy it here first")
+    def _addresses_that_are_read(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for path in value:
+            if scheme_of(path) not in (None, *READ_SCHEMES):
+                raise ValueError(refusal_of(path, READ_SCHEMES))
         return value
+
+    @model_validator(mode="after")
+    def _options_of_an_address(self) -> Self:
+        self.require_address(self.paths)
+        return self
 
     @field_validator("columns")
     @classmethod
@@ -77,9 +89,9 @@ class AcmeParquetConfig(SourceConfig):
             raise ValueError(f"shuffle_window={value} has no use without shuffle=True; set that, or leave it out")
         return value
 
-    @field_validator("cache_bytes")
+    @field_validator("memory_bytes")
     @classmethod
     def _require_no_cacheable(cls, value: int, info: ValidationInfo) -> int:
         if info.data.get("cacheable"):
-            raise ValueError("cacheable=True keeps every row group, and leaves cache_bytes nothing to limit; set one")
+            raise ValueError("cacheable=True keeps every row group, and leaves memory_bytes nothing to limit; set one")
         return value

@@ -6,28 +6,37 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from datarax_core.config import READ_SCHEMES
+from datarax_core.files import FileKind, is_remote
+from datarax_core.files import data_files as core_files
+
+PARQUET = FileKind("Parquet", (".parquet",), READ_SCHEMES)
+
 _ESCAPED = re.compile(r"\[([*?[])\]")
 
 
 def data_files(paths: Iterable[str]) -> list[str]:
     """Return the absolute paths of the files that ``paths`` name: for each path its files, sorted by name.
 
-    A path is a file, a folder (of which the ``.parquet`` files are read), or a glob, in which ``**`` is any depth.
+    A path is a file, a folder (of which the ``.parquet`` files are read), or a glob, in which ``**`` is any depth. Addresses
+    are left to the core, which lists what lies there.
 
     Raises:
         FileNotFoundError: A file or folder is missing, a folder has no Parquet file, or a glob matches nothing.
         ValueError: A file is named twice, even by different paths.
     """
-    files = [str(Path.cwd() / file) for path in paths for file in _files_of(path)]
+    files = [file if is_remote(file) else str(Path.cwd() / file) for path in paths for file in _files_of(path)]
     seen: dict[str, str] = {}
     for file in files:
-        first = seen.setdefault(os.path.realpath(file), file)
+        first = seen.setdefault(file if is_remote(file) else os.path.realpath(file), file)
         if first is not file:
             raise ValueError(f"the paths name {file} twice, so that its records would be served twice; name it once")
     return files
 
 
 def _files_of(path: str) -> list[str]:
+    if is_remote(path):
+        return core_files([path], PARQUET)
     # a `LocalPattern` of a config file has the folder of that file in escaped form
     for literal in dict.fromkeys((path, _ESCAPED.sub(r"\1", path))):
         if Path(literal).is_dir():

@@ -42,6 +42,7 @@ class RowGroups:
         self._kept: OrderedDict[int, dict[str, Column]] = OrderedDict()
         self._kept_bytes = 0
         self._lock, self._process = threading.Lock(), os.getpid()
+        self._decoding: dict[int, threading.Lock] = {}  # held while a row group is decoded
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RowGroups, self._arguments  # a copy decodes for itself
@@ -97,14 +98,18 @@ class RowGroups:
                 yield self._start(group) + rows, {name: column.values[kept] for name, column in columns.items()}
 
     def decoded(self, group: int) -> dict[str, Column]:
-        """Return the columns of a row group, kept or decoded anew."""
-        if os.getpid() != self._process:  # another thread may have held the lock when the process forked
-            self._lock, self._process = threading.Lock(), os.getpid()
+        """Return the columns of a row group, kept or decoded anew; threads decode several row groups at once."""
+        if os.getpid() != self._process:  # another thread may have held a lock when the process forked
+            self._lock, self._process, self._decoding = threading.Lock(), os.getpid(), {}
+        if (columns := self._kept_columns(group)) is not None:
+            return columns
         with self._lock:
-            if group not in self._kept:
-                self._keep(group)
-            self._kept.move_to_end(group)
-            return self._kept[group]
+            decoding = self._decoding.setdefault(group, threading.Lock())
+        with decoding:
+            if (columns := self._kept_columns(group)) is None:
+                columns = self._decode(group)
+                self._keep(group, columns)
+            return columns
 
     def clear(self) -> None:
         """Drop all decoded row groups."""
@@ -112,15 +117,27 @@ class RowGroups:
             self._kept.clear()
             self._kept_bytes = 0
 
-    def _keep(self, group: int) -> None:
+    def _kept_columns(self, group: int) -> dict[str, Column] | None:
+        with self._lock:
+            if group in self._kept:
+                self._kept.move_to_end(group)
+            return self._kept.get(group)
+
+    def _decode(self, group: int) -> dict[str, Column]:
         file, number = self._places[group]
         table = file.read(number, list(self._spec))
-        columns = {name: Column.of(table[name], struct, self._fill.get(name)) for name, struct in self._spec.items()}
-        self._kept[group] = columns
-        self._kept_bytes += _nbytes(columns)
-        while self._kept_bytes > self._limit and len(self._kept) > 1:
-            _, oldest = self._kept.popitem(last=False)
-            self._kept_bytes -= _nbytes(oldest)
+        return {name: Column.of(table[name], struct, self._fill.get(name)) for name, struct in self._spec.items()}
+
+    def _keep(self, group: int, columns: dict[str, Column]) -> None:
+        with self._lock:
+            self._decoding.pop(group, None)
+            if group in self._kept:  # a thread that waited for long decoded it, too
+                return
+            self._kept[group] = columns
+            self._kept_bytes += _nbytes(columns)
+            while self._kept_bytes > self._limit and len(self._kept) > 1:
+                _, oldest = self._kept.popitem(last=False)
+                self._kept_bytes -= _nbytes(oldest)
 
     def _by_group(self, records: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (row group, places of its records in ``records``) for each row group that holds some of ``records``."""

@@ -1,6 +1,7 @@
 """The Parquet source."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,8 +10,10 @@ import numpy as np
 from flax import nnx
 
 from datarax_core import DataSourceModule, SourceConfig, aligned_empty
+from datarax_core.config import without_query
 from datarax_core.order import as_integer, key_data, record_numbers
 from datarax_core.records import Batch
+from datarax_core.storage import RangeReader
 
 from ._config import AcmeParquetConfig
 from ._files import ParquetFile
@@ -24,7 +27,7 @@ class AcmeParquet(DataSourceModule):
     """The rows of Parquet files as records, their columns as fields.
 
     Rows are decoded a row group at a time. Reading in sequence decodes each row group once an epoch; a shuffled batch touches
-    about as many row groups as it has records, and decodes the row groups that are not kept; see ``cache_bytes``,
+    about as many row groups as it has records, and decodes the row groups that are not kept; see ``memory_bytes``,
     ``cacheable`` and ``shuffle_window``.
 
     Args:
@@ -107,10 +110,13 @@ class _Opened:
     """The files of a source and their columns; shared by its clones, compared by identity, outside of the nnx graph."""
 
     def __init__(self, config: AcmeParquetConfig, title: str) -> None:
-        self.files = [ParquetFile.of(path) for path in data_files(config.paths)]
+        reader, paths = RangeReader.of(config), data_files(config.paths)
+        with ThreadPoolExecutor(16) as pool:  # footers at addresses are waited for
+            stamps = reader.stamps(paths)
+            self.files = list(pool.map(lambda path, stamp: ParquetFile.of(path, stamp, reader), paths, stamps))
         self.spec = spec_of(self.files, config.columns)
         self.fill = require_fill(config.fill_null, self.files[0].schema, self.spec)
-        limit = 0 if config.cacheable else config.cache_bytes  # core keeps whole columns instead
+        limit = 0 if config.cacheable else config.memory_bytes  # core keeps whole columns instead
         self.row_groups = RowGroups(self.files, self.spec, self.fill, limit)
         if not self.row_groups.num_rows:
             raise ValueError(
@@ -121,7 +127,9 @@ class _Opened:
         """Return names, sizes and lengths of the files, but not their folders; and the replacement of nulls."""
         digest = hashlib.sha256()
         for file in self.files:
-            digest.update(f"{Path(file.path).name}\0{file.stamp.size}\0{file.footer.num_rows}\n".encode())
+            digest.update(
+                f"{Path(without_query(file.path)).name}\0{file.stamp.size}\0{file.footer.num_rows}\n".encode()
+            )
         return {"files": len(self.files), "names_and_sizes": digest.hexdigest()[:16], "fill_null": self.fill}
 
 

@@ -240,21 +240,21 @@ def test_the_spec_is_known_without_reading_a_row(write: Write, reads: list[int])
 
 
 def test_reading_in_sequence_decodes_each_row_group_once(write: Write, reads: list[int]) -> None:
-    source = open_source(write({"x": range(100)}), cache_bytes=0)
+    source = open_source(write({"x": range(100)}), memory_bytes=0)
     for _ in range(25):
         source.get_batch(4)
     assert reads == list(range(10))
 
 
 def test_a_batch_decodes_each_row_group_that_it_touches_once(write: Write, reads: list[int]) -> None:
-    source = open_source(write({"x": range(100)}), cache_bytes=0)
+    source = open_source(write({"x": range(100)}), memory_bytes=0)
     records = [57, 3, 51, 99, 4, 57, 3]
     assert source.get_records(np.array(records))["x"].tolist() == records
     assert sorted(reads) == [0, 5, 9]
 
 
 def test_as_many_row_groups_are_kept_as_the_limit_allows(write: Write, reads: list[int]) -> None:
-    source = open_source(write({"x": range(100)}), cache_bytes=3 * 80)  # ten rows of int64 are 80 bytes
+    source = open_source(write({"x": range(100)}), memory_bytes=3 * 80)  # ten rows of int64 are 80 bytes
     for group in (0, 1, 2, 0, 3, 0, 1):
         source.get_records(np.array([10 * group]))
     assert reads == [0, 1, 2, 3, 1]
@@ -296,7 +296,7 @@ def test_an_epoch_in_windows_is_a_permutation_and_each_another_one(write: Write,
 
 def test_a_window_decodes_each_row_group_once_an_epoch(write: Write, reads: list[int]) -> None:
     source = open_source(
-        write({"x": range(1000)}, rows=10), shuffle=True, shuffle_window=50, cache_bytes=7 * 80, columns=("x",)
+        write({"x": range(1000)}, rows=10), shuffle=True, shuffle_window=50, memory_bytes=7 * 80, columns=("x",)
     )
     served = [x for _ in range(100) for x in source.get_batch(10)["x"].tolist()]
     assert sorted(served) == list(range(1000))

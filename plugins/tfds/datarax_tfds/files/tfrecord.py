@@ -1,8 +1,8 @@
 """Records of TFRecord files by record index, without TensorFlow; each read verifies the checksums of the record.
 
 Files of this machine are read with ``pread``, not mapped: truncating a mapped file ends the process that maps it, whatever was
-checked before. Measured with records of 3 KB in the page cache, ``pread`` costs 1 us a record more if the records lie apart, and
-nothing if they are neighbours, which are read in one call. Records at addresses are read by ranges, all of a call at once.
+checked before. Measured with records of 3 KB in the page cache, ``pread`` costs 1 us a record more if the records lie apart,
+and nothing if they are neighbours, which are read in one call. Records at addresses are read by ranges, all of a call at once.
 """
 
 import dataclasses

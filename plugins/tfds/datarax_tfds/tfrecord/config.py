@@ -1,10 +1,11 @@
 """Config of a source of TFRecord files."""
 
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from datarax_core.config import (
+    NOT_NULL,
     NOT_READ,
     READ_SCHEMES,
     REMOTE,
@@ -13,7 +14,9 @@ from datarax_core.config import (
     LocalPattern,
     NonNegative,
     SourceConfig,
+    having,
     never,
+    only_if,
     refusal_of,
     require_stochastic,
     scheme_of,
@@ -35,6 +38,7 @@ DEFAULT_SEED: Final = 42
 
 _PATH: Final = {"type": "string", "minLength": 1, "not": {"pattern": NOT_READ}}
 _REMOTE: Final = {"type": "string", "pattern": REMOTE}
+_SOME_REMOTE: Final = {"anyOf": [_REMOTE, {"type": "array", "contains": _REMOTE}]}
 _ONE_OR_MORE: Final = WithJsonSchema({"anyOf": [_PATH, {"type": "array", "items": _PATH, "minItems": 1}]})
 
 
@@ -71,8 +75,9 @@ class TFRecordSourceConfig(BadRecordOptions, RemoteOptions, SourceConfig):
         *stream_rules("shuffle"),
         *BadRecordOptions.bad_record_rules,
         *RemoteOptions.remote_rules,
-        never(local_files_only={"const": True}, paths=_REMOTE),
-        never(local_files_only={"const": True}, paths={"contains": _REMOTE, "type": "array"}),
+        only_if(having(paths=_SOME_REMOTE), cache_dir=NOT_NULL),
+        only_if(having(paths=_SOME_REMOTE), storage_options=NOT_NULL),
+        never(local_files_only={"const": True}, paths=_SOME_REMOTE),
     )
 
     @model_validator(mode="before")
@@ -102,3 +107,8 @@ class TFRecordSourceConfig(BadRecordOptions, RemoteOptions, SourceConfig):
                 f"local_files_only=True forbids {redacted(remote[0])!r}, which is not on this machine; copy it here first"
             )
         return value
+
+    @model_validator(mode="after")
+    def _options_of_an_address(self) -> Self:
+        self.require_address(self.paths)
+        return self

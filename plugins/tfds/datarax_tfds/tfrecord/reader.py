@@ -69,7 +69,7 @@ class TFRecordReader(RecordReader):
         super().__init__(table, config.decoder or BytesDecoder(), exclude=config.exclude, policy=policy)
         open_file = OpenedTFRecord(self._ranges, self._compressed) if self._compressed else open_tfrecord
         self._files = TFRecordFiles(
-            table, offsets, open_file, config.max_open_files, self._ranges, opened=self._compressed
+            table, offsets, open_file, config.max_open_files, reader=self._ranges, opened=self._compressed
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -2,8 +2,8 @@
 
 Cost: the time to inflate the file, some 200 MB a second, when it is first opened, and the disk space of its content until the
 cache folder is cleared. The name of an entry notes its own size, and the size and the time of last change of the file; it is
-used as long as all three are so. Of a file at an address, a digest of its etag stands for the time. The checksums of the records
-are verified at each read, as for other files.
+used as long as all three are so. Of a file at an address, a digest of its etag stands for the time. The checksums of the
+records are verified at each read, as for other files.
 """
 
 import fcntl
