@@ -12,10 +12,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from datarax_core.config.redaction import redacted
+
 from .cache_blocks import Blocks, CachedObject, Fetch
 from .cache_files import WholeFiles
 from .cache_space import Space, require_locks
-from .redaction import redacted
 from .stamps import Stamp
 
 BLOCK_BYTES: Final = 1 << 18

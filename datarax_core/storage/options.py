@@ -1,7 +1,7 @@
 """Options of sources that read addresses: where fetched bytes are kept, and how the store is reached."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BeforeValidator, Field, StrictInt, WithJsonSchema, field_validator, model_validator
@@ -53,7 +53,7 @@ class RemoteOptions(FrozenConfig):
         description="Options of fsspec's file system, such as {anon: true}; credentials come from the environment instead.",
     )
 
-    may_differ: ClassVar = ("cache_dir", "cache_bytes", "storage_options")
+    may_differ: ClassVar[Collection[str]] = ("cache_dir", "cache_bytes", "storage_options")
 
     remote_rules: ClassVar = (only_if(having(cache_dir=NOT_NULL), cache_bytes=NOT_NULL),)
 
