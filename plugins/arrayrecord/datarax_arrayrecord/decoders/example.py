@@ -223,7 +223,8 @@ class ExampleDecoder(DeclaredFields):
             return
         for name, field in self.fields.items():
             default = None if field.default is None else _default_array(field.default, field.dtype, field.shape)
-            yield FeatureSpec(plain_name(name), field.struct.dtype, field.shape, field.dtype == "str", default)
+            dtype = _OBJECT if field.dtype in _TEXT else np.dtype(field.dtype)
+            yield FeatureSpec(plain_name(name), dtype, field.shape, field.dtype == "str", default)
 
 
 def _struct_of(name: str, feature: Feature) -> jax.ShapeDtypeStruct:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from datarax_core.records import Ragged
 
 from .dtypes import AnyArray, invalid_byte
+from .example_joined import Payloads
 from .example_specs import FeatureSpec, integers
 from .example_values import Rows
 from .example_wire import BYTES, FLOATS, Payload
@@ -36,18 +37,15 @@ class RaggedFeatureColumn:
         counts = np.full(len(places), default.size, np.int64)
         self._add(places, np.tile(default.reshape(-1), len(places)), counts)
 
-    def put_spans(self, rows: list[int], kind: int, joined: bytes, starts: AnyArray, stops: AnyArray) -> None:
-        """Put the payloads ``starts .. stops`` of ``joined`` into these rows."""
-        source = memoryview(joined)
-        payloads = [source[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+    def put_payloads(self, rows: Rows, kind: int, payloads: Payloads) -> None:
+        """Put payloads, given by their places in joined records, into these rows."""
         if self._spec.holds_objects:
-            self._put_objects(rows, kind, list(map(bytes, payloads)))
+            self._spec.require_bytes(kind)
+            values = np.empty(len(payloads), object)
+            values[:] = self._spec.values_of(payloads)
+            self._add(self._places(rows), values, np.ones(len(payloads), np.int64))
         else:
-            self._put_packed(rows, kind, b"".join(payloads), stops - starts)
-
-    def target(self, kind: int, size: int) -> AnyArray | None:  # noqa: ARG002 - the signature of FeatureColumn
-        """Return None: rows of varying length have no place of their own before all of them are known."""
-        return None
+            self._put_packed(rows, kind, payloads.packed(), payloads.sizes())
 
     def put(self, rows: list[int], kind: int, payloads: list[Payload]) -> None:
         """Put payloads into these rows; of numbers, several values of bytes are the items of the first axis."""
@@ -56,14 +54,6 @@ class RaggedFeatureColumn:
             return
         joined = [payload if isinstance(payload, bytes) else self._joined_items(payload) for payload in payloads]
         self._put_packed(rows, kind, b"".join(joined), np.fromiter(map(len, joined), np.int64, len(joined)))
-
-    def put_block(self, rows: Rows, kind: int, block: AnyArray) -> None:
-        """Put payloads of one length, uint8 (rows, bytes), into these rows."""
-        joined, size = block.tobytes(), block.shape[1]
-        if self._spec.holds_objects:
-            self._put_objects(rows, kind, [joined[at * size : (at + 1) * size] for at in range(len(block))])
-        else:
-            self._put_packed(rows, kind, joined, np.full(len(block), size, np.int64))
 
     def result(self) -> Ragged:
         """Return the column after all rows were put in."""

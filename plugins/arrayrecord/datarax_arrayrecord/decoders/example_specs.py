@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from datarax_core.records import limits
 
 from .dtypes import AnyArray
+from .example_joined import Payloads
 from .example_wire import LISTS
 from .fields import fixed_axes
 
@@ -27,6 +29,14 @@ _MASKS: Final = np.array(
     [0x7F7F7F7F7F7F7F7F >> 8 * (_WORD - min(width, _WORD)) for width in range(_LONGEST_VARINT + 1)], np.uint64
 )
 """The bits of an integer of so many bytes in the first eight bytes from its start on."""
+
+_TOP_BITS: Final = np.array(
+    [1 << 63, *(0x8080808080808080 >> 8 * (_WORD - width) for width in range(1, _WORD + 1))], np.uint64
+)
+"""The highest bits of so many bytes; that of the last byte of an integer is not set. No word agrees with those of no byte."""
+
+_BYTE: Final = np.uint64(8)
+"""The number of bits of a byte, as the dtype that shifts words."""
 
 _PAIRS: Final = (
     (np.uint64(1), np.uint64(0x007F007F007F007F), np.uint64(0x7F007F007F007F00)),
@@ -114,14 +124,23 @@ class FeatureSpec(NamedTuple):
                 "declare it as bytes"
             ) from error
 
+    def values_of(self, payloads: Payloads) -> list[Any]:
+        """Return payloads of one value each as bytes or text, as declared."""
+        if not self.is_text:
+            return payloads.each()
+        try:
+            return payloads.texts()
+        except UnicodeDecodeError:
+            return list(map(self.of_bytes, payloads.each()))  # raises, and says which text it is
+
     def require_floats(self) -> None:
         """Raise unless the dtype is one of floats."""
-        if not jnp.issubdtype(self.dtype, np.floating):
+        if not _is_a(self.dtype, np.floating):
             raise self.mismatch("a float_list", f"{self}, an int64_list or raw bytes,")
 
     def require_integers(self) -> None:
         """Raise unless the dtype is one of integers or bools."""
-        if not (jnp.issubdtype(self.dtype, np.integer) or self.dtype == np.bool_):
+        if not (_is_a(self.dtype, np.integer) or self.dtype == np.bool_):
             raise self.mismatch("an int64_list", f"{self}, a float_list or raw bytes,")
 
     def require_bytes(self, kind: int) -> None:
@@ -139,6 +158,11 @@ class FeatureSpec(NamedTuple):
     def mismatch(self, found: str, expected: str = "") -> ValueError:
         """Return the error about a feature that is not as declared."""
         return ValueError(f"the feature {self.name!r} has {found} where {expected or self} is expected")
+
+
+@lru_cache(maxsize=256)
+def _is_a(dtype: np.dtype[Any], kind: type[np.generic]) -> bool:
+    return bool(jnp.issubdtype(dtype, kind))
 
 
 def integers(packed: npt.NDArray[np.uint8], is_last: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -166,6 +190,22 @@ def integers(packed: npt.NDArray[np.uint8], is_last: npt.NDArray[np.bool_]) -> n
     return found
 
 
+def of_words(words: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+    """Return the integer in each span; None if one is longer than eight bytes, or is not one integer.
+
+    Args:
+        words: int64 (n,), the first eight bytes from the start of each span on.
+        sizes: int64 (n,), the number of bytes of each span.
+    """
+    widest = int(sizes.max())
+    if widest > _WORD:
+        return None
+    found, ends = words.view(np.uint64), _TOP_BITS[sizes]
+    if (found & ends).tobytes() != (ends >> _BYTE).tobytes():  # set in all bytes but the last one
+        return None
+    return _compressed(found & _MASKS[sizes], widest).view(np.int64)
+
+
 def _integers(packed: npt.NDArray[np.uint8], is_last: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     ends = np.flatnonzero(is_last)
     starts = np.concatenate([[0], ends[:-1] + 1])
@@ -176,12 +216,18 @@ def _integers(packed: npt.NDArray[np.uint8], is_last: npt.NDArray[np.bool_]) -> 
     padded = packed.tobytes() + bytes(_WORD)
     words: npt.NDArray[Any] = np.take(np.ndarray((len(packed) + 1,), "<u8", padded, 0, (1,)), starts)
     words &= _MASKS[widths]
-    for shift, low, high in _PAIRS:
-        if shift < widest:
-            words = (words & low) | ((words & high) >> shift)
+    words = _compressed(words, widest)
     if widest > _WORD:
         for place in range(_WORD, widest):
             longer = np.flatnonzero(widths > place)
             bits = (packed[starts[longer] + place] & 0x7F).astype(np.uint64)
             words[longer] |= bits << np.uint64(7 * place)
     return words.view(np.int64)
+
+
+def _compressed(words: npt.NDArray[Any], widest: int) -> npt.NDArray[Any]:
+    """Return the lowest seven bits of each byte of each word, up to the byte ``widest``, with no bits between them."""
+    for shift, low, high in _PAIRS:
+        if shift < widest:
+            words = (words & low) | ((words & high) >> shift)
+    return words

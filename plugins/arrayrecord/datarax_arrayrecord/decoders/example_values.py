@@ -8,8 +8,9 @@ import numpy as np
 from datarax_core.records import aligned_empty
 
 from .dtypes import AnyArray, invalid_byte
-from .example_specs import FeatureSpec, integers
-from .example_wire import BYTES, FLOATS, Payload
+from .example_joined import Payloads
+from .example_specs import FeatureSpec, integers, of_words
+from .example_wire import BYTES, FLOATS, INTEGERS, Payload
 
 Rows: TypeAlias = "slice | list[int] | AnyArray"
 
@@ -26,36 +27,27 @@ class FeatureColumn:
         self._spec = spec
         shape = (count, *spec.fixed_shape)
         self.array = np.empty(shape, object) if spec.holds_objects else aligned_empty(shape, spec.dtype)
-        self._flat = self.array.reshape(count, -1) if spec.size else None
+        self._size = spec.size
+        self._flat = self.array.reshape(count, -1) if self._size else None
 
     def put_default(self, rows: Rows, found: Sequence[str]) -> None:
         """Put the default into rows whose records lack the feature, and have the features ``found``."""
         self.array[rows] = self._spec.require_default(found)
 
-    def put_spans(self, rows: list[int], kind: int, joined: bytes, starts: AnyArray, stops: AnyArray) -> None:
-        """Put the payloads ``starts .. stops`` of ``joined`` into these rows."""
+    def put_payloads(self, rows: Rows, kind: int, payloads: Payloads) -> None:
+        """Put payloads, given by their places in joined records, into these rows."""
         if self._spec.holds_objects:
-            spans = zip(starts.tolist(), stops.tolist(), strict=True)
-            self._put_objects(_places(rows), kind, [joined[start:stop] for start, stop in spans])
+            self._put_objects_of(rows, kind, payloads)
             return
-        sizes = stops - starts
-        if (sizes == sizes[0]).all():
-            target = self.target(kind, int(sizes[0]))
-            if target is not None:
-                _copy(joined, starts.tolist(), target, rows)
-            else:
-                self.put_block(_places(rows), kind, _block(joined, starts, int(sizes[0])))
+        if kind == INTEGERS and payloads.size is None and self._put_unequal_integers(rows, payloads):
             return
-        for size in sorted(set(sizes.tolist())):
-            places = np.flatnonzero(sizes == size)
-            self.put_block([rows[place] for place in places.tolist()], kind, _block(joined, starts[places], size))
-
-    def target(self, kind: int, size: int) -> AnyArray | None:
-        """Return the memory of all rows, uint8 (rows, bytes), if payloads of ``size`` bytes need no conversion; else None."""
-        spec = self._spec
-        is_raw = kind == BYTES or (kind == FLOATS and spec.dtype == np.float32)
-        fits = is_raw and size == spec.size * spec.dtype.itemsize
-        return None if self._flat is None or spec.holds_objects or not fits else self._flat.view(np.uint8)
+        groups = payloads.by_size()
+        if len(groups) == 1:
+            self.put_block(rows, kind, groups[0][1].block())
+            return
+        places = np.arange(len(self.array))[rows]
+        for at, of_size in groups:
+            self.put_block(places[at], kind, of_size.block())
 
     def put(self, rows: list[int], kind: int, payloads: list[Payload]) -> None:
         """Put payloads, which may differ in length, into these rows."""
@@ -73,11 +65,8 @@ class FeatureColumn:
             self.put_block([rows[place] for place in places], kind, block)
 
     def put_block(self, rows: Rows, kind: int, block: AnyArray) -> None:
-        """Put payloads of one length, uint8 (rows, bytes), into these rows."""
-        if self._spec.holds_objects:
-            joined, size = block.tobytes(), block.shape[1]
-            self._put_objects(rows, kind, [joined[at * size : (at + 1) * size] for at in range(len(block))])
-        elif kind == BYTES:
+        """Put payloads of numbers of one length, uint8 (rows, bytes), into these rows."""
+        if kind == BYTES:
             self._put_raw(rows, block)
         elif kind == FLOATS:
             self._put_floats(rows, block)
@@ -121,7 +110,43 @@ class FeatureColumn:
         except ValueError as error:
             raise self._spec.mismatch(f"an int64_list with {error}") from None
 
-    def _put_objects(self, rows: Rows, kind: int, payloads: list[Payload]) -> None:
+    def _put_unequal_integers(self, rows: Rows, payloads: Payloads) -> bool:
+        """Put packed integers of several lengths into these rows; return False if they are not the right number of integers."""
+        spec, sizes = self._spec, payloads.sizes()
+        if self._flat is None:
+            return False
+        values = of_words(payloads.words(), sizes) if self._size == 1 else None
+        if values is None:
+            values = self._counted_integers(payloads.packed(), sizes)
+        if values is None:
+            return False
+        spec.require_integers()
+        self._flat[rows] = spec.of_integers(values.reshape(-1, self._size))
+        return True
+
+    def _counted_integers(self, packed: bytes, sizes: AnyArray) -> AnyArray | None:
+        """Return packed integers one after another; None unless each payload, of these sizes, has the right number of them."""
+        block, stops = np.frombuffer(packed, np.uint8), np.cumsum(sizes)
+        is_last = block < 0x80
+        if not sizes.all() or not is_last[stops - 1].all():
+            return None
+        if (np.add.reduceat(is_last, stops - sizes, dtype=np.int64) != self._size).any():
+            return None
+        try:
+            return integers(block, is_last)
+        except ValueError:
+            return None
+
+    def _put_objects_of(self, rows: Rows, kind: int, payloads: Payloads) -> None:
+        if self._spec.shape != () or kind != BYTES:
+            self._put_objects(rows, kind, payloads.each())
+            return
+        values = self._spec.values_of(payloads)
+        column = np.empty(len(values), object)
+        column[:] = values
+        self.array[rows] = column
+
+    def _put_objects(self, rows: Rows, kind: int, payloads: Sequence[Payload]) -> None:
         spec = self._spec
         spec.require_bytes(kind)
         if spec.shape == () and not any(isinstance(payload, list) for payload in payloads):
@@ -148,17 +173,3 @@ class FeatureColumn:
 def _places(rows: list[int]) -> Rows:
     """Return ascending rows as a slice if they are consecutive, else unchanged."""
     return slice(rows[0], rows[-1] + 1) if rows[-1] - rows[0] == len(rows) - 1 else rows
-
-
-def _copy(joined: bytes, starts: list[int], target: AnyArray, rows: list[int]) -> None:
-    """Copy the bytes from each start to its row of ``target``, without an intermediate array."""
-    size = target.shape[1]
-    source, memory = memoryview(joined), target.reshape(-1).data
-    for row, start in zip(rows, starts, strict=True):
-        memory[row * size : (row + 1) * size] = source[start : start + size]
-
-
-def _block(joined: bytes, starts: AnyArray, size: int) -> AnyArray:
-    """Return ``size`` bytes from each start, uint8 (starts, size)."""
-    windows = np.ndarray((len(joined) - size + 1, size), np.uint8, joined, 0, (1, 1))
-    return windows[starts]

@@ -130,6 +130,9 @@ def span_at(record: bytes, at: int, tag: int) -> tuple[int, int]:
     """Return start and stop of the value with this tag; raise ValueError if another tag is there."""
     if record[at] != tag:
         raise ValueError
+    length = record[at + 1]
+    if length < 0x80:  # most are, and a call costs more than they do
+        return at + 2, at + 2 + length
     length, start = _number(record, at + 1)
     return start, start + length
 
