@@ -9,8 +9,7 @@ import math
 import os
 import struct
 import threading
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,6 +17,8 @@ import numpy as np
 from datarax_core.records import Ragged, aligned_empty
 
 from .numbers import AnyArray
+from .png import SIGNATURE as PNG
+from .png import PngForm, codecs
 from .stored import Unfit
 
 _THREAD_BYTES: Final = 1 << 17
@@ -26,7 +27,6 @@ _THREAD_BYTES: Final = 1 << 17
 _PIECES: Final = 8
 """Pieces of work for each thread: a thread that is done early takes another piece."""
 
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG: Final = b"\xff\xd8\xff"
 _END_OF_JPEG, _SCAN_OF_JPEG = b"\xff\xd9", b"\xff\xda"
 _COLOR_TYPE: Final = 25  # offset of the byte that says which channels a PNG has
@@ -60,7 +60,12 @@ class ImageItem(NamedTuple):
     def fill(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         """Decode images, in several threads if there is much to decode; see `Item.fill`."""
         put = self._put_new if None in self.shape else self._put
-        self._run(lambda start, stop: put(encoded[start:stop], out[start:stop]), encoded)
+        form = self._form(encoded)
+        self._run(
+            lambda start, stop: put(encoded[start:stop], out[start:stop]),
+            encoded,
+            piece=1 if form is None else form.group,
+        )
 
     def ragged(self, encoded: Sequence[bytes]) -> Ragged | None:
         """Return images as a ragged column, each decoded where it belongs; None if their headers do not say enough.
@@ -89,19 +94,36 @@ class ImageItem(NamedTuple):
             record_shape=self.shape,
         )
 
+    def _form(self, encoded: Sequence[bytes]) -> PngForm | None:
+        """Return the form of PNG files as they are declared; None if the first file is no PNG, or a size varies."""
+        if None in self.shape or not encoded or not encoded[0].startswith(PNG):
+            return None
+        shape: Sequence[Any] = self.shape
+        return PngForm.of(shape, np.dtype(np.uint8)) if self.dtype == np.float32 else PngForm.of(shape, self.dtype)
+
     def _put(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         pixels = out.view(np.uint8) if self.dtype == np.float32 else out  # TFDS stores the four bytes as RGBA
-        self._decode_each(encoded, pixels, pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        targets = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+        form = self._form(encoded)
+        rows = range(len(encoded)) if form is None else form.decode(encoded, pixels)
+        self._decode_each(rows, encoded, pixels, targets)
 
     def _put_rows(self, encoded: Sequence[bytes], rows: Sequence[AnyArray]) -> None:
         pixels = [row.view(np.uint8) for row in rows] if self.dtype == np.float32 else rows
-        self._decode_each(encoded, pixels, [row[..., 0] if row.shape[-1] == 1 else row for row in pixels])
+        targets = [row[..., 0] if row.shape[-1] == 1 else row for row in pixels]
+        left = [row for row, value in enumerate(encoded) if not _decoded_quickly(value, pixels[row])]
+        self._decode_each(left, encoded, pixels, targets)
 
     def _decode_each(
-        self, encoded: Sequence[bytes], pixels: Sequence[AnyArray] | AnyArray, targets: Sequence[AnyArray] | AnyArray
+        self,
+        rows: Iterable[int],
+        encoded: Sequence[bytes],
+        pixels: Sequence[AnyArray] | AnyArray,
+        targets: Sequence[AnyArray] | AnyArray,
     ) -> None:
-        """Decode images into ``targets``, which are ``pixels`` without an axis of one channel."""
-        for row, value in enumerate(encoded):
+        """Decode the images of some rows into ``targets``, which are ``pixels`` without an axis of one channel."""
+        for row in rows:
+            value = encoded[row]
             decode = _decoder_of(value)
             try:
                 decode(value, out=targets[row])
@@ -111,8 +133,8 @@ class ImageItem(NamedTuple):
                     raise Unfit(f"an image of {fitted.shape[0]} x {fitted.shape[1]} pixels") from None
                 pixels[row][...] = fitted
 
-    def _run(self, put: Callable[[int, int], None], encoded: Sequence[bytes]) -> None:
-        run_on_rows(put, len(encoded), size=sum(map(len, encoded)))
+    def _run(self, put: Callable[[int, int], None], encoded: Sequence[bytes], *, piece: int = 1) -> None:
+        run_on_rows(put, len(encoded), size=sum(map(len, encoded)), piece=piece)
 
     def _put_new(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         for row, value in enumerate(encoded):
@@ -126,7 +148,7 @@ class ImageItem(NamedTuple):
         self.check(encoded)
         pixels = _with_channels(_decoded(encoded, channels), channels or _own_channels(encoded))
         if pixels.dtype != dtype:
-            if not encoded.startswith(_PNG):
+            if not encoded.startswith(PNG):
                 raise Unfit(f"an image of {pixels.dtype}")
             pixels = (pixels >> 8).astype(np.uint8) if dtype == np.uint8 else pixels.astype(np.uint16) * np.uint16(257)
         if any(wanted not in (None, found) for wanted, found in zip(self.shape[:2], pixels.shape, strict=False)):
@@ -134,16 +156,15 @@ class ImageItem(NamedTuple):
         return pixels
 
 
-@cache
-def _codecs() -> Any:
-    import imagecodecs  # noqa: PLC0415 - loads dozens of libraries, only needed for images
-
-    return imagecodecs
+def _decoded_quickly(encoded: bytes, out: AnyArray) -> bool:
+    """Decode an image into ``out`` if it is a PNG that is inflated faster apart; return whether it was."""
+    form = PngForm.of(out.shape, out.dtype) if encoded.startswith(PNG) else None
+    return form is not None and not form.decode([encoded], out[None])
 
 
 def size_in_header(encoded: bytes) -> tuple[int, int] | None:
     """Return (height, width) as the header of a PNG or JPEG says; None for other images, and for headers that are damaged."""
-    if encoded.startswith(_PNG):
+    if encoded.startswith(PNG):
         width, height = struct.unpack_from(">II", encoded[:24].ljust(24, b"\0"), 16)
         return height, width
     if not encoded.startswith(_JPEG):
@@ -162,16 +183,16 @@ def size_in_header(encoded: bytes) -> tuple[int, int] | None:
 
 
 def _decoder_of(encoded: bytes) -> Callable[..., AnyArray]:
-    codecs = _codecs()
-    if encoded.startswith(_PNG):
-        return codecs.png_decode  # type: ignore[no-any-return]  # no types
+    library = codecs()
+    if encoded.startswith(PNG):
+        return library.png_decode  # type: ignore[no-any-return]  # no types
     if encoded.startswith(_JPEG):
         _require_end(encoded)
-        return codecs.jpeg8_decode  # type: ignore[no-any-return]  # no types
+        return library.jpeg8_decode  # type: ignore[no-any-return]  # no types
     if encoded.startswith(b"BM"):
         return bmp_decode
     if encoded.startswith(b"RIFF") and encoded[8:12] == b"WEBP":
-        return codecs.webp_decode  # type: ignore[no-any-return]  # no types
+        return library.webp_decode  # type: ignore[no-any-return]  # no types
     found = "a GIF" if encoded.startswith(b"GIF8") else f"the bytes {encoded[:8]!r}"
     raise Unfit(f"{found} instead of an image as PNG, JPEG, BMP or WebP")
 
@@ -209,7 +230,7 @@ def _own_channels(encoded: bytes) -> int | None:
 
     The decoder would add an alpha channel to a PNG that names a transparent color; TensorFlow does not.
     """
-    if encoded.startswith(_PNG) and encoded[_COLOR_TYPE] in _NO_ALPHA:
+    if encoded.startswith(PNG) and encoded[_COLOR_TYPE] in _NO_ALPHA:
         return 1 if encoded[_COLOR_TYPE] == 0 else 3
     return None
 
@@ -261,7 +282,7 @@ def bmp_decode(encoded: bytes, out: AnyArray | None = None) -> AnyArray:
     return out
 
 
-def run_on_rows(work: Callable[[int, int], None], count: int, *, size: int) -> None:
+def run_on_rows(work: Callable[[int, int], None], count: int, *, size: int, piece: int = 1) -> None:
     """Call ``work(start, stop)`` for pieces that cover ``count`` rows, in as many threads as the work is worth.
 
     The work should release the GIL. All threads are started and ended within this call, so that none is left at an exit or a
@@ -271,12 +292,13 @@ def run_on_rows(work: Callable[[int, int], None], count: int, *, size: int) -> N
         work: Processes the rows ``start .. stop``.
         count: Number of rows.
         size: Encoded bytes of all rows.
+        piece: Rows that are worth being one piece, if there are as many for each thread.
     """
     threads = min(_cores(), count, size // _THREAD_BYTES)
     if threads < 2:
         work(0, count)
         return
-    step = -(-count // (threads * _PIECES))
+    step = max(-(-count // (threads * _PIECES)), min(piece, -(-count // (threads * 2))))
     starts = list(range(0, count, step))
     starts.reverse()  # `pop()` takes from the end, in one atomic operation
     errors: list[BaseException] = []
