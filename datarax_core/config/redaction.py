@@ -15,7 +15,7 @@ _PARTS: Final = "secret|token|passw|signature|credential|authori[sz]|apikey|conn
 _SECRET: Final = re.compile(rf"(?:^|[^a-z0-9])(?:{_WORDS})(?:$|[^a-z0-9])|{_PARTS}", re.IGNORECASE)
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^\s'\"<>)]+")
 _HUMPS: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_HARMLESS: Final = frozenset({"anon", "cache", "cloud", "google_default"})
+_HARMLESS: Final = frozenset({"", "anon", "cache", "cloud", "google_default"})
 """Values of gcsfs's option ``token`` that name a way to credentials, and hold none."""
 
 
@@ -80,7 +80,7 @@ def hidden(value: Any) -> Any:
         return value if shown == value else shown
     if isinstance(value, Mapping):
         kept = {
-            key: HIDDEN if is_secret(str(key)) and _holds_something(item) else hidden(item)
+            key: HIDDEN if isinstance(item, str) and is_secret(str(key)) and _holds_something(item) else hidden(item)
             for key, item in value.items()
         }
         return value if all(kept[key] is item for key, item in value.items()) else kept
@@ -91,7 +91,7 @@ def hidden(value: Any) -> Any:
 
 
 def _holds_something(value: Any) -> bool:
-    return value is not None and not isinstance(value, bool) and value not in _HARMLESS and value != ""
+    return value not in _HARMLESS if isinstance(value, str) else value is not None and not isinstance(value, bool)
 
 
 def _is_of_azure(scheme: str) -> bool:

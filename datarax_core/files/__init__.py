@@ -18,8 +18,9 @@ Imports `errors`, `background`, `config` and `storage`.
 from datarax_core.storage.stamps import Stamp
 
 from .formats import format_clause
+from .names import FileKind, shard_path, without_shard
 from .open_files import Closable, OpenFiles
-from .paths import FileKind, LocalFilesOnlyMixin, data_files, is_remote, not_on_this_machine, shard_path, without_shard
+from .paths import LocalFilesOnlyMixin, data_files, is_remote, not_on_this_machine
 from .row_ways import RowWays
 from .table import FileTable, require_file
 

@@ -208,6 +208,8 @@ def _text_of(error: BaseException, status: int | None) -> str:
     """Return the text of an error in one line: with the status of the answer, or its class where it says little by itself."""
     found = next((each for each in reversed(_chain(error)) if getattr(each, "response", None)), error)
     said: Any = getattr(found, "response", None)
+    if status is None and isinstance(error, FileNotFoundError):  # its text is the name
+        return "the store has none of this name"
     if status == 412:
         return "it was written to or replaced"
     if isinstance(said, dict) and isinstance(said.get("Error"), dict):  # botocore's

@@ -54,6 +54,7 @@ class RemoteOptions(FrozenConfig):
     )
 
     may_differ: ClassVar[Collection[str]] = ("cache_dir", "cache_bytes", "storage_options")
+    """Fields that change where bytes come from, and none of the records: no part of a fingerprint."""
 
     remote_rules: ClassVar = (only_if(having(cache_dir=NOT_NULL), cache_bytes=NOT_NULL),)
 

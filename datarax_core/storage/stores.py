@@ -65,7 +65,7 @@ class Store:
 
     async def facts(self, address: str) -> ObjectFacts:
         """Return what the store says of an object now."""
-        info = await self._call("info", self._name(address))
+        info = await self.call("info", self.name(address))
         if info.get("type") == "directory":
             raise FailedError(Failure("absent", "it is a folder"))
         size = info.get("size")
@@ -90,7 +90,7 @@ class Store:
             Exception: Any error of the library that reads the store.
         """
         del facts  # see `is_conditional`
-        body: bytes = await self._call("cat_file", self._name(address), start=start, end=end)
+        body: bytes = await self.call("cat_file", self.name(address), start=start, end=end)
         if len(body) < end - start:
             size = (await self.facts(address)).size
             raise FailedError(too_short(len(body), start, end, size))
@@ -98,13 +98,15 @@ class Store:
 
     async def stream(self, address: str) -> AsyncIterator[bytes]:
         """Yield all bytes of an object, of a store that sends whole objects only."""
-        yield await self._call("cat_file", self._name(address))
+        yield await self.call("cat_file", self.name(address))
 
-    def _name(self, address: str) -> str:
+    def name(self, address: str) -> str:
+        """Return the name of an object as fsspec's methods take it."""
         name: str = self.system._strip_protocol(address)  # noqa: SLF001 - how fsspec's own functions call it
         return name
 
-    async def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
+    async def call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Return what a method of fsspec's file system returns, in a thread if it is no coroutine."""
         self.system.invalidate_cache()  # of listings: an object that changed is to be seen
         if self.system.async_impl:
             return await getattr(self.system, f"_{method}")(*arguments, **options)
