@@ -8,10 +8,10 @@ import numpy.typing as npt
 from datarax_core.records import Ragged
 
 from .dtypes import AnyArray, invalid_byte
-from .example_joined import Payloads
 from .example_specs import FeatureSpec, integers
 from .example_values import Rows
 from .example_wire import BYTES, FLOATS, Payload
+from .joined import Payloads
 
 _Counts = npt.NDArray[np.int64]
 

@@ -11,13 +11,13 @@ import numpy as np
 from datarax_core.records import Ragged
 
 from .dtypes import AnyArray
-from .example_joined import Places
 from .example_ragged import RaggedFeatureColumn
 from .example_sequences import Feature, parsed_features, sequence_features
 from .example_specs import FeatureSpec
 from .example_step import in_step
 from .example_values import FeatureColumn, Rows
 from .example_wire import Entry, Payload, entries
+from .joined import Places
 
 _MOST_IN_STEP_BYTES: Final = 1 << 22
 """Bytes of records that are read in step at a time."""

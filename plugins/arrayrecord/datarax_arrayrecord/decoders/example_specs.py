@@ -12,9 +12,9 @@ import numpy.typing as npt
 from datarax_core.records import limits
 
 from .dtypes import AnyArray
-from .example_joined import Payloads
 from .example_wire import LISTS
 from .fields import fixed_axes
+from .joined import Payloads
 
 _OBJECT: Final = np.dtype(object)
 

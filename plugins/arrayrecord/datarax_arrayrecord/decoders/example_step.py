@@ -13,11 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from .dtypes import AnyArray
-from .example_joined import SHORT, Flags, Joined, Payloads, Places
 from .example_wire import Entry, header, varint
+from .joined import Flags, Joined, Payloads, Places
 
 _LEAST_LENGTH: Final = np.array([0, 0, 1 << 7, 1 << 14, 1 << 21])
 """Least length that is written in so many bytes."""
+
+_SHORT: Final = 1 << 13
+"""Lengths below this one have two bytes at most, and the headers of such entries are looked up in tables."""
+
+_LENGTH_BYTES: Final = 4
+"""Most bytes of a length that is read in step, which then is below 2**28; longer features are read record by record."""
 
 _LEAST_TABLE: Final = 1 << 8
 """Lengths for which a table has headers at least."""
@@ -66,7 +72,7 @@ def _first_entries(joined: Joined) -> tuple[Places | int, Flags]:
     if width and len(header(joined.shortest)) == width:  # then all headers between them have it, too
         is_alike = joined.words[joined.begins] & ((1 << 8 * width) - 1) == _header_words(joined.lengths, width)
         return (width if joined.stride else joined.begins + width), is_alike
-    at, length, is_alike = joined.tagged(joined.begins, _ENTRY)
+    at, length, is_alike = _tagged(joined, joined.begins, _ENTRY)
     is_alike &= (at + length == joined.ends) & (length >= _LEAST_LENGTH[at - joined.begins - 1])
     return at, is_alike
 
@@ -84,7 +90,7 @@ def _header_words(lengths: Places, width: int) -> Places:
 
 def _of_any_length(joined: Joined, at: Places, entry: Entry) -> tuple[Places, Places, Flags | bool]:
     """Return start and stop of the payload of the entry at each place, and which entries have this name and kind."""
-    lengths = joined.short_lengths(at + 1)
+    lengths = _short_lengths()[joined.pairs[at + 1]]
     longest = int(lengths.max())
     headers = _headers(entry.name, entry.kind, max(_LEAST_TABLE, 1 << longest.bit_length()))
     found = joined.at(at, headers.rows.itemsize).view(np.uint8) & headers.masks[lengths].view(np.uint8)
@@ -99,16 +105,34 @@ def _of_any_length(joined: Joined, at: Places, entry: Entry) -> tuple[Places, Pl
 
 def _of_any_lengths(joined: Joined, at: Places, entry: Entry) -> tuple[Places, Places, Flags]:
     """Return the same for lengths of more bytes, number by number."""
-    start, length, is_entry = joined.tagged(at, _ENTRY)
+    start, length, is_entry = _tagged(joined, at, _ENTRY)
     stop = start + length
     key = _key(entry.name)
     found = joined.at(start, len(key)).view(np.uint8).reshape(joined.count, -1)
     is_entry &= (found == np.frombuffer(key, np.uint8)).all(axis=1)
     start = start + len(key) - 1
     for tag in (_FEATURE, entry.kind, _PAYLOAD):
-        start, length, is_tag = joined.tagged(start, tag)
+        start, length, is_tag = _tagged(joined, start, tag)
         is_entry &= is_tag & (start + length == stop)
     return start, stop, is_entry
+
+
+def _tagged(joined: Joined, places: Places, tag: int) -> tuple[Places, Places, Flags]:
+    """Return start and length of the value with this tag at each place, and which places have the tag and such a length."""
+    word = joined.words[places]
+    is_tag = (word & 0xFF) == tag
+    word >>= 8
+    length, more = word & 0x7F, word & 0x80
+    places = places + 2
+    for place in range(1, _LENGTH_BYTES):
+        if not more.any():
+            return places, length, is_tag
+        word >>= 8
+        more >>= 7
+        length += ((word & 0x7F) << (7 * place)) * more
+        places += more
+        more = (word & 0x80) * more
+    return places, length, is_tag & (more == 0)
 
 
 def _key(name: str) -> bytes:
@@ -135,7 +159,7 @@ class _Headers(NamedTuple):
 
 @lru_cache(maxsize=128)
 def _headers(name: str, kind: int, count: int) -> _Headers:
-    """Return the headers of entries of a name and a kind, of lengths below ``count``, a power of two of up to `SHORT`."""
+    """Return the headers of entries of a name and a kind, of lengths below ``count``, a power of two of up to `_SHORT`."""
     key, lengths = np.frombuffer(_key(name), np.uint8), np.arange(count)
     tails = _tails(kind)
     rest = lengths - len(key)
@@ -180,9 +204,9 @@ class _Tails(NamedTuple):
 @lru_cache(maxsize=3)
 def _tails(kind: int) -> _Tails:
     """Return the bytes before the payload of features of a kind: length, kind, length, tag and length, eight bytes at most."""
-    whole = np.arange(SHORT)
+    whole = np.arange(_SHORT)
     words, at, rest = np.zeros_like(whole), np.zeros_like(whole), whole
-    is_written = np.ones(SHORT, np.bool_)
+    is_written = np.ones(_SHORT, np.bool_)
     for tag in (kind, _PAYLOAD, None):
         width = np.where(rest >= (1 << 7) + 2, 2, 1)
         length = rest - width
@@ -195,3 +219,12 @@ def _tails(kind: int) -> _Tails:
     masks = np.where(at == words.itemsize, -1, (1 << 8 * np.minimum(at, words.itemsize - 1)) - 1)
     little = np.dtype("<i8")
     return _Tails(words.astype(little), masks.astype(little), at, is_written)
+
+
+@lru_cache(maxsize=1)
+def _short_lengths() -> npt.NDArray[np.uint16]:
+    """Return the length that two bytes begin with; 0 if it is `_SHORT` or more, or has more bytes than necessary."""
+    pairs = np.arange(1 << 16)
+    low, high = pairs & 0xFF, pairs >> 8
+    two = np.where((high > 0) & (high < _SHORT >> 7), low & 0x7F | high << 7, 0)
+    return np.where(low < 0x80, low, two).astype(np.uint16)

@@ -8,9 +8,9 @@ import numpy as np
 from datarax_core.records import aligned_empty
 
 from .dtypes import AnyArray, invalid_byte
-from .example_joined import Payloads
 from .example_specs import FeatureSpec, integers, of_words
 from .example_wire import BYTES, FLOATS, INTEGERS, Payload
+from .joined import Payloads
 
 Rows: TypeAlias = "slice | list[int] | AnyArray"
 

@@ -1,22 +1,21 @@
 """Decoder of records that are msgpack maps, with arrays as flax.serialization writes them."""
 
-import math
 import sys
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Final, Literal
 
 import jax
 import msgpack  # type: ignore[import-untyped]  # it has no stubs
 import numpy as np
 
-from datarax_core.records import Batch, Ragged, aligned_empty, nested_fields
+from datarax_core.records import Batch, ElementSpec, Ragged, aligned_empty, nested_fields
 
-from .dtypes import AnyArray, is_number, little_endian, native
+from .dtypes import AnyArray, is_number, little_endian
 from .fields import AnyColumn, declared_columns, flat_fields, native_column
-from .named_values import NamedValuesDecoder, ValueField
+from .msgpack_arrays import ARRAY, SCALAR, dtype_named, extension, from_bytes, parts_of, reason
+from .msgpack_step import columns_in_step
+from .named_values import NamedValuesDecoder, ValueField, checked_columns
 
-_ARRAY, _COMPLEX, _SCALAR = 1, 2, 3  # flax.serialization's extension types
 _CHUNKED: Final = "__msgpack_chunked_array__"
 """The key that marks an array of more than a gigabyte, which flax.serialization writes in chunks."""
 
@@ -24,7 +23,6 @@ _MSGPACK_NUMBERS: Final = (np.dtype(np.int64), np.dtype(np.float64), np.dtype(np
 """Dtypes whose scalars are written as numbers of msgpack, and read back with the same dtype."""
 
 _STORED: Final = frozenset((int, float, bool, str, bytes, msgpack.ExtType))  # types that `_checked` leaves as they are
-_MOST_AXES: Final = 32
 _DECODER: Final = "the decoder 'msgpack'"
 
 
@@ -55,7 +53,7 @@ class MsgpackDecoder(NamedValuesDecoder):
         try:
             value = msgpack.unpackb(record, raw=False, strict_map_key=True)
         except (msgpack.UnpackException, ValueError, TypeError) as error:
-            raise ValueError(f"the record is no map of msgpack's: {_reason(error)}") from error
+            raise ValueError(f"the record is no map of msgpack's: {reason(error)}") from error
         if not isinstance(value, dict):
             raise ValueError(f"the record is {_noun(value)} of msgpack's, not a map of names to values")  # noqa: TRY004
         return {name: item if type(item) in _STORED else _checked(item, name) for name, item in value.items()}
@@ -73,6 +71,27 @@ class MsgpackDecoder(NamedValuesDecoder):
         if bytes in types and is_number(struct.dtype):
             values = [_from_all_bytes(name, field, value) if type(value) is bytes else value for value in values]
         return values
+
+    def decode(self, records: Sequence[bytes], spec: ElementSpec) -> Batch:
+        """Return the fields as columns; those of records of one structure are read for all of them at once.
+
+        Raises:
+            ValueError: A record has another format, or a value is missing or differs from its declaration; names the field.
+        """
+        columns, left = columns_in_step(records, self._structs(spec), takes_others=self.fields is not None)
+        if not columns:
+            return super().decode(records, spec)
+        if len(left):
+            others = super().decode([records[row] for row in left.tolist()], spec)
+            for name, column in flat_fields(others, "the record").items():
+                columns[name][left] = column
+        return checked_columns(columns)
+
+    def _structs(self, spec: ElementSpec) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return dtype and shape of each field by dotted name."""
+        if self.fields is not None:
+            return {name: field.struct for name, field in self.fields.items()}
+        return flat_fields(spec, "the element spec")
 
     def encode(self, batch: Batch) -> list[bytes]:
         """Return a map for each row.
@@ -100,13 +119,13 @@ def _resolved(value: Any) -> Any:
     """Return a value with its extension types as arrays and scalars."""
     if isinstance(value, dict):
         return {name: _resolved(item) for name, item in value.items()}
-    return _extension(*value) if type(value) is msgpack.ExtType else value
+    return extension(*value) if type(value) is msgpack.ExtType else value
 
 
 def _column(values: list[Any], struct: jax.ShapeDtypeStruct, nbytes: int) -> AnyArray | None:
     """Return arrays with equal headers as a column; None if headers differ, or differ from ``struct``."""
     code, first = values[0]
-    array = _extension(code, first)
+    array = extension(code, first)
     if (array.dtype, array.shape) != (struct.dtype, struct.shape) or not nbytes or sys.byteorder == "big":
         return None
     head, size = first[: len(first) - nbytes], len(first)
@@ -119,12 +138,12 @@ def _column(values: list[Any], struct: jax.ShapeDtypeStruct, nbytes: int) -> Any
 
 def _ragged(values: list[Any], struct: jax.ShapeDtypeStruct) -> Ragged | None:
     """Return arrays of the dtype of ``struct`` as a ragged column; None if one is no array of it, or several axes vary."""
-    if None in struct.shape[1:] or any(code != _ARRAY for code, _ in values) or sys.byteorder == "big":
+    if None in struct.shape[1:] or any(code != ARRAY for code, _ in values) or sys.byteorder == "big":
         return None
     inner, lengths, contents = list(struct.shape[1:]), [], []
     for _, data in values:
-        shape, name, content = _parts_of(data)
-        if shape[1:] != inner or not shape or _dtype_named(name) != struct.dtype:
+        shape, name, content = parts_of(data)
+        if shape[1:] != inner or not shape or dtype_named(name) != struct.dtype:
             return None
         lengths.append(shape[0])
         contents.append(content)
@@ -140,72 +159,12 @@ def _from_all_bytes(name: str, field: ValueField, value: bytes) -> AnyArray:
         length, rest = divmod(len(value), nbytes)
         if rest:
             raise ValueError(f"field {name!r} has {len(value)} bytes where a multiple of {nbytes} is expected: {field}")
-        return _from_bytes(value, field.struct.dtype, [length if n is None else n for n in shape])
+        return from_bytes(value, field.struct.dtype, [length if n is None else n for n in shape])
     if None in shape:
         raise ValueError(f"field {name!r} has {len(value)} bytes, which do not say the lengths of all axes of {field}")
     if len(value) != nbytes:
         raise ValueError(f"field {name!r} has {len(value)} bytes where the {nbytes} of {field} are expected")
-    return _from_bytes(value, field.struct.dtype, field.fixed_shape)
-
-
-def _extension(code: int, data: bytes) -> Any:
-    """Return the array or scalar of an extension type of flax.serialization."""
-    if code == _COMPLEX:
-        parts = _unpacked(data, raw=False)
-        if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, float | int) for part in parts):
-            raise ValueError(f"a complex number in it has not two parts: {parts!r:.80}")
-        return complex(*parts)
-    if code not in (_ARRAY, _SCALAR):
-        raise ValueError(f"it has the extension type {code}; those of flax.serialization are 1 to 3")
-    shape, name, content = _parts_of(data)
-    array = _from_bytes(content, _dtype_named(name), shape)
-    return array if code == _ARRAY else array[()]
-
-
-def _parts_of(data: bytes) -> tuple[list[int], bytes, bytes]:
-    """Return shape, name of the dtype and bytes of an array, which fit one another."""
-    parts = _unpacked(data, raw=True)
-    if not isinstance(parts, list) or [*map(type, parts)] != [list, bytes, bytes]:
-        raise ValueError(f"an array in it is not (shape, dtype, bytes): {parts!r:.80}")
-    shape, name, content = parts
-    dtype = _dtype_named(name)
-    if len(shape) > _MOST_AXES:
-        raise ValueError(f"an array in it has {len(shape)} axes; NumPy has up to {_MOST_AXES}")
-    if not all(type(n) is int and n >= 0 for n in shape) or len(content) != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"an array in it has {len(content)} bytes, which is not what {dtype}{shape} has")
-    return shape, name, content
-
-
-def _unpacked(data: bytes, *, raw: bool) -> Any:
-    """Return the value in the bytes of an extension type."""
-    try:
-        return msgpack.unpackb(data, raw=raw)
-    except (msgpack.UnpackException, ValueError, TypeError) as error:
-        raise ValueError(f"an extension type in it is damaged: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or f"it is not msgpack ({type(error).__name__})"
-
-
-@lru_cache(maxsize=256)
-def _dtype_named(name: bytes) -> np.dtype[Any]:
-    try:
-        dtype = np.dtype(name.decode())
-    except (TypeError, ValueError, SyntaxError, OverflowError, MemoryError):
-        raise ValueError(f"an array in it has the dtype {name!r:.80}, which NumPy does not know") from None
-    if not (is_number(dtype) or dtype.kind in "mM"):
-        raise ValueError(f"an array in it has the dtype {name!r:.80}; those of numbers, bools and dates are read")
-    return dtype
-
-
-def _from_bytes(data: bytes, dtype: np.dtype[Any], shape: Sequence[int]) -> AnyArray:
-    """Return the array with these little-endian bytes, whose number must be right."""
-    if not data:
-        return np.zeros(shape, dtype)
-    if sys.byteorder == "big":
-        return native(np.frombuffer(data, dtype.newbyteorder("<"))).reshape(shape)
-    return np.frombuffer(data, dtype).reshape(shape)
+    return from_bytes(value, field.struct.dtype, field.fixed_shape)
 
 
 def _checked(value: Any, name: str) -> Any:
@@ -250,7 +209,7 @@ def _values(name: str, column: AnyColumn) -> list[Any]:
         return values
     if not (is_number(column.dtype) or column.dtype.kind in "mM"):
         raise ValueError(f"field {name!r} is {column.dtype}; {_DECODER} writes numbers, bools, dates, text and bytes")
-    code = _ARRAY if column.ndim > 1 else _SCALAR
+    code = ARRAY if column.ndim > 1 else SCALAR
     shape, dtype = column.shape[1:], column.dtype.name
     return [_packed_array(code, shape, dtype, row.tobytes()) for row in little_endian(column)]
 
@@ -260,7 +219,7 @@ def _ragged_values(name: str, column: Ragged) -> list[Any]:
         return [_text_values(name, row.tolist()) for row in column]
     if not (is_number(column.dtype) or column.dtype.kind in "mM"):
         raise ValueError(f"field {name!r} is {column.dtype}; {_DECODER} writes numbers, bools, dates, text and bytes")
-    return [_packed_array(_ARRAY, row.shape, column.dtype.name, little_endian(row).tobytes()) for row in column]
+    return [_packed_array(ARRAY, row.shape, column.dtype.name, little_endian(row).tobytes()) for row in column]
 
 
 def _packed_array(code: int, shape: Sequence[int], dtype: str, content: bytes) -> msgpack.ExtType:

@@ -100,14 +100,8 @@ class NamedValuesDecoder(DeclaredFields):
         read = self.reader_of(spec)
         values = [read(record) for record in records]
         if self.fields is None:
-            batch = stack_values(values, spec)
-        else:
-            columns = {name: self._column(name, field, values) for name, field in self.fields.items()}
-            batch = nested_fields(columns)
-        for name, column in flat_fields(batch, "the record").items():
-            if wrong := invalid_byte(column.values if isinstance(column, Ragged) else column):
-                raise ValueError(f"field {name!r} is {column.dtype}{list(column.shape[1:])}, and {wrong}")
-        return batch
+            return checked_columns(flat_fields(stack_values(values, spec), "the record"))
+        return checked_columns({name: self._column(name, field, values) for name, field in self.fields.items()})
 
     def _column(self, name: str, field: ValueField, values: Sequence[Any]) -> AnyColumn:
         found = self.arrays_of(name, field, self.values_named(values, name))
@@ -134,6 +128,18 @@ class NamedValuesDecoder(DeclaredFields):
         structs: dict[str, jax.ShapeDtypeStruct] = flat_fields(spec, "the element spec")
         fields = {name: ValueField(dtype=name_of(s.dtype), shape=s.shape) for name, s in structs.items()}
         return cls(fields=nested_fields(fields))  # type: ignore[call-arg]  # a subclass gives `type` its default
+
+
+def checked_columns(columns: Mapping[str, AnyColumn]) -> Batch:
+    """Return columns by dotted name as nested dicts.
+
+    Raises:
+        ValueError: A byte is no value of the dtype of its column; names the field.
+    """
+    for name, column in columns.items():
+        if wrong := invalid_byte(column.values if isinstance(column, Ragged) else column):
+            raise ValueError(f"field {name!r} is {column.dtype}{list(column.shape[1:])}, and {wrong}")
+    return nested_fields(columns)
 
 
 def values_at(values: Sequence[Any], steps: Sequence[str], name: str) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import compress, repeat
 from typing import Final, TypeAlias
 
@@ -14,14 +13,8 @@ from .dtypes import AnyArray
 Places: TypeAlias = npt.NDArray[np.int64]
 Flags: TypeAlias = npt.NDArray[np.bool_]
 
-SHORT: Final = 1 << 13
-"""Lengths below this one have two bytes at most, and are looked up in a table."""
-
 _WORD_BYTES: Final = 8
-"""Bytes that are read at once: a tag and a length, or more."""
-
-_LENGTH_BYTES: Final = 4
-"""Most bytes of a length that is read in step, which then is below 2**28; longer features are read record by record."""
+"""Bytes that are read at once."""
 
 _MOST_PADDED: Final = 1.25
 """How many times as many bytes records may take that are padded to one length."""
@@ -73,27 +66,6 @@ class Joined:
     def hold(self, places: Places | int, expected: bytes) -> bool:
         """Return whether all places hold these bytes."""
         return self.at(places, len(expected)).tobytes() == expected * self.count
-
-    def short_lengths(self, places: Places) -> npt.NDArray[np.uint16]:
-        """Return the lengths that begin at these places; 0 for one of `SHORT` or more, or of more bytes than necessary."""
-        return _short_lengths()[self.pairs[places]]
-
-    def tagged(self, places: Places, tag: int) -> tuple[Places, Places, Flags]:
-        """Return start and length of the value with this tag at each place, and which places have the tag and such a length."""
-        word = self.words[places]
-        is_tag = (word & 0xFF) == tag
-        word >>= 8
-        length, more = word & 0x7F, word & 0x80
-        places = places + 2
-        for place in range(1, _LENGTH_BYTES):
-            if not more.any():
-                return places, length, is_tag
-            word >>= 8
-            more >>= 7
-            length += ((word & 0x7F) << (7 * place)) * more
-            places += more
-            more = (word & 0x80) * more
-        return places, length, is_tag & (more == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +152,3 @@ class Payloads:
         else:
             stops = (self.starts + (self.size or 0) - begins).tolist()
         return zip(records, starts, stops, strict=True)
-
-
-@lru_cache(maxsize=1)
-def _short_lengths() -> npt.NDArray[np.uint16]:
-    """Return the length that two bytes begin with; 0 if it is `SHORT` or more, or has more bytes than necessary."""
-    pairs = np.arange(1 << 16)
-    low, high = pairs & 0xFF, pairs >> 8
-    two = np.where((high > 0) & (high < SHORT >> 7), low & 0x7F | high << 7, 0)
-    return np.where(low < 0x80, low, two).astype(np.uint16)
