@@ -1,11 +1,15 @@
-"""Time to the first batch: of a first pipeline, which compiles, and of a second, equal one, which does not."""
+"""Time to the first batch: of a whole process, of a first pipeline, which compiles, and of a second one, which does not."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from itertools import count
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from _measure import LEAST, Row, cost_of, seconds
+from _measure import LEAST, Row, cost, cost_of, seconds
 from flax import nnx
 
 from datarax_core import Pipeline
@@ -17,8 +21,57 @@ TRACED: list[str] = []
 
 
 def rows() -> list[Row]:
-    """Measure the second pipeline against the first, by route, and check that nothing was traced again."""
-    return [_row(placement, route) for placement in ("device", "host") for route in ("loop", "step", "scan")]
+    """Measure a process against its imports; the second pipeline against the first, by route, which must trace nothing."""
+    return [
+        *_processes(),
+        *(_row(placement, route) for placement in ("device", "host") for route in ("loop", "step", "scan")),
+    ]
+
+
+def _processes() -> list[Row]:
+    """Measure processes from ``python`` to the moment at which a batch is there; what Python tidies up then is left out."""
+    imports = _process("import jax, flax.nnx")
+    return [
+        cost(
+            imports,
+            _process(code),
+            what=f"{what}, whole process: its imports of jax and flax",
+            target=target,
+            runs=LEAST,
+        )
+        for what, code, target in (
+            ("first batch of a memory source, shuffled", FIRST, 1.25),
+            ("the same by jit(take), without a pipeline", BARE, 1.25),
+        )
+    ]
+
+
+FIRST = """
+import numpy as np
+from flax import nnx
+from datarax_core import Pipeline
+from datarax_memory import MemorySource, MemorySourceConfig
+data = {"x": np.ones((1000, 32), np.float32), "y": np.arange(1000, dtype=np.int32)}
+source = MemorySource(MemorySourceConfig(shuffle=True), data, rngs=nnx.Rngs(0))
+batch = next(iter(Pipeline(source=source, batch_size=64)))
+batch["x"].block_until_ready()
+"""
+
+BARE = """
+import jax, numpy as np
+from flax import nnx
+rngs = nnx.Rngs(0)
+data = jax.device_put({"x": np.ones((1000, 32), np.float32), "y": np.arange(1000, dtype=np.int32)})
+rows = np.random.default_rng(0).permutation(1000)[:64]
+jax.block_until_ready(jax.jit(lambda data, rows: jax.tree.map(lambda x: x[rows], data))(data, rows))
+"""
+
+
+def _process(code: str) -> Callable[[], object]:
+    """Return a function that runs a program; compiled modules are kept, as they are for everyone who has installed them."""
+    command = [sys.executable, "-c", f"{code}\nimport os; os._exit(0)"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return lambda: subprocess.run(command, env=environment, check=True, capture_output=True)  # noqa: S603 - ours
 
 
 class _Scale(nnx.Module):

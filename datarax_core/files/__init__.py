@@ -15,28 +15,36 @@ the records of a file, and an object that reads rows of an open file::
 Imports `errors`, `background`, `config` and `storage`.
 """
 
-from datarax_core.storage.stamps import Stamp
+from typing import TYPE_CHECKING
 
-from .formats import format_clause
-from .names import FileKind, shard_path, without_shard
-from .open_files import Closable, OpenFiles
-from .paths import LocalFilesOnlyMixin, data_files, is_remote, not_on_this_machine
-from .row_ways import RowWays
-from .table import FileTable, require_file
+from datarax_core.faces import lazy_face
 
-__all__ = [
-    "Closable",
-    "FileKind",
-    "FileTable",
-    "LocalFilesOnlyMixin",
-    "OpenFiles",
-    "RowWays",
-    "Stamp",
-    "data_files",
-    "format_clause",
-    "is_remote",
-    "not_on_this_machine",
-    "require_file",
-    "shard_path",
-    "without_shard",
-]
+if TYPE_CHECKING:
+    from datarax_core.storage.stamps import Stamp as Stamp
+
+    from .formats import format_clause as format_clause
+    from .names import FileKind as FileKind
+    from .names import shard_path as shard_path
+    from .names import without_shard as without_shard
+    from .open_files import Closable as Closable
+    from .open_files import OpenFiles as OpenFiles
+    from .paths import LocalFilesOnlyMixin as LocalFilesOnlyMixin
+    from .paths import data_files as data_files
+    from .paths import is_remote as is_remote
+    from .paths import not_on_this_machine as not_on_this_machine
+    from .row_ways import RowWays as RowWays
+    from .table import FileTable as FileTable
+    from .table import require_file as require_file
+
+__getattr__, __dir__, __all__ = lazy_face(
+    __name__,
+    {
+        ".storage.stamps": ("Stamp",),
+        "formats": ("format_clause",),
+        "names": ("FileKind", "shard_path", "without_shard"),
+        "open_files": ("Closable", "OpenFiles"),
+        "paths": ("LocalFilesOnlyMixin", "data_files", "is_remote", "not_on_this_machine"),
+        "row_ways": ("RowWays",),
+        "table": ("FileTable", "require_file"),
+    },
+)
