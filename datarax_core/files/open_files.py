@@ -25,6 +25,9 @@ class Closable(Protocol):
 
     A file that several threads may read at once has ``may_be_shared = True``, an attribute or property, and ``users``, the
     number of threads that read it now, which the pool sets.
+
+    A file that stays the one that was opened whatever happens to its path, such as a copy of an object on this machine, or that
+    checks what it reads by itself, has ``keeps_version = True``: the pool does not look at the path again after each use.
     """
 
     def close(self) -> None:
@@ -90,7 +93,8 @@ class OpenFiles(Generic[FileT]):
     def use(self, part: int, read: Callable[[FileT], ResultT]) -> ResultT:
         """Return what ``read`` returns for the open file of a part; the file is not lent to others meanwhile.
 
-        The file is checked for changes before it is opened and after it was read. If ``read`` raises, the file is closed,
+        The file is checked for changes before it is opened, and after it was read unless it keeps its version (see `Closable`);
+        at an address, each check costs a request. If ``read`` raises, the file is closed,
         since its reading position is unknown, and the error of a changed file takes precedence.
 
         Raises:
@@ -107,7 +111,8 @@ class OpenFiles(Generic[FileT]):
             self._table.require_unchanged(part)
             raise
         try:
-            self._table.require_unchanged(part)
+            if not getattr(lent.file, "keeps_version", False):
+                self._table.require_unchanged(part)
         except DataFileError:
             lent.is_broken = True
             raise

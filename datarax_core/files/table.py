@@ -5,31 +5,39 @@ Records count from 0 over all files, file after file; a row is the number of a r
 
 import os
 import stat
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise, zip_longest
 from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from datarax_core.config.addresses import scheme_of
 from datarax_core.errors import DataFileError, RecordError
-from datarax_core.storage.stamps import Stamp
+from datarax_core.storage.stamps import Stamp, stamp_of
 
 ResultT = TypeVar("ResultT")
 
 
-def require_file(path: str, advice: str = "") -> Stamp:
-    """Return the stamp of an ordinary file that this process may read.
+def require_file(path: str, advice: str = "", options: Mapping[str, Any] | None = None) -> Stamp:
+    """Return the stamp of an ordinary file that this process may read, or of an object at an address, which costs a request.
 
     Args:
-        path: The file.
+        path: The file, or the address of the object.
         advice: How to get the file, appended to the message if there is none, such as ``"prepare the data set anew"``.
+        options: Options of the store of an address, as `RemoteOptions.storage_options`.
 
     Raises:
         FileNotFoundError: The file does not exist.
         PermissionError: The file may not be read.
         DataFileError: The path is that of a folder, a pipe or a device.
+        ConfigError, ConnectionError, TimeoutError: As `storage.ranges`, for an address.
     """
+    if scheme_of(path) is not None:
+        try:
+            return stamp_of(path, options)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}{advice and f'; {advice}'}") from error
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 - see `Stamp.of`
             raise DataFileError(path, f"{path} is no ordinary file, but a folder, a pipe or a device")
@@ -63,7 +71,17 @@ class FileTable:
     """int64 (parts,): record index after the last record of each part."""
 
     stamps: tuple[Stamp | None, ...]
-    """Stamp of each file; None for a file that is not on this machine, which is never checked for changes."""
+    """Stamp of each file, or object at an address; None for a file that is never checked for changes."""
+
+    options: Mapping[str, Any] | None = None
+    """Options of the stores of addresses, as `RemoteOptions.storage_options`."""
+
+    def __getstate__(self) -> list[Any]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        for field, value in zip_longest(fields(self), state):  # tables were saved without options before
+            object.__setattr__(self, field.name, value)
 
     @classmethod
     def of(
@@ -72,6 +90,7 @@ class FileTable:
         counts: Sequence[int],
         stamps: Sequence[Stamp | None],
         first_rows: Sequence[int] | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Self:
         """Return the table of parts in their order.
 
@@ -80,6 +99,7 @@ class FileTable:
             counts: Number of records of each part.
             stamps: Stamp of each file, taken before its records were counted (see `require_file`).
             first_rows: Row of the first record of each part; None for whole files, which begin at row 0.
+            options: Options of the stores of addresses, as `RemoteOptions.storage_options`.
 
         Raises:
             ValueError: The arguments differ in length.
@@ -92,7 +112,7 @@ class FileTable:
             )
         sizes = np.asarray(counts, np.int64)
         ends = np.cumsum(sizes)
-        return cls(tuple(paths), sizes, ends - sizes - np.asarray(rows, np.int64), ends, tuple(stamps))
+        return cls(tuple(paths), sizes, ends - sizes - np.asarray(rows, np.int64), ends, tuple(stamps), options)
 
     @property
     def num_records(self) -> int:
@@ -116,17 +136,18 @@ class FileTable:
         return self.paths[int(parts[0])], int(self.rows_of(records, parts)[0])
 
     def require_unchanged(self, part: int) -> None:
-        """Raise if the file of a part is not the one whose records were counted. Costs a microsecond.
+        """Raise if the file of a part is not the one whose records were counted. Costs a microsecond, of an object a request.
 
         A reader of a file that was changed under it may return anything. Call this after each read, before the records are
-        used, as `OpenFiles.use` does.
+        used, as `OpenFiles.use` does. Objects are better read by `storage.ranges` with their stamps, which
+        checks each answer.
 
         Raises:
             DataFileError: The file shrank, grew, was written to, replaced or removed.
         """
         stamp = self.stamps[part]
         if stamp is not None:
-            stamp.require_same(self.paths[part])
+            stamp.require_same(self.paths[part], options=self.options)
 
     def read_by_part(
         self, records: np.ndarray, read_rows: Callable[[int, list[int]], Sequence[ResultT]]

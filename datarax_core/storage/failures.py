@@ -56,6 +56,10 @@ _SAME: Final = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "http": "
 class ServedWholeError(ConfigError):
     """A server sends whole objects only, and ranges of one were asked for without a cache to keep it in."""
 
+    def __init__(self, message: str, address: str = "") -> None:
+        super().__init__(message)
+        self.address = address
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -100,7 +104,9 @@ class Failure:
                 f"{shown} changed while a source read it: {self.cause}; leave objects as they are, and build the source anew",
             ),
             "short": lambda: DataFileError(address, f"{failed}; the object is cut short, or another one"),
-            "whole": lambda: ServedWholeError(f"{failed}; set cache_dir, so that the whole object is fetched once"),
+            "whole": lambda: ServedWholeError(
+                f"{failed}; set cache_dir, so that the whole object is fetched once", address=address
+            ),
             "passing": lambda: ConnectionError(f"{failed}{tried}"),
             "slow": lambda: TimeoutError(f"{failed}{tried}"),
             "other": lambda: OSError(f"{failed}{tried}"),

@@ -103,13 +103,19 @@ def object_ranges(
     ]
 
 
-def download(address: str, to: str, facts: ObjectFacts | None = None, options: Mapping[str, Any] | None = None) -> None:
+def download(
+    address: str,
+    to: str,
+    *,
+    stamp: tuple[int, int, int, str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> None:
     """Write a whole object to a file of this machine, by several requests at once; memory for 64 MiB at most.
 
     Args:
         address: The object.
         to: Path of the file, which is made or written over.
-        facts: What the store said of the object before, which is checked; None asks.
+        stamp: Its stamp, which is checked; None asks.
         options: Options of fsspec's file system.
 
     Raises:
@@ -117,7 +123,7 @@ def download(address: str, to: str, facts: ObjectFacts | None = None, options: M
         FileNotFoundError, PermissionError, ConnectionError, TimeoutError, ConfigError: As `ranges`.
         OSError: The file cannot be written.
     """
-    facts = facts or facts_of(address, options)
+    facts = facts_of(address, options) if stamp is None else ObjectFacts(*stamp)
     each = ObjectRanges(address, [0], [facts.size], facts)
     store = store_of(address, options)
     file = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)

@@ -1,7 +1,8 @@
 """Bytes of many ranges of files and objects at once."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,9 +15,8 @@ from .cache import Cache
 from .failures import ServedWholeError
 from .local import local_ranges
 from .objects import ObjectRanges, download, object_ranges
-from .stamps import Stamp, stamp_of
+from .stamps import Stamp, stamps_of
 from .stores import ObjectFacts
-from .threads import pool
 
 
 def ranges(
@@ -146,24 +146,54 @@ def _fetched(objects: Sequence[_Ranges], options: Mapping[str, Any] | None, thre
 def _through(
     cache: Cache, objects: Sequence[_Ranges], found: list[bytes], options: Mapping[str, Any] | None, threads: int | None
 ) -> None:
-    """Place ranges of objects, as far as they are in a cache from there; objects are waited for at the same time."""
+    """Place ranges of objects, as far as they are in a cache from there."""
+    stamps = iter(stamps_of([each.path for each in objects if each.stamp is None], options))
+    known = [each if each.stamp is not None else each._replace(stamp=next(stamps)) for each in objects]
+    for each in known:
+        each.require_inside()
+    in_parts = [each for each in known if each.path not in _served_whole]
+    try:
+        _in_blocks(cache, in_parts, found, options, threads)
+    except ServedWholeError as error:
+        _served_whole.add(error.address)
+        _through(cache, known, found, options, threads)
+        return
+    for each in known:
+        if each.path in _served_whole and each.stamp is not None:
+            with cache.file(
+                each.path, each.stamp, partial(download, each.path, stamp=each.stamp, options=options)
+            ) as path:
+                each.place(found, local_ranges(path, each.starts, each.ends, threads))
 
-    def read(each: _Ranges) -> list[bytes]:
-        stamp = each.stamp or stamp_of(each.path, options)
-        known = each._replace(stamp=stamp)
-        known.require_inside()
 
-        def fetch(starts: list[int], ends: list[int]) -> list[bytes]:
-            (bodies,) = _fetched([known._replace(starts=starts, ends=ends)], options, threads)
-            return bodies
+_served_whole: Final[set[str]] = set()
+"""Addresses whose servers take no ranges, as far as this process knows."""
 
-        try:
-            return cache.ranges(each.path, stamp, each.starts, each.ends, fetch)
-        except ServedWholeError:
-            pass
-        with cache.file(each.path, stamp, lambda to: download(each.path, to, ObjectFacts(*stamp), options)) as path:
-            return local_ranges(path, each.starts, each.ends, threads)
 
-    results = [read(objects[0])] if len(objects) == 1 else pool("objects").map(read, objects)
-    for each, bodies in zip(objects, results, strict=True):
-        each.place(found, bodies)
+def _in_blocks(
+    cache: Cache, objects: Sequence[_Ranges], found: list[bytes], options: Mapping[str, Any] | None, threads: int | None
+) -> None:
+    """Place ranges of objects whose stores take ranges; what is missing in the cache is fetched all at once."""
+
+    def fetch(of: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[bytes]:
+        missing = []
+        for number, each in enumerate(objects):
+            numbers = np.flatnonzero(of == number)
+            missing.append(
+                each._replace(starts=starts[numbers].tolist(), ends=ends[numbers].tolist(), numbers=numbers.tolist())
+            )
+        missing = [each for each in missing if each.numbers]
+        bodies: list[bytes] = [b""] * len(of)
+        for each, of_object in zip(missing, _fetched(missing, options, threads), strict=True):
+            each.place(bodies, of_object)
+        return bodies
+
+    if not objects:
+        return
+    stamped = [(each.path, each.stamp) for each in objects if each.stamp is not None]
+    of = np.repeat(np.arange(len(objects)), [len(each.numbers) for each in objects])
+    starts = [start for each in objects for start in each.starts]
+    ends = [end for each in objects for end in each.ends]
+    bodies = iter(cache.ranges_of(stamped, of, starts, ends, fetch))
+    for each in objects:
+        each.place(found, [next(bodies) for _ in each.numbers])
