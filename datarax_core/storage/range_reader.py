@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from datarax_core.background import Ahead
 
 from .cache import Cache
+from .listing import entries_of
 from .object_file import ObjectFile
 from .options import RemoteOptions
 from .ranges import ranges
@@ -41,6 +42,14 @@ class RangeReader:
             OSError: One does not exist, or may not be looked at.
         """
         return stamps_of(paths, self.options)
+
+    def entries(self, folder: str) -> list[str]:
+        """Return the addresses of the objects of a folder of a store, not of folders in it, sorted.
+
+        Raises:
+            FileNotFoundError, PermissionError, ConnectionError, TimeoutError, ConfigError: As `ranges`.
+        """
+        return entries_of(folder, self.options)
 
     def ranges(
         self, paths: Sequence[str], starts: ArrayLike, ends: ArrayLike, stamps: Sequence[Stamp | None] | None = None

@@ -165,7 +165,8 @@ def _member(opened: _Object, name: str, archive: zipfile.ZipFile, member: zipfil
 
 
 def _open_folder(reader: RangeReader, address: str, shown: str, wanted: AbstractSet[str] | None) -> dict[str, _Part]:
-    found = {name.removesuffix(".npy"): name for name in reader.names_in(address) if name.endswith(".npy")}
+    entries = [entry for entry in reader.entries(address) if entry.endswith(".npy")]
+    found = {entry.rpartition("/")[2].removesuffix(".npy"): entry for entry in entries}
     if not found:
         raise FileNotFoundError(
             f"{shown} has no .npy object; 'path' names an .npz object, or a folder of .npy objects, one for each field, such "
@@ -173,8 +174,8 @@ def _open_folder(reader: RangeReader, address: str, shown: str, wanted: Abstract
         )
     names = chosen_names(found, wanted, shown)
     for name in names:
-        require_no_shard(found[name], f"{shown.rstrip('/')}/{found[name]}", shown)
-    addresses = [f"{address.rstrip('/')}/{found[name]}" for name in names]
+        require_no_shard(f"{name}.npy", redacted(found[name]), shown)
+    addresses = [found[name] for name in names]
     stamps = reader.stamps(addresses)
     heads = reader.ranges(addresses, [0] * len(names), [min(stamp.size, _HEAD_BYTES) for stamp in stamps], stamps)
     return {

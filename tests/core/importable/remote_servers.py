@@ -252,7 +252,9 @@ class S3Server:
     def _answer(self, environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path == "/_faults":
-            said = json.dumps(self.faults.set(json.load(environ["wsgi.input"]))).encode()
+            said = json.dumps(
+                self.faults.set(json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))))
+            ).encode()
             start("200 OK", [("Content-Length", str(len(said)))])
             return [said]
         request = Request(environ["REQUEST_METHOD"], path, environ.get("HTTP_RANGE", ""))

@@ -3,8 +3,9 @@
 import glob
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from datarax_core.config import READ_SCHEMES
 from datarax_core.files import FileKind, is_remote
@@ -15,7 +16,7 @@ PARQUET = FileKind("Parquet", (".parquet",), READ_SCHEMES)
 _ESCAPED = re.compile(r"\[([*?[])\]")
 
 
-def data_files(paths: Iterable[str]) -> list[str]:
+def data_files(paths: Iterable[str], options: Mapping[str, Any] | None = None) -> list[str]:
     """Return the absolute paths of the files that ``paths`` name: for each path its files, sorted by name.
 
     A path is a file, a folder (of which the ``.parquet`` files are read), or a glob, in which ``**`` is any depth. Addresses
@@ -25,7 +26,7 @@ def data_files(paths: Iterable[str]) -> list[str]:
         FileNotFoundError: A file or folder is missing, a folder has no Parquet file, or a glob matches nothing.
         ValueError: A file is named twice, even by different paths.
     """
-    files = [file if is_remote(file) else str(Path.cwd() / file) for path in paths for file in _files_of(path)]
+    files = [file if is_remote(file) else str(Path.cwd() / file) for path in paths for file in _files_of(path, options)]
     seen: dict[str, str] = {}
     for file in files:
         first = seen.setdefault(file if is_remote(file) else os.path.realpath(file), file)
@@ -34,9 +35,9 @@ def data_files(paths: Iterable[str]) -> list[str]:
     return files
 
 
-def _files_of(path: str) -> list[str]:
+def _files_of(path: str, options: Mapping[str, Any] | None) -> list[str]:
     if is_remote(path):
-        return core_files([path], PARQUET)
+        return core_files([path], PARQUET, options)
     # a `LocalPattern` of a config file has the folder of that file in escaped form
     for literal in dict.fromkeys((path, _ESCAPED.sub(r"\1", path))):
         if Path(literal).is_dir():

@@ -110,7 +110,7 @@ class _Opened:
     """The files of a source and their columns; shared by its clones, compared by identity, outside of the nnx graph."""
 
     def __init__(self, config: AcmeParquetConfig, title: str) -> None:
-        reader, paths = RangeReader.of(config), data_files(config.paths)
+        reader, paths = RangeReader.of(config), data_files(config.paths, config.storage_options)
         with ThreadPoolExecutor(16) as pool:  # footers at addresses are waited for
             stamps = reader.stamps(paths)
             self.files = list(pool.map(lambda path, stamp: ParquetFile.of(path, stamp, reader), paths, stamps))

@@ -61,7 +61,7 @@ class TFRecordReader(RecordReader):
         self.config = config
         policy = config.bad_record_policy()
         self._ranges = RangeReader.of(config)
-        paths = data_files(config.paths, TFRECORD)
+        paths = data_files(config.paths, TFRECORD, config.storage_options)
         stamps = self._stamps(paths)
         self._compressed = self._compressed_objects(paths, stamps)
         offsets = self._offsets(paths, stamps)

@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 from flax import nnx
 
 from datarax_core.config import SourceConfig
+from datarax_core.files import is_remote
 from datarax_core.record_files import RecordFilesSource
+from datarax_core.storage import redacted
 
 from .config import TFRecordSourceConfig
 from .reader import TFRecordReader
@@ -57,6 +59,17 @@ class TFRecordSource(RecordFilesSource):
     def data_files(self) -> Sequence[str]:
         """Return the paths of the files."""
         return self._reader.table.paths
+
+    def describe_reading(self) -> str:
+        """Return a sentence on records at addresses: whence they are read, and where they are kept."""
+        addresses = [path for path in self.paths if is_remote(path)]
+        if not addresses:
+            return ""
+        more = f" and {len(addresses) - 1:,} more" if len(addresses) > 1 else ""
+        kept = (
+            f", and kept in {self.config.cache_dir}" if self.config.cache_dir else "; cache_dir keeps what was fetched"
+        )
+        return f"Records are read from {redacted(addresses[0])}{more} when they are asked for, those of a batch at once{kept}."
 
     def constructor_data(self) -> tuple[Any, ...]:
         """Return the reader, which copies share."""
