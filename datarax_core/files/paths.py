@@ -6,13 +6,15 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from datarax_core.config.addresses import refusal_of, scheme_of, without_file_scheme
 from datarax_core.config.redaction import redacted, require_no_credentials
-from datarax_core.storage.listing import entries_of, fixed_part, has_pattern, is_folder, matches_of, present
+from datarax_core.storage.listing import are_folders, entries_of, fixed_part, has_pattern, matches_of, present
 
 from .names import (
     FileKind,
@@ -54,7 +56,10 @@ def data_files(paths: Sequence[str], kind: FileKind, options: Mapping[str, Any] 
         ConfigError, ConnectionError, TimeoutError: As `storage.ranges`, for addresses.
     """
     paths = [without_file_scheme(path) for path in paths]
-    files = [file for path in paths for file in _files_of(path, kind, options)]
+    objects = _Objects.of([path for path in paths if is_remote(path)], kind, options)
+    files = [
+        file for path in paths for file in (objects.of_address(path) if is_remote(path) else _files_of(path, kind))
+    ]
     real = [file if is_remote(file) else os.path.realpath(file) for file in files]  # several names may be of one file
     times = Counter(real)
     repeated = [file for file, place in zip(files, real, strict=True) if times[place] > 1]
@@ -71,9 +76,7 @@ def is_remote(path: str) -> bool:
     return scheme_of(path) is not None
 
 
-def _files_of(path: str, kind: FileKind, options: Mapping[str, Any] | None) -> list[str]:
-    if is_remote(path):
-        return _objects_of(path, kind, options)
+def _files_of(path: str, kind: FileKind) -> list[str]:
     # a pattern in a config file has the folder of that file in escaped form
     for literal in dict.fromkeys((path, _ESCAPED.sub(r"\1", path))):
         place = Path(literal)
@@ -93,26 +96,44 @@ def _files_of(path: str, kind: FileKind, options: Mapping[str, Any] | None) -> l
     )
 
 
-def _objects_of(address: str, kind: FileKind, options: Mapping[str, Any] | None) -> list[str]:
-    """Return the objects that an address names, as `_files_of` the files of a path."""
-    if scheme_of(address) not in kind.schemes:
-        raise ValueError(refusal_of(redacted(address), kind.schemes))
-    require_no_credentials(address)
-    if found := _AT.fullmatch(address):
-        return _all_shards(address, found["name"], int(found["shards"]), kind, lambda files: present(files, options))
-    if has_pattern(address):
-        files = [file for file in matches_of(address, options) if not is_sidecar(file, kind)]
+@dataclass(frozen=True)
+class _Objects:
+    """Objects that addresses name, as `_files_of` returns the files of a path."""
+
+    kind: FileKind
+    options: Mapping[str, Any] | None
+    is_folder: Mapping[str, bool]
+    """Of each address that is no pattern; stores are asked for all of them at once."""
+
+    @classmethod
+    def of(cls, addresses: Sequence[str], kind: FileKind, options: Mapping[str, Any] | None) -> Self:
+        """Return them for the addresses of a source."""
+        for address in addresses:
+            if scheme_of(address) not in kind.schemes:
+                raise ValueError(refusal_of(redacted(address), kind.schemes))
+            require_no_credentials(address)
+        plain = [address for address in addresses if not _AT.fullmatch(address) and not has_pattern(address)]
+        return cls(kind, options, dict(zip(plain, are_folders(plain, options), strict=True)))
+
+    def of_address(self, address: str) -> list[str]:
+        """Return the objects that one address names."""
+        if found := _AT.fullmatch(address):
+            there = partial(present, options=self.options)
+            return _all_shards(address, found["name"], int(found["shards"]), self.kind, there)
+        if address in self.is_folder:
+            return self._in_folder(address) if self.is_folder[address] else [address]
+        files = [file for file in matches_of(address, self.options) if not is_sidecar(file, self.kind)]
         if not files:
             raise FileNotFoundError(f"no object matches {address}; check the pattern, and what the store lists")
         require_one_match(files, address, fixed_part(address))
         return files
-    if not is_folder(address, options):
-        return [address]
-    files = [file for file in entries_of(address, options) if is_data(file.rpartition("/")[2], kind)]
-    if not files:
-        raise _no_files(f"the folder {address}", kind)
-    require_one_data_set(files, f"the folder {address}")
-    return files
+
+    def _in_folder(self, folder: str) -> list[str]:
+        files = [file for file in entries_of(folder, self.options) if is_data(file.rpartition("/")[2], self.kind)]
+        if not files:
+            raise _no_files(f"the folder {folder}", self.kind)
+        require_one_data_set(files, f"the folder {folder}")
+        return files
 
 
 def _no_files(folder: str, kind: FileKind) -> FileNotFoundError:

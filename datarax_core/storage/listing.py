@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from datarax_core.config.addresses import scheme_of
 
 from .failures import FailedError, Failure, persistently
+from .objects import Failed, at_once
 from .stores import Store
 from .systems import AT_ONCE, store_of, wait_for
 
@@ -35,25 +36,29 @@ def fixed_part(pattern: str) -> str:
     return pattern[: min(signs, default=len(pattern))].rpartition("/")[0]
 
 
-def is_folder(address: str, options: Mapping[str, Any] | None = None) -> bool:
-    """Return whether an address is a folder, not an object; of ``https://``, whether it ends with a slash.
+def are_folders(addresses: Sequence[str], options: Mapping[str, Any] | None = None) -> list[bool]:
+    """Return whether each address is a folder, not an object, asked at once; of ``https://``, whether it ends with a slash.
 
     Raises:
-        FileNotFoundError: There is neither.
+        FileNotFoundError: One is neither.
         PermissionError, ConnectionError, TimeoutError, ConfigError: As `ranges`.
     """
-    if address.endswith("/"):
-        return True
-    store = store_of(address, options)
 
-    async def look() -> bool:
-        if scheme_of(address) in _WEB:
-            await store.facts(address)
-            return False
-        info = await store.call("info", store.name(address))
-        return bool(info.get("type") == "directory")
+    def looking(address: str) -> Callable[[], Awaitable[bool]]:
+        store = store_of(address, options)
 
-    return _asked(address, look)
+        async def look() -> bool:
+            if address.endswith("/"):
+                return True
+            if scheme_of(address) in _WEB:
+                await store.facts(address)
+                return False
+            info = await store.call("info", store.name(address))
+            return bool(info.get("type") == "directory")
+
+        return look
+
+    return _all_asked(addresses, [looking(address) for address in addresses])
 
 
 def entries_of(folder: str, options: Mapping[str, Any] | None = None) -> list[str]:
@@ -142,24 +147,32 @@ def present(addresses: Sequence[str], options: Mapping[str, Any] | None = None) 
             except FileNotFoundError:
                 continue
         return [address in there for address in addresses]
-    store = store_of(addresses[0], options)
 
-    async def one(address: str) -> bool:
-        try:
-            await persistently(lambda: store.facts(address))
-        except FailedError as failed:
-            if failed.failure.kind != "absent":
-                raise
-            return False
-        return True
+    def looking(address: str) -> Callable[[], Awaitable[bool]]:
+        store = store_of(address, options)
 
-    async def look() -> list[bool]:
-        found: list[bool] = []
-        for at in range(0, len(addresses), AT_ONCE):
-            found += await asyncio.gather(*map(one, addresses[at : at + AT_ONCE]))
-        return found
+        async def look() -> bool:
+            try:
+                await store.facts(address)
+            except FailedError as failed:
+                if failed.failure.kind != "absent":
+                    raise
+                return False
+            return True
 
-    return _waited(addresses[0], look)
+        return look
+
+    return _all_asked(addresses, [looking(address) for address in addresses])
+
+
+def _all_asked(addresses: Sequence[str], looks: Sequence[Callable[[], Awaitable[ResultT]]]) -> list[ResultT]:
+    """Return what a coroutine function for each address returns, many at once."""
+    if not addresses:
+        return []
+    outcome = wait_for(at_once(looks, AT_ONCE))
+    if isinstance(outcome, Failed):
+        raise outcome.failure.error(addresses[outcome.number])
+    return outcome
 
 
 def _asked(address: str, look: Callable[[], Awaitable[ResultT]]) -> ResultT:

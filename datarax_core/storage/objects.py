@@ -55,8 +55,8 @@ def facts_of_all(addresses: Sequence[str], options: Mapping[str, Any] | None = N
     def asking(number: int) -> Callable[[], Awaitable[ObjectFacts]]:
         return lambda: stores[number].facts(addresses[number])
 
-    outcome = wait_for(_all([asking(number) for number in range(len(addresses))], AT_ONCE))
-    if isinstance(outcome, _Failed):
+    outcome = wait_for(at_once([asking(number) for number in range(len(addresses))], AT_ONCE))
+    if isinstance(outcome, Failed):
         raise outcome.failure.error(addresses[outcome.number])
     return outcome
 
@@ -86,8 +86,8 @@ def object_ranges(
     def reading(number: int, start: int, end: int) -> Callable[[], Awaitable[bytes]]:
         return lambda: stores[number].read(objects[number].address, start, end, objects[number].facts)
 
-    outcome = wait_for(_all([reading(*place) for place in places], threads or AT_ONCE))
-    if isinstance(outcome, _Failed):
+    outcome = wait_for(at_once([reading(*place) for place in places], threads or AT_ONCE))
+    if isinstance(outcome, Failed):
         number, start, end = places[outcome.number]
         raise _error(outcome.failure, objects[number], f"bytes {start} to {end}")
     _require_same([each for each, store in zip(objects, stores, strict=True) if not store.is_conditional], options)
@@ -150,15 +150,15 @@ async def _copied(store: Store, address: str, facts: ObjectFacts, file: int) -> 
         return copy
 
     try:
-        outcome = await _all([copying(*piece) for piece in pieces(0, facts.size, PIECE)], _PIECES_AT_ONCE)
-        if not isinstance(outcome, _Failed):
+        outcome = await at_once([copying(*piece) for piece in pieces(0, facts.size, PIECE)], _PIECES_AT_ONCE)
+        if not isinstance(outcome, Failed):
             return None
         if outcome.failure.kind != "whole":
             return outcome.failure
-        outcome = await _all([lambda: _streamed(store, address, facts, file)], 1)
+        outcome = await at_once([lambda: _streamed(store, address, facts, file)], 1)
     except _WriteError as failed:
         return failed.error
-    return outcome.failure if isinstance(outcome, _Failed) else None
+    return outcome.failure if isinstance(outcome, Failed) else None
 
 
 async def _streamed(store: Store, address: str, facts: ObjectFacts, file: int) -> None:
@@ -189,25 +189,25 @@ def _write(file: int, body: bytes, at: int) -> None:
         raise _WriteError(error) from error
 
 
-class _Failed(NamedTuple):
+class Failed(NamedTuple):
     """The first request that failed."""
 
     number: int
     failure: Failure
 
 
-async def _all(requests: Sequence[Callable[[], Awaitable[ResultT]]], limit: int) -> list[ResultT] | _Failed:
+async def at_once(requests: Sequence[Callable[[], Awaitable[ResultT]]], limit: int) -> list[ResultT] | Failed:
     """Return the results of all requests, ``limit`` of them under way at once; or the first failure, and cancel the others."""
     results: list[Any] = [None] * len(requests)
     waiting = iter(enumerate(requests))
-    failed: list[_Failed] = []
+    failed: list[Failed] = []
 
     async def work() -> None:
         for number, request in waiting:
             try:
                 results[number] = await persistently(request)
             except FailedError as error:
-                failed.append(_Failed(number, error.failure))
+                failed.append(Failed(number, error.failure))
                 raise
 
     tasks = [asyncio.ensure_future(work()) for _ in range(min(limit, len(requests)))]
