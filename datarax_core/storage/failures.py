@@ -168,7 +168,8 @@ def _kind_of(error: BaseException, status: int | None) -> Kind:
         return "slow"
     if isinstance(error, ConnectionError | EOFError) or names & _PASSING_NAMES:
         return "passing"
-    return "passing" if isinstance(error, OSError) and error.errno in PASSING_ERRNOS else "other"
+    is_busy = status is None and isinstance(error, OSError) and error.errno in PASSING_ERRNOS
+    return "passing" if is_busy else "other"
 
 
 def kind_of_status(status: int) -> Kind:

@@ -123,6 +123,9 @@ class HttpServer:
         path.write_bytes(content)
         return f"{self.url}/{name}"
 
+    def remove(self, name: str) -> None:
+        (self.folder / name).unlink()
+
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
