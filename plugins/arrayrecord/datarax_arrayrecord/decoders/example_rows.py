@@ -1,4 +1,4 @@
-"""A batch of tf.train.Examples to columns: in step where records have the same features in the same order, else one by one.
+"""A batch of tf.train.Examples to columns: in step where records have the same features, else one by one.
 
 The results of the two ways are equal; the first one is fast.
 """
@@ -14,7 +14,7 @@ from .dtypes import AnyArray
 from .example_ragged import RaggedFeatureColumn
 from .example_sequences import Feature, parsed_features, sequence_features
 from .example_specs import FeatureSpec
-from .example_step import in_step
+from .example_step import in_any_order, in_step
 from .example_values import FeatureColumn, Rows
 from .example_wire import Entry, Payload, entries
 from .joined import Places
@@ -25,8 +25,8 @@ _MOST_IN_STEP_BYTES: Final = 1 << 22
 _LEAST_IN_STEP: Final = 8
 """Records from which on reading in step is faster."""
 
-_MOST_LAYOUTS: Final = 4
-"""Orders of features that are tried before the other records are read one by one."""
+_MOST_ATTEMPTS: Final = 4
+"""How often records are read in step before the others are read one by one."""
 
 UNKNOWN: Final = "which the first record does not have; declare the features: fields: {name: {dtype: ...}}"
 
@@ -96,21 +96,21 @@ def _chunks(lengths: Places) -> Iterator[Places]:
 
 
 def _put_in_step(records: Sequence[bytes], lengths: Places, rows: Places, made: _Columns) -> Places:
-    """Put records like the first one into their columns, then those like the first of the others; return the rows left."""
-    for _ in range(_MOST_LAYOUTS):
+    """Put records like the first one into their columns, then those with its features in any order; return the rows left."""
+    known: dict[str, Entry] = {}
+    for attempt in range(_MOST_ATTEMPTS):
         layout = entries(records[rows[0]]) if len(rows) >= _LEAST_IN_STEP else None
         if layout is None:
             break
-        rows = _put_alike(records, lengths, rows, layout, made)
+        known |= {entry.name: entry for entry in layout}
+        put = _put_any_order if attempt else _put_alike
+        rows = put(records, lengths, rows, list(known.values()), made)
     return rows
 
 
 def _put_alike(records: Sequence[bytes], lengths: Places, rows: Places, layout: list[Entry], made: _Columns) -> Places:
     """Put the records with these features in this order into their columns; return the other rows."""
-    first, last = int(rows[0]), int(rows[-1])
-    is_run = last - first == len(rows) - 1
-    places: Rows = slice(first, last + 1) if is_run else rows
-    chosen = records[first : last + 1] if is_run else [records[row] for row in rows.tolist()]
+    chosen, places = _chosen(records, rows)
     is_alike, payloads = in_step(chosen, lengths[places], layout)
     left: Places = rows[:0]
     if is_alike is not True:
@@ -125,6 +125,33 @@ def _put_alike(records: Sequence[bytes], lengths: Places, rows: Places, layout: 
         if column := made.get(entry.name):
             column.put_payloads(places, entry.kind, of_feature)
     return left
+
+
+def _put_any_order(
+    records: Sequence[bytes], lengths: Places, rows: Places, known: list[Entry], made: _Columns
+) -> Places:
+    """Put the records with some of these features in any order into their columns; return the other rows."""
+    chosen, places = _chosen(records, rows)
+    is_alike, has, payloads = in_any_order(chosen, lengths[places], known)
+    names = [entry.name for entry in known]
+    patterns = np.unique(has[:, is_alike], axis=1).T if not has[:, is_alike].all() else has[:, is_alike].T[:1]
+    for pattern in patterns:
+        of_pattern = is_alike & (has == pattern[:, None]).all(axis=0)
+        made.check_names(rows[of_pattern], [name for name, is_there in zip(names, pattern, strict=True) if is_there])
+    for entry, has_it, of_feature in zip(known, has, payloads, strict=True):
+        flags = has_it & is_alike
+        if (column := made.get(entry.name)) and flags.any():
+            column.put_payloads(rows[flags], entry.kind, of_feature.of(flags))
+    left: Places = rows[~is_alike]
+    return left
+
+
+def _chosen(records: Sequence[bytes], rows: Places) -> tuple[Sequence[bytes], Rows]:
+    """Return the records of these rows, and the rows, as a slice if they are consecutive."""
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first == len(rows) - 1:
+        return records[first : last + 1], slice(first, last + 1)
+    return [records[row] for row in rows.tolist()], rows
 
 
 def _put_each(records: Sequence[bytes], rows: Places, made: _Columns) -> None:

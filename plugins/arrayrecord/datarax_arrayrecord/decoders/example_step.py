@@ -1,4 +1,4 @@
-"""Records of the same features in the same order, read in step: each part of all of them at once, by NumPy.
+"""Records of the same features, in one order or in any, read in step: each part of all of them at once, by NumPy.
 
 A record is one header and one payload a feature after another. Where the payloads of a feature have one length, its headers
 are equal, and are compared; where they have not, the length of an entry says all that its header holds but the name. So the
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .dtypes import AnyArray
-from .example_wire import Entry, header, varint
+from .example_wire import BYTES, FLOATS, INTEGERS, Entry, header, varint
 from .joined import Flags, Joined, Payloads, Places
 
 _LEAST_LENGTH: Final = np.array([0, 0, 1 << 7, 1 << 14, 1 << 21])
@@ -60,10 +60,82 @@ def _payloads(joined: Joined, layout: Sequence[Entry]) -> tuple[Flags | bool, li
             start, at, is_entry = _of_any_length(joined, joined.places(at), entry)
             is_alike &= is_entry
             payloads.append(Payloads(joined, start, None, at))
-    is_alike &= (
-        joined.places(at) == joined.ends
-    )  # no place goes back: if a payload ends past its record, this one does, too
+    # no place goes back: if a payload ends past its record, the last one does, too
+    is_alike &= joined.places(at) == joined.ends
     return (True if is_alike.all() else is_alike), payloads
+
+
+def in_any_order(
+    records: Sequence[bytes], lengths: Places, known: Sequence[Entry]
+) -> tuple[Flags, Flags, list[Payloads]]:
+    """Return which records have known features only, in any order; which records have each of them; and all its payloads.
+
+    All writers that keep features in a hash table may write them in another order in each record.
+
+    Args:
+        records: Bytes of the records.
+        lengths: Their lengths, int64 (n,).
+        known: Entries of features of other records, of different names: k.
+
+    Returns:
+        Flags (n,), flags (k, n), and k payloads of all records, of which those of records without the feature mean nothing.
+    """
+    joined = Joined(records, lengths, max(len(entry.prefix) for entry in known) + _SPARE)
+    sizes, kinds = np.array([len(_key(entry.name)) for entry in known]), np.array([entry.kind for entry in known])
+    has = np.zeros((len(known), joined.count), np.bool_)
+    starts, stops = np.zeros((2, *has.shape), np.int64)
+    at, is_alike = _first_entries(joined)
+    at = joined.places(at)
+    for _ in known:
+        is_open = is_alike & (at < joined.ends)
+        if not is_open.any():
+            break
+        inner, length, is_entry = _tagged(joined, at, _ENTRY)
+        which = _which(joined, inner, known)
+        is_entry &= is_open & (which >= 0)
+        start, is_header = _payload_starts(joined, inner + sizes[which], length - sizes[which], kinds[which], is_entry)
+        is_entry &= is_header
+        rows = np.flatnonzero(is_entry)
+        of_rows, stop = which[rows], np.minimum(inner + length, joined.ends + 1)  # one byte too far is as wrong as many
+        is_alike &= is_entry | ~is_open
+        is_alike[rows[has[of_rows, rows]]] = False  # twice
+        starts[of_rows, rows], stops[of_rows, rows], has[of_rows, rows] = start[rows], stop[rows], True
+        at = np.where(is_entry, stop, at)
+    is_alike &= at == joined.ends
+    return is_alike, has, [Payloads(joined, *span) for span in zip(starts, [None] * len(known), stops, strict=True)]
+
+
+def _which(joined: Joined, inner: Places, known: Sequence[Entry]) -> Places:
+    """Return which of the features has the name at each place; -1 if none has."""
+    which = np.full(joined.count, -1)
+    for at, entry in enumerate(known):
+        key = _key(entry.name)  # its last byte is not 0, which NumPy would not compare
+        which[joined.at(inner, len(key)).view(f"S{len(key)}") == key] = at
+    return which
+
+
+def _payload_starts(joined: Joined, at: Places, rest: Places, kinds: Places, is_entry: Flags) -> tuple[Places, Flags]:
+    """Return where the payloads start in features of these kinds, and which features are of them and fill their entry.
+
+    Args:
+        joined: The records.
+        at: Where the length of each feature is.
+        rest: Number of bytes from there to the end of the entry.
+        kinds: The kinds of the features.
+        is_entry: Which of them are looked at.
+    """
+    rest = np.where(is_entry, rest, 0)
+    if rest.view(np.uint64).max() < _SHORT:  # which is not so of negative ones either
+        tails, places = _all_tails(), (kinds >> 3) * _SHORT + rest
+        is_header = (joined.words[at] & tails.masks[places]) == tails.words[places]
+        return at + tails.widths[places], is_header
+    start, stop = at - 1, at + rest
+    is_header = np.ones(joined.count, np.bool_)
+    for tag in (_FEATURE, kinds, _PAYLOAD):
+        start, length, is_tag = _tagged(joined, start, tag)
+        is_header &= is_tag & (start + length == stop)
+        start = np.minimum(start, joined.ends)
+    return start, is_header
 
 
 def _first_entries(joined: Joined) -> tuple[Places | int, Flags]:
@@ -117,7 +189,7 @@ def _of_any_lengths(joined: Joined, at: Places, entry: Entry) -> tuple[Places, P
     return start, stop, is_entry
 
 
-def _tagged(joined: Joined, places: Places, tag: int) -> tuple[Places, Places, Flags]:
+def _tagged(joined: Joined, places: Places, tag: int | Places) -> tuple[Places, Places, Flags]:
     """Return start and length of the value with this tag at each place, and which places have the tag and such a length."""
     word = joined.words[places]
     is_tag = (word & 0xFF) == tag
@@ -135,6 +207,7 @@ def _tagged(joined: Joined, places: Places, tag: int) -> tuple[Places, Places, F
     return places, length, is_tag & (more == 0)
 
 
+@lru_cache(maxsize=4096)
 def _key(name: str) -> bytes:
     """Return the bytes of an entry between its length and the length of its feature."""
     encoded = name.encode()
@@ -219,6 +292,14 @@ def _tails(kind: int) -> _Tails:
     masks = np.where(at == words.itemsize, -1, (1 << 8 * np.minimum(at, words.itemsize - 1)) - 1)
     little = np.dtype("<i8")
     return _Tails(words.astype(little), masks.astype(little), at, is_written)
+
+
+@lru_cache(maxsize=1)
+def _all_tails() -> _Tails:
+    """Return the same for all kinds one after another; those of a kind begin at ``kind >> 3`` times `_SHORT`."""
+    none = _Tails(*(np.zeros_like(part) for part in _tails(BYTES)))
+    tables = [none._replace(words=none.words - 1), *map(_tails, (BYTES, FLOATS, INTEGERS))]
+    return _Tails(*map(np.concatenate, zip(*tables, strict=True)))
 
 
 @lru_cache(maxsize=1)
