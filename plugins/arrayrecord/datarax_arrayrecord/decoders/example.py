@@ -156,7 +156,7 @@ class ExampleDecoder(DeclaredFields):
         Raises:
             ValueError: A record is no Example, or a feature is missing or differs from its declaration; names the feature.
         """
-        stored = stored_names(flat_fields(spec, "the element spec"))
+        stored = stored_names(flat_fields(spec, "the element spec") if self.fields is None else self.fields)
         made = columns_of(records, list(self._features(spec)), takes_others=self.fields is not None)
         return nested_fields({name: made[key] for name, key in stored.items()})
 

@@ -17,7 +17,7 @@ from .example_specs import FeatureSpec
 from .example_step import in_any_order, in_step
 from .example_values import FeatureColumn, Rows
 from .example_wire import Entry, Payload, entries
-from .joined import Places
+from .joined import Flags, Places
 
 _MOST_IN_STEP_BYTES: Final = 1 << 22
 """Bytes of records that are read in step at a time."""
@@ -45,6 +45,17 @@ class _Columns(dict[str, FeatureColumn | RaggedFeatureColumn]):
         for name, column in self.items():
             if name not in names:
                 column.put_default(rows, sorted(names))
+
+    def check_each(self, rows: Places, names: Sequence[str], has: Flags) -> None:
+        """Do the same for rows that have some of the named features: each in ``has``, flags (names, rows)."""
+        there = {name: has_it for name, has_it in zip(names, has, strict=True) if has_it.any()}
+        if not self._takes_others and (others := sorted(there.keys() - self.keys())):
+            raise ValueError(f"the record has the feature {others[0]!r}, {UNKNOWN}")
+        for name, column in self.items():
+            lacks = ~there[name] if name in there else np.ones(len(rows), np.bool_)
+            if lacks.any():
+                first = int(np.argmax(lacks))
+                column.put_default(rows[lacks], sorted(other for other, flags in there.items() if flags[first]))
 
 
 def columns_of(
@@ -133,11 +144,7 @@ def _put_any_order(
     """Put the records with some of these features in any order into their columns; return the other rows."""
     chosen, places = _chosen(records, rows)
     is_alike, has, payloads = in_any_order(chosen, lengths[places], known)
-    names = [entry.name for entry in known]
-    patterns = np.unique(has[:, is_alike], axis=1).T if not has[:, is_alike].all() else has[:, is_alike].T[:1]
-    for pattern in patterns:
-        of_pattern = is_alike & (has == pattern[:, None]).all(axis=0)
-        made.check_names(rows[of_pattern], [name for name, is_there in zip(names, pattern, strict=True) if is_there])
+    made.check_each(rows[is_alike], [entry.name for entry in known], has[:, is_alike])
     for entry, has_it, of_feature in zip(known, has, payloads, strict=True):
         flags = has_it & is_alike
         if (column := made.get(entry.name)) and flags.any():

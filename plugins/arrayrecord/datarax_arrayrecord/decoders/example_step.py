@@ -297,9 +297,14 @@ def _tails(kind: int) -> _Tails:
 @lru_cache(maxsize=1)
 def _all_tails() -> _Tails:
     """Return the same for all kinds one after another; those of a kind begin at ``kind >> 3`` times `_SHORT`."""
-    none = _Tails(*(np.zeros_like(part) for part in _tails(BYTES)))
-    tables = [none._replace(words=none.words - 1), *map(_tails, (BYTES, FLOATS, INTEGERS))]
-    return _Tails(*map(np.concatenate, zip(*tables, strict=True)))
+    by_kind = [_tails(kind) for kind in (BYTES, FLOATS, INTEGERS)]
+    none = np.zeros(_SHORT, np.int64)  # no tag is below 8
+    return _Tails(
+        np.concatenate([none - 1, *(tails.words for tails in by_kind)]),
+        np.concatenate([none, *(tails.masks for tails in by_kind)]),
+        np.concatenate([none, *(tails.widths for tails in by_kind)]),
+        np.concatenate([none > 0, *(tails.is_written for tails in by_kind)]),
+    )
 
 
 @lru_cache(maxsize=1)

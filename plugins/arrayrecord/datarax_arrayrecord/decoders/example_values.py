@@ -1,5 +1,6 @@
 """Column of one feature over a batch: payloads of bytes, floats or integers to values of its dtype."""
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -25,9 +26,10 @@ class FeatureColumn:
 
     def __init__(self, spec: FeatureSpec, count: int) -> None:
         self._spec = spec
-        shape = (count, *spec.fixed_shape)
+        fixed = spec.fixed_shape
+        shape = (count, *fixed)
         self.array = np.empty(shape, object) if spec.holds_objects else aligned_empty(shape, spec.dtype)
-        self._size = spec.size
+        self._size = math.prod(fixed)
         self._flat = self.array.reshape(count, -1) if self._size else None
 
     def put_default(self, rows: Rows, found: Sequence[str]) -> None:
@@ -40,6 +42,9 @@ class FeatureColumn:
             self._put_objects_of(rows, kind, payloads)
             return
         if kind == INTEGERS and payloads.size is None and self._put_unequal_integers(rows, payloads):
+            return
+        if payloads.size is not None:
+            self.put_block(rows, kind, payloads.block())
             return
         groups = payloads.by_size()
         if len(groups) == 1:
@@ -74,7 +79,7 @@ class FeatureColumn:
             self._put_integers(rows, block)
 
     def _put_raw(self, rows: Rows, block: AnyArray) -> None:
-        expected = self._spec.size * self._spec.dtype.itemsize
+        expected = self._size * self._spec.dtype.itemsize
         if block.shape[1] != expected:
             raise self._spec.mismatch(f"{block.shape[1]} bytes", f"the {expected} bytes of {self._spec}")
         if self._flat is not None:
@@ -96,7 +101,7 @@ class FeatureColumn:
 
     def _integers(self, block: AnyArray) -> AnyArray:
         """Return packed integers as int64 (records, values)."""
-        size, length = self._spec.size, block.shape[1]
+        size, length = self._size, block.shape[1]
         is_last = block < 0x80
         if length == size and is_last.all():  # a byte each
             return block.astype(np.int64)

@@ -126,9 +126,7 @@ class Payloads:
         return self.stops - self.joined.places(self.starts)
 
     def by_size(self) -> "list[tuple[Places | slice, Payloads]]":
-        """Return the payloads of numbers in groups of one size, each with its places among them."""
-        if self.size is not None:
-            return [(slice(None), self)]
+        """Return the payloads, whose sizes may differ, in groups of one size, each with its places among them."""
         starts, sizes = self.joined.places(self.starts), self.sizes()
         if (sizes == sizes[0]).all():
             return [(slice(None), Payloads(self.joined, starts, int(sizes[0]), None))]
