@@ -98,11 +98,11 @@ def features_of(record: bytes) -> dict[str, Feature]:
 
 def _chunks(lengths: Places) -> Iterator[Places]:
     """Yield rows in groups whose records, which have these lengths, have about four megabytes together."""
-    rows, ends = np.arange(len(lengths)), np.cumsum(lengths)
-    if not len(rows) or ends[-1] <= _MOST_IN_STEP_BYTES:
+    rows = np.arange(len(lengths))
+    if lengths.sum() <= _MOST_IN_STEP_BYTES:
         yield rows
         return
-    chunks = ends // _MOST_IN_STEP_BYTES
+    chunks = np.cumsum(lengths) // _MOST_IN_STEP_BYTES
     yield from np.split(rows, np.flatnonzero(chunks[1:] != chunks[:-1]) + 1)
 
 
