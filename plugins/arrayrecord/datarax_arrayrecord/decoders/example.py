@@ -97,7 +97,7 @@ class ExampleDecoder(DeclaredFields):
     Of a SequenceExample, the features of the context are fields, and so are the feature lists: the first axis of such a field
     are the steps, and varies; each step has the same number of values.
 
-    Records that share one layout are decoded together, without a protobuf message for each.
+    Records of the same features, of any length and in any order, are decoded together, without a protobuf message for each.
     """
 
     model_config = ConfigDict(

@@ -34,7 +34,7 @@ class MsgpackDecoder(NamedValuesDecoder):
 
     With ``fields``, only those are decoded, and bytes in a field of numbers are the little-endian bytes of its array. Without,
     each record must have the fields of the first. A length in a record that reaches past its end is an error, and allocates
-    nothing.
+    nothing. Records of one structure are decoded together.
     """
 
     type: Literal["msgpack"] = "msgpack"
