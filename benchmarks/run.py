@@ -24,6 +24,7 @@ import processes
 import ragged
 import reading
 import registry
+import remote
 import start
 import text
 import tfds
@@ -50,6 +51,7 @@ PARTS = {
     "processes": processes,
     "footprint": footprint,
     "registry": registry,
+    "remote": remote,
     "hooks": hooks,
     "host_calls": host_calls,
     "host_stages": host_stages,

@@ -268,16 +268,16 @@ class S3Server:
             reset(environ["werkzeug.socket"])
             raise ConnectionResetError
         if fault == "error":
-            return self._refused(start, self.faults.status, _BUSY)
+            return self._refused(start, self.faults.status, _BUSY, request.method)
         authorization = environ.get("HTTP_AUTHORIZATION", "")
         if authorization and f"Credential={ACCESS_KEY}/" not in authorization:
-            return self._refused(start, 403, _DENIED)
+            return self._refused(start, 403, _DENIED, request.method)
         body = self._app(environ, start)
         return self._cut(body) if fault == "truncated" else body
 
-    def _refused(self, start: Callable[..., Any], status: int, body: str) -> list[bytes]:
+    def _refused(self, start: Callable[..., Any], status: int, body: str, method: str) -> list[bytes]:
         start(f"{status} Refused", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
-        return [body.encode()]
+        return [] if method == "HEAD" else [body.encode()]
 
     def _cut(self, body: Iterable[bytes]) -> Iterator[bytes]:
         whole = b"".join(body)
