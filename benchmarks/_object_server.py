@@ -51,12 +51,12 @@ async def _serve(objects: dict[str, bytes], seconds: float) -> None:
     tags = {name: hashlib.sha256(content).hexdigest()[:32] for name, content in objects.items()}
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.suppress(asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 await asyncio.sleep(seconds)
                 writer.write(_answer(head, objects, tags))
-        writer.close()
+            writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     sys.stdout.write(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}\n")

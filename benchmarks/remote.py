@@ -71,12 +71,16 @@ def _rows(what: str, open_source: Callable[..., Any], ranges: Callable[..., Any]
 
 
 def _served(pipeline: Pipeline, batches: int) -> Callable[[], object]:
-    """Return a function that takes batches of a loop over the pipeline, which has found how many threads pay."""
-    loop = iter(pipeline)
+    """Return a function that takes batches from a new loop over a pipeline, which has found how many threads pay.
+
+    What the loop has read ahead is dropped: nobody gains from what was read while another was measured.
+    """
 
     def serve() -> None:
+        loop = iter(pipeline)
         for _ in range(batches):
             next(loop)
+        loop.close()  # type: ignore[attr-defined]
 
     serve()
     return serve
