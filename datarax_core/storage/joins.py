@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 
 class Request(NamedTuple):
     """A part of a file that is read at once."""
@@ -16,7 +18,7 @@ class Request(NamedTuple):
 
 
 def joined(starts: Sequence[int], ends: Sequence[int], *, gap: int, most: int) -> list[Request]:
-    """Return the requests that read ranges of one file, by their starts; empty ranges are in none.
+    """Return the requests that read ranges of one file; empty ranges are in none.
 
     Args:
         starts: First byte of each range.
@@ -41,6 +43,16 @@ def joined(starts: Sequence[int], ends: Sequence[int], *, gap: int, most: int) -
     if members:
         requests.append(Request(start, end, members))
     return requests
+
+
+def is_dense(starts: Sequence[int], ends: Sequence[int], gap: int) -> bool:
+    """Return whether a fourth of the ranges or more are near another one, so that joining them is worth its time."""
+    if len(starts) < 2:
+        return False
+    first, last = np.asarray(starts, np.int64), np.asarray(ends, np.int64)
+    order = first.argsort()
+    near = np.count_nonzero(first[order[1:]] <= last[order[:-1]] + gap)
+    return bool(4 * near >= len(starts))
 
 
 def placed(

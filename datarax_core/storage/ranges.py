@@ -55,8 +55,11 @@ def ranges(
     first, last = _checked(len(paths), starts, ends)
     found: list[bytes] = [b""] * len(paths)
     groups: dict[str, list[int]] = {}
-    for number, path in enumerate(paths):
-        groups.setdefault(path, []).append(number)
+    if len(set(paths)) == 1:
+        groups[paths[0]] = list(range(len(paths)))
+    else:
+        for number, path in enumerate(paths):
+            groups.setdefault(path, []).append(number)
     objects: list[_Ranges] = []
     for path, numbers in groups.items():
         stamp = next((stamps[number] for number in numbers), None) if stamps is not None else None
