@@ -12,11 +12,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from datarax_core.config.redaction import redacted
 from datarax_core.errors import ConfigError, RecordError, is_passing
+from datarax_core.files.paths import is_remote
 from datarax_core.files.table import FileTable
 from datarax_core.registry.sources import record_failed
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.verification import append_to_quarantine, require_quarantine
+from datarax_core.storage.range_reader import RangeReader
 
 _MOST_IN_A_ROW: Final = 1000
 """After so many bad records in a row the decoder must be the wrong one, and no more are tried."""
@@ -148,7 +151,9 @@ class Substitutes:
             append_to_quarantine(self._policy.quarantine, [error])
 
 
-def excluded_records(path: str, table: FileTable, other_files: Collection[str] = ()) -> np.ndarray:
+def excluded_records(
+    path: str, table: FileTable, other_files: Collection[str] = (), ranges: RangeReader | None = None
+) -> np.ndarray:
     """Return the records that a quarantine file lists: int64 (k,), ascending, each once.
 
     A line of the file names a data file by its path; where the data was moved, its name alone is enough.
@@ -158,6 +163,7 @@ def excluded_records(path: str, table: FileTable, other_files: Collection[str] =
         table: Files of the source, or parts of them.
         other_files: Names of further files of the same data set, of which the table has a part; lines may name their records,
             and others that are not in the table.
+        ranges: Reads a quarantine file at an address.
 
     Raises:
         FileNotFoundError: There is no quarantine file at ``path``.
@@ -165,9 +171,13 @@ def excluded_records(path: str, table: FileTable, other_files: Collection[str] =
             file of this source.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+        content = (ranges or RangeReader()).content(path) if is_remote(path) else Path(path).read_bytes()
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"no such file: {path}; 'exclude' names a list that drx verify wrote") from error
+        raise FileNotFoundError(
+            f"no such file: {redacted(path)}; 'exclude' names a list that drx verify wrote"
+        ) from error
+    text = content.decode(errors="surrogateescape").replace("\r\n", "\n")
+    path = redacted(path)
     # not splitlines(): paths may hold other line separators
     lines = text.removesuffix("\n").split("\n") if text else []
     parts_of = _parts_by_name(table)

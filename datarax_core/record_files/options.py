@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from datarax_core.config.base import NOT_NULL, FrozenConfig, Integer, LocalFile, Real, having, only_if
+from datarax_core.config.base import NOT_NULL, FrozenConfig, Integer, LocalFile, LocalPath, Real, having, only_if
 
 from .bad_records import BadRecordPolicy
 
@@ -31,8 +31,9 @@ class BadRecordOptions(FrozenConfig):
     quarantine: LocalFile | None = Field(
         default=None, description="With substitute: file that bad records are appended to, a line of JSON each."
     )
-    exclude: LocalFile | None = Field(
-        default=None, description="File that lists records never to serve, as quarantine and drx verify write it."
+    exclude: LocalPath | None = Field(
+        default=None,
+        description="File that lists records never to serve, as quarantine and drx verify write it. Also at an address.",
     )
 
     bad_record_rules: ClassVar = (

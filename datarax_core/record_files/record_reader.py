@@ -14,6 +14,7 @@ from datarax_core.records.spec import Batch, ElementSpec, check_batch
 from datarax_core.registry.decoders import Decoder
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.verification import Verified, verified
+from datarax_core.storage.range_reader import RangeReader
 
 from .bad_records import BadRecordPolicy, Substitutes, excluded_records
 
@@ -37,6 +38,7 @@ class RecordReader(ABC):
         exclude: Quarantine file; the records that it lists are neither counted nor served.
         policy: How many bad records are substituted; None raises at the first one.
         other_files: See `excluded_records`.
+        ranges: Reads a quarantine file at an address.
     """
 
     def __init__(
@@ -47,10 +49,13 @@ class RecordReader(ABC):
         exclude: str | None,
         policy: BadRecordPolicy | None,
         other_files: Collection[str] = (),
+        ranges: RangeReader | None = None,
     ) -> None:
         self.table = table
         self.decoder = decoder
-        self.excluded = np.empty(0, np.int64) if exclude is None else excluded_records(exclude, table, other_files)
+        self.excluded = np.empty(0, np.int64)
+        if exclude is not None:
+            self.excluded = excluded_records(exclude, table, other_files, ranges)
         self.length = table.num_records - len(self.excluded)
         self._served_before_excluded = self.excluded - np.arange(len(self.excluded))
         self._substitutes = None if policy is None else Substitutes(policy, self.length)

@@ -11,7 +11,7 @@ Imports `errors`, `background` and `config`; never JAX.
 
 from datarax_core.config.redaction import redacted
 
-from .cache import Cache
+from .cache import Cache, user_cache_folder
 from .object_file import ObjectFile
 from .objects import download
 from .options import ByteCount, RemoteOptions
@@ -31,4 +31,5 @@ __all__ = [
     "redacted",
     "stamp_of",
     "stamps_of",
+    "user_cache_folder",
 ]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -24,6 +25,15 @@ _LAYOUT: Final = "datarax-1"
 
 _warned: Final[set[tuple[str, str]]] = set()
 """Folders and kinds of trouble that were warned of in this process."""
+
+
+def user_cache_folder() -> str:
+    """Return the folder of this user for what is fetched and may be removed: ``~/.cache/datarax`` on Linux.
+
+    ``XDG_CACHE_HOME`` names another one than ``~/.cache``.
+    """
+    usual = Path("~/Library/Caches" if sys.platform == "darwin" else "~/.cache")
+    return str(Path(os.environ.get("XDG_CACHE_HOME") or usual.expanduser(), "datarax"))
 
 
 class Cache:
@@ -131,7 +141,7 @@ class Cache:
         return self._files.held(known.key, known.size, download, name=known.name, verify=verify, make_room=make_room)
 
     def is_damaged(self, address: str, stamp: Stamp) -> bool:
-        """Return whether the whole file of an object is not kept as it was fetched; it is removed then."""
+        """Return whether the whole file of an object is kept, and is not as it was fetched; it is removed then."""
         return self._files.is_damaged(self._object(address, stamp).key)
 
     def _object(self, address: str, stamp: Stamp) -> CachedObject:

@@ -299,7 +299,7 @@ class Blocks:
         if self._block_bytes > self._at_once:
             self._warn(
                 "limit",
-                f"nothing is kept: cache_bytes={self._limit} has no room for {_FETCHED_OF_LIMIT} blocks of "
+                f"no blocks are kept: cache_bytes={self._limit} has no room for {_FETCHED_OF_LIMIT} blocks of "
                 f"{self._block_bytes:,} bytes; give it more",
             )
             return False

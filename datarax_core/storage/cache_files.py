@@ -98,8 +98,8 @@ class WholeFiles:
             except OSError as error:
                 self._warn("disk", f"{name} is not kept: {error}")
                 return self.passing(size, download, name)
-            if not is_own:  # until the one that fetches the file has done so, or was killed
-                lock(part.fd)
+            if not is_own:  # until the one that fetches the file holds it as its readers do, or was killed
+                lock(part.fd, shared=True)
                 part.close()
                 continue
             part.is_passing = True
@@ -114,12 +114,12 @@ class WholeFiles:
             part.close()
 
     def is_damaged(self, key: str) -> bool:
-        """Return whether a kept file is not there or not as it was written; removes it in that case."""
+        """Return whether a file is kept and is not as it was written; removes it in that case."""
         path = self._path(key)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return True
+            return False
         try:
             if _checksum(fd) == _note(path).get("crc32"):
                 return False
@@ -231,13 +231,13 @@ class WholeFiles:
                 passing.replace(f"{path}{NOTE}")
                 os.replace(part.path, path)  # noqa: PTH105
                 part.path, part.is_passing = path, False
+                lock(part.fd, shared=True)  # nobody removes it here, where it may be locked by none for a moment
         except BaseException as error:
             self._space.release(size)
             if isinstance(error, OSError) and error.errno in DISK_ERRNOS:
                 raise _NotKeptError("disk", str(error)) from error
             part.close()
             raise
-        lock(part.fd, shared=True)
         self._verified.add((key, facts.st_mtime_ns, facts.st_ino))
 
 

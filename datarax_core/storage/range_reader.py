@@ -1,19 +1,23 @@
 """Reader of ranges as a source uses it: with the options of its config, and the cache in which fetched bytes are kept."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from numpy.typing import ArrayLike
 
 from datarax_core.background import Ahead
+from datarax_core.config.redaction import redacted
 
 from .cache import Cache
 from .listing import entries_of
 from .object_file import ObjectFile
+from .objects import download
 from .options import RemoteOptions
 from .ranges import ranges
 from .stamps import Stamp, stamps_of
+from .stores import ObjectFacts
 
 _REQUEST_BYTES: Final = 8 << 20
 """Bytes of one request for a part of an object that is read from front to back."""
@@ -56,6 +60,31 @@ class RangeReader:
     ) -> list[bytes]:
         """Return the bytes of ranges of files, in the order given; see `ranges`."""
         return ranges(paths, starts, ends, stamps=stamps, cache=self.cache, options=self.options)
+
+    def content(self, path: str) -> bytes:
+        """Return all bytes of a small file.
+
+        Raises:
+            Whatever `stamp_of` and `ranges` raise.
+        """
+        (stamp,) = self.stamps([path])
+        return self.ranges([path], [0], [stamp.size], [stamp])[0]
+
+    def file(
+        self, path: str, stamp: Stamp, *, verify: bool = True, make_room: Callable[[], None] | None = None
+    ) -> AbstractContextManager[str]:
+        """Return a context manager of the path of a whole object in the cache; see `Cache.file`.
+
+        Raises:
+            ValueError: There is no cache.
+            OSError, DataFileError: It cannot be fetched, or was changed.
+        """
+        if self.cache is None:
+            raise ValueError(f"{redacted(path)} is read as a whole file, which needs a cache: cache_dir")
+        facts = ObjectFacts(*stamp)
+        return self.cache.file(
+            path, stamp, lambda to: download(path, to, facts, self.options), verify=verify, make_room=make_room
+        )
 
     def pieces(self, path: str, stamp: Stamp, begin: int = 0, size: int = 4 * _REQUEST_BYTES) -> Generator[bytes]:
         """Yield the bytes of a file from ``begin`` on, in pieces of ``size``; the next one is fetched meanwhile.

@@ -1,14 +1,17 @@
 """Config of an ArrayRecord source, and the kind of files that it names."""
 
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from datarax_core.config import (
+    NOT_READ,
+    READ_SCHEMES,
     REMOTE,
     Count,
     Flag,
     Integer,
+    LocalFile,
     LocalPattern,
     NonNegative,
     SourceConfig,
@@ -21,18 +24,19 @@ from datarax_core.config import (
 from datarax_core.files import FileKind, is_remote
 from datarax_core.record_files import BadRecordOptions
 from datarax_core.registry import AnyDecoder
+from datarax_core.storage import RemoteOptions, redacted
 
 DEFAULT_SEED: Final = 42
 
-ARRAY_RECORD: Final = FileKind("ArrayRecord", (".array_record", ".arrayrecord", ".arecord"), frozenset({"gs"}))
+ARRAY_RECORD: Final = FileKind("ArrayRecord", (".array_record", ".arrayrecord", ".arecord"), READ_SCHEMES)
 """The kind of files that this package reads and writes."""
 
-_PATH: Final = {"type": "string", "minLength": 1, "not": {"pattern": REMOTE.replace("(?!", "(?![Gg][Ss]:)(?!", 1)}}
+_PATH: Final = {"type": "string", "minLength": 1, "not": {"pattern": NOT_READ}}
 _ONE_OR_MORE: Final = WithJsonSchema({"anyOf": [_PATH, {"type": "array", "items": _PATH, "minItems": 1}]})
 _REMOTE: Final = {"type": "string", "pattern": REMOTE}
 
 
-class ArrayRecordSourceConfig(BadRecordOptions, SourceConfig):
+class ArrayRecordSourceConfig(BadRecordOptions, RemoteOptions, SourceConfig):
     """Settings of an `ArrayRecordSourceModule`."""
 
     model_config = ConfigDict(
@@ -42,7 +46,7 @@ class ArrayRecordSourceConfig(BadRecordOptions, SourceConfig):
     type: Literal["arrayrecord"] = "arrayrecord"
     paths: Annotated[tuple[LocalPattern, ...], Field(min_length=1), _ONE_OR_MORE] | None = Field(
         default=None,
-        description="Files, folders, globs, or all shards of a data set: name@8, name-?????-of-?????.",
+        description="Files, folders, globs, or all shards of a data set: name@8, name-?????-of-?????. Also at addresses.",
     )
     decoder: AnyDecoder | None = Field(
         default=None,
@@ -62,7 +66,11 @@ class ArrayRecordSourceConfig(BadRecordOptions, SourceConfig):
         json_schema_extra={"minimum": -1, "not": {"const": 0}},
         description="Epochs in a loop over the elements; -1 is endless.",
     )
-    local_files_only: Flag = Field(default=False, description="Refuse addresses such as gs://..., before any attempt.")
+    local_files_only: Flag = Field(default=False, description="Refuse addresses such as s3://..., before any attempt.")
+    cache_dir: LocalFile | None = Field(
+        default=None,
+        description="Folder in which files from addresses are kept; null stands for that of the user, ~/.cache/datarax.",
+    )
     max_open_files: Count = Field(default=256, description="Files that stay open between batches.")
 
     schema_rules: ClassVar = (
@@ -71,6 +79,7 @@ class ArrayRecordSourceConfig(BadRecordOptions, SourceConfig):
         *BadRecordOptions.bad_record_rules,
         never(local_files_only={"const": True}, paths=_REMOTE),
         never(local_files_only={"const": True}, paths={"contains": _REMOTE, "type": "array"}),
+        never(local_files_only={"const": True}, exclude=_REMOTE),
     )
 
     @model_validator(mode="before")
@@ -110,9 +119,15 @@ class ArrayRecordSourceConfig(BadRecordOptions, SourceConfig):
     @field_validator("local_files_only")
     @classmethod
     def _no_remote_paths(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
-        remote = [path for path in info.data.get("paths") or () if is_remote(path)]
+        named = [*(info.data.get("paths") or ()), info.data.get("exclude") or ""]
+        remote = [path for path in named if is_remote(path)]
         if value and remote:
             raise ValueError(
-                f"local_files_only=True forbids {remote[0]!r}, which is not on this machine; copy it here first"
+                f"local_files_only=True forbids {redacted(remote[0])!r}, which is not on this machine; copy it here first"
             )
         return value
+
+    @model_validator(mode="after")
+    def _limit_of_a_cache(self) -> Self:
+        """Take ``cache_bytes`` without ``cache_dir``, too: files at addresses are kept in the folder of the user then."""
+        return self

@@ -4,6 +4,7 @@ With it, records are packed, cut into windows or put into buckets without a pass
 array for each ragged field, in the least dtype that holds the lengths, and what tells that it belongs to the files.
 """
 
+import io
 import json
 import os
 import re
@@ -12,15 +13,17 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 
 from datarax_arrayrecord.decoders import DOTTED
+from datarax_core.errors import is_passing
 from datarax_core.files import is_remote, without_shard
 from datarax_core.records import Batch, Ragged, named_fields
 from datarax_core.registry import Decoder
 from datarax_core.sources import FileTable, lengths_of_column
+from datarax_core.storage import RangeReader, redacted
 
 _FORMAT: Final = "datarax-arrayrecord lengths"
 _VERSION: Final = 1
@@ -73,7 +76,9 @@ class NotedLengths:
             np.savez_compressed(file, **arrays)
 
 
-def noted_lengths(table: FileTable, decoder: Decoder, field: str) -> np.ndarray | None:
+def noted_lengths(
+    table: FileTable, decoder: Decoder, field: str, ranges: RangeReader | None = None
+) -> np.ndarray | None:
     """Return int64 (n,): the lengths of a field in all records of these files, by the notes beside them.
 
     None if a file has no note, or if the note is of other files or of another decoder; then a warning says so.
@@ -82,13 +87,16 @@ def noted_lengths(table: FileTable, decoder: Decoder, field: str) -> np.ndarray 
         table: The files.
         decoder: Decoder by which they are read.
         field: Dotted name of the field.
+        ranges: Reads notes at addresses.
     """
     notes: dict[str, _Note | None] = {}
     parts = []
     for path, count, stamp in zip(table.paths, table.counts.tolist(), table.stamps, strict=True):
         where = note_path(path)
         if where not in notes:
-            notes[where] = None if is_remote(path) or stamp is None else _note_at(where, field, _settings(decoder))
+            notes[where] = (
+                None if stamp is None else _note_at(where, field, _settings(decoder), ranges or RangeReader())
+            )
         note = notes[where]
         if note is None or stamp is None:
             return None
@@ -123,13 +131,12 @@ class _Note:
         return None
 
 
-def _note_at(path: str, field: str, settings: dict[str, Any]) -> _Note | None:
+def _note_at(path: str, field: str, settings: dict[str, Any], ranges: RangeReader) -> _Note | None:
     """Return what the note at ``path`` tells of a field; None if it is not there, or tells nothing of the field."""
-    if not os.path.exists(path):  # noqa: PTH110 - called for each file
-        return None
+    path, place = redacted(path), path
     try:
         # np.load does not close a path that it cannot read
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as saved:
+        with _opened(place, ranges) as file, np.load(file, allow_pickle=False) as saved:
             about = json.loads(saved[_ABOUT].tobytes())
             if about["format"] != _FORMAT:
                 return None
@@ -139,9 +146,17 @@ def _note_at(path: str, field: str, settings: dict[str, Any]) -> _Note | None:
             if about["decoder"] != settings or field not in about["fields"]:
                 return None  # the records are read in another form than they were written in
             return _Note(path, about, np.asarray(saved[f"lengths_{about['fields'].index(field)}"]))
+    except FileNotFoundError:
+        return None
     except _DAMAGE as cause:
+        if is_remote(place) and is_passing(cause):
+            raise
         _ignored(path, f"it cannot be read: {cause}")
         return None
+
+
+def _opened(path: str, ranges: RangeReader) -> BinaryIO:
+    return io.BytesIO(ranges.content(path)) if is_remote(path) else Path(path).open("rb")
 
 
 def _ignored(path: str, reason: str) -> None:

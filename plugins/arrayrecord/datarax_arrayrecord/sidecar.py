@@ -12,6 +12,7 @@ from datarax_core.errors import ConfigError
 from datarax_core.files import is_remote, without_shard
 from datarax_core.records import ElementSpec, describe, nested_fields
 from datarax_core.registry import AnyDecoder, Decoder
+from datarax_core.storage import RangeReader, redacted
 
 _FORMAT: Final = "datarax-arrayrecord"
 _VERSION: Final = 2
@@ -43,32 +44,60 @@ def sidecar_content(decoder: Decoder, spec: ElementSpec, *, num_records: int, sh
     }
 
 
-def decoder_of_files(files: Sequence[str]) -> Decoder | None:
+def decoder_of_files(files: Sequence[str], ranges: RangeReader | None = None) -> Decoder | None:
     """Return the decoder that the sidecar files of these data files name; None if there are no sidecar files.
+
+    Args:
+        files: The data files.
+        ranges: Reads sidecar files at addresses.
 
     Raises:
         ConfigError: A sidecar file is damaged, names a decoder that is not installed, or the files have different decoders.
+        PermissionError: A sidecar file at an address may not be read, or is not there, where a store does not tell which.
     """
-    found: dict[Path, Decoder | None] = {}
+    found: dict[str, Decoder | None] = {}
     for file in files:
-        sidecar = sidecar_path(file)
-        if sidecar not in found and not is_remote(file):
-            found[sidecar] = _decoder_in(sidecar) if sidecar.exists() else None
+        sidecar = f"{without_shard(file)}.json"
+        if sidecar not in found:
+            content = _content_at(sidecar, ranges or RangeReader()) if is_remote(file) else _content_of(sidecar)
+            found[sidecar] = None if content is None else _decoder_in(redacted(sidecar), content)
     decoders = list(found.values())
     if any(decoder != decoders[0] for decoder in decoders):
-        listed = "; ".join(f"{path}: {decoder.type if decoder else 'no such file'}" for path, decoder in found.items())
+        listed = "; ".join(
+            f"{redacted(path)}: {decoder.type if decoder else 'no such file'}" for path, decoder in found.items()
+        )
         raise ConfigError(f"the files are not all decoded alike ({listed}); name the decoder: decoder={{'type': ...}}")
     return decoders[0] if decoders else None
 
 
-def _decoder_in(sidecar: Path) -> Decoder | None:
+def _content_of(sidecar: str) -> bytes | None:
+    """Return the content of a sidecar file; None if there is none."""
+    if not Path(sidecar).exists():
+        return None
+    try:
+        return Path(sidecar).read_bytes()
+    except OSError as error:
+        raise _unreadable(sidecar, error) from error
+
+
+def _content_at(sidecar: str, ranges: RangeReader) -> bytes | None:
+    """Return the content of a sidecar file at an address; None if there is none."""
+    try:
+        return ranges.content(sidecar)
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise PermissionError(
+            f"{error}; it would name the decoder of the records; name that in the config: decoder={{'type': ...}}"
+        ) from error
+
+
+def _decoder_in(sidecar: str, text: bytes) -> Decoder | None:
     """Return the decoder that a sidecar file names; None if the file is not one of ours."""
     try:
-        content = json.loads(sidecar.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise ConfigError(
-            f"{sidecar} cannot be read: {error}; name the decoder in the config, or remove the file"
-        ) from error
+        content = json.loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(sidecar, error) from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         return None
     if content.get("version") not in (1, _VERSION):
@@ -84,3 +113,7 @@ def _decoder_in(sidecar: Path) -> Decoder | None:
         return _ANY_DECODER.validate_python(settings)
     except ValidationError as error:
         raise ConfigError(f"{sidecar} names a decoder that cannot be used: {error.errors()[0]['msg']}") from error
+
+
+def _unreadable(sidecar: str, error: Exception) -> ConfigError:
+    return ConfigError(f"{sidecar} cannot be read: {error}; name the decoder in the config, or remove the file")

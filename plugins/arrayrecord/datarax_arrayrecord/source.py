@@ -16,7 +16,7 @@ from datarax_core.sources import CountValue, DataSourceModule, HostState, LocalF
 
 from .config import ArrayRecordSourceConfig
 from .decoders import RECORD_FIELD, RawDecoder
-from .reading import FileOrder, FileSet, open_file_set
+from .reading import FILES_AHEAD, FileOrder, FileSet, open_file_set
 from .writing import DEFAULT_COMPRESSION, write_data_set
 
 
@@ -87,7 +87,7 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, RecordFilesSource):
 
     @property
     def local_files_only(self) -> bool:  # type: ignore[override]  # set by the config, read-only
-        """Whether remote addresses, such as ``gs://bucket/file``, are refused."""
+        """Whether remote addresses, such as ``s3://bucket/file``, are refused."""
         return self.config.local_files_only
 
     @property
@@ -133,10 +133,35 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, RecordFilesSource):
 
         With ``shuffle_files`` the files are shuffled in each epoch, and the records of each file stay in sequence.
         """
+        indices = self._indices_at(start, size, key)
+        if self._file_set.records.shards.has_addresses and isinstance(indices, np.ndarray) and len(indices):
+            is_shuffled = self.is_random_order and key is not None and not self.config.shuffle_files
+            then = [] if is_shuffled else self._files_after(int(start) + size, int(indices[-1]), key)
+            self._file_set.records.expect(indices, then, all_at_once=is_shuffled)
+        return indices
+
+    def _indices_at(self, start: int | jax.Array, size: int, key: Any) -> Any:
         if not (self.config.shuffle_files and self.is_random_order and key is not None):
             return super().record_indices_at(start, size, key)
         self.record_reader.require_records(self)
         return FileOrder(self.record_reader.served_counts()).record_indices(start, size, key)
+
+    def _files_after(self, position: int, last: int, key: Any) -> list[int]:
+        """Return a record of each of the next files that an order reads which reads file after file.
+
+        Args:
+            position: Position after the record ``last``.
+            last: Record index.
+            key: Key data of the order.
+        """
+        ends = np.cumsum(self.record_reader.served_counts())
+        found = []
+        for _ in range(FILES_AHEAD):
+            position += int(ends[np.searchsorted(ends, last, side="right")]) - 1 - last
+            (last,) = self._indices_at(position, 1, key).tolist()
+            position += 1
+            found.append(last)
+        return found
 
     def record_lengths(self, field: str) -> np.ndarray | None:
         """Return int64 (num_records,): the lengths of a field by the note that `write` left beside the files; None without one.

@@ -144,6 +144,20 @@ def test_threads_wait_for_the_one_that_fetches(tmp_path: Path) -> None:
     assert one.times == 1
 
 
+def test_those_that_wait_go_on_while_the_file_is_in_use(tmp_path: Path) -> None:
+    one, cache, held = Object(1, seconds=0.3), Cache(str(tmp_path)), []
+    threads = [
+        threading.Thread(target=lambda: held.append(cache.file(one.address, one.stamp, one.download)), daemon=True)
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(held) == 4  # and none of them was closed
+    assert one.times == 1
+
+
 def test_a_download_that_fails_leaves_nothing(tmp_path: Path) -> None:
     cache, one = Cache(str(tmp_path)), Object(1)
 

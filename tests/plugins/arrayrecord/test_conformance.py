@@ -26,6 +26,9 @@ class TestShuffled(SourceConformance):
         "max_errors": "test_faults.py",
         "quarantine": "test_faults.py",
         "on_error": "test_faults.py",
+        "cache_dir": "test_remote.py",
+        "cache_bytes": "test_remote.py",
+        "storage_options": "test_remote.py",
     }
 
     def make_config(self, folder: Path) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 import json
 import re
-import socket
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -265,10 +263,7 @@ def test_a_file_under_two_names_is_one_file(tmp_path: Path, make: Callable[..., 
         names(tmp_path, "b")
 
 
-def test_remote_addresses_are_unchanged_or_refused(tmp_path: Path) -> None:
-    assert data_files(["gs://bucket/a", "gs://b/c"], ARRAY_RECORD) == ["gs://bucket/a", "gs://b/c"]
-    with pytest.raises(ValueError, match="more than once, gs://b/a, so that"):
-        data_files(["gs://b/a", "gs://b/a"], ARRAY_RECORD)
+def test_addresses_are_refused_where_only_local_files_are_read(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match="local_files_only=True forbids 'gs://b/a', which is not on this machine; copy"
     ):
@@ -286,33 +281,20 @@ def test_remote_addresses_are_unchanged_or_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("s3://b/a", (r"'s3://b/a' is not on this machine, and s3:// is not read \(of addresses, only gs://\); copy the files "
-                     r"here, for example with aws s3 cp, or mount the storage, and name the local path")),
-        ("https://h/a", "https:// is not read .* with curl -O, or"),
-        ("nowhere://b/a", r"nowhere:// is not read \(of addresses, only gs://\); copy the files here or mount"),
-        ("gs://b/train@8", "gs://b/train@8 is a pattern, and at an address none is expanded; name each file"),
-        ("gs://b/train-*", "is a pattern"),
+        ("hdfs://b/a", (r"'hdfs://b/a' is not on this machine, and hdfs:// is not read \(of addresses, only .*s3a://\); "
+                       r"copy the files here, for example with hdfs dfs -get, or mount the storage, and name the local path")),
+        ("nowhere://b/a", r"nowhere:// is not read \(of addresses, only .*\); copy the files here or mount"),
         ("file://host/a", "'file://host/a' names no absolute path of this machine; write file:///folder/file, with three"),
+        ("https://user:secret@host/a", "credentials"),
     ],
 )  # fmt: skip
 def test_addresses_that_are_not_read_are_refused_by_name(address: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        source_of(address)
-    if "is a pattern" not in message:
+    with pytest.raises(ValueError, match=message) as raised:
+        ArrayRecordSourceConfig(paths=address)
+    assert "secret" not in str(raised.value).replace("input_value", "")
+    if "credentials" not in message:
         with pytest.raises(ValueError, match=message):
-            ArrayRecordSourceConfig(paths=address)
-
-
-def test_an_address_without_a_network_is_an_error_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed.getsockname()[1]}")
-        began = time.perf_counter()
-        with pytest.raises(
-            ConnectionError, match=r"gs://b/a cannot be read: there is no connection to 127\.0\.0\.1:.*gcloud"
-        ):
-            source_of("gs://b/a")
-    assert time.perf_counter() - began < 6
+            source_of(address)
 
 
 def test_a_file_address_is_a_path(tmp_path: Path) -> None:

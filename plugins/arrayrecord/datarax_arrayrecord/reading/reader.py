@@ -33,8 +33,9 @@ from typing import Any, Final
 
 from array_record.python.array_record_module import ArrayRecordReader
 
+from datarax_core.config import redacted
 from datarax_core.errors import PASSING_ERRNOS, DataFileError
-from datarax_core.files import RowWays, format_clause, is_remote
+from datarax_core.files import RowWays, format_clause
 from datarax_core.record_files import ReadError
 
 _FEW_CORES: Final = 2
@@ -60,18 +61,19 @@ class FileReader:
     """Open ArrayRecord file; for one thread at a time, unless it `may_be_shared`.
 
     Args:
-        path: The file.
+        path: The file, for messages.
+        local: Where it is on this machine; None if that is ``path``.
 
     Raises:
         DataFileError: The file is not an ArrayRecord file, or so damaged that none of its records can be read.
         OSError: This process has too many open files.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, local: str | None = None) -> None:
+        self.path, local = path, local or path
         began, worked = perf_counter(), thread_time()
         options = f"readahead_buffer_size:0,max_parallelism:{_THREADS}"
-        self._reader: Any = ArrayRecordReader(path, options=options, file_reader_buffer_size=_BUFFER)
+        self._reader: Any = ArrayRecordReader(local, options=options, file_reader_buffer_size=_BUFFER)
         if not self._reader.ok():
             reason = self._reason_of_failure()
             self.close()
@@ -79,8 +81,10 @@ class FileReader:
                 raise OSError(
                     errno.EMFILE, "too many open files; lower max_open_files, or raise the limit (ulimit -n)", path
                 )
-            clause = "" if is_remote(path) else format_clause(path, "arrayrecord")
-            raise DataFileError(path, f"{path} is no ArrayRecord file, or is damaged or truncated: {reason}{clause}")
+            clause = format_clause(local, "arrayrecord")
+            raise DataFileError(
+                path, f"{redacted(path)} is no ArrayRecord file, or is damaged or truncated: {reason}{clause}"
+            )
         self.num_records: int = self._reader.num_records()
         written = self._reader.writer_options_string() or ""
         group = re.search(r"group_size:(\d+)", written)

@@ -66,7 +66,9 @@ class TFRecordReader(RecordReader):
         self._compressed = self._compressed_objects(paths, stamps)
         offsets = self._offsets(paths, stamps)
         table = FileTable.of(paths, [len(of_file) - 1 for of_file in offsets], stamps)
-        super().__init__(table, config.decoder or BytesDecoder(), exclude=config.exclude, policy=policy)
+        super().__init__(
+            table, config.decoder or BytesDecoder(), exclude=config.exclude, policy=policy, ranges=self._ranges
+        )
         open_file = OpenedTFRecord(self._ranges, self._compressed) if self._compressed else open_tfrecord
         self._files = TFRecordFiles(
             table, offsets, open_file, config.max_open_files, reader=self._ranges, opened=self._compressed
