@@ -17,7 +17,6 @@ from .objects import download
 from .options import RemoteOptions
 from .ranges import ranges
 from .stamps import Stamp, stamps_of
-from .stores import ObjectFacts
 
 _REQUEST_BYTES: Final = 8 << 20
 """Bytes of one request for a part of an object that is read from front to back."""
@@ -81,9 +80,12 @@ class RangeReader:
         """
         if self.cache is None:
             raise ValueError(f"{redacted(path)} is read as a whole file, which needs a cache: cache_dir")
-        facts = ObjectFacts(*stamp)
         return self.cache.file(
-            path, stamp, lambda to: download(path, to, facts, self.options), verify=verify, make_room=make_room
+            path,
+            stamp,
+            lambda to: download(path, to, stamp=stamp, options=self.options),
+            verify=verify,
+            make_room=make_room,
         )
 
     def pieces(self, path: str, stamp: Stamp, begin: int = 0, size: int = 4 * _REQUEST_BYTES) -> Generator[bytes]:
