@@ -26,23 +26,37 @@ print(json.dumps([time.process_time() - began, len(infos)]))
 def rows() -> list[Row]:
     """Measure CPU seconds, which other processes disturb less, against limits: of listing, ``drx sources``, a nested config."""
     with tempfile.TemporaryDirectory() as folder:
-        _install(Path(folder))
+        install(Path(folder), DISTRIBUTIONS)
         return [_listing(folder), _command(folder), _config()]
 
 
-def _install(folder: Path) -> None:
-    """Write distributions as pip installs them; their targets do not exist, so that importing one fails."""
+def install(folder: Path, distributions: int) -> None:
+    """Write so many distributions as pip installs them; their targets do not exist, so that importing one fails."""
     for name, version in NEEDED.items():
         info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n\n")
-    for number in range(DISTRIBUTIONS - len(NEEDED)):
+    for number in range(distributions - len(NEEDED)):
         info = folder / f"acme_{number}-1.0.dist-info"
         info.mkdir()
         lines = ["datarax-core", f"numpy>=1.{number}", "packaging", "rich", "pytest>=8; extra == 'test'"]
         requires = "\n".join(f"Requires-Dist: {line}" for line in lines)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme-{number}\nVersion: 1.0\n{requires}\n\n")
         (info / "entry_points.txt").write_text(f"[datarax.sources]\nacme_{number} = acme_{number}:Source\n")
+
+
+def listed_in(folder: str) -> int:
+    """Return the number of sources that the distributions in a folder have, each with its status."""
+    import packaging.requirements  # noqa: F401 - before it cannot be found
+
+    from datarax_core.registry import SourceRegistry
+
+    before = sys.path[:]
+    sys.path[:] = [folder]
+    try:
+        return len(SourceRegistry.from_environment().describe())
+    finally:
+        sys.path[:] = before
 
 
 def _environment(folder: str) -> dict[str, str]:

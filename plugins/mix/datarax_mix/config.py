@@ -91,6 +91,8 @@ def _one_or_by_name(value: Any, _handler: ValidatorFunctionWrapHandler, info: Va
     """Validate one config of a source as it is, and several as a tuple, an error in a mapping of them at its key."""
     if _is_one(value):
         return _ONE_SOURCE.validate_python(value, context=info.context)
+    if not isinstance(value, Mapping):  # without the two calls below, of which a deep nest would have too many
+        return _SOURCES.validate_python(value, context=info.context)
     return listed_by_key(value, lambda sources: _SOURCES.validate_python(sources, context=info.context))
 
 

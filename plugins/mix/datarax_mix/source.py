@@ -120,7 +120,7 @@ class MixDataSourcesNode(DataSourceModule):
                     "sources, a mapping of them by name, or one source that has parts, such as {type: groups, ...}"
                 )
             return cls(config, whole, rngs=rngs)  # type: ignore[arg-type]  # it has parts
-        return cls(config, [build(source) for source in config.sources], rngs=rngs)
+        return cls(config, list(map(build, config.sources)), rngs=rngs)
 
     # -- description ----------------------------------------------------------------------------------------------------
 
