@@ -72,7 +72,7 @@ def _listing(folder: str) -> Row:
         if found != DISTRIBUTIONS - len(NEEDED):
             raise AssertionError(f"{found} sources were found")
         times.append(took)
-    return limited(times, 0.010, what=f"{DISTRIBUTIONS} distributions: describe(), imports not counted, of its limit")
+    return limited(times, 0.007, what=f"{DISTRIBUTIONS} distributions: describe(), imports not counted, of its limit")
 
 
 def _command(folder: str) -> Row:
