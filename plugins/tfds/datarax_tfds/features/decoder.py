@@ -87,6 +87,11 @@ class FeatureDecoder:
         """Whether a field is a ragged column."""
         return any(field.is_ragged for field in self._fields)
 
+    @property
+    def releases_gil(self) -> bool:
+        """Whether most of decoding is the work of codecs, without the interpreter's lock."""
+        return any(getattr(field, "item", None) is not None for field in self._fields)
+
     def decode(self, records: Sequence[bytes | memoryview]) -> Batch:
         """Decode records to a batch of new arrays, one row a record, in their order.
 

@@ -6,7 +6,7 @@ the records again, one by one, to find the record.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -103,7 +103,7 @@ class Field(ABC):
         Raises:
             Unfit: A record is not as declared.
         """
-        rows = np.empty(len(records.features), object)
+        rows = np.empty(len(records.stored), object)
         self.fill(records, rows)
         return Ragged.from_list([self.as_array(row) for row in rows], self.dtype, self.shape)
 
@@ -132,14 +132,18 @@ class Field(ABC):
     ) -> list[_Value]:
         """Read the stored values of each record; for a record without the feature, return or raise as ``absent()`` does."""
         key = self.key
+        if read in (single_value, _optional):
+            values: Any = records.single_values(key, feature_type)
+            if values is not None:
+                return list(values)
         try:
             return [read(record, key, feature_type) for record in records.features]
         except Missing:
-            if len(records.features) == 1:
+            if len(records.stored) == 1:
                 require_example(records.stored[0])
                 return [absent()]
             return [
-                self._values(read, records.only(row), feature_type, absent)[0] for row in range(len(records.features))
+                self._values(read, records.only(row), feature_type, absent)[0] for row in range(len(records.stored))
             ]
 
 
@@ -152,7 +156,7 @@ def fill_field(field: Field, records: ParsedRecords, out: AnyArray) -> None:
     try:
         field.fill(records, out)
     except Unfit:
-        for row in range(len(records.features)):
+        for row in range(len(records.stored)):
             try:
                 field.fill(records.only(row), out[row : row + 1])
             except Unfit as error:
@@ -169,7 +173,7 @@ def ragged_column(field: Field, records: ParsedRecords) -> Ragged:
     try:
         return field.ragged(records)
     except Unfit:
-        for row in range(len(records.features)):
+        for row in range(len(records.stored)):
             try:
                 field.ragged(records.only(row))
             except Unfit as error:
@@ -299,7 +303,8 @@ class ItemField(Field):
                 else:
                     self.item.fill([value], out[row : row + 1])
             return
-        self.item.fill(self._values(single_value, records, BYTES, _no_value), out)
+        values: Sequence[bytes] | None = records.single_values(self.key, BYTES)
+        self.item.fill(self._values(single_value, records, BYTES, _no_value) if values is None else values, out)
 
     def ragged(self, records: ParsedRecords) -> Ragged:
         """Decode one value a record into one array; see `Field.ragged`."""

@@ -6,9 +6,7 @@ headers.
 """
 
 import math
-import os
 import struct
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -16,16 +14,12 @@ import numpy as np
 
 from datarax_core.records import Ragged, aligned_empty
 
+from .layouts import Slices
 from .numbers import AnyArray
-from .png import SIGNATURE as PNG
 from .png import PngForm, codecs
+from .png_streams import SIGNATURE as PNG
 from .stored import Unfit
-
-_THREAD_BYTES: Final = 1 << 17
-"""Encoded bytes that are worth a thread: 1.5 ms of decoding, PNG or JPEG, where starting a thread takes 0.1 to 1 ms."""
-
-_PIECES: Final = 8
-"""Pieces of work for each thread: a thread that is done early takes another piece."""
+from .threads import run_on_rows
 
 _JPEG: Final = b"\xff\xd8\xff"
 _END_OF_JPEG, _SCAN_OF_JPEG = b"\xff\xd9", b"\xff\xda"
@@ -134,7 +128,8 @@ class ImageItem(NamedTuple):
                 pixels[row][...] = fitted
 
     def _run(self, put: Callable[[int, int], None], encoded: Sequence[bytes], *, piece: int = 1) -> None:
-        run_on_rows(put, len(encoded), size=sum(map(len, encoded)), piece=piece)
+        size = encoded.size if isinstance(encoded, Slices) else sum(map(len, encoded))
+        run_on_rows(put, len(encoded), size=size, piece=piece)
 
     def _put_new(self, encoded: Sequence[bytes], out: AnyArray) -> None:
         for row, value in enumerate(encoded):
@@ -280,50 +275,3 @@ def bmp_decode(encoded: bytes, out: AnyArray | None = None) -> AnyArray:
         raise ValueError(f"an image of the shape {pixels.shape} for {out.dtype} of the shape {out.shape}")
     out[...] = pixels
     return out
-
-
-def run_on_rows(work: Callable[[int, int], None], count: int, *, size: int, piece: int = 1) -> None:
-    """Call ``work(start, stop)`` for pieces that cover ``count`` rows, in as many threads as the work is worth.
-
-    The work should release the GIL. All threads are started and ended within this call, so that none is left at an exit or a
-    fork of the process. The first error of any thread is raised here, and no thread begins another piece after it.
-
-    Args:
-        work: Processes the rows ``start .. stop``.
-        count: Number of rows.
-        size: Encoded bytes of all rows.
-        piece: Rows that are worth being one piece, if there are as many for each thread.
-    """
-    threads = min(_cores(), count, size // _THREAD_BYTES)
-    if threads < 2:
-        work(0, count)
-        return
-    step = max(-(-count // (threads * _PIECES)), min(piece, -(-count // (threads * 2))))
-    starts = list(range(0, count, step))
-    starts.reverse()  # `pop()` takes from the end, in one atomic operation
-    errors: list[BaseException] = []
-
-    def take() -> None:
-        try:
-            while starts:
-                start = starts.pop()
-                work(start, min(start + step, count))
-        except IndexError:  # another thread took the last piece
-            return
-        except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
-            errors.append(error)
-            starts.clear()
-
-    helpers = [threading.Thread(target=take, name="datarax-decode", daemon=True) for _ in range(threads - 1)]
-    for helper in helpers:
-        helper.start()
-    take()
-    for helper in helpers:
-        helper.join()
-    if errors:
-        raise errors[0]
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,32 +16,21 @@ import struct
 import zlib
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from .layouts import Slices
 from .numbers import AnyArray
+from .png_streams import CHECKSUM, DATA, END, NAME, SIGNATURE, Streams, stream_of
 
-SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-_END: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"  # the last chunk
 _COLOR_TYPES: Final = {1: 0, 3: 2, 4: 6}
 """Color types of PNG by their channels: grey, RGB, RGBA."""
-
-_FIRST: Final = 33
-"""Offset of the first chunk behind signature and header."""
-
-_NAME, _DATA, _CHECKSUM = 4, 8, 4
-"""Offsets of name and data in a chunk, and the bytes behind the data."""
-
-_WITHOUT_EFFECT: Final = frozenset(
-    (b"bKGD", b"cHRM", b"eXIf", b"gAMA", b"iCCP", b"iTXt", b"pHYs", b"sBIT", b"sRGB", b"tEXt", b"tIME", b"zTXt")
-)
-"""Chunks that change no stored value: neither TensorFlow nor imagecodecs applies them, and damage in them is no error."""
 
 _LEAST_BYTES: Final = 1 << 15
 """Bytes of rows that are worth the calls for many images, which take 50 us by themselves."""
 
-_GROUP_BYTES: Final = 1 << 18
+_GROUP_BYTES: Final = 1 << 19
 """Bytes of rows that are restored together: they and three copies of them stay in a core's cache."""
 
 _LEAST_WINDOW, _MOST_WINDOW = 1 << 8, 1 << 15
@@ -50,8 +39,6 @@ _MOST_OF_BLOCK: Final = 0xFFFF
 
 _ADLER: Final = 65521
 """The modulus of Adler-32 (RFC 1950)."""
-
-_Stream: TypeAlias = bytes | memoryview
 
 
 class PngForm(NamedTuple):
@@ -102,13 +89,16 @@ class PngForm(NamedTuple):
 
     def _decode_group(self, encoded: Sequence[bytes], out: AnyArray) -> Sequence[int]:
         head = _head(self.height, self)
-        streams = [_stream_of(file, head) for file in encoded]
-        whole = [row for row, stream in enumerate(streams) if stream is not None and self._is_inflated_alike(stream)]
-        if not whole:
+        whole: Sequence[int] = range(len(encoded))
+        streams = Streams.within(encoded, head) if isinstance(encoded, Slices) else None
+        if streams is None:
+            found = {row: stream for row, file in enumerate(encoded) if (stream := stream_of(file, head)) is not None}
+            whole, streams = list(found), Streams.of(list(found.values()))
+        if not whole or not self._are_inflated_alike(streams):
             return range(len(encoded))
         library = codecs()
         try:
-            pixels = self._pixels([streams[row] for row in whole])  # type: ignore[misc]  # no None
+            pixels = self._pixels(streams)
         except (library.TiffError, library.PngError, ValueError):  # ValueError also of texts that are no UTF-8
             return range(len(encoded))
         if len(whole) == len(encoded):
@@ -117,19 +107,19 @@ class PngForm(NamedTuple):
         out[whole] = pixels
         return sorted(set(range(len(encoded))).difference(whole))
 
-    def _is_inflated_alike(self, stream: _Stream) -> bool:
-        """Return whether the window that a stream names is wide enough for whatever it refers to; libdeflate does not look."""
-        window = _LEAST_WINDOW << (stream[0] >> 4) if stream else 0
-        return window >= min(self.height * self._row_bytes, _MOST_WINDOW)
+    def _are_inflated_alike(self, streams: Streams) -> bool:
+        """Return whether the window that streams name is wide enough for whatever they refer to; libdeflate does not look."""
+        narrowest = _LEAST_WINDOW << (int(streams.first_bytes.min()) >> 4)
+        return narrowest >= min(self.height * self._row_bytes, _MOST_WINDOW)
 
-    def _pixels(self, streams: Sequence[_Stream]) -> AnyArray:
+    def _pixels(self, streams: Streams) -> AnyArray:
         """Return the pixels of all images; raises `ValueError`, or as the codecs do, if a stream is damaged."""
-        count, height, row_bytes = len(streams), self.height, self._row_bytes
+        count, height, row_bytes = len(streams.starts), self.height, self._row_bytes
         rows = np.empty((count * height, row_bytes), np.uint8)
         codecs().tiff_decode(_tiff_of(streams, height, row_bytes), out=rows)
         blocks, rows_of_block = self._blocks
         in_all = blocks * rows_of_block
-        checksum = _joined_checksum(streams, height * row_bytes, (in_all - height) * row_bytes)
+        checksum = _joined_checksum(streams.checksums, height * row_bytes, (in_all - height) * row_bytes)
         png = _png_of(rows.reshape(count, -1), blocks, rows_of_block * row_bytes, checksum, _head(count * in_all, self))
         shape = (count * in_all, self.width, self.channels)[: 2 if self.channels == 1 else 3]
         pixels: AnyArray = np.empty(shape, self.dtype)
@@ -154,45 +144,12 @@ def codecs() -> Any:
 @cache
 def _is_built() -> bool:
     """Return whether the codecs were built with libtiff and libdeflate, as the published wheels are."""
-    stream = zlib.compress(bytes(4))
+    stream = Streams.of([zlib.compress(bytes(4))])
     try:
-        return bool(
-            codecs().deflate_adler32(codecs().tiff_decode(_tiff_of([stream], 1, 4))) == _joined_checksum([stream], 4, 0)
-        )
+        rows = codecs().tiff_decode(_tiff_of(stream, 1, 4))
+        return int(codecs().deflate_adler32(rows)) == int(stream.checksums[0])
     except ImportError:
         return False
-
-
-def _stream_of(encoded: bytes, head: bytes) -> _Stream | None:
-    """Return the zlib stream of a PNG that begins with ``head``; None if other chunks change its pixels, or it is damaged."""
-    if not encoded.startswith(head):
-        return None
-    view, first = memoryview(encoded), _FIRST + _DATA
-    end = len(encoded) - len(_END) - _CHECKSUM
-    if int.from_bytes(encoded[_FIRST : _FIRST + _NAME]) == end - first and encoded.endswith(
-        _END
-    ):  # one chunk, and the last
-        return view[first:end] if encoded[_FIRST + _NAME : first] == b"IDAT" and _is_whole(view, _FIRST, end) else None
-    pieces, at = [], _FIRST
-    while at + _DATA + _CHECKSUM <= len(encoded):
-        end = at + _DATA + int.from_bytes(encoded[at : at + _NAME])
-        name = encoded[at + _NAME : at + _DATA]
-        if name == b"IDAT":
-            if not _is_whole(view, at, end):
-                return None
-            pieces.append(view[at + _DATA : end])
-        elif pieces:
-            return b"".join(pieces)
-        elif name not in _WITHOUT_EFFECT:
-            return None
-        at = end + _CHECKSUM
-    return None
-
-
-def _is_whole(encoded: memoryview, start: int, end: int) -> bool:
-    """Return whether name and data of a chunk, which end at ``end``, have the checksum behind them."""
-    stored = encoded[end : end + _CHECKSUM]
-    return len(stored) == _CHECKSUM and zlib.crc32(encoded[start + _NAME : end]) == int.from_bytes(stored)
 
 
 @lru_cache(maxsize=256)
@@ -200,13 +157,12 @@ def _head(height: int, form: PngForm) -> bytes:
     """Return the signature and the header of PNG files of a form, but of this height."""
     depth, color_type = 8 * form.dtype.itemsize, _COLOR_TYPES[form.channels]
     header = b"IHDR" + struct.pack(">IIBBBBB", form.width, height, depth, color_type, 0, 0, 0)
-    return SIGNATURE + struct.pack(">I", len(header) - _NAME) + header + struct.pack(">I", zlib.crc32(header))
+    return SIGNATURE + struct.pack(">I", len(header) - NAME) + header + struct.pack(">I", zlib.crc32(header))
 
 
-def _tiff_of(strips: Sequence[_Stream], height: int, width: int) -> bytes:
+def _tiff_of(strips: Streams, height: int, width: int) -> bytes:
     """Return a TIFF (revision 6.0) of zlib streams, each a strip of ``height`` rows of ``width`` bytes."""
-    count = len(strips)
-    lengths = np.fromiter(map(len, strips), np.int64, count)
+    count = len(strips.starts)
     tags = {  # in this order: number of values, and the value, or where the values are
         256: (1, width),
         257: (1, count * height),
@@ -219,18 +175,17 @@ def _tiff_of(strips: Sequence[_Stream], height: int, width: int) -> bytes:
         279: (count, 0),  # bytes of the strips
     }
     behind = 8 + 2 + 12 * len(tags) + 4  # the file's header, and the directory
-    starts = behind + 8 * count + np.cumsum(lengths) - lengths
+    starts, lengths = behind + 8 * count + strips.starts, strips.lengths
     tags[273], tags[279] = (count, behind), (count, behind + 4 * count)
     if count == 1:
         tags[273], tags[279] = (1, int(starts[0])), (1, int(lengths[0]))
     directory = b"".join(struct.pack("<HHII", tag, 4, *values) for tag, values in tags.items())
     head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + directory + bytes(4)
-    return b"".join((head, starts.astype("<u4").tobytes(), lengths.astype("<u4").tobytes(), *strips))
+    return b"".join((head, starts.astype("<u4").tobytes(), lengths.astype("<u4").tobytes(), *strips.pieces))
 
 
-def _joined_checksum(streams: Sequence[_Stream], size: int, zeros: int) -> int:
-    """Return the Adler-32 of what streams hold, ``size`` bytes each, with ``zeros`` bytes behind each, by their checksums."""
-    stored = np.frombuffer(b"".join([stream[-_CHECKSUM:] for stream in streams]), ">u4").astype(np.int64)
+def _joined_checksum(stored: AnyArray, size: int, zeros: int) -> int:
+    """Return the Adler-32 of data one after another, ``size`` bytes each, with ``zeros`` bytes behind each, by theirs."""
     low, high = stored & 0xFFFF, stored >> 16
     before = np.cumsum(low - 1) - (low - 1)
     total = (high + zeros * low + (size + zeros) * before).sum() % _ADLER
@@ -248,21 +203,21 @@ def _png_of(rows: AnyArray, blocks: int, block_bytes: int, checksum: int, head: 
         head: Signature and header.
     """
     count = len(rows)
-    length = 2 + count * blocks * (5 + block_bytes) + _CHECKSUM
-    png: AnyArray = np.empty(len(head) + _DATA + length + _CHECKSUM + len(_END), np.uint8)
-    start = len(head) + _DATA
+    length = 2 + count * blocks * (5 + block_bytes) + CHECKSUM
+    png: AnyArray = np.empty(len(head) + DATA + length + CHECKSUM + len(END), np.uint8)
+    start = len(head) + DATA
     end = start + length
     _put(png[:start], head + struct.pack(">I4s", length, b"IDAT"))
     _put(png[start : start + 2], b"\x78\x01")
-    body = png[start + 2 : end - _CHECKSUM].reshape(count, blocks, 5 + block_bytes)
+    body = png[start + 2 : end - CHECKSUM].reshape(count, blocks, 5 + block_bytes)
     _put(body[..., :5], struct.pack("<BHH", 0, block_bytes, block_bytes ^ _MOST_OF_BLOCK))
     body[-1, -1, 0] = 1  # the last block
     for block in range(blocks):
         part = rows[:, block * block_bytes : (block + 1) * block_bytes]
         body[:, block, 5 : 5 + part.shape[1]] = part
         body[:, block, 5 + part.shape[1] :] = 0
-    _put(png[end - _CHECKSUM : end], struct.pack(">I", checksum))
-    _put(png[end:], struct.pack(">I", codecs().deflate_crc32(png[start - _NAME : end])) + _END)
+    _put(png[end - CHECKSUM : end], struct.pack(">I", checksum))
+    _put(png[end:], struct.pack(">I", codecs().deflate_crc32(png[start - NAME : end])) + END)
     return png
 
 

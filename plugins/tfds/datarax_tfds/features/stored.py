@@ -8,10 +8,12 @@ takes 2 us this way; the usual schema, which makes a Python object of each numbe
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]  # no stubs
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs
+
+from .layouts import RecordsOfOneLayout, Slices
 
 Features: TypeAlias = Mapping[str, bytes]
 """The features of one record by key, each as its stored bytes; the bytes of a missing feature are empty."""
@@ -53,11 +55,22 @@ class Missing(Exception):  # noqa: N818 - it is no error if the field has a defa
     """Raised if a record does not have a feature."""
 
 
-class ParsedRecords(NamedTuple):
-    """The records of a batch: their bytes, and their features."""
+class ParsedRecords:
+    """The records of a batch: their bytes, and their features.
 
-    stored: Sequence[bytes | memoryview]
-    features: list[Features]
+    Args:
+        stored: The bytes of each record.
+        features: The features of each record; None if ``together`` has them.
+        together: The records, if all of them are of one layout.
+    """
+
+    def __init__(
+        self,
+        stored: Sequence[bytes | memoryview],
+        features: list[Features] | None,
+        together: RecordsOfOneLayout | None = None,
+    ) -> None:
+        self.stored, self._features, self._together = stored, features, together
 
     @classmethod
     def parsed(cls, stored: Sequence[bytes | memoryview]) -> Self:
@@ -66,16 +79,33 @@ class ParsedRecords(NamedTuple):
         Raises:
             UndecodableRecord: A record is no Example; the error names its row.
         """
-        parse = _Example.FromString
-        try:
-            return cls(stored, [parse(record).features.feature for record in stored])
-        except DecodeError:
-            row = next(row for row, record in enumerate(stored) if not _parses(record))
-            raise UndecodableRecord(row, None, f"its {len(stored[row])} bytes are no tf.train.Example") from None
+        together = RecordsOfOneLayout.found_in(stored)
+        return cls(stored, _parsed(stored) if together is None else None, together)
 
-    def only(self, row: int) -> Self:
+    @property
+    def features(self) -> list[Features]:
+        """The features of each record."""
+        if self._features is None:
+            self._features = _parsed(self.stored)
+        return self._features
+
+    def only(self, row: int) -> "ParsedRecords":
         """Return the record of one row."""
-        return self._replace(stored=self.stored[row : row + 1], features=self.features[row : row + 1])
+        features = None if self._features is None else self._features[row : row + 1]
+        return ParsedRecords(self.stored[row : row + 1], features)
+
+    def single_values(self, key: str, feature_type: int) -> Slices | None:
+        """Return `single_value` of each record; None if they have to be read, and looked at, one by one."""
+        return None if self._together is None else self._together.values(key, feature_type)
+
+
+def _parsed(stored: Sequence[bytes | memoryview]) -> list[Features]:
+    parse = _Example.FromString
+    try:
+        return [parse(record).features.feature for record in stored]
+    except DecodeError:
+        row = next(row for row, record in enumerate(stored) if not _parses(record))
+        raise UndecodableRecord(row, None, f"its {len(stored[row])} bytes are no tf.train.Example") from None
 
 
 def single_value(record: Features, key: str, feature_type: int) -> bytes:

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from flax import nnx
 
-from datarax_core.background import Ahead
 from datarax_core.config import SourceConfig
 from datarax_core.record_files import ReadError
 from datarax_core.records import ElementSpec, Ragged, aligned_empty, joined_columns, named_fields
@@ -20,13 +19,14 @@ from datarax_tfds.features.stored import UndecodableRecord
 
 from .base import TFDSSourceBase, own_streams, require_config
 from .opened import Opened, Records, reads_alike
+from .several import SeveralAhead
 from .sizes import array_bytes, sampled_bytes, size_text
 from .streaming import TFDSStreamingSource, stream_of
 
-_BLOCKS: Final = 32
+_BLOCKS: Final = 16
 _BLOCK_RECORDS: Final = 64
 _BLOCK_BYTES: Final = 1 << 22
-"""A data set is read in 32 blocks, unless a block would have fewer than 64 records, or more than 4 MiB in the files."""
+"""A data set is read in 16 blocks, unless a block would have fewer than 64 records, or more than 4 MiB in the files."""
 
 _STREAM_BATCH: Final = 256
 """Records in a batch that TensorFlow reads."""
@@ -150,24 +150,30 @@ def _columns_of(opened: Opened, loader: _Loader) -> tuple[Columns, int]:
 
 
 def _by_index(data_set: DataSet, records: Records, loader: _Loader) -> tuple[dict[str, Any], int]:
-    """Fill the columns block by block; a block takes little memory compared with them."""
+    """Fill the columns block by block, several at once; the blocks take little memory compared with them."""
     total, substituted = records.length, 0
     fitting = _BLOCK_BYTES * total // max(data_set.num_bytes, 1)
     size = max(1, min(max(total // _BLOCKS, _BLOCK_RECORDS), fitting))
     blocks = [np.arange(first, min(first + size, total)) for first in range(0, total, size)]
     columns = jax.tree.map(lambda leaf: _column(total, leaf), records.features.spec)
     served = records.served(columns)
-    ahead = Ahead(records.read_block, name="tfds")
+
+    def load(block: np.ndarray) -> dict[str, Any] | None:
+        stored = records.read_block(block)
+        if records.features.has_ragged:
+            return dict(records.features.decode(stored))
+        records.fill(block, stored, columns)
+        return None
+
+    ahead = SeveralAhead(load, most=len(blocks))
     try:
         for number, block in enumerate(blocks):
-            for requested in blocks[number + len(ahead) : number + 2]:  # read the next block while this one is decoded
+            for requested in blocks[number + len(ahead) : number + ahead.threads]:
                 ahead.request(requested)
             try:
-                stored = ahead.take()
-                if records.features.has_ragged:
-                    _copy_rows(columns, records.features.decode(stored), int(block[0]))
-                else:
-                    records.fill(block, stored, columns)
+                batch = ahead.take()
+                if batch is not None:
+                    _copy_rows(columns, batch, int(block[0]))
             except (ReadError, UndecodableRecord):
                 batch, count = records.batch_of(block, loader)  # type: ignore[arg-type]  # all that it asks of a source
                 _copy_rows(served, batch, int(block[0]))

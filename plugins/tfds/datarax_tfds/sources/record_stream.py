@@ -9,12 +9,12 @@ from typing import Any, Final
 import jax
 import numpy as np
 
-from datarax_core.background import Ahead
 from datarax_core.order import Order, OrderReader, record_numbers
 from datarax_core.records import Batch, ElementSpec
 from datarax_core.sources import HostState, Verified
 
 from .opened import Records
+from .several import SeveralAhead
 from .streaming import TFDSStreamingSource
 
 _POSITIONS: Final = 4096
@@ -141,11 +141,11 @@ class _Request:
 
 
 class ReadAhead(HostState):
-    """Batches of one source, read ahead on one thread while the loop over the source does something else.
+    """Batches of one source, read ahead on threads of their own while the loop over the source does something else.
 
     A request that begins where the one before ended shows that there is a loop; from then on ``depth`` further batches are
-    read ahead. The records that are served do not depend on it. The thread refers to the source's records, but not to the
-    source, and ends when the source is dropped.
+    read ahead. The records that are served do not depend on it. The threads refer to the source's records, but not to the
+    source, and end when the source is dropped.
 
     Args:
         depth: Number of batches that are read ahead; 0 reads each batch when it is requested.
@@ -156,7 +156,7 @@ class ReadAhead(HostState):
         self._order: OrderReader | None = None
         self._key_data: Any = None
         self._end = -1
-        self._ahead: Ahead[tuple[Batch, int] | None] | None = None
+        self._ahead: SeveralAhead[tuple[Batch, int] | None] | None = None
         self._last: _Request | None = None
         self._elements: list[Any] = []
         self._start = 0
@@ -208,7 +208,8 @@ class ReadAhead(HostState):
 
     def _take(self, source: RecordStream, start: int, size: int, stop: int | None) -> Batch:
         if self._ahead is None:
-            self._ahead = Ahead(_reader_of(source), name="tfds")
+            threads = self._depth if source.records.features.releases_gil else 1
+            self._ahead = SeveralAhead(_reader_of(source), most=threads)
         ahead = self._ahead
         request: Any = ahead.first
         if request is None or (request.start, request.size) != (start, size):
@@ -232,7 +233,9 @@ class ReadAhead(HostState):
         assert batch is not None  # noqa: S101 - only a cache can leave nothing to read
         return batch
 
-    def _request(self, ahead: Ahead[tuple[Batch, int] | None], source: RecordStream, start: int, size: int) -> _Request:
+    def _request(
+        self, ahead: SeveralAhead[tuple[Batch, int] | None], source: RecordStream, start: int, size: int
+    ) -> _Request:
         records = self._indices(source, start, size)
         cache = source.record_cache()
         request = _Request(start, size, records, records if cache is None else cache.missing(records))

@@ -12,8 +12,8 @@ import tensorflow_datasets as tfds
 import tfds_zoo
 from tfds_records import example
 
-from datarax_tfds.features import FeatureDecoder, UndecodableRecord, images
-from datarax_tfds.features.images import run_on_rows
+from datarax_tfds.features import FeatureDecoder, UndecodableRecord, threads
+from datarax_tfds.features.threads import run_on_rows
 
 f = tfds.features
 
@@ -81,8 +81,8 @@ def test_a_damaged_head_is_an_error_or_an_image(name: str) -> None:
 
 @pytest.fixture
 def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "_cores", lambda: 4)
-    monkeypatch.setattr(images, "_THREAD_BYTES", 1000)
+    monkeypatch.setattr(threads, "cores", lambda: 4)
+    monkeypatch.setattr(threads, "_THREAD_BYTES", 1000)
 
 
 @pytest.mark.usefixtures("many_cores")
@@ -134,7 +134,7 @@ def test_an_error_of_a_thread_is_raised_and_the_threads_end() -> None:
 
 FORKS = """
 import os
-from datarax_tfds.features.images import run_on_rows
+from datarax_tfds.features.threads import run_on_rows
 
 def spread_once():
     done = []

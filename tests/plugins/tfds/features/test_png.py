@@ -16,6 +16,7 @@ from tfds_records import example
 
 from datarax_tfds.features import FeatureDecoder, UndecodableRecord, png
 from datarax_tfds.features.png import PngForm
+from datarax_tfds.features.png_streams import SIGNATURE
 
 COLOR_TYPES = {1: 0, 3: 2, 4: 6}
 
@@ -32,7 +33,7 @@ def chunk(name: bytes, data: bytes, checksum: int | None = None) -> bytes:
 
 def header(height: int, width: int, channels: int, depth: int, interlaced: int = 0) -> bytes:
     fields = struct.pack(">IIBBBBB", width, height, depth, COLOR_TYPES[channels], 0, 0, interlaced)
-    return png.SIGNATURE + chunk(b"IHDR", fields)
+    return SIGNATURE + chunk(b"IHDR", fields)
 
 
 def filtered(pixels: np.ndarray, filters: Iterator[int]) -> bytes:
