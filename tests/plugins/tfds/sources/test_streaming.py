@@ -213,9 +213,10 @@ def test_a_loop_that_is_left_leaves_no_thread(make: Make) -> None:
     source = make(shuffle=True)
     for _ in range(3):
         source.get_batch(30)
-    (reader,) = (thread for thread in set(threading.enumerate()) - before if thread.name == "datarax-tfds")
+    readers = [thread for thread in set(threading.enumerate()) - before if thread.name == "datarax-tfds"]
+    assert readers
     del source
-    _until(lambda: not reader.is_alive())
+    _until(lambda: not any(reader.is_alive() for reader in readers))
 
 
 def _until(holds: Callable[[], bool]) -> None:
