@@ -93,6 +93,9 @@ def host_first(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 GOOD: list[dict[str, Any]] = [
     {"batch_size": 3, "source": {"type": "memory", "path": "x", "shuffle": True, "stream_name": "s"}},
+    {"batch_size": 3, "source": {"type": "memory", "path": "s3://b/x.npz", "cache_dir": "c", "cache_bytes": "2GiB",
+                                 "storage_options": {"anon": True}, "local_files_only": False}},
+    {"batch_size": 3, "source": {"type": "tfrecord", "paths": ["a", "https://host/x"], "cache_dir": "c", "cache_bytes": 9}},
     {"batch_size": 3, "pad_last": "valid", "num_epochs": None, "source": {"type": "memory", "num_workers": 2, "shard_id": 1}},
     {"batch_size": 3, "seed": 4, "source": {"type": "mix", "weights": [1, 2.5], "at_end": ["drop", 2],
                                             "sources": [{"type": "memory", "path": "a"}, NAMED]}},

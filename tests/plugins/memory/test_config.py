@@ -28,6 +28,10 @@ FIELDS = {
     "path": None,
     "columns": None,
     "placement": "auto",
+    "cache_dir": None,
+    "cache_bytes": None,
+    "storage_options": None,
+    "local_files_only": False,
 }
 
 

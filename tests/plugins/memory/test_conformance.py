@@ -18,13 +18,15 @@ EFFECTIVE = {
     "shard_id": Shows(value=1, needs={"num_workers": 2}),
 }
 
+OF_ADDRESSES = dict.fromkeys(("cache_dir", "cache_bytes", "storage_options", "local_files_only"), "test_addresses.py")
+
 
 class TestOnTheDevice(SourceConformance):
     config = {"type": "memory", "shuffle": True}
     expected_length = LENGTH
     expected_records = {7: {"id": 7, "x": [3.5, -7.0]}}
     effective = EFFECTIVE
-    shown_elsewhere = {"path": "TestOfAFile", "columns": "test_chosen_columns.py"}
+    shown_elsewhere = {"path": "TestOfAFile", "columns": "test_chosen_columns.py", **OF_ADDRESSES}
 
     def make_source(self, config: Any, seed: int) -> MemorySource:
         return MemorySource(config, DATA, rngs=nnx.Rngs(seed))
@@ -41,6 +43,7 @@ class TestOfAFile(SourceConformance):
         "cacheable": "test_files.py::test_cacheable_keeps_everything_in_memory_so_that_the_files_are_not_touched_again",
         "cache_size": "TestOnTheDevice",
         "columns": "test_chosen_columns.py",
+        **OF_ADDRESSES,
     }
 
     def make_config(self, folder: Path) -> dict[str, Any]:

@@ -57,9 +57,12 @@ def ids(source: TFRecordSource) -> list[int]:
 class TestShuffled(SourceConformance):
     expected_length = TOTAL
     expected_records = {0: {"id": 0, "pair": [0, 0], "tags": []}, 30: {"id": 30, "pair": [15, 30], "tags": [30, 30]}}
-    shown_elsewhere = dict.fromkeys(
-        ("max_open_files", "max_errors", "quarantine", "on_error"), "test_plain_tfrecords.py"
-    )
+    shown_elsewhere = {
+        **dict.fromkeys(("max_open_files", "max_errors", "quarantine", "on_error"), "test_plain_tfrecords.py"),
+        **dict.fromkeys(
+            ("cache_dir", "cache_bytes", "storage_options", "local_files_only"), "files/test_tfrecord_addresses.py"
+        ),
+    }
 
     def make_config(self, folder: Path) -> dict[str, Any]:
         paths = write_files(folder)

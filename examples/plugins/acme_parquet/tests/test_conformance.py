@@ -31,7 +31,13 @@ class TestAcmeParquet(SourceConformance):
         row: {"x": row, "pixels": [row % 256] * 3, "tokens": list(range(row % 4))} for row in (0, 64, 299)
     }
     effective = {"columns": ("x", "name"), "fill_null": Shows(value={"x": -1}, at=lambda source: source.fingerprint())}
-    shown_elsewhere = {"memory_bytes": "test_reading.py::test_as_many_row_groups_are_kept_as_the_limit_allows"}
+    shown_elsewhere = {
+        "memory_bytes": "test_reading.py::test_as_many_row_groups_are_kept_as_the_limit_allows",
+        **dict.fromkeys(
+            ("cache_dir", "cache_bytes", "storage_options"),
+            "test_mistakes.py::test_a_config_that_cannot_work_is_refused",  # and at addresses, by the tests of the core
+        ),
+    }
 
     def make_config(self, folder: Path) -> dict[str, Any]:
         path = write(folder / "rows.parquet")

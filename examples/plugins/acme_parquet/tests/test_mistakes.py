@@ -37,7 +37,10 @@ def open_source(paths: Any, **fields: Any) -> AcmeParquet:
     ("fields", "message"),
     [
         ({"paths": ()}, "paths\n.* at least 1 item"),
-        ({"paths": "gs://bucket/a.parquet"}, "'gs://bucket/a.parquet' is not on this machine"),
+        ({"paths": "hdfs://host/a.parquet"}, "'hdfs://host/a.parquet' is not on this machine"),
+        ({"cache_dir": "kept"}, "cache_dir has no use here, where no path is an address"),
+        ({"storage_options": {"anon": True}}, "storage_options has no use here, where no path is an address"),
+        ({"cache_bytes": "1GiB"}, "cache_bytes limits the cache in cache_dir, which is null"),
         ({"columns": ("a", "b", "a")}, "column 'a' is named more than once"),
         ({"shuffle_window": 100}, "shuffle_window=100 has no use without shuffle=True"),
         ({"shuffle_window": 0, "shuffle": True}, "shuffle_window\n.* greater than or equal to 1"),
@@ -153,7 +156,7 @@ def test_a_file_that_changes_after_it_was_opened_is_an_error(change: str, write:
         write({"x": range(200)})
     else:
         Path(path).unlink()
-    message = "changed while a source read it; leave files" if change == "rewritten" else "is gone: it was removed"
+    message = "changed while a source read it: it has .* bytes" if change == "rewritten" else "is gone: it was removed"
     with pytest.raises(DataFileError, match=f"data.parquet {message}"):
         source.get_batch(10)
 
