@@ -220,7 +220,7 @@ class RecordReader(ABC):
         wanted = indices if self._substitutes is None else self._substitutes.applied(indices)
         try:
             return decode(self._stored(wanted)), int(np.count_nonzero(wanted != indices))
-        except DataFileError:
+        except (DataFileError, ConnectionError, TimeoutError):  # a store was asked again and again already
             raise
         except Exception:  # noqa: BLE001 - decoders of plugins may raise anything
             found, substituted = self._decoded_one_by_one(indices, source, lambda record: decode([record]))

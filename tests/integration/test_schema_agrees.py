@@ -93,9 +93,6 @@ def host_first(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 GOOD: list[dict[str, Any]] = [
     {"batch_size": 3, "source": {"type": "memory", "path": "x", "shuffle": True, "stream_name": "s"}},
-    {"batch_size": 3, "source": {"type": "memory", "path": "s3://b/x.npz", "cache_dir": "c", "cache_bytes": "2GiB",
-                                 "storage_options": {"anon": True}, "local_files_only": False}},
-    {"batch_size": 3, "source": {"type": "tfrecord", "paths": ["a", "https://host/x"], "cache_dir": "c", "cache_bytes": 9}},
     {"batch_size": 3, "pad_last": "valid", "num_epochs": None, "source": {"type": "memory", "num_workers": 2, "shard_id": 1}},
     {"batch_size": 3, "seed": 4, "source": {"type": "mix", "weights": [1, 2.5], "at_end": ["drop", 2],
                                             "sources": [{"type": "memory", "path": "a"}, NAMED]}},
@@ -130,7 +127,23 @@ WINDOWS: list[dict[str, Any]] = [
      "source": {"type": "window", "length": 4, "inside": False, "shuffle": True, "source": {"type": "memory"}}},
     {"type": "window", "length": 4, "field": "x", "cross": True, "remainder": "overlap", "source": {"type": "memory"}},
 ]  # fmt: skip
-GOOD += [{"batch_size": 3, "source": source} for source in WINDOWS]
+ADDRESSES: list[dict[str, Any]] = [
+    {
+        "type": "memory",
+        "path": "s3://b/x.npz",
+        "cache_dir": "c",
+        "cache_bytes": "2GiB",
+        "storage_options": {"anon": True},
+    },
+    {
+        "type": "tfrecord",
+        "paths": ["a", "https://host/x"],
+        "cache_dir": "c",
+        "cache_bytes": 9,
+        "local_files_only": False,
+    },
+]
+GOOD += [{"batch_size": 3, "source": source} for source in (*WINDOWS, *ADDRESSES)]
 
 VALUES = [None, True, False, 0, 1, 2, -1, 0.5, "", "x", "a.b", "valid", "memory", "raw", "array", "int32", "<i4", "U8", "S0",
           "datetime64[D]", "int33", [], ["a"], ["a", "a"], [1], [0, 0], [1, 2.5], {}, {"type": "memory"}, {"a": 1}, {"a": "b"},

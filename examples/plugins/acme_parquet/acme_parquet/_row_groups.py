@@ -42,7 +42,7 @@ class RowGroups:
         self._kept: OrderedDict[int, dict[str, Column]] = OrderedDict()
         self._kept_bytes = 0
         self._lock, self._process = threading.Lock(), os.getpid()
-        self._decoding: dict[int, threading.Lock] = {}  # held while a row group is decoded
+        self._decoding: dict[int, _Decoding] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RowGroups, self._arguments  # a copy decodes for itself
@@ -104,12 +104,12 @@ class RowGroups:
         if (columns := self._kept_columns(group)) is not None:
             return columns
         with self._lock:
-            decoding = self._decoding.setdefault(group, threading.Lock())
-        with decoding:
-            if (columns := self._kept_columns(group)) is None:
-                columns = self._decode(group)
-                self._keep(group, columns)
-            return columns
+            decoding = self._decoding.setdefault(group, _Decoding())
+        with decoding.lock:
+            if decoding.columns is None:
+                decoding.columns = self._kept_columns(group) or self._decode(group)
+                self._keep(group, decoding.columns)
+            return decoding.columns
 
     def clear(self) -> None:
         """Drop all decoded row groups."""
@@ -131,7 +131,7 @@ class RowGroups:
     def _keep(self, group: int, columns: dict[str, Column]) -> None:
         with self._lock:
             self._decoding.pop(group, None)
-            if group in self._kept:  # a thread that waited for long decoded it, too
+            if group in self._kept:
                 return
             self._kept[group] = columns
             self._kept_bytes += _nbytes(columns)
@@ -164,6 +164,14 @@ class RowGroups:
             path=file.path,
             row=in_file,
         )
+
+
+class _Decoding:
+    """The decoding of a row group, by one thread; others wait for its columns, which may not be kept for long."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.columns: dict[str, Column] | None = None
 
 
 def _nbytes(columns: Mapping[str, Column]) -> int:
