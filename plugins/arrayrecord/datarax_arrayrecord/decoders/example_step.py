@@ -162,9 +162,7 @@ def _header_words(lengths: Places, width: int) -> Places:
 
 def _of_any_length(joined: Joined, at: Places, entry: Entry) -> tuple[Places, Places, Flags | bool]:
     """Return start and stop of the payload of the entry at each place, and which entries have this name and kind."""
-    lengths = _short_lengths()[joined.pairs[at + 1]].astype(
-        np.int64
-    )  # an index of another dtype costs a cast each time
+    lengths = _short_lengths()[joined.pairs[at + 1]].astype(np.int64)  # as an index of another dtype is, each time
     longest = int(lengths.max())
     headers = _headers(entry.name, entry.kind, max(_LEAST_TABLE, 1 << longest.bit_length()))
     found = joined.at(at, headers.rows.itemsize).view(np.uint8) & headers.masks[lengths].view(np.uint8)
