@@ -46,7 +46,7 @@ class Sizes:
 
 
 LARGE = Sizes(records=500_000, width=3072, batch=256, batches=400, transferred=64 * 2**20)
-SMALL = Sizes(records=2_000, width=256, batch=64, batches=8, transferred=2**18)
+SMALL = Sizes(records=20_000, width=3072, batch=256, batches=40, transferred=4 * 2**20)
 
 
 # -- gathers from the device's memory ---------------------------------------------------------------------------------------
@@ -116,11 +116,13 @@ def _served(source: DataSourceModule, sizes: Sizes, **options: Any) -> Callable[
 
 
 class Made(DataSourceModule):
-    """Source of batches on the host, which are filled anew for each, and take ``wait`` seconds of a core besides."""
+    """Source of one batch on the host, which it has already, and for which it takes ``work`` seconds of a core."""
 
     def __init__(self, batch: int, width: int, work: float = 0.0) -> None:
         super().__init__(SourceConfig(type="made"))
         self.batch, self.width, self.work = batch, width, work
+        held = _filled(batch, width)
+        self.held = lambda: held  # no variable of the module
 
     def __len__(self) -> int:
         return self.batch * 1000
@@ -130,20 +132,23 @@ class Made(DataSourceModule):
         return {"x": jax.ShapeDtypeStruct((self.width,), np.dtype(np.uint8))}
 
     def get_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Return records that hold their index, after some work that holds no lock."""
-        records = aligned_empty((len(indices), self.width), np.uint8)
-        records[:] = indices[:, None].astype(np.uint8)
+        """Return the batch, after some work that holds no lock."""
         until = time.perf_counter() + self.work
         while time.perf_counter() < until:
-            np.sort(records[0])
-        return {"x": records}
+            np.sort(self.held()[0])
+        return {"x": self.held()[: len(indices)]}
+
+
+def _filled(batch: int, width: int) -> np.ndarray:
+    records = aligned_empty((batch, width), np.uint8)
+    records[:] = np.arange(width) & 255
+    return records
 
 
 def transfers(sizes: Sizes) -> Iterator[Row]:
     """Yield the rates of ``device_put``, and what of a transfer, and of decoding, a training step hides."""
     width = max(sizes.transferred // 64, 1)
-    batch = aligned_empty((64, width), np.uint8)
-    batch[:] = 1
+    batch = _filled(64, width)
     calls, put = 10, lambda: jax.block_until_ready(jax.device_put(batch))
     if (pinned := _pinned(batch)) is not None:
         place = jax.sharding.SingleDeviceSharding(jax.devices()[0], memory_kind="device")
@@ -154,7 +159,7 @@ def transfers(sizes: Sizes) -> Iterator[Row]:
     source = Made(64, width)
     each = _often(lambda: jax.block_until_ready(jax.device_put(source.get_records(np.arange(64)))), calls)
     loop = _loop(Pipeline(source=source, batch_size=64, num_epochs=None), calls)
-    yield against(each, loop, records=64 * calls, what="loop over host batches: make, device_put, one by one", target=1)
+    yield against(each, loop, records=64 * calls, what="loop over host batches: device_put of each", target=1)
     train = _training(STEP)
     batch_on_device = jax.device_put(batch)
     alone = _often(lambda: train(batch_on_device), calls)

@@ -77,7 +77,7 @@ def test_the_script_for_an_accelerator_runs_here(benchmark: Any, capsys: pytest.
     assert [part for part in ("## gathers", "## transfers", "## memory") if part in printed] == [
         "## gathers", "## transfers", "## memory",
     ]  # fmt: skip
-    assert "`jnp.take` of 2,000 rows of 256 bytes" in printed
+    assert "`jnp.take` of 20,000 rows of 3,072 bytes" in printed
     memory = [row for row in rows if row.what.startswith("device memory")]
     assert len(memory) == 2
     assert all(row.is_reached for row in memory), memory
