@@ -1,9 +1,10 @@
 """Reader of the records of a source: by record index from any of its files, decoded as one batch."""
 
 import contextlib
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 
@@ -12,11 +13,13 @@ from datarax_core.files.table import FileTable
 from datarax_core.records.joining import empty_batch, joined_batches
 from datarax_core.records.spec import Batch, ElementSpec, check_batch
 from datarax_core.registry.decoders import Decoder
+from datarax_core.sources.reading_ahead import Watch
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.verification import Verified, verified
 from datarax_core.storage.range_reader import RangeReader
 
 from .bad_records import BadRecordPolicy, Substitutes, excluded_records
+from .stored_ahead import StoredAhead
 
 _LOOKED_AT: Final = 16
 """Records that are looked at for the fields of all, if the decoder does not declare them."""
@@ -40,6 +43,12 @@ class RecordReader(ABC):
         other_files: See `excluded_records`.
         ranges: Reads a quarantine file at an address.
     """
+
+    reads_ahead: ClassVar[bool] = False
+    """Whether loops read records of many batches by one call of `read_stored`, on a thread; see `StoredAhead`."""
+
+    _record_bytes: float | None = None
+    _ahead: tuple["weakref.ref[StoredAhead]", ...] = ()
 
     def __init__(
         self,
@@ -73,6 +82,17 @@ class RecordReader(ABC):
             ReadError: A record cannot be read.
             DataFileError: A file changed since the table was made.
         """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_ahead"}  # the loops are of this process
+
+    def reading_ahead(self, watch: Watch) -> StoredAhead | None:
+        """Return what reads the records that one loop fetches next; None if nothing is gained, or nothing was read yet."""
+        if not self.reads_ahead or self._record_bytes is None:
+            return None
+        ahead = StoredAhead(self.read_stored, self._record_bytes, watch)
+        self._ahead = (*(each for each in self._ahead if each() is not None), weakref.ref(ahead))
+        return ahead
 
     @property
     def decoded_as(self) -> str:
@@ -275,11 +295,23 @@ class RecordReader(ABC):
         record = int(self._table_indices(np.asarray([index]))[0])
         return self.table.record_error(record, problem, reason, title=source.title, index=index)
 
+    def expected_indices(self, indices: np.ndarray) -> np.ndarray:
+        """Return the indices, in the table, of the records that are read to serve those at ``indices``, as far as known."""
+        return self._table_indices(indices if self._substitutes is None else self._substitutes.applied(indices))
+
     def _table_indices(self, indices: np.ndarray) -> np.ndarray:
         """Return the indices of records in the table, which counts excluded records too."""
         before = self._served_before_excluded
         return indices + np.searchsorted(before, indices, side="right") if len(before) else indices
 
     def _stored(self, indices: np.ndarray) -> list[bytes]:
-        """Return the bytes of the records in the order of ``indices``."""
-        return self.read_stored(self._table_indices(indices))
+        """Return the bytes of the records in the order of ``indices``; they may have been read ahead."""
+        records = self._table_indices(indices)
+        for each in self._ahead:
+            ahead = each()
+            if ahead is not None and (expected := ahead.take(records)) is not None:
+                return expected
+        stored = self.read_stored(records)
+        if self._record_bytes is None and stored:
+            self._record_bytes = sum(map(len, stored)) / len(stored)
+        return stored

@@ -8,6 +8,7 @@ from datarax_core.order.numbers import record_numbers
 from datarax_core.order.order import Order
 from datarax_core.records.spec import Batch, ElementSpec
 from datarax_core.registry.decoders import Decoder
+from datarax_core.sources.reading_ahead import MappedAhead, ReadingAhead, Watch
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.verification import Verified
 
@@ -82,6 +83,11 @@ class RecordFilesSource(DataSourceModule):
         self.note_substituted(substituted)
         return batch
 
+    def reading_ahead(self, watch: Watch) -> ReadingAhead | None:
+        """Return what reads stored records before one loop fetches them; None if nothing is gained, or known, yet."""
+        ahead = None if self.config.cacheable else self.record_reader.reading_ahead(watch)
+        return None if ahead is None else MappedAhead(ahead, self._expected)
+
     def verify_records(self, indices: np.ndarray) -> Verified:
         """Return which of the records cannot be read or decoded; ``on_error="substitute"`` makes no difference here."""
         return self.record_reader.verified(self.checked_indices(indices), self)
@@ -105,3 +111,6 @@ class RecordFilesSource(DataSourceModule):
         """Return the first file, and how many more there are."""
         first, *others = self.paths
         return f"{first!r}" + (f" and {len(others):,} more" if others else "")
+
+    def _expected(self, indices: np.ndarray) -> np.ndarray:
+        return self.record_reader.expected_indices(np.asarray(indices).astype(np.int64, copy=False))

@@ -63,7 +63,7 @@ class HostRoute(IndexedRoute):
         begun = self._ahead.take(wanted) if ahead else None
         if not ahead:
             self._count.note_wait()
-        indices, mask, record_ids, own, to_read, rows = begun or self._begin(wanted)
+        indices, mask, record_ids, own, to_read, rows = begun or self._begin(wanted, 0)
         try:
             batch = self._reader.result(rows, to_read)
             read = perf_counter()

@@ -1,12 +1,14 @@
 """Reading of rows for the host route: by one thread, by several, or in worker processes, some batches ahead."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
 from datarax_core.records.spec import Batch
+from datarax_core.sources.reading_ahead import Expected, ReadingAhead
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.workers.parts import joined_parts
@@ -17,7 +19,10 @@ from datarax_core.workers.threads import PendingRows, ReadingThreads
 _LEAST_ROWS: Final = 16
 """Rows of the first batch from which on one is read by itself, to see whether it is waited for."""
 
-Begun: TypeAlias = PendingBatch | PendingRows | None
+_ASKED_FOR_AHEAD: Final = 4
+"""Batches before which a source is asked whether it reads ahead: it may not know before it has read some records."""
+
+Begun: TypeAlias = PendingBatch | PendingRows | Expected | None
 """A batch that is being read; None if it is read when its result is asked for."""
 
 
@@ -42,32 +47,38 @@ class RowReader:
         self._count = count
         self._by_index = by_index
         self._threads: ReadingThreads | None = None
+        self._source_ahead: ReadingAhead | None = None  # used while one thread reads
+        self._asked_for_ahead = 0
 
     @property
     def begins_ahead(self) -> bool:
         """Whether `begin` begins to read; if not, one thread reads batch after batch."""
-        return self._workers is not None or self._count.threads > 1
+        return self._workers is not None or self._count.threads > 1 or self._ahead_of_source() is not None
 
     @property
     def has_room(self) -> bool:
         """Whether more batches are worth beginning."""
         if self._workers is not None:
             return self._workers.has_room
+        if self._count.threads == 1:
+            return self._source_ahead is not None and self._source_ahead.has_room
         return self._threads is None or self._threads.has_room
 
     def begin(self, indices: np.ndarray, *, wanted: int = 1) -> Begun:
         """Begin to read the records at ``indices``, after those that were begun before.
 
-        ``wanted`` is the number of batches that are asked for, this one and those to come.
+        ``wanted`` is the number of batches that are asked for, this one and those to come; 0 if its result is asked for now.
         """
         if self._workers is not None:
             return self._workers.begin(indices if self._staged is None else self._staged.indices_for_workers(indices))
         if self._count.threads == 1:
-            return None
+            ahead = self._ahead_of_source() if wanted else None
+            return None if ahead is None else ahead.begin(indices)
+        self._leave_source_ahead()
         if self._threads is None:
             title = self._reader.title
             self._threads = ReadingThreads(self._fetch_part, self._count, title, by_index=self._by_index)
-        return self._threads.begin(indices, wanted=wanted)
+        return self._threads.begin(indices, wanted=max(1, wanted))
 
     def result(self, begun: Begun, indices: np.ndarray) -> Batch:
         """Return the records at ``indices``, given what `begin` returned for them; raises what the source raised."""
@@ -80,6 +91,11 @@ class RowReader:
         if isinstance(begun, PendingBatch) and self._workers is not None:
             batch = self._workers.result(begun)
             return batch if self._staged is None else self._staged.complete_from_workers(batch, indices)
+        if begun is not None and not isinstance(begun, PendingBatch) and self._source_ahead is not None:
+            batch = self._fetch(indices)
+            begun.cancel()  # if it was read otherwise, since a record turned out to be bad
+            self._note_readings(self._source_ahead)
+            return batch
         if not self._count.is_measured_now():
             return self._fetch(indices)
         if self._count.is_new and len(indices) >= _LEAST_ROWS:
@@ -95,7 +111,7 @@ class RowReader:
         watch = Stopwatch(alone=True)
         first = read(indices[:1])
         self._count.note_first_row(watch.read(1))
-        rest = self.begin(indices[1:])
+        rest = self.begin(indices[1:], wanted=0)
         if isinstance(rest, PendingRows) and self._threads is not None:
             others = self._threads.result(rest)
         else:
@@ -103,6 +119,26 @@ class RowReader:
             others = read(indices[1:])
             self._note(watch, len(indices) - 1)
         return self._finished(joined_parts([first, others], [slice(1), slice(1, len(indices))]), indices)
+
+    def _ahead_of_source(self) -> ReadingAhead | None:
+        """Return what reads ahead by itself, for a source that has it: once a batch was read, and while one thread reads."""
+        if self._source_ahead is None and self._asked_for_ahead < _ASKED_FOR_AHEAD and not self._count.is_new:
+            self._asked_for_ahead += 1
+            if self._workers is None and self._reader.is_thread_safe:
+                self._source_ahead = self._reader.reading_ahead(partial(Stopwatch, alone=True))
+        return self._source_ahead
+
+    def _leave_source_ahead(self) -> None:
+        ahead, self._source_ahead = self._source_ahead, None
+        if ahead is not None:
+            ahead.close()
+            self._asked_for_ahead = 0
+
+    def _note_readings(self, ahead: ReadingAhead) -> None:
+        """Note how batches were read ahead, each as its share of the call that read it."""
+        for reading, batches in ahead.take_readings():
+            share = reading / batches
+            self._count.note(share, share.seconds)
 
     def _note(self, watch: Stopwatch, rows: int) -> None:
         reading = watch.read(rows)
@@ -115,11 +151,15 @@ class RowReader:
         """Leave a batch that was begun: nobody asks for its result."""
         if isinstance(begun, PendingRows):
             begun.is_cancelled = True
-        elif isinstance(begun, PendingBatch) and self._workers is not None:
-            self._workers.cancel(begun)
+        elif isinstance(begun, PendingBatch):
+            if self._workers is not None:
+                self._workers.cancel(begun)
+        elif begun is not None:
+            begun.cancel()
 
     def close(self) -> None:
         """End the threads; worker processes are the pipeline's, and go on."""
+        self._leave_source_ahead()
         threads, self._threads = self._threads, None
         if threads is not None:
             threads.close()

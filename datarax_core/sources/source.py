@@ -34,6 +34,7 @@ from .access import Capabilities, RecordAccess
 from .elements import ElementBlock, ElementLoop, writable
 from .identity import config_entries
 from .other_contracts import contract_of
+from .reading_ahead import ReadingAhead, Watch
 from .verification import Verified, verified
 
 
@@ -246,6 +247,10 @@ class DataSourceModule(RecordAccess):
         A pipeline on several processes calls this. If it returns None, each process reads every record, and keeps the rows of
         its devices.
         """
+        return None
+
+    def reading_ahead(self, watch: Watch) -> ReadingAhead | None:  # noqa: ARG002 - an override uses it
+        """Return what reads records before one loop fetches them; None if it makes nothing faster, or not yet."""
         return None
 
     def note_served(self, batches: int) -> None:

@@ -27,8 +27,9 @@ _MEASURED_SECONDS: Final = 0.05
 _SLOW_AT_ONCE: Final = 20e-3
 """Seconds of reading, all but waited, after which one batch is enough to decide."""
 
-_UNMEASURED, _UNMEASURED_SLOW = 64, 3
-"""Batches that are not measured after one that was quick, and after one that was slow and did not wait."""
+_UNMEASURED, _UNMEASURED_SLOW, _UNMEASURED_SECONDS = 64, 3, 0.1
+"""Batches that are not measured after one that was quick, and after one that was slow and did not wait: of the slow ones as
+many as take a tenth of a second, from 3 to 64."""
 
 _WAITS, _WAITS_SURELY = 0.5, 0.8
 """Parts of the reading time that are waited from which on more threads may pay: over some batches, and in one read."""
@@ -66,6 +67,10 @@ class Reading:
             self.worked + other.worked,
             self.waits + other.waits,
         )
+
+    def __truediv__(self, batches: int) -> "Reading":
+        """Return the share of one of so many batches that were read together."""
+        return Reading(self.rows // batches, self.seconds / batches, self.worked / batches, -(-self.waits // batches))
 
     @property
     def waiting(self) -> float:
@@ -173,8 +178,9 @@ class ThreadCount:
     def note(self, reading: Reading, elapsed: float) -> None:
         """Note how one batch was read by `threads`, in ``elapsed`` seconds in which any of them read."""
         is_quick = reading.seconds < _WORTH_MORE
-        has_found_one = (self.waiting or 1.0) < _WAITS and self.cores == 1
-        self._unmeasured = _UNMEASURED if is_quick else _UNMEASURED_SLOW if has_found_one else 0
+        has_found_one = self.waiting is not None and self.waiting < _WAITS and self.cores == 1
+        slow = min(_UNMEASURED, max(_UNMEASURED_SLOW, int(_UNMEASURED_SECONDS / max(reading.seconds, 1e-9))))
+        self._unmeasured = _UNMEASURED if is_quick else slow if has_found_one else 0
         if is_quick and self._batches and self._sum.seconds / self._batches >= _WORTH_MORE:
             self._sum, self._batches, self._elapsed = Reading(), 0, 0.0  # it has become quick
         self._sum, self._batches, self._elapsed = self._sum + reading, self._batches + 1, self._elapsed + elapsed

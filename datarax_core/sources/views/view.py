@@ -16,6 +16,7 @@ from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, ElementSpec
 from datarax_core.sources.access import Access, Capabilities, compiled_with, warn_of_one_epoch
 from datarax_core.sources.identity import config_paths, files_of
+from datarax_core.sources.reading_ahead import MappedAhead, ReadingAhead, Watch
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.verification import Verified
 
@@ -310,6 +311,11 @@ class SourceView(FollowsParent):
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
         """Return the records at concrete ``indices``, as the parent's `fetch_on_host` does."""
         return self.parent.fetch_on_host(self._rows_of_parent(indices)) if self._passes_on else self.fetch(indices)
+
+    def reading_ahead(self, watch: Watch) -> ReadingAhead | None:
+        """Return what reads the parent's records before one loop fetches them; None for a view that makes records of them."""
+        ahead = self.parent.reading_ahead(watch) if self._passes_on and self.parent.access == "host" else None
+        return MappedAhead(ahead, self._rows_of_parent) if ahead is not None and self._maps_indices else ahead
 
     def verify_records(self, indices: np.ndarray) -> Verified:
         """Return which records at ``indices`` cannot be read; errors name the parent's record indices."""

@@ -16,6 +16,7 @@ from datarax_core.devices.callbacks import number_of
 from datarax_core.records.spec import Batch, ElementSpec
 from datarax_core.sources.access import Capabilities
 from datarax_core.sources.columns import RecordCache
+from datarax_core.sources.reading_ahead import MappedAhead, ReadingAhead, Watch
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import stage_name
 from datarax_core.stages.randomness import is_stochastic, takes_record_indices
@@ -213,6 +214,15 @@ class StagedReader:
         """Return `fetch`, without running compiled code."""
         batch = self._read(self.source.fetch_on_host, indices)
         return self.complete(batch, indices)
+
+    def reading_ahead(self, watch: Watch) -> ReadingAhead | None:
+        """Return what reads the source's records before one loop fetches them; None if a `Cache` holds some."""
+        ahead = None if self._caches else self.source.reading_ahead(watch)
+        return (
+            MappedAhead(ahead, lambda indices: self._places(indices)[0])
+            if ahead is not None and self._varies
+            else ahead
+        )
 
     def get_records(self, indices: np.ndarray) -> Batch:
         """Return `fetch_part`; a worker process calls it."""

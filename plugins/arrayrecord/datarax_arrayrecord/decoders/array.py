@@ -1,5 +1,6 @@
 """Decoder of records with one layout: fields packed in order, without padding, little-endian; the last may vary in length."""
 
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
 
@@ -9,7 +10,18 @@ from pydantic import ConfigDict, Field, field_validator
 from datarax_core.records import Batch, ElementSpec, Ragged, aligned_empty, nested_fields
 
 from .declared import DeclaredFields, declared_schema
-from .dtypes import FIXED_BYTES, NUMBERS, AnyArray, dtype_rules, invalid_byte, is_number, little_endian, name_of, native
+from .dtypes import (
+    FIXED_BYTES,
+    NUMBERS,
+    AnyArray,
+    dtype_rules,
+    invalid_byte,
+    is_number,
+    little_endian,
+    may_be_invalid,
+    name_of,
+    native,
+)
 from .fields import LARGEST, AnyColumn, ArrayField, declared_columns, flat_fields
 
 _CHUNK: Final = 1 << 19
@@ -95,40 +107,41 @@ class ArrayDecoder(DeclaredFields):
         Raises:
             ValueError: A record has another size than the fields, whose layout is listed, or a bool is neither 0 nor 1.
         """
-        parts = list(self._packed_bytes())
+        plan = _plan_of(self)
         columns: dict[str, AnyColumn] = {}
-        if parts[-1].field.is_ragged:
-            rest = parts.pop()
+        if plan.rest is not None:
+            rest = plan.rest
             columns[rest.name] = _ragged(records, rest, self._layout())
             records = [record[: rest.start] for record in records]
-        if parts:
-            columns = {**self._fixed(records, parts), **columns}
-        for name, column in columns.items():
+        if plan.copies:
+            columns = {**self._fixed(records, plan), **columns}
+        for name in plan.checked:
+            column = columns[name]
             if wrong := invalid_byte(column.values if isinstance(column, Ragged) else column):
                 raise ValueError(f"field {name!r} is {self.fields[name]}, and {wrong}")
-        return nested_fields(columns)
+        return nested_fields(columns) if plan.is_nested else columns
 
-    def _fixed(self, records: Sequence[bytes], parts: Sequence["_PackedBytes"]) -> dict[str, AnyArray]:
+    def _fixed(self, records: Sequence[bytes], plan: "_Plan") -> dict[str, AnyArray]:
         """Return the columns of fields of one size."""
-        size = parts[-1].stop
+        size, count = plan.size, len(records)
         if set(map(len, records)) != {size}:
             found = next(length for length in map(len, records) if length != size)
             raise ValueError(f"the record has {found} bytes where {size} are expected: {self._layout()}")
-        columns = {
-            part.name: aligned_empty((len(records), *part.field.fixed_shape), part.field.dtype) for part in parts
-        }
+        columns = {each.name: aligned_empty((count, *each.shape), each.dtype) for each in plan.copies}
         if not size:
             return columns
-        if len(parts) == 1:
-            columns[parts[0].name].reshape(-1).view(f"S{size}")[:] = records
+        if len(plan.copies) == 1:
+            columns[plan.copies[0].name].reshape(-1).view(f"S{size}")[:] = records
             return columns
-        targets = [(part, _copy_target(columns[part.name], part)) for part in parts if part.field.nbytes]
         step = max(1, _CHUNK // size)
-        for start in range(0, len(records), step):
-            joined = b"".join(records[start : start + step])
-            for part, target in targets:
-                rows = target[start : start + step]
-                rows[...] = np.ndarray(rows.shape, rows.dtype, joined, part.start, (size, rows.itemsize))
+        for start in range(0, count, step):
+            joined = b"".join(records[start : start + step] if step < count else records)
+            rows = min(step, count - start)
+            for name, _, _, first, items, dtype in plan.copies:
+                if items:
+                    strides = (items * dtype.itemsize, dtype.itemsize)
+                    target = np.ndarray((rows, items), dtype, columns[name], start * strides[0], strides)
+                    target[...] = np.ndarray((rows, items), dtype, joined, first, (size, dtype.itemsize))
         return columns
 
     def encode(self, batch: Batch) -> list[bytes]:
@@ -190,6 +203,60 @@ class _PackedBytes(NamedTuple):
         return f"{self.name} {self.field} at {self.start}"
 
 
+class _Copy(NamedTuple):
+    """A field of one size: its column, and ``items`` of ``copied_as`` that are copied from byte ``start`` of a record on."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    start: int
+    items: int
+    copied_as: np.dtype[Any]
+
+
+class _Plan(NamedTuple):
+    """The steps that decode a batch, the same for each."""
+
+    copies: tuple[_Copy, ...]
+    size: int
+    """Bytes of these fields in a record."""
+    rest: _PackedBytes | None
+    """The field that varies in length."""
+    checked: tuple[str, ...]
+    """Fields of which not every byte is a value."""
+    is_nested: bool
+
+
+_plans: Final[dict[int, tuple[weakref.ref[ArrayDecoder], _Plan]]] = {}
+"""Plans by the identity of their decoder, which is equal to others by its fields alone."""
+
+
+def _plan_of(decoder: ArrayDecoder) -> _Plan:
+    """Return the plan of a decoder, made once."""
+    key = id(decoder)
+    known = _plans.get(key)
+    if known is not None and known[0]() is decoder:
+        return known[1]
+    parts = list(decoder._packed_bytes())  # noqa: SLF001 - of this module
+    rest = parts.pop() if parts[-1].field.is_ragged else None
+    copies = []
+    for name, field, start, _ in parts:
+        copied_as = _COPIED_AS.get(field.nbytes, _COPIED_AS[1])
+        copies.append(
+            _Copy(name, field.fixed_shape, np.dtype(field.dtype), start, field.nbytes // copied_as.itemsize, copied_as)
+        )
+    names = decoder.fields
+    plan = _Plan(
+        tuple(copies),
+        parts[-1].stop if parts else 0,
+        rest,
+        tuple(name for name, field in names.items() if may_be_invalid(np.dtype(field.dtype))),
+        any("." in name or "\\" in name for name in names),
+    )
+    _plans[key] = weakref.ref(decoder, lambda _: _plans.pop(key, None)), plan
+    return plan
+
+
 def _ragged(records: Sequence[bytes], part: _PackedBytes, layout: str) -> Ragged:
     """Return the field that has the rest of each record: its values one after another, and where those of a record begin."""
     size = part.stop - part.start
@@ -202,12 +269,6 @@ def _ragged(records: Sequence[bytes], part: _PackedBytes, layout: str) -> Ragged
     rest = b"".join([memoryview(record)[part.start :] for record in records] if part.start else records)
     values = native(np.frombuffer(rest, np.dtype(part.field.dtype).newbyteorder("<")))
     return Ragged(values.reshape(-1, *part.field.shape[1:]), np.concatenate([[0], np.cumsum(counts)]))
-
-
-def _copy_target(column: AnyArray, part: _PackedBytes) -> AnyArray:
-    """Return the memory of a column, one row for each record, with the dtype that NumPy copies fastest."""
-    dtype = _COPIED_AS.get(part.field.nbytes, _COPIED_AS[1])
-    return column.reshape(-1).view(dtype).reshape(len(column), -1)
 
 
 def _row_bytes(column: AnyArray) -> np.ndarray[Any, np.dtype[np.uint8]]:

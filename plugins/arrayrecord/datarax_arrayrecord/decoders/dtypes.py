@@ -91,6 +91,11 @@ def invalid_byte(column: AnyArray) -> str:
     return f"a byte of it is {highest}, which is no {column.dtype}" if highest >> bits else ""
 
 
+def may_be_invalid(dtype: np.dtype[Any]) -> bool:
+    """Return whether there are bytes that are no value of a dtype, as `invalid_byte` describes them."""
+    return _used_bits(dtype) < 8
+
+
 @functools.cache
 def _used_bits(dtype: np.dtype[Any]) -> int:
     """Return how many bits of each byte a dtype uses."""

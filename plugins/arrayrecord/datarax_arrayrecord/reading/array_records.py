@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ class ArrayRecordReader(RecordReader):
         limit: How many files stay open when nobody reads.
         ranges: Reads what is at addresses, and has a cache if files are.
     """
+
+    reads_ahead: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -1,22 +1,24 @@
 """Reader of one open ArrayRecord file, which chooses the fastest of the three calls that array_record offers.
 
-Microseconds a record for records of 3 KB, on two cores with a warm page cache, the best of twelve runs
-(``benchmarks/arrayrecord.py`` goes on measuring the first two calls and ranges):
+Microseconds a record for records of 3 KB in a file of 50,000, on two cores with a warm page cache, medians
+(``benchmarks/arrayrecord.py`` goes on measuring them):
 
-===================================  ============  ============
-call                                 compressed    uncompressed
-===================================  ============  ============
-``seek`` and ``read`` one by one     11            5
-``read([...])``, 256 in a call       9             7
-``read([...])``, 32 in a call        16            15
-``read(start, stop)``, 256           6.6           4.4
-``read(start, stop)``, 1,024         5.3           3.0
-===================================  ============  ============
+===============================================  ============  ============
+call                                             compressed    uncompressed
+===============================================  ============  ============
+``seek`` and ``read`` one by one                 7.2           3.5
+``read([...])``, 32 in a call                    16            11
+``read([...])``, 256 in a call                   5.6           3.9
+``read([...])``, 2,560 in a call                 4.6           3.2
+``read(start, stop)``, 256                       4.9           3.8
+``read(start, stop)``, 256, tasks of 256 KiB     3.1           1.2
+===============================================  ============  ============
 
-A call of ``read([...])`` takes a fifth of a millisecond before it reads anything, so that it pays off only for many
-compressed records. All figures are with a file buffer of 4 KB: with the default of 1 MB every read copies a megabyte, which
-is five times as slow. They are without the reader's own threads (``max_parallelism:0``), which gain nothing on two cores; on a
-machine with more cores, threads decompress the records of one call.
+A call of ``read([...])`` wakes up to 64 threads of array_record and looks through the index of the whole file, 1.7 us for
+each thousand of its records, before it reads anything: so it pays off only for many records, and more so if they are
+compressed. The calls for many records use all cores, and release the interpreter's lock. A range is cut into tasks of
+``readahead_buffer_size``; with 0, which single rows need, each task is one record. All figures are with a small file buffer:
+with the default of 1 MB every read copies a megabyte, which is five times as slow.
 
 Where a disk or a network is waited for, a list takes one wait for all of its records, and lets other threads run meanwhile;
 `RowWays` finds that out by the clock.
@@ -27,7 +29,6 @@ import errno
 import os
 import re
 import resource
-from functools import partial
 from time import perf_counter, thread_time
 from typing import Any, Final
 
@@ -40,16 +41,27 @@ from datarax_core.record_files import ReadError
 
 _FEW_CORES: Final = 2
 _THREADS: Final = "0" if (os.cpu_count() or 1) <= _FEW_CORES else "auto"
-_BUFFER: Final = 4096
+_BUFFER: Final = 1024
 _LEAST_RANGE: Final = 16
 """Consecutive records from which on they are read as a range."""
 
-_LEAST_LIST: Final = 128
-"""Compressed records from which on they are read as a list."""
+_LEAST_LIST, _LEAST_LIST_UNCOMPRESSED = 128, 512
+"""Records from which on they are read as a list."""
 
-_MOST_AHEAD_RECORDS: Final = 1024
-_MOST_AHEAD_BYTES: Final = 1 << 22
-"""Records and bytes that are read ahead, at most, of a file that is read from front to back."""
+_ROWS_A_LISTED: Final = 700
+"""Records of the file for each that is read as a list, at most: a call looks through the whole index of the file."""
+
+_RANGE_BUFFER: Final = 1 << 18
+"""Bytes that one task of a range reads: with a task for each record, to hand them out takes as long as to read."""
+
+_RANGE_BYTES: Final = min(2 * _RANGE_BUFFER * (os.cpu_count() or 1), 1 << 22)
+"""Bytes that one call for a range reads: two tasks for each core; more do not stay in its cache until they are decoded."""
+
+_RANGE_RECORDS: Final = 4096
+"""Records that one call for a range reads at most."""
+
+_LEAST_RANGES: Final = 2
+"""Ranges in sequence from which on the file is opened anew for ranges; four times as many after each return to rows."""
 
 _MEMORY_LIMITS: Final = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
 
@@ -72,9 +84,10 @@ class FileReader:
     def __init__(self, path: str, local: str | None = None) -> None:
         self.path, local = path, local or path
         began, worked = perf_counter(), thread_time()
-        options = f"readahead_buffer_size:0,max_parallelism:{_THREADS}"
-        self._reader: Any = ArrayRecordReader(local, options=options, file_reader_buffer_size=_BUFFER)
-        if not self._reader.ok():
+        self._local = local
+        opened = [_opened(local, 0)]
+        self._open = opened
+        if not opened[0].ok():
             reason = self._reason_of_failure()
             self.close()
             if os.strerror(errno.EMFILE) in reason:
@@ -85,16 +98,22 @@ class FileReader:
             raise DataFileError(
                 path, f"{redacted(path)} is no ArrayRecord file, or is damaged or truncated: {reason}{clause}"
             )
-        self.num_records: int = self._reader.num_records()
-        written = self._reader.writer_options_string() or ""
+        self.num_records: int = opened[0].num_records()
+        written = opened[0].writer_options_string() or ""
         group = re.search(r"group_size:(\d+)", written)
         self.group_size = int(group[1]) if group else 1
-        self._reads_lists = self.group_size > 1 or "uncompressed" not in written
+        least = _LEAST_LIST_UNCOMPRESSED if "uncompressed" in written else _LEAST_LIST
         # one by one, each read of a grouped record decompresses its whole group
-        self._least_list = 2 if self.group_size > 1 else _LEAST_LIST
+        self._least_list = 2 if self.group_size > 1 else max(least, self.num_records // _ROWS_A_LISTED)
         self._is_limited = _memory_is_limited()
         waited = perf_counter() - began - (thread_time() - worked)
-        self._ways = RowWays(partial(_one_by_one, self._reader), self._reader.read, seconds_to_open=waited)
+        self._ways = RowWays(
+            lambda rows: _one_by_one(opened[0], rows),
+            lambda rows: opened[0].read(rows),  # noqa: PLW0108 - another reader may take its place
+            seconds_to_open=waited,
+        )
+        self._has_large_buffer = False
+        self._ranges_in_sequence, self._least_ranges = 0, _LEAST_RANGES
         self.users = 1
         self._ahead: tuple[int, list[bytes]] = (-1, [])  # records that were read ahead, and the row of the first
         self._record_bytes = 1.0  # mean of the last range; the size of the file says little, since it is compressed
@@ -124,13 +143,13 @@ class FileReader:
     def close(self) -> None:
         """Close the file."""
         with contextlib.suppress(RuntimeError):  # a reader that failed raises its error again
-            self._reader.close()
+            self._open[0].close()
 
     def _read(self, rows: list[int]) -> list[bytes]:
         if self.users > 1:
             return self._ways.read(rows, is_shared=True)
         if self._is_limited:
-            return _one_by_one(self._reader, rows)
+            return _one_by_one(self._open[0], rows)
         first, count = rows[0], len(rows)
         begin, held = self._ahead
         # a short range is read as one if it uses up records that were read ahead, which would stay in memory otherwise
@@ -139,44 +158,86 @@ class FileReader:
             is_worth_it and rows[-1] - first == count - 1 and rows == list(range(first, first + count))
         ):  # rows may repeat
             return self._range(first, first + count)
-        if self._reads_lists and count >= self._least_list:
-            listed: list[bytes] = self._reader.read(rows)
+        reader = self._for_rows()
+        if count >= self._least_list:
+            listed: list[bytes] = reader.read(rows)
             return listed
         return self._ways.read(rows)
 
     def _range(self, start: int, stop: int) -> list[bytes]:
-        """Return the records ``start .. stop``, and read ahead if they continue the previous range."""
+        """Return the records ``start .. stop``, and read ahead if they continue the previous range and are few."""
         begin, held = self._ahead
         end = begin + len(held)
         if not begin <= start <= end:
-            records: list[bytes] = self._reader.read(start, stop)
-            self._ahead, self._record_bytes = (stop, []), _mean_bytes(records)
+            records = self._read_range(start, stop)
+            self._ahead = (stop, [])
             return records
         if stop > end:
-            ahead = min(_MOST_AHEAD_RECORDS, int(_MOST_AHEAD_BYTES / self._record_bytes))
-            more = self._reader.read(end, min(max(stop, end + ahead), self.num_records))
+            more = self._read_range(end, max(stop, min(end + self._at_once, self.num_records)))
             records = held[start - begin :] + more[: stop - end]
-            self._ahead, self._record_bytes = (end, more), _mean_bytes(more)
+            self._ahead = (stop, more[stop - end :])
         else:
             records = held[start - begin : stop - begin]
         if stop == self.num_records:
             self._ahead = (-1, [])
         return records
 
+    def _read_range(self, start: int, stop: int) -> list[bytes]:
+        reader, at_once, records = self._for_ranges(), self._at_once, []
+        for begin in range(start, stop, at_once):
+            records += reader.read(begin, min(begin + at_once, stop))
+        self._record_bytes = _mean_bytes(records)
+        return records
+
+    @property
+    def _at_once(self) -> int:
+        """Number of consecutive records that one call reads."""
+        return max(1, min(_RANGE_RECORDS, int(_RANGE_BYTES / self._record_bytes)))
+
+    def _for_ranges(self) -> Any:
+        """Return the reader for a range; once several were read in sequence, one that is opened with a large buffer."""
+        self._ranges_in_sequence += 1
+        if not self._has_large_buffer and self._ranges_in_sequence >= self._least_ranges and not self.may_be_shared:
+            self._open_anew(large_buffer=True)
+        return self._open[0]
+
+    def _for_rows(self) -> Any:
+        """Return the reader for single rows, of which one with a large buffer would read many others as well."""
+        self._ranges_in_sequence = 0
+        if self._has_large_buffer:
+            self._least_ranges *= 4
+            self._open_anew(large_buffer=False)
+        return self._open[0]
+
+    def _open_anew(self, *, large_buffer: bool) -> None:
+        """Open the file by other options, if it is still the same and there is room for one more open file."""
+        reader = _opened(self._local, _RANGE_BUFFER if large_buffer else 0)
+        if not reader.ok() or reader.num_records() != self.num_records:
+            return
+        before, self._open[0], self._has_large_buffer = self._open[0], reader, large_buffer
+        before.close()
+
     def _reason_of_failure(self) -> str:
         """Return why the file could not be opened, which array_record says only when a record is read."""
         try:
-            self._reader.read([0])
+            self._open[0].read([0])
         except (RuntimeError, MemoryError) as error:
             return _first_sentence(error)
         return "its end is missing"
 
 
+def _opened(path: str, buffer: int) -> Any:
+    """Return a reader whose tasks for ranges read so many bytes at once, and those for rows one record each."""
+    options = f"readahead_buffer_size:{buffer},max_parallelism:{_THREADS}"
+    return ArrayRecordReader(path, options=options, file_reader_buffer_size=_BUFFER)
+
+
 def _one_by_one(reader: Any, rows: list[int]) -> list[bytes]:
+    seek, read = reader.seek, reader.read
     records = []
     for row in rows:
-        reader.seek(row)
-        records.append(reader.read())
+        seek(row)
+        records.append(read())
     return records
 
 
