@@ -1,6 +1,7 @@
 """The source protocol: records, and a position in their order that moves."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -38,6 +39,16 @@ from .reading_ahead import ReadingAhead, Watch
 from .verification import Verified, verified
 
 
+def _subset_of(*args: Any, **options: Any) -> "DataSourceModule":
+    """Call `Subset.of`, whose module derives from this one, and is imported when the first part of a source is made."""
+    return import_module("datarax_core.sources.subset").Subset.of(*args, **options)  # type: ignore[no-any-return]
+
+
+def _kept_of(*args: Any, **options: Any) -> "DataSourceModule":
+    """Call `Subset.kept`."""
+    return import_module("datarax_core.sources.subset").Subset.kept(*args, **options)  # type: ignore[no-any-return]
+
+
 class DataSourceModule(RecordAccess):
     """A source of records.
 
@@ -72,10 +83,10 @@ class DataSourceModule(RecordAccess):
     elements_ahead: int = 32
     """How many elements a loop over the source fetches at once."""
 
-    subset_class: ClassVar[Callable[..., "DataSourceModule"]]
-    """Makes a part of a source: `Subset.of`. The module of `Subset`, which derives from this class, sets it."""
+    subset_class: ClassVar[Callable[..., "DataSourceModule"]] = staticmethod(_subset_of)
+    """Makes a part of a source: `Subset.of`."""
 
-    kept_class: ClassVar[Callable[..., "DataSourceModule"]]
+    kept_class: ClassVar[Callable[..., "DataSourceModule"]] = staticmethod(_kept_of)
     """Makes the part of a source that conditions or a function keep: `Subset.kept`."""
 
     def __init_subclass__(cls, **options: Any) -> None:

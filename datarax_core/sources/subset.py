@@ -276,7 +276,3 @@ def fulfilling(source: DataSourceModule, conditions: Mapping[str, Condition]) ->
 
 def _listed(conditions: Mapping[str, Any]) -> str:
     return ", ".join(f"{field}={condition!r:.80}" for field, condition in conditions.items())
-
-
-DataSourceModule.subset_class = Subset.of
-DataSourceModule.kept_class = Subset.kept
