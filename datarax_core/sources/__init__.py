@@ -90,9 +90,8 @@ __getattr__, __dir__, __all__ = lazy_face(
         "known_columns": ("field_struct", "lengths_of_column"),
         "metadata": ("MetadataManager", "RecordMetadata"),
         "sequence": ("SequenceSource", "SequenceSourceConfig", "from_sequence"),
-        "source": ("DataSourceModule",),
         "streaming": ("StreamingSourceBase",),
-        "subset": ("Subset",),
+        "subset": ("DataSourceModule", "Subset"),  # which gives sources the class of their parts
         "verification": ("Verified", "append_to_quarantine", "require_quarantine", "verified"),
         "views.conditions": ("Condition", "condition_of", "conditions_of", "kept_by", "key_of"),
         "views.kept_tables": ("kept_table",),
