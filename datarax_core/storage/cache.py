@@ -28,12 +28,14 @@ _warned: Final[set[tuple[str, str]]] = set()
 
 
 def user_cache_folder() -> str:
-    """Return the folder of this user for what is fetched and may be removed: ``~/.cache/datarax`` on Linux.
+    """Return the folder of objects in the user's cache folder: ``$DATARAX_CACHE_DIR/objects``, or ``~/.cache/datarax/objects``.
 
     ``XDG_CACHE_HOME`` names another one than ``~/.cache``.
     """
+    if named := os.environ.get("DATARAX_CACHE_DIR"):
+        return str(Path(named, "objects"))
     usual = Path("~/Library/Caches" if sys.platform == "darwin" else "~/.cache")
-    return str(Path(os.environ.get("XDG_CACHE_HOME") or usual.expanduser(), "datarax"))
+    return str(Path(os.environ.get("XDG_CACHE_HOME") or usual.expanduser(), "datarax", "objects"))
 
 
 class Cache:

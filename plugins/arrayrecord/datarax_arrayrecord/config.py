@@ -1,5 +1,6 @@
 """Config of an ArrayRecord source, and the kind of files that it names."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
@@ -69,7 +70,7 @@ class ArrayRecordSourceConfig(BadRecordOptions, RemoteOptions, SourceConfig):
     local_files_only: Flag = Field(default=False, description="Refuse addresses such as s3://..., before any attempt.")
     cache_dir: LocalFile | None = Field(
         default=None,
-        description="Folder in which files from addresses are kept; null stands for that of the user, ~/.cache/datarax.",
+        description="Folder in which files from addresses are kept; null stands for ~/.cache/datarax/objects.",
     )
     max_open_files: Count = Field(default=256, description="Files that stay open between batches.")
 
@@ -130,4 +131,13 @@ class ArrayRecordSourceConfig(BadRecordOptions, RemoteOptions, SourceConfig):
     @model_validator(mode="after")
     def _limit_of_a_cache(self) -> Self:
         """Take ``cache_bytes`` without ``cache_dir``, too: files at addresses are kept in the folder of the user then."""
+        if self.paths is not None:
+            self.require_address(self.paths)
         return self
+
+    def require_address(self, paths: Iterable[str]) -> None:
+        """Raise if options of addresses are set that would have no effect, where neither a path nor `exclude` is an address."""
+        named = (*paths, self.exclude or "")
+        super().require_address(named)
+        if self.cache_bytes is not None and not any(map(is_remote, named)):
+            raise ValueError("cache_bytes has no use here, where no path is an address such as s3://...; leave it out")

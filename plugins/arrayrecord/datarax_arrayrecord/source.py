@@ -10,9 +10,11 @@ from flax import nnx
 
 from datarax_core.config import SourceConfig
 from datarax_core.errors import ConfigError
+from datarax_core.files import is_remote
 from datarax_core.moved import rename_attributes
 from datarax_core.record_files import RecordFilesSource, RecordReader
 from datarax_core.sources import CountValue, DataSourceModule, HostState, LocalFilesOnlyMixin, Written, field_struct
+from datarax_core.storage import redacted
 
 from .config import ArrayRecordSourceConfig
 from .decoders import RECORD_FIELD, RawDecoder
@@ -251,6 +253,17 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, RecordFilesSource):
     def data_files(self) -> Sequence[str]:
         """Return the paths of the files."""
         return self._file_set.table.paths
+
+    def describe_reading(self) -> str:
+        """Return a sentence on files at addresses: when they are fetched, and where they are kept."""
+        addresses = [path for path in self.paths if is_remote(path)]
+        cache = self._file_set.records.ranges.cache
+        if not addresses or cache is None:
+            return ""
+        more = f" and {len(addresses) - 1:,} more files" if len(addresses) > 1 else ""
+        is_shuffled = self.is_random_order and not self.config.shuffle_files
+        ahead = "all of them, since records of all are served in turn" if is_shuffled else "the next ones ahead of need"
+        return f"{redacted(addresses[0])}{more} are fetched whole into {cache.folder}, {ahead}."
 
     def constructor_data(self) -> tuple[Any, ...]:
         """Return the file set, which copies share."""

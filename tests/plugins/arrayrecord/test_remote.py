@@ -29,6 +29,7 @@ TOTAL = sum(COUNTS)
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which the user's cache is."""
+    monkeypatch.delenv("DATARAX_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 
@@ -98,7 +99,7 @@ def test_a_second_run_reads_from_the_cache(addresses: list[str], bucket: Any, tm
 
 def test_the_cache_is_that_of_the_user_unless_a_config_names_another(addresses: list[str], home: Path) -> None:
     assert all_ids(source_of(addresses)) == list(range(TOTAL))
-    assert len(list(home.glob("datarax/datarax-1/files/*.json"))) == 3
+    assert len(list(home.glob("datarax/objects/datarax-1/files/*.json"))) == 3
 
 
 def test_a_source_is_built_from_the_ends_of_the_files(bucket: Any, tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(
     addresses: list[str], home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert all_ids(source_of(addresses)) == list(range(TOTAL))
-    for kept in home.glob("datarax/*/files/*"):
+    for kept in home.glob("datarax/objects/*/files/*"):
         if kept.suffix != ".json":
             before = kept.stat()
             content = bytearray(kept.read_bytes())
@@ -188,7 +189,7 @@ def test_a_file_in_the_cache_that_is_written_to_while_it_is_open_is_fetched_agai
 ) -> None:
     source = source_of(addresses)
     assert ids(source.get_records([0, 1])) == [0, 1]
-    for kept in home.glob("datarax/*/files/*"):
+    for kept in home.glob("datarax/objects/*/files/*"):
         if kept.suffix != ".json":
             kept.write_bytes(bytes(kept.stat().st_size))
     assert ids(source.get_records([0, 39])) == [0, 39]
@@ -325,6 +326,12 @@ def test_mistakes_are_named(addresses: list[str], bucket: Any) -> None:
         source_of(addresses, local_files_only=True)
     with pytest.raises(ValueError, match="local_files_only=True forbids 's3://b/x'"):
         ArrayRecordSourceConfig(paths="x", exclude="s3://b/x", local_files_only=True)
+    with pytest.raises(ValueError, match="cache_dir has no use here, where no path is an address"):
+        ArrayRecordSourceConfig(paths="x", cache_dir="c")
+    with pytest.raises(ValueError, match="cache_bytes has no use here, where no path is an address"):
+        ArrayRecordSourceConfig(paths="x", cache_bytes=10**9)
+    with pytest.raises(ValueError, match="storage_options has no use here, where no path is an address"):
+        source_of("x", storage_options={"anon": True})
     assert ArrayRecordSourceConfig(cache_bytes="2GiB").cache_bytes == 2 << 30
 
 

@@ -105,6 +105,7 @@ def open_file_set(config: ArrayRecordSourceConfig, paths: PathsLike | FileSet | 
             f"{title} has local_files_only=True, which forbids {redacted(remote[0])!r}: it is not on this machine; copy it "
             "here first"
         )
+    config.require_address(wanted)
     files = data_files(wanted, ARRAY_RECORD, config.storage_options)
     return _file_set(config, wanted, table_of(files, _range_reader(config, files)))
 
