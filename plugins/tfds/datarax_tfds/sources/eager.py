@@ -158,20 +158,24 @@ def _by_index(data_set: DataSet, records: Records, loader: _Loader) -> tuple[dic
     columns = jax.tree.map(lambda leaf: _column(total, leaf), records.features.spec)
     served = records.served(columns)
 
-    def load(block: np.ndarray) -> dict[str, Any] | None:
-        stored = records.read_block(block)
+    def decode(block: np.ndarray, stored: list[bytes]) -> dict[str, Any] | None:
         if records.features.has_ragged:
             return dict(records.features.decode(stored))
         records.fill(block, stored, columns)
         return None
 
-    ahead = SeveralAhead(load, most=len(blocks))
+    def load(block: np.ndarray) -> Any:
+        return decode(block, records.read_block(block))
+
+    is_parallel = records.features.releases_gil  # else the next block is read while this one is decoded here
+    ahead: SeveralAhead[Any] = SeveralAhead(load if is_parallel else records.read_block, most=len(blocks) * is_parallel)
     try:
         for number, block in enumerate(blocks):
-            for requested in blocks[number + len(ahead) : number + ahead.threads]:
+            for requested in blocks[number + len(ahead) : number + max(2, ahead.threads)]:
                 ahead.request(requested)
             try:
-                batch = ahead.take()
+                taken = ahead.take()
+                batch = taken if is_parallel else decode(block, taken)
                 if batch is not None:
                     _copy_rows(columns, batch, int(block[0]))
             except (ReadError, UndecodableRecord):
