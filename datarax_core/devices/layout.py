@@ -12,6 +12,8 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, S
 
 from datarax_core.records.spec import Batch, ElementSpec, batch_struct, named_fields
 
+from .placement import put_on_one
+
 Gather: TypeAlias = Callable[[Any, Any], Batch]
 """A function from (arrays, int (k,) indices) to the batch of the rows at these indices."""
 
@@ -77,7 +79,7 @@ class OneDevice:
 
     def place(self, batch: Batch, size: int) -> Batch:  # noqa: ARG002 - the signature of `Layout`
         """Return a batch of ``size`` on the devices, from the rows that this process read."""
-        return jax.device_put(batch, self.data_sharding)
+        return put_on_one(batch, self.data_sharding)
 
     def gathered(self, gather: Gather, arrays: Any, indices: jax.Array) -> Batch:
         """Return ``gather(arrays, indices)`` in a trace."""

@@ -120,7 +120,8 @@ class Order:
         positions = rows * self.num_shards + self.shard
         if self.length <= SORTED_UP_TO:
             return np.asarray(sorted_order(self.length, keys)[passed, positions])
-        return np.asarray(shuffle(positions, self.length, keys[passed].T if len(keys) > 1 else keys[0]))
+        by_position = np.take(np.ascontiguousarray(keys.T), passed, axis=1) if len(keys) > 1 else keys[0]
+        return np.asarray(shuffle(positions, self.length, by_position))
 
     def _epoch_by_epoch(self, offset: int, size: int, keys: np.ndarray) -> np.ndarray:
         """Return the record indices for long epochs: a key for each epoch costs a third less than a key for each position."""

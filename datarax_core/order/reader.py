@@ -22,6 +22,9 @@ class OrderReader:
             ends when this reader is dropped.
     """
 
+    end: int | None = None
+    """The position from which on nothing is going to be asked for; None if there is none, or it is not known."""
+
     def __init__(self, compute: Callable[[int, int], np.ndarray], *, capacity: int, background: bool = False) -> None:
         self._compute = compute
         self._capacity = capacity
@@ -40,8 +43,14 @@ class OrderReader:
         is_first = not len(self._chunk)
         self._chunk, self._chunk_start = _read_only(self._chunk_from(start)), start
         if self._background and not is_first:  # a stream that ends in its first chunk needs no thread
-            self._compute_ahead(start + self._capacity // max(size, 1) * size)
+            following = start + self._capacity // max(size, 1) * size
+            if self.end is None or following < self.end:
+                self._compute_ahead(following)
         return self._chunk[:size]
+
+    def held(self, start: int) -> int:
+        """Return how many record indices from ``start`` on are computed."""
+        return max(0, len(self._chunk) - max(0, start - self._chunk_start)) if start >= self._chunk_start else 0
 
     def _chunk_from(self, start: int) -> np.ndarray:
         if self._ahead is not None and self._ahead.first == start:

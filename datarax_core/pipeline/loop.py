@@ -60,6 +60,7 @@ class BatchIterator:
         self._rule = definition.rule
         self._follows_order = pipeline.source.batch_sizes is not None
         self._run, self._end, self._may_begin_later = run
+        route.end_at(self._end)
         self._depth = AheadDepth(definition.prefetch if route.may_read_ahead else 0)
         self._decision = PrefetchDecision()
         self._ahead: Ahead[Prepared] | None = None

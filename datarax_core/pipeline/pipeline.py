@@ -87,7 +87,8 @@ class Pipeline(TraceArgument):
             batch, true for real records.
         prefetch: Number of batches that a loop reads ahead on a thread, if the host reads the records; 0 reads none ahead.
             "auto" reads ahead as many as fit 256 MiB, or a tenth of the free memory if that is less. For a source on the
-            device nothing is read ahead: its steps are compiled, and dispatched without waiting.
+            device nothing is read ahead: its steps are compiled, and dispatched without waiting. If the device is a CPU and
+            there are no stages, a thread copies batches ahead, of small ones a few more.
         threads: Number of threads that read records of a source on the host, parts of a batch and batches ahead at once.
             "auto" begins with one, and adds threads where reading waits, as long as they pay. 1 for a source that is not
             ``thread_safe``.

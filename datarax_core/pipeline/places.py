@@ -78,6 +78,7 @@ class _Readers:
     stream: Any = None
     workers: Any = None
     threads: Any = None
+    buffers: Any = field(default_factory=dict)
 
 
 def _epoch_length(definition: Definition) -> int:

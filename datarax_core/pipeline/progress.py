@@ -23,6 +23,7 @@ from datarax_core.modules.state import (
     saved_in_loop,
     write_variables,
 )
+from datarax_core.records.buffers import Buffers
 from datarax_core.records.spec import Batch
 from datarax_core.routes.base import Prepared, Route, Stats
 from datarax_core.routes.definition import Definition
@@ -87,6 +88,7 @@ class Progress(HostState):
         """Held while a batch is served at the position of the pipeline."""
         self.workers: Workers | None = None
         self.threads: ThreadCount | None = None
+        self.buffers: dict[Any, Buffers] = {}
         self.step_route: Route | None = None
         self.loop: ref[ClosableLoop] | None = None
         self.owner: ref[RunningPipeline] | None = None
@@ -204,6 +206,7 @@ class Progress(HostState):
         if self.step_route is not None:
             self.step_route.close()
         self.workers = self.step_route = self.loop = None
+        self.buffers.clear()
 
     # -- batches --------------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from .spec import (
     with_host_fields,
 )
 from .stacking import ValuePath, column_of, text_as
+from .tables import HostTable
 
 __all__ = [
     "ALIGNMENT",
@@ -38,6 +39,7 @@ __all__ = [
     "Batch",
     "Changes",
     "ElementSpec",
+    "HostTable",
     "NarrowedField",
     "Ragged",
     "StoredField",

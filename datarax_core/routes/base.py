@@ -15,6 +15,7 @@ from flax import nnx
 from datarax_core.devices.callbacks import raising_original
 from datarax_core.devices.layout import DEFAULT, Layout
 from datarax_core.modules.cursor import Cursor
+from datarax_core.records.buffers import Buffers
 from datarax_core.records.intake import Intake
 from datarax_core.records.narrowing import is_as_on_device, narrow
 from datarax_core.records.ragged import Ragged
@@ -95,7 +96,10 @@ class Stats:
 
 
 class Prepared(NamedTuple):
-    """A batch before its stages: the arguments of the compiled step, and the host fields."""
+    """A batch before its stages: the arguments of the compiled step, and the host fields.
+
+    Of a source on the device, ``content`` is the arrays, of which ``rows`` are gathered; without ``rows``, the whole batch.
+    """
 
     size: int
     content: Any
@@ -124,6 +128,8 @@ class Readers(Protocol):
     """Made by `Route.workers_for`."""
     threads: ThreadCount | None
     """Made by `Route.threads_for`."""
+    buffers: dict[Any, Buffers]
+    """Memory of batches, by field and shape, which one loop leaves to the next."""
 
 
 class Route(ABC):
@@ -142,6 +148,9 @@ class Route(ABC):
 
     gather: Callable[[Any, jax.Array], Batch] | None = None
     """The function with which the compiled step gathers records; None if the host reads them."""
+
+    end_of_run: int | None = None
+    """The position at which the run of a loop ends; None if it has no end that is known."""
 
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
         self._source = definition.source
@@ -177,6 +186,10 @@ class Route(ABC):
     def may_read_ahead(self) -> bool:
         """Whether `prepare` does work that can be done ahead of the loop."""
 
+    def end_at(self, position: int | None) -> None:
+        """Note the position at which the run of the loop ends; None if it has no end, or that is not known."""
+        self.end_of_run = position
+
     @abstractmethod
     def version(self) -> int:
         """Return a number for the order that is read now.
@@ -209,7 +222,7 @@ class Route(ABC):
     def finish(self, prepared: Prepared, *, keeps_values: bool = True) -> Batch:
         """Return the batch after its stages, whose variables are written, unless a caller only looks at the batch."""
         batch = prepared.content
-        if not self._is_plain:
+        if not self._is_plain and (prepared.rows is not None or self.gather is None):
             began = perf_counter()
             try:
                 batch, values = self._run(self._split.read(), batch, prepared.rows, prepared.mask, prepared.record_ids)

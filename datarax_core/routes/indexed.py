@@ -24,6 +24,9 @@ from .programs import require_no_served_host_fields, served
 class IndexedRoute(Route):
     """A route from a source that serves any position of its order."""
 
+    _reads_order_ahead: bool = True
+    """Whether a thread computes record indices ahead of a loop."""
+
     def __init__(self, definition: Definition, readers: Readers, *, is_loop: bool) -> None:
         super().__init__(definition, readers, is_loop=is_loop)
         self._version = 0
@@ -35,7 +38,14 @@ class IndexedRoute(Route):
             self._rule = replace(self._rule, batch_size=None).over(self._source)
         rule = self._rule
         size = rule.largest_size(self._source.epoch_length) if self._is_loop else rule.sizes.largest
-        self._order = self._source.order_reader(size, background=self._is_loop)
+        ahead = self._is_loop and self._reads_order_ahead
+        self._order = self._source.order_reader(size, background=ahead)
+        self._order.end = self.end_of_run
+
+    def end_at(self, position: int | None) -> None:
+        """Note where the run ends: no record behind it is looked for."""
+        super().end_at(position)
+        self._order.end = position
 
     def version(self) -> int:
         """Return a number that moves on when the source is seeded or shuffled anew."""

@@ -465,6 +465,10 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
         graphdef, state = nnx.split(self.bare())
         return MergedRecords(graphdef), state if sharding is None else self._saved_work.placed.put(state, sharding)
 
+    def table_rows(self, indices: np.ndarray) -> np.ndarray:
+        """Return the rows of the arrays of `compiled_records` that hold the records at concrete ``indices``."""
+        return indices
+
     def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ARG002 - an override uses them
         """Return the host fields of a *device* source at concrete ``indices``."""
         return {}

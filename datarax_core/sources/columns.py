@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from datarax_core.background import renew_in_forks
-from datarax_core.devices.placement import free_references, put, read_rows, reference_to
+from datarax_core.devices.placement import free_references, in_large_pages, put, read_rows, reference_to
 from datarax_core.errors import SpecError
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.arrow_lists import fixed_lists_of_arrow, is_arrow_lists
@@ -26,6 +26,7 @@ from datarax_core.records.nearest import nearest
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, ElementSpec, named_fields, nested_fields
 from datarax_core.records.stacking import ValuePath, column_of
+from datarax_core.records.tables import HostTable
 
 Form: TypeAlias = Literal["dict", "nested", "tuple", "array"]
 """The structure of a batch: a dict of columns, dicts of dicts by dotted names, a tuple, or a single array."""
@@ -215,6 +216,15 @@ class ColumnGather:
             fields.insert(place, (name, field.zeros(indices.shape[0])))
         return _arranged(self.form, dict(fields))
 
+    def on_host(self, arrays: tuple[Any, ...]) -> HostTable | None:
+        """Return the placed columns; None if some are references, or are left out."""
+        if self.by_reference or self.left_out:
+            return None
+        return HostTable(arrays, self._arranged)
+
+    def _arranged(self, fields: Sequence[Any]) -> Batch:
+        return _arranged(self.form, dict(zip(self.names, fields, strict=True)))
+
     def whole(self, arrays: tuple[Any, ...]) -> Batch:
         """Return the placed columns as one batch of all records."""
         read = [array[...] for array in arrays] if self.by_reference else arrays
@@ -398,7 +408,9 @@ def _read_only(column: Any) -> Any:
 
 
 def _place(array: Any, sharding: jax.sharding.Sharding | None) -> Any:
-    return array if sharding is None and isinstance(array, jax.Array) else put(array, sharding)
+    if sharding is None and isinstance(array, jax.Array):
+        return array
+    return put(in_large_pages(array) if isinstance(array, np.ndarray) else array, sharding)
 
 
 class RecordCache:

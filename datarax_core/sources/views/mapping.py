@@ -10,6 +10,7 @@ import numpy as np
 
 from datarax_core.devices.placement import PlacedOnce, free_references, reference_to
 from datarax_core.records.spec import Batch
+from datarax_core.records.tables import HostTable, TakesRows
 
 TracedMap: TypeAlias = tuple[Callable[[Any, jax.Array], jax.Array], Any]
 """(Hashable function of arguments and traced int32 (k,) indices that returns those of the parent, its arguments)."""
@@ -84,6 +85,10 @@ class MappedRecords:
     def __call__(self, arrays: tuple[Any, Any], indices: jax.Array) -> Batch:
         """Return the view's records at ``indices``; ``arrays`` are (arrays of the parent, arguments of the mapping)."""
         return self.read(arrays[0], self.mapping(arrays[1], indices))
+
+    def on_host(self, arrays: tuple[Any, Any]) -> HostTable | None:
+        """Return the columns of the parent, of whose rows it reads some: those that `table_rows` of the view gives."""
+        return self.read.on_host(arrays[0]) if isinstance(self.read, TakesRows) else None
 
 
 _SMALL: Final = 1 << 12

@@ -349,6 +349,10 @@ class SourceView(FollowsParent):
         mapping, arguments = traced_map
         return MappedRecords(mapping, read), (arrays, self._tables.placed(arguments, sharding))
 
+    def table_rows(self, indices: np.ndarray) -> np.ndarray:
+        """Return the rows of the parent's arrays that hold the records at concrete ``indices``."""
+        return self.parent.table_rows(self._rows_of_parent(indices, epochs=False))
+
     def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return the host fields at concrete ``indices``."""
         return self.parent.host_field_records(self._rows_of_parent(indices))

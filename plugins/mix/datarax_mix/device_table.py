@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from datarax_core.records import Batch, Changes, ElementSpec, aligned_empty, named_fields, split_host_fields
+from datarax_core.records import Batch, Changes, ElementSpec, HostTable, aligned_empty, named_fields, split_host_fields
 from datarax_core.sources import ColumnGather, Columns, DataSourceModule, EagerSourceBase, Subset
 
 
@@ -111,6 +111,14 @@ class TableGather:
     def __call__(self, arrays: tuple[Any, ...], indices: jax.Array) -> Batch:
         """Return the records at ``indices`` as a batch."""
         return jax.tree.unflatten(self.form, self.gather(arrays, indices))
+
+    def on_host(self, arrays: tuple[Any, ...]) -> HostTable | None:
+        """Return the columns of the table, of which the batch has rows."""
+        table = self.gather.on_host(arrays)
+        return None if table is None else HostTable(table.columns, self._arranged)
+
+    def _arranged(self, fields: Sequence[Any]) -> Batch:
+        return jax.tree.unflatten(self.form, fields)
 
 
 @functools.partial(jax.jit, static_argnums=0)
