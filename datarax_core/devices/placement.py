@@ -97,6 +97,21 @@ def put_on_one(batch: Any, sharding: Sharding | None) -> Any:
     )
 
 
+def put_parts(
+    parts: list[np.ndarray], shape: tuple[int, ...], sharding: Sharding, devices: list[jax.Device]
+) -> jax.Array:
+    """Return the array of ``shape`` by ``sharding`` of which the ``devices`` of this process hold the ``parts``."""
+    if (put := quick_put()) is not None:
+        try:
+            made: jax.Array = put(jax.core.ShapedArray(shape, parts[0].dtype), sharding, parts, devices, True)  # noqa: FBT003
+        except Exception:  # noqa: BLE001, S110 - such as under jax.transfer_guard
+            pass
+        else:
+            return made
+    placed = [jax.device_put(part, device) for part, device in zip(parts, devices, strict=True)]
+    return jax.make_array_from_single_device_arrays(shape, sharding, placed)
+
+
 @functools.lru_cache(maxsize=64)
 def _putter(sharding: Sharding | None, device: Any) -> Putter:  # noqa: ARG001 - the default device, part of the key
     return Putter(jax.device_put(np.zeros(1, np.int8), sharding))

@@ -103,7 +103,7 @@ class Prepared(NamedTuple):
 
     size: int
     content: Any
-    rows: np.ndarray | None = None
+    rows: Any = None
     record_ids: RecordIds | None = None
     mask: np.ndarray | None = None
     host_fields: dict[str, Any] | None = None

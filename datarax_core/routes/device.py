@@ -57,7 +57,8 @@ class DeviceRoute(IndexedRoute):
             self._stats.source += perf_counter() - began
             return prepared
         indices, mask, record_ids = self._next(start, size)
-        return Prepared(size, self._arrays, indices, record_ids, mask, self._host_fields(indices))
+        rows = self._layout.indices_here(indices)
+        return Prepared(size, self._arrays, rows, record_ids, mask, self._host_fields(indices))
 
     def _open_order(self) -> None:
         # computed by this thread: a third one would keep the other two waiting for the interpreter's lock
