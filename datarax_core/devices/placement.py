@@ -27,7 +27,7 @@ def put(arrays: Any, sharding: Sharding | None) -> Any:
 
 def default_device() -> Any:
     """Return the device on which JAX places arrays and runs programs that nothing else places."""
-    chosen = jax.config.jax_default_device
+    chosen: Any = getattr(jax.config, "jax_default_device", None)  # jax's stubs leave it out
     if chosen is None:
         return jax.local_devices()[0]
     return jax.local_devices(backend=chosen)[0] if isinstance(chosen, str) else chosen
@@ -127,9 +127,9 @@ def quick_put() -> Callable[..., Any] | None:
     It has no public name, and takes 4 us an array, where `jax.device_put` takes 28 (jax 0.8.1 to 0.10.2).
     """
     try:
-        from jax._src.lib import xla_client  # noqa: PLC0415 - jax has no public name for it
+        from jax._src import lib  # noqa: PLC0415 - jax has no public name for it
 
-        put: Callable[..., Any] = xla_client.batched_device_put
+        put: Callable[..., Any] = getattr(lib, "xla_client").batched_device_put  # noqa: B009 - jax's stubs leave it out
         sample = aligned_empty((2, 3), np.int16)
         sample[...] = [[1, -2, 3], [-4, 5, -6]]
         for sharding in (None, jax.sharding.SingleDeviceSharding(jax.local_devices()[0])):

@@ -27,6 +27,9 @@ class HostTable:
 class TakesRows(Protocol):
     """A function of arrays and indices, with which a compiled step reads records, that takes the rows at the indices."""
 
+    def __call__(self, arrays: Any, indices: Any) -> Batch:
+        """Return the batch of the records at ``indices``."""
+
     def on_host(self, arrays: Any) -> HostTable | None:
         """Return the columns of which it takes rows, with nothing done to them; None if it does anything else."""
 
