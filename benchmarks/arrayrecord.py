@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import grain
 import jax
@@ -19,10 +20,13 @@ from grain.sources import ArrayRecordDataSource
 from datarax_arrayrecord import ArrayRecordSourceConfig, ArrayRecordSourceModule, write
 from datarax_core import Pipeline, Ragged
 
-RECORDS, BATCH, BATCHES, RUNS = 50_000, 256, 60, 9
+RECORDS, BATCH, RUNS = 50_000, 256, 9
+BATCHES = RECORDS // BATCH
+GRAIN_BATCHES, CALLS = 10, 20
 FIELDS = {"label": {"dtype": "int32", "shape": []}, "image": {"dtype": "uint8", "shape": [32, 32, 3]}}
 DECODER = {"type": "array", "fields": FIELDS}
 READER = {"options": "readahead_buffer_size:0,max_parallelism:0", "file_reader_buffer_size": 4096}
+RANGES = {**READER, "options": "readahead_buffer_size:262144,max_parallelism:0"}
 COMPRESSIONS = {"compressed": "group_size:1", "uncompressed": "group_size:1,uncompressed"}
 FILES, SMALL_FILES = 8, 1000
 
@@ -36,8 +40,8 @@ def rows() -> list[Row]:
         for compression, options in COMPRESSIONS.items():
             for shards in (1, FILES):
                 paths = _write(Path(folder, f"{compression}-{shards}"), options, shards)
-                found += _random(paths, f"{compression}, {shards} file{'s' * (shards > 1)}")
-                found.append(_sequential(paths, f"{compression}, {shards} file{'s' * (shards > 1)}"))
+                what = f"{compression}, {shards} file{'s' * (shards > 1)}"
+                found += [*_random(paths, what), *_alone(paths, what), *_sequential(paths, what)]
         found.append(_documents(Path(folder, "documents.array_record")))
         found.append(_opening(Path(folder, "small")))
         found.append(_memory(Path(folder)))
@@ -63,11 +67,16 @@ def _source(paths: list[str], *, shuffle: bool) -> ArrayRecordSourceModule:
     return ArrayRecordSourceModule(config, paths, rngs=nnx.Rngs(0))
 
 
-def _served(source: ArrayRecordSourceModule) -> Callable[[], object]:
-    """Return a function that loops over the next batches of a pipeline, and begins another run when one is over."""
-    pipeline = Pipeline(source=source, batch_size=BATCH, num_epochs=None)
-    batches = iter(pipeline)
-    return lambda: jax.block_until_ready(deque((next(batches) for _ in range(BATCHES)), maxlen=1))
+def _served(source: ArrayRecordSourceModule, batches: int = BATCHES) -> Callable[[], object]:
+    """Return a function that loops over an epoch from its start: what is read ahead of an endless loop would not be timed."""
+    served = source if batches == BATCHES else source[: BATCH * batches]
+    pipeline = Pipeline(source=served, batch_size=BATCH, drop_last=True)
+
+    def serve() -> None:
+        pipeline.reset()
+        jax.block_until_ready(deque(pipeline, maxlen=1))
+
+    return serve
 
 
 def _random(paths: list[str], what: str) -> Iterator[Row]:
@@ -85,12 +94,40 @@ def _random(paths: list[str], what: str) -> Iterator[Row]:
     )
     yield against(
         _grain_loop(paths),
-        _served(source),
-        records=BATCH * BATCHES,
+        _served(source, GRAIN_BATCHES),
+        records=BATCH * GRAIN_BATCHES,
         what=f"shuffled, {what}: pipeline against Grain's shuffle, map, batch",
-        target=10,
+        target=15 if len(paths) == 1 else 10,
         runs=RUNS,
     )
+
+
+def _alone(paths: list[str], what: str) -> Iterator[Row]:
+    """Measure single calls of `get_records`, without a pipeline."""
+    source, grain_source = _source(paths, shuffle=True), ArrayRecordDataSource(paths)
+    order = np.random.default_rng(0).permutation(RECORDS)[: BATCH * CALLS].reshape(CALLS, BATCH)
+    work = _by_file(paths, order)
+
+    def ours() -> None:
+        for indices in order:
+            source.get_records(indices)
+
+    def of_grain() -> None:
+        for indices in order.tolist():
+            grain_source.__getitems__(indices)
+
+    for reference, told, target in (
+        (lambda: _in_lists(work), "read([...])", 0.95),
+        (of_grain, "Grain's __getitems__", 2),
+    ):
+        yield against(
+            reference,
+            ours,
+            records=order.size,
+            what=f"get_records, {what}: decoded, against {told}",
+            target=target,
+            runs=RUNS,
+        )
 
 
 def _documents(path: Path) -> Row:
@@ -100,7 +137,7 @@ def _documents(path: Path) -> Row:
     tokens = Ragged(rng.integers(0, 50_000, int(offsets[-1]), np.uint16), offsets)
     written = write(path, {"tokens": tokens})
     source = ArrayRecordSourceModule(written.config, rngs=nnx.Rngs(0))
-    order = rng.permutation(len(tokens))[: BATCH * BATCHES].reshape(BATCHES, BATCH)
+    order = rng.permutation(len(tokens))[: BATCH * 3 * CALLS].reshape(3 * CALLS, BATCH)
     work = _by_file([str(path)], order)
     name = min(BARE, key=lambda name: _best(lambda: BARE[name](work)))
 
@@ -149,7 +186,7 @@ BARE: dict[str, Read] = {"seek and read": _one_by_one, "read([...])": _in_lists}
 
 
 def _best(work: Callable[[], object]) -> float:
-    return min(seconds(work) for _ in range(5))
+    return min(seconds(work) for _ in range(3))
 
 
 def _grain_loop(paths: list[str]) -> Callable[[], object]:
@@ -160,41 +197,32 @@ def _grain_loop(paths: list[str]) -> Callable[[], object]:
         }
 
     data = grain.MapDataset.source(ArrayRecordDataSource(paths)).shuffle(seed=0).map(decode).batch(BATCH)
-    return lambda: deque((data[i] for i in range(BATCHES)), maxlen=1)
+    return lambda: deque((data[i] for i in range(GRAIN_BATCHES)), maxlen=1)
 
 
-def _sequential(paths: list[str], what: str) -> Row:
-    readers = [ArrayRecordReader(path, **READER) for path in paths]
+def _sequential(paths: list[str], what: str) -> Iterator[Row]:
+    """Measure ranges: of a reader opened for single rows, and of one with tasks of 256 KiB."""
 
-    def bare(step: int) -> Callable[[], object]:
+    def bare(options: dict[str, Any], step: int) -> Callable[[], object]:
+        readers = [ArrayRecordReader(path, **options) for path in paths]
+
         def read() -> None:
-            left = BATCH * BATCHES
             for reader in readers:
-                stop = min(left, reader.num_records())
-                for start in range(0, stop, step):
-                    reader.read(start, min(start + step, stop))
-                left -= stop
+                for start in range(0, reader.num_records(), step):
+                    reader.read(start, min(start + step, reader.num_records()))
 
         return read
 
-    step = min((256, 1024), key=lambda step: _best(bare(step)))
-    source = _source(paths, shuffle=False)
-    pipeline = Pipeline(source=source, batch_size=BATCH)
-
-    def ours() -> None:
-        pipeline.reset()
-        batches = iter(pipeline)
-        jax.block_until_ready(deque((next(batches) for _ in range(BATCHES)), maxlen=1))
-        batches.close()
-
-    return against(
-        bare(step),
-        ours,
-        records=BATCH * BATCHES,
-        what=f"in sequence, {what}: pipeline, decoded, against bare read(start, start + {step})",
-        target=0.85,
-        runs=RUNS,
-    )
+    for options, told in ((READER, ""), (RANGES, ", tasks of 256 KiB")):
+        step = min((256, 1024), key=lambda step: _best(bare(options, step)))
+        yield against(
+            bare(options, step),
+            _served(_source(paths, shuffle=False)),
+            records=BATCH * BATCHES,
+            what=f"in sequence, {what}: pipeline, decoded, against bare read(start, start + {step}){told}",
+            target=0.85,
+            runs=RUNS,
+        )
 
 
 def _opening(folder: Path) -> Row:
