@@ -128,11 +128,15 @@ class FailedError(Exception):
         self.failure = failure
 
 
-async def persistently(request: Callable[[], Awaitable[ResultT]]) -> ResultT:
+async def persistently(request: Callable[[], Awaitable[ResultT]], most: int = TRIES) -> ResultT:
     """Return the result of a request, which is sent again while it fails by trouble that may pass.
 
+    Args:
+        request: Sends it.
+        most: How many times it is sent.
+
     Raises:
-        FailedError: It failed otherwise, or `TRIES` times.
+        FailedError: It failed otherwise, or as many times.
     """
     began, tries = time.monotonic(), 0
     while True:
@@ -143,7 +147,7 @@ async def persistently(request: Callable[[], Awaitable[ResultT]]) -> ResultT:
             failure = failed.failure
         except Exception as error:  # noqa: BLE001 - of any library; an unknown one is a failure, too
             failure = failure_of(error)
-        if not failure.may_pass or tries >= TRIES:
+        if not failure.may_pass or tries >= most:
             # outside of the handler: what the library said may hold credentials, and would be chained
             raise FailedError(replace(failure, tries=tries, seconds=time.monotonic() - began)) from None
         wait = min(FIRST_WAIT * 2 ** (tries - 1), LONGEST_WAIT)

@@ -15,7 +15,7 @@ from datarax_core.config.addresses import scheme_of
 from .failures import FailedError, Failure, persistently
 from .objects import Failed, at_once
 from .stores import Store
-from .systems import AT_ONCE, store_of, wait_for
+from .systems import store_of, wait_for
 
 ResultT = TypeVar("ResultT")
 
@@ -58,7 +58,7 @@ def are_folders(addresses: Sequence[str], options: Mapping[str, Any] | None = No
 
         return look
 
-    return _all_asked(addresses, [looking(address) for address in addresses])
+    return _all_asked(addresses, [looking(address) for address in addresses], options)
 
 
 def entries_of(folder: str, options: Mapping[str, Any] | None = None) -> list[str]:
@@ -68,7 +68,7 @@ def entries_of(folder: str, options: Mapping[str, Any] | None = None) -> list[st
         FileNotFoundError, PermissionError, ConnectionError, TimeoutError, ConfigError: As `ranges`.
     """
     store = store_of(folder, options)
-    entries = _asked(folder, lambda: _entries(store, folder))
+    entries = _asked(folder, store, lambda: _entries(store, folder))
     return sorted(entry.address for entry in entries if entry.is_object)
 
 
@@ -91,7 +91,7 @@ async def _matching(store: Store, folder: str, parts: Sequence[str]) -> list[str
     if rest and not glob.has_magic(first):
         return await _matching(store, f"{folder}/{first}", rest)
     try:
-        entries = await persistently(lambda: _entries(store, folder))
+        entries = await persistently(lambda: _entries(store, folder), store.tries)
     except FailedError as failed:
         if failed.failure.kind != "absent":
             raise
@@ -162,22 +162,24 @@ def present(addresses: Sequence[str], options: Mapping[str, Any] | None = None) 
 
         return look
 
-    return _all_asked(addresses, [looking(address) for address in addresses])
+    return _all_asked(addresses, [looking(address) for address in addresses], options)
 
 
-def _all_asked(addresses: Sequence[str], looks: Sequence[Callable[[], Awaitable[ResultT]]]) -> list[ResultT]:
+def _all_asked(
+    addresses: Sequence[str], looks: Sequence[Callable[[], Awaitable[ResultT]]], options: Mapping[str, Any] | None
+) -> list[ResultT]:
     """Return what a coroutine function for each address returns, many at once."""
     if not addresses:
         return []
-    outcome = wait_for(at_once(looks, AT_ONCE))
+    outcome = wait_for(at_once(looks, [store_of(addresses[0], options)]))
     if isinstance(outcome, Failed):
         raise outcome.failure.error(addresses[outcome.number])
     return outcome
 
 
-def _asked(address: str, look: Callable[[], Awaitable[ResultT]]) -> ResultT:
+def _asked(address: str, store: Store, look: Callable[[], Awaitable[ResultT]]) -> ResultT:
     """Return what a coroutine function returns, which is called again where it fails by trouble that may pass."""
-    return _waited(address, lambda: persistently(look))
+    return _waited(address, lambda: persistently(look, store.tries))
 
 
 def _waited(address: str, look: Callable[[], Awaitable[ResultT]]) -> ResultT:

@@ -55,7 +55,7 @@ def facts_of_all(addresses: Sequence[str], options: Mapping[str, Any] | None = N
     def asking(number: int) -> Callable[[], Awaitable[ObjectFacts]]:
         return lambda: stores[number].facts(addresses[number])
 
-    outcome = wait_for(at_once([asking(number) for number in range(len(addresses))], AT_ONCE))
+    outcome = wait_for(at_once([asking(number) for number in range(len(addresses))], stores))
     if isinstance(outcome, Failed):
         raise outcome.failure.error(addresses[outcome.number])
     return outcome
@@ -86,7 +86,7 @@ def object_ranges(
     def reading(number: int, start: int, end: int) -> Callable[[], Awaitable[bytes]]:
         return lambda: stores[number].read(objects[number].address, start, end, objects[number].facts)
 
-    outcome = wait_for(at_once([reading(*place) for place in places], threads or AT_ONCE))
+    outcome = wait_for(at_once([reading(*place) for place in places], stores, threads or AT_ONCE))
     if isinstance(outcome, Failed):
         number, start, end = places[outcome.number]
         raise _error(outcome.failure, objects[number], f"bytes {start} to {end}")
@@ -150,12 +150,12 @@ async def _copied(store: Store, address: str, facts: ObjectFacts, file: int) -> 
         return copy
 
     try:
-        outcome = await at_once([copying(*piece) for piece in pieces(0, facts.size, PIECE)], _PIECES_AT_ONCE)
+        outcome = await at_once([copying(*piece) for piece in pieces(0, facts.size, PIECE)], [store], _PIECES_AT_ONCE)
         if not isinstance(outcome, Failed):
             return None
         if outcome.failure.kind != "whole":
             return outcome.failure
-        outcome = await at_once([lambda: _streamed(store, address, facts, file)], 1)
+        outcome = await at_once([lambda: _streamed(store, address, facts, file)], [store])
     except _WriteError as failed:
         return failed.error
     return outcome.failure if isinstance(outcome, Failed) else None
@@ -196,8 +196,17 @@ class Failed(NamedTuple):
     failure: Failure
 
 
-async def at_once(requests: Sequence[Callable[[], Awaitable[ResultT]]], limit: int) -> list[ResultT] | Failed:
-    """Return the results of all requests, ``limit`` of them under way at once; or the first failure, and cancel the others."""
+async def at_once(
+    requests: Sequence[Callable[[], Awaitable[ResultT]]], stores: Sequence[Store], limit: int = AT_ONCE
+) -> list[ResultT] | Failed:
+    """Return the results of all requests, ``limit`` of them under way at once; or the first failure, and cancel the others.
+
+    Args:
+        requests: The requests.
+        stores: Those that they are sent to, in any order.
+        limit: How many are under way at once.
+    """
+    tries = min((store.tries for store in stores), default=1)
     results: list[Any] = [None] * len(requests)
     waiting = iter(enumerate(requests))
     failed: list[Failed] = []
@@ -205,7 +214,7 @@ async def at_once(requests: Sequence[Callable[[], Awaitable[ResultT]]], limit: i
     async def work() -> None:
         for number, request in waiting:
             try:
-                results[number] = await persistently(request)
+                results[number] = await persistently(request, tries)
             except FailedError as error:
                 failed.append(Failed(number, error.failure))
                 raise

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any, Final, NamedTuple
 
-from .failures import FailedError, Failure, kind_of_status
+from .failures import TRIES, FailedError, Failure, kind_of_status
 from .threads import pool
 
 _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -60,8 +60,10 @@ class Store:
     is_conditional: bool = False
     """Whether `read` checks that the object is still the one that was looked at; if not, it is to be looked at again."""
 
-    def __init__(self, system: Any) -> None:
+    def __init__(self, system: Any, tries: int = TRIES) -> None:
         self.system = system
+        self.tries = tries
+        """How many times a request is sent: fewer where the library of the store tries by itself."""
 
     async def facts(self, address: str) -> ObjectFacts:
         """Return what the store says of an object now."""

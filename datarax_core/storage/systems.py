@@ -35,6 +35,11 @@ _PACKAGES: Final = {
 }
 """Package that reads a scheme, beside fsspec."""
 
+_TRYING: Final = ("adlfs", "gcsfs", "huggingface_hub")
+"""Packages that send a request again by themselves, up to half a minute, which cannot be switched off."""
+
+TRIES_BESIDE_OWN: Final = 2
+
 _EXTRA: Final = "'datarax-core[remote]'"
 _OF_STORES: Final = (
     "AWS_",
@@ -148,7 +153,7 @@ def _opened(address: str, scheme: str, options: dict[str, Any]) -> Store:
     except Exception as error:  # noqa: BLE001 - of any library, which may name what it was given
         cause = failure_of(error).cause
         raise ConfigError(f"the store of {redacted(address)} cannot be opened: {cause}; see storage_options") from None
-    return kind(system)
+    return kind(system, TRIES_BESIDE_OWN) if _PACKAGES[scheme] in _TRYING else kind(system)
 
 
 def _with_defaults(kind: type[Store], options: dict[str, Any]) -> dict[str, Any]:
