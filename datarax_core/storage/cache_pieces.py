@@ -9,6 +9,12 @@ import numpy as np
 _MOST_BETWEEN: Final = 64
 """Bytes between two ranges that are read with them, such as the frames of TFRecords."""
 
+_LARGE: Final = 1 << 15
+"""Mean bytes of ranges from which on reading them together would cost more, by another copy, than it saves."""
+
+_MOST: Final = 1 << 20
+"""Bytes of what is read together, more or less."""
+
 _WORTH_IT: Final = 0.75
 """Ranges are joined if so few remain of them."""
 
@@ -59,10 +65,13 @@ def _joined(
     of: np.ndarray, starts: np.ndarray, ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[tuple[int, int, int]] | None]:
     """Return runs of ranges that continue one another, and where each range is in them; the ranges and None if few do."""
-    if len(of) < 2:
+    if len(of) < 2 or (ends - starts).mean() > _LARGE:
         return of, starts, ends, None
     between = starts[1:] - ends[:-1]
-    begins = np.concatenate([[True], (of[1:] != of[:-1]) | (between < 0) | (between > _MOST_BETWEEN)])
+    is_apart = (
+        (of[1:] != of[:-1]) | (between < 0) | (between > _MOST_BETWEEN) | (starts[1:] // _MOST != starts[:-1] // _MOST)
+    )
+    begins = np.concatenate([[True], is_apart])
     if np.count_nonzero(begins) > _WORTH_IT * len(of):
         return of, starts, ends, None
     heads = np.flatnonzero(begins)
