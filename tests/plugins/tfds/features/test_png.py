@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 import tfds_zoo
 from tfds_records import example
 
-from datarax_tfds.features import FeatureDecoder, UndecodableRecord, png
+from datarax_tfds.features import FeatureDecoder, UndecodableRecord, layouts, png
 from datarax_tfds.features.png import PngForm
 from datarax_tfds.features.png_streams import SIGNATURE
 
@@ -172,10 +172,12 @@ def outcome(decode: Callable[[list[bytes]], Any], files: list[bytes]) -> Any:
         return str(error)
 
 
+@pytest.mark.parametrize("least_in_one_buffer", [1, 100], ids=["in one buffer", "apart"])
 @pytest.mark.parametrize("files", [odd_files(), mutants()], ids=["odd", "mutants"])
 def test_odd_files_give_among_others_what_they_give_alone(
-    files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    files: dict[str, bytes], least_in_one_buffer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(layouts, "_LEAST_RECORDS", least_in_one_buffer)
     decode = FeatureDecoder(tfds.features.FeaturesDict({"it": tfds.features.Image(shape=(9, 11, 3))}), ["it"]).decode
     good = HEAD + chunk(b"IDAT", STREAM) + END
     batches = {name: [good, good, file, good] for name, file in files.items()}
