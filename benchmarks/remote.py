@@ -2,7 +2,7 @@
 
 The reference reads the same ranges as one `cat_ranges` of s3fs, as many at once as it likes, on as many connections; the loop
 also checks, decodes and hands over batches. The server of `_object_server` and the clients share the cores.
-Arrays on this machine are mapped into memory, and rows of 3 KB in the cache are read by a system call each (1.5 us, against 0.4):
+Arrays on this machine are mapped into memory, and rows of 3 KB in the cache are read by a call each (1.5 us, against 0.4):
 the limit of their second epoch, which mapping the files of the cache would lift.
 """
 
