@@ -19,7 +19,7 @@ from .example_values import FeatureColumn, Rows
 from .example_wire import Entry, Payload, entries
 from .joined import Flags, Places
 
-_MOST_IN_STEP_BYTES: Final = 1 << 22
+_MOST_IN_STEP_BYTES: Final = 1 << 21
 """Bytes of records that are read in step at a time."""
 
 _LEAST_IN_STEP: Final = 8
@@ -97,7 +97,7 @@ def features_of(record: bytes) -> dict[str, Feature]:
 
 
 def _chunks(lengths: Places) -> Iterator[Places]:
-    """Yield rows in groups whose records, which have these lengths, have about four megabytes together."""
+    """Yield rows in groups whose records, which have these lengths, have about two megabytes together."""
     rows = np.arange(len(lengths))
     if lengths.sum() <= _MOST_IN_STEP_BYTES:
         yield rows

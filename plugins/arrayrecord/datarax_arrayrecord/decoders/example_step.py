@@ -141,6 +141,8 @@ def _payload_starts(joined: Joined, at: Places, rest: Places, kinds: Places, is_
 def _first_entries(joined: Joined) -> tuple[Places | int, Flags]:
     """Return where the first entry of each record is, as one number if that is equal, and which records have a right header."""
     width = len(header(joined.longest))
+    if width and joined.shortest == joined.longest and joined.hold(0, header(joined.longest)):
+        return width, np.ones(joined.count, np.bool_)
     if width and len(header(joined.shortest)) == width:  # then all headers between them have it, too
         is_alike = joined.words[joined.begins] & ((1 << 8 * width) - 1) == _header_words(joined.lengths, width)
         return (width if joined.stride else joined.begins + width), is_alike

@@ -38,15 +38,14 @@ class Joined:
         self.stride = self.longest if self.longest * self.count <= _MOST_PADDED * int(lengths.sum()) else 0
         """Bytes from the begin of a record to that of the next one, if all are equal; else 0."""
 
-        if self.stride:
+        if self.stride and self.shortest < self.longest:
             whole = self.stride * self.count
             self.memory: npt.NDArray[np.uint8] = np.empty(whole + spare, np.uint8)
             self.memory[:whole].view(f"S{self.stride}")[:] = records
             self.memory[whole:] = 0
-            self.begins: Places = np.arange(self.count) * self.stride
         else:
             self.memory = np.frombuffer(b"".join([*records, bytes(spare)]), np.uint8)
-            self.begins = np.cumsum(lengths) - lengths
+        self.begins: Places = np.arange(self.count) * self.stride if self.stride else np.cumsum(lengths) - lengths
         self.ends: Places = self.begins + lengths
         count = len(self.memory) - _WORD_BYTES + 1
         self.words: npt.NDArray[np.int64] = np.ndarray((count,), "<i8", self.memory, 0, (1,))

@@ -25,7 +25,7 @@ _LEAST: Final = 24
 _MOST_STRUCTURES: Final = 4
 """Structures that are tried before the other records are read one by one."""
 
-_MOST_BYTES: Final = 1 << 22
+_MOST_BYTES: Final = 1 << 21
 """Bytes of records that are read in step at a time."""
 
 _CHUNKED: Final = "__msgpack_chunked_array__"
@@ -126,7 +126,7 @@ def _empty(count: int, struct: Any) -> AnyArray:
 
 
 def _chunks(lengths: Places, rows: Places) -> Iterator[Places]:
-    """Yield rows in groups whose records have about four megabytes together."""
+    """Yield rows in groups whose records have about two megabytes together."""
     chunks = np.cumsum(lengths[rows]) // _MOST_BYTES
     yield from np.split(rows, np.flatnonzero(chunks[1:] != chunks[:-1]) + 1)
 
