@@ -270,6 +270,9 @@ def draw_key_data(stream: nnx.RngStream) -> np.ndarray:
     if str(jax.random.key_impl(key)) != "threefry2x32":
         return np.asarray(key_data(stream()))
     number = np.asarray(count)
-    stream.count[...] = jax.device_put(number + np.uint32(1), count.sharding)
+    place = (
+        count.sharding if count.committed else None
+    )  # a count that is bound to no device stays so: pipelines over meshes take it
+    stream.count[...] = jax.device_put(number + np.uint32(1), place)
     drawn: np.ndarray = fold_in(np.asarray(key_data(key)), number[None])[:, 0]
     return drawn
