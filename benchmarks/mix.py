@@ -66,6 +66,7 @@ def rows() -> list[Row]:
     sixteen = epoch(mixture(split(16), range(1, 17)))
     return [
         against(numpy_loop, lambda: loop(two), records=SERVED, what="loop, 2 children: NumPy", target=0.9),
+        against(numpy_loop, lambda: loop(sixteen), records=SERVED, what="loop, 16 children: NumPy", target=0.8),
         against(
             lambda: scan(whole), lambda: scan(two), records=SERVED, what="scan, 2 children: one source", target=0.8
         ),

@@ -67,7 +67,7 @@ def _rows(source: _Bound, what: str, *, is_bound: bool) -> Iterator[Row]:
         )
 
     # two workers share two cores with the process that they serve, so a factor of 2 is out of reach
-    yield row(lambda: _drain(map(source.fetch, wanted)), "none", 1.5 if is_bound else 0.3)
+    yield row(lambda: _drain(map(source.fetch, wanted)), "none", 1.7 if is_bound else 0.3)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(WORKERS, context, _keep, (source,)) as pool:
         for future in [pool.submit(_read, wanted[0]) for _ in range(WORKERS * 2)]:
@@ -79,7 +79,7 @@ def _rows(source: _Bound, what: str, *, is_bound: bool) -> Iterator[Row]:
         )
     if find_spec("grain") is not None:
         with _Grain(source, wanted) as grain:
-            yield row(grain.serve, "Grain's mp_prefetch", 1.0)
+            yield row(grain.serve, "Grain's mp_prefetch", 1.2)
     workers.close()
     if find_spec("grain") is not None:
         pairs = paired(lambda: _first_of_grain(source, wanted), lambda: _first_of_workers(source, wanted), LEAST)

@@ -17,8 +17,12 @@ ROOT = Path(__file__).parents[1]
 
 
 def floors() -> list[str]:
-    """Return every requirement of the tree at its oldest version, such as ``jax==0.8.0``; the newest where several differ."""
+    """Return every requirement of the tree at its oldest version, such as ``jax==0.8.0``; the newest where several differ.
+
+    Extras are kept: ``moto[server]==5.1``.
+    """
     oldest: dict[str, Version] = {}
+    extras: dict[str, set[str]] = {}
     for file in [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]:
         metadata = tomllib.loads(file.read_text(encoding="utf-8"))
         groups: dict[str, list[Any]] = metadata.get("dependency-groups", {})
@@ -27,7 +31,9 @@ def floors() -> list[str]:
             if not requirement.name.startswith("datarax-"):
                 lowest = min(Version(s.version) for s in requirement.specifier if s.operator == ">=")
                 oldest[requirement.name] = max(lowest, oldest.get(requirement.name, lowest))
-    return [f"{name}=={version}" for name, version in sorted(oldest.items())]
+                extras.setdefault(requirement.name, set()).update(requirement.extras)
+    with_extras = {name: f"{name}[{','.join(sorted(chosen))}]" if chosen else name for name, chosen in extras.items()}
+    return [f"{with_extras[name]}=={version}" for name, version in sorted(oldest.items())]
 
 
 def main(folder: str, *pytest_arguments: str) -> int:

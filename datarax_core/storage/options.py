@@ -46,7 +46,8 @@ class RemoteOptions(FrozenConfig):
     )
     cache_bytes: ByteCount | None = Field(
         default=None,
-        description="Bytes that the folder may take, such as 20GiB; those used least lately go first. null has no limit.",
+        description="Bytes that the folder may take, such as 20GiB; those used least lately go first. "
+        "null leaves a twentieth of the disk free.",
     )
     storage_options: dict[str, Any] | None = Field(
         default=None,
