@@ -30,6 +30,14 @@ SECRETIVE = [
     f"https://host.org/x?access_token={SECRET}",
     f"https://host.org/x?AWSAccessKeyId={SECRET}",
     f"s3://{SECRET}:{SECRET}@bucket/x",
+    f"s3://AKIA:wJalr/{SECRET}@bucket/x",  # keys of AWS have slashes; none of these is an address, and all are pasted
+    f"https://me:a){SECRET}@host.org/x",
+    f"https://me:a'{SECRET}@host.org/x",
+    f"https://me:a#{SECRET}@host.org/x",
+    f"https://host.org/x?a=1;token={SECRET}",
+    f"https://host.org/x?sig=a){SECRET}",
+    f"https://host.org/x#access_token={SECRET}",
+    f"abfss://me:{SECRET}@account.dfs.core.windows.net/x",
 ]
 
 
@@ -52,11 +60,27 @@ def test_addresses_with_credentials_are_refused_without_being_shown(address: str
         "abfss://container@account.dfs.core.windows.net/x",
         "gs://bucket/monkey/token.npz",
         "hf://datasets/user/name@main/x.npz",
+        "s3://arn:aws:s3:us-west-2:123456789012:accesspoint/mine/x@8",
+        "http://127.0.0.1:8000/x@8",
+        "http://[::1]:8000/x@8",
     ],
 )
 def test_other_addresses_are_as_they_were(address: str) -> None:
     assert redacted(address) == address
     assert Config(path=address).path == address
+
+
+def test_a_password_with_a_space_is_refused_without_being_shown() -> None:
+    with pytest.raises(ValidationError, match="holds credentials") as caught:
+        Config(path=f"https://me:a {SECRET}@host.org/x")
+    assert SECRET not in str(caught.value)
+
+
+def test_texts_around_addresses_stay() -> None:
+    text = "cannot read 'https://a:80/x?sig=b' (of https://c@d/e?token=f), as http://h:1: said; mail me@example.org"
+    assert redacted(text) == (
+        "cannot read 'https://a:80/x?sig=***' (of https://***@d/e?token=***), as http://h:1: said; mail me@example.org"
+    )
 
 
 def test_a_local_path_is_no_address() -> None:
@@ -81,6 +105,10 @@ def test_addresses_in_states_have_no_query() -> None:
         ({"headers": {"Authorization": SECRET}}, "headers.Authorization"),
         ({"connection_string": SECRET}, "connection_string"),
         ({"client_kwargs": {"endpoint_url": f"https://me:{SECRET}@host"}}, "client_kwargs.endpoint_url"),
+        ({"headers": [["Authorization", SECRET]]}, "headers.Authorization"),
+        ({"proxies": [f"https://me:{SECRET}@host"]}, "proxies.0"),
+        ({"some": [{"token": SECRET}]}, "some.0.token"),
+        ({"auth": ["me", SECRET]}, "auth"),
     ],
 )
 def test_options_with_credentials_are_refused_without_being_shown(options: dict[str, Any], named: str) -> None:
