@@ -49,7 +49,7 @@ class HeldFile:
         """Let the file be removed, by the cache or now."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            if self.is_passing and os.getpid() == self._process:
+            if self.is_passing and os.getpid() == self._process and os.fstat(fd).st_nlink:
                 with suppress(OSError):
                     os.unlink(self.path)  # noqa: PTH108
             os.close(fd)
@@ -106,6 +106,9 @@ class WholeFiles:
             if not os.path.exists(self._path(key)):  # noqa: PTH110 - as the others
                 try:
                     self._fetch(part, key, size, download, make_room)
+                except _RemovedError:
+                    part.close()
+                    continue
                 except _NotKeptError as error:
                     part.close()
                     self._warn(error.kind, f"{name} is not kept: {error}")
@@ -142,11 +145,11 @@ class WholeFiles:
             lock(fd)
             try:
                 _fill(part, size, download)
-            except OSError as error:
+            except (OSError, _RemovedError) as error:
                 part.close()
-                if error.errno not in DISK_ERRNOS:
+                if isinstance(error, OSError) and error.errno not in DISK_ERRNOS:
                     raise
-                cause = error
+                cause = error if isinstance(error, OSError) else OSError(errno.ENOENT, f"{folder} was removed")
             else:
                 return part
         raise OSError(
@@ -226,10 +229,13 @@ class WholeFiles:
             note = {"size": size, "crc32": crc, "mtime_ns": facts.st_mtime_ns}
             path = self._path(key)
             with self._space.hold():
-                passing = Path(f"{path}.{os.getpid()}{NOTE}")
-                passing.write_text(json.dumps(note), encoding="utf-8")
-                passing.replace(f"{path}{NOTE}")
-                os.replace(part.path, path)  # noqa: PTH105
+                passing = Path(f"{path}.{os.getpid()}.0{PART}")  # removed by others if this process is killed here
+                try:
+                    passing.write_text(json.dumps(note), encoding="utf-8")
+                    passing.replace(f"{path}{NOTE}")
+                    os.replace(part.path, path)  # noqa: PTH105
+                except FileNotFoundError:
+                    raise _RemovedError from None
                 part.path, part.is_passing = path, False
                 lock(part.fd, shared=True)  # nobody removes it here, where it may be locked by none for a moment
         except BaseException as error:
@@ -239,6 +245,10 @@ class WholeFiles:
             part.close()
             raise
         self._verified.add((key, facts.st_mtime_ns, facts.st_ino))
+
+
+class _RemovedError(Exception):
+    """The folder of the cache was removed while a file was fetched into it."""
 
 
 class _NotKeptError(Exception):
@@ -251,8 +261,16 @@ class _NotKeptError(Exception):
 
 def _fill(part: HeldFile, size: int, download: Callable[[str], None]) -> None:
     os.ftruncate(part.fd, 0)
-    download(part.path)
-    if (found := os.fstat(part.fd).st_size) != size:
+    try:
+        download(part.path)
+    except FileNotFoundError:
+        if not os.fstat(part.fd).st_nlink:
+            raise _RemovedError from None
+        raise
+    facts = os.fstat(part.fd)
+    if not facts.st_nlink:
+        raise _RemovedError
+    if (found := facts.st_size) != size:
         raise ConnectionError(f"{found:,} bytes came of a file of {size:,}")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -201,3 +202,22 @@ def test_messages_and_the_folder_hold_no_credentials(tmp_path: Path) -> None:
     for path in tmp_path.rglob("*"):
         assert "secret" not in path.name
         assert not path.name.endswith(".json") or set(json.loads(path.read_text())) == {"size", "crc32", "mtime_ns"}
+
+
+@pytest.mark.parametrize("when", ["before it is written", "after it"])
+def test_a_folder_that_is_removed_while_a_file_is_fetched_is_made_anew(tmp_path: Path, when: str) -> None:
+    cache, one = Cache(str(tmp_path)), Object(1)
+
+    def download(path: str) -> None:
+        if when == "before it is written" and not one.times:
+            shutil.rmtree(tmp_path / "datarax-1")
+        one.times += 1
+        Path(path).write_bytes(one.content)
+        if when == "after it" and one.times == 1:
+            shutil.rmtree(tmp_path / "datarax-1")
+
+    for _ in range(2):
+        with cache.file(one.address, one.stamp, download) as path:
+            assert Path(path).read_bytes() == one.content
+    assert one.times == 2
+    assert len(kept_files(tmp_path)) == 1
