@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from datarax_core.faces import lazy_face
 
 if TYPE_CHECKING:
-    from datarax_core.storage.stamps import Stamp as Stamp
+    from datarax_core.storage.stores.stamps import Stamp as Stamp
 
     from .formats import format_clause as format_clause
     from .names import FileKind as FileKind
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_face(
     __name__,
     {
-        ".storage.stamps": ("Stamp",),
+        ".storage.stores.stamps": ("Stamp",),
         "formats": ("format_clause",),
         "names": ("FileKind", "shard_path", "without_shard"),
         "open_files": ("Closable", "OpenFiles"),

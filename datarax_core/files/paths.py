@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from datarax_core.config.addresses import refusal_of, scheme_of, without_file_scheme
 from datarax_core.config.redaction import redacted, require_no_credentials
-from datarax_core.storage.listing import are_folders, entries_of, fixed_part, has_pattern, matches_of, present
+from datarax_core.storage.stores.listing import are_folders, entries_of, fixed_part, has_pattern, matches_of, present
 
 from .names import (
     FileKind,

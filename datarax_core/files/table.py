@@ -14,7 +14,7 @@ import numpy as np
 
 from datarax_core.config.addresses import scheme_of
 from datarax_core.errors import DataFileError, RecordError
-from datarax_core.storage.stamps import Stamp, stamp_of
+from datarax_core.storage.stores.stamps import Stamp, stamp_of
 
 ResultT = TypeVar("ResultT")
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datarax_core.modules.module import DataraxModule as DataraxModule
     from datarax_core.modules.module import StructuralModule as StructuralModule
     from datarax_core.modules.module import checked_rngs as checked_rngs
-    from datarax_core.storage.stamps import Stamp as Stamp
+    from datarax_core.storage.stores.stamps import Stamp as Stamp
 
     from .access import Access as Access
     from .access import Capabilities as Capabilities
@@ -78,7 +78,7 @@ __getattr__, __dir__, __all__ = lazy_face(
         ".modules.counts": ("CountValue",),
         ".modules.host_state": ("HostState",),
         ".modules.module": ("DataraxModule", "StructuralModule", "checked_rngs"),
-        ".storage.stamps": ("Stamp",),
+        ".storage.stores.stamps": ("Stamp",),
         "access": ("Access", "Capabilities", "OrderKey", "compiled_with"),
         "blocks": ("BlockSize", "WritesRecords", "Written", "record_blocks", "verified_blocks"),
         "columns": ("ColumnGather", "Columns", "Form", "columns_of"),
@@ -91,7 +91,8 @@ __getattr__, __dir__, __all__ = lazy_face(
         "metadata": ("MetadataManager", "RecordMetadata"),
         "sequence": ("SequenceSource", "SequenceSourceConfig", "from_sequence"),
         "streaming": ("StreamingSourceBase",),
-        "subset": ("DataSourceModule", "Subset"),  # which gives sources the class of their parts
+        "source": ("DataSourceModule",),
+        "subset": ("Subset",),
         "verification": ("Verified", "append_to_quarantine", "require_quarantine", "verified"),
         "views.conditions": ("Condition", "condition_of", "conditions_of", "kept_by", "key_of"),
         "views.kept_tables": ("kept_table",),

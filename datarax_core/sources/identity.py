@@ -24,7 +24,7 @@ from datarax_core.config.base import FrozenConfig, LocalPath
 from datarax_core.config.models import StructuralConfig
 from datarax_core.records.digests import class_name, digest_of
 from datarax_core.storage.range_reader import RangeReader
-from datarax_core.storage.stamps import Stamp
+from datarax_core.storage.stores.stamps import Stamp
 
 SAMPLED_RECORDS: Final = 16
 """Records, spread over a source, that are part of its identity."""

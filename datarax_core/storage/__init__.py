@@ -11,13 +11,13 @@ Imports `errors`, `background` and `config`; never JAX.
 
 from datarax_core.config.redaction import redacted
 
-from .cache import Cache, user_cache_folder
+from .cache.cache import Cache, user_cache_folder
 from .object_file import ObjectFile
-from .objects import download
 from .options import ByteCount, RemoteOptions
 from .range_reader import RangeReader
 from .ranges import ranges
-from .stamps import Stamp, stamp_of, stamps_of
+from .stores.objects import download
+from .stores.stamps import Stamp, stamp_of, stamps_of
 
 __all__ = [
     "ByteCount",

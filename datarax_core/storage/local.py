@@ -8,8 +8,8 @@ from typing import Final
 
 from datarax_core.errors import DataFileError
 
-from .joins import is_dense, joined, placed
-from .threads import pool
+from .stores.joins import is_dense, joined, placed
+from .stores.threads import pool
 
 GAP: Final = 4096
 """Bytes between two ranges up to which they are read by one call: a page, which the system reads anyway."""

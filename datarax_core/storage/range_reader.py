@@ -10,13 +10,13 @@ from numpy.typing import ArrayLike
 from datarax_core.background import Ahead
 from datarax_core.config.redaction import redacted
 
-from .cache import Cache
-from .listing import entries_of
+from .cache.cache import Cache
 from .object_file import ObjectFile
-from .objects import download
 from .options import RemoteOptions
 from .ranges import ranges
-from .stamps import Stamp, stamps_of
+from .stores.listing import entries_of
+from .stores.objects import download
+from .stores.stamps import Stamp, stamps_of
 
 _REQUEST_BYTES: Final = 8 << 20
 """Bytes of one request for a part of an object that is read from front to back."""

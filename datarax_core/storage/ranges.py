@@ -11,12 +11,12 @@ from datarax_core.config.addresses import scheme_of
 from datarax_core.config.redaction import redacted
 from datarax_core.errors import DataFileError
 
-from .cache import Cache
-from .failures import ServedWholeError
+from .cache.cache import Cache
 from .local import local_ranges
-from .objects import ObjectRanges, download, object_ranges
-from .stamps import Stamp, stamps_of
-from .stores import ObjectFacts
+from .stores.failures import ServedWholeError
+from .stores.objects import ObjectRanges, download, object_ranges
+from .stores.stamps import Stamp, stamps_of
+from .stores.stores import ObjectFacts
 
 
 def ranges(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from datarax_core.storage import failures, stores, systems
+from datarax_core.storage.stores import failures, stores, systems
 
 if TYPE_CHECKING:
     from remote_servers import Bucket, HttpServer

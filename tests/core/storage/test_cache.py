@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from datarax_core.storage import Cache, Stamp
-from datarax_core.storage import cache as cache_module
+from datarax_core.storage.cache import cache as cache_module
 
 BLOCK = 1 << 12
 CONTENT = np.random.default_rng(0).bytes(40 * BLOCK + 1234)

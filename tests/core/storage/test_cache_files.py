@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from datarax_core.storage import Cache, Stamp
-from datarax_core.storage import cache as cache_module
+from datarax_core.storage.cache import cache as cache_module
 
 SIZE = 200_000
 

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from datarax_core.config import FrozenConfig, redacted, without_query
 from datarax_core.config.base import LocalPath, LocalPattern
 from datarax_core.errors import ConfigError
-from datarax_core.storage import RemoteOptions, failures, ranges, stamp_of, systems
+from datarax_core.storage import RemoteOptions, ranges, stamp_of
+from datarax_core.storage.stores import failures, systems
 
 SECRET = "hunter2"  # noqa: S105 - of the tests
 

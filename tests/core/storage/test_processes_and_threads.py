@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from forks import in_fork
 
-from datarax_core.storage import RangeReader, Stamp, ranges, stamp_of, systems
+from datarax_core.storage import RangeReader, Stamp, ranges, stamp_of
+from datarax_core.storage.stores import systems
 
 if TYPE_CHECKING:
     from remote_servers import Bucket, HttpServer

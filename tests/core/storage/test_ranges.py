@@ -12,7 +12,7 @@ import pytest
 
 from datarax_core.errors import ConfigError, DataFileError, is_passing
 from datarax_core.storage import Cache, Stamp, download, ranges, stamp_of, stamps_of
-from datarax_core.storage.objects import PIECE
+from datarax_core.storage.stores.objects import PIECE
 
 if TYPE_CHECKING:
     from remote_servers import Bucket, HttpServer, S3Server

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from .cache_space import NOTE, PART, Space, lock
+from .space import NOTE, PART, Space, lock
 
 DISK_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM})
 """Numbers of errors of a disk that takes no more, or nothing."""

@@ -11,9 +11,9 @@ import numpy as np
 
 from datarax_core.background import renew_in_forks
 
-from .cache_pieces import Pieces
-from .cache_segments import BLOCKS, HEADER_BYTES, Segment
-from .cache_space import Space
+from .pieces import Pieces
+from .segments import BLOCKS, HEADER_BYTES, Segment
+from .space import Space
 
 Fetch: TypeAlias = Callable[[np.ndarray, np.ndarray, np.ndarray], list[bytes]]
 """Returns the bytes of ranges: for the object, the first byte and the end of each, int64 (k,)."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 from datarax_core.background import renew_in_forks
 from datarax_core.errors import ConfigError
 
-from .cache_segments import bytes_in_segment
+from .segments import bytes_in_segment
 
 try:
     import fcntl as _fcntl

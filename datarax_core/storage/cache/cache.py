@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from datarax_core.config.redaction import redacted
+from datarax_core.storage.stores.stamps import Stamp
 
-from .cache_blocks import Blocks, CachedObject, Fetch
-from .cache_files import WholeFiles
-from .cache_space import Space, require_locks
-from .stamps import Stamp
+from .blocks import Blocks, CachedObject, Fetch
+from .files import WholeFiles
+from .space import Space, require_locks
 
 BLOCK_BYTES: Final = 1 << 18
 _LAYOUT: Final = "datarax-1"

@@ -1,0 +1,1 @@
+"""Stores of objects: what they say of objects, their listings and ranges, and the failures that may pass."""
