@@ -54,10 +54,15 @@ HEADINGS = ("what", "reference", "ours", "ratio", "quartiles", "pairs", "target"
 # -- measuring --------------------------------------------------------------------------------------------------------------
 
 
-def against(reference: Work, ours: Work, *, records: int, what: str, target: float, runs: int = RUNS) -> Row:
-    """Return the row for the speed of ``ours`` as a multiple of the speed of ``reference``; both serve ``records`` a call."""
+def against(
+    reference: Work, ours: Work, *, records: int, what: str, target: float, runs: int = RUNS, pause: float = 0.0
+) -> Row:
+    """Return the row for the speed of ``ours`` as a multiple of the speed of ``reference``; both serve ``records`` a call.
+
+    ``pause`` is waited before each call, for what the other goes on to read ahead.
+    """
     reference(), ours()
-    pairs = paired(timed(reference), timed(ours), runs)
+    pairs = paired(timed(reference, pause), timed(ours, pause), runs)
     rates = tuple(_rate(records / taken) for taken in medians(pairs))
     return row(what, [theirs / own for theirs, own in pairs], target, "at least", rates)
 
@@ -113,9 +118,14 @@ def in_turn(calls: Mapping[Key, Callable[[], float]], runs: int = LEAST) -> dict
     return found
 
 
-def timed(work: Work) -> Callable[[], float]:
-    """Return a function that returns the seconds of one call."""
-    return lambda: seconds(work)
+def timed(work: Work, pause: float = 0.0) -> Callable[[], float]:
+    """Return a function that returns the seconds of one call, after a pause."""
+
+    def take() -> float:
+        time.sleep(pause)
+        return seconds(work)
+
+    return take
 
 
 def seconds(work: Work) -> float:

@@ -2,19 +2,21 @@
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
+from itertools import cycle, islice
 from typing import Any, Self
 
 import jax
 import numpy as np
-from _measure import LEAST, Row, against, cost_of, paired, seconds
+from _measure import LEAST, Row, Work, against, cost_of, paired, seconds
 
 from datarax_core import DataSourceModule, SourceConfig
 from datarax_core.workers import Workers
 
 WORKERS, BATCH, BATCHES, AHEAD, RUNS = 2, 256, 40, 4, 9
+PAUSE = 0.2  # seconds in which all batches that Grain reads ahead are read
 KB_3, KB_40 = 3072, 40_960
 
 
@@ -56,14 +58,15 @@ def _rows(source: _Bound, what: str, *, is_bound: bool) -> Iterator[Row]:
     workers = Workers(source, WORKERS, batch_size=BATCH, ahead=AHEAD)
     workers.fetch(wanted[0])
 
-    def row(reference: Callable[[], object], against_what: str, target: float) -> Row:
+    def row(reference: Callable[[], object], against_what: str, target: float, ours: Work | None = None) -> Row:
         return against(
             reference,
-            lambda: _drain(_ahead(wanted, workers.begin, workers.result)),
+            ours or (lambda: _drain(_ahead(wanted, workers.begin, workers.result))),
             records=BATCH * BATCHES,
             what=f"{what}: {WORKERS} workers, against {against_what}",
             target=target,
             runs=RUNS,
+            pause=0.0 if ours is None else PAUSE,
         )
 
     # two workers share two cores with the process that they serve, so a factor of 2 is out of reach
@@ -79,7 +82,9 @@ def _rows(source: _Bound, what: str, *, is_bound: bool) -> Iterator[Row]:
         )
     if find_spec("grain") is not None:
         with _Grain(source, wanted) as grain:
-            yield row(grain.serve, "Grain's mp_prefetch", 1.2)
+            endless = _ahead(cycle(wanted), workers.begin, workers.result)
+            yield row(grain.serve, "Grain's mp_prefetch", 1.2, lambda: _drain(islice(endless, BATCHES)))
+            endless.close()
     workers.close()
     if find_spec("grain") is not None:
         pairs = paired(lambda: _first_of_grain(source, wanted), lambda: _first_of_workers(source, wanted), LEAST)
@@ -108,8 +113,8 @@ def _drain(batches: Iterable[object]) -> None:
 
 
 def _ahead(
-    wanted: list[np.ndarray], begin: Callable[[np.ndarray], Any], result: Callable[[Any], object]
-) -> Iterator[object]:
+    wanted: Iterable[np.ndarray], begin: Callable[[np.ndarray], Any], result: Callable[[Any], object]
+) -> Generator[object, None, None]:
     begun: deque[Any] = deque()
     for indices in wanted:
         begun.append(begin(indices))
@@ -132,7 +137,10 @@ def _read(indices: np.ndarray) -> dict[str, np.ndarray]:
 
 
 class _Grain:
-    """Yield the same batches through Grain, one an element, endlessly, so that each round starts with batches read ahead."""
+    """Yield the same batches through Grain, one an element, endlessly, since its processes begin with a loop.
+
+    So each round starts with batches that were read ahead in the pause before it; those that are held against it do the same.
+    """
 
     def __init__(self, source: _Bound, wanted: list[np.ndarray]) -> None:
         import grain

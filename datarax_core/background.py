@@ -51,6 +51,11 @@ if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_renew_all)
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def require_own_process(process: int, thing: str) -> None:
     """Raise if this process is a fork of the one in which ``thing`` was made. Costs 0.1 us.
 

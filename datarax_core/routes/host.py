@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import jax
 import numpy as np
 
+from datarax_core.background import usable_cores
 from datarax_core.devices.callbacks import HostRecords, raising_original
 from datarax_core.devices.layout import Layout
 from datarax_core.records.intake import Intake
@@ -15,7 +16,7 @@ from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.stages.randomness import RecordIds
 from datarax_core.workers.pool import Workers
-from datarax_core.workers.thread_count import ThreadCount, usable_cores
+from datarax_core.workers.thread_count import ThreadCount
 
 from .base import Prepared, Readers, describe_host_stages, describe_reading_ahead, describe_stages_after_placing
 from .definition import Definition

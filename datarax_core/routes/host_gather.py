@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 import jax
 import numpy as np
 
+from datarax_core.background import usable_cores
 from datarax_core.devices.placement import Putter, default_device
 from datarax_core.order.reader import OrderReader
 from datarax_core.records.buffers import Buffers
@@ -16,7 +17,6 @@ from datarax_core.records.gathers import ALIGNMENT
 from datarax_core.records.spec import Batch
 from datarax_core.records.tables import HostTable, TakesRows, host_view
 from datarax_core.workers.beside import Beside, Job
-from datarax_core.workers.thread_count import usable_cores
 
 Wanted: TypeAlias = tuple[int, int, int]
 """(start, size, version) of a batch."""

@@ -1,6 +1,5 @@
 """Number of threads that read for a pipeline: a fixed one, or as many as pay, found by measuring how long reading waits."""
 
-import os
 from dataclasses import dataclass
 from time import perf_counter, thread_time
 from typing import Any, Final
@@ -252,8 +251,3 @@ class ThreadCount:
         if self.threads > 1 and self.waiting < _WAITS:
             return f"the reader works on several cores: {threads}"
         return f"the reader waits {self.waiting:.0%} of the time: {threads}"
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,10 +1,11 @@
 """Threads of decoding: rows in several pieces, and the cores that each of several decodings has."""
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
+
+from datarax_core.background import usable_cores
 
 _THREAD_BYTES: Final = 1 << 17
 """Encoded bytes that are worth a thread: 1.5 ms of decoding, PNG or JPEG, where starting a thread takes 0.1 to 1 ms."""
@@ -58,11 +59,6 @@ def run_on_rows(work: Callable[[int, int], None], count: int, *, size: int, piec
         raise errors[0]
 
 
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def share_of_cores(parts: int) -> Iterator[None]:
     """Have decoding in this thread use no more than one of ``parts`` of the cores: others go on beside it."""
@@ -74,4 +70,4 @@ def share_of_cores(parts: int) -> Iterator[None]:
 
 
 def _own_cores() -> int:
-    return max(1, cores() // getattr(_shares, "parts", 1))
+    return max(1, usable_cores() // getattr(_shares, "parts", 1))

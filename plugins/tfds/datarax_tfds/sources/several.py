@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
-from datarax_core.background import Ahead
-from datarax_tfds.features.threads import cores, share_of_cores
+from datarax_core.background import Ahead, usable_cores
+from datarax_tfds.features.threads import share_of_cores
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class SeveralAhead(Generic[T]):
     """
 
     def __init__(self, work: Callable[[Any], T], *, most: int) -> None:
-        parts = min(_MOST_THREADS, cores())
+        parts = min(_MOST_THREADS, usable_cores())
 
         def work_on_share(item: Any) -> T:
             with share_of_cores(parts):

@@ -81,7 +81,7 @@ def test_a_damaged_head_is_an_error_or_an_image(name: str) -> None:
 
 @pytest.fixture
 def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "cores", lambda: 4)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 4)
     monkeypatch.setattr(threads, "_THREAD_BYTES", 1000)
 
 

@@ -11,8 +11,8 @@ from datarax_tfds.sources.several import SeveralAhead
 
 @pytest.fixture(autouse=True)
 def three_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datarax_tfds.sources.several.cores", lambda: 3)
-    monkeypatch.setattr(threads, "cores", lambda: 6)
+    monkeypatch.setattr("datarax_tfds.sources.several.usable_cores", lambda: 3)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 6)
 
 
 def test_results_come_in_the_order_of_requests_from_several_threads() -> None:
