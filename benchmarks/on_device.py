@@ -255,12 +255,12 @@ def memory(sizes: Sizes) -> Iterator[Row]:
 
 
 def _in_use() -> float:
-    """Return the bytes in use on the device, or of all arrays where it does not tell."""
+    """Return the bytes in use on the device, or those of all arrays where it does not tell: once, if several share memory."""
     gc.collect()  # of what was measured before
     statistics_of = jax.devices()[0].memory_stats()
     if statistics_of and "bytes_in_use" in statistics_of:
         return float(statistics_of["bytes_in_use"])
-    return float(sum(array.nbytes for array in jax.live_arrays()))
+    return float(sum({array.unsafe_buffer_pointer(): array.nbytes for array in jax.live_arrays()}.values()))
 
 
 def rates(sizes: Sizes) -> list[str]:
