@@ -3,6 +3,7 @@
 `distributions` builds, looks and tries, and is what ``make wheels`` runs.
 """
 
+import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -87,3 +88,8 @@ def _copy_of_memory(folder: Path) -> Project:
     return Project(
         Path(shutil.copytree(memory.folder, folder / "memory", ignore=shutil.ignore_patterns("__pycache__")))
     )
+
+
+def test_the_oldest_versions_are_installed_with_their_extras() -> None:
+    pins = runpy.run_path(str(Path(__file__).parents[1] / "lowest.py"))["floors"]()
+    assert {"fsspec[http]", "moto[server]", "s3fs", "numpy"} <= {pin.partition("==")[0] for pin in pins}
