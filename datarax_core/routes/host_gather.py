@@ -34,7 +34,7 @@ _LEAST_AHEAD: Final = 2
 """Groups that are gathered ahead at least, so that two threads are busy."""
 
 _COMPARED_AFTER: Final = 1.0
-"""Seconds that a loop waits for gathers after which the compiled gather is compiled and tried."""
+"""Seconds that a loop waits for batches after which the compiled gather is compiled and tried."""
 
 _COMPARED: Final = 8
 """Batches that are gathered in either way to compare them, three times."""
@@ -47,9 +47,10 @@ class HostGather:
     """Gathers batches from the columns of a device source on the CPU, some ahead, on two threads.
 
     A batch is the very same as that of the compiled gather: a copy of rows. NumPy takes two thirds of the time of XLA (of 256
-    records of 3 KiB, 85 us and 125 us of one core; jax 0.10.2, NumPy 2.4), dispatches no program, and compiles none. On many
-    cores XLA may still be quicker for large batches: once a loop has waited for gathers for a second, the two are compared, and
-    the quicker one stays, in this process, for batches of that shape.
+    records of 3 KiB, 85 us and 125 us of one core; jax 0.10.2, NumPy 2.4), dispatches no program, and compiles none. XLA may
+    still be quicker: for large batches on many cores, and for many small fields, of which each takes 10 us here and 4 us in a
+    program. Once a loop has waited for batches for a second, the two are compared, and the quicker one stays, in this process,
+    for batches of that shape.
 
     Small batches are gathered a few at a time, and are parts of one array then, which stays as long as any of them.
 
@@ -94,6 +95,7 @@ class HostGather:
         self._size = size
         self._groups: deque[_Group] = deque()
         self._waited = 0.0
+        self._slower: dict[int, bool | None] = {}
 
     def batch(
         self, wanted: Wanted, order: OrderReader, size_at: Callable[[int], int]
@@ -107,14 +109,16 @@ class HostGather:
         """
         groups = self._groups
         try:
-            is_first = not groups or not groups[0].served
-            if is_first and self._beside is not None and self._is_slower(wanted, order):
+            if (not groups or not groups[0].served) and self._is_slower(wanted, order):
                 self._leave()
                 return None
-            return self._next(wanted, order, size_at)
+            began = perf_counter()
+            made = self._next(wanted, order, size_at)
         except BaseException:  # an interruption as well, which may have lost a job on its way
             self._leave()
             raise
+        self._waited += perf_counter() - began
+        return made
 
     def close(self) -> None:
         """End the thread, and leave the batches that were gathered ahead."""
@@ -144,7 +148,7 @@ class HostGather:
 
     def _wait_for(self, group: "_Group", order: OrderReader, size_at: Callable[[int], int]) -> None:
         """Return once the first group is gathered, and begin those that follow it."""
-        groups, began = self._groups, perf_counter()
+        groups = self._groups
         if self._beside is None:
             group.job.run()
             group.job.wait()
@@ -159,7 +163,6 @@ class HostGather:
             groups.append(following)
             self._begin(following)
         self._beside.finish(group.job)
-        self._waited += perf_counter() - began
 
     def _begin(self, group: "_Group") -> None:
         group.is_begun = True
@@ -216,15 +219,16 @@ class HostGather:
     def _is_slower(self, wanted: Wanted, order: OrderReader) -> bool:
         """Return whether NumPy was found to be slower for such batches; found out once a loop has waited long enough."""
         start, size, _ = wanted
-        key = (size, *((shape, dtype) for shape, dtype in self._rows))
-        known = _found_slower.get(key)
+        if (known := self._slower.get(size)) is None and (size not in self._slower or self._waited > _COMPARED_AFTER):
+            key = (size, *self._rows)
+            known = self._slower[size] = _found_slower.get(key)
         if known is None and self._waited > _COMPARED_AFTER:
             first = order.take(start, size)
             count = max(1, min(_COMPARED, order.held(start) // size))
             known = self._compare(order.take(start, count * size) if count > 1 else first, size)
             if len(_found_slower) >= _MOST_FOUND:
                 _found_slower.clear()
-            _found_slower[key] = known
+            _found_slower[key] = self._slower[size] = known
         return bool(known)
 
     def _compare(self, indices: np.ndarray, size: int) -> bool:

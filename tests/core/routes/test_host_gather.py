@@ -32,6 +32,8 @@ SHAPES = {
     "text": np.array([f"record {number}" for number in range(RECORDS)], object),
 }
 
+SMALL = {"id": SHAPES["id"], **{f"field {number}": SHAPES["int16"] for number in range(20)}}
+
 
 def eager(data: Any, *, shuffle: bool = False) -> EagerSourceBase:
     config = StructuralConfig(stochastic=shuffle, stream_name="shuffle" if shuffle else None)
@@ -197,14 +199,17 @@ def test_the_thread_ends_with_the_loop() -> None:
 
 
 @pytest.mark.usefixtures("two_cores")
-def test_the_compiled_gather_is_chosen_where_it_is_much_quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("data", [SHAPES, SMALL])
+def test_the_compiled_gather_is_chosen_where_it_is_much_quicker(
+    monkeypatch: pytest.MonkeyPatch, data: dict[str, Any]
+) -> None:
     monkeypatch.setattr(host_gather, "_COMPARED_AFTER", -1.0)
     for quicker, is_slower in ((1e9, True), (0.0, False)):
         monkeypatch.setattr(host_gather, "_MUCH_QUICKER", quicker)
         monkeypatch.setattr(host_gather, "_found_slower", {})
-        loop = iter(pipeline_of())
-        ids = require_batches(loop)
-        assert ids == require_batches(pipeline_of())
+        loop = iter(pipeline_of(data))
+        ids = require_batches(loop, data)
+        assert ids == require_batches(pipeline_of(data), data)
         assert set(host_gather._found_slower.values()) == {is_slower}
 
 
