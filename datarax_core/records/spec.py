@@ -137,7 +137,9 @@ def _is_batch_of(leaf: Any, struct: jax.ShapeDtypeStruct, *, size: int, may_be_s
         may_be_smaller and leaf.shape[:1] == (size,) and _is_within(leaf.shape[1:], struct.shape)
     ):
         return False
-    return leaf.dtype == struct.dtype or (are_one_kind(leaf.dtype, struct.dtype) and _odd_one(leaf, struct) is None)
+    if leaf.dtype == struct.dtype or _differ_in_order(leaf.dtype, struct.dtype):
+        return True
+    return are_one_kind(leaf.dtype, struct.dtype) and _odd_one(leaf, struct) is None
 
 
 def _odd_one(leaf: Any, struct: jax.ShapeDtypeStruct) -> Any:
@@ -255,7 +257,16 @@ def differences(expected: ElementSpec, found: ElementSpec) -> list[str]:
 
 
 def _are_one_kind(one: Any, other: Any) -> bool:
-    return one.shape == other.shape and are_one_kind(one.dtype, other.dtype)
+    return one.shape == other.shape and (
+        are_one_kind(one.dtype, other.dtype) or _differ_in_order(one.dtype, other.dtype)
+    )
+
+
+def _differ_in_order(one: Any, other: Any) -> bool:
+    """Return whether two dtypes differ in the order of bytes only, which NumPy changes when it unpickles mapped arrays."""
+    if not (isinstance(one, np.dtype) and isinstance(other, np.dtype)) or (one.isnative and other.isnative):
+        return False
+    return one.newbyteorder("=") == other.newbyteorder("=")
 
 
 def has_shape(found: Sequence[int | None], expected: Sequence[int | None]) -> bool:

@@ -220,10 +220,9 @@ class ColumnGather:
         """Return the placed columns; None if some are references, or are left out."""
         if self.by_reference or self.left_out:
             return None
-        return HostTable(arrays, self._arranged)
-
-    def _arranged(self, fields: Sequence[Any]) -> Batch:
-        return _arranged(self.form, dict(zip(self.names, fields, strict=True)))
+        # as compiled code returns them: fields of a dict sorted by name
+        places, form = jax.tree.flatten(_arranged(self.form, {name: n for n, name in enumerate(self.names)}))
+        return HostTable(arrays, lambda fields: jax.tree.unflatten(form, [fields[place] for place in places]))
 
     def whole(self, arrays: tuple[Any, ...]) -> Batch:
         """Return the placed columns as one batch of all records."""

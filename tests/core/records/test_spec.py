@@ -102,6 +102,16 @@ def test_a_batch_that_does_not_fit_is_refused_with_its_origin(batch: Any, messag
         check_batch(batch, SPEC, 3, origin="source 'digits'")
 
 
+def test_the_order_of_bytes_is_free_since_pickles_change_it() -> None:
+    spec = {"x": jax.ShapeDtypeStruct((2,), np.dtype(">f4"))}
+    check_batch({"x": np.zeros((3, 2), np.float32)}, spec, 3, origin="it")
+    with pytest.raises(SpecError, match="field 'x' is float64"):
+        check_batch({"x": np.zeros((3, 2))}, spec, 3, origin="it")
+    wrong = {**spec, "y": jax.ShapeDtypeStruct((), np.dtype(np.int32))}
+    with pytest.raises(SpecError, match=r"describe: field 'y' \(int32\[\]\) is missing$"):
+        check_batch({"x": np.zeros((3, 2), np.float32)}, wrong, 3, origin="it")
+
+
 def test_batches_that_differ_in_shape_are_held_against_the_greatest() -> None:
     spec = {"x": struct(np.int32, 8), "y": struct(np.float32, 4, 3)}
 

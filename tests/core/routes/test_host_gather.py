@@ -256,3 +256,9 @@ def test_wide_numbers_stay_wide_with_x64() -> None:
         assert {batch["x"].dtype for batch in batches} == {np.dtype(np.float64)}
         ids = np.concatenate([batch["id"] for batch in batches])
         assert np.array_equal(np.concatenate([batch["x"] for batch in batches]), data["x"][ids - 2**40])
+
+
+def test_fields_are_in_the_order_of_compiled_batches() -> None:
+    data = {"id": np.arange(8), "f": np.zeros((8, 2), np.float32), "b": np.zeros(8, np.int32)}
+    orders = {tuple(batch) for prefetch in (0, 2) for batch in pipeline_of(data, batch_size=4, prefetch=prefetch)}
+    assert orders == {("b", "f", "id")}
