@@ -238,11 +238,15 @@ class RecordReader(ABC):
             join: Joins the results of ``decode`` for single records, which are decoded one by one if ``decode`` fails.
         """
         wanted = indices if self._substitutes is None else self._substitutes.applied(indices)
+        stored: list[bytes] | None = None
         try:
-            return decode(self._stored(wanted)), int(np.count_nonzero(wanted != indices))
-        except (DataFileError, ConnectionError, TimeoutError):  # a store was asked again and again already
+            stored = self._stored(wanted)
+            return decode(stored), int(np.count_nonzero(wanted != indices))
+        except DataFileError:
             raise
-        except Exception:  # noqa: BLE001 - decoders of plugins may raise anything
+        except Exception as error:  # decoders of plugins may raise anything
+            if stored is None and isinstance(error, ConnectionError | TimeoutError):
+                raise  # a store was asked again and again already
             found, substituted = self._decoded_one_by_one(indices, source, lambda record: decode([record]))
             return join(found), substituted
 
