@@ -185,7 +185,11 @@ class TestRagged(SourceConformance):
     expected_length = 6
     expected_records: ClassVar[Any] = {5: {"tokens": DOCUMENTS[5], "image": IMAGES[5], "label": 5}}
     shown_elsewhere: ClassVar[Any] = dict.fromkeys(
-        ["path", "columns", "cache_size", "num_workers", "shard_id"], "test_conformance.py"
+        [
+            *("path", "columns", "cache_size", "num_workers", "shard_id"),
+            *("cache_dir", "cache_bytes", "storage_options", "local_files_only"),
+        ],
+        "test_conformance.py",
     )
 
     def make_source(self, config: Any, seed: int) -> MemorySource:
