@@ -18,7 +18,7 @@ IDS = np.arange(LENGTH)
 DATA = {"id": IDS, "x": np.stack([IDS * 0.5, -IDS], axis=1)}
 
 OPTIONS = {"path", "columns", "cache_size", "num_workers", "shard_id", "prefetch_size", "track_metadata"}
-OPTIONS |= {"precomputed_stats", "stream_name"}
+OPTIONS |= {"precomputed_stats", "stream_name", "cache_dir", "cache_bytes", "storage_options", "local_files_only"}
 
 
 def parent(seed: int = 0, **options: Any) -> MemorySource:
