@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forks import in_fork
 
 from datarax_core.storage import Cache, Stamp
 from datarax_core.storage.cache import cache as cache_module
@@ -296,9 +297,10 @@ def test_a_folder_that_is_removed_while_a_cache_uses_it_is_made_anew(tmp_path: P
 def test_a_fork_reads_and_stores(tmp_path: Path, store: Store) -> None:
     cache = cache_in(tmp_path)
     cache.ranges(ADDRESS, STAMP, [0], [10], store)
-    pid = os.fork()
-    if not pid:
-        right = cache.ranges(ADDRESS, STAMP, [0, 9 * BLOCK], [10, 9 * BLOCK + 5], store)
-        os._exit(0 if right == [CONTENT[:10], CONTENT[9 * BLOCK : 9 * BLOCK + 5]] else 1)
-    assert os.waitpid(pid, 0)[1] == 0
+
+    def is_right() -> bool:
+        right = [CONTENT[:10], CONTENT[9 * BLOCK : 9 * BLOCK + 5]]
+        return cache.ranges(ADDRESS, STAMP, [0, 9 * BLOCK], [10, 9 * BLOCK + 5], store) == right
+
+    assert in_fork(is_right) is True
     assert cache.ranges(ADDRESS, STAMP, [9 * BLOCK], [10 * BLOCK], lambda *_: []) == [CONTENT[9 * BLOCK : 10 * BLOCK]]
