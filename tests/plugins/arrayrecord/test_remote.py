@@ -1,5 +1,6 @@
 """ArrayRecord files at addresses: counted by their ends, fetched whole into the cache, ahead of need, by real servers."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -208,6 +209,14 @@ def test_a_record_that_is_damaged_in_the_object_is_a_bad_record(
     assert "fetched again" not in caplog.text
 
 
+def kept_bytes(folder: Path) -> int:
+    total = 0
+    for path in folder.glob("*/files/*"):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            total += path.stat().st_size if path.suffix != ".json" else 0
+    return total
+
+
 @pytest.mark.filterwarnings("ignore:the cache in .* no blocks are kept")
 def test_a_file_that_was_removed_from_the_cache_is_fetched_again(addresses: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "cache"
@@ -217,8 +226,11 @@ def test_a_file_that_was_removed_from_the_cache_is_fetched_again(addresses: list
         for start in range(0, TOTAL - 10, 10):
             indices = list(range(start, start + 10))
             assert ids(source.get_records(indices)) == indices
-        kept = [path for path in folder.glob("*/files/*") if path.suffix != ".json"]
-        assert sum(path.stat().st_size for path in kept) <= size + 70_000
+        source.close()  # a file that did not fit beside those in use, fetched ahead maybe, goes with its use
+        deadline = time.monotonic() + 10
+        while kept_bytes(folder) > size + 70_000 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert kept_bytes(folder) <= size + 70_000
 
 
 def test_a_cache_that_is_too_small_for_a_shuffle_is_a_warning(addresses: list[str], tmp_path: Path) -> None:
