@@ -56,8 +56,8 @@ def _first_of(batch: dict[str, jax.Array]) -> jax.Array:
     return batch["x"][0, 0]
 
 
-class _Numbers(DataSourceModule):
-    """Source of any number of records; each record is its own index."""
+class Numbers(DataSourceModule):
+    """Source of any number of records; each is its own index, and reading one costs nothing."""
 
     def __init__(self, length: int) -> None:
         super().__init__(SourceConfig(type="numbers", stochastic=True, stream_name="shuffle"), rngs=nnx.Rngs(0))
@@ -67,9 +67,11 @@ class _Numbers(DataSourceModule):
         return self.length
 
     def element_spec(self) -> jax.ShapeDtypeStruct:
+        """Return the spec of a number."""
         return jax.ShapeDtypeStruct((), np.dtype(np.int32))
 
     def get_records(self, indices: np.ndarray) -> np.ndarray:
+        """Return the indices."""
         return indices.astype(np.int32)
 
 
@@ -77,7 +79,7 @@ def _order_rows() -> list[Row]:
     """Measure a loop over batches of 256 record indices, by the host route, of 10^3 to 10^9 records."""
     calls = {}
     for power in range(3, 10):
-        batches = iter(Pipeline(source=_Numbers(10**power), batch_size=256, num_epochs=None))
+        batches = iter(Pipeline(source=Numbers(10**power), batch_size=256, num_epochs=None))
         calls[power] = lambda batches=batches: list(islice(batches, 8))
     rows = _growth_of(calls, per=8)
     return [

@@ -24,9 +24,10 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from _measure import LEAST, duration, in_turn, seconds
+from flat import Numbers
 from flax import nnx
 
-from datarax_core import DataSourceModule, Pipeline, SourceConfig
+from datarax_core import Pipeline
 from datarax_core.files import FileTable
 from datarax_core.registry import parse_config
 from datarax_memory import MemorySource, MemorySourceConfig
@@ -107,25 +108,6 @@ def sizes_up_to(most: float, *, least: int = 1, factor: int = 10) -> list[int]:
 
 
 # -- records ----------------------------------------------------------------------------------------------------------------
-
-
-class Numbers(DataSourceModule):
-    """Source of any number of records; each is its own index, and reading one costs nothing."""
-
-    def __init__(self, length: int) -> None:
-        super().__init__(SourceConfig(type="numbers", stochastic=True, stream_name="shuffle"), rngs=nnx.Rngs(0))
-        self.length = length
-
-    def __len__(self) -> int:
-        return self.length
-
-    def element_spec(self) -> jax.ShapeDtypeStruct:
-        """Return the spec of a number."""
-        return jax.ShapeDtypeStruct((), np.dtype(np.int32))
-
-    def get_records(self, indices: np.ndarray) -> np.ndarray:
-        """Return the indices."""
-        return indices.astype(np.int32)
 
 
 def of_records(most: int, rounds: int) -> Iterator[Curve]:

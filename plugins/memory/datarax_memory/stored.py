@@ -64,11 +64,7 @@ class StoredArray:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            index = np.arange(*index.indices(len(self)))
-        indices = np.asarray(index)
-        rows = read_rows({"": self}, _numbers(np.atleast_1d(indices), len(self)))[""]
-        return rows if indices.ndim else rows[0]
+        return _rows_at(self, index)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:  # noqa: FBT001 - NumPy's signature
         if copy is False:
@@ -140,11 +136,7 @@ class StoredRagged:
         return len(self.frame)
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            index = np.arange(*index.indices(len(self)))
-        indices = np.asarray(index)
-        rows = read_rows({"": self}, _numbers(np.atleast_1d(indices), len(self)))[""]
-        return rows if indices.ndim else rows[0]
+        return _rows_at(self, index)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NoReturn:  # noqa: FBT001 - NumPy's signature
         raise SpecError("records of varying length make no one array: read them by their numbers, column[indices]")
@@ -261,6 +253,15 @@ def _made(column: StoredColumn, parts: Sequence[bytes], indices: np.ndarray) -> 
 
 def _array(column: StoredColumn) -> StoredArray:
     return column.values if isinstance(column, StoredRagged) else column
+
+
+def _rows_at(column: Any, index: Any) -> Any:
+    """Return the rows of a stored column that a slice or numbers name; of one number, the row."""
+    if isinstance(index, slice):
+        index = np.arange(*index.indices(len(column)))
+    indices = np.asarray(index)
+    rows = read_rows({"": column}, _numbers(np.atleast_1d(indices), len(column)))[""]
+    return rows if indices.ndim else rows[0]
 
 
 def _numbers(indices: np.ndarray, length: int) -> np.ndarray:

@@ -5,7 +5,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any, Final
 
 from datarax_core.files import is_remote
@@ -97,12 +97,12 @@ class Shards:
         held = self._held(path)
         with self._lock:
             self._open[path] += 1
-        try:
-            return ShardReader(path, held, self._closed)
-        except BaseException:
-            held.__exit__(None, None, None)
-            self._closed(path)
-            raise
+        with ExitStack() as left_again:
+            left_again.callback(self._closed, path)
+            left_again.callback(held.__exit__, None, None, None)
+            reader = ShardReader(path, held, self._closed)
+            left_again.pop_all()  # it is open: whoever closes the reader leaves the file
+        return reader
 
     def prepare(self, parts: Iterable[int]) -> None:
         """Begin to fetch the files that are going to be read, all at once, and those that the order reads next."""
