@@ -4,8 +4,8 @@ For authors of sources and stages. It needs pytest (``pip install "datarax-core[
 imports.
 """
 
-from .conformance import SourceConformance
-from .declarations import Damaged, Shows
-from .host_stages import check_host_stage
+from .sources.conformance import SourceConformance
+from .sources.declarations import Damaged, Shows
+from .stages.host_check import check_host_stage
 
 __all__ = ["Damaged", "Shows", "SourceConformance", "check_host_stage"]

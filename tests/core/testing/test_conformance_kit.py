@@ -16,7 +16,7 @@ from kit_sources import conformances as made
 
 from datarax_core import SourceRegistry
 from datarax_core.testing import Shows, SourceConformance
-from datarax_core.testing.subject import Subject
+from datarax_core.testing.sources.subject import Subject
 
 PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
 

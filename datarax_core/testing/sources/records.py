@@ -15,8 +15,8 @@ from datarax_core.records.dtypes import fits_device
 from datarax_core.records.joining import host_column
 from datarax_core.records.spec import Batch, ElementSpec, device_spec, has_shape, named_fields
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.testing.checks import batch_of_records, broken, difference, not_claimed, part, require, rows_of, shown
 
-from .checks import batch_of_records, broken, difference, not_claimed, part, require, rows_of, shown
 from .declarations import Damaged
 from .effects import missing_paths
 from .subject import BATCH, Subject, batches

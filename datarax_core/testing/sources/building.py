@@ -5,8 +5,8 @@ from typing import Any
 import jax
 
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.testing.checks import broken, require
 
-from .checks import broken, require
 from .subject import Subject
 
 

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from datarax_core.config.models import SourceConfig
 from datarax_core.registry.sources import SourceRegistry
+from datarax_core.testing.checks import broken, not_claimed, require, shown
 
-from .checks import broken, not_claimed, require, shown
 from .effects import option_types, options_without_effect
 from .subject import Subject
 

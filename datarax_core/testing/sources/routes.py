@@ -10,8 +10,8 @@ from flax import nnx
 
 from datarax_core.errors import SpecError
 from datarax_core.pipeline.pipeline import Pipeline
+from datarax_core.testing.checks import batch_of_records, broken, difference, joined, not_claimed, require, rows_of
 
-from .checks import batch_of_records, broken, difference, joined, not_claimed, require, rows_of
 from .subject import BATCH, Subject, batches
 
 _ODD = 5  # a size and a first position that are no multiples of others

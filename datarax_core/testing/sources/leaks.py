@@ -17,8 +17,8 @@ from typing import Final
 import jax
 
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.testing.checks import not_claimed, require
 
-from .checks import not_claimed, require
 from .subject import BATCH, Subject, batches
 
 _LEAST_EPOCHS: Final = 3

@@ -1,13 +1,12 @@
 """All promises of a source in one test class: the most basic one first, and what builds on a broken one left out."""
 
-import functools
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
+from datarax_core.testing.promises import ordered
+
 from .building import BuildPromises
-from .checks import not_claimed
 from .claims import ClaimPromises
 from .configs import ConfigPromises
 from .declarations import Declarations
@@ -51,36 +50,10 @@ _NEEDS: Final[dict[type, tuple[str, ...]]] = {
 }
 """The promises of each group in the order in which they are tested, and the promises on which they build."""
 
-_READ_TOO: Final = {"test_get_batch_at_is_stateless", "test_a_batch_has_the_size_that_was_asked_for"}
+_READ_TOO: Final = dict.fromkeys(
+    ("test_get_batch_at_is_stateless", "test_a_batch_has_the_size_that_was_asked_for"), _RECORDS
+)
 """The promises about the order that build on the records, too."""
-
-
-def _skipping(test: Callable[..., None], needs: tuple[str, ...]) -> Callable[..., None]:
-    """Return a test that is skipped if a promise on which it builds was found broken, and that notes its own failure."""
-
-    @functools.wraps(test)
-    def run(self: Any, subject: Subject, *arguments: Any, **named: Any) -> None:
-        if missing := next((need for need in needs if need in subject.broken and need != test.__name__), None):
-            not_claimed(f"it builds on {missing}, which is broken")
-        try:
-            test(self, subject, *arguments, **named)
-        except pytest.skip.Exception:
-            raise
-        except BaseException as error:
-            subject.broken.add(test.__name__)
-            if isinstance(error, Exception):  # of the source; failures of the kit are sentences
-                error.add_note(f"broken promise: {(test.__doc__ or '').strip()}")
-            raise
-
-    return run
-
-
-def _in_order() -> Iterator[tuple[str, Callable[..., None]]]:
-    """Yield the tests by name, in the order of `_NEEDS`; pytest runs the tests of one class in the order of definition."""
-    for group, needs in _NEEDS.items():
-        for name, test in vars(group).items():
-            if name.startswith("test_"):
-                yield name, _skipping(test, (*needs, *_RECORDS) if name in _READ_TOO else needs)
 
 
 class SourceConformance(*_NEEDS, Declarations):  # type: ignore[misc]  # mypy does not follow computed bases
@@ -124,5 +97,5 @@ class SourceConformance(*_NEEDS, Declarations):  # type: ignore[misc]  # mypy do
         return made
 
 
-for _name, _test in _in_order():
+for _name, _test in ordered(_NEEDS, _READ_TOO):
     setattr(SourceConformance, _name, _test)

@@ -6,8 +6,8 @@ import numpy as np
 from datarax_core.errors import DataraxError
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.spec import device_spec, spec_of
+from datarax_core.testing.checks import require
 
-from .checks import require
 from .subject import BATCH, Subject
 
 _RESTORED = 6

@@ -9,8 +9,7 @@ from datarax_core.config.models import SourceConfig
 from datarax_core.pipeline.build import build_source
 from datarax_core.registry.sources import SourceRegistry, default_registry
 from datarax_core.sources.source import DataSourceModule
-
-from .checks import broken
+from datarax_core.testing.checks import broken
 
 Look = Callable[[DataSourceModule], Any]
 """A function that returns something observable of a source, such as its order or an attribute."""

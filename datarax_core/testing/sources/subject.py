@@ -12,8 +12,8 @@ from datarax_core.config.models import SourceConfig
 from datarax_core.records.spec import Batch, split_host_fields
 from datarax_core.registry.pipeline_config import AnySource
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.testing.checks import difference, joined, not_claimed, part, require, rows_of
 
-from .checks import difference, joined, not_claimed, part, require, rows_of
 from .declarations import Declarations
 
 _ANY_SOURCE: TypeAdapter[SourceConfig] = TypeAdapter(AnySource)

@@ -17,8 +17,8 @@ from datarax_core.records.spec import Batch
 from datarax_core.routes.definition import BatchRule
 from datarax_core.routes.stream_reader import StreamReader
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.testing.checks import batch_of_records, joined, not_claimed, part, require, rows_of
 
-from .checks import batch_of_records, joined, not_claimed, part, require, rows_of
 from .subject import Subject
 
 ROWS: Final = 42

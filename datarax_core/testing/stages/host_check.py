@@ -18,8 +18,7 @@ from datarax_core.registry.stages import Stage
 from datarax_core.stages.apply import require_stage, stage_name
 from datarax_core.stages.on_host.generators import RecordGenerators
 from datarax_core.stages.randomness import is_stochastic, takes_record_indices
-
-from .checks import are_equal, broken, require, shown
+from datarax_core.testing.checks import are_equal, broken, require, shown
 
 _EPOCHS: Final = 8
 _KEY: Final = np.array([1, 2], np.uint32)

@@ -9,8 +9,8 @@ from flax import nnx
 
 from datarax_core.pipeline.pipeline import Pipeline
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.testing.checks import broken, difference, joined, not_claimed, require, rows_of, shown
 
-from .checks import broken, difference, joined, not_claimed, require, rows_of, shown
 from .hosts import HOSTS, ROWS, hosts_of
 from .subject import BATCH, Subject
 

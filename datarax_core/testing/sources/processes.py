@@ -18,8 +18,8 @@ import pytest
 
 from datarax_core.records.spec import Batch
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.testing.checks import broken, difference, joined, not_claimed, require
 
-from .checks import broken, difference, joined, not_claimed, require
 from .subject import BATCH, Subject, batches
 
 _HEAVY: Final = ("tensorflow", "torch", "tensorflow_datasets")

@@ -16,8 +16,8 @@ from datarax_core.errors import DataraxError
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import describe
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.testing.checks import broken, shown
 
-from .checks import broken, shown
 from .declarations import Look, Shows
 from .subject import Subject, batches
 

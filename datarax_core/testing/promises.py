@@ -1,0 +1,54 @@
+"""Order of promises: the tests of a kit run the most basic one first, and skip those that build on a broken one."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import pytest
+
+from .checks import not_claimed
+
+
+class Examined(Protocol):
+    """Subject of a kit: what the tests of one class examine, with the names of the tests that failed."""
+
+    broken: set[str]
+
+
+def ordered(
+    needs: Mapping[type, Sequence[str]], more: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[tuple[str, Callable[..., None]]]:
+    """Yield the tests of groups of promises by name, in their order; pytest runs the tests of a class in that of definition.
+
+    Each test takes the fixture ``subject``. It is skipped if a test on which it builds has failed, so that one fault shows as
+    few failures.
+
+    Args:
+        needs: The groups, classes with test methods, in the order in which they are tested, and for each the names of the tests
+            on which it builds.
+        more: Names of further tests on which single tests build.
+    """
+    for group, names in needs.items():
+        for name, test in vars(group).items():
+            if name.startswith("test_"):
+                yield name, _skipping(test, (*names, *(more or {}).get(name, ())))
+
+
+def _skipping(test: Callable[..., None], needs: Sequence[str]) -> Callable[..., None]:
+    """Return a test that is skipped if a promise on which it builds was found broken, and that notes its own failure."""
+
+    @functools.wraps(test)
+    def run(self: Any, subject: Examined, *arguments: Any, **named: Any) -> None:
+        if missing := next((need for need in needs if need in subject.broken and need != test.__name__), None):
+            not_claimed(f"it builds on {missing}, which is broken")
+        try:
+            test(self, subject, *arguments, **named)
+        except pytest.skip.Exception:
+            raise
+        except BaseException as error:
+            subject.broken.add(test.__name__)
+            if isinstance(error, Exception):  # of the plugin; failures of the kit are sentences
+                error.add_note(f"broken promise: {(test.__doc__ or '').strip()}")
+            raise
+
+    return run

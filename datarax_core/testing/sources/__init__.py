@@ -1,0 +1,1 @@
+"""Conformance kit of sources: a test class with a test for each promise."""

@@ -1,0 +1,1 @@
+"""Conformance kit of stages, in compiled code and on the host."""
