@@ -22,39 +22,10 @@ from datarax_core.errors import (
 
 from .discovery import CORE, GROUPS, Environment, Installed
 from .distributions import canonical_name
+from .known import FIRST_PARTIES, homes
 from .loading import is_strict, leave_out, stdout_to_stderr
 
 DISABLE_VARIABLE: Final = "DATARAX_DISABLE_PLUGINS"
-
-SOURCES: Final[Mapping[str, str]] = {
-    "arrayrecord": "datarax-arrayrecord",
-    "memory": "datarax-memory",
-    "mix": "datarax-mix",
-    "tfds": "datarax-tfds",
-    "tfds_eager": "datarax-tfds",
-    "tfds_streaming": "datarax-tfds",
-    "tfrecord": "datarax-tfds",
-    **dict.fromkeys(
-        ("bucket", "concat", "filter", "groups", "pack", "repeat", "sample", "subset", "window", "zip"), "datarax-views"
-    ),
-}
-
-_OF_CORE: Final = "astype cast lookup one_hot pad rename rescale select tokenize_bytes truncate"
-
-_OF_IMAGE: Final = (
-    "center_crop color_jitter cutmix decode_image flip mixup normalize random_crop random_resized_crop resize"
-)
-
-STAGES: Final[Mapping[str, str]] = {
-    **dict.fromkeys(_OF_CORE.split(), "datarax-core"),
-    **dict.fromkeys(_OF_IMAGE.split(), "datarax-image"),
-    **dict.fromkeys(("detokenize", "tokenize"), "datarax-text"),
-}
-
-DECODERS: Final[Mapping[str, str]] = dict.fromkeys(("array", "example", "msgpack", "npz", "raw"), "datarax-arrayrecord")
-
-OWNERS: Final[Mapping[str, str]] = {**SOURCES, **STAGES, **DECODERS}
-"""All first-party names, and their distributions, whether or not they are installed."""
 
 Status = Literal["ready", "disabled", "conflict", "unmet"]
 
@@ -188,7 +159,8 @@ class Catalog:
 
     def unknown(self, name: str, names: list[str]) -> PluginNotFoundError:
         """Return the error for a ``name`` that is not among ``names``, with a close name or a distribution to install."""
-        noun, owners = self.group.noun, self.group.first_party
+        noun = self.group.noun
+        owners = {**homes([noun]), **self.group.first_party}
         if owner := owners.get(name):
             return PluginNotFoundError(noun, name, f"{noun} {name!r} is not installed; pip install {owner}")
         message = f"unknown {noun} {name!r}"
@@ -284,7 +256,8 @@ def unknown_words(words: Iterable[str], environment: Environment) -> dict[str, s
     if not words:
         return {}
     names, dists = _known_in(environment)
-    names, dists = names | {"all", *OWNERS}, dists | {*OWNERS.values()}
+    names |= {"all", *(row[1] for row in FIRST_PARTIES)}
+    dists |= {row[2] for row in FIRST_PARTIES}
     unknown = [word for word in words if word not in names and canonical_name(word) not in dists]
     return {word: _unknown_word(word, names | dists) for word in unknown}
 

@@ -18,8 +18,9 @@ from pydantic import (
 
 from datarax_core.config.base import FrozenConfig, Name, plugin_config, plugin_schema
 from datarax_core.config.messages import plugin_error, shown
-from datarax_core.extensions.catalog import DECODERS, EntryPointGroup
+from datarax_core.extensions.catalog import EntryPointGroup
 from datarax_core.extensions.contract import config_plugin_problems, require_contract
+from datarax_core.extensions.known import owners
 from datarax_core.extensions.plugin_registry import PluginRegistry
 
 from .record_errors import raise_record_errors
@@ -160,7 +161,7 @@ class FunctionDecoder(Decoder):
 class DecoderRegistry(PluginRegistry[type[Decoder]]):
     """The decoders that a config can name."""
 
-    group = EntryPointGroup(name="datarax.decoders", noun="decoder", example="array", first_party=DECODERS)
+    group = EntryPointGroup(name="datarax.decoders", noun="decoder", example="array", first_party=owners("decoder"))
 
     def check(self, loaded: object, name: str | None, origin: str) -> type[Decoder]:
         """Return ``loaded`` if it is a decoder class with the name of its entry point.

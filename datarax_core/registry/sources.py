@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from datarax_core.extensions.catalog import SOURCES, Catalog, EntryPointGroup
+from datarax_core.extensions.catalog import Catalog, EntryPointGroup
 from datarax_core.extensions.contract import require_contract, type_problems
+from datarax_core.extensions.known import owners
 from datarax_core.extensions.plugin_registry import PluginInfo, PluginRegistry
 
 if TYPE_CHECKING:  # listing the installed sources loads neither pydantic, pluggy nor JAX
@@ -27,7 +28,7 @@ SourceInfo: TypeAlias = PluginInfo
 class SourceRegistry(PluginRegistry["type[DataSourceModule]"]):
     """The sources that a config can name."""
 
-    group = EntryPointGroup(name="datarax.sources", noun="source", example="memory", first_party=SOURCES)
+    group = EntryPointGroup(name="datarax.sources", noun="source", example="memory", first_party=owners("source"))
 
     def config_type(self, name: str) -> "type[SourceConfig]":
         """Return the config class of the source behind ``name``. Raises the errors of `get`."""

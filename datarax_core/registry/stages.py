@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 from pydantic import Field, PlainValidator, SerializeAsAny, ValidationInfo, WithJsonSchema
 
 from datarax_core.config.base import FrozenConfig, Name, plugin_config, plugin_schema
-from datarax_core.extensions.catalog import STAGES, EntryPointGroup
+from datarax_core.extensions.catalog import EntryPointGroup
 from datarax_core.extensions.contract import config_plugin_problems, require_contract
+from datarax_core.extensions.known import owners
 from datarax_core.extensions.plugin_registry import PluginRegistry
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def host_stage_refusal(name: str, last: int, other: str, number: int) -> str:
 class StageRegistry(PluginRegistry[type[Stage]]):
     """The stages that a config can name."""
 
-    group = EntryPointGroup(name="datarax.stages", noun="stage", example="rescale", first_party=STAGES)
+    group = EntryPointGroup(name="datarax.stages", noun="stage", example="rescale", first_party=owners("stage"))
 
     def check(self, loaded: object, name: str | None, origin: str) -> type[Stage]:
         """Return ``loaded`` if it is a stage class with the name of its entry point.

@@ -108,6 +108,20 @@ class DataSourceModule(RecordAccess):
         """
         return cls(config, rngs=getattr(build, "rngs", None))
 
+    @classmethod
+    def guess(cls, path: str) -> Mapping[str, Any] | None:  # noqa: ARG003 - an override uses it
+        """Return the fields of a config, without ``type``, with which this source opens the file or folder ``path``; else None.
+
+        The default is None: the source reads no files, or does not say which. ``drx peek FILE`` and other commands that read
+        records call it in a process of its own. It is cheap: it looks at the name, and at most at the first bytes of a file of
+        this machine::
+
+            @classmethod
+            def guess(cls, path):
+                return {"paths": path} if path.endswith(".parquet") else None
+        """
+        return None
+
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute.
 
