@@ -4,6 +4,8 @@ For authors of plugins. It needs pytest (``pip install "datarax-core[testing]"``
 imports.
 """
 
+from .decoders.conformance import DecoderConformance
+from .hooks.conformance import HookConformance
 from .sources.conformance import SourceConformance
 from .sources.declarations import Damaged, Shows
 from .stages.conformance import HostStageConformance, StageConformance
@@ -11,6 +13,8 @@ from .stages.host_check import check_host_stage
 
 __all__ = [
     "Damaged",
+    "DecoderConformance",
+    "HookConformance",
     "HostStageConformance",
     "Shows",
     "SourceConformance",
