@@ -30,12 +30,9 @@ from .models import (
     SourceConfig,
     SourceConfigBase,
     StructuralConfig,
-    given_or,
-    require_stochastic,
-    shuffling_is_stochastic,
-    stream_rules,
 )
 from .redaction import redacted, require_no_credentials, without_query
+from .shuffling import Shuffling, given_or, require_stochastic, shuffling_is_stochastic, stream_rules
 
 __all__ = [
     "NOT_NULL",
@@ -53,6 +50,7 @@ __all__ = [
     "Name",
     "NonNegative",
     "Real",
+    "Shuffling",
     "SourceConfig",
     "SourceConfigBase",
     "StructuralConfig",
@@ -78,7 +76,7 @@ __getattr__ = forward_names(
     __name__,
     {
         **dict.fromkeys(("AnySource", "PipelineConfig", "load_config", "parse_config"), "datarax_core.registry"),
-        "SHUFFLE_STREAM": "datarax_core.config.models",
+        "SHUFFLE_STREAM": "datarax_core.config.shuffling",
         "named_by_type": "datarax_core.config.base",
     },
 )

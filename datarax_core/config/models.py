@@ -1,56 +1,16 @@
-"""Configs to derive from, for modules and for sources, and the checks that shuffling configs share."""
+"""Configs to derive from, for modules and for sources."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, ValidationInfo, field_validator, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from datarax_core.errors import did_you_mean
 
-from .base import NOT_NULL, Flag, FrozenConfig, LocalPath, Name, having, never, only_if
-
-SHUFFLE_STREAM: Final = "shuffle"
-"""Random stream from which the keys of shuffles are drawn, unless a config names another."""
-
-
-def shuffling_is_stochastic(values: Any, *flags: str) -> Any:
-    """Return the input of a config, with ``stochastic`` set if one of its ``flags`` is True; for a "before" validator.
-
-    ``stochastic=False``, the default, may be spelled out. The random stream is ``shuffle``, unless the input names another.
-    """
-    is_set = isinstance(values, dict) and any(values.get(flag) is True for flag in flags)
-    if not is_set or not isinstance(values.get("stochastic", True), bool):
-        return values
-    return {**values, "stochastic": True, "stream_name": given_or(values, "stream_name", SHUFFLE_STREAM)}
-
-
-def given_or(values: Mapping[str, Any], field: str, default: Any) -> Any:
-    """Return a field of a config's input; ``default`` if it is null or left out."""
-    value = values.get(field)
-    return default if value is None else value
-
-
-def require_stochastic(value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
-    """Raise ValueError if a flag that shuffles is True and ``stochastic`` is False; for a field validator.
-
-    For a config without `shuffling_is_stochastic`.
-    """
-    if value and info.data.get("stochastic") is False:
-        raise ValueError(
-            f"{info.field_name}=True draws random numbers, which stochastic=False forbids; leave stochastic out"
-        )
-    return value
-
-
-def stream_rules(*flags: str) -> list[dict[str, Any]]:
-    """Return the `FrozenConfig.schema_rules` of ``stochastic``, ``stream_name``, and flags of `shuffling_is_stochastic`."""
-    flagged = [having(**{flag: {"const": True}}) for flag in flags]
-    stochastic = having(stochastic={"const": True})
-    unflagged = [{"not": {"anyOf": flagged}}] if flagged else []
-    return [
-        only_if({"anyOf": [stochastic, *flagged]}, stream_name=NOT_NULL),
-        {"if": {"allOf": [stochastic, *unflagged]}, "then": having(stream_name=NOT_NULL)},
-    ]
+from .base import NOT_NULL, Flag, FrozenConfig, LocalPath, Name, never
+from .shuffling import DESCRIPTION, rules_of, shuffling_fields, stochastic_if_shuffled, stream_rules
 
 
 class DataraxModuleConfig(FrozenConfig):
@@ -95,7 +55,10 @@ def completed(config: DataraxModuleConfig, own: DataraxModuleConfig) -> DataraxM
 
 
 class StructuralConfig(DataraxModuleConfig):
-    """Options of modules that may draw random numbers."""
+    """Options of modules that may draw random numbers.
+
+    A subclass with `Shuffling` fields is stochastic if one of them is True.
+    """
 
     may_differ: ClassVar[Collection[str]] = ()
     """Fields that change no records, such as the size of a cache: a saved state is restored whatever their values are."""
@@ -104,6 +67,11 @@ class StructuralConfig(DataraxModuleConfig):
     stream_name: Name | None = Field(default=None, validate_default=True, description="The random stream to draw from.")
 
     schema_rules: ClassVar[Sequence[Mapping[str, Any]]] = stream_rules()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stochastic_if_shuffled(cls, values: Any) -> Any:
+        return stochastic_if_shuffled(values, shuffling_fields(cls))
 
     @field_validator("stream_name")
     @classmethod
@@ -114,6 +82,19 @@ class StructuralConfig(DataraxModuleConfig):
         if stochastic is False and value is not None:
             raise ValueError(f"stream_name={value!r} has no use without stochastic=True; set that, or leave it out")
         return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = super().__get_pydantic_json_schema__(core, handler)
+        if fields := shuffling_fields(cls):
+            own = handler.resolve_ref_schema(schema)
+            for name in fields:
+                own["properties"][name].setdefault("description", DESCRIPTION)
+            if rules := own.get("allOf"):
+                unflagged = stream_rules()
+                kept = [rule for rule in rules if rule not in unflagged]
+                own["allOf"] = [*rules_of(fields), *kept] if len(kept) < len(rules) else rules
+        return schema
 
 
 class SourceConfig(StructuralConfig):

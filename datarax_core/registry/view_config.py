@@ -3,10 +3,11 @@
 from collections.abc import Collection
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import Field, ValidationInfo, ValidatorFunctionWrapHandler, WrapValidator
 
-from datarax_core.config.base import NOT_NULL, Flag, having
-from datarax_core.config.models import SourceConfig, shuffling_is_stochastic, stream_rules
+from datarax_core.config.base import NOT_NULL, having
+from datarax_core.config.models import SourceConfig
+from datarax_core.config.shuffling import Shuffling
 
 from .pipeline_config import AnySource
 
@@ -36,13 +37,8 @@ class ViewConfig(SourceConfig):
         validate_default=True,
         description="The source that this is a view of; None in Python, where the source is an argument.",
     )
-    shuffle: Flag | None = Field(
+    shuffle: Shuffling | None = Field(
         default=None, description="Whether the view's records are shuffled; null is as the records of its source are."
     )
 
-    schema_rules: ClassVar = (*stream_rules("shuffle"), having(source=NOT_NULL))
-
-    @model_validator(mode="before")
-    @classmethod
-    def _draws_if_shuffled(cls, values: Any) -> Any:
-        return shuffling_is_stochastic(values, "shuffle")
+    schema_rules: ClassVar = (*SourceConfig.schema_rules, having(source=NOT_NULL))

@@ -13,6 +13,7 @@ import numpy as np
 from flax import nnx
 
 from datarax_core.config.models import SourceConfig, StructuralConfig
+from datarax_core.config.shuffling import shuffled_by
 from datarax_core.devices.aside import Aside
 from datarax_core.devices.callbacks import records_by_callback
 from datarax_core.devices.host_arrays import HostArrays
@@ -89,7 +90,10 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
         super().__init__(config, rngs=rngs, name=name)
         drawn = self._first_key(rngs)
         self.order_key = None if drawn is None else OrderKey(drawn)
-        self.is_random_order = self.stochastic
+        shuffled = shuffled_by(config)
+        if shuffled and drawn is None:
+            raise ValueError(self._cannot_shuffle())
+        self.is_random_order = self.stochastic if shuffled is None else shuffled
         self._saved_work = SavedWork()
 
     # -- methods that an author writes ---------------------------------------------------------------------------------------
@@ -326,10 +330,11 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
         if not isinstance(enabled, bool | np.bool_):
             raise TypeError(f"the order of {self.title} is random or not: True or False, not {enabled!r:.80}")
         if enabled and self.order_key is None:
-            raise ValueError(
-                f"{self.title} cannot shuffle: it was built without a random stream; build it as stochastic"
-            )
+            raise ValueError(self._cannot_shuffle())
         self.is_random_order = bool(enabled)
+
+    def _cannot_shuffle(self) -> str:
+        return f"{self.title} cannot shuffle: it was built without a random stream; build it as stochastic"
 
     def order_reader(self, size: int, *, background: bool = False) -> OrderReader:
         """Return a reader of this source's own order, which computes at least ``size`` record indices at a time.

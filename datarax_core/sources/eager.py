@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 
 from datarax_core.config.models import DataraxModuleConfig, StructuralConfig
+from datarax_core.config.shuffling import shuffled_by
 from datarax_core.devices.aside import Aside
 from datarax_core.devices.memory import fits_device_memory
 from datarax_core.errors import SpecError
@@ -40,7 +41,8 @@ class EagerSourceBase(DataSourceModule):
         config: The settings.
         columns: The records.
         order: The order and shard that is served; None serves all records.
-        shuffle: Whether the records are served shuffled; needs a stochastic config.
+        shuffle: Whether the records are served shuffled, which needs a stochastic config; None is as a `Shuffling` field of the
+            config says, and in sequence if it has none.
         placement: ``"device"``: records are copied to the device once, and gathered by compiled code. ``"host"``: records are
             gathered by NumPy, and each batch is transferred. ``"auto"``: the device if the records fit there (half of an
             accelerator's memory, a quarter of a CPU's), else the host.
@@ -62,7 +64,7 @@ class EagerSourceBase(DataSourceModule):
         columns: Columns,
         *,
         order: Order | None = None,
-        shuffle: bool = False,
+        shuffle: bool | None = None,
         placement: Placement = "auto",
         rngs: nnx.Rngs | None = None,
         name: str | None = None,
@@ -76,7 +78,7 @@ class EagerSourceBase(DataSourceModule):
             raise ValueError(f"{self.title} has placement {placement!r:.80}, which is none of 'auto', 'device', 'host'")
         self._columns = columns
         self._order = order
-        self.set_random_order(shuffle)
+        self.set_random_order(bool(shuffled_by(config)) if shuffle is None else shuffle)
         self.placement: Placement = placement
 
     @property

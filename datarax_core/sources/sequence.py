@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple, Self
 import jax
 import numpy as np
 from flax import nnx
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from datarax_core.config.base import Flag
-from datarax_core.config.models import StructuralConfig, shuffling_is_stochastic
+from datarax_core.config.models import StructuralConfig
+from datarax_core.config.shuffling import Shuffling
 from datarax_core.errors import SpecError
 from datarax_core.order.numbers import seed_number
 from datarax_core.records.elements import batch_of, spec_of_first_elements
@@ -28,14 +28,9 @@ _ABSURD: Final = 2**40  # more records than any data set has; such a length come
 class SequenceSourceConfig(StructuralConfig):
     """Settings of a `SequenceSource`."""
 
-    shuffle: Flag = Field(
+    shuffle: Shuffling = Field(
         default=False, description="Serve each epoch in a shuffled order; makes the source stochastic."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shuffling_is_stochastic(cls, values: Any) -> Any:
-        return shuffling_is_stochastic(values, "shuffle")
 
 
 class SequenceSource(DataSourceModule):
@@ -75,7 +70,6 @@ class SequenceSource(DataSourceModule):
         if not isinstance(config, SequenceSourceConfig):
             raise TypeError(f"{type(self).__name__} needs a SequenceSourceConfig, not {config!r:.80}")
         super().__init__(config, rngs=rngs, name=name)
-        self.set_random_order(config.shuffle)
         self._elements = data if isinstance(data, _Elements) else _Elements(data, element_spec, self.title)
         if not isinstance(thread_safe, bool):
             raise TypeError(f"thread_safe of {self.title} is True or False, not {thread_safe!r:.80}")

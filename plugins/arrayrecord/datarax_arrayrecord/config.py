@@ -15,12 +15,11 @@ from datarax_core.config import (
     LocalFile,
     LocalPattern,
     NonNegative,
+    Shuffling,
     SourceConfig,
     never,
     refusal_of,
     scheme_of,
-    shuffling_is_stochastic,
-    stream_rules,
 )
 from datarax_core.files import FileKind, is_remote
 from datarax_core.record_files import BadRecordOptions
@@ -53,8 +52,8 @@ class ArrayRecordSourceConfig(BadRecordOptions, RemoteOptions, SourceConfig):
         default=None,
         description="Decoder of the bytes of a record; null takes the one that the sidecar file names, or serves bytes.",
     )
-    shuffle: Flag = Field(default=False, description="Serve the records of each epoch in a shuffled order.")
-    shuffle_files: Flag = Field(
+    shuffle: Shuffling = Field(default=False, description="Serve the records of each epoch in a shuffled order.")
+    shuffle_files: Shuffling = Field(
         default=False, description="Serve the files of each epoch in a shuffled order, the records of each in sequence."
     )
     seed: NonNegative = Field(
@@ -75,18 +74,13 @@ class ArrayRecordSourceConfig(BadRecordOptions, RemoteOptions, SourceConfig):
     max_open_files: Count = Field(default=256, description="Files that stay open between batches.")
 
     schema_rules: ClassVar = (
-        *stream_rules("shuffle", "shuffle_files"),
+        *SourceConfig.schema_rules,
         never(shuffle={"const": True}, shuffle_files={"const": True}),
         *BadRecordOptions.bad_record_rules,
         never(local_files_only={"const": True}, paths=_REMOTE),
         never(local_files_only={"const": True}, paths={"contains": _REMOTE, "type": "array"}),
         never(local_files_only={"const": True}, exclude=_REMOTE),
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shuffling_is_stochastic(cls, values: Any) -> Any:
-        return shuffling_is_stochastic(values, "shuffle", "shuffle_files")
 
     @field_validator("paths", mode="before")
     @classmethod

@@ -63,7 +63,6 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, RecordFilesSource):
         if rngs is None and config.stochastic:
             rngs = nnx.Rngs(config.seed)
         super().__init__(config, rngs=rngs, name=name)
-        self.set_random_order(config.shuffle or config.shuffle_files)
         self._file_set = open_file_set(config, paths, self.title)
         self._loop = _LoopState()
 

@@ -22,14 +22,13 @@ from datarax_core.config import (
     Flag,
     LocalPath,
     NonNegative,
+    Shuffling,
     SourceConfig,
     having,
     never,
     only_if,
     refusal_of,
     scheme_of,
-    shuffling_is_stochastic,
-    stream_rules,
 )
 from datarax_core.storage import RemoteOptions, redacted
 
@@ -73,7 +72,7 @@ class MemorySourceConfig(RemoteOptions, SourceConfig):
     )
 
     type: Literal["memory"] = "memory"
-    shuffle: Flag = Field(
+    shuffle: Shuffling = Field(
         default=False, description="Serve each epoch in a shuffled order; makes the source stochastic."
     )
     cache_size: NonNegative = Field(
@@ -109,7 +108,7 @@ class MemorySourceConfig(RemoteOptions, SourceConfig):
     local_files_only: Flag = Field(default=False, description="Refuse a path that is an address, before any attempt.")
 
     schema_rules: ClassVar = (
-        *stream_rules("shuffle"),
+        *SourceConfig.schema_rules,
         only_if(having(path=NOT_NULL), columns=NOT_NULL),
         never(local_files_only={"const": True}, path=_REMOTE),
         *RemoteOptions.remote_rules,
@@ -117,11 +116,6 @@ class MemorySourceConfig(RemoteOptions, SourceConfig):
         only_if(having(path=_REMOTE), storage_options=NOT_NULL),
         {"if": having(num_workers={"minimum": 2}), "then": having(shard_id=NOT_NULL), "else": _ONE_SHARD},
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shuffling_is_stochastic(cls, values: Any) -> Any:
-        return shuffling_is_stochastic(values, "shuffle")
 
     @field_validator("shard_id")
     @classmethod

@@ -66,7 +66,6 @@ class MemorySource(EagerSourceBase):
             config,
             records.columns,
             order=_shard(config, records.columns.length),
-            shuffle=config.shuffle,
             placement=_placement(config, records),
             rngs=rngs,
             name=name,

@@ -23,11 +23,11 @@ from datarax_core.config import (
     LocalPath,
     Name,
     NonNegative,
+    Shuffling,
     SourceConfigBase,
     having,
     never,
     only_if,
-    shuffling_is_stochastic,
 )
 from datarax_core.record_files import BadRecordOptions
 
@@ -116,7 +116,7 @@ class TFDSConfigBase(BadRecordOptions, SourceConfigBase):
         default=False,
         description="Download the prepared data set from Google's bucket, if it is not on disk, but there.",
     )
-    shuffle: Flag = Field(default=False, description="Serve the records of each epoch in a shuffled order.")
+    shuffle: Shuffling = Field(default=False, description="Serve the records of each epoch in a shuffled order.")
     seed: NonNegative = Field(
         default=DEFAULT_SEED,
         le=2**32 - 1,
@@ -166,11 +166,6 @@ class TFDSConfigBase(BadRecordOptions, SourceConfigBase):
             if values.get(option) is not None:
                 raise ValueError(f"the builder {name} has its own {option}, {own[option]}; leave {option} out")
         return {**values, **own}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shuffling_is_stochastic(cls, values: Any) -> Any:
-        return shuffling_is_stochastic(values, "shuffle")
 
     @field_validator("builder_kwargs")
     @classmethod

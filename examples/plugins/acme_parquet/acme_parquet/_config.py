@@ -17,14 +17,13 @@ from pydantic import (
 from datarax_core.config import (
     READ_SCHEMES,
     Count,
-    Flag,
     LocalPattern,
     Name,
     NonNegative,
+    Shuffling,
     SourceConfig,
     refusal_of,
     scheme_of,
-    shuffling_is_stochastic,
 )
 from datarax_core.storage import RemoteOptions
 
@@ -39,7 +38,7 @@ class AcmeParquetConfig(RemoteOptions, SourceConfig):
     columns: tuple[Name, ...] | None = Field(
         default=None, min_length=1, description="The columns to read; null reads all of them."
     )
-    shuffle: Flag = Field(default=False, description="Serve each epoch in a shuffled order of all rows.")
+    shuffle: Shuffling = Field(default=False, description="Serve each epoch in a shuffled order of all rows.")
     shuffle_window: Count | None = Field(
         default=None,
         description="With shuffle: shuffle row groups, and rows within windows of so many rows; null shuffles all rows.",
@@ -51,11 +50,6 @@ class AcmeParquetConfig(RemoteOptions, SourceConfig):
         default=256 << 20,
         description="Memory for the decoded row groups used last; the very last one is kept whatever its size.",
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shuffling_is_stochastic(cls, values: Any) -> Any:
-        return shuffling_is_stochastic(values, "shuffle")
 
     @field_validator("paths", mode="before", json_schema_input_type=str | list[str])
     @classmethod

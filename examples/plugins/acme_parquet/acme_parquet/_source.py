@@ -46,7 +46,6 @@ class AcmeParquet(DataSourceModule):
 
     def __init__(self, config: AcmeParquetConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
         super().__init__(config, rngs=rngs, name=name)
-        self.set_random_order(config.shuffle)
         self._opened = _Opened(config, self.title)
 
     def __len__(self) -> int:

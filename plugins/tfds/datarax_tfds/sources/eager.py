@@ -95,7 +95,6 @@ class TFDSEagerSource(TFDSSourceBase, EagerSourceBase):
         super().__init__(
             config,
             self._loaded.columns,
-            shuffle=config.shuffle,
             placement=config.placement,
             rngs=own_streams(config, rngs),
             name=name,

@@ -93,7 +93,6 @@ class TFDSStreamingSource(TFDSSourceBase):
         name: str | None = None,
     ) -> None:
         super().__init__(config, rngs=own_streams(config, rngs), name=name)
-        self.set_random_order(config.shuffle)
         self._begin()
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from datarax_core.config import (
     NOT_NULL,
@@ -13,15 +13,13 @@ from datarax_core.config import (
     Flag,
     LocalPattern,
     NonNegative,
+    Shuffling,
     SourceConfig,
     having,
     never,
     only_if,
     refusal_of,
-    require_stochastic,
     scheme_of,
-    shuffling_is_stochastic,
-    stream_rules,
 )
 from datarax_core.files import FileKind
 from datarax_core.record_files import BadRecordOptions
@@ -60,9 +58,7 @@ class TFRecordSourceConfig(BadRecordOptions, RemoteOptions, SourceConfig):
         default=None,
         description="Decoder of the bytes of a record, such as example; null serves the bytes as the field record.",
     )
-    shuffle: Annotated[Flag, AfterValidator(require_stochastic)] = Field(
-        default=False, description="Serve the records of each epoch in a shuffled order."
-    )
+    shuffle: Shuffling = Field(default=False, description="Serve the records of each epoch in a shuffled order.")
     seed: NonNegative = Field(
         default=DEFAULT_SEED,
         le=2**32 - 1,
@@ -72,18 +68,13 @@ class TFRecordSourceConfig(BadRecordOptions, RemoteOptions, SourceConfig):
     max_open_files: Count = Field(default=256, description="Files that stay open between batches.")
 
     schema_rules: ClassVar = (
-        *stream_rules("shuffle"),
+        *SourceConfig.schema_rules,
         *BadRecordOptions.bad_record_rules,
         *RemoteOptions.remote_rules,
         only_if(having(paths=_SOME_REMOTE), cache_dir=NOT_NULL),
         only_if(having(paths=_SOME_REMOTE), storage_options=NOT_NULL),
         never(local_files_only={"const": True}, paths=_SOME_REMOTE),
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _shuffling_is_stochastic(cls, values: Any) -> Any:
-        return shuffling_is_stochastic(values, "shuffle")
 
     @field_validator("paths", mode="before")
     @classmethod

@@ -48,7 +48,6 @@ class TFRecordSource(RecordFilesSource):
         if rngs is None and config.stochastic:
             rngs = nnx.Rngs(config.seed)
         super().__init__(config, rngs=rngs, name=name)
-        self.set_random_order(config.shuffle)
         self._reader = reader if reader is not None and reader.is_read_as(config) else TFRecordReader(config)
 
     @property

@@ -15,15 +15,13 @@ from pydantic import (
 
 from datarax_core.config import (
     NOT_NULL,
-    Flag,
     Name,
+    Shuffling,
     SourceConfig,
     having,
     listed_by_key,
     never,
     plugin_schema,
-    shuffling_is_stochastic,
-    stream_rules,
 )
 from datarax_core.registry import AnySource, given_in_a_file
 
@@ -64,10 +62,10 @@ class JoinedConfig(SourceConfig):
     ] = Field(
         default=None, validate_default=True, description="The sources; null in Python, where they are an argument."
     )
-    shuffle: Flag | None = Field(default=None, description="Whether all records are shuffled together.")
+    shuffle: Shuffling | None = Field(default=None, description="Whether all records are shuffled together.")
 
     schema_rules: ClassVar = (
-        *stream_rules("shuffle"),
+        *SourceConfig.schema_rules,
         having(sources=NOT_NULL),
         never(names=NOT_NULL, sources={"type": "object"}),
     )
@@ -75,7 +73,6 @@ class JoinedConfig(SourceConfig):
     @model_validator(mode="before")
     @classmethod
     def _names_of_mapping(cls, values: Any) -> Any:
-        values = shuffling_is_stochastic(values, "shuffle")
         if not isinstance(values, Mapping):
             return values
         sources = values.get("sources")
