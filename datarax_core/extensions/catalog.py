@@ -7,7 +7,6 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from typing import Final, Literal, Self
 
 from datarax_core.errors import (
@@ -23,7 +22,7 @@ from datarax_core.errors import (
 from .discovery import CORE, GROUPS, Environment, Installed
 from .distributions import canonical_name
 from .known import FIRST_PARTIES, homes
-from .loading import is_strict, leave_out, stdout_to_stderr
+from .loading import PluginImportError, is_strict, leave_out
 
 DISABLE_VARIABLE: Final = "DATARAX_DISABLE_PLUGINS"
 
@@ -148,14 +147,9 @@ class Catalog:
         if needed := self._environment.unmet_core(entry):
             raise self._incompatible(entry, needed)
         try:
-            with stdout_to_stderr:
-                return metadata.EntryPoint(name, entry.target, self.group.name).load()
-        except KeyboardInterrupt:
-            raise
-        # The boundary to third-party code, which fails in any way: it exits when a library is missing, skips as if it were a
-        # test, or panics in Rust, and none of these is an Exception.
-        except BaseException as cause:
-            raise PluginLoadError(self.group.noun, name, self._broken(entry, cause)) from cause
+            return self._environment.load(entry, self.group.name)
+        except PluginImportError as failed:
+            raise PluginLoadError(self.group.noun, name, self._broken(entry, failed)) from failed.__cause__
 
     def unknown(self, name: str, names: list[str]) -> PluginNotFoundError:
         """Return the error for a ``name`` that is not among ``names``, with a close name or a distribution to install."""
@@ -233,10 +227,9 @@ class Catalog:
             f"installed; upgrade {entry.dist}, or install a {CORE} that it accepts",
         )
 
-    def _broken(self, entry: Installed, cause: BaseException) -> str:
+    def _broken(self, entry: Installed, failed: PluginImportError) -> str:
         """Return the message for an import that failed."""
-        reason = f"exited with {cause.code!r}" if isinstance(cause, SystemExit) else f"{type(cause).__name__}: {cause}"
-        message = f"{self.group.noun} {entry.name!r} ({entry.origin}) failed to import {entry.target}: {reason}"
+        message = f"{self.group.noun} {entry.name!r} ({entry.origin}) {failed}"
         if unmet := self._environment.unmet(entry):
             return f"{message}; {entry.dist} needs {_listed(unmet)}, which this environment does not satisfy"
         return f"{message}; this is a fault of {entry.dist} or of its installation"

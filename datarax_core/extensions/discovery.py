@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 from datarax_core.errors import PluginLoadError, printable
 
 from .distributions import by_folder, canonical_name, installed, is_bare, place_of, read_text
-from .loading import leave_out
+from .loading import imported, leave_out
 
 if TYPE_CHECKING:
     from .requirements import Requirements
@@ -93,6 +93,10 @@ class Environment:
     def unmet_core(self, entry: Installed) -> str | None:
         """Return the entry's requirement on datarax-core if the installed datarax-core does not satisfy it; otherwise None."""
         return next((line for line in self.unmet(entry) if self._requirements().required_name(line) == CORE), None)
+
+    def load(self, entry: Installed, group: str) -> object:
+        """Return the object behind an entry point of ``group``, imported. Raises `PluginImportError` if that fails."""
+        return imported(entry.name, entry.target, group)
 
     def _requirements(self) -> "Requirements":
         if self._checked is None:

@@ -36,6 +36,15 @@ class HookRegistry(PluginRegistry[object]):
 
     group = EntryPointGroup(name="datarax.hooks", noun=NOUN, example="progress", first_party={})
 
+    def register_lazily(self, name: str, target: str) -> None:
+        """Refuse: hooks are called by `Hooks`, to which plugins are added by `Hooks.register`.
+
+        Raises:
+            PluginContractError: Always.
+        """
+        remedy = "import it, and write `default_hooks().register(plugin)`, which calls its hooks in this process"
+        raise PluginContractError(NOUN, name, f"{NOUN} {name!r} ({target}) is not registered here; {remedy}")
+
     def check(self, loaded: object, name: str | None, origin: str) -> object:
         """Return ``loaded`` if it implements hooks.
 

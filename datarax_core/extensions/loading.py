@@ -5,6 +5,7 @@ import sys
 import threading
 import warnings
 from contextlib import AbstractContextManager
+from importlib import metadata
 from typing import Final, TextIO
 
 from datarax_core.background import renew_in_forks
@@ -69,3 +70,29 @@ class StdoutToStderr(AbstractContextManager[None]):
 
 stdout_to_stderr: Final = StdoutToStderr()
 """The redirection that all threads of this process share."""
+
+
+class PluginImportError(Exception):
+    """The import of a plugin failed; the message says of what and why, and ``__cause__`` is the reason."""
+
+
+def imported(name: str, target: str, group: str) -> object:
+    """Return the object that an entry point names, imported. What the plugin prints goes to stderr meanwhile.
+
+    Raises:
+        PluginImportError: The import failed.
+    """
+    try:
+        with stdout_to_stderr:
+            return metadata.EntryPoint(name, target, group).load()
+    except KeyboardInterrupt:
+        raise
+    # The boundary to third-party code, which fails in any way: it exits when a library is missing, skips as if it were a
+    # test, or panics in Rust, and none of these is an Exception.
+    except BaseException as cause:
+        raise PluginImportError(f"failed to import {target}: {in_words(cause)}") from cause
+
+
+def in_words(cause: BaseException) -> str:
+    """Return why an import failed."""
+    return f"exited with {cause.code!r}" if isinstance(cause, SystemExit) else f"{type(cause).__name__}: {cause}"
