@@ -6,8 +6,9 @@ imports.
 
 from .decoders.conformance import DecoderConformance
 from .hooks.conformance import HookConformance
+from .options import Shows
 from .sources.conformance import SourceConformance
-from .sources.declarations import Damaged, Shows
+from .sources.declarations import Damaged
 from .stages.conformance import HostStageConformance, StageConformance
 from .stages.host_check import check_host_stage
 

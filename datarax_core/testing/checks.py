@@ -3,8 +3,8 @@
 pytest does not rewrite the assertions of an installed package, so every failure is a sentence of its own.
 """
 
-from collections.abc import Iterable
-from typing import Any, NoReturn
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NoReturn
 
 import jax
 import numpy as np
@@ -14,6 +14,10 @@ from datarax_core.records.dtypes import fits_device
 from datarax_core.records.joining import host_column, joined_batches
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, named_fields
+from datarax_core.sources.source import DataSourceModule
+
+BATCH: Final = 14
+"""The number of records of a batch, unless a test needs another."""
 
 # -- verdicts ---------------------------------------------------------------------------------------------------------------
 
@@ -46,6 +50,17 @@ def shown(value: Any, most: int = 60) -> str:
 def rows_of(batch: Batch) -> int:
     """Return the number of records of a batch."""
     return len(jax.tree.leaves(batch)[0])
+
+
+def batches(source: DataSourceModule, total: int, size: int = BATCH) -> Iterator[Batch]:
+    """Yield ``total`` records of a source by `get_batch`, or fewer if it ends."""
+    while total > 0:
+        try:
+            batch = source.get_batch(min(size, total))
+        except StopIteration:
+            return
+        total -= rows_of(batch)
+        yield batch
 
 
 def part(batch: Batch, rows: Any) -> Batch:

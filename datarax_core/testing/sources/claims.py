@@ -6,9 +6,9 @@ import numpy as np
 from datarax_core.errors import DataraxError
 from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.records.spec import device_spec, spec_of
-from datarax_core.testing.checks import require
+from datarax_core.testing.checks import BATCH, require
 
-from .subject import BATCH, Subject
+from .subject import Subject
 
 _RESTORED = 6
 

@@ -4,11 +4,11 @@ from typing import Final
 
 import pytest
 
+from datarax_core.testing.configs import ConfigPromises
 from datarax_core.testing.promises import ordered
 
 from .building import BuildPromises
 from .claims import ClaimPromises
-from .configs import ConfigPromises
 from .declarations import Declarations
 from .hosts import HostPromises
 from .leaks import LeakPromises

@@ -1,7 +1,7 @@
 """Declarations of an author about a source: how to make the source, and its expected records and properties."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import InitVar, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +10,7 @@ from datarax_core.pipeline.build import build_source
 from datarax_core.registry.sources import SourceRegistry, default_registry
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.testing.checks import broken
-
-Look = Callable[[DataSourceModule], Any]
-"""A function that returns something observable of a source, such as its order or an attribute."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shows:
-    """A value for an option of the config, and where its effect can be observed; used in ``effective``.
-
-    Attributes:
-        value: The value to try.
-        at: Function of a source whose result differs between a source with the value and a source without it. None compares
-            what every source has: order, records, lengths, capabilities.
-        needs: The other options that the value requires, by name. ``beside`` is the former name of this argument.
-    """
-
-    value: Any
-    at: Look | None = None
-    needs: Mapping[str, Any] = field(default_factory=dict)
-    beside: InitVar[Mapping[str, Any] | None] = None
-
-    def __post_init__(self, beside: Mapping[str, Any] | None) -> None:
-        if beside is not None:
-            object.__setattr__(self, "needs", {**self.needs, **beside})
+from datarax_core.testing.options import Shows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,9 @@ from typing import Final
 import jax
 
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.testing.checks import not_claimed, require
+from datarax_core.testing.checks import BATCH, batches, not_claimed, require
 
-from .subject import BATCH, Subject, batches
+from .subject import Subject
 
 _LEAST_EPOCHS: Final = 3
 _MOST_EPOCHS: Final = 200

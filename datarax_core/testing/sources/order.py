@@ -9,9 +9,9 @@ import pytest
 from datarax_core.order.permutation import key_data
 from datarax_core.records.joining import host_column
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.testing.checks import difference, not_claimed, require, rows_of
+from datarax_core.testing.checks import BATCH, difference, not_claimed, require, rows_of
 
-from .subject import BATCH, Subject
+from .subject import Subject
 
 _LONGEST: Final = 1 << 17  # records of an epoch that is checked as a whole
 _FAR: Final = 2**40

@@ -18,9 +18,9 @@ import pytest
 
 from datarax_core.records.spec import Batch
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.testing.checks import broken, difference, joined, not_claimed, require
+from datarax_core.testing.checks import BATCH, batches, broken, difference, joined, not_claimed, require
 
-from .subject import BATCH, Subject, batches
+from .subject import Subject
 
 _HEAVY: Final = ("tensorflow", "torch", "tensorflow_datasets")
 

@@ -15,11 +15,22 @@ from datarax_core.records.dtypes import fits_device
 from datarax_core.records.joining import host_column
 from datarax_core.records.spec import Batch, ElementSpec, device_spec, has_shape, named_fields
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.testing.checks import batch_of_records, broken, difference, not_claimed, part, require, rows_of, shown
+from datarax_core.testing.checks import (
+    BATCH,
+    batch_of_records,
+    batches,
+    broken,
+    difference,
+    not_claimed,
+    part,
+    require,
+    rows_of,
+    shown,
+)
+from datarax_core.testing.options import missing_paths
 
 from .declarations import Damaged
-from .effects import missing_paths
-from .subject import BATCH, Subject, batches
+from .subject import Subject
 
 _MOST_READ: Final = 256
 

@@ -10,9 +10,19 @@ from flax import nnx
 
 from datarax_core.errors import SpecError
 from datarax_core.pipeline.pipeline import Pipeline
-from datarax_core.testing.checks import batch_of_records, broken, difference, joined, not_claimed, require, rows_of
+from datarax_core.testing.checks import (
+    BATCH,
+    batch_of_records,
+    batches,
+    broken,
+    difference,
+    joined,
+    not_claimed,
+    require,
+    rows_of,
+)
 
-from .subject import BATCH, Subject, batches
+from .subject import Subject
 
 _ODD = 5  # a size and a first position that are no multiples of others
 _SIZES = (1, 3, 32, 7)

@@ -9,10 +9,10 @@ from flax import nnx
 
 from datarax_core.pipeline.pipeline import Pipeline
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.testing.checks import broken, difference, joined, not_claimed, require, rows_of, shown
+from datarax_core.testing.checks import BATCH, broken, difference, joined, not_claimed, require, rows_of, shown
 
 from .hosts import HOSTS, ROWS, hosts_of
-from .subject import BATCH, Subject
+from .subject import Subject
 
 _MOST_BYTES: Final = 4096  # of JSON
 _SMALL: Final = 6

@@ -1,7 +1,7 @@
 """The source under test: its config, sources made from the config, and the records that every route must serve."""
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,14 +12,13 @@ from datarax_core.config.models import SourceConfig
 from datarax_core.records.spec import Batch, split_host_fields
 from datarax_core.registry.pipeline_config import AnySource
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.testing.checks import difference, joined, not_claimed, part, require, rows_of
+from datarax_core.testing.checks import BATCH, batches, difference, joined, not_claimed, part, require, rows_of
+from datarax_core.testing.options import Look, Shows, fields_of
 
 from .declarations import Declarations
+from .effects import OF_EVERY_CONFIG, observed
 
 _ANY_SOURCE: TypeAdapter[SourceConfig] = TypeAdapter(AnySource)
-
-BATCH: Final = 14
-"""The number of records of a batch, unless a test needs another."""
 
 _MOST_COMPARED: Final = 512  # positions at which routes are compared
 _PAST_THE_EPOCH: Final = 84  # positions: two batches that 2, 3 or 7 hosts can share
@@ -27,6 +26,8 @@ _PAST_THE_EPOCH: Final = 84  # positions: two batches that 2, 3 or 7 hosts can s
 
 class Subject:
     """The source under test, made as its author declares."""
+
+    noun, base = "source", "SourceConfig"
 
     def __init__(self, author: Declarations, folder: Path) -> None:
         self.author = author
@@ -49,9 +50,7 @@ class Subject:
     @property
     def fields(self) -> dict[str, Any]:
         """The options that the author set, by name, not validated."""
-        if isinstance(self.given, Mapping):
-            return dict(self.given)
-        return {"type": self.given.type} | {name: getattr(self.given, name) for name in self.given.model_fields_set}
+        return fields_of(self)
 
     def validated(self, config: Mapping[str, Any] | SourceConfig) -> SourceConfig:
         """Return a validated config, of the class registered for its type."""
@@ -65,6 +64,43 @@ class Subject:
     def source(self) -> DataSourceModule:
         """A source shared by all tests that do not advance it."""
         return self.build()
+
+    # -- what can be observed of the config ----------------------------------------------------------------------------
+
+    def require_config(self) -> None:
+        """Every source has a config."""
+
+    def observed(self, config: SourceConfig | None, at: Look | None) -> Any:
+        """Return what ``at`` returns for the source of a config, or all that can be observed of it."""
+        source = self.build(config=config)
+        return observed(source) if at is None else at(source)
+
+    def usual_trials(self, option: str) -> Sequence[Shows] | None:
+        """Return the values to try for an option of every source."""
+        return OF_EVERY_CONFIG.get(option)
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of pipeline configs."""
+        return self.author.registry.json_schema()
+
+    def in_whole_config(
+        self, fields: dict[str, Any], refusal_of: Callable[[Mapping[str, Any]], str] | None = None
+    ) -> dict[str, Any]:
+        """Return a whole pipeline config with the source; a view that `make_source` makes over one of its own names another.
+
+        ``refusal_of`` returns why the schema refuses a whole config.
+        """
+        whole: dict[str, Any] = {"source": fields, "batch_size": 1}
+        missing = [name for name in ("source", "sources") if getattr(self.config, name, "") is None]
+        if not missing or refusal_of is None:
+            return whole
+        known = ({"type": name} for name in self.author.registry.names())
+        parent = next((config for config in known if not refusal_of({**whole, "source": config})), None)
+        if parent is None:
+            not_claimed(
+                "no installed source can stand below the view without options; the schema describes whole configs"
+            )
+        return {**whole, "source": {**fields, missing[0]: parent if missing[0] == "source" else [parent]}}
 
     # -- properties of the source ---------------------------------------------------------------------------------------
 
@@ -169,14 +205,3 @@ class Subject:
             f"{self.title} promises the same order by every route, but {by} served other records from position {start} on: "
             f"{text}. {remedy}",
         )
-
-
-def batches(source: DataSourceModule, total: int, size: int = BATCH) -> Iterator[Batch]:
-    """Yield ``total`` records of a source by `get_batch`, or fewer if it ends."""
-    while total > 0:
-        try:
-            batch = source.get_batch(min(size, total))
-        except StopIteration:
-            return
-        total -= rows_of(batch)
-        yield batch
