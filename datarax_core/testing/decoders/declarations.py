@@ -7,7 +7,7 @@ from typing import Any
 from datarax_core.records.spec import Batch
 from datarax_core.registry.decoders import Decoder, DecoderRegistry, default_decoders
 from datarax_core.testing.checks import broken
-from datarax_core.testing.sources.declarations import Shows
+from datarax_core.testing.options import Shows
 
 
 class DecoderDeclarations:
