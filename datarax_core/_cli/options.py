@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from .completion import config_files
+from .completion import config_files, source_names
 from .output import say
 
 MOST: Final = 2**63 - 1
@@ -45,4 +45,21 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 Config = Annotated[
     Path,
     typer.Argument(help="The pipeline's config: YAML, TOML or JSON.", metavar="CONFIG", autocompletion=config_files),
+]
+ConfigOrData = Annotated[
+    Path,
+    typer.Argument(
+        help="The pipeline's config: YAML, TOML or JSON. Or a file or folder of records, which an installed source opens.",
+        metavar="CONFIG",
+        autocompletion=config_files,
+    ),
+]
+Kind = Annotated[
+    str | None,
+    typer.Option(
+        "--type",
+        metavar="NAME",
+        help="The source that opens a data file; if left out, the installed ones are asked.",
+        autocompletion=source_names,
+    ),
 ]

@@ -12,7 +12,10 @@ from datarax_core.errors import ConfigError, Problem
 
 from .lines import ValueLine, in_json, in_toml, in_yaml, repeated_in_json
 
-_SUFFIXES: Final = ".yaml, .yml, .toml or .json"
+SUFFIXES: Final = (".yaml", ".yml", ".toml", ".json")
+"""Suffixes of config files."""
+
+_SUFFIXES: Final = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 
 
 class ConfigFile(NamedTuple):

@@ -6,7 +6,11 @@ says what to install for a name, or for a file, that nothing installed knows; it
 The table holds constants only, so that reading it costs next to nothing; `known` makes objects of its lines.
 """
 
+import os
+import re
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
 _Row: TypeAlias = tuple[str, str, str, str, tuple[str, ...]]
@@ -102,3 +106,26 @@ def homes(kinds: Iterable[str] | None = None) -> dict[str, str]:
     wanted = None if kinds is None else set(kinds)
     rows = [row for row in (*THIRD_PARTIES, *FIRST_PARTIES) if wanted is None or row[0] in wanted]
     return {name: distribution for _, name, distribution, _, _ in rows}
+
+
+_SHARD: Final = re.compile(r"-\d{5,}-of-\d{5,}")
+"""Number of a shard, which stands before or after the suffix of a file's name."""
+
+
+def opening(path: str | os.PathLike[str]) -> list[Known]:
+    """Return the known sources that open a file or folder by its name, installed or not, the most specific pattern first.
+
+    Cost: of a folder, one listing of it.
+    """
+    path = Path(path)
+    names = [_plain(entry.name) for entry in path.iterdir()] if path.is_dir() else [_plain(path.name)]
+    place = "*/" if path.is_dir() else ""
+    patterns = [(one, pattern) for one in known() for pattern in one.opens if ("/" in pattern) == bool(place)]
+    found = [pair for pair in patterns if any(fnmatchcase(f"{place}{name}", pair[1]) for name in names)]
+    found.sort(key=lambda pair: "*" in pair[1].removeprefix("*/"))  # a file of one name says more than a suffix
+    return list(dict.fromkeys(one for one, _ in found))
+
+
+def _plain(name: str) -> str:
+    """Return a file's name in lower case and without the number of a shard; "" for a hidden file."""
+    return "" if name.startswith(".") else _SHARD.sub("", name).lower()

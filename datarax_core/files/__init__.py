@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from .formats import format_clause as format_clause
     from .names import FileKind as FileKind
+    from .names import is_of_kind as is_of_kind
     from .names import shard_path as shard_path
     from .names import without_shard as without_shard
     from .open_files import Closable as Closable
@@ -41,7 +42,7 @@ __getattr__, __dir__, __all__ = lazy_face(
     {
         ".storage.stores.stamps": ("Stamp",),
         "formats": ("format_clause",),
-        "names": ("FileKind", "shard_path", "without_shard"),
+        "names": ("FileKind", "is_of_kind", "shard_path", "without_shard"),
         "open_files": ("Closable", "OpenFiles"),
         "paths": ("LocalFilesOnlyMixin", "data_files", "is_remote", "not_on_this_machine"),
         "row_ways": ("RowWays",),

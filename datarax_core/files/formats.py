@@ -1,6 +1,7 @@
 """Formats of files by their first bytes, so that the error about a file of another format names it, and what reads it."""
 
 import struct
+from importlib.util import find_spec
 from typing import Final
 
 _TYPES: Final = {
@@ -13,6 +14,9 @@ _TYPES: Final = {
     b"\x28\xb5\x2f\xfd": ("a file compressed by zstd", "decompress it"),
     b"version https://git-lfs": ("a pointer of Git LFS, and not the file itself", "run git lfs pull"),
 }
+_HOMES: Final = {"arrayrecord": "datarax-arrayrecord", "memory": "datarax-memory", "tfrecord": "datarax-tfds"}
+"""Distributions of the types that the advice names."""
+
 _GZIP: Final = b"\x1f\x8b"
 _HEADER: Final = 12
 _POLYNOMIAL: Final = 0x82F63B78
@@ -39,7 +43,13 @@ def format_clause(path: str, own: str = "") -> str:
         ]
     else:
         clauses = [f"; it is {name}: {advice}" for magic, (name, advice) in _TYPES.items() if head.startswith(magic)]
-    return next((clause for clause in clauses if not own or f"type: {own} " not in clause), "")
+    clause = next((clause for clause in clauses if not own or f"type: {own} " not in clause), "")
+    return clause + next((_installing(kind, home) for kind, home in _HOMES.items() if f"type: {kind} " in clause), "")
+
+
+def _installing(kind: str, home: str) -> str:
+    """Return how to install a source that is not there, as the end of a message; "" if it is."""
+    return "" if find_spec(home.replace("-", "_")) else f" (type: {kind} is not installed; pip install {home})"
 
 
 def begins_as_tfrecord(head: bytes) -> bool:

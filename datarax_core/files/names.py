@@ -50,6 +50,13 @@ def is_data(name: str, kind: FileKind) -> bool:
     return not hidden and _SHARD.sub("", name).endswith(kind.suffixes)
 
 
+def is_of_kind(path: str, kind: FileKind) -> bool:
+    """Return whether a path of this machine is that of a file of a kind, by its name, or of a folder that holds such a file."""
+    if Path(path).is_dir():
+        return any(is_data(entry.name, kind) for entry in Path(path).iterdir())
+    return is_data(os.path.basename(path), kind)
+
+
 def is_sidecar(file: str, kind: FileKind) -> bool:
     """Return whether a file is the sidecar file of a data set, or its note of lengths."""
     data_set = file.removesuffix(".json") if file.endswith(".json") else file.removesuffix(".lengths.npz")

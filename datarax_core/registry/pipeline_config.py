@@ -32,11 +32,12 @@ from datarax_core.config.base import (
     plugin_config,
     plugin_schema,
 )
-from datarax_core.config.files import read_config_file
+from datarax_core.config.files import SUFFIXES, read_config_file
 from datarax_core.config.lines import Origin
 from datarax_core.config.messages import error_at, plugin_cause, plugin_error, problems, shown
 from datarax_core.config.models import SourceConfig
 from datarax_core.errors import ConfigError, PluginError, Problem
+from datarax_core.extensions.known import opening
 
 from .decoders import DecoderRegistry, default_decoders
 from .schema import SchemaSection, schema_of
@@ -239,6 +240,9 @@ def load_config(
         raise TypeError(
             f"a config is the path of a file, such as 'train.yaml', not {path!r:.80}; Pipeline.from_config takes mappings too"
         )
+    if (kinds := _opening(path)) and Path(path).exists():
+        said = f"this holds records, which {kinds}: a config names it, see drx peek {os.fspath(path)}"
+        raise ConfigError.of([Problem(file=os.fspath(path), message=said)])
     found = read_config_file(path)
     return parse_config(
         found.mapping,
@@ -248,6 +252,18 @@ def load_config(
         base=Path(path).absolute().parent,
         origin=Origin(os.fspath(path), found.top),
     )
+
+
+def _opening(path: str | os.PathLike[str]) -> str:
+    """Return which known sources open a data file that was given in place of a config, as a clause; "" for other paths."""
+    if Path(path).suffix.lower() in SUFFIXES:
+        return ""
+    try:
+        found = opening(path)
+    except OSError:  # of a folder that may not be listed
+        return ""
+    names = " or ".join(f"type: {known.name} of {known.distribution}" for known in found)
+    return f"{names} reads" if len(found) == 1 else f"{names} read" if found else ""
 
 
 def pipeline_schema(

@@ -4,23 +4,24 @@ from typing import Annotated, Any
 
 import typer
 
+from datarax_core._cli.guessing.choice import opened
 from datarax_core._cli.opening import mistakes, open_pipeline, open_source
-from datarax_core._cli.options import MOST, Config, Debug, Json, finite
+from datarax_core._cli.options import MOST, ConfigOrData, Debug, Json, Kind, finite
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import interrupts, progress
 from datarax_core._cli.served import aligned
 from datarax_core._cli.timing import Spread, Timed, timed
 from datarax_core.errors import ConfigError
-from datarax_core.registry.pipeline_config import load_config
 
 
 def bench(
-    config: Config,
+    config: ConfigOrData,
     *,
     seconds: Annotated[
         float, typer.Option(min=0.1, callback=finite, help="How long to serve batches, all repeats together.")
     ] = 5,
     repeats: Annotated[int, typer.Option(min=1, max=MOST, help="How often to measure.")] = 5,
+    kind: Kind = None,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
@@ -30,7 +31,8 @@ def bench(
     batch by batch on the host, in this process: its speed is the limit of the pipeline's. The batches are not used for
     anything. The first batch, which compiles, is reported separately.
     """
-    loaded = load_config(config).model_copy(update={"num_epochs": None})
+    given = opened(config, kind)
+    loaded = given.config.model_copy(update={"num_epochs": None})
     pipeline, _ = open_pipeline(config, loaded)
     alone = open_source(config, loaded)
     with interrupts() as raise_lost, progress(repeats, "repeats") as show, mistakes(config, loaded):
@@ -43,8 +45,10 @@ def bench(
     if not found.repeats:
         raise ConfigError(f"{config}: the source ends before anything can be measured; it needs more records than that")
     if as_json:
-        say_json({"config": str(config), **_as_dict(found, pipeline.batch_sizes.fingerprint())})
+        say_json({"config": str(config), **given.as_dict(), **_as_dict(found, pipeline.batch_sizes.fingerprint())})
     else:
+        if given.text:
+            say(given.text)
         say(f"{pipeline.explain()}\n\n{_as_text(found, repeats)}")
 
 

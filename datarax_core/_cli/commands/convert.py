@@ -8,12 +8,12 @@ import typer
 import yaml
 
 from datarax_core._cli.completion import decoder_names, source_names
+from datarax_core._cli.guessing.choice import opened
 from datarax_core._cli.opening import mistakes, open_source
-from datarax_core._cli.options import Config, Debug, Json
+from datarax_core._cli.options import ConfigOrData, Debug, Json, Kind
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import interrupts, progress
 from datarax_core.config.addresses import without_file_scheme
-from datarax_core.registry.pipeline_config import load_config
 from datarax_core.registry.sources import SourceRegistry
 from datarax_core.sources.blocks import WritesRecords, Written
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def convert(
-    config: Config,
+    config: ConfigOrData,
     out: Annotated[Path, typer.Argument(help="Where to write, such as out/train.array_record.", metavar="OUT")],
     *,
     to: Annotated[
@@ -40,6 +40,7 @@ def convert(
     ] = None,
     compression: Annotated[str | None, typer.Option(help="Such as zstd, zstd:9 or uncompressed.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    kind: Kind = None,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
@@ -50,16 +51,20 @@ def convert(
     """
     out = Path(without_file_scheme(str(out)))
     options = {"shards": shards, "decoder": decoder, "compression": compression, "overwrite": overwrite}
-    loaded, kind = load_config(config), SourceRegistry.from_environment().get(to)
-    source = open_source(config, loaded)
+    given, target = opened(config, kind), SourceRegistry.from_environment().get(to)
+    source = open_source(config, given.config)
+    if not as_json and given.text:
+        say(given.text)
     began = time.perf_counter()
-    written = _written(kind, source, config, str(out), options)
+    written = _written(target, source, config, str(out), options)
     changes = written.changes or _changes(written, source, config)
     seconds, substituted = time.perf_counter() - began, source.get_operation_stats()["skipped_count"]
     reading = _source_block(written, out, config.absolute().parent)
     if as_json:
         counted = {"records": written.num_records, "bytes": written.nbytes, "records_substituted": substituted}
-        say_json({"paths": written.paths, **counted, "seconds": seconds, "changes": changes, **reading})
+        say_json(
+            {"paths": written.paths, **counted, "seconds": seconds, "changes": changes, **given.as_dict(), **reading}
+        )
         return
     say(f"{_summary(written)} in {seconds:.2f} s")
     if substituted:

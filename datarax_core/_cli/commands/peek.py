@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from datarax_core._cli.guessing.choice import opened
 from datarax_core._cli.opening import open_pipeline, open_source
-from datarax_core._cli.options import MOST, Config, Debug, Json
+from datarax_core._cli.options import MOST, ConfigOrData, Debug, Json, Kind
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.pictures import IMAGES, draw, require_matplotlib
 from datarax_core._cli.served import aligned
 from datarax_core._cli.summaries import Summary, first_values, summary_for
 from datarax_core.errors import NarrowingError
-from datarax_core.registry.pipeline_config import load_config
 
 if TYPE_CHECKING:
     from datarax_core.pipeline.pipeline import Pipeline
@@ -28,7 +28,7 @@ _DRAWN = 4096  # records drawn of a field that does not hold images
 
 
 def peek(
-    config: Config,
+    config: ConfigOrData,
     *,
     batches: Annotated[int, typer.Option(min=1, max=MOST, help="Batches to look at, from the first.")] = 1,
     png: Annotated[
@@ -37,6 +37,7 @@ def peek(
     all_fields: Annotated[
         bool, typer.Option("--all", help=f"Show every field; if left out, the first {FIELDS} are shown.")
     ] = False,
+    kind: Kind = None,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
@@ -47,8 +48,11 @@ def peek(
     """
     if png is not None:
         require_matplotlib()
-    loaded = load_config(config)
+    found = opened(config, kind)
+    loaded = found.config
     pipeline, fields = open_pipeline(config, loaded)
+    if not as_json and found.text:
+        say(found.text)
     seen = _Seen()
     refused = _read_batches(pipeline, batches, seen)
     reread = open_source(config, loaded) if pipeline.source.access == "stream" else pipeline.source
@@ -60,14 +64,15 @@ def peek(
     if as_json:
         reports = {name: report.as_dict() for name, report in narrowed.items()}
         views = _views(pipeline)
-        found = {
+        shown = {
+            **found.as_dict(),
             **seen.as_dict(fields),
             **_by_child(pipeline),
             **({"views": views} if views else {}),
             "narrowed": reports,
             "notes": _notes(narrowed),
         }
-        say_json({"config": str(config), **found})
+        say_json({"config": str(config), **shown})
     else:
         _print(seen, pipeline, fields, narrowed, most=len(fields) if all_fields else FIELDS)
     if png is not None:

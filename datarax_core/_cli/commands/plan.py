@@ -3,19 +3,23 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datarax_core._cli.guessing.choice import opened
 from datarax_core._cli.opening import open_pipeline
-from datarax_core._cli.options import Config, Debug, Json
+from datarax_core._cli.options import ConfigOrData, Debug, Json, Kind
 from datarax_core._cli.output import say, say_json
-from datarax_core.registry.pipeline_config import load_config
 
 if TYPE_CHECKING:
     from datarax_core.pipeline.pipeline import Pipeline
 
 
-def plan(config: Config, *, as_json: Json = False, _debug: Debug = False) -> None:
+def plan(config: ConfigOrData, *, kind: Kind = None, as_json: Json = False, _debug: Debug = False) -> None:
     """Show how many batches and records a config will serve, for a mixture those of each child; reads no record."""
-    pipeline, fields = open_pipeline(config, load_config(config))
-    say_json(_as_dict(config, pipeline, fields)) if as_json else say(pipeline.plan())
+    given = opened(config, kind)
+    pipeline, fields = open_pipeline(config, given.config)
+    if as_json:
+        say_json({**_as_dict(config, pipeline, fields), **given.as_dict()})
+    else:
+        say("\n".join(filter(None, [given.text, pipeline.plan()])))
 
 
 def _as_dict(config: Path, pipeline: "Pipeline", fields: dict[str, str]) -> dict[str, Any]:

@@ -4,37 +4,39 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from datarax_core._cli.guessing.choice import opened
 from datarax_core._cli.opening import open_pipeline
-from datarax_core._cli.options import MOST, Config, Debug, Json
+from datarax_core._cli.options import MOST, ConfigOrData, Debug, Json, Kind
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import INTERRUPTED, interrupts, progress
 from datarax_core._cli.served import RunMeasurement, aligned
-from datarax_core.registry.pipeline_config import load_config
 
 if TYPE_CHECKING:
     from datarax_core.pipeline.pipeline import Pipeline
 
 
 def run(
-    config: Config,
+    config: ConfigOrData,
     *,
     epochs: Annotated[
         int | None, typer.Option(min=1, max=MOST, help="Epochs to serve, instead of the config's.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, max=MOST, help="Stop after this many batches.")] = None,
+    kind: Kind = None,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
     """Serve the batches of a config, and show by which route they come, how fast, and where the time goes."""
-    loaded = load_config(config)
+    given = opened(config, kind)
+    loaded = given.config
     if epochs is not None:
         loaded = loaded.model_copy(update={"num_epochs": epochs})
     pipeline, fields = open_pipeline(config, loaded)
-    head = None if as_json else f"{pipeline.explain()}\n\n{aligned(fields)}\n"
+    head = None if as_json else "\n".join([*filter(None, [given.text]), f"{pipeline.explain()}\n\n{aligned(fields)}\n"])
     served, finished = _served(pipeline, limit, head)
     if as_json:
         explained = {"config": str(config), "explain": pipeline.explain(), "fields": fields, "finished": finished}
-        say_json({**explained, **served.as_dict()})
+        say_json({**given.as_dict(), **explained, **served.as_dict()})
     else:
         say(f"{'' if finished else 'interrupted: '}{served}")
     if not finished:

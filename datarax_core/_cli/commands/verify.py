@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from datarax_core._cli.guessing.choice import opened
 from datarax_core._cli.opening import open_source
-from datarax_core._cli.options import Config, Debug, Json
+from datarax_core._cli.options import ConfigOrData, Debug, Json, Kind
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import interrupts, progress
-from datarax_core.registry.pipeline_config import load_config
 from datarax_core.sources.verification import append_to_quarantine, require_quarantine
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def verify(
-    config: Config,
+    config: ConfigOrData,
     *,
     quarantine: Annotated[
         Path | None,
@@ -28,6 +28,7 @@ def verify(
             metavar="FILE", help="The list to which bad records are added.", show_default="CONFIG.quarantine.jsonl"
         ),
     ] = None,
+    kind: Kind = None,
     as_json: Json = False,
     _debug: Debug = False,
 ) -> None:
@@ -38,7 +39,10 @@ def verify(
     """
     if quarantine is not None and quarantine.parent.is_dir():
         require_quarantine(str(quarantine))
-    source = open_source(config, load_config(config))
+    given = opened(config, kind)
+    source = open_source(config, given.config)
+    if not as_json and given.text:
+        say(given.text)
     from datarax_core.sources.blocks import verified_blocks  # noqa: PLC0415 - loads JAX, which an invalid config need not wait for
 
     found = _Found(
@@ -57,7 +61,7 @@ def verify(
         finished = True
     finally:
         if as_json:
-            say_json({"config": str(config), "finished": finished, **found.as_dict()})
+            say_json({"config": str(config), **given.as_dict(), "finished": finished, **found.as_dict()})
         else:
             say(
                 str(found)

@@ -1,6 +1,6 @@
 """Source of records in ArrayRecord files."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -10,13 +10,13 @@ from flax import nnx
 
 from datarax_core.config import SourceConfig
 from datarax_core.errors import ConfigError
-from datarax_core.files import is_remote
+from datarax_core.files import is_of_kind, is_remote
 from datarax_core.moved import rename_attributes
 from datarax_core.record_files import RecordFilesSource, RecordReader
 from datarax_core.sources import CountValue, DataSourceModule, HostState, LocalFilesOnlyMixin, Written, field_struct
 from datarax_core.storage import redacted
 
-from .config import ArrayRecordSourceConfig
+from .config import ARRAY_RECORD, ArrayRecordSourceConfig
 from .decoders import RECORD_FIELD, RawDecoder
 from .reading import FILES_AHEAD, FileOrder, FileSet, open_file_set
 from .writing import DEFAULT_COMPRESSION, write_data_set
@@ -78,6 +78,11 @@ class ArrayRecordSourceModule(LocalFilesOnlyMixin, RecordFilesSource):
         if config.paths is None:
             raise ConfigError("an arrayrecord source in a config needs 'paths': files, folders or patterns")
         return cls(config, rngs=getattr(build, "rngs", None))
+
+    @classmethod
+    def guess(cls, path: str) -> Mapping[str, Any] | None:
+        """Return the config of an ArrayRecord file, by its name, or of a folder of them; None for other paths."""
+        return {"paths": path} if is_of_kind(path, ARRAY_RECORD) else None
 
     # -- files and length -----------------------------------------------------------------------------------------------
 

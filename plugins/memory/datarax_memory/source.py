@@ -2,7 +2,8 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import jax
@@ -82,6 +83,13 @@ class MemorySource(EagerSourceBase):
         if config.path is None:
             raise ConfigError("a memory source in a config needs a 'path': an .npz file, or a folder of .npy files")
         return cls(config, rngs=getattr(build, "rngs", None))
+
+    @classmethod
+    def guess(cls, path: str) -> Mapping[str, Any] | None:
+        """Return the config of an ``.npz`` file, or of a folder with ``.npy`` files; None for other paths."""
+        if Path(path).is_dir():
+            return {"path": path} if any(Path(path).glob("*.npy")) else None
+        return {"path": path} if path.lower().endswith(".npz") else None
 
     @property
     def data(self) -> Any:

@@ -1,6 +1,7 @@
 """The Parquet source."""
 
 import hashlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from flax import nnx
 
 from datarax_core import DataSourceModule, SourceConfig, aligned_empty
 from datarax_core.config import without_query
+from datarax_core.files import is_of_kind
 from datarax_core.order import as_integer, key_data, record_numbers
 from datarax_core.records import Batch
 from datarax_core.storage import RangeReader
@@ -18,7 +20,7 @@ from datarax_core.storage import RangeReader
 from ._config import AcmeParquetConfig
 from ._files import ParquetFile
 from ._order import WindowedOrder
-from ._paths import data_files
+from ._paths import PARQUET, data_files
 from ._row_groups import RowGroups
 from ._schema import require_fill, spec_of
 
@@ -47,6 +49,11 @@ class AcmeParquet(DataSourceModule):
     def __init__(self, config: AcmeParquetConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
         super().__init__(config, rngs=rngs, name=name)
         self._opened = _Opened(config, self.title)
+
+    @classmethod
+    def guess(cls, path: str) -> Mapping[str, Any] | None:
+        """Return the config of a Parquet file, by its name, or of a folder of them; None for other paths."""
+        return {"paths": path} if is_of_kind(path, PARQUET) else None
 
     def __len__(self) -> int:
         return self._opened.row_groups.num_rows

@@ -24,6 +24,18 @@ def data_dirs(given: str | None) -> list[Path]:
     return [Path(os.path.abspath(folder)) for folder in listed]  # noqa: PTH100 - Path.resolve() would follow symbolic links
 
 
+def guessed_fields(folder: Path) -> dict[str, str] | None:
+    """Return ``name``, ``split`` and ``data_dir`` of a config of the data set whose own folder this is; else None."""
+    try:
+        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
+        name, splits = str(info["name"]), [str(split["name"]) for split in info["splits"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    if not splits:
+        return None
+    return {"name": name, "split": "train" if "train" in splits else splits[0], "data_dir": str(folder)}
+
+
 def find(name: DataSetName, dirs: Iterable[Path]) -> Path | None:
     """Return the folder of a data set, of the newest version that fits; None if it is in none of ``dirs``.
 

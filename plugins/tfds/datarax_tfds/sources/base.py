@@ -1,5 +1,7 @@
 """Base of the TFDS sources: the data set, its name and options, and the seed of its order."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from flax import nnx
@@ -8,6 +10,7 @@ from datarax_core.config import SourceConfig
 from datarax_core.sources import DataSetInfo, DataSourceModule, LocalFilesOnlyMixin
 from datarax_tfds.config import DEFAULT_SEED, TFDSConfigBase
 from datarax_tfds.dataset.data_set import DataSet
+from datarax_tfds.dataset.folders import guessed_fields
 
 
 class TFDSSourceBase(LocalFilesOnlyMixin, DataSourceModule):
@@ -16,6 +19,11 @@ class TFDSSourceBase(LocalFilesOnlyMixin, DataSourceModule):
     config_class: ClassVar[type[SourceConfig]]
     config_in_fingerprint: ClassVar[bool] = False
     config: TFDSConfigBase
+
+    @classmethod
+    def guess(cls, path: str) -> Mapping[str, Any] | None:
+        """Return the config of a folder that TFDS wrote, with its split train, or else its first one; None for other paths."""
+        return guessed_fields(Path(path))
 
     @property
     def data_set(self) -> DataSet:

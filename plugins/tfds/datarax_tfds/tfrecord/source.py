@@ -1,16 +1,16 @@
 """Source of records in TFRecord files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from flax import nnx
 
 from datarax_core.config import SourceConfig
-from datarax_core.files import is_remote
+from datarax_core.files import is_of_kind, is_remote
 from datarax_core.record_files import RecordFilesSource
 from datarax_core.storage import redacted
 
-from .config import TFRecordSourceConfig
+from .config import TFRECORD, TFRecordSourceConfig
 from .reader import TFRecordReader
 
 
@@ -49,6 +49,11 @@ class TFRecordSource(RecordFilesSource):
             rngs = nnx.Rngs(config.seed)
         super().__init__(config, rngs=rngs, name=name)
         self._reader = reader if reader is not None and reader.is_read_as(config) else TFRecordReader(config)
+
+    @classmethod
+    def guess(cls, path: str) -> Mapping[str, Any] | None:
+        """Return the config of a TFRecord file, by its name, or of a folder of them; None for other paths."""
+        return {"paths": path} if is_of_kind(path, TFRECORD) else None
 
     @property
     def record_reader(self) -> TFRecordReader:
