@@ -64,8 +64,12 @@ class Stage(FrozenConfig):
         """
         return self
 
-    def __call__(self, batch: "Batch") -> "Batch":
-        """Return the transformed batch."""
+    def __call__(self, batch: "Batch", *args: Any, **kwargs: Any) -> "Batch":
+        """Return the transformed batch.
+
+        A stage defines ``__call__(batch)``; with ``stochastic`` ``__call__(batch, keys)``, on the host ``(batch, rngs)``. With
+        ``takes_record_indices`` the indices are the last argument.
+        """
         raise NotImplementedError(
             f"the stage {self.type!r} is run as what its build() makes; call that, or give it to a pipeline"
         )

@@ -135,7 +135,7 @@ class ColorJitter(Stage):
         self._require(struct.shape, struct.dtype)
         return self
 
-    def __call__(self, batch: Batch, keys: jax.Array) -> Batch:  # type: ignore[override]  # of stochastic stages
+    def __call__(self, batch: Batch, keys: jax.Array) -> Batch:
         """Return the batch with the colors changed, each record by its key."""
         images = jnp.asarray(leaf_of(batch, self.field))
         self._require(images.shape[1:], images.dtype)

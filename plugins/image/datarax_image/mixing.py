@@ -49,7 +49,7 @@ class Mixing(Stage):
             raise StageError(f"field {self.valid!r} is no mask of bools; name the mask of pad_last", ("valid",))
         return self
 
-    def __call__(self, batch: Batch, keys: jax.Array) -> Batch:  # type: ignore[override]  # of stochastic stages
+    def __call__(self, batch: Batch, keys: jax.Array) -> Batch:
         """Return the batch with pictures and labels mixed, each record by its key."""
         pictures, labels = (jnp.asarray(leaf_of(batch, name)) for name in (self.field, self.label))
         self._require(pictures.shape[1:], pictures.dtype, labels.shape[1:], labels.dtype)
