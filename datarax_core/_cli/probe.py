@@ -33,7 +33,7 @@ def _imported(kind: str, name: str) -> dict[str, Any]:
     """Return the seconds of the import, without core's own imports for this kind of plugin, and the error, if there is one."""
     load = _loader(kind, name)
     if kind in NEED_JAX:
-        import_module("datarax_core.sources")
+        import_module("datarax_core.sources.source")
     problem: dict[str, Any] = {}
     _mark()
     began = perf_counter()

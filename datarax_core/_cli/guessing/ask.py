@@ -16,7 +16,7 @@ def main(results: str, path: str, *names: str) -> None:
     """Ask the sources called ``names`` whether they open ``path``, and append their answers to the file ``results``."""
     from datarax_core.registry.sources import SourceRegistry  # noqa: PLC0415 - `asking` imports this module for its name
 
-    import_module("datarax_core.sources")
+    import_module("datarax_core.sources.source")
     registry = SourceRegistry.from_environment()
     with open(results, "a", encoding="utf-8", buffering=1) as file:  # noqa: PTH123 - a line at once
         file.write("{}\n")  # core is imported

@@ -1,7 +1,7 @@
 """Data files in place of configs: which source opens them is guessed, said, and never waited for without end."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,9 @@ import pytest
 from commands import invoke
 
 from datarax_core import ConfigError, load_config
-from datarax_core._cli.guessing.asking import answers
+from datarax_core._cli.guessing import choice
+from datarax_core._cli.guessing.ask import answer
+from datarax_core._cli.guessing.asking import Answer, answers
 from datarax_core.extensions import known
 from datarax_core.extensions.known import opening
 from datarax_core.registry.sources import SourceRegistry, default_registry
@@ -83,6 +85,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("a.array_record", "train.tfrecord-00000-of-00002", "b.tfrecord.gz", "t.rows", "notes.txt"):
         (place / name).touch()
     return place
+
+
+@pytest.fixture
+def _asked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Third parties are asked in this process, which is quicker; one test asks them as a command does."""
+
+    def answers_here(path: str, names: Sequence[str]) -> list[Answer]:
+        return [Answer(name, **answer(SourceRegistry.from_environment(), name, path)) for name in names]
+
+    monkeypatch.setattr(choice, "answers", answers_here)
 
 
 # -- what first parties say -------------------------------------------------------------------------------------------
@@ -195,7 +207,7 @@ def refused(*args: str) -> str:
     return done.stderr.strip()
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("folder", "_asked_here")
 def test_a_file_that_nothing_opens(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
     install(site, "acme_raises", "raise OSError('tired')")
     assert refused("peek", "notes.txt") == (
@@ -232,7 +244,7 @@ def test_loading_a_data_file_as_a_config_says_what_it_is() -> None:
         load_config("mnist")
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("folder", "_asked_here")
 def test_a_guess_that_is_no_config_names_its_source(site: "Site") -> None:
     install(site, "acme_rows", 'return {"path": path}')
     message = refused("peek", "t.rows")
