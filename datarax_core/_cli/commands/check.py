@@ -18,6 +18,7 @@ from datarax_core._cli.options import Debug, Json, finite
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import progress
 from datarax_core._cli.traps import Advice, advice
+from datarax_core.background import usable_cores
 from datarax_core.extensions.catalog import DISABLE_VARIABLE, Catalog, EntryPointGroup, disabled_words, unknown_words
 from datarax_core.extensions.damage import damages
 from datarax_core.extensions.discovery import Environment
@@ -49,7 +50,7 @@ def check(
         plugins = installed_plugins()
     damaged = sorted({str(warning.message) for warning in caught}) + damages(metadata.distributions())
     chosen = plugins if name is None else _named(name, plugins)
-    processes = max(1, (os.cpu_count() or 1) // 2)  # on fewer cores the processes would slow, and time, one another
+    processes = max(1, usable_cores() // 2)  # on fewer cores the processes would slow, and time, one another
     with progress(len(chosen), "plugins") as show:
         found = examined(chosen, timeout=timeout, processes=processes, note=lambda done: show(done, ""))
     traps = [Advice(trap="disabled", text=text, is_problem=True) for text in misspelt]

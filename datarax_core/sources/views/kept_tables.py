@@ -15,6 +15,7 @@ from typing import Any, Final
 import jax
 import numpy as np
 
+from datarax_core.background import usable_cores
 from datarax_core.records.joining import host_column
 from datarax_core.records.spec import Batch, named_fields, nbytes_of
 from datarax_core.sources.blocks import BlockSize
@@ -138,7 +139,7 @@ def _blocks_of(source: DataSourceModule, fields: Sequence[str] | None) -> Iterat
         named = named_fields(batch)
         return {field: named[field] for field in fields}
 
-    threads = min(_MOST_THREADS, 2 * (os.cpu_count() or 1)) if source.is_thread_safe else 1
+    threads = min(_MOST_THREADS, 2 * usable_cores()) if source.is_thread_safe else 1
     size, start, length = BlockSize(), 0, source.num_records
     waiting: deque[tuple[np.ndarray, Future[Batch]]] = deque()
     pool = ThreadPoolExecutor(threads, "datarax-table")

@@ -34,13 +34,16 @@ from typing import Any, Final
 
 from array_record.python.array_record_module import ArrayRecordReader
 
+from datarax_core.background import usable_cores
 from datarax_core.config import redacted
 from datarax_core.errors import PASSING_ERRNOS, DataFileError
 from datarax_core.files import RowWays, format_clause
 from datarax_core.record_files import ReadError
 
+from .next_range import NextRange
+
 _FEW_CORES: Final = 2
-_THREADS: Final = "0" if (os.cpu_count() or 1) <= _FEW_CORES else "auto"
+_THREADS: Final = "0" if usable_cores() <= _FEW_CORES else "auto"
 _BUFFER: Final = 1024
 _LEAST_RANGE: Final = 16
 """Consecutive records from which on they are read as a range."""
@@ -54,7 +57,7 @@ _ROWS_A_LISTED: Final = 700
 _RANGE_BUFFER: Final = 1 << 18
 """Bytes that one task of a range reads: with a task for each record, to hand them out takes as long as to read."""
 
-_RANGE_BYTES: Final = min(2 * _RANGE_BUFFER * (os.cpu_count() or 1), 1 << 22)
+_RANGE_BYTES: Final = min(2 * _RANGE_BUFFER * usable_cores(), 1 << 22)
 """Bytes that one call for a range reads: two tasks for each core; more do not stay in its cache until they are decoded."""
 
 _RANGE_RECORDS: Final = 4096
@@ -85,6 +88,7 @@ class FileReader:
         self.path, local = path, local or path
         began, worked = perf_counter(), thread_time()
         self._local = local
+        self._next: NextRange | None = None
         opened = [_opened(local, 0)]
         self._open = opened
         if not opened[0].ok():
@@ -142,6 +146,7 @@ class FileReader:
 
     def close(self) -> None:
         """Close the file."""
+        self._leave_next()
         with contextlib.suppress(RuntimeError):  # a reader that failed raises its error again
             self._open[0].close()
 
@@ -176,15 +181,32 @@ class FileReader:
             more = self._read_range(end, max(stop, min(end + self._at_once, self.num_records)))
             records = held[start - begin :] + more[: stop - end]
             self._ahead = (stop, more[stop - end :])
+            self._begin_next(end + len(more))
         else:
             records = held[start - begin : stop - begin]
         if stop == self.num_records:
             self._ahead = (-1, [])
+            self._leave_next()
         return records
 
+    def _begin_next(self, start: int) -> None:
+        """Have a thread read the records that come after those that were read, while these are decoded."""
+        if not self._has_large_buffer or self.may_be_shared or start >= self.num_records:
+            return
+        if self._next is None:
+            self._next = NextRange.of(self._open[0])
+        if self._next is not None:
+            self._next.begin(start, min(start + self._at_once, self.num_records))
+
+    def _leave_next(self) -> None:
+        following, self._next = self._next, None
+        if following is not None:
+            following.close()
+
     def _read_range(self, start: int, stop: int) -> list[bytes]:
-        reader, at_once, records = self._for_ranges(), self._at_once, []
-        for begin in range(start, stop, at_once):
+        records = (self._next and self._next.take(start)) or []
+        reader, at_once = self._for_ranges(), self._at_once
+        for begin in range(start + len(records), stop, at_once):
             records += reader.read(begin, min(begin + at_once, stop))
         self._record_bytes = _mean_bytes(records)
         return records
@@ -203,6 +225,7 @@ class FileReader:
 
     def _for_rows(self) -> Any:
         """Return the reader for single rows, of which one with a large buffer would read many others as well."""
+        self._leave_next()
         self._ranges_in_sequence = 0
         if self._has_large_buffer:
             self._least_ranges *= 4

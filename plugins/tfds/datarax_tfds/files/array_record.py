@@ -5,7 +5,6 @@ process, where its threads do not exist, it waits for ever.
 """
 
 import contextlib
-import os
 from collections.abc import Sequence
 from functools import partial
 from time import perf_counter, thread_time
@@ -14,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
+from datarax_core.background import usable_cores
 from datarax_core.errors import DataFileError
 from datarax_core.files import RowWays
 from datarax_core.sources import FileTable, OpenFiles
@@ -23,7 +23,7 @@ from .table import UnreadableError, require_count
 
 _MAX_IDLE: Final = 256
 _FEW_CORES: Final = 2
-_OPTIONS: Final = f"readahead_buffer_size:0,max_parallelism:{'0' if (os.cpu_count() or 1) <= _FEW_CORES else 'auto'}"
+_OPTIONS: Final = f"readahead_buffer_size:0,max_parallelism:{'0' if usable_cores() <= _FEW_CORES else 'auto'}"
 _BUFFER: Final = 4096
 """Bytes that each read of a record copies; array_record's default is a megabyte."""
 

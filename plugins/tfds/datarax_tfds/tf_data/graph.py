@@ -7,13 +7,13 @@ of a file before the window, and then the records of the window before the posit
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from datarax_core.background import usable_cores
 from datarax_core.errors import RecordError
 from datarax_core.order import Order
 from datarax_tfds.features.stored import UndecodableRecord
@@ -133,7 +133,7 @@ class Graph:
     # -- inside ---------------------------------------------------------------------------------------------------------
 
     def _batches(self, begin: "_Begin", batch_size: int, prefetch: int, window: int) -> Any:
-        tf, workers = tensorflow(), os.cpu_count() or 1
+        tf, workers = tensorflow(), usable_cores()
         records = tf.data.Dataset.range(1).flat_map(lambda _: self._undecoded(begin, window))
         decoded = records.map(self.decoder.in_graph, num_parallel_calls=workers, deterministic=True)
         batches = decoded.ragged_batch(batch_size) if self.decoder.has_varying else decoded.batch(batch_size)
