@@ -152,7 +152,11 @@ class FrozenConfig(BaseModel, metaclass=ConfigType):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     schema_rules: ClassVar[Sequence[Mapping[str, Any]]] = ()
-    """JSON Schemas of checks that involve several fields, such as `never` makes; for editors, and for ``drx schema``."""
+    """JSON Schemas of checks that involve several fields, such as `never` makes; for editors, and for ``drx schema``.
+
+    Called: by ``drx schema`` and ``json_schema()``.
+    Default: an empty tuple.
+    """
 
     @model_validator(mode="wrap")
     @classmethod

@@ -61,7 +61,11 @@ class StructuralConfig(DataraxModuleConfig):
     """
 
     may_differ: ClassVar[Collection[str]] = ()
-    """Fields that change no records, such as the size of a cache: a saved state is restored whatever their values are."""
+    """Fields that change no records, such as the size of a cache: a saved state is restored whatever their values are.
+
+    Called: when a state is restored.
+    Default: an empty tuple: any change of the config refuses a state.
+    """
 
     stochastic: Flag = Field(default=False, description="Whether random numbers are drawn.")
     stream_name: Name | None = Field(default=None, validate_default=True, description="The random stream to draw from.")
@@ -103,7 +107,11 @@ class SourceConfig(StructuralConfig):
     type: Name = Field(description="The registered name of the source.")
 
     decides_batches: ClassVar[bool] = False
-    """Whether the source decides the sizes of its batches (`RecordAccess.batch_sizes`): its pipeline has no ``batch_size``."""
+    """Whether the source decides the sizes of its batches (`RecordAccess.batch_sizes`): its pipeline has no ``batch_size``.
+
+    Called: when the config of a pipeline is validated.
+    Default: False: the pipeline has a ``batch_size``.
+    """
 
 
 class SourceConfigBase(SourceConfig):
@@ -131,6 +139,8 @@ class SourceConfigBase(SourceConfig):
 
         Raises:
             ValueError: One of these options names a key that does not exist, or leaves none.
+
+        Called: by sources of named data sets, in their constructor.
         """
         keys = list(keys)
         given = self.include_keys if self.include_keys is not None else self.exclude_keys or frozenset()

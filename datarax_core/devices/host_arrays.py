@@ -39,7 +39,10 @@ class HostArrays(TraceArgument):
 
     @property
     def original_number(self) -> int:
-        """The number of the source from which callbacks read: that of which this is a copy in a trace, or of this one."""
+        """The number of the source from which callbacks read: that of which this is a copy in a trace, or of this one.
+
+        Called: by core, in compiled code.
+        """
         original = _aside(self).get(_ORIGINAL)
         return original.number if original is not None and self.is_copy_in_trace else number_of(self)
 

@@ -209,6 +209,11 @@ class LocalFilesOnlyMixin:
     """Attribute and check of a source that may download its data: ``local_files_only = True`` forbids all downloads."""
 
     local_files_only: bool = False
+    """Whether downloads are forbidden.
+
+    Called: by the constructor of a source, before it might download.
+    Default: False.
+    """
 
     def _check_local_cache(self, expected_paths: Iterable[str | PathLike[str]], *, dataset_name: str) -> None:
         """Raise if downloads are forbidden and a file is missing; call it before any network attempt.

@@ -26,11 +26,19 @@ class HostState:
     """
 
     def constructor_data(self) -> tuple[Any, ...]:
-        """Return the arguments from which the constructor makes the state of a clone or pickle; none by default."""
+        """Return the arguments from which the constructor makes the state of a clone or pickle; none by default.
+
+        Called: when the module is cloned, pickled or copied deeply.
+        Default: an empty tuple.
+        """
         return ()
 
     def renewed(self) -> Self:
-        """Return the state for a clone of the module."""
+        """Return the state for a clone of the module.
+
+        Called: when the module is cloned, on the thread that clones.
+        Default: a new object, made of `constructor_data`.
+        """
         return type(self)(*self.constructor_data())
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -42,13 +42,20 @@ class DataraxModule(TraceArgument):
 
     @property
     def title(self) -> str:
-        """Class and name, for errors and reports: ``MemorySource 'train'``."""
+        """Class and name, for errors and reports: ``MemorySource 'train'``.
+
+        Called: by errors and reports; on any thread.
+        Default: class and name.
+        """
         return type(self).__name__ + (f" {self.name!r}" if self.name else "")
 
     # -- copies ---------------------------------------------------------------------------------------------------------
 
     def clone(self) -> Self:
-        """Return an independent twin with its own variables, counts and statistics; data that never changes is shared."""
+        """Return an independent twin with its own variables, counts and statistics; data that never changes is shared.
+
+        Called: by users, and by pipelines that keep a twin.
+        """
         twin = nnx.clone(self)
         renew_host_states(twin)
         return twin
@@ -83,11 +90,17 @@ class DataraxModule(TraceArgument):
         """Return the arguments that the constructor takes between ``config`` and ``rngs``; `copy` passes them on.
 
         A subclass with such arguments overrides this.
+
+        Called: by `copy`, on the thread that calls it.
+        Default: an empty tuple.
         """
         return ()
 
     def bare(self) -> Self:
-        """Return a twin for compiled code, without `HostState`; modules that are alike have equal bare graphs."""
+        """Return a twin for compiled code, without `HostState`; modules that are alike have equal bare graphs.
+
+        Called: by routes, when a program is made.
+        """
         twin = nnx.clone(self)
         drop_host_states(twin)
         return twin
@@ -120,6 +133,8 @@ class DataraxModule(TraceArgument):
         Raises:
             TypeError: ``names`` is a single name, not several.
             ValueError: Streams are missing; names them, and says how to make them.
+
+        Called: by the constructor.
         """
         if isinstance(names, str) or not isinstance(names, Iterable):
             raise TypeError(f"names is a list of names of random streams, such as ['shuffle'], not {names!r:.80}")
@@ -138,11 +153,16 @@ class DataraxModule(TraceArgument):
 
         Applied are batches that were served, skipped are records that were substituted or dropped. Both are counted on the
         host: a batch that a user's own compiled code reads is not counted.
+
+        Called: by users and reports.
         """
         return {"applied_count": self._ledger.applied, "skipped_count": self._ledger.skipped_in_all}
 
     def reset_operation_stats(self) -> None:
-        """Set both counts to 0."""
+        """Set both counts to 0.
+
+        Called: by users.
+        """
         self._ledger.applied = self._ledger.skipped = 0
         self._ledger.skipped_by_thread.clear()
 
@@ -153,6 +173,8 @@ class DataraxModule(TraceArgument):
 
         Raises:
             ValueError: The config has no ``batch_stats_fn``.
+
+        Called: by users.
         """
         if self.config.batch_stats_fn is None:
             raise ValueError(f"{self.title} has no batch_stats_fn to compute statistics with; set it in its config")
@@ -160,17 +182,26 @@ class DataraxModule(TraceArgument):
         return self._ledger.statistics
 
     def get_statistics(self) -> Any:
-        """Return the config's ``precomputed_stats`` until they are reset, then the statistics computed or set, or None."""
+        """Return the config's ``precomputed_stats`` until they are reset, then the statistics computed or set, or None.
+
+        Called: by users.
+        """
         if self.config.precomputed_stats is not None and not self._ledger.statistics_were_reset:
             return self.config.precomputed_stats
         return self._ledger.statistics
 
     def set_statistics(self, stats: Any) -> None:
-        """Keep ``stats`` as if `compute_statistics` had returned them."""
+        """Keep ``stats`` as if `compute_statistics` had returned them.
+
+        Called: by users.
+        """
         self._ledger.statistics = stats
 
     def reset_statistics(self) -> None:
-        """Drop the statistics, the precomputed ones included."""
+        """Drop the statistics, the precomputed ones included.
+
+        Called: by users.
+        """
         self._ledger.statistics, self._ledger.statistics_were_reset = None, True
 
     def reset_cache(self) -> None:
@@ -185,6 +216,10 @@ class StructuralModule(DataraxModule):
     """
 
     config: StructuralConfig
+    """The settings, as the constructor was given them; never changed.
+
+    Called: read by everything, on any thread.
+    """
 
     def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
         if not isinstance(config, StructuralConfig):
@@ -199,17 +234,29 @@ class StructuralModule(DataraxModule):
         self.ensure_rng_streams(self.requires_rng_streams() or [])
 
     def requires_rng_streams(self) -> list[str] | None:
-        """Return the config's ``stream_name`` in a list if the config is stochastic, else None."""
+        """Return the config's ``stream_name`` in a list if the config is stochastic, else None.
+
+        Called: by the constructor.
+        Default: the config's ``stream_name`` if it is stochastic.
+        """
         return [self.stream_name] if self.stochastic and self.stream_name else None
 
     def process(self, input: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: A002 - the name that users know
-        """Process ``input``; a subclass defines how."""
+        """Process ``input``; a subclass defines how.
+
+        Called: by ``module(input)``.
+        Default: none; a module that is called writes it. Sources and stages need not.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} does not define process(); write it, or call what it does define"
         )
 
     def __call__(self, input: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: A002
-        """Call `process`."""
+        """Call `process`.
+
+        Called: by users.
+        Default: `process`.
+        """
         return self.process(input, *args, **kwargs)
 
 

@@ -25,63 +25,119 @@ class BatchSizes(ABC):
     @property
     @abstractmethod
     def largest(self) -> int:
-        """Records of the largest batch: buffers are made for it."""
+        """Records of the largest batch: buffers are made for it.
+
+        Called: when a route is made.
+        Default: none; a class writes it.
+        """
 
     @property
     @abstractmethod
     def distinct(self) -> tuple[int, ...]:
-        """All sizes that a full batch may have, in the order in which they are met first, or ascending."""
+        """All sizes that a full batch may have, in the order in which they are met first, or ascending.
+
+        Called: when a pipeline is made or described.
+        Default: none; a class writes it.
+        """
 
     @property
     def short(self) -> tuple[int, ...]:
-        """The sizes of batches that are short wherever they come, such as the last of each bucket; none by default."""
+        """The sizes of batches that are short wherever they come, such as the last of each bucket; none by default.
+
+        Called: when a pipeline is made or described.
+        Default: an empty tuple.
+        """
         return ()
 
     @property
     def constant(self) -> int | None:
-        """The one size of all batches; None if there may be several."""
+        """The one size of all batches; None if there may be several.
+
+        Called: when a pipeline is made, and for each batch.
+        Default: the size in `distinct`, if there is one and none in `short`.
+        """
         return self.distinct[0] if len(self.distinct) == 1 and not self.short else None
 
     @abstractmethod
     def at(self, position: int) -> int:
-        """Return the records of the batch that begins at the boundary ``position``."""
+        """Return the records of the batch that begins at the boundary ``position``.
+
+        Called: by pipelines and their loops, for each batch; on the loop's thread.
+        Default: none; a class writes it.
+        """
 
     def full_at(self, position: int) -> int:
-        """Return the size to which ``pad_last`` completes the batch that begins at the boundary ``position``."""
+        """Return the size to which ``pad_last`` completes the batch that begins at the boundary ``position``.
+
+        Called: for each batch of a pipeline with ``pad_last``; on the loop's thread.
+        Default: `at`.
+        """
         return self.at(position)
 
     @abstractmethod
     def batches_before(self, position: int) -> int:
-        """Return the number of batches, of those from position 0 on, that begin before ``position``."""
+        """Return the number of batches, of those from position 0 on, that begin before ``position``.
+
+        Called: by ``len(pipeline)``, plans and seeks.
+        Default: none; a class writes it.
+        """
 
     @abstractmethod
     def position_of(self, step: int) -> int:
-        """Return the position at which batch number ``step`` begins, of the full batches from position 0 on."""
+        """Return the position at which batch number ``step`` begins, of the full batches from position 0 on.
+
+        Called: by seeks, plans and scans.
+        Default: none; a class writes it.
+        """
 
     @abstractmethod
     def fingerprint(self) -> Any:
-        """Return a JSON value that tells these sizes from others; that of one size is the number itself."""
+        """Return a JSON value that tells these sizes from others; that of one size is the number itself.
+
+        Called: when a state is saved or restored.
+        Default: none; a class writes it.
+        """
 
     def describe(self) -> str:
-        """Return the sizes in words, such as ``"256, 512 from record 1,000,000 on"``."""
+        """Return the sizes in words, such as ``"256, 512 from record 1,000,000 on"``.
+
+        Called: by reports.
+        Default: the sizes of `distinct`.
+        """
         return ", ".join(f"{size:,}" for size in self.distinct)
 
     # -- from another boundary than 0, at which a run may begin ---------------------------------------------------------------
 
     def batches_between(self, start: int, stop: int) -> int:
-        """Return the number of batches that begin before ``stop``, if they are cut from the boundary ``start`` on."""
+        """Return the number of batches that begin before ``stop``, if they are cut from the boundary ``start`` on.
+
+        Called: by ``len(pipeline)``, plans and scans.
+        Default: the difference of `batches_before`.
+        """
         return self.batches_before(stop) - self.batches_before(start)
 
     def position_after(self, start: int, steps: int) -> int:
-        """Return the position after ``steps`` full batches from the boundary ``start`` on."""
+        """Return the position after ``steps`` full batches from the boundary ``start`` on.
+
+        Called: by seeks, plans and scans.
+        Default: `position_of`, counted from the start.
+        """
         return self.position_of(self.batches_before(start) + steps)
 
     def next_change(self, position: int) -> int | None:
-        """Return the position from which on batches may have another size than at ``position``; None if they never do."""
+        """Return the position from which on batches may have another size than at ``position``; None if they never do.
+
+        Called: by plans and scans.
+        Default: the next position, unless the size is `constant`.
+        """
         return None if self.constant is not None else position + 1
 
     def last_size(self, start: int, stop: int) -> int:
-        """Return the records of the last batch between ``start`` and ``stop``, if that is cut short there; 0 if it is full."""
+        """Return the records of the last batch between ``start`` and ``stop``, if that is cut short there; 0 if it is full.
+
+        Called: when a run of whole batches begins, and by plans.
+        Default: follows from `at` and `position_after`.
+        """
         batches = self.batches_between(start, stop)
         if batches <= 0:
             return 0

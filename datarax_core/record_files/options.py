@@ -40,6 +40,10 @@ class BadRecordOptions(FrozenConfig):
         only_if(_SUBSTITUTING, max_errors=NOT_NULL),
         only_if(_SUBSTITUTING, quarantine=NOT_NULL),
     )
+    """The rules of these fields, for the ``schema_rules`` of the config.
+
+    Called: by the body of the class of a config.
+    """
 
     @field_validator("max_errors", "quarantine")
     @classmethod
@@ -62,6 +66,8 @@ class BadRecordOptions(FrozenConfig):
 
         Raises:
             FileNotFoundError: The folder of the quarantine file does not exist.
+
+        Called: by sources over files, in their constructor.
         """
         if self.on_error == "raise":
             return None

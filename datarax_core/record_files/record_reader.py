@@ -45,7 +45,11 @@ class RecordReader(ABC):
     """
 
     reads_ahead: ClassVar[bool] = False
-    """Whether loops read records of many batches by one call of `read_stored`, on a thread; see `StoredAhead`."""
+    """Whether loops read records of many batches by one call of `read_stored`, on a thread; see `StoredAhead`.
+
+    Called: when a loop asks whether records are read ahead.
+    Default: False.
+    """
 
     _record_bytes: float | None = None
     _ahead: tuple["weakref.ref[StoredAhead]", ...] = ()
@@ -81,13 +85,21 @@ class RecordReader(ABC):
         Raises:
             ReadError: A record cannot be read.
             DataFileError: A file changed since the table was made.
+
+        Called: for each batch, on any thread that reads, several at once, and on one more that reads ahead if
+            `reads_ahead`; never without records.
+        Default: none; a reader of files writes it.
         """
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_ahead"}  # the loops are of this process
 
     def reading_ahead(self, watch: Watch) -> StoredAhead | None:
-        """Return what reads the records that one loop fetches next; None if nothing is gained, or nothing was read yet."""
+        """Return what reads the records that one loop fetches next; None if nothing is gained, or nothing was read yet.
+
+        Called: by `RecordFilesSource.reading_ahead`, for each loop.
+        Default: a `StoredAhead` if `reads_ahead` says so and a record was read before.
+        """
         if not self.reads_ahead or self._record_bytes is None:
             return None
         ahead = StoredAhead(self.read_stored, self._record_bytes, watch)
@@ -96,15 +108,26 @@ class RecordReader(ABC):
 
     @property
     def decoded_as(self) -> str:
-        """What messages say of decoding, such as "decoded as 'example'"."""
+        """What messages say of decoding, such as "decoded as 'example'".
+
+        Called: by errors about records that cannot be decoded.
+        Default: "decoded as" and the decoder's name.
+        """
         return f"decoded as {self.decoder.type!r}"
 
     @abstractmethod
     def close(self) -> None:
-        """Close all files that are not in use; the next read opens them again."""
+        """Close all files that are not in use; the next read opens them again.
+
+        Called: by `RecordFilesSource.close`; other threads may be reading.
+        Default: none; a reader of files writes it.
+        """
 
     def served_counts(self) -> np.ndarray:
-        """Return how many records of each file are served, int64 (files,)."""
+        """Return how many records of each file are served, int64 (files,).
+
+        Called: by users.
+        """
         files = np.searchsorted(self.table.ends, self.excluded, side="right")
         return self.table.counts - np.bincount(files, minlength=len(self.table.counts))
 
@@ -117,6 +140,8 @@ class RecordReader(ABC):
             DataFileError: There are no records.
             RecordError: The first record cannot be read.
             SpecError: One of the other records that are looked at has other fields.
+
+        Called: by `RecordFilesSource.element_spec`; the first call may read records.
         """
         if self._spec is None:
             self.require_records(source)
@@ -161,7 +186,10 @@ class RecordReader(ABC):
         return found
 
     def require_records(self, source: DataSourceModule) -> None:
-        """Raise DataFileError if there are no records to serve."""
+        """Raise DataFileError if there are no records to serve.
+
+        Called: before an order is made or records are read.
+        """
         if not self.length:
             kept = f", all of whose {self.table.num_records} records are excluded" if len(self.excluded) else ""
             paths = self.table.paths
@@ -177,6 +205,8 @@ class RecordReader(ABC):
         Raises:
             RecordError: A record cannot be read; names file, row and reason.
             DataFileError: A file changed since the source was built.
+
+        Called: by sources that serve records as stored.
         """
         if not len(indices):
             return [], 0
@@ -188,6 +218,8 @@ class RecordReader(ABC):
         Raises:
             RecordError: A record cannot be read or decoded; names file, row and reason.
             DataFileError: A file changed since the source was built.
+
+        Called: by `RecordFilesSource.get_records`; on any thread.
         """
         spec = self.spec(source)
         if not len(indices):  # decoders are never called without records
@@ -204,6 +236,8 @@ class RecordReader(ABC):
 
         Raises:
             DataFileError: A file changed since the source was built.
+
+        Called: by `RecordFilesSource.verify_records`.
         """
         known = self._spec_of_readable(source)
 
@@ -300,7 +334,10 @@ class RecordReader(ABC):
         return self.table.record_error(record, problem, reason, title=source.title, index=index)
 
     def expected_indices(self, indices: np.ndarray) -> np.ndarray:
-        """Return the indices, in the table, of the records that are read to serve those at ``indices``, as far as known."""
+        """Return the indices, in the table, of the records that are read to serve those at ``indices``, as far as known.
+
+        Called: by what reads ahead, on its thread.
+        """
         return self._table_indices(indices if self._substitutes is None else self._substitutes.applied(indices))
 
     def _table_indices(self, indices: np.ndarray) -> np.ndarray:

@@ -26,19 +26,30 @@ class RecordFilesSource(DataSourceModule):
 
     @property
     def record_reader(self) -> RecordReader:
-        """Reader of the records; copies of the source share it."""
+        """Reader of the records; copies of the source share it.
+
+        Called: for each batch, and by errors and reports; on any thread. It returns the same object each time.
+        Default: none; a subclass writes it.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not define record_reader; return a RecordReader")
 
     # -- files and order ------------------------------------------------------------------------------------------------
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Files, in the order of their records."""
+        """Files, in the order of their records.
+
+        Called: by users and reports.
+        Default: the files of the reader's table.
+        """
         return self.record_reader.table.paths
 
     @property
     def decoder(self) -> Decoder:
-        """Decoder of the bytes of a record."""
+        """Decoder of the bytes of a record.
+
+        Called: by users.
+        """
         return self.record_reader.decoder
 
     @property
@@ -98,6 +109,8 @@ class RecordFilesSource(DataSourceModule):
         Raises:
             TypeError, IndexError: They are no integers, or one is out of range.
             ValueError: There are no records.
+
+        Called: by `get_records` and `verify_records`.
         """
         self.record_reader.require_records(self)
         numbers = record_numbers(indices, len(self), self.title)

@@ -51,11 +51,20 @@ class Decoder(FrozenConfig):
         raise_record_errors(cls)
 
     def element_spec(self) -> "ElementSpec | None":
-        """Return the spec of one record, if it follows from the decoder's fields; None if only a record shows it."""
+        """Return the spec of one record, if it follows from the decoder's fields; None if only a record shows it.
+
+        Called: once by each reader of records, when it is made, and by `spec_from`.
+        Default: None: the first records show it.
+        """
         return None
 
     def spec_from(self, record: bytes) -> "ElementSpec":
-        """Return the spec of one record: that of `element_spec`, or else of this record."""
+        """Return the spec of one record: that of `element_spec`, or else of this record.
+
+        Called: with the first record of a source if `element_spec` returns None, and with those that are verified; on the
+            thread that first asks for the spec.
+        Default: the spec of what `decode_record` returns.
+        """
         if (declared := self.element_spec()) is not None:
             return declared
         from datarax_core.records.elements import element_spec_of  # noqa: PLC0415 - configs load no JAX
@@ -66,6 +75,10 @@ class Decoder(FrozenConfig):
         """Return ``spec`` with None for each axis in which a record differs from it: columns of such fields are ragged.
 
         Called with some records of the source if `element_spec` returns None.
+
+        Called: with up to 16 records, spread over the source, if `element_spec` returns None; on the thread that first asks
+            for the spec.
+        Default: compares `spec_from` of the record with the spec.
         """
         from datarax_core.records.spec import varying_spec  # noqa: PLC0415 - configs load no JAX
 
@@ -75,11 +88,18 @@ class Decoder(FrozenConfig):
         """Return how the fields of a record differ from ``spec``; "" if they do not, or if `decode` says so itself.
 
         Called with some records of the source if `element_spec` returns None.
+
+        Called: as `covering` is, before it.
+        Default: "".
         """
         return ""
 
     def decode_record(self, record: bytes) -> Any:
-        """Return one record as a pytree of values that NumPy converts to arrays."""
+        """Return one record as a pytree of values that NumPy converts to arrays.
+
+        Called: by `decode` and `spec_from`, for each record.
+        Default: none; a decoder writes it, or `decode`.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} defines neither decode_record() nor decode(); write one of them"
         )
@@ -94,11 +114,19 @@ class Decoder(FrozenConfig):
 
         Raises:
             ValueError: A record cannot be decoded, or does not match ``spec``.
+
+        Called: for each batch, or part of one, with at least one record; on any thread that reads, several at once, in
+            worker processes, and in callbacks of compiled code: it must call no JAX. Where a batch fails, record by record.
+        Default: calls `decode_record` for each record, and stacks the values.
         """
         return stack_values([self.decode_record(record) for record in records], spec)
 
     def encode(self, batch: "Batch") -> list[bytes]:
-        """Return the bytes of each record of a batch, from which `decode` returns the same batch."""
+        """Return the bytes of each record of a batch, from which `decode` returns the same batch.
+
+        Called: by ``write`` of datarax-arrayrecord and ``drx convert``, for each block of records; on one thread.
+        Default: raises NotImplementedError: the decoder only reads.
+        """
         raise NotImplementedError(f"the decoder {self.type!r} only reads: it does not define encode()")
 
     @classmethod
@@ -107,6 +135,10 @@ class Decoder(FrozenConfig):
 
         Raises:
             ValueError: This format cannot hold such records; names the field.
+
+        Called: by ``write`` of datarax-arrayrecord and ``drx convert``, once before they write, if no decoder is given but
+            its name.
+        Default: ``cls()``.
         """
         return cls()  # type: ignore[call-arg]  # a subclass gives `type` its default
 

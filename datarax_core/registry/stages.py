@@ -21,33 +21,53 @@ if TYPE_CHECKING:
 class Stage(FrozenConfig):
     """Base of stages, which transform batches: a config of validated fields, and the method `__call__`.
 
-    A subclass gives ``type`` its registered name as default and defines `__call__`, which runs in compiled code. With
-    ``stochastic: ClassVar = True`` it is also called with one key per record, and with
-    ``takes_record_indices: ClassVar = True`` with the record indices. A stage with parameters or statistics defines `build`,
-    which returns the ``nnx.Module`` that is called in its place.
+    A subclass gives ``type`` its registered name as default and defines `__call__`, which runs in compiled code. A stage with
+    parameters or statistics defines `build`, which returns the ``nnx.Module`` that is called in its place.
 
     With ``on_host: ClassVar = True`` the stage runs on the host, before all compiled stages. It is called with the whole batch
-    in read-only NumPy columns, text, objects and `Ragged` columns included, and returns such a batch of as many rows. If it is
-    stochastic, it gets a ``np.random.Generator`` for each record, made when it is first used; record indices are int64. A
-    method ``element_spec(spec) -> spec`` says what comes out, in dtypes of the host, with None for axes that vary; without it,
-    the stage is run on one record. `build` is called with the spec of the columns on the host. With ``on_host = "either"`` it
-    runs on the host if a host stage stands behind it; ``build_on_host`` is called in place of `build` then, if it exists.
-    A host stage that is not stochastic may define ``join(following) -> stage | None``: one stage that does the work of both, is
-    called as the following one is, and need not make the columns between them. One that works by a file, such as a tokenizer,
-    may define ``fingerprint() -> dict``, JSON that a saved state must match, such as the file's checksum.
+    in read-only NumPy columns, text, objects and `Ragged` columns included, and returns such a batch of as many rows. `build`
+    is called with the spec of the columns on the host. With ``on_host = "either"`` it runs on the host if a host stage stands
+    behind it.
 
     Host fields (text, objects, ragged columns), which no device can hold, are not in the batch that a compiled stage is called
-    with. A stage, or the module that it builds, may define ``host_fields(fields) -> fields`` to change them. It is called with
-    a dict of host fields, nested as the batch is, whose values are columns or element specs, and returns the next one.
+    with; ``host_fields`` changes them.
 
-    A stage that moves, leaves out or converts fields may define ``before_narrowing(fields) -> fields``. It is called with a
-    `datarax_core.records.StoredField` for each field, nested as the batch is, and returns those of its result;
-    ``field.nearest(dtype)`` is a field with the nearest values of a dtype. At the head of a pipeline, where all stages before
-    it have the method too, fields that it leaves out or converts are not narrowed first, so that no value of them is refused.
+    Core looks for these attributes of a stage, or of what `build` returns; without them the default holds:
+
+    - ``stochastic: bool``: whether it draws random numbers. It is then called with one key per record too; on the host, with
+      one ``np.random.Generator`` per record, made when it is first used. Read when a pipeline is made. By default False.
+    - ``takes_record_indices: bool``: whether it is also called with the record indices; on the host they are int64. Read when a
+      pipeline is made. By default False.
+    - ``whole_batch: bool``, of a host stage: whether it must see all records of a batch at once. It is then called on one
+      thread, that of the loop or the one that reads ahead, and not in workers. By default False: parts of a batch will do.
+    - ``thread_safe: bool``, of a host stage: whether several threads may call it at once. By default True.
+    - ``releases_gil: bool``, of a host stage: whether it spends its time in code that releases the interpreter lock, so that
+      several threads are tried. By default False.
+    - ``element_spec(spec) -> spec``, of a host stage: what comes out, in dtypes of the host, with None for axes that vary.
+      Called once, when a pipeline is made. By default the stage is run on one record instead.
+    - ``build_on_host(spec, rngs)``, where ``on_host = "either"``: called in place of `build` if it runs on the host. By default
+      `build` is called.
+    - ``join(following) -> stage | None``, of a host stage that is not stochastic: one stage that does the work of both, is
+      called as the following one is, and need not make the columns between them. Called when a pipeline is made. By default
+      both are called.
+    - ``fingerprint() -> dict``, of a host stage that works by a file, such as a tokenizer: JSON that a saved state must match,
+      such as the file's checksum. Called when a state is saved or restored. By default only the config must match.
+    - ``host_fields(fields) -> fields``, of a compiled stage: called with a dict of host fields, nested as the batch is, whose
+      values are columns or element specs, and returns the next one; when a pipeline is made, and for each batch on the thread
+      of the loop. By default host fields stay as they are.
+    - ``before_narrowing(fields) -> fields``, of a compiled stage that moves, leaves out or converts fields: called with a
+      `datarax_core.records.StoredField` for each field, nested as the batch is, and returns those of its result;
+      ``field.nearest(dtype)`` is a field with the nearest values of a dtype. At the head of a pipeline, where all stages before
+      it have the method too, fields that it leaves out or converts are not narrowed first, so that no value of them is refused.
+      Called when a pipeline is made. By default 64-bit fields are narrowed before the stage.
     """
 
     on_host: ClassVar[bool | Literal["either"]] = False
-    """Whether the stage runs on the host, with NumPy columns, or in compiled code, or on either side."""
+    """Whether the stage runs on the host, with NumPy columns, or in compiled code, or on either side.
+
+    Called: when a pipeline is made.
+    Default: False: the stage runs in compiled code.
+    """
 
     type: Name = Field(description="The registered name of the stage.")
 
@@ -61,6 +81,9 @@ class Stage(FrozenConfig):
 
         Raises:
             ValueError: The stage cannot work on such records. `datarax_core.stages.field_of` raises it for a missing field.
+
+        Called: once, when a pipeline is made, with the spec at the place of the stage; on the thread that makes it.
+        Default: the stage itself.
         """
         return self
 
@@ -69,6 +92,11 @@ class Stage(FrozenConfig):
 
         A stage defines ``__call__(batch)``; with ``stochastic`` ``__call__(batch, keys)``, on the host ``(batch, rngs)``. With
         ``takes_record_indices`` the indices are the last argument.
+
+        Called: on the device: while the step is traced by `jax.jit`, once for each shape of batches, not for each batch. On
+            the host: for each batch or part of one, on any thread that reads, several at once, in worker processes, and in
+            callbacks of compiled code.
+        Default: none; a stage writes it, or `build`.
         """
         raise NotImplementedError(
             f"the stage {self.type!r} is run as what its build() makes; call that, or give it to a pipeline"

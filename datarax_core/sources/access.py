@@ -1,4 +1,4 @@
-"""Records of a source by index, and its order: the half of a source that does not depend on its position."""
+"""Records of a source by index: how they are reached, read, checked and kept."""
 
 import threading
 import warnings
@@ -8,20 +8,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from datarax_core.config.models import SourceConfig, StructuralConfig
-from datarax_core.config.shuffling import shuffled_by
+from datarax_core.config.models import SourceConfig
 from datarax_core.devices.aside import Aside
 from datarax_core.devices.callbacks import records_by_callback
 from datarax_core.devices.host_arrays import HostArrays
 from datarax_core.errors import SpecError
-from datarax_core.modules.module import StructuralModule, draw_key_data
-from datarax_core.order.numbers import whole_number
-from datarax_core.order.order import Order, epochs_of
-from datarax_core.order.reader import OrderReader, chunk_size_of
+from datarax_core.modules.module import StructuralModule
 from datarax_core.records.intake import Changes
 from datarax_core.records.spec import Batch, ElementSpec, check_batch, device_spec, named_fields, split_host_fields
 
@@ -29,7 +24,7 @@ from .columns import RecordCache
 from .description import DescribedSource
 from .identity import config_paths, content_of, sample_of
 from .known_columns import KnownColumns
-from .other_contracts import BatchesByPosition, OtherContract, num_positions
+from .other_contracts import OtherContract
 from .saved_work import SavedWork
 
 Access: TypeAlias = Literal["device", "host", "stream"]
@@ -52,61 +47,71 @@ class OrderKey(nnx.Variable[Any]):
 
 
 class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
-    """Records by index, and record indices by position.
-
-    `DataSourceModule` derives from this class and adds a position that moves.
-    """
+    """Records by index. `DataSourceModule` derives from this class, and adds an order, states, and a position that moves."""
 
     config_class: ClassVar[type[SourceConfig]]
-    """The config that ``type:`` in a config file selects; its field ``type`` defaults to the registered name."""
+    """The config that ``type:`` in a config file selects; its field ``type`` defaults to the registered name.
+
+    Called: by registries, when the name is first used.
+    Default: none; a source that configs can name sets it.
+    """
 
     traceable: ClassVar[bool] = False
-    """Whether `get_records` accepts traced indices: True for a source whose records lie on the device."""
+    """Whether `get_records` accepts traced indices: True for a source whose records lie on the device.
+
+    Called: by `access`, whenever a route is chosen.
+    Default: False: the host reads the records.
+    """
 
     thread_safe: ClassVar[bool] = True
-    """Whether several threads may call `get_records` at once. A source that says False is read by one thread at a time."""
+    """Whether several threads may call `get_records` at once. A source that says False is read by one thread at a time.
+
+    Called: by pipelines and views, before they read.
+    Default: True.
+    """
 
     releases_gil: ClassVar[bool] = False
     """Whether reading spends its time in code that releases Python's global interpreter lock, such as decoders of images.
 
     Then as many threads as there are cores are tried, also where reading does not wait.
+
+    Called: by pipelines with ``threads="auto"``, when a run begins.
+    Default: False.
     """
 
     reads_neighbours_together: ClassVar[bool] = False
     """Whether records whose indices are near one another are read faster together, as those of files.
 
     Several threads then read such parts of a batch; otherwise each reads a run of its rows.
+
+    Called: by pipelines that read by several threads, when a run begins.
+    Default: False.
     """
 
     other_contract: ClassVar[OtherContract | None] = None
-    """How a class reads records that defines `get_batch_at` or ``__getitem__`` and no `get_records`; None for other classes."""
+    """How a class reads records that defines `get_batch_at` or ``__getitem__`` and no `get_records`; None for other classes.
 
-    positions_ahead: int = 1 << 14
-    """How many record indices of the order are computed at once and held: about a millisecond, 128 KiB."""
+    Called: set by core when the class is defined.
+    """
 
     _saved_work = Aside["SavedWork"]()
-
-    def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
-        super().__init__(config, rngs=rngs, name=name)
-        drawn = self._first_key(rngs)
-        self.order_key = None if drawn is None else OrderKey(drawn)
-        shuffled = shuffled_by(config)
-        if shuffled and drawn is None:
-            raise ValueError(self._cannot_shuffle())
-        self.is_random_order = self.stochastic if shuffled is None else shuffled
-        self._saved_work = SavedWork()
 
     # -- methods that an author writes ---------------------------------------------------------------------------------------
 
     def element_spec(self) -> ElementSpec:
-        """Return a pytree of ``jax.ShapeDtypeStruct`` that describes one record; never read the whole data set for it."""
+        """Return a pytree of ``jax.ShapeDtypeStruct`` that describes one record; never read the whole data set for it.
+
+        Called: when a pipeline is made, for each fingerprint, and at the first read of a source; on any thread. It is asked
+            often: keep what it costs to find.
+        Default: none; a subclass writes it, unless its class comes with another contract.
+        """
         if self.other_contract is None:
             raise NotImplementedError(
                 f"{type(self).__name__} does not define element_spec(); return a jax.ShapeDtypeStruct for each field of a "
                 "record"
             )
         if self._saved_work.spec is None:
-            self._saved_work.spec = self.other_contract.element_spec(self)
+            self._saved_work.spec = self.other_contract.element_spec(self)  # type: ignore[arg-type]  # with an order
         return self._saved_work.spec
 
     def device_spec(self) -> ElementSpec:
@@ -114,42 +119,35 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
 
         `element_spec` is that of the records as stored. Batches of a source on the device, and those of pipelines before
         their stages, are as this method says.
+
+        Called: by users.
         """
         return device_spec(self.element_spec())
 
     def get_records(self, indices: Any) -> Batch:
-        """Return the records at int (k,) ``indices`` as a batch of k rows, in that order. Stateless."""
+        """Return the records at int (k,) ``indices`` as a batch of k rows, in that order. Stateless.
+
+        Called: on any thread: the loop's own, one that reads ahead, several that read parts of a batch, in worker
+            processes, and from compiled code on a thread of JAX's. Never with an index that is out of range by a pipeline;
+            by users through ``fetch`` as they please.
+        Default: none; a source with random access writes it.
+        """
         if self.other_contract is None:
             raise NotImplementedError(
                 f"{type(self).__name__} has no random access: it does not define get_records(); read it with get_batch()"
             )
-        batch: Batch = self.other_contract.records(self, indices)
+        batch: Batch = self.other_contract.records(self, indices)  # type: ignore[arg-type]  # with an order
         return batch
-
-    def record_indices_at(self, start: int | jax.Array, size: int, key: Any = None) -> Any:
-        """Return int (size,): the records at positions ``start .. start + size`` of the order that ``key`` selects.
-
-        The order is sequential, or core's shuffle if `is_random_order`; it goes on from epoch to epoch without end. See
-        `Order.record_indices`.
-
-        Raises:
-            ValueError: The order is random and ``key`` is None.
-        """
-        self.require_random_access()
-        if isinstance(self.other_contract, BatchesByPosition) and self.is_random_order:
-            return self.other_contract.record_indices(self, start, size)
-        if self.is_random_order and key is None:
-            raise ValueError(
-                f"{self.title} is shuffled: pass the key that selects the order, such as jax.random.key(0), "
-                "or source.order_key_data() for the source's own"
-            )
-        return self.order().record_indices(start, size, key if self.is_random_order else None)
 
     # -- access and order ----------------------------------------------------------------------------------------------------
 
     @property
     def access(self) -> Access:
-        """How records are reached: by compiled code, by the host, or forward only."""
+        """How records are reached: by compiled code, by the host, or forward only.
+
+        Called: by everything that reads, whenever it chooses how; on any thread.
+        Default: from `traceable` and the methods of the class.
+        """
         if type(self).get_records is not RecordAccess.get_records:
             return "device" if self.traceable else "host"
         if self.other_contract is None:
@@ -158,24 +156,34 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
         if saved.access is None:
             saved.is_deciding = True
             try:
-                saved.access = self.other_contract.access(self)
+                saved.access = self.other_contract.access(self)  # type: ignore[arg-type]  # with an order
             finally:
                 saved.is_deciding = False
         return saved.access
 
     @property
     def is_thread_safe(self) -> bool:
-        """Whether several threads may read records at once: `thread_safe`, also of the sources that this one reads."""
+        """Whether several threads may read records at once: `thread_safe`, also of the sources that this one reads.
+
+        Called: by pipelines when a run begins, and at each read; on any thread.
+        Default: `thread_safe`.
+        """
         return self.thread_safe
 
     @property
     def is_bare(self) -> bool:
-        """Whether this is a copy that `bare` made, or is not whole yet."""
+        """Whether this is a copy that `bare` made, or is not whole yet.
+
+        Called: by core, in compiled code.
+        """
         return "_ledger" not in vars(self)
 
     @property
     def is_read_by_host(self) -> bool:
-        """Whether compiled code reaches the records through the host; False for a source that is not whole yet."""
+        """Whether compiled code reaches the records through the host; False for a source that is not whole yet.
+
+        Called: by core, when a source is an argument of compiled code.
+        """
         saved = getattr(self, "_saved_work", None) if self.other_contract is not None else None
         if self.other_contract is not None and (saved is None or saved.is_deciding):
             return False
@@ -185,7 +193,10 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
             return False
 
     def require_random_access(self) -> None:
-        """Raise ``NotImplementedError`` if this source is a stream."""
+        """Raise ``NotImplementedError`` if this source is a stream.
+
+        Called: before anything is read by index.
+        """
         if self.access == "stream":
             raise NotImplementedError(
                 f"{type(self).__name__} is a stream without random access; read it with get_batch(), or write its records to "
@@ -193,50 +204,26 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
             )
 
     def require_record_indices(self) -> None:
-        """Raise ``NotImplementedError`` if records have no index: the source is a stream, or shuffles by itself."""
+        """Raise ``NotImplementedError`` if records have no index: the source is a stream, or shuffles by itself.
+
+        Called: before parts, views, mixtures and caches are made.
+        Default: refuses streams, and classes that shuffle by themselves.
+        """
         self.require_random_access()
-        if self.other_contract is not None and self.other_contract.is_ordered_by_source(self):
+        if self._is_ordered_by_author:
             raise NotImplementedError(
                 f"{self.title} is shuffled by its own get_batch_at(), so that its records have a position and no index; write "
                 "get_records(indices), by which parts, mixtures, caches and source[index] find a record"
             )
 
-    def order(self) -> Order:
-        """Return the order of the positions that this source serves.
-
-        Raises:
-            ValueError: There are no records.
-        """
-        length = self._checked_length()
-        if not length:
-            raise ValueError(f"{self.title} is empty: it has no records to serve; give it one at least")
-        return Order(length)
-
-    @property
-    def epoch_length(self) -> int | None:
-        """Number of records in one epoch; None for a stream without a length."""
-        if self.access == "stream":
-            return len(self) if hasattr(type(self), "__len__") else None  # type: ignore[arg-type]  # a subclass defines it
-        return self.order().epoch_length
-
     @property
     def num_records(self) -> int:
-        """Number of record indices: ``len(self)``, unless an epoch does not serve each record exactly once."""
-        return self._checked_length()
+        """Number of record indices: ``len(self)``, unless an epoch does not serve each record exactly once.
 
-    @property
-    def num_indices(self) -> int:
-        """Number of indices that `record_indices_at` gives: of records, or of positions if this source shuffles by itself."""
-        contract = self.other_contract
-        by_position = contract is not None and contract.is_ordered_by_source(self)
-        return num_positions(self) if by_position else self.num_records
-
-    def epochs_at(self, start: int | jax.Array, size: int) -> Any:
-        """Return int (size,): the epochs in which the records at positions ``start .. start + size`` are served.
-
-        Epoch and record index together identify one serving of a record; random stages derive their keys from both.
+        Called: by caches, parts, views, and keys of random stages; on any thread.
+        Default: ``len(self)``.
         """
-        return epochs_of(start, size, self.epoch_length or 1)
+        return self._checked_length()
 
     @property
     def varies_by_epoch(self) -> bool:
@@ -244,32 +231,20 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
 
         If True, `fetch` and `get_records` are asked for ``record index + num_records * epoch``; see `indices_to_read`. Orders
         and the keys of stages know record indices only.
+
+        Called: when a run begins, and by views and caches; on any thread.
+        Default: False.
         """
         return False
-
-    @property
-    def reorders_by_epoch(self) -> bool:
-        """Whether a record index stands for another record in another epoch, which parts of a source cannot follow."""
-        return False
-
-    def indices_to_read(self, start: int | jax.Array, indices: Any) -> Any:
-        """Return the indices by which to `fetch` the records ``indices``, int (k,), at positions from ``start`` on.
-
-        They are the record indices, but for a source that `varies_by_epoch`: then concrete ones are int64 (k,), ``record index
-        + num_records * epoch``, and traced ones int32 (k, 2), record index and epoch, which a callback puts together.
-        """
-        if not self.varies_by_epoch:
-            return indices
-        epochs = self.epochs_at(start, indices.size)
-        if isinstance(indices, np.ndarray):
-            return indices.astype(np.int64) + self.num_records * np.asarray(epochs, np.int64).reshape(indices.shape)
-        return jnp.stack([indices.astype(np.int32), epochs.astype(np.int32)], axis=-1)
 
     @property
     def serves_each_once(self) -> bool:
         """Whether an epoch serves each record index exactly once; False for mixtures, and for draws with replacement.
 
         Views with record indices of their own refuse such a source, whose proportions they would lose.
+
+        Called: by views and parts, when they are made.
+        Default: True.
         """
         return True
 
@@ -277,97 +252,40 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
         self,
         make: "Callable[[Any], Any]",  # noqa: ARG002 - an override uses it
     ) -> Any:
-        """Return this mixture with ``make(child)`` in place of each child, in the same order; None if this is no mixture."""
+        """Return this mixture with ``make(child)`` in place of each child, in the same order; None if this is no mixture.
+
+        Called: by views and parts over a mixture, when they are made.
+        Default: None: this is no mixture.
+        """
         return None
 
     @property
     def differs_in_shape(self) -> bool:
-        """Whether batches have arrays of several shapes, which may be smaller than the element spec says; False by default."""
+        """Whether batches have arrays of several shapes, which may be smaller than the element spec says; False by default.
+
+        Called: when a pipeline is made, and for each batch that is checked; on any thread.
+        Default: False.
+        """
         return False
 
-    @property
-    def drawn_key_data(self) -> np.ndarray | None:
-        """Key data of the shuffle, whether it is on or not; None if this source was built without a random stream."""
-        return None if self.order_key is None else self.order_key.get_raw_value()
-
-    def order_key_data(self) -> Any:
-        """Return the key data of this source's own order, uint32 (w,); None if records are served in sequence."""
-        return self.order_key.get_raw_value() if self.is_random_order and self.order_key is not None else None
-
-    def order_words(self) -> Any:
-        """Return `order_key_data`; deprecated name."""
-        warnings.warn("order_words() was renamed: call order_key_data()", DeprecationWarning, stacklevel=2)
-        return self.order_key_data()
-
-    @property
-    def order_seed(self) -> int | None:
-        """A seed in the config that selects another order than the random streams alone do; None if there is none."""
-        return None
-
-    def draw_order_key(self, rngs: nnx.Rngs | None) -> np.ndarray:
-        """Draw the key of a shuffled order from the random stream that the config names; `order_seed` is folded into the key.
-
-        Returns:
-            uint32 (w,): the key data.
-
-        Raises:
-            ValueError: ``rngs`` are this source's own, and lack that stream.
-        """
-        if rngs is self.rngs:  # others are nnx.Rngs(seed), which have every stream
-            self.ensure_rng_streams([self.stream_name or "default"])
-        stream: Any = self.stream_name or "default"
-        if self.order_seed is not None:
-            rngs = nnx.Rngs(jax.random.fold_in(rngs[stream](), self.order_seed))  # type: ignore[index]  # checked above
-        return draw_key_data(rngs[stream])  # type: ignore[index]
-
-    def set_random_order(self, enabled: bool) -> None:  # noqa: FBT001 - the signature that users know
-        """Serve records shuffled, or in sequence; the position stays.
-
-        Raises:
-            TypeError: ``enabled`` is not True or False.
-            ValueError: There is no random stream to shuffle with.
-        """
-        if not isinstance(enabled, bool | np.bool_):
-            raise TypeError(f"the order of {self.title} is random or not: True or False, not {enabled!r:.80}")
-        if enabled and self.order_key is None:
-            raise ValueError(self._cannot_shuffle())
-        self.is_random_order = bool(enabled)
-
-    def _cannot_shuffle(self) -> str:
-        return f"{self.title} cannot shuffle: it was built without a random stream; build it as stochastic"
-
-    def order_reader(self, size: int, *, background: bool = False) -> OrderReader:
-        """Return a reader of this source's own order, which computes at least ``size`` record indices at a time.
-
-        Positions are concrete. The reader is for one thread; with ``background`` it computes ahead in another one.
-        """
-        own_key = self.order_key_data()
-
-        def compute(start: int, count: int) -> np.ndarray:
-            return np.array(self.record_indices_at(start, count, own_key))
-
-        capacity = chunk_size_of(self.epoch_length or 1, size, at_most=self.positions_ahead)
-        return OrderReader(compute, capacity=capacity, background=background)
-
-    @property
-    def order_title(self) -> str:
-        """The order in reports: ``shuffled`` or ``in sequence``, and which shard of it."""
-        order = self.order()
-        shard = f", shard {order.shard} of {order.num_shards}" if order.num_shards > 1 else ""
-        return f"{'shuffled' if self.is_random_order else 'in sequence'}{shard}"
-
     def sources_below(self) -> Mapping[str, Any]:
-        """Return the sources that this one reads, by name: the children of a mixture, the parents of a view; else none."""
-        return {}
+        """Return the sources that this one reads, by name: the children of a mixture, the parents of a view; else none.
 
-    def stats_at(self, position: int) -> dict[str, Any]:  # noqa: ARG002 - an override uses it
-        """Return counts about the records before ``position``, for `Pipeline.stats`; a mixture counts records by child."""
+        Called: by reports, which describe each, and by what looks for files.
+        Default: an empty mapping.
+        """
         return {}
 
     # -- records -------------------------------------------------------------------------------------------------------------
 
     def fetch(self, indices: np.ndarray) -> Batch:
-        """Return `get_records`, checked against the element spec, through the cache if the config is ``cacheable``."""
+        """Return `get_records`, checked against the element spec, through the cache if the config is ``cacheable``.
+
+        Called: on any thread: the loop's own, one that reads ahead, several that read parts of a batch, in worker
+            processes, and from compiled code on a thread of JAX's.
+        Default: `get_records`, held against the element spec, through the cache of ``cacheable``. Override `get_records`
+            instead, unless records of the cache are to be filled in another way.
+        """
         cache = self.record_cache()
         return self._checked_records(indices) if cache is None else cache.fetch(indices, self._checked_records)
 
@@ -375,11 +293,17 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
         """Return the function by which a route fetches the records of an order; asked once, by each route.
 
         It is `fetch`, or a shorter way to the same, since an order gives no index that is out of range.
+
+        Called: once by each route, when a run begins.
+        Default: `fetch`.
         """
         return self.fetch
 
     def record_cache(self) -> RecordCache | None:
-        """Return the cache of records that were read; None if the config is not ``cacheable``."""
+        """Return the cache of records that were read; None if the config is not ``cacheable``.
+
+        Called: by `fetch`, workers, and sources that fill it themselves; on any thread.
+        """
         saved = self._saved_work
         if saved.cache is None and self.config.cacheable:
             self.require_record_indices()
@@ -388,25 +312,20 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
         return saved.cache
 
     def reset_cache(self) -> None:
-        """Drop the records kept for ``cacheable``; the next fetch reads them again."""
-        self._saved_work.cache = None
+        """Drop the records kept for ``cacheable``; the next fetch reads them again.
 
-    def get_batch_at(self, start: int | jax.Array, size: int, key: Any = None) -> Batch:
-        """Return the records at positions ``start .. start + size``: stateless, and traceable in ``start`` and ``key``.
-
-        Under a trace, a source that only the host can read is reached by a callback, and host fields are refused by name.
-
-        Raises:
-            TypeError, ValueError: ``size`` is not a whole number from 1, or ``start`` is negative.
+        Called: by users.
+        Default: drops what ``cacheable`` keeps.
         """
-        indices = self.record_indices_at(start, whole_number("size", size, at_least=1), key)
-        indices = self.indices_to_read(start, indices)
-        return self.fetch_traced(indices) if isinstance(indices, jax.core.Tracer) else self.fetch(indices)
+        self._saved_work.cache = None
 
     def fetch_traced(self, indices: jax.Array, *, over_mesh: bool = False) -> Batch:  # noqa: ARG002 - an override uses it
         """Return the records at traced ``indices``, with device dtypes; host fields are refused by name.
 
         ``over_mesh`` is True if the trace runs on other devices than those that hold the data.
+
+        Called: by routes and users' compiled code, while it is traced.
+        Default: `get_records` of a source on the device, else a callback to the host.
         """
         self.require_no_host_fields()
         return self._checked_records(indices) if self.access == "device" else self.fetch_by_callback(indices)
@@ -418,29 +337,46 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
 
         Raises:
             NotImplementedError: The source shuffles by itself, by a key that only the program has.
+
+        Called: while compiled code is traced, for sources that the host reads.
         """
         self.require_callback()
         return records_by_callback(self, indices)
 
     def require_callback(self) -> None:
-        """Raise ``NotImplementedError`` if the source shuffles by itself, by a key that only a program has that calls it."""
-        if self.other_contract is not None and self.other_contract.is_ordered_by_source(self):
+        """Raise ``NotImplementedError`` if the source shuffles by itself, by a key that only a program has that calls it.
+
+        Called: before compiled code is made that calls the host.
+        Default: refuses classes that shuffle by themselves.
+        """
+        if self._is_ordered_by_author:
             raise NotImplementedError(
                 f"{self.title} is shuffled by its own get_batch_at(), which cannot be traced; use scan() or a loop, or "
                 "write get_records(indices); without host stages, it can be written with jax.numpy"
             )
 
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
-        """Return `fetch`, without running compiled code: a callback from compiled code must not run any."""
+        """Return `fetch`, without running compiled code: a callback from compiled code must not run any.
+
+        Called: by callbacks of compiled code, one at a time for a source, and by what reads all records; it must run no
+            compiled code.
+        Default: `fetch`.
+        """
         return self.fetch(indices)
 
     @property
     def callback_lock(self) -> threading.Lock:
-        """Held while the host serves a callback: the devices of a mesh call at once, and authors read without locks."""
+        """Held while the host serves a callback: the devices of a mesh call at once, and authors read without locks.
+
+        Called: by callbacks of compiled code.
+        """
         return self._saved_work.callback
 
     def require_no_host_fields(self) -> None:
-        """Raise `SpecError` if records have host fields, which compiled code cannot carry."""
+        """Raise `SpecError` if records have host fields, which compiled code cannot carry.
+
+        Called: before records are read in compiled code.
+        """
         host_fields = named_fields(split_host_fields(self.element_spec())[1])
         if host_fields:
             ragged = next((name for name, leaf in host_fields.items() if None in leaf.shape), None)
@@ -453,7 +389,11 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
 
     @property
     def changes_columns(self) -> bool:
-        """Whether `compiled_records` narrows 64-bit columns, and can change them before."""
+        """Whether `compiled_records` narrows 64-bit columns, and can change them before.
+
+        Called: when a device route is made.
+        Default: False.
+        """
         return False
 
     def compiled_records(
@@ -466,19 +406,36 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
         The arrays are arguments of the step, never constants in it. The function is hashable, so that equal pipelines share
         one program. ``sharding`` puts a copy of the arrays on each of its devices; None leaves them where they are. ``changes``
         are those of 64-bit fields before they are narrowed, for a source that narrows its columns here.
+
+        Called: for sources on the device, once for each pipeline and layout of devices; on the thread that runs.
+        Default: the source itself, taken apart by ``nnx.split``.
         """
         graphdef, state = nnx.split(self.bare())
         return MergedRecords(graphdef), state if sharding is None else self._saved_work.placed.put(state, sharding)
 
     def table_rows(self, indices: np.ndarray) -> np.ndarray:
-        """Return the rows of the arrays of `compiled_records` that hold the records at concrete ``indices``."""
+        """Return the rows of the arrays of `compiled_records` that hold the records at concrete ``indices``.
+
+        Called: by the device route for each batch, on the loop's thread.
+        Default: the indices.
+        """
         return indices
 
     def host_field_records(self, indices: np.ndarray) -> dict[str, np.ndarray]:  # noqa: ARG002 - an override uses them
-        """Return the host fields of a *device* source at concrete ``indices``."""
+        """Return the host fields of a *device* source at concrete ``indices``.
+
+        Called: by the device route for each batch, if the spec has host fields; on the loop's thread, or the one that reads
+            ahead.
+        Default: an empty dict.
+        """
         return {}
 
     # -- inside --------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _is_ordered_by_author(self) -> bool:
+        contract = self.other_contract
+        return contract is not None and contract.is_ordered_by_source(self)  # type: ignore[arg-type]  # with an order
 
     def _checked_length(self) -> int:
         if not hasattr(type(self), "__len__"):
@@ -508,6 +465,8 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
         """Return a digest of sixteen records, which tells data sets of one length apart; None if records cannot be read.
 
         Read once, by each thread in turn if the source is not `thread_safe`.
+
+        Called: by `fingerprint` of classes that write none, and by caches; once.
         """
         sample: str | None = self._data_entries().get("records")
         return sample
@@ -534,9 +493,6 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
         spec, smaller = device_spec(spec) if self.access == "device" else spec, self.differs_in_shape
         check_batch(batch, spec, len(indices), origin=self.title, may_be_smaller=smaller)
         return batch
-
-    def _first_key(self, rngs: nnx.Rngs | None) -> np.ndarray | None:
-        return self.draw_order_key(rngs) if self.stochastic else None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]  # nnx leaves it without types

@@ -37,7 +37,11 @@ class DescribedSource:
     """The part of a source that describes it in words."""
 
     def describe_data(self: Any) -> str:
-        """Return the files or the data set that records are read from, for ``repr(source)``; empty if the config names none."""
+        """Return the files or the data set that records are read from, for ``repr(source)``; empty if the config names none.
+
+        Called: by ``repr`` and reports.
+        Default: ``path``, ``paths`` and ``name`` of the config.
+        """
         given = [getattr(self.config, field, None) for field in ("path", "paths", "name")]
         named = next((value for value in given if isinstance(value, str | list | tuple) and value), "")
         files = [named] if isinstance(named, str) else list(named)
@@ -46,7 +50,11 @@ class DescribedSource:
         return "" if not named else f"{files[0]!r}{more}" + (f", split {split!r}" if isinstance(split, str) else "")
 
     def describe_reading(self) -> str:
-        """Return a sentence on where records are read from, and what is kept of it, for `Pipeline.explain`; "" if nothing."""
+        """Return a sentence on where records are read from, and what is kept of it, for `Pipeline.explain`; "" if nothing.
+
+        Called: by `Pipeline.explain`.
+        Default: "".
+        """
         return ""
 
     def __repr__(self: Any) -> str:
@@ -59,7 +67,11 @@ class DescribedSource:
         return repr(self)  # flax lists all variables in it
 
     def plan(self: Any, num_epochs: int | None = 1) -> str:
-        """Describe what a run of ``num_epochs`` epochs (None is endless) serves, and below it what each view does."""
+        """Describe what a run of ``num_epochs`` epochs (None is endless) serves, and below it what each view does.
+
+        Called: by users, `Pipeline.plan` and ``drx plan``.
+        Default: records, order, and a line for each view.
+        """
         return plan_of(self, num_epochs)
 
 

@@ -83,18 +83,27 @@ class EagerSourceBase(DataSourceModule):
 
     @property
     def data(self) -> Any:
-        """The columns by name, nested as the records are."""
+        """The columns by name, nested as the records are.
+
+        Called: by users.
+        """
         columns = self._columns
         return columns.arranged(columns.columns) if columns.form == "nested" else columns.columns
 
     @property
     def columns(self) -> Columns:
-        """The records, as columns."""
+        """The records, as columns.
+
+        Called: by views, and subclasses.
+        """
         return self._columns
 
     @property
     def length(self) -> int:
-        """Number of records."""
+        """Number of records.
+
+        Called: by users.
+        """
         return self._columns.length
 
     @property
@@ -211,7 +220,11 @@ class EagerSourceBase(DataSourceModule):
         return super().get_batch(batch_size)
 
     def get_dataset_info(self) -> DataSetInfo:
-        """Return name, number of records, bytes and element spec."""
+        """Return name, number of records, bytes and element spec.
+
+        Called: by users.
+        Default: name, number of records and element spec.
+        """
         return DataSetInfo(
             {
                 "name": self.name or type(self).__name__,
@@ -230,6 +243,8 @@ class EagerSourceBase(DataSourceModule):
             ValueError: There are no records.
             SpecError: Records have host fields; names them.
             TypeError: ``sharding`` is no sharding.
+
+        Called: by users, for training staged on a device.
         """
         self._require_records()
         self._require_device_fields("no device has")

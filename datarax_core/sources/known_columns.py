@@ -21,6 +21,9 @@ class KnownColumns:
 
         Args:
             field: Dotted name of the field.
+
+        Called: by `where`, and by views that need one field of all records; on the thread that makes them.
+        Default: None: the records are read instead.
         """
         return None
 
@@ -34,6 +37,9 @@ class KnownColumns:
 
         Raises:
             SpecError: The records have no such field.
+
+        Called: by views such as ``pack``, ``window`` and ``bucket``, when they are made.
+        Default: from `element_spec` or `whole_column`; else None: the records are read.
         """
         struct = field_struct(self, field)
         if not struct.shape:
@@ -49,6 +55,9 @@ class KnownColumns:
 
         With files that can be told from changed ones, tables that take a pass over all records are kept for later processes.
         By default the files that the config names, unless the constructor was given data besides.
+
+        Called: by views that keep tables in the cache folder, when they are made.
+        Default: the files that the config names as ``LocalPath``; None if `constructor_data` is not empty.
         """
         source: Any = self
         return None if source.constructor_data() else list(files_of(config_paths(source.config))) or None

@@ -10,31 +10,20 @@ import numpy as np
 from flax import nnx
 from flax.errors import TraceContextError
 
-from datarax_core.config.models import DataraxModuleConfig, SourceConfig, StructuralConfig
+from datarax_core.config.models import SourceConfig, StructuralConfig
 from datarax_core.devices.traces import closed_over, require_updates_kept
 from datarax_core.modules.counts import count_of_cursor
 from datarax_core.modules.cursor import Cursor
-from datarax_core.modules.fingerprints import Names, changes_of, noted, require_same
-from datarax_core.modules.state import (
-    require_dict,
-    require_keys,
-    require_position,
-    restore_variables,
-    saved_in_loop,
-    variable_state,
-)
 from datarax_core.order.batch_sizes import BatchSizes
 from datarax_core.order.numbers import seed_number, whole_number
-from datarax_core.order.order import ORDER_RULE
 from datarax_core.order.selection import cut
-from datarax_core.records.digests import class_name
 from datarax_core.records.joining import host_column
-from datarax_core.records.spec import Batch, describe
+from datarax_core.records.spec import Batch
 
-from .access import Capabilities, RecordAccess
+from .access import Capabilities
 from .elements import ElementBlock, ElementLoop, writable
-from .identity import config_entries
 from .other_contracts import contract_of
+from .protocol.states import SourceStates
 from .reading_ahead import ReadingAhead, Watch
 from .verification import Verified, verified
 
@@ -49,7 +38,7 @@ def _kept_of(*args: Any, **options: Any) -> "DataSourceModule":
     return import_module("datarax_core.sources.subset").Subset.kept(*args, **options)  # type: ignore[no-any-return]
 
 
-class DataSourceModule(RecordAccess):
+class DataSourceModule(SourceStates):
     """A source of records.
 
     An author writes ``__len__``, `element_spec` and `get_records`; all other methods follow from these three. An author whose
@@ -65,29 +54,42 @@ class DataSourceModule(RecordAccess):
     A source never writes to a batch that it returned: on a CPU, the batch on the device may use the same memory.
     """
 
-    not_saved: ClassVar[tuple[str, ...]] = ("cursor.",)
-    """Prefixes of the names of variables that states leave out, since they are saved in another form or by another source."""
-
-    config_in_fingerprint: ClassVar[bool] = True
-    """Whether a restored state must match the config, but for its ``may_differ``; False if `fingerprint` names what must."""
-
     is_live: ClassVar[bool] = False
     """Whether a stream cannot be rewound: what was read from a socket, a queue or a generator is gone.
 
     Nothing is read ahead of such a stream, it has no state, and it does not start over: each loop goes on where it stands.
+
+    Called: by routes when a run begins, and by states.
+    Default: False: the stream begins anew when it is reset.
     """
 
     counts_are_fixed: ClassVar[bool] = False
-    """Whether assigning `index` or `epoch` is an error; False lets an author's class keep counts of its own by these names."""
+    """Whether assigning `index` or `epoch` is an error; False lets an author's class keep counts of its own by these names.
+
+    Called: where a subclass or a user assigns `index` or `epoch`.
+    Default: False.
+    """
 
     elements_ahead: int = 32
-    """How many elements a loop over the source fetches at once."""
+    """How many elements a loop over the source fetches at once.
+
+    Called: by loops over the source itself, at each fetch; a view takes it from its parent.
+    Default: 32.
+    """
 
     subset_class: ClassVar[Callable[..., "DataSourceModule"]] = staticmethod(_subset_of)
-    """Makes a part of a source: `Subset.of`."""
+    """Makes a part of a source: `Subset.of`.
+
+    Called: by ``source[slice]``, ``source[indices]`` and `split`.
+    Default: `Subset.of`, which returns a part of a mixture for mixtures.
+    """
 
     kept_class: ClassVar[Callable[..., "DataSourceModule"]] = staticmethod(_kept_of)
-    """Makes the part of a source that conditions or a function keep: `Subset.kept`."""
+    """Makes the part of a source that conditions or a function keep: `Subset.kept`.
+
+    Called: by `where` and `filter`.
+    Default: `Subset.kept`.
+    """
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -105,6 +107,11 @@ class DataSourceModule(RecordAccess):
         Args:
             config: An instance of `config_class`.
             build: Builds the sources that ``config`` nests; its attribute ``rngs`` holds the random streams for this source.
+
+        Called: by `build_source`, ``Pipeline.from_config`` and the commands, once for each config, nested ones included; on
+            the thread that builds.
+        Default: ``cls(config, rngs=...)``; override it if the constructor takes data that the config names, or nested
+            sources.
         """
         return cls(config, rngs=getattr(build, "rngs", None))
 
@@ -119,6 +126,10 @@ class DataSourceModule(RecordAccess):
             @classmethod
             def guess(cls, path):
                 return {"paths": path} if path.endswith(".parquet") else None
+
+        Called: by ``drx peek FILE`` and other commands that read records, in a process of its own, and by errors about
+            files.
+        Default: None: the source reads no files, or does not say which.
         """
         return None
 
@@ -139,7 +150,11 @@ class DataSourceModule(RecordAccess):
 
     @property
     def capabilities(self) -> Capabilities:
-        """The capabilities of this source, which follow from the methods that its class defines."""
+        """The capabilities of this source, which follow from the methods that its class defines.
+
+        Called: by pipelines when a run begins, caches and the testing kit; on any thread.
+        Default: what the methods of the class show; override it if a class restores its state in another way.
+        """
         indexed = self.access != "stream"
         return Capabilities(
             random_access=indexed,
@@ -151,7 +166,10 @@ class DataSourceModule(RecordAccess):
 
     @property
     def is_copy_in_trace(self) -> bool:
-        """Whether this is a copy that flax made of an argument of the trace under way."""
+        """Whether this is a copy that flax made of an argument of the trace under way.
+
+        Called: by what must not be used under a trace of ``nnx.jit``.
+        """
         cursor = vars(self).get("cursor")
         return cursor is not None and cursor.is_traced
 
@@ -159,12 +177,20 @@ class DataSourceModule(RecordAccess):
 
     @count_of_cursor
     def index(self) -> int:
-        """Number of records of the current epoch that were served; of all records, if the length of an epoch is unknown."""
+        """Number of records of the current epoch that were served; of all records, if the length of an epoch is unknown.
+
+        Called: by users and reports, between batches.
+        Default: follows from the position and `epoch_length`.
+        """
         return self._epoch_and_index()[1]
 
     @count_of_cursor
     def epoch(self) -> int:
-        """Number of epochs that were served in full; 0 if the length of an epoch is unknown."""
+        """Number of epochs that were served in full; 0 if the length of an epoch is unknown.
+
+        Called: by users and reports, between batches; by the reader of a stream.
+        Default: follows from the position and `epoch_length`.
+        """
         return self._epoch_and_index()[0]
 
     def _epoch_and_index(self) -> tuple[int, int]:
@@ -175,7 +201,12 @@ class DataSourceModule(RecordAccess):
         return (0, position) if length is None else divmod(position, length)
 
     def close(self) -> None:
-        """Close files and end threads; the next read opens them again. A source with files or threads overrides this."""
+        """Close files and end threads; the next read opens them again. A source with files or threads overrides this.
+
+        Called: by users, at the end of a ``with`` block, and by views over this source; pipelines never close a source.
+            Other threads may be reading.
+        Default: nothing.
+        """
 
     def __enter__(self) -> Self:
         return self
@@ -189,13 +220,20 @@ class DataSourceModule(RecordAccess):
 
     @property
     def batch_sizes(self) -> BatchSizes | None:
-        """The sizes of the batches, if the source decides them: then a pipeline takes no ``batch_size``. None by default."""
+        """The sizes of the batches, if the source decides them: then a pipeline takes no ``batch_size``. None by default.
+
+        Called: by pipelines when they are made, and when a loop begins or the order changes; on the thread that uses the
+            pipeline.
+        Default: None: the pipeline's ``batch_size`` decides.
+        """
         return None
 
     def require_no_batches(self, title: str) -> None:
         """Raise ``ValueError`` if this source decides its batches, which one that reads it by index would tear apart.
 
         ``title`` names the reader.
+
+        Called: by views and mixtures in their constructor, for each parent.
         """
         if self.batch_sizes is not None:
             raise ValueError(
@@ -205,11 +243,21 @@ class DataSourceModule(RecordAccess):
 
     @property
     def largest_record(self) -> int:
-        """Index of a record whose arrays are as large as the element spec says; any where all are alike, so 0 by default."""
+        """Index of a record whose arrays are as large as the element spec says; any where all are alike, so 0 by default.
+
+        Called: once, when host stages are built over batches that differ in shape; on the thread that builds.
+        Default: 0.
+        """
         return 0
 
     def get_batch(self, batch_size: int) -> Batch:
-        """Return the next ``batch_size`` records in the order of this source; a stream defines this method itself."""
+        """Return the next ``batch_size`` records in the order of this source; a stream defines this method itself.
+
+        Called: by users who read the source without a pipeline, and by `read_batch` of streams; on the thread that uses the
+            pipeline, or the one that reads ahead.
+        Default: reads `get_batch_at` the source's position, and moves it; a stream must write it, or derive from
+            `StreamingSourceBase`.
+        """
         if self.access == "stream":
             raise NotImplementedError(
                 f"{type(self).__name__} defines no method that reads records: define __len__() and get_records(indices), or as "
@@ -232,11 +280,19 @@ class DataSourceModule(RecordAccess):
         """Return the next records of a stream without counting the batch as served, for pipelines, which count by themselves.
 
         It calls `get_batch`; a stream whose `get_batch` counts batches overrides this.
+
+        Called: for streams, by pipelines, mixtures and ``drx``: for each batch, by one thread at a time, that of the loop
+            or the one that reads ahead.
+        Default: `get_batch`.
         """
         return self.get_batch(batch_size)
 
     def skip(self, count: int) -> None:
-        """Skip the next ``count`` records of a stream by reading them; a stream with a cheaper way overrides this."""
+        """Skip the next ``count`` records of a stream by reading them; a stream with a cheaper way overrides this.
+
+        Called: for streams, where a resumed or reset run leaves records out; by one thread at a time.
+        Default: reads the records, and drops them.
+        """
         self.read_batch(count)
 
     def begin_epoch(self) -> None:
@@ -246,12 +302,19 @@ class DataSourceModule(RecordAccess):
 
         Raises:
             NotImplementedError: The stream defines neither this method nor `reset`.
+
+        Called: for streams without a length, at the end of each epoch of a run but the last; by one thread at a time.
+        Default: `reset`.
         """
         self.require_restart()
         self.reset()
 
     def require_restart(self) -> None:
-        """Raise ``NotImplementedError`` if this is a stream that can begin only one epoch."""
+        """Raise ``NotImplementedError`` if this is a stream that can begin only one epoch.
+
+        Called: before a stream is reset or begins an epoch.
+        Default: refuses live streams, and streams without `reset`.
+        """
         if self.is_live and self.access == "stream":
             raise NotImplementedError(
                 f"{self.title} is live (is_live = True): what it gave is gone, and it cannot start over"
@@ -263,7 +326,11 @@ class DataSourceModule(RecordAccess):
 
     @property
     def resume_note(self) -> str:
-        """How a stream of another library resumes and at what cost, in a sentence for `Pipeline.explain`; "" for others."""
+        """How a stream of another library resumes and at what cost, in a sentence for `Pipeline.explain`; "" for others.
+
+        Called: by `Pipeline.explain`.
+        Default: "".
+        """
         return ""
 
     def process_part(self, part: int, num_parts: int) -> Self | None:  # noqa: ARG002 - an override uses them
@@ -271,30 +338,53 @@ class DataSourceModule(RecordAccess):
 
         A pipeline on several processes calls this. If it returns None, each process reads every record, and keeps the rows of
         its devices.
+
+        Called: for streams, once, when a pipeline is made in a run of several processes; on the thread that makes it.
+        Default: None: every process reads the whole stream.
         """
         return None
 
     def reading_ahead(self, watch: Watch) -> ReadingAhead | None:  # noqa: ARG002 - an override uses it
-        """Return what reads records before one loop fetches them; None if it makes nothing faster, or not yet."""
+        """Return what reads records before one loop fetches them; None if it makes nothing faster, or not yet.
+
+        Called: up to four times, before a batch of a loop is fetched while one thread reads; on that thread, and never with
+            worker processes or a class that is not thread-safe.
+        Default: None: batches are read when they are fetched.
+        """
         return None
 
     def note_served(self, batches: int) -> None:
-        """Count batches of this source that were served; see `get_operation_stats`."""
+        """Count batches of this source that were served; see `get_operation_stats`.
+
+        Called: by pipelines, for each batch that is handed over, and by `get_batch`.
+        Default: adds to `get_operation_stats`.
+        """
         self._ledger.applied += batches
 
     def note_substituted(self, records: int) -> None:
-        """Count records that were replaced by others; see `get_operation_stats`."""
+        """Count records that were replaced by others; see `get_operation_stats`.
+
+        Called: by sources, in `get_records`, on the thread that reads; for worker processes by the pipeline.
+        Default: adds to `get_operation_stats`.
+        """
         self._ledger.skipped_here += records
 
     @property
     def substituted_here(self) -> int:
-        """Number of records that were replaced by others in reads of the thread that asks, to count what one read replaced."""
+        """Number of records that were replaced by others in reads of the thread that asks, to count what one read replaced.
+
+        Called: by views, before and after they read a parent; on the thread that reads.
+        """
         return self._ledger.skipped_here
 
     # -- elements, by index --------------------------------------------------------------------------------------------------
 
     def get_elements(self, indices: np.ndarray) -> list[Any]:
-        """Return the records at concrete ``indices`` one by one, as NumPy values."""
+        """Return the records at concrete ``indices`` one by one, as NumPy values.
+
+        Called: by ``source[index]``, loops over the source and PyTorch's and Grain's loaders; on their threads.
+        Default: `fetch`, taken apart row by row; override it if records are no batches of arrays, such as bytes.
+        """
         batch = jax.tree.map(host_column, self.fetch(indices))
         return [jax.tree.map(lambda column: column[row], batch) for row in range(len(indices))]  # noqa: B023
 
@@ -310,6 +400,9 @@ class DataSourceModule(RecordAccess):
             IndexError: An index is out of range, or a mask has another length than the source.
             TypeError: The index is none of these, of floats for example.
             ValueError: Nothing is selected, or a record is selected twice.
+
+        Called: by users, and by libraries that index data sets.
+        Default: one record by `get_elements`, or a part by `subset_class`.
         """
         self.require_record_indices()
         if isinstance(index, slice):
@@ -350,23 +443,38 @@ class DataSourceModule(RecordAccess):
 
     @property
     def run_length(self) -> int | None:
-        """Number of elements in a loop over this source: one epoch; None in a subclass whose loops have no end."""
+        """Number of elements in a loop over this source: one epoch; None in a subclass whose loops have no end.
+
+        Called: by loops over the source, and by pipelines without ``num_epochs`` of their own.
+        Default: `epoch_length`.
+        """
         return self.epoch_length
 
     def __iter__(self) -> Iterator[Any]:
         """Iterate over one epoch of elements in this source's order; a second loop is the next epoch. See `run_length`.
 
         A loop raises ``RuntimeError`` once another loop, `set_state` or `reset` moved the position.
+
+        Called: by users who loop over the source itself; a pipeline does not.
+        Default: an iterator by `loop_over`.
         """
         self.require_random_access()
         return self.loop_over(self.cursor.begin_run(self.epoch_length, is_over=self.left_of_run() <= 0))
 
     def loop_over(self, run: int) -> Iterator[Any]:
-        """Return an iterator over the elements of run number ``run``, from ``self.cursor.begin_run``; a later run ends it."""
+        """Return an iterator over the elements of run number ``run``, from ``self.cursor.begin_run``; a later run ends it.
+
+        Called: by ``__iter__``, once for each loop.
+        Default: an iterator that calls ``__next__`` of the source.
+        """
         return ElementLoop(self, run)
 
     def __next__(self) -> Any:
-        """Return the next element of the loop that is under way."""
+        """Return the next element of the loop that is under way.
+
+        Called: by loops over the source itself, for each element.
+        Default: takes the element from a block of `elements_ahead`, which `get_elements` returned.
+        """
         left = self.left_of_run()
         if left <= 0:
             self.cursor.end_loop()
@@ -380,12 +488,20 @@ class DataSourceModule(RecordAccess):
         return element
 
     def left_of_run(self) -> int:
-        """Return how many elements the loop under way still serves; for a loop without an end, `elements_ahead`."""
+        """Return how many elements the loop under way still serves; for a loop without an end, `elements_ahead`.
+
+        Called: by ``__next__``, for each element.
+        Default: follows from `run_length`.
+        """
         length = self.run_length
         return self.elements_ahead if length is None else self.cursor.run_start + length - self.cursor.position
 
     def elements_read_ahead(self) -> dict[int, Any]:
-        """Return the elements that a loop has fetched and not served yet, by position."""
+        """Return the elements that a loop has fetched and not served yet, by position.
+
+        Called: by subclasses and users.
+        Default: those of the block that was fetched last.
+        """
         return {position: e for position, e in self._block.held().items() if position >= self.cursor.position}
 
     # -- parts, and all records ----------------------------------------------------------------------------------------------
@@ -399,6 +515,9 @@ class DataSourceModule(RecordAccess):
 
         Raises:
             TypeError, ValueError: ``seed`` is no seed, or the shares cannot work; the message says why.
+
+        Called: by users, and by views of mixtures.
+        Default: parts of core's shuffle, cut by shares.
         """
         self.require_record_indices()
         seed = seed_number(seed)
@@ -425,6 +544,8 @@ class DataSourceModule(RecordAccess):
             TypeError: What is given is no condition, or a function gives no booleans.
             ValueError: No record fulfils them.
             NotImplementedError: This is a stream.
+
+        Called: by users; reads on the thread that calls.
         """
         return self.kept_class(self, {**(conditions or {}), **fields})
 
@@ -451,6 +572,8 @@ class DataSourceModule(RecordAccess):
             ValueError: No record is kept.
             Exception: Whatever the function raises; a note names the record.
             NotImplementedError: This is a stream.
+
+        Called: by users; reads on the thread that calls.
         """
         return self.kept_class(self, keep, fields=fields, key=key, name=name)
 
@@ -461,126 +584,13 @@ class DataSourceModule(RecordAccess):
 
         Raises:
             DataFileError: A whole file is damaged, or changed since the source was built.
+
+        Called: by ``drx verify`` and ``drx peek``, block after block; on one thread.
+        Default: reads by `get_records`, and where that fails, ever smaller parts, until the bad records are found.
         """
         self.require_random_access()
         return verified(self._checked_records, np.asarray(indices), self.title)
 
     # -- copies and state ----------------------------------------------------------------------------------------------------
 
-    def copy(
-        self, *, config: DataraxModuleConfig | None = None, rngs: nnx.Rngs | None = None, name: str | None = None
-    ) -> Self:
-        """Return a new source over the same records at position 0, with the given arguments in place of this source's own.
-
-        Without ``rngs``, a shuffled copy serves this source's order, and draws nothing from this source's random streams.
-        """
-        twin = super().copy(config=config, rngs=nnx.clone(self.rngs) if rngs is None else rngs, name=name)
-        if rngs is None and twin.order_key is not None and self.order_key is not None:
-            twin.order_key.set_raw_value(self.order_key.get_raw_value())
-        twin._saved_work.reading = self._saved_work.reading  # noqa: SLF001 - of this class; both read the same data
-        return twin
-
-    def reset(self, seed: int | None = None) -> None:
-        """Return to the start of the first epoch; with ``seed``, in the order of a source built with ``nnx.Rngs(seed)``."""
-        if seed is not None:
-            self._reseed(seed_number(seed))
-        self.cursor.restore(0, 0)
-        self.cursor.forget_changes()
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return the facts that a restored state must match, as JSON: class, config, length, element spec, order and its key.
-
-        A source whose author does not write this method adds a sample of the files that its config names as ``LocalPath``, and
-        of sixteen records, which are read when the fingerprint is first asked for.
-        """
-        own_key = self.order_key_data()
-        is_stream = self.access == "stream"
-        entries = {"config": config_entries(self.config)} if self.config_in_fingerprint else {}
-        if self._is_sampled:
-            entries |= self._data_entries()
-        return {
-            **entries,
-            "source": type(self).__name__,
-            "class": class_name(type(self)),
-            "length": self.epoch_length if is_stream else self._checked_length(),
-            "element_spec": describe(self.element_spec()),
-            "order": "stream" if is_stream else self._order_rule(),
-            "seed": None if own_key is None else np.asarray(own_key).tolist(),
-        }
-
-    def entries_of_places(self) -> frozenset[str]:
-        """Return names of entries of `fingerprint` that decide which record a position means, besides length, order and key.
-
-        `set_state` never takes them in ``but``. A source whose order depends on more overrides this.
-        """
-        return frozenset()
-
-    def get_state(self) -> dict[str, Any]:
-        """Return position, variables and fingerprint as JSON: some hundred bytes besides the source's own variables.
-
-        Raises:
-            RuntimeError: The source is an argument of compiled code, which knows no position as it is traced.
-        """
-        cursor = self.cursor
-        if cursor.is_traced:
-            raise RuntimeError(
-                f"cannot get the state of {self.title} inside a compiled function; call it between batches"
-            )
-        progress = {"position": cursor.position, "run_start": cursor.run_start, "in_loop": cursor.in_loop}
-        saved = {"variables": self.saved_variables(), "fingerprint": self.fingerprint()}
-        return {**progress, **saved, **noted(cursor.changes)}
-
-    def set_state(self, state: dict[str, Any], but: Names = ()) -> None:
-        """Restore a state that `get_state` returned; nothing is changed unless all of it fits.
-
-        Args:
-            state: The state.
-            but: Names of entries of the fingerprint that were changed on purpose, as an error prints them; everything else is
-                held to. What differs is listed in the next states, under ``changed``.
-
-        Raises:
-            TypeError: ``state`` is not a dict.
-            StateError: The state is of another source; names every difference.
-            ValueError: ``but`` names what is no entry, or decides which record a position means.
-        """
-        require_dict(state, self.title)
-        keys = {"position", "run_start", "variables", "fingerprint"}
-        require_keys(state, keys, self.title, optional={"in_loop", "changed"})
-        changed = require_same(state["fingerprint"], self.fingerprint(), self.title, but, self.entries_of_places)
-        position, run_start = require_position(state, self.title)
-        in_loop, changes = saved_in_loop(state, self.title), changes_of(state, self.title)
-        self.restore_saved_variables(state["variables"])
-        self.cursor.restore(position, run_start, in_loop=in_loop)
-        self.cursor.note_changes((*changes, {"at": position, **changed}) if changed else changes)
-
-    def saved_variables(self) -> dict[str, Any]:
-        """Return the variables of a state by dotted name: all but those that `not_saved` leaves out."""
-        variables = {n: v for n, v in variable_state(self).items() if not n.startswith(self.not_saved)}
-        if self.order_key is not None:
-            variables["order_key"] = np.asarray(variables["order_key"]).tolist()
-        return variables
-
-    def restore_saved_variables(self, variables: Any) -> None:
-        """Give the variables the values that `saved_variables` returned; those in `not_saved` keep theirs.
-
-        Raises:
-            StateError: Names every variable that is missing or unknown, or whose value does not fit.
-        """
-        if isinstance(variables, dict):
-            variables = variables | {n: v for n, v in variable_state(self).items() if n.startswith(self.not_saved)}
-        restore_variables(self, variables)
-
     # -- inside --------------------------------------------------------------------------------------------------------------
-
-    def _order_rule(self) -> str:
-        if self.other_contract is not None and self.other_contract.is_ordered_by_source(self):
-            return "shuffled by get_batch_at"
-        return f"{'sequential' if self.order_key_data() is None else 'shuffled'}, rule {ORDER_RULE}"
-
-    @property
-    def _is_sampled(self) -> bool:
-        return type(self).fingerprint is DataSourceModule.fingerprint
-
-    def _reseed(self, seed: int) -> None:
-        if self.order_key is not None:
-            self.order_key.set_raw_value(self.draw_order_key(nnx.Rngs(seed)))

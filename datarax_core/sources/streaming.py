@@ -41,7 +41,11 @@ class StreamingSourceBase(DataSourceModule):
     """
 
     length_given_by: ClassVar[str] = "__len__()"
-    """Where the number of records in an epoch was said, in errors."""
+    """Where the number of records in an epoch was said, in errors.
+
+    Called: by errors.
+    Default: "__len__()".
+    """
 
     def __init__(self, config: StructuralConfig, *, rngs: nnx.Rngs | None = None, name: str | None = None) -> None:
         super().__init__(config, rngs=rngs, name=name)
@@ -58,6 +62,10 @@ class StreamingSourceBase(DataSourceModule):
 
         A shuffled source draws the order of an epoch from `order_key_data` and ``epoch``. Each record has arrays of its own:
         several are read before they are put together.
+
+        Called: when a run begins, resumes or goes back, and for each epoch after that; the iterator is advanced by one
+            thread at a time: that of the loop, or the one that reads ahead. It is closed if the stream is closed or moved.
+        Default: none; a stream writes it, or `batches_from`.
         """
         raise NotImplementedError(
             f"{type(self).__name__} does not define records_from(); yield the records of an epoch from `start` on, or "
@@ -68,11 +76,18 @@ class StreamingSourceBase(DataSourceModule):
         """Yield the records of an epoch from the ``start``-th on in batches of any size; core cuts the batches as needed.
 
         Each batch has arrays of its own, into which the source writes no more.
+
+        Called: as `records_from` is, in its place.
+        Default: none needed: without it, records are taken from `records_from`.
         """
         raise NotImplementedError
 
     def new_reader(self, place: StreamPlace, key_data: Any) -> EpochReader:
-        """Return a reader of `batches_from`, or of `records_from`, from ``place`` on."""
+        """Return a reader of `batches_from`, or of `records_from`, from ``place`` on.
+
+        Called: whenever a place is read at which no reader stands; on the thread that reads.
+        Default: a reader of `batches_from` or `records_from`.
+        """
         spec = self.element_spec()
         if type(self).batches_from is not StreamingSourceBase.batches_from:
             batches = self.batches_from(place.epoch, place.index)
@@ -133,7 +148,11 @@ class StreamingSourceBase(DataSourceModule):
 
     @property
     def length(self) -> int | None:
-        """Number of records in an epoch; None if unknown."""
+        """Number of records in an epoch; None if unknown.
+
+        Called: by users, and at ends of epochs.
+        Default: `epoch_length`.
+        """
         return self.epoch_length
 
     @property
@@ -148,7 +167,10 @@ class StreamingSourceBase(DataSourceModule):
 
     @property
     def is_reading(self) -> bool:
-        """Whether a reader is open; if not, the next read opens one."""
+        """Whether a reader is open; if not, the next read opens one.
+
+        Called: by users and tests.
+        """
         return self._stream.reader is not None
 
     def close(self) -> None:
@@ -161,7 +183,11 @@ class StreamingSourceBase(DataSourceModule):
         self._stream.stand_at(self._stream.place.next_run())
 
     def get_dataset_info(self) -> DataSetInfo:
-        """Return name, number of records in an epoch (None if unknown) and element spec."""
+        """Return name, number of records in an epoch (None if unknown) and element spec.
+
+        Called: by users.
+        Default: name, number of records and element spec.
+        """
         name = self.name or type(self).__name__
         return DataSetInfo({"name": name, "num_records": self.length, "element_spec": self.element_spec()})
 

@@ -85,6 +85,8 @@ class Subset(SourceView):
             rows: A range or an array of record indices, or a mask; with ``seed`` a range of positions of the seed's shuffle.
             seed: Selects a fixed shuffle of the records.
             name: Name of the subset.
+
+        Called: by ``source[indices]`` and `split`.
         """
         parent.require_record_indices()
         if isinstance(rows, range):
@@ -103,7 +105,10 @@ class Subset(SourceView):
         key: str | None = None,
         name: str | None = None,
     ) -> DataSourceModule:
-        """Return the records that conditions (see `DataSourceModule.where`) or a function (see `filter` there) keep."""
+        """Return the records that conditions (see `DataSourceModule.where`) or a function (see `filter` there) keep.
+
+        Called: by `where` and `filter`.
+        """
         if not parent.serves_each_once:
             mixed = parent.over_children(lambda child: cls.kept(child, keep, fields=fields, key=key, name=name))
             if mixed is not None:
@@ -146,12 +151,18 @@ class Subset(SourceView):
 
     @property
     def selection(self) -> Selection | TableSelection:
-        """The record indices of the parent, in their sequence."""
+        """The record indices of the parent, in their sequence.
+
+        Called: by users, and views of parts.
+        """
         return self._selection
 
     @property
     def length(self) -> int:
-        """Number of records."""
+        """Number of records.
+
+        Called: by users.
+        """
         return len(self._selection)
 
     def __len__(self) -> int:

@@ -58,6 +58,10 @@ class RemoteOptions(FrozenConfig):
     """Fields that change where bytes come from, and none of the records: no part of a fingerprint."""
 
     remote_rules: ClassVar = (only_if(having(cache_dir=NOT_NULL), cache_bytes=NOT_NULL),)
+    """The rules of these fields, for the ``schema_rules`` of the config.
+
+    Called: by the body of the class of a config.
+    """
 
     @field_validator("storage_options")
     @classmethod
@@ -75,6 +79,8 @@ class RemoteOptions(FrozenConfig):
 
         Raises:
             ValueError: Names the option, which would have no effect.
+
+        Called: by validators of configs.
         """
         given = [name for name in ("cache_dir", "storage_options") if getattr(self, name) is not None]
         if given and all(scheme_of(path) is None for path in paths):

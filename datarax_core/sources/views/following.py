@@ -17,19 +17,33 @@ class FollowsParent(DataSourceModule):
     """A source that serves its first parent's order, and reads on as it does if it is a stream; or has an order of its own."""
 
     renumbers: ClassVar[bool] = False
-    """Whether record indices are the view's own; False: they are those of the first parent."""
+    """Whether record indices are the view's own; False: they are those of the first parent.
+
+    Called: by the constructor, and by everything that asks for the order; a class attribute.
+    Default: False: the record indices are the parent's.
+    """
 
     has_own_order: ClassVar[bool] = False
     """Whether a view whose indices are the parent's serves them in another order; one that `renumbers` always does.
 
     The class then overrides `record_indices_at`, and `epochs_at` if records are served more than once an epoch.
+
+    Called: as `renumbers` is.
+    Default: False: the order is the parent's.
     """
 
     parents: nnx.List[DataSourceModule]
+    """The sources that this one reads.
+
+    Called: set by the constructor, and read by everything; on any thread.
+    """
 
     @property
     def parent(self) -> DataSourceModule:
-        """The first parent."""
+        """The first parent.
+
+        Called: by everything that reads; on any thread.
+        """
         parents = self.parents
         first: DataSourceModule | None = vars(parents).get(
             "0"
@@ -41,7 +55,12 @@ class FollowsParent(DataSourceModule):
         raise NotImplementedError
 
     def read_next(self, count: int) -> Batch:
-        """Return the next ``count`` records of the parent, a stream; hooks that wrap streams override this too."""
+        """Return the next ``count`` records of the parent, a stream; hooks that wrap streams override this too.
+
+        Called: for each batch of a wrapper of a stream; by one thread at a time, that of the loop or the one that reads
+            ahead.
+        Default: ``read_batch`` of the parent.
+        """
         batch: Batch = self.parent.read_batch(count)
         return batch
 
@@ -53,7 +72,10 @@ class FollowsParent(DataSourceModule):
 
     @property
     def is_random_order(self) -> bool:
-        """Whether records are served shuffled; of a wrapper, whether the parent is."""
+        """Whether records are served shuffled; of a wrapper, whether the parent is.
+
+        Called: by the order and reports; set by `set_random_order`.
+        """
         own: bool = vars(self).get("is_random_order", False)
         return own if self._is_ordered_here else self.parent.is_random_order
 

@@ -124,6 +124,10 @@ class SourceView(FollowsParent):
         """Return int (k,): the record index of the parent for each record index, int64 (k,), of this view; O(k).
 
         All ``indices`` are in range. By default they are the parent's.
+
+        Called: for each batch on the host, on any thread that reads, and once for all records where a table or column is
+            made.
+        Default: the indices: records have the parent's indices.
         """
         return indices
 
@@ -133,6 +137,9 @@ class SourceView(FollowsParent):
         Arguments are a pytree of NumPy arrays, the same objects at each call: they are placed on each device once, and never
         are constants of a program. Equal functions share compiled programs. None if there is none: the host then maps the
         indices, and reads the records.
+
+        Called: when the access is decided, and while compiled code is traced.
+        Default: None: the host maps the indices.
         """
         return None
 
@@ -140,6 +147,10 @@ class SourceView(FollowsParent):
         """Return the records of a parent at concrete ``indices`` of its own, int64 (k,); the host calls it for every read.
 
         Of a parent whose records vary by epoch, indices are as its `indices_to_read` returns them.
+
+        Called: for each batch of a view that the host reads, on any thread that reads; ask it only for indices of the
+            parent.
+        Default: fetches from the parent, and counts its substitutes.
         """
         source = self.parents[parent]
         before = source.substituted_here
@@ -149,11 +160,19 @@ class SourceView(FollowsParent):
         return batch
 
     def view_fingerprint(self) -> dict[str, Any]:
-        """Return entries, as JSON, that a saved state must match besides config and parents, such as a table's checksum."""
+        """Return entries, as JSON, that a saved state must match besides config and parents, such as a table's checksum.
+
+        Called: by `fingerprint` and `entries_of_places`, when a state is saved or restored.
+        Default: an empty dict.
+        """
         return {}
 
     def describe_view(self) -> str:
-        """Return one or more lines for ``plan()``, ``drx plan`` and ``drx peek``: "keeps 4,012 of 60,000 records"."""
+        """Return one or more lines for ``plan()``, ``drx plan`` and ``drx peek``: "keeps 4,012 of 60,000 records".
+
+        Called: by ``plan()``, ``drx plan`` and ``drx peek``.
+        Default: "".
+        """
         return ""
 
     # -- making views --------------------------------------------------------------------------------------------------------
@@ -182,6 +201,9 @@ class SourceView(FollowsParent):
         """Return the view of one source; a view that `renumbers`, of a mixture, is the mixture of the view of each child.
 
         So that proportions stay as the mixture's config says.
+
+        Called: by `from_config`, and by users in place of the constructor.
+        Default: the view, or a mixture of views.
         """
         if cls.renumbers and not parent.serves_each_once:
             mixed = parent.over_children(lambda child: cls.over(config, child, rngs=nnx.clone(rngs), name=name))
@@ -190,7 +212,11 @@ class SourceView(FollowsParent):
         return cls(config, parent, rngs=rngs, name=name)
 
     def over_parents(self, *parents: DataSourceModule) -> Self:
-        """Return this view over other parents; a class whose constructor takes other arguments overrides it."""
+        """Return this view over other parents; a class whose constructor takes other arguments overrides it.
+
+        Called: by `process_part`, `split` and `over_children`, which need this view of other sources.
+        Default: calls the constructor with the config and the parents.
+        """
         twin = type(self)(self.config, *parents, rngs=nnx.clone(self.rngs), name=self.name)
         if twin.order_key is not None and self.order_key is not None:
             twin.order_key.set_raw_value(self.order_key.get_raw_value())
