@@ -334,8 +334,8 @@ class Reference:
         """Return the page that lists all pages and names."""
         lines = [
             "# Reference", "",
-            "Every public name of `datarax_core`, with its signature. Names that a plugin overrides say when, by whom and on which",
-            "threads they are called, and what the default does. Written by `make docs` from the docstrings.", "",
+            "Every public name of `datarax_core`, with its signature. Names that a plugin overrides say when, by whom and on",
+            "which threads they are called, and what the default does. Written by `make docs` from the docstrings.", "",
             "| page | what is there |", "|---|---|",
         ]  # fmt: skip
         for page, (title, sentence, _) in PAGES.items():
