@@ -39,8 +39,8 @@ def not_claimed(reason: str) -> NoReturn:
 
 
 def shown(value: Any, most: int = 60) -> str:
-    """Return the repr of a value for a message; a long one ends with an ellipsis."""
-    text = repr(value)
+    """Return the repr of a value for a message; a long one ends with an ellipsis, and a NumPy scalar is shown as its value."""
+    text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= most else text[: most - 3] + "..."
 
 

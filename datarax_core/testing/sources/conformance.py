@@ -11,6 +11,7 @@ from .building import BuildPromises
 from .claims import ClaimPromises
 from .declarations import Declarations
 from .hosts import HostPromises
+from .interleavings import InterleavingPromises
 from .leaks import LeakPromises
 from .order import OrderPromises
 from .processes import ListingPromises, ProcessPromises
@@ -32,6 +33,17 @@ _RECORDS: Final = (
 )
 _READ: Final = (*_RECORDS, *_ORDER)
 _SERVED: Final = (*_READ, "test_get_batch_serves_its_order")
+_CALLED: Final = (
+    *_SERVED,
+    *(
+        name
+        for group in (RoutePromises, StreamPromises, StatePromises)
+        for name in vars(group)
+        if name.startswith("test_")
+    ),
+    "test_it_pickles_where_it_stands",
+    "test_it_is_read_by_a_spawned_process",
+)
 
 _NEEDS: Final[dict[type, tuple[str, ...]]] = {
     ListingPromises: (),
@@ -44,6 +56,7 @@ _NEEDS: Final[dict[type, tuple[str, ...]]] = {
     HostPromises: _SERVED,
     StatePromises: _SERVED,
     ProcessPromises: _RECORDS,
+    InterleavingPromises: _CALLED,
     LeakPromises: _RECORDS,
     ErrorPromises: _BUILT,
     ClaimPromises: _BUILT,
@@ -54,6 +67,11 @@ _READ_TOO: Final = dict.fromkeys(
     ("test_get_batch_at_is_stateless", "test_a_batch_has_the_size_that_was_asked_for"), _RECORDS
 )
 """The promises about the order that build on the records, too."""
+
+_BY_WORKERS: Final = {
+    "test_worker_processes_serve_its_order": ("test_calls_of_a_pipeline_in_any_order_serve_its_order",)
+}
+"""What worker processes serve builds on the rest."""
 
 
 class SourceConformance(*_NEEDS, Declarations):  # type: ignore[misc]  # mypy does not follow computed bases
@@ -97,5 +115,5 @@ class SourceConformance(*_NEEDS, Declarations):  # type: ignore[misc]  # mypy do
         return made
 
 
-for _name, _test in ordered(_NEEDS, _READ_TOO):
+for _name, _test in ordered(_NEEDS, {**_READ_TOO, **_BY_WORKERS}):
     setattr(SourceConformance, _name, _test)

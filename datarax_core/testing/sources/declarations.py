@@ -67,6 +67,9 @@ class Declarations:
     every_record_once: bool = True
     """Whether each epoch serves every record once; False for mixtures and other sources that draw records."""
 
+    max_examples: int = 25
+    """How many programs, of calls in any order, are drawn for a source, and how many for a pipeline over it."""
+
     heavy_modules: tuple[str, ...] = ()
     """Modules that importing the plugin must not import, in addition to tensorflow, torch and tensorflow_datasets."""
 

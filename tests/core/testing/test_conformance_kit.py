@@ -80,6 +80,9 @@ CAUGHT_BY = {
     "test_it_is_read_by_a_spawned_process": [broken_life.ByTable],
     "test_threads_read_it_at_once": [broken_life.SharesScratch],
     "test_another_thread_reads_it": [broken_life.BoundToAThread],
+    "test_calls_of_a_source_in_any_order_serve_its_order": [broken_life.RewoundByCopies],
+    "test_calls_of_a_pipeline_in_any_order_serve_its_order": [broken_life.StepsForward],
+    "test_worker_processes_serve_its_order": [broken_life.LeavesTheTail],
     "test_memory_is_flat_over_epochs": [broken_life.Hoarding],
     "test_no_file_stays_open": [broken_life.LeavesOpen],
     "test_no_thread_is_left": [broken_life.LeavesAThread],
@@ -104,6 +107,9 @@ SLOW = {
     "test_compiled_steps_serve_its_order",
     "test_get_batch_at_can_be_compiled",
     "test_memory_is_flat_over_epochs",
+    "test_calls_of_a_source_in_any_order_serve_its_order",
+    "test_calls_of_a_pipeline_in_any_order_serve_its_order",
+    "test_worker_processes_serve_its_order",
 }
 """Run only for the sources that break these promises, and for those that keep all."""
 

@@ -1,5 +1,6 @@
 """For each promise about states, processes, threads and leaks, a source that breaks it and keeps the others."""
 
+import multiprocessing
 import os
 import socket
 import threading
@@ -176,6 +177,42 @@ class BoundToAThread(Healthy):
         return super().get_batch(batch_size)
 
 
+# -- calls in any order -----------------------------------------------------------------------------------------------------
+
+
+class RewoundByCopies(Healthy):
+    """Starts over itself when it is copied."""
+
+    def copy(self, **replaced: Any) -> Self:
+        self.cursor.restore(0, 0)
+        return super().copy(**replaced)
+
+
+class StepsForward(Healthy):
+    """Serves small batches from positions that never go back, as a file that is read on."""
+
+    def order_reader(self, size: int, *, background: bool = False) -> Any:
+        reader = super().order_reader(size, background=background)
+        return Forward(reader) if size < self.elements_ahead else reader
+
+
+class Forward:
+    def __init__(self, reader: Any) -> None:
+        self.reader, self.position = reader, 0
+
+    def take(self, position: int, size: int) -> Any:
+        at, self.position = max(position, self.position), max(position, self.position) + size
+        return self.reader.take(at, size)
+
+
+class LeavesTheTail(Healthy):
+    """Gives another process the head of its records only."""
+
+    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
+        in_worker = multiprocessing.current_process().name != "MainProcess"
+        return super().get_records(np.asarray(indices) % 20 if in_worker else indices)
+
+
 # -- leaks ------------------------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +270,9 @@ CONFORMANCES = {
     ByTable: Conformance,
     SharesScratch: Conformance,
     BoundToAThread: Conformance,
+    RewoundByCopies: Conformance,
+    StepsForward: Conformance,
+    LeavesTheTail: StreamConformance,
     Hoarding: Conformance,
     LeavesOpen: Conformance,
     LeavesAThread: Conformance,
