@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NoReturn, Protocol, Self, TypeAlias
 
 import jax
 import numpy as np
@@ -59,8 +59,23 @@ class Layout(Protocol):
         """Return a batch as it is served, in a trace; the compiler lays out leaves whose leading dimension is not ``size``."""
 
 
+class _OfThisProcess:
+    """Base of layouts over devices, which exist in this process only: a copy shares the layout, and none is pickled."""
+
+    __slots__ = ()
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a pipeline with `sharding` names devices of this process, which no pickle holds; pickle what it is built from "
+            "(source, stages, or their config), or save get_state(), and build it where it is used"
+        )
+
+
 @dataclass(frozen=True, slots=True)
-class OneDevice:
+class OneDevice(_OfThisProcess):
     """The layout of batches on one device: the given one, or the default device."""
 
     data_sharding: SingleDeviceSharding | None = None
@@ -103,7 +118,7 @@ class OneDevice:
 
 
 @dataclass(frozen=True)
-class OverMesh:
+class OverMesh(_OfThisProcess):
     """The layout of batches over a mesh of devices, of one process or several.
 
     A field of fewer dimensions than the partition spec is laid out by the first entries of the spec.

@@ -1,7 +1,9 @@
 """Batches over the devices of one process: their layout by every route, data placed once, and refused shardings."""
 
+import copy
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from typing import Any
 
 import jax
 import pytest
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from datarax_core import Pipeline
 from datarax_core.devices.layout import layout_of
@@ -112,6 +114,22 @@ def test_a_mesh_of_one_device_lays_batches_out(make_source: Any) -> None:
     pipeline = Pipeline(source=make_source(10), batch_size=4, sharding=sharding)
     assert [batch["id"].tolist() for batch in pipeline] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert pipeline.step()["id"].sharding.is_equivalent_to(sharding, 1)
+
+
+@pytest.mark.parametrize("kind", ["mesh", "device"])
+def test_a_pipeline_over_devices_is_copied_and_no_pickle(make_source: Any, kind: str) -> None:
+    mesh = NamedSharding(jax.make_mesh((1,), ("data",)), PartitionSpec("data"))
+    sharding = mesh if kind == "mesh" else SingleDeviceSharding(jax.devices()[0])
+    pipeline = Pipeline(source=make_source(20), batch_size=4, sharding=sharding)
+    pipeline.step()
+    copied = copy.deepcopy(pipeline)
+    assert all(
+        (a == b).all() for a, b in zip(jax.tree.leaves(pipeline.step()), jax.tree.leaves(copied.step()), strict=True)
+    )
+    with pytest.raises(
+        TypeError, match=r"names devices of this process.*or save get_state\(\), and build it where it is used"
+    ):
+        pickle.dumps(pipeline)
 
 
 def test_explicit_axes_are_accepted_or_refused_by_the_version_of_jax() -> None:
