@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from commands import DRX
 from commands import run as run_command
-from distributions import CORE, ROOT, Built, Project, build, combinations, projects, prove
+from distributions import CORE, EXAMPLES, Built, Project, build, combinations, projects, prove
 from environments import environment
 
 if TYPE_CHECKING:
@@ -37,17 +37,19 @@ def proven(made_once: "MadeOnce", built: dict[str, Built]) -> Callable[[str], Pa
 
 @pytest.fixture(scope="session")
 def third_parties(made_once: "MadeOnce", built: dict[str, Built]) -> Path:
-    """Return a folder of third-party plugins, installed in ``env``: ``acme-parquet``, and what ``drx new`` writes.
+    """Return a folder of third-party plugins, installed in ``env``: the examples, and what ``drx new`` writes.
 
     ``env`` holds core, the requirements of their tests, and nothing else; the folder holds copies of the plugins too.
     """
 
     def make(folder: Path) -> None:
-        shutil.copytree(ROOT / "examples/plugins/acme_parquet", folder / "acme-parquet", ignore=IGNORED)
+        examples = [example.name.replace("_", "-") for example in EXAMPLES]
+        for name, example in zip(examples, EXAMPLES, strict=True):
+            shutil.copytree(example, folder / name, ignore=IGNORED)
         for name, *options in (["acme-new"], ["acme-thin", "--view"]):
             written = run_command(DRX, "new", name, *options, "--out", str(folder / name))
             assert written.returncode == 0, written.stderr
-        plugins = build([Project(folder / name) for name in ("acme-parquet", "acme-new", "acme-thin")], folder).values()
+        plugins = build([Project(folder / name) for name in (*examples, "acme-new", "acme-thin")], folder).values()
         tests = [requirement for plugin in plugins for requirement in plugin.test_requirements()]
         environment(folder / "env", [each.wheel for each in (built[CORE], *plugins)], also=tests)
 

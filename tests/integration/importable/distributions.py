@@ -26,6 +26,9 @@ from packaging.version import Version
 
 ROOT: Final = Path(__file__).parents[3]
 CORE: Final = "datarax-core"
+EXAMPLES: Final = sorted(file.parent for file in ROOT.glob("examples/plugins/*/pyproject.toml"))
+"""Folders of the plugins that guides walk through."""
+
 SMOKE: Final = ROOT / "tests/integration/smoke"
 
 _FOLLOWED: Final = ("https://", "#")
@@ -224,7 +227,7 @@ def _of_contents(built: Built) -> Iterator[str]:
         f"{built.stem}.dist-info/{name}"
         for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
     }
-    pages = {f"docs/{page.name}" for page in built.folder.glob("docs/*.md")}
+    pages = {str(page.relative_to(built.folder)) for page in built.folder.glob("docs/**/*.md")}
     shared = {f"{built.stem}.data/data/share/doc/{built.name}/{page.removeprefix('docs/')}" for page in pages}
     yield from _differences("wheel", set(zipfile.ZipFile(built.wheel).namelist()), package | info | shared)
     around = {name for name in ("LICENSE", "README.md", "CHANGELOG.md") if (built.folder / name).exists()}
@@ -258,8 +261,8 @@ def _of_metadata(built: Built) -> Iterator[str]:
         for link in links
         if not link.startswith(_FOLLOWED)
     )
-    named = set(re.findall(r"\bdocs/[\w-]+\.md\b", parsed.description or ""))
-    lacking = named - {f"docs/{page.name}" for page in built.folder.glob("docs/*.md")}
+    named = set(re.findall(r"\bdocs/[\w/-]+\.md\b", parsed.description or ""))
+    lacking = named - {str(page.relative_to(built.folder)) for page in built.folder.glob("docs/**/*.md")}
     yield from (f"its description names {page}, which it does not have" for page in sorted(lacking))
     readme = (built.folder / "README.md").read_text(encoding="utf-8").strip()
     if (parsed.description or "").strip() != readme or parsed.description_content_type != "text/markdown":
