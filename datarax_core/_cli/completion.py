@@ -42,6 +42,14 @@ def plugin_names(incomplete: str) -> list[str]:
     return _names(incomplete, with_distributions=True)
 
 
+def known_names(incomplete: str) -> list[str]:
+    """Return the names of known plugins, installed or not, and of their distributions, that begin with ``incomplete``."""
+    from datarax_core.extensions.known import known  # noqa: PLC0415 - only completion needs it
+
+    found = {name for one in known() for name in (one.name, one.distribution)}
+    return sorted(name for name in found if name.startswith(incomplete))
+
+
 def _names(incomplete: str, *groups: str, with_distributions: bool = False) -> list[str]:
     """Return the names of plugins of the entry-point groups ``groups``, or of all groups if none is given."""
     from datarax_core.extensions.discovery import GROUPS, Environment  # noqa: PLC0415 - only completion needs it
