@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from datarax_core.errors import DataraxError
 
@@ -20,7 +20,7 @@ from .output import complain, own_stdout
 from .progress import INTERRUPTED
 
 COMMANDS: Final = (
-    *("sources", "stages", "decoders", "plugins", "describe", "check"),
+    *("sources", "stages", "decoders", "plugins", "describe", "check", "install", "uninstall"),
     *("validate", "schema", "plan", "peek", "run", "bench"),
     *("verify", "convert", "new"),
 )
@@ -33,9 +33,9 @@ class _Commands(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name not in COMMANDS:
             raise KeyError(name)
-        function = getattr(import_module(f".commands.{name}", __package__), name)
+        module = import_module(f".commands.{name}", __package__)
         alone = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
-        alone.command(name)(_with_own_stdout(function))
+        alone.command(name, cls=getattr(module, "COMMAND", TyperCommand))(_with_own_stdout(getattr(module, name)))
         return typer.main.get_command(alone)
 
     def __iter__(self) -> Iterator[str]:

@@ -22,7 +22,7 @@ def install(
         list[str],
         typer.Argument(
             help="Plugins, distributions, requirements such as 'acme-x>=1', or paths of projects.",
-            metavar="NAME...",
+            metavar="NAME",
             autocompletion=known_names,
         ),
     ],

@@ -22,7 +22,7 @@ def uninstall(
     ctx: typer.Context,
     names: Annotated[
         list[str],
-        typer.Argument(help="Plugins, or distributions of plugins.", metavar="NAME...", autocompletion=plugin_names),
+        typer.Argument(help="Plugins, or distributions of plugins.", metavar="NAME", autocompletion=plugin_names),
     ],
     *,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

@@ -61,7 +61,9 @@ def to_uninstall(word: str, environment: Environment) -> str:
         names = sorted(homes.keys() | dists)
         hint = did_you_mean(word, names)
         raise PluginNotFoundError(
-            "plugin", word, f"no installed plugin, and no distribution of any, is called {word!r}{hint or '; drx plugins lists them'}"
+            "plugin",
+            word,
+            f"no installed plugin, and no distribution of any, is called {word!r}{hint or '; drx plugins lists them'}",
         )
     if found == CORE:
         what = "" if plain == CORE else f"{word!r} is part of {CORE}, and "
@@ -97,7 +99,7 @@ def _requirement(word: str, homes: dict[str, dict[str, str]]) -> str:
     dists = {dist for by_dist in homes.values() for dist in by_dist} | {CORE}
     plain = canonical_name(wanted.name)
     if plain in dists and not _others(homes.get(wanted.name, {}), plain):
-        return f"{wanted.name}{rest}"
+        return f"{plain}{rest}"
     home = _only(wanted.name, homes)
     if home == CORE:
         raise DataraxError(
@@ -126,7 +128,9 @@ def _only(name: str, homes: dict[str, dict[str, str]]) -> str | None:
     """
     found = homes.get(name, {})
     if len(found) > 1:
-        raise DataraxError(f"{name!r} is {' and '.join(found.values())}; name the one that you mean by its distribution")
+        raise DataraxError(
+            f"{name!r} is {' and '.join(found.values())}; name the one that you mean by its distribution"
+        )
     return next(iter(found), None)
 
 
