@@ -3,7 +3,7 @@
 pytest does not rewrite the assertions of an installed package, so every failure is a sentence of its own.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NoReturn
 
 import jax
@@ -36,6 +36,14 @@ def require(holds: Any, sentence: str) -> None:
 def not_claimed(reason: str) -> NoReturn:
     """Skip the test of a promise that the source does not make."""
     pytest.skip(reason)
+
+
+def attempt(call: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """Return (the result of a call, None), or (None, its error)."""
+    try:
+        return call(), None
+    except Exception as error:  # noqa: BLE001 - an author's code may raise anything
+        return None, error
 
 
 def shown(value: Any, most: int = 60) -> str:

@@ -6,16 +6,62 @@ import pytest
 
 from datarax_core.testing.promises import ordered
 
+from .configs import BuildPromises, ConfigPromises
+from .damage import DamagePromises
 from .declarations import DecoderDeclarations
+from .processes import ProcessPromises
+from .reading import ReadPromises
+from .round_trips import WritePromises
 from .subject import DecoderSubject
 
 _SUBJECT = pytest.StashKey[DecoderSubject]()
 
-_NEEDS: Final[dict[type, tuple[str, ...]]] = {}
+_BUILT: Final = ("test_it_is_built_from_its_config",)
+_READ: Final = (
+    *_BUILT,
+    "test_the_spec_of_one_record_is_true_of_all",
+    "test_a_batch_is_its_records_in_any_order",
+    "test_a_batch_that_was_given_away_is_left_alone",
+)
+_WRITTEN: Final = (*_READ, "test_what_it_writes_it_reads")
+
+_SPAWNED: Final = (*_READ, "test_a_copy_by_pickle_decodes_alike", "test_it_decodes_in_a_spawned_process")
+_TRIED: Final = (*_SPAWNED, "test_a_damaged_record_is_refused_or_fits")
+
+_NEEDS: Final[dict[type, tuple[str, ...]]] = {
+    BuildPromises: (),
+    ConfigPromises: _BUILT,
+    ReadPromises: _READ,
+    WritePromises: _WRITTEN,
+    ProcessPromises: _READ,
+    DamagePromises: _TRIED,
+}
+"""The promises of each group in the order in which they are tested, and the promises on which they build."""
+
+_MORE: Final = {"test_it_decodes_in_a_spawned_process": ("test_a_copy_by_pickle_decodes_alike",)}
 
 
 class DecoderConformance(*_NEEDS, DecoderDeclarations):  # type: ignore[misc]  # mypy does not follow computed bases
-    """Tests of every promise of a decoder: subclass this in a test module, and run pytest."""
+    """Tests of every promise that a decoder makes: subclass this in a test module, and run pytest.
+
+    A decoder that writes is given a batch, from which the kit makes the records::
+
+        class TestAcmeRecords(DecoderConformance):
+            config = {"type": "acme_records", "fields": {"label": "int32", "image": "uint8[8, 8]"}}
+            batch = {"label": np.arange(12, dtype=np.int32), "image": np.zeros((12, 8, 8), np.uint8)}
+            dtypes = ["uint8", "int32", "float32"]
+
+    One that only reads is given bytes, and is told what they hold::
+
+        class TestAcmeLog(DecoderConformance):
+            config = {"type": "acme_log"}
+            records = [b"12:00 start", b"12:05 stop"]
+            expected_records = {1: {"time": "12:05", "event": "stop"}}
+
+    Tests of promises that a decoder does not make, such as writing, are skipped with the reason. Damaged records are decoded
+    in a process of their own, shared by all classes, so that a crash or an endless loop ends a test, and not the run.
+    `DecoderDeclarations` documents everything else that a subclass can declare.
+    """
 
     @pytest.fixture
     def subject(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DecoderSubject:
@@ -27,5 +73,5 @@ class DecoderConformance(*_NEEDS, DecoderDeclarations):  # type: ignore[misc]  #
         return made
 
 
-for _name, _test in ordered(_NEEDS):
+for _name, _test in ordered(_NEEDS, _MORE):
     setattr(DecoderConformance, _name, _test)

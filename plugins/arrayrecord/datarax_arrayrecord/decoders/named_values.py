@@ -80,8 +80,10 @@ class NamedValuesDecoder(DeclaredFields):
         )
 
     def decode_record(self, record: bytes) -> Any:
-        """Return the values of one record by name."""
-        return self.named_values(record)
+        """Return the values of one record by name, nested as the declared fields are."""
+        if self.fields is None:
+            return self.named_values(record)
+        return jax.tree.map(lambda column: column[0], self.decode([record], self.element_spec()))
 
     def spec_from(self, record: bytes) -> ElementSpec:
         """Return the element spec of the declared fields, or else that of the values of a record.

@@ -39,5 +39,7 @@ class RawDecoder(Decoder):
             raise ValueError(f"the decoder 'raw' writes one field, {RECORD_FIELD!r}, of bytes, not the fields {found}")
         for record in batch[RECORD_FIELD]:
             if not isinstance(record, bytes):
-                raise ValueError(f"the decoder 'raw' writes records that are bytes, not {record!r:.80}")  # noqa: TRY004
+                raise ValueError(  # noqa: TRY004
+                    f"field {RECORD_FIELD!r} holds {record!r:.80}, and the decoder 'raw' writes records that are bytes"
+                )
         return list(batch[RECORD_FIELD])
