@@ -4,13 +4,13 @@ from typing import Final
 
 import pytest
 
+from datarax_core.testing.configs import ConfigPromises
 from datarax_core.testing.promises import ordered
 
-from .configs import BuildPromises, ConfigPromises
 from .damage import DamagePromises
 from .declarations import DecoderDeclarations
 from .processes import ProcessPromises
-from .reading import ReadPromises
+from .reading import BuildPromises, ReadPromises
 from .round_trips import WritePromises
 from .subject import DecoderSubject
 

@@ -11,6 +11,7 @@ from datarax_core.errors import SpecError
 from datarax_core.records.elements import batch_of
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, ElementSpec, check_batch, describe, named_fields
+from datarax_core.registry.decoders import Decoder
 from datarax_core.testing.checks import are_equal, attempt, broken, not_claimed, require
 
 from .exact import exact_difference, shown_array, taken
@@ -20,6 +21,36 @@ _MOST: Final = 40
 """Records that are decoded one by one."""
 
 _ADDED: Final = "no_such_field"
+
+
+class BuildPromises:
+    """The config under test, the decoder that it describes, and its records."""
+
+    def test_it_is_built_from_its_config(self, subject: DecoderSubject) -> None:
+        """The config is valid, and the decoder decodes the records, of which it knows the element spec."""
+        for step, make in (
+            ("validating its config", lambda: subject.decoder),
+            ("writing the batch" if not subject.author.records else "taking the records", lambda: subject.records),
+            ("element_spec() or spec_from()", lambda: subject.spec),
+            ("decode()", lambda: subject.decoded),
+        ):
+            try:
+                made = make()
+            except Exception as cause:  # noqa: BLE001 - an author's code may raise anything
+                broken(
+                    f"the decoder under test promises to decode its records, but {step} fails: {type(cause).__name__}: "
+                    f"{cause}. Correct the config, the records, or the method"
+                )
+            if step == "validating its config":
+                require(
+                    isinstance(made, Decoder),
+                    f"make_decoder() promises a config with a type, or a Decoder, but returned {type(made).__name__}",
+                )
+        leaves = jax.tree.leaves(subject.spec)
+        require(
+            leaves and all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves),
+            f"{subject.title} promises a jax.ShapeDtypeStruct for each field, but its element spec is {subject.spec!r}",
+        )
 
 
 class ReadPromises:

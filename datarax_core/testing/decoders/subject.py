@@ -1,17 +1,19 @@
 """The decoder under test: made as its author declares, with the bytes of some records, and the batch that they hold."""
 
 import functools
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import jax
+import numpy as np
 from pydantic import TypeAdapter
 
 from datarax_core.records.ragged import Ragged
-from datarax_core.records.spec import Batch, ElementSpec, named_fields
+from datarax_core.records.spec import Batch, ElementSpec, describe, named_fields
 from datarax_core.registry.decoders import AnyDecoder, Decoder
-from datarax_core.testing.checks import broken, not_claimed, require
+from datarax_core.testing.checks import attempt, broken, not_claimed, require
+from datarax_core.testing.options import Look, Shows
 from datarax_core.testing.stages.columns import columns_of
 
 from .declarations import DecoderDeclarations
@@ -21,8 +23,18 @@ from .mutations import Mutation
 _ANY_DECODER: TypeAdapter[Decoder] = TypeAdapter(AnyDecoder)
 
 
+_TRIED_SPECS: Final = (
+    {"another": jax.ShapeDtypeStruct((3,), np.dtype(np.int16))},
+    {"another": jax.ShapeDtypeStruct((), np.dtype(object))},
+)
+"""Element specs whose decoders have values for options, such as the declared fields, that the kit cannot guess."""
+
+
 class DecoderSubject:
     """The decoder under test, made as its author declares."""
+
+    noun: Final = "decoder"
+    base: Final = "Decoder"
 
     def __init__(self, author: DecoderDeclarations, folder: Path) -> None:
         self.author = author
@@ -45,15 +57,6 @@ class DecoderSubject:
         return self.validated(self.given)
 
     @property
-    def fields(self) -> dict[str, Any]:
-        """The options that the author set, by name, not validated."""
-        if isinstance(self.given, Mapping):
-            return dict(self.given)
-        options: dict[str, Any] = json.loads(self.given.model_dump_json(exclude_unset=True, exclude=self.functions))
-        kept = {name: getattr(self.given, name) for name in self.functions & self.given.model_fields_set}
-        return {"type": self.given.type, **options, **kept}
-
-    @property
     def functions(self) -> set[str]:
         """The names of the options that hold functions, which JSON cannot."""
         return {name for name in type(self.decoder).model_fields if callable(getattr(self.decoder, name))}
@@ -63,6 +66,53 @@ class DecoderSubject:
         if isinstance(self.given, Decoder) and isinstance(config, Mapping):
             return type(self.given).model_validate(dict(config))  # `FunctionDecoder`, for one, is in no registry
         return _ANY_DECODER.validate_python(config, context={"decoders": self.author.registry})
+
+    @property
+    def config(self) -> Decoder:
+        """The decoder: it is its own config."""
+        return self.decoder
+
+    def require_config(self) -> None:
+        """Skip the test if the decoder holds functions: no config file describes it."""
+        if self.functions:
+            not_claimed(
+                f"{self.title} holds functions ({', '.join(sorted(self.functions))}), which no config file names"
+            )
+
+    def observed(self, config: Decoder | None, at: Look | None) -> Any:
+        """Return what ``at`` returns for a decoder, or what it decodes of the records, and writes; None is that under test."""
+        decoder = self.decoder if config is None else config
+        if at is not None:
+            return at(decoder)
+        spec, refused = attempt(lambda: spec_of_records(decoder, self.records))
+        decoded, no_batch = attempt(lambda: decoder.decode(self.records, spec))
+        written = [attempt(lambda: decoder.encode(batch)) for batch in (self.batch, decoded)]  # noqa: B023
+        return [
+            "no spec" if refused else describe(spec),
+            "nothing" if no_batch else decoded,
+            *("nothing" if error else records for records, error in written),
+        ]
+
+    def usual_trials(self, option: str) -> Sequence[Shows] | None:
+        """Return the values of an option, such as that of the declared fields, of decoders that `for_spec` makes."""
+        current, found = getattr(self.decoder, option), []
+        for spec in _TRIED_SPECS:
+            fitted, _ = attempt(lambda: type(self.decoder).for_spec(spec))  # noqa: B023
+            if fitted is not None and getattr(fitted, option) not in (current, None):
+                found.append(Shows(value=getattr(fitted, option)))
+        return found or None
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of such decoders."""
+        return type(self.decoder).model_json_schema()
+
+    def in_whole_config(
+        self,
+        fields: dict[str, Any],
+        refusal_of: Callable[[Mapping[str, Any]], str] | None = None,  # noqa: ARG002 - for sources and stages
+    ) -> dict[str, Any]:
+        """Return the options: a decoder has a schema of its own."""
+        return fields
 
     @property
     def title(self) -> str:
