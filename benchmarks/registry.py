@@ -6,9 +6,10 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from _measure import Row, limited
+from _measure import Row, cost, limited
 
 DISTRIBUTIONS, RUNS = 150, 9
 NEEDED = {"datarax-core": "0.1.0", "numpy": "2.4.0", "packaging": "26.0", "rich": "14.0"}
@@ -27,7 +28,7 @@ def rows() -> list[Row]:
     """Measure CPU seconds, which other processes disturb less, against limits: of listing, ``drx sources``, a nested config."""
     with tempfile.TemporaryDirectory() as folder:
         install(Path(folder), DISTRIBUTIONS)
-        return [_listing(folder), _command(folder), _config()]
+        return [_listing(folder), _command(folder), *_process(), _config()]
 
 
 def install(folder: Path, distributions: int) -> None:
@@ -85,6 +86,20 @@ def _command(folder: str) -> Row:
     return limited(
         times, 0.5, what=f"{DISTRIBUTIONS} more than there are: drx sources, the whole process, of its limit"
     )
+
+
+def _process() -> list[Row]:
+    """Measure ``drx sources`` from its start to its end, against the imports that its command line cannot do without."""
+    drx = [str(Path(sys.executable).with_name("drx")), "sources"]
+    bare = [sys.executable, "-c", "import typer, pydantic.main"]  # typer needs pydantic for what an argument is
+
+    def run(command: list[str]) -> Callable[[], object]:
+        return lambda: subprocess.run(command, capture_output=True, check=True)  # noqa: S603 - our own
+
+    return [
+        cost(run(bare), run(drx), what="drx sources, whole process: python with typer and pydantic", target=2.5),
+        limited(run(drx), 0.25, what="drx sources, whole process, of its limit"),
+    ]
 
 
 def _seconds_of_children() -> float:

@@ -1,7 +1,9 @@
 """Lists of plugins, printed as tables or JSON."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 from datarax_core.errors import printable
 from datarax_core.extensions.plugin_registry import PluginInfo, PluginRegistry
@@ -22,7 +24,11 @@ def list_plugins(registry: PluginRegistry[Any], *, as_json: bool, install: str) 
 
 def print_table(columns: list[str], rows: list[tuple[str, ...]]) -> None:
     """Print a table; a narrow terminal folds its last column only."""
-    from rich.console import Console  # noqa: PLC0415 - JSON output does not need it
+    if not stdout().isatty():  # nothing is folded or styled, and the imports of rich take as long as all the rest
+        for line in _aligned([tuple(columns), *rows]):
+            say(line)
+        return
+    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -30,12 +36,27 @@ def print_table(columns: list[str], rows: list[tuple[str, ...]]) -> None:
         table.add_column(column, no_wrap=column != columns[-1], overflow="fold")
     for row in rows:
         table.add_row(*map(printable, row))
-    width = None if stdout().isatty() else max(sum(map(len, row)) for row in rows) + 80  # a file is never wrapped
-    console = Console(markup=False, highlight=False, emoji=False, width=width)
+    console = Console(markup=False, highlight=False, emoji=False)
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
         say(line.rstrip(), is_styled=True)  # rich pads the last column
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
+    """Yield lines in which the cells of a column begin at one place, two spaces behind the widest cell of the one before."""
+    cells = [[printable(cell).replace("\n", " ") for cell in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        padded = [cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)]
+        yield "  ".join(padded).rstrip()
+
+
+def _width(text: str) -> int:
+    """Return how many places of a terminal a text takes: wide characters of East Asian scripts take two, accents none."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def _columns(infos: list[PluginInfo]) -> tuple[list[str], list[tuple[str, ...]]]:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
@@ -36,6 +35,8 @@ class Requirements:
     @staticmethod
     def required_name(line: str) -> str | None:
         """Return the canonical name of the distribution that a line requires; None if the line is unreadable."""
+        from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415 - 7 ms that few environments need
+
         try:
             return canonical_name(Requirement(line).name)
         except InvalidRequirement:
@@ -53,6 +54,8 @@ class Requirements:
         try:
             if plain := _PLAIN.fullmatch(line):  # takes a quarter of the time of Requirement
                 return self._has(plain[1], plain[2] or plain[3])
+            from packaging.requirements import Requirement  # noqa: PLC0415 - as above
+
             requirement = Requirement(line)
             if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
                 return True

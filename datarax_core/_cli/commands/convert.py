@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from datarax_core._cli.completion import decoder_names, source_names
 from datarax_core._cli.guessing.choice import opened
@@ -15,9 +14,9 @@ from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import interrupts, progress
 from datarax_core.config.addresses import without_file_scheme
 from datarax_core.registry.sources import SourceRegistry
-from datarax_core.sources.blocks import WritesRecords, Written
 
 if TYPE_CHECKING:
+    from datarax_core.sources.blocks import Written
     from datarax_core.sources.source import DataSourceModule
 
 
@@ -71,13 +70,17 @@ def convert(
         say(f"{substituted:,} of them are substitutes for records that cannot be read")
     for change in changes:
         say(f"note: {change}; the values are equal")
+    import yaml  # noqa: PLC0415 - only text needs it
+
     text = yaml.safe_dump(reading, sort_keys=False, default_flow_style=None, width=1000).rstrip()
     say(f"\nto read them, in a config next to {config.name}:\n\n{text}")
 
 
 def _written(
     kind: "type[DataSourceModule]", source: "DataSourceModule", config: Path, out: str, options: dict[str, Any]
-) -> Written:
+) -> "Written":
+    from datarax_core.sources.blocks import WritesRecords  # noqa: PLC0415 - by now loaded, with JAX
+
     began = time.perf_counter()
     with interrupts() as raise_lost, progress(source.epoch_length, "records") as show, mistakes(config):
 
@@ -93,7 +96,7 @@ def _written(
         return kind.write_records(out, source, progress=note, **options)
 
 
-def _changes(written: Written, source: "DataSourceModule", config: Path) -> tuple[str, ...]:
+def _changes(written: "Written", source: "DataSourceModule", config: Path) -> tuple[str, ...]:
     """Return how the first and last record that are read back differ in dtype from the source's; of a stream, nothing."""
     if source.access == "stream" or not written.num_records:
         return ()
@@ -107,13 +110,13 @@ def _changes(written: Written, source: "DataSourceModule", config: Path) -> tupl
         return changes_of(source.fetch_on_host(ends), opened.fetch_on_host(ends), f"the type {written.config.type!r}")
 
 
-def _summary(written: Written) -> str:
+def _summary(written: "Written") -> str:
     first, last = written.paths[0], written.paths[-1]
     files = first if first == last else f"{first} ... {last}"
     return f"{files}: {written.num_records:,} records, {written.nbytes / 1e6:,.1f} MB"
 
 
-def _source_block(written: Written, out: Path, folder: Path) -> dict[str, Any]:
+def _source_block(written: "Written", out: Path, folder: Path) -> dict[str, Any]:
     """Return the ``source:`` block of a config in ``folder``; paths inside the folder are relative to it."""
     place = out.absolute()
     shown = place.relative_to(folder) if place.is_relative_to(folder) else place

@@ -11,7 +11,6 @@ from datarax_core._cli.opening import open_source
 from datarax_core._cli.options import ConfigOrData, Debug, Json, Kind
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import interrupts, progress
-from datarax_core.sources.verification import append_to_quarantine, require_quarantine
 
 if TYPE_CHECKING:
     from datarax_core.errors import RecordError
@@ -38,6 +37,8 @@ def verify(
     Of 64-bit fields it says how a device keeps them, and by how much that changes their values.
     """
     if quarantine is not None and quarantine.parent.is_dir():
+        from datarax_core.sources.verification import require_quarantine  # noqa: PLC0415 - loads JAX; drx --help does not need it
+
         require_quarantine(str(quarantine))
     given = opened(config, kind)
     source = open_source(config, given.config)
@@ -97,6 +98,8 @@ class _Found:
             self.narrowed[name] = self.narrowed[name].merged(report) if name in self.narrowed else report
         for error in part.errors if self._print_bad else ():
             say(str(error))
+        from datarax_core.sources.verification import append_to_quarantine  # noqa: PLC0415 - by now loaded, with JAX
+
         append_to_quarantine(str(self._listed), part.errors)
 
     def as_dict(self) -> dict[str, Any]:
