@@ -15,7 +15,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from datarax_core.errors import DataraxError
 
-from .options import DEBUG, Debug, Version
+from .naming import named_plugins
+from .options import DEBUG, Debug, Plugins, Version
 from .output import complain, own_stdout
 from .progress import INTERRUPTED
 
@@ -57,7 +58,8 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with named_plugins(ctx.params.get("plugins") or ()):
+                return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):  # the last: the reader of the output ended, as `head` does
             raise
         except KeyboardInterrupt:
@@ -94,5 +96,5 @@ app = typer.Typer(cls=_Group, no_args_is_help=True, rich_markup_mode=None, prett
 
 
 @app.callback()
-def _options(*, _version: Version = False, _debug: Debug = False) -> None:
+def _options(*, plugins: Plugins = None, _version: Version = False, _debug: Debug = False) -> None:
     """Data for JAX training code: look at the installed sources, run a pipeline's config."""

@@ -8,6 +8,15 @@ _CONFIGS: Final = (".yaml", ".yml", ".toml", ".json")
 
 def config_files(incomplete: str) -> list[str]:
     """Return the config files and the folders whose names begin with ``incomplete``."""
+    return _files(incomplete, _CONFIGS)
+
+
+def python_files(incomplete: str) -> list[str]:
+    """Return the files of Python and the folders whose names begin with ``incomplete``."""
+    return _files(incomplete, (".py",))
+
+
+def _files(incomplete: str, suffixes: tuple[str, ...]) -> list[str]:
     folder = incomplete[: incomplete.rfind("/") + 1]
     try:
         found = sorted(Path(folder or ".").iterdir())
@@ -16,7 +25,7 @@ def config_files(incomplete: str) -> list[str]:
     names = [
         f"{folder}{path.name}{'/' if path.is_dir() else ''}"
         for path in found
-        if path.suffix.lower() in _CONFIGS or path.is_dir()
+        if path.suffix.lower() in suffixes or path.is_dir()
     ]
     is_hidden = incomplete.removeprefix(folder).startswith(".")
     return [name for name in names if name.startswith(incomplete) and (is_hidden or name[len(folder)] != ".")]

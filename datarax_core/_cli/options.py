@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from .completion import config_files, source_names
+from .completion import config_files, python_files, source_names
 from .output import say
 
 MOST: Final = 2**63 - 1
@@ -40,6 +40,15 @@ Debug = Annotated[
 ]
 Version = Annotated[
     bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="PLACE",
+        help="Use the plugins of a file or module: FILE.py, FILE.py:Class, MODULE or MODULE:Class. May be repeated.",
+        autocompletion=python_files,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Config = Annotated[

@@ -1,11 +1,12 @@
 """Catalog of one entry-point group: the installed names, each usable, or with the reason and a remedy.
 
-The groups are those of sources, stages, decoders and hooks. Only `Catalog.load` imports a plugin.
+The groups are those of sources, stages, decoders and hooks. Only `Catalog.load` imports an installed plugin.
 """
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
@@ -13,16 +14,18 @@ from datarax_core.errors import (
     ConfigError,
     PluginConflictError,
     PluginDisabledError,
+    PluginError,
     PluginIncompatibleError,
     PluginLoadError,
     PluginNotFoundError,
     did_you_mean,
 )
 
-from .discovery import CORE, GROUPS, Environment, Installed
+from .discovery import CORE, GROUPS, Environment, Fault, Installed
 from .distributions import canonical_name
 from .known import FIRST_PARTIES, homes
 from .loading import PluginImportError, is_strict, leave_out
+from .places import are_given
 
 DISABLE_VARIABLE: Final = "DATARAX_DISABLE_PLUGINS"
 
@@ -76,15 +79,17 @@ class Catalog:
 
     @classmethod
     def from_environment(cls, group: EntryPointGroup, allow: Iterable[str] | None = None) -> Self:
-        """Return the catalog of the installed distributions and of ``DATARAX_DISABLE_PLUGINS=all|name|dist,...``, read now.
+        """Return the catalog of what is installed and named, and of ``DATARAX_DISABLE_PLUGINS=all|name|dist,...``, read now.
 
         Raises:
             ConfigError: The variable names something else: no plugin would be disabled, and nobody would notice.
             TypeError: ``allow`` is no list of names.
-            PluginError: The process is strict (`loading.is_strict`), and a plugin cannot be used.
+            PluginError: A word of ``DATARAX_PLUGINS`` or ``--plugin`` names nothing; or the process is strict
+                (`loading.is_strict`), and a plugin cannot be used.
         """
         allowed = None if allow is None else _require_names(allow)
-        environment, disabled = Environment.now(), disabled_words()
+        disabled = disabled_words()
+        environment = current_environment(disabled, allowed)
         if unknown := unknown_words(disabled, environment):
             raise ConfigError("\n".join(unknown.values()))
         catalog = cls(group, environment, disabled=disabled, allowed=allowed)
@@ -151,9 +156,15 @@ class Catalog:
         except PluginImportError as failed:
             raise PluginLoadError(self.group.noun, name, self._broken(entry, failed)) from failed.__cause__
 
-    def unknown(self, name: str, names: list[str]) -> PluginNotFoundError:
-        """Return the error for a ``name`` that is not among ``names``, with a close name or a distribution to install."""
-        noun = self.group.noun
+    def unknown(self, name: str, names: list[str]) -> PluginError:
+        """Return the error for a ``name`` that is not among ``names``, with a close name or a distribution to install.
+
+        If the text of a file that cannot be used declares the name, that is the error.
+        """
+        noun, faults = self.group.noun, self.faults
+        for fault in faults:
+            if name in fault.names:
+                return type(fault.error)(noun, name, f"{noun} {name!r}: {fault.error}")
         owners = {**homes([noun]), **self.group.first_party}
         if owner := owners.get(name):
             return PluginNotFoundError(noun, name, f"{noun} {name!r} is not installed; pip install {owner}")
@@ -161,7 +172,15 @@ class Catalog:
         for close in difflib.get_close_matches(name, sorted({*names, *owners}), n=1):
             message += f"; did you mean {close!r}"
             message += "?" if close in names else f" (pip install {owners[close]})?"
-        return PluginNotFoundError(noun, name, f"{message} (installed: {', '.join(names) or 'none'})")
+        message += f" (installed: {', '.join(names) or 'none'})"
+        if re.search(r"[/\\:]|\.py$", name):
+            message += "; a config names no code: name a file or module by drx --plugin, and its plugin by the name that it has"
+        return PluginNotFoundError(noun, name, "; ".join([message, *(f"{fault.error}" for fault in faults)]))
+
+    @property
+    def faults(self) -> list[Fault]:
+        """The named places that are switched off, or whose code fails."""
+        return self._environment.faults
 
     # -- who may have a name --------------------------------------------------------------------------------------------
 
@@ -175,7 +194,11 @@ class Catalog:
         if matches := sorted(dists | ((every | {entry.name}) & self._disabled)):
             return f"by {DISABLE_VARIABLE}={','.join(matches)}; take that out of the variable to use it"
         allowed = self._allowed
-        if allowed is None or any(name == entry.name or canonical_name(name) == entry.dist for name in allowed):
+        if (
+            entry.place
+            or allowed is None
+            or any(name == entry.name or canonical_name(name) == entry.dist for name in allowed)
+        ):
             return ""
         return f"by the allowlist of this process; add {entry.name!r} or {entry.dist!r} to `allow` to use it"
 
@@ -187,6 +210,9 @@ class Catalog:
         if len(enabled) < 2 and not strangers:
             return ""
         provided = "is provided by " + _listed(f"{entry.origin} ({entry.target})" for entry in enabled)
+        if named := [entry for entry in enabled if entry.place]:
+            others = f", but that name belongs to {owner}" if strangers else ""
+            return f"{provided}{others}; give {named[0].target} another name, its `type`, or leave {named[0].dist} out"
         if strangers:
             remedy = f"uninstall {_listed(strangers)}, or set {DISABLE_VARIABLE}={','.join(strangers)}"
             return f"{provided}, but that name belongs to {owner}; {remedy}"
@@ -198,7 +224,7 @@ class Catalog:
         """Warn of entries of the allowlist that match no plugin, since a misspelt entry disables the plugin it should allow."""
         if all(name in self._entries for name in allowed):
             return
-        known = sorted(set[str]().union(*_known_in(self._environment)))
+        known = sorted(self._environment.homes.union(*_known_in(self._environment)))
         for name in sorted(allowed):
             if name in known or canonical_name(name) in known:
                 continue
@@ -235,6 +261,20 @@ class Catalog:
         return f"{message}; this is a fault of {entry.dist} or of its installation"
 
 
+def current_environment(disabled: Collection[str], allowed: Collection[str] | None = None) -> Environment:
+    """Return what is installed, and the plugins of places that are named, at this moment. Imports named places only.
+
+    Raises:
+        PluginError: A word for a place names nothing; or the process is strict, and the code of a place fails.
+    """
+    environment = Environment.now()
+    if are_given():
+        from .named import add_named  # noqa: PLC0415 - few processes need it
+
+        add_named(environment, disabled=disabled, allowed=allowed)
+    return environment
+
+
 def disabled_words() -> list[str]:
     """Return the words of ``DATARAX_DISABLE_PLUGINS``."""
     return list(filter(None, map(str.strip, os.environ.get(DISABLE_VARIABLE, "").split(","))))
@@ -251,6 +291,7 @@ def unknown_words(words: Iterable[str], environment: Environment) -> dict[str, s
     names, dists = _known_in(environment)
     names |= {"all", *(row[1] for row in FIRST_PARTIES)}
     dists |= {row[2] for row in FIRST_PARTIES}
+    names |= environment.homes
     unknown = [word for word in words if word not in names and canonical_name(word) not in dists]
     return {word: _unknown_word(word, names | dists) for word in unknown}
 

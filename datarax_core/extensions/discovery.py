@@ -4,13 +4,14 @@ A damaged distribution is warned of, and hides no other. Metadata is read line b
 distributions. ``importlib.metadata`` parses each file as an e-mail, with its readme, every time that it is asked for a version.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from datarax_core.errors import PluginLoadError, printable
+from datarax_core.errors import PluginError, PluginLoadError, printable
 
 from .distributions import by_folder, canonical_name, installed, is_bare, place_of, read_text
 from .loading import imported, leave_out
@@ -31,18 +32,22 @@ _PLACE: Final = attrgetter("name", "dist", "version", "target", "requires")
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """An entry point, with the distribution that declares it; ``requires`` are that distribution's ``Requires-Dist`` lines."""
+    """An entry point, with the distribution that declares it; ``requires`` are that distribution's ``Requires-Dist`` lines.
+
+    A plugin of a file or module that was named has that in place of a distribution, and its ``place`` says how it was named.
+    """
 
     name: str
     dist: str
     version: str
     target: str
     requires: tuple[str, ...] = field(default=(), repr=False)
+    place: str = ""
 
     @property
     def origin(self) -> str:
-        """Distribution and version, as in ``datarax-memory 0.1.0``."""
-        return f"{self.dist} {self.version}"
+        """Distribution and version, as in ``datarax-memory 0.1.0``; or the place, as in ``--plugin ./count.py``."""
+        return self.place or f"{self.dist} {self.version}"
 
     @property
     def package(self) -> str:
@@ -50,16 +55,35 @@ class Installed:
         return self.target.partition(":")[0].partition(".")[0].strip()
 
 
-class Environment:
-    """Installed distributions. Of several with one name, the first on the path counts, since Python imports that one.
+class Fault(NamedTuple):
+    """A named place whose plugins cannot be used: how it was named, its file or module, why, and the names that it may have."""
 
-    A distribution that is found twice (editable and installed) therefore counts once. A folder without metadata, which an
-    installer left behind, counts only if it is the only one.
+    place: str
+    home: str
+    error: PluginError
+    names: tuple[str, ...]
+
+
+NAMED: Final[dict[str, Installed]] = {}
+"""A plugin of each top-level package that was imported from a named place, for messages about failures in its code."""
+
+
+class Environment:
+    """Installed distributions, and plugins that are added to them.
+
+    Of several distributions with one name, the first on the path counts, since Python imports that one. A distribution that is
+    found twice (editable and installed) therefore counts once. A folder without metadata, which an installer left behind,
+    counts only if it is the only one.
     """
 
     def __init__(self, distributions: Iterable[metadata.Distribution] = ()) -> None:
         self._found: dict[str, tuple[metadata.Distribution, str]] = {}
         self._checked: Requirements | None = None
+        self._added: dict[str, dict[Installed, object]] = {}
+        self.faults: list[Fault] = []
+        """The named places that are switched off, or whose code fails."""
+        self.homes: set[str] = set()
+        """The words for all named places."""
         for dist in distributions:
             name, version = by_folder(dist)
             if name.startswith("~"):  # leftovers of an interrupted pip
@@ -79,7 +103,11 @@ class Environment:
         Cost: one small file read for each installed distribution, two if it has the group.
         """
         found = {entry for name, (dist, _) in self._found.items() for entry in _entries(dist, name, group)}
-        return sorted(found, key=_PLACE)
+        return sorted(found.union(self._added.get(group, ())), key=_PLACE)
+
+    def add(self, group: str, entry: Installed, loaded: object) -> None:
+        """Add a plugin that no distribution provides, and that is loaded."""
+        self._added.setdefault(group, {})[entry] = loaded
 
     def version(self, name: str) -> str | None:
         """Return the installed version of a distribution; None if it is not installed."""
@@ -96,7 +124,19 @@ class Environment:
 
     def load(self, entry: Installed, group: str) -> object:
         """Return the object behind an entry point of ``group``, imported. Raises `PluginImportError` if that fails."""
-        return imported(entry.name, entry.target, group)
+        added = self._added.get(group, {})
+        return added[entry] if entry in added else imported(entry.name, entry.target, group)
+
+    def loaded(self, entry: Installed, group: str) -> object:
+        """Return the object behind an entry point if it is added, or its module is imported; None otherwise."""
+        added = self._added.get(group, {})
+        if entry in added:
+            return added[entry]
+        module, _, attribute = entry.target.partition(":")
+        found: Any = sys.modules.get(module.strip())
+        for part in filter(None, attribute.strip().split(".")):
+            found = getattr(found, part, None)
+        return found
 
     def _requirements(self) -> "Requirements":
         if self._checked is None:
@@ -107,10 +147,10 @@ class Environment:
 
 
 def plugins_by_package() -> dict[str, Installed]:
-    """Return an installed plugin of third parties for each top-level package that one is imported from."""
+    """Return a plugin of third parties for each top-level package that one is imported from: installed ones, and named ones."""
     environment = Environment.now()
     found = {entry.package: entry for group in GROUPS for entry in environment.entries(group)}
-    return {package: entry for package, entry in found.items() if entry.dist != CORE}
+    return NAMED | {package: entry for package, entry in found.items() if entry.dist != CORE}
 
 
 def _entries(dist: metadata.Distribution, name: str, group: str) -> Iterator[Installed]:

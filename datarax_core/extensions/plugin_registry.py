@@ -173,6 +173,7 @@ class PluginRegistry(Generic[P]):
                 version=entry.version,
                 target=entry.target,
                 detail=detail,
+                place=entry.place,
             )
         by_hand = {name: _target(plugin) for name, plugin in self._by_hand.items()} | self._lazily
         for name, target in by_hand.items():

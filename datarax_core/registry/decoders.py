@@ -1,7 +1,6 @@
 """Decoders, which turn the bytes of records into arrays: small immutable configs with methods, found by name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 from pydantic import (
@@ -20,6 +19,7 @@ from datarax_core.config.base import FrozenConfig, Name, plugin_config, plugin_s
 from datarax_core.config.messages import plugin_error, shown
 from datarax_core.extensions.catalog import EntryPointGroup
 from datarax_core.extensions.contract import config_plugin_problems, require_contract
+from datarax_core.extensions.defaults import made_once
 from datarax_core.extensions.known import owners
 from datarax_core.extensions.plugin_registry import PluginRegistry
 
@@ -206,7 +206,7 @@ class DecoderRegistry(PluginRegistry[type[Decoder]]):
         return cast("type[Decoder]", loaded)
 
 
-@cache
+@made_once
 def default_decoders() -> DecoderRegistry:
     """Return the registry of the installed decoders, read once in a process."""
     return DecoderRegistry.from_environment()

@@ -4,11 +4,11 @@ import atexit
 import inspect
 import warnings
 from collections.abc import Iterator
-from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from datarax_core.extensions.catalog import Catalog, EntryPointGroup
 from datarax_core.extensions.contract import require_contract, type_problems
+from datarax_core.extensions.defaults import made_once
 from datarax_core.extensions.known import owners
 from datarax_core.extensions.plugin_registry import PluginInfo, PluginRegistry
 
@@ -118,7 +118,7 @@ def _constructor_problems(loaded: type, from_config: Any) -> Iterator[str]:
 # -- defaults of this process ----------------------------------------------------------------------------------------------
 
 
-@cache
+@made_once
 def default_registry() -> SourceRegistry:
     """Return the registry that is used if none is given: the installed sources, read once, and the sources that hooks add.
 
@@ -139,7 +139,7 @@ def given_or_default(registry: SourceRegistry | None) -> SourceRegistry:
     return default_registry() if registry is None else registry
 
 
-@cache
+@made_once
 def default_hooks() -> "Hooks":
     """Return the hooks of this process, which every pipeline calls."""
     from datarax_core.extensions.hooks import Hooks  # noqa: PLC0415 - pluggy, which listing does not need

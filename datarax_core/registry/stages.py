@@ -1,7 +1,6 @@
 """Stages, which transform batches in compiled code or on the host: small immutable configs, found by name."""
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, PlainValidator, SerializeAsAny, ValidationInfo, WithJsonSchema
@@ -9,6 +8,7 @@ from pydantic import Field, PlainValidator, SerializeAsAny, ValidationInfo, With
 from datarax_core.config.base import FrozenConfig, Name, plugin_config, plugin_schema
 from datarax_core.extensions.catalog import EntryPointGroup
 from datarax_core.extensions.contract import config_plugin_problems, require_contract
+from datarax_core.extensions.defaults import made_once
 from datarax_core.extensions.known import owners
 from datarax_core.extensions.plugin_registry import PluginRegistry
 
@@ -134,7 +134,7 @@ class StageRegistry(PluginRegistry[type[Stage]]):
         return cast("type[Stage]", loaded)
 
 
-@cache
+@made_once
 def default_stages() -> StageRegistry:
     """Return the registry of the installed stages, read once in a process."""
     return StageRegistry.from_environment()

@@ -1,0 +1,39 @@
+"""Objects that a process has by default, such as its registries: made when first asked for, and set aside by tests."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TypeVar, cast
+
+T = TypeVar("T")
+
+_made: Final[dict[Callable[[], Any], Any]] = {}
+
+
+def made_once(make: Callable[[], T]) -> Callable[[], T]:
+    """Have a function called once in a process: each call returns the same object. Usable as a decorator."""
+
+    @functools.wraps(make)
+    def default() -> T:
+        if make not in _made:
+            _made[make] = make()
+        return cast("T", _made[make])
+
+    return default
+
+
+def made_so_far() -> list[Any]:
+    """Return the objects that functions of `made_once` made, in that order."""
+    return list(_made.values())
+
+
+@contextmanager
+def set_aside() -> Iterator[None]:
+    """Have all such objects made anew in a ``with`` block, and those from before it be the defaults again after it."""
+    before = dict(_made)
+    _made.clear()
+    try:
+        yield
+    finally:
+        _made.clear()
+        _made.update(before)

@@ -1,0 +1,137 @@
+"""Places of plugins that no distribution provides: words for files and modules, given to ``drx``, or in the environment.
+
+A word is ``path/to/file.py``, ``path/to/file.py:Class``, ``module`` or ``module:Class``. Reading words imports nothing.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from datarax_core.errors import PluginNotFoundError, did_you_mean
+
+VARIABLE: Final = "DATARAX_PLUGINS"
+"""Environment variable with words, separated by commas; their relative paths are relative to the working folder."""
+
+HANDED_ON: Final = "DATARAX_PLUGINS_OF_DRX"
+"""Environment variable in which ``drx`` hands the places of its options and of ``pyproject.toml`` to its child processes."""
+
+OPTION: Final = "--plugin"
+
+PROJECT_FILE: Final = "pyproject.toml"
+
+_DECLARED: Final = re.compile(r"""^[ \t]+type[ \t]*:[^=\n]*=[ \t]*["'](\w+)["']""", re.MULTILINE)
+"""Pattern of the line with which a class declares its name: ``type: Literal["count"] = "count"``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Place of plugins: a file or a module.
+
+    Attributes:
+        word: The word for it, as it was given.
+        way: How it was given: `OPTION`, `VARIABLE` or `PROJECT_FILE`.
+        folder: The folder that a relative path is relative to.
+    """
+
+    word: str
+    way: str
+    folder: str
+
+    def __str__(self) -> str:
+        """The place with the way, as messages name it: ``--plugin ./count.py``."""
+        return f"{self.word} of {self.way}" if self.way == PROJECT_FILE else f"{self.way}{self._joint}{self.word}"
+
+    @property
+    def home(self) -> str:
+        """The file or module as it was given, without the class."""
+        return _split(self.word)[0]
+
+    @property
+    def attribute(self) -> str:
+        """The class, or other object, that is named; empty for all plugins of the file or module."""
+        return _split(self.word)[1]
+
+    @property
+    def file(self) -> str | None:
+        """The absolute path of the file; None for a module."""
+        home = self.home
+        if not (home.endswith(".py") or "/" in home or os.sep in home):
+            return None
+        return os.path.abspath(os.path.join(self.folder, os.path.expanduser(home)))  # noqa: PTH100, PTH111, PTH118 - no links followed
+
+    def check(self) -> None:
+        """Raise an error unless the word can name a file that is there, or a module.
+
+        Raises:
+            PluginNotFoundError: It cannot.
+        """
+        path = self.file
+        if path is None:
+            if not all(part.isidentifier() for part in self.home.split(".")):
+                forms = "path/to/file.py, path/to/file.py:Class, module, or module:Class"
+                raise self.wrong(f"{self.word!r} names neither a file nor a module; write {forms}")
+        elif not path.endswith(".py"):
+            raise self.wrong(f"{path} is no file of Python; name a .py file, or a module by its dotted name")
+        elif not os.path.isfile(path):  # noqa: PTH113
+            folder = Path(path).parent
+            others = [other.name for other in folder.glob("*.py")]
+            raise self.wrong(f"there is no file {path}{did_you_mean(Path(path).name, others)}")
+        elif not Path(path).stem.isidentifier():
+            raise self.wrong(
+                f"{path} cannot be imported, since {Path(path).stem!r} is no name of Python; call it "
+                f"{re.sub(r'[^0-9a-zA-Z]+', '_', Path(path).stem)}.py, for example"
+            )
+
+    def wrong(self, problem: str) -> PluginNotFoundError:
+        """Return the error for a word that names no plugin."""
+        return PluginNotFoundError("plugin", self.word, f"{self}: {problem}")
+
+    def declared_names(self) -> list[str]:
+        """Return the names that the text of a file seems to declare; of a module, none. Imports nothing."""
+        try:
+            text = Path(self.file or "").read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return []
+        return list(dict.fromkeys(_DECLARED.findall(text)))
+
+    @property
+    def _joint(self) -> str:
+        return "=" if self.way == VARIABLE else " "
+
+
+def _split(word: str) -> tuple[str, str]:
+    """Return (file or module, class or ""): what is behind the last colon, if that is a name; a drive has a path there."""
+    home, _, attribute = word.rpartition(":")
+    return (home, attribute) if home and attribute.isidentifier() else (word, "")
+
+
+def are_given() -> bool:
+    """Return whether the environment names any place."""
+    return bool(os.environ.get(VARIABLE) or os.environ.get(HANDED_ON))
+
+
+def given_places() -> list[Place]:
+    """Return the places that the environment names: those that ``drx`` handed on, then those of ``DATARAX_PLUGINS``."""
+    handed = [Place(**each) for each in json.loads(os.environ.get(HANDED_ON) or "[]")]
+    words = filter(None, map(str.strip, os.environ.get(VARIABLE, "").split(",")))
+    return [*handed, *(Place(word, VARIABLE, os.getcwd()) for word in words)]  # noqa: PTH109
+
+
+@contextmanager
+def handed_on(places: Iterable[Place]) -> Iterator[None]:
+    """Name places in the environment of this process, and of its child processes, for the time of a ``with`` block."""
+    before = os.environ.get(HANDED_ON)
+    inherited = json.loads(before or "[]")
+    os.environ[HANDED_ON] = json.dumps([*map(asdict, places), *inherited])
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(HANDED_ON, None)
+        else:
+            os.environ[HANDED_ON] = before
