@@ -6,7 +6,8 @@ is a bug of datarax, and always shows its traceback.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Final
 
@@ -14,8 +15,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from datarax_core.errors import DataraxError
+from datarax_core.extensions.defaults import set_aside
+from datarax_core.extensions.places import OPTION, given_places, handed_on, places_for_drx
 
-from .naming import named_plugins
 from .options import DEBUG, Debug, Plugins, Version
 from .output import complain, own_stdout
 from .progress import INTERRUPTED
@@ -58,18 +60,39 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            with named_plugins(ctx.params.get("plugins") or ()):
+            with _named_plugins(ctx.params.get("plugins") or ()):
                 return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):  # the last: the reader of the output ended, as `head` does
             raise
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except (Exception, SystemExit) as failure:
+            if getattr(failure, "option_name", "") == OPTION:  # an error of click, in which typer has a copy of its own
+                hint = f"; write it before the command: drx {OPTION} PLACE {ctx.invoked_subcommand} ..."
+                vars(failure)["message"] = f"No such option: {OPTION}{hint}"
             message = _message(failure)
             if message is None or ctx.meta.get(DEBUG):
                 raise
             complain(message)
             raise typer.Exit(1) from None
+
+
+@contextmanager
+def _named_plugins(words: Sequence[str]) -> Iterator[None]:
+    """Use the plugins of these words, and of ``pyproject.toml``, for the time of a ``with`` block, in child processes too.
+
+    Raises:
+        ConfigError: ``[tool.datarax]`` of ``pyproject.toml`` cannot be read, or is wrong.
+        PluginNotFoundError: A word names neither a file that is there, nor a module.
+    """
+    places = places_for_drx(words)
+    if not places:
+        yield
+        return
+    with handed_on(places), set_aside():
+        for place in given_places():
+            place.check()
+        yield
 
 
 def _with_own_stdout(function: Callable[..., None]) -> Callable[..., None]:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from datarax_core.errors import PluginDisabledError
 from datarax_core.extensions.catalog import Catalog
-from datarax_core.extensions.discovery import Environment
+from datarax_core.extensions.discovery import Environment, Fault
 from datarax_core.extensions.hooks import HookRegistry
 from datarax_core.extensions.plugin_registry import PluginRegistry
 from datarax_core.registry.decoders import DecoderRegistry
@@ -21,13 +22,18 @@ REGISTRIES: Final = {registry.group.noun: registry for registry in _ALL}
 """For the name of each kind of plugin, the registry that lists and loads plugins of that kind."""
 
 
+PLACE: Final = "place"
+"""Kind of a finding about a named file or module as a whole, whose plugins are not known."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """Finding about one plugin.
 
     ``status`` is ready before and ok after a successful import; or disabled, conflict, unmet, broken, contract, hung or died.
     ``problem`` says why and what to do. ``seconds`` is the duration of the import beyond the imports of core itself, and
-    ``imports`` holds the packages that took most of it, with their seconds.
+    ``imports`` holds the packages that took most of it, with their seconds. ``place`` says how a plugin came here that no
+    distribution provides; if its file or module fails, the finding is about that, and its kind is `PLACE`.
     """
 
     kind: str
@@ -39,6 +45,7 @@ class Finding:
     problem: str = ""
     seconds: float | None = None
     imports: dict[str, float] = field(default_factory=dict)
+    place: str = ""
 
     @property
     def is_problem(self) -> bool:
@@ -53,7 +60,7 @@ class Finding:
     @property
     def title(self) -> str:
         """Name for sentences: ``source 'memory' (datarax-memory 0.1.0)``."""
-        return f"{self.kind} {self.name!r} ({self.distribution} {self.version})"
+        return f"{self.kind} {self.name!r} ({self.place or f'{self.distribution} {self.version}'})"
 
     @property
     def label(self) -> str:
@@ -67,14 +74,15 @@ class Finding:
 
 
 def installed_plugins() -> list[Finding]:
-    """Return a finding for every installed plugin, sorted by distribution; imports none of them."""
+    """Return a finding for every plugin, sorted by distribution; imports none that is installed, and those of named places."""
     return sorted(_found(), key=lambda finding: (finding.distribution, finding.version))
 
 
 def _found() -> Iterator[Finding]:
     environment = Environment.now()
-    for word, registry in REGISTRIES.items():
-        catalog = Catalog.from_environment(registry.group)
+    catalogs = {word: Catalog.from_environment(registry.group) for word, registry in REGISTRIES.items()}
+    yield from map(_of_fault, next(iter(catalogs.values())).faults)
+    for word, catalog in catalogs.items():
         for entry in catalog.entries():
             status, detail = catalog.status(entry)
             problem = "" if status == "ready" else f"{word} {entry.name!r} {detail}"
@@ -91,4 +99,20 @@ def _found() -> Iterator[Finding]:
                 target=entry.target,
                 status=status,
                 problem=problem,
+                place=entry.place,
             )
+
+
+def _of_fault(fault: Fault) -> Finding:
+    """Return the finding about a file or module that is switched off, or whose code fails."""
+    status = "disabled" if isinstance(fault.error, PluginDisabledError) else "broken"
+    return Finding(
+        kind=PLACE,
+        name=fault.home,
+        distribution=fault.home,
+        version="",
+        target="",
+        status=status,
+        problem=str(fault.error),
+        place=fault.place,
+    )

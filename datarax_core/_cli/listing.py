@@ -60,6 +60,15 @@ def _width(text: str) -> int:
 
 
 def _columns(infos: list[PluginInfo]) -> tuple[list[str], list[tuple[str, ...]]]:
-    columns = ["name", "status", "distribution", "version"] + ["detail"] * any(info.detail for info in infos)
-    rows = [(info.name, info.status, info.distribution, info.version, info.detail) for info in infos]
+    details = [in_detail(info.place, info.detail) for info in infos]
+    columns = ["name", "status", "distribution", "version"] + ["detail"] * any(details)
+    rows = [
+        (info.name, info.status, info.distribution, info.version, detail)
+        for info, detail in zip(infos, details, strict=True)
+    ]
     return columns, [row[: len(columns)] for row in rows]
+
+
+def in_detail(place: str, detail: str) -> str:
+    """Return the detail of a plugin in a table, with how a plugin came here that no distribution provides."""
+    return "; ".join(filter(None, [place and f"by {place}", detail]))

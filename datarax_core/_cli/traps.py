@@ -25,7 +25,7 @@ class Advice:
 
 def advice(findings: list[Finding]) -> list[Advice]:
     """Return the traps that apply to core and to the plugins of ``findings``, problems first."""
-    needed = Needed({finding.distribution for finding in findings})
+    needed = Needed({finding.distribution for finding in findings if not finding.place})
     found = [one for trap in _OF_LIBRARIES for one in trap(needed)]
     found += [*needed.unmet, *_tensorflow(findings)]
     return sorted(found, key=lambda one: not one.is_problem)

@@ -16,6 +16,14 @@ from .redaction import hidden
 _SUBJECT: Final = re.compile(r"^(Input|String|Tuple|List|Dictionary|Set|Frozenset) (?=should)")
 """The subject of a message of pydantic."""
 
+_CODE: Final = ("plugin", "plugins")
+"""Names of fields that would name code."""
+
+_NO_CODE: Final = (
+    "; a config never names code, only plugins by their names; name their file or module by `drx --plugin PLACE`, in the "
+    "environment by DATARAX_PLUGINS=PLACE, or in pyproject.toml, under [tool.datarax], by `plugins = [...]`"
+)
+
 _SHORT: Final = reprlib.Repr()
 """Representation of values in messages."""
 
@@ -76,7 +84,7 @@ def problems(invalid: ValidationError, given: Any, origin: Origin) -> list[Probl
 def _unknown_field(error: ErrorDetails, known: list[str]) -> InitErrorDetails:
     name = error["loc"][-1]
     message = f"unknown field {name!r}"
-    message += did_you_mean(str(name), known) or f" (fields: {', '.join(known)})"
+    message += _NO_CODE if name in _CODE else did_you_mean(str(name), known) or f" (fields: {', '.join(known)})"
     reworded = PydanticCustomError("unknown_field", "{message}", {"message": message})
     return InitErrorDetails(type=reworded, loc=error["loc"], input=hidden(error["input"]))
 

@@ -173,7 +173,7 @@ class Catalog:
             message += f"; did you mean {close!r}"
             message += "?" if close in names else f" (pip install {owners[close]})?"
         message += f" (installed: {', '.join(names) or 'none'})"
-        if re.search(r"[/\\:]|\.py$", name):
+        if self.group.name and re.search(r"[/\\:]|\.py$", name):
             message += "; a config names no code: name a file or module by drx --plugin, and its plugin by the name that it has"
         return PluginNotFoundError(noun, name, "; ".join([message, *(f"{fault.error}" for fault in faults)]))
 

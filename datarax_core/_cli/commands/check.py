@@ -6,22 +6,29 @@ import warnings
 from contextlib import suppress
 from dataclasses import asdict
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from datarax_core._cli.completion import plugin_names
 from datarax_core._cli.doctor import examined
-from datarax_core._cli.findings import REGISTRIES, Finding, installed_plugins
+from datarax_core._cli.findings import PLACE, REGISTRIES, Finding, installed_plugins
 from datarax_core._cli.listing import print_table
 from datarax_core._cli.options import Debug, Json, finite
 from datarax_core._cli.output import say, say_json
 from datarax_core._cli.progress import progress
 from datarax_core._cli.traps import Advice, advice
 from datarax_core.background import usable_cores
-from datarax_core.extensions.catalog import DISABLE_VARIABLE, Catalog, EntryPointGroup, disabled_words, unknown_words
+from datarax_core.extensions.catalog import (
+    DISABLE_VARIABLE,
+    Catalog,
+    EntryPointGroup,
+    current_environment,
+    disabled_words,
+    unknown_words,
+)
 from datarax_core.extensions.damage import damages
-from datarax_core.extensions.discovery import Environment
 from datarax_core.extensions.loading import STRICT_VARIABLE
 
 
@@ -48,7 +55,10 @@ def check(
         warnings.simplefilter("always")
         misspelt = _without_unknown_words()
         plugins = installed_plugins()
-    damaged = sorted({str(warning.message) for warning in caught}) + damages(metadata.distributions())
+    told = {plugin.problem for plugin in plugins if plugin.kind == PLACE}
+    texts = {str(warning.message) for warning in caught}
+    damaged = sorted(text for text in texts if not any(text.startswith(problem) for problem in told))
+    damaged += damages(metadata.distributions())
     chosen = plugins if name is None else _named(name, plugins)
     processes = max(1, usable_cores() // 2)  # on fewer cores the processes would slow, and time, one another
     with progress(len(chosen), "plugins") as show:
@@ -71,13 +81,16 @@ def check(
 def _without_unknown_words() -> list[str]:
     """Take words out of ``DATARAX_DISABLE_PLUGINS`` that would end the command, and return a sentence for each."""
     words = disabled_words()
-    unknown = unknown_words(words, Environment.now())
+    unknown = unknown_words(words, current_environment(words))
     os.environ[DISABLE_VARIABLE] = ",".join(word for word in words if word not in unknown)
     return list(unknown.values())
 
 
 def _named(name: str, plugins: list[Finding]) -> list[Finding]:
     chosen = [plugin for plugin in plugins if name in (plugin.name, plugin.distribution)]
+    chosen = chosen or [
+        plugin for plugin in plugins if plugin.place and Path(plugin.distribution).absolute() == Path(name).absolute()
+    ]
     if not chosen:
         homes = {known: home for registry in REGISTRIES.values() for known, home in registry.group.first_party.items()}
         names = sorted({plugin.name for plugin in plugins})

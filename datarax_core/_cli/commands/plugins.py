@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from datarax_core._cli.findings import Finding, installed_plugins
-from datarax_core._cli.listing import print_table
+from datarax_core._cli.listing import in_detail, print_table
 from datarax_core._cli.options import Debug, Json
 from datarax_core._cli.output import say, say_json
 from datarax_core.extensions.known import known as known_plugins
 
-_LISTED = ("kind", "name", "status", "target", "problem")  # facts that need no import
+_LISTED = ("kind", "name", "status", "target", "problem", "place")  # facts that need no import
 
 
 def plugins(
@@ -35,9 +35,11 @@ def plugins(
         distributions = groupby(found, key=lambda plugin: (plugin.distribution, plugin.version))
         say_json([_distribution(*named, list(of_it)) for named, of_it in distributions])
     elif found:
-        columns = ["distribution", "version", "kind", "name", "status"] + ["detail"] * any(p.problem for p in found)
-        rows = [(p.distribution, p.version, p.kind, p.name, p.status, p.problem)[: len(columns)] for p in found]
-        print_table(columns, rows)
+        rows = [
+            (p.distribution, p.version, p.kind, p.name, p.status, p.problem or in_detail(p.place, "")) for p in found
+        ]
+        columns = ["distribution", "version", "kind", "name", "status"] + ["detail"] * any(row[-1] for row in rows)
+        print_table(columns, [row[: len(columns)] for row in rows])
     else:
         say("no plugins are installed; drx install memory, or another one of drx plugins --known")
 

@@ -92,7 +92,10 @@ def test_a_source_field_outside_of_a_pipeline_works_too(registry: SourceRegistry
         ({"type": "tfds"}, r"source\.type: source 'tfds' is not installed; pip install datarax-tfds"),
         ({"paths": ["a"]}, r"source\.type: the source's `type` is missing; name an installed source, such as memory"),
         ({"type": 3}, r"source\.type: the source's `type` is 3; name an installed source, such as memory"),
-        ({"type": "os:system"}, r"source\.type: unknown source 'os:system' \(installed: blend, files\)"),
+        (
+            {"type": "os:system"},
+            r"source\.type: unknown source 'os:system' \(installed: blend, files\); a config names no code: name a .*",
+        ),
         ("files", r"source: a source is a mapping with a `type`, such as \{type: memory\}, not 'files'"),
         ({"type": "files"}, r"source\.paths: this field is required"),
         ({"type": "files", "paths": "a"}, r"source\.paths: should be a list, not 'a'"),

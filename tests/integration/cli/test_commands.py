@@ -92,6 +92,7 @@ def test_sources_as_json(site: "Site", monkeypatch: pytest.MonkeyPatch) -> None:
         "version": "2.5",
         "target": "acme_count:Source",
         "detail": "by DATARAX_DISABLE_PLUGINS=acme-count; take that out of the variable to use it",
+        "place": "",
     }
 
 
