@@ -206,6 +206,11 @@ def _other_values(annotation: Any, current: Any) -> Iterator[Any]:
             yield not current
         elif type_ is int:
             yield current + 1 if isinstance(current, int) else 1
+        elif type_ is float:
+            yield current / 2 if current else 0.5
+            yield current + 1 if current else 2.0
+    if isinstance(current, tuple) and current and all(type(each) in (int, float) for each in current):
+        yield tuple(each + 1 if type(each) is int else each / 2 + 0.1 for each in current)
 
 
 def option_types(annotation: Any) -> Iterator[Any]:

@@ -11,26 +11,26 @@ from datarax_core.records.spec import Batch, named_fields
 from datarax_core.testing.checks import require
 
 
-def columns_of(records: Any, title: str) -> Batch:
-    """Return the columns of records; ``title`` is the name of their class in messages.
+def columns_of(records: Any, title: str, attribute: str = "records") -> Batch:
+    """Return the columns of records; ``title`` is the name of their class in messages, ``attribute`` that of the declaration.
 
     A list of text or bytes is a column of objects, a list of arrays that differ in shape is a ragged column.
     """
     require(
         isinstance(records, Mapping) and records,
-        f"{title} declares records as a {type(records).__name__}; they are a dict of columns, such as "
+        f"{title} declares {attribute} as a {type(records).__name__}; write a dict of columns, such as "
         '{"x": np.arange(12.0)}, each with a row for each record',
     )
-    columns = {name: _column(value, title) for name, value in records.items()}
+    columns = {name: _column(value, f"{title}.{attribute}") for name, value in records.items()}
     rows = {name: len(column) for name, column in named_fields(columns).items()}
     require(
         len(set(rows.values())) == 1,
-        f"{title} declares records whose columns differ in length: {', '.join(f'{name} has {n}' for name, n in rows.items())}; "
-        "give each a row for each record",
+        f"{title} declares {attribute} whose columns differ in length: "
+        f"{', '.join(f'{name} has {n}' for name, n in rows.items())}; give each a row for each record",
     )
     require(
-        next(iter(rows.values())) > 1,
-        f"{title} declares a single record; stages are called with batches of different sizes, so give it 8 or more",
+        next(iter(rows.values()), 0) > 1,
+        f"{title} declares less than two {attribute}; stages are called with batches of different sizes, so give 8 or more",
     )
     return columns
 
@@ -45,7 +45,7 @@ def _column(value: Any, title: str) -> Any:
     column = np.asarray(value) if isinstance(value, jax.Array) else value
     require(
         isinstance(column, np.ndarray) and column.ndim,
-        f"{title} declares a column of records that is a {type(value).__name__}; write an array, a list or a Ragged, with a "
+        f"{title} has a column that is a {type(value).__name__}; write an array, a list or a Ragged, with a "
         "row for each record",
     )
     return column

@@ -1,47 +1,113 @@
 """All promises of a stage in one test class, for compiled stages and for those on the host: the most basic one first."""
 
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+from datarax_core.testing.configs import ConfigPromises
 from datarax_core.testing.promises import ordered
 
+from .batches import BatchPromises
 from .building import BuildPromises
 from .declarations import DeviceDeclarations, HostDeclarations
+from .fields import FieldPromises, GradientPromises
+from .mistakes import MistakePromises
+from .programs import DeviceSubject
+from .results import ResultPromises
+from .routes import CopyPromises, RoutePromises
 from .subject import StageSubject
 
 _SUBJECT = pytest.StashKey[StageSubject]()
 
-_NEEDS: Final[dict[type, tuple[str, ...]]] = {BuildPromises: ()}
+_BUILT: Final = ("test_it_is_built_from_its_config",)
+_COMPILED: Final = (*_BUILT, "test_it_can_be_compiled")
+_MADE: Final = (*_COMPILED, "test_it_makes_a_row_for_each_record")
+_SURE: Final = (
+    *_MADE,
+    "test_it_leaves_its_input_alone",
+    "test_it_makes_the_same_again",
+    "test_compiled_and_uncompiled_code_agree",
+)
+_ALIKE: Final = (*_SURE, "test_batches_of_any_size_work", "test_a_record_does_not_depend_on_its_batch")
+
+_NEEDS: Final[dict[type, tuple[str, ...]]] = {
+    BuildPromises: (),
+    MistakePromises: _BUILT,
+    ResultPromises: _COMPILED,
+    FieldPromises: _MADE,
+    BatchPromises: _SURE,
+    ConfigPromises: _MADE,
+    CopyPromises: _ALIKE,
+    RoutePromises: _ALIKE,
+    GradientPromises: _SURE,
+}
+"""The promises of each group in the order in which they are tested, and the promises on which they build."""
+
+_MORE: Final = {
+    "test_padded_rows_change_no_others": _ALIKE,
+    "test_another_epoch_draws_anew": _ALIKE,
+    "test_its_spec_is_true": _MADE,
+    "test_its_batch_is_the_expected_one": _MADE,
+    "test_it_leaves_its_input_alone": _MADE,
+    "test_it_makes_the_same_again": _MADE,
+    "test_compiled_and_uncompiled_code_agree": (
+        *_MADE,
+        "test_it_makes_the_same_again",
+        "test_it_leaves_its_input_alone",
+    ),
+    "test_it_is_compiled_once": _SURE,
+}
+"""Promises on which single ones build, besides those of their group."""
+
 _HOST_NEEDS: Final[dict[type, tuple[str, ...]]] = {BuildPromises: ()}
 
 
 class StageConformance(*_NEEDS, DeviceDeclarations):  # type: ignore[misc]  # mypy does not follow computed bases
-    """Tests of every promise of a stage that runs in compiled code: subclass this in a test module, and run pytest."""
+    """Tests of every promise of a stage that runs in compiled code: subclass this in a test module, and run pytest.
+
+    ::
+
+        class TestFade(StageConformance):
+            config = {"type": "acme_fade", "field": "image", "strength": 0.5}
+            records = {"image": np.arange(12 * 4, dtype=np.float32).reshape(12, 4), "label": np.arange(12)}
+
+    A stage that is made in Python, such as an ``nnx.Module`` or a function, is made by `make_stage`::
+
+        class TestNormalized(StageConformance):
+            records = {"x": np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)}
+
+            def make_stage(self, folder):
+                return Normalized(nnx.Rngs(0))
+
+    Tests of promises that a stage does not make, such as random numbers, are skipped with the reason. `DeviceDeclarations`
+    documents everything else that a subclass can declare.
+    """
 
     @pytest.fixture
-    def subject(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StageSubject:
+    def subject(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
         """The stage under test, made once for each test class."""
-        stash = request.node.parent.stash
-        if _SUBJECT not in stash:
-            stash[_SUBJECT] = StageSubject(self, tmp_path_factory.mktemp(type(self).__name__, numbered=True))
-        made: StageSubject = stash[_SUBJECT]
-        return made
+        return _subject(DeviceSubject, self, request, tmp_path_factory)
 
 
 class HostStageConformance(*_HOST_NEEDS, HostDeclarations):  # type: ignore[misc]  # mypy does not follow computed bases
     """Tests of every promise of a stage that runs on the host: subclass this in a test module, and run pytest."""
 
     @pytest.fixture
-    def subject(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StageSubject:
+    def subject(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
         """The stage under test, made once for each test class."""
-        stash = request.node.parent.stash
-        if _SUBJECT not in stash:
-            stash[_SUBJECT] = StageSubject(self, tmp_path_factory.mktemp(type(self).__name__, numbered=True))
-        made: StageSubject = stash[_SUBJECT]
-        return made
+        return _subject(StageSubject, self, request, tmp_path_factory)
 
 
-for _kit, _needs in ((StageConformance, _NEEDS), (HostStageConformance, _HOST_NEEDS)):
-    for _name, _test in ordered(_needs):
+def _subject(
+    kind: type[StageSubject], author: Any, request: pytest.FixtureRequest, folders: pytest.TempPathFactory
+) -> StageSubject:
+    stash = request.node.parent.stash
+    if _SUBJECT not in stash:
+        stash[_SUBJECT] = kind(author, folders.mktemp(type(author).__name__, numbered=True))
+    made: StageSubject = stash[_SUBJECT]
+    return made
+
+
+for _kit, _needs, _more in ((StageConformance, _NEEDS, _MORE), (HostStageConformance, _HOST_NEEDS, {})):
+    for _name, _test in ordered(_needs, _more):
         setattr(_kit, _name, _test)

@@ -37,9 +37,6 @@ class StageDeclarations:
     shown_elsewhere: Mapping[str, str] = {}
     """For each option whose effect cannot be observed from outside: your test that shows it, ``"test_x.py::test_y"``."""
 
-    heavy_modules: tuple[str, ...] = ()
-    """Modules that importing the plugin must not import, in addition to tensorflow, torch and tensorflow_datasets."""
-
     @property
     def registry(self) -> StageRegistry:
         """The registry that finds the config's ``type``: all installed stages, unless overridden."""
@@ -75,6 +72,9 @@ class DeviceDeclarations(StageDeclarations):
 
     differentiable: Sequence[str] = ()
     """Float fields of the records through which gradients pass. Those of parameters of an ``nnx.Module`` are always tested."""
+
+    frozen: bool = False
+    """Whether gradients stop before the parameters on purpose, as those of a frozen encoder."""
 
     tolerance: float = 1e-5
     """The relative difference by which floats may differ between batch sizes, and between compiled and uncompiled code."""

@@ -1,25 +1,39 @@
-"""The stage under test: its config, the records that it is called with, and what it makes of them."""
+"""The stage under test: its config, the records that it is called with, and what a pipeline makes of them."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import jax
 from flax import nnx
 from pydantic import TypeAdapter
 
-from datarax_core.records.spec import Batch, spec_of
-from datarax_core.registry.stages import AnyStage, Stage
+from datarax_core.pipeline.pipeline import Pipeline
+from datarax_core.records.joining import host_column
+from datarax_core.records.spec import Batch, named_fields
+from datarax_core.registry.pipeline_config import pipeline_schema
+from datarax_core.registry.sources import default_registry
+from datarax_core.registry.stages import AnyStage, Stage, StageRegistry
 from datarax_core.stages.apply import stage_name
+from datarax_core.stages.build import build_stages
+from datarax_core.testing.checks import not_claimed, rows_of
+from datarax_core.testing.options import Look, Shows, fields_of
 
 from .columns import columns_of
 from .declarations import StageDeclarations
+from .source import Records
 
 _ANY_STAGE: Final[TypeAdapter[Stage]] = TypeAdapter(AnyStage)
+
+_SIZES: Final = (3, 4, 5, 7)
+"""Sizes of batches in pipelines. Last batches, which are short, have one to three records then: a program serves several."""
 
 
 class StageSubject:
     """The stage under test, made as its author declares."""
+
+    noun, base = "stage", "Stage"
 
     def __init__(self, author: StageDeclarations, folder: Path) -> None:
         self.author = author
@@ -27,8 +41,10 @@ class StageSubject:
         self.broken: set[str] = set()
         """The names of the tests that failed."""
 
+    # -- config and records ---------------------------------------------------------------------------------------------
+
     @functools.cached_property
-    def given(self) -> Mapping[str, Any] | Stage | Callable[..., Batch]:
+    def given(self) -> Any:
         """The config, or the callable, as the author declares it."""
         return self.author.make_stage(self.folder)
 
@@ -46,12 +62,110 @@ class StageSubject:
         """The records, in columns on the host."""
         return columns_of(self.author.make_records(self.folder), type(self.author).__name__)
 
+    @functools.cached_property
+    def expected(self) -> Batch | None:
+        """The batch that the author expects; None if none is declared."""
+        expected = self.author.expected
+        return None if expected is None else columns_of(expected, type(self.author).__name__, "expected")
+
+    @property
+    def size(self) -> int:
+        """The number of records."""
+        return rows_of(self.records)
+
+    @property
+    def batch_size(self) -> int:
+        """The number of records of a batch in pipelines: a few, so that the last batch of an epoch is short."""
+        sizes = [size for size in _SIZES if self.size % size and size < self.size]
+        return sizes[0] if sizes else self.size - 1
+
     @property
     def title(self) -> str:
         """The name of the stage in messages."""
         return f"the stage {stage_name(self.config)}"
 
-    def build(self, config: Any = None) -> Any:
-        """Return what a config builds for the records; None is the config under test. Other callables are what they are."""
+    # -- the stage and pipelines ----------------------------------------------------------------------------------------
+
+    def fresh(self, config: Any = None) -> Any:
+        """Return a stage for a new pipeline, which shares no variables with others; None is the config under test."""
         config = self.config if config is None else config
-        return config.build(spec_of(self.records), nnx.Rngs(0)) if isinstance(config, Stage) else config
+        return nnx.clone(config) if isinstance(config, nnx.Module) else config
+
+    def build(self, config: Any = None, records: Batch | None = None) -> Any:
+        """Return what a pipeline over the records builds of a stage: a new one at each call, with equal parameters."""
+        source = Records(self.records if records is None else records)
+        built, _ = build_stages([self.fresh(config)], source, nnx.Rngs(0), batch_size=self.batch_size, mask_field=None)
+        return built[0]
+
+    @functools.cached_property
+    def built(self) -> Any:
+        """What a pipeline over the records builds: shared by all tests that leave it as it is."""
+        return self.build()
+
+    def pipeline(self, records: Batch | None = None, *, config: Any = None, **options: Any) -> Pipeline:
+        """Return a new pipeline over the records, or others, with the stage alone."""
+        source = Records(self.records if records is None else records, is_reversed=options.pop("is_reversed", False))
+        options = {"batch_size": self.batch_size, "rngs": nnx.Rngs(0), "prefetch": 0, "threads": 1, **options}
+        return Pipeline(source=source, stages=[self.fresh(config)], **options)
+
+    def served(self, config: Any = None) -> Batch:
+        """Return all records after the stage, as a loop serves them in one batch, on the host."""
+        (batch,) = self.pipeline(config=config, batch_size=self.size)
+        return on_host(batch)
+
+    # -- what can be observed of the config -----------------------------------------------------------------------------
+
+    def require_config(self) -> None:
+        """Skip the test if the stage is a callable that is no config."""
+        if not isinstance(self.config, Stage):
+            not_claimed(f"{self.title} is a callable without a config")
+
+    def observed(self, config: Stage | None, at: Look | None) -> Any:
+        """Return what ``at`` returns for what a config builds, or the batch that it makes and how a pipeline calls it."""
+        return self.looks(self.build(config)) if at is None else at(self.build(config))
+
+    def looks(self, built: Any) -> list[Any]:
+        """Return all that can be observed of what a config builds: how a pipeline calls it, and what it makes."""
+        raise NotImplementedError
+
+    def usual_trials(self, option: str) -> Sequence[Shows] | None:
+        """Return values for an option that names fields: one that does not exist, or a new one."""
+        if option in self.author.effective:
+            return None
+        current, fields = getattr(self.config, option), named_fields(self.records)
+        if isinstance(current, str) and current in fields:
+            return [Shows(value=f"{current}_missing")]
+        if isinstance(current, tuple) and current and all(name in fields for name in current):
+            return [Shows(value=[*current[1:], f"{current[0]}_missing"])]
+        annotation = str(type(self.config).model_fields[option].annotation)
+        if current is None and "str" in annotation and "Literal" not in annotation:
+            return [Shows(value="another_field")]
+        return None
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of stages in pipeline configs."""
+        return _schema_of(self.author.registry)
+
+    def in_whole_config(
+        self,
+        fields: dict[str, Any],
+        refusal_of: Callable[[Mapping[str, Any]], str] | None = None,  # noqa: ARG002 - for sources
+    ) -> dict[str, Any]:
+        """Return the options: the schema of a stage is a part of that of pipelines."""
+        return fields
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The options that the author set, by name, not validated."""
+        return fields_of(self)
+
+
+@functools.lru_cache(maxsize=4)  # it imports all plugins, and takes a second
+def _schema_of(registry: StageRegistry) -> dict[str, Any]:
+    schema, _ = pipeline_schema(default_registry(), stages=registry)
+    return {"$schema": schema["$schema"], "$defs": schema["$defs"], "$ref": "#/$defs/stage"}
+
+
+def on_host(batch: Batch) -> Batch:
+    """Return a batch in columns on the host."""
+    return jax.tree.map(host_column, batch)

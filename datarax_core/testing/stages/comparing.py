@@ -1,0 +1,57 @@
+"""Comparison of batches of stages: exact, but for floats, which other programs round differently."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from datarax_core.records.dtypes import float_info, is_float
+from datarax_core.records.joining import host_column
+from datarax_core.records.spec import Batch, named_fields
+from datarax_core.testing.checks import are_equal, shown
+
+
+def first_difference(expected: Batch, found: Batch, tolerance: float = 0.0) -> str:
+    """Return the first difference of two batches in words; "" if they are equal.
+
+    Args:
+        expected: The one batch.
+        found: The other.
+        tolerance: The relative difference that floats may have; of dtypes that are not as precise, four units of theirs.
+    """
+    wanted, given = named_fields(expected), named_fields(found)
+    if wanted.keys() != given.keys():
+        return f"its fields are {', '.join(sorted(given)) or 'none'} where {', '.join(sorted(wanted)) or 'none'} are expected"
+    for name, column in wanted.items():
+        one, other = host_column(column), host_column(given[name])
+        if text := _of_field(name, one, other, tolerance):
+            return text
+    return ""
+
+
+def _of_field(name: str, column: Any, other: Any, tolerance: float) -> str:
+    if column.dtype != other.dtype or len(column) != len(other):
+        expected_rows, found_rows = f"{column.dtype} of {len(column)} rows", f"{other.dtype} of {len(other)} rows"
+        return f"field {name!r} is {found_rows} where {expected_rows} is expected"
+    for row in range(len(column)):
+        if not _are_close(column[row], other[row], tolerance):
+            return f"field {name!r} of row {row} is {shown(other[row])} where {shown(column[row])} is expected"
+    return ""
+
+
+def _are_close(one: Any, other: Any, tolerance: float) -> bool:
+    if are_equal(one, other):
+        return True
+    one, other = np.asarray(one), np.asarray(other)
+    if not tolerance or one.shape != other.shape or not (is_float(one.dtype)):
+        return False
+    relative = max(tolerance, 4 * float(float_info(one.dtype).eps))
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    scale = np.max(np.abs(one), initial=0.0, where=np.isfinite(one))
+    return bool(np.allclose(other, one, rtol=relative, atol=relative * scale, equal_nan=True))
+
+
+def rows_of_batch(batch: Batch, chosen: Sequence[int] | np.ndarray) -> Batch:
+    """Return rows of a batch of columns on the host."""
+    return jax.tree.map(lambda column: column[np.asarray(chosen)], batch)
