@@ -19,9 +19,8 @@ from datarax_core._cli.installing.changes import Changes, Plugin
 from datarax_core.extensions import known
 
 if TYPE_CHECKING:
-    from distributions import Built
-
     from conftest import MadeOnce, Site
+    from distributions import Built
 
 NEARLY = (
     "no known plugin or distribution is called {0!r}; did you mean {1}? If you do mean a distribution of that name, say which "

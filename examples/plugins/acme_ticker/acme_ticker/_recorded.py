@@ -9,6 +9,7 @@ import numpy as np
 from flax import nnx
 
 from datarax_core import Order, SourceConfig, StreamingSourceBase
+from datarax_core.order import ORDER_RULE
 
 from ._config import AcmeTickerConfig
 from ._recording import Recording
@@ -71,8 +72,10 @@ class AcmeTicker(StreamingSourceBase):
         return twin
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the entries that a saved state must match: those of every stream, and of this recording."""
-        return {**super().fingerprint(), **self._recording.fingerprint(), "part": [self._part, self._num_parts]}
+        """Return the entries that a saved state must match: those of every stream, of this recording, and of its order."""
+        order = f"files by rule {ORDER_RULE}" if self.is_random_order else "files in sequence"
+        part = [self._part, self._num_parts]
+        return {**super().fingerprint(), **self._recording.fingerprint(), "order": order, "part": part}
 
     def _sequence(self, epoch: int) -> list[int]:
         """Return the numbers of the files in the sequence of an epoch, which depends on the key and the epoch only."""
