@@ -13,8 +13,8 @@ from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, ElementSpec, describe, named_fields
 from datarax_core.registry.decoders import AnyDecoder, Decoder
 from datarax_core.testing.checks import attempt, broken, not_claimed, require
+from datarax_core.testing.columns import columns_of
 from datarax_core.testing.options import Look, Shows
-from datarax_core.testing.stages.columns import columns_of
 
 from .declarations import DecoderDeclarations
 from .examiner import Verdict

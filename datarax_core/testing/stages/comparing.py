@@ -9,7 +9,7 @@ import numpy as np
 from datarax_core.records.dtypes import float_info, is_float
 from datarax_core.records.joining import host_column
 from datarax_core.records.spec import Batch, named_fields
-from datarax_core.testing.checks import are_equal, shown
+from datarax_core.testing.checks import are_equal, not_claimed, require, shown
 
 
 def first_difference(expected: Batch, found: Batch, tolerance: float = 0.0) -> str:
@@ -55,3 +55,27 @@ def _are_close(one: Any, other: Any, tolerance: float) -> bool:
 def rows_of_batch(batch: Batch, chosen: Sequence[int] | np.ndarray) -> Batch:
     """Return rows of a batch of columns on the host."""
     return jax.tree.map(lambda column: column[np.asarray(chosen)], batch)
+
+
+def require_expected(subject: Any) -> None:
+    """Fail the test unless the records after the stage are as the author expects; skip it if nothing is declared."""
+    if (expected := subject.expected) is None:
+        not_claimed("no expected batch is declared")
+    made, wanted = named_fields(subject.served()), named_fields(expected)
+    missing = sorted(wanted.keys() - made.keys())
+    text = f"it has no field {missing[0]!r}, only {', '.join(made)}" if missing else ""
+    text = text or subject.difference(_in_dtypes(wanted, made), {name: made[name] for name in wanted})
+    require(not text, f"{subject.title} promises the expected batch, but {text}. Correct the stage, or `expected`")
+
+
+def _in_dtypes(wanted: Batch, made: Batch) -> Batch:
+    """Return expected numbers in the dtypes that were made: an author writes 64 bits, which devices narrow."""
+
+    def converted(name: str, column: Any) -> Any:
+        other = made[name]
+        if not (isinstance(column, np.ndarray) and isinstance(other, np.ndarray) and column.dtype.kind in "iuf"):
+            return column
+        taken = column.astype(other.dtype)
+        return taken if column.dtype.kind == "f" or np.array_equal(taken, column) else column
+
+    return {name: converted(name, column) for name, column in wanted.items()}

@@ -8,10 +8,9 @@ from datarax_core.testing.configs import ConfigPromises
 from datarax_core.testing.promises import ordered
 
 from .batches import BatchPromises
-from .building import BuildPromises
+from .building import BuildPromises, MistakePromises
 from .declarations import DeviceDeclarations, HostDeclarations
 from .fields import FieldPromises, GradientPromises
-from .mistakes import MistakePromises
 from .programs import DeviceSubject
 from .results import ResultPromises
 from .routes import CopyPromises, RoutePromises

@@ -1,7 +1,8 @@
 """The compiled stage under test: called with any records, epochs and keys, outside of a pipeline."""
 
 import functools
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +21,8 @@ from datarax_core.stages.split_modules import SplitModules, Values
 from .comparing import first_difference, rows_of_batch
 from .declarations import DeviceDeclarations
 from .subject import StageSubject, on_host
-from .traced import traced
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+|\bid=\d+")
 
 
 class Program:
@@ -131,3 +133,25 @@ class DeviceSubject(StageSubject):
     def difference(self, expected: Batch, found: Batch) -> str:
         """Return the first difference of two batches; "" if they are equal, but for the tolerance of floats."""
         return first_difference(expected, found, self.author.tolerance)
+
+
+def traced(function: Any, *arguments: Any) -> list[Any]:
+    """Return the program of a function of arrays, in a form that ``==`` compares: operations, and the bytes of constants.
+
+    Equal programs make the same, and nothing has to be compiled to tell.
+    """
+    program = jax.make_jaxpr(function)(*arguments)
+    constants = [(str(each.dtype), each.shape, each.tobytes()) for each in _constants(program)]
+    return [_ADDRESS.sub("", str(program)), *constants]
+
+
+def _constants(program: Any) -> Iterator[np.ndarray]:
+    """Yield the constants of a program, and of all programs that it calls."""
+    yield from map(np.asarray, getattr(program, "consts", ()))
+    inner = getattr(program, "jaxpr", program)
+    for equation in getattr(inner, "eqns", ()):
+        for value in jax.tree.leaves(
+            equation.params, is_leaf=lambda leaf: hasattr(leaf, "eqns") or hasattr(leaf, "jaxpr")
+        ):
+            if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
+                yield from _constants(value)

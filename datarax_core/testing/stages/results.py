@@ -1,18 +1,21 @@
 """Promises about what a compiled stage makes: rows, spec and values, alike however it is compiled, and its input is kept."""
 
+import functools
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
+from unittest.mock import patch
 
 import jax
 import numpy as np
 
 from datarax_core.records.spec import Batch, device_spec, differences, named_fields, spec_of
-from datarax_core.testing.checks import broken, not_claimed, require
+from datarax_core.testing.checks import broken, require
 
-from .counting import calls_of
+from .comparing import require_expected
 from .programs import DeviceSubject, Program
 from .subject import on_host
 
@@ -23,6 +26,8 @@ _CONCRETE = (
     jax.errors.TracerIntegerConversionError,
     jax.errors.NonConcreteBooleanIndexError,
 )
+
+_FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType, functools.partial)
 
 
 class ResultPromises:
@@ -128,7 +133,7 @@ class ResultPromises:
     def test_it_is_compiled_once(self, subject: DeviceSubject) -> None:
         """A pipeline traces it once for each size of a batch, not at each batch, or at each epoch."""
         built = subject.build()
-        with calls_of(built) as (stage, calls):
+        with _calls_of(built) as (stage, calls):
             pipeline = subject.pipeline(config=stage, num_epochs=4, drop_last=True)
             counts = [calls() for _ in pipeline]
         early, late = counts[1], counts[-1]
@@ -139,30 +144,6 @@ class ResultPromises:
             f"{len(counts) - 2} further batches of one size, which costs a compilation each. Leave __eq__ and __hash__ as they "
             "are, or let them depend on options alone",
         )
-
-
-def require_expected(subject: Any) -> None:
-    """Fail the test unless the records after the stage are as the author expects; skip it if nothing is declared."""
-    if (expected := subject.expected) is None:
-        not_claimed("no expected batch is declared")
-    made, wanted = named_fields(subject.served()), named_fields(expected)
-    missing = sorted(wanted.keys() - made.keys())
-    text = f"it has no field {missing[0]!r}, only {', '.join(made)}" if missing else ""
-    text = text or subject.difference(_in_dtypes(wanted, made), {name: made[name] for name in wanted})
-    require(not text, f"{subject.title} promises the expected batch, but {text}. Correct the stage, or `expected`")
-
-
-def _in_dtypes(wanted: Batch, made: Batch) -> Batch:
-    """Return expected numbers in the dtypes that were made: an author writes 64 bits, which devices narrow."""
-
-    def converted(name: str, column: Any) -> Any:
-        other = made[name]
-        if not (isinstance(column, np.ndarray) and isinstance(other, np.ndarray) and column.dtype.kind in "iuf"):
-            return column
-        taken = column.astype(other.dtype)
-        return taken if column.dtype.kind == "f" or np.array_equal(taken, column) else column
-
-    return {name: converted(name, column) for name, column in wanted.items()}
 
 
 def _copied(batch: Batch) -> Batch:
@@ -202,3 +183,27 @@ def _first(cause: BaseException) -> str:
 def _notes(cause: BaseException) -> str:
     notes = [note for note in getattr(cause, "__notes__", ()) if "in stage" not in note]
     return f" ({'; '.join(notes)})" if notes else ""
+
+
+@contextmanager
+def _calls_of(stage: Any) -> Iterator[tuple[Any, Callable[[], int]]]:
+    """Yield (the stage, or a function in its place, a function that returns how often it was called)."""
+    count = [0]
+    if isinstance(stage, _FUNCTIONS):
+
+        @functools.wraps(stage)
+        def counted(*arguments: Any) -> Any:
+            count[0] += 1
+            return stage(*arguments)
+
+        yield counted, lambda: count[0]
+        return
+    call = type(stage).__call__
+
+    @functools.wraps(call)
+    def counted_call(self: Any, *arguments: Any) -> Any:
+        count[0] += 1
+        return call(self, *arguments)
+
+    with patch.object(type(stage), "__call__", counted_call):
+        yield stage, lambda: count[0]

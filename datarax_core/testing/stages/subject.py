@@ -3,26 +3,28 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import jax
+import numpy as np
 from flax import nnx
 from pydantic import TypeAdapter
 
+from datarax_core.config.models import SourceConfig
 from datarax_core.pipeline.pipeline import Pipeline
 from datarax_core.records.joining import host_column
-from datarax_core.records.spec import Batch, named_fields
+from datarax_core.records.spec import Batch, ElementSpec, named_fields, spec_of
 from datarax_core.registry.pipeline_config import pipeline_schema
 from datarax_core.registry.sources import default_registry
 from datarax_core.registry.stages import AnyStage, Stage, StageRegistry
+from datarax_core.sources.source import DataSourceModule
 from datarax_core.stages.apply import stage_name
 from datarax_core.stages.build import build_stages
 from datarax_core.testing.checks import not_claimed, rows_of
+from datarax_core.testing.columns import columns_of
 from datarax_core.testing.options import Look, Shows, fields_of
 
-from .columns import columns_of
 from .declarations import StageDeclarations
-from .source import Records
 
 _ANY_STAGE: Final[TypeAdapter[Stage]] = TypeAdapter(AnyStage)
 
@@ -169,3 +171,49 @@ def _schema_of(registry: StageRegistry) -> dict[str, Any]:
 def on_host(batch: Batch) -> Batch:
     """Return a batch in columns on the host."""
     return jax.tree.map(host_column, batch)
+
+
+# -- source of the records ----------------------------------------------------------------------------------------------------
+
+
+class RecordsConfig(SourceConfig):
+    """Options of `Records`."""
+
+    type: Literal["records_under_test"] = "records_under_test"
+    is_reversed: bool = False
+
+
+class Records(DataSourceModule):
+    """Source of columns in memory, read by the host: forward, or backward."""
+
+    config_class = RecordsConfig
+
+    config: RecordsConfig
+
+    def __init__(self, columns: Batch, *, is_reversed: bool = False) -> None:
+        super().__init__(RecordsConfig(is_reversed=is_reversed), name="the records under test")
+        self._columns = _Columns(columns)
+
+    def __len__(self) -> int:
+        return len(jax.tree.leaves(self._columns.batch)[0])
+
+    def element_spec(self) -> ElementSpec:
+        """Return the spec of the columns."""
+        return spec_of(self._columns.batch)
+
+    def record_indices_at(self, start: Any, size: int, key: Any = None) -> Any:  # noqa: ARG002 - without a shuffle
+        """Return the record indices at positions from ``start`` on, int (size,)."""
+        xp = np if isinstance(start, int | np.integer) else jax.numpy
+        indices = (start + xp.arange(size)) % len(self)
+        return len(self) - 1 - indices if self.config.is_reversed else indices
+
+    def get_records(self, indices: Any) -> Batch:
+        """Return the rows of the columns at concrete ``indices``."""
+        return jax.tree.map(lambda column: column[np.asarray(indices)], self._columns.batch)
+
+
+class _Columns:
+    """Columns, which are no part of the state of a source."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch

@@ -8,7 +8,8 @@ import numpy as np
 
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, named_fields
-from datarax_core.testing.checks import require
+
+from .checks import require
 
 
 def columns_of(records: Any, title: str, attribute: str = "records") -> Batch:
