@@ -11,7 +11,7 @@ EXAMPLES ?= 2000
 MINUTES ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test proof fuzz check lint types templates contracts docs bench format test-lowest wheels clean
+.PHONY: help demo test proof fuzz check lint types templates contracts docs api bench format test-lowest wheels clean
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:  ## list the targets
@@ -47,9 +47,13 @@ templates: $(VENV)/.check  # what `drx new` writes is as clean as what it is wri
 contracts: $(VENV)/.check
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.test  ## put the help of the commands and the tree of modules into the pages that show them
+docs: $(VENV)/.test  ## write the reference, and put the help of the commands and the tree of modules into their pages
 	$(BIN)/python docs/command_line.py
 	$(BIN)/python docs/architecture.py
+	$(BIN)/python docs/reference.py
+
+api: $(VENV)/.test  ## record the public names that plugins rely on; refuses what would break plugins
+	$(BIN)/python tests/downstream/importable/recorded_api.py
 
 bench: $(VENV)/.demo  ## measure against references in the same run, as ratios
 	$(BIN)/python benchmarks/run.py

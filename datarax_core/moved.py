@@ -33,7 +33,7 @@ _MODULES: Final = {
     "_stats": "routes.base",
     "_streams": "routes.stream_reader",
     "blocks": "sources.blocks",
-    "buffers": "records.narrowing",
+    "buffers": "records.narrowing records.gathers",
     "build": "pipeline.build",
     "cache": "stages.cache",
     "capabilities": "sources.access",

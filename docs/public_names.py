@@ -80,6 +80,31 @@ class Definition:
         return {member.name: member for member in _members(self)} if isinstance(self.node, ast.ClassDef) else {}
 
     @cached_property
+    def assigned(self) -> dict[str, Member]:
+        """The public attributes that the constructor of a class assigns, and its body does not name."""
+        found: dict[str, Member] = {}
+        constructor = next((each for each in getattr(self.node, "body", ()) if _is_constructor(each)), None)
+        for node in ast.walk(constructor) if constructor is not None else ():
+            targets = (
+                node.targets
+                if isinstance(node, ast.Assign)
+                else [node.target]
+                if isinstance(node, ast.AnnAssign)
+                else []
+            )
+            for target in (part for each in targets for part in getattr(each, "elts", [each])):
+                if (
+                    isinstance(target, ast.Attribute)
+                    and ast.unparse(target.value) == "self"
+                    and target.attr not in self.own
+                ):
+                    annotation = node.annotation if isinstance(node, ast.AnnAssign) else ast.Name("Any", ast.Load())
+                    declared = ast.AnnAssign(ast.Name(target.attr, ast.Store()), annotation, None, 1)
+                    if not target.attr.startswith("_"):
+                        found.setdefault(target.attr, Member(target.attr, "attribute", declared, "", self))
+        return found
+
+    @cached_property
     def every(self) -> dict[str, Member]:
         """The public attributes and methods of a class, its own and inherited ones."""
         found: dict[str, Member] = {}
@@ -157,12 +182,15 @@ class Tree:
     def _names_of_face(self, module: str) -> list[str]:
         tree = self.parsed(module)
         names: list[str] = []
+        is_open = module.rpartition(".")[2] in self._open
         for node in tree.body if tree else ():
+            if isinstance(node, ast.If) and is_open:
+                continue
             if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
                 names += [alias.asname or alias.name for each in node.body for alias in each.names]  # type: ignore[attr-defined]
             elif isinstance(node, ast.Assign) and _assigned(node) == ["__all__"]:
                 names += [each for each in ast.literal_eval(node.value) if not each.startswith("__")]
-            elif module.rpartition(".")[2] in self._open:
+            elif is_open and not _is_type_variable(node):
                 defined = [node.name] if isinstance(node, ast.ClassDef | Function) else _assigned(node)
                 names += [each for each in defined if not each.startswith("_")]
         return names
@@ -237,6 +265,15 @@ def _members(cls: Definition) -> Iterator[Member]:
             for name in _assigned(node):
                 if not name.startswith("_") and name != "model_config":
                     yield Member(name, "attribute", node, _text(following) or description_of(node), cls)
+
+
+def _is_type_variable(node: ast.stmt) -> bool:
+    value = getattr(node, "value", None)
+    return isinstance(value, ast.Call) and ast.unparse(value.func) in {"TypeVar", "ParamSpec"}
+
+
+def _is_constructor(node: ast.stmt) -> bool:
+    return isinstance(node, Function) and node.name == "__init__"
 
 
 _SPECIAL = frozenset({"__call__", "__getitem__", "__iter__", "__len__", "__next__"})

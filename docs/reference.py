@@ -95,7 +95,6 @@ FIRST = (
 """Names that stand at the top of their page, in this order."""
 
 LEFT_OUT = {
-    "datarax_core.background.T": "a type variable",
     "datarax_core.routes.Definition": "how a pipeline is built inside; nothing outside of core uses it",
     "datarax_core.routes.Prepared": "how a pipeline is built inside; nothing outside of core uses it",
     "datarax_core.routes.Route": "how a pipeline is built inside; nothing outside of core uses it",
