@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, Protocol, Self, TypeAlias
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 import jax
 import numpy as np
@@ -67,7 +67,7 @@ class _OfThisProcess:
     def __deepcopy__(self, memo: object) -> Self:
         return self
 
-    def __reduce__(self) -> NoReturn:
+    def __reduce__(self) -> Any:
         raise TypeError(
             "a pipeline with `sharding` names devices of this process, which no pickle holds; pickle what it is built from "
             "(source, stages, or their config), or save get_state(), and build it where it is used"
@@ -80,6 +80,11 @@ class OneDevice(_OfThisProcess):
 
     data_sharding: SingleDeviceSharding | None = None
     num_processes: int = 1
+
+    def __reduce__(self) -> Any:
+        if self.data_sharding is None:  # the default device of whatever process
+            return OneDevice, (None, self.num_processes)
+        return _OfThisProcess.__reduce__(self)
 
     @property
     def processes(self) -> tuple[int, ...]:
