@@ -24,7 +24,7 @@ BATCH: Final = 14
 
 def broken(sentence: str) -> NoReturn:
     """Fail the test; the sentence names the promise, what happened instead, and what to change."""
-    pytest.fail(sentence, pytrace=False)
+    raise pytest.fail.Exception(sentence, pytrace=False) from None  # the sentence has the message of its cause
 
 
 def require(holds: Any, sentence: str) -> None:

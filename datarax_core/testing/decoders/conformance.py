@@ -10,20 +10,20 @@ from datarax_core.testing.promises import ordered
 from .damage import DamagePromises
 from .declarations import DecoderDeclarations
 from .processes import ProcessPromises
-from .reading import BuildPromises, ReadPromises
-from .round_trips import WritePromises
+from .reading import BuildPromises, ReadPromises, SpecPromises
+from .round_trips import RoundTripPromises, WritePromises
 from .subject import DecoderSubject
 
 _SUBJECT = pytest.StashKey[DecoderSubject]()
 
 _BUILT: Final = ("test_it_is_built_from_its_config",)
-_READ: Final = (
+_SPEC: Final = (
     *_BUILT,
     "test_the_spec_of_one_record_is_true_of_all",
-    "test_a_batch_is_its_records_in_any_order",
     "test_a_batch_that_was_given_away_is_left_alone",
 )
-_WRITTEN: Final = (*_READ, "test_what_it_writes_it_reads")
+_WRITTEN: Final = (*_SPEC, "test_what_it_writes_it_reads")
+_READ: Final = (*_WRITTEN, "test_a_batch_is_its_records_in_any_order")
 
 _SPAWNED: Final = (*_READ, "test_a_copy_by_pickle_decodes_alike", "test_it_decodes_in_a_spawned_process")
 _TRIED: Final = (*_SPAWNED, "test_a_damaged_record_is_refused_or_fits")
@@ -31,8 +31,10 @@ _TRIED: Final = (*_SPAWNED, "test_a_damaged_record_is_refused_or_fits")
 _NEEDS: Final[dict[type, tuple[str, ...]]] = {
     BuildPromises: (),
     ConfigPromises: _BUILT,
-    ReadPromises: _READ,
-    WritePromises: _WRITTEN,
+    SpecPromises: _SPEC,
+    RoundTripPromises: _SPEC,
+    ReadPromises: _WRITTEN,
+    WritePromises: _READ,
     ProcessPromises: _READ,
     DamagePromises: _TRIED,
 }

@@ -1,0 +1,50 @@
+"""Runs of a kit's tests on test classes of a module, in this process, with the failures of each class in their order."""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+_UNUSED = ("cacheprovider", "faulthandler", "hypothesispytest", "xdist")
+
+
+class Verdicts:
+    """A pytest plugin that runs the tests that are wanted, and records what failed."""
+
+    def __init__(self, is_wanted: Callable[[str, str], bool]) -> None:
+        self.failed: dict[str, list[str]] = defaultdict(list)
+        self.messages: dict[tuple[str, str], str] = {}
+        self.ran: set[str] = set()
+        self._is_wanted = is_wanted
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items[:] = [item for item in items if self._is_wanted(item.cls.__name__, item.originalname)]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        cls, test = report.nodeid.split("::")[1:]
+        self.ran.add(test)
+        if report.failed:
+            self.failed[cls].append(test)
+            self.messages[cls, test] = report.longreprtext
+
+
+def verdicts_of(module: ModuleType, classes: Iterable[str], is_wanted: Callable[[str, str], bool]) -> Verdicts:
+    """Run pytest on test classes of a module; ``is_wanted`` is asked for each class and test."""
+    verdicts = Verdicts(is_wanted)
+    options = [
+        "-q",
+        "--no-header",
+        "--no-summary",
+        "--tb=short",
+        "--import-mode=importlib",
+        "-W",
+        "error",
+        "-c",
+        os.devnull,
+    ]
+    unused = [part for name in _UNUSED for part in ("-p", f"no:{name}")]
+    pytest.main([*(f"{module.__file__}::{name}" for name in classes), *options, *unused], plugins=[verdicts])
+    return verdicts
