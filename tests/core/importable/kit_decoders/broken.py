@@ -324,7 +324,8 @@ CONFORMANCES = {
     decoder: JsonConformance if issubclass(decoder, healthy.Json) else Conformance
     for decoders in BROKEN.values()
     for decoder in decoders
-} | {
+}
+CONFORMANCES |= {
     Unfitted: UnfittedConformance,
     ByText: ByTextConformance,
     Swapped: SwappedConformance,
