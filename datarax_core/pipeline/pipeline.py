@@ -18,6 +18,7 @@ from datarax_core.modules.cursor import Cursor
 from datarax_core.modules.fingerprints import Names, noted
 from datarax_core.modules.host_state import renew_host_states
 from datarax_core.modules.module import checked_rngs
+from datarax_core.modules.shown import Shown
 from datarax_core.modules.state import variable_state
 from datarax_core.moved import rename_attributes
 from datarax_core.order.batch_sizes import BatchSizes
@@ -62,7 +63,7 @@ from .scan import ScanInParts
 from .served_spec import require_free_mask, require_stages_take_sizes, served_spec
 
 
-class Pipeline(TraceArgument):
+class Pipeline(Shown, TraceArgument):
     """Batches of a source's records, through stages, in the source's order.
 
     Iteration, `step` and `scan` serve the same records in the same order, from one position, which all of them move. A loop
@@ -486,9 +487,6 @@ class Pipeline(TraceArgument):
 
     def __repr__(self) -> str:
         return summary(self._definition())
-
-    def __str__(self) -> str:
-        return repr(self)  # flax lists all variables in it
 
     def first_records(self, source: DataSourceModule, count: int) -> Batch:
         """Return the first records of a source like the pipeline's, as they are before the device narrows 64-bit fields.

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+from datarax_core.modules.shown import Shown
+
 _NAMED_PARTS: Final = 8
 """Children of a mixture whose views are listed one by one."""
 
@@ -33,7 +35,7 @@ class Described(Protocol):
         """Return the sources that this one reads, by name."""
 
 
-class DescribedSource:
+class DescribedSource(Shown):
     """The part of a source that describes it in words."""
 
     def describe_data(self: Any) -> str:
@@ -62,9 +64,6 @@ class DescribedSource:
             return text_of(self)
         except Exception:  # noqa: BLE001 - of a source that is not whole, in a debugger or in a message about that
             return object.__repr__(self)
-
-    def __str__(self) -> str:
-        return repr(self)  # flax lists all variables in it
 
     def plan(self: Any, num_epochs: int | None = 1) -> str:
         """Describe what a run of ``num_epochs`` epochs (None is endless) serves, and below it what each view does.
