@@ -4,12 +4,13 @@ A damaged distribution is warned of, and hides no other. Metadata is read line b
 distributions. ``importlib.metadata`` parses each file as an e-mail, with its readme, every time that it is asked for a version.
 """
 
+import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
 
 from datarax_core.errors import PluginError, PluginLoadError, printable
 
@@ -64,6 +65,12 @@ class Fault(NamedTuple):
     names: tuple[str, ...]
 
 
+ISOLATED: Final = "DATARAX_ISOLATED_PLUGINS"
+"""Environment variable in which an isolated test tells its child processes which plugins there are."""
+
+_TO_IMPORT: Final = object()
+"""In place of an added plugin that is imported when it is loaded."""
+
 NAMED: Final[dict[str, Installed]] = {}
 """A plugin of each top-level package that was imported from a named place, for messages about failures in its code."""
 
@@ -74,12 +81,20 @@ class Environment:
     Of several distributions with one name, the first on the path counts, since Python imports that one. A distribution that is
     found twice (editable and installed) therefore counts once. A folder without metadata, which an installer left behind,
     counts only if it is the only one.
+
+    Args:
+        distributions: The installed distributions.
+        only: The distributions whose plugins count; None is all. Requirements are held against all of them.
     """
 
-    def __init__(self, distributions: Iterable[metadata.Distribution] = ()) -> None:
+    def __init__(
+        self, distributions: Iterable[metadata.Distribution] = (), only: Collection[str] | None = None
+    ) -> None:
         self._found: dict[str, tuple[metadata.Distribution, str]] = {}
         self._checked: Requirements | None = None
+        self._only = only
         self._added: dict[str, dict[Installed, object]] = {}
+        self._versions: dict[str, str] = {}
         self.faults: list[Fault] = []
         """The named places that are switched off, or whose code fails."""
         self.homes: set[str] = set()
@@ -94,24 +109,42 @@ class Environment:
 
     @classmethod
     def now(cls) -> Self:
-        """Return the distributions that are installed at this moment."""
+        """Return the distributions that are installed at this moment; in an isolated test, those that it lets in."""
+        if STAND_INS:
+            return cast("Self", STAND_INS[-1]())
+        if text := os.environ.get(ISOLATED):
+            import json  # noqa: PLC0415 - only child processes of isolated tests need it
+
+            return cls.isolated(**json.loads(text))
         return cls(installed())
+
+    @classmethod
+    def isolated(cls, only: Sequence[str], added: Sequence[Sequence[Any]]) -> Self:
+        """Return core, the distributions ``only``, and added plugins: group, name, distribution, version, target, requires."""
+        made = cls(installed(), {CORE, *only})
+        for group, name, dist, version, target, requires in added:
+            made.add(group, Installed(name, dist, version, target, tuple(requires)), _TO_IMPORT)
+        return made
 
     def entries(self, group: str) -> list[Installed]:
         """Return the entry points of ``group``, sorted by name. Warns of damaged distributions that have any, and omits them.
 
         Cost: one small file read for each installed distribution, two if it has the group.
         """
-        found = {entry for name, (dist, _) in self._found.items() for entry in _entries(dist, name, group)}
+        only = self._found if self._only is None else self._found.keys() & set(self._only)
+        found = {entry for name in only for entry in _entries(self._found[name][0], name, group)}
         return sorted(found.union(self._added.get(group, ())), key=_PLACE)
 
     def add(self, group: str, entry: Installed, loaded: object) -> None:
-        """Add a plugin that no distribution provides, and that is loaded."""
+        """Add a plugin that no installed distribution provides, and that is loaded."""
         self._added.setdefault(group, {})[entry] = loaded
+        if entry.version:
+            self._versions[canonical_name(entry.dist)] = entry.version
 
     def version(self, name: str) -> str | None:
         """Return the installed version of a distribution; None if it is not installed."""
         dist, version = self._found.get(canonical_name(name), (None, ""))
+        version = self._versions.get(canonical_name(name), version)
         return version or (None if dist is None else dist.version)
 
     def unmet(self, entry: Installed) -> list[str]:
@@ -124,14 +157,14 @@ class Environment:
 
     def load(self, entry: Installed, group: str) -> object:
         """Return the object behind an entry point of ``group``, imported. Raises `PluginImportError` if that fails."""
-        added = self._added.get(group, {})
-        return added[entry] if entry in added else imported(entry.name, entry.target, group)
+        added = self._added.get(group, {}).get(entry, _TO_IMPORT)
+        return imported(entry.name, entry.target, group) if added is _TO_IMPORT else added
 
     def loaded(self, entry: Installed, group: str) -> object:
         """Return the object behind an entry point if it is added, or its module is imported; None otherwise."""
-        added = self._added.get(group, {})
-        if entry in added:
-            return added[entry]
+        added = self._added.get(group, {}).get(entry, _TO_IMPORT)
+        if added is not _TO_IMPORT:
+            return added
         module, _, attribute = entry.target.partition(":")
         found: Any = sys.modules.get(module.strip())
         for part in filter(None, attribute.strip().split(".")):
@@ -144,6 +177,10 @@ class Environment:
 
             self._checked = Requirements(self.version)
         return self._checked
+
+
+STAND_INS: Final[list[Callable[[], Environment]]] = []
+"""What isolated tests have in place of the installed distributions; the last one counts."""
 
 
 def plugins_by_package() -> dict[str, Installed]:

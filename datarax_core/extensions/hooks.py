@@ -108,6 +108,12 @@ class Hooks:
             finally:
                 self._is_loading = False
 
+    def read_again(self) -> None:
+        """Load hook plugins that are new in the environment of this moment, if plugins are loaded; what is registered stays."""
+        with self._lock:
+            if self._is_loaded:
+                self._load(HookRegistry.from_environment())
+
     def register(self, plugin: object, name: str | None = None) -> None:
         """Have the hooks of a module or object called in this process; errors call it by ``name``.
 

@@ -88,10 +88,10 @@ def plugins_of(place: Place) -> list[tuple[str, str, str, object]]:
         module = _imported(place)
     finally:
         _now_importing().discard(place)
-    found = list(_one(module, place) if place.attribute else _all(module))
+    found = list(_one(module, place) if place.attribute else plugins_in(module))
     if not found:
         others = sorted(
-            {name for name, value in vars(module).items() if _group_of(value) and value.__module__ != module.__name__}
+            {name for name, value in vars(module).items() if group_of(value) and value.__module__ != module.__name__}
         )
         imported = (
             f" ({', '.join(others)} {'is' if len(others) == 1 else 'are'} imported there; name where they are defined)"
@@ -236,19 +236,19 @@ def _is_same(path: str | None, other: str | Path) -> bool:
 # -- plugins of a module ---------------------------------------------------------------------------------------------------
 
 
-def _all(module: ModuleType) -> Iterator[tuple[str, str, str, object]]:
+def plugins_in(module: ModuleType) -> Iterator[tuple[str, str, str, object]]:
     """Yield the plugins that a module defines: classes, and the module itself if it has hooks."""
     own = {
         id(value): (name, value)
         for name, value in reversed(vars(module).items())  # of two names for one class the first
-        if _group_of(value) and value.__module__ == module.__name__ and not name.startswith("_")
+        if group_of(value) and value.__module__ == module.__name__ and not name.startswith("_")
     }
     for name, value in reversed(own.values()):
         declared = declared_name(value)
         if declared is None and any(other is not value and issubclass(other, value) for _, other in own.values()):
             continue  # a base of others
-        yield _group_of(value), declared or name, f"{module.__name__}:{name}", value
-    if _has_hooks(vars(module).values(), module.__name__):
+        yield group_of(value), declared or name, f"{module.__name__}:{name}", value
+    if has_hooks(vars(module).values(), module.__name__, also_unmarked=not own):
         yield _HOOKS, module.__name__.rpartition(".")[2], module.__name__, module
 
 
@@ -262,10 +262,10 @@ def _one(module: ModuleType, place: Place) -> Iterator[tuple[str, str, str, obje
     if not hasattr(module, name):
         raise place.wrong(f"{_title(module)} has no {name!r}{did_you_mean(name, vars(module))}")
     value = getattr(module, name)
-    if group := _group_of(value):
+    if group := group_of(value):
         yield group, declared_name(value) or name, f"{module.__name__}:{name}", value
-    elif _has_hooks([getattr(type(value), each, None) for each in dir(value)]) or (
-        isinstance(value, type) and _has_hooks(vars(value).values())
+    elif has_hooks([getattr(type(value), each, None) for each in dir(value)]) or (
+        isinstance(value, type) and has_hooks(vars(value).values())
     ):
         yield _HOOKS, name, f"{module.__name__}:{name}", value
     else:
@@ -275,7 +275,7 @@ def _one(module: ModuleType, place: Place) -> Iterator[tuple[str, str, str, obje
         )
 
 
-def _group_of(value: Any) -> str:
+def group_of(value: Any) -> str:
     """Return the group of a class of plugins; "" for anything else. Bases that nobody has imported have no subclasses."""
     for group, (module, name) in _BASES.items():
         base = getattr(sys.modules.get(module), name, None)
@@ -284,7 +284,7 @@ def _group_of(value: Any) -> str:
     return ""
 
 
-def _has_hooks(values: Iterable[Any], module: str | None = None) -> bool:
-    """Return whether functions are marked as hooks, or called like hooks; those of a module are defined in it."""
+def has_hooks(values: Iterable[Any], module: str | None = None, *, also_unmarked: bool = False) -> bool:
+    """Return whether functions are marked as hooks, or only called like hooks; those of a module are defined in it."""
     functions = [value for value in values if isinstance(value, FunctionType) and module in (None, value.__module__)]
-    return any(hasattr(each, _MARK) or each.__name__.startswith("datarax_") for each in functions)
+    return any(hasattr(each, _MARK) or (also_unmarked and each.__name__.startswith("datarax_")) for each in functions)

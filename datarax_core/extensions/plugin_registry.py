@@ -74,6 +74,12 @@ class PluginRegistry(Generic[P]):
         """
         return cls(Catalog.from_environment(cls.group, allow))
 
+    def read_again(self) -> None:
+        """Look for plugins anew, in the environment of this moment; what was registered by hand stays."""
+        self._catalog = Catalog.from_environment(self.group)
+        self._loaded.clear()
+        self._new_names.clear()
+
     def names(self) -> list[str]:
         """Return every name that is installed or registered, usable or not, sorted."""
         return sorted({*self._catalog.names(), *self._by_hand, *self._lazily})
