@@ -139,7 +139,7 @@ class Reference:
             if not any(f"{face}.{definition.name}" in LEFT_OUT for face in faces):
                 found[self.page_of(definition)].append(definition)
         for names in found.values():
-            names.sort(key=_place)
+            names.sort(key=self._place)
         return found
 
     def page_of(self, definition: Definition) -> str:
@@ -154,6 +154,15 @@ class Reference:
         if not matches:
             raise ValueError(f"{definition.module}.{definition.name} has no page: add its package to PAGES")
         return max(matches)[1]
+
+    def _place(self, each: Definition) -> tuple[int, int, str, int]:
+        """Return where a name stands on its page: the first ones, and then as their modules are listed in `PAGES`."""
+        prefixes = PAGES[self.page_of(each)][2]
+        module = each.module.removeprefix(f"{PACKAGE}.")
+        best = max(
+            (len(prefix), -number) for number, prefix in enumerate(prefixes) if f"{module}.".startswith(f"{prefix}.")
+        )
+        return (FIRST.index(each.name) if each.name in FIRST else len(FIRST), -best[1], each.module, each.node.lineno)
 
     @cached_property
     def shown(self) -> dict[Definition, list[Member]]:
@@ -182,16 +191,21 @@ class Reference:
         twice: set[str] = set()
         for page, names in self.pages.items():
             for definition in names:
-                entries = [definition.name, *(f"{definition.name}.{m.name}" for m in self.shown[definition])]
+                entries = [definition.name, *(f"{definition.name}.{m.name}" for m in self.shown[definition] if m.doc)]
                 for name in entries:
                     twice |= {name} & found.keys()
                     found[name] = f"{page}.md#{name}"
         return {name: place for name, place in found.items() if name not in twice}
 
+    @cached_property
+    def _addresses(self) -> dict[Definition, str]:
+        return {each: f"{page}.md#{each.name}" for page, names in self.pages.items() for each in names}
+
     def link(self, name: str, page: str, around: Definition | None) -> str:
         """Return a name of a docstring as Markdown: a link to its entry, if it has one."""
         called = name.removesuffix("()")
-        place = None
+        found = None if around is None else self.tree.find(around.module, called)
+        place = None if found is None else self._addresses.get(found)
         for each in self._meanings(called, around):
             place = place or self.anchors.get(each)
         return f"[`{name}`]({place.removeprefix(f'{page}.md')})" if place else f"`{name}`"
@@ -210,8 +224,7 @@ class Reference:
         yield name
         yield last
         if around is not None and not head:
-            yield f"DataSourceModule.{name}"
-            yield f"HookSpecs.{name}"
+            yield from (f"{each}.{name}" for each in ("DataSourceModule", "HookSpecs", "Pipeline"))
 
     @cached_property
     def _every_class(self) -> list[Definition]:
@@ -278,7 +291,7 @@ class Reference:
         for each in names:
             lines += self.entry(each, page)
         if page == "config":
-            lines += table_of_types([each.name for each in names if each.kind == "value"])
+            lines += table_of_types()
         return _joined(lines)
 
     def entry(self, each: Definition, page: str) -> Iterator[str]:
@@ -289,7 +302,10 @@ class Reference:
         if isinstance(each.node, Function):
             yield from (f"`{each.name}{signature(each.node)}`", "")
         elif each.kind == "class":
-            bases = [self.link(b.name, page, None) if isinstance(b, Definition) else f"`{b}`" for b in each.bases]
+            bases = [
+                self.link(b.name, page, each) if isinstance(b, Definition) else f"`{b}`"
+                for b in self._public_bases(each)
+            ]
             constructor = _constructor(each)
             yield f"Class `{each.name}{constructor}`{', of ' + ', '.join(bases) if bases else ''}."
             yield ""
@@ -301,12 +317,26 @@ class Reference:
         if each.kind == "class":
             yield from self.members(each, page)
 
+    def _public_bases(self, cls: Definition) -> list[Definition | str]:
+        """Return the bases of a class, with those of a base that is in no face in its place."""
+        found: list[Definition | str] = []
+        for base in cls.bases:
+            is_hidden = isinstance(base, Definition) and base not in self.homes
+            found += self._public_bases(base) if is_hidden else [base]  # type: ignore[arg-type]  # a definition, then
+        public = [each for each in dict.fromkeys(found) if each not in {"Protocol", "ABC"}]
+        above = {known for each in public if isinstance(each, Definition) for known in each.ancestors}
+        return [each for each in public if each not in above]
+
     def members(self, cls: Definition, page: str) -> Iterator[str]:
         """Yield the lines of the members of a class, in groups if they say what may be overridden."""
         groups: dict[str, list[Member]] = defaultdict(list)
         is_base = cls.name in BASES or any("Default:" in m.doc for m in self.shown[cls])
+        plain = [member for member in self.shown[cls] if not member.doc]
+        if plain:
+            yield from (f"Attributes: {', '.join(f'`{_heading(member)}`' for member in plain)}.", "")
         for member in self.shown[cls]:
-            groups[group_of(member) if is_base else ""].append(member)
+            if member.doc:
+                groups[group_of(member) if is_base else ""].append(member)
         for group in ("", "To be written", "May be overridden", "Called, not overridden"):
             if groups[group] and group:
                 yield from (f"### {cls.name}: {group[0].lower()}{group[1:]}", "")
@@ -324,7 +354,7 @@ class Reference:
                     yield from (f"Called as {self.link(f'{base.name}.{member.name}', page, None)} is.", "")
         for public in (each for each in cls.ancestors if each in self.homes):
             known = {member.name for member in self.shown[cls]}
-            names = [member.name for member in self.shown[public] if member.name not in known]
+            names = [member.name for member in self.shown[public] if member.doc and member.name not in known]
             links = [self.link(f"{public.name}.{name}", page, None).replace(f"`{public.name}.", "`") for name in names]
             if names:
                 yield from (f"Inherited from {self.link(public.name, page, None)}: {', '.join(links)}.", "")
@@ -399,10 +429,6 @@ def _assignment(each: Definition) -> str:
     annotation, value = field_of(each.node)
     value = "..." if value is None or len(value) > 100 else value
     return f"{each.name}{f': {annotation}' if annotation not in {'', 'TypeAlias', 'Final'} else ''} = {value}"
-
-
-def _place(each: Definition) -> tuple[int, str, int]:
-    return (FIRST.index(each.name) if each.name in FIRST else len(FIRST), each.module, each.node.lineno)
 
 
 def _joined(lines: list[str]) -> str:

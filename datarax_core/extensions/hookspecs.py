@@ -18,8 +18,10 @@ if TYPE_CHECKING:  # hooks are loaded without JAX
 
 
 PROJECT: Final = "datarax"
+"""The name by which pluggy tells these hooks from those of other projects."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
+"""Marks the declaration of a hook, in `HookSpecs`; plugins need `hookimpl` only."""
 
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks an implementation. ``@hookimpl(tryfirst=True)`` goes before others, ``@hookimpl(wrapper=True)`` around them."""
@@ -82,8 +84,8 @@ class HookSpecs:
 
         A wrapper of this hook is called around every source that a config describes, at every depth.
 
-        Called: by `build_source`, ``Pipeline.from_config`` and the commands, for each config of a source, nested ones first
-            asked for by ``build``; on the thread that builds.
+        Called: by `build_source`, `Pipeline.from_config` and the commands, for each config of a source, nested ones included;
+            on the thread that builds.
         Default: the class behind the config's ``type`` makes the source.
         """
 

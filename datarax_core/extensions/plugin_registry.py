@@ -52,6 +52,7 @@ class PluginRegistry(Generic[P]):
     """
 
     group: ClassVar[EntryPointGroup]
+    """The entry points that this registry reads, and the words for its plugins in messages."""
 
     def __init__(self, catalog: Catalog | None = None, *, on_unknown: Callable[[], None] | None = None) -> None:
         self._catalog = catalog or Catalog(self.group)

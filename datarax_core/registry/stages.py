@@ -93,7 +93,7 @@ class Stage(FrozenConfig):
         A stage defines ``__call__(batch)``; with ``stochastic`` ``__call__(batch, keys)``, on the host ``(batch, rngs)``. With
         ``takes_record_indices`` the indices are the last argument.
 
-        Called: on the device: while the step is traced by `jax.jit`, once for each shape of batches, not for each batch. On
+        Called: on the device: while the step is traced by ``jax.jit``, once for each shape of batches, not for each batch. On
             the host: for each batch or part of one, on any thread that reads, several at once, in worker processes, and in
             callbacks of compiled code.
         Default: none; a stage writes it, or `build`.

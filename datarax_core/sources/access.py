@@ -36,10 +36,15 @@ class Capabilities:
     """Capabilities of a source: a summary of `RecordAccess.access`, ``len()`` and resuming."""
 
     random_access: bool
+    """Whether records are read by index; False for a stream."""
     batched_reads: bool
+    """Whether several records are read by one call; always True."""
     traceable: bool
+    """Whether compiled code reads the records."""
     resumable: bool
+    """Whether a state brings back the place; of a stream, only with ``get_state`` and ``set_state``."""
     sized: bool
+    """Whether there is a length."""
 
 
 class OrderKey(nnx.Variable[Any]):

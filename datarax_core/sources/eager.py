@@ -32,6 +32,7 @@ from .source import DataSourceModule
 from .verification import Verified, verified
 
 Placement: TypeAlias = Literal["auto", "device", "host"]
+"""Where columns are gathered: on the device, on the host, or on the device if they fit there."""
 
 
 class EagerSourceBase(DataSourceModule):
@@ -86,6 +87,7 @@ class EagerSourceBase(DataSourceModule):
         """The columns by name, nested as the records are.
 
         Called: by users.
+        Default: views of the columns, without a copy.
         """
         columns = self._columns
         return columns.arranged(columns.columns) if columns.form == "nested" else columns.columns

@@ -74,7 +74,7 @@ class DataSourceModule(SourceStates):
     """How many elements a loop over the source fetches at once.
 
     Called: by loops over the source itself, at each fetch; a view takes it from its parent.
-    Default: 32.
+    Default: 32 elements.
     """
 
     subset_class: ClassVar[Callable[..., "DataSourceModule"]] = staticmethod(_subset_of)
@@ -246,7 +246,7 @@ class DataSourceModule(SourceStates):
         """Index of a record whose arrays are as large as the element spec says; any where all are alike, so 0 by default.
 
         Called: once, when host stages are built over batches that differ in shape; on the thread that builds.
-        Default: 0.
+        Default: 0, the first record.
         """
         return 0
 

@@ -61,6 +61,7 @@ class Cache(HoldsAside, nnx.Module):
     """
 
     takes_record_indices = True
+    """Results are found by the index of their record."""
 
     host_table = Aside[HostTable]()
     """The table of a host stage, which no graph that ``nnx.jit`` keeps holds alive."""

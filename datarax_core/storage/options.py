@@ -55,7 +55,11 @@ class RemoteOptions(FrozenConfig):
     )
 
     may_differ: ClassVar[Collection[str]] = ("cache_dir", "cache_bytes", "storage_options")
-    """Fields that change where bytes come from, and none of the records: no part of a fingerprint."""
+    """Fields that change where bytes come from, and none of the records: no part of a fingerprint.
+
+    Called: when a state is restored.
+    Default: all fields of this class.
+    """
 
     remote_rules: ClassVar = (only_if(having(cache_dir=NOT_NULL), cache_bytes=NOT_NULL),)
     """The rules of these fields, for the ``schema_rules`` of the config.
@@ -80,7 +84,8 @@ class RemoteOptions(FrozenConfig):
         Raises:
             ValueError: Names the option, which would have no effect.
 
-        Called: by validators of configs.
+        Called: by validators of configs that have paths.
+        Default: refuses ``cache_dir`` and ``storage_options`` where all paths are of this machine.
         """
         given = [name for name in ("cache_dir", "storage_options") if getattr(self, name) is not None]
         if given and all(scheme_of(path) is None for path in paths):

@@ -29,6 +29,10 @@ class SourceStates(OrderedAccess):
     """Copies, fingerprints and states of a source, whose position is in its ``cursor``."""
 
     cursor: Cursor
+    """The position of the next record, ``cursor.position``, and the run that it belongs to.
+
+    Called: read and moved by everything that serves batches, by one thread at a time.
+    """
 
     not_saved: ClassVar[tuple[str, ...]] = ("cursor.",)
     """Prefixes of the names of variables that states leave out, since they are saved in another form or by another source.
