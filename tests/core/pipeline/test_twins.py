@@ -301,22 +301,8 @@ def test_an_eager_gradient_takes_a_pipeline_as_an_argument(make_source: MakeSour
     assert [ids(batch)[0] for batch in pipeline] == [12, 16]
 
 
-class Stream(StreamingSourceBase):
-    """A stream of twenty numbers."""
-
-    def __len__(self) -> int:
-        return 20
-
-    def element_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
-        return {"x": jax.ShapeDtypeStruct((), np.int32)}
-
-    def records_from(self, epoch: int, start: int) -> Iterator[dict[str, np.int32]]:  # noqa: ARG002
-        for number in range(start, 20):
-            yield {"x": np.int32(number)}
-
-
 def test_a_pickle_of_a_pipeline_over_a_stream_goes_on() -> None:
-    pipeline = Pipeline(source=Stream(StructuralConfig()), batch_size=4)
+    pipeline = Pipeline(source=Ticks(StructuralConfig()), batch_size=4)
     next(iter(pipeline))
     copied = pickle.loads(pickle.dumps(pipeline))  # noqa: S301 - our own
-    assert next(iter(copied))["x"].tolist() == [4, 5, 6, 7]
+    assert ids(next(iter(copied))) == [4, 5, 6, 7]
