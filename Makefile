@@ -38,11 +38,12 @@ lint: $(VENV)/.check
 types: $(VENV)/.check
 	$(BIN)/mypy
 
+KINDS := source stream view stage host-stage decoder hooks
+
 templates: $(VENV)/.check  # what `drx new` writes is as clean as what it is written from
-	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && for view in "" --view; do \
-	$(BIN)/drx new acme-new $$view --out "$$folder/new$$view" > "$$folder/said" && \
-	(cd "$$folder/new$$view" && $(BIN)/ruff check . && $(BIN)/ruff format --check .) && \
-	$(BIN)/mypy "$$folder/new$$view/acme_new" "$$folder/new$$view/tests" || exit 1; done
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && cd "$$folder" && for kind in $(KINDS); do \
+	$(BIN)/drx new acme-new --kind $$kind --out $$kind > said && (cd $$kind && \
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy --cache-dir ../cache) || exit 1; done
 
 contracts: $(VENV)/.check
 	$(BIN)/lint-imports
