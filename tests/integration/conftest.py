@@ -3,13 +3,13 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
-from commands import DRX
-from commands import run as run_command
 from distributions import CORE, EXAMPLES, Built, Project, build, combinations, projects, prove
 from environments import environment
+
+from datarax_core._cli.scaffold import Kind, names_of, write_plugin
 
 if TYPE_CHECKING:
     from conftest import MadeOnce
@@ -37,7 +37,7 @@ def proven(made_once: "MadeOnce", built: dict[str, Built]) -> Callable[[str], Pa
 
 @pytest.fixture(scope="session")
 def third_parties(made_once: "MadeOnce", built: dict[str, Built]) -> Path:
-    """Return a folder of third-party plugins, installed in ``env``: the examples, and what ``drx new`` writes.
+    """Return a folder of third-party plugins, installed in ``env``: the examples, and ``new-KIND``, which ``drx new`` writes.
 
     ``env`` holds core, the requirements of their tests, and nothing else; the folder holds copies of the plugins too.
     """
@@ -46,10 +46,10 @@ def third_parties(made_once: "MadeOnce", built: dict[str, Built]) -> Path:
         examples = [example.name.replace("_", "-") for example in EXAMPLES]
         for name, example in zip(examples, EXAMPLES, strict=True):
             shutil.copytree(example, folder / name, ignore=IGNORED)
-        for name, *options in (["acme-new"], ["acme-thin", "--view"]):
-            written = run_command(DRX, "new", name, *options, "--out", str(folder / name))
-            assert written.returncode == 0, written.stderr
-        plugins = build([Project(folder / name) for name in (*examples, "acme-new", "acme-thin")], folder).values()
+        for kind in get_args(Kind):
+            write_plugin(names_of(f"new-{kind}", kind), folder / f"new-{kind}", kind=kind)
+        new = [f"new-{kind}" for kind in get_args(Kind)]
+        plugins = build([Project(folder / name) for name in (*examples, *new)], folder).values()
         tests = [requirement for plugin in plugins for requirement in plugin.test_requirements()]
         environment(folder / "env", [each.wheel for each in (built[CORE], *plugins)], also=tests)
 

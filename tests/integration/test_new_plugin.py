@@ -2,90 +2,175 @@
 
 import json
 import re
-import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
-from commands import DRX, fails
-from commands import run as run_command
+import yaml
+from commands import DRX, fails, invoke
 from environments import run
 
-from datarax_core._cli.scaffold import names_of, write_plugin
+from datarax_core._cli.scaffold import Kind, names_of, write_plugin
 from datarax_core.errors import PluginError
 
 if TYPE_CHECKING:
     from conftest import Site
 
+KINDS: tuple[Kind, ...] = get_args(Kind)
 NAMES = names_of("acme-new")
-FILES = {
+SHARED = {
+    ".github/workflows/ci.yml",
+    ".github/workflows/release.yml",
     ".gitignore",
+    "CHANGELOG.md",
     "README.md",
     "acme_new/__init__.py",
-    "acme_new/_config.py",
-    "acme_new/_source.py",
     "acme_new/py.typed",
+    "example.yaml",
     "pyproject.toml",
     "tests/test_conformance.py",
 }
+OWN: dict[Kind, tuple[str, str]] = {
+    "source": ("_source", "example.acme_new"),
+    "stream": ("_stream", "example.acme_new"),
+    "view": ("_view", "example_source.py"),
+    "stage": ("_stage", "example_source.py"),
+    "host-stage": ("_stage", "example_source.py"),
+    "decoder": ("_decoder", "example_source.py"),
+    "hooks": ("_hooks", "example_source.py"),
+}
+"""Of each kind: the module to edit, and the file beside example.yaml."""
+
+SHOWN: dict[Kind, str] = {
+    "source": r"Pipeline\(NewSource: 100 records shuffled; .*\nroot +float32\[\]",
+    "stream": r"Pipeline\(NewStream: a stream; .*\nroot +0, 1, 1\.41421",
+    "view": r"NewView: keeps 4 of 12 records\n",
+    "stage": r"stages: new_stage; .*\nvalues +-?\d",
+    "host-stage": r"stages: new_host_stage; .*\nwords +1, 2, 3, 4\n",
+    "decoder": r"\ntext +'number 0', 'number 1'",
+    "hooks": r"new-hooks: epoch 1 of Example is over: 24 records so far\nnew-hooks: a run of Example is over: 6 batches",
+}
+"""What each kind's command for example.yaml prints, in the output of both streams."""
+
+IN_FORKS = """
+import os, sys
+from datarax_core.__main__ import main
+import datarax_core.pipeline.pipeline, numpy, jax
+
+for folder, *command in map(str.split, sys.argv[1:]):
+    sys.stdout.flush()
+    if not os.fork():
+        os.chdir(folder)
+        os.dup2(os.open("said", os.O_CREAT | os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        sys.argv = command
+        main()
+    assert os.wait()[1] == 0, open(f"{folder}/said").read()
+"""
 
 
 def files_in(folder: Path) -> set[str]:
     return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
 
 
-def test_a_new_plugin_is_installed_and_found(third_parties: Path, tmp_path: Path) -> None:
-    listed = json.loads(run(third_parties / "env/bin/drx", "sources", "--json", cwd=tmp_path).stdout)
+def settings_of(folder: Path) -> dict[str, Any]:
+    return tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_new_plugins_are_installed_and_found(third_parties: Path, tmp_path: Path) -> None:
+    listed = json.loads(run(third_parties / "env/bin/drx", "plugins", "--json", cwd=tmp_path).stdout)
     found = {info["name"]: (info["status"], info["distribution"], info["version"]) for info in listed}
-    assert (
-        found.items()
-        >= {
-            "acme_new": ("ready", "acme-new", "0.1.0"),
-            "acme_parquet": ("ready", "acme-parquet", "0.1.0"),
-            "acme_thin": ("ready", "acme-thin", "0.1.0"),
-        }.items()
-    )
+    for kind in KINDS:
+        assert found[f"new_{kind.replace('-', '_')}"] == ("ready", f"new-{kind}", "0.1.0")
 
 
-@pytest.mark.parametrize("name", ["acme-new", "acme-thin"])
-def test_a_new_plugin_passes_its_own_tests(third_parties: Path, name: str) -> None:
-    ran = run(third_parties / "env/bin/python", "-m", "pytest", "-q", cwd=third_parties / name)
+def test_new_plugins_pass_their_own_tests(third_parties: Path, tmp_path: Path) -> None:
+    """All in one process, which imports JAX once."""
+    config = tmp_path / "pytest.ini"
+    config.write_text("[pytest]\naddopts = --import-mode=importlib\n", encoding="utf-8")
+    folders = [third_parties / f"new-{kind}/tests" for kind in KINDS]
+    ran = run(third_parties / "env/bin/python", "-m", "pytest", "-q", "-c", config, *folders, cwd=tmp_path)
     assert re.search(r"^\d+ passed", ran.stdout.splitlines()[-1])
     assert "failed" not in ran.stdout
 
 
-def test_a_new_plugin_is_these_files(tmp_path: Path) -> None:
-    written = run_command(DRX, "new", "acme-new", cwd=tmp_path)
-    assert (written.returncode, written.stderr) == (0, "")
+def test_the_example_of_a_new_plugin_shows_it_at_work(third_parties: Path, tmp_path: Path) -> None:
+    """The command is the one that ``drx new`` prints; one process imports JAX, and forks for each."""
+    commands = [f"{third_parties}/new-{kind} drx {'run' if kind == 'hooks' else 'peek'} example.yaml" for kind in KINDS]
+    run(third_parties / "env/bin/python", "-c", IN_FORKS, *commands, cwd=tmp_path)
+    for kind in KINDS:
+        said = (third_parties / f"new-{kind}/said").read_text(encoding="utf-8")
+        assert re.search(SHOWN[kind], said, re.DOTALL), said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_plugin_is_these_files(kind: Kind, tmp_path: Path) -> None:
+    module, example = OWN[kind]
     folder = tmp_path / "acme-new"
-    assert files_in(folder) == FILES
-    assert written.stdout.splitlines()[: len(FILES)] == sorted(f"acme-new/{file}" for file in FILES)
-    assert 'cd acme-new\n  pip install -e ".[test]"\n  pytest\n' in written.stdout
-    assert not any("$" in (folder / file).read_text(encoding="utf-8") for file in FILES)
-    settings = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
-    assert settings["project"]["entry-points"]["datarax.sources"] == {"acme_new": "acme_new:AcmeNew"}
-    assert "datarax-core>=0.1,<0.2" in settings["project"]["dependencies"]
-    assert "license" not in settings["project"]
+    written = write_plugin(NAMES, folder, kind=kind)
+    assert files_in(folder) == {*written} == SHARED | {f"acme_new/{module}.py", example}
+    for file in written:
+        text = (folder / file).read_text(encoding="utf-8")
+        assert not re.search(r"\$(?!\{\{ |\{GITHUB_REF_NAME)", text)
+        assert text.endswith("\n") == (file != "acme_new/py.typed")
+    project = settings_of(folder)["project"]
+    group = {"stage": "stages", "host-stage": "stages", "decoder": "decoders", "hooks": "hooks"}.get(kind, "sources")
+    target = "plugin" if kind == "hooks" else "AcmeNew"
+    assert project["entry-points"] == {f"datarax.{group}": {"acme_new": f"acme_new:{target}"}}
+    assert "datarax-core>=0.1,<0.2" in project["dependencies"]
+    assert "license" not in project
     assert folder.stat().st_mode == (folder / "tests").stat().st_mode
 
 
-def test_a_new_plugin_is_written_where_it_is_wanted(tmp_path: Path) -> None:
-    assert run_command(DRX, "new", "acme-new", "--out", str(tmp_path / "here")).returncode == 0
-    assert files_in(tmp_path / "here") == FILES
-
-
-def test_a_new_view_is_these_files_and_works(tmp_path: Path) -> None:
-    assert run_command(DRX, "new", "acme-thin", "--view", cwd=tmp_path).returncode == 0
-    files = {file.replace("acme_new/_source", "acme_new/_view").replace("acme_new", "acme_thin") for file in FILES}
-    assert files_in(tmp_path / "acme-thin") == files
-    script = (
-        "from datarax_core import from_sequence; from acme_thin import AcmeThin, AcmeThinConfig; "
-        "view = AcmeThin(AcmeThinConfig(every=5), from_sequence([{'x': x} for x in range(12)])); "
-        "print([int(each['x']) for each in view], view.describe_view())"
+def test_the_workflows_of_a_new_plugin_test_and_publish_it(tmp_path: Path) -> None:
+    write_plugin(NAMES, tmp_path / "acme-new")
+    ci, release = (
+        yaml.safe_load((tmp_path / f"acme-new/.github/workflows/{name}.yml").read_text(encoding="utf-8"))
+        for name in ("ci", "release")
     )
-    printed = run(Path(sys.executable), "-c", script, cwd=tmp_path / "acme-thin").stdout
-    assert printed == "[0, 5, 10] keeps 3 of 12 records\n"
+    assert set(ci["jobs"]) == {"check", "test", "lowest"}
+    assert ci["jobs"]["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+    said = [step.get("run") for job in ci["jobs"].values() for step in job["steps"]]
+    assert {"ruff check", "ruff format --check", "mypy", "pytest"} <= {*said}
+    assert 'uv pip install --resolution lowest-direct -e ".[test]"' in said
+    jobs = release["jobs"]
+    assert (jobs["ci"]["uses"], jobs["build"]["needs"], jobs["publish"]["needs"]) == (
+        "./.github/workflows/ci.yml",
+        "ci",
+        "build",
+    )
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    assert release[True] == {"push": {"tags": ["v*"]}}  # YAML 1.1 reads the key `on` as True
+    extras = settings_of(tmp_path / "acme-new")["project"]["optional-dependencies"]
+    assert set(extras) == {"test", "check"}
+
+
+@pytest.mark.parametrize(
+    ("options", "module", "look"),
+    [
+        ([], "_source", "drx peek example.yaml"),
+        (["--kind", "host-stage"], "_stage", "drx peek example.yaml"),
+        (["--kind", "hooks"], "_hooks", "drx run example.yaml"),
+        (["--view"], "_view", "drx peek example.yaml"),
+        (["--view", "--kind", "view"], "_view", "drx peek example.yaml"),
+    ],
+)
+def test_drx_new_says_what_to_do_next(options: list[str], module: str, look: str, tmp_path: Path) -> None:
+    out = tmp_path / "here"
+    written = invoke("new", "acme-new", *options, "--out", str(out))
+    assert (written.exit_code, written.stderr) == (0, "")
+    files = sorted(f"{out}/{file}" for file in files_in(out))
+    assert written.stdout.splitlines()[: len(files)] == files
+    assert f'\nnext:\n\n  cd {out}\n  pip install -e ".[test]"\n  {look}\n  pytest\n' in written.stdout
+    assert written.stdout.splitlines()[-1].startswith(f"yours goes into {out}/acme_new/{module}.py")
+
+
+def test_kind_and_view_that_differ_are_refused(tmp_path: Path) -> None:
+    refused = invoke("new", "acme-new", "--view", "--kind", "stage", "--out", str(tmp_path / "here"))
+    assert refused.exit_code == 1
+    assert "--view is --kind view, and --kind says stage; give one of them" in refused.stderr
+    assert not (tmp_path / "here").exists()
 
 
 @pytest.mark.parametrize(
@@ -123,11 +208,46 @@ def test_a_name_that_another_plugin_has_is_refused(site: "Site", tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "cls"),
-    [("acme-parquet", "AcmeParquet"), ("acme-2d", "Acme2d"), ("any", "AnySource"), ("source", "SourceSource")],
+    ("kind", "name", "reason"),
+    [
+        ("stage", "rescale", "the type 'rescale' belongs to datarax-core; choose another, such as acme-rescale"),
+        (
+            "host-stage",
+            "tokenize",
+            "the type 'tokenize' belongs to datarax-text; choose another, such as acme-tokenize",
+        ),
+        ("decoder", "array", "the type 'array' belongs to datarax-arrayrecord; choose another"),
+        ("decoder", "msgpack", "the type 'msgpack' belongs to datarax-arrayrecord; choose another"),
+        ("view", "window", "the type 'window' belongs to datarax-views; choose another, such as acme-window"),
+        ("hooks", "datarax-views", "datarax-views is a distribution of this project; choose another"),
+    ],
 )
-def test_the_class_of_a_plugin_hides_nothing_that_its_code_uses(name: str, cls: str) -> None:
-    assert names_of(name).cls == cls
+def test_a_name_is_held_against_those_of_its_own_kind(kind: Kind, name: str, reason: str) -> None:
+    with pytest.raises(PluginError, match=f"^'{name}' cannot be the name of a plugin: {reason}"):
+        names_of(name, kind)
+
+
+def test_a_name_of_another_kind_is_free() -> None:
+    assert names_of("rescale", "source").type == "rescale"
+    assert names_of("memory", "stage").type == "memory"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "cls"),
+    [
+        ("acme-parquet", "source", "AcmeParquet"),
+        ("acme-2d", "source", "Acme2d"),
+        ("any", "view", "AnyView"),
+        ("source", "source", "SourceSource"),
+        ("damaged", "source", "DamagedSource"),
+        ("stage", "stage", "StageStage"),
+        ("batch", "host-stage", "BatchStage"),
+        ("decoder", "decoder", "DecoderDecoder"),
+        ("example", "hooks", "ExampleHooks"),
+    ],
+)
+def test_the_class_of_a_plugin_hides_nothing_that_its_code_uses(name: str, kind: Kind, cls: str) -> None:
+    assert names_of(name, kind).cls == cls
 
 
 @pytest.mark.parametrize("there", ["folder", "file", "link"])
