@@ -68,9 +68,13 @@ def names_of(name: str, kind: Kind = "source") -> Names:
     if distribution != name:
         raise _refused(noun, name, f"write {distribution}, as it will be called wherever it is installed")
     if not package.isidentifier() or keyword.iskeyword(package):
-        raise _refused(noun, name, f"its package would be {package}, which Python cannot import; begin with another word")
+        raise _refused(
+            noun, name, f"its package would be {package}, which Python cannot import; begin with another word"
+        )
     if package in _FOLDERS:
-        raise _refused(noun, name, f"a project has a folder {package} for other things; put a word of your own before it")
+        raise _refused(
+            noun, name, f"a project has a folder {package} for other things; put a word of your own before it"
+        )
     if taken := _taken(distribution, package, registry):
         raise PluginConflictError(
             noun, name, f"{name!r} cannot be the name of a plugin: {taken}; choose another, such as acme-{name}"
