@@ -48,7 +48,7 @@ class ConfigPromises:
             f"{_title(subject)} promises to ignore no option, but {'; '.join(reports)}. Let each option change the "
             f"{subject.noun}, refuse values that cannot work, or remove the option. Declare a value that the kit cannot guess "
             "in effective, alone or as Shows(value=..., at=...), and an option whose effect only your own test can show in "
-            "shown_elsewhere",
+            f"shown_elsewhere{subject.remedy}",
         )
 
     def test_a_config_never_changes(self, subject: Configured) -> None:

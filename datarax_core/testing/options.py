@@ -67,6 +67,9 @@ class Configured(Protocol):
     base: str
     """The name of the base class of its config."""
 
+    remedy: str
+    """What else may show the effect of an option, a sentence; or nothing."""
+
     def __hash__(self) -> int: ...  # observations of it are kept
 
     @property
@@ -207,8 +210,8 @@ def _other_values(annotation: Any, current: Any) -> Iterator[Any]:
         elif type_ is int:
             yield current + 1 if isinstance(current, int) else 1
         elif type_ is float:
-            yield current / 2 if current else 0.5
-            yield current + 1 if current else 2.0
+            given = current if isinstance(current, int | float) else 0.0
+            yield from (value for value in (given / 2, given + 1, 0.5, 0.0, 1.0) if value != current)
     if isinstance(current, tuple) and current and all(type(each) in (int, float) for each in current):
         yield tuple(each + 1 if type(each) is int else each / 2 + 0.1 for each in current)
 

@@ -27,7 +27,7 @@ _PAST_THE_EPOCH: Final = 84  # positions: two batches that 2, 3 or 7 hosts can s
 class Subject:
     """The source under test, made as its author declares."""
 
-    noun, base = "source", "SourceConfig"
+    noun, base, remedy = "source", "SourceConfig", ""
 
     def __init__(self, author: Declarations, folder: Path) -> None:
         self.author = author

@@ -11,6 +11,9 @@ from .batches import BatchPromises
 from .building import BuildPromises, MistakePromises
 from .declarations import DeviceDeclarations, HostDeclarations
 from .fields import FieldPromises, GradientPromises
+from .host_calls import HostSubject
+from .host_pipelines import HostResultPromises, HostRoutePromises, RecordErrorPromises
+from .host_results import HostCallPromises
 from .programs import DeviceSubject
 from .results import ResultPromises
 from .routes import CopyPromises, RoutePromises
@@ -58,7 +61,27 @@ _MORE: Final = {
 }
 """Promises on which single ones build, besides those of their group."""
 
-_HOST_NEEDS: Final[dict[type, tuple[str, ...]]] = {BuildPromises: ()}
+_ON_HOST: Final = (*_BUILT, "test_it_says_that_it_runs_on_the_host")
+_ROWS: Final = (*_ON_HOST, "test_it_makes_a_row_for_each_record")
+_SAME: Final = (
+    *_ROWS,
+    "test_a_batch_that_it_returned_is_left_alone",
+    "test_it_leaves_its_input_alone",
+    "test_its_spec_is_true",
+    "test_it_makes_the_same_again",
+)
+_EACH: Final = (*_SAME, "test_a_record_does_not_depend_on_its_batch")
+
+_HOST_NEEDS: Final[dict[type, tuple[str, ...]]] = {
+    BuildPromises: (),
+    MistakePromises: _BUILT,
+    HostCallPromises: _SAME,
+    HostResultPromises: _EACH,
+    ConfigPromises: _ROWS,
+    HostRoutePromises: (*_EACH, "test_threads_may_call_it_at_once"),
+    RecordErrorPromises: _EACH,
+}
+"""The promises of each group of host stages in the order in which they are tested, and the promises on which they build."""
 
 
 class StageConformance(*_NEEDS, DeviceDeclarations):  # type: ignore[misc]  # mypy does not follow computed bases
@@ -89,12 +112,23 @@ class StageConformance(*_NEEDS, DeviceDeclarations):  # type: ignore[misc]  # my
 
 
 class HostStageConformance(*_HOST_NEEDS, HostDeclarations):  # type: ignore[misc]  # mypy does not follow computed bases
-    """Tests of every promise of a stage that runs on the host: subclass this in a test module, and run pytest."""
+    """Tests of every promise of a stage that runs on the host: subclass this in a test module, and run pytest.
+
+    ::
+
+        class TestSlugs(HostStageConformance):
+            config = {"type": "acme_slugs", "field": "title"}
+            records = {"title": ["One", "Two words", "", "More, of them"] * 3, "label": np.arange(12)}
+            expected = {"title": ["one", "two-words", "", "more-of-them"] * 3}
+
+    Text and bytes are lists, and so are arrays that differ in length. Tests of promises that a stage does not make are skipped
+    with the reason. `HostDeclarations` documents everything else that a subclass can declare.
+    """
 
     @pytest.fixture
     def subject(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
         """The stage under test, made once for each test class."""
-        return _subject(StageSubject, self, request, tmp_path_factory)
+        return _subject(HostSubject, self, request, tmp_path_factory)
 
 
 def _subject(

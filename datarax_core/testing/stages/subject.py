@@ -1,6 +1,8 @@
 """The stage under test: its config, the records that it is called with, and what a pipeline makes of them."""
 
 import functools
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,7 +24,7 @@ from datarax_core.stages.apply import stage_name
 from datarax_core.stages.build import build_stages
 from datarax_core.testing.checks import not_claimed, rows_of
 from datarax_core.testing.columns import columns_of
-from datarax_core.testing.options import Look, Shows, fields_of
+from datarax_core.testing.options import Look, Shows, fields_of, missing_paths
 
 from .declarations import StageDeclarations
 
@@ -36,6 +38,7 @@ class StageSubject:
     """The stage under test, made as its author declares."""
 
     noun, base = "stage", "Stage"
+    remedy = ". Other records may show the effect: those of the test are all that the stage is observed with"
 
     def __init__(self, author: StageDeclarations, folder: Path) -> None:
         self.author = author
@@ -93,10 +96,15 @@ class StageSubject:
         config = self.config if config is None else config
         return nnx.clone(config) if isinstance(config, nnx.Module) else config
 
+    def stages(self, config: Any = None) -> list[Any]:
+        """Return the stages of a new pipeline, of which the first is the stage."""
+        return [self.fresh(config)]
+
     def build(self, config: Any = None, records: Batch | None = None) -> Any:
         """Return what a pipeline over the records builds of a stage: a new one at each call, with equal parameters."""
         source = Records(self.records if records is None else records)
-        built, _ = build_stages([self.fresh(config)], source, nnx.Rngs(0), batch_size=self.batch_size, mask_field=None)
+        stages = self.stages(config)
+        built, _ = build_stages(stages, source, nnx.Rngs(0), batch_size=self.batch_size, mask_field=None)
         return built[0]
 
     @functools.cached_property
@@ -108,7 +116,7 @@ class StageSubject:
         """Return a new pipeline over the records, or others, with the stage alone."""
         source = Records(self.records if records is None else records, is_reversed=options.pop("is_reversed", False))
         options = {"batch_size": self.batch_size, "rngs": nnx.Rngs(0), "prefetch": 0, "threads": 1, **options}
-        return Pipeline(source=source, stages=[self.fresh(config)], **options)
+        return Pipeline(source=source, stages=self.stages(config), **options)
 
     def served(self, config: Any = None) -> Batch:
         """Return all records after the stage, as a loop serves them in one batch, on the host."""
@@ -131,22 +139,29 @@ class StageSubject:
         raise NotImplementedError
 
     def usual_trials(self, option: str) -> Sequence[Shows] | None:
-        """Return values for an option that names fields: one that does not exist, or a new one."""
-        if option in self.author.effective:
-            return None
+        """Return values for an option that holds text: other names of fields, which are refused or new."""
         current, fields = getattr(self.config, option), named_fields(self.records)
         if isinstance(current, str) and current in fields:
             return [Shows(value=f"{current}_missing")]
-        if isinstance(current, tuple) and current and all(name in fields for name in current):
-            return [Shows(value=[*current[1:], f"{current[0]}_missing"])]
-        annotation = str(type(self.config).model_fields[option].annotation)
-        if current is None and "str" in annotation and "Literal" not in annotation:
-            return [Shows(value="another_field")]
-        return None
+        kinds = str(type(self.config).model_fields[option].annotation)
+        if "str" not in kinds or "Literal" in kinds or "dict[" in kinds or self.is_path(option):
+            return None
+        if isinstance(current, tuple):
+            return [Shows(value=[*current, "another"]), Shows(value=["another", *current[1:]])]
+        return [Shows(value=f"{current or 'another'}_field")]
+
+    def is_path(self, option: str) -> bool:
+        """Return whether the author gives an option the path of a file."""
+        return missing_paths(self.fields.get(option)) is not None
 
     def schema(self) -> dict[str, Any]:
-        """Return the JSON Schema of stages in pipeline configs."""
-        return _schema_of(self.author.registry)
+        """Return the JSON Schema of the stage, a part of that of pipelines."""
+        whole, top = _schema_of(self.author.registry), f"stage.{self.config.type}"
+        return {
+            "$schema": whole["$schema"],
+            "$defs": _with_what_it_names(top, whole["$defs"]),
+            "$ref": f"#/$defs/{top}",
+        }
 
     def in_whole_config(
         self,
@@ -164,8 +179,19 @@ class StageSubject:
 
 @functools.lru_cache(maxsize=4)  # it imports all plugins, and takes a second
 def _schema_of(registry: StageRegistry) -> dict[str, Any]:
-    schema, _ = pipeline_schema(default_registry(), stages=registry)
-    return {"$schema": schema["$schema"], "$defs": schema["$defs"], "$ref": "#/$defs/stage"}
+    return pipeline_schema(default_registry(), stages=registry)[0]
+
+
+def _with_what_it_names(top: str, defs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the definition ``top`` of a JSON Schema with those that it names, and that these name."""
+    found: dict[str, Any] = {}
+    wanted = [top]
+    while wanted:
+        name = wanted.pop()
+        if name not in found:
+            found[name] = defs[name]
+            wanted += re.findall(r'"#/\$defs/([^"]+)"', json.dumps(defs[name]))
+    return found
 
 
 def on_host(batch: Batch) -> Batch:

@@ -144,7 +144,7 @@ class Geometric(Stage):
         struct = struct_of(spec, self.boxes, ("boxes",))
         require_boxes(struct.shape, struct.dtype, self.boxes)
         made = with_struct(made, self.boxes, self._count(struct) + struct.shape[1:], box_dtype(struct.dtype))
-        for name in self.box_labels if self.cuts else ():
+        for name in self.box_labels:
             labels = struct_of(spec, name, ("box_labels",))
             if not labels.shape or labels.dtype.hasobject:
                 raise StageError(
@@ -152,7 +152,8 @@ class Geometric(Stage):
                     "box of a record",
                     ("box_labels",),
                 )
-            made = with_struct(made, name, self._count(labels) + labels.shape[1:], labels.dtype)
+            if self.cuts:
+                made = with_struct(made, name, self._count(labels) + labels.shape[1:], labels.dtype)
         return made
 
     def __call__(self, batch: Batch, *rngs: Sequence[np.random.Generator]) -> Batch:
