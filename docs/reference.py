@@ -76,8 +76,8 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "testing": (
         "Testing kits",
-        "Test classes that show whether a plugin keeps its promises: what an author declares.",
-        ("testing",),
+        "Test classes that show whether a plugin keeps its promises, with what an author declares, and fixtures for tests.",
+        ("testing", "pytest_plugin"),
     ),
     "pipeline": (
         "Pipeline",
