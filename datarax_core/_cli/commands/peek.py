@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from datarax_core._cli.guessing.choice import opened
+from datarax_core._cli.looking.pictures import IMAGES, draw, require_matplotlib
+from datarax_core._cli.looking.summaries import Summary, first_values, summary_for
 from datarax_core._cli.opening import open_pipeline, open_source
 from datarax_core._cli.options import MOST, ConfigOrData, Debug, Json, Kind
 from datarax_core._cli.output import say, say_json
-from datarax_core._cli.pictures import IMAGES, draw, require_matplotlib
 from datarax_core._cli.served import aligned
-from datarax_core._cli.summaries import Summary, first_values, summary_for
 from datarax_core.errors import NarrowingError
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ def peek(
     png: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw images as a grid, numbers as histograms, text as a table.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write one HTML page with pictures of every field.")
+    ] = None,
     all_fields: Annotated[
         bool, typer.Option("--all", help=f"Show every field; if left out, the first {FIELDS} are shown.")
     ] = False,
@@ -44,7 +47,8 @@ def peek(
     """Show what a config serves: what a record looks like, the first batch, and what each field holds.
 
     Batches are those that a loop serves, after all stages, in the order that it serves them. Records that only complete a last
-    batch are left out. --png needs matplotlib: pip install 'datarax-core[peek]'.
+    batch are left out. --png needs matplotlib: pip install 'datarax-core[peek]'. --html needs nothing, and the page needs no
+    file beside it.
     """
     if png is not None:
         require_matplotlib()
@@ -77,6 +81,8 @@ def peek(
         _print(seen, pipeline, fields, narrowed, most=len(fields) if all_fields else FIELDS)
     if png is not None:
         draw(png, seen.columns(), f"{config.name}: {seen.records:,} records")
+    if html is not None:
+        html.write_text(_page(config, pipeline, fields, seen, _notes(narrowed)), encoding="utf-8")
 
 
 def _read_batches(pipeline: "Pipeline", batches: int, seen: "_Seen") -> NarrowingError | None:
@@ -127,6 +133,29 @@ class _Seen:
         return {name: str(summary) for name, summary in self._summaries.items()}
 
 
+def _page(config: Path, pipeline: "Pipeline", fields: dict[str, str], seen: _Seen, notes: list[str]) -> str:
+    from datarax_core._cli.looking.page import Looked, page  # noqa: PLC0415 - few commands write a page
+
+    known = seen.as_dict(fields)["fields"]
+    return page(
+        Looked(
+            title=config.name,
+            pipeline=repr(pipeline),
+            reports={"explain": pipeline.explain(), "plan": pipeline.plan()},
+            counted=_counted(seen),
+            specs=fields,
+            summaries=seen.described(),
+            counts={name: held["counts"] for name, held in known.items() if "counts" in held},
+            columns=seen.columns(),
+            notes=notes,
+        )
+    )
+
+
+def _counted(seen: _Seen) -> str:
+    return f"{seen.batches:,} batch{'' if seen.batches == 1 else 'es'}, {seen.records:,} records"
+
+
 def _columns(pipeline: "Pipeline", batches: int) -> Iterator[dict[str, Any]]:
     """Yield the fields of the first batches by name, without the records that pad a last batch."""
     from datarax_core.records.joining import host_column  # noqa: PLC0415 - the pipeline has loaded JAX by now
@@ -148,8 +177,7 @@ def _print(
         return
     first = {name: first_values(column) for name, column in seen.first.items()}
     say(f"the first of {len(next(iter(seen.first.values()))):,} records of the first batch:\n{_first(first, most)}\n")
-    counted = f"{seen.batches:,} batch{'' if seen.batches == 1 else 'es'}, {seen.records:,} records"
-    say(f"{counted}:\n{_first(seen.described(), most)}")
+    say(f"{_counted(seen)}:\n{_first(seen.described(), most)}")
     for name, count in _by_child(pipeline).get("records_by_child", {}).items():
         say(f"records of {name}: {count:,}")
     for note in _notes(narrowed):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from datarax_core import Ragged
-from datarax_core._cli.pictures import IMAGES, as_images, draw
+from datarax_core._cli.looking.pictures import IMAGES, as_images, draw
 
 RANDOM = np.random.default_rng(0)
 

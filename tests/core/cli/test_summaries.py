@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from datarax_core import Ragged
-from datarax_core._cli.summaries import Summary, first_values, summary_for, summary_of
+from datarax_core._cli.looking.summaries import Summary, first_values, summary_for, summary_of
 
 
 def summarised(values: Any, cuts: list[int] | None = None) -> Summary:

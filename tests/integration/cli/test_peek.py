@@ -1,6 +1,7 @@
 """``drx peek``: the element spec, the first batch and a summary of each field, for every kind of source."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,3 +158,21 @@ def test_without_matplotlib_a_picture_is_refused_with_what_to_install(
     assert done.exit_code == 1
     assert done.stdout == ""
     assert done.stderr == ("--png draws with matplotlib, which is not installed; pip install 'datarax-core[peek]'\n")
+
+
+def test_one_page_shows_every_field(config: Path, tmp_path: Path) -> None:
+    done = invoke("peek", str(config), "--batches", "3", "--html", str(tmp_path / "page.html"))
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert re.findall(r"<h2>(\S+) <small>(.*?)</small>", page) == [
+        ("image", "uint8[8, 8]"),
+        ("label", "int32[]"),
+        ("score", "float32[]"),
+        ("text", "text[]"),
+        ("valid", "bool[]"),
+    ]
+    assert page.count("data:image/png;base64,") == 10
+    assert "3 batches, 10 records" in page
+    assert "10.00% nan" in page
+    done = invoke("peek", str(config), "--html", str(tmp_path / "nix" / "page.html"))
+    assert (done.exit_code, done.stderr.strip()) == (1, f"{tmp_path / 'nix' / 'page.html'}: No such file or directory")

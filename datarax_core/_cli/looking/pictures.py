@@ -55,12 +55,12 @@ def draw(path: Path, columns: Mapping[str, np.ndarray], title: str) -> None:
     images = {name: as_images(column) for name, column in columns.items()}
     grids = {name: grid for name, grid in images.items() if grid is not None}
     columns = {
-        f"{name} (lengths)" if is_ragged(column) and _is_numeric(column) and name not in grids else name: column
+        f"{name} (lengths)" if is_ragged(column) and is_numeric(column) and name not in grids else name: column
         for name, column in columns.items()
     }
-    numbers = {name: column for name, column in columns.items() if name not in grids and _is_numeric(column)}
+    numbers = {name: column for name, column in columns.items() if name not in grids and is_numeric(column)}
     others = {name: column for name, column in columns.items() if name not in grids and name not in numbers}
-    labels = next(filter(_is_label, columns.values()), None)
+    labels = next(filter(is_label, columns.values()), None)
     parts: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = [
         (_rows(len(grid)) * _INCHES + 0.4, _draw_grid, (grid, labels, name)) for name, grid in grids.items()
     ]
@@ -120,14 +120,16 @@ def _is_float(column: np.ndarray) -> bool:
     return column.dtype.kind == "f" or (column.dtype.kind == "V" and np.can_cast(column.dtype, np.float64))
 
 
-def _is_label(column: np.ndarray) -> bool:
+def is_label(column: np.ndarray) -> bool:
+    """Return whether a field has one short value a record that may name what an image shows: text, an integer, a boolean."""
     if column.ndim != 1:
         return False
     is_text = column.dtype == object and all(isinstance(value, str) for value in column)
     return is_text or column.dtype.kind in "biuU"
 
 
-def _is_numeric(column: np.ndarray) -> bool:
+def is_numeric(column: np.ndarray) -> bool:
+    """Return whether a field holds numbers or booleans; ragged columns may."""
     return column.dtype.kind in "biu" or _is_float(column)
 
 

@@ -1,0 +1,1 @@
+"""What ``drx peek`` shows of records: summaries, pictures, and a page."""
