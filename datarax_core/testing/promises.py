@@ -2,11 +2,14 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import pytest
 
 from .checks import not_claimed
+
+NOT_QUICK: Final = frozenset({"test_every_option_is_refused_or_has_an_effect", "test_it_is_read_by_a_spawned_process"})
+"""Tests that need what only an author can declare, or that take long, in groups that are quick else."""
 
 
 class Examined(Protocol):
@@ -21,7 +24,7 @@ def ordered(
     """Yield the tests of groups of promises by name, in their order; pytest runs the tests of a class in that of definition.
 
     Each test takes the fixture ``subject``. It is skipped if a test on which it builds has failed, so that one fault shows as
-    few failures.
+    few failures. Tests of a group with ``is_quick = False``, and those of `NOT_QUICK`, are left out by ``drx check --run``.
 
     Args:
         needs: The groups, classes with test methods, in the order in which they are tested, and for each the names of the tests
@@ -31,7 +34,9 @@ def ordered(
     for group, names in needs.items():
         for name, test in vars(group).items():
             if name.startswith("test_"):
-                yield name, _skipping(test, (*names, *(more or {}).get(name, ())))
+                run = _skipping(test, (*names, *(more or {}).get(name, ())))
+                run.is_quick = getattr(group, "is_quick", True) and name not in NOT_QUICK  # type: ignore[attr-defined]
+                yield name, run
 
 
 def _skipping(test: Callable[..., None], needs: Sequence[str]) -> Callable[..., None]:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 import pytest
 
@@ -50,6 +50,8 @@ _READ_BY_WORKERS: Final = pytest.StashKey[dict[type, str]]()
 
 class InterleavingPromises:
     """Loops, steps, scans, states, resets and copies, in any order; ``max_examples`` programs of each kind are drawn."""
+
+    is_quick: ClassVar[bool] = False
 
     def test_calls_of_a_source_in_any_order_serve_its_order(self, subject: Subject) -> None:
         """Batches, loops, states, resets, copies and pickles of a source, called in any order, serve its records in order."""

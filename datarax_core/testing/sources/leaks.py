@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import jax
 
@@ -34,6 +34,8 @@ _DESCRIPTORS: Final = Path("/dev/fd")
 
 class LeakPromises:
     """Memory over epochs, and files and threads after the source was dropped."""
+
+    is_quick: ClassVar[bool] = False
 
     def test_memory_is_flat_over_epochs(self, subject: Subject) -> None:
         """Memory does not grow with the number of epochs: records are not kept, unless the config says ``cacheable``."""

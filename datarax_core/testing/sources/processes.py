@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import pytest
@@ -45,6 +45,8 @@ _PROCESS: Final = pytest.StashKey[ProcessPoolExecutor]()
 
 class ListingPromises:
     """Listing and importing the plugin, in a new process, as `drx sources` does."""
+
+    is_quick: ClassVar[bool] = False
 
     def test_listing_does_not_import_it(self, subject: Subject) -> None:
         """Listing the installed source imports none of its plugin, and finds it ready."""

@@ -14,8 +14,9 @@ from datarax_core._cli.guessing import choice
 from datarax_core._cli.guessing.ask import answer
 from datarax_core._cli.guessing.asking import Answer, answers
 from datarax_core.extensions import known
+from datarax_core.extensions.defaults import set_aside
 from datarax_core.extensions.known import opening
-from datarax_core.registry.sources import SourceRegistry, default_registry
+from datarax_core.registry.sources import SourceRegistry
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -59,9 +60,8 @@ OPENS = 'return {"paths": path} if path.endswith(".rows") else None'
 
 @pytest.fixture(autouse=True)
 def _default_registry(site: "Site") -> Iterator[None]:  # noqa: ARG001 - what the site holds is read anew before and after
-    default_registry.cache_clear()
-    yield
-    default_registry.cache_clear()
+    with set_aside():
+        yield
 
 
 def install(site: "Site", name: str, guess: str = OPENS) -> None:
@@ -217,8 +217,8 @@ def test_a_file_that_nothing_opens(site: "Site", monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(known, "THIRD_PARTIES", (("source", "acme_txt", "acme-txt", "lines of text", ("*.txt",)),))
     assert "opens this file; 'acme_txt' of acme-txt would: drx install acme-txt" in refused("peek", "notes.txt")
     monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "acme-raises")
-    default_registry.cache_clear()
-    assert "asked" not in refused("peek", "notes.txt")
+    with set_aside():
+        assert "asked" not in refused("peek", "notes.txt")
 
 
 @pytest.mark.usefixtures("folder")
