@@ -19,6 +19,7 @@ from packaging.version import Version
 
 from datarax_core.errors import PluginConflictError, PluginError
 from datarax_core.extensions.hooks import HookRegistry
+from datarax_core.extensions.known import homes
 from datarax_core.extensions.plugin_registry import PluginRegistry
 from datarax_core.registry.decoders import DecoderRegistry
 from datarax_core.registry.sources import SourceRegistry
@@ -133,16 +134,12 @@ def _refused(noun: str, name: str, reason: str) -> PluginError:
 
 def _taken(distribution: str, package: str, registry: type[PluginRegistry[Any]]) -> str:
     """Return a sentence that names the owner of the name; empty if it is free."""
-    homes, known = registry.group.first_party, _what(registry, package)
     if distribution in {CORE, *(home for each in _REGISTRIES.values() for home in each.group.first_party.values())}:
         return f"{distribution} is a distribution of this project"
-    if package in homes:
-        return f"{known} belongs to {homes[package]}"
+    if owner := _owner(distribution, package, registry):
+        return f"the {'hook plugin' if registry is HookRegistry else 'type'} {package!r} {owner}"
     if package in sys.stdlib_module_names:
         return f"its package would hide the module {package} of Python's own library"
-    for info in registry.from_environment().describe():
-        if info.name == package:
-            return f"{known} is taken by {info.target} ({info.origin})"
     try:
         return f"{distribution} {metadata.version(distribution)} is installed"
     except metadata.PackageNotFoundError:
@@ -150,8 +147,15 @@ def _taken(distribution: str, package: str, registry: type[PluginRegistry[Any]])
     return "" if found is None else f"its package would hide the one at {found.origin or 'that name'}"
 
 
-def _what(registry: type[PluginRegistry[Any]], name: str) -> str:
-    return f"the {registry.group.noun} {name!r}" if registry is HookRegistry else f"the type {name!r}"
+def _owner(distribution: str, name: str, registry: type[PluginRegistry[Any]]) -> str:
+    """Return whose plugin has the name in a registry, as the end of a sentence; empty if it is none's."""
+    if home := registry.group.first_party.get(name):
+        return f"belongs to {home}"
+    for info in registry.from_environment().describe():
+        if info.name == name:
+            return f"is taken by {info.target} ({info.origin})"
+    home = homes((registry.group.noun,)).get(name, distribution)
+    return "" if home == distribution else f"is that of {home}, a known plugin"
 
 
 def _class_name(distribution: str, kind: Kind) -> str:

@@ -228,6 +228,20 @@ def test_a_name_is_held_against_those_of_its_own_kind(kind: Kind, name: str, rea
         names_of(name, kind)
 
 
+def test_the_name_of_a_known_plugin_is_refused_unless_it_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = (
+        ("stage", "acme_blur", "acme-pictures", "blurs", ()),
+        ("stage", "acme_sharpen", "acme-sharpen", "sharpens", ()),
+    )
+    monkeypatch.setattr("datarax_core.extensions.known.THIRD_PARTIES", rows)
+    with pytest.raises(
+        PluginError, match="the type 'acme_blur' is that of acme-pictures, a known plugin; choose another"
+    ):
+        names_of("acme-blur", "stage")
+    assert names_of("acme-blur", "decoder").type == "acme_blur"
+    assert names_of("acme-sharpen", "stage").type == "acme_sharpen"
+
+
 def test_a_name_of_another_kind_is_free() -> None:
     assert names_of("rescale", "source").type == "rescale"
     assert names_of("memory", "stage").type == "memory"
