@@ -13,6 +13,8 @@ from importlib import import_module
 from time import perf_counter
 from typing import Any, Final
 
+from datarax_core.extensions.places import given_places
+
 MARK: Final = "drx-probe"
 NEED_JAX: Final = ("source", "stage")
 """Kinds whose base classes are modules of Flax."""
@@ -47,8 +49,13 @@ def _imported(kind: str, name: str) -> dict[str, Any]:
 
 
 def _loader(kind: str, name: str) -> Callable[[], object]:
-    from .findings import REGISTRIES  # noqa: PLC0415 - `doctor` imports this module for its constants only
+    from .findings import PLACE, REGISTRIES  # noqa: PLC0415 - `doctor` imports this module for its constants only
 
+    if kind == PLACE:
+        place = next(place for place in given_places() if place.word == name)
+        from datarax_core.extensions.named import plugins_of  # noqa: PLC0415 - few processes need it
+
+        return lambda: plugins_of(place)
     registry = REGISTRIES[kind].from_environment()
     return lambda: registry.get(name)
 

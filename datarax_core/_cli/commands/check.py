@@ -34,6 +34,7 @@ from datarax_core.extensions.catalog import (
 )
 from datarax_core.extensions.damage import damages
 from datarax_core.extensions.loading import STRICT_VARIABLE
+from datarax_core.extensions.places import given_places
 
 
 def check(
@@ -69,10 +70,11 @@ def check(
     """
     _require_for_run(name, config, run=run)
     os.environ.pop(STRICT_VARIABLE, None)  # it would end the command at the first problem; all are reported
+    stopped = _without_stopping_places(timeout)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         misspelt = _without_unknown_words()
-        plugins = installed_plugins()
+        plugins = [stopped.get(plugin.place, plugin) for plugin in installed_plugins()]
     told = {plugin.problem for plugin in plugins if plugin.kind == PLACE}
     texts = {str(warning.message) for warning in caught}
     damaged = sorted(text for text in texts if not any(text.startswith(problem) for problem in told))
@@ -121,6 +123,18 @@ def _given(config: Path | None, plugin: Finding) -> str | dict[str, Any] | None:
     if config is None or config.suffix.lower() in SUFFIXES:
         return None if config is None else str(config)
     return opened(config, plugin.name).mapping
+
+
+def _without_stopping_places(timeout: float) -> dict[str, Finding]:
+    """Switch off named files and modules that would hang or end this process too; return the findings about them, by place."""
+    trials = [
+        Finding(kind=PLACE, name=place.word, distribution=place.word, version="", target="", place=str(place))
+        for place in given_places()
+    ]
+    found = examined(trials, timeout=timeout, processes=1, note=lambda _done: None)
+    stopped = {finding.place: finding for finding in found if finding.status in ("hung", "died")}
+    os.environ[DISABLE_VARIABLE] = ",".join([*disabled_words(), *(finding.name for finding in stopped.values())])
+    return stopped
 
 
 def _without_unknown_words() -> list[str]:

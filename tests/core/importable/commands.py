@@ -46,3 +46,10 @@ def run_on_terminal(command: Sequence[str], *args: str) -> tuple[str, str]:
     shown = os.read(ours, 100_000).decode()
     os.close(ours)
     return done.stdout, shown
+
+
+def completed(line: str) -> list[str]:
+    """Return the completions that bash gets for a line."""
+    words = line.split(" ")
+    environment = {"_DRX_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    return CliRunner().invoke(app, prog_name="drx", env=environment).stdout.split()

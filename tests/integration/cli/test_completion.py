@@ -5,21 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from commands import DRX, invoke, run
-from typer.testing import CliRunner
+from commands import DRX, completed, invoke, run
 
-from datarax_core._cli.app import COMMANDS, app
+from datarax_core._cli.app import COMMANDS
 from datarax_core._cli.completion import config_files, decoder_names, plugin_names, source_names
 
 if TYPE_CHECKING:
     from conftest import Site
-
-
-def completed(line: str) -> list[str]:
-    """Return the completions that bash gets for a line."""
-    words = line.split(" ")
-    environment = {"_DRX_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
-    return CliRunner().invoke(app, prog_name="drx", env=environment).stdout.split()
 
 
 @pytest.fixture

@@ -61,7 +61,9 @@ def test_a_line_is_written_for_each_epoch_and_the_end(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     with default_hooks().registered(Metrics(str(path))):
         list(Pipeline(source=from_sequence(SOURCE, name="train"), batch_size=5, num_epochs=2))
-    own = [line for line in lines(path) if "'train'" in line["source"]]  # pipelines of other tests may be closed meanwhile
+    own = [
+        line for line in lines(path) if "'train'" in line["source"]
+    ]  # pipelines of other tests may be closed meanwhile
     written = [(line["event"], line.get("epoch"), line.get("records"), line.get("position")) for line in own]
     assert written == [("epoch", 0, 10, None), ("epoch", 1, 20, None), ("closed", None, None, 20)]
 
