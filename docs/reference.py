@@ -107,7 +107,8 @@ LEFT_OUT = {
 BASES = (
     "DataSourceModule", "EagerSourceBase", "RecordFilesSource", "StreamingSourceBase", "SourceView", "Subset", "RecordReader",
     "LocalFilesOnlyMixin", "HostState", "Stage", "Decoder", "HookSpecs", "BatchSizes", "SourceConfig", "SourceConfigBase",
-    "ViewConfig", "RemoteOptions", "BadRecordOptions",
+    "ViewConfig", "RemoteOptions", "BadRecordOptions", "SourceConformance", "StageConformance", "HostStageConformance",
+    "DecoderConformance", "HookConformance",
 )  # fmt: skip
 """Classes that authors derive from: each of their public names says when and by whom it is called."""
 
@@ -240,7 +241,7 @@ class Reference:
         """Yield the lines of a docstring as Markdown."""
         section = ""
         is_code = False
-        for line in doc.splitlines():
+        for line in _fenced(doc.splitlines()):
             is_code ^= line.lstrip().startswith("```")
             if is_code or line.lstrip().startswith("```"):
                 yield line
@@ -323,7 +324,9 @@ class Reference:
         for base in cls.bases:
             is_hidden = isinstance(base, Definition) and base not in self.homes
             found += self._public_bases(base) if is_hidden else [base]  # type: ignore[arg-type]  # a definition, then
-        public = [each for each in dict.fromkeys(found) if each not in {"Protocol", "ABC"}]
+        public = [
+            each for each in dict.fromkeys(found) if not str(each).startswith(("Protocol", "ABC", "Generic", "*"))
+        ]
         above = {known for each in public if isinstance(each, Definition) for known in each.ancestors}
         return [each for each in public if each not in above]
 
@@ -336,8 +339,8 @@ class Reference:
             yield from (f"Attributes: {', '.join(f'`{_heading(member)}`' for member in plain)}.", "")
         for member in self.shown[cls]:
             if member.doc:
-                groups[group_of(member) if is_base else ""].append(member)
-        for group in ("", "To be written", "May be overridden", "Called, not overridden"):
+                groups[group_of(member, cls) if is_base else ""].append(member)
+        for group in ("", "Fields", "To be written", "May be declared", "May be overridden", "Called, not overridden"):
             if groups[group] and group:
                 yield from (f"### {cls.name}: {group[0].lower()}{group[1:]}", "")
             for member in groups[group]:
@@ -382,12 +385,39 @@ class Reference:
         return {"README.md": self.index(), **{f"{page}.md": self.page(page) for page in PAGES}}
 
 
-def group_of(member: Member) -> str:
-    """Return whether authors write, override or call a member."""
+def group_of(member: Member, cls: Definition) -> str:
+    """Return whether authors write, declare, override or call a member of a base class."""
     default = fact(member.doc, "Default")
+    if not isinstance(member.node, Function) and default is None and fact(member.doc, "Called") is None:
+        return "May be declared" if cls.name.endswith("Conformance") else "Fields"
     if default is None:
         return "Called, not overridden"
     return "To be written" if default.startswith("none") else "May be overridden"
+
+
+def _fenced(lines: list[str]) -> Iterator[str]:
+    """Yield the lines of a docstring with fences around the indented blocks that ``::`` announces."""
+    margin, begun = -1, False
+    held: list[str] = []  # empty lines, which may be behind the block
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if margin >= 0 and line.strip() and indent <= margin:
+            yield from ("```", *(held or [""]))
+            margin, held = -1, []
+        if margin >= 0:
+            held = [*held, line] if not line.strip() else held
+            if line.strip():
+                yield from (*(held if begun else []), line[margin + 4 :])
+                held, begun = [], True
+        elif line.rstrip().endswith("::"):
+            if line.strip() != "::":
+                yield line.rstrip()[:-1]
+            yield from ("", "```python")
+            margin, begun = indent, False
+        else:
+            yield line
+    if margin >= 0:
+        yield "```"
 
 
 def fact(doc: str, section: str) -> str | None:

@@ -91,7 +91,7 @@ def overridable(pages: Reference) -> Iterator[tuple[str, list[Member]]]:
     for cls in (each for each in pages.homes if each.name in BASES):
         for name, member in cls.every.items():
             chain = [each.own[name] for each in (cls, *cls.ancestors) if name in each.own]
-            if not _is_field(member):
+            if not _is_field(member) and not name.startswith("test_"):  # pytest calls the tests of a kit
                 yield f"{cls.name}.{name}", chain
 
 

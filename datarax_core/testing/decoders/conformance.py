@@ -67,7 +67,10 @@ class DecoderConformance(*_NEEDS, DecoderDeclarations):  # type: ignore[misc]  #
 
     @pytest.fixture
     def subject(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DecoderSubject:
-        """The decoder under test, made once for each test class."""
+        """The decoder under test, made once for each test class.
+
+        Called: by every test, through pytest.
+        """
         stash = request.node.parent.stash
         if _SUBJECT not in stash:
             stash[_SUBJECT] = DecoderSubject(self, tmp_path_factory.mktemp(type(self).__name__, numbered=True))

@@ -57,13 +57,20 @@ class DecoderDeclarations:
 
     @property
     def registry(self) -> DecoderRegistry:
-        """The registry that finds the config's ``type``: all installed decoders, unless overridden."""
+        """The registry that finds the config's ``type``: all installed decoders, unless overridden.
+
+        Called: whenever a config of the decoder is validated.
+        Default: all installed decoders.
+        """
         return default_decoders()
 
     def make_decoder(self, folder: Path) -> Mapping[str, Any] | Decoder:  # noqa: ARG002 - for authors' overrides
         """Return the config of the decoder under test, after writing the files that it names to ``folder``.
 
         Called once for each test class.
+
+        Called: by the tests of the kit that need it, once for each test class, on pytest's thread.
+        Default: `config`.
         """
         if self.config is None:
             broken(
@@ -73,9 +80,17 @@ class DecoderDeclarations:
         return self.config
 
     def make_records(self, folder: Path) -> Sequence[bytes]:  # noqa: ARG002 - for authors' overrides
-        """Return the bytes of some records; none if the decoder writes them itself. Called once for each test class."""
+        """Return the bytes of some records; none if the decoder writes them itself. Called once for each test class.
+
+        Called: by the tests of the kit that need it, once for each test class, on pytest's thread.
+        Default: `records`.
+        """
         return self.records
 
     def make_batch(self, folder: Path) -> Batch | None:  # noqa: ARG002 - for authors' overrides
-        """Return the batch that the decoder writes and reads, as `batch` describes it. Called once for each test class."""
+        """Return the batch that the decoder writes and reads, as `batch` describes it. Called once for each test class.
+
+        Called: by the tests of the kit that need it, once for each test class, on pytest's thread.
+        Default: `batch`.
+        """
         return self.batch

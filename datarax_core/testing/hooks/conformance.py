@@ -19,7 +19,10 @@ class HookConformance(*_NEEDS, HookDeclarations):  # type: ignore[misc]  # mypy 
 
     @pytest.fixture
     def subject(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> HookSubject:
-        """The hook plugin under test, made once for each test class."""
+        """The hook plugin under test, made once for each test class.
+
+        Called: by every test, through pytest.
+        """
         stash = request.node.parent.stash
         if _SUBJECT not in stash:
             stash[_SUBJECT] = HookSubject(self, tmp_path_factory.mktemp(type(self).__name__, numbered=True))

@@ -43,7 +43,11 @@ class HookDeclarations:
     """The most that ``datarax_batch_ready`` costs a batch, in microseconds; the median of many calls is compared."""
 
     def make_plugin(self) -> object:
-        """Return the plugin as it is before it heard anything. Called for each test."""
+        """Return the plugin as it is before it heard anything. Called for each test.
+
+        Called: by every test, for a plugin that heard nothing yet.
+        Default: `plugin`.
+        """
         if self.plugin is None:
             broken(
                 f"{type(self).__name__} does not declare its hook plugin; give it plugin = my_module, or define "

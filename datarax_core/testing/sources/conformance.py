@@ -107,7 +107,10 @@ class SourceConformance(*_NEEDS, Declarations):  # type: ignore[misc]  # mypy do
 
     @pytest.fixture
     def subject(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
-        """The source under test, made once for each test class."""
+        """The source under test, made once for each test class.
+
+        Called: by every test, through pytest.
+        """
         stash = request.node.parent.stash
         if _SUBJECT not in stash:
             stash[_SUBJECT] = Subject(self, tmp_path_factory.mktemp(type(self).__name__, numbered=True))

@@ -75,13 +75,20 @@ class Declarations:
 
     @property
     def registry(self) -> SourceRegistry:
-        """The registry that finds the config's ``type``: all installed sources, unless overridden."""
+        """The registry that finds the config's ``type``: all installed sources, unless overridden.
+
+        Called: whenever a config of the source is validated or built.
+        Default: all installed sources.
+        """
         return default_registry()
 
     def make_config(self, folder: Path) -> Mapping[str, Any] | SourceConfig:  # noqa: ARG002 - for authors' overrides
         """Return the config of the source under test, after writing the files that it names to ``folder``.
 
         Called once for each test class.
+
+        Called: by the tests of the kit that need it, once for each test class, on pytest's thread.
+        Default: `config`.
         """
         if self.config is None:
             broken(
@@ -96,6 +103,9 @@ class Declarations:
         Args:
             config: `config`, validated, or one with an option changed.
             seed: Selects the order: ``return AcmeSource(config, DATA, rngs=nnx.Rngs(seed))``.
+
+        Called: by nearly every test, for each source that it needs, several in one test, and in processes that tests start.
+        Default: `build_source` of the config, with the seed.
         """
         return build_source(config, self.registry, seed=seed)
 
@@ -104,9 +114,16 @@ class Declarations:
 
         The kit checks the order at lengths 1, 2 and 65,537. Return None if the source uses core's `Order`, which is
         proven for every length.
+
+        Called: by the tests of the order, for each length.
+        Default: None: the source uses core's `Order`.
         """
         return None
 
     def make_damaged(self, folder: Path) -> Damaged | None:  # noqa: ARG002
-        """Return a source with a damaged record, written to ``folder``; None if records cannot be damaged."""
+        """Return a source with a damaged record, written to ``folder``; None if records cannot be damaged.
+
+        Called: by the test of damaged records.
+        Default: None: that test is skipped.
+        """
         return None

@@ -107,7 +107,10 @@ class StageConformance(*_NEEDS, DeviceDeclarations):  # type: ignore[misc]  # my
 
     @pytest.fixture
     def subject(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-        """The stage under test, made once for each test class."""
+        """The stage under test, made once for each test class.
+
+        Called: by every test, through pytest.
+        """
         return _subject(DeviceSubject, self, request, tmp_path_factory)
 
 
@@ -127,7 +130,10 @@ class HostStageConformance(*_HOST_NEEDS, HostDeclarations):  # type: ignore[misc
 
     @pytest.fixture
     def subject(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-        """The stage under test, made once for each test class."""
+        """The stage under test, made once for each test class.
+
+        Called: by every test, through pytest.
+        """
         return _subject(HostSubject, self, request, tmp_path_factory)
 
 

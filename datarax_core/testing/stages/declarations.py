@@ -39,13 +39,20 @@ class StageDeclarations:
 
     @property
     def registry(self) -> StageRegistry:
-        """The registry that finds the config's ``type``: all installed stages, unless overridden."""
+        """The registry that finds the config's ``type``: all installed stages, unless overridden.
+
+        Called: whenever a config of the stage is validated.
+        Default: all installed stages.
+        """
         return default_stages()
 
     def make_stage(self, folder: Path) -> Mapping[str, Any] | Stage | Callable[..., Batch]:  # noqa: ARG002 - for authors
         """Return the config of the stage under test, or a callable that is a stage, after writing its files to ``folder``.
 
         Called once for each test class.
+
+        Called: by the tests of the kit that need it, once for each test class, on pytest's thread.
+        Default: `config`.
         """
         if self.config is None:
             broken(
@@ -55,7 +62,11 @@ class StageDeclarations:
         return self.config
 
     def make_records(self, folder: Path) -> Mapping[str, Any]:  # noqa: ARG002 - for authors' overrides
-        """Return the records that the stage is called with, as `records` describes them. Called once for each test class."""
+        """Return the records that the stage is called with, as `records` describes them. Called once for each test class.
+
+        Called: by the tests of the kit that need it, once for each test class, on pytest's thread.
+        Default: `records`.
+        """
         if self.records is None:
             broken(
                 f"{type(self).__name__} does not declare the records that its stage is called with; give it "
@@ -87,5 +98,9 @@ class HostDeclarations(StageDeclarations):
     """A record that the stage refuses, such as bytes that are no picture: a value for each field; None if it refuses none."""
 
     def make_following(self, folder: Path) -> Any:  # noqa: ARG002 - for authors' overrides
-        """Return a host stage, or its config, that the stage under test joins (`Stage.join`); None if it joins none."""
+        """Return a host stage, or its config, that the stage under test joins (`Stage.join`); None if it joins none.
+
+        Called: by the test of joined stages.
+        Default: None: that test is skipped.
+        """
         return None

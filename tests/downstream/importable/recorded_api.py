@@ -119,7 +119,7 @@ def _listed_bases(each: Definition, public: set[Definition]) -> str:
             names.append(base)
         else:
             names += [a.name for a in (base, *base.ancestors) if a in public][:1]
-    names = [name for name in dict.fromkeys(names) if name not in {"Protocol", "Generic"}]
+    names = [name for name in dict.fromkeys(names) if name not in {"Protocol", "Generic"} and name[0] != "*"]
     return f"({', '.join(names)})" if names else ""
 
 
