@@ -1,7 +1,8 @@
 """The stream of recorded ticks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import jax
@@ -49,6 +50,12 @@ class AcmeTicker(StreamingSourceBase):
         super().__init__(config, rngs=rngs, name=name)
         self._recording = Recording.at(config.recording)
         self._part, self._num_parts = part, num_parts
+
+    @classmethod
+    def guess(cls, path: str) -> Mapping[str, Any] | None:
+        """Return the config of a folder with a recording; None for other paths."""
+        recording = Path(path, "recording.json")
+        return {"recording": str(recording)} if recording.is_file() else None
 
     def __len__(self) -> int:
         return self._recording.num_ticks // self._num_parts

@@ -140,6 +140,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ticker(path)
 
 
+def test_a_folder_with_a_recording_is_known(tmp_path: Path) -> None:
+    path = record(tmp_path / "days", 3)
+    assert AcmeTicker.guess(str(tmp_path / "days")) == {"recording": path}
+    assert AcmeTicker.guess(str(tmp_path)) is None
+
+
 def test_batches_have_the_dtypes_that_the_spec_says(tmp_path: Path) -> None:
     batch = ticker(record(tmp_path, 3)).get_batch(3)
     assert {name: column.dtype for name, column in batch.items()} == {
