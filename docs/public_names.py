@@ -198,9 +198,26 @@ class Tree:
 
 def signature(node: Function, *, bound: bool = False) -> str:
     """Return parameters and result as they are written; ``bound`` leaves ``self`` or ``cls`` out."""
-    arguments = parsed_arguments(node, bound=bound)
+    given = parsed_arguments(node, bound=bound)
     result = f" -> {_annotation(node.returns)}" if node.returns else ""
-    return f"({ast.unparse(arguments)}){result}"
+    places = [*given.posonlyargs, *given.args]
+    defaults = [None] * (len(places) - len(given.defaults)) + given.defaults
+    parts = [_parameter(each, default) for each, default in zip(places, defaults, strict=True)]
+    if given.posonlyargs:
+        parts.insert(len(given.posonlyargs), "/")
+    if given.vararg is not None:
+        parts.append(f"*{_parameter(given.vararg, None)}")
+    elif given.kwonlyargs:
+        parts.append("*")
+    parts += [_parameter(each, default) for each, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    parts += [] if given.kwarg is None else [f"**{_parameter(given.kwarg, None)}"]
+    return f"({', '.join(parts)}){result}"
+
+
+def _parameter(given: ast.arg, default: ast.expr | None) -> str:
+    annotation = "" if given.annotation is None else f": {ast.unparse(given.annotation)}"
+    equals = " = " if annotation else "="
+    return f"{given.arg}{annotation}" + ("" if default is None else f"{equals}{ast.unparse(default)}")
 
 
 def parsed_arguments(node: Function, *, bound: bool) -> ast.arguments:

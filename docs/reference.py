@@ -387,12 +387,16 @@ class Reference:
 
 def group_of(member: Member, cls: Definition) -> str:
     """Return whether authors write, declare, override or call a member of a base class."""
-    default = fact(member.doc, "Default")
+    docs = [each.own[member.name].doc for each in (cls, *cls.ancestors) if member.name in each.own]
+    default = next((found for doc in docs if (found := fact(doc, "Default")) is not None), None)
     if not isinstance(member.node, Function) and default is None and fact(member.doc, "Called") is None:
         return "May be declared" if cls.name.endswith("Conformance") else "Fields"
     if default is None:
         return "Called, not overridden"
-    return "To be written" if default.startswith("none") else "May be overridden"
+    is_missing = (
+        default.startswith("none") and fact(member.doc, "Default") is not None
+    )  # a subclass that has it wrote it
+    return "To be written" if is_missing else "May be overridden"
 
 
 def _fenced(lines: list[str]) -> Iterator[str]:

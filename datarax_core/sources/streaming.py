@@ -78,7 +78,7 @@ class StreamingSourceBase(DataSourceModule):
         Each batch has arrays of its own, into which the source writes no more.
 
         Called: as `records_from` is, in its place.
-        Default: none needed: without it, records are taken from `records_from`.
+        Default: records are taken from `records_from`, one by one.
         """
         raise NotImplementedError
 
