@@ -11,7 +11,7 @@ EXAMPLES ?= 2000
 MINUTES ?= 5
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test proof fuzz check lint types templates contracts docs api bench format test-lowest wheels clean
+.PHONY: help demo test proof fuzz check lint types templates contracts docs site api bench format test-lowest wheels clean
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:  ## list the targets
@@ -29,7 +29,7 @@ proof: $(VENV)/.test  ## search for a counterexample to the invariant: EXAMPLES 
 fuzz: $(VENV)/.test  ## mutate files of every format and look for crashes and wrong data: FORMAT, SEED, MINUTES
 	$(BIN)/python tests/fuzz/fuzz.py --format "$(FORMAT)" --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
-check: lint types templates contracts test  ## what CI runs: lint, types, templates, import contracts, tests
+check: lint types templates contracts site test  ## what CI runs: lint, types, templates, import contracts, website, tests
 
 lint: $(VENV)/.check
 	$(BIN)/ruff check
@@ -48,10 +48,16 @@ templates: $(VENV)/.check  # what `drx new` writes is as clean as what it is wri
 contracts: $(VENV)/.check
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.test  ## write the reference, and put the help of the commands and the tree of modules into their pages
+docs: $(VENV)/.check  ## write the pages that are made from the code, and build the website into dist/site
 	$(BIN)/python docs/command_line.py
 	$(BIN)/python docs/architecture.py
 	$(BIN)/python docs/reference.py
+	$(MAKE) site SITE=dist/site
+
+site: $(VENV)/.check  # no page is left out, no link and no anchor is dead
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder" "$$folder.log"' EXIT && \
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --config-file docs/website/mkdocs.yml \
+	--site-dir "$(or $(abspath $(SITE)),$$folder)" > "$$folder.log" 2>&1 || (cat "$$folder.log"; exit 1)
 
 api: $(VENV)/.test  ## record the public names that plugins rely on; refuses what would break plugins
 	$(BIN)/python tests/downstream/importable/recorded_api.py
