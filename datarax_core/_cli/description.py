@@ -34,9 +34,13 @@ class ConfigField:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
-    """Description of a plugin's config. ``parts`` holds the fields of nested configs, by the names of these configs."""
+    """Description of a plugin's config. ``parts`` holds the fields of nested configs, by the names of these configs.
+
+    ``kind`` is the noun of its group of entry points, and ``finer_kind`` the one that only its class tells, such as "view".
+    """
 
     kind: str
+    finer_kind: str
     name: str
     distribution: str
     version: str
@@ -77,6 +81,7 @@ def _description(kind: str, name: str, plugin: type, config: type[FrozenConfig],
     fields = sorted(_fields(schema), key=lambda field: own.index(field.name) if field.name in own else len(own))
     return Description(
         kind=kind,
+        finer_kind=finer_kind(kind, plugin),
         name=name,
         distribution=info.distribution,
         version=info.version,
@@ -86,6 +91,22 @@ def _description(kind: str, name: str, plugin: type, config: type[FrozenConfig],
         parts={key: list(_fields(part)) for key, part in inner.items()},
         example=example_of(kind, name, config),
     )
+
+
+def finer_kind(kind: str, plugin: type) -> str:
+    """Return the noun for a plugin by its class: a view or a stream is a source, a host stage is a stage."""
+    if kind == "source":
+        from datarax_core.sources.source import DataSourceModule  # noqa: PLC0415 - JAX, which the plugin's import has loaded
+        from datarax_core.sources.views.view import SourceView  # noqa: PLC0415
+
+        if issubclass(plugin, SourceView):
+            return "view"
+        own: Any = plugin
+        is_forward = own.get_records is DataSourceModule.get_records
+        return "stream" if is_forward and own.get_batch is not DataSourceModule.get_batch else kind
+    if kind == "stage" and (on_host := getattr(plugin, "on_host", False)):
+        return "host stage" if on_host is True else "stage on either side"
+    return kind
 
 
 def _prose(docstring: str) -> str:
@@ -114,7 +135,7 @@ def as_text(described: Description) -> str:
     import yaml  # noqa: PLC0415 - only text needs it
 
     origin = f"{described.distribution} {described.version}".rstrip()
-    blocks = [f"{described.kind} {described.name}  ({origin}, {described.target})\n\n{described.doc}"]
+    blocks = [f"{described.finer_kind} {described.name}  ({origin}, {described.target})\n\n{described.doc}"]
     tables = {"fields": described.fields, **described.parts}
     blocks += [f"{title}\n{_table(fields)}" for title, fields in tables.items() if fields]
     if described.example is None:

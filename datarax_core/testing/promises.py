@@ -8,8 +8,16 @@ import pytest
 
 from .checks import not_claimed
 
-NOT_QUICK: Final = frozenset({"test_every_option_is_refused_or_has_an_effect", "test_it_is_read_by_a_spawned_process"})
-"""Tests that need what only an author can declare, or that take long, in groups that are quick else."""
+NOT_QUICK: Final = frozenset(
+    {
+        "test_every_option_is_refused_or_has_an_effect",  # `effective`
+        "test_a_record_does_not_depend_on_its_batch",  # `mixes_records`
+        "test_padded_rows_change_no_others",
+        "test_it_is_read_by_a_spawned_process",
+        "test_it_decodes_in_a_spawned_process",
+    }
+)
+"""Tests of groups that are quick else: those that need what only an author can declare, and those that take long."""
 
 
 class Examined(Protocol):

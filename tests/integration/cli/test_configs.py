@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 import yaml
 from commands import DRX, MODULE, fails, run
+from installed_sources import install_stream
 
 from datarax_core._cli.description import as_text, described
 from datarax_core.errors import PluginLoadError, PluginNotFoundError
@@ -175,6 +176,26 @@ class Config(SourceConfig):
 class Source(DataSourceModule):
     config_class = Config
 """
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "finer"),
+    [
+        ("memory", "source", "source"),
+        ("tfds_streaming", "source", "source"),
+        ("window", "source", "view"),
+        ("acme_stream", "source", "stream"),
+        ("rescale", "stage", "stage"),
+        ("pad", "stage", "host stage"),
+        ("rename", "stage", "stage on either side"),
+        ("npz", "decoder", "decoder"),
+    ],
+)
+def test_the_finer_kind_of_a_plugin_is_named(site: "Site", name: str, kind: str, finer: str) -> None:
+    install_stream(site, end="3")
+    (found,) = described(name)
+    assert (found.kind, found.finer_kind) == (kind, finer)
+    assert as_text(found).startswith(f"{finer} {name}  (")
 
 
 def test_a_plugin_whose_author_gives_no_example_is_described_without_one(site: "Site") -> None:
