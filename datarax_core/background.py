@@ -20,7 +20,7 @@ _ENDED: Final = object()
 
 
 class RenewedInForks(Protocol):
-    """An object that holds locks or open files."""
+    """An object with locks or open files, which another process cannot use: `renew_in_forks` lets it make new ones in a fork."""
 
     def renew_in_fork(self) -> None:
         """Drop what does not work in a fork, and make locks anew; called there, before any other code runs."""
@@ -255,7 +255,7 @@ class _Worker:
 
 
 class EndedAtExit(Protocol):
-    """Work of threads."""
+    """Work of threads that must not run when the interpreter clears its modules; `run_in_thread` ends it before."""
 
     def end(self) -> None:
         """End the threads after the work in progress; called at exit, maybe once for each thread."""

@@ -37,7 +37,7 @@ from .stream_reader import StreamReader
 
 @dataclass(slots=True)
 class Stats:
-    """Batches and records served, and where the seconds went.
+    """Counts of the batches and records that were served, and the seconds that reading, placing, stages and waiting took.
 
     ``source`` and ``transfer`` pass on a background thread while batches are read ahead.
     """
