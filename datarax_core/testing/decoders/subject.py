@@ -39,6 +39,7 @@ class DecoderSubject:
 
     noun: Final = "decoder"
     base: Final = "Decoder"
+    remedy: Final = ""
 
     def __init__(self, author: DecoderDeclarations, folder: Path) -> None:
         self.author = author
