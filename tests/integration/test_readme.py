@@ -16,6 +16,8 @@ PAGES = {
     "README.md": 3,
     "docs/configs.md": 13,
     "docs/conformance.md": 5,
+    "docs/guides/moving.md": 1,
+    "docs/guides/training.md": 9,
     "docs/host-stages.md": 7,
     "docs/pipeline.md": 15,
     "docs/plugins.md": 10,
