@@ -20,7 +20,7 @@ PAGES = {
     "docs/guides/training.md": 9,
     "docs/host-stages.md": 7,
     "docs/pipeline.md": 15,
-    "docs/plugins.md": 10,
+    "docs/plugins.md": 12,
     "docs/ragged.md": 6,
     "docs/remote.md": 3,
     "docs/views.md": 22,
