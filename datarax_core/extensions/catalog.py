@@ -24,8 +24,7 @@ from datarax_core.errors import (
 from .discovery import CORE, GROUPS, Environment, Fault, Installed
 from .distributions import canonical_name
 from .known import FIRST_PARTIES, homes
-from .loading import PluginImportError, is_strict, leave_out
-from .places import are_given
+from .loading import PluginImportError, is_strict, leave_out, names_places
 
 DISABLE_VARIABLE: Final = "DATARAX_DISABLE_PLUGINS"
 
@@ -268,7 +267,7 @@ def current_environment(disabled: Collection[str], allowed: Collection[str] | No
         PluginError: A word for a place names nothing; or the process is strict, and the code of a place fails.
     """
     environment = Environment.now()
-    if are_given():
+    if names_places():
         from .named import add_named  # noqa: PLC0415 - few processes need it
 
         add_named(environment, disabled=disabled, allowed=allowed)

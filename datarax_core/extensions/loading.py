@@ -13,6 +13,17 @@ from datarax_core.errors import ConfigError, PluginError, PluginWarning
 
 STRICT_VARIABLE: Final = "DATARAX_STRICT_PLUGINS"
 
+PLACES_VARIABLE: Final = "DATARAX_PLUGINS"
+"""Environment variable with words for places of plugins, separated by commas; paths are relative to the working folder."""
+
+HANDED_ON: Final = "DATARAX_PLUGINS_OF_DRX"
+"""Environment variable in which ``drx`` hands the places of its options and of ``pyproject.toml`` to its child processes."""
+
+
+def names_places() -> bool:
+    """Return whether the environment names places of plugins; what they are takes the module `places`."""
+    return bool(os.environ.get(PLACES_VARIABLE) or os.environ.get(HANDED_ON))
+
 
 def is_strict() -> bool:
     """Return True if ``DATARAX_STRICT_PLUGINS=1`` makes an error of every plugin that cannot be used, asked for or not.

@@ -3,7 +3,6 @@
 A word is ``path/to/file.py``, ``path/to/file.py:Class``, ``module`` or ``module:Class``. Reading words imports nothing.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,11 +13,7 @@ from typing import Any, Final
 
 from datarax_core.errors import ConfigError, PluginNotFoundError, did_you_mean
 
-VARIABLE: Final = "DATARAX_PLUGINS"
-"""Environment variable with words, separated by commas; their relative paths are relative to the working folder."""
-
-HANDED_ON: Final = "DATARAX_PLUGINS_OF_DRX"
-"""Environment variable in which ``drx`` hands the places of its options and of ``pyproject.toml`` to its child processes."""
+from .loading import HANDED_ON, PLACES_VARIABLE
 
 OPTION: Final = "--plugin"
 
@@ -44,7 +39,7 @@ class Place:
 
     Attributes:
         word: The word for it, as it was given.
-        way: How it was given: `OPTION`, `VARIABLE` or `PROJECT_FILE`.
+        way: How it was given: `OPTION`, `PLACES_VARIABLE` or `PROJECT_FILE`.
         folder: The folder that a relative path is relative to.
     """
 
@@ -111,7 +106,7 @@ class Place:
 
     @property
     def _joint(self) -> str:
-        return "=" if self.way == VARIABLE else " "
+        return "=" if self.way == PLACES_VARIABLE else " "
 
 
 def _split(word: str) -> tuple[str, str]:
@@ -120,24 +115,31 @@ def _split(word: str) -> tuple[str, str]:
     return (home, attribute) if home and attribute.isidentifier() else (word, "")
 
 
-def are_given() -> bool:
-    """Return whether the environment names any place."""
-    return bool(os.environ.get(VARIABLE) or os.environ.get(HANDED_ON))
-
-
 def given_places() -> list[Place]:
     """Return the places that the environment names: those that ``drx`` handed on, then those of ``DATARAX_PLUGINS``."""
-    handed = [Place(**each) for each in json.loads(os.environ.get(HANDED_ON) or "[]")]
-    words = filter(None, map(str.strip, os.environ.get(VARIABLE, "").split(",")))
-    return [*handed, *(Place(word, VARIABLE, os.getcwd()) for word in words)]  # noqa: PTH109
+    handed = [Place(**each) for each in _handed()]
+    words = filter(None, map(str.strip, os.environ.get(PLACES_VARIABLE, "").split(",")))
+    return [*handed, *(Place(word, PLACES_VARIABLE, os.getcwd()) for word in words)]  # noqa: PTH109
+
+
+def _handed() -> list[dict[str, str]]:
+    """Return the places that ``drx`` handed on, as dicts."""
+    text = os.environ.get(HANDED_ON)
+    if not text:
+        return []
+    import json  # noqa: PLC0415 - listing what is installed does without
+
+    handed: list[dict[str, str]] = json.loads(text)
+    return handed
 
 
 @contextmanager
 def handed_on(places: Iterable[Place]) -> Iterator[None]:
     """Name places in the environment of this process, and of its child processes, for the time of a ``with`` block."""
+    import json  # noqa: PLC0415 - see `_handed`
+
     before = os.environ.get(HANDED_ON)
-    inherited = json.loads(before or "[]")
-    os.environ[HANDED_ON] = json.dumps([*map(asdict, places), *inherited])
+    os.environ[HANDED_ON] = json.dumps([*map(asdict, places), *_handed()])
     try:
         yield
     finally:

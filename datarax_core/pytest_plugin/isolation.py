@@ -17,14 +17,14 @@ from datarax_core.extensions.defaults import made_so_far, set_aside
 from datarax_core.extensions.discovery import GROUPS, ISOLATED, NAMED, STAND_INS, Environment, Installed
 from datarax_core.extensions.distributions import canonical_name, installed
 from datarax_core.extensions.hooks import Hooks
-from datarax_core.extensions.loading import STRICT_VARIABLE
+from datarax_core.extensions.loading import HANDED_ON, PLACES_VARIABLE, STRICT_VARIABLE
 from datarax_core.extensions.named import group_of, has_hooks, plugins_in, plugins_of
-from datarax_core.extensions.places import HANDED_ON, VARIABLE, Place
+from datarax_core.extensions.places import Place
 from datarax_core.extensions.plugin_registry import PluginRegistry
 
 Status = Literal["ready", "disabled", "conflict", "unmet"]
 
-_VARIABLES: Final = (VARIABLE, HANDED_ON, DISABLE_VARIABLE, STRICT_VARIABLE)
+_VARIABLES: Final = (PLACES_VARIABLE, HANDED_ON, DISABLE_VARIABLE, STRICT_VARIABLE)
 """Variables that an isolated test does not inherit."""
 
 _ABSENT: Final = "acme-absent>=1"
