@@ -23,6 +23,9 @@ _DECLARED: Final = re.compile(r"""^[ \t]+type[ \t]*:[^=\n]*=[ \t]*["'](\w+)["']"
 """Pattern of the line with which a class declares its name: ``type: Literal["count"] = "count"``."""
 
 
+_FIRST_FOLDER: Final = "DATARAX_PLUGINS_FOLDER"
+"""Environment variable with the working folder in which ``DATARAX_PLUGINS`` was read first."""
+
 _TABLE: Final = "[tool.datarax]"
 _KEYS: Final = ("plugins",)
 
@@ -117,9 +120,21 @@ def _split(word: str) -> tuple[str, str]:
 
 def given_places() -> list[Place]:
     """Return the places that the environment names: those that ``drx`` handed on, then those of ``DATARAX_PLUGINS``."""
-    handed = [Place(**each) for each in _handed()]
     words = filter(None, map(str.strip, os.environ.get(PLACES_VARIABLE, "").split(",")))
-    return [*handed, *(Place(word, PLACES_VARIABLE, os.getcwd()) for word in words)]  # noqa: PTH109
+    return [*(Place(**each) for each in _handed()), *map(_of_variable, words)]
+
+
+def _of_variable(word: str) -> Place:
+    """Return the place of a word of ``DATARAX_PLUGINS``.
+
+    A program may change its working folder. A file that is not there then is looked for in the folder in which the variable was
+    read first, which child processes are told.
+    """
+    folder = str(Path.cwd())
+    first = os.environ.setdefault(_FIRST_FOLDER, folder)
+    place, other = Place(word, PLACES_VARIABLE, folder), Place(word, PLACES_VARIABLE, first)
+    is_there = place.file is None or os.path.isfile(place.file)  # noqa: PTH113
+    return place if is_there or not os.path.isfile(other.file or "") else other  # noqa: PTH113
 
 
 def _handed() -> list[dict[str, str]]:

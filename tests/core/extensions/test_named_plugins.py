@@ -229,6 +229,15 @@ def test_a_file_that_looks_up_plugins_while_it_is_imported_finds_the_others(writ
     assert "count" not in sys.modules["acme_named"].NAMES
 
 
+def test_a_program_may_change_its_working_folder(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATARAX_PLUGINS_FOLDER", raising=False)
+    write(counting())
+    assert "count" in SourceRegistry.from_environment().names()
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    assert "count" in SourceRegistry.from_environment().names()
+
+
 def test_an_installed_plugin_that_is_named_too_counts_once(site: "Site", write: Write) -> None:
     site.install_working("acme-count", "count")
     write("", "unused.py", word="acme_count:Source")
