@@ -20,7 +20,7 @@ _ENDED: Final = object()
 
 
 class RenewedInForks(Protocol):
-    """An object with locks or open files, which another process cannot use: `renew_in_forks` lets it make new ones in a fork."""
+    """An object with locks or open files, which a fork cannot use: `renew_in_forks` lets it make new ones there."""
 
     def renew_in_fork(self) -> None:
         """Drop what does not work in a fork, and make locks anew; called there, before any other code runs."""
