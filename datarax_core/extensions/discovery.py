@@ -119,9 +119,12 @@ class Environment:
         return cls(installed())
 
     @classmethod
-    def isolated(cls, only: Sequence[str], added: Sequence[Sequence[Any]]) -> Self:
-        """Return core, the distributions ``only``, and added plugins: group, name, distribution, version, target, requires."""
-        made = cls(installed(), {CORE, *only})
+    def isolated(cls, only: Sequence[str] | None, added: Sequence[Sequence[Any]]) -> Self:
+        """Return core, the distributions ``only``, and added plugins: group, name, distribution, version, target, requires.
+
+        If ``only`` is None, all distributions count.
+        """
+        made = cls(installed(), None if only is None else {CORE, *only})
         for group, name, dist, version, target, requires in added:
             made.add(group, Installed(name, dist, version, target, tuple(requires)), _TO_IMPORT)
         return made

@@ -49,6 +49,7 @@ class Plugins:
         self._allowed: set[str] = set()
         self._added: dict[tuple[str, Installed], object] = {}
         self._stack = ExitStack()
+        self._outer: Plugins | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -59,6 +60,7 @@ class Plugins:
             else:
                 stack.enter_context(set_aside())
                 stack.callback(_close_pipelines)
+            self._outer = getattr(STAND_INS[-1], "__self__", None) if STAND_INS else None
             STAND_INS.append(self._environment)
             stack.callback(STAND_INS.remove, self._environment)
             self._tell()
@@ -131,21 +133,30 @@ class Plugins:
     # -- inside ---------------------------------------------------------------------------------------------------------
 
     def _environment(self) -> Environment:
-        environment = Environment(installed()) if self._beside_installed else Environment.isolated([*self._allowed], [])
+        if not self._beside_installed:
+            environment = Environment.isolated([*self._allowed], [])
+        else:
+            environment = Environment(installed()) if self._outer is None else self._outer._environment()  # noqa: SLF001 - of its own class
         for (group, entry), loaded in self._added.items():
             environment.add(group, entry, loaded)
         return environment
 
     def _tell(self) -> None:
         """Have registries and hooks that exist, and child processes that will, see the plugins of this moment."""
-        if not self._beside_installed:
-            added = [
-                (group, entry.name, entry.dist, entry.version, entry.target, entry.requires)
-                for group, entry in self._added
-                if _is_importable(entry)
-            ]
-            os.environ[ISOLATED] = json.dumps({"only": sorted(self._allowed), "added": added})
+        os.environ[ISOLATED] = json.dumps(self._told())
         _read_again()
+
+    def _told(self) -> dict[str, Any]:
+        """Return the arguments of `Environment.isolated` with which child processes see the same plugins."""
+        added = [
+            (group, entry.name, entry.dist, entry.version, entry.target, entry.requires)
+            for group, entry in self._added
+            if _is_importable(entry)
+        ]
+        if not self._beside_installed:
+            return {"only": sorted(self._allowed), "added": added}
+        outer = {"only": None, "added": []} if self._outer is None else self._outer._told()  # noqa: SLF001 - of its own class
+        return {"only": outer["only"], "added": [*outer["added"], *added]}
 
 
 def _plugins_of(plugin: object) -> list[_Plugin]:

@@ -368,7 +368,7 @@ def test_an_interrupt_during_an_import_is_not_caught(write: Write) -> None:
 
 def test_a_class_that_is_no_source_is_refused_by_its_name(write: Write) -> None:
     write("from datarax_core import DataSourceModule\n\nclass Unnamed(DataSourceModule):\n    pass\n")
-    message = r"^source 'Unnamed' \(DATARAX_PLUGINS=acme_named\.py\) is no source: it has no config_class|.*"
+    message = r"^source 'Unnamed' \(DATARAX_PLUGINS=acme_named\.py\) is no source: it has no config_class"
     with pytest.raises(PluginContractError, match=message):
         SourceRegistry.from_environment().get("Unnamed")
 

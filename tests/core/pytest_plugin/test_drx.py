@@ -77,6 +77,12 @@ def test_a_process_sees_them_too_if_it_can_import_them(plugins: Plugins, drx: Dr
         drx("plugins", process=True)
 
 
+@pytest.mark.usefixtures("tiny_source")
+def test_a_process_sees_the_tiny_source_beside_what_is_installed(drx: Drx) -> None:
+    listed = {each["name"]: each["distribution"] for each in drx("sources", "--json", process=True).json()}
+    assert (listed["tiny"], listed["memory"]) == ("tiny", "datarax-memory")
+
+
 # -- the switch -----------------------------------------------------------------------------------------------------------
 
 TESTS = """

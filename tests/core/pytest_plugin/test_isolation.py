@@ -277,6 +277,9 @@ def test_blocks_nest(plugins: Plugins) -> None:
     with Plugins() as inner:
         inner.add(TinySource)
         assert default_registry().names() == SourceRegistry.from_environment().names() == ["tiny"]
+    with Plugins(beside_installed=True) as beside:
+        beside.add(TinySource)
+        assert outer.names() == SourceRegistry.from_environment().names() == ["count", "tiny"]
     assert default_registry() is outer
     assert outer.names() == SourceRegistry.from_environment().names() == ["count"]
 
