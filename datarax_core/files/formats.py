@@ -6,7 +6,10 @@ from typing import Final
 
 _TYPES: Final = {
     b"\x83\xaf\x70\xd1\x0d\x88\x4a\x3f": ("an ArrayRecord file", "type: arrayrecord of datarax-arrayrecord reads it"),
-    b"PAR1": ("a Parquet file", "read it by datasets.load_dataset('parquet', ...) and from_sequence"),
+    b"PAR1": (
+        "a Parquet file",
+        "read it by datasets.load_dataset('parquet', ...) and from_sequence, or by a plugin: drx peek asks those installed",
+    ),
     b"ARROW1": ("an Arrow file", "read it by datasets.load_dataset('arrow', ...) and from_sequence"),
     b"PK\x03\x04": ("a zip archive or .npz file", "type: memory reads .npz files"),
     b"\x93NUMPY": ("an .npy file", "type: memory reads folders of them"),
