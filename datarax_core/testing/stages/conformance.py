@@ -34,19 +34,19 @@ _ALIKE: Final = (*_SURE, "test_batches_of_any_size_work", "test_a_record_does_no
 
 _NEEDS: Final[dict[type, tuple[str, ...]]] = {
     BuildPromises: (),
-    MistakePromises: _BUILT,
     ResultPromises: _COMPILED,
     FieldPromises: _MADE,
     BatchPromises: _SURE,
+    MistakePromises: _SURE,
     ConfigPromises: _MADE,
     CopyPromises: _ALIKE,
-    RoutePromises: _ALIKE,
+    RoutePromises: (*_ALIKE, "test_it_is_compiled_once"),
     GradientPromises: _SURE,
 }
 """The promises of each group in the order in which they are tested, and the promises on which they build."""
 
 _MORE: Final = {
-    "test_padded_rows_change_no_others": _ALIKE,
+    "test_padded_rows_change_no_others": (*_ALIKE, "test_host_fields_have_a_row_for_each_record"),
     "test_another_epoch_draws_anew": _ALIKE,
     "test_its_spec_is_true": _MADE,
     "test_its_batch_is_the_expected_one": _MADE,
@@ -74,8 +74,8 @@ _EACH: Final = (*_SAME, "test_a_record_does_not_depend_on_its_batch")
 
 _HOST_NEEDS: Final[dict[type, tuple[str, ...]]] = {
     BuildPromises: (),
-    MistakePromises: _BUILT,
     HostCallPromises: _SAME,
+    MistakePromises: _SAME,
     HostResultPromises: _EACH,
     ConfigPromises: _ROWS,
     HostRoutePromises: (*_EACH, "test_threads_may_call_it_at_once"),
