@@ -8,6 +8,7 @@ import numpy as np
 
 from datarax_core.records.dtypes import float_info, is_float
 from datarax_core.records.joining import host_column
+from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, named_fields
 from datarax_core.testing.checks import are_equal, not_claimed, require, shown
 
@@ -73,9 +74,10 @@ def _in_dtypes(wanted: Batch, made: Batch) -> Batch:
 
     def converted(name: str, column: Any) -> Any:
         other = made[name]
-        if not (isinstance(column, np.ndarray) and isinstance(other, np.ndarray) and column.dtype.kind in "iuf"):
+        if type(column) is not type(other) or column.dtype.kind not in "iuf" or other.dtype.kind in "OSU":
             return column
         taken = column.astype(other.dtype)
-        return taken if column.dtype.kind == "f" or np.array_equal(taken, column) else column
+        values, wide = (each.values if isinstance(each, Ragged) else each for each in (taken, column))
+        return taken if column.dtype.kind == "f" or np.array_equal(values, wide) else column
 
     return {name: converted(name, column) for name, column in wanted.items()}

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 
 from datarax_core.errors import SpecError
+from datarax_core.records.joining import joined_batches
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, differences, named_fields, spec_of
-from datarax_core.testing.checks import broken, difference, joined, not_claimed, require
+from datarax_core.testing.checks import broken, difference, not_claimed, require
 
 from .comparing import require_expected, rows_of_batch
 from .host_calls import HostSubject
@@ -193,14 +194,14 @@ def _with_record(subject: HostSubject, record: Mapping[str, Any], place: int) ->
         )
     row = jax.tree.map(_as_column, dict(record), subject.records, is_leaf=lambda leaf: not isinstance(leaf, dict))
     size = subject.size
-    return joined(
+    return joined_batches(
         [rows_of_batch(subject.records, range(place)), row, rows_of_batch(subject.records, range(place, size))]
     )
 
 
 def _as_column(value: Any, column: Any) -> Any:
     if isinstance(column, Ragged):
-        return Ragged.from_list([np.asarray(value, column.dtype)])
+        return Ragged.from_list([np.asarray(value, column.dtype)], shape=column.shape[1:])
     if column.dtype == object:
         made = np.empty(1, object)
         made[0] = value

@@ -40,11 +40,12 @@ class RoutePromises:
             records = subject.device_records
         try:
             scanned = subject.pipeline(records, num_epochs=None).scan(_batch, length=steps)
-        except ValueError as refused:
+        except Exception as cause:
             if records is subject.records:
                 raise
             not_claimed(
-                f"compiled code cannot carry text, and without such fields the stage refuses the records: {refused}"
+                "compiled code cannot carry text, and the stage takes no records without such fields: "
+                f"{type(cause).__name__}: {cause}"
             )
         found = (jax.tree.map(lambda leaf, step=step: leaf[step], scanned) for step in range(steps))
         _require_same(

@@ -95,6 +95,14 @@ DECLARED: dict[Any, dict[str, Any]] = {
 HOST_DECLARED = {"expected": on_host.EXPECTED, "damaged": on_host.DAMAGED}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_quickly() -> Any:
+    """Programs are compiled for a single batch: optimizing them costs more than it saves."""
+    jax.config.update("jax_disable_most_optimizations", True)  # noqa: FBT003 - of JAX
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)  # noqa: FBT003
+
+
 def failures_of(stage: Any, kit: type[Any], **declared: Any) -> dict[str, str]:
     """Return the tests that a stage fails, in their order, with the messages."""
     registry = StageRegistry()

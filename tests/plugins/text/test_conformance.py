@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from datarax_core.records import Ragged
-from datarax_core.testing import check_host_stage
+from datarax_core.testing import HostStageConformance, check_host_stage
 from datarax_text import Detokenize, Tokenize
 
 FILES = ["bytes.json", "words.json", "pieces.model"]
@@ -39,3 +39,28 @@ def test_detokenize(tokenizers_folder: Path, file: str, *, is_padded: bool) -> N
         batch = {"tokens": tokens.to_padded(20), "length": tokens.lengths}
         options["length_field"] = "length"
     check_host_stage(Detokenize(field="tokens", tokenizer=tokenizers_folder / file, **options), batch)
+
+
+class OfText(HostStageConformance):
+    """The whole kit, with the files of tokenizers that a fixture writes."""
+
+    folder: Path
+
+    @pytest.fixture(autouse=True, scope="class")
+    @classmethod
+    def _files(cls, tokenizers_folder: Path) -> None:
+        cls.folder = tokenizers_folder
+
+
+class TestTokenize(OfText):
+    records = {"text": ["one", "", "two words", "three words, or more", "naïve"] * 2, "label": np.arange(10)}
+
+    def make_stage(self, folder: Path) -> Any:  # noqa: ARG002 - of the kit
+        return Tokenize(field="text", tokenizer=self.folder / "words.json")
+
+
+class TestDetokenize(OfText):
+    records = {"tokens": [np.arange(length, dtype=np.int32) for length in range(10)]}
+
+    def make_stage(self, folder: Path) -> Any:  # noqa: ARG002 - of the kit
+        return Detokenize(field="tokens", tokenizer=self.folder / "words.json")
