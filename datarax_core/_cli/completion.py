@@ -1,5 +1,6 @@
 """Shell completion from metadata and folders alone: no plugin is imported while the user types."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -17,12 +18,19 @@ def config_files(incomplete: str) -> list[str]:
     return _files(incomplete, _CONFIGS)
 
 
+def config_and_data_files(incomplete: str) -> list[str]:
+    """Return the config files, the files that a known source opens, and the folders whose names begin with ``incomplete``."""
+    from datarax_core.extensions.known import opening  # noqa: PLC0415 - only completion needs it
+
+    return _files(incomplete, _CONFIGS, lambda path: bool(opening(path)))
+
+
 def python_files(incomplete: str) -> list[str]:
     """Return the files of Python and the folders whose names begin with ``incomplete``."""
     return _files(incomplete, (".py",))
 
 
-def _files(incomplete: str, suffixes: tuple[str, ...]) -> list[str]:
+def _files(incomplete: str, suffixes: tuple[str, ...], also: Callable[[Path], bool] = lambda _: False) -> list[str]:
     folder = incomplete[: incomplete.rfind("/") + 1]
     try:
         found = sorted(Path(folder or ".").iterdir())
@@ -31,7 +39,7 @@ def _files(incomplete: str, suffixes: tuple[str, ...]) -> list[str]:
     names = [
         f"{folder}{path.name}{'/' if path.is_dir() else ''}"
         for path in found
-        if path.suffix.lower() in suffixes or path.is_dir()
+        if path.suffix.lower() in suffixes or path.is_dir() or also(path)
     ]
     is_hidden = incomplete.removeprefix(folder).startswith(".")
     return [name for name in names if name.startswith(incomplete) and (is_hidden or name[len(folder)] != ".")]

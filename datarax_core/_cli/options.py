@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from .completion import config_files, python_files, source_names
+from .completion import config_and_data_files, config_files, python_files, source_names
 from .output import say
 
 MOST: Final = 2**63 - 1
@@ -60,7 +60,7 @@ ConfigOrData = Annotated[
     typer.Argument(
         help="The pipeline's config: YAML, TOML or JSON. Or a file or folder of records, which an installed source opens.",
         metavar="CONFIG",
-        autocompletion=config_files,
+        autocompletion=config_and_data_files,
     ),
 ]
 Kind = Annotated[

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from datarax_core._cli.completion import config_files, plugin_names
+from datarax_core._cli.completion import config_and_data_files, plugin_names
 from datarax_core._cli.doctor import examined
 from datarax_core._cli.findings import PLACE, REGISTRIES, Finding, installed_plugins
 from datarax_core._cli.guessing.choice import opened
@@ -55,7 +55,7 @@ def check(
             "--config",
             metavar="FILE",
             help="For --run: a config that uses the plugin, or a file that the source opens.",
-            autocompletion=config_files,
+            autocompletion=config_and_data_files,
         ),
     ] = None,
     as_json: Json = False,

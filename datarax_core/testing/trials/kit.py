@@ -73,7 +73,9 @@ def _ran(file: IO[str], kind: str, name: str, given: str) -> Iterator[dict[str, 
         module.write_text(_MODULE, encoding="utf-8")
         options = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", folder, "--import-mode", "importlib"]
         code = pytest.main([*options, "--basetemp", str(Path(folder, "tmp")), str(module)], plugins=[Reporter(file)])
-    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
+        yield {"error": f"the kit for a {kind} has no quick test"}
+    elif code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         yield {"error": f"pytest ended with {code!s}"}
 
 

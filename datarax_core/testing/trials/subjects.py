@@ -11,6 +11,7 @@ from datarax_core.config.base import FrozenConfig
 from datarax_core.config.models import SourceConfig
 from datarax_core.errors import ConfigError
 from datarax_core.extensions.hooks import HookRegistry
+from datarax_core.extensions.implementations import HOOKS
 from datarax_core.pipeline.build import build_source
 from datarax_core.pipeline.pipeline import Pipeline
 from datarax_core.records.joining import host_column
@@ -146,7 +147,9 @@ def _bytes_of(config: PipelineConfig, decoder: Decoder, given: str | Mapping[str
 
 
 def _hooks(name: str, given: Given) -> type:  # noqa: ARG001 - hook plugins have no config
-    return type("TestPlugin", (HookConformance,), {"plugin": HookRegistry.from_environment().get(name)})
+    plugin = HookRegistry.from_environment().get(name)
+    shown = {hook: "the tests of its author" for hook in HOOKS if hasattr(plugin, hook)}
+    return type("TestPlugin", (HookConformance,), {"plugin": plugin, "shown_elsewhere": shown})
 
 
 _CLASSES: Final = {"source": _source, "stage": _stage, "decoder": _decoder, "hook plugin": _hooks}

@@ -8,7 +8,14 @@ import pytest
 from commands import DRX, completed, invoke, run
 
 from datarax_core._cli.app import COMMANDS
-from datarax_core._cli.completion import config_files, decoder_names, plugin_names, source_names
+from datarax_core._cli.completion import (
+    config_and_data_files,
+    config_files,
+    decoder_names,
+    known_names,
+    plugin_names,
+    source_names,
+)
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -60,6 +67,14 @@ def test_names_of_plugins_are_offered(site: "Site") -> None:
 @pytest.mark.usefixtures("folder")
 def test_files_are_offered_that_may_be_configs(incomplete: str, offered: list[str]) -> None:
     assert config_files(incomplete) == offered
+
+
+def test_files_that_a_known_source_opens_are_offered_in_place_of_configs(folder: Path) -> None:
+    for name in ("a.npz", "b.tfrecord-00000-of-00002", "c.tfrecord.gz", "d.parquet"):
+        (folder / name).touch()
+    offered = ["a.npz", "b.tfrecord-00000-of-00002", "c.tfrecord.gz", "eval.TOML", "runs/", "train.yaml"]
+    assert config_and_data_files("") == offered
+    assert known_names("tfd") == ["tfds", "tfds_eager", "tfds_streaming"]
 
 
 def test_absolute_paths_stay_absolute(folder: Path) -> None:
