@@ -12,7 +12,7 @@ from datarax_core._cli.examples import example_of, in_words
 from datarax_core.config.base import FrozenConfig
 from datarax_core.errors import PluginNotFoundError, did_you_mean
 from datarax_core.registry.schema import model_schema
-from datarax_core.registry.sources import SourceRegistry
+from datarax_core.registry.sources import SourceRegistry, default_hooks, default_registry
 
 from .findings import CONFIGURABLE
 
@@ -59,6 +59,7 @@ def described(name: str) -> Iterator[Description]:
     """
     registries = [registry.from_environment() for registry in CONFIGURABLE]
     having = [registry for registry in registries if name in registry.names() or name in registry.group.first_party]
+    having = having or _with_hooks(name)
     if not having:
         names = sorted({other for registry in registries for other in registry.names()})
         raise PluginNotFoundError(
@@ -72,6 +73,12 @@ def described(name: str) -> Iterator[Description]:
         config = registry.config_type(name) if isinstance(registry, SourceRegistry) else plugin
         info = next(info for info in registry.describe() if info.name == name and info.status == "ready")
         yield _description(registry.group.noun, name, plugin, config, info)
+
+
+def _with_hooks(name: str) -> list[SourceRegistry]:
+    """Return the registry of a source that a hook plugin registers, since no entry point has the name."""
+    default_hooks().load_installed()
+    return [default_registry()] if name in default_registry().names() else []
 
 
 def _description(kind: str, name: str, plugin: type, config: type[FrozenConfig], info: Any) -> Description:
