@@ -11,6 +11,7 @@ from typing import Any
 from datarax_core._cli.examples import example_of, in_words
 from datarax_core.config.base import FrozenConfig
 from datarax_core.errors import PluginNotFoundError, did_you_mean
+from datarax_core.extensions.plugin_registry import PluginRegistry
 from datarax_core.registry.schema import model_schema
 from datarax_core.registry.sources import SourceRegistry, default_hooks, default_registry
 
@@ -75,7 +76,7 @@ def described(name: str) -> Iterator[Description]:
         yield _description(registry.group.noun, name, plugin, config, info)
 
 
-def _with_hooks(name: str) -> list[SourceRegistry]:
+def _with_hooks(name: str) -> list[PluginRegistry[Any]]:
     """Return the registry of a source that a hook plugin registers, since no entry point has the name."""
     default_hooks().load_installed()
     return [default_registry()] if name in default_registry().names() else []

@@ -210,6 +210,28 @@ def test_a_plugin_whose_author_gives_no_example_is_described_without_one(site: "
         list(described("acme_bad"))
 
 
+HOOK = """
+from typing import Literal
+from datarax_core import DataSourceModule, SourceConfig, hookimpl
+class Config(SourceConfig):
+    type: Literal["acme_entry"] = "acme_entry"
+class Entry(DataSourceModule):
+    '''An entry of a catalogue.'''
+    config_class = Config
+class Catalogue:
+    @hookimpl
+    def datarax_register_sources(self, registry):
+        registry.register(Entry)
+catalogue = Catalogue()
+"""
+
+
+def test_a_source_that_a_hook_plugin_registers_is_described(site: "Site") -> None:
+    site.install("acme", {"acme": "acme:catalogue"}, code=HOOK, group="datarax.hooks")
+    done = run(DRX, "describe", "acme_entry")
+    assert done.stdout.startswith("source acme_entry  (registered by hand, acme:Entry)\n\nAn entry of a catalogue.")
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

@@ -79,4 +79,5 @@ def _source_class(name: str, entry: Any, path: str) -> type[Entry]:
     kind: Any = Literal
     config = create_model(f"{name}_config", __base__=EntryConfig, type=(kind[name], name))
     config.catalogue = path
-    return type(name, (Entry,), {"config_class": config, "entry": entry, "__doc__": f"The entry {name!r} of {path}."})
+    about = f"The entry {name!r} of {path}."
+    return type(name, (Entry,), {"config_class": config, "entry": entry, "__doc__": about, "__module__": __name__})
