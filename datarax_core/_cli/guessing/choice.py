@@ -1,6 +1,8 @@
 """Config of a data file that is given in place of a config: the sources that open it, and the one that is taken."""
 
+import re
 from dataclasses import dataclass, field
+from glob import has_magic
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +17,9 @@ from .ask import answer
 from .asking import Answer, answers
 
 BATCH_SIZE: Final = 128
+
+_ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]+:/")
+"""Beginning of an address, as a path keeps it."""
 
 _OURS: Final = frozenset(row[2] for row in FIRST_PARTIES)
 
@@ -72,7 +77,9 @@ def opened(path: Path, kind: str | None = None) -> Opened:
                 f"--type {kind} is for data files; {path} is a config, which names the type of its source"
             )
         return Opened(config=load_config(path))
-    if not path.exists():
+    if _ADDRESS.match(str(path)):
+        raise ConfigError(f"{path}: records at an address are named in a config; see drx describe memory, for example")
+    if not path.exists() and not has_magic(path.name):  # a pattern names several files of one data set
         raise ConfigError(
             f"{path}: no such file; a config (.yaml, .yml, .toml or .json), or a file or folder of records, is wanted"
         )

@@ -162,6 +162,14 @@ def test_records_of_a_data_file_are_converted() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_a_pattern_names_the_files_of_one_data_set() -> None:
+    assert invoke("convert", "train.npz", "out/x.array_record").exit_code == 0
+    shown = json.loads(invoke("peek", "out/*.array_record", "--json").stdout)
+    assert shown["guessed"]["config"]["source"] == {"type": "arrayrecord", "paths": "out/*.array_record"}
+    assert shown["records"] == 10
+
+
+@pytest.mark.usefixtures("folder")
 def test_a_third_party_is_asked_and_others_that_could_open_the_file_are_named(site: "Site") -> None:
     install(site, "acme_rows")
     install(site, "acme_more", 'return {"paths": path}')
@@ -225,6 +233,9 @@ def test_a_file_that_nothing_opens(site: "Site", monkeypatch: pytest.MonkeyPatch
 def test_mistakes_around_data_files() -> None:
     assert refused("peek", "gone.npz") == (
         "gone.npz: no such file; a config (.yaml, .yml, .toml or .json), or a file or folder of records, is wanted"
+    )
+    assert refused("peek", "s3://bucket/train.npz") == (
+        "s3:/bucket/train.npz: records at an address are named in a config; see drx describe memory, for example"
     )
     said = "train.npz: source 'tfrecord' does not say that it opens this; write a config, see drx describe tfrecord"
     assert refused("peek", "train.npz", "--type", "tfrecord") == said
