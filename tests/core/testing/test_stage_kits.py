@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 from kit_stages import broken_compiled as compiled
 from kit_stages import broken_on_host as on_host
