@@ -6,6 +6,7 @@ imports.
 
 from .decoders.conformance import DecoderConformance
 from .hooks.conformance import HookConformance
+from .hooks.serving import ServedRun
 from .options import Shows
 from .sources.conformance import SourceConformance
 from .sources.declarations import Damaged
@@ -17,6 +18,7 @@ __all__ = [
     "DecoderConformance",
     "HookConformance",
     "HostStageConformance",
+    "ServedRun",
     "Shows",
     "SourceConformance",
     "StageConformance",

@@ -16,8 +16,8 @@ from datarax_core.errors import RecordError
 from datarax_core.records.spec import Batch, ElementSpec, check_batch, nbytes_of
 from datarax_core.registry.decoders import Decoder
 from datarax_core.testing.checks import attempt
+from datarax_core.testing.exact import exact_difference, taken
 
-from .exact import exact_difference, taken
 from .mutations import Mutation
 
 _START_SECONDS: Final = 120.0

@@ -10,8 +10,8 @@ from typing import Final
 import pytest
 
 from datarax_core.testing.checks import attempt, broken, require
+from datarax_core.testing.exact import exact_difference, taken
 
-from .exact import exact_difference, taken
 from .examiner import Decodes, EndedError, Examiner, Unloadable
 from .subject import DecoderSubject
 

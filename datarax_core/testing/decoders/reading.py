@@ -11,8 +11,8 @@ from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, ElementSpec, check_batch, describe, named_fields
 from datarax_core.registry.decoders import Decoder
 from datarax_core.testing.checks import are_equal, attempt, broken, not_claimed, require
+from datarax_core.testing.exact import exact_difference, shown_array, taken
 
-from .exact import exact_difference, shown_array, taken
 from .subject import DecoderSubject, spec_of_records
 
 _MOST: Final = 40

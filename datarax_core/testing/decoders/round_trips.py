@@ -11,8 +11,8 @@ from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, describe, named_fields, nested_fields, spec_of
 from datarax_core.registry.decoders import Decoder
 from datarax_core.testing.checks import attempt, broken, not_claimed, require, shown
+from datarax_core.testing.exact import exact_difference, taken
 
-from .exact import exact_difference, taken
 from .subject import DecoderSubject, spec_of_records
 from .values import candidates, column_of, dtype_named, edges_of, title_of
 
