@@ -67,8 +67,6 @@ class DecoderDeclarations:
     def make_decoder(self, folder: Path) -> Mapping[str, Any] | Decoder:  # noqa: ARG002 - for authors' overrides
         """Return the config of the decoder under test, after writing the files that it names to ``folder``.
 
-        Called once for each test class.
-
         Called: by the tests of the kit that need it, once for each test class, on pytest's thread.
         Default: `config`.
         """
@@ -80,7 +78,7 @@ class DecoderDeclarations:
         return self.config
 
     def make_records(self, folder: Path) -> Sequence[bytes]:  # noqa: ARG002 - for authors' overrides
-        """Return the bytes of some records; none if the decoder writes them itself. Called once for each test class.
+        """Return the bytes of some records; none if the decoder writes them itself.
 
         Called: by the tests of the kit that need it, once for each test class, on pytest's thread.
         Default: `records`.
@@ -88,7 +86,7 @@ class DecoderDeclarations:
         return self.records
 
     def make_batch(self, folder: Path) -> Batch | None:  # noqa: ARG002 - for authors' overrides
-        """Return the batch that the decoder writes and reads, as `batch` describes it. Called once for each test class.
+        """Return the batch that the decoder writes and reads, as `batch` describes it.
 
         Called: by the tests of the kit that need it, once for each test class, on pytest's thread.
         Default: `batch`.

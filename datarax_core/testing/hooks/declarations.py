@@ -43,7 +43,7 @@ class HookDeclarations:
     """The most that ``datarax_batch_ready`` costs a batch, in microseconds; the median of many calls is compared."""
 
     def make_plugin(self) -> object:
-        """Return the plugin as it is before it heard anything. Called for each test.
+        """Return the plugin as it is before it heard anything.
 
         Called: by every test, for a plugin that heard nothing yet.
         Default: `plugin`.

@@ -1,8 +1,11 @@
 """Runs of a kit's tests on test classes of a module, in this process, with the failures of each class in their order."""
 
+import inspect
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +32,21 @@ class Verdicts:
         if report.failed:
             self.failed[cls].append(test)
             self.messages[cls, test] = report.longreprtext
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "conformance.md"
+
+
+def said_on_the_page(heading: str) -> dict[str, str]:
+    """Return what the page of the kits says about each test, in the section with a heading."""
+    section = PAGE.read_text(encoding="utf-8").partition(f"\n{heading}\n")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^- `(test_\w+)`: (.*)$", section, re.MULTILINE))
+
+
+def docstrings_of(kit: type) -> dict[str, str]:
+    """Return the first line of the docstring of each test of a kit."""
+    tests = inspect.getmembers(kit, lambda value: getattr(value, "__name__", "").startswith("test_"))
+    return {name: (inspect.getdoc(test) or "").splitlines()[0] for name, test in tests}
 
 
 def verdicts_of(module: ModuleType, classes: Iterable[str], is_wanted: Callable[[str, str], bool]) -> Verdicts:

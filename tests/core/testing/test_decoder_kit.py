@@ -9,7 +9,7 @@ import pytest
 from kit_decoders import broken
 from kit_decoders import conformances as made
 from kit_decoders.healthy import Conformance, Packed
-from kit_runs import verdicts_of
+from kit_runs import docstrings_of, said_on_the_page, verdicts_of
 
 from datarax_core.registry import Decoder
 from datarax_core.testing import DecoderConformance
@@ -49,6 +49,10 @@ def test_each_broken_decoder_fails_the_test_of_its_promise_first_and_right_ones_
     for (cls, _), text in verdicts.messages.items():
         assert re.match(r"(the )?(decoder|schema|[A-Z]\w+).* (promises|refuses|accepts) ", text), text
         assert "During handling" not in text, cls
+
+
+def test_the_page_of_the_kit_has_the_docstring_of_each_test() -> None:
+    assert said_on_the_page("### The promises of a decoder") == docstrings_of(DecoderConformance)
 
 
 def message_of(

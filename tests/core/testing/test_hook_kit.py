@@ -11,7 +11,7 @@ import pytest
 from kit_hooks import broken
 from kit_hooks import conformances as made
 from kit_hooks.healthy import RatesConformance, Traces, TracesConformance
-from kit_runs import verdicts_of
+from kit_runs import docstrings_of, said_on_the_page, verdicts_of
 
 from datarax_core import Pipeline, default_hooks, hookimpl
 from datarax_core.testing import HookConformance
@@ -49,6 +49,10 @@ def test_each_broken_plugin_fails_the_test_of_its_promise_and_right_ones_fail_no
     assert verdicts.ran == broken.BROKEN.keys()
     for (cls, _), text in verdicts.messages.items():
         assert cls == "TestIdle" or text.startswith("hook plugin "), text
+
+
+def test_the_page_of_the_kit_has_the_docstring_of_each_test() -> None:
+    assert said_on_the_page("### The promises of a hook plugin") == docstrings_of(HookConformance)
 
 
 def message_of(test: str, conformance: Any, tmp_path: Path, **declared: Any) -> str:
