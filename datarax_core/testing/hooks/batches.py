@@ -13,7 +13,7 @@ from datarax_core.records.spec import Batch
 from datarax_core.testing.checks import not_claimed, require
 from datarax_core.testing.exact import exact_difference
 
-from .serving import ServedRun, goes_to_device_whole, hooks_alone, objects_frozen, settled
+from .serving import KitRun, goes_to_device_whole, hooks_alone, objects_frozen, settled
 from .subject import HookSubject
 
 _READY: Final = "datarax_batch_ready"
@@ -117,11 +117,11 @@ class BatchPromises:
         )
 
 
-def _flat(run: ServedRun) -> Batch:
+def _flat(run: KitRun) -> Batch:
     return jax.tree.map(lambda column: column.reshape(-1, *column.shape[2:]), run.scanned)
 
 
-def _told(run: ServedRun) -> list[tuple[str, dict[str, Any]]]:
+def _told(run: KitRun) -> list[tuple[str, dict[str, Any]]]:
     """Return the calls of a run as plain values, without batches."""
     return [
         (call.hook, {name: value for name, value in call.given.items() if name != "batch"})
@@ -137,7 +137,7 @@ def _at(calls: list[tuple[str, dict[str, Any]]], place: int | None) -> str:
     return f"{hook}({', '.join(f'{name}={value}' for name, value in given.items())})"
 
 
-def _batches_kept(run: ServedRun, most: int) -> int:
+def _batches_kept(run: KitRun, most: int) -> int:
     """Return of how many batches of a loop some column lives on when the pipeline is gone."""
     with objects_frozen():
         pipeline = run.pipeline(num_epochs=2)
@@ -151,7 +151,7 @@ def _batches_kept(run: ServedRun, most: int) -> int:
         return settled(lambda: sum(any(column() is not None for column in columns) for columns in served), most)
 
 
-def _left_of_a_pipeline(run: ServedRun) -> list[str]:
+def _left_of_a_pipeline(run: KitRun) -> list[str]:
     pipeline = run.pipeline()
     refs: dict[str, weakref.ref[Any]] = {
         "the pipeline": weakref.ref(pipeline),
@@ -177,7 +177,7 @@ def _pending(columns: Batch, work: jax.Array, rounds: int) -> Batch:
     return jax.tree.map(lambda column: jnp.where(jnp.sum(done) > 1e30, jnp.zeros_like(column), column), columns)
 
 
-def _waits(run: ServedRun) -> list[bool]:
+def _waits(run: KitRun) -> list[bool]:
     """Return for some batches whether one that was being computed before the hook was called is computed when it returns."""
     pipeline = run.pipeline()
     columns = {name: jax.tree.map(lambda leaf: leaf[:4], each) for name, each in run.records.items()}
@@ -205,7 +205,7 @@ def _rounds_of_work(columns: Batch) -> int:
         rounds *= 3
 
 
-def _median_cost(run: ServedRun) -> float:
+def _median_cost(run: KitRun) -> float:
     """Return the median time of a call of ``datarax_batch_ready`` in microseconds."""
     pipeline = run.pipeline()
     batch = next(iter(run.pipeline()))

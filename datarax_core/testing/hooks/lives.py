@@ -14,7 +14,7 @@ from typing import Any, Final
 from datarax_core.testing.checks import attempt, broken, require
 from datarax_core.testing.exact import exact_difference
 
-from .serving import BAD_RECORD, ServedRun, TinyConfig, bad_record, hooks_alone, objects_frozen, on_host
+from .serving import BAD_RECORD, KitRun, TinyConfig, bad_record, hooks_alone, objects_frozen, on_host
 from .subject import HookSubject
 
 _FAILED: Final = "datarax_record_failed"
@@ -126,7 +126,7 @@ class LifePromises:
         )
 
 
-def _answer_on_this_thread(run: ServedRun, source: Any, row: int) -> tuple[Any, BaseException | None, list[str]]:
+def _answer_on_this_thread(run: KitRun, source: Any, row: int) -> tuple[Any, BaseException | None, list[str]]:
     """Return (answer, error, calls of JAX) of the hook on the thread that calls this."""
     calls: list[str] = []
 
@@ -168,7 +168,7 @@ def _serve_and_drop(subject: HookSubject) -> None:
         close()
 
 
-def _served_once(subject: HookSubject, plugin: object) -> ServedRun:
+def _served_once(subject: HookSubject, plugin: object) -> KitRun:
     with hooks_alone(subject.records, plugin) as run:
         for _ in run.pipeline():
             pass

@@ -7,7 +7,7 @@ from datarax_core.extensions.hookspecs import hookimpl
 from datarax_core.extensions.implementations import HOOKS
 from datarax_core.testing.checks import attempt, broken, not_claimed, require
 
-from .serving import ServedRun, TinyConfig, bad_record, hooks_alone
+from .serving import KitRun, TinyConfig, bad_record, hooks_alone
 from .subject import HookSubject
 
 _CALLED: Final = [name for name in HOOKS if name != "datarax_register_sources"]
@@ -97,7 +97,7 @@ class OtherPromises:
             )
 
 
-def _arguments(run: ServedRun) -> dict[str, dict[str, Any]]:
+def _arguments(run: KitRun) -> dict[str, dict[str, Any]]:
     """Return the arguments of a call of each hook, by name."""
     pipeline = run.pipeline()
     batch = {name: column[:2] for name, column in run.records.items()}
@@ -129,7 +129,7 @@ def _raising(hook: str) -> object:
     return SimpleNamespace(**{hook: hookimpl(specname=hook)(implementation)})
 
 
-def _failing_source(run: ServedRun) -> None:
+def _failing_source(run: KitRun) -> None:
     pipeline = run.pipeline(prefetch=0)
 
     def fail(_: Any) -> Any:
@@ -140,12 +140,12 @@ def _failing_source(run: ServedRun) -> None:
         pass
 
 
-def _failing_body(run: ServedRun) -> None:
+def _failing_body(run: KitRun) -> None:
     for _ in run.pipeline():
         raise KitError("of the body")
 
 
-def _interleaved(run: ServedRun) -> None:
+def _interleaved(run: KitRun) -> None:
     one, other = run.pipeline(num_epochs=2), run.pipeline()
     for _ in zip(one, other, strict=False):
         pass

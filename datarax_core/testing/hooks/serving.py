@@ -125,24 +125,22 @@ class ServedRun:
 
     Attributes:
         calls: Each call of a hook, in order: its name, and what it was given, as plain values.
-        batches: The batches of the loop, of the steps and of the abandoned loop, by name: "loop", "steps", "break".
+        batches: The batches that were served, by name: those of the "loop", of "steps", of the loop that is left by a "break",
+            and of the "failing" one, over a record that cannot be read.
         source: The source that the registered class and the hooks made of a config.
         output: What was printed.
         registry: The registry to which the plugin added its sources.
         error: The error of the loop over a record that cannot be read; None if another took its place.
+        records: The columns that are served.
     """
 
-    def __init__(self, hooks: Hooks, registry: SourceRegistry, records: Batch) -> None:
-        self.hooks, self.registry = hooks, registry
+    def __init__(self, registry: SourceRegistry, records: Batch) -> None:
+        self.registry, self.records = registry, records
         self.calls: list[Call] = []
-        self.heard_last: list[Call] = []
-        self.batches: dict[str, list[Batch]] = {"loop": [], "steps": [], "break": []}
-        self.output = ""
-        self.states: list[Any] = []
-        self.scanned: Any = None
+        self.batches: dict[str, list[Batch]] = {}
         self.source: DataSourceModule | None = None
+        self.output: str = ""
         self.error: RecordError | None = None
-        self.records = records
 
     def told(self, hook: str, name: str) -> list[Any]:
         """Return what each call of a hook was given as ``name``: ``run.told("datarax_epoch_finished", "epoch")``."""
@@ -180,6 +178,24 @@ class ServedRun:
         """
         record_failed(self.build(TinyConfig(records=self.records)), index, bad_record(index))
 
+
+class KitRun(ServedRun):
+    """A run as the kit makes it, with what it compares.
+
+    Attributes:
+        hooks: The hooks of the process, in which the plugin is registered.
+        heard_last: The calls that a plugin behind the one under test heard.
+        states: States of the pipelines.
+        scanned: The batches of a scan, stacked; None if no field goes to a device.
+    """
+
+    def __init__(self, hooks: Hooks, registry: SourceRegistry, records: Batch) -> None:
+        super().__init__(registry, records)
+        self.hooks = hooks
+        self.heard_last: list[Call] = []
+        self.states: list[Any] = []
+        self.scanned: Any = None
+
     def serve(self) -> None:
         """Serve pipelines so that every hook is called: loops, steps, a scan, states, and a record that cannot be read."""
         printed = io.StringIO()
@@ -188,6 +204,7 @@ class ServedRun:
         self.output = printed.getvalue()
 
     def _serve(self) -> None:
+        self.batches = {"loop": [], "steps": [], "break": []}
         pipeline = self.pipeline(num_epochs=2)
         self.source = pipeline.source
         self.batches["loop"] += [on_host(batch) for batch in pipeline]
@@ -230,14 +247,14 @@ def on_host(batch: Batch) -> Batch:
 
 
 @contextlib.contextmanager
-def hooks_alone(records: Batch, plugin: object | None = None, *, noted: bool = True) -> Iterator[ServedRun]:
+def hooks_alone(records: Batch, plugin: object | None = None, *, noted: bool = True) -> Iterator[KitRun]:
     """Register a plugin, with nothing beside it but two witnesses, for the time of a ``with`` block; None registers none.
 
     Pipelines of the block call these hooks, and no installed or registered plugin. Without ``noted`` there are no witnesses,
     which wait for batches and copy them.
     """
     with only_these_hooks() as (hooks, registry):
-        run = ServedRun(hooks, registry, records)
+        run = KitRun(hooks, registry, records)
         if noted:
             # Registered before the plugin, and so called after it; with trylast, it would be called after core, which answers.
             hooks.register(witness(run.heard_last, first=False), "the last witness")

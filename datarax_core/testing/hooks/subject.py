@@ -10,7 +10,7 @@ from datarax_core.testing.checks import attempt, broken, not_claimed, require
 from datarax_core.testing.columns import columns_of
 
 from .declarations import HookDeclarations
-from .serving import RECORDS, ServedRun, hooks_alone, only_these_hooks
+from .serving import RECORDS, KitRun, hooks_alone, only_these_hooks
 
 
 class HookSubject:
@@ -70,14 +70,14 @@ class HookSubject:
         return hook in self.author.changes
 
     @functools.cached_property
-    def plain(self) -> ServedRun:
+    def plain(self) -> KitRun:
         """A run without the plugin."""
         with hooks_alone(self.records) as run:
             run.serve()
         return run
 
     @functools.cached_property
-    def run(self) -> ServedRun:
+    def run(self) -> KitRun:
         """A run with the plugin."""
         with hooks_alone(self.records, self.plugin()) as run:
             _, error = attempt(run.serve)
