@@ -16,8 +16,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
+from datarax_core.extensions.catalog import DISABLE_VARIABLE, disabled_words
+from datarax_core.extensions.places import given_places
+
 from . import probe
-from .findings import Finding
+from .findings import PLACE, Finding
 
 HEAVY: Final = frozenset(
     {"datasets", "flax", "grain", "jax", "keras", "pandas", "pyarrow", "tensorflow", "tensorflow_datasets", "torch"}
@@ -64,6 +67,21 @@ def examined(
         for unfinished in running:
             unfinished.end()
     return list(found.values())
+
+
+def without_stopping_places(timeout: float) -> dict[str, Finding]:
+    """Switch off named files and modules that would hang or end this process too; return the findings about them, by place.
+
+    Each is imported in a process of its own, for at most ``timeout`` seconds.
+    """
+    trials = [
+        Finding(kind=PLACE, name=place.word, distribution=place.word, version="", target="", place=str(place))
+        for place in given_places()
+    ]
+    found = examined(trials, timeout=timeout, processes=1, note=lambda _done: None)
+    stopped = {finding.place: finding for finding in found if finding.status in ("hung", "died")}
+    os.environ[DISABLE_VARIABLE] = ",".join([*disabled_words(), *(finding.name for finding in stopped.values())])
+    return stopped
 
 
 def _needs_jax(plugin: Finding) -> bool:

@@ -53,7 +53,7 @@ class Plugins:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(_variables(() if self._beside_installed else _VARIABLES))
+            stack.enter_context(variables_as_before(() if self._beside_installed else _VARIABLES))
             stack.enter_context(_imports())
             if self._beside_installed:
                 stack.callback(_read_again)
@@ -209,8 +209,8 @@ def _close_pipelines() -> None:
 
 
 @contextmanager
-def _variables(unset: Iterable[str]) -> Iterator[None]:
-    """Unset environment variables for the time of a ``with`` block, after which all are as they were."""
+def variables_as_before(unset: Iterable[str] = ()) -> Iterator[None]:
+    """Unset environment variables for the time of a ``with`` block, after which all that name plugins are as they were."""
     before = {name: os.environ.get(name) for name in (*_VARIABLES, ISOLATED)}
     for name in unset:
         os.environ.pop(name, None)

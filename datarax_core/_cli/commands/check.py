@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from datarax_core._cli.completion import config_and_data_files, plugin_names
-from datarax_core._cli.doctor import examined
+from datarax_core._cli.doctor import examined, without_stopping_places
 from datarax_core._cli.findings import PLACE, REGISTRIES, Finding, installed_plugins
 from datarax_core._cli.guessing.choice import opened
 from datarax_core._cli.listing import print_table
@@ -34,7 +34,6 @@ from datarax_core.extensions.catalog import (
 )
 from datarax_core.extensions.damage import damages
 from datarax_core.extensions.loading import STRICT_VARIABLE
-from datarax_core.extensions.places import given_places
 
 
 def check(
@@ -70,7 +69,7 @@ def check(
     """
     _require_for_run(name, config, run=run)
     os.environ.pop(STRICT_VARIABLE, None)  # it would end the command at the first problem; all are reported
-    stopped = _without_stopping_places(timeout)
+    stopped = without_stopping_places(timeout)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         misspelt = _without_unknown_words()
@@ -123,18 +122,6 @@ def _given(config: Path | None, plugin: Finding) -> str | dict[str, Any] | None:
     if config is None or config.suffix.lower() in SUFFIXES:
         return None if config is None else str(config)
     return opened(config, plugin.name).mapping
-
-
-def _without_stopping_places(timeout: float) -> dict[str, Finding]:
-    """Switch off named files and modules that would hang or end this process too; return the findings about them, by place."""
-    trials = [
-        Finding(kind=PLACE, name=place.word, distribution=place.word, version="", target="", place=str(place))
-        for place in given_places()
-    ]
-    found = examined(trials, timeout=timeout, processes=1, note=lambda _done: None)
-    stopped = {finding.place: finding for finding in found if finding.status in ("hung", "died")}
-    os.environ[DISABLE_VARIABLE] = ",".join([*disabled_words(), *(finding.name for finding in stopped.values())])
-    return stopped
 
 
 def _without_unknown_words() -> list[str]:

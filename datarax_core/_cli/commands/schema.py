@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from datarax_core._cli.doctor import ended, examined
+from datarax_core._cli.doctor import ended, examined, without_stopping_places
 from datarax_core._cli.findings import CONFIGURABLE, Finding, installed_plugins
 from datarax_core._cli.options import Debug, finite
 from datarax_core._cli.output import complain, say
@@ -68,9 +68,10 @@ def _guarded_schema(timeout: float) -> Schema:
     if made is not None:
         return made
     nouns = {registry.group.noun for registry in CONFIGURABLE}
+    stopped = list(without_stopping_places(timeout).values())
     plugins = [plugin for plugin in installed_plugins() if plugin.kind in nouns]
     found = examined(plugins, timeout=timeout, processes=1, note=lambda _done: None)
-    culprits = [finding for finding in found if finding.status in ("hung", "died")]
+    culprits = [*stopped, *(finding for finding in found if finding.status in ("hung", "died"))]
     if not culprits:
         raise DataraxError(f"the process that imports all plugins {ending}; drx check imports them one by one")
     os.environ[DISABLE_VARIABLE] = ",".join([*disabled_words(), *(culprit.name for culprit in culprits)])
