@@ -53,6 +53,7 @@ def add_named(environment: Environment, *, disabled: Collection[str], allowed: C
         PluginConflictError: The module of a file would have the name of another one.
         PluginLoadError: The code of a file fails, and the process is strict.
     """
+    there: dict[str, list[Installed]] = {}
     for place in given_places():
         if place in _now_importing():
             continue
@@ -69,8 +70,12 @@ def add_named(environment: Environment, *, disabled: Collection[str], allowed: C
             continue
         for group, name, target, loaded in found:
             entry = Installed(name, place.home, "", target, place=str(place))
-            if not _is_there(environment, group, entry, loaded):
+            if group not in there:
+                there[group] = environment.entries(group)
+            others = (other for other in there[group] if other.name == name)
+            if not any(environment.loaded(other, group) is loaded for other in others):  # installed, or named before
                 environment.add(group, entry, loaded)
+                there[group].append(entry)
                 NAMED.setdefault(entry.package, entry)
 
 
@@ -124,12 +129,6 @@ def _now_importing() -> set[Place]:
     if places is None:
         places = _importing.places = set()
     return places
-
-
-def _is_there(environment: Environment, group: str, entry: Installed, loaded: object) -> bool:
-    """Return whether the same object has the same name already: installed and imported, or named before."""
-    others = (other for other in environment.entries(group) if other.name == entry.name)
-    return any(environment.loaded(other, group) is loaded for other in others)
 
 
 # -- imports ---------------------------------------------------------------------------------------------------------------
