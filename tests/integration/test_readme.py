@@ -15,7 +15,7 @@ README = ROOT / "README.md"
 PAGES = {
     "README.md": 3,
     "docs/configs.md": 13,
-    "docs/conformance.md": 7,
+    "docs/conformance.md": 9,
     "docs/guides/moving.md": 1,
     "docs/guides/training.md": 9,
     "docs/host-stages.md": 7,

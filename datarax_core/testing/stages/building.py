@@ -8,7 +8,7 @@ import numpy as np
 from datarax_core.records.ragged import Ragged
 from datarax_core.records.spec import Batch, named_fields, nested_fields
 from datarax_core.registry.stages import Stage
-from datarax_core.testing.checks import broken, not_claimed, require
+from datarax_core.testing.checks import broken, not_claimed, require, shown
 
 from .declarations import HostDeclarations
 from .subject import StageSubject
@@ -22,7 +22,7 @@ class BuildPromises:
 
     def test_it_is_built_from_its_config(self, subject: StageSubject) -> None:
         """The config is valid, and a pipeline over the records is built with the stage."""
-        _ = subject.records  # a wrong declaration is told as such
+        _ = subject.given, subject.records  # wrong declarations are told as such
         steps: dict[str, Any] = {
             "validating its config": lambda: subject.config,
             "building it for the records": lambda: subject.built,
@@ -37,7 +37,7 @@ class BuildPromises:
                 )
             require(
                 callable(made),
-                f"the stage under test promises to be callable, but make_stage() returned a {type(made).__name__}; return a "
+                f"the stage under test promises to be callable, but make_stage() returned {shown(made)}; return a "
                 "config, a mapping with its type, or a callable",
             )
         wanted, side = (True, "host") if isinstance(subject.author, HostDeclarations) else (False, "device")

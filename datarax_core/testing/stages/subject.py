@@ -17,6 +17,7 @@ from datarax_core.pipeline.pipeline import Pipeline
 from datarax_core.records.joining import host_column
 from datarax_core.records.spec import Batch, ElementSpec, named_fields, spec_of
 from datarax_core.registry.pipeline_config import pipeline_schema
+from datarax_core.registry.schema import model_schema
 from datarax_core.registry.sources import default_registry
 from datarax_core.registry.stages import AnyStage, Stage, StageRegistry
 from datarax_core.sources.source import DataSourceModule
@@ -59,8 +60,16 @@ class StageSubject:
         return self.validated(self.given) if isinstance(self.given, Mapping | Stage) else self.given
 
     def validated(self, config: Mapping[str, Any] | Stage) -> Stage:
-        """Return a validated config, of the class registered for its type."""
+        """Return a validated config, of the class registered for its type; or of that of the config under test."""
+        own = self.given
+        if isinstance(config, Mapping) and isinstance(own, Stage) and not self.is_registered:
+            return type(own).model_validate(config)
         return _ANY_STAGE.validate_python(config, context={"stages": self.author.registry})
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the registry has a stage of the type of the config; a config that was made in Python needs none."""
+        return getattr(self.given, "type", None) in self.author.registry.names()
 
     @functools.cached_property
     def records(self) -> Batch:
@@ -156,6 +165,8 @@ class StageSubject:
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the stage, a part of that of pipelines."""
+        if isinstance(self.given, Stage) and not self.is_registered:
+            return model_schema(type(self.given), "stage")
         whole, top = _schema_of(self.author.registry), f"stage.{self.config.type}"
         return {
             "$schema": whole["$schema"],

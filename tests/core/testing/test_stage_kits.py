@@ -1,10 +1,12 @@
 """The kits of stages: each stage that breaks a promise fails the test of that promise first, and few others."""
 
+import inspect
 import re
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
 from kit_stages import broken_compiled as compiled
 from kit_stages import broken_on_host as on_host
@@ -56,6 +58,10 @@ CAUGHT_BY = {
     compiled.Lenient: ("test_numbers_and_flags_are_strict", "factor takes '0.5'; .*leave strict of Stage as it is"),
     compiled.Changeable: ("test_a_config_never_changes", "leave it frozen, as Stage is"),
     compiled.Rounded: ("test_a_config_survives_json", "factor came back different: factor=2.0 as 1.0"),
+    compiled.Undescribed: (
+        "test_its_schema_says_what_is_accepted",
+        "refuses a config that works: factor: 2.5 is not of",
+    ),
     on_host.OnDevice: (BUILT, "says on_host = False, and is tested as a stage on the host; derive .* StageConformance"),
     on_host.BuildsADeviceStage: ("test_it_says_that_it_runs_on_the_host", "does not say that it runs on the host"),
     on_host.Late: (REFUSED, "a record without the field 'text' "),
@@ -88,9 +94,31 @@ CAUGHT_BY = {
 }
 """For each stage, the promise that it breaks, and what its message says."""
 
+KITS = (StageConformance, HostStageConformance)
+
+NOT_BROKEN = {
+    StageConformance: {
+        "test_a_loop_serves_what_it_makes",  # no stage could tell loops and steps from calls of the compiled stage
+        "test_steps_serve_what_it_makes",
+    },
+    HostStageConformance: {
+        "test_a_loop_serves_what_it_makes",
+        "test_steps_serve_what_it_makes",
+        "test_a_scan_serves_what_it_makes",
+        # of the class that both kits share, with compiled stages that break them
+        "test_an_unknown_option_is_refused",
+        "test_a_config_never_changes",
+        "test_a_config_survives_json",
+        "test_its_schema_says_what_is_accepted",
+        "test_numbers_and_flags_are_strict",
+    },
+}
+"""Promises without a stage that breaks them alone."""
+
 DECLARED: dict[Any, dict[str, Any]] = {
     compiled.Doubling: {"expected": {"x": compiled.RECORDS["x"] * 2}},
     compiled.ModestAboutMixing: {"mixes_records": True},
+    compiled.Undescribed: {"config": {"type": "kit_scale", "factor": 2.5}},
     compiled.NotFinite: {"differentiable": ["x"]},
 }
 HOST_DECLARED = {"expected": on_host.EXPECTED, "damaged": on_host.DAMAGED}
@@ -111,8 +139,13 @@ def failures_of(stage: Any, kit: type[Any], **declared: Any) -> dict[str, str]:
     config = {"type": stage.model_fields["type"].default}
     author = type("Conformance", (kit,), {"config": config, "registry": registry, **declared})()
     subject: Any = (HostSubject if kit is HostStageConformance else DeviceSubject)(author, Path())
+    return failed_of(author, subject)
+
+
+def failed_of(author: Any, subject: Any) -> dict[str, str]:
+    """Return the tests that a subject fails, in their order, with the messages."""
     failed: dict[str, str] = {}
-    for name in (name for name in vars(kit) if name.startswith("test_")):
+    for name in [name for kit in KITS for name in vars(kit) if name.startswith("test_") and isinstance(author, kit)]:
         try:
             getattr(author, name)(subject)
         except pytest.skip.Exception:
@@ -138,3 +171,89 @@ def test_a_broken_promise_fails_first_and_few_others(stage: Any) -> None:
     assert next(iter(failed), "none") == promise, failed
     assert len(failed) <= 3, failed
     assert re.search(message, failed[promise], re.DOTALL), failed[promise]
+
+
+# -- the page ---------------------------------------------------------------------------------------------------------------
+
+
+def section_of(title: str) -> str:
+    return PAGE.read_text(encoding="utf-8").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+@pytest.mark.parametrize(
+    ("kit", "title"),
+    [(StageConformance, "A stage in compiled code"), (HostStageConformance, "A stage on the host")],
+    ids=["compiled", "on the host"],
+)
+def test_the_page_lists_the_tests_in_their_order(kit: type[Any], title: str) -> None:
+    said = re.findall(r"^- `(test_\w+)`: (.*)$", section_of(title), re.MULTILINE)
+    tests = {name: test for name, test in vars(kit).items() if name.startswith("test_")}
+    assert said == [(name, inspect.getdoc(test).splitlines()[0]) for name, test in tests.items()]  # type: ignore[union-attr]
+
+
+def test_every_promise_is_broken_by_a_stage() -> None:
+    held = {kit: {CAUGHT_BY[stage][0] for stage in CAUGHT_BY if declared_of(stage)[0] is kit} for kit in KITS}
+    for kit, promises in held.items():
+        tests = {name for name in vars(kit) if name.startswith("test_")}
+        assert tests - promises == NOT_BROKEN[kit]
+
+
+def test_the_stages_of_the_page_keep_all_promises(tmp_path: Path) -> None:
+    page: dict[str, Any] = {"__name__": "page"}
+    for title in ("A stage in compiled code", "A stage on the host"):
+        for block in re.findall(r"```python\n(.*?)```", section_of(title), re.DOTALL):
+            exec(compile(block, title, "exec"), page)  # noqa: S102 - our own text
+    page["Fade"].__module__, globals()["Fade"] = __name__, page["Fade"]  # so that it pickles
+    for author, kind in ((page["TestFade"](), DeviceSubject), (page["TestPad"](), HostSubject)):
+        assert failed_of(author, kind(author, tmp_path)) == {}
+
+
+# -- wrong declarations -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        (
+            {},
+            r"Conformance does not declare how its stage is made; give it config = \{\"type\": ...\}, or define make_stage",
+        ),
+        (
+            {"config": compiled.Scale()},
+            r"Conformance does not declare the records that its stage is called with; give it",
+        ),
+        (
+            {"config": compiled.Scale(), "records": [1, 2]},
+            "Conformance declares records as a list; write a dict of columns",
+        ),
+        ({"config": compiled.Scale(), "records": {"x": np.zeros(1)}}, "declares less than two records; stages are"),
+        (
+            {"config": compiled.Scale(), "records": {"x": [1, 2], "y": [1]}},
+            "differ in length: x has 2, y has 1; give each",
+        ),
+        (
+            {"config": {"type": "no_such_stage"}, "records": {"x": [1, 2]}},
+            "validating its config fails: .*unknown stage",
+        ),
+        (
+            {"records": {"x": [1, 2]}, "make_stage": lambda *_: 3},
+            r"promises to be callable, but make_stage\(\) returned 3; return a config, a mapping",
+        ),
+        (
+            {"config": on_host.Sized(), "records": on_host.RECORDS},
+            r"says on_host = True, and is tested as a stage on the device; derive the test from HostStageConformance",
+        ),
+        (
+            {"config": compiled.Scale(), "records": compiled.RECORDS, "expected": {"y": [1.0] * 11}},
+            "the stage kit_scale promises the expected batch, but it has no field 'y', only ",
+        ),
+        (
+            {"config": compiled.Scale(), "records": compiled.RECORDS, "differentiable": ["y"]},
+            r"declares differentiable = \['y'\], and the records have no field 'y'",
+        ),
+    ],
+)
+def test_a_wrong_declaration_is_told(declared: dict[str, Any], message: str, tmp_path: Path) -> None:
+    author = type("Conformance", (StageConformance,), declared)()
+    failed = failed_of(author, DeviceSubject(author, tmp_path))
+    assert re.search(message, next(iter(failed.values())), re.DOTALL), failed

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from pydantic import BeforeValidator, ConfigDict, field_serializer
+from pydantic import BeforeValidator, ConfigDict, WithJsonSchema, field_serializer
 
 from datarax_core import Stage
 from datarax_core.config import Name, Real
@@ -319,3 +319,9 @@ class Rounded(Scale):
     @field_serializer("factor")
     def _as_half(self, value: float) -> float:
         return value / 2
+
+
+class Undescribed(Scale):
+    """Describes a number as text."""
+
+    factor: Annotated[Real, WithJsonSchema({"type": "string"})] = 2.0
