@@ -5,6 +5,7 @@ and otherwise from the tree.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,9 @@ RUN = {"acme_grid": [], "acme_parquet": ["--deselect", "tests/test_conformance.p
 
 
 def install(folder: Path, core: Built) -> None:
-    """Install the plugins beside a core in ``folder/env``, each built in ``folder``."""
+    """Install the plugins beside a core in ``folder/env``. Copies of them, in ``folder``, are where their tests run."""
+    for name, path in PLUGINS.items():
+        shutil.copytree(path, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     plugins = build([Project(path) for path in PLUGINS.values()], folder).values()
     tests = [Requirement("pytest"), Requirement("datarax-core[testing]")]
     environment(folder / "env", [core.wheel, *(plugin.wheel for plugin in plugins)], also=tests)
@@ -47,7 +50,7 @@ def run_tests_of(plugin: str, folder: Path, arguments: Sequence[str]) -> subproc
     env = {**{name: os.environ[name] for name in os.environ.keys() - hidden}, "JAX_PLATFORMS": "cpu"}
     env |= {"PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(  # noqa: S603 - our own command
-        [*command, *arguments], cwd=PLUGINS[plugin], env=env, capture_output=True, text=True, check=False, timeout=300
+        [*command, *arguments], cwd=folder / plugin, env=env, capture_output=True, text=True, check=False, timeout=300
     )
 
 
