@@ -3,6 +3,7 @@
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Final
@@ -118,7 +119,10 @@ def _tensorflow(findings: list[Finding]) -> Iterator[Advice]:
 
 
 def _requirements(wanted: Requirement) -> Iterator[Requirement]:
-    for line in metadata.requires(wanted.name) or ():
+    lines: list[str] | None = None
+    with suppress(metadata.PackageNotFoundError):  # of a plugin that a test adds
+        lines = metadata.requires(wanted.name)
+    for line in lines or ():
         try:
             requirement = Requirement(line)
         except InvalidRequirement:  # the distribution that declares it is reported as unmet

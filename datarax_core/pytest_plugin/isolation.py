@@ -144,6 +144,7 @@ class Plugins:
     def _tell(self) -> None:
         """Have registries and hooks that exist, and child processes that will, see the plugins of this moment."""
         os.environ[ISOLATED] = json.dumps(self._told())
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         _read_again()
 
     def _told(self) -> dict[str, Any]:
@@ -210,8 +211,8 @@ def _close_pipelines() -> None:
 
 @contextmanager
 def variables_as_before(unset: Iterable[str] = ()) -> Iterator[None]:
-    """Unset environment variables for the time of a ``with`` block, after which all that name plugins are as they were."""
-    before = {name: os.environ.get(name) for name in (*_VARIABLES, ISOLATED)}
+    """Unset environment variables for the time of a ``with`` block, after which those that tell of plugins are as before."""
+    before = {name: os.environ.get(name) for name in (*_VARIABLES, ISOLATED, "PYTHONPATH")}
     for name in unset:
         os.environ.pop(name, None)
     try:

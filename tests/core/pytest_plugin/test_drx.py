@@ -51,13 +51,16 @@ def test_a_bug_is_told_with_its_traceback(drx: Drx, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_process_sees_them_too_if_it_can_import_them(plugins: Plugins, drx: Drx, tmp_path: Path) -> None:
-    (tmp_path / "acme_stage.py").write_text("from datarax_core import Stage\n\nclass A(Stage):\n    type: str = 'a'\n")
+    code = "from datarax_core import Rescale\n\nclass A(Rescale):\n    type: str = 'a'\n"
+    (tmp_path / "acme_stage.py").write_text(code)
     plugins.add(str(tmp_path / "acme_stage.py"), distribution="acme-stage")
     plugins.add(TinySource, status="disabled")
     listed = drx("plugins", "--json", process=True).json()
     assert {entry["distribution"] for entry in listed} == {"acme-stage", "acme-tiny", "datarax-core"}
     (tiny,) = (entry["plugins"] for entry in listed if entry["distribution"] == "acme-tiny")
     assert [plugin["status"] for plugin in tiny] == ["disabled"]
+    (checked,) = drx("check", "acme-stage", "--json").json()["plugins"]
+    assert (checked["name"], checked["status"], checked["problem"]) == ("a", "ok", "")
 
     class Hooks:
         @hookimpl
