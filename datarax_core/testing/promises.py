@@ -13,6 +13,15 @@ NOT_QUICK: Final = frozenset(
         "test_every_option_is_refused_or_has_an_effect",  # `effective`
         "test_a_record_does_not_depend_on_its_batch",  # `mixes_records`
         "test_padded_rows_change_no_others",
+        "test_batches_are_left_alone",  # `changes`
+        "test_the_pipeline_is_left_alone",
+        "test_others_are_called_too",
+        "test_a_wrapper_returns_what_it_got",
+        "test_no_batch_is_kept",  # `keeps_batches`
+        "test_it_does_not_wait_for_batches",  # `waits`
+        "test_a_batch_costs_little",  # `microseconds`
+        "test_every_dtype_it_claims",  # `dtypes`
+        "test_its_sources_go_to_worker_processes",
         "test_it_is_read_by_a_spawned_process",
         "test_it_decodes_in_a_spawned_process",
     }

@@ -13,7 +13,14 @@ from datarax_core._cli.findings import Finding
 from datarax_core._cli.trials import kits
 from datarax_core._cli.trials.kits import Tried, tried
 from datarax_core.extensions.defaults import set_aside
-from datarax_core.testing import DecoderConformance, SourceConformance
+from datarax_core.testing import (
+    DecoderConformance,
+    HookConformance,
+    HostStageConformance,
+    SourceConformance,
+    StageConformance,
+)
+from datarax_core.testing.promises import NOT_QUICK
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -96,6 +103,17 @@ def test_a_stage_and_a_decoder_take_records_from_a_config(tmp_path: Path) -> Non
     result = tried(plugin("rescale", "stage"), "train.yaml", timeout=60)
     assert result.problems() == []
     assert result.kept
+
+
+def test_tests_that_are_left_out_exist() -> None:
+    """A test that was renamed would be part of quick runs again without a word."""
+    kits_of_all = (SourceConformance, StageConformance, HostStageConformance, DecoderConformance, HookConformance)
+    names = {name for kit in kits_of_all for name in vars(kit) if name.startswith("test_")}
+    assert names >= NOT_QUICK
+    for kit in kits_of_all:
+        quick = [name for name, test in vars(kit).items() if getattr(test, "is_quick", False)]
+        assert len(quick) >= 8
+        assert not {*quick} & NOT_QUICK
 
 
 NO_FILE = "x.yaml: no such file; a config that uses 'memory', or a file that it opens, is wanted"
