@@ -2,7 +2,7 @@
 
 from datarax_core.testing.checks import broken, require
 
-from .examiner import Damages, EndedError, Examiner, Unloadable, Verdict
+from .examiner import Damages, EndedError, Examiner, Failed, Verdict
 from .mutations import Mutation, mutations
 from .subject import DecoderSubject
 
@@ -50,8 +50,8 @@ def _verdicts(subject: DecoderSubject, examiner: Examiner) -> list[tuple[Mutatio
     verdicts = []
     try:
         for report in examiner.reports(job):
-            if isinstance(report, Unloadable):
-                broken(f"{subject.title} cannot be loaded in another process: {report.reason}")
+            if isinstance(report, Failed):
+                broken(f"{subject.title} promises to decode in another process, but there {report.reason}")
             if isinstance(report, Verdict):
                 verdicts.append((tried[report.number], report))
     except EndedError as ended:

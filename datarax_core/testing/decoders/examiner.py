@@ -64,22 +64,23 @@ class Examiner:
         """
         connection = self._started()
         connection.send_bytes(pickle.dumps(job))
-        last = None
-        while True:
-            if not connection.poll(seconds):
+        last, is_done = None, False
+        try:
+            while True:
+                if not connection.poll(seconds):
+                    raise EndedError(f"did not end in {seconds:.0f} s", last)
+                try:
+                    report = connection.recv()
+                except EOFError:
+                    self._process.join()
+                    raise EndedError(_how_it_ended(self._process.exitcode), last) from None
+                if is_done := isinstance(report, _Done):
+                    return
+                last = report
+                yield report
+        finally:
+            if not is_done:  # reports of this job would be taken for those of the next
                 self.close()
-                raise EndedError(f"did not end in {seconds:.0f} s", last)
-            try:
-                report = connection.recv()
-            except EOFError:
-                self._process.join()
-                how = _how_it_ended(self._process.exitcode)
-                self.close()
-                raise EndedError(how, last) from None
-            if report == _DONE:
-                return
-            last = report
-            yield report
 
     def close(self) -> None:
         """End the process."""
@@ -108,7 +109,8 @@ def _how_it_ended(code: int | None) -> str:
     return f"ended the process, with exit status {code}"
 
 
-_DONE: Final = "done"
+class _Done:
+    """The last report of each job."""
 
 
 def _serve(connection: Connection) -> None:
@@ -121,16 +123,16 @@ def _serve(connection: Connection) -> None:
             return
         job, error = attempt(lambda: pickle.loads(content))  # noqa: B023, S301 - of the tests
         if error is not None:
-            connection.send(Unloadable(f"{type(error).__name__}: {error}"))
+            connection.send(Failed(f"it cannot be loaded: {type(error).__name__}: {error}"))
         else:
             for report in job():
                 connection.send(report)
-        connection.send(_DONE)
+        connection.send(_Done())
 
 
 @dataclass(frozen=True, slots=True)
-class Unloadable:
-    """Report of a job that could not be unpickled in the process."""
+class Failed:
+    """Report of a job that could not be unpickled in the process, or of a decoder that failed there."""
 
     reason: str
 
@@ -171,7 +173,7 @@ class Decodes:
     def __call__(self) -> Iterator[Any]:
         """Yield the batch, or the error."""
         batch, error = attempt(lambda: self.decoder.decode(self.records, self.spec))
-        yield batch if error is None else f"{type(error).__name__}: {error}"
+        yield batch if error is None else Failed(f"it raises {type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import pytest
 from datarax_core.testing.checks import attempt, broken, require
 from datarax_core.testing.exact import exact_difference, taken
 
-from .examiner import Decodes, EndedError, Examiner, Unloadable
+from .examiner import Decodes, EndedError, Examiner, Failed
 from .subject import DecoderSubject
 
 _THREADS: Final = 4
@@ -76,11 +76,10 @@ class ProcessPromises:
             (found,) = examiner.reports(Decodes(subject.decoder, subject.records, subject.spec))
         except EndedError as ended:
             broken(f"{subject.title} promises to decode in a worker process, but {ended}")
-        if isinstance(found, str | Unloadable):
-            reason = found if isinstance(found, str) else found.reason
+        if isinstance(found, Failed):
             broken(
-                f"{subject.title} promises to decode in a worker process that received it as a pickle, but there {reason}. "
-                "Define its class, and its functions, in a module that other processes can import"
+                f"{subject.title} promises to decode in a worker process that received it as a pickle, but there "
+                f"{found.reason}. Define its class, and its functions, in a module that other processes can import"
             )
         text = exact_difference(subject.decoded, found)
         require(

@@ -72,9 +72,7 @@ class HookSubject:
     @functools.cached_property
     def plain(self) -> KitRun:
         """A run without the plugin."""
-        with hooks_alone(self.records) as run:
-            run.serve()
-        return run
+        return _plain_run_of_usual_records() if self.records is RECORDS else _plain_run(self.records)
 
     @functools.cached_property
     def run(self) -> KitRun:
@@ -87,3 +85,14 @@ class HookSubject:
             f"{'; '.join([str(error), *getattr(error, '__notes__', [])])}. Raise only for what the plugin is there to refuse",
         )
         return run
+
+
+def _plain_run(records: Batch) -> KitRun:
+    with hooks_alone(records) as run:
+        run.serve()
+    return run
+
+
+@functools.cache  # the same for all classes of a test run
+def _plain_run_of_usual_records() -> KitRun:
+    return _plain_run(RECORDS)

@@ -18,7 +18,12 @@ from datarax_core.testing import HookConformance
 from datarax_core.testing.hooks.serving import RECORDS, hooks_alone
 from datarax_core.testing.hooks.subject import HookSubject
 
-SLOW = {"test_it_does_not_wait_for_batches", "test_a_batch_costs_little"}
+SLOW = {
+    "test_it_does_not_wait_for_batches",
+    "test_a_batch_costs_little",
+    "test_it_leaves_nothing_behind",
+    "test_it_can_be_registered_again",
+}
 """Run only for the plugins that break these promises, and for those that keep all."""
 
 

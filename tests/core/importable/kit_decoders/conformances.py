@@ -8,6 +8,8 @@ CONFORMANCES = {
     healthy.Tokens: healthy.TokensConformance,
     healthy.Struct: healthy.StructConformance,
     healthy.Json: healthy.JsonConformance,
+    healthy.Pairs: healthy.PairsConformance,
+    healthy.Plain: healthy.PlainConformance,
     healthy.FunctionDecoder: healthy.FunctionConformance,
     **broken.CONFORMANCES,
 }

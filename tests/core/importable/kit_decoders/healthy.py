@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from datarax_core import Decoder, DecoderRegistry, Ragged
+from datarax_core.records import differences, spec_of
 from datarax_core.registry import FunctionDecoder
 from datarax_core.testing import DecoderConformance
 
@@ -214,6 +215,39 @@ class Json(Decoder):
         return [json.dumps(dict(zip(batch, row, strict=True)), sort_keys=self.sort_keys).encode() for row in rows]
 
 
+class Pairs(Decoder):
+    """Two numbers without names: a record is a tuple."""
+
+    type: Literal["kit_pairs"] = "kit_pairs"
+
+    def element_spec(self) -> Any:
+        return (jax.ShapeDtypeStruct((), np.dtype(np.int16)), {"y": jax.ShapeDtypeStruct((2,), np.dtype(np.float32))})
+
+    def decode_record(self, record: bytes) -> Any:
+        if len(record) != 10:
+            raise ValueError(f"the record has {len(record)} bytes where 10 are expected: int16, float32[2]")
+        return np.frombuffer(record, "<i2", 1)[0], {"y": np.frombuffer(record, "<f4", 2, 2)}
+
+    def encode(self, batch: Any) -> list[bytes]:
+        if (wrong := differences(self.element_spec(), spec_of(batch))) or len(batch) != 2:
+            raise ValueError(f"the record is a pair, and {'; '.join(wrong)}")
+        rows = zip(batch[0].astype("<i2"), batch[1]["y"].astype("<f4"), strict=True)
+        return [one.tobytes() + other.tobytes() for one, other in rows]
+
+
+class Plain(Decoder):
+    """Text: a record has no fields."""
+
+    type: Literal["kit_plain"] = "kit_plain"
+    upper: bool = False
+
+    def element_spec(self) -> Any:
+        return jax.ShapeDtypeStruct((), np.dtype(object))
+
+    def decode_record(self, record: bytes) -> Any:
+        return record.decode().upper() if self.upper else record.decode()
+
+
 def first_byte(record: bytes) -> dict[str, Any]:
     """Return the values of a record for `FunctionDecoder`."""
     if len(record) != 2:
@@ -264,6 +298,20 @@ class JsonConformance(Conformance):
     config = {"type": "kit_json"}
     batch = {"z": np.arange(ROWS), "name": BATCH["word"], "walk": [np.arange(n % 3) * 0.5 for n in range(ROWS)]}
     expected_records = {5: {"z": 5, "walk": [0.0, 0.5]}}
+
+
+class PairsConformance(Conformance):
+    config = {"type": "kit_pairs"}
+    batch = None
+    records = [struct.pack("<hff", n, n / 2, -n) for n in range(ROWS)]
+    expected_records = {2: (2, {"y": [1.0, -2.0]})}
+
+
+class PlainConformance(Conformance):
+    config = {"type": "kit_plain"}
+    batch = None
+    records = [b"one", b"tw\xc3\xb6", b""]
+    expected_records = {1: "tw\u00f6"}
 
 
 class FunctionConformance(DecoderConformance):

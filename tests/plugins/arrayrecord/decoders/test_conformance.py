@@ -30,29 +30,33 @@ TEXT_FIELDS = fields_of(name=("object", []), blob=("object", []))
 TOKEN_FIELDS = fields_of(tokens=("int32", [None]))
 
 
-class TestArray(DecoderConformance):
+class FewMutations(DecoderConformance):
+    mutations = 100
+
+
+class TestArray(FewMutations):
     config = {"type": "array", "fields": NUMBER_FIELDS}
     batch = NUMBERS
     dtypes = ["int8", "uint64", "bfloat16", "complex64", "bool"]
 
 
-class TestArrayOfTokens(DecoderConformance):
+class TestArrayOfTokens(FewMutations):
     config = {"type": "array", "fields": {**fields_of(label=("int32", [])), **TOKEN_FIELDS}}
     batch = {"label": NUMBERS["label"], **TOKENS}
 
 
-class TestMsgpack(DecoderConformance):
+class TestMsgpack(FewMutations):
     config = {"type": "msgpack", "fields": {**NUMBER_FIELDS, **TEXT_FIELDS, **TOKEN_FIELDS}}
     batch = {**NUMBERS, **TEXT, **TOKENS}
     dtypes = ["int8", "uint64", "bfloat16", "complex64", str, bytes, "M8[s]"]
 
 
-class TestMsgpackWithoutFields(DecoderConformance):
+class TestMsgpackWithoutFields(FewMutations):
     config = {"type": "msgpack"}
     batch = {**NUMBERS, **TEXT, **TOKENS}
 
 
-class TestNpz(DecoderConformance):
+class TestNpz(FewMutations):
     config = {
         "type": "npz",
         "fields": {**NUMBER_FIELDS, **fields_of(name=("object", [])), **TOKEN_FIELDS},
@@ -61,7 +65,7 @@ class TestNpz(DecoderConformance):
     batch = {**NUMBERS, "name": TEXT["name"], **TOKENS}
 
 
-class TestRaw(DecoderConformance):
+class TestRaw(FewMutations):
     config = {"type": "raw"}
     batch = {"record": TEXT["blob"]}
 
@@ -81,19 +85,19 @@ EXAMPLE = {
 }
 
 
-class TestExample(DecoderConformance):
+class TestExample(FewMutations):
     config = {"type": "example", "fields": EXAMPLE_FIELDS}
     batch = EXAMPLE
 
 
-class TestExampleWithoutFields(DecoderConformance):
+class TestExampleWithoutFields(FewMutations):
     config = {"type": "example"}
 
     def make_records(self, folder: Path) -> list[bytes]:  # noqa: ARG002 - the kit's signature
         return ExampleDecoder(fields=EXAMPLE_FIELDS).encode(EXAMPLE)
 
 
-class TestNpzWithoutFields(DecoderConformance):
+class TestNpzWithoutFields(FewMutations):
     config = {"type": "npz"}
     effective = {"compressed": Shows(value=True, needs={"fields": TestNpz.config["fields"]})}
 
