@@ -22,14 +22,13 @@ class OtherPromises:
 
     def test_others_are_called_too(self, subject: HookSubject) -> None:
         """Plugins before and behind it hear each call, unless ``changes`` says that it answers in their place."""
-        for where, calls, plain in (
-            ("before", subject.run.calls, subject.plain.calls),
-            ("behind", subject.run.heard_last, subject.plain.heard_last),
-        ):
+        plain, run = subject.plain, subject.run
+        told = zip(("before", "behind"), run.compared_calls(plain), plain.compared_calls(run), strict=True)
+        for where, calls, heard in told:
             for hook in _CALLED:
                 if subject.changes(hook):
                     continue
-                found, wanted = (sum(call.hook == hook for call in each) for each in (calls, plain))
+                found, wanted = (sum(call.hook == hook for call in each) for each in (calls, heard))
                 require(
                     found >= wanted,
                     f"{subject.title} promises to let others be called, but {hook} of a plugin {where} it is called {found} "

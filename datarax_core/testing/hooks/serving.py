@@ -187,6 +187,7 @@ class KitRun(ServedRun):
         heard_last: The calls that a plugin behind the one under test heard.
         states: States of the pipelines.
         scanned: The batches of a scan, stacked; None if no field goes to a device.
+        before_failing: The number of calls, and of those heard last, before the loop over a record that cannot be read.
     """
 
     def __init__(self, hooks: Hooks, registry: SourceRegistry, records: Batch) -> None:
@@ -195,6 +196,13 @@ class KitRun(ServedRun):
         self.heard_last: list[Call] = []
         self.states: list[Any] = []
         self.scanned: Any = None
+        self.before_failing = 0, 0
+
+    def compared_calls(self, other: "KitRun") -> tuple[list[Call], list[Call]]:
+        """Return calls, and those heard last, that another run has too: not of a failing loop that a hook ended."""
+        if self.error is None and other.error is None:
+            return self.calls, self.heard_last
+        return self.calls[: self.before_failing[0]], self.heard_last[: self.before_failing[1]]
 
     def serve(self) -> None:
         """Serve pipelines so that every hook is called: loops, steps, a scan, states, and a record that cannot be read."""
@@ -224,6 +232,7 @@ class KitRun(ServedRun):
             scanned = self.pipeline(numbers)
             self.scanned = on_host(scanned.scan(_same, length=3))
             scanned.close()
+        self.before_failing = len(self.calls), len(self.heard_last)
         failing = self.pipeline(bad=[BAD_RECORD], prefetch=0)
         try:
             self.batches["failing"] = [on_host(batch) for batch in failing]

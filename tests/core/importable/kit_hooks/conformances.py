@@ -11,6 +11,9 @@ RIGHT = [
     healthy.FewOnlyConformance,
     healthy.DoublesConformance,
     healthy.LastConformance,
+    healthy.TimedConformance,
+    healthy.WritesConformance,
+    healthy.StrictConformance,
 ]
 
 for right in RIGHT:

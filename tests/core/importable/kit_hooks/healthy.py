@@ -1,6 +1,8 @@
 """Hook plugins that keep every promise: those of the page about hooks, and others as third parties write them."""
 
+import queue
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -190,3 +192,86 @@ class LastConformance(HookConformance):
 
     def check_datarax_batch_ready(self, plugin: Last, run: ServedRun) -> None:
         assert plugin.batch["x"].tolist() == run.batches["failing"][-1]["x"].tolist()
+
+
+class Timed:
+    """Measures the hooks of others."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    @hookimpl(wrapper=True)
+    def datarax_batch_ready(self) -> Iterator[Any]:
+        began = time.perf_counter()
+        try:
+            return (yield)
+        finally:
+            self.seconds.append(time.perf_counter() - began)
+
+
+class TimedConformance(HookConformance):
+    def make_plugin(self) -> Timed:
+        return Timed()
+
+    def check_datarax_batch_ready(self, plugin: Timed, run: ServedRun) -> None:
+        assert len(plugin.seconds) == len(run.told("datarax_batch_ready", "step"))
+
+
+class Writes:
+    """Writes what it hears on a thread, one for each pipeline that is open."""
+
+    def __init__(self) -> None:
+        self.written: list[int] = []
+        self.open: dict[int, tuple[Any, threading.Thread]] = {}
+
+    def _write(self, steps: Any) -> None:
+        while (step := steps.get()) is not None:
+            self.written.append(step)
+
+    @hookimpl
+    def datarax_pipeline_opened(self, pipeline: Any) -> None:
+        steps: Any = queue.Queue()
+        thread = threading.Thread(target=self._write, args=(steps,))
+        self.open[id(pipeline)] = steps, thread
+        thread.start()
+
+    @hookimpl(tryfirst=True)
+    def datarax_batch_ready(self, pipeline: Any, step: int) -> None:
+        if id(pipeline) in self.open:
+            self.open[id(pipeline)][0].put(step)
+
+    @hookimpl
+    def datarax_pipeline_closed(self, pipeline: Any) -> None:
+        steps, thread = self.open.pop(id(pipeline))
+        steps.put(None)
+        thread.join()
+
+
+class WritesConformance(HookConformance):
+    shown_elsewhere = {"datarax_pipeline_opened": "test_writes.py"}
+
+    def make_plugin(self) -> Writes:
+        return Writes()
+
+    def check_datarax_batch_ready(self, plugin: Writes, run: ServedRun) -> None:
+        assert plugin.written == run.told("datarax_batch_ready", "step")
+
+    def check_datarax_pipeline_closed(self, plugin: Writes, run: ServedRun) -> None:  # noqa: ARG002 - the kit's signature
+        assert plugin.written
+        assert not plugin.open
+
+
+class Strict:
+    """Lets no record be replaced."""
+
+    @hookimpl
+    def datarax_record_failed(self) -> str:
+        return "raise"
+
+
+class StrictConformance(HookConformance):
+    plugin = Strict()
+    changes = ("datarax_record_failed",)
+
+    def check_datarax_record_failed(self, plugin: Strict, run: ServedRun) -> None:  # noqa: ARG002 - the kit's signature
+        assert "record 3 cannot be read" in str(run.error)
