@@ -11,6 +11,7 @@ from typing import Any
 from datarax_core._cli.examples import example_of, in_words
 from datarax_core.config.base import FrozenConfig
 from datarax_core.errors import PluginNotFoundError, did_you_mean
+from datarax_core.extensions.known import homes
 from datarax_core.extensions.plugin_registry import PluginRegistry
 from datarax_core.registry.schema import model_schema
 from datarax_core.registry.sources import SourceRegistry, default_hooks, default_registry
@@ -61,6 +62,8 @@ def described(name: str) -> Iterator[Description]:
     registries = [registry.from_environment() for registry in CONFIGURABLE]
     having = [registry for registry in registries if name in registry.names() or name in registry.group.first_party]
     having = having or _with_hooks(name)
+    if not having and name in (owners := homes([registry.group.noun for registry in registries])):
+        raise PluginNotFoundError("plugin", name, f"plugin {name!r} is not installed; pip install {owners[name]}")
     if not having:
         names = sorted({other for registry in registries for other in registry.names()})
         raise PluginNotFoundError(

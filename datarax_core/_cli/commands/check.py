@@ -13,7 +13,7 @@ import typer
 
 from datarax_core._cli.completion import config_and_data_files, plugin_names
 from datarax_core._cli.doctor import examined, without_stopping_places
-from datarax_core._cli.findings import PLACE, REGISTRIES, Finding, installed_plugins
+from datarax_core._cli.findings import PLACE, Finding, installed_plugins
 from datarax_core._cli.guessing.choice import opened
 from datarax_core._cli.listing import print_table
 from datarax_core._cli.options import Debug, Json, finite
@@ -33,6 +33,7 @@ from datarax_core.extensions.catalog import (
     unknown_words,
 )
 from datarax_core.extensions.damage import damages
+from datarax_core.extensions.known import homes
 from datarax_core.extensions.loading import STRICT_VARIABLE
 
 
@@ -138,9 +139,8 @@ def _named(name: str, plugins: list[Finding]) -> list[Finding]:
         plugin for plugin in plugins if plugin.place and Path(plugin.distribution).absolute() == Path(name).absolute()
     ]
     if not chosen:
-        homes = {known: home for registry in REGISTRIES.values() for known, home in registry.group.first_party.items()}
         names = sorted({plugin.name for plugin in plugins})
-        raise Catalog(EntryPointGroup(name="", noun="plugin", example="", first_party=homes)).unknown(name, names)
+        raise Catalog(EntryPointGroup(name="", noun="plugin", example="", first_party=homes())).unknown(name, names)
     return chosen
 
 

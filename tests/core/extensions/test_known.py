@@ -4,7 +4,10 @@ import re
 from typing import Any
 
 import pytest
+from commands import invoke
 
+from datarax_core._cli.description import described
+from datarax_core.errors import PluginNotFoundError
 from datarax_core.extensions import known
 from datarax_core.extensions.hooks import HookRegistry
 from datarax_core.extensions.known import FIRST_PARTIES, THIRD_PARTIES, Known, homes, owners
@@ -55,3 +58,11 @@ def test_a_name_of_a_third_party_is_a_hint_and_no_owner(monkeypatch: pytest.Monk
         Exception, match=r"unknown source 'acme_row'; did you mean 'acme_rows' \(pip install acme-rows\)\?"
     ):
         registry.get("acme_row")
+
+
+def test_commands_know_names_of_third_parties(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known, "THIRD_PARTIES", (THEIRS,))
+    with pytest.raises(PluginNotFoundError, match=r"^plugin 'acme_rows' is not installed; pip install acme-rows$"):
+        list(described("acme_rows"))
+    done = invoke("check", "acme_rows")
+    assert (done.exit_code, done.stderr) == (1, "plugin 'acme_rows' is not installed; pip install acme-rows\n")
