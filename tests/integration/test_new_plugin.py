@@ -34,11 +34,11 @@ SHARED = {
 OWN: dict[Kind, tuple[str, str]] = {
     "source": ("_source", "example.acme_new"),
     "stream": ("_stream", "example.acme_new"),
-    "view": ("_view", "example_source.py"),
-    "stage": ("_stage", "example_source.py"),
-    "host-stage": ("_stage", "example_source.py"),
-    "decoder": ("_decoder", "example_source.py"),
-    "hooks": ("_hooks", "example_source.py"),
+    "view": ("_view", "acme_new_example.py"),
+    "stage": ("_stage", "acme_new_example.py"),
+    "host-stage": ("_stage", "acme_new_example.py"),
+    "decoder": ("_decoder", "acme_new_example.py"),
+    "hooks": ("_hooks", "acme_new_example.py"),
 }
 """Of each kind: the module to edit, and the file beside example.yaml."""
 
