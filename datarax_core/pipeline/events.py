@@ -65,10 +65,9 @@ class Events:
             self.hooks.open_pipelines.pop(id(pipeline), None)
             self.hooks.call.datarax_pipeline_closed(pipeline=pipeline)
 
-    def drop(self, pipeline: ServingPipeline) -> None:
-        """Close a pipeline that is being deleted, unless it is one of the copies that compiled code makes."""
-        if self.is_open and self._owner == id(pipeline):
-            self.close(pipeline, pipeline.cursor.position)
+    def is_open_for(self, pipeline: ServingPipeline) -> bool:
+        """Return whether this pipeline was opened, and not one of the copies that compiled code makes."""
+        return self.is_open and self._owner == id(pipeline)
 
     def stand_at(self, position: int, *, epochs: int) -> None:
         """Go on from ``position``, as if all epochs before it had been announced: ``epochs`` of a stream without a length."""

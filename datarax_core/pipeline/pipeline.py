@@ -595,4 +595,4 @@ class Pipeline(Shown, TraceArgument):
     def __del__(self) -> None:
         progress = getattr(self, "_progress", None)
         if progress is not None:
-            progress.events.drop(self)
+            progress.drop(self)

@@ -113,6 +113,12 @@ class Progress(HostState):
         self.owner = ref(pipeline)
         self._follow(pipeline)
 
+    def drop(self, pipeline: RunningPipeline) -> None:
+        """Close the pipeline, which is being deleted; hooks may still ask for its counts."""
+        if self.events.is_open_for(pipeline):
+            self.owner = ref(pipeline)  # references to what is deleted with a cycle are cleared before it is told
+            self.events.close(pipeline, pipeline.cursor.position)
+
     def _follow(self, pipeline: RunningPipeline) -> None:
         """Let the events go on from the position, where the pipeline was moved."""
         cursor = pipeline.cursor

@@ -368,3 +368,20 @@ def test_a_hook_registered_during_a_loop_is_called_for_the_rest(make_source: Mak
     next(loop)
     loop.close()
     assert late.read() == []
+
+
+def test_a_pipeline_that_is_dropped_with_a_cycle_still_has_its_counts(make_source: MakeSource) -> None:
+    class Counts:
+        records: list[int] = []
+
+        @hookimpl
+        def datarax_pipeline_closed(self, pipeline: Any) -> None:
+            self.records.append(pipeline.stats()["records"])
+
+    with default_hooks().registered(Counts()):
+        holder: dict[str, Any] = {"pipeline": Pipeline(source=make_source(10), batch_size=2)}
+        holder["pipeline"].step()
+        holder["holder"] = holder
+        del holder
+        gc.collect()
+    assert Counts.records == [2]

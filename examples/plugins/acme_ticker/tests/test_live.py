@@ -15,7 +15,7 @@ Serve = Callable[..., AcmeTickerLive]
 @pytest.fixture
 def live() -> Iterator[Serve]:
     """Return ``live(lines, then_wait=...)``: a stream of a server that sends these lines to one client."""
-    over, threads = threading.Event(), []
+    over, threads, sources = threading.Event(), [], []
 
     def served(lines: list[str], *, then_wait: bool = False, timeout: float | None = 20.0) -> AcmeTickerLive:
         server = socket.create_server(("127.0.0.1", 0))
@@ -29,10 +29,14 @@ def live() -> Iterator[Serve]:
         threads.append(threading.Thread(target=send))
         threads[-1].start()
         port = server.getsockname()[1]
-        return AcmeTickerLive(AcmeTickerLiveConfig(host="127.0.0.1", port=port, symbols=("ACME",), timeout=timeout))
+        config = AcmeTickerLiveConfig(host="127.0.0.1", port=port, symbols=("ACME",), timeout=timeout)
+        sources.append(AcmeTickerLive(config))
+        return sources[-1]
 
     yield served
     over.set()
+    for source in sources:
+        source.close()
     for thread in threads:
         thread.join(20)
         assert not thread.is_alive()
