@@ -66,8 +66,8 @@ class MistakePromises:
                 broken(
                     f"{subject.title} promises to refuse records that it cannot work on by a ValueError, but {how} raises "
                     f"{type(cause).__name__}: {cause}. Look for its fields in build(), by "
-                    f"datarax_core.stages.field_of(spec, {field!r}), and raise datarax_core.StageError for what it cannot "
-                    "work on"
+                    f"datarax_core.stages.{_finder(subject)}(spec, {field!r}), and raise datarax_core.StageError for what it "
+                    "cannot work on"
                 )
             try:
                 serve(pipeline)
@@ -77,8 +77,8 @@ class MistakePromises:
                     f"{how} is "
                     f"found at a batch: {type(cause).__name__}: {str(cause).partition(chr(10))[0]}. Look for its fields in "
                     "build(), "
-                    f"by datarax_core.stages.field_of(spec, {field!r}), and raise datarax_core.StageError for shapes and "
-                    "dtypes that it cannot work on"
+                    f"by datarax_core.stages.{_finder(subject)}(spec, {field!r}), and raise datarax_core.StageError for "
+                    "shapes and dtypes that it cannot work on"
                 )
 
 
@@ -88,6 +88,11 @@ def serve(pipeline: Any) -> None:
         next(iter(pipeline))
     else:
         pipeline.element_spec()
+
+
+def _finder(subject: StageSubject) -> str:
+    """Return the name of the function that finds a field; on the host, text and ragged columns are found too."""
+    return "struct_of" if isinstance(subject.author, HostDeclarations) else "field_of"
 
 
 def _require_named(subject: StageSubject, field: str, how: str, refused: ValueError) -> None:

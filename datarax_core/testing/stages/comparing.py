@@ -37,8 +37,20 @@ def _of_field(name: str, column: Any, other: Any, tolerance: float) -> str:
         return f"field {name!r} is {found_rows} where {expected_rows} is expected"
     for row in range(len(column)):
         if not _are_close(column[row], other[row], tolerance):
-            return f"field {name!r} of row {row} is {shown(other[row])} where {shown(column[row])} is expected"
+            at, wanted, given = _most_different(column[row], other[row])
+            return f"field {name!r} of row {row}{at} is {shown(given)} where {shown(wanted)} is expected"
     return ""
+
+
+def _most_different(one: Any, other: Any) -> tuple[str, Any, Any]:
+    """Return (place, value, other value) where two values differ most: in arrays of floats of one shape, a single number."""
+    are_arrays = isinstance(one, np.ndarray) and isinstance(other, np.ndarray) and one.shape == other.shape
+    if not are_arrays or not one.ndim or not is_float(one.dtype):
+        return "", one, other
+    distance = np.abs(one.astype(np.float64) - other.astype(np.float64))
+    distance = np.where(np.isnan(distance) & ~(np.isnan(one) & np.isnan(other)), np.inf, np.nan_to_num(distance))
+    place = np.unravel_index(int(distance.argmax()), one.shape)
+    return f" at {list(map(int, place))}", one[place].item(), other[place].item()
 
 
 def _are_close(one: Any, other: Any, tolerance: float) -> bool:

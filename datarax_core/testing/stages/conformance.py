@@ -38,7 +38,7 @@ _NEEDS: Final[dict[type, tuple[str, ...]]] = {
     FieldPromises: _MADE,
     BatchPromises: _SURE,
     MistakePromises: _SURE,
-    ConfigPromises: _MADE,
+    ConfigPromises: (*_MADE, "test_records_it_cannot_work_on_are_refused"),
     CopyPromises: _ALIKE,
     RoutePromises: (*_ALIKE, "test_it_is_compiled_once"),
     GradientPromises: _SURE,
@@ -46,6 +46,8 @@ _NEEDS: Final[dict[type, tuple[str, ...]]] = {
 """The promises of each group in the order in which they are tested, and the promises on which they build."""
 
 _MORE: Final = {
+    "test_a_record_does_not_depend_on_its_batch": (*_SURE, "test_batches_of_any_size_work"),
+    "test_host_fields_have_a_row_for_each_record": (*_MADE, "test_its_spec_is_true"),
     "test_padded_rows_change_no_others": (*_ALIKE, "test_host_fields_have_a_row_for_each_record"),
     "test_another_epoch_draws_anew": _ALIKE,
     "test_its_spec_is_true": _MADE,
@@ -77,11 +79,13 @@ _HOST_NEEDS: Final[dict[type, tuple[str, ...]]] = {
     HostCallPromises: _SAME,
     MistakePromises: _SAME,
     HostResultPromises: _EACH,
-    ConfigPromises: _ROWS,
+    ConfigPromises: (*_ROWS, "test_records_it_cannot_work_on_are_refused"),
     HostRoutePromises: (*_EACH, "test_threads_may_call_it_at_once"),
     RecordErrorPromises: _EACH,
 }
 """The promises of each group of host stages in the order in which they are tested, and the promises on which they build."""
+
+_HOST_MORE: Final = {"test_threads_may_call_it_at_once": _EACH}
 
 
 class StageConformance(*_NEEDS, DeviceDeclarations):  # type: ignore[misc]  # mypy does not follow computed bases
@@ -147,6 +151,6 @@ def _subject(
     return made
 
 
-for _kit, _needs, _more in ((StageConformance, _NEEDS, _MORE), (HostStageConformance, _HOST_NEEDS, {})):
+for _kit, _needs, _more in ((StageConformance, _NEEDS, _MORE), (HostStageConformance, _HOST_NEEDS, _HOST_MORE)):
     for _name, _test in ordered(_needs, _more):
         setattr(_kit, _name, _test)

@@ -159,7 +159,10 @@ def spec_is_true(called: CalledStage) -> None:
         told = "says in element_spec what its batches are"
     # batches of a stage of whole batches have one of several lengths
     if not called.is_of_whole_batch and (wrong := differences(said, found)):
-        broken(f"{called.name} {told}, and a batch of {called.num_records} records is not so: {'; '.join(wrong)}")
+        broken(
+            f"{called.name} {told}, and a batch of {called.num_records} records is not so: {'; '.join(wrong)}; correct "
+            "element_spec, with None for each axis that varies"
+        )
 
 
 def same_again(called: CalledStage) -> None:
@@ -227,7 +230,11 @@ def fingerprint_is_json(called: CalledStage, twin: Any, title: str) -> None:
     """Fail unless the fingerprint of the stage is JSON, and a twin has the same."""
     with called.explained("has a fingerprint that is no JSON, in which states are saved: {error}"):
         own, other = (json.dumps(stage.fingerprint(), sort_keys=True) for stage in (called.stage, twin))
-    require(own == other, f"{called.name} has the fingerprint {own}, and {title} has {other}")
+    require(
+        own == other,
+        f"{called.name} has the fingerprint {own}, and {title} has {other}; it tells what "
+        "the stage works by alone, such as the checksum of a file",
+    )
 
 
 def epoch_draws_anew(called: CalledStage) -> None:
@@ -249,4 +256,9 @@ def joined_stages_are_both(called: CalledStage) -> None:
     expected: Batch = called.call_with(read_only(called.made), indices, 0, following, 1)
     with called.explained(f"raised {{error}} when it was joined with {stage_name(then)}"):
         found = called.call_with(read_only(called.batch), indices, 0, joined, 1)
-    called.same(expected, found, f"joined with {stage_name(then)} makes something else: {{difference}}")
+    called.same(
+        expected,
+        found,
+        f"joined with {stage_name(then)} makes something else: {{difference}}; join() returns one "
+        "stage that does the work of both, or None",
+    )

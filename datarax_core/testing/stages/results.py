@@ -179,7 +179,7 @@ def _states() -> str:
 
 def _first(cause: BaseException) -> str:
     """Return the first paragraph of an error."""
-    return str(cause).partition("\n\n")[0].partition("\nThe error occurred")[0].strip()[:600]
+    return str(cause).partition("\n\n")[0].partition("\nThe error occurred")[0].strip()[:600].rstrip(".")
 
 
 def _notes(cause: BaseException) -> str:
