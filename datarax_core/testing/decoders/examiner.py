@@ -20,15 +20,17 @@ from datarax_core.testing.exact import exact_difference, taken
 
 from .mutations import Mutation
 
-_START_SECONDS: Final = 120.0
 _WAITING_SECONDS: Final = 60.0
-"""How long a decoder may block without using the CPU, on a busy machine."""
+"""How long a report may take: the process starts, or the decoder blocks without using the CPU, on a busy machine."""
 
 _MORE_ADDRESSES: Final = 4 << 30
 """Bytes of address space that the process may take in addition to what it has when it begins."""
 
 _ALLOWED_BYTES: Final = 16 << 20
 _ALLOWED_TIMES: Final = 64
+
+_OF_ALL_CALLS: Final = 10
+"""All calls for a damaged record together may take so many times as long as one, before the process is ended."""
 
 _MISTAKES: Final = (
     *(KeyError, IndexError, TypeError, AttributeError, NameError, AssertionError),
@@ -52,7 +54,7 @@ class Examiner:
         self._process: Any = None
         self._connection: Connection | None = None
 
-    def reports(self, job: Callable[[], Iterator[Any]], seconds: float = _START_SECONDS) -> Iterator[Any]:
+    def reports(self, job: Callable[[], Iterator[Any]], seconds: float = _WAITING_SECONDS) -> Iterator[Any]:
         """Yield what a job yields in the process.
 
         Args:
@@ -68,7 +70,7 @@ class Examiner:
         try:
             while True:
                 if not connection.poll(seconds):
-                    raise EndedError(f"did not end in {seconds:.0f} s", last)
+                    raise EndedError(f"did not end in {seconds:g} s", last)
                 try:
                     report = connection.recv()
                 except EOFError:
@@ -207,7 +209,7 @@ class Damages:
         try:
             for number, (_, content) in enumerate(self.mutations):
                 yield number
-                with _cpu_limit(5 * self.most_seconds):
+                with _cpu_limit(_OF_ALL_CALLS * self.most_seconds):
                     verdict = self._verdict(number, content, right)
                 yield verdict
         finally:

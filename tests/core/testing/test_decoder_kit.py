@@ -1,6 +1,7 @@
 """The kit of decoders: each of its tests fails for the decoders that break its promise, and for no others."""
 
 import inspect
+import multiprocessing
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from kit_runs import docstrings_of, said_on_the_page, verdicts_of
 
 from datarax_core.registry import Decoder
 from datarax_core.testing import DecoderConformance
+from datarax_core.testing.decoders.examiner import EndedError, Examiner
 from datarax_core.testing.decoders.mutations import mutations
 from datarax_core.testing.decoders.subject import DecoderSubject
 
@@ -92,6 +94,15 @@ def test_what_cannot_be_written_is_a_value_error(tmp_path: Path) -> None:
     records = Packed().encode(DecoderSubject(Conformance(), tmp_path).batch)
     found = message_of(Typeless, "test_what_it_writes_it_reads", tmp_path, records=records)
     assert re.search(r"promises to write the batch, but encode\(\) raises TypeError: no such thing", found)
+
+
+def test_a_decoder_that_blocks_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = multiprocessing.Pipe()
+    examiner = Examiner()
+    monkeypatch.setattr(examiner, "_started", lambda: here)
+    with pytest.raises(EndedError, match=r"did not end in 0\.05 s"):
+        list(examiner.reports(int, seconds=0.05))  # type: ignore[arg-type]  # nobody calls it
+    assert there.poll()
 
 
 def test_mutations_are_the_same_in_every_run_and_the_simplest_come_first() -> None:
