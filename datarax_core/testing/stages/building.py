@@ -33,7 +33,8 @@ class BuildPromises:
             except Exception as cause:  # noqa: BLE001 - an author's code may raise anything
                 broken(
                     f"the stage under test promises to be built, but {step} fails: {type(cause).__name__}: {cause}. Correct "
-                    "the config, the records of the test, or build()"
+                    "the config, the records of the test, or build(); an unknown stage is one that is not installed (pip "
+                    "install -e .)"
                 )
             require(
                 callable(made),
