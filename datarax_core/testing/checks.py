@@ -3,7 +3,7 @@
 pytest does not rewrite the assertions of an installed package, so every failure is a sentence of its own.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 import jax
@@ -13,7 +13,7 @@ import pytest
 from datarax_core.records.dtypes import fits_device
 from datarax_core.records.joining import host_column, joined_batches
 from datarax_core.records.ragged import Ragged
-from datarax_core.records.spec import Batch, named_fields
+from datarax_core.records.spec import Batch, ElementSpec, named_fields
 from datarax_core.sources.source import DataSourceModule
 
 BATCH: Final = 14
@@ -81,20 +81,38 @@ def joined(batches: Iterable[Batch]) -> Batch:
     on_host = [jax.tree.map(host_column, batch) for batch in batches]
     if all(_shapes_of(batch) == _shapes_of(on_host[0]) for batch in on_host):
         return joined_batches(on_host)
-    return jax.tree.map(lambda *columns: _column_of([row for column in columns for row in column]), *on_host)
+    return jax.tree.map(
+        lambda *columns: _column_of([np.asarray(row) for column in columns for row in column]), *on_host
+    )
 
 
 def _shapes_of(batch: Batch) -> list[tuple[int | None, ...]]:
     return [tuple(column.shape[1:]) for column in jax.tree.leaves(batch)]
 
 
-def batch_of_records(records: Iterable[Any]) -> Batch:
-    """Return single records as one batch, on the host; fields of which the values differ in shape are ragged columns."""
-    return jax.tree.map(lambda *values: _column_of(list(map(np.asarray, values))), *records)
+def batch_of_records(records: Iterable[Any], spec: ElementSpec = None) -> Batch:
+    """Return single records as one batch, on the host; fields of which the values differ in shape are ragged columns.
+
+    With ``spec``, values of object fields may be of any type, dicts and lists included.
+    """
+    listed = list(records)
+    structs = jax.tree.leaves(spec)
+    form: Any = jax.tree.structure(listed[0] if spec is None else spec)
+    fields = zip(*map(form.flatten_up_to, listed), strict=True)
+    return form.unflatten(
+        _column_of(values, as_objects=bool(structs) and structs[number].dtype == np.dtype(object))
+        for number, values in enumerate(fields)
+    )
 
 
-def _column_of(values: list[np.ndarray]) -> Any:
-    return np.stack(values) if len({value.shape for value in values}) == 1 else Ragged.from_list(values)
+def _column_of(values: Sequence[Any], *, as_objects: bool = False) -> Any:
+    if as_objects and any(isinstance(value, dict | list | tuple | set) for value in values):
+        column = np.empty(len(values), object)
+        for row, value in enumerate(values):
+            column[row] = value
+        return column
+    arrays = [np.asarray(value) for value in values]
+    return np.stack(arrays) if len({array.shape for array in arrays}) == 1 else Ragged.from_list(arrays)
 
 
 def difference(expected: Batch, found: Batch, *, may_be_padded: bool = False) -> str:

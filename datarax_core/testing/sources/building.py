@@ -4,6 +4,8 @@ from typing import Any
 
 import jax
 
+from datarax_core.errors import SpecError
+from datarax_core.records.spec import split_host_fields
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.testing.checks import broken, require
 
@@ -39,3 +41,9 @@ class BuildPromises:
             leaves and all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves),
             f"{subject.title} promises a jax.ShapeDtypeStruct for each field, but element_spec() is {made['element_spec()']!r}",
         )
+        try:
+            split_host_fields(made["element_spec()"])
+        except SpecError as refused:
+            broken(
+                f"{subject.title} promises records that a pipeline can serve, but its element_spec() is refused: {refused}"
+            )

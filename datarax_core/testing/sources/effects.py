@@ -33,6 +33,7 @@ def _properties(source: DataSourceModule) -> Any:
     statistics = source.config.batch_stats_fn
     return [
         source.epoch_length,
+        None if source.access == "stream" else source.num_records,
         getattr(source, "run_length", None),
         describe(source.element_spec()),
         source.access,

@@ -5,6 +5,7 @@ would. Real processes take seconds to start, and would read the same rows.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import chain
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from datarax_core.records.spec import Batch
 from datarax_core.routes.definition import BatchRule
 from datarax_core.routes.stream_reader import StreamReader
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.testing.checks import batch_of_records, joined, not_claimed, part, require, rows_of
+from datarax_core.testing.checks import batch_of_records, batches, joined, not_claimed, part, require, rows_of
 
 from .subject import Subject
 
@@ -46,9 +47,10 @@ class Host:
         rows = np.array_split(np.arange(ROWS), self.of)[self.number]
         if self._stream is None:
             cursor, key_data = self.source.cursor, self.source.order_key_data()
-            indices = np.asarray(self.source.record_indices_at(cursor.position, ROWS, key_data))
-            cursor.move(cursor.position + ROWS)
-            return self.source.fetch(indices[rows])
+            position = cursor.position
+            indices = np.asarray(self.source.record_indices_at(position, ROWS, key_data))
+            cursor.move(position + ROWS)
+            return self.source.fetch(self.source.indices_to_read(position, indices)[rows])
         read = self._stream.read(self._position, ROWS, self._stream.take_over(self), is_loop=False)
         self._position += read.size
         self._stream.hand_over(read.served)
@@ -97,33 +99,56 @@ class HostPromises:
             )
 
     def _require_parts_of_an_epoch(self, subject: Subject, hosts: list["Host"]) -> None:
+        remedy = "let process_part(part, num_parts) cut the one order of the source into blocks"
         lengths = [host.source.epoch_length or 0 for host in hosts]
-        seen = Counter(
-            _contents(joined(host.source.get_batch(length) for host, length in zip(hosts, lengths, strict=True)))
-        )
-        wanted = Counter(_contents(subject.build().get_batch(subject.length or sum(lengths))))
-        require(
-            not seen - wanted and len(set(lengths)) == 1 and sum(lengths) > (subject.length or 0) - len(hosts),
-            f"{subject.title} promises {len(hosts)} hosts disjoint parts of one length that make up an epoch, but the parts "
-            f"have {lengths} records, and {(seen - wanted).total()} of these are in another part or in no epoch; let "
-            "process_part(part, num_parts) cut the one order of the source into blocks",
-        )
+        if all(lengths):
+            seen = Counter(
+                _contents(joined(host.source.get_batch(length) for host, length in zip(hosts, lengths, strict=True)))
+            )
+            wanted = Counter(_contents(subject.build().get_batch(subject.length or sum(lengths))))
+            require(
+                not seen - wanted and len(set(lengths)) == 1 and seen.total() > (subject.length or 0) - len(hosts),
+                f"{subject.title} promises {len(hosts)} hosts disjoint parts of one length that make up an epoch, but the "
+                f"parts have {lengths} records, and {(seen - wanted).total()} of these are elsewhere too, or in no epoch; "
+                f"{remedy}",
+            )
+        elif subject.num_compared < subject.wanted:  # an epoch that ends, and so can be read as a whole
+            parts = [
+                Counter(_contents(batch)) for host in hosts for batch in batches(host.source, subject.num_compared + 1)
+            ]
+            seen, wanted = sum(parts, Counter()), Counter(_contents(subject.served))
+            require(
+                seen == wanted,
+                f"{subject.title} promises {len(hosts)} hosts disjoint parts that make up an epoch of {wanted.total()} "
+                f"records, but {(seen - wanted).total()} records of the parts are in another part or in no epoch, and "
+                f"{(wanted - seen).total()} are in no part; {remedy}",
+            )
 
     def test_shards_are_disjoint_and_complete(self, subject: Subject) -> None:
         """If the config has ``shard_id`` and ``num_workers``: by every route, a shard serves its own records and no others."""
         fields = type(subject.config).model_fields
         if not {"shard_id", "num_workers"} <= fields.keys():
             not_claimed(f"{type(subject.config).__name__} has no shard_id and num_workers")
+        if subject.is_stream and (
+            (subject.num_compared == subject.wanted and subject.length is None) or not subject.has_loops
+        ):
+            not_claimed(f"{subject.title} is a stream without an end, or without loops")
+        whole = (
+            _by_loop(subject.build())
+            if subject.is_stream
+            else _contents(subject.source.fetch(np.arange(subject.records)))
+        )
+        wanted = Counter(whole)
         for count in (2, 3):
             shards = [
                 subject.build(config=subject.validated({**subject.fields, "num_workers": count, "shard_id": shard}))
                 for shard in range(count)
             ]
-            lengths = [shard.epoch_length or 0 for shard in shards]
             for way, read in _SHARD_ROUTES.items():
-                epochs = [read(shard, length) for shard, length in zip(shards, lengths, strict=True)]
-                seen = Counter(chain.from_iterable(map(_contents, epochs)))
-                wanted = Counter(_contents(subject.source.fetch(np.arange(subject.records))))
+                epochs = [epoch for shard in shards if (epoch := read(shard)) is not None]
+                if len(epochs) < count:
+                    continue  # a stream has no such route
+                seen = Counter(chain.from_iterable(epochs))
                 require(
                     seen == wanted,
                     f"{subject.title} promises {count} shards that are disjoint and complete, but an epoch by {way} serves "
@@ -132,10 +157,25 @@ class HostPromises:
                 )
 
 
-_SHARD_ROUTES: Final[dict[str, Any]] = {
-    "get_batch_at()": lambda source, length: source.get_batch_at(0, length, source.order_key_data()),
-    "get_batch()": lambda source, length: source.get_batch(length),
-    "a loop": lambda source, _length: batch_of_records(source),
+def _by_position(source: DataSourceModule) -> list[str] | None:
+    if source.access == "stream" or not source.epoch_length:
+        return None if source.access == "stream" else []
+    return _contents(source.get_batch_at(0, source.epoch_length, source.order_key_data()))
+
+
+def _by_batch(source: DataSourceModule) -> list[str] | None:
+    length = source.epoch_length
+    return None if length is None else _contents(source.get_batch(length)) if length else []
+
+
+def _by_loop(source: DataSourceModule) -> list[str]:
+    return [content for record in source for content in _contents(batch_of_records([record], source.element_spec()))]
+
+
+_SHARD_ROUTES: Final[dict[str, Callable[[DataSourceModule], list[str] | None]]] = {
+    "get_batch_at()": _by_position,
+    "get_batch()": _by_batch,
+    "a loop": _by_loop,
 }
 
 

@@ -109,7 +109,7 @@ def _epochs_between_measurements(subject: Subject) -> int:
 
 
 def _read_epoch(source: DataSourceModule, subject: Subject) -> None:
-    if subject.length is None:
+    if subject.length is None and subject.can_restart:
         source.reset()  # the stream may have ended
     for _ in batches(source, _in_epoch(subject), _BATCH):
         pass

@@ -96,11 +96,13 @@ class ProcessPromises:
 
     def test_it_pickles_where_it_stands(self, subject: Subject) -> None:
         """A copy by pickle continues with the next record."""
-        source = subject.build()
-        source.get_batch(BATCH)
+        source, size = subject.build(), min(BATCH, max(1, subject.num_compared // 2))
+        source.get_batch(size)
         content = _pickled(source)
-        twin: DataSourceModule = pickle.loads(content)  # noqa: S301 - made three lines above
-        subject.require_served(BATCH, twin.get_batch(BATCH), "a copy by pickle", "Include the position in the pickle")
+        twin: DataSourceModule = pickle.loads(content)  # noqa: S301 - made in the line above
+        if not subject.source.is_live and subject.num_compared > size:  # what a live stream gave is gone
+            found = twin.get_batch(size)
+            subject.require_served(size, found, "a copy by pickle", "Include the position in the pickle")
 
     def test_it_is_read_by_a_spawned_process(self, subject: Subject, another_process: ProcessPoolExecutor) -> None:
         """A spawned process that receives the pickled source reads the same records."""
@@ -129,11 +131,11 @@ class ProcessPromises:
     def test_threads_read_it_at_once(self, subject: Subject) -> None:
         """Several threads can read one source at once, as a pipeline does where reading waits, unless it says they cannot."""
         subject.require_indexed()
-        source, rows = subject.build(), np.arange(subject.records)
+        source = subject.build()
         if not source.is_thread_safe:
             not_claimed(f"{subject.title} says thread_safe = False")
         source.fingerprint()  # it may read records for it, one thread at a time
-        wanted = [np.roll(rows, thread)[:BATCH] for thread in range(_THREADS)]
+        wanted = [(np.arange(BATCH) - thread) % subject.records for thread in range(_THREADS)]
         with _switching_often(), ThreadPoolExecutor(_THREADS) as pool:
             read = [[pool.submit(source.fetch, indices) for indices in wanted] for _ in range(_ROUNDS)]
             given = [[future.result() for future in futures] for futures in read]

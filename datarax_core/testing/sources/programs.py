@@ -11,10 +11,11 @@ import jax
 import numpy as np
 from flax import nnx
 
+from datarax_core.order.permutation import DEVICE_LIMIT
 from datarax_core.pipeline.pipeline import Pipeline
 from datarax_core.records.spec import Batch
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.testing.checks import batch_of_records, rows_of
+from datarax_core.testing.checks import rows_of
 
 from .places import Place
 from .subject import Subject
@@ -254,7 +255,7 @@ class SourceProgram(Program):
         if len(found) != records:
             self.lines.append(line)
             raise Deviation(f"it served {len(found)} records where {records} are expected")
-        self.hold(start, batch_of_records(found), records, line)
+        self.hold(start, self.subject.batch_of(found), records, line)
         if saves:
             self.save_here(twin, in_loop=True, indent="    ")
         del loop
@@ -327,7 +328,7 @@ class PipelineProgram(Program):
         if self.can_serve(twin.place, 2 * size):
             start, twin.place = twin.place.position, twin.place.after(2 * size)
             found = twin.made.scan(_batch, length=2)
-            flat = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[2:]), found)
+            flat = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(2 * size, *leaf.shape[2:]), found)
             self.hold(start, flat, 2 * size, f"{twin.name}.scan(lambda batch: batch, length=2)")
 
     def loop(self, twin: Twin, number: int) -> None:
@@ -388,11 +389,12 @@ class PipelineProgram(Program):
 def _calls_of_source(subject: Subject) -> Iterator[str]:
     """Yield the calls that a source can bear, the simplest first."""
     yield "serve"
-    yield "loop"
+    if subject.has_loops:
+        yield "loop"
     if subject.source.is_live:
         return
     yield from _twins_and_states(subject)
-    if subject.source.capabilities.resumable:
+    if subject.source.capabilities.resumable and subject.has_loops:
         yield "loop_and_save"
     yield "copy"
     yield "skip" if subject.is_stream else "batch_at"
@@ -409,13 +411,13 @@ def _calls_of_pipeline(subject: Subject, workers: int) -> Iterator[str]:
     yield from _twins_and_states(subject)
     if subject.source.capabilities.resumable:
         yield "loop_and_save"
-    if not subject.is_stream and not subject.host_fields and subject.source.batch_sizes is None and not workers:
+    may_compile = not subject.is_stream and not subject.host_fields and subject.records <= DEVICE_LIMIT
+    if may_compile and subject.source.batch_sizes is None and not workers:
         yield "scan"
 
 
 def _twins_and_states(subject: Subject) -> Iterator[str]:
-    can_restart = not subject.is_stream or type(subject.source).reset is not DataSourceModule.reset
-    if can_restart:
+    if subject.can_restart:
         yield "reset"
     if subject.source.capabilities.resumable:
         yield "save"

@@ -79,11 +79,12 @@ class RecordPromises:
         """Batches and single records have the fields, shapes and dtypes of ``element_spec()``, which never changes."""
         source, spec = subject.build(), subject.source.element_spec()
         if subject.is_stream:
-            batch, records = next(batches(source, BATCH)), list(islice(subject.build(), BATCH))
+            batch = next(batches(source, BATCH))
+            records = list(islice(subject.build(), BATCH)) if subject.has_loops else []
         else:
             indices = _spread(subject)
             batch, records = source.get_records(indices), source.get_elements(indices[:BATCH])
-        single = jax.tree.map(lambda value: np.asarray(value)[None], records)
+        single = [_as_batch(record, spec) for record in records]
         of_batch, of_record = (_is_within, _is_within) if source.differs_in_shape else (operator.eq, has_shape)
         wrong = _spec_difference(spec, batch, "in a batch", of_batch) or next(
             (text for record in single if (text := _spec_difference(spec, record, "in a single record", of_record))), ""
@@ -155,7 +156,7 @@ class RecordPromises:
             "source.__getitems__": source.__getitems__(indices.tolist()),
         }
         for way, records in ways.items():
-            text = subject.difference(batch, batch_of_records(records))
+            text = subject.difference(batch, subject.batch_of(records))
             require(
                 not text,
                 f"{subject.title} promises the same record alone and in a batch, but by {way} it is another: {text}; let "
@@ -282,6 +283,14 @@ def _named_parts(expected: Any, found: Any, spec: ElementSpec) -> tuple[Any, Any
         return {name: pair[0] for name, pair in pairs.items()}, {name: pair[1] for name, pair in pairs.items()}
     form: Any = jax.tree.structure(spec)
     return form.unflatten(map(np.asarray, form.flatten_up_to(expected))), found  # a list may be the value of a field
+
+
+def _as_batch(record: Any, spec: ElementSpec) -> Batch:
+    """Return a record as a batch of one; values of object fields may be of any type, dicts and lists included."""
+    try:
+        return batch_of_records([record], spec)
+    except ValueError:  # it has other fields than the spec
+        return jax.tree.map(lambda value: np.asarray(value)[None], record)
 
 
 def _spread(subject: Subject) -> np.ndarray:

@@ -9,6 +9,7 @@ from flax import nnx
 
 from datarax_core.pipeline.pipeline import Pipeline
 from datarax_core.sources.source import DataSourceModule
+from datarax_core.sources.views.view import SourceView
 from datarax_core.testing.checks import BATCH, broken, difference, joined, not_claimed, require, rows_of, shown
 
 from .hosts import HOSTS, ROWS, hosts_of
@@ -63,13 +64,13 @@ class StatePromises:
     def test_a_state_can_be_restored_twice(self, subject: Subject) -> None:
         """A source that served more can be restored to the same state again; restoring does not change the state."""
         subject.require_resumable()
-        source = subject.build()
-        source.get_batch(_SMALL)
+        source, few = subject.build(), subject.few
+        source.get_batch(few)
         state = source.get_state()
         text = json.dumps(state)
         for time in ("first", "second"):
             source.set_state(json.loads(text) if time == "first" else state)
-            subject.require_served(_SMALL, source.get_batch(_SMALL), f"a source restored the {time} time", _REMEDY)
+            subject.require_served(few, source.get_batch(few), f"a source restored the {time} time", _REMEDY)
         require(
             json.dumps(state) == text,
             f"{subject.title} promises not to change a state that it returned, but it was {shown(json.loads(text), 200)} and "
@@ -115,15 +116,15 @@ class StatePromises:
     def test_a_foreign_state_is_refused(self, subject: Subject) -> None:
         """A state of another source, or a value that is no state, is refused, and leaves the source where it was."""
         subject.require_resumable()
-        source = subject.build()
-        source.get_batch(_SMALL)
+        source, few = subject.build(), subject.few
+        source.get_batch(few)
         for name, state in _foreign_states(subject, source):
             if not _is_refused(source, state):
                 broken(
                     f"{subject.title} promises to refuse every state but its own, but it accepted {name}; check the whole "
                     "state in set_state() before changing anything, and raise StateError"
                 )
-        subject.require_served(_SMALL, source.get_batch(_SMALL), "a source that refused a state", _REMEDY)
+        subject.require_served(few, source.get_batch(few), "a source that refused a state", _REMEDY)
 
     def test_a_copy_starts_over(self, subject: Subject) -> None:
         """``copy()`` of a source that served records starts at the first record, in the same order."""
@@ -140,8 +141,8 @@ class StatePromises:
 
     def test_reset_starts_over(self, subject: Subject) -> None:
         """``reset()`` starts the same order again; ``reset(seed)`` starts the order of a source built with that seed."""
-        if subject.is_stream and type(subject.source).reset is DataSourceModule.reset:
-            not_claimed(f"{subject.title} is a stream that does not define reset(), and cannot start again")
+        if not subject.can_restart:
+            not_claimed(f"{subject.title} is a stream that is live or does not define reset(), and cannot start over")
         source, remedy = subject.build(), "Undo every change of get_batch() in reset()"
         source.get_batch(_SMALL)
         source.reset()
@@ -149,7 +150,14 @@ class StatePromises:
         if not subject.is_shuffled:
             return
         source.reset(1)
-        text = difference(subject.build(1).get_batch(_SMALL), source.get_batch(_SMALL))
+        found = source.get_batch(_SMALL)
+        text = difference(subject.build(1).get_batch(_SMALL), found)
+        if text and isinstance(
+            source, SourceView
+        ):  # the seed of a nested config is folded from the one of the whole config
+            other = subject.build(2)
+            other.reset(1)
+            text = difference(other.get_batch(_SMALL), found)
         require(
             not text,
             f"{subject.title} promises the order of the seed that reset() is given, but after reset(1) it serves other records "

@@ -1,7 +1,7 @@
 """The source under test: its config, sources made from the config, and the records that every route must serve."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,13 +12,27 @@ from datarax_core.config.models import SourceConfig
 from datarax_core.records.spec import Batch, split_host_fields
 from datarax_core.registry.pipeline_config import AnySource
 from datarax_core.sources.source import DataSourceModule
-from datarax_core.testing.checks import BATCH, batches, difference, joined, not_claimed, part, require, rows_of
+from datarax_core.sources.streaming import StreamingSourceBase
+from datarax_core.sources.views.view import SourceView
+from datarax_core.testing.checks import (
+    BATCH,
+    batch_of_records,
+    batches,
+    difference,
+    joined,
+    not_claimed,
+    part,
+    require,
+    rows_of,
+)
 from datarax_core.testing.options import Look, Shows, fields_of
 
 from .declarations import Declarations
 from .effects import OF_EVERY_CONFIG, observed
 
 _ANY_SOURCE: TypeAdapter[SourceConfig] = TypeAdapter(AnySource)
+
+_MOST_KEPT: Final = 1 << 22  # records of which a test keeps all
 
 _MOST_COMPARED: Final = 512  # positions at which routes are compared
 _PAST_THE_EPOCH: Final = 84  # positions: two batches that 2, 3 or 7 hosts can share
@@ -76,8 +90,22 @@ class Subject:
         return observed(source) if at is None else at(source)
 
     def usual_trials(self, option: str) -> Sequence[Shows] | None:
-        """Return the values to try for an option of every source."""
+        """Return the values to try for an option of every source; one without use for this kind of source needs no effect."""
+        own, core_s = (cls.model_fields.get(option) for cls in (type(self.config), SourceConfig))
+        if own and core_s and own.annotation == core_s.annotation and option in self._without_use:
+            return [Shows(value=trial.value, needs=trial.needs, at=_config_of) for trial in OF_EVERY_CONFIG[option]]
         return OF_EVERY_CONFIG.get(option)
+
+    @functools.cached_property
+    def _without_use(self) -> tuple[str, ...]:
+        """The options of every config that cannot change a source of this kind, and that core accepts."""
+        if isinstance(self.source, SourceView) and not self.source.renumbers:
+            return "stochastic", "stream_name"  # the order is the parent's
+        if self.is_stream and not isinstance(self.source, StreamingSourceBase | SourceView):
+            return ("cacheable",)  # nothing is read again
+        if not self.is_stream and self.records > _MOST_KEPT:
+            return ("cacheable",)  # it would take as much memory
+        return ()
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of pipeline configs."""
@@ -159,6 +187,28 @@ class Subject:
         if not self.source.capabilities.resumable:
             not_claimed(f"{self.title} does not claim to have states: its capabilities say resumable=False")
 
+    @property
+    def has_loops(self) -> bool:
+        """Whether ``for record in source`` works: a stream of an author's own ``get_batch`` need not define ``__iter__``."""
+        return not self.is_stream or type(self.source).__iter__ is not DataSourceModule.__iter__
+
+    @property
+    def can_restart(self) -> bool:
+        """Whether the source can start over: not a live stream, nor one that does not define ``reset``."""
+        try:
+            self.source.require_restart()
+        except NotImplementedError:
+            return False
+        return True
+
+    @property
+    def few(self) -> int:
+        """A number of records that a source serves twice, one after another: 6, or fewer of a stream that ends soon."""
+        few = min(6, self.num_compared // 2)
+        if not few:
+            not_claimed(f"{self.title} ends after {self.num_compared} record, which are too few")
+        return few
+
     # -- records that every route must serve ----------------------------------------------------------------------------
 
     def indices(self, start: int, size: int) -> np.ndarray:
@@ -180,7 +230,12 @@ class Subject:
         """The records at these positions, from position 0 on; every route must serve the same."""
         if self.is_stream:
             return joined(batches(self.build(), self.wanted, self.wanted))
-        return joined([self.source.get_records(self.indices(0, self.wanted))])
+        indices = self.source.indices_to_read(0, self.indices(0, self.wanted))
+        return joined([self.source.get_records(indices)])
+
+    def batch_of(self, records: Iterable[Any]) -> Batch:
+        """Return single records of the source as one batch, on the host."""
+        return batch_of_records(records, self.source.element_spec())
 
     def deviation(self, start: int, found: Batch) -> str:
         """Return how a batch differs from the records at positions from ``start`` on; "" if it does not."""
@@ -205,3 +260,7 @@ class Subject:
             f"{self.title} promises the same order by every route, but {by} served other records from position {start} on: "
             f"{text}. {remedy}",
         )
+
+
+def _config_of(source: DataSourceModule) -> dict[str, Any]:
+    return source.config.model_dump(include={"stochastic", "stream_name", "cacheable"})
