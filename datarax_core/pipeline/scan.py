@@ -87,9 +87,10 @@ class ScanInParts:
             at, left = sizes.position_after(at, alike), left - alike
             if left and sizes.at(at) != size:
                 raise SpecError(
-                    f"scan(length={length}) of {self._definition.source.title} from position {start} on has batches of {size} up to position {at}, where its step "
+                    f"scan(length={length}) from position {start} on has batches of {size} up to position {at}, where its step "
                     f"{length - left} has {sizes.at(at)} (batches of {sizes.describe()}), and one program has one shape for "
-                    f"all: take length={length - left}, and scan on from there"
+                    f"all: take length={length - left}, and scan on from there, or iterate the pipeline over "
+                    f"{self._definition.source.title}"
                 )
         return size
 

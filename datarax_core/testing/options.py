@@ -132,7 +132,7 @@ def _options(subject: Configured) -> list[str]:
 
 def _without_effect(subject: Configured, option: str) -> str:
     """Return a sentence about an option that is ignored; "" if a value has an effect, or all values are refused."""
-    trials = _trials(subject, option)
+    trials = trials_of(subject, option)
     if not trials:
         return f"{option} has no other value that the kit could try"
     outcomes = [_outcome(subject, option, trial) for trial in trials]
@@ -142,6 +142,19 @@ def _without_effect(subject: Configured, option: str) -> str:
         return f"{option}={shown(trials[0].value)}, which effective declares, is refused: {refusal}"
     ignored = [trial.value for trial, outcome in zip(trials, outcomes, strict=True) if not outcome]
     return f"{option}={shown(ignored[0])} is accepted and changes nothing that can be observed" if ignored else ""
+
+
+def changed_configs(subject: Configured) -> Iterator[tuple[str, Any]]:
+    """Yield (option and value in words, config) for each value of `trials_of` without ``at`` that the config accepts."""
+    for option in _options(subject):
+        for trial in trials_of(subject, option):
+            if trial.at is not None:  # its effect is elsewhere than in what all have
+                continue
+            try:
+                config = subject.validated({**fields_of(subject), **trial.needs, option: trial.value})
+            except (DataraxError, ValueError, TypeError, OSError):
+                continue
+            yield f"{option}={shown(trial.value)}", config
 
 
 def _outcome(subject: Configured, option: str, trial: Shows) -> str:
@@ -175,7 +188,7 @@ def _observed_of_subject(subject: Configured) -> Any:
 # -- values to try ----------------------------------------------------------------------------------------------------------
 
 
-def _trials(subject: Configured, option: str) -> list[Shows]:
+def trials_of(subject: Configured, option: str) -> list[Shows]:
     """Return the values to try for an option: the declared one, or values of its type that differ from the current one."""
     declared = subject.author.effective
     if option in declared:

@@ -28,6 +28,9 @@ NOT_QUICK: Final = frozenset(
 )
 """Tests of groups that are quick else: those that need what only an author can declare, and those that take long."""
 
+MOST_FAILURES: Final = 3
+"""How many tests of a class may fail before the rest is left out: they would mostly be further effects of the same fault."""
+
 
 class Examined(Protocol):
     """Subject of a kit: what the tests of one class examine, with the names of the tests that failed."""
@@ -40,8 +43,9 @@ def ordered(
 ) -> Iterator[tuple[str, Callable[..., None]]]:
     """Yield the tests of groups of promises by name, in their order; pytest runs the tests of a class in that of definition.
 
-    Each test takes the fixture ``subject``. It is skipped if a test on which it builds has failed, so that one fault shows as
-    few failures. Tests of a group with ``is_quick = False``, and those of `NOT_QUICK`, are left out by ``drx check --run``.
+    Each test takes the fixture ``subject``. It is skipped if a test on which it builds has failed, if it has itself failed for
+    another parameter, or if `MOST_FAILURES` tests have failed, so that one fault shows as few failures.
+    Tests of a group with ``is_quick = False``, and those of `NOT_QUICK`, are left out by ``drx check --run``.
 
     Args:
         needs: The groups, classes with test methods, in the order in which they are tested, and for each the names of the tests
@@ -61,8 +65,12 @@ def _skipping(test: Callable[..., None], needs: Sequence[str]) -> Callable[..., 
 
     @functools.wraps(test)
     def run(self: Any, subject: Examined, *arguments: Any, **named: Any) -> None:
-        if missing := next((need for need in needs if need in subject.broken and need != test.__name__), None):
+        if test.__name__ in subject.broken:
+            not_claimed("it is broken for another parameter already")
+        if missing := next((need for need in needs if need in subject.broken), None):
             not_claimed(f"it builds on {missing}, which is broken")
+        if len(subject.broken) >= MOST_FAILURES:
+            not_claimed(f"{MOST_FAILURES} promises are broken already; mend them first, from the first one on")
         try:
             test(self, subject, *arguments, **named)
         except pytest.skip.Exception:

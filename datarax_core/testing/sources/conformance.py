@@ -24,13 +24,25 @@ _SUBJECT = pytest.StashKey[Subject]()
 
 
 _BUILT: Final = ("test_it_is_built_from_its_config",)
-_SPEC: Final = (*_BUILT, "test_an_epoch_is_as_long_as_its_length_says", "test_the_element_spec_is_true")
-_ORDER: Final = (*_BUILT, "test_length_is_the_expected_one", "test_positions_go_on_epoch_after_epoch")
+_SPEC: Final = (
+    *_BUILT,
+    "test_length_is_the_expected_one",
+    "test_an_epoch_is_as_long_as_its_length_says",
+    "test_the_element_spec_is_true",
+)
+_ORDER: Final = (
+    *_SPEC,
+    "test_a_batch_has_the_size_that_was_asked_for",
+    "test_a_range_is_the_same_however_it_is_cut",
+    "test_positions_go_on_epoch_after_epoch",
+    "test_the_batch_sizes_of_a_source_agree",
+)
 _RECORDS: Final = (
     *_SPEC,
     "test_a_batch_that_was_given_away_is_left_alone",
     "test_a_batch_is_its_records_in_the_order_asked_for",
 )
+_STATE: Final = "test_a_state_is_a_little_json"
 _READ: Final = (*_RECORDS, *_ORDER)
 _SERVED: Final = (*_READ, "test_get_batch_serves_its_order")
 _CALLED: Final = (
@@ -48,14 +60,14 @@ _CALLED: Final = (
 _NEEDS: Final[dict[type, tuple[str, ...]]] = {
     ListingPromises: (),
     BuildPromises: (),
-    ConfigPromises: _BUILT,
     RecordPromises: _RECORDS,
     OrderPromises: _ORDER,
-    StreamPromises: _SPEC,
+    StreamPromises: _RECORDS,
     RoutePromises: _READ,
+    ConfigPromises: _BUILT,
     HostPromises: _SERVED,
     StatePromises: _SERVED,
-    ProcessPromises: _RECORDS,
+    ProcessPromises: _READ,
     InterleavingPromises: _CALLED,
     LeakPromises: _RECORDS,
     ErrorPromises: _BUILT,
@@ -64,14 +76,25 @@ _NEEDS: Final[dict[type, tuple[str, ...]]] = {
 """The promises of each group in the order in which they are tested, and the promises on which they build."""
 
 _READ_TOO: Final = dict.fromkeys(
-    ("test_get_batch_at_is_stateless", "test_a_batch_has_the_size_that_was_asked_for"), _RECORDS
+    ("test_a_batch_has_the_size_that_was_asked_for", "test_another_seed_is_another_order"), _RECORDS
 )
 """The promises about the order that build on the records, too."""
 
-_BY_WORKERS: Final = {
-    "test_worker_processes_serve_its_order": ("test_calls_of_a_pipeline_in_any_order_serve_its_order",)
+_ON_OTHERS: Final = {
+    "test_every_option_is_refused_or_has_an_effect": _SERVED,
+    "test_get_batch_at_is_stateless": ("test_get_batch_serves_its_order",),
+    **dict.fromkeys(
+        (name for name in vars(StatePromises) if name.startswith("test_a_state_") and name != _STATE),
+        (_STATE,),
+    ),
+    "test_a_pipeline_resumes_exactly": (_STATE, "test_a_pipeline_s_loop_serves_its_order"),
+    "test_a_foreign_state_is_refused": (_STATE,),
+    "test_a_state_of_other_records_is_refused": (_STATE, "test_a_foreign_state_is_refused"),
+    "test_a_scan_serves_its_order": ("test_a_pipeline_s_steps_serve_its_order",),
+    "test_compiled_steps_serve_its_order": ("test_a_pipeline_s_steps_serve_its_order",),
+    "test_worker_processes_serve_its_order": ("test_calls_of_a_pipeline_in_any_order_serve_its_order",),
 }
-"""What worker processes serve builds on the rest."""
+"""Tests that build on more than their group does."""
 
 
 class SourceConformance(*_NEEDS, Declarations):  # type: ignore[misc]  # mypy does not follow computed bases
@@ -118,5 +141,5 @@ class SourceConformance(*_NEEDS, Declarations):  # type: ignore[misc]  # mypy do
         return made
 
 
-for _name, _test in ordered(_NEEDS, {**_READ_TOO, **_BY_WORKERS}):
+for _name, _test in ordered(_NEEDS, {**_READ_TOO, **_ON_OTHERS}):
     setattr(SourceConformance, _name, _test)

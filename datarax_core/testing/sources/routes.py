@@ -58,6 +58,21 @@ class RoutePromises:
             found = subject.source.get_batch_at(start, BATCH, subject.source.order_key_data())
             subject.require_served(start, found, "get_batch_at()", "Return get_records(record_indices_at(...))")
 
+    def test_get_batch_at_is_stateless(self, subject: Subject) -> None:
+        """``get_batch_at`` does not move the source: neither its position nor its next batch changes."""
+        subject.require_indexed()
+        source, order_key = subject.build(), subject.source.order_key_data()
+        before = source.cursor.position
+        first, again = (source.get_batch_at(3, BATCH, order_key) for _ in range(2))
+        position = source.cursor.position
+        text = difference(first, again) or subject.deviation(0, source.get_batch(BATCH))
+        require(
+            not text and position == before,
+            f"{subject.title} promises that get_batch_at() is stateless, but after two calls the position of the source is "
+            f"{position}, where it was {before}{text and f', and it serves other records: {text}'}. Compute the batch from "
+            "start, size and key alone",
+        )
+
     def test_a_pipeline_s_loop_serves_its_order(self, subject: Subject) -> None:
         """``for batch in pipeline`` serves the order of the source."""
         pipeline = _pipeline(subject, num_epochs=1)
@@ -69,13 +84,13 @@ class RoutePromises:
         served = joined(found)
         if subject.num_compared == subject.wanted:  # else the stream has ended, and more records are too many
             served = part(served, slice(wanted))
-        subject.require_served(0, served, "a loop over a pipeline", _REMEDY)
+        subject.require_served(0, served, "a loop over a pipeline", _remedy(subject))
 
     def test_a_pipeline_s_steps_serve_its_order(self, subject: Subject) -> None:
         """``pipeline.step()`` serves the order of the source."""
         pipeline = _pipeline(subject)
         found = joined(pipeline.step() for _ in range(_full_batches(subject)))
-        subject.require_served(0, found, "pipeline.step()", _REMEDY)
+        subject.require_served(0, found, "pipeline.step()", _remedy(subject))
 
     def test_compiled_steps_serve_its_order(self, subject: Subject) -> None:
         """``pipeline.step()`` under ``nnx.jit`` serves the order of the source."""
@@ -113,7 +128,9 @@ class StreamPromises:
         for size in _SIZES:
             found = joined(batches(subject.build(), subject.num_compared, size))
             by = f"repeated get_batch({size})"
-            subject.require_served(0, found, by, "Keep records that were read and not served for the next batch")
+            subject.require_served(
+                0, found, by, "Yield each record in arrays of its own, and keep those that were read and not served"
+            )
             require(
                 rows_of(found) == subject.num_compared,
                 f"{subject.title} promises the same records in batches of any size, but has {rows_of(found)} records in "
@@ -159,6 +176,21 @@ class StreamPromises:
             f"{rows_of(more)} more; raise StopIteration again"
         )
 
+    def test_a_shuffled_stream_has_another_order_in_each_epoch(self, subject: Subject) -> None:
+        """The second epoch of a shuffled stream with a length begins with other records than the first."""
+        subject.require_stream()
+        subject.require_shuffled()
+        length = subject.length or subject.wanted
+        head = min(length, subject.num_compared - length)
+        if length < 8 or head < 8:
+            not_claimed(f"{subject.title} has too few records, or too many, to compare two epochs")
+        text = subject.difference(part(subject.served, slice(head)), part(subject.served, slice(length, length + head)))
+        require(
+            text,
+            f"{subject.title} promises a new order in each epoch, but its second epoch begins with the same {head} records as "
+            "the first; draw the order of an epoch from order_key_data() and the number of the epoch, as `Order` does",
+        )
+
     def test_epochs_of_a_stream_without_a_length_go_on(self, subject: Subject) -> None:
         """A pipeline over a stream without a length serves epoch after epoch, as loops over the stream do."""
         subject.require_stream()
@@ -177,6 +209,12 @@ class StreamPromises:
             f"{subject.title} promises a pipeline with num_epochs=2 the records of two loops, but: {text}. Let reset() and the "
             "end of an epoch leave the stream at the start of the next, as StreamingSourceBase does",
         )
+
+
+def _remedy(subject: Subject) -> str:
+    if subject.source.access == "device":
+        return "get_records() is compiled there, as traceable = True says: return for traced indices what it returns for others"
+    return _REMEDY
 
 
 def _batch(batch: Any) -> Any:

@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from flax import nnx
@@ -11,12 +14,15 @@ from datarax_core.pipeline.pipeline import Pipeline
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.sources.views.view import SourceView
 from datarax_core.testing.checks import BATCH, broken, difference, joined, not_claimed, require, rows_of, shown
+from datarax_core.testing.options import changed_configs
 
 from .hosts import HOSTS, ROWS, hosts_of
 from .subject import Subject
 
 _MOST_BYTES: Final = 4096  # of JSON
+_MOST_COPIED: Final = 1 << 26
 _SMALL: Final = 6
+_MANY: Final = 256
 _MAY_LACK: Final = {"in_loop"}  # states of version 0.1.0 lack it
 _REMEDY: Final = "Put the position, and everything else that the next batch depends on, in the state"
 
@@ -126,6 +132,54 @@ class StatePromises:
                 )
         subject.require_served(few, source.get_batch(few), "a source that refused a state", _REMEDY)
 
+    def test_a_state_of_other_records_is_refused(self, subject: Subject) -> None:
+        """A source of another config that would serve other records refuses the state; one that serves the same may take it."""
+        subject.require_resumable()
+        source, few = subject.build(), subject.few
+        source.get_batch(few)
+        state = _through_json(source.get_state())
+        for change, config in changed_configs(subject):
+            try:
+                other = subject.build(config=config)
+                other.set_state(state)
+                found = other.get_batch(min(subject.num_compared - few, _MANY))
+            except Exception:  # noqa: BLE001, S112 - it refuses the state, or cannot be read, which other tests look at
+                continue
+            text = subject.deviation(few, found)
+            require(
+                not text,
+                f"{subject.title} promises to refuse the state of a source of other records, but with {change} it accepted the "
+                f"state of the config under test, and served others from position {few} on: {text}. Add to "
+                "super().fingerprint() what decides the records, and leave none of its entries out",
+            )
+
+    def test_a_state_fits_the_same_files_elsewhere(self, subject: Subject) -> None:
+        """A state fits a source of copies of the files in another folder: paths are in no fingerprint."""
+        subject.require_resumable()
+        folder = subject.folder.with_name(f"{subject.folder.name}-elsewhere")
+        moved = {
+            name: copy for name, value in subject.fields.items() if name != "type" and (copy := _copied(value, folder))
+        }
+        if not moved:
+            not_claimed("the config under test names no existing path by itself")
+        try:
+            other = subject.build(config=subject.validated({**subject.fields, **moved}))
+            other.get_batch(1)
+            other.reset()
+        except Exception as cause:  # noqa: BLE001 - an author's code may raise anything
+            not_claimed(f"{subject.title} cannot be built from copies of its files: {type(cause).__name__}: {cause}")
+        source, few = subject.build(), subject.few
+        source.get_batch(few)
+        try:
+            other.set_state(_through_json(source.get_state()))
+        except ValueError as cause:  # a StateError is one
+            broken(
+                f"{subject.title} promises that its files may be moved, but refuses the state of a source of the same files in "
+                f"another folder: {cause}. Leave paths out of fingerprint(), and annotate the options that name files with "
+                "LocalPath"
+            )
+        subject.require_served(few, other.get_batch(few), "a source of the same files in another folder", _REMEDY)
+
     def test_a_copy_starts_over(self, subject: Subject) -> None:
         """``copy()`` of a source that served records starts at the first record, in the same order."""
         source = subject.build()
@@ -189,6 +243,24 @@ def _foreign_states(subject: Subject, source: DataSourceModule) -> Iterator[tupl
         state = _through_json(other.get_state())
         if subject.deviation(0, other.get_batch(_SMALL)):  # else no seed changes the order, which another test finds
             yield "the state of the source with another seed", state
+
+
+def _copied(value: Any, folder: Path) -> Any:
+    """Return the path of a copy of a small file or folder in ``folder``, or a list of such; None for all other values."""
+    if isinstance(value, list | tuple) and value:
+        copies = [_copied(each, folder / str(number)) for number, each in enumerate(value)]
+        return copies if all(copies) else None
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value) or not Path(value).exists():
+        return None
+    path, copy = Path(value), folder / Path(value).name
+    if sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path])) > _MOST_COPIED:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.copytree(path, copy, dirs_exist_ok=True)
+    else:
+        shutil.copy2(path, copy)
+    return str(copy)
 
 
 def _is_refused(source: DataSourceModule, state: Any) -> bool:

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from datarax_core import Order, Pipeline, columns_of
 from datarax_core.pipeline import loop
+from datarax_core.testing.sources.places import Place
 
 EXAMPLES = int(os.environ.get("DATARAX_PROOF_EXAMPLES", "0"))
 LENGTHS, EPOCHS = [10, 300], [1, 2, None]  # few: cases share programs; 300 is past the sorted orders
@@ -77,18 +78,16 @@ class Host:
 
 def reference(case: Case, ends_with_run: list[bool]) -> Iterator[tuple[int, int]]:
     """Yield (position, records) of each batch: epochs one after another, cut; loops end with their run, other routes go on."""
-    run = math.inf if case.epochs is None else case.epochs * case.epoch_length
-    position = run_start = 0
+    run, place = None if case.epochs is None else case.epochs * case.epoch_length, Place()
     for is_loop in ends_with_run:
-        left = run_start + run - position if is_loop else math.inf
-        if left < (
-            case.size_at(position) if case.last == "drop" else 1
-        ):  # the run is over: the next one starts with a whole epoch
-            position = run_start = -(-position // case.epoch_length) * case.epoch_length
+        left = place.left(run) if is_loop else None
+        if left is not None and left < (case.size_at(place.position) if case.last == "drop" else 1):
+            place = place.in_next_loop(case.epoch_length, is_over=True)
             left = run
-        records = int(min(case.size_at(position), left))
-        yield position, records
-        position += records
+        size = case.size_at(place.position)
+        records = size if left is None else min(size, left)
+        yield place.position, records
+        place = place.after(records)
 
 
 class Expected:

@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import numpy as np
 from flax import nnx
 
-from .healthy import Conformance, Healthy, HealthyStream, StreamConformance, Table
+from .healthy import Conformance, FileConformance, Healthy, HealthyFile, HealthyStream, StreamConformance, Table
 
 # -- states -----------------------------------------------------------------------------------------------------------------
 
@@ -78,6 +78,21 @@ class Trusting(Healthy):
 
     def set_state(self, state: Any) -> None:
         self.cursor.restore(state["position"], state["run_start"])
+
+
+class ForgetsItsOptions(Healthy):
+    """Leaves its config and its length out of its fingerprint."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        whole = super().fingerprint()
+        return {name: whole[name] for name in ("source", "order", "seed")}
+
+
+class BoundToAPath(HealthyFile):
+    """Has its path in its fingerprint."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        return {**super().fingerprint(), "path": str(self.config.path)}
 
 
 class ForgetsItsData(Healthy):
@@ -258,6 +273,8 @@ class LeavesAThread(Healthy):
 
 CONFORMANCES = {
     ForgetsItsData: Conformance,
+    ForgetsItsOptions: Conformance,
+    BoundToAPath: FileConformance,
     HeavyState: Conformance,
     Rounding: Conformance,
     Consuming: Conformance,

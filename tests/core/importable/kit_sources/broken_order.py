@@ -12,7 +12,10 @@ from datarax_core import Order
 from datarax_core.order.permutation import key_data
 
 from .healthy import (
+    ByFour,
     Conformance,
+    Decides,
+    DecidesConformance,
     Ending,
     Healthy,
     HealthyStream,
@@ -258,13 +261,34 @@ class SingleEpoch(Ending):
         return super().read_batch(batch_size)
 
 
+class SameEpochs(HealthyStream):
+    """Serves each epoch in the order of the first."""
+
+    def records_from(self, epoch: int, start: int) -> Iterator[dict[str, np.ndarray]]:  # noqa: ARG002 - the fault
+        order = Order(len(self)).record_indices(0, len(self), self.order_key_data())
+        for record in order[start:].tolist():
+            yield records_of(record)
+
+
+class Miscounts(Decides):
+    """Counts its batches as if all had the size of the first."""
+
+    sizes = ByFour()
+
+
 class AlikeTwice(Twice):
     """Counts the epochs of a record that comes twice as if it came once."""
 
     epochs_at = Healthy.epochs_at
 
 
+class ShuffledStreamConformance(Conformance):
+    expected_records = {}
+
+
 CONFORMANCES = {
+    SameEpochs: ShuffledStreamConformance,
+    Miscounts: DecidesConformance,
     TooLong: StreamConformance,
     SingleEpoch: StreamConformance,
     AlikeTwice: TwiceConformance,

@@ -4,6 +4,8 @@ from . import broken_life, broken_order, broken_records
 from .broken_records import DamagedConformance
 from .healthy import (
     Conformance,
+    Decides,
+    DecidesConformance,
     Ending,
     Grouped,
     GroupedConformance,
@@ -39,6 +41,7 @@ CONFORMANCES = {
     HealthyFile: DamagedConformance,
     HealthyStream: StreamConformance,
     Ending: StreamConformance,
+    Decides: DecidesConformance,
     InParts: StreamConformance,
     **broken_records.CONFORMANCES,
     **broken_order.CONFORMANCES,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from datarax_core import (
     StreamingSourceBase,
 )
 from datarax_core.config.base import Count, NonNegative
+from datarax_core.order import BatchSizes
 from datarax_core.testing import Damaged, Shows, SourceConformance
 
 SIZE = 40
@@ -91,6 +92,45 @@ class Twice(Healthy):
     def epochs_at(self, start: Any, size: int) -> Any:
         served = self.order().record_indices(start, size, self.order_key_data())
         return 2 * super().epochs_at(start, size) + served % 2
+
+
+class FourThree(BatchSizes):
+    """Batches of 4, 3, 4, 3, ... records."""
+
+    largest, distinct = 4, (4, 3)
+
+    def at(self, position: int) -> int:
+        return 4 if position % 7 == 0 else 3
+
+    def batches_before(self, position: int) -> int:
+        return position // 7 * 2 + (position % 7 > 0) + (position % 7 > 4)
+
+    def position_of(self, step: int) -> int:
+        return step // 2 * 7 + step % 2 * 4
+
+    def fingerprint(self) -> list[int]:
+        return [4, 3]
+
+
+class ByFour(FourThree):
+    def position_of(self, step: int) -> int:
+        return step * 4
+
+
+class DecidesConfig(HealthyConfig):
+    decides_batches: ClassVar[bool] = True
+    size: Count = 42
+
+
+class Decides(Healthy):
+    """A source that decides its batches."""
+
+    config_class = DecidesConfig
+    sizes: ClassVar[BatchSizes] = FourThree()
+
+    @property
+    def batch_sizes(self) -> BatchSizes:
+        return self.sizes
 
 
 class ShardConfig(HealthyConfig):
@@ -252,6 +292,14 @@ class Conformance(SourceConformance):
         registry = SourceRegistry()
         registry.register(self.source_class)
         return registry
+
+
+class DecidesConformance(Conformance):
+    """Declarations of a source that decides its batches."""
+
+    config = {"type": "kit"}
+    expected_length = 42
+    expected_records = {7: {"id": 7}}
 
 
 class TextConformance(Conformance):
