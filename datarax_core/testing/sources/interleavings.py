@@ -53,8 +53,6 @@ class InterleavingPromises:
 
     is_quick: ClassVar[bool] = False
 
-    is_quick: ClassVar[bool] = False
-
     def test_calls_of_a_source_in_any_order_serve_its_order(self, subject: Subject) -> None:
         """Batches, loops, states, resets, copies and pickles of a source, called in any order, serve its records in order."""
         _require_none_deviates(subject, lambda _: SourceProgram(subject))
