@@ -116,8 +116,7 @@ class Progress(HostState):
     def drop(self, pipeline: RunningPipeline) -> None:
         """Close the pipeline, which is being deleted; hooks may still ask for its counts."""
         if self.events.is_open_for(pipeline):
-            self.owner = ref(pipeline)  # references to what is deleted with a cycle are cleared before it is told
-            self.events.close(pipeline, pipeline.cursor.position)
+            self.end_run(pipeline, pipeline.cursor.position)
 
     def _follow(self, pipeline: RunningPipeline) -> None:
         """Let the events go on from the position, where the pipeline was moved."""
@@ -184,7 +183,9 @@ class Progress(HostState):
         return cursor.start_of_next(epoch_length) if cursor.begins_anew(is_over=is_over) else cursor.run_start
 
     def end_run(self, pipeline: RunningPipeline, position: int) -> None:
-        """Announce that the run is over, which served the records before ``position``."""
+        """Announce that the run is over, which served the records before ``position``; hooks may ask for counts."""
+        if self.owner is not None and self.owner() is None:  # cleared before a cycle that holds the pipeline is deleted
+            self.owner = ref(pipeline)
         self.events.close(pipeline, position)
 
     def end_stream(self, pipeline: RunningPipeline) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from flax import nnx
 
 from datarax_core import Pipeline, default_hooks, hookimpl
+from datarax_memory import MemorySource, MemorySourceConfig
 
 MakeSource = Callable[..., Any]
 
@@ -370,7 +372,8 @@ def test_a_hook_registered_during_a_loop_is_called_for_the_rest(make_source: Mak
     assert late.read() == []
 
 
-def test_a_pipeline_that_is_dropped_with_a_cycle_still_has_its_counts(make_source: MakeSource) -> None:
+@pytest.mark.parametrize("how", ["step", "loop"])
+def test_a_pipeline_that_is_dropped_with_a_cycle_still_has_its_counts(how: str) -> None:
     class Counts:
         records: list[int] = []
 
@@ -379,9 +382,13 @@ def test_a_pipeline_that_is_dropped_with_a_cycle_still_has_its_counts(make_sourc
             self.records.append(pipeline.stats()["records"])
 
     with default_hooks().registered(Counts()):
-        holder: dict[str, Any] = {"pipeline": Pipeline(source=make_source(10), batch_size=2)}
-        holder["pipeline"].step()
-        holder["holder"] = holder
+        pipeline = Pipeline(source=MemorySource(MemorySourceConfig(), {"x": np.arange(10.0)}), batch_size=2)
+        gc.collect(0)  # the older of two objects is told last then
+        loop = iter(pipeline) if how == "loop" else None
+        pipeline.step() if loop is None else next(loop)
+        holder: list[Any] = [pipeline, loop]
+        del pipeline, loop
+        holder.append(holder)
         del holder
         gc.collect()
     assert Counts.records == [2]
