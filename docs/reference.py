@@ -355,9 +355,10 @@ class Reference:
                         (b for b in (above, *self._below(above)) if f"{b.name}.{member.name}" in self.anchors), above
                     )
                     yield from (f"Called as {self.link(f'{base.name}.{member.name}', page, None)} is.", "")
+        known = {member.name for member in self.shown[cls]}
         for public in (each for each in cls.ancestors if each in self.homes):
-            known = {member.name for member in self.shown[cls]}
             names = [member.name for member in self.shown[public] if member.doc and member.name not in known]
+            known.update(names)
             links = [self.link(f"{public.name}.{name}", page, None).replace(f"`{public.name}.", "`") for name in names]
             if names:
                 yield from (f"Inherited from {self.link(public.name, page, None)}: {', '.join(links)}.", "")

@@ -48,10 +48,11 @@ class Stage(FrozenConfig):
     - ``build_on_host(spec, rngs)``, where ``on_host = "either"``: called in place of `build` if it runs on the host. By default
       `build` is called.
     - ``join(following) -> stage | None``, of a host stage that is not stochastic: one stage that does the work of both, is
-      called as the following one is, and need not make the columns between them. Called when a pipeline is made. By default
-      both are called.
+      called as the following one is, and need not make the columns between them. Called when a run begins, in each process
+      that reads. By default both are called.
     - ``fingerprint() -> dict``, of a host stage that works by a file, such as a tokenizer: JSON that a saved state must match,
-      such as the file's checksum. Called when a state is saved or restored. By default only the config must match.
+      such as the file's checksum. Called when a pipeline is made, and when a state is saved or restored. By default only the
+      config must match.
     - ``host_fields(fields) -> fields``, of a compiled stage: called with a dict of host fields, nested as the batch is, whose
       values are columns or element specs, and returns the next one; when a pipeline is made, and for each batch on the thread
       of the loop. By default host fields stay as they are.
@@ -59,7 +60,7 @@ class Stage(FrozenConfig):
       `datarax_core.records.StoredField` for each field, nested as the batch is, and returns those of its result;
       ``field.nearest(dtype)`` is a field with the nearest values of a dtype. At the head of a pipeline, where all stages before
       it have the method too, fields that it leaves out or converts are not narrowed first, so that no value of them is refused.
-      Called when a pipeline is made. By default 64-bit fields are narrowed before the stage.
+      Called when a run begins: a loop, a `step`, a scan. By default 64-bit fields are narrowed before the stage.
     """
 
     on_host: ClassVar[bool | Literal["either"]] = False

@@ -225,7 +225,7 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
     def num_records(self) -> int:
         """Number of record indices: ``len(self)``, unless an epoch does not serve each record exactly once.
 
-        Called: by caches, parts, views, and keys of random stages; on any thread.
+        Called: by pipelines when they are made, by states, caches, parts, views, and keys of random stages; on any thread.
         Default: ``len(self)``.
         """
         return self._checked_length()
@@ -299,7 +299,8 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
 
         It is `fetch`, or a shorter way to the same, since an order gives no index that is out of range.
 
-        Called: once by each route, when a run begins.
+        Called: once by each reader of a source on the host: when a pipeline is made or its loop begins, and in each worker
+            process.
         Default: `fetch`.
         """
         return self.fetch
@@ -363,8 +364,8 @@ class RecordAccess(KnownColumns, DescribedSource, HostArrays, StructuralModule):
     def fetch_on_host(self, indices: np.ndarray) -> Batch:
         """Return `fetch`, without running compiled code: a callback from compiled code must not run any.
 
-        Called: by callbacks of compiled code, one at a time for a source, and by what reads all records; it must run no
-            compiled code.
+        Called: by callbacks of compiled code, one at a time for a source, by what reads all records, and for the record that
+            shows what comes out of a host stage without a spec; it must run no compiled code.
         Default: `fetch`.
         """
         return self.fetch(indices)

@@ -152,7 +152,8 @@ class DataSourceModule(SourceStates):
     def capabilities(self) -> Capabilities:
         """The capabilities of this source, which follow from the methods that its class defines.
 
-        Called: by pipelines when a run begins, caches and the testing kit; on any thread.
+        Called: by pipelines when a run begins and before each batch of a stream, by caches and the testing kit; on any
+            thread.
         Default: what the methods of the class show; override it if a class restores its state in another way.
         """
         indexed = self.access != "stream"
@@ -245,7 +246,8 @@ class DataSourceModule(SourceStates):
     def largest_record(self) -> int:
         """Index of a record whose arrays are as large as the element spec says; any where all are alike, so 0 by default.
 
-        Called: once, when host stages are built over batches that differ in shape; on the thread that builds.
+        Called: once, when a pipeline is made with a host stage that does not say what comes out of it, and is run on one
+            record for that; on the thread that makes it.
         Default: 0, the first record.
         """
         return 0
@@ -445,7 +447,7 @@ class DataSourceModule(SourceStates):
     def run_length(self) -> int | None:
         """Number of elements in a loop over this source: one epoch; None in a subclass whose loops have no end.
 
-        Called: by loops over the source, and by pipelines without ``num_epochs`` of their own.
+        Called: by `left_of_run`, in loops over the source itself; a pipeline counts by its own ``num_epochs``.
         Default: `epoch_length`.
         """
         return self.epoch_length

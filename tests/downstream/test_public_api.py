@@ -103,6 +103,11 @@ class Config:
     type: Name
     shuffle: Flag = False
 
+@dataclass
+class Place:
+    file: str
+    row: int = 0
+
 def build(config: Config, registry: Any=None, *, seed: int=0) -> Source: ...
 
 ## datarax_core.sources
@@ -173,6 +178,16 @@ BREAKING = {
         "indices: Any)", "indices: Any, key: Any=None)",
         r"get_records\(\) has the new parameter 'key', and plugins override it without: core may pass it only to methods that",
     ),
+    "fields change places": (
+        "    file: str\n    row: int = 0", "    row: int = 0\n    file: str = ''",
+        "Place takes row, file in this order, where plugins pass file, row by place: put new fields behind the others",
+    ),
+    "a field is new before others": (
+        "    row: int = 0", "    size: int = 0\n    row: int = 0", "Place takes file, size, row in this order, where plugins",
+    ),
+    "fields are given by name only": (
+        "@dataclass\n", "@dataclass(kw_only=True)\n", "Place takes no values by place any more: plugins that make one so",
+    ),
     "a method must be written": (
         "    def get_batch", "    @abstractmethod\n    def get_batch",
         "Source.get_batch must be written now: classes of plugins that derive from datarax_core.Source cannot be made any more",
@@ -195,6 +210,8 @@ ADDED = {
     "a method": ("    @property\n", "    def close(self) -> None: ...\n    @property\n"),
     "a parameter with a default": ("seed: int=0", "seed: int=0, split: str='train'"),
     "a positional parameter behind the others": ("registry: Any=None, *", "registry: Any=None, path: Any=None, *"),
+    "a field behind those that are given by place": ("    row: int = 0\n", "    row: int = 0\n    size: int = 0\n"),
+    "a constant of a class with fields": ("    file: str\n", "    SIZE: ClassVar[int] = 1\n    file: str\n"),
     "a field with a default": ("    type: Name\n", "    type: Name\n    seed: Count = 1\n"),
     "a method that moved to the base class": (
         "    ...\n\nclass Source(Base):", "    def added(self) -> None: ...\n\nclass Source(Base):",
@@ -207,6 +224,16 @@ ADDED = {
 def test_what_is_added_breaks_nothing(before: str, after: str) -> None:
     assert API.count(before) == 1
     assert breaks(parsed(API), parsed(API.replace(before, after))) == {}
+
+
+def test_fields_that_change_places_in_the_tree_are_found(tmp_path: Any) -> None:
+    package = tmp_path / "datarax_core"
+    package.mkdir()
+    head = '__all__ = ["Place"]\n\nfrom dataclasses import dataclass\n\n\n@dataclass\nclass Place:\n    """A place."""\n\n'
+    (package / "__init__.py").write_text(f"{head}    file: int = 0\n    row: int = 0\n")
+    before = parsed(text_of(Tree(package)))
+    (package / "__init__.py").write_text(f"{head}    row: int = 0\n    file: int = 0\n")
+    assert list(breaks(before, parsed(text_of(Tree(package))))) == ["datarax_core.Place"]
 
 
 def test_a_change_of_the_tree_is_found(tmp_path: Any) -> None:

@@ -70,6 +70,8 @@ def _stub(each: Definition, name: str, public: set[Definition]) -> Iterator[str]
     if isinstance(each.node, Function):
         yield f"def {name}{signature(each.node)}: ..."
     elif isinstance(each.node, ast.ClassDef):
+        if (places := _by_place(each.node)) is not None:
+            yield "@dataclass" if places else "@dataclass(kw_only=True)"
         yield f"class {name}{_listed_bases(each, public)}:"
         members = list(_members(each, public))
         constructor = next((_constructor(a) for a in (each, *each.ancestors) if _constructor(a) is not None), None)
@@ -121,6 +123,17 @@ def _listed_bases(each: Definition, public: set[Definition]) -> str:
             names += [a.name for a in (base, *base.ancestors) if a in public][:1]
     names = [name for name in dict.fromkeys(names) if name not in {"Protocol", "Generic"} and name[0] != "*"]
     return f"({', '.join(names)})" if names else ""
+
+
+def _by_place(node: Found) -> bool | None:
+    """Return whether the fields of a class may be given by place: None if it is neither a dataclass nor a named tuple."""
+    if not isinstance(node, ast.ClassDef):
+        return None
+    found = next((each for each in node.decorator_list if ast.unparse(each).startswith("dataclass")), None)
+    if found is None:
+        return True if any(ast.unparse(base) == "NamedTuple" for base in node.bases) else None
+    words = found.keywords if isinstance(found, ast.Call) else []
+    return not any(word.arg == "kw_only" and ast.unparse(word.value) == "True" for word in words)
 
 
 def _constructor(cls: Definition) -> Function | None:
@@ -235,6 +248,7 @@ def _changes(title: str, before: Found, after: Found, old: Api, new: Api) -> Ite
             else:
                 yield from _member_changes(member, was, ours[name])
         yield from _new_demands(title, before, after, old, new)
+        yield from _other_places(title, before, after)
     elif isinstance(before, Function) and isinstance(after, Function):
         yield from _parameter_changes(title, before, after)
     elif isinstance(before, ast.ClassDef | Function) and not isinstance(after, ast.ClassDef):
@@ -274,6 +288,27 @@ def _new_demands(
                 f"{title}.{name}",
                 f"{title}.{name} is a new field without a default: plugins that make a {title} break. Give it a default",
             )
+
+
+def _other_places(title: str, before: ast.ClassDef, after: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    """Yield what breaks where a dataclass or a named tuple is made of values by place."""
+    if not _by_place(before):
+        return
+    was, now = ([name for name, node in _own_members(c).items() if _is_field(node)] for c in (before, after))
+    if not _by_place(after):
+        yield title, f"{title} takes no values by place any more: plugins that make one so break. Keep its kind"
+    elif now[: len(was)] != was and set(was) <= set(now):
+        yield (
+            title,
+            (
+                f"{title} takes {', '.join(now)} in this order, where plugins pass {', '.join(was)} by place: put new "
+                "fields behind the others"
+            ),
+        )
+
+
+def _is_field(node: ast.stmt) -> bool:
+    return isinstance(node, ast.AnnAssign) and not ast.unparse(node.annotation).startswith("ClassVar")
 
 
 def _has_fields(title: str, cls: ast.ClassDef, api: Api) -> bool:
