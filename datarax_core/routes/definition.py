@@ -24,7 +24,7 @@ from datarax_core.stages.on_host.reader import StagedReader
 from datarax_core.stages.on_host.side import compiled_stages
 from datarax_core.stages.randomness import StageKeys, is_stochastic
 
-from .soundness import require_sound
+from .soundness import require_cacheable, require_sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,11 +267,13 @@ def require_source(source: Any) -> None:
     Raises:
         TypeError: Says what a source is.
         PluginContractError: Its class breaks the protocol; see `require_sound`.
+        ValueError: It is ``cacheable``, and its records cannot be kept.
     """
     if not isinstance(source, DataSourceModule):
         given = advice_for(source) or type(source).__name__
         raise TypeError(f"source is a DataSourceModule, such as MemorySource(config, data), not {given}")
     require_sound(source)
+    require_cacheable(source)
 
 
 def require_batches(definition: Definition) -> None:

@@ -32,6 +32,21 @@ def require_built(source: DataSourceModule, name: str | None = None) -> None:
         raise contract_fault("source", type(source), f".{_NO_BASE}", name)
 
 
+def require_cacheable(source: DataSourceModule) -> None:
+    """Raise if a source is ``cacheable`` and its records cannot be kept: they have no index, or differ from epoch to epoch.
+
+    Raises:
+        ValueError: Says why, and to leave ``cacheable`` out.
+    """
+    if not source.config.cacheable:
+        return
+    reason = "is read forward only" if source.access == "stream" else ""
+    if source.varies_by_epoch:
+        reason = "reads its records otherwise in each epoch (varies_by_epoch)"
+    if reason:
+        raise ValueError(f"{source.title} {reason}, so that cacheable=True cannot keep its records; leave it out")
+
+
 def _problems(source: DataSourceModule) -> Iterator[str]:
     if "cursor" not in vars(source):
         yield _NO_BASE

@@ -227,3 +227,37 @@ def test_the_state_of_a_source_in_compiled_code_is_refused(make_host_source: Mak
         RuntimeError, match=r"^cannot get the state of \w+.* inside a compiled function; call it between"
     ):
         nnx.jit(lambda source: source.get_state())(source)
+
+
+class Numbers(DataSourceModule):
+    """Records 0 to 9; a stream in one subclass, other records in each epoch in the other."""
+
+    def element_spec(self) -> Any:
+        return {"id": jax.ShapeDtypeStruct((), np.int32)}
+
+
+class Forward(Numbers):
+    def get_batch(self, batch_size: int) -> Any:
+        return {"id": np.arange(batch_size, dtype=np.int32)}
+
+
+class Varying(Numbers):
+    varies_by_epoch = True
+
+    def __len__(self) -> int:
+        return 10
+
+    def get_records(self, indices: Any) -> Any:
+        return {"id": np.asarray(indices, np.int32)}
+
+
+@pytest.mark.parametrize(
+    ("cls", "reason"),
+    [(Forward, "is read forward only"), (Varying, r"reads its records otherwise in each epoch \(varies")],
+)
+def test_records_that_cannot_be_kept_are_not_cacheable(cls: type[Numbers], reason: str) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^{cls.__name__} {reason}.*cacheable=True cannot keep its records; leave it out$"
+    ):
+        Pipeline(source=cls(StructuralConfig(cacheable=True)), batch_size=5)
+    assert joined([next(iter(Pipeline(source=cls(StructuralConfig()), batch_size=5)))]) == [0, 1, 2, 3, 4]
