@@ -229,7 +229,9 @@ def test_what_is_added_breaks_nothing(before: str, after: str) -> None:
 def test_fields_that_change_places_in_the_tree_are_found(tmp_path: Any) -> None:
     package = tmp_path / "datarax_core"
     package.mkdir()
-    head = '__all__ = ["Place"]\n\nfrom dataclasses import dataclass\n\n\n@dataclass\nclass Place:\n    """A place."""\n\n'
+    head = (
+        '__all__ = ["Place"]\n\nfrom dataclasses import dataclass\n\n\n@dataclass\nclass Place:\n    """A place."""\n\n'
+    )
     (package / "__init__.py").write_text(f"{head}    file: int = 0\n    row: int = 0\n")
     before = parsed(text_of(Tree(package)))
     (package / "__init__.py").write_text(f"{head}    row: int = 0\n    file: int = 0\n")

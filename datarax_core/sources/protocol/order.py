@@ -223,8 +223,8 @@ class OrderedAccess(RecordAccess):
     def order_title(self) -> str:
         """The order in reports: ``shuffled`` or ``in sequence``, and which shard of it.
 
-        Called: by `Pipeline.explain`, ``plan()``, ``repr``, and by pipelines when they are made: the variables of a pipeline, as
-            `nnx.state` returns them, fit another one only if it is the same.
+        Called: by `Pipeline.explain`, ``plan()``, ``repr``, and when a pipeline is made: its variables, as `nnx.state` returns
+            them, fit another pipeline only if it is the same.
         Default: "shuffled" or "in sequence".
         """
         order = self.order()
