@@ -2,7 +2,8 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
 
 import pytest
 
@@ -36,6 +37,32 @@ class Examined(Protocol):
     """Subject of a kit: what the tests of one class examine, with the names of the tests that failed."""
 
     broken: set[str]
+
+
+SubjectT = TypeVar("SubjectT", bound=Examined)
+
+_SUBJECT = pytest.StashKey[Examined]()
+
+
+def subject_of(
+    author: object,
+    kind: Callable[[Any, Path], SubjectT],
+    request: pytest.FixtureRequest,
+    folders: pytest.TempPathFactory,
+) -> SubjectT:
+    """Return the subject of a test class, made once for the class.
+
+    Args:
+        author: The first instance of the class, with its declarations.
+        kind: Makes the subject from the author, and a folder for files.
+        request: Of a fixture of the class.
+        folders: Makes the folder.
+    """
+    stash = request.node.parent.stash
+    if _SUBJECT not in stash:
+        stash[_SUBJECT] = kind(author, folders.mktemp(type(author).__name__, numbered=True))
+    made: SubjectT = stash[_SUBJECT]
+    return made
 
 
 def ordered(

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from datarax_core._cli.completion import plugin_names
-from datarax_core._cli.installing.changes import Changes, plugins_anew, plugins_here
-from datarax_core._cli.installing.installer import installer, ran, shown
+from datarax_core._cli.installing.installer import installer, shown
 from datarax_core._cli.installing.passed_on import PassesOn, passed_on
+from datarax_core._cli.installing.report import run_and_report
 from datarax_core._cli.installing.wanted import names_of, to_uninstall
 from datarax_core._cli.options import Debug, Json
 from datarax_core._cli.output import complain, say, say_json
@@ -48,16 +48,7 @@ def uninstall(
     complain(shown(command))
     if not yes:
         _ask(distributions)
-    before = plugins_here()
-    code = ran(command, complain)
-    if code:
-        say_json({"command": command, "exit_code": code}) if as_json else None
-        raise typer.Exit(code)
-    changes = Changes.between(before, plugins_anew())
-    if as_json:
-        say_json({"command": command, "exit_code": code, **changes.as_dict()})
-    else:
-        say("\n".join(changes.lines()))
+    run_and_report(command, as_json=as_json)
 
 
 def _ask(distributions: list[str]) -> None:

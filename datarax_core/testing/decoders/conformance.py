@@ -5,7 +5,7 @@ from typing import Final
 import pytest
 
 from datarax_core.testing.configs import ConfigPromises
-from datarax_core.testing.promises import ordered
+from datarax_core.testing.promises import ordered, subject_of
 
 from .damage import DamagePromises
 from .declarations import DecoderDeclarations
@@ -13,8 +13,6 @@ from .processes import ProcessPromises
 from .reading import BuildPromises, ReadPromises, SpecPromises
 from .round_trips import RoundTripPromises, WritePromises
 from .subject import DecoderSubject
-
-_SUBJECT = pytest.StashKey[DecoderSubject]()
 
 _BUILT: Final = ("test_it_is_built_from_its_config",)
 _SPEC: Final = (
@@ -71,11 +69,7 @@ class DecoderConformance(*_NEEDS, DecoderDeclarations):  # type: ignore[misc]  #
 
         Called: by every test, through pytest.
         """
-        stash = request.node.parent.stash
-        if _SUBJECT not in stash:
-            stash[_SUBJECT] = DecoderSubject(self, tmp_path_factory.mktemp(type(self).__name__, numbered=True))
-        made: DecoderSubject = stash[_SUBJECT]
-        return made
+        return subject_of(self, DecoderSubject, request, tmp_path_factory)
 
 
 for _name, _test in ordered(_NEEDS, _MORE):

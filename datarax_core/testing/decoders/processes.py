@@ -1,16 +1,14 @@
 """Promises about threads, pickles and processes: a decoder decodes alike wherever it runs."""
 
 import pickle
-import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Final
 
 import pytest
 
 from datarax_core.testing.checks import attempt, broken, require
 from datarax_core.testing.exact import exact_difference, taken
+from datarax_core.testing.running import switching_often
 
 from .examiner import Decodes, EndedError, Examiner, Failed
 from .subject import DecoderSubject
@@ -43,7 +41,7 @@ class ProcessPromises:
             found = subject.decoder.decode([subject.records[row] for row in rows], subject.spec)
             return exact_difference(taken(subject.decoded, rows), found)
 
-        with _switching_often(), ThreadPoolExecutor(_THREADS) as pool:
+        with switching_often(), ThreadPoolExecutor(_THREADS) as pool:
             futures = [pool.submit(decoded, rows) for _ in range(_ROUNDS) for rows in chosen]
             for future in futures:
                 text, error = attempt(future.result)
@@ -97,14 +95,3 @@ def _pickled(subject: DecoderSubject) -> bytes:
         )
     pickled: bytes = content
     return pickled
-
-
-@contextmanager
-def _switching_often() -> Iterator[None]:
-    """Switch threads as often as the interpreter can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)

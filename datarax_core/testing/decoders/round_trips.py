@@ -52,29 +52,6 @@ class RoundTripPromises:
 class WritePromises:
     """Values at the edges of dtypes, columns of any layout, and every dtype and shape."""
 
-    def test_what_it_writes_it_reads(self, subject: DecoderSubject) -> None:
-        """``decode`` returns the batch that ``encode`` was given, to the bit, and ``encode`` leaves the batch alone."""
-        subject.require_writes()
-        batch = _read_only(subject.batch)
-        records, error = attempt(lambda: subject.decoder.encode(batch))
-        if error is not None:
-            broken(
-                f"{subject.title} promises to write the batch, but encode() raises {type(error).__name__}: {error}. Write to "
-                "no column of the batch: columns are read-only"
-            )
-        count = len(named_fields(batch).popitem()[1])
-        require(
-            isinstance(records, list) and len(records) == count and all(type(record) is bytes for record in records),
-            f"{subject.title} promises a list of bytes, one for each of {count} rows, but encode() returned "
-            f"{shown(records)}",
-        )
-        text = _difference_of(subject.decoder, batch, records)
-        require(
-            not text,
-            f"{subject.title} promises to read what it writes, but {text}. Write all of a value, or refuse it with a "
-            "ValueError that names the field",
-        )
-
     def test_every_value_is_kept(self, subject: DecoderSubject) -> None:
         """Extreme numbers, NaN, -0.0, any text, and rows without items are kept, or refused by name of field."""
         subject.require_writes()

@@ -4,7 +4,7 @@ from typing import Final
 
 import pytest
 
-from datarax_core.testing.promises import ordered
+from datarax_core.testing.promises import ordered, subject_of
 
 from .batches import BatchPromises
 from .declarations import HookDeclarations
@@ -12,8 +12,6 @@ from .effects import UsagePromises
 from .lives import LifePromises
 from .others import OtherPromises
 from .subject import HookSubject
-
-_SUBJECT = pytest.StashKey[HookSubject]()
 
 _REGISTERED: Final = ("test_it_can_be_registered",)
 _SERVED: Final = (*_REGISTERED, "test_an_ordinary_run_goes_on")
@@ -55,11 +53,7 @@ class HookConformance(*_NEEDS, HookDeclarations):  # type: ignore[misc]  # mypy 
 
         Called: by every test, through pytest.
         """
-        stash = request.node.parent.stash
-        if _SUBJECT not in stash:
-            stash[_SUBJECT] = HookSubject(self, tmp_path_factory.mktemp(type(self).__name__, numbered=True))
-        made: HookSubject = stash[_SUBJECT]
-        return made
+        return subject_of(self, HookSubject, request, tmp_path_factory)
 
 
 for _name, _test in ordered(_NEEDS, _MORE):

@@ -2,17 +2,16 @@
 
 import gc
 import io
-import os
 import pickle
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Final
 
 from datarax_core.testing.checks import attempt, broken, require
 from datarax_core.testing.exact import exact_difference
+from datarax_core.testing.running import open_files
 
 from .serving import BAD_RECORD, KitRun, TinyConfig, bad_record, hooks_alone, objects_frozen, on_host
 from .subject import HookSubject
@@ -20,7 +19,6 @@ from .subject import HookSubject
 _FAILED: Final = "datarax_record_failed"
 _THREADS: Final = 4
 _SECONDS: Final = 3.0
-_DESCRIPTORS: Final = Path("/dev/fd")
 
 _OF_JAX: Final = (
     "jax._src.pjit",
@@ -86,7 +84,7 @@ class LifePromises:
         """When its pipelines are closed, and it is unregistered and dropped, no thread runs and no file is open."""
         with hooks_alone(subject.records, noted=False) as run:
             run.serve()  # starts threads that all pipelines share
-        files, threads = _open_files(), set(threading.enumerate())
+        files, threads = open_files(), set(threading.enumerate())
         with objects_frozen():
             _serve_and_drop(subject)
             gc.collect()
@@ -95,7 +93,7 @@ class LifePromises:
             left = [
                 f"the thread {thread.name!r}" for thread in set(threading.enumerate()) - threads if thread.is_alive()
             ]
-            left += [f"the file {name}" for number, name in _open_files().items() if files.get(number) != name]
+            left += [f"the file {name}" for number, name in open_files().items() if files.get(number) != name]
             if not left or time.monotonic() > until:
                 break
             time.sleep(0.05)
@@ -177,18 +175,3 @@ def _served_once(subject: HookSubject, plugin: object) -> KitRun:
         for _ in run.pipeline():
             pass
     return run
-
-
-def _open_files() -> dict[int, str]:
-    """Return the file of each open file descriptor, as text; none where the system does not list them."""
-    if not _DESCRIPTORS.exists():
-        return {}
-    found = {}
-    for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208 - numbers, not paths
-        try:
-            status = os.fstat(int(name))
-        except OSError:  # the descriptor of the listing itself
-            continue
-        entry = _DESCRIPTORS / name
-        found[int(name)] = str(entry.readlink()) if entry.is_symlink() else f"file {status.st_ino}"
-    return found

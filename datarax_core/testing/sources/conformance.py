@@ -5,7 +5,7 @@ from typing import Final
 import pytest
 
 from datarax_core.testing.configs import ConfigPromises
-from datarax_core.testing.promises import ordered
+from datarax_core.testing.promises import ordered, subject_of
 
 from .building import BuildPromises
 from .claims import ClaimPromises
@@ -19,9 +19,6 @@ from .records import ErrorPromises, RecordPromises
 from .routes import RoutePromises, StreamPromises
 from .states import StatePromises
 from .subject import Subject
-
-_SUBJECT = pytest.StashKey[Subject]()
-
 
 _BUILT: Final = ("test_it_is_built_from_its_config",)
 _SPEC: Final = (
@@ -134,11 +131,7 @@ class SourceConformance(*_NEEDS, Declarations):  # type: ignore[misc]  # mypy do
 
         Called: by every test, through pytest.
         """
-        stash = request.node.parent.stash
-        if _SUBJECT not in stash:
-            stash[_SUBJECT] = Subject(self, tmp_path_factory.mktemp(type(self).__name__, numbered=True))
-        made: Subject = stash[_SUBJECT]
-        return made
+        return subject_of(self, Subject, request, tmp_path_factory)
 
 
 for _name, _test in ordered(_NEEDS, {**_READ_TOO, **_ON_OTHERS}):

@@ -3,7 +3,6 @@
 import functools
 import gc
 import math
-import os
 import threading
 import time
 import tracemalloc
@@ -11,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import ClassVar, Final
 
 import jax
 
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.testing.checks import BATCH, batches, not_claimed, require
+from datarax_core.testing.running import DESCRIPTORS, open_files
 
 from .subject import Subject
 
@@ -29,7 +28,6 @@ _BYTES_SERVED: Final = 48 * 1024  # at least so many between measurements: more 
 _BATCH: Final = 64
 _MEASUREMENTS: Final = 2
 _SECONDS: Final = 10.0
-_DESCRIPTORS: Final = Path("/dev/fd")
 
 
 class LeakPromises:
@@ -63,8 +61,8 @@ class LeakPromises:
 
     def test_no_file_stays_open(self, subject: Subject) -> None:
         """Files that a source opened are closed when it is dropped."""
-        if not _DESCRIPTORS.exists():
-            not_claimed(f"this system has no {_DESCRIPTORS}, which lists open files")
+        if not DESCRIPTORS.exists():
+            not_claimed(f"this system has no {DESCRIPTORS}, which lists open files")
         left = _left_by(subject).files
         require(
             not left,
@@ -128,12 +126,12 @@ def _traced_bytes() -> int:
 @functools.lru_cache(maxsize=1)  # for both tests
 def _left_by(subject: Subject) -> Left:
     subject.build()  # opens files and starts threads that all sources of the process share
-    files, threads = _open_files(), set(threading.enumerate())
+    files, threads = open_files(), set(threading.enumerate())
     with _existing_objects_frozen():
         _read_and_drop(subject.build())
         gc.collect()
     until = time.monotonic() + _SECONDS
-    while left := [name for number, name in _open_files().items() if files.get(number) != name]:
+    while left := [name for number, name in open_files().items() if files.get(number) != name]:
         if time.monotonic() > until:  # a thread that reads ahead closes its file when it ends, a little later
             break
         time.sleep(0.05)
@@ -146,21 +144,6 @@ def _read_and_drop(source: DataSourceModule) -> None:
     close = getattr(source, "close", None)
     if close is not None:
         close()
-
-
-def _open_files() -> dict[int, str]:
-    """Return the file of each open file descriptor, as text."""
-    if not _DESCRIPTORS.exists():
-        return {}
-    found = {}
-    for name in os.listdir(_DESCRIPTORS):  # noqa: PTH208 - numbers, not paths
-        try:
-            status = os.fstat(int(name))
-        except OSError:  # the descriptor of the listing itself
-            continue
-        entry = _DESCRIPTORS / name
-        found[int(name)] = str(entry.readlink()) if entry.is_symlink() else f"file {status.st_ino}"
-    return found
 
 
 def _still_runs(thread: threading.Thread) -> bool:

@@ -8,9 +8,7 @@ import pickle
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -19,6 +17,7 @@ import pytest
 from datarax_core.records.spec import Batch
 from datarax_core.sources.source import DataSourceModule
 from datarax_core.testing.checks import BATCH, batches, broken, difference, joined, not_claimed, require
+from datarax_core.testing.running import switching_often
 
 from .subject import Subject
 
@@ -136,7 +135,7 @@ class ProcessPromises:
             not_claimed(f"{subject.title} says thread_safe = False")
         source.fingerprint()  # it may read records for it, one thread at a time
         wanted = [(np.arange(BATCH) - thread) % subject.records for thread in range(_THREADS)]
-        with _switching_often(), ThreadPoolExecutor(_THREADS) as pool:
+        with switching_often(), ThreadPoolExecutor(_THREADS) as pool:
             read = [[pool.submit(source.fetch, indices) for indices in wanted] for _ in range(_ROUNDS)]
             given = [[future.result() for future in futures] for futures in read]
         for found in given:
@@ -219,14 +218,3 @@ def _refusing(attempts: list[str], real: Any) -> Any:
         raise OSError(f"the conformance kit allows no network: nothing may reach {attempts[-1]}")
 
     return refuse
-
-
-@contextmanager
-def _switching_often() -> Iterator[None]:
-    """Switch threads as often as the interpreter can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)

@@ -5,7 +5,7 @@ from typing import Any, Final
 import pytest
 
 from datarax_core.testing.configs import ConfigPromises
-from datarax_core.testing.promises import ordered
+from datarax_core.testing.promises import ordered, subject_of
 
 from .batches import BatchPromises
 from .building import BuildPromises, MistakePromises
@@ -17,9 +17,6 @@ from .host_results import HostCallPromises
 from .programs import DeviceSubject
 from .results import ResultPromises
 from .routes import CopyPromises, RoutePromises
-from .subject import StageSubject
-
-_SUBJECT = pytest.StashKey[StageSubject]()
 
 _BUILT: Final = ("test_it_is_built_from_its_config",)
 _COMPILED: Final = (*_BUILT, "test_it_can_be_compiled")
@@ -115,7 +112,7 @@ class StageConformance(*_NEEDS, DeviceDeclarations):  # type: ignore[misc]  # my
 
         Called: by every test, through pytest.
         """
-        return _subject(DeviceSubject, self, request, tmp_path_factory)
+        return subject_of(self, DeviceSubject, request, tmp_path_factory)
 
 
 class HostStageConformance(*_HOST_NEEDS, HostDeclarations):  # type: ignore[misc]  # mypy does not follow computed bases
@@ -138,17 +135,7 @@ class HostStageConformance(*_HOST_NEEDS, HostDeclarations):  # type: ignore[misc
 
         Called: by every test, through pytest.
         """
-        return _subject(HostSubject, self, request, tmp_path_factory)
-
-
-def _subject(
-    kind: type[StageSubject], author: Any, request: pytest.FixtureRequest, folders: pytest.TempPathFactory
-) -> StageSubject:
-    stash = request.node.parent.stash
-    if _SUBJECT not in stash:
-        stash[_SUBJECT] = kind(author, folders.mktemp(type(author).__name__, numbered=True))
-    made: StageSubject = stash[_SUBJECT]
-    return made
+        return subject_of(self, HostSubject, request, tmp_path_factory)
 
 
 for _kit, _needs, _more in ((StageConformance, _NEEDS, _MORE), (HostStageConformance, _HOST_NEEDS, _HOST_MORE)):
