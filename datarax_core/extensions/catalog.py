@@ -74,7 +74,7 @@ class Catalog:
             self._entries.setdefault(entry.name, []).append(entry)
             self._names_of.setdefault((entry.dist, entry.target), []).append(entry.name)
         self._disabled = frozenset(disabled)
-        self._allowed = None if allowed is None else frozenset(allowed)
+        self.allowed: Final = None if allowed is None else frozenset(allowed)
 
     @classmethod
     def from_environment(cls, group: EntryPointGroup, allow: Iterable[str] | None = None) -> Self:
@@ -122,6 +122,11 @@ class Catalog:
     def also_named(self, entry: Installed) -> list[str]:
         """Return the other names that the distribution of ``entry`` gives the same object: its aliases, or their origin."""
         return [name for name in self._names_of[entry.dist, entry.target] if name != entry.name]
+
+    def provides(self, name: str, plugin: object) -> bool:
+        """Return whether ``plugin`` is the object behind an entry point of that name. Imports nothing."""
+        entries = self._entries.get(name, ())
+        return any(self._environment.loaded(entry, self.group.name) is plugin for entry in entries)
 
     def select(self, name: str) -> Installed:
         """Return the one entry point behind ``name``.
@@ -192,7 +197,7 @@ class Catalog:
         every = {"all"} if entry.dist != CORE else set()  # core's own stages are no third-party plugin
         if matches := sorted(dists | ((every | {entry.name}) & self._disabled)):
             return f"by {DISABLE_VARIABLE}={','.join(matches)}; take that out of the variable to use it"
-        allowed = self._allowed
+        allowed = self.allowed
         if (
             entry.place
             or allowed is None

@@ -11,12 +11,26 @@ _made: Final[dict[Callable[[], Any], Any]] = {}
 
 
 def made_once(make: Callable[[], T]) -> Callable[[], T]:
-    """Have a function called once in a process: each call returns the same object. Usable as a decorator."""
+    """Have a function called once in a process: each call returns the same object. Usable as a decorator.
+
+    Code that ``make`` imports, such as a named file of plugins, may ask for the object itself. It is made for that code then,
+    and `read_again` when ``make`` has ended; if that fails, nothing that was made meanwhile is kept.
+    """
 
     @functools.wraps(make)
     def default() -> T:
         if make not in _made:
-            _made[make] = make()
+            before = set(_made)
+            try:
+                made = make()
+            except BaseException:
+                for other in _made.keys() - before:
+                    del _made[other]
+                raise
+            if make in _made:
+                cast("Any", _made[make]).read_again()
+            else:
+                _made[make] = made
         return cast("T", _made[make])
 
     return default

@@ -71,6 +71,7 @@ class Hooks:
         self._manager.register(_Core(), _CORE)
         self._implementations: dict[int, tuple[object, Implementations]] = {}
         self._origins: dict[str, str] = {}
+        self._allowed: list[str] | None = None
         self._lock = threading.RLock()
         renew_in_forks(self)
         self._is_loaded = self._is_loading = False
@@ -103,16 +104,22 @@ class Hooks:
                 return
             self._is_loading = True
             try:
-                self._load(HookRegistry.from_environment(allow))
-                self._is_loaded = True
+                allowed = None if allow is None or isinstance(allow, str) else list(allow)
+                self._load(HookRegistry.from_environment(allow if allowed is None else allowed))
+                self._allowed, self._is_loaded = allowed, True
             finally:
                 self._is_loading = False
 
     def read_again(self) -> None:
-        """Load hook plugins that are new in the environment of this moment, if plugins are loaded; what is registered stays."""
+        """Load hook plugins that are new in the environment of this moment, and leave out those that are gone.
+
+        If none were loaded so far, none are. An allowlist goes on to hold, and what was registered by hand stays.
+        """
         with self._lock:
             if self._is_loaded:
-                self._load(HookRegistry.from_environment())
+                registry = HookRegistry.from_environment(self._allowed)
+                self._leave_out_gone(registry)
+                self._load(registry)
 
     def register(self, plugin: object, name: str | None = None) -> None:
         """Have the hooks of a module or object called in this process; errors call it by ``name``.
@@ -172,6 +179,14 @@ class Hooks:
                 continue
             except PluginError as error:
                 leave_out(error, "none of its hooks is called")
+
+    def _leave_out_gone(self, registry: HookRegistry) -> None:
+        """Unregister the plugins of the environment that ``registry`` no longer has."""
+        names = set(registry.names())
+        for plugin, implementations in list(self._implementations.values()):
+            name = self._manager.get_name(implementations) or ""
+            if name not in names and self._origins[name] != BY_HAND:
+                self.unregister(plugin)
 
     def _add(self, plugin: object, name: str, origin: str) -> None:
         implementations = Implementations(plugin, name, origin)

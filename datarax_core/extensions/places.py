@@ -23,8 +23,8 @@ _DECLARED: Final = re.compile(r"""^[ \t]+type[ \t]*:[^=\n]*=[ \t]*["'](\w+)["']"
 """Pattern of the line with which a class declares its name: ``type: Literal["count"] = "count"``."""
 
 
-_FIRST_FOLDER: Final = "DATARAX_PLUGINS_FOLDER"
-"""Environment variable with the working folder in which ``DATARAX_PLUGINS`` was read first."""
+FIRST_FOLDER: Final = "DATARAX_PLUGINS_FOLDER"
+"""Environment variable with ``DATARAX_PLUGINS`` and the working folder in which it was read first, as JSON."""
 
 _TABLE: Final = "[tool.datarax]"
 _KEYS: Final = ("plugins",)
@@ -86,14 +86,19 @@ class Place:
         elif not path.endswith(".py"):
             raise self.wrong(f"{path} is no file of Python; name a .py file, or a module by its dotted name")
         elif not os.path.isfile(path):  # noqa: PTH113
+            if os.path.lexists(path):  # a link to nothing, or to itself, counts
+                raise self.wrong(f"{path} is no file, but a {_what_is(path)}; name a .py file")
             folder = Path(path).parent
             others = [other.name for other in folder.glob("*.py")]
             raise self.wrong(f"there is no file {path}{did_you_mean(Path(path).name, others)}")
         elif not Path(path).stem.isidentifier():
             raise self.wrong(
                 f"{path} cannot be imported, since {Path(path).stem!r} is no name of Python; call it "
-                f"{re.sub(r'[^0-9a-zA-Z]+', '_', Path(path).stem)}.py, for example"
+                f"{_as_name(Path(path).stem)}.py, for example"
             )
+        elif dotted := next((name for name in _packages_around(Path(path)) if "." in name), None):
+            remedy = f"call the folder {_as_name(dotted)}, for example, or take its __init__.py out"
+            raise self.wrong(f"{path} cannot be imported, since the package {dotted!r} has a dot in its name; {remedy}")
 
     def wrong(self, problem: str) -> PluginNotFoundError:
         """Return the error for a word that names no plugin."""
@@ -112,6 +117,26 @@ class Place:
         return "=" if self.way == PLACES_VARIABLE else " "
 
 
+def _what_is(path: str) -> str:
+    """Return what is at a path that is no file."""
+    if os.path.isdir(path):  # noqa: PTH112
+        return "folder"
+    return "special file" if os.path.exists(path) else "link that leads nowhere"  # noqa: PTH110
+
+
+def _as_name(text: str) -> str:
+    """Return a text as a name of Python."""
+    return re.sub(r"[^0-9a-zA-Z]+", "_", text)
+
+
+def _packages_around(file: Path) -> Iterator[str]:
+    """Yield the names of the folders that are packages around a file, the innermost first."""
+    folder = file.parent
+    while (folder / "__init__.py").is_file():
+        yield folder.name
+        folder = folder.parent
+
+
 def _split(word: str) -> tuple[str, str]:
     """Return (file or module, class or ""): what is behind the last colon, if that is a name; a drive has a path there."""
     home, _, attribute = word.rpartition(":")
@@ -120,21 +145,35 @@ def _split(word: str) -> tuple[str, str]:
 
 def given_places() -> list[Place]:
     """Return the places that the environment names: those that ``drx`` handed on, then those of ``DATARAX_PLUGINS``."""
-    words = filter(None, map(str.strip, os.environ.get(PLACES_VARIABLE, "").split(",")))
-    return [*(Place(**each) for each in _handed()), *map(_of_variable, words)]
+    return [*(Place(**each) for each in _handed()), *_of_variable(os.environ.get(PLACES_VARIABLE, ""))]
 
 
-def _of_variable(word: str) -> Place:
-    """Return the place of a word of ``DATARAX_PLUGINS``.
+def _of_variable(value: str) -> Iterator[Place]:
+    """Yield the places of ``DATARAX_PLUGINS``.
 
     A program may change its working folder. A file that is not there then is looked for in the folder in which the variable was
     read first, which child processes are told.
     """
+    words = [word for word in map(str.strip, value.split(",")) if word]
+    if not words:
+        return
     folder = str(Path.cwd())
-    first = os.environ.setdefault(_FIRST_FOLDER, folder)
-    place, other = Place(word, PLACES_VARIABLE, folder), Place(word, PLACES_VARIABLE, first)
-    is_there = place.file is None or os.path.isfile(place.file)  # noqa: PTH113
-    return place if is_there or not os.path.isfile(other.file or "") else other  # noqa: PTH113
+    first = _first_folder(value, folder)
+    for word in words:
+        place, other = Place(word, PLACES_VARIABLE, folder), Place(word, PLACES_VARIABLE, first)
+        is_there = place.file is None or os.path.isfile(place.file)  # noqa: PTH113
+        yield place if is_there or not os.path.isfile(other.file or "") else other  # noqa: PTH113
+
+
+def _first_folder(value: str, folder: str) -> str:
+    """Return the folder in which this value of ``DATARAX_PLUGINS`` was read first: ``folder``, if that is now."""
+    import json  # noqa: PLC0415 - see `_handed`
+
+    told = json.loads(os.environ.get(FIRST_FOLDER) or "{}")
+    if told.get("plugins") != value:  # of an earlier value, or of the process that started this one with another
+        told = {"plugins": value, "folder": folder}
+        os.environ[FIRST_FOLDER] = json.dumps(told)
+    return str(told["folder"])
 
 
 def _handed() -> list[dict[str, str]]:

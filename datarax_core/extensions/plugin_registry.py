@@ -76,10 +76,11 @@ class PluginRegistry(Generic[P]):
         return cls(Catalog.from_environment(cls.group, allow))
 
     def read_again(self) -> None:
-        """Look for plugins anew, in the environment of this moment; what was registered by hand stays."""
-        self._catalog = Catalog.from_environment(self.group)
+        """Look for plugins anew, in the environment of this moment; an allowlist holds, what was registered by hand stays."""
+        self._catalog = Catalog.from_environment(self.group, self._catalog.allowed)
         self._loaded.clear()
         self._new_names.clear()
+        self._by_hand = {name: one for name, one in self._by_hand.items() if not self._catalog.provides(name, one)}
 
     def names(self) -> list[str]:
         """Return every name that is installed or registered, usable or not, sorted."""

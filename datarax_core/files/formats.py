@@ -1,5 +1,6 @@
 """Formats of files by their first bytes, so that the error about a file of another format names it, and what reads it."""
 
+import os
 import struct
 from importlib.util import find_spec
 from typing import Final
@@ -33,6 +34,8 @@ def format_clause(path: str, own: str = "") -> str:
         path: The file.
         own: The type of the source that could not read it: formats that this type reads are left out.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - a pipe would be waited for
+        return ""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - takes any name
             head = file.read(64)

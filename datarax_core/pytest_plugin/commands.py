@@ -12,7 +12,7 @@ from typing import Any
 
 from datarax_core.extensions.discovery import STAND_INS
 
-from .isolation import Plugins, variables_as_before
+from .isolation import Plugins, imports_as_before, variables_as_before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ def _here(words: tuple[str, ...]) -> Ended:
 
     from datarax_core._cli.app import app  # noqa: PLC0415
 
-    with variables_as_before():  # commands change them for their child processes
+    with variables_as_before(), imports_as_before():  # commands change both, since they run in a process of their own
         result = CliRunner().invoke(app, words, prog_name="drx")
     error = result.stderr
     if result.exception is not None and not isinstance(result.exception, SystemExit):

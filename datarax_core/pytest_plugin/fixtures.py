@@ -40,8 +40,9 @@ def tiny_source(request: pytest.FixtureRequest) -> "Iterator[TinySource]":
     from .tiny import TinyConfig, TinySource  # noqa: PLC0415
 
     source = TinySource(TinyConfig(shuffle=True), rngs=nnx.Rngs(0))
-    if "plugins" in request.fixturenames:
-        request.getfixturevalue("plugins").add(TinySource, distribution="tiny")
+    given = request.getfixturevalue("plugins") if "plugins" in request.fixturenames else None
+    if isinstance(given, Plugins):  # and no fixture of the user's own that has this name
+        given.add(TinySource, distribution="tiny")
         yield source
         return
     with Plugins(beside_installed=True) as added:

@@ -19,12 +19,12 @@ from datarax_core.extensions.distributions import canonical_name, installed
 from datarax_core.extensions.hooks import Hooks
 from datarax_core.extensions.loading import HANDED_ON, PLACES_VARIABLE, STRICT_VARIABLE
 from datarax_core.extensions.named import group_of, has_hooks, plugins_in, plugins_of
-from datarax_core.extensions.places import Place
+from datarax_core.extensions.places import FIRST_FOLDER, Place
 from datarax_core.extensions.plugin_registry import PluginRegistry
 
 Status = Literal["ready", "disabled", "conflict", "unmet"]
 
-_VARIABLES: Final = (PLACES_VARIABLE, HANDED_ON, DISABLE_VARIABLE, STRICT_VARIABLE)
+_VARIABLES: Final = (PLACES_VARIABLE, FIRST_FOLDER, HANDED_ON, DISABLE_VARIABLE, STRICT_VARIABLE)
 """Variables that an isolated test does not inherit."""
 
 _ABSENT: Final = "acme-absent>=1"
@@ -54,7 +54,7 @@ class Plugins:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(variables_as_before(() if self._beside_installed else _VARIABLES))
-            stack.enter_context(_imports())
+            stack.enter_context(imports_as_before())
             if self._beside_installed:
                 stack.callback(_read_again)
             else:
@@ -225,16 +225,24 @@ def variables_as_before(unset: Iterable[str] = ()) -> Iterator[None]:
 
 
 @contextmanager
-def _imports() -> Iterator[None]:
-    """Forget the modules that were imported from folders which words for files put on the path."""
+def imports_as_before() -> Iterator[None]:
+    """Forget the modules that were imported from folders which words for files put on the path in a ``with`` block."""
     path, modules, named = list(sys.path), set(sys.modules), dict(NAMED)
     try:
         yield
     finally:
-        folders = tuple(f"{folder}{os.sep}" for folder in sys.path if folder not in path)
+        folders = [folder for folder in sys.path if folder not in path]
         sys.path[:] = path
         for name in set(sys.modules) - modules if folders else ():
-            if str(getattr(sys.modules[name], "__file__", "")).startswith(folders):
+            if _is_from(name, folders):
                 del sys.modules[name]
         NAMED.clear()
         NAMED.update(named)
+
+
+def _is_from(name: str, folders: Iterable[str]) -> bool:
+    """Return whether a module was found in one of the ``folders``; not deep below it, as in an environment in a project."""
+    module, top = sys.modules[name], name.partition(".")[0]
+    places = [getattr(module, "__file__", None) or "", *map(str, getattr(module, "__path__", ()))]
+    begins = tuple(str(Path(folder, top)) + end for folder in folders for end in (".", os.sep))
+    return any(f"{place}{os.sep}".startswith(begins) for place in places)

@@ -30,15 +30,26 @@ def main(results: str, path: str, *names: str) -> None:
 def answer(registry: Any, name: str, path: str) -> dict[str, Any]:
     """Return the answer of a source: ``fields`` of a config, or None; or its ``error``."""
     try:
-        fields = registry.get(name).guess(path)
-        if fields is None:
-            return {"fields": None}
-        if not isinstance(fields, Mapping):
-            return {"error": f"guess() returned {fields!r:.80}, which is neither a mapping of config fields nor None"}
-        json.dumps(dict(fields))
-        return {"fields": dict(fields)}
+        return read(registry.get(name).guess(path))
     except BaseException as error:  # noqa: BLE001 - the boundary to a plugin's code: any error is the result
         return {"error": f"{type(error).__name__}: {error}"}
+
+
+def read(fields: Any) -> dict[str, Any]:
+    """Return what ``guess`` returned as an answer: its ``fields``, or the ``error`` that it is no answer."""
+    if fields is None:
+        return {"fields": None}
+    if not isinstance(fields, Mapping):
+        return {"error": f"guess() returned {fields!r:.80}, which is neither a mapping of config fields nor None"}
+    if "type" in fields:
+        return {
+            "error": f"guess() returned a `type`, {fields['type']!r:.80}; it returns the other fields of its own config"
+        }
+    try:
+        json.dumps(dict(fields))
+    except (TypeError, ValueError) as cause:
+        return {"error": f"guess() returned {dict(fields)!r:.80}, which no config file can hold: {cause}"}
+    return {"fields": dict(fields)}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from datarax_core.files.formats import format_clause
 from datarax_core.registry.pipeline_config import PipelineConfig, load_config, parse_config
 from datarax_core.registry.sources import SourceRegistry, default_registry
 
-from .ask import answer
+from .ask import answer, read
 from .asking import Answer, answers
 
 BATCH_SIZE: Final = 128
@@ -83,29 +83,38 @@ def opened(path: Path, kind: str | None = None) -> Opened:
         raise ConfigError(
             f"{path}: no such file; a config (.yaml, .yml, .toml or .json), or a file or folder of records, is wanted"
         )
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ConfigError(f"{path} is neither a file nor a folder, but a pipe or a device; copy its records to a file")
     registry = default_registry()
     found = [_chosen(registry, kind, path)] if kind is not None else _asked(registry, path)
-    able = [one for one in found if one.fields is not None]
     silent = [f"source {one.name!r} was asked, and {one.error}" for one in found if one.error]
-    if not able:
-        raise ConfigError("; ".join([f"{path}: {_nobody(path, registry, found)}", *silent]))
-    first, *others = able
-    mapping = _mapping(registry, first)
-    return Opened(
-        config=parse_config(mapping, registry=registry, origin=f"guess of source {first.name!r} for {path}"),
-        mapping=mapping,
-        others=[repr(one.name) for one in others],
-        silent=silent,
-    )
+    able = [one for one in found if one.fields is not None]
+    for number, one in enumerate(able):
+        mapping, others = _mapping(registry, one), [repr(other.name) for other in able[number + 1 :]]
+        more = f", which {', '.join(others)} could open too: --type NAME chooses one" if others else ""
+        try:
+            config = parse_config(mapping, registry=registry, origin=f"guess of source {one.name!r} for {path}{more}")
+        except ConfigError as wrong:
+            if kind is not None:
+                raise
+            silent.append(f"source {one.name!r} was asked, and its answer is wrong: {wrong}")
+            continue
+        return Opened(config=config, mapping=mapping, others=others, silent=silent)
+    raise ConfigError("; ".join([f"{path}: {_nobody(path, registry, found)}", *silent]))
 
 
 def _chosen(registry: SourceRegistry, kind: str, path: Path) -> Answer:
-    """Return the answer of the source that the user chose; its import is not guarded, since the command needs it."""
-    if registry.get(kind).guess(str(path)) is None:
+    """Return the answer of the source that the user chose; its code is not guarded, since the command needs it."""
+    chosen = Answer(kind, **read(registry.get(kind).guess(str(path))))
+    if chosen.error:
+        raise ConfigError(
+            f"{path}: source {kind!r} was asked, and {chosen.error}; write a config, see drx describe {kind}"
+        )
+    if chosen.fields is None:
         raise ConfigError(
             f"{path}: source {kind!r} does not say that it opens this; write a config, see drx describe {kind}"
         )
-    return Answer(kind, **answer(registry, kind, str(path)))
+    return chosen
 
 
 def _asked(registry: SourceRegistry, path: Path) -> list[Answer]:
@@ -126,7 +135,8 @@ def _nobody(path: Path, registry: SourceRegistry, found: list[Answer]) -> str:
     """Return the message for a path that no installed source opens: what it is, and what would have to be installed."""
     clause = "" if path.is_dir() else format_clause(str(path))
     missing = [known for known in opening(path) if known.name not in registry.names()]
-    message = f"no installed source opens this {'folder' if path.is_dir() else 'file'}{clause}"
+    what = "folder" if path.is_dir() else "file" if path.exists() else "pattern"
+    message = f"no installed source opens this {what}{clause}"
     if missing:
         return f"{message}; {_would(missing)}"
     names = ", ".join(one.name for one in found)

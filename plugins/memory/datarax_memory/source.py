@@ -3,6 +3,7 @@
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
+from glob import has_magic
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -89,7 +90,8 @@ class MemorySource(EagerSourceBase):
         """Return the config of an ``.npz`` file, or of a folder with ``.npy`` files; None for other paths."""
         if Path(path).is_dir():
             return {"path": path} if any(Path(path).glob("*.npy")) else None
-        return {"path": path} if path.lower().endswith(".npz") else None
+        is_pattern = has_magic(path) and not Path(path).exists()  # it would name several files
+        return {"path": path} if path.lower().endswith(".npz") and not is_pattern else None
 
     @property
     def data(self) -> Any:

@@ -1,5 +1,6 @@
 """Plugins of files and modules that ``DATARAX_PLUGINS`` names: found, refused, switched off, in conflict, and faulty."""
 
+import atexit
 import os
 import sys
 import warnings
@@ -19,11 +20,12 @@ from datarax_core.errors import (
     PluginWarning,
 )
 from datarax_core.extensions.contract import origin_of
+from datarax_core.extensions.defaults import set_aside
 from datarax_core.extensions.discovery import NAMED
 from datarax_core.extensions.hooks import HookRegistry, Hooks
 from datarax_core.extensions.places import Place, given_places
 from datarax_core.registry.decoders import DecoderRegistry
-from datarax_core.registry.sources import SourceRegistry
+from datarax_core.registry.sources import SourceRegistry, default_hooks, default_registry
 from datarax_core.registry.stages import StageRegistry
 
 if TYPE_CHECKING:
@@ -238,6 +240,55 @@ def test_a_program_may_change_its_working_folder(write: Write, tmp_path: Path, m
     assert "count" in SourceRegistry.from_environment().names()
 
 
+def test_another_value_of_the_variable_is_read_in_the_folder_of_its_own(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATARAX_PLUGINS_FOLDER", raising=False)
+    write(counting())
+    assert "count" in SourceRegistry.from_environment().names()
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    monkeypatch.setenv("DATARAX_PLUGINS", "./acme_named.py")
+    with pytest.raises(PluginNotFoundError, match=r"there is no file /.*/run/acme_named\.py"):
+        SourceRegistry.from_environment()
+
+
+def test_a_file_may_register_in_the_default_registry_while_it_is_imported(write: Write) -> None:
+    more = """
+    from datarax_core.registry.sources import default_hooks, default_registry
+
+
+    class HiddenConfig(SourceConfig):
+        type: Literal["hidden"] = "hidden"
+
+
+    class _Hidden(Count):
+        config_class = HiddenConfig
+
+
+    default_registry().register(_Hidden)
+    default_registry().register(Count)
+    HOOKS = default_hooks()
+    """
+    write(dedent(counting()) + dedent(more))
+    with set_aside():
+        registry = default_registry()
+        assert {"count", "hidden"} <= set(registry.names())
+        assert registry.get("hidden").__name__ == "_Hidden"
+        assert [info.place for info in registry.describe() if info.name == "count"] == ["DATARAX_PLUGINS=acme_named.py"]
+        assert default_hooks() is sys.modules["acme_named"].HOOKS
+        atexit.unregister(default_hooks().close_pipelines)
+
+
+def test_what_a_file_that_fails_had_made_is_not_kept(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("from datarax_core.registry.sources import default_registry\ndefault_registry()\n1 / 0")
+    monkeypatch.setenv("DATARAX_STRICT_PLUGINS", "1")
+    with set_aside():
+        for _ in range(2):
+            with pytest.raises(PluginLoadError, match="ZeroDivisionError"):
+                default_registry()
+
+
 def test_an_installed_plugin_that_is_named_too_counts_once(site: "Site", write: Write) -> None:
     site.install_working("acme-count", "count")
     write("", "unused.py", word="acme_count:Source")
@@ -280,12 +331,23 @@ def test_an_installed_plugin_that_is_named_too_counts_once(site: "Site", write: 
             "empty.py",
             r"no plugin is defined in /.*/empty\.py \(Count is imported there; name where they are defined\); looked for",
         ),
+        ("loop.py", r"/.*/loop\.py is no file, but a link that leads nowhere; name a \.py file$"),
+        ("folder.py", r"/.*/folder\.py is no file, but a folder; name a \.py file$"),
+        (
+            "my.package/count.py",
+            r"/.*/count\.py cannot be imported, since the package 'my\.package' has a dot in its name; call the folder my_",
+        ),
     ],
 )
 def test_a_word_that_names_nothing_is_an_error(write: Write, word: str, message: str) -> None:
     write(counting(), word=word)
     Path("not-a-name.py").touch()
     Path("empty.py").write_text("from acme_named import Count\n")
+    Path("loop.py").symlink_to("loop.py")
+    Path("folder.py").mkdir()
+    Path("my.package").mkdir()
+    Path("my.package/__init__.py").touch()
+    Path("my.package/count.py").touch()
     sys.path.append(str(Path.cwd()))
     with pytest.raises(PluginNotFoundError, match=rf"^DATARAX_PLUGINS={word}: {message}"):
         SourceRegistry.from_environment()

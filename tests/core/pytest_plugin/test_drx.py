@@ -1,5 +1,6 @@
 """Commands of ``drx`` in tests of authors, in this process and in one of their own, and the switch of the fixtures."""
 
+import os
 import re
 import subprocess
 import sys
@@ -41,6 +42,23 @@ def test_a_command_that_fails_says_so(plugins: Plugins, drx: Drx, tmp_path: Path
         ended.json()
     assert StageRegistry.from_environment().get("cast") is not None
     assert plugins.hidden() == []
+
+
+def test_a_command_leaves_no_module_and_no_place_behind(
+    drx: Drx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, environment = list(sys.path), dict(os.environ)
+    for number in "ab":
+        (tmp_path / number).mkdir()
+        code = f"from datarax_core import Rescale\n\nclass A(Rescale):\n    type: str = 'acme_{number}'\n"
+        (tmp_path / number / "acme_stage.py").write_text(code)
+        ended = drx("--plugin", "acme_stage.py", "stages", cwd=tmp_path / number)
+        assert f"acme_{number}" in ended.output, ended
+    monkeypatch.setenv("DATARAX_PLUGINS", "acme_stage.py")
+    assert drx("stages", cwd=tmp_path / "a").exit_status == 0
+    assert "there is no file" in drx("stages", cwd=tmp_path).error  # not that of the command before
+    monkeypatch.undo()
+    assert (sys.path, dict(os.environ), "acme_stage" in sys.modules) == (path, environment, False)
 
 
 def test_a_bug_is_told_with_its_traceback(drx: Drx, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -271,6 +271,53 @@ def test_all_is_as_before_after_a_failure() -> None:
     assert (default_registry(), STAND_INS) == (registry, [])
 
 
+def test_only_modules_of_the_folder_of_a_file_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "venv")])
+    for place, text in {
+        "venv/acme_installed/__init__.py": "",
+        "acme_helper/__init__.py": "",
+        "acme_helper/more.py": "",
+        "acme_file.py": "import acme_installed, acme_helper.more\nfrom datarax_core import Stage\n"
+        "class Filed(Stage):\n    type: str = 'filed'\n",
+    }.items():
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_text(text)
+    with Plugins() as plugins:
+        plugins.add(str(tmp_path / "acme_file.py"))
+        assert "acme_helper.more" in sys.modules
+    assert {name for name in sys.modules if name.startswith("acme_")} & {
+        "acme_file",
+        "acme_helper",
+        "acme_helper.more",
+        "acme_installed",
+    } == {"acme_installed"}  # of an environment in the project's folder: other modules have it
+    monkeypatch.delitem(sys.modules, "acme_installed")
+
+
+def test_hooks_that_were_added_beside_installed_ones_are_gone_after_it() -> None:
+    hooks = default_hooks()
+    hooks.load_installed()
+    mine, before = Watch(), hooks.implementers("datarax_pipeline_opened")
+    with hooks.registered(mine, "mine"):
+        with Plugins(beside_installed=True) as plugins:
+            plugins.add(Watch(), distribution="acme-watch")
+            assert "(acme-watch 1.0)" in " ".join(hooks.implementers("datarax_pipeline_opened"))
+        assert len(hooks.implementers("datarax_pipeline_opened")) == len(before) + 1
+    assert hooks.implementers("datarax_pipeline_opened") == before
+
+
+def test_an_allowlist_goes_on_to_hold_when_plugins_are_read_again() -> None:
+    with Plugins() as plugins:
+        default_hooks().load_installed(allow=[])
+        plugins.add(Watch(), distribution="acme-watch")
+        assert default_hooks().implementers("datarax_pipeline_opened") == []
+        registry = SourceRegistry.from_environment(allow=["rescale"])
+        plugins.add(Count)
+        registry.read_again()
+        with pytest.raises(PluginDisabledError, match="by the allowlist of this process"):
+            registry.get("count")
+
+
 def test_blocks_nest(plugins: Plugins) -> None:
     plugins.add(Count)
     outer = default_registry()
@@ -293,6 +340,16 @@ def test_a_tiny_source_is_shuffled_and_has_a_name_in_configs(tiny_source: TinySo
     assert (len(built), type(built), built.config) == (3, TinySource, TinyConfig(length=3))
     assert {"tiny", "memory"} <= set(SourceRegistry.from_environment().names())
     assert len(STAND_INS) == 1
+
+
+class TestWithAFixtureOfTheSameName:
+    @pytest.fixture
+    def plugins(self) -> list[str]:
+        return ["mine"]
+
+    def test_a_tiny_source_leaves_it_alone(self, plugins: list[str], tiny_source: TinySource) -> None:
+        assert plugins == ["mine"]
+        assert len(build_source({"type": "tiny"})) == len(tiny_source)
 
 
 def test_a_tiny_source_beside_temporary_plugins_is_one_of_them(plugins: Plugins, tiny_source: TinySource) -> None:

@@ -1,6 +1,7 @@
 """Data files in place of configs: which source opens them is guessed, said, and never waited for without end."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from datarax_core._cli.guessing.asking import Answer, answers
 from datarax_core.extensions import known
 from datarax_core.extensions.defaults import set_aside
 from datarax_core.extensions.known import opening
+from datarax_core.files.formats import format_clause
 from datarax_core.registry.sources import SourceRegistry
 
 if TYPE_CHECKING:
@@ -190,7 +192,7 @@ def test_a_plugin_that_hangs_raises_exits_or_crashes_does_not_matter(site: "Site
         "acme_exits": ("raise SystemExit(3)", "SystemExit: 3"),
         "acme_dies": ("os._exit(4)", r"ended the process (4)"),
         "acme_lies": ("return path", "guess() returned"),
-        "acme_odd": ("return {'paths': cls}", "TypeError: Object of type"),
+        "acme_odd": ("return {'paths': cls}", "which no config file can hold: Object of type"),
     }
     for name, (guess, _) in bad.items():
         install(site, name, guess)
@@ -258,5 +260,31 @@ def test_loading_a_data_file_as_a_config_says_what_it_is() -> None:
 @pytest.mark.usefixtures("folder", "_asked_here")
 def test_a_guess_that_is_no_config_names_its_source(site: "Site") -> None:
     install(site, "acme_rows", 'return {"path": path}')
-    message = refused("peek", "t.rows")
-    assert message.startswith("guess of source 'acme_rows' for t.rows: source.path")
+    wrong = "guess of source 'acme_rows' for t.rows: source.path"
+    assert f"source 'acme_rows' was asked, and its answer is wrong: {wrong}" in refused("peek", "t.rows")
+    assert refused("peek", "t.rows", "--type", "acme_rows").startswith(wrong)
+
+
+@pytest.mark.usefixtures("folder", "_asked_here")
+def test_a_wrong_guess_does_not_keep_others_from_opening_the_file(site: "Site") -> None:
+    install(site, "acme_names_another", 'return {"type": "memory", "path": path}')
+    install(site, "acme_lies", 'return {"path": path}')
+    install(site, "acme_rows")
+    shown = invoke("peek", "t.rows").stdout
+    assert "source: {type: acme_rows, paths: t.rows}" in shown
+    assert "source 'acme_lies' was asked, and its answer is wrong: guess of source 'acme_lies'" in shown
+    said = "source 'acme_names_another' was asked, and guess() returned a `type`, 'memory'; it returns the other fields"
+    assert said in shown
+    assert said in refused("peek", "t.rows", "--type", "acme_names_another")
+
+
+@pytest.mark.usefixtures("_asked_here")
+def test_what_no_source_can_open_is_refused_at_once(site: "Site", folder: Path) -> None:
+    install(site, "acme_rows", "return print(open(path).read())")
+    os.mkfifo(folder / "pipe.rows")
+    said = "pipe.rows is neither a file nor a folder, but a pipe or a device; copy its records to a file"
+    assert refused("peek", "pipe.rows") == said
+    assert format_clause(str(folder / "pipe.rows")) == ""
+    assert refused("peek", "train*.npz").startswith("train*.npz: no installed source opens this pattern")
+    (folder / "b.array_record").write_bytes(b"no records")
+    assert "which 'tfrecord' could open too: --type NAME chooses one" in refused("peek", ".")
