@@ -1,11 +1,18 @@
 """Findings about installed plugins: from their metadata, completed by trial imports."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from datarax_core.errors import PluginDisabledError
-from datarax_core.extensions.catalog import Catalog
+from datarax_core.extensions.catalog import (
+    DISABLE_VARIABLE,
+    Catalog,
+    current_environment,
+    disabled_words,
+    unknown_words,
+)
 from datarax_core.extensions.discovery import Environment, Fault
 from datarax_core.extensions.hooks import HookRegistry
 from datarax_core.extensions.plugin_registry import PluginRegistry
@@ -76,6 +83,15 @@ class Finding:
 def installed_plugins() -> list[Finding]:
     """Return a finding for every plugin, sorted by distribution; imports none that is installed, and those of named places."""
     return sorted(_found(), key=lambda finding: (finding.distribution, finding.version))
+
+
+def without_unknown_words() -> list[str]:
+    """Take words out of ``DATARAX_DISABLE_PLUGINS`` that would end a command, and return a sentence for each."""
+    words = disabled_words()
+    unknown = unknown_words(words, current_environment(words))
+    if unknown:
+        os.environ[DISABLE_VARIABLE] = ",".join(word for word in words if word not in unknown)
+    return list(unknown.values())
 
 
 def _found() -> Iterator[Finding]:

@@ -13,7 +13,7 @@ import typer
 
 from datarax_core._cli.completion import config_and_data_files, plugin_names
 from datarax_core._cli.doctor import examined, without_stopping_places
-from datarax_core._cli.findings import PLACE, Finding, installed_plugins
+from datarax_core._cli.findings import PLACE, Finding, installed_plugins, without_unknown_words
 from datarax_core._cli.guessing.choice import opened
 from datarax_core._cli.listing import print_table
 from datarax_core._cli.options import Debug, Json, finite
@@ -24,14 +24,7 @@ from datarax_core._cli.trials.kits import Tried, require_kits, tried
 from datarax_core.background import usable_cores
 from datarax_core.config.files import SUFFIXES
 from datarax_core.errors import ConfigError
-from datarax_core.extensions.catalog import (
-    DISABLE_VARIABLE,
-    Catalog,
-    EntryPointGroup,
-    current_environment,
-    disabled_words,
-    unknown_words,
-)
+from datarax_core.extensions.catalog import Catalog, EntryPointGroup
 from datarax_core.extensions.damage import damages
 from datarax_core.extensions.known import homes
 from datarax_core.extensions.loading import STRICT_VARIABLE
@@ -73,7 +66,7 @@ def check(
     stopped = without_stopping_places(timeout)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        misspelt = _without_unknown_words()
+        misspelt = without_unknown_words()
         plugins = [stopped.get(plugin.place, plugin) for plugin in installed_plugins()]
     told = {plugin.problem for plugin in plugins if plugin.kind == PLACE}
     texts = {str(warning.message) for warning in caught}
@@ -123,14 +116,6 @@ def _given(config: Path | None, plugin: Finding) -> str | dict[str, Any] | None:
     if config is None or config.suffix.lower() in SUFFIXES:
         return None if config is None else str(config)
     return opened(config, plugin.name).mapping
-
-
-def _without_unknown_words() -> list[str]:
-    """Take words out of ``DATARAX_DISABLE_PLUGINS`` that would end the command, and return a sentence for each."""
-    words = disabled_words()
-    unknown = unknown_words(words, current_environment(words))
-    os.environ[DISABLE_VARIABLE] = ",".join(word for word in words if word not in unknown)
-    return list(unknown.values())
 
 
 def _named(name: str, plugins: list[Finding]) -> list[Finding]:

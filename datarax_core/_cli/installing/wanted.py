@@ -18,6 +18,7 @@ from .kinds import entries_by_kind
 _ARCHIVES: Final = (".whl", ".tar.gz", ".zip")
 _PROJECT: Final = ("pyproject.toml", "setup.py")
 _CLOSE: Final = 0.8  # from which likeness on a name is taken for a misspelt one
+_CLOSE_REST: Final = 0.7  # the same without "acme-", or "datarax-", that both begin with
 
 
 def to_install(word: str, environment: Environment, *, editable: bool = False) -> list[str]:
@@ -107,7 +108,7 @@ def _requirement(word: str, homes: dict[str, dict[str, str]]) -> str:
         )
     if home is not None:
         return f"{home}{rest}"
-    close = difflib.get_close_matches(wanted.name, sorted(homes.keys() | dists), n=1, cutoff=_CLOSE)
+    close = _close(wanted.name, homes.keys() | dists)
     if close and not rest:  # installing a misspelt name would install whatever somebody has put there
         (owner,) = [*homes.get(close[0], {close[0]: ""})][:1]
         of_it = f" ({owner})" if owner != close[0] else ""
@@ -118,6 +119,19 @@ def _requirement(word: str, homes: dict[str, dict[str, str]]) -> str:
             f"distribution of that name, say which version: '{wanted.name}>=0'",
         )
     return f"{wanted.name}{rest}"
+
+
+def _close(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known name that ``name`` is most like, if it is: as a whole, and without the words that both begin with."""
+    found = difflib.get_close_matches(name, sorted(known), n=3, cutoff=_CLOSE)
+    return [other for other in found if _likeness_of_rest(name, other) >= _CLOSE_REST][:1]
+
+
+def _likeness_of_rest(name: str, other: str) -> float:
+    words, others = name.split("-"), other.split("-")
+    while len(words) > 1 and len(others) > 1 and words[0] == others[0]:
+        words, others = words[1:], others[1:]
+    return difflib.SequenceMatcher(None, "-".join(others), "-".join(words)).ratio()
 
 
 def _only(name: str, homes: dict[str, dict[str, str]]) -> str | None:

@@ -1,6 +1,7 @@
 """``drx install`` and ``drx uninstall``: what a name means, which command runs, and real installs into an environment."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from environments import environment
 from packaging.requirements import Requirement
 
 from datarax_core._cli.installing import installer as installers
-from datarax_core._cli.installing.changes import Changes, Plugin
+from datarax_core._cli.installing.changes import Changes, Plugin, plugins_anew, plugins_here
 from datarax_core.extensions import known
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def refused(*args: str) -> str:
         (["datarax_core"], ["datarax-core"]),
         (["acme-x>=1,<2"], ["acme-x<2,>=1"]),
         (["acme-x"], ["acme-x"]),
+        (["datarax-video"], ["datarax-video"]),  # like datarax-views by its beginning only
         (["memry>=0"], ["memry>=0"]),
         (["git+https://acme.org/x.git"], ["git+https://acme.org/x.git"]),
         (["acme @ https://acme.org/x.whl"], ["acme @ https://acme.org/x.whl"]),
@@ -187,6 +189,21 @@ def test_a_managed_environment_is_explained_and_the_exit_status_is_the_installer
     assert "is managed" not in invoke("install", "tfds", "--", "--break-system-packages").stderr
 
 
+def test_plugins_are_listed_before_and_after_whatever_is_wrong(
+    site: "Site", monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.install("acme-one", {"shared": "acme_one:S"})
+    site.install("acme-two", {"shared": "acme_two:S"})
+    monkeypatch.setenv("DATARAX_STRICT_PLUGINS", "1")
+    monkeypatch.setenv("DATARAX_DISABLE_PLUGINS", "acme-gone,datarax-mix")
+    for listed in plugins_here(), plugins_anew():
+        status = {one.distribution: one.status for one in listed}
+        assert (status["acme-one"], status["acme-two"], status["datarax-mix"]) == ("conflict", "conflict", "disabled")
+    assert capsys.readouterr().err.count("DATARAX_DISABLE_PLUGINS names 'acme-gone', which no installed plugin") == 1
+    assert os.environ["DATARAX_STRICT_PLUGINS"] == "1"
+    assert os.environ["DATARAX_DISABLE_PLUGINS"] == "acme-gone,datarax-mix"
+
+
 def test_changes_of_status_and_version_are_told() -> None:
     old = Plugin(kind="source", name="a", distribution="acme", version="1.0", status="ready")
     new = Plugin(kind="source", name="a", distribution="acme", version="2.0", status="unmet", problem="needs x")
@@ -271,10 +288,10 @@ def test_plugins_come_and_go(drx: Callable[..., Any], tmp_path: Path, built: dic
     done = drx("uninstall", "--yes", "acme-clash", "needy", "memory")
     assert done.stderr.startswith("going: source 'memory' (datarax-memory 0.1.0)\n")
     assert done.stdout.splitlines() == [
-        "gone: source 'tiny'",
-        "gone: hook plugin 'h'",
-        "gone: stage 'needy'",
-        "gone: source 'memory'",
+        "gone: source 'tiny' (acme-clash 1.0)",
+        "gone: hook plugin 'h' (acme-clash 1.0)",
+        "gone: stage 'needy' (acme-needy 1.0)",
+        "gone: source 'memory' (datarax-memory 0.1.0)",
         "changed: source 'tiny' (acme-tiny 0.1): ready; was acme-tiny 0.1, conflict",
     ]
     assert "No matching distribution found for acme-gone" in drx("install", "acme-gone", *OFFLINE, exits=1).stderr
