@@ -167,6 +167,12 @@ def _outcome(subject: Configured, option: str, trial: Shows) -> str:
         found = _comparable(subject.observed(config, trial.at))
     except (DataraxError, ValueError, TypeError, OSError, NotImplementedError) as refusal:
         return str(refusal) or type(refusal).__name__
+    except Exception as error:
+        error.add_note(
+            f"the kit tried {option}={shown(trial.value)}; refuse a value that cannot work by a ValueError, an OSError or an "
+            f"error of datarax_core that names it, and not by {type(error).__name__}"
+        )
+        raise
     return _OBSERVED if found != _observed_without(subject, others, trial) else ""
 
 

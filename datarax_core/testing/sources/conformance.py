@@ -41,7 +41,8 @@ _RECORDS: Final = (
 )
 _STATE: Final = "test_a_state_is_a_little_json"
 _READ: Final = (*_RECORDS, *_ORDER)
-_SERVED: Final = (*_READ, "test_get_batch_serves_its_order")
+_THREAD: Final = ("test_another_thread_reads_it",)
+_SERVED: Final = (*_READ, "test_get_batch_serves_its_order", *_THREAD)
 _CALLED: Final = (
     *_SERVED,
     *(
@@ -84,11 +85,15 @@ _ON_OTHERS: Final = {
         (name for name in vars(StatePromises) if name.startswith("test_a_state_") and name != _STATE),
         (_STATE,),
     ),
+    # a pipeline reads ahead on a thread, and compiled code calls back on one
+    **dict.fromkeys(("test_a_pipeline_s_loop_serves_its_order", "test_a_pipeline_s_steps_serve_its_order"), _THREAD),
+    "test_threads_read_it_at_once": _THREAD,
+    "test_it_is_read_by_a_spawned_process": ("test_it_pickles_where_it_stands",),
     "test_a_pipeline_resumes_exactly": (_STATE, "test_a_pipeline_s_loop_serves_its_order"),
     "test_a_foreign_state_is_refused": (_STATE,),
     "test_a_state_of_other_records_is_refused": (_STATE, "test_a_foreign_state_is_refused"),
-    "test_a_scan_serves_its_order": ("test_a_pipeline_s_steps_serve_its_order",),
-    "test_compiled_steps_serve_its_order": ("test_a_pipeline_s_steps_serve_its_order",),
+    "test_a_scan_serves_its_order": ("test_a_pipeline_s_steps_serve_its_order", *_THREAD),
+    "test_compiled_steps_serve_its_order": ("test_a_pipeline_s_steps_serve_its_order", *_THREAD),
     "test_worker_processes_serve_its_order": ("test_calls_of_a_pipeline_in_any_order_serve_its_order",),
 }
 """Tests that build on more than their group does."""

@@ -137,7 +137,14 @@ class ProcessPromises:
         wanted = [(np.arange(BATCH) - thread) % subject.records for thread in range(_THREADS)]
         with switching_often(), ThreadPoolExecutor(_THREADS) as pool:
             read = [[pool.submit(source.fetch, indices) for indices in wanted] for _ in range(_ROUNDS)]
-            given = [[future.result() for future in futures] for futures in read]
+            try:
+                given = [[future.result() for future in futures] for futures in read]
+            except Exception as cause:  # noqa: BLE001 - the source may raise anything on another thread
+                broken(
+                    f"{subject.title} promises to be read by several threads at once, but reading failed then: "
+                    f"{type(cause).__name__}: {cause}. Keep the state of a read in local variables, hold a lock, or say "
+                    "thread_safe = False, so that a pipeline reads it by one thread"
+                )
         for found in given:
             for indices, batch in zip(wanted, found, strict=True):
                 text = difference(subject.source.fetch(indices), batch)
@@ -147,21 +154,6 @@ class ProcessPromises:
                     f"those at the indices: {text}. Keep the state of a read in local variables, hold a lock, or say "
                     "thread_safe = False, so that a pipeline reads it by one thread",
                 )
-
-    def test_another_thread_reads_it(self, subject: Subject) -> None:
-        """A thread other than the one that built the source can read it, as a thread that reads ahead does."""
-        source = subject.build()
-        with ThreadPoolExecutor(1) as pool:
-            try:
-                found = pool.submit(_read, source, BATCH).result()
-            except Exception as cause:  # noqa: BLE001 - the source may raise anything on the other thread
-                broken(
-                    f"{subject.title} promises to be read by a background thread, but reading fails there: "
-                    f"{type(cause).__name__}: {cause}. Open connections that belong to a thread on the thread that reads"
-                )
-        subject.require_served(
-            0, found, "another thread", "Open connections that belong to a thread on the thread that reads"
-        )
 
 
 def _report(subject: Subject) -> dict[str, Any]:

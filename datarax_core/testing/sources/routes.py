@@ -1,6 +1,7 @@
 """Promises about routes: every way to read a source gives the same records in the same order."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NoReturn
@@ -28,6 +29,9 @@ from .subject import Subject
 _ODD = 5  # a size and a first position that are no multiples of others
 _SIZES = (1, 3, 32, 7)
 _REMEDY = "An override of a method that pipelines call (order_reader, fetch, read_batch) returns the same records"
+_OWN_CONNECTION = (
+    "Open connections and files that belong to a thread where they are used: in threading.local(), or for each read"
+)
 _TRACED = (
     "If traceable is True, get_records() and record_indices_at() take traced indices; otherwise compiled code reads records "
     "through fetch_on_host(), with concrete indices"
@@ -72,6 +76,19 @@ class RoutePromises:
             f"{position}, where it was {before}{text and f', and it serves other records: {text}'}. Compute the batch from "
             "start, size and key alone",
         )
+
+    def test_another_thread_reads_it(self, subject: Subject) -> None:
+        """A thread other than the one that built the source can read it, as a thread that reads ahead does."""
+        source = subject.build()
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                found = pool.submit(lambda: joined(batches(source, BATCH))).result()
+            except Exception as cause:  # noqa: BLE001 - the source may raise anything on the other thread
+                broken(
+                    f"{subject.title} promises to be read by a background thread, but reading fails there: "
+                    f"{type(cause).__name__}: {str(cause).rstrip('.')}. {_OWN_CONNECTION}"
+                )
+        subject.require_served(0, found, "another thread", _OWN_CONNECTION)
 
     def test_a_pipeline_s_loop_serves_its_order(self, subject: Subject) -> None:
         """``for batch in pipeline`` serves the order of the source."""

@@ -83,7 +83,7 @@ CAUGHT_BY = {
     "test_it_pickles_where_it_stands": [broken_life.Forgetful],
     "test_it_is_read_by_a_spawned_process": [broken_life.ByTable],
     "test_threads_read_it_at_once": [broken_life.SharesScratch],
-    "test_another_thread_reads_it": [broken_life.BoundToAThread],
+    "test_another_thread_reads_it": [broken_life.BoundToAThread, broken_life.KeepsAConnection],
     "test_calls_of_a_source_in_any_order_serve_its_order": [broken_life.RewoundByCopies],
     "test_calls_of_a_pipeline_in_any_order_serve_its_order": [broken_life.StepsForward],
     "test_worker_processes_serve_its_order": [broken_life.LeavesTheTail],
@@ -97,6 +97,7 @@ ALSO_CAUGHT_BY = {
     broken_records.ByText: {"test_numbers_and_flags_are_strict"},  # it takes numbers as text
     broken_order.Repeating: {"test_each_serving_has_an_id_of_its_own"},
     broken_order.WrongOnTheHost: {"test_compiled_steps_serve_its_order", "test_get_batch_at_can_be_compiled"},
+    broken_life.KeepsAConnection: {"test_it_pickles_where_it_stands"},
     broken_life.CountsItsOwn: {"test_a_state_is_that_of_any_number_of_hosts"},  # which read as pipelines do
 }
 """For sources that break several promises at once: the other tests that must fail."""

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import socket
+import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -192,6 +193,18 @@ class BoundToAThread(Healthy):
         return super().get_batch(batch_size)
 
 
+class KeepsAConnection(Healthy):
+    """Holds a connection that belongs to the thread that opened it, and does not pickle: the mistake of most authors."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.connection = sqlite3.connect(":memory:")
+
+    def get_records(self, indices: Any) -> dict[str, np.ndarray]:
+        self.connection.execute("select 1")
+        return super().get_records(indices)
+
+
 # -- calls in any order -----------------------------------------------------------------------------------------------------
 
 
@@ -287,6 +300,7 @@ CONFORMANCES = {
     ByTable: Conformance,
     SharesScratch: Conformance,
     BoundToAThread: Conformance,
+    KeepsAConnection: Conformance,
     RewoundByCopies: Conformance,
     StepsForward: Conformance,
     LeavesTheTail: StreamConformance,
